@@ -1,0 +1,146 @@
+"""Weights on disk: safetensors, so that opening somebody's file never runs their code."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from perilune.config import DQNConfig, build, to_json
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.nn.layers import Array
+from perilune.runlog import CHECKPOINTS
+
+FORMAT = 1
+LARGEST_LAYER = 2**20  # units; what a file asks for is checked before anything is allocated
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a weights file says beside the weights."""
+
+    environment: str
+    observation_size: int
+    actions: int
+    seed: int
+    env_steps: int
+    updates: int
+    episodes: int
+    target_syncs: int
+    config: DQNConfig
+
+
+def save_weights(path: Path, agent: Agent, environment: str) -> None:
+    """Write the online network's weights, the settings and the counters to ``path``, whole or not at all."""
+    header = {
+        "format": FORMAT,
+        "environment": environment,
+        "observation_size": agent.observation_size,
+        "actions": agent.actions,
+        "seed": agent.seed,
+        "env_steps": agent.env_steps,
+        "updates": agent.updates,
+        "episodes": agent.episodes,
+        "target_syncs": agent.target_syncs,
+        "config": to_json(agent.config),
+    }
+    content = save(agent.online.named_parameters(), metadata={"perilune": json.dumps(header)})
+    beside = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def load_weights(path: Path) -> tuple[Agent, Saved]:
+    """The agent that ``path`` holds: its online and target networks have the weights, its replay is empty.
+
+    Raises:
+        FileFormatError: the file is damaged, foreign, of another version, or its weights do not fit its settings.
+    """
+    if not path.is_file():
+        raise FileFormatError(f"{path} is not a file. Give a .safetensors file that Perilune saved, or a run directory.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = (file.metadata() or {}).get("perilune")
+            arrays: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise FileFormatError(f"{path} is not a safetensors file: {error}") from error
+    if header is None:
+        raise FileFormatError(f"{path} was not saved by Perilune: it has no settings in it")
+    try:
+        saved = _saved(json.loads(header))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FileFormatError(f"{path} has settings that cannot be read: {error}") from error
+
+    agent = _agent(path, saved, arrays)
+    agent.target.parameters[:] = agent.online.parameters
+    agent.env_steps, agent.updates = saved.env_steps, saved.updates
+    agent.episodes, agent.target_syncs = saved.episodes, saved.target_syncs
+    return agent, saved
+
+
+def _saved(header: dict[str, Any]) -> Saved:
+    header = dict(header)
+    if header.pop("format") != FORMAT:
+        raise ValueError(f"the format is not {FORMAT}, the one that this version of Perilune reads")
+    config = build(DQNConfig, header.pop("config"))
+    saved = Saved(config=config, **header)
+    counts = (saved.observation_size, saved.actions, *(units for units, _ in config.hidden_layers))
+    if not all(isinstance(count, int) and 1 <= count <= LARGEST_LAYER for count in counts):
+        raise ConfigError("sizes", counts, f"whole numbers from 1 to {LARGEST_LAYER}")
+    numbers = (saved.seed, saved.env_steps, saved.updates, saved.episodes, saved.target_syncs)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise ConfigError("counters", numbers, "whole numbers >= 0")
+    if not isinstance(saved.environment, str):
+        raise ConfigError("environment", saved.environment, "a string")
+    return saved
+
+
+def _agent(path: Path, saved: Saved, arrays: dict[str, Array]) -> Agent:
+    widths = [saved.observation_size, *(units for units, _ in saved.config.hidden_layers), saved.actions]
+    expected = sum(inputs * outputs + outputs for inputs, outputs in zip(widths, widths[1:], strict=False))
+    found = sum(array.size for array in arrays.values())
+    if found < expected:
+        raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
+    agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed)
+    named = agent.online.named_parameters()
+    if arrays.keys() != named.keys():
+        raise FileFormatError(f"{path} has weights {sorted(arrays)}, but its settings ask for {sorted(named)}")
+    for name, view in named.items():
+        array = arrays[name]
+        if array.shape != view.shape or array.dtype != view.dtype:
+            raise FileFormatError(
+                f"{path}: {name} is {array.dtype}{list(array.shape)}, but must be {view.dtype}{list(view.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise FileFormatError(f"{path}: {name} has values that are not finite")
+        view[...] = array
+    return agent
+
+
+def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
+    """The weights file meant by a run directory and a checkpoint's name, or by a file itself.
+
+    Raises:
+        RunDirectoryError: there is no such file.
+    """
+    if run_or_file.is_file():
+        return run_or_file
+    path = run_or_file / CHECKPOINTS[checkpoint]
+    if not path.is_file():
+        where = "there is no such directory" if not run_or_file.exists() else f"it has no {path.name}"
+        raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}")
+    return path

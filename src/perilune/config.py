@@ -1,0 +1,253 @@
+"""Settings: frozen dataclasses whose fields carry their unit and range, checked when they are made.
+
+The docstring under a field is what the command line and the docs show for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from perilune.errors import ConfigError
+from perilune.nn.initializers import Initializer
+from perilune.nn.layers import Activation
+from perilune.nn.losses import Loss
+from perilune.nn.optimizers import OptimizerName
+from perilune.nn.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers a field allows: from ``low`` to ``high``, ``low`` itself left out where ``above`` is True."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and value <= self.high and (value > self.low if self.above else value >= self.low)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"{'>' if self.above else '>='} {self.low:g}"
+        return f"{'above' if self.above else 'from'} {self.low:g} to {self.high:g}"
+
+
+Count = Annotated[int, Range(1)]
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, above=True)]
+Hidden = tuple[Count | tuple[Count, Activation], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DQNConfig:
+    """What the agent is and how it learns."""
+
+    # The network
+    hidden: Hidden = (128, 128)
+    """Hidden layers, first to last: units (>= 1), or (units, activation) for a layer with one of its own."""
+    activation: Activation = "relu"
+    """Activation of the hidden layers that name none."""
+    layer_norm: bool = True
+    """Normalise each hidden layer's values before its activation."""
+    initializer: Initializer = "he"
+    """Spread of the initial weights."""
+
+    # One update
+    loss: Loss = "huber"
+    """Loss between Q(obs, action) and its target."""
+    huber_delta: Positive = 1.0
+    """Error at which Huber's loss turns from a parabola into a line, in units of return (> 0)."""
+    optimizer: OptimizerName = "adam"
+    """What turns gradients into steps."""
+    learning_rate: Positive = 5e-4
+    """Step size of the optimiser at the start (> 0)."""
+    learning_rate_schedule: Schedule = "constant"
+    """Shape of the way from learning_rate to learning_rate_floor."""
+    learning_rate_floor: Annotated[float, Range(0)] = 0.0
+    """Step size at the end of the schedule and after it (>= 0)."""
+    learning_rate_decay_steps: Count = 100_000
+    """Environment steps of the schedule's way down (>= 1)."""
+    momentum: Share = 0.0
+    """Momentum of the optimiser sgd (from 0 to 1)."""
+    weight_decay: Annotated[float, Range(0)] = 0.01
+    """Decoupled weight decay of the optimiser adamw (>= 0)."""
+    max_grad_norm: Positive | None = 10.0
+    """Longest gradient, by global norm, beyond which it is scaled down (> 0), or None."""
+    batch_size: Count = 128
+    """Transitions in a batch (>= 1)."""
+    train_every: Count = 1
+    """Environment steps from one update to the next (>= 1)."""
+
+    # What it learns towards
+    gamma: Share = 0.99
+    """Discount of one step (from 0 to 1)."""
+    n_step: Count = 3
+    """Rewards summed before the bootstrap (>= 1)."""
+    double: bool = True
+    """Double DQN: the online network chooses the next action, the target network values it."""
+    target_update_every: Count = 1
+    """Environment steps from one sync of the target network to the next (>= 1)."""
+    tau: Annotated[float, Range(0, 1, above=True)] = 0.005
+    """Share of the online network in a sync (above 0 to 1): 1 is a hard copy, less is Polyak averaging."""
+
+    # The replay buffer
+    buffer_size: Count = 100_000
+    """Transitions kept at most (>= 1)."""
+    warmup_steps: Count = 1_000
+    """Environment steps of uniformly random play that fill the buffer before learning starts (>= 1)."""
+
+    # Exploration
+    epsilon_start: Share = 1.0
+    """Share of random actions after the warm-up (from 0 to 1)."""
+    epsilon_floor: Share = 0.05
+    """Share of random actions that stays (from 0 to 1)."""
+    epsilon_decay_steps: Count = 10_000
+    """Environment steps of epsilon's straight way down (>= 1); not used where epsilon_decay is given."""
+    epsilon_decay: Annotated[float, Range(0, 1, above=True)] | None = None
+    """Factor on epsilon after each episode (above 0 to 1), or None for the straight way."""
+    epsilon_decay_per: Literal["episode", "update"] = "episode"
+    """What epsilon_decay counts."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.hidden:
+            raise ConfigError("hidden", self.hidden, "at least one hidden layer, for example (128, 128)")
+        for name, limit in (("batch_size", "buffer_size"), ("warmup_steps", "buffer_size")):
+            if getattr(self, name) > getattr(self, limit):
+                raise ConfigError(name, getattr(self, name), f"at most {limit}, which is {getattr(self, limit)}")
+        if self.epsilon_floor > self.epsilon_start:
+            raise ConfigError("epsilon_floor", self.epsilon_floor, f"at most epsilon_start = {self.epsilon_start}")
+        if self.learning_rate_floor > self.learning_rate:
+            raise ConfigError(
+                "learning_rate_floor", self.learning_rate_floor, f"at most learning_rate = {self.learning_rate}"
+            )
+
+    @property
+    def hidden_layers(self) -> tuple[tuple[int, Activation], ...]:
+        """(units, activation) of every hidden layer."""
+        return tuple(layer if isinstance(layer, tuple) else (layer, self.activation) for layer in self.hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long to train, and what to look at on the way."""
+
+    steps: Count | None = None
+    """Environment steps in all, the warm-up's included (>= 1), or None for no limit by steps."""
+    episodes: Count | None = None
+    """Episodes after the warm-up (>= 1), or None for no limit by episodes."""
+    max_episode_steps: Count | None = None
+    """Steps after which an episode is cut off (truncated) even if the environment would go on (>= 1), or None."""
+    eval_every: Count | None = 5_000
+    """Environment steps from one greedy evaluation to the next (>= 1), or None for none but the last."""
+    eval_episodes: Count = 10
+    """Episodes of such an evaluation (>= 1)."""
+    stop_at_return: float | None = None
+    """Stop as soon as an evaluation's mean return is at least this, or None."""
+    metrics_every: Count = 1_000
+    """Environment steps from one line of metrics to the next (>= 1)."""
+    video_every: Count | None = None
+    """Episodes from one video to the next (>= 1; the first is filmed too), or None for none."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.steps is None and self.episodes is None:
+            raise ConfigError("steps", None, "a budget: give steps, or episodes, or both (the first reached ends it)")
+
+
+T = TypeVar("T", DQNConfig, TrainConfig)
+
+
+def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
+    """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for what they leave out.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest known one; or a value that is not allowed.
+    """
+    known = [field.name for field in fields(cls)]
+    for name, value in settings.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting"
+            raise ConfigError(str(name), value, f"{hint} Known: {', '.join(known)}")
+    return cls(**({name: getattr(base, name) for name in known} if base else {}) | dict(settings))
+
+
+def to_json(config: DQNConfig | TrainConfig) -> dict[str, Any]:
+    """The settings as plain JSON values; ``build`` takes them back."""
+    return asdict(config)
+
+
+def check_fields(config: DQNConfig | TrainConfig) -> None:
+    """Check every field against its annotation and store it in plain Python types."""
+    for name, hint in _hints(type(config)).items():
+        object.__setattr__(config, name, _checked(name, getattr(config, name), hint))
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """``value`` as the plain type that ``hint`` asks for, or a ConfigError."""
+    plain = _converted(value, hint)
+    if plain is _REFUSED:
+        raise ConfigError(name, value, _words(hint))
+    return plain
+
+
+_REFUSED = object()
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        plain = _converted(value, arguments[0])
+        return plain if plain is not _REFUSED and plain in arguments[1] else _REFUSED
+    if origin in (Union, types.UnionType):
+        candidates = (_converted(value, argument) for argument in arguments)
+        return next((plain for plain in candidates if plain is not _REFUSED), _REFUSED)
+    if origin is Literal:
+        return value if isinstance(value, str) and value in arguments else _REFUSED
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, list | tuple | np.ndarray):
+            return _REFUSED
+        hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        plain = tuple(_converted(item, item_hint) for item, item_hint in zip(value, hints, strict=False))
+        return plain if len(plain) == len(value) == len(hints) and _REFUSED not in plain else _REFUSED
+    if hint is type(None):
+        return None if value is None else _REFUSED
+    if hint is bool:
+        return bool(value) if isinstance(value, bool | np.bool_) else _REFUSED
+    if isinstance(value, bool | np.bool_):
+        return _REFUSED
+    if hint is int:
+        return int(value) if isinstance(value, int | np.integer) else _REFUSED
+    if isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value):
+        return float(value)
+    return _REFUSED
+
+
+def _words(hint: Any) -> str:
+    """What ``hint`` allows, in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{_words(arguments[0])} {arguments[1]}"
+    if origin in (Union, types.UnionType):
+        return ", or ".join(_words(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a tuple, each entry {_words(arguments[0])}"
+        return f"({', '.join(map(_words, arguments))})"
+    return {int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}[hint]

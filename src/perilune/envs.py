@@ -1,0 +1,136 @@
+"""The only door to Gymnasium: making environments, naming what is not supported, and drawing frames."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from perilune.errors import EnvironmentFaultError, MissingDependencyError, UnsupportedEnvironmentError
+from perilune.nn.layers import Array
+
+Env = gym.Env[Any, Any]
+
+
+class Spaces(NamedTuple):
+    """Sizes of an environment: O, A, and the number of its first action (0 almost everywhere)."""
+
+    observation_size: int
+    actions: int
+    first_action: int
+
+
+def make(env_id: str) -> Env:
+    """The environment registered as ``env_id``, able to draw its frames where it knows how.
+
+    Raises:
+        UnsupportedEnvironmentError: no such id, or one that Gymnasium has retired.
+        MissingDependencyError: the environment needs a library that is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Gymnasium warns and then raises, or warns of a newer version: the error or the run's log says it.
+            warnings.simplefilter("ignore")
+            env = gym.make(env_id)
+            if "rgb_array" in env.metadata.get("render_modes", ()):
+                env.close()
+                env = gym.make(env_id, render_mode="rgb_array")
+    except gym.error.DependencyNotInstalled as error:
+        raise _missing(f"the environment {env_id!r}", error) from error
+    except gym.error.Error as error:
+        raise UnsupportedEnvironmentError(
+            f"environment {env_id!r} cannot be made: {error} "
+            "Give the id of an installed environment, for example LunarLander-v3 or CartPole-v1."
+        ) from error
+    except ImportError as error:
+        raise UnsupportedEnvironmentError(f"environment {env_id!r} cannot be made: {error}") from error
+    return env
+
+
+def name(env: Env) -> str:
+    """The registered id, or the class's name where there is none."""
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def check(env: Env) -> Spaces:
+    """The sizes of a supported environment.
+
+    Raises:
+        UnsupportedEnvironmentError: observations are not a one-dimensional Box, or actions are not Discrete.
+    """
+    if not isinstance(env, gym.Env):
+        raise UnsupportedEnvironmentError(
+            f"a Gymnasium environment or its id is needed, got {type(env).__name__}. "
+            "Vector environments, old gym environments and plain classes are not supported."
+        )
+    obs, action = env.observation_space, env.action_space
+    if not isinstance(action, spaces.Discrete):
+        kind = "continuous" if isinstance(action, spaces.Box) else type(action).__name__
+        raise UnsupportedEnvironmentError(
+            f"{name(env)} has {kind} actions, {action}. Deep Q-learning needs a Discrete action space."
+        )
+    if not isinstance(obs, spaces.Box) or len(obs.shape) != 1 or obs.shape[0] < 1:
+        kind = "image or array" if isinstance(obs, spaces.Box) else type(obs).__name__
+        raise UnsupportedEnvironmentError(
+            f"{name(env)} has {kind} observations, {_brief(obs)}. Only a one-dimensional Box is supported; "
+            "gymnasium.wrappers.FlattenObservation makes one of small spaces."
+        )
+    return Spaces(int(obs.shape[0]), int(action.n), int(action.start))
+
+
+def _brief(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        return f"Box of shape {space.shape} and dtype {space.dtype}"
+    return str(space)
+
+
+def time_limit(env: Env) -> int | None:
+    """Steps after which the environment truncates an episode by itself, where it says so."""
+    return env.spec.max_episode_steps if env.spec is not None else None
+
+
+def solved_mark(env: Env) -> float | None:
+    """The mean return from which the environment's makers call it solved, where they name one."""
+    return env.spec.reward_threshold if env.spec is not None else None
+
+
+def as_obs(observation: Any, size: int) -> Array:
+    """One observation as a fresh float32 array [O], so that an environment that reuses its buffer does no harm.
+
+    Raises:
+        EnvironmentFaultError: it has another shape than the environment's observation space says.
+    """
+    obs = np.array(observation, np.float32)
+    if obs.shape != (size,):
+        raise EnvironmentFaultError(
+            f"the environment gave an observation of shape {obs.shape}, but its observation space says ({size},)"
+        )
+    return obs
+
+
+def can_draw(env: Env) -> bool:
+    """Whether ``render()`` gives frames."""
+    return env.render_mode == "rgb_array"
+
+
+def frame(env: Env) -> Array:
+    """The environment as a picture now, uint8 [height, width, 3].
+
+    Raises:
+        MissingDependencyError: the drawing library is not installed, or has no display to work with.
+    """
+    try:
+        drawn = env.render()
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
+        raise _missing(f"drawing {name(env)}", error) from error
+    return np.asarray(drawn, np.uint8)
+
+
+def _missing(what: str, error: Exception) -> MissingDependencyError:
+    text = str(error).lower()
+    if "box2d" in text or "pygame" in text:
+        return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")
+    return MissingDependencyError(f"{what} needs a library that is not installed: {error}")

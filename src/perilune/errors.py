@@ -1,0 +1,56 @@
+"""Everything that can go wrong on purpose. Each message says what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+
+class PeriluneError(Exception):
+    """The root of every error that Perilune raises itself."""
+
+
+class ConfigError(PeriluneError, ValueError):
+    """A setting has a value that is not allowed, or does not exist.
+
+    The parts stay apart so that a program can read them: ``name``, ``value`` and ``allowed``.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{name} = {value!r} is not allowed: {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
+        # Exceptions travel between processes by their constructor's arguments, not by their message.
+        return ConfigError, (self.name, self.value, self.allowed)
+
+
+class ShapeError(PeriluneError, ValueError):
+    """An array has another shape or dtype than the equation needs."""
+
+
+class UnsupportedEnvironmentError(PeriluneError, ValueError):
+    """The environment does not exist, or is of a kind that deep Q-learning here does not cover."""
+
+
+class EnvironmentFaultError(PeriluneError, RuntimeError):
+    """The environment broke the Gymnasium interface while it ran."""
+
+
+class MissingDependencyError(PeriluneError, ImportError):
+    """A library that this feature needs is not installed; the message has the install command."""
+
+
+class RunDirectoryError(PeriluneError, OSError):
+    """A run directory cannot be written, already holds a run, or does not hold one."""
+
+
+class FileFormatError(PeriluneError, ValueError):
+    """A file is not what its name says: damaged, foreign, or of another version."""
+
+
+class DivergenceError(PeriluneError, ArithmeticError):
+    """Training produced a number that is not finite, so that going on is pointless."""
+
+
+class PeriluneWarning(UserWarning):
+    """Something is off but no result is lost; training goes on."""

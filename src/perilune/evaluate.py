@@ -1,0 +1,87 @@
+"""Greedy evaluation on fixed start states, the same for every agent and never seen in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from perilune import envs
+from perilune.errors import ConfigError
+from perilune.nn.layers import Array
+
+# Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
+# final score is taken on other start states: else it would flatter the choice.
+SCORE_SEEDS = 3_000_000_000
+SELECTION_SEEDS = 3_500_000_000  # a training's own episodes are seeded below 2^31
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of the episodes, in order; ``solved_mark`` is the environment's own, or None."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    solved_mark: float | None
+
+    @property
+    def mean_return(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def std_return(self) -> float:
+        """Standard deviation over the episodes (of the sample: divided by their number)."""
+        return float(np.std(self.returns))
+
+    @property
+    def min_return(self) -> float:
+        return min(self.returns)
+
+    @property
+    def solved_share(self) -> float | None:
+        """Share of episodes whose return is at or above the solved mark."""
+        if self.solved_mark is None:
+            return None
+        return float(np.mean([episode_return >= self.solved_mark for episode_return in self.returns]))
+
+
+def evaluate(
+    policy: Callable[[Array], int],
+    env: envs.Env,
+    episodes: int,
+    *,
+    first_seed: int = SCORE_SEEDS,
+    max_episode_steps: int | None = None,
+    show: Callable[[Array], object] | None = None,
+) -> Evaluation:
+    """Play ``episodes`` episodes with ``policy`` and give their returns.
+
+    Args:
+        policy: the action (an int from 0 to A - 1) for one obs[O].
+        env: the environment; it is reset, so never one in the middle of an episode.
+        episodes: how many (>= 1).
+        first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
+        max_episode_steps: cut episodes off here, for environments that set no limit themselves.
+        show: takes a frame of every step, for a video.
+    """
+    if episodes < 1:
+        raise ConfigError("episodes", episodes, "a whole number >= 1")
+    size, _, first_action = envs.check(env)
+    returns, lengths = [], []
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=first_seed + episode)
+        total, length, ended = 0.0, 0, False
+        while not ended:
+            if show is not None:
+                show(envs.frame(env))
+            action = policy(envs.as_obs(observation, size))
+            observation, reward, terminated, truncated, _ = env.step(first_action + action)
+            total += float(reward)
+            length += 1
+            ended = terminated or truncated or length == max_episode_steps
+        if show is not None:
+            show(envs.frame(env))
+        returns.append(total)
+        lengths.append(length)
+    return Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))

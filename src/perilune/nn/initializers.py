@@ -1,0 +1,39 @@
+"""Initial weights: normal draws whose spread keeps the variance of activations even from layer to layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from perilune.nn.layers import Dense, LayerNorm
+from perilune.nn.network import Network
+
+Initializer = Literal["he", "glorot", "lecun"]
+
+# Variance of a weight, given the inputs (fan_in) and outputs (fan_out) of its layer.
+VARIANCES: dict[str, Callable[[int, int], float]] = {
+    # He et al., Delving Deep into Rectifiers, arXiv:1502.01852: for ReLU, which zeroes half of what it gets.
+    "he": lambda fan_in, fan_out: 2 / fan_in,
+    # Glorot and Bengio, Understanding the difficulty of training deep feedforward networks, 2010: for tanh.
+    "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    # LeCun et al., Efficient BackProp, 1998: for linear units.
+    "lecun": lambda fan_in, fan_out: 1 / fan_in,
+}
+
+
+def initialize(network: Network, initializer: Initializer, generator: np.random.Generator) -> None:
+    """Draw all weights of ``network`` in place: w ~ N(0, variance), biases 0, gains 1.
+
+    Draws are float64 and then rounded, so that networks of both dtypes get the same weights from one seed.
+    """
+    named = network.named_parameters()
+    for index, layer in enumerate(network.layers):
+        if isinstance(layer, Dense):
+            spread = VARIANCES[initializer](layer.inputs, layer.outputs) ** 0.5
+            named[f"{index}.Dense.weight"][...] = generator.normal(0.0, spread, (layer.inputs, layer.outputs))
+            named[f"{index}.Dense.bias"][...] = 0
+        if isinstance(layer, LayerNorm):
+            named[f"{index}.LayerNorm.gain"][...] = 1
+            named[f"{index}.LayerNorm.bias"][...] = 0

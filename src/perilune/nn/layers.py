@@ -1,0 +1,167 @@
+"""Layers. Each is its equation forward and its derivative backward, on arrays that the caller allocated.
+
+A layer keeps no activations and no parameters. It says which arrays it needs (``shapes`` for parameters,
+``scratch`` for a batch of B rows) and works on the ones it is handed, so that a network can lay all its
+parameters out in one vector and allocate all its working memory once.
+
+Notation: x[B, inputs] comes in, y[B, outputs] goes out; dx and dy are d loss / dx and d loss / dy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+Activation = Literal["relu", "tanh", "linear"]
+
+
+class Layer(Protocol):
+    """What a network asks of a layer."""
+
+    outputs: int
+    shapes: dict[str, tuple[int, ...]]
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        """Arrays that one forward and backward pass over ``rows`` rows needs besides x and y."""
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        """Write the layer's output for x into y."""
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        """Write the parameters' gradients, and dx unless it is None. May overwrite dy. Follows ``forward``."""
+
+
+class Dense:
+    """y = x W + b, with W[inputs, outputs] and b[outputs].
+
+    Backward: dW = x^T dy, db = sum of dy over the batch, dx = dy W^T.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.shapes: dict[str, tuple[int, ...]] = {"weight": (inputs, outputs), "bias": (outputs,)}
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {"ones": np.ones(rows, dtype)}
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        np.matmul(x, parameters["weight"], out=y)
+        np.add(y, parameters["bias"], out=y)
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        np.matmul(x.T, dy, out=gradients["weight"])
+        np.matmul(scratch["ones"], dy, out=gradients["bias"])  # the sum over the batch, as a faster product
+        if dx is not None:
+            np.matmul(dy, parameters["weight"].T, out=dx)
+
+
+class ReLU:
+    """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (at 0 the derivative is taken as 0)."""
+
+    def __init__(self, width: int) -> None:
+        self.outputs = width
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {"zeros": np.zeros((rows, self.outputs), dtype), "active": np.empty((rows, self.outputs), bool)}
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        np.maximum(x, scratch["zeros"], out=y)  # four times as fast as against a scalar 0
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        if dx is not None:
+            np.greater(y, 0, out=scratch["active"])
+            np.multiply(dy, scratch["active"], out=dx)
+
+
+class Tanh:
+    """y = tanh(x). Backward: dx = dy (1 - y^2)."""
+
+    def __init__(self, width: int) -> None:
+        self.outputs = width
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {"slope": np.empty((rows, self.outputs), dtype)}
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        np.tanh(x, out=y)
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        if dx is not None:
+            slope = scratch["slope"]
+            np.square(y, out=slope)
+            np.subtract(1, slope, out=slope)
+            np.multiply(dy, slope, out=dx)
+
+
+class LayerNorm:
+    """y = gain * (x - mean) / sqrt(variance + epsilon) + bias, mean and variance over each row.
+
+    With z = (x - mean) / s and s = sqrt(variance + epsilon), backward is
+    dgain = sum of dy z, dbias = sum of dy, dz = dy gain, dx = (dz - mean(dz) - z mean(dz z)) / s.
+
+    Ba, Kiros and Hinton, Layer Normalization, arXiv:1607.06450.
+    """
+
+    epsilon = 1e-5
+
+    def __init__(self, width: int) -> None:
+        self.outputs = width
+        self.shapes: dict[str, tuple[int, ...]] = {"gain": (width,), "bias": (width,)}
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {
+            "z": np.empty((rows, self.outputs), dtype),
+            "product": np.empty((rows, self.outputs), dtype),
+            "inverse_s": np.empty((rows, 1), dtype),
+            "row_mean": np.empty((rows, 1), dtype),
+            "mean_of_row": np.full((self.outputs, 1), 1 / self.outputs, dtype),
+            "ones": np.ones(rows, dtype),
+        }
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        z, product, inverse_s, row_mean = (scratch[k] for k in ("z", "product", "inverse_s", "row_mean"))
+        np.matmul(x, scratch["mean_of_row"], out=row_mean)
+        np.subtract(x, row_mean, out=z)
+        np.square(z, out=product)
+        np.matmul(product, scratch["mean_of_row"], out=inverse_s)
+        np.add(inverse_s, self.epsilon, out=inverse_s)
+        np.sqrt(inverse_s, out=inverse_s)
+        np.divide(1, inverse_s, out=inverse_s)
+        np.multiply(z, inverse_s, out=z)
+        np.multiply(z, parameters["gain"], out=y)
+        np.add(y, parameters["bias"], out=y)
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        z, product, inverse_s, row_mean = (scratch[k] for k in ("z", "product", "inverse_s", "row_mean"))
+        np.multiply(dy, z, out=product)
+        np.matmul(scratch["ones"], product, out=gradients["gain"])
+        np.matmul(scratch["ones"], dy, out=gradients["bias"])
+        if dx is not None:
+            np.multiply(dy, parameters["gain"], out=dx)  # dz
+            np.multiply(dx, z, out=product)
+            np.matmul(dx, scratch["mean_of_row"], out=row_mean)
+            np.subtract(dx, row_mean, out=dx)
+            np.matmul(product, scratch["mean_of_row"], out=row_mean)
+            np.multiply(z, row_mean, out=z)
+            np.subtract(dx, z, out=dx)
+            np.multiply(dx, inverse_s, out=dx)
+
+
+ACTIVATIONS: dict[str, type[ReLU] | type[Tanh]] = {"relu": ReLU, "tanh": Tanh}

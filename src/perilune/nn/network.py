@@ -1,0 +1,159 @@
+"""A network is a list of layers over one flat parameter vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from perilune.errors import ShapeError
+from perilune.nn.layers import ACTIVATIONS, Activation, Array, Arrays, Dense, Layer, LayerNorm
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer of a workspace, with all that its passes touch."""
+
+    layer: Layer
+    parameters: Arrays
+    gradients: Arrays
+    scratch: Arrays
+    y: Array
+    dx: Array | None  # None for the first layer: nobody asks for d loss / d obs
+
+
+class Network:
+    """Layers one after the other, with their parameters and gradients as views into two flat vectors.
+
+    ``parameters`` and ``gradients`` have shape [P]. Copying, clipping, stepping, saving and comparing a network are
+    therefore each one operation on one array. Working memory is allocated at the first pass over a given number of
+    rows and used again after that: the array that ``forward`` returns is overwritten by the next pass over as many
+    rows.
+
+    Args:
+        inputs: size O of one observation.
+        layers: the layers, first to last.
+        dtype: float32 to train, float64 to check gradients.
+    """
+
+    def __init__(self, inputs: int, layers: Sequence[Layer], dtype: DTypeLike = np.float32) -> None:
+        self.inputs = inputs
+        self.layers = tuple(layers)
+        self.dtype = np.dtype(dtype)
+        size = sum(int(np.prod(shape)) for layer in layers for shape in layer.shapes.values())
+        self.parameters = np.zeros(size, dtype)
+        self.gradients = np.zeros(size, dtype)
+        self._parameter_views = self._views(self.parameters)
+        self._gradient_views = self._views(self.gradients)
+        self._workspaces: dict[int, list[Step]] = {}
+        self._last: tuple[Array, list[Step]] | None = None
+
+    @property
+    def outputs(self) -> int:
+        return self.layers[-1].outputs
+
+    def _views(self, vector: Array) -> list[Arrays]:
+        views: list[Arrays] = []
+        start = 0
+        for layer in self.layers:
+            views.append({})
+            for name, shape in layer.shapes.items():
+                stop = start + int(np.prod(shape))
+                views[-1][name] = vector[start:stop].reshape(shape)
+                start = stop
+        return views
+
+    def named_parameters(self) -> Arrays:
+        """Views of the parameters by name, ``"0.Dense.weight"`` and so on, in the order of the flat vector."""
+        return self._named(self._parameter_views)
+
+    def named_gradients(self) -> Arrays:
+        """Views of the gradients, named as the parameters are."""
+        return self._named(self._gradient_views)
+
+    def _named(self, views: list[Arrays]) -> Arrays:
+        return {
+            f"{index}.{type(layer).__name__}.{name}": view
+            for index, (layer, named) in enumerate(zip(self.layers, views, strict=True))
+            for name, view in named.items()
+        }
+
+    def _workspace(self, rows: int) -> list[Step]:
+        steps: list[Step] = []
+        width = self.inputs
+        for layer, parameters, gradients in zip(self.layers, self._parameter_views, self._gradient_views, strict=True):
+            dx = np.empty((rows, width), self.dtype) if steps else None
+            y = np.empty((rows, layer.outputs), self.dtype)
+            steps.append(Step(layer, parameters, gradients, layer.scratch(rows, self.dtype), y, dx))
+            width = layer.outputs
+        return steps
+
+    def forward(self, x: Array) -> Array:
+        """Outputs[B, outputs] for x[B, inputs]. The result is working memory: copy what must outlive the next pass.
+
+        Raises:
+            ShapeError: x has another shape or dtype.
+        """
+        if x.ndim != 2 or x.shape[1] != self.inputs or x.dtype != self.dtype:
+            raise ShapeError(f"the network needs x[B, {self.inputs}] of {self.dtype}, got {x.dtype}{list(x.shape)}")
+        steps = self._workspaces.get(len(x))
+        if steps is None:
+            steps = self._workspaces[len(x)] = self._workspace(len(x))
+        self._last = x, steps
+        for step in steps:
+            step.layer.forward(step.parameters, step.scratch, x, step.y)
+            x = step.y
+        return x
+
+    def backward(self, d_outputs: Array) -> None:
+        """Fill ``gradients`` with d loss / d parameters, given d loss / d outputs of the last ``forward``.
+
+        Gradients are written, not added to. x must not have changed since.
+
+        Raises:
+            ShapeError: no forward pass came before, or ``d_outputs`` has another shape than its result.
+        """
+        if self._last is None:
+            raise ShapeError("backward needs a forward pass before it")
+        x, steps = self._last
+        if d_outputs.shape != steps[-1].y.shape:
+            raise ShapeError(f"d_outputs must be {list(steps[-1].y.shape)}, got {list(d_outputs.shape)}")
+        dy = d_outputs
+        for index in range(len(steps) - 1, -1, -1):
+            step = steps[index]
+            below = steps[index - 1].y if index else x
+            step.layer.backward(step.parameters, step.gradients, step.scratch, below, step.y, dy, step.dx)
+            if step.dx is not None:
+                dy = step.dx
+
+
+def mlp(
+    inputs: int,
+    hidden: Sequence[tuple[int, Activation]],
+    outputs: int,
+    *,
+    layer_norm: bool = False,
+    dtype: DTypeLike = np.float32,
+) -> Network:
+    """A multilayer perceptron with parameters still zero: Dense, [LayerNorm], activation, ..., Dense.
+
+    Args:
+        inputs: size of one observation.
+        hidden: (units, activation) per hidden layer.
+        outputs: number of outputs, linear.
+        layer_norm: put a LayerNorm between each hidden Dense and its activation.
+        dtype: float32 or float64.
+    """
+    layers: list[Layer] = []
+    width = inputs
+    for units, activation in hidden:
+        layers.append(Dense(width, units))
+        if layer_norm:
+            layers.append(LayerNorm(units))
+        if activation in ACTIVATIONS:
+            layers.append(ACTIVATIONS[activation](units))
+        width = units
+    layers.append(Dense(width, outputs))
+    return Network(inputs, layers, dtype)

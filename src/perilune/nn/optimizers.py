@@ -1,0 +1,144 @@
+"""Optimisers, from simple to complex. Each steps a flat parameter vector in place and allocates nothing.
+
+They share one shape: ``step(parameters[P], gradients[P], learning_rate)``, where ``learning_rate`` is in units of
+parameter per unit of (normalised) gradient. ``arrays`` and ``updates`` are all the state there is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from perilune.nn.layers import Array, Arrays
+
+OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
+
+
+class Optimizer(Protocol):
+    """What the agent asks of an optimiser."""
+
+    arrays: Arrays
+    updates: int
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        """Move ``parameters`` one step against ``gradients``, in place."""
+
+
+def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
+    """Scale ``gradients`` in place so that their Euclidean norm is at most ``max_norm``; return the norm before.
+
+    g <- g min(1, max_norm / |g|). Pascanu et al., On the difficulty of training recurrent neural networks,
+    arXiv:1211.5063.
+    """
+    norm = math.sqrt(float(np.dot(gradients, gradients)))
+    if norm > max_norm:
+        np.multiply(gradients, max_norm / norm, out=gradients)
+    return norm
+
+
+class SGD:
+    """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v."""
+
+    def __init__(self, size: int, dtype: DTypeLike = np.float32, momentum: float = 0.0) -> None:
+        self.momentum = momentum
+        self.arrays = {"velocity": np.zeros(size, dtype)}
+        self.updates = 0
+        self._step = np.empty(size, dtype)
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        self.updates += 1
+        velocity = self.arrays["velocity"]
+        np.multiply(velocity, self.momentum, out=velocity)
+        np.add(velocity, gradients, out=velocity)
+        np.multiply(velocity, learning_rate, out=self._step)
+        np.subtract(parameters, self._step, out=parameters)
+
+
+class RMSProp:
+    """v <- rho v + (1 - rho) g^2, w <- w - learning_rate g / (sqrt(v) + epsilon). Hinton, lecture 6e, 2012."""
+
+    def __init__(self, size: int, dtype: DTypeLike = np.float32, rho: float = 0.99, epsilon: float = 1e-8) -> None:
+        self.rho = rho
+        self.epsilon = epsilon
+        self.arrays = {"second_moment": np.zeros(size, dtype)}
+        self.updates = 0
+        self._step = np.empty(size, dtype)
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        self.updates += 1
+        step, second = self._step, self.arrays["second_moment"]
+        np.square(gradients, out=step)
+        np.multiply(step, 1 - self.rho, out=step)
+        np.multiply(second, self.rho, out=second)
+        np.add(second, step, out=second)
+        np.sqrt(second, out=step)
+        np.add(step, self.epsilon, out=step)
+        np.divide(gradients, step, out=step)
+        np.multiply(step, learning_rate, out=step)
+        np.subtract(parameters, step, out=parameters)
+
+
+class Adam:
+    """Adaptive moments. With t the number of this step, counted from 1:
+
+    m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
+    w <- w - learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
+
+    Kingma and Ba, Adam, arXiv:1412.6980.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        dtype: DTypeLike = np.float32,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
+        self.arrays = {"first_moment": np.zeros(size, dtype), "second_moment": np.zeros(size, dtype)}
+        self.updates = 0
+        self._step = np.empty(size, dtype)
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        self.updates += 1
+        step, first, second = self._step, self.arrays["first_moment"], self.arrays["second_moment"]
+        np.multiply(gradients, 1 - self.beta1, out=step)
+        np.multiply(first, self.beta1, out=first)
+        np.add(first, step, out=first)
+        np.square(gradients, out=step)
+        np.multiply(step, 1 - self.beta2, out=step)
+        np.multiply(second, self.beta2, out=second)
+        np.add(second, step, out=second)
+        # Both corrections are scalars: taking them out of the root and the fraction saves two passes.
+        root_correction2 = math.sqrt(1 - self.beta2**self.updates)
+        np.sqrt(second, out=step)
+        np.add(step, self.epsilon * root_correction2, out=step)
+        np.divide(first, step, out=step)
+        np.multiply(step, learning_rate * root_correction2 / (1 - self.beta1**self.updates), out=step)
+        np.subtract(parameters, step, out=parameters)
+
+
+class AdamW:
+    """Adam with decoupled weight decay: w <- w (1 - learning_rate weight_decay), then Adam's step.
+
+    Loshchilov and Hutter, Decoupled Weight Decay Regularization, arXiv:1711.05101.
+    """
+
+    def __init__(self, size: int, dtype: DTypeLike = np.float32, weight_decay: float = 0.01) -> None:
+        self.weight_decay = weight_decay
+        self.adam = Adam(size, dtype)
+        self.arrays = self.adam.arrays
+
+    @property
+    def updates(self) -> int:
+        return self.adam.updates
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        np.multiply(parameters, 1 - learning_rate * self.weight_decay, out=parameters)
+        self.adam.step(parameters, gradients, learning_rate)

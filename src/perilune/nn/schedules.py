@@ -1,0 +1,22 @@
+"""Learning-rate schedules: pure functions of the progress made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+# From progress in [0, 1] to the share of the way from the start's value to the floor.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 0.0,
+    "linear": lambda progress: progress,
+    # Loshchilov and Hutter, SGDR, arXiv:1608.03983, without restarts.
+    "cosine": lambda progress: (1 - math.cos(math.pi * progress)) / 2,
+}
+
+
+def scheduled(schedule: Schedule, start: float, floor: float, count: int, span: int) -> float:
+    """Value after ``count`` of ``span`` steps: start + (floor - start) shape(count / span); the floor from then on."""
+    return start + (floor - start) * SHAPES[schedule](min(1.0, count / span))

@@ -1,0 +1,120 @@
+"""Experience replay: what was lived is stored once and learned from many times (Lin, 1992)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from perilune.errors import ConfigError
+from perilune.nn.layers import Array
+
+
+class Transition(NamedTuple):
+    """n steps of one episode seen as one: from obs, ``action``, and k <= n steps later next_obs."""
+
+    obs: Array
+    action: int
+    reward: float
+    discount: float
+    next_obs: Array
+
+
+class Batch(NamedTuple):
+    """B transitions as arrays: obs[B, O], action[B], reward[B], discount[B], next_obs[B, O]."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    discount: Array
+    next_obs: Array
+
+
+class NStep:
+    """Turns single steps into transitions over n steps.
+
+    reward = sum over i < k of gamma^i r_i, discount = gamma^k (1 - terminated), where k is n, or fewer at the end of
+    an episode: there every pending start is flushed, and a truncated end keeps its bootstrap. Nothing crosses an
+    episode. Sutton and Barto, Reinforcement Learning, 2nd edition, section 7.1.
+    """
+
+    def __init__(self, n: int, gamma: float) -> None:
+        self.n = n
+        self.gamma = gamma
+        self.pending: deque[tuple[Array, int, float]] = deque()
+
+    def push(
+        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
+    ) -> Iterator[Transition]:
+        """Take one step in; give the transitions that it completes, oldest first. obs is kept: it must not change."""
+        self.pending.append((obs, action, reward))
+        if terminated or truncated:
+            while self.pending:
+                yield self._oldest(next_obs, terminated)
+        elif len(self.pending) == self.n:
+            yield self._oldest(next_obs, terminated)
+
+    def _oldest(self, next_obs: Array, terminated: bool) -> Transition:
+        total, discount = 0.0, 1.0
+        for _, _, reward in self.pending:
+            total += discount * reward
+            discount *= self.gamma
+        obs, action, _ = self.pending.popleft()
+        return Transition(obs, action, total, 0.0 if terminated else discount, next_obs)
+
+
+class Replay:
+    """The newest ``capacity`` transitions, in arrays allocated once and written round and round.
+
+    ``cursor`` is where the next transition goes; ``size`` how many there are.
+
+    Raises:
+        ConfigError: the arrays do not fit into memory.
+    """
+
+    def __init__(self, capacity: int, observation_size: int) -> None:
+        self.capacity = capacity
+        self.cursor = 0
+        self.size = 0
+        self._batch: Batch | None = None
+        try:
+            self.arrays = _batch_arrays(capacity, observation_size)
+        except (MemoryError, ValueError) as error:
+            gib = capacity * (8 * observation_size + 16) / 2**30
+            raise ConfigError("buffer_size", capacity, f"it must fit into memory, and needs {gib:,.1f} GiB") from error
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> None:
+        """Store copies of one transition, over the oldest where the arrays are full."""
+        at, arrays = self.cursor, self.arrays
+        arrays.obs[at] = obs
+        arrays.action[at] = action
+        arrays.reward[at] = reward
+        arrays.discount[at] = discount
+        arrays.next_obs[at] = next_obs
+        self.cursor = (at + 1) % self.capacity
+        self.size = min(self.size + 1, self.capacity)
+
+    def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
+        """``batch_size`` transitions drawn uniformly with replacement. The arrays are filled anew at every call."""
+        batch = self._batch
+        if batch is None or len(batch.action) != batch_size:
+            batch = self._batch = _batch_arrays(batch_size, self.arrays.obs.shape[1])
+        index = generator.integers(self.size, size=batch_size)
+        for stored, out in zip(self.arrays, batch, strict=True):
+            stored.take(index, axis=0, out=out, mode="clip")  # the mode that writes to out without a copy between
+        return batch
+
+
+def _batch_arrays(rows: int, observation_size: int) -> Batch:
+    return Batch(
+        obs=np.zeros((rows, observation_size), np.float32),
+        action=np.zeros(rows, np.int64),
+        reward=np.zeros(rows, np.float32),
+        discount=np.zeros(rows, np.float32),
+        next_obs=np.zeros((rows, observation_size), np.float32),
+    )

@@ -1,0 +1,202 @@
+"""The run directory: a contract that pictures, benchmarks and people read.
+
+    config.json         what was trained, with every setting
+    host.json           the machine and the versions that made it
+    episodes.jsonl      a line per episode      (train.Episode)
+    metrics.jsonl       a line now and then     (train.Metrics)
+    evaluations.jsonl   a line per evaluation   (train.Evaluated)
+    best.safetensors    weights at the best evaluation, final.safetensors those at the end
+    initial_state.png, plots/, videos/
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from perilune.config import DQNConfig, TrainConfig, to_json
+from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.train import Episode, Evaluated, Event, Metrics
+
+FORMAT = 1
+FILES: dict[type[NamedTuple], str] = {
+    Episode: "episodes.jsonl",
+    Metrics: "metrics.jsonl",
+    Evaluated: "evaluations.jsonl",
+}
+CHECKPOINTS = {"best": "best.safetensors", "final": "final.safetensors"}
+
+
+def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:
+    """The first of runs/ENV-seedS, runs/ENV-seedS-2, ... that does not exist."""
+    base = parent / f"{environment.replace('/', '_').replace(':', '_')}-seed{seed}"
+    number, directory = 1, base
+    while directory.exists():
+        number += 1
+        directory = base.with_name(f"{base.name}-{number}")
+    return directory
+
+
+def create(directory: Path, overwrite: bool = False) -> None:
+    """Make ``directory`` ready for a new run.
+
+    Raises:
+        RunDirectoryError: it cannot be written, is a file, or holds a run (removed only where ``overwrite`` says so)
+            or anything else.
+    """
+    try:
+        if (directory / "config.json").exists():
+            if not overwrite:
+                raise RunDirectoryError(
+                    f"{directory} already holds a run. Choose another directory, or ask to overwrite it (--overwrite)."
+                )
+            _remove_run(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise RunDirectoryError(
+                f"{directory} holds files that are not a run's, so no run is put there. Choose an empty directory."
+            )
+        probe = directory / ".writable"
+        probe.touch()
+        probe.unlink()
+    except RunDirectoryError:
+        raise
+    except OSError as error:
+        raise RunDirectoryError(
+            f"the run directory {directory} cannot be written: {error.strerror or error}. Choose another one."
+        ) from error
+
+
+def _remove_run(directory: Path) -> None:
+    """Remove what a run consists of, and nothing that somebody else put beside it."""
+    for name in ("config.json", "host.json", "initial_state.png", *FILES.values(), *CHECKPOINTS.values()):
+        (directory / name).unlink(missing_ok=True)
+    for name in ("plots", "videos"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def write_header(
+    directory: Path, environment: str, seed: int, agent: DQNConfig, train: TrainConfig, solved_mark: float | None
+) -> None:
+    """Write config.json and host.json."""
+    config = {
+        "format": FORMAT,
+        "environment": environment,
+        "solved_mark": solved_mark,
+        "seed": seed,
+        "agent": to_json(agent),
+        "train": to_json(train),
+    }
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "host.json", host())
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def host() -> dict[str, Any]:
+    """What machine and which versions this process runs on."""
+    blas = next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
+    return {
+        "perilune": metadata.version("perilune"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "gymnasium": metadata.version("gymnasium"),
+        "blas": {key: blas.get(key) for key in ("internal_api", "version", "architecture", "num_threads")},
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
+
+
+class RunLog:
+    """Appends events to a run's JSON lines, each line flushed before the training goes on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files = {kind: (directory / name).open("a", encoding="utf-8") for kind, name in FILES.items()}
+
+    def write(self, event: Event) -> None:
+        """Append ``event`` where it is of a kind that is logged. Numbers that are not finite become null."""
+        file = self._files.get(type(event))
+        if file is not None:
+            record = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in event._asdict().items()
+            }
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.flush()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+@contextmanager
+def open_log(directory: Path) -> Iterator[RunLog]:
+    """A RunLog that is closed whatever happens."""
+    log = RunLog(directory)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read."""
+
+    directory: Path
+    config: dict[str, Any]
+    episodes: list[Episode]
+    metrics: list[Metrics]
+    evaluations: list[Evaluated]
+
+
+Record = TypeVar("Record", Episode, Metrics, Evaluated)
+
+
+def read(directory: Path) -> Run:
+    """Read a run, also one that is still being written: an unfinished last line is left out.
+
+    Raises:
+        RunDirectoryError: there is no run there.
+        FileFormatError: a file is damaged or of another format.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileFormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise FileFormatError(f"{path} has format {found!r}; this version of Perilune reads {FORMAT}")
+    return Run(directory, config, _lines(directory, Episode), _lines(directory, Metrics), _lines(directory, Evaluated))
+
+
+def _lines(directory: Path, kind: type[Record]) -> list[Record]:
+    path = directory / FILES[kind]
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
+        if line.endswith("\n"):
+            try:
+                records.append(kind(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise FileFormatError(f"{path}, line {number}, is not a record of this format: {error}") from error
+    return records

@@ -1,0 +1,39 @@
+"""One seed fans out into named, independent generators. Nothing here or elsewhere touches NumPy's global one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perilune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Generators:
+    """One independent generator per role, so that drawing more in one never changes another."""
+
+    network: np.random.Generator
+    exploration: np.random.Generator
+    replay: np.random.Generator
+    environment: np.random.Generator
+
+
+def generators(seed: int) -> Generators:
+    """Fan one seed out into a generator per role.
+
+    Uses the spawn keys of ``numpy.random.SeedSequence``: streams of different roles and of different seeds are
+    independent for every purpose here.
+
+    Raises:
+        ConfigError: ``seed`` is not a whole number >= 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError("seed", seed, "a whole number >= 0")
+    children = np.random.SeedSequence(int(seed)).spawn(4)
+    return Generators(*(np.random.default_rng(child) for child in children))
+
+
+def episode_seed(generator: np.random.Generator) -> int:
+    """Seed of the next episode. Every reset is seeded, so an evaluation in between never changes the training."""
+    return int(generator.integers(2**31))
