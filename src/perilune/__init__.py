@@ -1,0 +1,9 @@
+"""Perilune: deep Q-learning with the neural network written from scratch on NumPy."""
+
+from perilune.api import DQN, History
+from perilune.blas import one_blas_thread
+from perilune.config import DQNConfig, TrainConfig
+from perilune.errors import PeriluneError
+from perilune.evaluate import Evaluation
+
+__all__ = ["DQN", "DQNConfig", "Evaluation", "History", "PeriluneError", "TrainConfig", "one_blas_thread"]

@@ -98,8 +98,8 @@ class Agent:
 
     @property
     def warm(self) -> bool:
-        """Whether the warm-up's steps are done, so that learning has started."""
-        return self.env_steps >= self.config.warmup_steps
+        """Whether the replay holds what the warm-up fills in, so that learning can start."""
+        return len(self.replay) >= self.config.warmup_steps
 
     @property
     def epsilon(self) -> float:

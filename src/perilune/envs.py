@@ -94,7 +94,8 @@ def time_limit(env: Env) -> int | None:
 
 def solved_mark(env: Env) -> float | None:
     """The mean return from which the environment's makers call it solved, where they name one."""
-    return env.spec.reward_threshold if env.spec is not None else None
+    mark = env.spec.reward_threshold if env.spec is not None else None
+    return None if mark is None else float(mark)
 
 
 def as_obs(observation: Any, size: int) -> Array:

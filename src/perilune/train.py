@@ -79,7 +79,7 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
         ConfigError: the budget ends before the first update, or the environment cannot draw the videos asked for.
         DivergenceError: the loss is no longer finite.
     """
-    check_budget(agent, env, config)
+    check_budget(agent, config)
     check_drawing(env, config)
     size, _, first_action = envs.check(env)
     clock = _Clock()
@@ -172,15 +172,16 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
                 stopping = True
 
 
-def check_budget(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
+def check_budget(agent: Agent, config: TrainConfig) -> None:
     """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
-    needed = agent.config.warmup_steps + agent.config.train_every - agent.env_steps
+    warmup_steps, train_every = agent.config.warmup_steps, agent.config.train_every
+    needed = train_every + (0 if agent.warm else warmup_steps)
     if config.steps is not None and config.steps < needed:
         raise ConfigError(
             "steps",
             config.steps,
-            f"at least {needed} here, or no update would ever happen (warmup_steps = {agent.config.warmup_steps}, "
-            f"train_every = {agent.config.train_every})",
+            f"at least {needed}, or no update would ever happen "
+            f"(warmup_steps = {warmup_steps}, train_every = {train_every})",
         )
 
 
@@ -207,7 +208,7 @@ def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
         observation, reward, terminated, truncated, _ = env.step(first_action + action)
         next_obs = envs.as_obs(observation, size)
         length += 1
-        last = agent.env_steps + 1 == agent.config.warmup_steps
+        last = len(agent.replay) + len(agent.n_step.pending) + 1 >= agent.config.warmup_steps
         truncated = truncated or last or length == config.max_episode_steps
         agent.remember(obs, action, float(reward), next_obs, terminated, truncated)
         obs = None if terminated or truncated else next_obs

@@ -1,0 +1,229 @@
+"""The library as one object: an environment and the agent that learns it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from perilune import checkpoint, envs, runlog
+from perilune.blas import one_blas_thread
+from perilune.config import DQNConfig, TrainConfig, build
+from perilune.dqn import Agent
+from perilune.errors import MissingDependencyError, PeriluneWarning, ShapeError
+from perilune.evaluate import Evaluation, evaluate
+from perilune.nn.layers import Array
+from perilune.train import Episode, Evaluated, Event, Frame, check_budget, check_drawing, training
+from perilune.view import plots, progress, video
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training gave: its run directory, and the curves in it.
+
+    An episode that the budget cut off in the middle is in ``run.episodes`` but not in the lists here.
+    """
+
+    directory: Path
+    videos: list[Path]
+    frames: dict[int, list[Array]] = field(repr=False)
+    """Pictures of every filmed episode by its number, where they were asked for."""
+
+    @cached_property
+    def run(self) -> runlog.Run:
+        """The run directory, read."""
+        return runlog.read(self.directory)
+
+    @cached_property
+    def episodes(self) -> list[Episode]:
+        """The episodes that came to their end."""
+        return [episode for episode in self.run.episodes if episode.ended != "budget"]
+
+    @property
+    def rewards(self) -> list[float]:
+        """Sum of the rewards of every episode."""
+        return [episode.reward for episode in self.episodes]
+
+    @property
+    def losses(self) -> list[float | None]:
+        """Mean loss of every episode's updates; None where an episode had none."""
+        return [episode.loss for episode in self.episodes]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Environment steps of every episode."""
+        return [episode.length for episode in self.episodes]
+
+    @property
+    def epsilons(self) -> list[float]:
+        """Epsilon at the start of every episode."""
+        return [episode.epsilon for episode in self.episodes]
+
+    @property
+    def evaluations(self) -> list[Evaluated]:
+        """The greedy evaluations on the way."""
+        return self.run.evaluations
+
+    def plot(self) -> plots.Picture:
+        """The learning curves: they show themselves in a notebook."""
+        return plots.curves([self.run])
+
+
+class DQN:
+    """A deep Q-network for one environment.
+
+    Args:
+        env: a Gymnasium environment, or the id of one. Observations must be a one-dimensional Box, actions Discrete.
+        config: the settings, all in one; the defaults where it is left out.
+        seed: two agents of one seed on one machine are the same to the last bit; other seeds differ in everything.
+        settings: single settings by name, over those of ``config``: ``DQN(env, hidden=(64, 64), gamma=0.98)``. Every
+            field of ``perilune.DQNConfig`` is one.
+
+    Raises:
+        ConfigError: a setting that does not exist, or whose value is not allowed.
+        UnsupportedEnvironmentError: an environment that is not there, or of a kind that is not covered.
+    """
+
+    def __init__(self, env: envs.Env | str, config: DQNConfig | None = None, *, seed: int = 0, **settings: Any) -> None:
+        self.config = build(DQNConfig, settings, config)
+        self.env = envs.make(env) if isinstance(env, str) else env
+        observation_size, actions, _ = envs.check(self.env)
+        self.agent = Agent(observation_size, actions, self.config, seed)
+
+    def train(
+        self,
+        config: TrainConfig | None = None,
+        *,
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        frames: bool = False,
+        pictures: bool = True,
+        quiet: bool = False,
+        **settings: Any,
+    ) -> History:
+        """Train, and keep everything in a run directory. Called again, it goes on where it was.
+
+        Args:
+            config: budget, evaluations and videos, all in one.
+            out: the run directory; runs/ENVIRONMENT-seedS (or the next free name after it) where it is left out.
+            overwrite: replace a run that is already in ``out``.
+            frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.
+            pictures: draw the curves and film the best agent at the end, where the libraries for it are installed.
+            quiet: show no progress.
+            settings: single settings by name, over those of ``config``: ``train(episodes=600, video_every=20)``.
+                Every field of ``perilune.TrainConfig`` is one.
+
+        Raises:
+            ConfigError: a setting that does not exist, is not allowed, or a budget that would never reach an update.
+            RunDirectoryError: ``out`` cannot be written or already holds a run.
+            MissingDependencyError: videos are asked for and cannot be written here.
+            DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
+        """
+        train_config = build(TrainConfig, settings, config)
+        agent, name = self.agent, envs.name(self.env)
+        check_budget(agent, train_config)
+        check_drawing(self.env, train_config)
+        if train_config.video_every is not None:
+            video.check_available()
+        directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
+        runlog.create(directory, overwrite)
+        runlog.write_header(directory, name, agent.seed, agent.config, train_config, envs.solved_mark(self.env))
+
+        recorder = video.Recorder(directory, video.frames_per_second(self.env))
+        kept: dict[int, list[Array]] = {}
+
+        def keep(event: Event) -> None:
+            if isinstance(event, Evaluated) and event.best:
+                checkpoint.save_weights(directory / runlog.CHECKPOINTS["best"], agent, name)
+            if isinstance(event, Frame) and frames:
+                kept.setdefault(event.episode, []).append(event.image)
+
+        title = f"{name}, seed {agent.seed}"
+        with (
+            one_blas_thread(),
+            runlog.open_log(directory) as log,
+            progress.live(title, train_config, agent.env_steps, agent.episodes, quiet) as show,
+        ):
+            try:
+                for event in training(agent, self.env, train_config):
+                    for read in (log.write, keep, recorder.read, show):
+                        read(event)
+            finally:
+                recorder.discard()
+                checkpoint.save_weights(directory / runlog.CHECKPOINTS["final"], agent, name)
+        history = History(directory, recorder.videos, kept)
+        if pictures:
+            self._draw(history)
+        return history
+
+    def _draw(self, history: History) -> None:
+        """Curves, and the best agent's flight. A missing library costs the picture, not the run."""
+        drawings: list[Callable[[], object]] = [lambda: history.plot().save(history.directory / "plots", "curves")]
+        if envs.can_draw(self.env):
+            best = DQN.load(checkpoint.weights_file(history.directory), self.env)
+            path = history.directory / "videos" / "best.mp4"
+            drawings.append(lambda: best.film(path))
+        for draw in drawings:
+            try:
+                draw()
+            except MissingDependencyError as error:
+                warnings.warn(f"left out: {error}", PeriluneWarning, stacklevel=3)
+
+    def q_values(self, obs: Array) -> Array:
+        """Q(obs, a) of the online network: [N, A] for obs[N, O]."""
+        return self.agent.q_values(obs)
+
+    def act(self, obs: Array) -> int:
+        """The greedy action for one obs[O], as the environment counts it."""
+        size, _, first_action = envs.check(self.env)
+        return first_action + self.agent.greedy_action(envs.as_obs(obs, size))
+
+    def evaluate(self, episodes: int = 100) -> Evaluation:
+        """Play greedily from ``episodes`` fixed start states that training never sees."""
+        with one_blas_thread():
+            return evaluate(self.agent.greedy_action, self.env, episodes)
+
+    def film(self, path: str | Path, episodes: int = 1) -> Evaluation:
+        """Play greedily into an MP4 at ``path``.
+
+        Raises:
+            ConfigError: the environment was made without ``render_mode="rgb_array"``.
+            MissingDependencyError: the video library is not installed.
+        """
+        with one_blas_thread():
+            return video.film(self.agent.greedy_action, self.env, Path(path), episodes=episodes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the weights and settings to ``path`` (.safetensors is added where it is missing); the path written."""
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            target = target.with_name(target.name + ".safetensors")
+        checkpoint.save_weights(target, self.agent, envs.name(self.env))
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path, env: envs.Env | str | None = None) -> DQN:
+        """The agent that ``save`` or a training wrote, to evaluate, film or train on (with an empty replay).
+
+        Args:
+            path: a .safetensors file, or a run directory (its best weights).
+            env: the environment; the one named in the file where it is left out.
+
+        Raises:
+            FileFormatError: the file is damaged, foreign or of another version.
+            ShapeError: the environment has other sizes than the agent.
+        """
+        agent, saved = checkpoint.load_weights(checkpoint.weights_file(Path(path)))
+        loaded = cls.__new__(cls)
+        loaded.config, loaded.agent = saved.config, agent
+        loaded.env = envs.make(saved.environment) if env is None else envs.make(env) if isinstance(env, str) else env
+        sizes = envs.check(loaded.env)
+        if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
+            raise ShapeError(
+                f"the agent in {path} was trained for {agent.observation_size} observations and {agent.actions} "
+                f"actions, but {envs.name(loaded.env)} has {sizes.observation_size} and {sizes.actions}"
+            )
+        return loaded

@@ -1,0 +1,1 @@
+"""What is made to be looked at: progress, plots and videos. Reads events and run directories, changes neither."""

@@ -1,0 +1,138 @@
+"""Episodes as H.264 videos, encoded frame by frame so that memory does not grow with their length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from perilune import envs
+from perilune.errors import MissingDependencyError
+from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
+from perilune.nn.layers import Array
+from perilune.train import Episode, Event, Frame, Started
+from perilune.view.plots import matplotlib_figure, save_image
+
+
+def _av() -> Any:
+    try:
+        import av  # noqa: PLC0415 -- heavy, and optional
+    except ImportError as error:
+        raise MissingDependencyError("videos need PyAV: pip install 'perilune[view]'") from error
+    return av
+
+
+def check_available() -> None:
+    """Raise MissingDependencyError where pictures and videos cannot be written."""
+    _av()
+    matplotlib_figure(1, 1)
+
+
+class VideoWriter:
+    """Writes frames into an MP4. The file appears under its name when it is complete.
+
+    Args:
+        path: where to, ending in .mp4.
+        fps: frames per second.
+    """
+
+    def __init__(self, path: Path, fps: int) -> None:
+        self.path = path
+        self._beside = path.with_name(path.name + ".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._av = _av()
+        self._container = self._av.open(str(self._beside), "w", format="mp4")
+        self._stream = self._container.add_stream(
+            "libx264", rate=fps, options={"crf": "23", "preset": "veryfast", "threads": "1"}
+        )
+        self._stream.pix_fmt = "yuv420p"  # the one that every player shows
+        self._started = False
+
+    def add(self, image: Array) -> None:
+        """Encode one frame, uint8 [height, width, 3]. An odd last row or column is left out: H.264 wants even sizes."""
+        height, width = (side - side % 2 for side in image.shape[:2])
+        if not self._started:
+            self._stream.height, self._stream.width = height, width
+            self._started = True
+        frame = self._av.VideoFrame.from_ndarray(image[:height, :width], format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        self._beside.replace(self.path)
+
+    def discard(self) -> None:
+        """Give the file up."""
+        self._container.close()
+        self._beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, fps: int) -> Iterator[VideoWriter]:
+    """A VideoWriter that is closed at the end, and leaves no file behind where an error comes between."""
+    writer = VideoWriter(path, fps)
+    try:
+        yield writer
+    except BaseException:
+        writer.discard()
+        raise
+    writer.close()
+
+
+def frames_per_second(env: envs.Env) -> int:
+    """The speed at which the environment looks right."""
+    return int(env.metadata.get("render_fps") or 30)
+
+
+class Recorder:
+    """Reads a training's events: draws its initial state, and writes each filmed episode as a video.
+
+    Args:
+        directory: the run directory; gets initial_state.png and videos/episode-NNNNN.mp4.
+        fps: frames per second.
+    """
+
+    def __init__(self, directory: Path, fps: int) -> None:
+        self.videos: list[Path] = []
+        self._directory = directory
+        self._fps = fps
+        self._writer: VideoWriter | None = None
+
+    def read(self, event: Event) -> None:
+        """Draw or encode what the event shows; the end of an episode ends its video."""
+        match event:
+            case Started(image) if image is not None:
+                save_image(image, self._directory / "initial_state.png")
+            case Frame(episode, image):
+                if self._writer is None:
+                    path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
+                    self._writer = VideoWriter(path, self._fps)
+                self._writer.add(image)
+            case Episode() if self._writer is not None:
+                self._writer.close()
+                self.videos.append(self._writer.path)
+                self._writer = None
+
+    def discard(self) -> None:
+        """Give up a video that was not finished."""
+        if self._writer is not None:
+            self._writer.discard()
+
+
+def film(
+    policy: Callable[[Array], int],
+    env: envs.Env,
+    path: Path,
+    *,
+    episodes: int = 1,
+    first_seed: int = SCORE_SEEDS,
+    max_episode_steps: int | None = None,
+) -> Evaluation:
+    """Play ``episodes`` episodes with ``policy`` into one video at ``path``."""
+    with writing(path, frames_per_second(env)) as writer:
+        return evaluate(
+            policy, env, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
+        )
