@@ -1,1 +1,29 @@
 """The neural network, from scratch on NumPy."""
+
+from perilune.nn.gradcheck import check_layer, check_loss, check_network, gradcheck
+from perilune.nn.initializers import initialize
+from perilune.nn.layers import Dense, LayerNorm, ReLU, Tanh
+from perilune.nn.losses import huber, mse
+from perilune.nn.network import Network, mlp
+from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Dense",
+    "LayerNorm",
+    "Network",
+    "RMSProp",
+    "ReLU",
+    "Tanh",
+    "check_layer",
+    "check_loss",
+    "check_network",
+    "clip_by_global_norm",
+    "gradcheck",
+    "huber",
+    "initialize",
+    "mlp",
+    "mse",
+]
