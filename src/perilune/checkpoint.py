@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,13 @@ def load_weights(path: Path) -> tuple[Agent, Saved]:
         FileFormatError: the file is damaged, foreign, of another version, or its weights do not fit its settings.
     """
     if not path.is_file():
-        raise FileFormatError(f"{path} is not a file. Give a .safetensors file that Perilune saved, or a run directory.")
+        raise FileFormatError(
+            f"{path} is not a file. Give a .safetensors file that Perilune saved, or a run directory."
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             header = (file.metadata() or {}).get("perilune")
-            arrays: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}
+            arrays: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise FileFormatError(f"{path} is not a safetensors file: {error}") from error
     if header is None:
@@ -111,7 +114,7 @@ def _saved(header: dict[str, Any]) -> Saved:
 
 def _agent(path: Path, saved: Saved, arrays: dict[str, Array]) -> Agent:
     widths = [saved.observation_size, *(units for units, _ in saved.config.hidden_layers), saved.actions]
-    expected = sum(inputs * outputs + outputs for inputs, outputs in zip(widths, widths[1:], strict=False))
+    expected = sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
     found = sum(array.size for array in arrays.values())
     if found < expected:
         raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")

@@ -65,7 +65,10 @@ class Train:
             return
         episodes = self.train.eval_episodes
         print(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
-        print(f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ", end="")
+        print(
+            f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ",
+            end="",
+        )
         print(f"final {final.mean_return:.1f}.\n")
         for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
             if (history.directory / name).exists():
@@ -253,7 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def parse(arguments: Sequence[str]) -> Train | Evaluate | Video | Plot | Bench:
+Command = Train | Evaluate | Video | Plot | Bench
+
+
+def parse(arguments: Sequence[str]) -> Command:
     """The command that ``arguments`` ask for.
 
     ``train`` is parsed twice: its first reading tells the preset, whose settings are the second's defaults.
@@ -264,9 +270,9 @@ def parse(arguments: Sequence[str]) -> Train | Evaluate | Video | Plot | Bench:
     return command
 
 
-def _parse(arguments: Sequence[str], settings: Preset) -> Any:
+def _parse(arguments: Sequence[str], settings: Preset) -> Command:
     train = Train(env=tyro.MISSING, train=settings.train, agent=settings.agent)
-    return tyro.cli(
+    command: Command = tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Video, tyro.conf.subcommand("video")]
@@ -276,6 +282,7 @@ def _parse(arguments: Sequence[str], settings: Preset) -> Any:
         description="Deep Q-learning with the neural network written from scratch on NumPy.",
         args=arguments,
     )
+    return command
 
 
 def _load(run_or_file: Path, which: Which) -> DQN:
@@ -286,7 +293,7 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, allow_nan=False))
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Our own warnings in one line; those of libraries are for their developers."""
     if issubclass(category, PeriluneWarning):
         print(f"perilune: {message}", file=sys.stderr)

@@ -10,7 +10,6 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -186,29 +185,21 @@ def to_json(config: DQNConfig | TrainConfig) -> dict[str, Any]:
     return asdict(config)
 
 
-def check_fields(config: DQNConfig | TrainConfig) -> None:
+def check_fields(config: object) -> None:
     """Check every field against its annotation and store it in plain Python types."""
-    for name, hint in _hints(type(config)).items():
-        object.__setattr__(config, name, _checked(name, getattr(config, name), hint))
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """``value`` as the plain type that ``hint`` asks for, or a ConfigError."""
-    plain = _converted(value, hint)
-    if plain is _REFUSED:
-        raise ConfigError(name, value, _words(hint))
-    return plain
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        value = getattr(config, name)
+        plain = _converted(value, hint)
+        if plain is _REFUSED:
+            raise ConfigError(name, value, _words(hint))
+        object.__setattr__(config, name, plain)
 
 
 _REFUSED = object()
 
 
-def _converted(value: Any, hint: Any) -> Any:
+def _converted(value: Any, hint: Any) -> Any:  # noqa: PLR0911 -- a return for each kind of annotation
+    """``value`` as the plain type that ``hint`` asks for, or _REFUSED."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         plain = _converted(value, arguments[0])

@@ -1,12 +1,12 @@
 """The run directory: a contract that pictures, benchmarks and people read.
 
-    config.json         what was trained, with every setting
-    host.json           the machine and the versions that made it
-    episodes.jsonl      a line per episode      (train.Episode)
-    metrics.jsonl       a line now and then     (train.Metrics)
-    evaluations.jsonl   a line per evaluation   (train.Evaluated)
-    best.safetensors    weights at the best evaluation, final.safetensors those at the end
-    initial_state.png, plots/, videos/
+config.json         what was trained, with every setting
+host.json           the machine and the versions that made it
+episodes.jsonl      a line per episode      (train.Episode)
+metrics.jsonl       a line now and then     (train.Metrics)
+evaluations.jsonl   a line per evaluation   (train.Evaluated)
+best.safetensors    weights at the best evaluation, final.safetensors those at the end
+initial_state.png, plots/, videos/
 """
 
 from __future__ import annotations
@@ -88,7 +88,13 @@ def _remove_run(directory: Path) -> None:
 
 
 def write_header(
-    directory: Path, environment: str, seed: int, agent: DQNConfig, train: TrainConfig, solved_mark: float | None
+    directory: Path,
+    *,
+    environment: str,
+    seed: int,
+    agent: DQNConfig,
+    train: TrainConfig,
+    solved_mark: float | None,
 ) -> None:
     """Write config.json and host.json."""
     config = {
@@ -109,7 +115,7 @@ def _write_json(path: Path, value: object) -> None:
 
 def host() -> dict[str, Any]:
     """What machine and which versions this process runs on."""
-    blas = next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
+    blas: dict[str, Any] = next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
     return {
         "perilune": metadata.version("perilune"),
         "python": platform.python_version(),

@@ -14,6 +14,8 @@ from perilune.errors import ConfigError, DivergenceError
 from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.nn.layers import Array
 
+Ended = Literal["terminated", "truncated", "budget"]
+
 
 class Started(NamedTuple):
     """The first episode's initial state as a picture, or None where the environment cannot draw."""
@@ -51,7 +53,7 @@ class Episode(NamedTuple):
     loss: float | None
     epsilon: float
     target_syncs: int
-    ended: Literal["terminated", "truncated", "budget"]
+    ended: Ended
 
 
 class Evaluated(NamedTuple):
@@ -81,95 +83,103 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
     """
     check_budget(agent, config)
     check_drawing(env, config)
-    size, _, first_action = envs.check(env)
-    clock = _Clock()
-    eval_limit = config.max_episode_steps if envs.time_limit(env) is None else None
+    stopwatch = _Stopwatch()
+    return stopwatch.timing(_training(agent, env, config, stopwatch))
+
+
+def _training(agent: Agent, env: envs.Env, config: TrainConfig, stopwatch: _Stopwatch) -> Iterator[Event]:
     stop_step = agent.env_steps + config.steps if config.steps is not None else math.inf
     stop_episode = agent.episodes + config.episodes if config.episodes is not None else math.inf
-    eval_every = config.eval_every if config.eval_every is not None else math.inf
-    next_eval = agent.env_steps + eval_every
-    next_metrics = agent.env_steps + config.metrics_every
     best = -math.inf
 
     if not agent.warm:
         _warm_up(agent, env, config)
-
     first_episode = agent.episodes + 1
     stopping = False
     while not stopping:
-        episode = agent.episodes + 1
-        filmed = config.video_every is not None and (episode == first_episode or episode % config.video_every == 0)
-        observation, _ = env.reset(seed=seeding.episode_seed(agent.generators.environment))
-        obs = envs.as_obs(observation, size)
-        if episode == first_episode:
-            yield from clock.pausing(Started(envs.frame(env) if envs.can_draw(env) else None))
-
-        total, length, losses, updates = 0.0, 0, 0.0, 0
-        epsilon = agent.epsilon
-        ended = None
-        while ended is None:
-            if filmed:
-                yield from clock.pausing(Frame(episode, envs.frame(env)))
-            action = agent.act(obs)
-            observation, reward, terminated, truncated, _ = env.step(first_action + action)
-            next_obs = envs.as_obs(observation, size)
-            length += 1
-            total += float(reward)
-            if terminated:
-                ended = "terminated"
-            elif truncated or length == config.max_episode_steps:
-                ended = "truncated"
-            elif agent.env_steps + 1 >= stop_step:
-                ended = "budget"
-            update = agent.observe(obs, action, float(reward), next_obs, terminated, ended is not None)
-            obs = next_obs
-            if update is not None:
-                losses += update.loss
-                updates += 1
-                if agent.env_steps >= next_metrics:
-                    next_metrics += config.metrics_every
-                    yield from clock.pausing(Metrics(agent.env_steps, agent.updates, *update, agent.epsilon))
-        if filmed:
-            yield from clock.pausing(Frame(episode, envs.frame(env)))
-
-        mean_loss = losses / updates if updates else None
-        yield from clock.pausing(
-            Episode(episode, agent.env_steps, total, length, mean_loss, epsilon, agent.target_syncs, ended)
-        )
-        if mean_loss is not None and not math.isfinite(mean_loss):
-            raise DivergenceError(
-                f"the loss is {mean_loss} in episode {episode}, after {agent.env_steps:,} environment steps: the "
-                f"weights have diverged. Try a smaller learning_rate (now {agent.learning_rate:g}), "
-                f"max_grad_norm = 10 (now {agent.config.max_grad_norm}) or loss = 'huber' "
-                f"(now {agent.config.loss!r}), and check that rewards and observations are finite."
-            )
-
+        start = agent.env_steps
+        yield from _episode(agent, env, config, first_episode, stop_step)
         stopping = agent.env_steps >= stop_step or agent.episodes >= stop_episode
-        if agent.env_steps >= next_eval or stopping:
-            while next_eval <= agent.env_steps:
-                next_eval += eval_every
-            clock.stop()
-            scored = evaluate(
-                agent.greedy_action,
-                env,
-                config.eval_episodes,
-                first_seed=SELECTION_SEEDS,
-                max_episode_steps=eval_limit,
-            )
-            improved = scored.mean_return > best
-            best = max(best, scored.mean_return)
-            yield Evaluated(
-                agent.env_steps,
-                agent.episodes,
-                scored.mean_return,
-                scored.std_return,
-                scored.min_return,
-                improved,
-                clock.seconds,
-            )
-            clock.start()
-            if config.stop_at_return is not None and scored.mean_return >= config.stop_at_return:
-                stopping = True
+        if stopping or _crossed(config.eval_every, start, agent.env_steps):
+            evaluated = _evaluated(agent, env, config, best, stopwatch.seconds)
+            best = max(best, evaluated.mean_return)
+            yield evaluated
+            stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+
+
+def _episode(agent: Agent, env: envs.Env, config: TrainConfig, first_episode: int, stop_step: float) -> Iterator[Event]:
+    """Play and learn one episode."""
+    size, _, first_action = envs.check(env)
+    episode, epsilon = agent.episodes + 1, agent.epsilon
+    filmed = config.video_every is not None and (episode == first_episode or episode % config.video_every == 0)
+    obs = _reset(agent, env, size)
+    if episode == first_episode:
+        yield Started(envs.frame(env) if envs.can_draw(env) else None)
+
+    total, length, losses, updates = 0.0, 0, 0.0, 0
+    ended: Ended | None = None
+    while ended is None:
+        if filmed:
+            yield Frame(episode, envs.frame(env))
+        action = agent.act(obs)
+        observation, reward, terminated, truncated, _ = env.step(first_action + action)
+        next_obs = envs.as_obs(observation, size)
+        total += float(reward)
+        length += 1
+        if terminated:
+            ended = "terminated"
+        elif truncated or length == config.max_episode_steps:
+            ended = "truncated"
+        elif agent.env_steps + 1 >= stop_step:
+            ended = "budget"
+        # Whatever else ends an episode is a truncation to the learner: the future beyond it still counts.
+        update = agent.observe(obs, action, float(reward), next_obs, terminated, ended is not None)
+        obs = next_obs
+        if update is not None:
+            losses += update.loss
+            updates += 1
+            if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
+                yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
+    if filmed:
+        yield Frame(episode, envs.frame(env))
+
+    loss = losses / updates if updates else None
+    yield Episode(episode, agent.env_steps, total, length, loss, epsilon, agent.target_syncs, ended)
+    if loss is not None and not math.isfinite(loss):
+        raise DivergenceError(
+            f"the loss is {loss} in episode {episode}, after {agent.env_steps:,} environment steps: the weights have "
+            f"diverged. Try a smaller learning_rate (now {agent.learning_rate:g}), a max_grad_norm such as 10 (now "
+            f"{agent.config.max_grad_norm}) or the huber loss (now {agent.config.loss}), and see that the "
+            "environment's rewards and observations are finite."
+        )
+
+
+def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, seconds: float) -> Evaluated:
+    """Score the agent as it is now, on start states that only choose the best checkpoint."""
+    limit = config.max_episode_steps if envs.time_limit(env) is None else None
+    result = evaluate(
+        agent.greedy_action, env, config.eval_episodes, first_seed=SELECTION_SEEDS, max_episode_steps=limit
+    )
+    return Evaluated(
+        env_steps=agent.env_steps,
+        episodes=agent.episodes,
+        mean_return=result.mean_return,
+        std_return=result.std_return,
+        min_return=result.min_return,
+        best=result.mean_return > best,
+        seconds=seconds,
+    )
+
+
+def _reset(agent: Agent, env: envs.Env, size: int) -> Array:
+    """Every reset is seeded, so that an evaluation or a video in between changes nothing in the training."""
+    observation, _ = env.reset(seed=seeding.episode_seed(agent.generators.environment))
+    return envs.as_obs(observation, size)
+
+
+def _crossed(every: int | None, before: int, now: int) -> bool:
+    """Whether a multiple of ``every`` lies in (before, now]."""
+    return every is not None and before // every < now // every
 
 
 def check_budget(agent: Agent, config: TrainConfig) -> None:
@@ -202,8 +212,7 @@ def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
     length = 0
     while not agent.warm:
         if obs is None:
-            observation, _ = env.reset(seed=seeding.episode_seed(agent.generators.environment))
-            obs, length = envs.as_obs(observation, size), 0
+            obs, length = _reset(agent, env, size), 0
         action = agent.random_action()
         observation, reward, terminated, truncated, _ = env.step(first_action + action)
         next_obs = envs.as_obs(observation, size)
@@ -214,20 +223,19 @@ def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
         obs = None if terminated or truncated else next_obs
 
 
-class _Clock:
-    """Seconds of training, with the readers' and the evaluations' time left out."""
+class _Stopwatch:
+    """Seconds that a training took itself: its readers' time is left out, and the evaluations'."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.start()
 
-    def start(self) -> None:
-        self._since = time.perf_counter()
-
-    def stop(self) -> None:
-        self.seconds += time.perf_counter() - self._since
-
-    def pausing(self, event: Event) -> Iterator[Event]:
-        self.stop()
-        yield event
-        self.start()
+    def timing(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events; ``seconds`` is up to date at each."""
+        while True:
+            started = time.perf_counter()
+            event = next(events, None)
+            if event is None:
+                return
+            if not isinstance(event, Evaluated):  # before which there is nothing but the evaluation
+                self.seconds += time.perf_counter() - started
+            yield event

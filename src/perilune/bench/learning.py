@@ -109,7 +109,7 @@ def _score(trial: Trial, dqn: DQN) -> Score:
 def table(scores: Sequence[Score]) -> str:
     """The scores as a Markdown table."""
     lines = [
-        "| seed | best checkpoint | at step | final | first at the solved mark | best 100 training episodes | seconds |",
+        "| seed | best checkpoint | at step | final | first solved | best 100 training episodes | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for score in scores:

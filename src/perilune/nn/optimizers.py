@@ -21,7 +21,10 @@ class Optimizer(Protocol):
     """What the agent asks of an optimiser."""
 
     arrays: Arrays
-    updates: int
+
+    @property
+    def updates(self) -> int:
+        """Steps made."""
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         """Move ``parameters`` one step against ``gradients``, in place."""
@@ -137,6 +140,7 @@ class AdamW:
 
     @property
     def updates(self) -> int:
+        """Steps made."""
         return self.adam.updates
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:

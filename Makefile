@@ -1,0 +1,39 @@
+# Everything here needs Python 3.11 or newer, make and git; the rest is set up in .venv, from uv.lock.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+BIN := .venv/bin
+DEMO ?= --stop-at-return 200
+
+.PHONY: setup demo test lint benchmarks clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Perilune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	@test -x $(UV) || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv==$(UV_VERSION); } || \
+		{ rm -rf .uv; echo "The set-up needs Python's venv module and the package index."; exit 1; }
+	$(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
+	@touch $@
+
+demo: setup
+	$(BIN)/perilune train LunarLander-v3 --out runs/demo --overwrite $(DEMO)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n auto
+
+# The figures in docs/benchmarks.md; hours.
+benchmarks: setup
+	$(BIN)/perilune bench learning LunarLander-v3 --seeds 10 --jobs 2
+	$(BIN)/perilune bench learning CartPole-v1 --seeds 10 --jobs 2
+	$(BIN)/python examples/as_asked.py --jobs 2
+	$(BIN)/perilune bench speed
+
+clean:
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,163 @@
+"""The experiment as people ask for it: what does a correct DQN make of the settings that "only sink"?
+
+    python examples/as_asked.py --seeds 5 --jobs 2
+
+trains every experiment below over several seeds into runs/as_asked/ (a run that is there is not repeated), prints a
+table and draws runs/as_asked/as_asked.png. What came out of it: docs/as_asked.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from perilune import DQNConfig, TrainConfig, runlog
+from perilune.bench.learning import Score, Trial, run_trials
+from perilune.stats import moving_average
+
+WINDOW = 100  # episodes in the moving average, as such results are usually given
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One line of the table."""
+
+    name: str
+    environment: str
+    agent: DQNConfig
+    train: TrainConfig
+
+
+def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
+    """Plain DQN with the settings of the question: only the hidden layers differ."""
+    return DQNConfig(
+        hidden=hidden, activation="relu", layer_norm=False,
+        optimizer="adam", learning_rate=1e-4, loss="huber", max_grad_norm=None,
+        gamma=0.999, n_step=1, double=False,
+        buffer_size=10_000, warmup_steps=10_000, batch_size=128, train_every=1,
+        tau=1.0, target_update_every=1_000,
+        epsilon_start=1.0, epsilon_decay=0.9925, epsilon_floor=0.1,
+    )  # fmt: skip
+
+
+# "Solving the Lunar Lander Problem under Uncertainty using Reinforcement Learning", arXiv:2011.11850, from its authors'
+# code. It has no target network of its own: a copy at every step is the same thing.
+PAPER = DQNConfig(
+    hidden=(128, 128), activation="relu", layer_norm=False,
+    optimizer="adam", learning_rate=1e-3, loss="mse", max_grad_norm=None,
+    gamma=0.99, n_step=1, double=False,
+    buffer_size=1_000_000, warmup_steps=64, batch_size=64, train_every=1,
+    tau=1.0, target_update_every=1,
+    epsilon_start=1.0, epsilon_decay=0.996, epsilon_decay_per="update", epsilon_floor=0.01,
+)  # fmt: skip
+
+ASKED = TrainConfig(episodes=600, max_episode_steps=500, eval_every=10_000)
+NETWORKS = ((32,), (32, 64, 64), (128, 128))
+EXPERIMENTS = [
+    *(
+        Experiment(f"{environment} {','.join(map(str, hidden))}", environment, as_asked(hidden), ASKED)
+        for environment in ("LunarLander-v3", "CartPole-v1")
+        for hidden in NETWORKS
+    ),
+    Experiment("LunarLander-v3 paper", "LunarLander-v3", PAPER, TrainConfig(episodes=600, eval_every=10_000)),
+]
+
+
+def directory(out: Path, experiment: Experiment) -> Path:
+    return out / experiment.name.replace(" ", "-").replace(",", "-")
+
+
+def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> dict[str, list[Score]]:
+    """Scores of every experiment by its name, seed by seed."""
+    trials = {
+        Trial(e.environment, e.agent, e.train, seed, directory(out, e) / f"seed-{seed}"): e.name
+        for seed in range(seeds)
+        for e in experiments
+    }
+
+    def tell(trial: Trial, score: Score) -> None:
+        print(f"{trials[trial]}, seed {trial.seed}: final {score.final:.1f}", file=sys.stderr, flush=True)
+
+    scores: dict[str, list[Score]] = {experiment.name: [] for experiment in experiments}
+    for trial, score in zip(trials, run_trials(list(trials), jobs, tell), strict=True):
+        scores[trials[trial]].append(score)
+    return scores
+
+
+def table(scores: dict[str, list[Score]]) -> str:
+    """Medians and ranges over the seeds, in Markdown."""
+
+    def spread(values: Sequence[float]) -> str:
+        return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+
+    lines = [
+        "| experiment | best 100 training episodes | greedy, final | greedy, best checkpoint | solved | steps |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, seeds in scores.items():
+        solved = sum(score.solved_env_steps is not None for score in seeds)
+        lines.append(
+            f"| {name} | {spread([s.training_peak for s in seeds])} | {spread([s.final for s in seeds])} "
+            f"| {spread([s.best for s in seeds])} | {solved} of {len(seeds)} "
+            f"| {statistics.median(s.env_steps for s in seeds) / 1000:.0f}k |"
+        )
+    return "\n".join(lines)
+
+
+def draw(experiments: Sequence[Experiment], seeds: int, out: Path) -> Path:
+    """A panel per experiment: every seed's moving average faint, their median strong."""
+    columns = min(3, len(experiments))
+    rows = -(-len(experiments) // columns)
+    figure = Figure(figsize=(3.7 * columns, 2.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes[len(experiments) :]:
+        axis.set_visible(False)
+    for axis, experiment in zip(axes, experiments, strict=False):
+        runs = [runlog.read(directory(out, experiment) / f"seed-{seed}") for seed in range(seeds)]
+        smooth = [moving_average([episode.reward for episode in run.episodes], WINDOW) for run in runs]
+        for curve in smooth:
+            axis.plot(range(1, len(curve) + 1), curve, color="#0072B2", alpha=0.3, linewidth=0.8)
+        length = min(map(len, smooth))
+        median = np.median([curve[:length] for curve in smooth], axis=0)
+        axis.plot(range(1, length + 1), median, color="#0072B2", linewidth=2.2)
+        mark = runs[0].config["solved_mark"]
+        axis.axhline(mark, color="#666666", linewidth=1, linestyle=(0, (4, 3)))
+        axis.annotate(f"solved: {mark:g}", (0.02, mark), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                      textcoords="offset points", fontsize=7, color="#666666")  # fmt: skip
+        axis.set_ylim((-450, 300) if mark < 300 else (0, 520))
+        axis.set_title(experiment.name, loc="left", fontsize=9, fontweight="bold")
+        axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
+        axis.tick_params(labelsize=7, colors="#666666")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("episode", fontsize=8, color="#666666")
+    figure.supylabel(f"training reward, mean of {WINDOW} episodes", fontsize=8, color="#666666")
+    path = out / "as_asked.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the experiments as they were asked for.")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds trained at the same time")
+    parser.add_argument("--out", type=Path, default=Path("runs/as_asked"))
+    parser.add_argument("--only", default="", help="experiments whose name has this in it")
+    options = parser.parse_args()
+    experiments = [experiment for experiment in EXPERIMENTS if options.only in experiment.name]
+    scores = run(experiments, options.seeds, options.jobs, options.out)
+    result = {name: [asdict(score) for score in seeds] for name, seeds in scores.items()}
+    (options.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(table(scores))
+    print(draw(experiments, options.seeds, options.out))
+
+
+if __name__ == "__main__":
+    main()
