@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from perilune import envs, seeding
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
-from perilune.errors import ConfigError, DivergenceError
+from perilune.errors import ConfigError, DivergenceError, MissingDependencyError, PeriluneWarning
 from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.nn.layers import Array
 
@@ -114,7 +115,7 @@ def _episode(agent: Agent, env: envs.Env, config: TrainConfig, first_episode: in
     filmed = config.video_every is not None and (episode == first_episode or episode % config.video_every == 0)
     obs = _reset(agent, env, size)
     if episode == first_episode:
-        yield Started(envs.frame(env) if envs.can_draw(env) else None)
+        yield Started(_initial_picture(env))
 
     total, length, losses, updates = 0.0, 0, 0.0, 0
     ended: Ended | None = None
@@ -152,6 +153,17 @@ def _episode(agent: Agent, env: envs.Env, config: TrainConfig, first_episode: in
             f"{agent.config.max_grad_norm}) or the huber loss (now {agent.config.loss}), and see that the "
             "environment's rewards and observations are finite."
         )
+
+
+def _initial_picture(env: envs.Env) -> Array | None:
+    """The state now as a picture. Nobody asked for it, so a missing library costs the picture and not the training."""
+    if not envs.can_draw(env):
+        return None
+    try:
+        return envs.frame(env)
+    except MissingDependencyError as error:
+        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
+        return None
 
 
 def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, seconds: float) -> Evaluated:
