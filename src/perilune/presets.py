@@ -21,13 +21,17 @@ PRESETS: dict[str, Preset] = {
     DEFAULT: Preset(DQNConfig(), TrainConfig(steps=100_000)),
     "LunarLander-v3": Preset(
         DQNConfig(
+            huber_delta=10,
             learning_rate=1e-3,
             learning_rate_schedule="linear",
             learning_rate_floor=5e-5,
             learning_rate_decay_steps=150_000,
+            n_step=5,
+            tau=0.01,
             buffer_size=150_000,
+            epsilon_floor=0.01,
         ),
-        TrainConfig(steps=150_000),
+        TrainConfig(steps=150_000, max_episode_steps=500),
     ),
     "CartPole-v1": Preset(
         DQNConfig(

@@ -1,0 +1,35 @@
+"""The README's pictures, from a run: python docs/pictures/make.py runs/moon
+
+landing.gif is the best agent's flight from the first evaluation start state, every third frame at half size.
+curves.png is the run's own plots/curves.png, smaller.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from perilune import DQN
+from perilune.evaluate import evaluate
+
+HERE = Path(__file__).parent
+
+
+def main(run: Path) -> None:
+    agent = DQN.load(run)
+    frames: list[Image.Image] = []
+    evaluate(agent.agent.greedy_action, agent.env, 1, show=lambda image: frames.append(Image.fromarray(np.copy(image))))
+    kept = frames[::3] + [frames[-1]] * 20  # a rest at the end, before it starts again
+    small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
+    small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
+    with Image.open(run / "plots" / "curves.png") as curves:
+        curves.resize((1100, 660), Image.Resampling.LANCZOS).convert("RGB").quantize(64).save(
+            HERE / "curves.png", optimize=True
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
