@@ -188,12 +188,15 @@ class DQN:
         size, _, first_action = envs.check(self.env)
         return first_action + self.agent.greedy_action(envs.as_obs(obs, size))
 
-    def evaluate(self, episodes: int = 100) -> Evaluation:
-        """Play greedily from ``episodes`` fixed start states that training never sees."""
-        with one_blas_thread():
-            return evaluate(self.agent.greedy_action, self.env, episodes)
+    def evaluate(self, episodes: int = 100, max_episode_steps: int | None = None) -> Evaluation:
+        """Play greedily from ``episodes`` fixed start states that training never sees.
 
-    def film(self, path: str | Path, episodes: int = 1) -> Evaluation:
+        ``max_episode_steps`` cuts episodes off, for environments that set no limit themselves.
+        """
+        with one_blas_thread():
+            return evaluate(self.agent.greedy_action, self.env, episodes, max_episode_steps=max_episode_steps)
+
+    def film(self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None) -> Evaluation:
         """Play greedily into an MP4 at ``path``.
 
         Raises:
@@ -201,7 +204,13 @@ class DQN:
             MissingDependencyError: the video library is not installed.
         """
         with one_blas_thread():
-            return video.film(self.agent.greedy_action, self.env, Path(path), episodes=episodes)
+            return video.film(
+                self.agent.greedy_action,
+                self.env,
+                Path(path),
+                episodes=episodes,
+                max_episode_steps=max_episode_steps,
+            )
 
     def save(self, path: str | Path) -> Path:
         """Write the weights and settings to ``path`` (.safetensors is added where it is missing); the path written."""

@@ -86,12 +86,14 @@ class Evaluate:
     """Episodes to play (>= 1)."""
     checkpoint: Which = "best"
     """Which weights of a run."""
+    max_episode_steps: int | None = None
+    """Cut episodes off after so many steps, for environments that set no limit themselves."""
     json: bool = False
     """Print one JSON object, and nothing else, on standard output."""
 
     def run(self) -> None:
         dqn = _load(self.run_or_file, self.checkpoint)
-        evaluation = dqn.evaluate(self.episodes)
+        evaluation = dqn.evaluate(self.episodes, self.max_episode_steps)
         if self.json:
             _print_json(
                 {
@@ -210,6 +212,8 @@ class BenchLearning:
     """Print one JSON object on standard output."""
 
     def run(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError("seeds", self.seeds, "a whole number >= 1")
         settings = preset(self.env, self.preset)
         out = self.out or Path("runs", "bench", self.preset or self.env)
         trials = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from typing import Any, NamedTuple
 
@@ -123,6 +125,9 @@ def frame(env: Env) -> Array:
     Raises:
         MissingDependencyError: the drawing library is not installed, or has no display to work with.
     """
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        # SDL, under pygame, would look for a display all the same and complain on standard error that there is none.
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         drawn = env.render()
     except (gym.error.DependencyNotInstalled, ImportError) as error:

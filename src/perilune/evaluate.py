@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perilune import envs
+from perilune import envs, seeding
 from perilune.errors import ConfigError
 from perilune.nn.layers import Array
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
-# final score is taken on other start states: else it would flatter the choice.
-SCORE_SEEDS = 3_000_000_000
-SELECTION_SEEDS = 3_500_000_000  # a training's own episodes are seeded below 2^31
+# final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.
+SELECTION_SEEDS = seeding.TRAINING_SEEDS
+SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
 
 
 @dataclass(frozen=True)

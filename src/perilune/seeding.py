@@ -34,6 +34,9 @@ def generators(seed: int) -> Generators:
     return Generators(*(np.random.default_rng(child) for child in children))
 
 
+TRAINING_SEEDS = 2**30
+
+
 def episode_seed(generator: np.random.Generator) -> int:
-    """Seed of the next episode. Every reset is seeded, so an evaluation in between never changes the training."""
-    return int(generator.integers(2**31))
+    """Seed of a training's next episode, below ``TRAINING_SEEDS``: those from there on are for evaluations."""
+    return int(generator.integers(TRAINING_SEEDS))

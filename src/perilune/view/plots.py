@@ -10,22 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from perilune.errors import MissingDependencyError
+from perilune.errors import MissingDependencyError, RunDirectoryError
 from perilune.nn.layers import Array
 from perilune.runlog import Run
 from perilune.stats import moving_average
 from perilune.train import Episode
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
+# Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
 INK, PAPER = "#222222", "#666666"
+RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
+AVERAGE: dict[str, Any] = {"linewidth": 2.2}
+DOTTED_UP_TO = 30  # episodes; so few are dots as well
 
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
-    ("Reward", "sum of rewards in the episode", lambda episode: episode.reward),
-    ("Loss", "mean loss of the episode's updates", lambda episode: episode.loss),
+    ("Reward", "sum over the episode", lambda episode: episode.reward),
+    ("Loss", "mean over the episode's updates", lambda episode: episode.loss),
     ("Epsilon", "share of random actions", lambda episode: episode.epsilon),
-    ("Episode length", "environment steps", lambda episode: float(episode.length)),
+    ("Episode length", "environment steps", lambda episode: episode.length),
 )
 
 
@@ -41,11 +45,19 @@ class Picture:
         return buffer.getvalue()
 
     def save(self, directory: Path, name: str) -> list[Path]:
-        """Write NAME.png and NAME.svg into ``directory``."""
-        directory.mkdir(parents=True, exist_ok=True)
+        """Write NAME.png and NAME.svg into ``directory``.
+
+        Raises:
+            RunDirectoryError: nothing can be written there.
+        """
         paths = [directory / f"{name}.png", directory / f"{name}.svg"]
-        self.figure.savefig(paths[0], dpi=150)
-        self.figure.savefig(paths[1])
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for path in paths:
+                self.figure.savefig(path, dpi=150)
+        except OSError as error:
+            message = f"pictures cannot be written to {directory}: {error.strerror or error}"
+            raise RunDirectoryError(message) from error
         return paths
 
 
@@ -63,70 +75,49 @@ def matplotlib_figure(width: float, height: float) -> Any:
 
 
 def save_image(image: Array, path: Path) -> None:
-    """Write a frame, uint8 [height, width, 3], as a picture."""
-    height, width = image.shape[:2]
-    figure = matplotlib_figure(width / 100, height / 100)
-    figure.figimage(image)
-    figure.savefig(path, dpi=100)
+    """Write a frame, uint8 [height, width, 3], as a picture, pixel for pixel."""
+    matplotlib_figure(1, 1)  # for its error
+    from matplotlib.image import imsave  # noqa: PLC0415
+
+    imsave(path, image)
 
 
 def window(episodes: int) -> int:
-    """Episodes in the moving average: a twentieth of all, but from 5 to 100."""
-    return int(np.clip(episodes // 20, 5, 100))
+    """Episodes in the moving average: about a twentieth of all, in fives from 5 to 100."""
+    return int(np.clip(5 * round(episodes / 100), 5, 100))
 
 
 def curves(runs: Sequence[Run]) -> Picture:
-    """Reward, loss, epsilon and length by episode, of one run or of several in one picture."""
-    figure = matplotlib_figure(11, 6.6)
+    """Reward, loss, epsilon and length by episode, of one run or of several in one picture.
+
+    An episode that the budget cut off is left out: it would look like one that went wrong. The moving average is over
+    equally many episodes in all runs, so that they can be compared.
+    """
+    figure = matplotlib_figure(11, 6.8)
     axes = figure.subplots(2, 2)
+    episodes = [[episode for episode in run.episodes if episode.ended != "budget"] for run in runs]
+    smooth = window(max(map(len, episodes), default=0))
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
-        for number, run in enumerate(runs):
-            episodes = [episode for episode in run.episodes if episode.ended != "budget"]
-            y = [np.nan if value(episode) is None else value(episode) for episode in episodes]
-            _line(axis, [episode.episode for episode in episodes], y, COLOURS[number % len(COLOURS)], run, title)
+        for number, run in enumerate(episodes):
+            x = [episode.episode for episode in run]
+            y = np.array([value(episode) for episode in run], np.float64)  # None becomes NaN
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
+            style |= AVERAGE | {"marker": "o" if len(run) == 1 else ""}  # a line needs two
+            if title == "Epsilon":  # has no noise to smooth
+                axis.plot(x, y, **style)
+                continue
+            raw = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
+            axis.plot(x, y, color=style["color"], **raw, marker="o" if len(run) <= DOTTED_UP_TO else "", markersize=3)
+            axis.plot(x, moving_average(y, smooth), **style)
         _dress(axis, title, label)
-    _reward_extras(axes.flat[0], runs)
-    if any(run.episodes for run in runs):
-        axes.flat[1].set_yscale("log")
-    names = {run.config["environment"] for run in runs}
-    figure.suptitle(", ".join(sorted(names)), fontsize=13, fontweight="bold", color=INK, x=0.01, ha="left")
-    if len(runs) > 1:
-        handles, labels = axes.flat[2].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(runs)), frameon=False, fontsize=9)
+    _explain(figure, axes.flat[0], runs, smooth)
     return Picture(figure)
 
 
-def _line(axis: Any, x: Sequence[int], y: Sequence[Any], colour: str, run: Run, title: str) -> None:
-    if title == "Epsilon":  # has no noise to smooth
-        axis.plot(x, y, color=colour, linewidth=2, label=run.directory.name)
-        return
-    axis.plot(x, y, color=colour, linewidth=0.7, alpha=0.28)
-    axis.plot(x, moving_average(y, window(len(y))), color=colour, linewidth=2.2, label=run.directory.name)
-
-
-def _reward_extras(axis: Any, runs: Sequence[Run]) -> None:
-    """The solved mark as a dashed line; for a single run, its greedy evaluations as dots."""
-    marks = {run.config.get("solved_mark") for run in runs} - {None}
-    if len(marks) == 1:
-        mark = marks.pop()
-        axis.axhline(mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)))
-        axis.annotate(
-            f"solved: {mark:g}", (1, mark), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-            textcoords="offset points", ha="right", va="bottom", fontsize=8, color=PAPER,
-        )  # fmt: skip
-    if len(runs) == 1 and runs[0].evaluations:
-        evaluations = runs[0].evaluations
-        axis.plot(
-            [evaluation.episodes for evaluation in evaluations],
-            [evaluation.mean_return for evaluation in evaluations],
-            "o", color=COLOURS[1], markersize=4, label="greedy evaluation",
-        )  # fmt: skip
-        lines = axis.get_lines()
-        names = [(lines[1], "training, moving average"), (lines[-1], "greedy evaluation, mean")]
-        axis.legend(*zip(*names, strict=True), loc="lower right", frameon=False, fontsize=8)
-
-
 def _dress(axis: Any, title: str, label: str) -> None:
+    """Title, labels, ticks and scale of a panel that has its lines."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
+
     axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axis.set_xlabel("episode", fontsize=9, color=PAPER)
     axis.set_ylabel(label, fontsize=9, color=PAPER)
@@ -134,7 +125,64 @@ def _dress(axis: Any, title: str, label: str) -> None:
     axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.margins(x=0.01)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color("#bbbbbb")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+    y = np.concatenate([[np.nan], *(line.get_ydata() for line in axis.get_lines())])
+    if not np.isfinite(y).any():
+        axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
+        axis.set(xticks=[], yticks=[])
+    elif title == "Epsilon":
+        axis.set_ylim(-0.03, 1.03)
+    elif title == "Loss" and (positive := y[y > 0]).size and positive.max() >= 10 * positive.min():
+        decades = np.log10(positive.max() / positive.min())
+        axis.set_yscale("log", nonpositive="mask")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= 3 else (1,), numticks=10))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None:
+    """Title and legends, all outside the panels; on the ``reward`` panel the solved mark and greedy evaluations."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    title = " and ".join(sorted({run.config["environment"] for run in runs}))
+    if len(runs) == 1:
+        title += f", seed {runs[0].config['seed']}"
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left")
+    figure.get_layout_engine().set(h_pad=0.09)
+
+    colour = COLOURS[0] if len(runs) == 1 else PAPER
+    handles = [
+        Line2D([], [], color=colour, linewidth=1.2, alpha=0.45, label="each episode"),
+        Line2D([], [], color=colour, **AVERAGE, label=f"mean of the last {smooth}"),
+    ]
+    if len(runs) == 1 and runs[0].evaluations:
+        x = [evaluation.episodes for evaluation in runs[0].evaluations]
+        y = [evaluation.mean_return for evaluation in runs[0].evaluations]
+        dots = {"color": COLOURS[1], "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+        handles += reward.plot(x, y, "o", **dots, label="greedy evaluation")
+    marks = {run.config.get("solved_mark") for run in runs}
+    if len(marks) == 1 and None not in marks:
+        (mark,) = marks
+        handles.append(
+            reward.axhline(mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
+        )
+    figure.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=9, labelcolor=INK)
+
+    if len(runs) > 1:
+        names = _names(runs)
+        columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
+        below = figure.legend(
+            [line for line in reward.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]],
+            names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK,
+        )  # fmt: skip
+        for text in below.get_texts():
+            text.set_parse_math(False)  # a directory may have $ in its name
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The runs' directories, by their last part where that tells them apart."""
+    short = [run.directory.resolve().name for run in runs]
+    return short if len(set(short)) == len(runs) else [str(run.directory) for run in runs]

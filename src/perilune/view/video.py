@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from perilune import envs
-from perilune.errors import MissingDependencyError
+from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
 from perilune.nn.layers import Array
 from perilune.train import Episode, Event, Frame, Started
@@ -35,13 +35,20 @@ class VideoWriter:
     Args:
         path: where to, ending in .mp4.
         fps: frames per second.
+
+    Raises:
+        RunDirectoryError: nothing can be written there.
     """
 
     def __init__(self, path: Path, fps: int) -> None:
         self.path = path
         self._beside = path.with_name(path.name + ".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._av = _av()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._beside.touch()
+        except OSError as error:
+            raise RunDirectoryError(f"the video {path} cannot be written: {error.strerror or error}") from error
         self._container = self._av.open(str(self._beside), "w", format="mp4")
         self._stream = self._container.add_stream(
             "libx264", rate=fps, options={"crf": "23", "preset": "veryfast", "threads": "1"}
@@ -66,7 +73,8 @@ class VideoWriter:
 
     def discard(self) -> None:
         """Give the file up."""
-        self._container.close()
+        with suppress(OSError, self._av.FFmpegError):  # a full disk, say, of which the first error already tells
+            self._container.close()
         self._beside.unlink(missing_ok=True)
 
 
@@ -76,10 +84,10 @@ def writing(path: Path, fps: int) -> Iterator[VideoWriter]:
     writer = VideoWriter(path, fps)
     try:
         yield writer
+        writer.close()
     except BaseException:
         writer.discard()
         raise
-    writer.close()
 
 
 def frames_per_second(env: envs.Env) -> int:
@@ -105,7 +113,8 @@ class Recorder:
         """Draw or encode what the event shows; the end of an episode ends its video."""
         match event:
             case Started(image) if image is not None:
-                save_image(image, self._directory / "initial_state.png")
+                with suppress(MissingDependencyError):  # as for the curves, of which the training's end will tell
+                    save_image(image, self._directory / "initial_state.png")
             case Frame(episode, image):
                 if self._writer is None:
                     path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
@@ -131,7 +140,16 @@ def film(
     first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy`` into one video at ``path``."""
+    """Play ``episodes`` episodes with ``policy`` into one video at ``path``.
+
+    Raises:
+        ConfigError: the environment cannot draw.
+        RunDirectoryError: nothing can be written there.
+        MissingDependencyError: the video library is not installed.
+    """
+    if not envs.can_draw(env):
+        allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
+        raise ConfigError("render_mode", env.render_mode, allowed)
     with writing(path, frames_per_second(env)) as writer:
         return evaluate(
             policy, env, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
