@@ -178,7 +178,7 @@ def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, se
         mean_return=result.mean_return,
         std_return=result.std_return,
         min_return=result.min_return,
-        best=result.mean_return > best,
+        best=result.mean_return >= best,  # of equals the later, which has learned from more
         seconds=seconds,
     )
 
