@@ -9,7 +9,7 @@ from perilune.nn.layers import Array
 
 
 def moving_average(values: ArrayLike, window: int) -> Array:
-    """Mean of the last ``window`` values at each place, of fewer at the start; values that are NaN are left out.
+    """Mean of the last ``window`` values at each place, of fewer at the start; NaN and infinity are left out.
 
     Args:
         values: [N].
@@ -19,11 +19,9 @@ def moving_average(values: ArrayLike, window: int) -> Array:
         [N] in float64; NaN where a window holds no number.
     """
     numbers = np.asarray(values, np.float64)
-    known = np.isfinite(numbers)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(known, numbers, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(known)])
-    stop = np.arange(1, len(numbers) + 1)
-    start = np.maximum(0, stop - window)
-    count = counts[stop] - counts[start]
-    average: Array = np.where(count > 0, (sums[stop] - sums[start]) / np.maximum(count, 1), np.nan)
+    padded = np.concatenate([np.full(window, np.nan), np.where(np.isfinite(numbers), numbers, np.nan)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)[1:]
+    count = np.isfinite(windows).sum(axis=1)
+    sums = np.nansum(windows, axis=1)  # each window by itself: a running sum would lose what follows a huge value
+    average: Array = np.divide(sums, count, out=np.full(len(numbers), np.nan), where=count > 0)
     return average

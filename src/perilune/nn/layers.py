@@ -159,8 +159,8 @@ class LayerNorm:
             np.matmul(dx, scratch["mean_of_row"], out=row_mean)
             np.subtract(dx, row_mean, out=dx)
             np.matmul(product, scratch["mean_of_row"], out=row_mean)
-            np.multiply(z, row_mean, out=z)
-            np.subtract(dx, z, out=dx)
+            np.multiply(z, row_mean, out=product)
+            np.subtract(dx, product, out=dx)
             np.multiply(dx, inverse_s, out=dx)
 
 

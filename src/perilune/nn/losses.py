@@ -47,10 +47,15 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[float, 
 
 
 def _error(prediction: Array, target: Array) -> Array:
-    # (B, 1) - (B,) would broadcast to (B, B) in silence, so the shapes are compared, not combined.
-    if prediction.ndim != 1 or prediction.shape != target.shape:
+    # (B, 1) - (B,) would broadcast to (B, B) in silence, so the shapes are compared, not combined. The dtypes are
+    # too: 1 / B is 0 in integers, and one float64 among float32 makes all that follows float64.
+    if prediction.ndim != 1 or prediction.shape != target.shape or not len(target):
         raise ShapeError(
             f"prediction and target must both be [B], got {list(prediction.shape)} and {list(target.shape)}"
+        )
+    if prediction.dtype != target.dtype or prediction.dtype.kind != "f":
+        raise ShapeError(
+            f"prediction and target must both be float32 or float64, got {prediction.dtype} and {target.dtype}"
         )
     error: Array = prediction - target
     return error

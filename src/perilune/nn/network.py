@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from perilune.errors import ShapeError
+from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import ACTIVATIONS, Activation, Array, Arrays, Dense, Layer, LayerNorm
+
+MOST_WORKSPACES = 8  # training needs two; more come from questions about any number of observations
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Network:
             raise ShapeError(f"the network needs x[B, {self.inputs}] of {self.dtype}, got {x.dtype}{list(x.shape)}")
         steps = self._workspaces.get(len(x))
         if steps is None:
+            if len(self._workspaces) == MOST_WORKSPACES:
+                self._workspaces.pop(next(iter(self._workspaces)))  # the oldest
             steps = self._workspaces[len(x)] = self._workspace(len(x))
         self._last = x, steps
         for step in steps:
@@ -145,6 +149,9 @@ def mlp(
         outputs: number of outputs, linear.
         layer_norm: put a LayerNorm between each hidden Dense and its activation.
         dtype: float32 or float64.
+
+    Raises:
+        ConfigError: there is no such activation.
     """
     layers: list[Layer] = []
     width = inputs
@@ -152,7 +159,9 @@ def mlp(
         layers.append(Dense(width, units))
         if layer_norm:
             layers.append(LayerNorm(units))
-        if activation in ACTIVATIONS:
+        if activation != "linear":
+            if activation not in ACTIVATIONS:
+                raise ConfigError("activation", activation, f"one of linear, {', '.join(ACTIVATIONS)}")
             layers.append(ACTIVATIONS[activation](units))
         width = units
     layers.append(Dense(width, outputs))

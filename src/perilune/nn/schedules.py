@@ -18,5 +18,5 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def scheduled(schedule: Schedule, start: float, floor: float, count: int, span: int) -> float:
-    """Value after ``count`` of ``span`` steps: start + (floor - start) shape(count / span); the floor from then on."""
+    """start + (floor - start) shape(count / span) after ``count`` of ``span`` steps; from then on it stays."""
     return start + (floor - start) * SHAPES[schedule](min(1.0, count / span))

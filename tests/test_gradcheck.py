@@ -1,0 +1,380 @@
+"""Every derivative against differences, and the check itself: it must pass what is right and fail what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from perilune.errors import ShapeError
+from perilune.nn import (
+    Dense,
+    LayerNorm,
+    Network,
+    ReLU,
+    Tanh,
+    check_layer,
+    check_loss,
+    check_network,
+    gradcheck,
+    huber,
+    mlp,
+    mse,
+)
+from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
+from perilune.nn.layers import Activation, Array, Arrays, Layer
+
+PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
+Loss = Callable[[Array, Array], tuple[float, Array]]
+
+LAYERS: dict[str, Callable[[int], Layer]] = {
+    "Dense": lambda width: Dense(width, 3),
+    "ReLU": ReLU,
+    "Tanh": Tanh,
+    "LayerNorm": LayerNorm,
+}
+
+
+def right(errors: dict[str, float]) -> bool:
+    return all(error < TOLERANCE for error in errors.values())
+
+
+def drawn_network(
+    seed: int, hidden: list[tuple[int, Activation]], rows: int, layer_norm: bool = False
+) -> tuple[Network, Array, Array]:
+    """A network with every parameter drawn, x[rows, 3] and d_outputs[rows, 2]."""
+    generator = np.random.default_rng(seed)
+    network = mlp(3, hidden, 2, layer_norm=layer_norm, dtype=np.float64)
+    network.parameters[:] = generator.uniform(-1, 1, network.parameters.shape)
+    return network, generator.uniform(-1.5, 1.5, (rows, 3)), generator.normal(size=(rows, 2))
+
+
+def smooth_around(network: Network, x: Array) -> bool:
+    """Whether no ReLU is near its kink, nor any LayerNorm near a row without variance, where differences fail."""
+    for index, layer in enumerate(network.layers):
+        if isinstance(layer, ReLU | LayerNorm):
+            below = Network(network.inputs, network.layers[:index], np.float64)
+            below.parameters[:] = network.parameters[: len(below.parameters)]
+            values = below.forward(x)
+            if isinstance(layer, ReLU) and np.abs(values).min() < 3e-3:
+                return False
+            if isinstance(layer, LayerNorm) and values.std(axis=1).min() < 0.2:
+                return False
+    return True
+
+
+# What is right passes
+
+
+# Seeds from a short range, all of which are known to draw no x near ReLU's kink.
+@settings(deadline=None)
+@given(st.sampled_from(list(LAYERS)), st.integers(1, 7), st.integers(1, 6), st.integers(0, 19))
+def test_every_layer_has_the_right_gradients(kind: str, rows: int, width: int, seed: int) -> None:
+    if kind == "LayerNorm":
+        # Of two values the sign of their difference is all that it lets through: no gradient is left, only rounding.
+        width += 2
+    layer = LAYERS[kind](width)
+    errors = check_layer(layer, width, rows, np.random.default_rng(seed))
+    assert errors.keys() == {"x"} | layer.shapes.keys()
+    assert right(errors), errors
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["relu", "tanh", "linear"])), max_size=3),
+    st.booleans(),
+    st.integers(1, 7),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_network_has_the_right_gradients(
+    hidden: list[tuple[int, Activation]], layer_norm: bool, rows: int, seed: int
+) -> None:
+    if layer_norm:
+        hidden = [(width + 2, activation) for width, activation in hidden]
+    network, x, d_outputs = drawn_network(seed, hidden, rows, layer_norm)
+    assume(smooth_around(network, x))
+    errors = check_network(network, x, d_outputs)
+    assert errors.keys() == network.named_parameters().keys()
+    for name, gradient in network.named_gradients().items():
+        # The loss is rounded at about 1e-16, which over 2h is 1e-11: of a tiny gradient that may be a large part.
+        rounding = errors[name] < 1e-4 and errors[name] * np.abs(gradient).max() < 1e-10
+        assert errors[name] < TOLERANCE or rounding, (name, errors[name])
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([0.1, 0.5, 1.0, 3.0, 50.0]),
+    st.lists(st.floats(-10, 10), min_size=1, max_size=7),
+    st.integers(0, 2**32 - 1),
+)
+def test_both_losses_have_the_right_gradients(delta: float, error: list[float], seed: int) -> None:
+    e = np.array(error)
+    assume(np.abs(np.abs(e) - delta).min() > 1e-4)  # the kink
+    assume(np.abs(e).max() > 1e-3)  # else the gradient is all rounding
+    target = np.random.default_rng(seed).normal(size=len(e))
+    assert right(check_loss(mse, target + e, target))
+    assert right(check_loss(lambda p, t: huber(p, t, delta), target + e, target))
+
+
+# What is wrong fails, and under the right name
+
+
+class Broken:
+    """A layer with one thing wrong in its backward pass, put there by ``spoil``."""
+
+    def __init__(self, layer: Layer, spoil: Callable[[Arrays, Arrays, Array, Array, Array | None], None]) -> None:
+        self.layer = layer
+        self.outputs = layer.outputs
+        self.shapes = layer.shapes
+        self.scratch = layer.scratch
+        self.forward = layer.forward
+        self.spoil = spoil
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        above = dy.copy()
+        self.layer.backward(parameters, gradients, scratch, x, y, dy, dx)
+        self.spoil(parameters, gradients, x, above, dx)
+
+
+Spoil = Callable[[Arrays, Arrays, Array, Array, Array | None], None]
+
+
+def factor(name: str, by: float) -> Spoil:
+    def spoil(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+        array = dx if name == "x" else gradients[name]
+        assert array is not None
+        array *= by
+
+    return spoil
+
+
+def transposed_weight(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    gradients["weight"][...] = gradients["weight"].T.copy()
+
+
+def weight_not_transposed_in_dx(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    if dx is not None:
+        dx[...] = dy @ parameters["weight"]
+
+
+def bias_forgotten(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    gradients["bias"][...] = 0
+
+
+def bias_as_a_mean(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    gradients["bias"][...] = dy.mean(axis=0)
+
+
+def slope_one_everywhere(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    if dx is not None:
+        dx[...] = dy
+
+
+def another_rows_dy(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    if dx is not None:
+        dx[...] = dy[::-1] * (x > 0)
+
+
+def scale_only(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    if dx is not None:  # mean and variance taken for constants
+        dx[...] = dy * parameters["gain"] / x.std(axis=1, keepdims=True)
+
+
+def one_element(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    gradients["weight"][-1, 0] += 0.1 * np.abs(gradients["weight"]).max()
+
+
+def one_nan(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    gradients["weight"][0, 0] = np.nan
+
+
+def one_infinity(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
+    gradients["bias"][0] = np.inf
+
+
+BREAKAGES: dict[str, tuple[Layer, Spoil, str]] = {
+    "weight doubled": (Dense(4, 4), factor("weight", 2.0), "weight"),
+    "weight a hundredth off": (Dense(4, 4), factor("weight", 1.01), "weight"),
+    "weight turned round": (Dense(4, 4), factor("weight", -1.0), "weight"),
+    "weight transposed": (Dense(4, 4), transposed_weight, "weight"),
+    "weight wrong in one element": (Dense(4, 4), one_element, "weight"),
+    "weight NaN in one element": (Dense(4, 4), one_nan, "weight"),
+    "bias forgotten": (Dense(4, 4), bias_forgotten, "bias"),
+    "bias a mean": (Dense(4, 4), bias_as_a_mean, "bias"),
+    "bias infinite in one element": (Dense(4, 4), one_infinity, "bias"),
+    "dx by W instead of its transpose": (Dense(4, 4), weight_not_transposed_in_dx, "x"),
+    "dx turned round": (Dense(4, 4), factor("x", -1.0), "x"),
+    "ReLU with slope 1 everywhere": (ReLU(4), slope_one_everywhere, "x"),
+    "ReLU with the dy of another row": (ReLU(4), another_rows_dy, "x"),
+    "Tanh with slope 1 everywhere": (Tanh(4), slope_one_everywhere, "x"),
+    "LayerNorm as a mere scale": (LayerNorm(4), scale_only, "x"),
+    "gain forgotten": (LayerNorm(4), factor("gain", 0.0), "gain"),
+    "LayerNorm's bias halved": (LayerNorm(4), factor("bias", 0.5), "bias"),
+}
+
+
+@pytest.mark.parametrize(("layer", "spoil", "name"), BREAKAGES.values(), ids=BREAKAGES)
+def test_a_broken_layer_fails_there_and_only_there(layer: Layer, spoil: Spoil, name: str) -> None:
+    assert right(check_layer(layer, 4, 3, np.random.default_rng(0)))
+    errors = check_layer(Broken(layer, spoil), 4, 3, np.random.default_rng(0))
+    wrong = errors.pop(name)
+    assert not wrong <= PLAINLY_WRONG  # also if it is NaN
+    assert right(errors), errors
+
+
+def test_a_gradient_that_is_never_written_fails() -> None:
+    class Silent(Dense):
+        def backward(self, *arguments: object) -> None:
+            pass
+
+    errors = check_layer(Silent(4, 3), 4, 3, np.random.default_rng(0))
+    assert errors.keys() == {"x", "weight", "bias"}
+    assert not any(error < TOLERANCE for error in errors.values())
+
+
+@pytest.mark.parametrize("adds_to", ["weight", "bias", "x"])
+def test_a_layer_that_adds_to_what_was_there_fails(adds_to: str) -> None:
+    # In a network it would be right in the first update and wrong in every other.
+    class Accumulating(Dense):
+        def backward(
+            self,
+            parameters: Arrays,
+            gradients: Arrays,
+            scratch: Arrays,
+            x: Array,
+            y: Array,
+            dy: Array,
+            dx: Array | None,
+        ) -> None:
+            array = dx if adds_to == "x" else gradients[adds_to]
+            assert array is not None
+            before = array.copy()
+            super().backward(parameters, gradients, scratch, x, y, dy, dx)
+            array += before
+
+    errors = check_layer(Accumulating(4, 3), 4, 3, np.random.default_rng(0))
+    assert not errors.pop(adds_to) < TOLERANCE
+    assert right(errors)
+
+
+def test_a_broken_layer_spoils_a_network_in_itself_or_below_it_but_not_above() -> None:
+    def network(middle: Layer) -> Network:
+        built = Network(3, [Dense(3, 4), middle, Tanh(4), Dense(4, 2)], np.float64)
+        built.parameters[:] = np.random.default_rng(5).normal(size=len(built.parameters))
+        return built
+
+    x, d_outputs = np.random.default_rng(6).normal(size=(5, 3)), np.random.default_rng(7).normal(size=(5, 2))
+    assert right(check_network(network(Dense(4, 4)), x, d_outputs))
+    for spoil, spoiled in (
+        (bias_forgotten, {"1.Broken.bias"}),
+        (transposed_weight, {"1.Broken.weight"}),
+        (weight_not_transposed_in_dx, {"0.Dense.weight", "0.Dense.bias"}),
+    ):
+        errors = check_network(network(Broken(Dense(4, 4), spoil)), x, d_outputs)
+        assert {name for name, error in errors.items() if error > PLAINLY_WRONG} == spoiled
+        assert right({name: error for name, error in errors.items() if name not in spoiled})
+
+
+BROKEN_LOSSES: dict[str, Loss] = {
+    "mse without the 2": lambda p, t: (mse(p, t)[0], mse(p, t)[1] / 2),
+    "mse without 1 / B": lambda p, t: (mse(p, t)[0], mse(p, t)[1] * len(p)),
+    "mse the other way": lambda p, t: (mse(p, t)[0], mse(t, p)[1]),
+    "huber that is not clipped": lambda p, t: (huber(p, t)[0], (p - t) / len(p)),
+    "huber clipped, but not its value": lambda p, t: (mse(p, t)[0] / 2, huber(p, t)[1]),
+    "NaN": lambda p, t: (mse(p, t)[0], np.full_like(p, np.nan)),
+    "NaN in one element": lambda p, t: (mse(p, t)[0], np.where(np.arange(len(p)) == 1, np.nan, mse(p, t)[1])),
+    "nothing": lambda p, t: (mse(p, t)[0], np.zeros_like(p)),
+}
+
+
+@pytest.mark.parametrize("loss", BROKEN_LOSSES.values(), ids=BROKEN_LOSSES)
+def test_a_broken_loss_fails(loss: Loss) -> None:
+    errors = check_loss(loss, np.array([0.3, -4.0, 2.0]), np.zeros(3))
+    assert not errors["prediction"] <= PLAINLY_WRONG
+
+
+# The check itself
+
+
+def test_differences_worked_by_hand() -> None:
+    x = np.array([[1.0, -2.0], [0.5, 0.0]])
+    # Of the sum of i x_i^3 over the four elements, i counted from 1.
+    weights = np.array([[1.0, 2.0], [3.0, 4.0]])
+    gradient = numerical_gradient(lambda: float(np.sum(weights * x**3)), x)
+    np.testing.assert_allclose(gradient, np.array([[3.0, 24.0], [2.25, 0.0]]), atol=1e-8)
+
+
+def test_differences_are_central() -> None:
+    # On a parabola central differences are exact whatever the step; one-sided ones are off by the step.
+    x = np.array([3.0])
+    assert numerical_gradient(lambda: float(x[0] ** 2), x, step=0.5)[0] == 6.0
+
+
+def test_x_is_put_back_to_the_bit() -> None:
+    x = np.array([0.1, -0.0, 1 / 3, 5e-324, -1e300, np.pi, 123456.789])
+    before = x.tobytes()
+    numerical_gradient(lambda: float(x[3] + x[0]), x)
+    assert x.tobytes() == before
+
+
+def test_a_networks_parameters_are_put_back_to_the_bit() -> None:
+    network, x, d_outputs = drawn_network(3, [(4, "tanh")], 5)
+    kept = [array.tobytes() for array in (network.parameters, x, d_outputs)]
+    check_network(network, x, d_outputs)
+    assert [array.tobytes() for array in (network.parameters, x, d_outputs)] == kept
+
+
+def test_a_strided_view_is_checked_in_place() -> None:
+    whole = np.arange(6.0)
+    error = gradcheck(lambda: float(whole @ whole), whole[::2], 2 * whole[::2])
+    assert error < TOLERANCE
+
+
+def test_the_relative_error_worked_by_hand() -> None:
+    # The largest difference is 1/2, the largest numerical value 4.
+    assert relative_error(np.array([1.0, -4.5]), np.array([1.25, -4.0])) == 0.125
+    assert relative_error(np.zeros(3), np.zeros(3)) == 0.0
+    assert relative_error(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
+    # Its size does not matter.
+    assert relative_error(np.array([2e9]), np.array([1e9])) == relative_error(np.array([2e-6]), np.array([1e-6])) == 1
+
+
+@pytest.mark.parametrize("place", ["analytic", "numerical", "both"])
+def test_nan_is_never_below_the_tolerance(place: str) -> None:
+    good, bad = np.array([1.0, 2.0]), np.array([1.0, np.nan])
+    analytic, numerical = good if place == "numerical" else bad, good if place == "analytic" else bad
+    assert not relative_error(analytic, numerical) < TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_every_check_refuses_to_work_in_less_than_float64(dtype: type) -> None:
+    x: Array = np.array([1, 2], dtype)
+    with pytest.raises(ShapeError, match=np.dtype(dtype).name):
+        gradcheck(lambda: float(x @ x), x, 2 * x)
+    with pytest.raises(ShapeError):
+        numerical_gradient(lambda: float(x @ x), x)
+    with pytest.raises(ShapeError):
+        check_loss(mse, x, np.zeros(2, dtype))
+    np.testing.assert_array_equal(x, [1, 2])
+
+
+def test_a_float32_network_is_refused() -> None:
+    network = mlp(3, [(4, "tanh")], 2)
+    with pytest.raises(ShapeError, match="float32"):
+        check_network(network, np.zeros((5, 3)), np.zeros((5, 2)))
+    with pytest.raises(ShapeError, match="float64"):
+        check_network(network, np.zeros((5, 3), np.float32), np.zeros((5, 2), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (), (2,)])
+def test_a_gradient_of_another_shape_is_refused_not_broadcast(shape: tuple[int, ...]) -> None:
+    x = np.ones(3)
+    with pytest.raises(ShapeError) as caught:
+        gradcheck(lambda: float(x @ x), x, np.full(shape, 2.0))
+    assert str(list(shape)) in str(caught.value)
+    assert "[3]" in str(caught.value)

@@ -1,0 +1,159 @@
+"""Every layer, forward and backward: numbers worked by hand, PyTorch's answers, and what must hold whatever the input.
+
+test_gradcheck.py checks the same derivatives against differences.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import DTypeLike
+
+from perilune.nn import Dense, LayerNorm, ReLU, Tanh
+from perilune.nn.layers import Array, Arrays, Layer
+
+LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["layers"]
+LAYERS: dict[str, Layer] = {"Dense": Dense(4, 3), "ReLU": ReLU(5), "Tanh": Tanh(5), "LayerNorm": LayerNorm(6)}
+TOLERANCES: dict[type, float] = {np.float64: 1e-12, np.float32: 1e-4}
+
+
+@dataclass
+class Pass:
+    """The results of one forward and one backward pass."""
+
+    y: Array
+    dx: Array
+    gradients: Arrays
+
+
+def run(
+    layer: Layer,
+    x: object,
+    parameters: dict[str, object] | None = None,
+    dy: object = None,
+    dtype: DTypeLike = np.float64,
+    want_dx: bool = True,
+) -> Pass:
+    """Forward and backward; results start as NaN, and what must not be written to cannot be."""
+    x = np.array(x, dtype)
+    given_parameters = {name: np.array(value, dtype) for name, value in (parameters or {}).items()}
+    for array in (x, *given_parameters.values()):
+        array.setflags(write=False)
+    y = np.full((len(x), layer.outputs), np.nan, dtype)
+    dx = np.full_like(x, np.nan)
+    gradients = {name: np.full(shape, np.nan, dtype) for name, shape in layer.shapes.items()}
+    scratch = layer.scratch(len(x), dtype)
+    layer.forward(given_parameters, scratch, x, y)
+    result = y.copy()
+    dy = np.ones_like(y) if dy is None else np.array(dy, dtype)
+    layer.backward(given_parameters, gradients, scratch, x, y, dy, dx if want_dx else None)
+    return Pass(result, dx, gradients)
+
+
+def assert_close(actual: Array, expected: object, tolerance: float) -> None:
+    """Equal to ``tolerance`` of the largest number."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_forward_and_backward_give_what_pytorch_gives(name: str, dtype: type) -> None:
+    literal = LITERALS[name]
+    made = run(LAYERS[name], literal["x"], literal["parameters"], literal["dy"], dtype)
+    assert_close(made.y, literal["y"], TOLERANCES[dtype])
+    assert_close(made.dx, literal["dx"], TOLERANCES[dtype])
+    assert made.gradients.keys() == literal["gradients"].keys()
+    for parameter, gradient in made.gradients.items():
+        assert_close(gradient, literal["gradients"][parameter], TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_without_dx_the_parameters_gradients_are_the_same(name: str) -> None:
+    literal = LITERALS[name]
+    arguments = (LAYERS[name], literal["x"], literal["parameters"], literal["dy"])
+    whole, first = run(*arguments), run(*arguments, want_dx=False)
+    assert np.isnan(first.dx).all()
+    for parameter, gradient in whole.gradients.items():
+        np.testing.assert_array_equal(first.gradients[parameter], gradient)
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_scratch_has_the_networks_dtype(name: str) -> None:
+    dtypes = {array.dtype for array in LAYERS[name].scratch(7, np.float32).values()}
+    assert dtypes <= {np.dtype(np.float32), np.dtype(bool)}
+
+
+def test_dense_worked_by_hand() -> None:
+    weight, bias = [[1, 0, -1], [2, 1, 0]], [0.5, 0, -1]
+    made = run(Dense(2, 3), [[1, 2], [3, 4]], {"weight": weight, "bias": bias}, dy=[[1, 0, 2], [0, 1, -1]])
+    np.testing.assert_array_equal(made.y, [[5.5, 2, -2], [11.5, 4, -4]])
+    np.testing.assert_array_equal(made.gradients["weight"], [[1, 3, -1], [2, 4, 0]])
+    np.testing.assert_array_equal(made.gradients["bias"], [1, 1, 1])
+    np.testing.assert_array_equal(made.dx, [[-1, 2], [1, 1]])
+
+
+def test_relu_worked_by_hand_is_flat_at_zero() -> None:
+    made = run(ReLU(4), [[-2, 0, -0.0, 3]], dy=[[5, 6, 7, 8]])
+    np.testing.assert_array_equal(made.y, [[0, 0, 0, 3]])
+    np.testing.assert_array_equal(made.dx, [[0, 0, 0, 8]])
+
+
+def test_relu_lets_nan_through_so_that_divergence_shows() -> None:
+    x = np.array([[np.nan, 1.0]])
+    y = np.empty_like(x)
+    ReLU(2).forward({}, ReLU(2).scratch(1, np.float64), x, y)
+    np.testing.assert_array_equal(y, [[np.nan, 1.0]])
+
+
+def test_tanh_worked_by_hand() -> None:
+    # tanh(ln 2) = (2 - 1/2) / (2 + 1/2) = 3/5, where the slope is 1 - 9/25 = 16/25.
+    made = run(Tanh(3), [[0, np.log(2), -np.log(2)]], dy=[[2, 1, 100]])
+    np.testing.assert_allclose(made.y, [[0, 0.6, -0.6]], rtol=1e-15)
+    np.testing.assert_allclose(made.dx, [[2, 0.64, 64]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_tanh_saturates_in_silence(dtype: type) -> None:
+    made = run(Tanh(2), [[1e4, -1e4]], dtype=dtype)
+    np.testing.assert_array_equal(made.y, [[1, -1]])
+    np.testing.assert_array_equal(made.dx, [[0, 0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("offset", [0, 10_000])
+def test_layer_norm_worked_by_hand_with_the_mean_near_or_far(dtype: type, offset: int) -> None:
+    # The row 1, 2, 3, 4 has variance 5/4, so z = -+3/2 and -+1/2 over sqrt(1.25001). A variance taken as the mean
+    # square less the squared mean would be lost in float32 at offset 10 000.
+    x = offset + np.array([[1, 2, 3, 4]])
+    made = run(LayerNorm(4), x, {"gain": [1, 1, 2, 2], "bias": [0, 10, 0, -1]}, dtype=dtype)
+    half = 0.5 / math.sqrt(1.25001)
+    expected = [[-3 * half, -half + 10, 2 * half, 2 * 3 * half - 1]]
+    np.testing.assert_allclose(made.y, expected, rtol=2e-6 if dtype == np.float32 else 1e-11)
+
+
+def test_layer_norm_of_a_constant_row_is_its_bias() -> None:
+    made = run(LayerNorm(3), [[7, 7, 7]], {"gain": [5, 6, 7], "bias": [1, 2, 3]})
+    np.testing.assert_allclose(made.y, [[1, 2, 3]], atol=1e-12)
+    assert np.isfinite(made.dx).all()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(2, 9), st.integers(0, 2**32 - 1), st.floats(-50, 50), st.floats(0.5, 20))
+def test_layer_norm_takes_mean_and_scale_out_of_every_row(
+    rows: int, width: int, seed: int, shift: float, scale: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    x = shift + scale * (generator.permuted(np.tile(np.arange(width), (rows, 1)), axis=1) + generator.random())
+    made = run(LayerNorm(width), x, {"gain": np.ones(width), "bias": np.zeros(width)}, generator.normal(size=x.shape))
+    np.testing.assert_allclose(made.y.mean(axis=1), 0, atol=1e-9)
+    np.testing.assert_allclose(made.y.std(axis=1), 1, atol=1e-3)  # epsilon takes a little
+    # The output does not change when a whole row moves up, so neither does the loss: dx sums to zero.
+    np.testing.assert_allclose(made.dx.sum(axis=1), 0, atol=1e-9 * (1 + np.abs(made.dx).max()))

@@ -1,0 +1,223 @@
+"""Optimisers: PyTorch's parameters after every step, closed forms, and what they must leave alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import DTypeLike
+
+from perilune.nn import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
+from perilune.nn.layers import Array
+from perilune.nn.optimizers import Optimizer
+
+LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["optimizers"]
+MAKERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "rmsprop": RMSProp, "adam": Adam, "adamw": AdamW}
+
+
+def walk(optimizer: Optimizer, start: list[float], gradients: object, rates: list[float], dtype: DTypeLike) -> Array:
+    """Parameters after every step, [steps, P]; the gradients cannot be written to."""
+    parameters = np.array(start, dtype)
+    given_gradients = np.array(gradients, dtype)
+    given_gradients.setflags(write=False)
+    after = []
+    for gradient, rate in zip(given_gradients, rates, strict=True):
+        optimizer.step(parameters, gradient, rate)
+        after.append(parameters.copy())
+    return np.array(after)
+
+
+def walk_literal(case: str, dtype: DTypeLike) -> Array:
+    options: dict[str, Any] = LITERALS["cases"][case]["options"]
+    optimizer = MAKERS[case.partition("_")[0]](len(LITERALS["start"]), dtype, **options)
+    return walk(optimizer, LITERALS["start"], LITERALS["gradients"], LITERALS["learning_rates"], dtype)
+
+
+@pytest.mark.parametrize("case", list(LITERALS["cases"]))
+def test_fourteen_steps_are_pytorchs_in_float64(case: str) -> None:
+    expected = np.array(LITERALS["cases"][case]["after"])
+    assert len(expected) == 14
+    np.testing.assert_allclose(walk_literal(case, np.float64), expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", list(LITERALS["cases"]))
+def test_fourteen_steps_are_pytorchs_in_float32_up_to_rounding(case: str) -> None:
+    expected = np.array(LITERALS["cases"][case]["after"])
+    after = walk_literal(case, np.float32)
+    assert after.dtype == np.float32
+    largest = np.abs(expected).max(axis=0)  # rounding is relative to the largest number on the way
+    assert (np.abs(after - expected) <= 2e-6 * largest).all()
+
+
+def test_the_literals_tell_a_large_epsilon_from_a_small_one() -> None:
+    # Were these the same to tolerance, the cases with a large epsilon would test nothing.
+    cases = {name: np.array(case["after"]) for name, case in LITERALS["cases"].items()}
+    for name in ("adam", "rmsprop"):
+        assert (np.abs(cases[name] - cases[f"{name}_large_epsilon"])[-1] > 1e-3).sum() >= 4
+
+
+# In closed form
+
+
+def test_momentum_worked_by_hand() -> None:
+    # v = 1, 3/2, 7/4, then 7/8 - 2 = -9/8 against the new gradient.
+    after = walk(SGD(1, np.float64, momentum=0.5), [0.0], [[1], [1], [1], [-2]], [1.0] * 4, np.float64)
+    np.testing.assert_array_equal(after[:, 0], [-1, -2.5, -4.25, -3.125])
+
+
+def test_plain_descent_forgets_the_past() -> None:
+    after = walk(SGD(1, np.float64), [0.0], [[4], [-2], [1]], [0.5, 0.5, 2.0], np.float64)
+    np.testing.assert_array_equal(after[:, 0], [-2, -1, -3])
+
+
+def test_rmsprop_worked_by_hand_adds_epsilon_to_the_root() -> None:
+    # v = 4/4 = 1, then 3/4 + 9.25/4 = 49/16: the roots are 1 and 7/4.
+    gradient = math.sqrt(9.25)
+    after = walk(RMSProp(1, np.float64, rho=0.75, epsilon=0.25), [0.0], [[2], [gradient]], [1.0, 1.0], np.float64)
+    np.testing.assert_allclose(after[:, 0], [-2 / 1.25, -2 / 1.25 - gradient / 2], rtol=1e-14)
+
+
+@settings(deadline=None)
+@given(
+    gradient=st.floats(-1e3, 1e3).filter(lambda g: abs(g) > 1e-6),
+    beta1=st.floats(0.0, 0.99),
+    beta2=st.floats(0.0, 0.9999),
+    epsilon=st.floats(1e-10, 10.0),
+    steps=st.integers(1, 30),
+)
+def test_under_a_steady_gradient_every_adam_step_is_g_over_absolute_g_plus_epsilon(
+    gradient: float, beta1: float, beta2: float, epsilon: float, steps: int
+) -> None:
+    # Both corrected moments are then g and g^2 from the first step on, whatever the betas: a step counter that is off
+    # by one, a missing correction, or an epsilon inside the root or before the correction all break it.
+    adam = Adam(1, np.float64, beta1, beta2, epsilon)
+    after = walk(adam, [0.0], [[gradient]] * steps, [1.0] * steps, np.float64)
+    step = gradient / (abs(gradient) + epsilon)
+    np.testing.assert_allclose(after[:, 0], -step * np.arange(1, steps + 1), rtol=1e-9)
+
+
+def test_adam_and_adamw_have_the_papers_defaults() -> None:
+    adam, adamw = Adam(1), AdamW(1)
+    assert (adam.beta1, adam.beta2, adam.epsilon) == (0.9, 0.999, 1e-8)
+    assert adamw.weight_decay == 0.01
+
+
+def test_weight_decay_alone_shrinks_geometrically() -> None:
+    adamw = AdamW(2, np.float64, weight_decay=0.5)
+    after = walk(adamw, [1.0, -8.0], np.zeros((5, 2)), [0.1] * 5, np.float64)
+    np.testing.assert_allclose(after, np.outer(0.95 ** np.arange(1, 6), [1, -8]), rtol=1e-14)
+
+
+def test_adamw_without_decay_is_adam() -> None:
+    generator = np.random.default_rng(5)
+    start, gradients = list(generator.normal(size=9)), generator.normal(size=(20, 9))
+    adam = walk(Adam(9), start, gradients, [0.01] * 20, np.float32)
+    adamw = walk(AdamW(9, weight_decay=0.0), start, gradients, [0.01] * 20, np.float32)
+    np.testing.assert_array_equal(adam, adamw)
+
+
+# What all of them keep to
+
+
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
+def test_a_zero_gradient_from_the_start_moves_nothing_and_is_never_nan(maker: Callable[..., Optimizer]) -> None:
+    options = {"weight_decay": 0.0} if maker is AdamW else {}
+    after = walk(maker(3, **options), [1.0, -2.0, 0.0], np.zeros((4, 3)), [0.1] * 4, np.float32)
+    np.testing.assert_array_equal(after, np.tile(np.array([1.0, -2.0, 0.0], np.float32), (4, 1)))
+
+
+@pytest.mark.parametrize("rate", [1e-3, np.float64(1e-3)], ids=["float", "np.float64"])
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
+def test_a_step_is_in_place_counted_and_stays_float32(maker: Callable[..., Optimizer], rate: float) -> None:
+    optimizer = maker(4)
+    parameters = np.ones(4, np.float32)
+    view, states = parameters[1:3], dict(optimizer.arrays)
+    assert optimizer.updates == 0
+    for count in (1, 2, 3):
+        optimizer.step(parameters, np.full(4, 0.5, np.float32), rate)
+        assert optimizer.updates == count
+    assert parameters.dtype == np.float32
+    assert (view < 1).all()
+    for name, state in optimizer.arrays.items():
+        assert state is states[name]
+        assert state.dtype == np.float32
+        assert state.all()
+
+
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
+def test_every_optimizer_walks_down_a_bowl(maker: Callable[..., Optimizer]) -> None:
+    optimizer, x = maker(3, np.float64), np.array([1.0, -2.0, 0.5])
+    slopes = np.array([1.0, 3.0, 0.1])  # of x^2 / 2, so the gradient is slopes * x
+    for _ in range(500):
+        optimizer.step(x, slopes * x, 0.02)
+    assert np.dot(slopes, x * x) < 0.01 * np.dot(slopes, np.array([1.0, 4.0, 0.25]))
+
+
+@pytest.mark.parametrize("maker", [SGD, RMSProp, Adam])
+def test_arrays_and_updates_are_all_the_state_there_is(maker: type[SGD | RMSProp | Adam]) -> None:
+    generator = np.random.default_rng(3)
+    first, second = maker(5), maker(5)
+    parameters = generator.normal(size=5).astype(np.float32)
+    for gradient in generator.normal(size=(6, 5)).astype(np.float32):
+        first.step(parameters, gradient, 0.01)
+    for name, state in first.arrays.items():
+        second.arrays[name][:] = state
+    second.updates = first.updates
+    twin = parameters.copy()
+    for gradient in generator.normal(size=(6, 5)).astype(np.float32):
+        first.step(parameters, gradient, 0.01)
+        second.step(twin, gradient, 0.01)
+    np.testing.assert_array_equal(twin, parameters)
+
+
+# Clipping
+
+
+def test_clipping_worked_by_hand() -> None:
+    gradients = np.array([3.0, -4.0])
+    assert clip_by_global_norm(gradients, 1.0) == 5.0
+    np.testing.assert_allclose(gradients, [0.6, -0.8], rtol=1e-15)
+
+
+@pytest.mark.parametrize("max_norm", [5.0, 5.1, 1e9, math.inf])
+def test_gradients_within_the_norm_are_not_touched(max_norm: float) -> None:
+    gradients = np.array([3.0, -4.0])
+    gradients.setflags(write=False)
+    assert clip_by_global_norm(gradients, max_norm) == 5.0
+
+
+def test_clipping_nothing_is_harmless() -> None:
+    gradients = np.zeros(3, np.float32)
+    assert clip_by_global_norm(gradients, 1.0) == 0.0
+    np.testing.assert_array_equal(gradients, np.zeros(3))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.floats(1e-3, 1e3))
+def test_clipping_keeps_the_direction_and_reports_the_norm_before(values: list[float], max_norm: float) -> None:
+    gradients = np.array(values)
+    norm = clip_by_global_norm(gradients, max_norm)
+    assert norm == pytest.approx(math.hypot(*values), rel=1e-12, abs=1e-150)
+    assert math.hypot(*gradients) == pytest.approx(min(norm, max_norm), rel=1e-12, abs=1e-150)
+    np.testing.assert_allclose(gradients * norm, np.array(values) * min(norm, max_norm), rtol=1e-9, atol=1e-150)
+
+
+def test_clipping_is_in_place_in_float32_and_gives_a_float() -> None:
+    gradients = np.full(100, 10, np.float32)
+    view = gradients[:1]
+    norm = clip_by_global_norm(gradients, 1.0)
+    assert type(norm) is float
+    assert norm == pytest.approx(100, rel=1e-6)
+    assert gradients.dtype == np.float32
+    assert view[0] == pytest.approx(0.1, rel=1e-6)
+
+
+def test_a_gradient_with_nan_reports_nan_so_that_divergence_shows() -> None:
+    assert math.isnan(clip_by_global_norm(np.array([1.0, math.nan]), 1.0))

@@ -1,0 +1,51 @@
+"""Schedules, at places where the value can be worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perilune.nn.schedules import Schedule, scheduled
+
+SQRT_HALF = math.sqrt(0.5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        # From 0.5 to 0.1 in 200 steps: at the start, a quarter, half, three quarters, the end, and beyond.
+        ("constant", [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        ("linear", [0.5, 0.4, 0.3, 0.2, 0.1, 0.1]),
+        ("cosine", [0.5, 0.3 + 0.2 * SQRT_HALF, 0.3, 0.3 - 0.2 * SQRT_HALF, 0.1, 0.1]),
+    ],
+)
+def test_values_worked_by_hand(schedule: Schedule, values: list[float]) -> None:
+    counts = [0, 50, 100, 150, 200, 1000]
+    assert [scheduled(schedule, 0.5, 0.1, count, 200) for count in counts] == pytest.approx(values, rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_floor_of_zero_is_reached_exactly_and_kept(schedule: Schedule) -> None:
+    assert [scheduled(schedule, 3e-4, 0.0, count, 7) for count in (7, 8, 70)] == [0.0, 0.0, 0.0]
+
+
+def test_cosine_leaves_and_arrives_gently() -> None:
+    # Half the way takes half the time, but the first and the last tenth cover (1 - cos 18 degrees) / 2 of it each.
+    way = [1 - scheduled("cosine", 1.0, 0.0, count, 10) for count in (1, 9)]
+    assert way == pytest.approx([0.0244717418524, 0.9755282581476], rel=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@settings(deadline=None)
+@given(st.floats(1e-6, 1.0), st.floats(0.0, 1.0), st.integers(0, 10**7), st.integers(0, 10**7), st.integers(1, 10**6))
+def test_the_value_stays_between_start_and_floor_and_never_rises(
+    schedule: Schedule, start: float, share: float, one: int, other: int, span: int
+) -> None:
+    floor = start * share
+    early, late = (scheduled(schedule, start, floor, count, span) for count in sorted((one, other)))
+    rounding = 1e-15
+    assert start + rounding >= early >= late - rounding
+    assert late >= floor - rounding
