@@ -21,6 +21,8 @@ from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 from perilune.nn.schedules import Schedule
 
+LARGEST = 2**63  # of whole numbers in settings: what an index can hold
+
 
 @dataclass(frozen=True)
 class Range:
@@ -175,7 +177,7 @@ def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T
     for name, value in settings.items():
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting"
+            hint = f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting."
             raise ConfigError(str(name), value, f"{hint} Known: {', '.join(known)}")
     return cls(**({name: getattr(base, name) for name in known} if base else {}) | dict(settings))
 
@@ -208,9 +210,9 @@ def _converted(value: Any, hint: Any) -> Any:  # noqa: PLR0911 -- a return for e
         candidates = (_converted(value, argument) for argument in arguments)
         return next((plain for plain in candidates if plain is not _REFUSED), _REFUSED)
     if origin is Literal:
-        return value if isinstance(value, str) and value in arguments else _REFUSED
+        return next((choice for choice in arguments if isinstance(value, str) and choice == value), _REFUSED)
     if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, list | tuple | np.ndarray):
+        if not isinstance(value, list | tuple) and not (isinstance(value, np.ndarray) and value.ndim):
             return _REFUSED
         hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         plain = tuple(_converted(item, item_hint) for item, item_hint in zip(value, hints, strict=False))
@@ -221,9 +223,9 @@ def _converted(value: Any, hint: Any) -> Any:  # noqa: PLR0911 -- a return for e
         return bool(value) if isinstance(value, bool | np.bool_) else _REFUSED
     if isinstance(value, bool | np.bool_):
         return _REFUSED
-    if hint is int:
-        return int(value) if isinstance(value, int | np.integer) else _REFUSED
-    if isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value):
+    if isinstance(value, int | np.integer) and abs(int(value)) < LARGEST:
+        return int(value) if hint is int else float(value)
+    if isinstance(value, float | np.floating) and hint is float and math.isfinite(value):
         return float(value)
     return _REFUSED
 

@@ -83,6 +83,8 @@ class Agent:
 
     def greedy_action(self, obs: Array) -> int:
         """argmax_a Q(obs, a) for one obs[O]; the first of equals."""
+        if np.shape(obs) != (self.observation_size,):  # which the assignment would stretch to fit, in silence
+            raise ShapeError(f"one obs[{self.observation_size}] is needed, got {list(np.shape(obs))}")
         self._one_obs[0] = obs
         return int(self.online.forward(self._one_obs).argmax())
 
@@ -142,8 +144,10 @@ class Agent:
     def observe(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
     ) -> Update | None:
-        """Remember one step, then learn and sync the target where they are due. The update, if there was one."""
+        """Remember one step; once warm, learn and sync the target where they are due. The update, if there was one."""
         self.remember(obs, action, reward, next_obs, terminated, truncated)
+        if not self.warm:
+            return None
         if terminated or truncated:
             self.episodes += 1
         update = self.learn() if self.env_steps % self.config.train_every == 0 else None

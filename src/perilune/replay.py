@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array
 
 
@@ -91,6 +91,11 @@ class Replay:
     def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> None:
         """Store copies of one transition, over the oldest where the arrays are full."""
         at, arrays = self.cursor, self.arrays
+        if not np.shape(obs) == np.shape(next_obs) == arrays.obs.shape[1:]:
+            raise ShapeError(
+                f"obs and next_obs must be [{arrays.obs.shape[1]}], got {list(np.shape(obs))} and "
+                f"{list(np.shape(next_obs))}"
+            )
         arrays.obs[at] = obs
         arrays.action[at] = action
         arrays.reward[at] = reward

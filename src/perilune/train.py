@@ -185,6 +185,7 @@ def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, se
 
 def _reset(agent: Agent, env: envs.Env, size: int) -> Array:
     """Every reset is seeded, so that an evaluation or a video in between changes nothing in the training."""
+    agent.n_step.pending.clear()  # of an episode that was broken off: its end was never seen
     observation, _ = env.reset(seed=seeding.episode_seed(agent.generators.environment))
     return envs.as_obs(observation, size)
 
@@ -197,7 +198,8 @@ def _crossed(every: int | None, before: int, now: int) -> bool:
 def check_budget(agent: Agent, config: TrainConfig) -> None:
     """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
     warmup_steps, train_every = agent.config.warmup_steps, agent.config.train_every
-    needed = train_every + (0 if agent.warm else warmup_steps)
+    learning_from = agent.env_steps + (0 if agent.warm else warmup_steps)
+    needed = (learning_from // train_every + 1) * train_every - agent.env_steps
     if config.steps is not None and config.steps < needed:
         raise ConfigError(
             "steps",

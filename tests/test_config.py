@@ -1,0 +1,469 @@
+"""Settings, presets and errors: what is accepted comes back unchanged, what is not is refused by name."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import json
+import math
+import re
+from dataclasses import FrozenInstanceError, dataclass, fields
+from itertools import pairwise
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perilune import config as config_module
+from perilune import errors
+from perilune.config import DQNConfig, Range, TrainConfig, build, to_json
+from perilune.errors import ConfigError, PeriluneError
+from perilune.presets import DEFAULT, PRESETS, preset
+
+Settings = type[DQNConfig] | type[TrainConfig]
+
+# What every field takes, written down a second time and by hand
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Values that a field takes, and values that it does not."""
+
+    accepted: st.SearchStrategy[Any]
+    refused: st.SearchStrategy[Any]
+
+    def or_none(self) -> Kind:
+        return Kind(self.accepted | st.none(), self.refused.filter(lambda value: value is not None))
+
+
+NOT_NUMBERS = st.sampled_from([None, True, False, "1", "", b"1", 1j, (), [1], {}, object(), np.True_, np.array([1.0])])
+NOT_FINITE = st.sampled_from([math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
+
+
+def whole(low: int) -> Kind:
+    return Kind(
+        st.integers(low, 10**7),
+        st.integers(-(10**30), low - 1) | st.floats() | st.sampled_from([float(low), np.float64(low)]) | NOT_NUMBERS,
+    )
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
+    finite = {"allow_nan": False, "allow_infinity": False}
+    outside = [low - 1, low - 1e-9, math.nextafter(low, -math.inf)] + ([low] if above else [])
+    if high < math.inf:
+        outside += [high + 1, high + 1e-9, math.nextafter(high, math.inf)]
+    bounds = st.floats(low, min(high, 1e300), exclude_min=above, **finite)
+    return Kind(
+        bounds | st.just(min(high, 1e300)) | st.just(1),
+        st.sampled_from(outside) | st.floats(max_value=low, exclude_max=True) | NOT_NUMBERS | NOT_FINITE,
+    )
+
+
+def word(*words: str) -> Kind:
+    others = st.sampled_from([w.upper() for w in words] + ["", "nonsense", None, 0, 1.5, True, (), [words[0]]])
+    return Kind(st.sampled_from(words), others | st.text().filter(lambda text: text not in words))
+
+
+ACTIVATION = word("relu", "tanh", "linear")
+COUNT = whole(1)
+SHARE = number(0, 1)
+SHARE_ABOVE_ZERO = number(0, 1, above=True)
+POSITIVE = number(0, above=True)
+LAYER = COUNT.accepted | st.tuples(COUNT.accepted, ACTIVATION.accepted)
+NOT_A_LAYER = COUNT.refused | st.sampled_from(
+    [(), (8,), (8, "relu", 1), ("relu", 8), (0, "relu"), (8, "swish"), (8, None)]
+)
+
+DQN_FIELDS: dict[str, Kind] = {
+    "hidden": Kind(
+        st.lists(LAYER, min_size=1, max_size=4).map(tuple),
+        NOT_A_LAYER.map(lambda layer: (16, layer)) | st.sampled_from([(), 64, "64", None, {64}, {64: "relu"}, 1.5]),
+    ),
+    "activation": ACTIVATION,
+    "layer_norm": Kind(st.booleans(), st.sampled_from([0, 1, 1.0, None, "yes", "", (), [True]])),
+    "initializer": word("he", "glorot", "lecun"),
+    "loss": word("mse", "huber"),
+    "huber_delta": POSITIVE,
+    "optimizer": word("sgd", "rmsprop", "adam", "adamw"),
+    "learning_rate": POSITIVE,
+    "learning_rate_schedule": word("constant", "linear", "cosine"),
+    "learning_rate_floor": number(0),
+    "learning_rate_decay_steps": COUNT,
+    "momentum": SHARE,
+    "weight_decay": number(0),
+    "max_grad_norm": POSITIVE.or_none(),
+    "batch_size": COUNT,
+    "train_every": COUNT,
+    "gamma": SHARE,
+    "n_step": COUNT,
+    "double": Kind(st.booleans(), st.sampled_from([0, 1, 1.0, None, "True", ()])),
+    "target_update_every": COUNT,
+    "tau": SHARE_ABOVE_ZERO,
+    "buffer_size": COUNT,
+    "warmup_steps": COUNT,
+    "epsilon_start": SHARE,
+    "epsilon_floor": SHARE,
+    "epsilon_decay_steps": COUNT,
+    "epsilon_decay": SHARE_ABOVE_ZERO.or_none(),
+    "epsilon_decay_per": word("episode", "update"),
+}
+TRAIN_FIELDS: dict[str, Kind] = {
+    "steps": COUNT.or_none(),
+    "episodes": COUNT.or_none(),
+    "max_episode_steps": COUNT.or_none(),
+    "eval_every": COUNT.or_none(),
+    "eval_episodes": COUNT,
+    "stop_at_return": Kind(
+        st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**6), 10**6),
+        (NOT_NUMBERS | NOT_FINITE).filter(lambda value: value is not None),
+    ),
+    "metrics_every": COUNT,
+    "video_every": COUNT.or_none(),
+}
+FIELDS: dict[Settings, dict[str, Kind]] = {DQNConfig: DQN_FIELDS, TrainConfig: TRAIN_FIELDS}
+EVERY_FIELD = [pytest.param(cls, name, id=name) for cls, kinds in FIELDS.items() for name in kinds]
+
+
+def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with those that limit one another put in order."""
+    values = dict(values)
+    values["buffer_size"] = max(values["buffer_size"], values["batch_size"], values["warmup_steps"])
+    for high, low in (("epsilon_start", "epsilon_floor"), ("learning_rate", "learning_rate_floor")):
+        values[high] = max(values[high], values[low])
+    return values
+
+
+DQN_SETTINGS = st.fixed_dictionaries({name: kind.accepted for name, kind in DQN_FIELDS.items()}).map(in_agreement)
+TRAIN_SETTINGS = st.fixed_dictionaries({name: kind.accepted for name, kind in TRAIN_FIELDS.items()}).filter(
+    lambda values: values["steps"] is not None or values["episodes"] is not None
+)
+
+
+def made(cls: Settings, **values: Any) -> DQNConfig | TrainConfig:
+    """``cls`` with a budget where it needs one."""
+    return cls(**({"episodes": 1} if cls is TrainConfig and "episodes" not in values else {}) | values)
+
+
+@pytest.mark.parametrize("cls", FIELDS)
+def test_the_table_of_fields_is_complete(cls: Settings) -> None:
+    assert list(FIELDS[cls]) == [field.name for field in fields(cls)]
+
+
+# Accepted
+
+
+def assert_comes_back(cls: Settings, values: dict[str, Any]) -> None:
+    config = cls(**values)
+    for name, value in values.items():
+        assert getattr(config, name) == value
+    again = build(cls, json.loads(json.dumps(to_json(config), allow_nan=False)))
+    assert again == config
+    assert repr(again) == repr(config)  # which tells 1 from 1.0 and from True
+
+
+@given(values=DQN_SETTINGS)
+@settings(max_examples=60)
+def test_agent_settings_come_back_from_json_unchanged(values: dict[str, Any]) -> None:
+    assert_comes_back(DQNConfig, values)
+
+
+@given(values=TRAIN_SETTINGS)
+@settings(max_examples=60)
+def test_training_settings_come_back_from_json_unchanged(values: dict[str, Any]) -> None:
+    assert_comes_back(TrainConfig, values)
+
+
+@pytest.mark.parametrize("cls", FIELDS)
+def test_defaults_come_back_from_json_unchanged(cls: Settings) -> None:
+    config = made(cls)
+    assert build(cls, json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_numpy_scalars_become_plain() -> None:
+    config = DQNConfig(
+        hidden=[np.int64(32), (np.uint8(16), "tanh")],
+        batch_size=np.int32(16),
+        gamma=np.float32(0.5),
+        epsilon_floor=np.int64(0),
+        double=np.False_,
+    )
+    assert config.hidden == (32, (16, "tanh"))
+    plain = [
+        config.hidden[0],
+        config.hidden[1][0],
+        config.batch_size,
+        config.gamma,
+        config.epsilon_floor,
+        config.double,
+    ]
+    assert [type(value) for value in plain] == [int, int, int, float, float, bool]
+    assert plain == [32, 16, 16, 0.5, 0.0, False]
+
+
+def test_numpy_words_become_plain() -> None:
+    assert type(DQNConfig(activation=np.str_("tanh")).activation) is str
+
+
+@pytest.mark.parametrize("hidden", [[64, 32], (64, 32), np.array([64, 32])])
+def test_hidden_layers_may_come_as_any_sequence(hidden: Any) -> None:
+    assert DQNConfig(hidden=hidden).hidden == (64, 32)
+
+
+def test_whole_numbers_become_floats_where_a_number_is_asked_for() -> None:
+    config = DQNConfig(gamma=1, learning_rate=2)
+    assert [type(value) for value in (config.gamma, config.learning_rate)] == [float, float]
+
+
+def test_hidden_layers_without_an_activation_take_the_common_one() -> None:
+    config = DQNConfig(hidden=(64, (32, "linear"), 16), activation="tanh")
+    assert config.hidden_layers == ((64, "tanh"), (32, "linear"), (16, "tanh"))
+
+
+# Refused
+
+
+@pytest.mark.parametrize(("cls", "name"), EVERY_FIELD)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_values_out_of_bounds_are_refused_by_name(cls: Settings, name: str, data: st.DataObject) -> None:
+    value = data.draw(FIELDS[cls][name].refused)
+    with pytest.raises(ConfigError) as caught:
+        made(cls, **{name: value})
+    assert caught.value.name == name
+    assert caught.value.value is value
+    assert str(caught.value).startswith(f"{name} = {value!r} is not allowed: ")
+    assert caught.value.allowed in str(caught.value)
+    assert len(caught.value.allowed) > 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param(name, value, id=name)
+        for name, value in (
+            ("gamma", 10**400),
+            ("learning_rate", 10**400),
+            ("max_grad_norm", 10**400),
+            ("weight_decay", -(10**400)),
+            ("batch_size", 10**400),
+            ("hidden", (10**400,)),
+        )
+    ],
+)
+def test_whole_numbers_too_large_for_a_float_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DQNConfig(**{name: value})
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize("hidden", [np.array(64), np.zeros((0,), int), np.array([[64, 32]]), np.array([0.5])])
+def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DQNConfig(hidden=hidden)
+    assert caught.value.name == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "words"),
+    [
+        ({"batch_size": 33, "buffer_size": 32, "warmup_steps": 1}, "batch_size", "at most buffer_size, which is 32"),
+        ({"warmup_steps": 33, "buffer_size": 32, "batch_size": 1}, "warmup_steps", "at most buffer_size, which is 32"),
+        ({"epsilon_start": 0.1, "epsilon_floor": 0.2}, "epsilon_floor", "at most epsilon_start = 0.1"),
+        ({"learning_rate": 1e-4, "learning_rate_floor": 2e-4}, "learning_rate_floor", "at most learning_rate = 0.0001"),
+        ({"hidden": ()}, "hidden", "at least one hidden layer"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        DQNConfig(**values)
+    assert caught.value.name == name
+    assert caught.value.value == values[name]
+
+
+def test_settings_that_just_agree_are_accepted() -> None:
+    config = DQNConfig(
+        batch_size=32, warmup_steps=32, buffer_size=32, epsilon_start=0.2, epsilon_floor=0.2, learning_rate_floor=5e-4
+    )
+    assert (config.buffer_size, config.epsilon_floor, config.learning_rate_floor) == (32, 0.2, 5e-4)
+
+
+def test_training_without_a_budget_is_refused() -> None:
+    with pytest.raises(ConfigError, match="give steps, or episodes, or both"):
+        TrainConfig()
+    assert TrainConfig(steps=5).episodes is None
+    assert TrainConfig(episodes=5).steps is None
+
+
+def test_settings_are_frozen_and_given_by_name() -> None:
+    with pytest.raises(FrozenInstanceError):
+        DQNConfig().gamma = 0.5
+    with pytest.raises(TypeError):
+        DQNConfig((64, 64))
+
+
+# Building
+
+
+def test_build_takes_what_is_left_out_from_the_base() -> None:
+    base = DQNConfig(gamma=0.5, n_step=7)
+    built = build(DQNConfig, {"gamma": 0.25}, base)
+    assert (built.gamma, built.n_step, built.batch_size) == (0.25, 7, DQNConfig().batch_size)
+    assert base.gamma == 0.5
+
+
+def test_build_without_a_base_starts_from_the_defaults() -> None:
+    assert build(DQNConfig, {}) == DQNConfig()
+    assert build(TrainConfig, {"steps": 9}) == TrainConfig(steps=9)
+
+
+def test_build_checks_the_values_too() -> None:
+    with pytest.raises(ConfigError, match="gamma = 2 is not allowed: a number from 0 to 1"):
+        build(DQNConfig, {"gamma": 2})
+
+
+@pytest.mark.parametrize(
+    ("cls", "unknown", "meant"),
+    [
+        (DQNConfig, "learnin_rate", "learning_rate"),
+        (DQNConfig, "batchsize", "batch_size"),
+        (DQNConfig, "Gamma", "gamma"),
+        (TrainConfig, "step", "steps"),
+        (TrainConfig, "evaluate_every", "eval_every"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest_known(cls: Settings, unknown: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean {meant}[?]") as caught:
+        build(cls, {unknown: 1})
+    assert (caught.value.name, caught.value.value) == (unknown, 1)
+
+
+def test_an_unknown_setting_near_to_none_is_refused_with_all_that_are_known() -> None:
+    with pytest.raises(ConfigError, match="there is no such setting") as caught:
+        build(TrainConfig, {"zzzz": 1, "steps": 1})
+    assert "did you mean" not in str(caught.value)
+    assert all(field.name in caught.value.allowed for field in fields(TrainConfig))
+
+
+# What a field says and what it checks
+
+
+def docstrings(cls: Settings) -> dict[str, str]:
+    """The string under every field, read off the source as the command line reads it."""
+    (body,) = (
+        node.body
+        for node in ast.parse(inspect.getsource(config_module)).body
+        if isinstance(node, ast.ClassDef) and node.name == cls.__name__
+    )
+    return {
+        field.target.id: below.value.value
+        for field, below in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
+
+
+def ranges(hint: Any) -> set[str]:
+    """The texts of all ranges anywhere in an annotation."""
+    if isinstance(hint, Range):
+        return {str(hint)}
+    inside = [*get_args(hint), *getattr(hint, "__metadata__", ())]
+    return {text for part in inside for text in ranges(part)}
+
+
+@pytest.mark.parametrize(("cls", "name"), EVERY_FIELD)
+def test_the_range_of_a_field_is_in_its_docstring(cls: Settings, name: str) -> None:
+    text = docstrings(cls)[name]
+    checked = ranges(get_type_hints(cls, include_extras=True)[name])
+    # What stands in brackets and looks like a range, and all that does.
+    said = set(re.findall(r"\(((?:>=?|(?:from|above) [\d.]+ to) [\d.e-]+)[;)]", text))
+    said |= set(re.findall(r"\((>= \d+)[ ;)]", text))
+    assert said == checked
+
+
+@pytest.mark.parametrize(("cls", "name"), EVERY_FIELD)
+def test_a_docstring_names_none_where_none_is_allowed(cls: Settings, name: str) -> None:
+    allows_none = type(None) in get_args(get_type_hints(cls)[name])
+    assert bool(re.search(r"\bor None\b", docstrings(cls)[name])) == allows_none
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text", "inside", "outside"),
+    [
+        (Range(1), ">= 1", [1, 1.5, 10**9], [0, 0.999, -1, math.inf, math.nan]),
+        (Range(0, above=True), "> 0", [5e-324, 1], [0, -0.0, -1, math.inf, math.nan]),
+        (Range(0, 1), "from 0 to 1", [0, 0.5, 1], [-5e-324, 1.0000001, -math.inf, math.nan]),
+        (Range(0, 1, above=True), "above 0 to 1", [5e-324, 1], [0, 1.0000001, math.nan]),
+    ],
+)
+def test_ranges_say_what_they_hold(bounds: Range, text: str, inside: list[float], outside: list[float]) -> None:
+    assert str(bounds) == text
+    assert all(value in bounds for value in inside)
+    assert not any(value in bounds for value in outside)
+
+
+# Presets
+
+
+def test_an_environment_has_its_own_preset_or_the_default() -> None:
+    assert preset("CartPole-v1") is PRESETS["CartPole-v1"]
+    assert preset("LunarLander-v3") is PRESETS["LunarLander-v3"]
+    assert preset("Acrobot-v1") is PRESETS[DEFAULT]
+    assert PRESETS[DEFAULT].agent == DQNConfig()
+
+
+def test_a_preset_may_be_asked_for_by_name() -> None:
+    assert preset("CartPole-v1", "LunarLander-v3") is PRESETS["LunarLander-v3"]
+    assert preset("CartPole-v1", DEFAULT) is PRESETS[DEFAULT]
+
+
+def test_an_unknown_preset_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ConfigError, match="LunarLander-v3") as caught:
+        preset("CartPole-v1", "fast")
+    assert (caught.value.name, caught.value.value) == ("preset", "fast")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_room_to_learn(name: str) -> None:
+    agent, train = PRESETS[name].agent, PRESETS[name].train
+    assert train.steps is not None
+    assert train.steps > 10 * (agent.warmup_steps + agent.train_every)
+    assert agent.epsilon_decay_steps < train.steps
+    assert train.eval_every is not None
+    assert train.eval_every < train.steps
+
+
+# Errors
+
+STANDARD = {
+    "ConfigError": ValueError,
+    "ShapeError": ValueError,
+    "UnsupportedEnvironmentError": ValueError,
+    "EnvironmentFaultError": RuntimeError,
+    "MissingDependencyError": ImportError,
+    "RunDirectoryError": OSError,
+    "FileFormatError": ValueError,
+    "DivergenceError": ArithmeticError,
+}
+
+
+def test_every_error_is_caught_by_its_root_and_by_its_standard_kind() -> None:
+    found = {name: value for name, value in vars(errors).items() if isinstance(value, type) and name.endswith("Error")}
+    assert set(found) == {"PeriluneError", *STANDARD}
+    for name, kind in STANDARD.items():
+        assert issubclass(found[name], PeriluneError)
+        assert issubclass(found[name], kind)
+    assert issubclass(errors.PeriluneWarning, UserWarning)
+
+
+def test_a_config_error_keeps_its_parts_when_it_is_copied() -> None:
+    # As it is when it comes back from a process of its own.
+    error = ConfigError("gamma", 2, "a number from 0 to 1")
+    again = copy.copy(error)
+    assert (again.name, again.value, again.allowed) == ("gamma", 2, "a number from 0 to 1")
+    assert str(again) == str(error) == "gamma = 2 is not allowed: a number from 0 to 1"

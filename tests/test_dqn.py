@@ -1,0 +1,540 @@
+"""The agent: what it stores, what one update does to the weights, when it syncs, and how it explores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from perilune.config import DQNConfig, TrainConfig
+from perilune.dqn import Agent, Update, make_optimizer
+from perilune.errors import ShapeError
+from perilune.nn.layers import Array
+from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp
+from perilune.train import training
+from worlds import Numbered, small
+
+O, A = 3, 4  # noqa: E741 -- the axes' own names
+
+
+def agent_of(seed: int = 0, **settings: Any) -> Agent:
+    return Agent(O, A, small(**settings), seed)
+
+
+def live(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> list[Update | None]:
+    """Give the agent ``steps`` random steps of one life, by ``remember`` or ``observe``."""
+    generator = np.random.default_rng(seed)
+    return [
+        getattr(agent, take)(
+            generator.normal(size=O).astype(np.float32),
+            int(generator.integers(A)),
+            float(generator.normal()),
+            generator.normal(size=O).astype(np.float32),
+            bool(generator.random() < 0.2),
+            False,
+        )
+        for _ in range(steps)
+    ]
+
+
+def warm(seed: int = 0, **settings: Any) -> Agent:
+    """An agent that has just filled its warm-up."""
+    agent = agent_of(seed, **settings)
+    generator = np.random.default_rng(99)
+    while not agent.warm:
+        obs, next_obs = generator.normal(size=(2, O)).astype(np.float32)
+        last = len(agent.replay) + len(agent.n_step.pending) + 1 == agent.config.warmup_steps
+        agent.remember(obs, int(generator.integers(A)), float(generator.normal()), next_obs, False, last)
+    return agent
+
+
+# At birth
+
+
+def test_online_and_target_are_born_equal() -> None:
+    agent = agent_of()
+    np.testing.assert_array_equal(agent.online.parameters, agent.target.parameters)
+    assert np.count_nonzero(agent.online.parameters) > 0
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3])
+def test_online_and_target_never_share_memory(tau: float) -> None:
+    agent = warm(tau=tau)
+    for _ in range(3):
+        arrays = [
+            agent.online.parameters,
+            agent.target.parameters,
+            agent.online.gradients,
+            agent.target.gradients,
+            *agent.optimizer.arrays.values(),
+        ]
+        for index, one in enumerate(arrays):
+            assert not any(np.shares_memory(one, other) for other in arrays[:index])
+        agent.learn()
+        agent.sync_target()
+
+
+def test_the_network_has_the_sizes_that_were_asked_for() -> None:
+    agent = agent_of(hidden=(5, (6, "tanh")))
+    shapes = [array.shape for array in agent.online.named_parameters().values()]
+    assert shapes == [(O, 5), (5,), (5, 6), (6,), (6, A), (A,)]
+    assert len(agent_of(hidden=(5,), layer_norm=True).online.parameters) == O * 5 + 5 + 2 * 5 + 5 * A + A
+
+
+def test_counters_start_at_zero() -> None:
+    agent = agent_of()
+    assert (agent.env_steps, agent.updates, agent.episodes, agent.target_syncs) == (0, 0, 0, 0)
+    assert not agent.warm
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("rmsprop", RMSProp), ("adam", Adam), ("adamw", AdamW)])
+def test_the_optimiser_is_the_one_that_is_named(name: str, kind: type) -> None:
+    assert type(make_optimizer(small(optimizer=name), 7)) is kind
+
+
+def test_the_optimiser_gets_its_own_settings() -> None:
+    sgd = make_optimizer(small(optimizer="sgd", momentum=0.25), 7)
+    adamw = make_optimizer(small(optimizer="adamw", weight_decay=0.125), 7)
+    assert isinstance(sgd, SGD)
+    assert sgd.momentum == 0.25
+    assert isinstance(adamw, AdamW)
+    assert adamw.weight_decay == 0.125
+
+
+# What is stored
+
+
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "discounts"),
+    [(True, False, [0.5, 0]), (False, True, [0.5, 0.5]), (True, True, [0.5, 0])],
+)
+def test_terminated_and_truncated_ends_are_told_apart(
+    terminated: bool, truncated: bool, discounts: list[float]
+) -> None:
+    agent = agent_of(gamma=0.5)
+    obs = np.zeros((3, O), np.float32)
+    agent.remember(obs[0], 1, 2.0, obs[1], False, False)
+    agent.remember(obs[1], 3, 4.0, obs[2], terminated, truncated)
+    assert agent.replay.arrays.discount[:2].tolist() == discounts
+    assert agent.replay.arrays.action[:2].tolist() == [1, 3]
+    assert agent.replay.arrays.reward[:2].tolist() == [2, 4]
+
+
+def test_a_step_of_many_is_stored_once_it_is_complete() -> None:
+    agent = agent_of(n_step=2, gamma=0.5)
+    obs = np.arange(4 * O, dtype=np.float32).reshape(4, O)
+    agent.remember(obs[0], 0, 1.0, obs[1], False, False)
+    assert len(agent.replay) == 0
+    agent.remember(obs[1], 1, 2.0, obs[2], False, False)
+    agent.remember(obs[2], 2, 4.0, obs[3], True, False)
+    stored = agent.replay.arrays
+    assert stored.reward[:3].tolist() == [2, 4, 4]
+    assert stored.discount[:3].tolist() == [0.25, 0, 0]
+    np.testing.assert_array_equal(stored.next_obs[:3], obs[[2, 3, 3]])
+    assert agent.env_steps == 3
+
+
+# One update
+
+
+def test_learning_moves_the_weights_and_counts_the_update() -> None:
+    agent = warm()
+    before = agent.online.parameters.copy()
+    agent.learn()
+    moved = agent.online.parameters != before
+    assert moved.mean() > 0.5
+    assert (agent.updates, agent.optimizer.updates, agent.target_syncs) == (1, 1, 0)
+    assert np.isfinite(agent.online.parameters).all()
+
+
+def test_learning_keeps_everything_float32() -> None:
+    agent = warm(max_grad_norm=1e-3, tau=0.3, layer_norm=True)
+    agent.learn()
+    agent.sync_target()
+    arrays = (agent.online.parameters, agent.online.gradients, agent.target.parameters, agent.q_values(np.ones((2, O))))
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+def test_only_the_taken_action_is_pushed() -> None:
+    agent = agent_of(batch_size=1, warmup_steps=1, max_grad_norm=None, hidden=((8, "tanh"),))
+    agent.remember(np.ones(O, np.float32), 2, 100.0, np.ones(O, np.float32), True, False)
+    agent.learn()
+    gradients = list(agent.online.named_gradients().values())
+    weight, bias = gradients[-2:]
+    others = [action for action in range(A) if action != 2]
+    assert not weight[:, others].any()
+    assert not bias[others].any()
+    assert weight[:, 2].all()
+    assert bias[2] == pytest.approx(-1)  # Huber's slope far below the target
+    assert gradients[0].any()  # and it goes on to the first layer
+
+
+def test_an_update_leaves_no_trace_of_the_actions_before() -> None:
+    agent = agent_of(batch_size=1, warmup_steps=1, buffer_size=1)
+    for action in (2, 0, 3):
+        agent.remember(np.ones(O, np.float32), action, 100.0, np.ones(O, np.float32), True, False)
+        agent.learn()
+        bias = agent.online.named_gradients()["2.Dense.bias"]
+        assert np.flatnonzero(bias).tolist() == [action]
+
+
+def test_only_the_taken_actions_value_moves_to_its_target_at_first() -> None:
+    # Of a linear unit on the last layer alone: the value of action 2 rises by the step, the others keep theirs.
+    agent = agent_of(batch_size=1, warmup_steps=1, optimizer="sgd", learning_rate=1e-3, hidden=((8, "tanh"),))
+    obs = np.ones(O, np.float32)
+    agent.remember(obs, 2, 100.0, obs, True, False)
+    biases = agent.online.named_parameters()["2.Dense.bias"]
+    before = biases.copy()
+    agent.learn()
+    np.testing.assert_allclose(biases - before, [0, 0, 1e-3, 0], atol=1e-7)
+
+
+# Everything in one update once more, in float64 and in the plainest way
+
+
+def plain_forward(parameters: Array, widths: list[int], obs: Array, layer_norm: bool) -> Array:
+    """Q(obs, a) of a tanh network from its flat parameters: weights, biases, gains and shifts, layer by layer."""
+    at, x = 0, obs
+    for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+        weight = parameters[at : at + inputs * outputs].reshape(inputs, outputs)
+        at += inputs * outputs
+        x = x @ weight + parameters[at : at + outputs]
+        at += outputs
+        if layer == len(widths) - 2:
+            break
+        if layer_norm:
+            gain, shift = parameters[at : at + 2 * outputs].reshape(2, outputs)
+            at += 2 * outputs
+            x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * gain + shift
+        x = np.tanh(x)
+    assert at == len(parameters)
+    return x
+
+
+def plain_loss(error: float, loss: str, delta: float) -> float:
+    if loss == "mse":
+        return error**2
+    return error**2 / 2 if abs(error) <= delta else delta * (abs(error) - delta / 2)
+
+
+def central_differences(function: Callable[[Array], float], at: Array) -> Array:
+    steps = np.eye(len(at)) * 1e-6
+    return np.array([(function(at + step) - function(at - step)) / 2e-6 for step in steps])
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+@pytest.mark.parametrize("double", [False, True])
+def test_one_update_is_the_one_computed_independently(double: bool, loss: str, layer_norm: bool) -> None:
+    settings: dict[str, Any] = {
+        "hidden": (5, 4),
+        "activation": "tanh",
+        "layer_norm": layer_norm,
+        "loss": loss,
+        "huber_delta": 1.5,
+        "double": double,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "max_grad_norm": None,
+        "gamma": 0.9,
+        "batch_size": 16,
+        "buffer_size": 64,
+        "warmup_steps": 40,
+    }
+    agent, twin = agent_of(seed=3, **settings), agent_of(seed=3, **settings)
+    for each in (agent, twin):
+        live(each, 40)
+        # Two networks that disagree, or the roles of online and target could be swapped unseen.
+        generator = np.random.default_rng(8)
+        each.online.parameters += generator.normal(0, 0.5, len(each.online.parameters)).astype(np.float32)
+        each.target.parameters += generator.normal(0, 0.5, len(each.target.parameters)).astype(np.float32)
+    batch = twin.replay.sample(16, twin.generators.replay)  # what the agent is about to draw
+    obs, next_obs = batch.obs.astype(np.float64), batch.next_obs.astype(np.float64)
+    widths = [O, 5, 4, A]
+    online, target = (each.parameters.astype(np.float64) for each in (agent.online, agent.target))
+
+    next_online = plain_forward(online, widths, next_obs, layer_norm)
+    next_target = plain_forward(target, widths, next_obs, layer_norm)
+    assert (next_online.argmax(1) != next_target.argmax(1)).sum() > 3
+    td_target = []
+    for b in range(16):
+        chosen = int(np.argmax((next_online if double else next_target)[b]))
+        td_target.append(float(batch.reward[b]) + float(batch.discount[b]) * next_target[b, chosen])
+
+    def mean_loss(parameters: Array) -> float:
+        q = plain_forward(parameters, widths, obs, layer_norm)
+        errors = [q[b, batch.action[b]] - td_target[b] for b in range(16)]
+        assert max(map(abs, errors)) > 1.5 > min(map(abs, errors))  # both branches of Huber's loss
+        return sum(plain_loss(error, loss, 1.5) for error in errors) / 16
+
+    gradient = central_differences(mean_loss, online)
+    target_before = agent.target.parameters.copy()
+    update = agent.learn()
+
+    np.testing.assert_allclose(agent.online.gradients, gradient, atol=2e-5 * np.abs(gradient).max())
+    np.testing.assert_allclose(agent.online.parameters, online - 0.1 * gradient, atol=1e-5)
+    np.testing.assert_array_equal(agent.target.parameters, target_before)
+    q = plain_forward(online, widths, obs, layer_norm)[range(16), batch.action]
+    assert update.loss == pytest.approx(mean_loss(online), rel=1e-5)
+    assert update.mean_q == pytest.approx(q.mean(), rel=1e-4, abs=1e-5)
+    assert update.mean_td_target == pytest.approx(np.mean(td_target), rel=1e-4, abs=1e-5)
+    assert update.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-4)
+    assert update.learning_rate == 0.1
+
+
+def test_long_gradients_are_cut_to_the_longest_allowed() -> None:
+    agent = warm(optimizer="sgd", learning_rate=1.0, max_grad_norm=0.01)
+    before = agent.online.parameters.copy()
+    update = agent.learn()
+    assert update.gradient_norm > 0.1  # told as it was before the cut
+    assert np.linalg.norm(agent.online.parameters - before) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_without_a_longest_gradient_none_is_cut() -> None:
+    agent = warm(optimizer="sgd", learning_rate=1.0, max_grad_norm=None)
+    before = agent.online.parameters.copy()
+    update = agent.learn()
+    assert np.linalg.norm(agent.online.parameters - before) == pytest.approx(update.gradient_norm, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [0.1, 0.1, 0.1, 0.1]),
+        ("linear", [0.1, 0.06, 0.02, 0.02]),
+        ("cosine", [0.1, 0.06, 0.02, 0.02]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule_by_env_steps(schedule: str, rates: list[float]) -> None:
+    agent = agent_of(
+        learning_rate=0.1, learning_rate_floor=0.02, learning_rate_decay_steps=100, learning_rate_schedule=schedule
+    )
+    for env_steps, rate in zip((0, 50, 100, 1000), rates, strict=True):
+        agent.env_steps = env_steps
+        assert agent.learning_rate == pytest.approx(rate)
+
+
+def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
+    agent = warm(optimizer="sgd", learning_rate_schedule="linear", learning_rate_decay_steps=16)
+    before = agent.online.parameters.copy()
+    agent.env_steps = 16
+    assert agent.learn().learning_rate == 0
+    np.testing.assert_array_equal(agent.online.parameters, before)
+    agent.env_steps = 15
+    assert agent.learn().learning_rate == pytest.approx(5e-4 / 16)
+    assert (agent.online.parameters != before).any()
+
+
+# When it learns
+
+
+@pytest.mark.parametrize("train_every", [1, 3, 4])
+def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_every: int) -> None:
+    agent = Agent(2, 3, small(train_every=train_every, warmup_steps=10, n_step=2), 0)
+    list(training(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=47)))
+    due = [step for step in range(11, 48) if step % train_every == 0]
+    assert agent.env_steps == 47
+    assert agent.updates == len(due)
+
+
+def test_observing_gives_an_update_only_where_one_is_due() -> None:
+    agent = warm(train_every=3)
+    assert [update is not None for update in live(agent, 7, take="observe")] == [step % 3 == 0 for step in range(9, 16)]
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_observing_learns_nothing_before_the_warm_up_is_filled(n_step: int) -> None:
+    agent = agent_of(n_step=n_step, warmup_steps=8)
+    before = agent.online.parameters.copy()
+    assert live(agent, 7, take="observe") == [None] * 7
+    assert agent.updates == 0
+    np.testing.assert_array_equal(agent.online.parameters, before)
+
+
+def test_remembering_never_learns() -> None:
+    agent = warm()
+    before = agent.online.parameters.copy()
+    live(agent, 20, take="remember")
+    assert (agent.updates, agent.target_syncs) == (0, 0)
+    np.testing.assert_array_equal(agent.online.parameters, before)
+
+
+def test_observing_counts_steps_and_ended_episodes() -> None:
+    agent = warm(warmup_steps=8)
+    obs = np.zeros(O, np.float32)
+    for terminated, truncated in ((False, False), (True, False), (False, True), (True, True), (False, False)):
+        agent.observe(obs, 0, 0.0, obs, terminated, truncated)
+    assert (agent.env_steps, agent.episodes, agent.updates) == (13, 3, 5)
+
+
+# When the target follows
+
+
+def test_the_target_is_a_copy_every_so_many_env_steps_and_rests_between() -> None:
+    agent = warm(tau=1.0, target_update_every=5)
+    copy = agent.target.parameters.copy()
+    for env_steps in range(9, 31):
+        live(agent, 1, seed=env_steps, take="observe")
+        if env_steps % 5 == 0:
+            copy = agent.online.parameters.copy()
+        np.testing.assert_array_equal(agent.target.parameters, copy)
+        assert np.array_equal(agent.online.parameters, copy) == (env_steps % 5 == 0)
+    assert agent.target_syncs == len((10, 15, 20, 25, 30))
+
+
+def test_learning_alone_leaves_the_target_alone() -> None:
+    agent = warm(tau=1.0)
+    before = agent.target.parameters.copy()
+    for _ in range(5):
+        agent.learn()
+    np.testing.assert_array_equal(agent.target.parameters, before)
+
+
+def test_a_soft_sync_goes_a_share_of_the_way() -> None:
+    agent = agent_of(tau=0.25)
+    agent.online.parameters[:] = 1
+    agent.target.parameters[:] = -3
+    for value in (-2, -1.25, -0.6875):
+        agent.sync_target()
+        np.testing.assert_array_equal(agent.target.parameters, value)
+    np.testing.assert_array_equal(agent.online.parameters, 1)
+
+
+def test_a_synced_network_values_as_the_online_one_does() -> None:
+    agent = warm(tau=1.0)
+    agent.learn()
+    obs = np.random.default_rng(0).normal(size=(6, O)).astype(np.float32)
+    assert not np.array_equal(agent.target.forward(obs), agent.online.forward(obs))
+    agent.sync_target()
+    np.testing.assert_array_equal(agent.target.forward(obs), agent.online.forward(obs))
+
+
+# Acting
+
+
+def test_without_epsilon_every_action_is_greedy() -> None:
+    agent = warm(epsilon_start=0.0, epsilon_floor=0.0)
+    observations = np.random.default_rng(0).normal(size=(60, O)).astype(np.float32)
+    best = [int(np.argmax(agent.q_values(obs[None])[0])) for obs in observations]
+    assert len(set(best)) > 1
+    assert [agent.act(obs) for obs in observations] == best
+    assert [agent.greedy_action(obs) for obs in observations] == best
+
+
+def test_with_epsilon_one_all_actions_come_equally_often() -> None:
+    agent = warm(epsilon_start=1.0, epsilon_floor=1.0)
+    counts = np.bincount([agent.act(np.ones(O, np.float32)) for _ in range(4000)], minlength=A)
+    # Chi-square with 3 degrees of freedom is above 16.3 once in a thousand seeds.
+    assert len(counts) == A
+    assert float(np.sum((counts - 1000) ** 2 / 1000)) < 16.3
+
+
+def test_epsilon_is_the_share_of_random_actions() -> None:
+    agent = warm(epsilon_start=0.4, epsilon_floor=0.4)
+    obs = np.ones(O, np.float32)
+    other = np.mean([agent.act(obs) != agent.greedy_action(obs) for _ in range(4000)])
+    # A random action is the greedy one once in four: 0.4 * 3/4, and five standard deviations of 4000 draws.
+    assert other == pytest.approx(0.3, abs=5 * math.sqrt(0.3 * 0.7 / 4000))
+
+
+def test_a_cold_agent_plays_at_random() -> None:
+    agent = agent_of(epsilon_start=0.0, epsilon_floor=0.0)
+    assert agent.epsilon == 1
+    assert {agent.act(np.ones(O, np.float32)) for _ in range(100)} == set(range(A))
+
+
+def test_the_straight_way_of_epsilon_counts_env_steps_after_the_warm_up() -> None:
+    agent = warm(epsilon_start=1.0, epsilon_floor=0.2, epsilon_decay_steps=4, train_every=2)
+    seen = [agent.epsilon]
+    for _ in range(6):
+        live(agent, 1, take="observe")
+        seen.append(agent.epsilon)
+    assert seen == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2])
+
+
+def test_epsilon_decay_counts_episodes_after_the_warm_up() -> None:
+    agent = warm(epsilon_start=0.8, epsilon_floor=0.15, epsilon_decay=0.5, epsilon_decay_steps=1)
+    obs, seen = np.zeros(O, np.float32), [agent.epsilon]
+    for _ in range(4):
+        agent.observe(obs, 0, 0.0, obs, False, False)
+        agent.observe(obs, 0, 0.0, obs, False, True)
+        seen.append(agent.epsilon)
+    assert seen == pytest.approx([0.8, 0.4, 0.2, 0.15, 0.15])
+
+
+def test_epsilon_decay_may_count_updates() -> None:
+    agent = warm(epsilon_start=0.8, epsilon_floor=0.15, epsilon_decay=0.5, epsilon_decay_per="update", train_every=4)
+    obs, seen = np.zeros(O, np.float32), []
+    for _ in range(8):  # env_steps 9 to 16, of which 12 and 16 learn
+        agent.observe(obs, 0, 0.0, obs, True, False)
+        seen.append(agent.epsilon)
+    assert seen == pytest.approx([0.8] * 3 + [0.4] * 4 + [0.2])
+
+
+def test_q_values_outlive_the_next_pass() -> None:
+    agent = agent_of()
+    first = agent.q_values(np.ones((2, O)))
+    kept = first.copy()
+    agent.q_values(np.zeros((2, O)))
+    np.testing.assert_array_equal(first, kept)
+    assert first.shape == (2, A)
+
+
+@pytest.mark.parametrize("shape", [(O,), (2, O + 1), (1, 2, O), ()])
+def test_q_values_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"obs\[N, 3\]"):
+        agent_of().q_values(np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (O + 1,), (2, O)])
+def test_an_observation_of_another_shape_is_never_stretched_to_fit(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        agent_of().greedy_action(np.ones(shape, np.float32))
+
+
+# Seeds
+
+
+def grown(seed: int, **settings: Any) -> Agent:
+    agent = Agent(2, 3, small(**settings), seed)
+    list(training(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=60)))
+    return agent
+
+
+@pytest.mark.parametrize("settings", [{}, {"layer_norm": True, "n_step": 3, "optimizer": "adamw"}])
+def test_one_seed_gives_the_same_agent_to_the_last_bit(settings: dict[str, Any]) -> None:
+    one, other = grown(5, **settings), grown(5, **settings)
+    assert one.updates == other.updates == 52
+    assert one.online.parameters.tobytes() == other.online.parameters.tobytes()
+    assert one.target.parameters.tobytes() == other.target.parameters.tobytes()
+    for mine, its in zip(one.replay.arrays, other.replay.arrays, strict=True):
+        assert mine.tobytes() == its.tobytes()
+
+
+def test_another_seed_differs_in_weights_actions_and_batches() -> None:
+    one, other = agent_of(0, warmup_steps=30), agent_of(1, warmup_steps=30)
+    assert not np.array_equal(one.online.parameters, other.online.parameters)
+    assert [one.random_action() for _ in range(30)] != [other.random_action() for _ in range(30)]
+    for agent in (one, other):
+        live(agent, 30)
+    drawn = [agent.replay.sample(20, agent.generators.replay).action.copy() for agent in (one, other)]
+    assert not np.array_equal(*drawn)
+    assert one.generators.environment.integers(2**31) != other.generators.environment.integers(2**31)
+
+
+def test_initial_weights_do_not_depend_on_what_else_is_drawn() -> None:
+    one, other = agent_of(4, batch_size=2, n_step=1), agent_of(4, batch_size=5, n_step=3)
+    np.testing.assert_array_equal(one.online.parameters, other.online.parameters)
+
+
+def test_the_default_settings_learn_too() -> None:
+    agent = Agent(O, A, DQNConfig(warmup_steps=200, batch_size=32, buffer_size=1000), 0)
+    live(agent, 220)
+    before = agent.online.parameters.copy()
+    losses = [agent.learn().loss for _ in range(5)]
+    assert all(np.isfinite(losses))
+    assert (agent.online.parameters != before).mean() > 0.5

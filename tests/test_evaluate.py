@@ -1,0 +1,157 @@
+"""Greedy evaluation: the same start states every time, none of them training's, and statistics by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from perilune import envs
+from perilune.config import TrainConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, EnvironmentFaultError, UnsupportedEnvironmentError
+from perilune.evaluate import SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
+from perilune.nn.layers import Array
+from perilune.train import training
+from worlds import Bandit, Numbered, Walk, small
+
+
+def test_episodes_are_played_in_order_and_summed() -> None:
+    world = Numbered(
+        lengths=(1, 3, 2), ends=("terminated", "truncated"), reward=lambda world, action: world.steps + action
+    )
+    result = evaluate(lambda obs: 2, world, 4)
+    # Steps 1, 2, 3 pay 3, 4, 5 with action 2.
+    assert result.returns == (3, 12, 7, 3)
+    assert result.lengths == (1, 3, 2, 1)
+    assert result.solved_mark is None
+
+
+def test_the_policy_sees_what_the_environment_shows_and_its_action_is_taken() -> None:
+    world, seen = Numbered(lengths=(2, 3)), list[list[float]]()
+
+    def policy(obs: Array) -> int:
+        assert obs.dtype == np.float32
+        seen.append(obs.tolist())
+        return len(seen) % 3
+
+    evaluate(policy, world, 2)
+    assert seen == [[1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
+    assert [step.action for steps in world.lived for step in steps] == [1, 2, 0, 1, 2]
+
+
+def test_actions_are_counted_as_the_environment_counts_them() -> None:
+    world = Bandit({-1: (0, 5, 0), 1: (0, 5, 0)}, first_action=7)
+    assert evaluate(lambda obs: 1, world, 3).returns == (5, 5, 5)
+    assert [steps[0].action for steps in world.lived] == [8, 8, 8]
+
+
+def test_episode_i_starts_from_the_first_seed_plus_i() -> None:
+    world = Numbered()
+    evaluate(lambda obs: 0, world, 3, first_seed=100)
+    evaluate(lambda obs: 0, world, 2)
+    assert world.seeds == [100, 101, 102, SCORE_SEEDS, SCORE_SEEDS + 1]
+
+
+def test_evaluating_twice_gives_the_same_returns() -> None:
+    world = Walk()
+    first = evaluate(lambda obs: int(obs[0] < 0) * 2, world, 6)
+    assert evaluate(lambda obs: int(obs[0] < 0) * 2, world, 6) == first
+    assert evaluate(lambda obs: int(obs[0] < 0) * 2, Walk(), 6) == first
+    assert len(set(first.returns)) == 6  # the start states are not one and the same
+
+
+def test_the_seeds_of_training_choosing_and_scoring_never_meet() -> None:
+    world = Walk()
+    agent = Agent(1, 3, small(), 0)
+    list(training(agent, world, TrainConfig(steps=60, eval_every=20, eval_episodes=4)))
+    evaluate(agent.greedy_action, world, 50)
+    chosen = {SELECTION_SEEDS + i for i in range(4)}
+    scored = {SCORE_SEEDS + i for i in range(50)}
+    trained = set(world.seeds) - chosen - scored
+    assert len(trained) >= 60 / world.length
+    assert chosen | scored <= set(world.seeds)
+    # Training draws below 2^30. A hundred million episodes of any evaluation still meet no others, and every seed
+    # fits into the C int that some environments' libraries take.
+    assert all(isinstance(seed, int) and 0 <= seed < 2**30 for seed in trained)
+    first, second = sorted((SELECTION_SEEDS, SCORE_SEEDS))
+    assert first >= 2**30
+    assert second >= first + 10**8
+    assert second + 10**8 < 2**31
+
+
+def test_an_agent_is_scored_without_exploration() -> None:
+    agent = Agent(1, 3, small(epsilon_start=1.0, epsilon_floor=1.0), 2)
+    world = Walk()
+    evaluate(agent.greedy_action, world, 5)
+    steps = [step for steps in world.lived for step in steps]
+    assert [step.action for step in steps] == [int(agent.q_values(step.obs[None]).argmax()) for step in steps]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_episodes_without_an_end_are_cut_off_where_asked(limit: int) -> None:
+    result = evaluate(lambda obs: 0, Numbered(lengths=()), 2, max_episode_steps=limit)
+    assert result.lengths == (limit, limit)
+
+
+def test_every_state_is_shown_from_the_first_to_the_last() -> None:
+    shown: list[int] = []
+    evaluate(
+        lambda obs: 0, Numbered(lengths=(3, 1), draws=True), 2, show=lambda image: shown.append(int(image[0, 0, 0]))
+    )
+    assert shown == [0, 1, 2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("episodes", [0, -1])
+def test_no_episodes_are_refused(episodes: int) -> None:
+    world = Numbered()
+    with pytest.raises(ConfigError, match=f"episodes = {episodes}") as caught:
+        evaluate(lambda obs: 0, world, episodes)
+    assert caught.value.name == "episodes"
+    assert not world.seeds
+
+
+def test_an_environment_of_another_kind_is_refused() -> None:
+    with pytest.raises(UnsupportedEnvironmentError):
+        evaluate(lambda obs: 0, envs.make("FrozenLake-v1"), 1)
+
+
+def test_an_observation_unlike_its_space_is_told() -> None:
+    class Liar(Numbered):
+        def hand_out(self, obs: Array) -> Array:
+            return obs[:1] if self.steps == 2 else obs
+
+    with pytest.raises(EnvironmentFaultError, match=r"\(1,\).*\(2,\)"):
+        evaluate(lambda obs: 0, Liar(), 1)
+
+
+# Statistics
+
+
+def test_statistics_are_those_of_the_returns() -> None:
+    result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), solved_mark=3)
+    assert result.mean_return == 3
+    assert result.std_return == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 4))
+    assert result.min_return == 1
+    assert result.solved_share == 0.5  # 3 is at the mark, and counts
+
+
+def test_one_episode_has_no_spread() -> None:
+    result = Evaluation(returns=(-5,), lengths=(1,), solved_mark=0)
+    assert (result.mean_return, result.std_return, result.min_return, result.solved_share) == (-5, 0, -5, 0)
+
+
+def test_without_a_mark_there_is_no_share() -> None:
+    assert Evaluation(returns=(1, 2), lengths=(1, 1), solved_mark=None).solved_share is None
+
+
+def test_the_mark_is_the_environments_own() -> None:
+    env = envs.make("CartPole-v1")
+    result = evaluate(lambda obs: 0, env, 2)
+    env.close()
+    assert result.solved_mark == 475
+    assert result.solved_share == 0
+    # Pushing one way only, the pole falls within a dozen steps, and each of them pays 1.
+    assert all(5 < length < 15 for length in result.lengths)
+    assert result.returns == tuple(map(float, result.lengths))

@@ -1,0 +1,239 @@
+"""Replay and n-step returns: what was lived is what is learned from, no more and no less."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perilune.errors import ConfigError
+from perilune.nn.layers import Array
+from perilune.replay import Batch, NStep, Replay, Transition
+from worlds import Lived, Stored, n_step
+
+
+def numbered(i: int) -> Transition:
+    """A transition with its number in every one of its parts."""
+    return Transition(np.array([i, i + 0.25]), i, i + 0.5, 1 / (i + 1), np.array([-i, -i - 0.25]))
+
+
+def filled(capacity: int, count: int) -> Replay:
+    replay = Replay(capacity, 2)
+    for i in range(count):
+        replay.add(*numbered(i))
+    return replay
+
+
+def assert_rows_belong_together(batch: Batch) -> None:
+    i = batch.action.astype(np.float32)
+    np.testing.assert_array_equal(batch.obs, np.stack([i, i + 0.25], axis=1))
+    np.testing.assert_array_equal(batch.reward, i + 0.5)
+    np.testing.assert_array_equal(batch.discount, (1 / (i.astype(np.float64) + 1)).astype(np.float32))
+    np.testing.assert_array_equal(batch.next_obs, -batch.obs)
+
+
+# The ring
+
+
+@pytest.mark.parametrize(
+    ("count", "held"), [(0, []), (1, [0]), (3, [0, 1, 2]), (4, [1, 2, 3]), (6, [3, 4, 5]), (8, [5, 6, 7])]
+)
+def test_a_full_replay_forgets_the_oldest_first(count: int, held: list[int]) -> None:
+    replay = filled(3, count)
+    assert len(replay) == replay.size == len(held)
+    assert sorted(replay.arrays.action[: len(replay)]) == held
+
+
+def test_a_replay_of_one_holds_the_newest() -> None:
+    replay = Replay(1, 2)
+    for i in range(4):
+        replay.add(*numbered(i))
+        assert len(replay) == 1
+        assert replay.sample(3, np.random.default_rng(0)).action.tolist() == [i, i, i]
+
+
+def test_arrays_are_float32_with_whole_numbers_for_actions() -> None:
+    replay = filled(3, 2)
+    for arrays in (replay.arrays, replay.sample(2, np.random.default_rng(0))):
+        assert [array.dtype for array in arrays] == [np.float32, np.int64, np.float32, np.float32, np.float32]
+
+
+def test_the_replay_keeps_copies() -> None:
+    replay = Replay(4, 2)
+    obs, action, reward, discount, next_obs = numbered(2)
+    replay.add(obs, action, reward, discount, next_obs)
+    obs[:] = next_obs[:] = 99
+    assert_rows_belong_together(replay.sample(1, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("capacity", [10**15, 2**62, 10**30])
+def test_a_buffer_beyond_memory_is_refused_by_name(capacity: int) -> None:
+    with pytest.raises(ConfigError, match=r"buffer_size.*GiB") as caught:
+        Replay(capacity, 8)
+    assert (caught.value.name, caught.value.value) == ("buffer_size", capacity)
+
+
+def test_the_refusal_says_how_much_memory_a_buffer_needs() -> None:
+    # A million million transitions of 8 numbers: twice 8 float32, an int64 and two float32 are 80 bytes each.
+    with pytest.raises(ConfigError, match=r"74,505,806\.0 GiB"):
+        Replay(10**15, 8)
+
+
+# Sampling
+
+
+@given(capacity=st.integers(1, 12), count=st.integers(1, 30), batch_size=st.integers(1, 20), seed=st.integers(0, 99))
+def test_samples_are_stored_transitions_with_their_parts_together(
+    capacity: int, count: int, batch_size: int, seed: int
+) -> None:
+    batch = filled(capacity, count).sample(batch_size, np.random.default_rng(seed))
+    assert [array.shape for array in batch] == [
+        (batch_size, 2),
+        (batch_size,),
+        (batch_size,),
+        (batch_size,),
+        (batch_size, 2),
+    ]
+    assert set(batch.action.tolist()) <= set(range(max(0, count - capacity), count))
+    assert_rows_belong_together(batch)
+
+
+@pytest.mark.parametrize(("capacity", "count"), [(10, 10), (10, 17), (1000, 10)])
+def test_every_stored_transition_is_drawn_equally_often(capacity: int, count: int) -> None:
+    replay, generator, draws = filled(capacity, count), np.random.default_rng(1), 20_000
+    drawn = np.concatenate([replay.sample(100, generator).action.copy() for _ in range(draws // 100)])
+    counts = np.bincount(drawn - drawn.min(), minlength=10)
+    assert len(counts) == 10
+    # Chi-square with 9 degrees of freedom is above 28 once in a thousand seeds.
+    assert float(np.sum((counts - draws / 10) ** 2) / (draws / 10)) < 28
+
+
+def test_a_batch_may_be_larger_than_what_is_stored() -> None:
+    batch = filled(10, 2).sample(50, np.random.default_rng(0))
+    assert set(batch.action.tolist()) == {0, 1}
+
+
+def test_the_generator_alone_decides_what_is_drawn() -> None:
+    replay = filled(100, 100)
+    first = replay.sample(20, np.random.default_rng(5)).action.copy()
+    np.testing.assert_array_equal(replay.sample(20, np.random.default_rng(5)).action, first)
+    assert not np.array_equal(replay.sample(20, np.random.default_rng(6)).action, first)
+
+
+def test_batches_never_alias_what_is_stored() -> None:
+    replay = filled(5, 5)
+    before = [array.copy() for array in replay.arrays]
+    batch = replay.sample(5, np.random.default_rng(0))
+    for out in batch:
+        assert not any(np.shares_memory(out, stored) for stored in replay.arrays)
+        out.fill(77)
+    for stored, was in zip(replay.arrays, before, strict=True):
+        np.testing.assert_array_equal(stored, was)
+    assert_rows_belong_together(replay.sample(5, np.random.default_rng(0)))
+
+
+def test_batches_of_one_size_use_the_same_arrays_again() -> None:
+    replay, generator = filled(5, 5), np.random.default_rng(0)
+    first = replay.sample(4, generator)
+    second = replay.sample(4, generator)
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    assert len(replay.sample(3, generator).action) == 3
+    assert len(replay.sample(4, generator).action) == 4
+
+
+# n steps
+
+
+def push_all(n: int, gamma: float, episode: list[Lived]) -> list[Transition]:
+    builder = NStep(n, gamma)
+    return [transition for step in episode for transition in builder.push(*step)]
+
+
+def life(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[Lived]:
+    """Steps with these rewards, the last of which ends as told. Observations are (name, number of the step)."""
+    last = len(rewards) - 1
+    return [
+        Lived(
+            np.array([name, i]), i, reward, np.array([name, i + 1]), terminated and i == last, truncated and i == last
+        )
+        for i, reward in enumerate(rewards)
+    ]
+
+
+def assert_same(found: list[Transition], expected: list[Stored] | list[Transition]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.obs, other.obs)
+        assert one.action == other.action
+        assert one.reward == pytest.approx(other.reward, rel=1e-12, abs=1e-12)
+        assert one.discount == pytest.approx(other.discount, rel=1e-12, abs=1e-12)
+        np.testing.assert_array_equal(one.next_obs, other.next_obs)
+
+
+def row(start: int, reward: float, discount: float, end: int) -> Stored:
+    return Stored(np.array([0, start]), start, reward, discount, np.array([0, end]))
+
+
+def test_one_step_returns_are_the_steps_themselves() -> None:
+    found = push_all(1, 0.5, life(3, 5, 7, terminated=True))
+    assert_same(found, [row(0, 3, 0.5, 1), row(1, 5, 0.5, 2), row(2, 7, 0, 3)])
+
+
+def test_a_terminated_end_flushes_every_start_with_no_bootstrap() -> None:
+    found = push_all(3, 0.5, life(8, 4, 2, 16, terminated=True))
+    # 8 + 4/2 + 2/4 and on to 3; then 4 + 2/2 + 16/4, 2 + 16/2 and 16, which end.
+    assert_same(found, [row(0, 10.5, 0.125, 3), row(1, 9, 0, 4), row(2, 10, 0, 4), row(3, 16, 0, 4)])
+
+
+def test_a_truncated_end_flushes_every_start_and_keeps_its_bootstrap() -> None:
+    found = push_all(3, 0.5, life(8, 4, 2, 16, truncated=True))
+    # The same rewards, but the discount of as many steps as were really taken: 3, 3, 2 and 1.
+    assert_same(found, [row(0, 10.5, 0.125, 3), row(1, 9, 0.125, 4), row(2, 10, 0.25, 4), row(3, 16, 0.5, 4)])
+
+
+def test_a_step_both_terminated_and_truncated_is_terminated() -> None:
+    assert [row.discount for row in push_all(2, 0.5, life(1, 1, terminated=True, truncated=True))] == [0, 0]
+
+
+def test_an_episode_shorter_than_n_is_stored_whole() -> None:
+    found = push_all(5, 0.5, life(8, 4, truncated=True))
+    assert_same(found, [row(0, 10, 0.25, 2), row(1, 4, 0.5, 2)])
+
+
+def test_a_start_waits_until_its_n_steps_are_there() -> None:
+    builder = NStep(3, 0.5)
+    completed = [len(list(builder.push(*step))) for step in life(1, 1, 1, 1, 1)]
+    assert completed == [0, 0, 1, 1, 1]
+    assert len(builder.pending) == 2
+
+
+@given(data=st.data(), n=st.integers(1, 6), gamma=st.floats(0, 1))
+def test_n_step_returns_follow_the_recursion_and_cross_no_episode(data: st.DataObject, n: int, gamma: float) -> None:
+    builder, found, expected = NStep(n, gamma), list[Transition](), list[Stored]()
+    for name in range(data.draw(st.integers(1, 4), "episodes")):
+        rewards = data.draw(st.lists(st.floats(-100, 100), min_size=1, max_size=10), "rewards")
+        terminated = data.draw(st.booleans(), "terminated")
+        truncated = not terminated or data.draw(st.booleans(), "truncated as well")
+        episode = life(*rewards, terminated=terminated, truncated=truncated, name=name)
+        for step in episode:
+            found += builder.push(*step)
+        assert not builder.pending
+        expected += n_step(episode, n, gamma)
+    assert_same(found, expected)
+    # Every step of every life starts exactly one transition, and none ends in another life.
+    assert all(transition.obs[0] == transition.next_obs[0] for transition in found)
+
+
+@given(rewards=st.lists(st.floats(-100, 100), min_size=1, max_size=10), n=st.integers(1, 4))
+def test_a_life_that_goes_on_gives_only_full_transitions(rewards: list[float], n: int) -> None:
+    found = push_all(n, 0.9, life(*rewards))
+    assert_same(found, n_step(life(*rewards), n, 0.9)[: max(0, len(rewards) - n + 1)])
+    assert all(transition.discount == pytest.approx(0.9**n) for transition in found)
+
+
+def test_stored_observations_are_the_ones_of_the_step() -> None:
+    array: Array = np.arange(2.0)
+    (transition,) = NStep(1, 0.9).push(array, 1, 2.0, array + 1, False, False)
+    assert transition.obs is array
+    assert transition.action == 1

@@ -1,0 +1,653 @@
+"""Training: the events and their numbers, what is stored, and that worlds with a known answer are learned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perilune import envs
+from perilune.config import TrainConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, DivergenceError, UnsupportedEnvironmentError
+from perilune.evaluate import evaluate
+from perilune.nn.layers import Array
+from perilune.seeding import TRAINING_SEEDS
+from perilune.train import Episode, Evaluated, Event, Frame, Metrics, Started, training
+from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
+
+Kind = TypeVar("Kind", bound=Event)
+
+
+def agent_for(world: World, seed: int = 0, **agent_settings: Any) -> Agent:
+    size, actions, _ = envs.check(world)
+    return Agent(size, actions, small(**agent_settings), seed)
+
+
+def run(agent: Agent, world: World, **train_settings: Any) -> list[Event]:
+    quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
+    return list(training(agent, world, TrainConfig(**quiet | train_settings)))
+
+
+def only(kind: type[Kind], events: list[Event]) -> list[Kind]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+# The order of events
+
+
+def test_events_come_in_order_and_with_their_numbers() -> None:
+    world = Numbered(lengths=(4,), draws=True)
+    events = run(
+        agent_for(world), world, steps=19, eval_every=10, metrics_every=5, video_every=2
+    )  # of which 8 are the warm-up
+    assert [(type(event).__name__, getattr(event, "env_steps", None)) for event in events] == [
+        ("Started", None),
+        *[("Frame", None)] * 2,
+        ("Metrics", 10),
+        *[("Frame", None)] * 3,
+        ("Episode", 12),
+        ("Evaluated", 12),
+        *[("Frame", None)] * 3,
+        ("Metrics", 15),
+        *[("Frame", None)] * 2,
+        ("Episode", 16),
+        ("Episode", 19),
+        ("Evaluated", 19),
+    ]
+    assert [(episode.episode, episode.length, episode.ended) for episode in only(Episode, events)] == [
+        (1, 4, "terminated"),
+        (2, 4, "terminated"),
+        (3, 3, "budget"),
+    ]
+
+
+def test_an_episode_tells_what_was_lived_in_it() -> None:
+    world = Numbered(lengths=(3, 5, 2), ends=("terminated", "truncated"))
+    agent = agent_for(
+        world, epsilon_start=1.0, epsilon_floor=0.0, epsilon_decay_steps=10, tau=1.0, target_update_every=4
+    )
+    episodes = only(Episode, run(agent, world, episodes=5))
+    lived = world.trained()[-5:]
+    assert [episode.episode for episode in episodes] == [1, 2, 3, 4, 5]
+    assert [episode.length for episode in episodes] == [len(steps) for steps in lived]
+    assert [episode.reward for episode in episodes] == [sum(step.reward for step in steps) for steps in lived]
+    assert [episode.ended for episode in episodes] == [
+        "terminated" if steps[-1].terminated else "truncated" for steps in lived
+    ]
+    assert {episode.ended for episode in episodes} == {"terminated", "truncated"}
+    ends = list(itertools.accumulate([len(steps) for steps in lived], initial=8))
+    assert [episode.env_steps for episode in episodes] == ends[1:]
+    # Epsilon at the start of the episode falls by a tenth with every step from the warm-up's end on.
+    assert [episode.epsilon for episode in episodes] == pytest.approx([max(0, 1 - (s - 8) / 10) for s in ends[:-1]])
+    assert [episode.target_syncs for episode in episodes] == [end // 4 - 2 for end in ends[1:]]
+
+
+@pytest.mark.parametrize("train_every", [1, 2])
+def test_the_loss_of_an_episode_is_the_mean_over_its_updates(train_every: int) -> None:
+    world = Numbered(lengths=(4, 6))
+    events = run(agent_for(world, train_every=train_every), world, episodes=6, metrics_every=1)
+    of_updates: list[float] = []
+    for event in events:
+        if isinstance(event, Metrics):
+            of_updates.append(event.loss)
+        elif isinstance(event, Episode):
+            assert len(of_updates) == event.length / train_every
+            assert event.loss == pytest.approx(sum(of_updates) / len(of_updates))
+            of_updates.clear()
+
+
+def test_an_episode_without_an_update_has_no_loss() -> None:
+    world = Numbered(lengths=(2,))
+    episodes = only(Episode, run(agent_for(world, train_every=5), world, steps=18))
+    assert [episode.env_steps for episode in episodes] == [10, 12, 14, 16, 18]
+    assert [episode.loss is None for episode in episodes] == [False, True, True, False, True]  # updates at 10 and 15
+
+
+# Budgets
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    warmup_steps=st.integers(1, 12),
+    steps=st.integers(1, 40),
+    n_step=st.integers(1, 4),
+)
+@settings(max_examples=40)
+def test_a_budget_of_steps_is_kept_to_the_step(lengths: list[int], warmup_steps: int, steps: int, n_step: int) -> None:
+    world = Numbered(lengths=lengths)
+    agent = agent_for(world, warmup_steps=warmup_steps, n_step=n_step)
+    events = run(agent, world, steps=warmup_steps + steps)
+    episodes = only(Episode, events)
+    assert agent.env_steps == sum(map(len, world.trained())) == warmup_steps + steps
+    assert sum(episode.length for episode in episodes) == steps
+    assert agent.updates == steps
+    assert agent.episodes == len(episodes)
+    assert {episode.ended for episode in episodes[:-1]} <= {"terminated"}
+    last = world.trained()[-1]
+    assert episodes[-1].ended == ("terminated" if last[-1].terminated else "budget")
+    assert only(Evaluated, events)[-1] is events[-1]
+
+
+def test_the_episode_that_the_budget_cuts_keeps_its_bootstrap() -> None:
+    world = Numbered(lengths=(100,))
+    agent = agent_for(world, gamma=0.5)
+    (episode,) = only(Episode, run(agent, world, steps=20))
+    assert (episode.ended, episode.length) == ("budget", 12)
+    assert agent.replay.arrays.discount[19] == 0.5
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 7])
+def test_a_budget_of_episodes_is_kept_to_the_episode(episodes: int) -> None:
+    world = Numbered(lengths=(3, 5, 2))
+    agent = agent_for(world)
+    events = run(agent, world, episodes=episodes)
+    assert [event.episode for event in only(Episode, events)] == list(range(1, episodes + 1))
+    assert agent.episodes == episodes
+    assert {event.ended for event in only(Episode, events)} == {"terminated"}
+    assert isinstance(events[-1], Evaluated)
+
+
+@pytest.mark.parametrize(("steps", "episodes", "reached"), [(20, 100, (20, 3)), (1000, 2, (16, 2))])
+def test_of_two_budgets_the_first_reached_ends_it(steps: int, episodes: int, reached: tuple[int, int]) -> None:
+    world = Numbered(lengths=(4,))
+    agent = agent_for(world)
+    run(agent, world, steps=steps, episodes=episodes)
+    assert (agent.env_steps, agent.episodes) == reached
+
+
+def test_a_second_training_goes_on_without_another_warm_up() -> None:
+    world = Numbered(lengths=(4,))
+    agent = agent_for(world)
+    run(agent, world, steps=20)
+    events = run(agent, world, steps=10)
+    assert [(event.episode, event.env_steps) for event in only(Episode, events)] == [(4, 24), (5, 28), (6, 30)]
+    assert agent.updates == 22
+    events = run(agent, world, episodes=2)
+    assert [(event.episode, event.env_steps) for event in only(Episode, events)] == [(7, 34), (8, 38)]
+    assert len(only(Started, events)) == 1
+
+
+def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> None:
+    world = Numbered()
+    with pytest.raises(ConfigError, match=r"steps = 8 .*warmup_steps = 8, train_every = 1") as caught:
+        training(agent_for(world), world, TrainConfig(steps=8))
+    assert caught.value.name == "steps"
+    assert not world.seeds
+    agent = agent_for(world)
+    run(agent, world, steps=9)
+    assert agent.updates == 1
+
+
+@pytest.mark.parametrize(("warmup_steps", "train_every"), [(8, 4), (7, 4), (10, 3), (5, 9)])
+def test_every_budget_that_is_accepted_holds_an_update(warmup_steps: int, train_every: int) -> None:
+    accepted = []
+    for steps in range(1, 25):
+        world = Numbered()
+        agent = agent_for(world, warmup_steps=warmup_steps, train_every=train_every)
+        try:
+            run(agent, world, steps=steps)
+        except ConfigError:
+            continue
+        accepted.append(steps)
+        assert agent.updates >= 1
+    assert accepted == list(range(accepted[0], 25))
+    assert accepted[0] <= warmup_steps + train_every
+
+
+def test_an_agent_that_is_warm_needs_no_budget_for_the_warm_up() -> None:
+    world = Numbered()
+    agent = agent_for(world)
+    run(agent, world, steps=9)
+    run(agent, world, steps=1)
+    assert (agent.env_steps, agent.updates) == (10, 2)
+
+
+# The warm-up
+
+
+@pytest.mark.parametrize("lengths", [(3,), (5, 2), (100,)])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("warmup_steps", [1, 2, 11])
+def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
+    lengths: tuple[int, ...], n: int, warmup_steps: int
+) -> None:
+    world = Numbered(lengths=lengths)
+    agent = agent_for(world, n_step=n, warmup_steps=warmup_steps)
+    before = agent.online.parameters.copy()
+    events = training(agent, world, TrainConfig(episodes=1))
+    assert isinstance(next(events), Started)
+    assert len(agent.replay) == agent.env_steps == sum(map(len, world.trained())) == warmup_steps
+    assert (agent.updates, agent.episodes, agent.target_syncs) == (0, 0, 0)
+    assert not agent.n_step.pending
+    np.testing.assert_array_equal(agent.online.parameters, before)
+
+
+def test_the_warm_up_plays_uniformly_at_random() -> None:
+    world = Numbered(lengths=(7,), actions=4)
+    agent = agent_for(world, warmup_steps=2000, buffer_size=2000, epsilon_start=0.0, epsilon_floor=0.0)
+    next(training(agent, world, TrainConfig(episodes=1)))
+    counts = np.bincount([step.action for steps in world.trained() for step in steps], minlength=4)
+    assert counts.sum() == 2000
+    assert float(np.sum((counts - 500) ** 2 / 500)) < 16.3  # chi-square, 3 degrees of freedom, once in a thousand
+
+
+# What is stored
+
+
+def assert_holds_what_was_lived(agent: Agent, world: World, n: int) -> None:
+    """Every step of training starts exactly one stored transition, in order; nothing is invented, nothing crosses."""
+    expected = [row for steps in world.trained() for row in n_step(steps, n, agent.config.gamma)]
+    stored = agent.replay.arrays
+    assert len(agent.replay) == len(expected) == agent.env_steps
+    for at, row in enumerate(expected):
+        np.testing.assert_array_equal(stored.obs[at], row.obs)
+        assert stored.action[at] == row.action
+        assert stored.reward[at] == pytest.approx(row.reward, rel=1e-6)
+        assert stored.discount[at] == pytest.approx(row.discount, rel=1e-6)
+        np.testing.assert_array_equal(stored.next_obs[at], row.next_obs)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("reuses_buffer", [False, True])
+def test_what_is_stored_is_what_was_lived(n: int, reuses_buffer: bool) -> None:
+    world = Numbered(lengths=(3, 1, 6, 2), ends=("terminated", "truncated"), reuses_buffer=reuses_buffer)
+    agent = agent_for(world, n_step=n, gamma=0.5, warmup_steps=10)
+    run(agent, world, steps=75, eval_every=7, eval_episodes=3)
+    assert_holds_what_was_lived(agent, world, n)
+    # The observation says its episode and its step: they follow each other, in one episode.
+    steps = agent.replay.arrays.next_obs - agent.replay.arrays.obs
+    assert set(steps[:75, 0]) == {0}
+    assert set(steps[:75, 1]) <= set(range(1, n + 1))
+    # A discount of 0 is where the world terminated, and nowhere else.
+    ends = [step.terminated for lived in world.trained() for step in lived]
+    if n == 1:
+        assert (agent.replay.arrays.discount[:75] == 0).tolist() == ends
+    assert any(ends)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    ends=st.lists(st.sampled_from(["terminated", "truncated"]), min_size=1, max_size=3),
+    n=st.integers(1, 5),
+    limit=st.none() | st.integers(1, 6),
+    steps=st.integers(1, 30),
+)
+@settings(max_examples=40)
+def test_what_is_stored_is_what_was_lived_however_episodes_end(
+    lengths: list[int], ends: list[str], n: int, limit: int | None, steps: int
+) -> None:
+    world = Numbered(lengths=lengths, ends=ends)
+    agent = agent_for(world, n_step=n, gamma=0.75, warmup_steps=6)
+    run(agent, world, steps=6 + steps, max_episode_steps=limit)
+    assert_holds_what_was_lived(agent, world, n)
+
+
+def test_nothing_crosses_from_a_training_that_was_broken_off_to_the_next() -> None:
+    world = Numbered(lengths=(6,))
+    agent = agent_for(world, n_step=3, gamma=0.5)
+    for event in training(agent, world, TrainConfig(steps=40, metrics_every=1)):
+        if isinstance(event, Metrics) and event.env_steps == 11:  # in the middle of the first episode
+            break
+    run(agent, world, steps=12)
+    stored = agent.replay.arrays
+    rows = slice(0, len(agent.replay))
+    np.testing.assert_array_equal(stored.obs[rows, 0], stored.next_obs[rows, 0])  # the number of the episode
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_episodes_are_cut_off_where_asked_and_keep_their_bootstrap(limit: int) -> None:
+    world = Numbered(lengths=())
+    agent = agent_for(world, gamma=0.5)
+    events = run(agent, world, episodes=4, max_episode_steps=limit)
+    assert [(event.length, event.ended) for event in only(Episode, events)] == [(limit, "truncated")] * 4
+    warm_up = [1] * 8 if limit == 1 else [3, 3, 2]  # the last of 8 steps is cut off by the warm-up's own end
+    assert [len(steps) for steps in world.trained()] == warm_up + [limit] * 4
+    assert [len(steps) for steps in world.scored()] == [limit]  # and those of the evaluation
+    assert set(agent.replay.arrays.discount[: len(agent.replay)]) == {0.5}
+
+
+def test_an_end_at_the_limit_is_an_end() -> None:
+    world = Numbered(lengths=(3,))
+    agent = agent_for(world)
+    events = run(agent, world, episodes=2, max_episode_steps=3)
+    assert {event.ended for event in only(Episode, events)} == {"terminated"}
+    assert (agent.replay.arrays.discount[: len(agent.replay)] == 0).sum() == 4  # two of the warm-up's 8 steps as well
+
+
+# Metrics
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "train_every", "metrics_every", "lines"),
+    [
+        (8, 1, 5, [10, 15, 20, 25, 30, 35, 40]),
+        (8, 1, 16, [16, 32]),
+        (8, 1, 1, list(range(9, 41))),
+        (21, 1, 5, [25, 30, 35, 40]),  # no burst for the lines that the warm-up left out
+        (8, 4, 10, [12, 20, 32, 40]),  # the first update at or after each ten
+        (8, 10, 3, [10, 20, 30, 40]),
+    ],
+)
+def test_metrics_come_every_so_many_env_steps(
+    warmup_steps: int, train_every: int, metrics_every: int, lines: list[int]
+) -> None:
+    world = Numbered(lengths=(7, 3))
+    agent = agent_for(world, warmup_steps=warmup_steps, train_every=train_every)
+    metrics = only(Metrics, run(agent, world, steps=40, metrics_every=metrics_every))
+    assert [line.env_steps for line in metrics] == lines
+    first = warmup_steps // train_every
+    assert [line.updates for line in metrics] == [line // train_every - first for line in lines]
+
+
+def test_metrics_tell_the_latest_update_and_the_settings_of_the_moment() -> None:
+    world = Numbered(lengths=(5,))
+    agent = agent_for(world, learning_rate_schedule="linear", learning_rate_decay_steps=40)
+    for event in training(agent, world, TrainConfig(steps=40, metrics_every=4, eval_every=None)):
+        if isinstance(event, Metrics):
+            assert (event.env_steps, event.updates) == (agent.env_steps, agent.updates)
+            assert event.epsilon == agent.epsilon == pytest.approx(1 - 0.95 * (agent.env_steps - 8) / 50)
+            assert event.learning_rate == pytest.approx(5e-4 * (1 - agent.env_steps / 40))
+            assert all(math.isfinite(number) for number in event)
+            assert event.loss > 0
+            assert event.gradient_norm > 0
+
+
+# Evaluations
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "eval_every", "at"),
+    [
+        (8, 10, [12, 20, 32, 40]),
+        (8, 1, [12, 16, 20, 24, 28, 32, 36, 40]),
+        (8, 16, [16, 32, 40]),
+        (8, None, [40]),
+        (8, 1000, [40]),
+        (20, 5, [28, 32, 36, 40]),  # for 25, 30, 35 and 40: what the warm-up passed is not made up for
+    ],
+)
+def test_evaluations_come_at_the_first_episode_end_at_or_after_each_mark(
+    warmup_steps: int, eval_every: int | None, at: list[int]
+) -> None:
+    world = Numbered(lengths=(4,))
+    agent = agent_for(world, warmup_steps=warmup_steps)
+    evaluated = only(Evaluated, run(agent, world, steps=40, eval_every=eval_every))
+    assert [event.env_steps for event in evaluated] == at
+    assert [event.episodes for event in evaluated] == [(step - warmup_steps) // 4 for step in at]
+
+
+def test_evaluations_are_greedy_and_on_the_same_start_states_every_time() -> None:
+    world = Walk()
+    agent = agent_for(world, epsilon_start=1.0, epsilon_floor=1.0)
+    for event in training(agent, world, TrainConfig(steps=40, eval_every=10, eval_episodes=3)):
+        if isinstance(event, Evaluated):
+            scored = world.scored()[-3:]
+            returns = [sum(step.reward for step in steps) for steps in scored]
+            assert event.mean_return == pytest.approx(np.mean(returns))
+            assert event.std_return == pytest.approx(np.std(returns))
+            assert event.min_return == pytest.approx(min(returns))
+            # The agent is at rest: these are the values it acted by.
+            for step in itertools.chain(*scored):
+                assert step.action == int(agent.q_values(step.obs[None]).argmax())
+    starts = [steps[0].obs[0] for steps in world.scored()]
+    assert len(starts) > 6
+    assert starts == starts[:3] * (len(starts) // 3)
+
+
+def graded(*grades: float) -> Numbered:
+    """A world whose evaluations return these grades, one after the other, whatever the agent does."""
+
+    def reward(world: Numbered, action: int) -> float:
+        scored = world.scored()
+        return grades[len(scored) - 1] if scored and scored[-1] is world.lived[-1] else 0.0
+
+    return Numbered(lengths=(1,), reward=reward)
+
+
+def test_an_evaluation_is_best_when_none_before_was_better() -> None:
+    world = graded(-3, -5, -4, -2, -2, 1, 0)
+    events = only(Evaluated, run(agent_for(world), world, steps=15, eval_every=1))
+    assert [(event.mean_return, event.best) for event in events] == [
+        (-3, True), (-5, False), (-4, False), (-2, True), (-2, True), (1, True), (0, False),
+    ]  # fmt: skip
+
+
+def test_the_first_evaluation_is_best_however_bad() -> None:
+    world = graded(-1e30)
+    assert [event.best for event in only(Evaluated, run(agent_for(world), world, episodes=1))] == [True]
+
+
+def test_training_stops_at_the_return_that_was_asked_for() -> None:
+    world = graded(1, 4, 5, 9)
+    agent = agent_for(world)
+    events = run(agent, world, steps=1000, eval_every=1, stop_at_return=5)
+    assert [event.mean_return for event in only(Evaluated, events)] == [1, 4, 5]
+    assert isinstance(events[-1], Evaluated)
+    assert agent.env_steps == 11
+
+
+def test_seconds_leave_out_readers_and_evaluations() -> None:
+    class Slow(Numbered):
+        def begin(self) -> Any:
+            if self.seeds[-1] is not None and self.seeds[-1] >= TRAINING_SEEDS:
+                time.sleep(0.02)
+            return super().begin()
+
+    world = Slow(lengths=(4,))
+    started = time.perf_counter()
+    seconds = []
+    for event in training(agent_for(world), world, TrainConfig(steps=40, eval_every=10, eval_episodes=2)):
+        if isinstance(event, Episode):
+            time.sleep(0.01)
+        if isinstance(event, Evaluated):
+            seconds.append(event.seconds)
+    passed = time.perf_counter() - started
+    slept = 4 * 2 * 0.02 + 8 * 0.01
+    assert len(seconds) == 4
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[-1] <= passed - slept
+
+
+# Videos
+
+
+def test_only_the_first_and_every_so_manieth_episode_is_filmed() -> None:
+    world = Numbered(lengths=(2, 4, 3), draws=True)
+    events = run(agent_for(world), world, episodes=7, video_every=3)
+    filmed: dict[int, list[int]] = {}
+    for frame in only(Frame, events):
+        assert frame.image.shape == (2, 3, 3)
+        filmed.setdefault(frame.episode, []).append(int(frame.image[0, 0, 0]))
+    lengths = {episode.episode: episode.length for episode in only(Episode, events)}
+    # Every state, from the first to the last.
+    assert filmed == {episode: list(range(lengths[episode] + 1)) for episode in (1, 3, 6)}
+
+
+def test_the_frames_of_an_episode_come_before_it_is_told() -> None:
+    world = Numbered(lengths=(2,), draws=True)
+    told = 0
+    for event in run(agent_for(world), world, episodes=4, video_every=1):
+        if isinstance(event, Frame):
+            assert event.episode == told + 1
+        if isinstance(event, Episode):
+            told = event.episode
+
+
+def test_a_training_that_goes_on_films_its_own_first_episode() -> None:
+    world = Numbered(draws=True)
+    agent = agent_for(world)
+    run(agent, world, episodes=4)
+    events = run(agent, world, episodes=4, video_every=7)
+    assert {frame.episode for frame in only(Frame, events)} == {5, 7}
+
+
+def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
+    world = Numbered(draws=True)
+    events = run(agent_for(world), world, episodes=2)
+    (started,) = only(Started, events)
+    assert events[0] is started
+    assert started.image is not None
+    assert not started.image.any()  # step 0
+    assert not only(Frame, events)
+    assert run(agent_for(Numbered()), Numbered(), episodes=1)[0] == Started(None)
+
+
+def test_videos_of_what_cannot_draw_are_refused_before_anything_is_trained() -> None:
+    world = Numbered()
+    with pytest.raises(ConfigError, match=r'video_every = 3 .*render_mode="rgb_array"') as caught:
+        training(agent_for(world), world, TrainConfig(steps=100, video_every=3))
+    assert caught.value.name == "video_every"
+    assert not world.seeds
+
+
+# Looking on changes nothing
+
+
+def weights_after(read: Callable[[Agent, Event], object] = lambda agent, event: None, **train_settings: Any) -> bytes:
+    world = Walk(draws=True)
+    agent = agent_for(world, n_step=2, layer_norm=True)
+    for event in training(agent, world, TrainConfig(steps=150, **{"eval_every": None} | train_settings)):
+        read(agent, event)
+    assert agent.updates == 142
+    return agent.online.parameters.tobytes() + agent.target.parameters.tobytes()
+
+
+@pytest.mark.parametrize(
+    "train_settings",
+    [
+        {"eval_every": 5, "eval_episodes": 3},
+        {"eval_every": 50},
+        {"video_every": 1},
+        {"video_every": 4},
+        {"metrics_every": 1},
+    ],
+)
+def test_evaluations_videos_and_metrics_change_no_weight(train_settings: dict[str, Any]) -> None:
+    assert weights_after(**train_settings) == weights_after()
+
+
+def test_a_reader_may_use_the_agent_between_two_events() -> None:
+    other = Walk()
+
+    def read(agent: Agent, event: Event) -> None:
+        agent.q_values(np.ones((agent.config.batch_size, 1)))
+        agent.greedy_action(np.ones(1, np.float32))
+        evaluate(agent.greedy_action, other, 1)
+
+    assert weights_after(read, metrics_every=1, video_every=2) == weights_after()
+
+
+def test_a_training_in_two_parts_is_as_good_as_known() -> None:
+    # Not the same weights as in one part, whose episodes differ; but the same again for the same parts.
+    def parts() -> bytes:
+        world = Walk()
+        agent = agent_for(world)
+        run(agent, world, steps=60)
+        run(agent, world, steps=40)
+        return agent.online.parameters.tobytes()
+
+    assert parts() == parts()
+
+
+# What goes wrong
+
+
+def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
+    world = Timeless(reward=100.0, length=20)
+    agent = agent_for(
+        world, optimizer="sgd", learning_rate=1e4, loss="mse", max_grad_norm=None, tau=1.0, target_update_every=1
+    )
+    told: list[Event] = []
+
+    def watch() -> None:
+        for event in training(agent, world, TrainConfig(steps=10_000)):
+            told.append(event)
+
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DivergenceError, match=r"smaller learning_rate \(now 10000") as caught,
+    ):
+        watch()
+    last = told[-1]
+    assert isinstance(last, Episode)  # the episode is told before
+    assert last.loss is not None
+    assert not math.isfinite(last.loss)
+    assert agent.env_steps < 200
+    for words in (f"episode {last.episode}", "max_grad_norm", "huber"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf])
+def test_rewards_that_are_no_number_end_the_training(reward: float) -> None:
+    world = Numbered(reward=lambda world, action: reward)
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="rewards and observations"):
+        run(agent_for(world), world, steps=1000)
+
+
+def test_an_environment_of_another_kind_is_refused() -> None:
+    env = envs.make("MountainCarContinuous-v0")
+    with pytest.raises(UnsupportedEnvironmentError):
+        list(training(Agent(2, 3, small(), 0), env, TrainConfig(steps=100)))
+    env.close()
+
+
+# Worlds with a known answer are learned
+
+
+def learned(world: World, observations: Array, steps: int = 1500, **agent_settings: Any) -> Array:
+    """Q(obs, a) after a training with exploration throughout."""
+    quick = {
+        "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
+        "learning_rate_decay_steps": steps, "batch_size": 32, "warmup_steps": 50, "buffer_size": 5_000, "tau": 0.05,
+        "epsilon_floor": 1.0, "gamma": 0.9,
+    }  # fmt: skip
+    agent = agent_for(world, **quick | agent_settings)
+    run(agent, world, steps=steps)
+    return agent.q_values(observations)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("double", [False, True])
+def test_the_value_of_a_steady_reward_up_to_an_end_is_learned(n: int, double: bool) -> None:
+    # With 1, 2, 3 and 4 steps left: 2, 2 + 1.8, 2 + 1.8 + 1.62, ...
+    q = learned(Countdown(reward=2.0, length=4), np.eye(4), n_step=n, double=double)
+    np.testing.assert_allclose(q, np.repeat([[2], [3.8], [5.42], [6.878]], 2, axis=1), atol=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_reward_at_the_end_is_discounted_by_the_steps_to_it(n: int) -> None:
+    q = learned(Countdown(reward=8.0, length=4, last_only=True), np.eye(4), n_step=n, gamma=0.5)
+    np.testing.assert_allclose(q, np.repeat([[8], [4], [2], [1]], 2, axis=1), atol=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_episode_that_is_only_cut_off_is_worth_what_would_have_followed(n: int) -> None:
+    # 1 / (1 - 0.8) = 5. Were the cut taken for an end, the mean over the 4 steps would be near 2.
+    q = learned(Timeless(reward=1.0, length=4), np.ones((1, 1)), n_step=n, gamma=0.8, tau=0.2)
+    np.testing.assert_allclose(q, [[5, 5]], atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"loss": "mse"}, {"layer_norm": True, "activation": "relu"}, {"optimizer": "rmsprop"}]
+)
+def test_the_value_of_every_action_in_every_context_is_learned(settings: dict[str, Any]) -> None:
+    world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)}, first_action=3)
+    q = learned(world, np.array([[-1.0], [1.0]]), **settings)
+    np.testing.assert_allclose(q, [[1, -2, 0.5], [-1, 3, 0]], atol=0.1)
+
+
+def test_the_best_actions_are_found_and_played() -> None:
+    world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)})
+    agent = agent_for(world, seed=1, learning_rate=1e-2, epsilon_floor=0.1)
+    assert evaluate(agent.greedy_action, world, 40).min_return < 1  # or there would be nothing to find
+    events = run(agent, world, steps=600, eval_every=100, eval_episodes=10)
+    assert set(evaluate(agent.greedy_action, world, 40).returns) == {1.0, 3.0}
+    assert only(Evaluated, events)[-1].min_return == 1

@@ -1,0 +1,257 @@
+"""Tiny environments whose right answer is known, and what a replay must hold of the steps lived in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from perilune.config import DQNConfig
+from perilune.nn.layers import Array
+from perilune.seeding import TRAINING_SEEDS
+
+
+class Lived(NamedTuple):
+    """One step as the environment saw it, with arrays of its own."""
+
+    obs: Array
+    action: int
+    reward: float
+    next_obs: Array
+    terminated: bool
+    truncated: bool
+
+
+class World(gym.Env[Array, int]):
+    """Keeps a diary of every reset (``seeds``) and of every step since (``lived``, a list for each reset).
+
+    It refuses an action outside its space, a step after an episode's end and an episode that nobody ends, none of
+    which a real environment is sure to tell.
+    A subclass says how an episode begins and how it goes on.
+    """
+
+    def __init__(self, observation_size: int, actions: int, *, first_action: int = 0, draws: bool = False) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
+        self.action_space: spaces.Discrete = spaces.Discrete(actions, start=first_action)
+        self.render_mode = "rgb_array" if draws else None
+        self.seeds: list[int | None] = []
+        self.lived: list[list[Lived]] = []
+        self.steps = 0
+        self.over = True
+
+    def begin(self) -> Sequence[float]:
+        """The first observation of an episode."""
+        raise NotImplementedError
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        """Observation, reward, terminated and truncated of the step numbered ``self.steps`` (from 1)."""
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.lived.append([])
+        self.steps, self.over = 0, False
+        self.now = np.array(self.begin(), np.float32)
+        return self.hand_out(self.now), {}
+
+    def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        assert not self.over, "a step after the end"
+        assert self.steps < 10_000, "nobody cuts this episode off"
+        assert self.action_space.contains(action), f"no such action: {action}"
+        self.steps += 1
+        values, reward, terminated, truncated = self.move(action)
+        before, self.now = self.now, np.array(values, np.float32)
+        self.over = terminated or truncated
+        self.lived[-1].append(Lived(before, action, reward, self.now, terminated, truncated))
+        return self.hand_out(self.now), reward, terminated, truncated, {}
+
+    def hand_out(self, obs: Array) -> Array:
+        """What the caller gets to hold."""
+        return obs.copy()
+
+    def render(self) -> Array:
+        """A picture whose every pixel is the number of the step."""
+        return np.full((2, 3, 3), self.steps, np.uint8)
+
+    def trained(self) -> list[list[Lived]]:
+        """The episodes of training and warm-up alone, without those of evaluations."""
+        return [
+            steps
+            for seed, steps in zip(self.seeds, self.lived, strict=True)
+            if seed is not None and seed < TRAINING_SEEDS and steps
+        ]
+
+    def scored(self) -> list[list[Lived]]:
+        """The episodes of evaluations alone."""
+        return [
+            steps
+            for seed, steps in zip(self.seeds, self.lived, strict=True)
+            if seed is not None and seed >= TRAINING_SEEDS
+        ]
+
+
+class Numbered(World):
+    """The observation is (number of the episode, number of the step), so that every step tells where it belongs.
+
+    Args:
+        lengths: steps of the first, second, ... episode, and round again; none for episodes without an end.
+        ends: how they end, "terminated" or "truncated", and round again.
+        reward: of a step, from the world and the action; by default different for every step and action.
+        reuses_buffer: hand out one and the same array, overwritten at every step.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] = (4,),
+        ends: Sequence[str] = ("terminated",),
+        *,
+        reward: Callable[[Numbered, int], float] | None = None,
+        actions: int = 3,
+        first_action: int = 0,
+        reuses_buffer: bool = False,
+        draws: bool = False,
+    ) -> None:
+        super().__init__(2, actions, first_action=first_action, draws=draws)
+        self.lengths, self.ends = lengths, ends
+        self.reward = reward
+        self.buffer = np.zeros(2, np.float32) if reuses_buffer else None
+
+    def begin(self) -> Sequence[float]:
+        return len(self.seeds), 0
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        number = len(self.seeds) - 1
+        # Eighths and small whole numbers are exact in float32.
+        reward = self.reward(self, action) if self.reward else 10 * number + self.steps + action / 8
+        over = bool(self.lengths) and self.steps == self.lengths[number % len(self.lengths)]
+        end = self.ends[number % len(self.ends)]
+        return (number + 1, self.steps), reward, over and end == "terminated", over and end == "truncated"
+
+    def hand_out(self, obs: Array) -> Array:
+        if self.buffer is None:
+            return obs.copy()
+        self.buffer[:] = obs
+        return self.buffer
+
+
+class Timeless(World):
+    """Always the same observation and reward; every episode is cut off (truncated) after ``length`` steps.
+
+    Time is not in the observation, so the cut is no end: Q = reward / (1 - gamma) for every action.
+    """
+
+    def __init__(self, reward: float, length: int) -> None:
+        super().__init__(1, 2)
+        self.reward, self.length = reward, length
+
+    def begin(self) -> Sequence[float]:
+        return (1,)
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        return (1,), self.reward, False, self.steps == self.length
+
+
+class Countdown(World):
+    """The observation shows (one-hot) how many steps are left of ``length``; then the episode terminates.
+
+    With k steps left, Q = reward (1 + gamma + ... + gamma^(k - 1)) for every action, unless ``last_only``: then only
+    the last step pays, and Q = reward gamma^(k - 1).
+    """
+
+    def __init__(self, reward: float, length: int, *, last_only: bool = False) -> None:
+        super().__init__(length, 2)
+        self.reward, self.length, self.last_only = reward, length, last_only
+
+    def shown(self) -> Sequence[float]:
+        return [float(self.length - self.steps == left) for left in range(1, self.length + 1)]
+
+    def begin(self) -> Sequence[float]:
+        return self.shown()
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        last = self.steps == self.length
+        return self.shown(), 0.0 if self.last_only and not last else self.reward, last, False
+
+
+class Bandit(World):
+    """One step, a context of -1 or 1 drawn by the seed, and a reward for every pair of context and action.
+
+    Q(context, action) is that reward.
+    """
+
+    def __init__(self, rewards: dict[int, Sequence[float]], *, first_action: int = 0) -> None:
+        super().__init__(1, len(rewards[1]), first_action=first_action)
+        self.rewards = rewards
+        self.first_action = first_action
+
+    def begin(self) -> Sequence[float]:
+        self.context = int(self.np_random.choice((-1, 1)))
+        return (self.context,)
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        return (self.context,), self.rewards[self.context][action - self.first_action], True, False
+
+
+class Walk(World):
+    """Left, stay or right on a line from a start drawn by the seed; each step costs the distance from 0.
+
+    Everything in it follows from the seed and the actions, never from how often it was used before.
+    """
+
+    def __init__(self, length: int = 6, *, draws: bool = False) -> None:
+        super().__init__(1, 3, draws=draws)
+        self.length = length
+
+    def begin(self) -> Sequence[float]:
+        self.place = float(self.np_random.uniform(-1, 1))
+        return (self.place,)
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        self.place += 0.3 * (action - 1) + float(self.np_random.normal(0, 0.05))
+        return (self.place,), -abs(self.place), abs(self.place) > 1.5, self.steps == self.length
+
+
+class Stored(NamedTuple):
+    """A transition as a replay must hold it."""
+
+    obs: Array
+    action: int
+    reward: float
+    discount: float
+    next_obs: Array
+
+
+def n_step(episode: Sequence[Lived], n: int, gamma: float) -> list[Stored]:
+    """What a replay must hold of ``episode``, which is over after its last step, by recursion on n.
+
+    One step is reward, gamma (0 where it terminated) and next_obs. n steps are one step, then n - 1 from its next_obs.
+    """
+
+    def ahead(at: int, steps: int) -> tuple[float, float, Array]:
+        step = episode[at]
+        if step.terminated:
+            return step.reward, 0.0, step.next_obs
+        if steps == 1 or at == len(episode) - 1:
+            return step.reward, gamma, step.next_obs
+        reward, discount, last = ahead(at + 1, steps - 1)
+        return step.reward + gamma * reward, gamma * discount, last
+
+    return [Stored(step.obs, step.action, *ahead(at, n)) for at, step in enumerate(episode)]
+
+
+def small(**settings: Any) -> DQNConfig:
+    """Settings that fit into these worlds: a small network, soon warm, one-step returns."""
+    defaults: dict[str, Any] = {
+        "hidden": (8,),
+        "layer_norm": False,
+        "batch_size": 4,
+        "buffer_size": 1_000,
+        "warmup_steps": 8,
+        "n_step": 1,
+        "epsilon_decay_steps": 50,
+    }
+    return DQNConfig(**defaults | settings)
