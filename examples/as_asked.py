@@ -1,9 +1,11 @@
 """The experiment as people ask for it: what does a correct DQN make of the settings that "only sink"?
 
     python examples/as_asked.py --seeds 5 --jobs 2
+    python examples/as_asked.py --seeds 5 --jobs 2 --changes
 
-trains every experiment below over several seeds into runs/as_asked/ (a run that is there is not repeated), prints a
-table and draws runs/as_asked/as_asked.png. What came out of it: docs/as_asked.md.
+The first trains every experiment below over several seeds into runs/as_asked/ (a run that is there is not repeated),
+prints a table and draws runs/as_asked/as_asked.png; the second changes one setting at a time. What came out of it:
+docs/as_asked.md.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -70,6 +73,20 @@ EXPERIMENTS = [
     Experiment("LunarLander-v3 paper", "LunarLander-v3", PAPER, TrainConfig(episodes=600, eval_every=10_000)),
 ]
 
+# Which setting to change first: 128,128 as asked, with one change each, and with all of them.
+CHANGES: dict[str, dict[str, Any]] = {
+    "gamma 0.99": {"gamma": 0.99},
+    "learning rate 1e-3": {"learning_rate": 1e-3},
+    "buffer 100,000": {"buffer_size": 100_000},
+    "target copy every 100": {"target_update_every": 100},
+    "3-step returns": {"n_step": 3},
+}
+CHANGES["all five"] = {name: value for change in CHANGES.values() for name, value in change.items()}
+VARIATIONS = [
+    Experiment(name, "LunarLander-v3", replace(as_asked((128, 128)), **change), ASKED)
+    for name, change in CHANGES.items()
+]
+
 
 def directory(out: Path, experiment: Experiment) -> Path:
     return out / experiment.name.replace(" ", "-").replace(",", "-")
@@ -112,7 +129,7 @@ def table(scores: dict[str, list[Score]]) -> str:
     return "\n".join(lines)
 
 
-def draw(experiments: Sequence[Experiment], seeds: int, out: Path) -> Path:
+def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
     """A panel per experiment: every seed's moving average faint, their median strong."""
     columns = min(3, len(experiments))
     rows = -(-len(experiments) // columns)
@@ -121,7 +138,7 @@ def draw(experiments: Sequence[Experiment], seeds: int, out: Path) -> Path:
     for axis in axes[len(experiments) :]:
         axis.set_visible(False)
     for axis, experiment in zip(axes, experiments, strict=False):
-        runs = [runlog.read(directory(out, experiment) / f"seed-{seed}") for seed in range(seeds)]
+        runs = [runlog.read(directory(path.parent, experiment) / f"seed-{seed}") for seed in range(seeds)]
         smooth = [moving_average([episode.reward for episode in run.episodes], WINDOW) for run in runs]
         for curve in smooth:
             axis.plot(range(1, len(curve) + 1), curve, color="#0072B2", alpha=0.3, linewidth=0.8)
@@ -139,24 +156,25 @@ def draw(experiments: Sequence[Experiment], seeds: int, out: Path) -> Path:
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("episode", fontsize=8, color="#666666")
     figure.supylabel(f"training reward, mean of {WINDOW} episodes", fontsize=8, color="#666666")
-    path = out / "as_asked.png"
     figure.savefig(path, dpi=110)
     return path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the experiments as they were asked for.")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="seeds trained at the same time")
     parser.add_argument("--out", type=Path, default=Path("runs/as_asked"))
-    parser.add_argument("--only", default="", help="experiments whose name has this in it")
+    parser.add_argument("--changes", action="store_true", help="one change at a time to 128,128, instead")
     options = parser.parse_args()
-    experiments = [experiment for experiment in EXPERIMENTS if options.only in experiment.name]
+    experiments = VARIATIONS if options.changes else EXPERIMENTS
     scores = run(experiments, options.seeds, options.jobs, options.out)
     result = {name: [asdict(score) for score in seeds] for name, seeds in scores.items()}
-    (options.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.out / ("changes.json" if options.changes else "scores.json")).write_text(
+        json.dumps(result, indent=2) + "\n", encoding="utf-8"
+    )
     print(table(scores))
-    print(draw(experiments, options.seeds, options.out))
+    print(draw(experiments, options.seeds, options.out / ("changes.png" if options.changes else "as_asked.png")))
 
 
 if __name__ == "__main__":
