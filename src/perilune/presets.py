@@ -40,6 +40,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate_floor=5e-5,
             learning_rate_decay_steps=50_000,
             buffer_size=50_000,
+            epsilon_floor=0.01,
         ),
         TrainConfig(steps=50_000, eval_every=2_000),
     ),
