@@ -16,7 +16,7 @@ from perilune.dqn import Agent
 from perilune.errors import MissingDependencyError, PeriluneWarning, ShapeError
 from perilune.evaluate import Evaluation, evaluate
 from perilune.nn.layers import Array
-from perilune.train import Episode, Evaluated, Event, Frame, check_budget, check_drawing, training
+from perilune.train import Episode, Evaluated, Event, Frame, check_budget, check_drawing, greedy_limit, training
 from perilune.view import plots, progress, video
 
 
@@ -163,16 +163,16 @@ class DQN:
                 checkpoint.save_weights(directory / runlog.CHECKPOINTS["final"], agent, name)
         history = History(directory, recorder.videos, kept)
         if pictures:
-            self._draw(history)
+            self._draw(history, greedy_limit(self.env, train_config))
         return history
 
-    def _draw(self, history: History) -> None:
+    def _draw(self, history: History, limit: int | None) -> None:
         """Curves, and the best agent's flight. A missing library costs the picture, not the run."""
         drawings: list[Callable[[], object]] = [lambda: history.plot().save(history.directory / "plots", "curves")]
         if envs.can_draw(self.env):
             best = DQN.load(checkpoint.weights_file(history.directory), self.env)
             path = history.directory / "videos" / "best.mp4"
-            drawings.append(lambda: best.film(path))
+            drawings.append(lambda: best.film(path, max_episode_steps=limit))
         for draw in drawings:
             try:
                 draw()

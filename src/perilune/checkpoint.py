@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,7 +46,7 @@ def save_weights(path: Path, agent: Agent, environment: str) -> None:
         "environment": environment,
         "observation_size": agent.observation_size,
         "actions": agent.actions,
-        "seed": agent.seed,
+        "seed": int(agent.seed),
         "env_steps": agent.env_steps,
         "updates": agent.updates,
         "episodes": agent.episodes,
@@ -63,6 +64,9 @@ def save_weights(path: Path, agent: Agent, environment: str) -> None:
         beside.replace(path)
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> tuple[Agent, Saved]:
@@ -85,7 +89,7 @@ def load_weights(path: Path) -> tuple[Agent, Saved]:
         raise FileFormatError(f"{path} was not saved by Perilune: it has no settings in it")
     try:
         saved = _saved(json.loads(header))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FileFormatError(f"{path} has settings that cannot be read: {error}") from error
 
     agent = _agent(path, saved, arrays)
@@ -102,13 +106,13 @@ def _saved(header: dict[str, Any]) -> Saved:
     config = build(DQNConfig, header.pop("config"))
     saved = Saved(config=config, **header)
     counts = (saved.observation_size, saved.actions, *(units for units, _ in config.hidden_layers))
-    if not all(isinstance(count, int) and 1 <= count <= LARGEST_LAYER for count in counts):
+    if not all(type(count) is int and 1 <= count <= LARGEST_LAYER for count in counts):
         raise ConfigError("sizes", counts, f"whole numbers from 1 to {LARGEST_LAYER}")
     numbers = (saved.seed, saved.env_steps, saved.updates, saved.episodes, saved.target_syncs)
-    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+    if not all(type(number) is int and number >= 0 for number in numbers):
         raise ConfigError("counters", numbers, "whole numbers >= 0")
-    if not isinstance(saved.environment, str):
-        raise ConfigError("environment", saved.environment, "a string")
+    if not isinstance(saved.environment, str) or ":" in saved.environment:  # Gymnasium imports what is before a colon
+        raise ConfigError("environment", saved.environment, "the id of an environment")
     return saved
 
 
@@ -118,7 +122,10 @@ def _agent(path: Path, saved: Saved, arrays: dict[str, Array]) -> Agent:
     found = sum(array.size for array in arrays.values())
     if found < expected:
         raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
-    agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed)
+    try:
+        agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
     named = agent.online.named_parameters()
     if arrays.keys() != named.keys():
         raise FileFormatError(f"{path} has weights {sorted(arrays)}, but its settings ask for {sorted(named)}")
@@ -145,5 +152,7 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
     path = run_or_file / CHECKPOINTS[checkpoint]
     if not path.is_file():
         where = "there is no such directory" if not run_or_file.exists() else f"it has no {path.name}"
-        raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}")
+        others = [name for name, file in CHECKPOINTS.items() if (run_or_file / file).is_file()]
+        hint = f", but {others[0]!r} is there" if others else ""
+        raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}{hint}")
     return path

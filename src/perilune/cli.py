@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,12 +15,26 @@ import tyro
 from perilune import checkpoint, envs, runlog
 from perilune.api import DQN
 from perilune.bench import learning, speed
-from perilune.config import DQNConfig, TrainConfig
+from perilune.config import DQNConfig, TrainConfig, build
 from perilune.errors import ConfigError, PeriluneError, PeriluneWarning
 from perilune.presets import Preset, preset
 from perilune.view import plots
 
 Which = Literal["best", "final"]
+
+
+class TrainOptions(TrainConfig):
+    """How long to train, and what to look at on the way."""
+
+    def __post_init__(self) -> None:
+        """Nothing is checked before all options are read: their defaults depend on the preset."""
+
+
+class AgentOptions(DQNConfig):
+    """What the agent is and how it learns."""
+
+    def __post_init__(self) -> None:
+        """As above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +55,13 @@ class Train:
     """Show no progress."""
     json: bool = False
     """Print the result as one JSON object on standard output."""
-    train: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: preset("").train)
-    agent: tyro.conf.OmitArgPrefixes[DQNConfig] = field(default_factory=lambda: preset("").agent)
+    train: tyro.conf.OmitArgPrefixes[TrainOptions]
+    agent: tyro.conf.OmitArgPrefixes[AgentOptions]
 
     def run(self) -> None:
-        dqn = DQN(self.env, self.agent, seed=self.seed)
-        history = dqn.train(self.train, out=self.out, overwrite=self.overwrite, quiet=self.quiet)
+        train = build(TrainConfig, vars(self.train))
+        dqn = DQN(self.env, seed=self.seed, **vars(self.agent))
+        history = dqn.train(train, out=self.out, overwrite=self.overwrite, quiet=self.quiet)
         best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
         final = history.evaluations[-1]
         if self.json:
@@ -63,7 +78,7 @@ class Train:
                 }
             )
             return
-        episodes = self.train.eval_episodes
+        episodes = train.eval_episodes
         print(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
         print(
             f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ",
@@ -131,6 +146,8 @@ class Video:
     """Episodes to play, one after the other (>= 1)."""
     checkpoint: Which = "best"
     """Which weights of a run."""
+    max_episode_steps: int | None = None
+    """Cut episodes off after so many steps, for environments that set no limit themselves."""
 
     def run(self) -> None:
         dqn = _load(self.run_or_file, self.checkpoint)
@@ -138,7 +155,7 @@ class Video:
         if out is None:
             run = self.run_or_file
             out = run / "videos" / f"{self.checkpoint}.mp4" if run.is_dir() else run.with_suffix(".mp4")
-        evaluation = dqn.film(out, self.episodes)
+        evaluation = dqn.film(out, self.episodes, self.max_episode_steps)
         print(f"{out}  (return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
 
 
@@ -249,10 +266,11 @@ class Bench:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Errors of ours end in one line and status 1, usage errors in status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    warnings.showwarning = _show_warning
     try:
-        parse(arguments).run()
-    except PeriluneError as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            parse(arguments).run()
+    except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk, a closed pipe
         print(f"perilune: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -275,7 +293,9 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _parse(arguments: Sequence[str], settings: Preset) -> Command:
-    train = Train(env=tyro.MISSING, train=settings.train, agent=settings.agent)
+    train = Train(
+        env=tyro.MISSING, train=TrainOptions(**vars(settings.train)), agent=AgentOptions(**vars(settings.agent))
+    )
     command: Command = tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

@@ -7,6 +7,7 @@ metrics.jsonl       a line now and then     (train.Metrics)
 evaluations.jsonl   a line per evaluation   (train.Evaluated)
 best.safetensors    weights at the best evaluation, final.safetensors those at the end
 initial_state.png, plots/, videos/
+score.json          what a benchmark made of it (bench.learning)
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import json
 import math
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
 from threadpoolctl import threadpool_info
@@ -37,6 +37,17 @@ FILES: dict[type[NamedTuple], str] = {
     Evaluated: "evaluations.jsonl",
 }
 CHECKPOINTS = {"best": "best.safetensors", "final": "final.safetensors"}
+CONFIG: dict[str, Any] = {
+    "environment": str, "solved_mark": int | float | None, "seed": int, "agent": dict, "train": dict,
+}  # fmt: skip
+# What JSON has for each kind of field; a number that was not finite is null.
+JSON_KINDS: dict[Any, Any] = {int: int, float: int | float | None, float | None: int | float | None, bool: bool}
+RUN_FILES = (
+    *("host.json", "initial_state.png", "score.json", *FILES.values(), *CHECKPOINTS.values()),
+    *("plots/curves.png", "plots/curves.svg", "videos/episode-*.mp4", "videos/best.mp4", "videos/final.mp4"),
+    *("*.safetensors.partial", "videos/*.mp4.partial"),  # of a process that was killed
+    "config.json",  # last, so that a run half removed is still one
+)
 
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:
@@ -63,11 +74,11 @@ def create(directory: Path, overwrite: bool = False) -> None:
                     f"{directory} already holds a run. Choose another directory, or ask to overwrite it (--overwrite)."
                 )
             _remove_run(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
+        elif directory.is_dir() and any(directory.iterdir()):
             raise RunDirectoryError(
                 f"{directory} holds files that are not a run's, so no run is put there. Choose an empty directory."
             )
+        directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".writable"
         probe.touch()
         probe.unlink()
@@ -80,11 +91,13 @@ def create(directory: Path, overwrite: bool = False) -> None:
 
 
 def _remove_run(directory: Path) -> None:
-    """Remove what a run consists of, and nothing that somebody else put beside it."""
-    for name in ("config.json", "host.json", "initial_state.png", *FILES.values(), *CHECKPOINTS.values()):
-        (directory / name).unlink(missing_ok=True)
+    """Remove what a run consists of, finished or not, and nothing that somebody else put beside it."""
+    for pattern in RUN_FILES:
+        for path in directory.glob(pattern):
+            path.unlink()
     for name in ("plots", "videos"):
-        shutil.rmtree(directory / name, ignore_errors=True)
+        if (directory / name).is_dir() and not any((directory / name).iterdir()):
+            (directory / name).rmdir()
 
 
 def write_header(
@@ -101,7 +114,7 @@ def write_header(
         "format": FORMAT,
         "environment": environment,
         "solved_mark": solved_mark,
-        "seed": seed,
+        "seed": int(seed),
         "agent": to_json(agent),
         "train": to_json(train),
     }
@@ -186,11 +199,14 @@ def read(directory: Path) -> Run:
         raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise FileFormatError(f"{path} has format {found!r}; this version of Perilune reads {FORMAT}")
+    for key, kind in CONFIG.items():
+        if key not in config or not isinstance(config[key], kind):
+            raise FileFormatError(f"{path}: {key} is {config.get(key)!r}, which is not what a run has there")
     return Run(directory, config, _lines(directory, Episode), _lines(directory, Metrics), _lines(directory, Evaluated))
 
 
@@ -198,11 +214,15 @@ def _lines(directory: Path, kind: type[Record]) -> list[Record]:
     path = directory / FILES[kind]
     if not path.exists():
         return []
+    hints = get_type_hints(kind)
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-        if line.endswith("\n"):
-            try:
-                records.append(kind(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise FileFormatError(f"{path}, line {number}, is not a record of this format: {error}") from error
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last \n is unfinished
+        try:
+            record = kind(**json.loads(line))
+            for name, value in record._asdict().items():
+                if not isinstance(value, JSON_KINDS.get(hints[name], str)):
+                    raise TypeError(f"{name} is {value!r}")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FileFormatError(f"{path}, line {number}, is not a record of this format: {error}") from error
+        records.append(record)
     return records

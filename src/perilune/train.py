@@ -166,11 +166,19 @@ def _initial_picture(env: envs.Env) -> Array | None:
         return None
 
 
+def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
+    """Steps of a greedy episode: the environment's own limit where it has one (None), else the training's."""
+    return config.max_episode_steps if envs.time_limit(env) is None else None
+
+
 def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, seconds: float) -> Evaluated:
     """Score the agent as it is now, on start states that only choose the best checkpoint."""
-    limit = config.max_episode_steps if envs.time_limit(env) is None else None
     result = evaluate(
-        agent.greedy_action, env, config.eval_episodes, first_seed=SELECTION_SEEDS, max_episode_steps=limit
+        agent.greedy_action,
+        env,
+        config.eval_episodes,
+        first_seed=SELECTION_SEEDS,
+        max_episode_steps=greedy_limit(env, config),
     )
     return Evaluated(
         env_steps=agent.env_steps,

@@ -130,13 +130,16 @@ def _dress(axis: Any, title: str, label: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
     y = np.concatenate([[np.nan], *(line.get_ydata() for line in axis.get_lines())])
-    if not np.isfinite(y).any():
+    y = y[np.isfinite(y)]
+    if not y.size:
         axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
         axis.set(xticks=[], yticks=[])
     elif title == "Epsilon":
         axis.set_ylim(-0.03, 1.03)
     elif title == "Loss" and (positive := y[y > 0]).size and positive.max() >= 10 * positive.min():
-        decades = np.log10(positive.max() / positive.min())
+        low, high = max(positive.min(), 1e-9 * positive.max()), positive.max()
+        decades = np.log10(high / low)
+        axis.set_ylim(low / 1.3, high * 1.3)
         axis.set_yscale("log", nonpositive="mask")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= 3 else (1,), numticks=10))
         axis.yaxis.set_minor_locator(NullLocator())

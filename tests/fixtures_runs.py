@@ -1,0 +1,95 @@
+"""One tiny run of CartPole, trained once for all tests that read runs; and runs made up without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from perilune import DQN, History
+from perilune.nn.layers import Array
+from perilune.runlog import Run
+from perilune.train import Episode, Evaluated
+
+# An agent that learns within a hundred steps, and a training of a second.
+AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 500, "warmup_steps": 40}
+TRAINING: dict[str, Any] = {"episodes": 4, "max_episode_steps": 20, "eval_episodes": 2, "quiet": True}
+
+
+def cartpole() -> gym.Env[Any, Any]:
+    return gym.make("CartPole-v1", render_mode="rgb_array")
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A finished training, with the weights that it started from."""
+
+    dqn: DQN
+    history: History
+    initial_weights: Array
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """Four episodes, of which the first, the second and the fourth are filmed. Not to be changed by a test."""
+    dqn = DQN(cartpole(), seed=3, **AGENT)
+    initial_weights = dqn.agent.online.parameters.copy()
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    history = dqn.train(out=out, video_every=2, eval_every=20, metrics_every=10, frames=True, **TRAINING)
+    return TinyRun(dqn, history, initial_weights)
+
+
+def episode(number: int, reward: float = 1.0, **values: Any) -> Episode:
+    """A record of an episode of ten steps."""
+    defaults: dict[str, Any] = {
+        "episode": number, "env_steps": 10 * number, "reward": reward, "length": 10, "loss": 0.5, "epsilon": 0.9,
+        "target_syncs": 0, "ended": "terminated",
+    }  # fmt: skip
+    return Episode(**defaults | values)
+
+
+def evaluated(env_steps: int, mean_return: float, *, best: bool = True) -> Evaluated:
+    return Evaluated(env_steps, env_steps // 10, mean_return, 0.0, mean_return, best, 1.0)
+
+
+def made_up_run(
+    episodes: Sequence[Episode],
+    evaluations: Sequence[Evaluated] = (),
+    *,
+    directory: str = "somewhere/run",
+    environment: str = "LunarLander-v3",
+    solved_mark: float | None = 200.0,
+    seed: int = 0,
+) -> Run:
+    """A run as ``runlog.read`` gives it, without files."""
+    config = {"format": 1, "environment": environment, "solved_mark": solved_mark, "seed": seed}
+    return Run(Path(directory), config, list(episodes), [], list(evaluations))
+
+
+@dataclass(frozen=True)
+class Film:
+    """An MP4, decoded."""
+
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    fps: float
+    frames: list[Array]
+
+
+def decode(path: Path) -> Film:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
+        rate = stream.average_rate
+        assert rate is not None
+        context = stream.codec_context
+        assert context.pix_fmt is not None
+        return Film(context.name, context.pix_fmt, context.width, context.height, float(rate), frames)

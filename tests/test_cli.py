@@ -1,0 +1,346 @@
+"""The command line: what people type, and what they read when it was wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from matplotlib.image import imread
+
+from fixtures_runs import TinyRun, decode, tiny_run
+from perilune import DQN, DQNConfig, TrainConfig, runlog
+from perilune.cli import Train, main, parse
+from perilune.config import build
+from perilune.presets import PRESETS
+
+__all__ = ["tiny_run"]
+
+TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--warmup-steps", "30"]
+TINY += ["--batch-size", "8", "--buffer-size", "300", "--hidden", "6", "5"]
+
+
+class Ended(NamedTuple):
+    """How a command ended and what it said."""
+
+    status: object
+    out: str
+    err: str
+
+
+def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> Ended:
+    capfd.readouterr()
+    try:
+        main(arguments)
+        status: object = 0
+    except SystemExit as stop:
+        status = stop.code
+    return Ended(status, *capfd.readouterr())
+
+
+def done(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """Standard output and standard error of a command that succeeds."""
+    status, out, err = call(capfd, *arguments)
+    assert status == 0, err
+    return out, err
+
+
+# What it does
+
+
+def test_train_leaves_a_run_and_says_where(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = ["--seed", "5", "--video-every", "2"]
+    out, err = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "run"), *options, *TINY)
+    run = runlog.read(tmp_path / "run")
+    assert [episode.episode for episode in run.episodes] == [1, 2, 3]
+    assert (run.config["seed"], run.config["agent"]["hidden"]) == (5, [6, 5])
+    steps = 30 + sum(episode.length for episode in run.episodes)
+    assert f"{steps} steps, 3 episodes, {steps - 30} updates." in out
+    for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
+        assert str(tmp_path / "run" / name) in out
+    assert f"perilune evaluate {tmp_path / 'run'}" in out
+    assert err.startswith("CartPole-v1, seed 5")  # the progress
+    assert len(list((tmp_path / "run" / "videos").iterdir())) == 3
+
+
+def test_what_it_trains_is_what_python_trains(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = ["--seed", "8", "--quiet", "--preset", "default"]
+    done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, *TINY)
+    settings: dict[str, Any] = {"warmup_steps": 30, "batch_size": 8, "buffer_size": 300, "hidden": (6, 5)}
+    DQN("CartPole-v1", seed=8, **settings).train(
+        steps=100_000, episodes=3, max_episode_steps=15, eval_episodes=1, out=tmp_path / "b", quiet=True, pictures=False
+    )
+    for name in ("final.safetensors", "episodes.jsonl", "config.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_quiet_shows_no_progress(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, err = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "run"), "--quiet", *TINY)
+    assert err == ""
+
+
+def test_train_as_json_is_one_object_and_nothing_else(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", *TINY)
+    assert out.count("\n") == 1
+    said = json.loads(out)
+    run = runlog.read(tmp_path / "run")
+    assert (said["run"], said["environment"], said["seed"], said["episodes"]) == (
+        str(tmp_path / "run"),
+        "CartPole-v1",
+        0,
+        3,
+    )
+    assert said["updates"] == said["env_steps"] - 30 > 0
+    assert said["final"] == run.evaluations[-1]._asdict()
+    assert said["best"]["mean_return"] == max(evaluation.mean_return for evaluation in run.evaluations)
+
+
+def test_evaluate_scores_the_checkpoint_that_is_asked_for(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
+    directory = tiny_run.history.directory
+    for which in ("best", "final"):
+        out, err = done(capfd, "evaluate", str(directory), "--episodes", "3", "--checkpoint", which, "--json")
+        assert (out.count("\n"), err) == (1, "")
+        said = json.loads(out)
+        scored = DQN.load(directory / f"{which}.safetensors").evaluate(3)
+        assert (said["returns"], said["lengths"]) == (list(scored.returns), list(scored.lengths))
+        assert (said["mean_return"], said["min_return"]) == (scored.mean_return, scored.min_return)
+        assert (said["checkpoint"], said["episodes"], said["solved_mark"]) == (which, 3, 475.0)
+
+
+def test_evaluate_tells_people_the_same(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
+    scored = DQN.load(tiny_run.history.directory).evaluate(4)
+    out, _ = done(capfd, "evaluate", str(tiny_run.history.directory / "best.safetensors"), "--episodes", "4")
+    assert re.search(rf"mean return +{scored.mean_return:.2f}\n", out)
+    assert re.search(rf"minimum +{scored.min_return:.2f}\n", out)
+
+
+def test_an_evaluation_can_be_cut_short(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
+    arguments = ["evaluate", str(tiny_run.history.directory), "--episodes", "2", "--max-episode-steps", "5", "--json"]
+    assert json.loads(done(capfd, *arguments)[0])["lengths"] == [5, 5]
+
+
+def test_video_films_a_run_or_a_file(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path) -> None:
+    directory = tiny_run.history.directory
+    out, _ = done(capfd, "video", str(directory), "--out", str(tmp_path / "film.mp4"), "--episodes", "2")
+    assert out.startswith(str(tmp_path / "film.mp4"))
+    lengths = DQN.load(directory).evaluate(2).lengths
+    assert len(decode(tmp_path / "film.mp4").frames) == sum(lengths) + 2
+    weights = tiny_run.dqn.save(tmp_path / "mine")
+    done(capfd, "video", str(weights), "--max-episode-steps", "4")
+    assert len(decode(tmp_path / "mine.mp4").frames) == 5
+
+
+def test_plot_draws_one_run_into_its_own_directory(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "episodes.jsonl"):
+        (run / name).write_bytes((tiny_run.history.directory / name).read_bytes())
+    out, _ = done(capfd, "plot", str(run))
+    assert out.splitlines() == [str(run / "plots" / "curves.png"), str(run / "plots" / "curves.svg")]
+    assert imread(run / "plots" / "curves.png").std() > 0.05
+
+
+def test_plot_draws_several_runs_into_one_picture(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    directory = str(tiny_run.history.directory)
+    assert done(capfd, "plot", directory, directory)[0].splitlines() == ["curves.png", "curves.svg"]
+    done(capfd, "plot", directory, directory, "--out", "elsewhere")
+    assert (tmp_path / "elsewhere" / "curves.svg").stat().st_size > 10_000
+
+
+# Options are settings
+
+OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
+    # of TrainConfig
+    "steps": (["9000"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["500"], 500),
+    "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
+    "metrics_every": (["9"], 9), "video_every": (["20"], 20),
+    # of DQNConfig
+    "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
+    "layer_norm": (None, False), "initializer": (["glorot"], "glorot"), "loss": (["mse"], "mse"),
+    "huber_delta": (["2.5"], 2.5), "optimizer": (["sgd"], "sgd"), "learning_rate": (["3e-4"], 3e-4),
+    "learning_rate_schedule": (["cosine"], "cosine"), "learning_rate_floor": (["1e-6"], 1e-6),
+    "learning_rate_decay_steps": (["11"], 11), "momentum": (["0.9"], 0.9), "weight_decay": (["0.5"], 0.5),
+    "max_grad_norm": (["None"], None), "batch_size": (["64"], 64), "train_every": (["4"], 4), "gamma": (["0.9"], 0.9),
+    "n_step": (["2"], 2), "double": (None, False), "target_update_every": (["1000"], 1_000), "tau": (["1"], 1.0),
+    "buffer_size": (["4000"], 4_000), "warmup_steps": (["400"], 400), "epsilon_start": (["0.8"], 0.8),
+    "epsilon_floor": (["0.2"], 0.2), "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
+    "epsilon_decay_per": (["update"], "update"),
+}  # fmt: skip
+
+
+def test_every_field_of_both_configs_is_an_option() -> None:
+    train, agent = ([field.name for field in fields(kind)] for kind in (TrainConfig, DQNConfig))
+    assert OPTIONS.keys() == {*train, *agent}
+    arguments = ["train", "CartPole-v1"]
+    for name, (values, _) in OPTIONS.items():
+        option = name.replace("_", "-")
+        arguments += [f"--no-{option}"] if values is None else [f"--{option}", *values]
+    command = parse(arguments)
+    assert isinstance(command, Train)
+    made = asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
+    assert made == {name: value for name, (_, value) in OPTIONS.items()}
+    defaults = asdict(PRESETS["CartPole-v1"].agent) | asdict(PRESETS["CartPole-v1"].train)
+    assert not [name for name in made if made[name] == defaults[name]]  # else the test would show nothing
+
+
+def test_help_tells_every_setting_with_its_unit_and_default(capfd: pytest.CaptureFixture[str]) -> None:
+    stopped = call(capfd, "train", "--help")
+    assert stopped.status == 0
+    for name in OPTIONS:
+        assert f"--{name.replace('_', '-')}" in stopped.out
+    assert "Discount of one step (from 0 to 1). (default: 0.99)" in " ".join(stopped.out.replace("│", " ").split())
+
+
+def settings_of(*arguments: str) -> dict[str, Any]:
+    command = parse(arguments)
+    assert isinstance(command, Train)
+    return asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_is_where_settings_start_from(name: str) -> None:
+    expected = asdict(PRESETS[name].agent) | asdict(PRESETS[name].train)
+    assert settings_of("train", "Acrobot-v1", "--preset", name) == expected
+    assert settings_of("train", name if name != "default" else "Acrobot-v1") == expected
+    assert settings_of("train", "Acrobot-v1", "--preset", name, "--gamma", "0.5") == expected | {"gamma": 0.5}
+
+
+def test_an_option_is_measured_by_the_preset_that_it_changes() -> None:
+    # More than the default buffer holds, and a higher floor than the default rate.
+    given = ["--warmup-steps", "120000", "--learning-rate-floor", "8e-4"]
+    settings = settings_of("train", "LunarLander-v3", *given)
+    assert (settings["warmup_steps"], settings["learning_rate_floor"]) == (120_000, 8e-4)
+
+
+# What is wrong, and what to do
+
+BAD = [
+    (["train", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
+    (["train", "LunarLander-v2"], 1, "'LunarLander-v2' cannot be made", "LunarLander-v3"),
+    (["train", "MountainCarContinuous-v0"], 1, "MountainCarContinuous-v0 has continuous actions", "Discrete"),
+    (["train", "CarRacing-v3"], 1, "CarRacing-v3 has continuous actions", "Discrete"),
+    (["train", "CartPole-v1", "--hidden", "0"], 1, "hidden = (0,)", ">= 1"),
+    (["train", "CartPole-v1", "--hidden", "-3"], 1, "hidden = (-3,)", ">= 1"),
+    (["train", "CartPole-v1", "--hidden", "64", "sigmoid"], 2, "--hidden", "tanh"),
+    (["train", "CartPole-v1", "--gamma", "1.5"], 1, "gamma = 1.5", "from 0 to 1"),
+    (["train", "CartPole-v1", "--gamma", "nan"], 1, "gamma = nan", "from 0 to 1"),
+    (["train", "CartPole-v1", "--gamma", "much"], 2, "--gamma", "FLOAT"),
+    (["train", "CartPole-v1", "--optimizer", "adagrad"], 2, "adagrad", "adamw"),
+    (["train", "CartPole-v1", "--steps", "10"], 1, "steps = 10", "at least 1001"),
+    (["train", "CartPole-v1", "--episodes", "0"], 1, "episodes = 0", ">= 1"),
+    (["train", "CartPole-v1", "--steps", "None"], 1, "steps = None", "give steps, or episodes"),
+    (["train", "CartPole-v1", "--batch-size", "70000"], 1, "batch_size = 70000", "at most buffer_size, which is 50000"),
+    (["train", "CartPole-v1", "--seed", "-1"], 1, "seed = -1", ">= 0"),
+    (["train", "CartPole-v1", "--preset", "nope"], 1, "preset = 'nope'", "one of default, LunarLander-v3, CartPole-v1"),
+    (["train", "CartPole-v1", "--nonsense", "3"], 2, "--nonsense", "--help"),
+    (["train"], 2, "Missing from perilune train", "Id of a Gymnasium environment"),
+    (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),
+    (["train", "CartPole-v1", "--out", "{run}"], 1, "{run} already holds a run", "--overwrite"),
+    (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files that are not a run's", "empty directory"),
+    (["evaluate", "{empty}"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
+    (["evaluate", "{empty}/nowhere"], 1, "{empty}/nowhere holds no 'best' checkpoint", "no such directory"),
+    (["evaluate", "{file}"], 1, "{file} is not a safetensors file", ""),
+    (["evaluate", "{run}", "--episodes", "0"], 1, "episodes = 0", ">= 1"),
+    (["evaluate", "{run}", "--checkpoint", "worst"], 2, "worst", "final"),
+    (["video", "{empty}"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
+    (["video", "{run}", "--out", "{file}/film.mp4"], 1, "{file}/film.mp4 cannot be written", ""),
+    (["video", "{run}", "--out", "{empty}/film.mp4", "--episodes", "0"], 1, "episodes = 0", ">= 1"),
+    (["plot"], 1, "runs = ()", "at least one run directory"),
+    (["plot", "{empty}"], 1, "{empty} holds no run", "config.json"),
+    (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),
+    (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds = 0", ">= 1"),
+    (["bench", "learning", "CartPole-v1", "--jobs", "0"], 1, "jobs = 0", ">= 1"),
+    (["land"], 2, "land", "train"),
+    ([], 2, "subcommand", "train"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "status", "wrong", "allowed"), BAD, ids=[" ".join(bad[0]) for bad in BAD])
+def test_what_is_wrong_is_said_in_one_message_with_what_is_allowed(
+    capfd: pytest.CaptureFixture[str],
+    tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: Sequence[str],
+    status: int,
+    wrong: str,
+    allowed: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"run": tiny_run.history.directory} | {name: tmp_path / name for name in ("file", "empty", "other")}
+    places["file"].touch()
+    places["empty"].mkdir()
+    places["other"].mkdir()
+    (places["other"] / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+
+    stopped = call(capfd, *(argument.format(**places) for argument in arguments))
+
+    assert stopped.status == status
+    assert stopped.out == ""
+    assert "Traceback" not in stopped.err
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", stopped.err).split())
+    assert wrong.format(**places) in said
+    assert allowed in said
+    if status == 1:  # one line of ours; usage errors come in a box of the command-line library's
+        assert stopped.err.startswith("perilune: ")
+        assert stopped.err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_was_damaged_is_named_with_the_line(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_run.history.directory / "config.json").read_bytes())
+    (tmp_path / "episodes.jsonl").write_text('{"episode": 1,\n')
+    stopped = call(capfd, "plot", str(tmp_path))
+    assert (stopped.status, stopped.out) == (1, "")
+    assert f"{tmp_path / 'episodes.jsonl'}, line 1," in stopped.err
+
+
+# As a program
+
+
+def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 -- our own words
+        [sys.executable, "-m", "perilune", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_program_trains_and_leaves_a_clean_output(tmp_path: Path) -> None:
+    environment = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"), "")  # a machine without a screen
+    ended = program("train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", "--quiet", *TINY, **environment)
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    assert json.loads(ended.stdout)["episodes"] == 3
+    assert (tmp_path / "run" / "videos" / "best.mp4").exists()
+
+
+def test_the_program_ends_with_the_status_of_its_error(tmp_path: Path) -> None:
+    ended = program("evaluate", str(tmp_path))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"perilune: {tmp_path} holds no 'best' checkpoint: it has no best.safetensors\n"
+
+
+def test_the_program_calls_itself_perilune() -> None:
+    ended = program("--help")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("usage: perilune")
+    for command in ("train", "evaluate", "video", "plot", "bench"):
+        assert command in ended.stdout

@@ -1,0 +1,287 @@
+"""The curves show the numbers of the run, in PNG and SVG, however few or strange these numbers are."""
+
+from __future__ import annotations
+
+import io
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
+from perilune.errors import RunDirectoryError
+from perilune.nn.layers import Array
+from perilune.train import Episode
+from perilune.view.plots import COLOURS, Picture, curves, save_image, window
+
+__all__ = ["tiny_run"]
+
+REWARD, LOSS, EPSILON, LENGTH = range(4)
+
+
+def panel(picture: Picture, number: int) -> Any:
+    return picture.figure.axes[number]
+
+
+def lines(picture: Picture, number: int) -> list[Array]:
+    """[x, y] of each line of a panel that has one point per episode, in the order drawn."""
+    return [np.asarray(line.get_xydata()) for line in panel(picture, number).get_lines()]
+
+
+def texts(picture: Picture) -> list[str]:
+    """All that is to be read outside of the panels."""
+    figure = picture.figure
+    return [figure.get_suptitle(), *(text.get_text() for legend in figure.legends for text in legend.get_texts())]
+
+
+def learning(count: int, seed: int = 0) -> list[Episode]:
+    """Episodes from about -400 to 300, as of LunarLander."""
+    generator = np.random.default_rng(seed)
+    rewards = np.linspace(-300, 250, count) + generator.normal(0, 60, count)
+    return [
+        episode(number, reward, loss=math.exp(-number / count), length=50 + number % 9, epsilon=1 / number)
+        for number, reward in enumerate(rewards.tolist(), 1)
+    ]
+
+
+def test_raw_values_are_those_of_the_episodes() -> None:
+    episodes = learning(60)
+    picture = curves([made_up_run(episodes)])
+    for number, values in (
+        (REWARD, [e.reward for e in episodes]),
+        (LOSS, [e.loss for e in episodes]),
+        (EPSILON, [e.epsilon for e in episodes]),
+        (LENGTH, [e.length for e in episodes]),
+    ):
+        np.testing.assert_array_equal(lines(picture, number)[0], np.array([range(1, 61), values]).T)
+
+
+@pytest.mark.parametrize("number", [REWARD, LOSS, LENGTH])
+def test_the_strong_line_is_the_moving_average_of_the_faint_one(number: int) -> None:
+    picture = curves([made_up_run(learning(700))])
+    raw, average = lines(picture, number)[:2]
+    expected = [statistics.fmean(raw[max(0, stop - 35) : stop, 1].tolist()) for stop in range(1, 701)]
+    np.testing.assert_array_equal(average[:, 0], raw[:, 0])
+    np.testing.assert_allclose(average[:, 1], expected, rtol=1e-9)
+    assert "mean of the last 35" in texts(picture)
+    faint, strong = panel(picture, number).get_lines()[:2]
+    assert strong.get_linewidth() > 2 * faint.get_linewidth()
+    assert (strong.get_alpha() or 1) > 2 * faint.get_alpha()
+
+
+def test_epsilon_has_no_noise_to_smooth() -> None:
+    assert len(lines(curves([made_up_run(learning(50))]), EPSILON)) == 1
+
+
+def test_an_episode_that_the_budget_cut_is_left_out() -> None:
+    episodes = [*learning(20), episode(21, reward=-9_999.0, length=9_999, loss=9_999.0, epsilon=0.5, ended="budget")]
+    picture = curves([made_up_run(episodes)])
+    for number in range(4):
+        for line in panel(picture, number).get_lines():
+            if len(line.get_xdata()) > 2:
+                assert max(line.get_xdata()) == 20
+                assert -9_000 < min(line.get_ydata()) < max(line.get_ydata()) < 9_000
+
+
+def test_an_episode_without_an_update_has_a_gap_and_no_zero() -> None:
+    episodes = [episode(1, loss=None), episode(2, loss=None), *(episode(n, loss=2.0) for n in range(3, 9))]
+    raw, average = lines(curves([made_up_run(episodes)]), LOSS)
+    for line in (raw, average):
+        np.testing.assert_array_equal(line[:, 1], [np.nan, np.nan, 2, 2, 2, 2, 2, 2])
+
+
+def test_the_title_tells_environment_and_seed_of_one_run() -> None:
+    assert texts(curves([made_up_run(learning(9), environment="CartPole-v1", seed=7)]))[0] == "CartPole-v1, seed 7"
+
+
+def test_the_title_tells_the_environments_of_several_runs() -> None:
+    runs = [made_up_run(learning(9), seed=seed, directory=f"runs/{seed}") for seed in range(3)]
+    assert texts(curves(runs))[0] == "LunarLander-v3"
+    runs.append(made_up_run(learning(9), environment="CartPole-v1", directory="runs/cartpole"))
+    assert texts(curves(runs))[0] == "CartPole-v1 and LunarLander-v3"
+
+
+def test_several_runs_have_a_colour_and_a_name_each() -> None:
+    # Between two dollars matplotlib would see mathematics, and none in these.
+    runs = [made_up_run(learning(30, seed), directory=f"runs/{seed}$\\no$", seed=seed) for seed in range(3)]
+    picture = curves(runs)
+    picture.figure.draw_without_rendering()
+    assert {"0$\\no$", "1$\\no$", "2$\\no$"} < set(texts(picture))
+    for number in (REWARD, LOSS, LENGTH):
+        colours = [line.get_color() for line in panel(picture, number).get_lines() if len(line.get_xdata()) == 30]
+        assert colours == [colour for colour in COLOURS[:3] for _ in range(2)]
+    assert [line.get_color() for line in panel(picture, EPSILON).get_lines()] == list(COLOURS[:3])
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_paths() -> None:
+    runs = [made_up_run(learning(5), directory=f"{parent}/seed-0") for parent in ("a", "b")]
+    assert {"a/seed-0", "b/seed-0"} < set(texts(curves(runs)))
+
+
+def test_more_runs_than_colours_differ_all_the_same() -> None:
+    picture = curves([made_up_run(learning(5), directory=str(number)) for number in range(14)])
+    looks = {(line.get_color(), line._unscaled_dash_pattern) for line in panel(picture, EPSILON).get_lines()}
+    assert len(looks) == 14
+
+
+def test_runs_of_different_lengths_share_one_moving_average() -> None:
+    picture = curves([made_up_run(learning(1_000), directory="a"), made_up_run(learning(30), directory="b")])
+    assert "mean of the last 50" in texts(picture)
+    average = lines(picture, REWARD)[3]
+    rewards = [e.reward for e in learning(30)]
+    assert average[-1, 1] == pytest.approx(statistics.fmean(rewards))  # all of its 30 are in a window of 50
+
+
+def test_the_solved_mark_is_a_line_across_the_reward() -> None:
+    picture = curves([made_up_run(learning(9), solved_mark=195.5)])
+    assert "solved at 195.5" in texts(picture)
+    assert [195.5, 195.5] in [list(line.get_ydata()) for line in panel(picture, REWARD).get_lines()]
+
+
+@pytest.mark.parametrize("marks", [(None,), (None, None), (200.0, 475.0), (200.0, None)])
+def test_runs_without_one_solved_mark_show_none(marks: Sequence[float | None]) -> None:
+    runs = [made_up_run(learning(9), solved_mark=mark, directory=str(number)) for number, mark in enumerate(marks)]
+    assert not [text for text in texts(curves(runs)) if "solved" in text]
+
+
+def test_greedy_evaluations_are_dots_where_they_were_made() -> None:
+    run = made_up_run(learning(40), [evaluated(100, -150.0), evaluated(300, 99.5)])
+    picture = curves([run])
+    dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
+    assert [line.get_xydata().tolist() for line in dots] == [[[10, -150.0], [30, 99.5]]]
+    assert "greedy evaluation" in texts(picture)
+
+
+def test_a_loss_of_several_sizes_is_logarithmic_with_plain_numbers() -> None:
+    episodes = [episode(number, loss=10.0 ** (-number / 20)) for number in range(1, 41)]
+    picture = curves([made_up_run(episodes)])
+    axis = panel(picture, LOSS)
+    assert axis.get_yscale() == "log"
+    low, high = axis.get_ylim()
+    picture.figure.draw_without_rendering()
+    shown = [tick.label1.get_text() for tick in axis.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert shown == ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]
+    assert axis.yaxis.get_minor_ticks() == []
+
+
+def test_a_loss_of_zero_is_a_gap_where_the_axis_is_logarithmic() -> None:
+    episodes = [episode(number, loss=0.0 if number == 7 else 10.0 ** (-number / 20)) for number in range(1, 41)]
+    axis = panel(curves([made_up_run(episodes)]), LOSS)
+    with np.errstate(divide="ignore"):
+        assert not np.isfinite(axis.yaxis.get_transform().transform([0.0])).any()  # and no fall to the bottom
+
+
+def test_a_loss_of_one_size_is_linear() -> None:
+    episodes = [episode(number, loss=1.0 + number / 40) for number in range(1, 41)]
+    assert panel(curves([made_up_run(episodes)]), LOSS).get_yscale() == "linear"
+
+
+ODD: list[list[list[Episode]]] = [
+    [[episode(1, loss=0.0), episode(2, loss=0.0)]],
+    [[episode(1, loss=2e-311), episode(2, loss=1.0)]],
+    [[episode(1, loss=0.0), episode(2, loss=1e12), episode(3, loss=None), episode(4, loss=1e-12)]],
+    [[episode(1, reward=math.nan), episode(2, reward=1e9)]],
+    [[episode(1, ended="budget")]],
+    [[], [episode(5)]],
+    [[episode(1, epsilon=0.0, length=1)], [], [episode(901)]],
+]
+
+
+# Warnings are errors here, so these say too that matplotlib has nothing to complain of.
+@pytest.mark.parametrize("runs", ODD)
+def test_whatever_the_numbers_are_they_can_be_drawn(runs: list[list[Episode]]) -> None:
+    picture = curves([made_up_run(episodes, directory=f"run {n}") for n, episodes in enumerate(runs)])
+    picture.figure.draw_without_rendering()
+
+
+EPISODES = st.builds(
+    episode,
+    st.integers(1, 3_000),
+    st.floats(-1e6, 1e6),
+    loss=st.none() | st.floats(0, 1e12),
+    length=st.integers(1, 10_000),
+    epsilon=st.floats(0, 1),
+    ended=st.sampled_from(["terminated", "truncated", "budget"]),
+)
+
+
+# A figure takes too long to shrink by thousands of trials.
+@settings(max_examples=25, phases=[Phase.reuse, Phase.generate])
+@given(st.lists(st.lists(EPISODES, max_size=6), min_size=1, max_size=3))
+def test_every_whole_episode_is_a_point_of_its_run(runs: list[list[Episode]]) -> None:
+    picture = curves([made_up_run(episodes, directory=f"run {n}") for n, episodes in enumerate(runs)])
+    shown = [line[:, 1].tolist() for line in lines(picture, EPSILON)]
+    assert shown == [[e.epsilon for e in episodes if e.ended != "budget"] for episodes in runs]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 2_000])
+def test_png_and_svg_are_written_for_few_and_for_many_episodes(tmp_path: Path, count: int) -> None:
+    paths = curves([made_up_run(learning(count))]).save(tmp_path / "new" / "plots", "curves")
+    assert paths == [tmp_path / "new" / "plots" / "curves.png", tmp_path / "new" / "plots" / "curves.svg"]
+    image = imread(paths[0])
+    assert image.shape[:2] == (1020, 1650)
+    assert image[..., :3].std() > 0.05  # more than an empty sheet
+    assert ET.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 -- our own
+
+
+def test_a_single_episode_is_a_visible_dot() -> None:
+    picture = curves([made_up_run(learning(1))])
+    for number in range(4):
+        strong = [line for line in panel(picture, number).get_lines() if line.get_linewidth() > 2]
+        assert [line.get_marker() for line in strong] == ["o"]
+
+
+def test_a_panel_without_numbers_says_so() -> None:
+    picture = curves([made_up_run([episode(1, loss=None), episode(2, loss=None)])])
+    said = [[text.get_text() for text in panel(picture, number).texts] for number in range(4)]
+    assert said == [[], ["nothing yet"], [], []]
+
+
+def test_episodes_are_counted_in_whole_numbers() -> None:
+    for count in (1, 2, 5, 40):
+        picture = curves([made_up_run(learning(count))])
+        picture.figure.draw_without_rendering()
+        for number in range(4):
+            assert all(float(tick).is_integer() for tick in panel(picture, number).get_xticks())
+
+
+def test_a_notebook_is_shown_a_png(tiny_run: TinyRun) -> None:
+    image = imread(io.BytesIO(tiny_run.history.plot()._repr_png_()))
+    assert image.shape[0] > 500
+
+
+def test_curves_do_not_touch_pyplot() -> None:
+    curves([made_up_run(learning(5))])
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_pictures_that_cannot_be_written_name_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match=f"cannot be written to {tmp_path / 'file' / 'plots'}"):
+        curves([made_up_run(learning(5))]).save(tmp_path / "file" / "plots", "curves")
+
+
+@pytest.mark.parametrize(("height", "width"), [(400, 600), (57, 113), (1, 1), (29, 58)])
+def test_a_frame_is_saved_pixel_for_pixel(tmp_path: Path, height: int, width: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    save_image(image, tmp_path / "frame.png")
+    saved = np.round(imread(tmp_path / "frame.png")[..., :3] * 255).astype(np.uint8)
+    np.testing.assert_array_equal(saved, image)
+
+
+@given(st.integers(0, 10**6))
+def test_the_window_is_a_twentieth_within_bounds(episodes: int) -> None:
+    size = window(episodes)
+    assert 5 <= size <= 100
+    assert size % 5 == 0
+    if 100 <= episodes <= 2_000:
+        assert abs(size - episodes / 20) <= 2.5

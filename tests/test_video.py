@@ -1,0 +1,185 @@
+"""Videos are H.264 that every player shows, complete or not there, and take no memory while they grow."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures_runs import cartpole, decode, episode
+from perilune import envs
+from perilune.errors import ConfigError, RunDirectoryError
+from perilune.evaluate import SCORE_SEEDS, evaluate
+from perilune.nn.layers import Array
+from perilune.train import Frame, Started
+from perilune.view.video import Recorder, VideoWriter, check_available, film, frames_per_second, writing
+from worlds import Numbered
+
+
+def picture(height: int = 48, width: int = 64, grey: int = 128) -> Array:
+    return np.full((height, width, 3), grey, np.uint8)
+
+
+def everything_in(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+def test_a_video_is_h264_of_the_right_size_speed_and_length(tmp_path: Path) -> None:
+    with writing(tmp_path / "new" / "film.mp4", 25) as video:
+        for grey in range(0, 250, 10):
+            video.add(picture(grey=grey))
+    decoded = decode(tmp_path / "new" / "film.mp4")
+    assert (decoded.codec, decoded.pixel_format) == ("h264", "yuv420p")
+    assert (decoded.width, decoded.height, decoded.fps) == (64, 48, 25)
+    assert len(decoded.frames) == 25
+    assert everything_in(tmp_path) == ["new/film.mp4"]
+
+
+def test_frames_come_back_in_order_and_with_their_colours(tmp_path: Path) -> None:
+    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
+    with writing(tmp_path / "film.mp4", 30) as video:
+        for colour in colours:
+            video.add(np.broadcast_to(np.array(colour, np.uint8), (32, 32, 3)))
+    for frame, colour in zip(decode(tmp_path / "film.mp4").frames, colours, strict=True):
+        assert np.abs(frame.mean((0, 1)) - colour).max() < 12
+
+
+def test_pictures_are_neither_turned_nor_mirrored(tmp_path: Path) -> None:
+    image = picture(40, 60, 0)
+    image[:20, :30] = 255  # the upper left quarter
+    with writing(tmp_path / "film.mp4", 30) as video:
+        video.add(image)
+    (frame,) = decode(tmp_path / "film.mp4").frames
+    quarters = [frame[:20, :30], frame[:20, 30:], frame[20:, :30], frame[20:, 30:]]
+    assert [round(float(quarter.mean()) / 255) for quarter in quarters] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(51, 37), (50, 37), (51, 36), (3, 3)])
+def test_an_odd_last_row_or_column_is_left_out(tmp_path: Path, height: int, width: int) -> None:
+    image = picture(height, width, 200)
+    image[height - height % 2 :], image[:, width - width % 2 :] = 0, 0  # what is cut off is black
+    with writing(tmp_path / "film.mp4", 30) as video:
+        video.add(image)
+    decoded = decode(tmp_path / "film.mp4")
+    assert (decoded.width, decoded.height) == (width // 2 * 2, height // 2 * 2)
+    assert decoded.frames[0].min() > 180
+
+
+def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "film.mp4", 30)
+    writer.add(picture())
+    assert not (tmp_path / "film.mp4").exists()
+    writer.close()
+    assert everything_in(tmp_path) == ["film.mp4"]
+
+
+@pytest.mark.parametrize("frames", [0, 1, 60])
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_in_the_middle_leaves_no_file(tmp_path: Path, frames: int, failure: type[BaseException]) -> None:
+    def play() -> None:
+        with writing(tmp_path / "film.mp4", 30) as video:
+            for _ in range(frames):
+                video.add(picture())
+            raise failure
+
+    with pytest.raises(failure):
+        play()
+    assert everything_in(tmp_path) == []
+
+
+def test_a_failure_leaves_the_video_of_before_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"of before")
+
+    def play() -> None:
+        with writing(tmp_path / "film.mp4", 30) as video:
+            video.add(picture())
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        play()
+    assert (tmp_path / "film.mp4").read_bytes() == b"of before"
+    assert everything_in(tmp_path) == ["film.mp4"]
+
+
+def test_where_nothing_can_be_written_the_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "film.mp4"
+    with pytest.raises(RunDirectoryError, match=f"the video {path} cannot be written"):
+        VideoWriter(path, 30)
+
+
+def megabytes() -> float:
+    """Memory of this process: now, or at most so far where only that is known."""
+    now = Path("/proc/self/statm")
+    if now.exists():
+        return int(now.read_text().split()[1]) * resource.getpagesize() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
+    with writing(tmp_path / "film.mp4", 50) as video:
+        for number in range(200):  # which fills the encoder's own queues
+            video.add(picture(240, 320, number))
+        before = megabytes()
+        for number in range(1_000):
+            video.add(picture(240, 320, number % 256))
+        # Kept, the frames would be 230 MB.
+        assert megabytes() - before < 50
+
+
+def test_the_speed_is_the_environments_own() -> None:
+    assert frames_per_second(cartpole()) == 50
+    assert frames_per_second(Numbered(draws=True)) == 30  # it names none
+
+
+def test_pictures_and_videos_can_be_written_here() -> None:
+    check_available()
+
+
+def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 50)
+    start = np.random.default_rng(1).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    recorder.read(Started(start))
+    for number, frames in ((1, 5), (3, 8)):
+        for _ in range(frames):
+            recorder.read(Frame(number, picture()))
+        recorder.read(episode(number))
+        recorder.read(episode(number + 1))  # is not filmed
+    recorder.discard()
+    videos = [tmp_path / "videos" / "episode-00001.mp4", tmp_path / "videos" / "episode-00003.mp4"]
+    assert recorder.videos == videos
+    assert [len(decode(path).frames) for path in videos] == [5, 8]
+    assert everything_in(tmp_path) == ["initial_state.png", "videos/episode-00001.mp4", "videos/episode-00003.mp4"]
+
+
+def test_a_recorder_gives_an_unfinished_episode_up(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 50)
+    recorder.read(Started(None))
+    recorder.read(Frame(1, picture()))
+    recorder.discard()
+    assert recorder.videos == []
+    assert everything_in(tmp_path) == []
+
+
+def test_a_film_shows_every_step_of_the_episodes_that_it_scores(tmp_path: Path) -> None:
+    def policy(obs: Array) -> int:
+        return int(obs[2] > 0)  # towards where the pole falls
+
+    env = cartpole()
+    shown = film(policy, env, tmp_path / "film.mp4", episodes=2, max_episode_steps=30)
+    assert shown == evaluate(policy, env, 2, first_seed=SCORE_SEEDS, max_episode_steps=30)
+    decoded = decode(tmp_path / "film.mp4")
+    # The states of an episode are one more than its steps.
+    assert len(decoded.frames) == sum(length + 1 for length in shown.lengths)
+    assert (decoded.width, decoded.height, decoded.fps) == (600, 400, 50)
+    env.reset(seed=SCORE_SEEDS)
+    assert np.abs(decoded.frames[0].astype(int) - envs.frame(env)).mean() < 3
+
+
+def test_an_environment_that_cannot_draw_is_refused_before_a_file_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rgb_array") as caught:
+        film(lambda obs: 0, Numbered(), tmp_path / "film.mp4")
+    assert caught.value.name == "render_mode"
+    assert everything_in(tmp_path) == []
