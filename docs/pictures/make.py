@@ -26,7 +26,7 @@ def main(run: Path) -> None:
     small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
     small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
     with Image.open(run / "plots" / "curves.png") as curves:
-        curves.resize((1100, 660), Image.Resampling.LANCZOS).convert("RGB").quantize(64).save(
+        curves.resize((1100, 660), Image.Resampling.LANCZOS).convert("RGB").quantize(256).save(
             HERE / "curves.png", optimize=True
         )
 
