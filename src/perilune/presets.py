@@ -35,14 +35,17 @@ PRESETS: dict[str, Preset] = {
     ),
     "CartPole-v1": Preset(
         DQNConfig(
+            huber_delta=10,
             learning_rate=1e-3,
             learning_rate_schedule="linear",
             learning_rate_floor=5e-5,
             learning_rate_decay_steps=50_000,
+            n_step=5,
+            tau=0.01,
             buffer_size=50_000,
             epsilon_floor=0.01,
         ),
-        TrainConfig(steps=50_000, eval_every=2_000),
+        TrainConfig(steps=50_000, eval_every=2_000, eval_episodes=30),
     ),
 }
 

@@ -1,0 +1,154 @@
+"""The page and the library: trained from one seed, they must be the same to the last bit."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from perilune.config import DQNConfig, TrainConfig
+from perilune.dqn import Agent
+from perilune.evaluate import evaluate
+from perilune.train import Episode, training
+
+PAGE = Path(__file__).parents[1] / "examples" / "one_file_dqn.py"
+STEPS = 2_500
+
+# Everything that the settings as they stand would not reach in so few steps: a memory that is written over, epsilon at
+# its floor, errors beyond Huber's delta, many copies of the network.
+HURRIED = {
+    "HIDDEN": (24, 40, 16),
+    "BATCH_SIZE": 32,
+    "BUFFER_SIZE": 700,
+    "WARMUP_STEPS": 333,
+    "TARGET_UPDATE_EVERY": 70,
+    "EPSILON_DECAY_STEPS": 600,
+    "HUBER_DELTA": 0.25,
+}
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The page as a module of its own, so that a test may change its settings."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the page sets it where it is not set; this one is put back
+    spec = importlib.util.spec_from_file_location("one_file_dqn", PAGE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plain_dqn(page: ModuleType, steps: int) -> DQNConfig:
+    """The page's settings as the library's."""
+    return DQNConfig(
+        hidden=page.HIDDEN,
+        activation="relu",
+        layer_norm=False,
+        initializer="he",
+        loss="huber",
+        huber_delta=page.HUBER_DELTA,
+        optimizer="adam",
+        learning_rate=page.LEARNING_RATE,
+        learning_rate_schedule="linear",
+        learning_rate_floor=0.0,
+        learning_rate_decay_steps=steps,
+        max_grad_norm=None,
+        batch_size=page.BATCH_SIZE,
+        train_every=1,
+        gamma=page.GAMMA,
+        n_step=1,
+        double=False,
+        target_update_every=page.TARGET_UPDATE_EVERY,
+        tau=1.0,
+        buffer_size=page.BUFFER_SIZE,
+        warmup_steps=page.WARMUP_STEPS,
+        epsilon_start=page.EPSILON_START,
+        epsilon_floor=page.EPSILON_FLOOR,
+        epsilon_decay_steps=page.EPSILON_DECAY_STEPS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "max_episode_steps", "seed"),
+    [({}, None, 0), (HURRIED, None, 1), (HURRIED, 15, 2)],
+    ids=["as it stands", "hurried", "hurried, with a time limit"],
+)
+def test_page_and_library_are_the_same_to_the_last_bit(
+    page: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+    max_episode_steps: int | None,
+    seed: int,
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setattr(page, name, value)
+    env = gym.make("CartPole-v1", max_episode_steps=max_episode_steps)
+    config = plain_dqn(page, STEPS)
+    agent = Agent(4, 2, config, seed)
+    first = agent.online.named_parameters()
+    first = {name: view.copy() for name, view in first.items()}
+
+    episodes = [
+        event
+        for event in training(agent, env, TrainConfig(steps=STEPS, eval_every=None, eval_episodes=1))
+        if isinstance(event, Episode)
+    ]
+    network, rewards = page.train(env, STEPS, seed)
+
+    named = agent.online.named_parameters()
+    for array, (name, view) in zip(network, named.items(), strict=True):
+        assert array.dtype == np.float32
+        assert np.array_equal(array, view), name
+    assert rewards == [episode.reward for episode in episodes if episode.ended != "budget"]
+    assert page.evaluate(env, network, 5) == list(evaluate(agent.greedy_action, env, 5).returns)
+
+    # Both could agree on doing nothing.
+    assert agent.updates == STEPS - page.WARMUP_STEPS
+    assert agent.target_syncs >= 5
+    assert len(rewards) > 20
+    assert all(not np.array_equal(view, first[name]) for name, view in named.items())
+    ends = {episode.ended for episode in episodes}
+    assert ("truncated" in ends) == (max_episode_steps is not None)
+    assert "terminated" in ends
+
+
+def test_another_seed_gives_other_weights_and_episodes(page: ModuleType) -> None:
+    env = gym.make("CartPole-v1")
+    (first, first_rewards), (second, second_rewards) = (page.train(env, 1_200, seed) for seed in (0, 1))
+    assert not np.array_equal(first[0], second[0])
+    assert first_rewards != second_rewards
+
+
+def test_page_is_no_longer_than_180_lines() -> None:
+    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 180
+
+
+def test_page_imports_numpy_gymnasium_and_the_standard_library_alone() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(PAGE.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(str(node.module).partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"numpy", "gymnasium"}
+
+
+def test_page_runs_as_a_script_and_prints_its_rewards(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(PAGE), "CartPole-v1", "--steps", "2500", "--seed", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    progress, score = done.stdout.splitlines()
+    assert "step   2,500" in progress
+    assert "reward (last 20)" in progress
+    assert score.startswith("greedy, 100 episodes: mean ")
+    assert not list(tmp_path.iterdir())
