@@ -102,16 +102,21 @@ def test_train_as_json_is_one_object_and_nothing_else(capfd: pytest.CaptureFixtu
     assert said["best"]["mean_return"] == max(evaluation.mean_return for evaluation in run.evaluations)
 
 
-def test_evaluate_scores_the_checkpoint_that_is_asked_for(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
-    directory = tiny_run.history.directory
-    for which in ("best", "final"):
-        out, err = done(capfd, "evaluate", str(directory), "--episodes", "3", "--checkpoint", which, "--json")
+def test_evaluate_scores_the_checkpoint_that_is_asked_for(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    agents = {"best": tiny_run.dqn, "final": DQN("CartPole-v1", hidden=(4,))}
+    for which, dqn in agents.items():
+        dqn.save(tmp_path / which)
+    for which, dqn in agents.items():
+        out, err = done(capfd, "evaluate", str(tmp_path), "--episodes", "3", "--checkpoint", which, "--json")
         assert (out.count("\n"), err) == (1, "")
         said = json.loads(out)
-        scored = DQN.load(directory / f"{which}.safetensors").evaluate(3)
+        scored = dqn.evaluate(3)
         assert (said["returns"], said["lengths"]) == (list(scored.returns), list(scored.lengths))
         assert (said["mean_return"], said["min_return"]) == (scored.mean_return, scored.min_return)
         assert (said["checkpoint"], said["episodes"], said["solved_mark"]) == (which, 3, 475.0)
+        assert said["env_steps"] == dqn.agent.env_steps
 
 
 def test_evaluate_tells_people_the_same(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
