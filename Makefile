@@ -14,7 +14,7 @@ setup: .venv/ready
 		{ echo "Perilune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	@test -x $(UV) || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv==$(UV_VERSION); } || \
 		{ rm -rf .uv; echo "The set-up needs Python's venv module and the package index."; exit 1; }
-	$(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
+	$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 demo: setup
