@@ -143,6 +143,8 @@ def test_the_best_weights_load_and_score_as_in_the_training(tiny_run: TinyRun) -
     scored = best.evaluate(3)
     assert len(scored.returns) == 3
     assert scored == best.evaluate(3)
+    film = tiny_run.history.directory / "videos" / "best.mp4"
+    assert len(decode(film).frames) == scored.lengths[0] + 1
 
 
 def test_the_final_weights_are_the_agents(tiny_run: TinyRun) -> None:

@@ -45,7 +45,7 @@ PRESETS: dict[str, Preset] = {
             buffer_size=50_000,
             epsilon_floor=0.01,
         ),
-        TrainConfig(steps=50_000, eval_every=2_000, eval_episodes=30),
+        TrainConfig(steps=50_000, eval_every=2_500, eval_episodes=100),
     ),
 }
 
