@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 BIN := .venv/bin
-DEMO ?= --stop-at-return 200
+DEMO ?= --eval-episodes 20 --stop-at-return 220
 
 .PHONY: setup demo test lint benchmarks clean
 
@@ -19,6 +19,7 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/perilune train LunarLander-v3 --out runs/demo --overwrite $(DEMO)
+	$(BIN)/perilune evaluate runs/demo --episodes 50
 
 lint: setup
 	$(BIN)/ruff check .

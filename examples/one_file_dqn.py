@@ -23,7 +23,7 @@ import gymnasium as gym
 import numpy as np
 
 HIDDEN = (128, 128)  # units of the hidden layers
-LEARNING_RATE = 1e-3  # at the start; from there straight down to 0
+LEARNING_RATE = 1.5e-3  # at the start; from there straight down to 0
 HUBER_DELTA = 10.0  # an error beyond it counts by its size, no longer by its square
 BATCH_SIZE = 64
 GAMMA = 0.99
@@ -73,7 +73,7 @@ def backward(network: Network, values: list[Array], dy: Array) -> Network:
 
 def huber(error: Array) -> tuple[float, Array]:
     """Mean of e^2 / 2 where |e| <= delta, else of delta (|e| - delta / 2); and its derivative by each e."""
-    clipped = np.clip(error, -HUBER_DELTA, HUBER_DELTA)
+    clipped = np.clip(error, -HUBER_DELTA, HUBER_DELTA)  # c, and c (e - c / 2) is both cases at once
     return float(clipped @ (error - clipped / 2)) / len(error), clipped / len(error)
 
 

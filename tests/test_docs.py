@@ -102,44 +102,55 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
-def test_commands_of_the_shell_blocks_are_understood() -> None:
-    found = [command for page in PAGES for command in commands(page)]
-    assert len(found) >= 5
-    for command in found:
-        try:
-            cli.parse(command)
-        except SystemExit as exit_:  # usage: the parser has said on standard error what it does not understand
-            assert exit_.code in (None, 0), f"perilune {shlex.join(command)}"
+COMMANDS = [(page, command) for page in PAGES for command in commands(page)]
 
 
-def spans(column: int) -> list[str]:
-    """The code spans in one column of the notebook page's table of words."""
-    rows = [line for line in NOTEBOOK.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    return [span for row in rows[1:] for span in re.findall(r"`([^`]+)`", row.split("|")[column])]
+@pytest.mark.parametrize("command", [command for _, command in COMMANDS], ids=shlex.join)
+def test_command_of_a_shell_block_is_understood(command: list[str]) -> None:
+    assert cli.parse(command) is not None  # else the parser exits, and says on standard error why
+
+
+def test_shell_blocks_show_commands() -> None:
+    assert NOTEBOOK in [page for page, _ in COMMANDS]
+    assert ROOT / "README.md" in [page for page, _ in COMMANDS]
+
+
+def rows() -> list[tuple[list[str], list[str]]]:
+    """The code spans of the notebook page's table of words, row by row: those of Python and of the command line."""
+    lines = [line for line in NOTEBOOK.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    code = re.compile(r"`([^`]+)`")
+    return [(code.findall(python), code.findall(shell)) for _, _, python, shell, _ in (x.split("|") for x in lines)]
+
+
+def keywords(call: str) -> dict[str, object]:
+    """The keyword arguments in ``f(..., a=1)``, which has no others."""
+    node = ast.parse(call, mode="eval").body
+    assert isinstance(node, ast.Call)
+    return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
 
 
 def test_settings_in_the_table_of_words_exist_and_are_allowed() -> None:
-    settings = []
-    for span in spans(2):
-        if re.fullmatch(r"\w+=.+", span):
-            call = ast.parse(f"dict({span})", mode="eval").body
-            assert isinstance(call, ast.Call)
-            settings.append({str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords})
-    assert len(settings) >= 25
-    for setting in settings:
-        build(DQNConfig, setting)
+    spans = [span for python, _ in rows() for span in python]
+    agents = [keywords(f"f({span})") for span in spans if re.fullmatch(r"\w+=.+", span)]
+    trainings = [keywords(span) for span in spans if span.startswith("agent.train(")]
+    assert len(agents) >= 25
+    assert len(trainings) >= 3
+    for settings in agents:
+        build(DQNConfig, settings)
+    for settings in trainings:
+        settings.pop("frames", None)  # of the method, not of the settings
+        build(TrainConfig, settings, TrainConfig(steps=10_000))
 
 
 def test_options_in_the_table_of_words_are_the_settings_beside_them() -> None:
-    options = {option for span in spans(3) for option in re.findall(r"--[\w-]+", span)}
-    known = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
-    # These belong to the command, not to the settings.
-    assert {option.removeprefix("--").replace("-", "_") for option in options} - known == {"seed"}
+    for python, shell in rows():
+        options = {option.replace("-", "_") for span in shell for option in re.findall(r"--([\w-]+)", span)}
+        settings = {word for span in python for word in re.findall(r"\b\w+\b", span)}
+        assert options - settings <= {"steps"}  # which undoes a preset's
 
 
-def test_table_of_words_has_every_setting_that_a_notebook_has() -> None:
+def test_notebook_page_names_every_setting_that_a_notebook_has() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
     every = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
     unnamed = {setting for setting in every if setting not in text}
-    # What hardly any notebook has, or what is explained where it is used.
     assert unnamed <= {"initializer", "eval_every", "eval_episodes", "stop_at_return", "metrics_every"}

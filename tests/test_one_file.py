@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +35,7 @@ HURRIED = {
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The page as a module of its own, so that a test may change its settings."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the page sets it where it is not set; this one is put back
     spec = importlib.util.spec_from_file_location("one_file_dqn", PAGE)
@@ -79,7 +78,8 @@ def plain_dqn(page: ModuleType, steps: int) -> DQNConfig:
 
 @pytest.mark.parametrize(
     ("settings", "max_episode_steps", "seed"),
-    [({}, None, 0), (HURRIED, None, 1), (HURRIED, 15, 2)],
+    # With seeds 4 and 6 an epsilon that is late or early by a single step already changes an action.
+    [({}, None, 0), (HURRIED, None, 4), (HURRIED, 15, 6)],
     ids=["as it stands", "hurried", "hurried, with a time limit"],
 )
 def test_page_and_library_are_the_same_to_the_last_bit(
@@ -94,8 +94,7 @@ def test_page_and_library_are_the_same_to_the_last_bit(
     env = gym.make("CartPole-v1", max_episode_steps=max_episode_steps)
     config = plain_dqn(page, STEPS)
     agent = Agent(4, 2, config, seed)
-    first = agent.online.named_parameters()
-    first = {name: view.copy() for name, view in first.items()}
+    first = {name: view.copy() for name, view in agent.online.named_parameters().items()}
 
     episodes = [
         event

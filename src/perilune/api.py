@@ -130,14 +130,15 @@ class DQN:
             video.check_available()
         directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
         runlog.create(directory, overwrite)
-        runlog.write_header(
-            directory,
-            environment=name,
-            seed=agent.seed,
-            agent=agent.config,
-            train=train_config,
-            solved_mark=envs.solved_mark(self.env),
-        )
+        with one_blas_thread():  # as it will be, for host.json
+            runlog.write_header(
+                directory,
+                environment=name,
+                seed=agent.seed,
+                agent=agent.config,
+                train=train_config,
+                solved_mark=envs.solved_mark(self.env),
+            )
 
         recorder = video.Recorder(directory, video.frames_per_second(self.env))
         kept: dict[int, list[Array]] = {}

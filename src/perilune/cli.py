@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -88,7 +89,10 @@ class Train:
         for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
             if (history.directory / name).exists():
                 print(f"  {history.directory / name}")
-        print(f"\nNext: perilune evaluate {history.directory} --episodes 100")
+        installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
+        program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
+        print("\nThat best was chosen by its figure, which flatters it. On other start states:")
+        print(f"  {program} evaluate {history.directory} --episodes 100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +154,8 @@ class Video:
     """Cut episodes off after so many steps, for environments that set no limit themselves."""
 
     def run(self) -> None:
+        if self.out is not None and self.out.suffix != ".mp4":
+            raise ConfigError("out", str(self.out), "a file whose name ends in .mp4")
         dqn = _load(self.run_or_file, self.checkpoint)
         out = self.out
         if out is None:

@@ -38,9 +38,9 @@ PRESETS: dict[str, Preset] = {
             huber_delta=10,
             learning_rate=1e-3,
             learning_rate_schedule="linear",
-            learning_rate_floor=2e-5,
+            learning_rate_floor=5e-5,
             learning_rate_decay_steps=50_000,
-            n_step=1,
+            n_step=5,
             tau=0.01,
             buffer_size=50_000,
             epsilon_floor=0.01,
@@ -56,8 +56,9 @@ def preset(environment: str, name: str | None = None) -> Preset:
     Raises:
         ConfigError: there is no preset of that name.
     """
-    if name is None:
-        return PRESETS.get(environment, PRESETS[DEFAULT])
+    if name is None:  # an id without a version means the newest, which is the one that has a preset
+        versions = (known for known in PRESETS if environment in (known, known.rpartition("-v")[0]))
+        return PRESETS[next(versions, DEFAULT)]
     if name not in PRESETS:
         raise ConfigError("preset", name, f"one of {', '.join(PRESETS)}")
     return PRESETS[name]
