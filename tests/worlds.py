@@ -44,11 +44,11 @@ class World(gym.Env[Array, int]):
 
     def begin(self) -> Sequence[float]:
         """The first observation of an episode."""
-        raise NotImplementedError
+        raise NotImplementedError  # each world says it
 
     def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
         """Observation, reward, terminated and truncated of the step numbered ``self.steps`` (from 1)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each world says it
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)

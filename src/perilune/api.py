@@ -130,16 +130,6 @@ class DQN:
             video.check_available()
         directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
         runlog.create(directory, overwrite)
-        with one_blas_thread():  # as it will be, for host.json
-            runlog.write_header(
-                directory,
-                environment=name,
-                seed=agent.seed,
-                agent=agent.config,
-                train=train_config,
-                solved_mark=envs.solved_mark(self.env),
-            )
-
         recorder = video.Recorder(directory, video.frames_per_second(self.env))
         kept: dict[int, list[Array]] = {}
 
@@ -155,6 +145,14 @@ class DQN:
             runlog.open_log(directory) as log,
             progress.live(title, train_config, agent.env_steps, agent.episodes, quiet) as show,
         ):
+            runlog.write_header(
+                directory,
+                environment=name,
+                seed=agent.seed,
+                agent=agent.config,
+                train=train_config,
+                solved_mark=envs.solved_mark(self.env),
+            )
             try:
                 for event in training(agent, self.env, train_config):
                     for read in (log.write, keep, recorder.read, show):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError
@@ -17,34 +17,24 @@ class Preset:
 
 
 DEFAULT = "default"
+# What LunarLander was tuned to, and CartPole took over; each with its own horizon.
+TUNED = DQNConfig(
+    huber_delta=10,
+    learning_rate=1e-3,
+    learning_rate_schedule="linear",
+    learning_rate_floor=5e-5,
+    n_step=5,
+    tau=0.01,
+    epsilon_floor=0.01,
+)
 PRESETS: dict[str, Preset] = {
     DEFAULT: Preset(DQNConfig(), TrainConfig(steps=100_000)),
     "LunarLander-v3": Preset(
-        DQNConfig(
-            huber_delta=10,
-            learning_rate=1e-3,
-            learning_rate_schedule="linear",
-            learning_rate_floor=5e-5,
-            learning_rate_decay_steps=150_000,
-            n_step=5,
-            tau=0.01,
-            buffer_size=150_000,
-            epsilon_floor=0.01,
-        ),
+        replace(TUNED, learning_rate_decay_steps=150_000, buffer_size=150_000),
         TrainConfig(steps=150_000, max_episode_steps=500),
     ),
     "CartPole-v1": Preset(
-        DQNConfig(
-            huber_delta=10,
-            learning_rate=1e-3,
-            learning_rate_schedule="linear",
-            learning_rate_floor=5e-5,
-            learning_rate_decay_steps=50_000,
-            n_step=5,
-            tau=0.01,
-            buffer_size=50_000,
-            epsilon_floor=0.01,
-        ),
+        replace(TUNED, learning_rate_decay_steps=50_000, buffer_size=50_000),
         TrainConfig(steps=50_000, eval_every=2_500, eval_episodes=100),
     ),
 }
