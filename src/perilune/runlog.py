@@ -16,8 +16,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -163,14 +162,9 @@ class RunLog:
             file.close()
 
 
-@contextmanager
-def open_log(directory: Path) -> Iterator[RunLog]:
-    """A RunLog that is closed whatever happens."""
-    log = RunLog(directory)
-    try:
-        yield log
-    finally:
-        log.close()
+def open_log(directory: Path) -> closing[RunLog]:
+    """A RunLog for a ``with`` block, closed whatever happens."""
+    return closing(RunLog(directory))
 
 
 @dataclass(frozen=True)
