@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from perilune import envs
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, EnvironmentFaultError, UnsupportedEnvironmentError
-from perilune.evaluate import SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
+from perilune.evaluate import ENDLESS, SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
 from perilune.nn.layers import Array
 from perilune.train import training
 from worlds import Bandit, Numbered, Walk, small
@@ -93,6 +94,16 @@ def test_an_agent_is_scored_without_exploration() -> None:
 def test_episodes_without_an_end_are_cut_off_where_asked(limit: int) -> None:
     result = evaluate(lambda obs: 0, Numbered(lengths=()), 2, max_episode_steps=limit)
     assert result.lengths == (limit, limit)
+
+
+def test_an_episode_that_nobody_would_end_ends() -> None:
+    assert evaluate(lambda obs: 0, Numbered(lengths=()), 1).lengths == (ENDLESS,)
+
+
+def test_the_limit_of_an_environment_is_not_shortened() -> None:
+    env = gym.make("MountainCar-v0", max_episode_steps=ENDLESS + 10)
+    assert evaluate(lambda obs: 1, env, 1).lengths == (ENDLESS + 10,)
+    env.close()
 
 
 def test_every_state_is_shown_from_the_first_to_the_last() -> None:

@@ -16,6 +16,8 @@ from perilune.nn.layers import Array
 SELECTION_SEEDS = seeding.TRAINING_SEEDS
 SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
 
+ENDLESS = 10_000  # steps of an episode that neither its environment nor anybody else would ever end
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -62,12 +64,14 @@ def evaluate(
         env: the environment; it is reset, so never one in the middle of an episode.
         episodes: how many (>= 1).
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
-        max_episode_steps: cut episodes off here, for environments that set no limit themselves.
+        max_episode_steps: cut episodes off here; after ENDLESS steps where environment and caller set no limit.
         show: takes a frame of every step, for a video.
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
     size, _, first_action = envs.check(env)
+    if max_episode_steps is None and envs.time_limit(env) is None:
+        max_episode_steps = ENDLESS
     returns, lengths = [], []
     for episode in range(episodes):
         observation, _ = env.reset(seed=first_seed + episode)

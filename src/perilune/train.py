@@ -15,8 +15,6 @@ from perilune.errors import ConfigError, DivergenceError, MissingDependencyError
 from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.nn.layers import Array
 
-ENDLESS = 10_000  # steps of a greedy episode where nothing else would ever end it
-
 Ended = Literal["terminated", "truncated", "budget"]
 
 
@@ -169,8 +167,8 @@ def _initial_picture(env: envs.Env) -> Array | None:
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
-    """Steps of a greedy episode: None where the environment has a limit, else the training's limit, or ENDLESS."""
-    return None if envs.time_limit(env) is not None else config.max_episode_steps or ENDLESS
+    """Steps of a greedy episode: None where the environment has a limit, else the training's limit if it has one."""
+    return None if envs.time_limit(env) is not None else config.max_episode_steps
 
 
 def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, seconds: float) -> Evaluated:
