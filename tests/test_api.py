@@ -214,6 +214,63 @@ def test_a_seed_may_be_one_of_numpys(tmp_path: Path) -> None:
     assert DQN.load(history.directory, Numbered()).agent.seed == 3
 
 
+# Observations that are not numbers in a row
+
+
+def walked(env: gym.Env[Any, Any]) -> set[int]:
+    """Fields that a walk over FrozenLake comes by."""
+    observations = [env.reset(seed=0)[0]]
+    for action in (2, 2, 1, 1, 1, 2):  # right, right, down, down, down, right
+        observation, _, terminated, *_ = env.step(action)
+        observations.append(observation)
+        assert terminated == (observation == 15)
+    return set(observations)
+
+
+def test_numbered_states_are_trained_kept_loaded_scored_and_filmed(tmp_path: Path) -> None:
+    env = gym.make("FrozenLake-v1", is_slippery=False, render_mode="rgb_array")
+    dqn = DQN(env, seed=3, **AGENT)
+    assert dqn.env.unwrapped is env.unwrapped
+    history = dqn.train(out=tmp_path / "run", pictures=False, video_every=4, **TRAINING)
+    assert dqn.agent.updates == sum(history.lengths) > 0
+    assert history.run.config["environment"] == "FrozenLake-v1"
+    assert decode(history.videos[0]).frames[0].std() > 0
+    final = history.directory / "final.safetensors"
+    by_name, by_object = DQN.load(final), DQN.load(final, env)
+    assert (by_name.agent.observation_size, by_name.env.spec and by_name.env.spec.id) == (16, "FrozenLake-v1")
+    assert by_object.evaluate(3) == dqn.evaluate(3)
+    shown = by_object.film(tmp_path / "film.mp4", max_episode_steps=5)
+    assert len(decode(tmp_path / "film.mp4").frames) == shown.lengths[0] + 1
+    q_values = dqn.q_values(np.eye(16))
+    for observation in walked(env):  # of the environment that was given, and not of the one around it
+        assert dqn.act(observation) == dqn.act(np.eye(16)[observation]) == int(q_values[observation].argmax())
+
+
+class Lamps(gym.Env[Any, int]):
+    """One step: the reward of a lamp's number is 1 where it shines, and the sun shows as many lamps as shine."""
+
+    observation_space = gym.spaces.Dict({"lamp": gym.spaces.Discrete(3), "sun": gym.spaces.Box(-1, 1, (1,))})
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.lamp = int(self.np_random.integers(3))
+        return self.seen(), {}
+
+    def seen(self) -> dict[str, Any]:
+        return {"lamp": self.lamp, "sun": np.zeros(1, np.float32)}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.seen(), float(action == self.lamp), True, False, {}
+
+
+def test_what_a_dict_says_is_learned(tmp_path: Path) -> None:
+    dqn = DQN(Lamps(), small(learning_rate=1e-2, epsilon_floor=0.3))
+    assert dqn.evaluate(30).mean_return < 1  # or there would be nothing to learn
+    dqn.train(steps=500, out=tmp_path / "run", eval_episodes=5, pictures=False, quiet=True)
+    assert dqn.evaluate(30).mean_return == 1
+
+
 # Going on
 
 

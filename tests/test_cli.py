@@ -164,6 +164,15 @@ def test_plot_draws_several_runs_into_one_picture(
     assert (tmp_path / "elsewhere" / "curves.svg").stat().st_size > 10_000
 
 
+def test_an_environment_of_numbered_states_goes_all_the_way(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    done(capfd, "train", "CliffWalking-v1", "--out", run, "--quiet", *TINY)
+    said = json.loads(done(capfd, "evaluate", run, "--episodes", "2", "--max-episode-steps", "9", "--json")[0])
+    assert (said["environment"], said["lengths"]) == ("CliffWalking-v1", [9, 9])  # the goal is 13 steps away
+    done(capfd, "video", run, "--max-episode-steps", "4", "--out", str(tmp_path / "film.mp4"))
+    assert len(decode(tmp_path / "film.mp4").frames) == 5
+
+
 # Options are settings
 
 OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {

@@ -9,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perilune import envs
 from perilune.config import TrainConfig
@@ -93,8 +95,8 @@ def test_an_environment_without_an_id_has_its_classs_name_and_no_marks() -> None
     ("env_id", "words"),
     [
         ("MountainCarContinuous-v0", ["continuous actions", "Discrete action space"]),
-        ("FrozenLake-v1", ["Discrete observations", "one-dimensional Box", "FlattenObservation"]),
-        ("Blackjack-v1", ["Tuple observations", "one-dimensional Box"]),
+        ("FrozenLake-v1", ["Discrete observations", "Discrete(16)", "perilune.DQN", "envs.flattened"]),
+        ("Blackjack-v1", ["Tuple observations", "perilune.DQN", "envs.flattened"]),
     ],
 )
 def test_environments_of_another_kind_are_refused_with_what_is_needed(env_id: str, words: list[str]) -> None:
@@ -120,11 +122,24 @@ PLAIN_OBS, PLAIN_ACTION = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
     [
         (spaces.Box(0, 255, (8, 9, 3), np.uint8), PLAIN_ACTION, ["image or array", "(8, 9, 3)", "uint8"]),
         (spaces.Box(-1, 1, (2, 3)), PLAIN_ACTION, ["image or array", "(2, 3)"]),
-        (spaces.Box(-1, 1, ()), PLAIN_ACTION, ["()"]),
-        (spaces.Box(-1, 1, (0,)), PLAIN_ACTION, ["(0,)"]),
-        (spaces.Discrete(5), PLAIN_ACTION, ["Discrete observations", "Discrete(5)"]),
-        (spaces.MultiBinary(4), PLAIN_ACTION, ["MultiBinary observations"]),
-        (spaces.Dict({"a": PLAIN_OBS}), PLAIN_ACTION, ["Dict observations"]),
+        (spaces.Box(-1, 1, (0,)), PLAIN_ACTION, ["0 numbers", "(0,)"]),
+        (spaces.Dict({}), PLAIN_ACTION, ["Dict observations", "0 numbers"]),
+        (spaces.Graph(PLAIN_OBS, None), PLAIN_ACTION, ["Graph observations", "Discrete, MultiDiscrete, MultiBinary"]),
+        (spaces.Sequence(PLAIN_OBS), PLAIN_ACTION, ["Sequence observations"]),
+        (spaces.Text(5), PLAIN_ACTION, ["Text observations"]),
+        (spaces.OneOf([PLAIN_OBS, PLAIN_ACTION]), PLAIN_ACTION, ["OneOf observations"]),
+        (
+            spaces.Dict({"a": spaces.Tuple([PLAIN_OBS, spaces.Text(5)])}),
+            PLAIN_ACTION,
+            ["Text observations at ['a'][1]"],
+        ),
+        (
+            spaces.Dict({"eye": spaces.Box(0, 255, (8, 9, 3), np.uint8), "speed": PLAIN_OBS}),
+            PLAIN_ACTION,
+            ["image or array observations at ['eye']", "(8, 9, 3)"],
+        ),
+        (spaces.Discrete(10**12), PLAIN_ACTION, ["1,000,000,000,000 numbers", "65,536", "TransformObservation"]),
+        (spaces.MultiDiscrete([2**16, 1]), PLAIN_ACTION, ["65,537 numbers", "MultiDiscrete"]),
         (PLAIN_OBS, spaces.Box(-1, 1, (2,)), ["continuous actions", "Discrete action space"]),
         (PLAIN_OBS, spaces.MultiDiscrete([2, 3]), ["MultiDiscrete actions", "Discrete action space"]),
         (PLAIN_OBS, spaces.MultiBinary(2), ["MultiBinary actions", "Discrete action space"]),
@@ -133,10 +148,13 @@ PLAIN_OBS, PLAIN_ACTION = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
 def test_spaces_of_another_kind_are_refused_by_name(
     observation: spaces.Space[Any], action: spaces.Space[Any], words: list[str]
 ) -> None:
+    world = with_spaces(observation, action)
+    assert envs.flattened(world) is world
     with pytest.raises(UnsupportedEnvironmentError) as caught:
-        envs.check(with_spaces(observation, action))
+        envs.check(world)
     for word in ("Numbered", *words):
         assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int64])
@@ -148,6 +166,7 @@ def test_any_one_dimensional_box_is_supported(dtype: type) -> None:
 
 @pytest.mark.parametrize("thing", [None, object(), "CartPole-v1", Numbered, 3])
 def test_what_is_no_environment_is_refused_with_its_type(thing: Any) -> None:
+    assert envs.flattened(thing) is thing
     with pytest.raises(UnsupportedEnvironmentError, match=f"a Gymnasium environment.*got {type(thing).__name__}"):
         envs.check(thing)
 
@@ -157,6 +176,116 @@ def test_a_vector_environment_is_refused() -> None:
     with pytest.raises(UnsupportedEnvironmentError, match="Vector environments"):
         envs.check(vector)
     vector.close()
+
+
+# Flattened
+
+
+def shown(observation: Any, space: spaces.Space[Any]) -> envs.Env:
+    """A world that shows ``observation``, of ``space``, and nothing else."""
+    return gym.wrappers.TransformObservation(Numbered(), lambda obs: observation, space)
+
+
+@pytest.mark.parametrize(
+    ("observation", "space", "expected"),
+    [
+        (2, spaces.Discrete(4), [0, 0, 1, 0]),
+        (-1, spaces.Discrete(3, start=-2), [0, 1, 0]),
+        ((1, 0), spaces.Tuple([spaces.Discrete(3), spaces.Discrete(2)]), [0, 1, 0, 1, 0]),
+        (np.array([1, 2]), spaces.MultiDiscrete([2, 3]), [0, 1, 0, 0, 1]),
+        (np.array([1, 0, 1], np.int8), spaces.MultiBinary(3), [1, 0, 1]),
+        (np.array(0.5), spaces.Box(-1, 1, ()), [0.5]),
+        # The keys of a Dict are sorted: at, speed.
+        (
+            {"speed": np.array([0.25, -0.5], np.float32), "at": (1, np.array([0, 1], np.int8))},
+            spaces.Dict(
+                {"speed": spaces.Box(-1, 1, (2,)), "at": spaces.Tuple([spaces.Discrete(2), spaces.MultiBinary(2)])}
+            ),
+            [0, 1, 0, 1, 0.25, -0.5],
+        ),
+    ],
+    ids=["Discrete", "its start", "Tuple", "MultiDiscrete", "MultiBinary", "a number", "Dict"],
+)
+def test_numbers_and_what_is_made_of_them_are_flattened(
+    observation: Any, space: spaces.Space[Any], expected: list[float]
+) -> None:
+    env = envs.flattened(shown(observation, space))
+    sizes = envs.check(env)
+    assert tuple(sizes) == (len(expected), 3, 0)
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(0)
+    for given_out in (first, second, envs.flat(env, observation), envs.flat(env, first)):
+        assert envs.as_obs(given_out, sizes.observation_size).tolist() == expected
+
+
+SMALL = st.one_of(
+    st.builds(spaces.Discrete, st.integers(1, 5), start=st.integers(-3, 3)),
+    st.builds(spaces.MultiBinary, st.integers(1, 3)),
+    st.builds(spaces.MultiDiscrete, st.lists(st.integers(2, 4), min_size=1, max_size=3)),
+    st.builds(lambda size: spaces.Box(-1, 1, (size,)), st.integers(1, 3)),
+)
+NESTED = st.recursive(
+    SMALL,
+    lambda inner: st.one_of(
+        st.builds(spaces.Tuple, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(spaces.Dict, st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3)),
+    ),
+    max_leaves=5,
+)
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(np.array_equal(one, other))
+
+
+@given(space=NESTED, seed=st.integers(0, 2**31 - 1))
+def test_nothing_of_an_observation_is_lost_in_the_flattening(space: spaces.Space[Any], seed: int) -> None:
+    space.seed(seed)
+    observation = space.sample()
+    env = envs.flattened(shown(observation, space))
+    obs = envs.as_obs(env.reset()[0], envs.check(env).observation_size)
+    assert same(spaces.unflatten(space, obs), observation)
+    assert envs.as_obs(envs.flat(env, observation), len(obs)).tolist() == obs.tolist()
+    assert envs.flattened(env) is env
+
+
+@pytest.mark.parametrize(("env_id", "size"), [("FrozenLake-v1", 16), ("CliffWalking-v1", 48), ("Blackjack-v1", 45)])
+def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None:
+    raw, env = envs.make(env_id), envs.flattened(envs.make(env_id))
+    assert envs.check(env).observation_size == size
+    assert (envs.name(env), envs.time_limit(env), envs.solved_mark(env)) == (
+        env_id,
+        envs.time_limit(raw),
+        envs.solved_mark(raw),
+    )
+    assert envs.can_draw(env)
+    assert env.metadata["render_fps"] == raw.metadata["render_fps"]
+    for seed in (3, 4):
+        observation, obs = raw.reset(seed=seed)[0], env.reset(seed=seed)[0]
+        ended = False
+        for action in (1, 0, 1, 0):
+            assert envs.flat(env, observation).tolist() == obs.tolist()
+            assert obs.sum() == (3 if env_id == "Blackjack-v1" else 1)
+            if ended:
+                break
+            observation, *others = raw.step(action)
+            obs, *same_others = env.step(action)
+            assert others == same_others
+            ended = bool(others[1])
+    np.testing.assert_array_equal(envs.frame(env), envs.frame(raw))
+    raw.close()
+    env.close()
+
+
+def test_an_environment_that_is_flat_is_left_alone() -> None:
+    world = Numbered()
+    assert envs.flattened(world) is world
+    obs = np.array([1.0, 2.0])
+    assert envs.flat(world, obs) is obs
 
 
 # Observations

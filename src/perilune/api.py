@@ -76,7 +76,8 @@ class DQN:
     """A deep Q-network for one environment.
 
     Args:
-        env: a Gymnasium environment, or the id of one. Observations must be a one-dimensional Box, actions Discrete.
+        env: a Gymnasium environment, or the id of one. Actions must be Discrete, observations a one-dimensional Box,
+            or Discrete, MultiDiscrete, MultiBinary or a Tuple or Dict of these, which are flattened.
         config: the settings, all in one; the defaults where it is left out.
         seed: two agents of one seed on one machine are the same to the last bit; other seeds differ in everything.
         settings: single settings by name, over those of ``config``: ``DQN(env, hidden=(64, 64), gamma=0.98)``. Every
@@ -89,7 +90,7 @@ class DQN:
 
     def __init__(self, env: envs.Env | str, config: DQNConfig | None = None, *, seed: int = 0, **settings: Any) -> None:
         self.config = build(DQNConfig, settings, config)
-        self.env = envs.make(env) if isinstance(env, str) else env
+        self.env = _flat_environment(env)
         observation_size, actions, _ = envs.check(self.env)
         self.agent = Agent(observation_size, actions, self.config, seed)
 
@@ -182,10 +183,10 @@ class DQN:
         """Q(obs, a) of the online network: [N, A] for obs[N, O]."""
         return self.agent.q_values(obs)
 
-    def act(self, obs: Array) -> int:
-        """The greedy action for one obs[O], as the environment counts it."""
+    def act(self, obs: Any) -> int:
+        """The greedy action for one observation, flattened (obs[O]) or not, as the environment counts it."""
         size, _, first_action = envs.check(self.env)
-        return first_action + self.agent.greedy_action(envs.as_obs(obs, size))
+        return first_action + self.agent.greedy_action(envs.as_obs(envs.flat(self.env, obs), size))
 
     def evaluate(self, episodes: int = 100, max_episode_steps: int | None = None) -> Evaluation:
         """Play greedily from ``episodes`` fixed start states that training never sees.
@@ -234,7 +235,7 @@ class DQN:
         agent, saved = checkpoint.load_weights(checkpoint.weights_file(Path(path)))
         loaded = cls.__new__(cls)
         loaded.config, loaded.agent = saved.config, agent
-        loaded.env = envs.make(saved.environment) if env is None else envs.make(env) if isinstance(env, str) else env
+        loaded.env = _flat_environment(saved.environment if env is None else env)
         sizes = envs.check(loaded.env)
         if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
             raise ShapeError(
@@ -242,3 +243,7 @@ class DQN:
                 f"actions, but {envs.name(loaded.env)} has {sizes.observation_size} and {sizes.actions}"
             )
         return loaded
+
+
+def _flat_environment(env: envs.Env | str) -> envs.Env:
+    return envs.flattened(envs.make(env) if isinstance(env, str) else env)

@@ -1,11 +1,12 @@
-"""The only door to Gymnasium: making environments, naming what is not supported, and drawing frames."""
+"""The only door to Gymnasium: making environments, flattening observations, naming faults and drawing frames."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeGuard
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +16,8 @@ from perilune.errors import EnvironmentFaultError, MissingDependencyError, Unsup
 from perilune.nn.layers import Array
 
 Env = gym.Env[Any, Any]
+
+LARGEST_FLAT = 2**16  # entries of an observation that is flattened; the replay holds two for every step
 
 
 class Spaces(NamedTuple):
@@ -57,6 +60,25 @@ def name(env: Env) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
+def flattened(env: Env) -> Env:
+    """``env`` with observations of one dimension: Discrete one-hot encoded, Tuple and Dict of such laid end to end.
+
+    Gymnasium's own wrapper does it, where it has to be done. What cannot be flattened stays as it is, for ``check`` to
+    name.
+    """
+    if not isinstance(env, gym.Env) or _is_flat(env.observation_space) or _fault(env.observation_space) is not None:
+        return env
+    return gym.wrappers.FlattenObservation(env)
+
+
+def flat(env: Env, observation: Any) -> Any:
+    """An observation as the flattened ``env`` gives it, of one from before the flattening or after it."""
+    if not isinstance(env, gym.wrappers.FlattenObservation):
+        return observation
+    done = isinstance(observation, np.ndarray) and observation.shape == env.observation_space.shape
+    return observation if done else env.observation(observation)
+
+
 def check(env: Env) -> Spaces:
     """The sizes of a supported environment.
 
@@ -74,19 +96,53 @@ def check(env: Env) -> Spaces:
         raise UnsupportedEnvironmentError(
             f"{name(env)} has {kind} actions, {action}. Deep Q-learning needs a Discrete action space."
         )
-    if not isinstance(obs, spaces.Box) or len(obs.shape) != 1 or obs.shape[0] < 1:
-        kind = "image or array" if isinstance(obs, spaces.Box) else type(obs).__name__
-        raise UnsupportedEnvironmentError(
-            f"{name(env)} has {kind} observations, {_brief(obs)}. Only a one-dimensional Box is supported; "
-            "gymnasium.wrappers.FlattenObservation makes one of small spaces."
-        )
+    if not _is_flat(obs):
+        unflattened = f"{type(obs).__name__} observations, {_brief(obs)}. perilune.DQN and envs.flattened flatten them."
+        raise UnsupportedEnvironmentError(f"{name(env)} has {_fault(obs) or unflattened}")
     return Spaces(int(obs.shape[0]), int(action.n), int(action.start))
+
+
+def _is_flat(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
+    return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
+
+
+def _fault(space: spaces.Space[Any]) -> str | None:
+    """Why observations from ``space`` cannot be flattened, and what to do; None where they can."""
+    for part, where in _parts(space):
+        if isinstance(part, spaces.Box) and len(part.shape) > 1:
+            return (
+                f"image or array observations{where}, {_brief(part)}. Only one dimension is supported; "
+                "gymnasium.wrappers.FlattenObservation makes one of a small array."
+            )
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            return (
+                f"{type(part).__name__} observations{where}, {_brief(part)}. Supported are a one-dimensional Box, "
+                "Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these."
+            )
+    size = spaces.flatdim(space)
+    if not 1 <= size <= LARGEST_FLAT:
+        return (
+            f"{type(space).__name__} observations that are {size:,} numbers when flattened, {_brief(space)}. From 1 to "
+            f"{LARGEST_FLAT:,} are supported; describe a state by a few numbers (coordinates, say, and not their "
+            "number) with gymnasium.wrappers.TransformObservation."
+        )
+    return None
+
+
+def _parts(space: spaces.Space[Any], where: str = "") -> Iterator[tuple[spaces.Space[Any], str]]:
+    """What a Tuple or Dict is made of, however deep, and where in it; of any other space the space itself."""
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        named = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in named:
+            yield from _parts(part, f"{where or ' at '}[{key!r}]")
+    else:
+        yield space, where
 
 
 def _brief(space: spaces.Space[Any]) -> str:
     if isinstance(space, spaces.Box):
         return f"Box of shape {space.shape} and dtype {space.dtype}"
-    return str(space)
+    return " ".join(str(space).split())  # the bounds of a Box in a Dict may go over many lines
 
 
 def time_limit(env: Env) -> int | None:
