@@ -124,6 +124,22 @@ def test_evaluate_tells_people_the_same(capfd: pytest.CaptureFixture[str], tiny_
     out, _ = done(capfd, "evaluate", str(tiny_run.history.directory / "best.safetensors"), "--episodes", "4")
     assert re.search(rf"mean return +{scored.mean_return:.2f}\n", out)
     assert re.search(rf"minimum +{scored.min_return:.2f}\n", out)
+    for label, share in (scored.outcome_shares or {}).items():
+        assert re.search(rf"{label} +{share:.0%}\n", out)
+
+
+def test_evaluate_names_what_the_episodes_came_to_and_their_shares(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun
+) -> None:
+    arguments = ["evaluate", str(tiny_run.history.directory), "--episodes", "4", "--json"]
+    said = json.loads(done(capfd, *arguments)[0])
+    assert len(said["outcomes"]) == 4
+    assert list(said["outcome_shares"]) == ["balanced", "fell", "left the track"]
+    assert said["outcome_shares"]["fell"] == said["outcomes"].count("fell") / 4 > 0
+
+    said = json.loads(done(capfd, *arguments, "--max-episode-steps", "3")[0])
+    assert said["outcomes"] == ["balanced"] * 4
+    assert said["outcome_shares"] == {"balanced": 1.0, "fell": 0.0, "left the track": 0.0}
 
 
 def test_an_evaluation_can_be_cut_short(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
@@ -169,6 +185,7 @@ def test_an_environment_of_numbered_states_goes_all_the_way(capfd: pytest.Captur
     done(capfd, "train", "CliffWalking-v1", "--out", run, "--quiet", *TINY)
     said = json.loads(done(capfd, "evaluate", run, "--episodes", "2", "--max-episode-steps", "9", "--json")[0])
     assert (said["environment"], said["lengths"]) == ("CliffWalking-v1", [9, 9])  # the goal is 13 steps away
+    assert (said["outcomes"], said["outcome_shares"]) == (None, None)  # which have no names there
     done(capfd, "video", run, "--max-episode-steps", "4", "--out", str(tmp_path / "film.mp4"))
     assert len(decode(tmp_path / "film.mp4").frames) == 5
 

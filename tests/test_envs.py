@@ -332,6 +332,45 @@ def test_actions_are_counted_from_the_environments_first() -> None:
     assert agent.replay.arrays.action[: len(agent.replay)].tolist() == [action - 3 for action in taken]
 
 
+# What an episode came to
+
+
+@pytest.mark.parametrize(
+    ("env_id", "x", "reward", "terminated", "expected"),
+    [
+        ("LunarLander-v3", 0.1, 100.0, True, "landed"),
+        ("LunarLander-v3", -1.0, 100.0, True, "landed"),  # at rest, wherever that is
+        ("LunarLander-v3", 0.1, -100.0, True, "crashed"),
+        ("LunarLander-v3", -0.99, -100.0, True, "crashed"),
+        ("LunarLander-v3", 1.0, -100.0, True, "flew off"),
+        ("LunarLander-v3", -1.01, -100.0, True, "flew off"),
+        ("LunarLander-v3", 0.1, 3.0, False, "hovered"),
+        ("LunarLander-v3", 0.1, -3.0, False, "hovered"),
+        ("CartPole-v1", 0.1, 1.0, False, "balanced"),
+        ("CartPole-v1", 2.39, 1.0, True, "fell"),
+        ("CartPole-v0", -2.41, 1.0, True, "left the track"),
+        ("Acrobot-v1", 0.1, 0.0, True, "reached the goal"),
+        ("MountainCar-v0", 0.1, -1.0, False, "ran out of time"),
+    ],
+)
+def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
+    known = envs.OUTCOMES[env_id]
+    obs = np.full(8, 0.3, np.float32)
+    obs[0] = x
+    assert known.label(obs, reward, terminated) == expected
+    assert expected in known.labels
+
+
+def test_outcomes_are_known_by_the_id_whatever_is_around_the_environment() -> None:
+    cart = gym.make("CartPole-v1", sutton_barto_reward=True, max_episode_steps=20)
+    for env in (cart, gym.wrappers.ClipReward(cart, 0, 1), envs.make("CartPole-v1")):
+        assert envs.outcomes(env) is envs.OUTCOMES["CartPole-v1"]
+        env.close()
+    for other in (gym.make("FrozenLake-v1"), Numbered()):
+        assert envs.outcomes(other) is None
+        other.close()
+
+
 # Drawing
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
@@ -166,3 +168,50 @@ def test_the_mark_is_the_environments_own() -> None:
     # Pushing one way only, the pole falls within a dozen steps, and each of them pays 1.
     assert all(5 < length < 15 for length in result.lengths)
     assert result.returns == tuple(map(float, result.lengths))
+
+
+# Outcomes
+
+
+def tilted(obs: Array) -> int:
+    """Leans over by its side engine, then flies away on its main engine."""
+    return 3 if obs[4] > -0.4 and obs[5] > -0.3 else 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "outcome"),
+    [(None, None, "landed"), (lambda obs: 0, None, "crashed"), (tilted, None, "flew off"), (tilted, 30, "hovered")],
+    ids=["landed", "crashed", "flew off", "hovered"],
+)
+def test_what_a_lander_does_is_named(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
+    env = envs.make("LunarLander-v3")
+    # Gymnasium's own pilot lands from most starts, and from these.
+    pilot = importlib.import_module("gymnasium.envs.box2d.lunar_lander").heuristic
+    result = evaluate(policy or (lambda obs: int(pilot(env.unwrapped, obs))), env, 3, max_episode_steps=limit)
+    env.close()
+    assert result.outcomes == (outcome,) * 3
+    shares = {"landed": 0.0, "crashed": 0.0, "flew off": 0.0, "hovered": 0.0, outcome: 1.0}
+    assert list((result.outcome_shares or {}).items()) == list(shares.items())
+
+
+def test_what_a_cart_and_a_car_do_is_named() -> None:
+    cart, car = gym.make("CartPole-v1"), gym.make("MountainCar-v0")
+    weights = np.array([0.1, 0.5, 2.0, 1.0])
+    assert evaluate(lambda obs: int(obs @ weights > 0), cart, 3).outcomes == ("balanced",) * 3
+    assert evaluate(lambda obs: int(obs[2] + 0.3 * obs[3] > 0.03), cart, 3).outcomes == ("left the track",) * 3
+    assert evaluate(lambda obs: 0, cart, 3).outcomes == ("fell",) * 3
+    assert evaluate(lambda obs: 2 * int(obs[1] > 0), car, 2).outcomes == ("reached the goal",) * 2
+    assert evaluate(lambda obs: 1, car, 2).outcomes == ("ran out of time",) * 2
+    cart.close()
+    car.close()
+
+
+def test_shares_are_those_of_the_outcomes_and_no_label_is_missing() -> None:
+    result = Evaluation((1,) * 4, (1,) * 4, None, ("a", "c", "c", "c"), ("c", "b", "a"))
+    assert list((result.outcome_shares or {}).items()) == [("c", 0.75), ("b", 0.0), ("a", 0.25)]
+
+
+def test_outcomes_without_names_are_none() -> None:
+    result = evaluate(lambda obs: 0, Numbered(), 2)
+    assert result.outcomes is None
+    assert result.outcome_shares is None

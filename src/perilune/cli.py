@@ -97,7 +97,7 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Play greedily from fixed start states that training never sees, and report the returns."""
+    """Play greedily from fixed start states that training never sees; report returns, and what episodes came to."""
 
     run_or_file: tyro.conf.Positional[Path]
     """A run directory, or a .safetensors file."""
@@ -125,8 +125,10 @@ class Evaluate:
                     "min_return": evaluation.min_return,
                     "solved_mark": evaluation.solved_mark,
                     "solved_share": evaluation.solved_share,
+                    "outcome_shares": evaluation.outcome_shares,
                     "returns": evaluation.returns,
                     "lengths": evaluation.lengths,
+                    "outcomes": evaluation.outcomes,
                 }
             )
             return
@@ -136,6 +138,8 @@ class Evaluate:
         print(f"  minimum             {evaluation.min_return:9.2f}")
         if evaluation.solved_share is not None:
             print(f"  at or above {evaluation.solved_mark:<8g}{evaluation.solved_share:9.0%}")
+        for label, share in (evaluation.outcome_shares or {}).items():
+            print(f"  {label:<20}{share:9.0%}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,11 +21,17 @@ ENDLESS = 10_000  # steps of an episode that neither its environment nor anybody
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of the episodes, in order; ``solved_mark`` is the environment's own, or None."""
+    """Returns and lengths of the episodes, in order; ``solved_mark`` is the environment's own, or None.
+
+    ``outcomes`` names what each episode came to, with words from ``labels``; both are None where the environment's
+    outcomes have no names (``envs.OUTCOMES``).
+    """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     solved_mark: float | None
+    outcomes: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def mean_return(self) -> float:
@@ -47,6 +53,13 @@ class Evaluation:
             return None
         return float(np.mean([episode_return >= self.solved_mark for episode_return in self.returns]))
 
+    @property
+    def outcome_shares(self) -> dict[str, float] | None:
+        """Share of episodes for each of the labels, in their order."""
+        if self.outcomes is None or self.labels is None:
+            return None
+        return {label: self.outcomes.count(label) / len(self.outcomes) for label in self.labels}
+
 
 def evaluate(
     policy: Callable[[Array], int],
@@ -57,7 +70,7 @@ def evaluate(
     max_episode_steps: int | None = None,
     show: Callable[[Array], object] | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy`` and give their returns.
+    """Play ``episodes`` episodes with ``policy``; give their returns, and what they came to where that has a name.
 
     Args:
         policy: the action (an int from 0 to A - 1) for one obs[O].
@@ -72,7 +85,8 @@ def evaluate(
     size, _, first_action = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
-    returns, lengths = [], []
+    known = envs.outcomes(env)
+    returns, lengths, outcomes = [], [], []
     for episode in range(episodes):
         observation, _ = env.reset(seed=first_seed + episode)
         total, length, ended = 0.0, 0, False
@@ -88,4 +102,7 @@ def evaluate(
             show(envs.frame(env))
         returns.append(total)
         lengths.append(length)
-    return Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))
+        if known is not None:
+            outcomes.append(known.label(envs.as_obs(observation, size), float(reward), terminated))
+    result = Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))
+    return result if known is None else replace(result, outcomes=tuple(outcomes), labels=known.labels)
