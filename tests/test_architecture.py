@@ -18,7 +18,7 @@ ROOT = Path(perilune.__file__).parent
 # A package stands for all its modules; each module of the house is on one floor.
 LAYERS: tuple[set[str], ...] = (
     {"errors", "config", "seeding", "blas"},
-    {"nn", "td", "replay", "exploration", "stats", "presets"},
+    {"nn", "td", "replay", "exploration", "stats", "symmetry", "presets"},
     {"dqn"},
     {"envs", "evaluate", "runlog", "checkpoint", "train"},
     {"view", "api", "bench"},

@@ -1,0 +1,96 @@
+"""Mirror images: environments in which left and right may be swapped, so that every transition counts as two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from perilune.errors import ConfigError, ShapeError
+from perilune.nn.layers import Array
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A mirror of observations and actions that changes nothing in an environment.
+
+    mirrored obs[i] = observation_sign[i] obs[observation_index[i]], mirrored action = action_index[action].
+
+    It says of the environment that P(next_obs | obs, action) and R(obs, action, next_obs) stay what they are when obs,
+    action and next_obs are all mirrored. Then the best policy's Q(obs, action) is that of their mirror images too, and
+    a transition that was lived, over one step or over n, may also be learned from as its mirror image, with the same
+    reward and the same discount.
+
+    Args:
+        observation_index: [O], a permutation of 0 to O - 1.
+        observation_sign: [O], each 1 or -1.
+        action_index: [A], a permutation of 0 to A - 1.
+
+    Raises:
+        ConfigError: one of them is not that, or mirroring twice does not give everything back.
+
+    van der Pol et al., MDP Homomorphic Networks, arXiv:2006.16908.
+    """
+
+    observation_index: tuple[int, ...]
+    observation_sign: tuple[float, ...]
+    action_index: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("observation_index", "action_index"):
+            index = getattr(self, name)
+            if sorted(index) != list(range(len(index))):
+                raise ConfigError(name, index, f"every number from 0 to {len(index) - 1} once")
+            if any(index[image] != at for at, image in enumerate(index)):
+                raise ConfigError(name, index, "numbers that swap places in pairs or stay: a mirror is its own inverse")
+        sign = self.observation_sign
+        if len(sign) != len(self.observation_index) or not set(sign) <= {1, -1}:
+            raise ConfigError("observation_sign", sign, f"{len(self.observation_index)} numbers, each 1 or -1")
+        if any(sign[image] != sign[at] for at, image in enumerate(self.observation_index)):
+            raise ConfigError(
+                "observation_sign", sign, "the same for two entries that swap places: a mirror is its own inverse"
+            )
+
+    @cached_property
+    def _arrays(self) -> tuple[Array, Array, Array]:
+        # Signs of 8 bits leave every observation its dtype: float32 stays float32.
+        return np.array(self.observation_index), np.array(self.observation_sign, np.int8), np.array(self.action_index)
+
+    def mirror(self, obs: Array, action: Array, next_obs: Array, rows: int) -> None:
+        """Put mirror images in the place of the first ``rows`` rows of obs[B, O], action[B] and next_obs[B, O].
+
+        Raises:
+            ShapeError: an array has another shape, or there are not so many rows.
+        """
+        shape = (len(action), len(self.observation_index))
+        if obs.shape != shape or next_obs.shape != shape or action.ndim != 1 or not 0 <= rows <= len(action):
+            raise ShapeError(
+                f"mirror needs obs[B, {shape[1]}], action[B], next_obs[B, {shape[1]}] and at most B rows, got "
+                f"{list(obs.shape)}, {list(action.shape)}, {list(next_obs.shape)} and {rows} rows"
+            )
+        observation_index, sign, action_index = self._arrays
+        for array in (obs, next_obs):
+            np.multiply(array[:rows].take(observation_index, axis=1), sign, out=array[:rows])
+        action[:rows] = action_index.take(action[:rows])
+
+
+CART_POLE = Symmetry(observation_index=(0, 1, 2, 3), observation_sign=(-1, -1, -1, -1), action_index=(1, 0))
+
+SYMMETRIES = {
+    # x, y, their velocities, angle, angular velocity, the two legs; nothing, one side engine, main engine, the other.
+    "LunarLander-v3": Symmetry(
+        observation_index=(0, 1, 2, 3, 4, 5, 7, 6),
+        observation_sign=(-1, 1, -1, 1, -1, -1, 1, 1),
+        action_index=(0, 3, 2, 1),
+    ),
+    # x, its velocity, angle, angular velocity; push to the left, to the right.
+    "CartPole-v0": CART_POLE,
+    "CartPole-v1": CART_POLE,
+    # Cosine and sine of both angles, both angular velocities; torque -1, 0, 1.
+    "Acrobot-v1": Symmetry(
+        observation_index=(0, 1, 2, 3, 4, 5),
+        observation_sign=(1, -1, 1, -1, -1, -1),
+        action_index=(2, 1, 0),
+    ),
+}

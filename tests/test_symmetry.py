@@ -1,0 +1,274 @@
+"""Declared symmetries: what a mirror does to a batch, what is none, and that the real environments agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perilune import envs
+from perilune.errors import ConfigError, ShapeError
+from perilune.nn.layers import Array
+from perilune.symmetry import SYMMETRIES, Symmetry
+
+# What it does to a batch
+
+SWAP = Symmetry(observation_index=(1, 0, 2), observation_sign=(1, 1, -1), action_index=(0, 2, 1))
+
+
+def test_the_first_rows_become_their_mirror_images_in_place() -> None:
+    obs = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
+    next_obs, action = -obs, np.array([0, 1, 2])
+    SWAP.mirror(obs, action, next_obs, 2)
+    assert obs.tolist() == [[2, 1, -3], [5, 4, -6], [7, 8, 9]]
+    assert next_obs.tolist() == [[-2, -1, 3], [-5, -4, 6], [-7, -8, -9]]
+    assert action.tolist() == [0, 2, 2]
+    assert (obs.dtype, next_obs.dtype, action.dtype) == (np.float32, np.float32, np.int64)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("env_id", SYMMETRIES)
+@given(rows=st.integers(0, 9), seed=st.integers(0, 100))
+@settings(max_examples=20)
+def test_a_mirror_image_of_a_mirror_image_is_what_was_there(env_id: str, dtype: type, rows: int, seed: int) -> None:
+    symmetry, generator = SYMMETRIES[env_id], np.random.default_rng(seed)
+    obs, next_obs = generator.normal(size=(2, 9, len(symmetry.observation_index))).astype(dtype)
+    action = generator.integers(len(symmetry.action_index), size=9)
+    arrays = obs.copy(), action.copy(), next_obs.copy()
+    symmetry.mirror(*arrays, rows)
+    for array, before in zip(arrays, (obs, action, next_obs), strict=True):
+        np.testing.assert_array_equal(array[rows:], before[rows:])
+    assert not rows or not np.array_equal(arrays[0], obs)
+    symmetry.mirror(*arrays, rows)
+    for array, before in zip(arrays, (obs, action, next_obs), strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize(
+    ("obs", "action", "next_obs", "rows"),
+    [
+        ((4, 2), (4,), (4, 2), 2),
+        ((4, 4), (4,), (4, 4), 2),
+        ((4, 3), (4,), (4, 1), 2),
+        ((4, 3), (4,), (3, 3), 2),
+        ((3, 3), (4,), (3, 3), 2),
+        ((4, 3), (4, 1), (4, 3), 2),
+        ((4, 3), (4,), (4, 3), 5),
+        ((4, 3), (4,), (4, 3), -1),
+    ],
+)
+def test_arrays_of_another_shape_are_refused(
+    obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int], rows: int
+) -> None:
+    with pytest.raises(ShapeError, match=r"obs\[B, 3\]"):
+        SWAP.mirror(np.zeros(obs), np.zeros(action, np.int64), np.zeros(next_obs), rows)
+
+
+# What is none
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("observation_index", (0, 0, 2), "every number from 0 to 2 once"),
+        ("observation_index", (1, 2, 3), "every number from 0 to 2 once"),
+        ("observation_index", (1, 2, 0), "its own inverse"),
+        ("observation_index", (1, 0), "2 numbers"),
+        ("observation_sign", (1, 1), "3 numbers, each 1 or -1"),
+        ("observation_sign", (1, 1, 0), "3 numbers, each 1 or -1"),
+        ("observation_sign", (1, 1, 0.5), "3 numbers, each 1 or -1"),
+        ("observation_sign", (1, 1, math.nan), "3 numbers, each 1 or -1"),
+        ("observation_sign", (1, -1, 1), "its own inverse"),
+        ("action_index", (0, 1, 1), "every number from 0 to 2 once"),
+        ("action_index", (1, 2, 0), "its own inverse"),
+    ],
+)
+def test_what_is_no_mirror_is_refused_by_name(name: str, value: tuple[float, ...], allowed: str) -> None:
+    changed: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        replace(SWAP, **changed)
+    assert caught.value.name in (name, "observation_sign")  # which must be as long as observation_index
+
+
+# The real environments agree
+
+
+@pytest.mark.parametrize("env_id", ["LunarLander-v3", "CartPole-v1", "Acrobot-v1"])
+def test_a_declaration_has_the_sizes_of_its_environment(env_id: str) -> None:
+    env = envs.make(env_id)
+    sizes, symmetry = envs.check(env), SYMMETRIES[env_id]
+    assert (len(symmetry.observation_index), len(symmetry.action_index)) == (sizes.observation_size, sizes.actions)
+    env.close()
+
+
+def test_the_two_carts_are_one() -> None:
+    assert SYMMETRIES["CartPole-v0"] == SYMMETRIES["CartPole-v1"]
+
+
+def image_of(symmetry: Symmetry, obs: Array, action: Array) -> tuple[Array, Array]:
+    """Mirror images of obs[N, O] and action[N]."""
+    obs, action = obs.copy(), action.copy()
+    symmetry.mirror(obs, action, obs.copy(), len(action))
+    return obs, action
+
+
+def step_from(env: envs.Env, obs: Array, action: int) -> Array:
+    """The step that the real cart or acrobot makes from ``obs``: (next_obs, reward, terminated) in a row."""
+    env.reset(seed=0)
+    at: Any = env.unwrapped
+    angles = [math.atan2(obs[1], obs[0]), math.atan2(obs[3], obs[2])]
+    at.state = obs if len(obs) == 4 else np.array([*angles, *obs[4:]])
+    next_obs, reward, terminated, _, _ = at.step(action)
+    return np.array([*next_obs, reward, terminated])
+
+
+def disagreement(env: envs.Env, symmetry: Symmetry, obs: Array, action: int) -> float:
+    """How far the step's mirror image is from the step of the mirror image."""
+    step = step_from(env, obs, action)
+    (obs,), (image_action,) = image_of(symmetry, obs[None], np.array([action]))
+    expected = np.append(image_of(symmetry, step[None, :-2], np.array([action]))[0], step[-2:])
+    return float(np.abs(step_from(env, obs, int(image_action)) - expected).max())
+
+
+def numbers(*largest: float) -> st.SearchStrategy[list[float]]:
+    return st.tuples(*(st.floats(-most, most) for most in largest)).map(list)
+
+
+def seen(first: float, second: float, *velocities: float) -> Array:
+    """What an acrobot shows of its two angles and their velocities."""
+    return np.array([math.cos(first), math.sin(first), math.cos(second), math.sin(second), *velocities])
+
+
+CART, ACROBOT = envs.make("CartPole-v1"), envs.make("Acrobot-v1")
+
+
+@given(obs=numbers(2.5, 4, 0.25, 4), action=st.integers(0, 1))
+def test_a_cart_goes_to_the_right_as_it_goes_to_the_left(obs: list[float], action: int) -> None:
+    assert disagreement(CART, SYMMETRIES["CartPole-v1"], np.array(obs), action) < 1e-6
+
+
+@given(state=numbers(math.pi, math.pi, 12, 28), action=st.integers(0, 2))
+def test_an_acrobot_swings_to_the_right_as_it_swings_to_the_left(state: list[float], action: int) -> None:
+    assert disagreement(ACROBOT, SYMMETRIES["Acrobot-v1"], seen(*state), action) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("env_id", "wrong"),
+    [
+        ("CartPole-v1", {"action_index": (0, 1)}),
+        ("CartPole-v1", {"observation_sign": (-1, -1, 1, 1)}),
+        ("CartPole-v1", {"observation_sign": (-1, 1, -1, -1)}),
+        ("Acrobot-v1", {"action_index": (0, 1, 2)}),
+        ("Acrobot-v1", {"action_index": (1, 0, 2)}),
+        ("Acrobot-v1", {"observation_sign": (-1, -1, 1, -1, -1, -1)}),
+        ("Acrobot-v1", {"observation_sign": (1, -1, 1, -1, -1, 1)}),
+    ],
+    ids=str,
+)
+def test_carts_and_acrobots_disagree_with_a_wrong_declaration(env_id: str, wrong: dict[str, Any]) -> None:
+    symmetry = replace(SYMMETRIES[env_id], **wrong)
+    states = np.random.default_rng(0).uniform(-0.2, 0.2, (20, 4))
+    if env_id == "CartPole-v1":
+        worst = max(disagreement(CART, symmetry, state, action) for state in states for action in (0, 1))
+    else:
+        worst = max(disagreement(ACROBOT, symmetry, seen(*state), action) for state in states for action in (0, 1, 2))
+    assert worst > 0.05
+
+
+class Reflected(np.random.Generator):
+    """Draws the mirror image of what a LunarLander would draw from the same seed, and which is as likely.
+
+    It draws 12 heights of the ground, of which the last is a neighbour of both ends; then the push at the start, along
+    x and along y; then for every step by how much an engine is off, along the body and across it.
+    """
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        drawn = super().uniform(low, high, size)
+        if size is not None:
+            self.drawn = 0
+            return np.append(drawn[-2::-1], drawn[-1])
+        self.drawn += 1
+        across = self.drawn == 1 or (self.drawn > 2 and self.drawn % 2 == 0)
+        return -drawn if across else drawn
+
+
+class Flight(NamedTuple):
+    """obs[N, 8], the first before any action; action[N - 1], reward[N - 1]."""
+
+    obs: Array
+    action: Array
+    reward: Array
+
+
+def flight(env: envs.Env, generator: np.random.Generator, actions: Array) -> Flight:
+    """What a LunarLander does with all its luck from ``generator``."""
+    env.unwrapped.np_random = generator
+    observations, rewards = [env.reset()[0]], []
+    for action in actions:
+        next_obs, reward, terminated, *_ = env.step(int(action))
+        observations.append(next_obs)
+        rewards.append(float(reward))
+        if terminated:
+            break
+    return Flight(np.array(observations), actions[: len(rewards)], np.array(rewards))
+
+
+class Gaps(NamedTuple):
+    """How far flights of the mirror image are from mirror images of flights: the largest differences in flight."""
+
+    obs: float
+    reward: float
+    legs: float
+    """Share of the steps with one leg on the ground, where the mirror image stands on the other leg."""
+
+
+def gaps(symmetry: Symmetry) -> Gaps:
+    env = envs.make("LunarLander-v3")
+    of_obs, of_reward, same_legs = [], [], []
+    for seed in range(12):
+        actions = np.random.default_rng(seed).integers(4, size=500)
+        _, image_actions = image_of(symmetry, np.zeros((500, 8)), actions)
+        one = flight(env, np.random.Generator(np.random.PCG64(seed)), actions)
+        other = flight(env, Reflected(np.random.PCG64(seed)), image_actions)
+        steps = min(len(one.reward), len(other.reward))
+        expected, _ = image_of(symmetry, one.obs[:steps], one.action[:steps])
+        found = other.obs[:steps]
+        landed = (expected[:, 6:] + found[:, 6:]).any(axis=1)
+        air = int(landed.argmax()) if landed.any() else steps
+        of_obs.append(np.abs(found - expected)[:air].max())
+        of_reward.append(np.abs(one.reward[: air - 1] - other.reward[: air - 1]).max())
+        on_one_leg = expected[:, 6] != expected[:, 7]
+        same_legs += (expected[:, 6:] == found[:, 6:]).all(axis=1)[on_one_leg].tolist()
+    env.close()
+    assert len(same_legs) >= 10
+    return Gaps(float(max(of_obs)), float(max(of_reward)), float(np.mean(same_legs)))
+
+
+def test_a_lander_flies_to_the_right_as_it_flies_to_the_left() -> None:
+    # Whole flights, to rounding, which a hundred steps of single precision and the impact let grow.
+    found = gaps(SYMMETRIES["LunarLander-v3"])
+    assert found.obs < 0.002
+    assert found.reward < 0.1
+    assert found.legs > 0.8
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_lander_disagrees_with_a_wrong_sign(at: int) -> None:
+    right = SYMMETRIES["LunarLander-v3"]
+    sign = tuple(-sign if i == at else sign for i, sign in enumerate(right.observation_sign))
+    assert gaps(replace(right, observation_sign=sign)).obs > 0.5
+
+
+def test_a_lander_disagrees_where_its_legs_are_not_swapped() -> None:
+    assert gaps(replace(SYMMETRIES["LunarLander-v3"], observation_index=tuple(range(8)))).legs < 0.2
+
+
+@pytest.mark.parametrize("action_index", [(0, 1, 2, 3), (0, 2, 1, 3), (3, 1, 2, 0)])
+def test_a_lander_disagrees_where_its_side_engines_are_not_swapped(action_index: tuple[int, ...]) -> None:
+    assert gaps(replace(SYMMETRIES["LunarLander-v3"], action_index=action_index)).obs > 0.5
