@@ -18,8 +18,8 @@ ROOT = Path(perilune.__file__).parent
 # A package stands for all its modules; each module of the house is on one floor.
 LAYERS: tuple[set[str], ...] = (
     {"errors", "config", "seeding", "blas"},
-    {"nn", "td", "replay", "exploration", "stats", "symmetry", "presets"},
-    {"dqn"},
+    {"nn", "td", "replay", "prioritized", "exploration", "stats", "symmetry", "presets"},
+    {"heads", "dqn"},
     {"envs", "evaluate", "runlog", "checkpoint", "train"},
     {"view", "api", "bench"},
     {"cli"},
@@ -28,6 +28,7 @@ DOORS = {"__init__", "__main__"}  # what the package shows, and ``python -m peri
 
 # The one import upwards: config takes the names of the choices from where the choices are.
 CHOICES = {
+    "heads": {"HeadName"},
     "nn.initializers": {"Initializer"},
     "nn.layers": {"Activation"},
     "nn.losses": {"Loss"},

@@ -47,7 +47,7 @@ def warm(seed: int = 0, **settings: Any) -> Agent:
     generator = np.random.default_rng(99)
     while not agent.warm:
         obs, next_obs = generator.normal(size=(2, O)).astype(np.float32)
-        last = len(agent.replay) + len(agent.n_step.pending) + 1 == agent.config.warmup_steps
+        last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 == agent.config.warmup_steps
         agent.remember(obs, int(generator.integers(A)), float(generator.normal()), next_obs, False, last)
     return agent
 
@@ -518,7 +518,7 @@ def test_one_seed_gives_the_same_agent_to_the_last_bit(settings: dict[str, Any])
 def test_another_seed_differs_in_weights_actions_and_batches() -> None:
     one, other = agent_of(0, warmup_steps=30), agent_of(1, warmup_steps=30)
     assert not np.array_equal(one.online.parameters, other.online.parameters)
-    assert [one.random_action() for _ in range(30)] != [other.random_action() for _ in range(30)]
+    assert [one.explore() for _ in range(30)] != [other.explore() for _ in range(30)]
     for agent in (one, other):
         live(agent, 30)
     drawn = [agent.replay.sample(20, agent.generators.replay).action.copy() for agent in (one, other)]

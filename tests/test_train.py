@@ -226,7 +226,7 @@ def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
     assert isinstance(next(events), Started)
     assert len(agent.replay) == agent.env_steps == sum(map(len, world.trained())) == warmup_steps
     assert (agent.updates, agent.episodes, agent.target_syncs) == (0, 0, 0)
-    assert not agent.n_step.pending
+    assert not agent.lanes[0].n_step.pending
     np.testing.assert_array_equal(agent.online.parameters, before)
 
 

@@ -16,6 +16,7 @@ from perilune.dqn import Agent
 from perilune.errors import MissingDependencyError, PeriluneWarning, ShapeError
 from perilune.evaluate import Evaluation, evaluate
 from perilune.nn.layers import Array
+from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import Episode, Evaluated, Event, Frame, check_budget, check_drawing, greedy_limit, training
 from perilune.view import plots, progress, video
 
@@ -80,6 +81,7 @@ class DQN:
             or Discrete, MultiDiscrete, MultiBinary or a Tuple or Dict of these, which are flattened.
         config: the settings, all in one; the defaults where it is left out.
         seed: two agents of one seed on one machine are the same to the last bit; other seeds differ in everything.
+        symmetry: for the setting ``mirror``; LunarLander's, CartPole's and Acrobot's are known.
         settings: single settings by name, over those of ``config``: ``DQN(env, hidden=(64, 64), gamma=0.98)``. Every
             field of ``perilune.DQNConfig`` is one.
 
@@ -88,11 +90,21 @@ class DQN:
         UnsupportedEnvironmentError: an environment that is not there, or of a kind that is not covered.
     """
 
-    def __init__(self, env: envs.Env | str, config: DQNConfig | None = None, *, seed: int = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        env: envs.Env | str,
+        config: DQNConfig | None = None,
+        *,
+        seed: int = 0,
+        symmetry: Symmetry | None = None,
+        **settings: Any,
+    ) -> None:
         self.config = build(DQNConfig, settings, config)
         self.env = _flat_environment(env)
         observation_size, actions, _ = envs.check(self.env)
-        self.agent = Agent(observation_size, actions, self.config, seed)
+        if symmetry is None:
+            symmetry = SYMMETRIES.get(envs.name(self.env))
+        self.agent = Agent(observation_size, actions, self.config, seed, symmetry)
 
     def train(
         self,
@@ -180,7 +192,7 @@ class DQN:
                 warnings.warn(f"left out: {error}", PeriluneWarning, stacklevel=3)
 
     def q_values(self, obs: Array) -> Array:
-        """Q(obs, a) of the online network: [N, A] for obs[N, O]."""
+        """Q(obs, a) of the network that is evaluated: [N, A] for obs[N, O]."""
         return self.agent.q_values(obs)
 
     def act(self, obs: Any) -> int:

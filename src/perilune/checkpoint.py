@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from perilune.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.nn.layers import Array
 from perilune.runlog import CHECKPOINTS
+from perilune.symmetry import Symmetry
 
 FORMAT = 1
 LARGEST_LAYER = 2**20  # units; what a file asks for is checked before anything is allocated
@@ -37,10 +38,11 @@ class Saved:
     episodes: int
     target_syncs: int
     config: DQNConfig
+    symmetry: Symmetry | None = None
 
 
 def save_weights(path: Path, agent: Agent, environment: str) -> None:
-    """Write the online network's weights, the settings and the counters to ``path``, whole or not at all."""
+    """Write the weights (the average's too), the settings and the counters to ``path``, whole or not at all."""
     header = {
         "format": FORMAT,
         "environment": environment,
@@ -52,8 +54,9 @@ def save_weights(path: Path, agent: Agent, environment: str) -> None:
         "episodes": agent.episodes,
         "target_syncs": agent.target_syncs,
         "config": to_json(agent.config),
+        "symmetry": None if agent.symmetry is None else asdict(agent.symmetry),
     }
-    content = save(agent.online.named_parameters(), metadata={"perilune": json.dumps(header)})
+    content = save(agent.named_weights(), metadata={"perilune": json.dumps(header)})
     beside = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +107,10 @@ def _saved(header: dict[str, Any]) -> Saved:
     if header.pop("format") != FORMAT:
         raise ValueError(f"the format is not {FORMAT}, the one that this version of Perilune reads")
     config = build(DQNConfig, header.pop("config"))
-    saved = Saved(config=config, **header)
-    counts = (saved.observation_size, saved.actions, *(units for units, _ in config.hidden_layers))
+    symmetry = header.pop("symmetry", None)
+    saved = Saved(config=config, symmetry=None if symmetry is None else Symmetry(**symmetry), **header)
+    units = (units for units, _ in config.hidden_layers)
+    counts = (saved.observation_size, saved.actions, config.outputs_per_action, *units)
     if not all(type(count) is int and 1 <= count <= LARGEST_LAYER for count in counts):
         raise ConfigError("sizes", counts, f"whole numbers from 1 to {LARGEST_LAYER}")
     numbers = (saved.seed, saved.env_steps, saved.updates, saved.episodes, saved.target_syncs)
@@ -117,16 +122,17 @@ def _saved(header: dict[str, Any]) -> Saved:
 
 
 def _agent(path: Path, saved: Saved, arrays: dict[str, Array]) -> Agent:
-    widths = [saved.observation_size, *(units for units, _ in saved.config.hidden_layers), saved.actions]
+    outputs = saved.actions * saved.config.outputs_per_action
+    widths = [saved.observation_size, *(units for units, _ in saved.config.hidden_layers), outputs]
     expected = sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
     found = sum(array.size for array in arrays.values())
     if found < expected:
         raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
     try:
-        agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed)
+        agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
     except (MemoryError, OverflowError, ValueError) as error:
         raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
-    named = agent.online.named_parameters()
+    named = agent.named_weights()
     if arrays.keys() != named.keys():
         raise FileFormatError(f"{path} has weights {sorted(arrays)}, but its settings ask for {sorted(named)}")
     for name, view in named.items():

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import numpy as np
 
 from perilune.errors import ConfigError
+from perilune.heads import HeadName
 from perilune.nn.initializers import Initializer
 from perilune.nn.layers import Activation
 from perilune.nn.losses import Loss
@@ -36,6 +37,8 @@ class Range:
         return math.isfinite(value) and value <= self.high and (value > self.low if self.above else value >= self.low)
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return f"<= {self.high:g}"
         if math.isinf(self.high):
             return f"{'>' if self.above else '>='} {self.low:g}"
         return f"{'above' if self.above else 'from'} {self.low:g} to {self.high:g}"
@@ -60,12 +63,24 @@ class DQNConfig:
     """Normalise each hidden layer's values before its activation."""
     initializer: Initializer = "he"
     """Spread of the initial weights."""
+    noisy: bool = False
+    """Noisy layers: weights with noise of a learned size, drawn anew for every action and update."""
+    dueling: bool = False
+    """Dueling: the outputs are a state's value plus each action's advantage over the mean."""
+    head: HeadName = "expected"
+    """What the network gives for an action: its expected return, or the return's distribution (c51, qr)."""
+    atoms: Annotated[int, Range(2)] = 51
+    """Points of the distribution of the head c51 (>= 2)."""
+    value_range: tuple[float, float] | None = None
+    """Lowest and highest return that the head c51 can tell; it needs one."""
+    quantiles: Count = 16
+    """Quantiles of the distribution of the head qr (>= 1)."""
 
     # One update
     loss: Loss = "huber"
-    """Loss between Q(obs, action) and its target."""
+    """Loss between Q(obs, action) and its target; the heads qr and c51 have their own."""
     huber_delta: Positive = 1.0
-    """Error at which Huber's loss turns from a parabola into a line, in units of return (> 0)."""
+    """Error at which Huber's loss (of the heads expected and qr) becomes a line, in units of return (> 0)."""
     optimizer: OptimizerName = "adam"
     """What turns gradients into steps."""
     learning_rate: Positive = 5e-4
@@ -85,7 +100,11 @@ class DQNConfig:
     batch_size: Count = 128
     """Transitions in a batch (>= 1)."""
     train_every: Count = 1
-    """Environment steps from one update to the next (>= 1)."""
+    """Environment steps from one time of learning to the next (>= 1)."""
+    updates_each: Count = 1
+    """Updates at each of these times (>= 1)."""
+    mirror: bool = False
+    """Show half of every batch as the environment's declared symmetry mirrors it."""
 
     # What it learns towards
     gamma: Share = 0.99
@@ -94,16 +113,34 @@ class DQNConfig:
     """Rewards summed before the bootstrap (>= 1)."""
     double: bool = True
     """Double DQN: the online network chooses the next action, the target network values it."""
+    munchausen: Share = 0.0
+    """Munchausen: share of the policy's log-probability of the action added to the reward (from 0 to 1; 0 is off)."""
+    munchausen_temperature: Positive = 0.03
+    """Temperature of that policy, a softmax of Q, in units of return (> 0)."""
+    munchausen_floor: Annotated[float, Range(-math.inf, 0)] = -1.0
+    """Least value of temperature times log-probability (<= 0)."""
     target_update_every: Count = 1
     """Environment steps from one sync of the target network to the next (>= 1)."""
     tau: Annotated[float, Range(0, 1, above=True)] = 0.005
     """Share of the online network in a sync (above 0 to 1): 1 is a hard copy, less is Polyak averaging."""
+
+    average_decay: Annotated[float, Range(0, 1)] | None = None
+    """Average the weights over the updates with this decay (from 0 to 1), and evaluate the average; None is off."""
+    average_acts: bool = False
+    """Let the averaged weights act in training too."""
 
     # The replay buffer
     buffer_size: Count = 100_000
     """Transitions kept at most (>= 1)."""
     warmup_steps: Count = 1_000
     """Environment steps of uniformly random play that fill the buffer before learning starts (>= 1)."""
+
+    priority_exponent: Share = 0.0
+    """Prioritised replay: how much a transition's TD error makes it likelier (from 0 to 1; 0 is uniform)."""
+    priority_beta: Share = 0.4
+    """How much importance weights correct for that at the start (from 0 to 1); 1 corrects wholly."""
+    priority_beta_steps: Count = 100_000
+    """Environment steps of priority_beta's straight way to 1 (>= 1)."""
 
     # Exploration
     epsilon_start: Share = 1.0
@@ -116,6 +153,10 @@ class DQNConfig:
     """Factor on epsilon after each episode (above 0 to 1), or None for the straight way."""
     epsilon_decay_per: Literal["episode", "update"] = "episode"
     """What epsilon_decay counts."""
+    repeat_most: Count = 1
+    """Most steps that a random action lasts (>= 1): n of them with a probability as 1 / n^2."""
+    optimism: Annotated[float, Range(0, 0.99)] = 0.0
+    """Share of the lower quantiles left out of a training action's value, with the head qr (from 0 to 0.99)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -130,6 +171,31 @@ class DQNConfig:
             raise ConfigError(
                 "learning_rate_floor", self.learning_rate_floor, f"at most learning_rate = {self.learning_rate}"
             )
+
+        self._check_switches()
+
+    def _check_switches(self) -> None:
+        """Refuse switches that contradict each other."""
+        if self.head == "c51" and self.value_range is None:
+            raise ConfigError(
+                "value_range", None, "the head c51 needs one: lowest and highest return, as in (-500, 300)"
+            )
+        if self.value_range is not None:
+            if self.head != "c51":
+                raise ConfigError("value_range", self.value_range, f"None, because {self.head!r} is not the head c51")
+            if not self.value_range[0] < self.value_range[1]:
+                raise ConfigError("value_range", self.value_range, "the lowest return, then a higher one")
+        if self.head != "expected" and self.loss != "huber":
+            raise ConfigError("loss", self.loss, f"'huber', because the head {self.head!r} has a loss of its own")
+        if self.optimism and self.head != "qr":
+            raise ConfigError("optimism", self.optimism, f"0, because the head {self.head!r} has no quantiles (qr has)")
+        if self.average_acts and self.average_decay is None:
+            raise ConfigError("average_acts", True, "False, because there is no average without an average_decay")
+
+    @property
+    def outputs_per_action(self) -> int:
+        """N: what the network gives for one action."""
+        return {"expected": 1, "c51": self.atoms, "qr": self.quantiles}[self.head]
 
     @property
     def hidden_layers(self) -> tuple[tuple[int, Activation], ...]:
@@ -147,6 +213,8 @@ class TrainConfig:
     """Episodes after the warm-up (>= 1), or None for no limit by episodes."""
     max_episode_steps: Count | None = None
     """Steps after which an episode is cut off (truncated) even if the environment would go on (>= 1), or None."""
+    environments: Count = 1
+    """Environments played side by side, with one pass of the network for all (>= 1)."""
     eval_every: Count | None = 5_000
     """Environment steps from one greedy evaluation to the next (>= 1), or None for none but the last."""
     eval_episodes: Count = 10

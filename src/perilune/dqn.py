@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from perilune import exploration, td
+from perilune import exploration, heads, td
 from perilune.config import DQNConfig
-from perilune.errors import ShapeError
+from perilune.errors import ConfigError, ShapeError
 from perilune.nn.initializers import initialize
-from perilune.nn.layers import Array
-from perilune.nn.losses import huber, mse
+from perilune.nn.layers import Array, Arrays
 from perilune.nn.network import Network, mlp
 from perilune.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp, clip_by_global_norm
 from perilune.nn.schedules import scheduled
+from perilune.prioritized import Priorities
 from perilune.replay import NStep, Replay
 from perilune.seeding import generators
+from perilune.symmetry import Symmetry
 
 
 class Update(NamedTuple):
@@ -29,6 +31,15 @@ class Update(NamedTuple):
     learning_rate: float
 
 
+@dataclass
+class Lane:
+    """What the agent keeps of one environment's running episode. ``left``: further steps of an exploratory action."""
+
+    n_step: NStep
+    action: int = 0
+    left: int = 0
+
+
 class Agent:
     """A deep Q-network: online and target network, optimiser, replay and exploration.
 
@@ -37,66 +48,139 @@ class Agent:
         actions: A, the number of actions; an action is an int from 0 to A - 1.
         config: the settings.
         seed: fans out into the generators of all roles.
+        symmetry: the environment's, for ``config.mirror``.
 
     Counters: ``env_steps``, ``updates``, ``episodes`` (those after the warm-up), ``target_syncs``.
+
+    Raises:
+        ConfigError: ``config.mirror`` without a symmetry, or with one of another size.
 
     Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
     """
 
-    def __init__(self, observation_size: int, actions: int, config: DQNConfig, seed: int) -> None:
+    def __init__(
+        self, observation_size: int, actions: int, config: DQNConfig, seed: int, symmetry: Symmetry | None = None
+    ) -> None:
         self.observation_size = observation_size
         self.actions = actions
         self.config = config
         self.seed = seed
         self.generators = generators(seed)
+        self.symmetry = symmetry
+        if config.mirror:
+            check_symmetry(symmetry, observation_size, actions)
 
+        self.head = make_head(config)
         self.online = self._network()
         self.target = self._network()
         initialize(self.online, config.initializer, self.generators.network)
         self.target.parameters[:] = self.online.parameters
+        self.average: Network | None = None  # of the online network's weights over the updates
+        if config.average_decay is not None:
+            self.average = self._network()
+            self.average.parameters[:] = self.online.parameters
 
         self.optimizer = make_optimizer(config, len(self.online.parameters))
         self.replay = Replay(config.buffer_size, observation_size)
-        self.n_step = NStep(config.n_step, config.gamma)
+        self.priorities: Priorities | None = None
+        if config.priority_exponent:
+            self.priorities = Priorities(config.buffer_size, config.priority_exponent)
+        self.lanes: list[Lane] = []
+        self.begin_episode()
 
         self.env_steps = 0
         self.updates = 0
         self.episodes = 0
         self.target_syncs = 0
 
-        self._d_q = np.zeros((config.batch_size, actions), np.float32)
-        self._sync_step = np.empty_like(self.online.parameters)
+        self._d_outputs = np.zeros((config.batch_size, actions, *self.head.shape), np.float32)
+        self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
+        self._durations = exploration.duration_thresholds(config.repeat_most)
 
     def _network(self) -> Network:
         config = self.config
-        return mlp(self.observation_size, config.hidden_layers, self.actions, layer_norm=config.layer_norm)
+        return mlp(
+            self.observation_size,
+            config.hidden_layers,
+            self.actions,
+            atoms=config.outputs_per_action,
+            layer_norm=config.layer_norm,
+            dueling=config.dueling,
+            noisy=config.noisy,
+        )
+
+    def _read(self, network: Network, obs: Array) -> Array:
+        """What ``network`` says of obs[B, O]: values [B, A], or quantiles or probabilities [B, A, N]."""
+        return self.head.read(self._split(network.forward(obs)))
+
+    def _split(self, outputs: Array) -> Array:
+        """[B, A N] as [B, A, N], or as [B, A] where an action has one output."""
+        return outputs.reshape(len(outputs), self.actions, *self.head.shape)
+
+    def named_weights(self) -> Arrays:
+        """Views of all that is learned, by name: the online network's weights, then those of the average."""
+        weights = self.online.named_parameters()
+        if self.average is not None:
+            weights |= {f"average.{name}": view for name, view in self.average.named_parameters().items()}
+        return weights
 
     # Act
 
+    @property
+    def policy_network(self) -> Network:
+        """The network that is evaluated: the average where there is one, else the online network."""
+        return self.online if self.average is None else self.average
+
     def q_values(self, obs: Array) -> Array:
-        """Q(obs, a) for every action: [N, A] for obs[N, O]."""
+        """Q(obs, a) of the network that is evaluated, for every action: [N, A] for obs[N, O]."""
         obs = np.asarray(obs, np.float32)
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:
             raise ShapeError(f"q_values needs obs[N, {self.observation_size}], got {list(obs.shape)}")
-        return self.online.forward(obs).copy()
+        self.policy_network.silence()
+        return self.head.mean(self._read(self.policy_network, obs)).copy()
 
     def greedy_action(self, obs: Array) -> int:
         """argmax_a Q(obs, a) for one obs[O]; the first of equals."""
+        self.policy_network.silence()
         if np.shape(obs) != (self.observation_size,):  # which the assignment would stretch to fit, in silence
             raise ShapeError(f"one obs[{self.observation_size}] is needed, got {list(np.shape(obs))}")
         self._one_obs[0] = obs
-        return int(self.online.forward(self._one_obs).argmax())
+        return int(self.head.mean(self._read(self.policy_network, self._one_obs)).argmax())
 
-    def act(self, obs: Array) -> int:
-        """A random action with probability ``epsilon``, else the greedy one, for one obs[O]."""
-        if self.generators.exploration.random() < self.epsilon:
-            return self.random_action()
-        return self.greedy_action(obs)
+    def act(self, obs: Array) -> list[int]:
+        """What to do in training for obs[K, O], one row a lane: now and then exploratory actions, else greedy ones."""
+        actions = [self._exploratory_action(lane) for lane in range(len(obs))]
+        if None in actions:
+            greedy = self._training_actions(obs)
+            return [int(greedy[lane]) if action is None else action for lane, action in enumerate(actions)]
+        return [action for action in actions if action is not None]
 
-    def random_action(self) -> int:
-        """An action drawn uniformly."""
-        return int(self.generators.exploration.integers(self.actions))
+    def _training_actions(self, obs: Array) -> Array:
+        """Greedy actions[K] for obs[K, O] as training takes them: with noise, and with optimism where that is on."""
+        network = self.policy_network if self.config.average_acts else self.online
+        network.draw_noise(self.generators.exploration)
+        values = self._read(network, obs)
+        if self.config.optimism:
+            return td.greedy(td.upper_mean(values, self.config.optimism))
+        return td.greedy(self.head.mean(values))
+
+    def _exploratory_action(self, lane: int) -> int | None:
+        """With probability ``epsilon``, and while one lasts, an exploratory action; None for the greedy one."""
+        if self.lanes[lane].left or self.generators.exploration.random() < self.epsilon:
+            return self.explore(lane)
+        return None
+
+    def explore(self, lane: int = 0) -> int:
+        """An exploratory action: the one that still lasts, or a new one, drawn uniformly."""
+        state, generator = self.lanes[lane], self.generators.exploration
+        if state.left:
+            state.left -= 1
+            return state.action
+        state.action = int(generator.integers(self.actions))
+        if self.config.repeat_most > 1:
+            state.left = exploration.duration(self._durations, generator.random()) - 1
+        return state.action
 
     @property
     def warm(self) -> bool:
@@ -131,26 +215,55 @@ class Agent:
             config.learning_rate_decay_steps,
         )
 
+    @property
+    def priority_beta(self) -> float:
+        """How much importance weights correct for prioritised drawing now."""
+        config = self.config
+        return exploration.linear_epsilon(config.priority_beta, 1.0, config.priority_beta_steps, self.env_steps)
+
     # Observe
 
+    def begin_episode(self, lane: int = 0) -> None:
+        """An episode begins in ``lane``: nothing of one that was broken off there is left."""
+        self.lanes[lane : lane + 1] = [Lane(NStep(self.config.n_step, self.config.gamma))]
+
     def remember(
-        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
+        self,
+        obs: Array,
+        action: int,
+        reward: float,
+        next_obs: Array,
+        terminated: bool,
+        truncated: bool,
+        lane: int = 0,
     ) -> None:
         """Store one step of the environment and count it. The arrays must not change afterwards."""
-        for transition in self.n_step.push(obs, action, reward, next_obs, terminated, truncated):
-            self.replay.add(*transition)
+        for transition in self.lanes[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):
+            slot = self.replay.add(*transition)
+            if self.priorities is not None:
+                self.priorities.add(slot)
         self.env_steps += 1
 
     def observe(
-        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
+        self,
+        obs: Array,
+        action: int,
+        reward: float,
+        next_obs: Array,
+        terminated: bool,
+        truncated: bool,
+        lane: int = 0,
     ) -> Update | None:
-        """Remember one step; once warm, learn and sync the target where they are due. The update, if there was one."""
-        self.remember(obs, action, reward, next_obs, terminated, truncated)
+        """Remember one step; once warm, learn and sync the target where they are due. The last update, if any."""
+        self.remember(obs, action, reward, next_obs, terminated, truncated, lane)
         if not self.warm:
             return None
         if terminated or truncated:
             self.episodes += 1
-        update = self.learn() if self.env_steps % self.config.train_every == 0 else None
+        update = None
+        if self.env_steps % self.config.train_every == 0:
+            for _ in range(self.config.updates_each):
+                update = self.learn()
         if self.env_steps % self.config.target_update_every == 0:
             self.sync_target()
         return update
@@ -159,42 +272,95 @@ class Agent:
 
     def learn(self) -> Update:
         """One update: sample, targets, forward, loss, backward, clip, step."""
-        config = self.config
-        obs, action, reward, discount, next_obs = self.replay.sample(config.batch_size, self.generators.replay)
-
-        next_q_target = self.target.forward(next_obs)
-        if config.double:
-            td_target = td.double_q_target(reward, discount, self.online.forward(next_obs), next_q_target)
+        config, head = self.config, self.head
+        # 1. A batch: slots drawn uniformly, or by priority and with weights that make up for it
+        weight = None
+        if self.priorities is None:
+            batch = self.replay.sample(config.batch_size, self.generators.replay)
         else:
-            td_target = td.q_learning_target(reward, discount, next_q_target)
-
-        q_values = self.online.forward(obs)
+            slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
+            batch = self.replay.take(slots)
+        if config.mirror and self.symmetry is not None:
+            self.symmetry.mirror(batch.obs, batch.action, batch.next_obs, config.batch_size // 2)
+        obs, action, reward, discount, next_obs = batch
         rows = np.arange(config.batch_size)
-        q = q_values[rows, action]
-        loss, d_loss_d_q = mse(q, td_target) if config.loss == "mse" else huber(q, td_target, config.huber_delta)
+        self.online.draw_noise(self.generators.network)
+        self.target.draw_noise(self.generators.network)
 
-        self._d_q.fill(0)  # every other action gets zero
-        self._d_q[rows, action] = d_loss_d_q
-        self.online.backward(self._d_q)
+        # 2. Targets. With Double DQN the online network chooses the next action; the target network always judges it
+        log_policy = self._log_policy(obs, action) if config.munchausen else None  # before next_obs takes its arrays
+        next_values = self._read(self.target, next_obs)
+        next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
+        if log_policy is None:
+            policy = td.greedy(next_q)
+        else:
+            next_log_policy = td.log_softmax(next_q, config.munchausen_temperature)
+            policy = np.exp(next_log_policy)
+            reward = td.munchausen_reward(
+                reward,
+                discount,
+                log_policy,
+                next_log_policy,
+                share=config.munchausen,
+                temperature=config.munchausen_temperature,
+                floor=config.munchausen_floor,
+            )
+        td_target = head.target(reward, discount, td.under(policy, next_values))
 
+        # 3. The loss of the actions taken; every other action gets no gradient
+        chosen = self._split(self.online.forward(obs))[rows, action]
+        loss, d_chosen = head.loss(chosen, td_target)
+        q, mean_target = head.mean(head.read(chosen)), head.mean(td_target)
+        if self.priorities is not None and weight is not None:
+            d_chosen *= weight.reshape(-1, *(1 for _ in head.shape))
+            self.priorities.update(slots, mean_target - q)
+        self._d_outputs.fill(0)
+        self._d_outputs[rows, action] = d_chosen
+
+        # 4. Backward, clip, step
+        self.online.backward(self._d_outputs.reshape(config.batch_size, -1))
         gradients = self.online.gradients
         norm = clip_by_global_norm(gradients, np.inf if config.max_grad_norm is None else config.max_grad_norm)
         learning_rate = self.learning_rate
         self.optimizer.step(self.online.parameters, gradients, learning_rate)
         self.updates += 1
+        if self.average is not None and config.average_decay is not None:
+            decay = min(config.average_decay, self.updates / (self.updates + 9))  # the first weights soon forgotten
+            self._move(self.average, 1 - decay)
         size = config.batch_size
-        return Update(loss, float(q.sum()) / size, float(td_target.sum()) / size, norm, learning_rate)
+        return Update(loss, float(q.sum()) / size, float(mean_target.sum()) / size, norm, learning_rate)
+
+    def _log_policy(self, obs: Array, action: Array) -> Array:
+        """log pi(action | obs)[B] of Munchausen's policy, from the target network."""
+        q = self.head.mean(self._read(self.target, obs))
+        log_policy: Array = td.log_softmax(q, self.config.munchausen_temperature)[np.arange(len(action)), action]
+        return log_policy
 
     def sync_target(self) -> None:
         """target <- target + tau (online - target); with tau = 1 a copy. Lillicrap et al., arXiv:1509.02971."""
-        online, target, step = self.online.parameters, self.target.parameters, self._sync_step
         if self.config.tau == 1:
-            target[:] = online
+            self.target.parameters[:] = self.online.parameters
         else:
-            np.subtract(online, target, out=step)
-            np.multiply(step, self.config.tau, out=step)
-            np.add(target, step, out=target)
+            self._move(self.target, self.config.tau)
         self.target_syncs += 1
+
+    def _move(self, follower: Network, share: float) -> None:
+        """follower <- follower + share (online - follower), weight by weight."""
+        np.subtract(self.online.parameters, follower.parameters, out=self._step)
+        np.multiply(self._step, share, out=self._step)
+        np.add(follower.parameters, self._step, out=follower.parameters)
+
+
+def make_head(config: DQNConfig) -> heads.Head:
+    """The head that ``config`` names."""
+    match config.head:
+        case "expected":
+            return heads.Expected(config.loss, config.huber_delta)
+        case "qr":
+            return heads.Quantile(config.quantiles, config.huber_delta)
+        case "c51":
+            low, high = config.value_range or (0.0, 0.0)
+            return heads.Categorical(config.atoms, low, high)
 
 
 def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
@@ -208,3 +374,16 @@ def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
             return Adam(size)
         case "adamw":
             return AdamW(size, weight_decay=config.weight_decay)
+
+
+def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: int) -> None:
+    """Refuse ``mirror`` where nothing is declared, or what is declared is of other sizes."""
+    if symmetry is None:
+        raise ConfigError(
+            "mirror", True, "False, because this environment has no declared symmetry; give it as symmetry="
+        )
+    sizes = (len(symmetry.observation_index), len(symmetry.action_index))
+    if sizes != (observation_size, actions):
+        raise ConfigError(
+            "symmetry", sizes, f"one of {observation_size} observations and {actions} actions, as the environment has"
+        )

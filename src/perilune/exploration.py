@@ -1,6 +1,10 @@
-"""How often to try something other than the greedy action: epsilon, as a pure function of a counter."""
+"""How often to try something other than the greedy action, and for how long."""
 
 from __future__ import annotations
+
+import numpy as np
+
+from perilune.nn.layers import Array
 
 
 def linear_epsilon(start: float, floor: float, decay_steps: int, count: int) -> float:
@@ -23,3 +27,19 @@ def multiplicative_epsilon(start: float, floor: float, decay: float, count: int)
         count: episodes (or updates) so far.
     """
     return max(floor, start * decay**count)
+
+
+def duration_thresholds(most: int) -> Array:
+    """P(duration <= n) for n = 1 .. most, where an exploratory action lasts n steps with a probability as 1 / n^2.
+
+    A lander that fires one engine for a single step and then another goes nowhere; some actions have to last.
+    Dabney, Ostrovski and Barreto, Temporally-Extended epsilon-Greedy Exploration, arXiv:2006.01782, with mu = 2.
+    """
+    weights = 1 / np.arange(1, most + 1) ** 2.0
+    thresholds: Array = np.cumsum(weights) / weights.sum()
+    return thresholds
+
+
+def duration(thresholds: Array, draw: float) -> int:
+    """How long an exploratory action lasts, >= 1, for a uniform ``draw`` in [0, 1)."""
+    return 1 + int(np.searchsorted(thresholds[:-1], draw, side="right"))

@@ -88,8 +88,8 @@ class Replay:
     def __len__(self) -> int:
         return self.size
 
-    def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> None:
-        """Store copies of one transition, over the oldest where the arrays are full."""
+    def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> int:
+        """Store copies of one transition, over the oldest where the arrays are full; the slot where it is now."""
         at, arrays = self.cursor, self.arrays
         if not np.shape(obs) == np.shape(next_obs) == arrays.obs.shape[1:]:
             raise ShapeError(
@@ -103,13 +103,17 @@ class Replay:
         arrays.next_obs[at] = next_obs
         self.cursor = (at + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
+        return at
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
-        """``batch_size`` transitions drawn uniformly with replacement. The arrays are filled anew at every call."""
+        """``batch_size`` transitions drawn uniformly with replacement."""
+        return self.take(generator.integers(self.size, size=batch_size))
+
+    def take(self, index: Array) -> Batch:
+        """The transitions in the slots ``index``[B]. The arrays are filled anew at every call."""
         batch = self._batch
-        if batch is None or len(batch.action) != batch_size:
-            batch = self._batch = _batch_arrays(batch_size, self.arrays.obs.shape[1])
-        index = generator.integers(self.size, size=batch_size)
+        if batch is None or len(batch.action) != len(index):
+            batch = self._batch = _batch_arrays(len(index), self.arrays.obs.shape[1])
         for stored, out in zip(self.arrays, batch, strict=True):
             stored.take(index, axis=0, out=out, mode="clip")  # the mode that writes to out without a copy between
         return batch

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from perilune import envs, seeding
 from perilune.config import TrainConfig
@@ -79,86 +83,136 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
     it. The budgets in ``config`` count from this call; an agent that is past its warm-up does not repeat it.
 
     Raises:
-        ConfigError: the budget ends before the first update, or the environment cannot draw the videos asked for.
+        ConfigError: the budget ends before the first update, the environment cannot draw the videos asked for, or
+            cannot be made again where several are asked for.
         DivergenceError: the loss is no longer finite.
     """
     check_budget(agent, config)
     check_drawing(env, config)
+    lanes = [env, *(envs.again(env) for _ in range(config.environments - 1))]
     stopwatch = _Stopwatch()
-    return stopwatch.timing(_training(agent, env, config, stopwatch))
+    return stopwatch.timing(_training(agent, lanes, config, stopwatch))
 
 
-def _training(agent: Agent, env: envs.Env, config: TrainConfig, stopwatch: _Stopwatch) -> Iterator[Event]:
+@dataclass
+class _Flight:
+    """An episode on its way in one of the environments."""
+
+    env: envs.Env
+    spaces: envs.Spaces
+    number: int
+    filmed: bool
+    epsilon: float
+    obs: Array
+    reward: float = 0.0
+    length: int = 0
+    losses: float = 0.0
+    updates: int = 0
+
+
+def _training(agent: Agent, lanes: list[envs.Env], config: TrainConfig, stopwatch: _Stopwatch) -> Iterator[Event]:
     stop_step = agent.env_steps + config.steps if config.steps is not None else math.inf
     stop_episode = agent.episodes + config.episodes if config.episodes is not None else math.inf
     best = -math.inf
 
     if not agent.warm:
-        _warm_up(agent, env, config)
-    first_episode = agent.episodes + 1
+        _warm_up(agent, lanes[0], config)
+    first = agent.episodes + 1
+    numbers = itertools.count(first)
+    flights: list[_Flight] = []
+    for lane, env in enumerate(lanes):
+        flight = yield from _take_off(agent, env, lane, next(numbers), first, config)
+        flights.append(flight)
+    looked = agent.env_steps  # when it was last seen whether an evaluation is due
     stopping = False
     while not stopping:
-        start = agent.env_steps
-        yield from _episode(agent, env, config, first_episode, stop_step)
-        stopping = agent.env_steps >= stop_step or agent.episodes >= stop_episode
-        if stopping or _crossed(config.eval_every, start, agent.env_steps):
-            evaluated = _evaluated(agent, env, config, best, stopwatch.seconds)
-            best = max(best, evaluated.mean_return)
-            yield evaluated
-            stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+        actions = agent.act(np.stack([flight.obs for flight in flights]))
+        for lane, action in enumerate(actions):
+            flight = flights[lane]
+            ended = yield from _fly(agent, flight, action, lane, config, stop_step)
+            if ended is None:
+                continue
+            yield from _landed(agent, flight, ended)
+            stopping = agent.env_steps >= stop_step or agent.episodes >= stop_episode
+            if stopping or _crossed(config.eval_every, looked, agent.env_steps):
+                evaluated = _evaluated(agent, lanes[lane], config, best, stopwatch.seconds)
+                best = max(best, evaluated.mean_return)
+                yield evaluated
+                stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+            looked = agent.env_steps
+            if stopping:  # what is still under way in the other lanes is broken off
+                break
+            flights[lane] = yield from _take_off(agent, lanes[lane], lane, next(numbers), first, config)
 
 
-def _episode(agent: Agent, env: envs.Env, config: TrainConfig, first_episode: int, stop_step: float) -> Iterator[Event]:
-    """Play and learn one episode."""
-    size, _, first_action = envs.check(env)
-    episode, epsilon = agent.episodes + 1, agent.epsilon
-    filmed = config.video_every is not None and (episode == first_episode or episode % config.video_every == 0)
-    obs = _reset(agent, env, size)
-    if episode == first_episode:
-        yield Started(_initial_picture(env))
-
-    total, length, losses, updates = 0.0, 0, 0.0, 0
-    ended: Ended | None = None
-    while ended is None:
-        if filmed:
-            yield Frame(episode, envs.frame(env))
-        action = agent.act(obs)
-        observation, reward, terminated, truncated, _ = env.step(first_action + action)
-        next_obs = envs.as_obs(observation, size)
-        total += float(reward)
-        length += 1
-        if terminated:
-            ended = "terminated"
-        elif truncated or length == config.max_episode_steps:
-            ended = "truncated"
-        elif agent.env_steps + 1 >= stop_step:
-            ended = "budget"
-        # Whatever else ends an episode is a truncation to the learner: the future beyond it still counts.
-        update = agent.observe(obs, action, float(reward), next_obs, terminated, ended is not None)
-        obs = next_obs
-        if update is not None:
-            losses += update.loss
-            updates += 1
-            if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
-                yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
+def _take_off(
+    agent: Agent, env: envs.Env, lane: int, number: int, first: int, config: TrainConfig
+) -> Generator[Event, None, _Flight]:
+    """Begin an episode. One that is to be seen is played by a twin of ``env`` that can draw, which costs time."""
+    filmed = config.video_every is not None and (number == first or number % config.video_every == 0)
+    drawing = envs.drawing(env) if filmed or number == first else None
+    env = env if drawing is None else drawing
+    flight = _Flight(env, envs.check(env), number, filmed, agent.epsilon, _reset(agent, env, lane))
+    if number == first:
+        yield Started(None if drawing is None else _picture(drawing))
     if filmed:
-        yield Frame(episode, envs.frame(env))
+        yield Frame(number, envs.frame(env))
+    return flight
 
-    loss = losses / updates if updates else None
-    yield Episode(episode, agent.env_steps, total, length, loss, epsilon, agent.target_syncs, ended)
+
+def _fly(
+    agent: Agent, flight: _Flight, action: int, lane: int, config: TrainConfig, stop_step: float
+) -> Generator[Event, None, Ended | None]:
+    """One step of an episode: the environment's, and what the agent learns from it. How it ended, if it did."""
+    size, _, first_action = flight.spaces
+    observation, reward, terminated, truncated, _ = flight.env.step(first_action + action)
+    next_obs = envs.as_obs(observation, size)
+    flight.reward += float(reward)
+    flight.length += 1
+    ended: Ended | None = None
+    if terminated:
+        ended = "terminated"
+    elif truncated or flight.length == config.max_episode_steps:
+        ended = "truncated"
+    elif agent.env_steps + 1 >= stop_step:
+        ended = "budget"
+    # Whatever else ends an episode is a truncation to the learner: the future beyond it still counts.
+    update = agent.observe(flight.obs, action, float(reward), next_obs, terminated, ended is not None, lane)
+    flight.obs = next_obs
+    if update is not None:
+        flight.losses += update.loss
+        flight.updates += 1
+        if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
+            yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
+    if flight.filmed:
+        yield Frame(flight.number, envs.frame(flight.env))
+    return ended
+
+
+def _landed(agent: Agent, flight: _Flight, ended: Ended) -> Iterator[Event]:
+    """Tell of an episode that is over."""
+    loss = flight.losses / flight.updates if flight.updates else None
+    yield Episode(
+        flight.number,
+        agent.env_steps,
+        flight.reward,
+        flight.length,
+        loss,
+        flight.epsilon,
+        agent.target_syncs,
+        ended,
+    )
     if loss is not None and not math.isfinite(loss):
         raise DivergenceError(
-            f"the loss is {loss} in episode {episode}, after {agent.env_steps:,} environment steps: the weights have "
-            f"diverged. Try a smaller learning_rate (now {agent.learning_rate:g}), a max_grad_norm such as 10 (now "
-            f"{agent.config.max_grad_norm}) or the huber loss (now {agent.config.loss}), and see that the "
+            f"the loss is {loss} in episode {flight.number}, after {agent.env_steps:,} environment steps: the weights "
+            f"have diverged. Try a smaller learning_rate (now {agent.learning_rate:g}), a max_grad_norm such as 10 "
+            f"(now {agent.config.max_grad_norm}) or the huber loss (now {agent.config.loss}), and see that the "
             "environment's rewards and observations are finite."
         )
 
 
-def _initial_picture(env: envs.Env) -> Array | None:
+def _picture(env: envs.Env) -> Array | None:
     """The state now as a picture. Nobody asked for it, so a missing library costs the picture and not the training."""
-    if not envs.can_draw(env):
-        return None
     try:
         return envs.frame(env)
     except MissingDependencyError as error:
@@ -191,9 +245,10 @@ def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, se
     )
 
 
-def _reset(agent: Agent, env: envs.Env, size: int) -> Array:
+def _reset(agent: Agent, env: envs.Env, lane: int = 0) -> Array:
     """Every reset is seeded, so that an evaluation or a video in between changes nothing in the training."""
-    agent.n_step.pending.clear()  # of an episode that was broken off: its end was never seen
+    agent.begin_episode(lane)
+    size = envs.check(env).observation_size
     observation, _ = env.reset(seed=seeding.episode_seed(agent.generators.environment))
     return envs.as_obs(observation, size)
 
@@ -223,7 +278,7 @@ def check_drawing(env: envs.Env, config: TrainConfig) -> None:
         raise ConfigError(
             "video_every",
             config.video_every,
-            f'None, because this {envs.name(env)} cannot draw: make it with render_mode="rgb_array"',
+            f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
         )
 
 
@@ -234,12 +289,12 @@ def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
     length = 0
     while not agent.warm:
         if obs is None:
-            obs, length = _reset(agent, env, size), 0
-        action = agent.random_action()
+            obs, length = _reset(agent, env), 0
+        action = agent.explore()
         observation, reward, terminated, truncated, _ = env.step(first_action + action)
         next_obs = envs.as_obs(observation, size)
         length += 1
-        last = len(agent.replay) + len(agent.n_step.pending) + 1 >= agent.config.warmup_steps
+        last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.warmup_steps
         truncated = truncated or last or length == config.max_episode_steps
         agent.remember(obs, action, float(reward), next_obs, terminated, truncated)
         obs = None if terminated or truncated else next_obs

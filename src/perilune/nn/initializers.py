@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from perilune.nn.layers import Dense, LayerNorm
+from perilune.nn.layers import Dense, LayerNorm, NoisyDense
 from perilune.nn.network import Network
 
 Initializer = Literal["he", "glorot", "lecun"]
@@ -23,6 +23,9 @@ VARIANCES: dict[str, Callable[[int, int], float]] = {
 }
 
 
+NOISE = 0.5  # first size of the weights' noise, times 1 / sqrt(fan_in): sigma_0 of arXiv:1706.10295, section 3.2
+
+
 def initialize(network: Network, initializer: Initializer, generator: np.random.Generator) -> None:
     """Draw all weights of ``network`` in place: w ~ N(0, variance), biases 0, gains 1.
 
@@ -30,10 +33,14 @@ def initialize(network: Network, initializer: Initializer, generator: np.random.
     """
     named = network.named_parameters()
     for index, layer in enumerate(network.layers):
-        if isinstance(layer, Dense):
+        name = f"{index}.{type(layer).__name__}"
+        if isinstance(layer, Dense | NoisyDense):
             spread = VARIANCES[initializer](layer.inputs, layer.outputs) ** 0.5
-            named[f"{index}.Dense.weight"][...] = generator.normal(0.0, spread, (layer.inputs, layer.outputs))
-            named[f"{index}.Dense.bias"][...] = 0
+            named[f"{name}.weight"][...] = generator.normal(0.0, spread, (layer.inputs, layer.outputs))
+            named[f"{name}.bias"][...] = 0
+        if isinstance(layer, NoisyDense):
+            for sigma in ("weight_sigma", "bias_sigma"):
+                named[f"{name}.{sigma}"][...] = NOISE / layer.inputs**0.5
         if isinstance(layer, LayerNorm):
             named[f"{index}.LayerNorm.gain"][...] = 1
             named[f"{index}.LayerNorm.bias"][...] = 0

@@ -64,6 +64,55 @@ class Dense:
             np.matmul(dy, parameters["weight"].T, out=dx)
 
 
+class NoisyDense:
+    """A dense layer whose weights carry noise of a learned size: y = x (W + S * N) + b + s * n.
+
+    S, s are the sizes; N = f(p) f(q)^T and n = f(q), with f(x) = sign(x) sqrt|x|, are made of a normal draw for each
+    input, p[inputs], and each output, q[outputs]. The network keeps f(p) and f(q) and draws them anew when it is told
+    to; while they are 0 this is a dense layer.
+
+    Backward: as of a dense layer with the noisy weights; dS = dW * N, ds = db * n.
+
+    Fortunato et al., Noisy Networks for Exploration, arXiv:1706.10295.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.shapes: dict[str, tuple[int, ...]] = {
+            "weight": (inputs, outputs),
+            "bias": (outputs,),
+            "weight_sigma": (inputs, outputs),
+            "bias_sigma": (outputs,),
+        }
+        self.noise_shapes: dict[str, tuple[int, ...]] = {"noise_in": (inputs,), "noise_out": (outputs,)}
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {
+            "ones": np.ones(rows, dtype),
+            "noise": np.empty((self.inputs, self.outputs), dtype),
+            "weight": np.empty((self.inputs, self.outputs), dtype),
+        }
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        noise, weight = scratch["noise"], scratch["weight"]
+        np.multiply(parameters["noise_in"][:, None], parameters["noise_out"], out=noise)
+        np.multiply(parameters["weight_sigma"], noise, out=weight)
+        np.add(weight, parameters["weight"], out=weight)
+        np.matmul(x, weight, out=y)
+        np.add(y, parameters["bias"] + parameters["bias_sigma"] * parameters["noise_out"], out=y)
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        np.matmul(x.T, dy, out=gradients["weight"])
+        np.matmul(scratch["ones"], dy, out=gradients["bias"])
+        np.multiply(gradients["weight"], scratch["noise"], out=gradients["weight_sigma"])
+        np.multiply(gradients["bias"], parameters["noise_out"], out=gradients["bias_sigma"])
+        if dx is not None:
+            np.matmul(dy, scratch["weight"].T, out=dx)
+
+
 class ReLU:
     """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (at 0 the derivative is taken as 0)."""
 
@@ -162,6 +211,43 @@ class LayerNorm:
             np.multiply(z, row_mean, out=product)
             np.subtract(dx, product, out=dx)
             np.multiply(dx, inverse_s, out=dx)
+
+
+class Dueling:
+    """Value and advantages become the values of actions: y_a = v + u_a - mean over the actions of u.
+
+    x[B, (1 + A) N] holds v[N], then u[A, N]; y[B, A N] holds [A, N]; N is the number of outputs of an action. Taking
+    the mean out makes v and u unique.
+
+    Backward: dv = sum over a of dy_a, du_a = dy_a - mean over the actions of dy.
+
+    Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. There each of the two
+    streams has hidden layers of its own; here they part after the last one.
+    """
+
+    def __init__(self, actions: int, atoms: int) -> None:
+        self.actions = actions
+        self.atoms = atoms
+        self.outputs = actions * atoms
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return {}
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        value, advantage = x[:, None, : self.atoms], x[:, self.atoms :].reshape(-1, self.actions, self.atoms)
+        out = y.reshape(advantage.shape)
+        np.subtract(advantage, advantage.mean(axis=1, keepdims=True), out=out)
+        np.add(out, value, out=out)
+
+    def backward(
+        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
+    ) -> None:
+        if dx is not None:
+            dy = dy.reshape(-1, self.actions, self.atoms)
+            total = dy.sum(axis=1)
+            dx[:, : self.atoms] = total
+            dx[:, self.atoms :] = (dy - (total / self.actions)[:, None, :]).reshape(len(dx), -1)
 
 
 ACTIVATIONS: dict[str, type[ReLU] | type[Tanh]] = {"relu": ReLU, "tanh": Tanh}

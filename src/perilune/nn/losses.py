@@ -46,16 +46,72 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[float, 
     return loss, clipped * error.dtype.type(1 / len(error))
 
 
+def cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
+    """Cross-entropy: mean over the batch of -sum over n of target log softmax(logits).
+
+    Args:
+        logits: [B, N].
+        target: probability[B, N], a constant; every row sums to 1.
+
+    Returns:
+        The loss, and d loss / d logits = (softmax(logits) - target) / B, shape [B, N].
+    """
+    _check(logits, target, ndim=2)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    total = powers.sum(axis=1, keepdims=True)
+    loss = float(np.vdot(target, np.log(total) - shifted)) / len(logits)
+    return loss, (powers / total - target) * logits.dtype.type(1 / len(logits))
+
+
+def quantile_huber(quantiles: Array, target: Array, kappa: float = 1.0) -> tuple[float, Array]:
+    """Quantile regression with Huber's parabola at the bottom.
+
+    Mean over the batch of sum over i of mean over j of |tau_i - [u < 0]| L(u) / kappa, with u = target_j - quantile_i,
+    tau_i = (2 i + 1) / 2 N, and L(u) = u^2 / 2 where |u| <= kappa, else kappa (|u| - kappa / 2).
+
+    Args:
+        quantiles: [B, N], the prediction.
+        target: [B, M], samples or quantiles of what is predicted, a constant.
+        kappa: where the parabola passes into a line, > 0, in units of the prediction.
+
+    Returns:
+        The loss, and d loss / d quantiles, shape [B, N].
+
+    Dabney et al., Distributional Reinforcement Learning with Quantile Regression, arXiv:1710.10044.
+    """
+    _check(quantiles, target, ndim=2, same=False)
+    (rows, n), m = quantiles.shape, target.shape[1]
+    # Axes [i, j, B]: the longest one is the innermost, which NumPy is fastest on.
+    error = np.ascontiguousarray(target.T)[None, :, :] - np.ascontiguousarray(quantiles.T)[:, None, :]
+    clipped = np.minimum(np.maximum(error, -kappa), kappa)
+    tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)[:, None]
+    # |tau - [u < 0]| is tau above 0 and 1 - tau below, so a weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x below).
+    below = np.minimum(clipped, 0)
+    d_quantiles = tau * clipped.sum(axis=1) + (1 - 2 * tau) * below.sum(axis=1)
+    # c (u - c / 2) is both of L's branches at once: c = u inside, c = +-kappa outside.
+    np.subtract(error, clipped / 2, out=error)
+    whole = np.einsum("ijb,ijb->i", clipped, error)
+    part = np.einsum("ijb,ijb->i", below, error)
+    loss = float(np.dot(tau[:, 0], whole) + np.dot(1 - 2 * tau[:, 0], part)) / (rows * m * kappa)
+    return loss, d_quantiles.T * quantiles.dtype.type(-1 / (rows * m * kappa))
+
+
 def _error(prediction: Array, target: Array) -> Array:
+    _check(prediction, target, ndim=1)
+    error: Array = prediction - target
+    return error
+
+
+def _check(prediction: Array, target: Array, ndim: int, same: bool = True) -> None:
     # (B, 1) - (B,) would broadcast to (B, B) in silence, so the shapes are compared, not combined. The dtypes are
     # too: 1 / B is 0 in integers, and one float64 among float32 makes all that follows float64.
-    if prediction.ndim != 1 or prediction.shape != target.shape or not len(target):
-        raise ShapeError(
-            f"prediction and target must both be [B], got {list(prediction.shape)} and {list(target.shape)}"
-        )
+    axes = "[B]" if ndim == 1 else "[B, N]"
+    shapes = list(prediction.shape), list(target.shape)
+    fits = prediction.shape == target.shape if same else prediction.shape[:1] == target.shape[:1]
+    if prediction.ndim != ndim or target.ndim != ndim or not fits or not target.size or not prediction.size:
+        raise ShapeError(f"prediction and target must both be {axes}, got {shapes[0]} and {shapes[1]}")
     if prediction.dtype != target.dtype or prediction.dtype.kind != "f":
         raise ShapeError(
             f"prediction and target must both be float32 or float64, got {prediction.dtype} and {target.dtype}"
         )
-    error: Array = prediction - target
-    return error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.layers import ACTIVATIONS, Activation, Array, Arrays, Dense, Layer, LayerNorm
+from perilune.nn.layers import ACTIVATIONS, Activation, Array, Arrays, Dense, Dueling, Layer, LayerNorm, NoisyDense
 
 MOST_WORKSPACES = 8  # training needs two; more come from questions about any number of observations
 
@@ -49,6 +49,13 @@ class Network:
         self.gradients = np.zeros(size, dtype)
         self._parameter_views = self._views(self.parameters)
         self._gradient_views = self._views(self.gradients)
+        # Not parameters: nothing is learned here, and while it is 0 the weights are without noise.
+        self._noise = [
+            {name: np.zeros(shape, dtype) for name, shape in layer.noise_shapes.items()}
+            if isinstance(layer, NoisyDense)
+            else {}
+            for layer in layers
+        ]
         self._workspaces: dict[int, list[Step]] = {}
         self._last: tuple[Array, list[Step]] | None = None
 
@@ -82,13 +89,27 @@ class Network:
             for name, view in named.items()
         }
 
+    def draw_noise(self, generator: np.random.Generator) -> None:
+        """Draw the noise of all noisy layers anew: f(p), f(q) with p, q ~ N(0, 1) and f(x) = sign(x) sqrt|x|."""
+        for arrays in self._noise:
+            for array in arrays.values():
+                drawn = generator.standard_normal(array.shape, np.float32)
+                array[...] = np.copysign(np.sqrt(np.abs(drawn)), drawn)
+
+    def silence(self) -> None:
+        """Set the noise to 0, so that the network gives what its weights alone say."""
+        for arrays in self._noise:
+            for array in arrays.values():
+                array.fill(0)
+
     def _workspace(self, rows: int) -> list[Step]:
         steps: list[Step] = []
         width = self.inputs
-        for layer, parameters, gradients in zip(self.layers, self._parameter_views, self._gradient_views, strict=True):
+        parts = zip(self.layers, self._parameter_views, self._noise, self._gradient_views, strict=True)
+        for layer, parameters, noise, gradients in parts:
             dx = np.empty((rows, width), self.dtype) if steps else None
             y = np.empty((rows, layer.outputs), self.dtype)
-            steps.append(Step(layer, parameters, gradients, layer.scratch(rows, self.dtype), y, dx))
+            steps.append(Step(layer, parameters | noise, gradients, layer.scratch(rows, self.dtype), y, dx))
             width = layer.outputs
         return steps
 
@@ -136,27 +157,34 @@ class Network:
 def mlp(
     inputs: int,
     hidden: Sequence[tuple[int, Activation]],
-    outputs: int,
+    actions: int,
     *,
+    atoms: int = 1,
     layer_norm: bool = False,
+    dueling: bool = False,
+    noisy: bool = False,
     dtype: DTypeLike = np.float32,
 ) -> Network:
-    """A multilayer perceptron with parameters still zero: Dense, [LayerNorm], activation, ..., Dense.
+    """A multilayer perceptron with parameters still zero: Dense, [LayerNorm], activation, ..., Dense, [Dueling].
 
     Args:
         inputs: size of one observation.
         hidden: (units, activation) per hidden layer.
-        outputs: number of outputs, linear.
+        actions: A; the network has A N outputs, linear, those of the first action first.
+        atoms: N, the outputs of one action.
         layer_norm: put a LayerNorm between each hidden Dense and its activation.
+        dueling: let the outputs be a value and advantages.
+        noisy: NoisyDense in every Dense's place.
         dtype: float32 or float64.
 
     Raises:
         ConfigError: there is no such activation.
     """
+    dense = NoisyDense if noisy else Dense
     layers: list[Layer] = []
     width = inputs
     for units, activation in hidden:
-        layers.append(Dense(width, units))
+        layers.append(dense(width, units))
         if layer_norm:
             layers.append(LayerNorm(units))
         if activation != "linear":
@@ -164,5 +192,8 @@ def mlp(
                 raise ConfigError("activation", activation, f"one of linear, {', '.join(ACTIVATIONS)}")
             layers.append(ACTIVATIONS[activation](units))
         width = units
-    layers.append(Dense(width, outputs))
+    if dueling:
+        layers += [dense(width, (1 + actions) * atoms), Dueling(actions, atoms)]
+    else:
+        layers.append(dense(width, actions * atoms))
     return Network(inputs, layers, dtype)

@@ -107,7 +107,7 @@ class Recorder:
         self.videos: list[Path] = []
         self._directory = directory
         self._fps = fps
-        self._writer: VideoWriter | None = None
+        self._writers: dict[int, VideoWriter] = {}  # by episode: with several environments, films overlap
 
     def read(self, event: Event) -> None:
         """Draw or encode what the event shows; the end of an episode ends its video."""
@@ -116,19 +116,19 @@ class Recorder:
                 with suppress(MissingDependencyError):  # as for the curves, of which the training's end will tell
                     save_image(image, self._directory / "initial_state.png")
             case Frame(episode, image):
-                if self._writer is None:
+                if episode not in self._writers:
                     path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
-                    self._writer = VideoWriter(path, self._fps)
-                self._writer.add(image)
-            case Episode() if self._writer is not None:
-                self._writer.close()
-                self.videos.append(self._writer.path)
-                self._writer = None
+                    self._writers[episode] = VideoWriter(path, self._fps)
+                self._writers[episode].add(image)
+            case Episode(episode) if episode in self._writers:
+                writer = self._writers.pop(episode)
+                writer.close()
+                self.videos.append(writer.path)
 
     def discard(self) -> None:
-        """Give up a video that was not finished."""
-        if self._writer is not None:
-            self._writer.discard()
+        """Give up the videos that were not finished."""
+        for writer in self._writers.values():
+            writer.discard()
 
 
 def film(
@@ -147,10 +147,11 @@ def film(
         RunDirectoryError: nothing can be written there.
         MissingDependencyError: the video library is not installed.
     """
-    if not envs.can_draw(env):
+    drawing = envs.drawing(env)
+    if drawing is None:
         allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
         raise ConfigError("render_mode", env.render_mode, allowed)
     with writing(path, frames_per_second(env)) as writer:
         return evaluate(
-            policy, env, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
+            policy, drawing, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
         )
