@@ -284,8 +284,9 @@ class Agent:
             self.symmetry.mirror(batch.obs, batch.action, batch.next_obs, config.batch_size // 2)
         obs, action, reward, discount, next_obs = batch
         rows = np.arange(config.batch_size)
-        self.online.draw_noise(self.generators.network)
-        self.target.draw_noise(self.generators.network)
+        if config.noisy:
+            self.online.draw_noise(self.generators.network)
+            self.target.draw_noise(self.generators.network)
 
         # 2. Targets. With Double DQN the online network chooses the next action; the target network always judges it
         log_policy = self._log_policy(obs, action) if config.munchausen else None  # before next_obs takes its arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError
@@ -17,26 +18,31 @@ class Preset:
 
 
 DEFAULT = "default"
-# What LunarLander was tuned to, and CartPole took over; each with its own horizon.
-TUNED = DQNConfig(
-    huber_delta=10,
+# One recipe for all: what it is made of, and what each part is worth, is in docs/benchmarks.md.
+RECIPE = DQNConfig(
+    head="qr",
+    batch_size=64,
     learning_rate=1e-3,
     learning_rate_schedule="linear",
     learning_rate_floor=5e-5,
-    n_step=5,
-    tau=0.01,
-    epsilon_floor=0.01,
+    average_decay=0.9995,
+    repeat_most=20,
+    optimism=0.5,
+    epsilon_floor=0.03,
 )
+
+
+def _recipe(steps: int, **settings: Any) -> DQNConfig:
+    """The recipe for a budget of so many steps: the learning rate falls to its end, and the replay forgets nothing."""
+    return replace(RECIPE, learning_rate_decay_steps=steps, buffer_size=steps, **settings)
+
+
 PRESETS: dict[str, Preset] = {
-    DEFAULT: Preset(DQNConfig(), TrainConfig(steps=100_000)),
-    "LunarLander-v3": Preset(
-        replace(TUNED, learning_rate_decay_steps=150_000, buffer_size=150_000),
-        TrainConfig(steps=150_000, max_episode_steps=500),
-    ),
-    "CartPole-v1": Preset(
-        replace(TUNED, learning_rate_decay_steps=50_000, buffer_size=50_000),
-        TrainConfig(steps=50_000, eval_every=2_500, eval_episodes=100),
-    ),
+    DEFAULT: Preset(_recipe(100_000), TrainConfig(steps=100_000)),
+    "LunarLander-v3": Preset(_recipe(200_000, mirror=True), TrainConfig(steps=200_000)),
+    "CartPole-v1": Preset(_recipe(40_000, mirror=True), TrainConfig(steps=40_000, eval_every=2_500, eval_episodes=20)),
+    "Acrobot-v1": Preset(_recipe(100_000, mirror=True), TrainConfig(steps=100_000)),
+    "MountainCar-v0": Preset(_recipe(100_000), TrainConfig(steps=100_000)),
 }
 
 

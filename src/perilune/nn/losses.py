@@ -106,11 +106,12 @@ def _error(prediction: Array, target: Array) -> Array:
 def _check(prediction: Array, target: Array, ndim: int, same: bool = True) -> None:
     # (B, 1) - (B,) would broadcast to (B, B) in silence, so the shapes are compared, not combined. The dtypes are
     # too: 1 / B is 0 in integers, and one float64 among float32 makes all that follows float64.
-    axes = "[B]" if ndim == 1 else "[B, N]"
-    shapes = list(prediction.shape), list(target.shape)
     fits = prediction.shape == target.shape if same else prediction.shape[:1] == target.shape[:1]
-    if prediction.ndim != ndim or target.ndim != ndim or not fits or not target.size or not prediction.size:
-        raise ShapeError(f"prediction and target must both be {axes}, got {shapes[0]} and {shapes[1]}")
+    if not fits or prediction.ndim != ndim or target.ndim != ndim or not prediction.size or not target.size:
+        axes = "[B]" if ndim == 1 else "[B, N]"
+        raise ShapeError(
+            f"prediction and target must both be {axes}, got {list(prediction.shape)} and {list(target.shape)}"
+        )
     if prediction.dtype != target.dtype or prediction.dtype.kind != "f":
         raise ShapeError(
             f"prediction and target must both be float32 or float64, got {prediction.dtype} and {target.dtype}"
