@@ -19,7 +19,7 @@ ROOT = Path(perilune.__file__).parent
 LAYERS: tuple[set[str], ...] = (
     {"errors", "config", "seeding", "blas"},
     {"nn", "td", "replay", "prioritized", "exploration", "stats", "symmetry", "presets"},
-    {"heads", "dqn"},
+    {"heads", "parts", "dqn"},
     {"envs", "evaluate", "runlog", "checkpoint", "train"},
     {"view", "api", "bench"},
     {"cli"},

@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune import exploration, heads, td
+from perilune import exploration, td
 from perilune.config import DQNConfig
-from perilune.errors import ConfigError, ShapeError
+from perilune.errors import ShapeError
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import Array, Arrays
-from perilune.nn.network import Network, mlp
-from perilune.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp, clip_by_global_norm
+from perilune.nn.network import Network
+from perilune.nn.optimizers import clip_by_global_norm
 from perilune.nn.schedules import scheduled
+from perilune.parts import check_symmetry, make_head, make_network, make_optimizer
 from perilune.prioritized import Priorities
-from perilune.replay import NStep, Replay
+from perilune.replay import Batch, NStep, Replay
 from perilune.seeding import generators
 from perilune.symmetry import Symmetry
 
@@ -71,13 +72,13 @@ class Agent:
             check_symmetry(symmetry, observation_size, actions)
 
         self.head = make_head(config)
-        self.online = self._network()
-        self.target = self._network()
+        self.online = make_network(config, observation_size, actions)
+        self.target = make_network(config, observation_size, actions)
         initialize(self.online, config.initializer, self.generators.network)
         self.target.parameters[:] = self.online.parameters
         self.average: Network | None = None  # of the online network's weights over the updates
         if config.average_decay is not None:
-            self.average = self._network()
+            self.average = make_network(config, observation_size, actions)
             self.average.parameters[:] = self.online.parameters
 
         self.optimizer = make_optimizer(config, len(self.online.parameters))
@@ -97,18 +98,6 @@ class Agent:
         self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
         self._durations = exploration.duration_thresholds(config.repeat_most)
-
-    def _network(self) -> Network:
-        config = self.config
-        return mlp(
-            self.observation_size,
-            config.hidden_layers,
-            self.actions,
-            atoms=config.outputs_per_action,
-            layer_norm=config.layer_norm,
-            dueling=config.dueling,
-            noisy=config.noisy,
-        )
 
     def _read(self, network: Network, obs: Array) -> Array:
         """What ``network`` says of obs[B, O]: values [B, A], or quantiles or probabilities [B, A, N]."""
@@ -273,53 +262,20 @@ class Agent:
     def learn(self) -> Update:
         """One update: sample, targets, forward, loss, backward, clip, step."""
         config, head = self.config, self.head
-        # 1. A batch: slots drawn uniformly, or by priority and with weights that make up for it
-        weight = None
-        if self.priorities is None:
-            batch = self.replay.sample(config.batch_size, self.generators.replay)
-        else:
-            slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
-            batch = self.replay.take(slots)
-        if config.mirror and self.symmetry is not None:
-            self.symmetry.mirror(batch.obs, batch.action, batch.next_obs, config.batch_size // 2)
-        obs, action, reward, discount, next_obs = batch
+        batch, slots, weight = self._draw()
+        td_target = self._td_target(batch)
+
         rows = np.arange(config.batch_size)
-        if config.noisy:
-            self.online.draw_noise(self.generators.network)
-            self.target.draw_noise(self.generators.network)
-
-        # 2. Targets. With Double DQN the online network chooses the next action; the target network always judges it
-        log_policy = self._log_policy(obs, action) if config.munchausen else None  # before next_obs takes its arrays
-        next_values = self._read(self.target, next_obs)
-        next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
-        if log_policy is None:
-            policy = td.greedy(next_q)
-        else:
-            next_log_policy = td.log_softmax(next_q, config.munchausen_temperature)
-            policy = np.exp(next_log_policy)
-            reward = td.munchausen_reward(
-                reward,
-                discount,
-                log_policy,
-                next_log_policy,
-                share=config.munchausen,
-                temperature=config.munchausen_temperature,
-                floor=config.munchausen_floor,
-            )
-        td_target = head.target(reward, discount, td.under(policy, next_values))
-
-        # 3. The loss of the actions taken; every other action gets no gradient
-        chosen = self._split(self.online.forward(obs))[rows, action]
+        chosen = self._split(self.online.forward(batch.obs))[rows, batch.action]
         loss, d_chosen = head.loss(chosen, td_target)
         q, mean_target = head.mean(head.read(chosen)), head.mean(td_target)
-        if self.priorities is not None and weight is not None:
+        if self.priorities is not None and slots is not None and weight is not None:
             d_chosen *= weight.reshape(-1, *(1 for _ in head.shape))
             self.priorities.update(slots, mean_target - q)
-        self._d_outputs.fill(0)
-        self._d_outputs[rows, action] = d_chosen
-
-        # 4. Backward, clip, step
+        self._d_outputs.fill(0)  # every other action gets zero
+        self._d_outputs[rows, batch.action] = d_chosen
         self.online.backward(self._d_outputs.reshape(config.batch_size, -1))
+
         gradients = self.online.gradients
         norm = clip_by_global_norm(gradients, np.inf if config.max_grad_norm is None else config.max_grad_norm)
         learning_rate = self.learning_rate
@@ -331,11 +287,46 @@ class Agent:
         size = config.batch_size
         return Update(loss, float(q.sum()) / size, float(mean_target.sum()) / size, norm, learning_rate)
 
-    def _log_policy(self, obs: Array, action: Array) -> Array:
-        """log pi(action | obs)[B] of Munchausen's policy, from the target network."""
-        q = self.head.mean(self._read(self.target, obs))
-        log_policy: Array = td.log_softmax(q, self.config.munchausen_temperature)[np.arange(len(action)), action]
-        return log_policy
+    def _draw(self) -> tuple[Batch, Array | None, Array | None]:
+        """A batch, half of it mirrored where that is on; with priorities also its slots[B] and their weights[B]."""
+        config, slots, weight = self.config, None, None
+        if self.priorities is None:
+            batch = self.replay.sample(config.batch_size, self.generators.replay)
+        else:
+            slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
+            batch = self.replay.take(slots)
+        if config.mirror and self.symmetry is not None:
+            self.symmetry.mirror(batch.obs, batch.action, batch.next_obs, config.batch_size // 2)
+        return batch, slots, weight
+
+    def _td_target(self, batch: Batch) -> Array:
+        """What the outputs for batch.action should have been: [B], or [B, N] of a distribution. A constant."""
+        config, head = self.config, self.head
+        obs, action, reward, discount, next_obs = batch
+        if config.noisy:
+            self.online.draw_noise(self.generators.network)
+            self.target.draw_noise(self.generators.network)
+        # Read before next_obs, whose values take its place in the network's working memory.
+        q = head.mean(self._read(self.target, obs)).copy() if config.munchausen else None
+        next_values = self._read(self.target, next_obs)
+        # Double DQN: the online network chooses the next action, and the target network judges it.
+        next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
+        policy = td.greedy(next_q)
+        if q is not None:
+            temperature = config.munchausen_temperature
+            log_policy = td.log_softmax(q, temperature)[np.arange(config.batch_size), action]
+            next_log_policy = td.log_softmax(next_q, temperature)
+            policy = np.exp(next_log_policy)
+            reward = td.munchausen_reward(
+                reward,
+                discount,
+                log_policy,
+                next_log_policy,
+                share=config.munchausen,
+                temperature=temperature,
+                floor=config.munchausen_floor,
+            )
+        return head.target(reward, discount, td.under(policy, next_values))
 
     def sync_target(self) -> None:
         """target <- target + tau (online - target); with tau = 1 a copy. Lillicrap et al., arXiv:1509.02971."""
@@ -350,41 +341,3 @@ class Agent:
         np.subtract(self.online.parameters, follower.parameters, out=self._step)
         np.multiply(self._step, share, out=self._step)
         np.add(follower.parameters, self._step, out=follower.parameters)
-
-
-def make_head(config: DQNConfig) -> heads.Head:
-    """The head that ``config`` names."""
-    match config.head:
-        case "expected":
-            return heads.Expected(config.loss, config.huber_delta)
-        case "qr":
-            return heads.Quantile(config.quantiles, config.huber_delta)
-        case "c51":
-            low, high = config.value_range or (0.0, 0.0)
-            return heads.Categorical(config.atoms, low, high)
-
-
-def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
-    """The optimiser that ``config`` names, for a vector of ``size`` parameters."""
-    match config.optimizer:
-        case "sgd":
-            return SGD(size, momentum=config.momentum)
-        case "rmsprop":
-            return RMSProp(size)
-        case "adam":
-            return Adam(size)
-        case "adamw":
-            return AdamW(size, weight_decay=config.weight_decay)
-
-
-def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: int) -> None:
-    """Refuse ``mirror`` where nothing is declared, or what is declared is of other sizes."""
-    if symmetry is None:
-        raise ConfigError(
-            "mirror", True, "False, because this environment has no declared symmetry; give it as symmetry="
-        )
-    sizes = (len(symmetry.observation_index), len(symmetry.action_index))
-    if sizes != (observation_size, actions):
-        raise ConfigError(
-            "symmetry", sizes, f"one of {observation_size} observations and {actions} actions, as the environment has"
-        )

@@ -1,0 +1,150 @@
+"""What each part of the LunarLander recipe is worth: the recipe without it, or with what it leaves out.
+
+    python examples/ablation.py --seeds 10 --jobs 2
+
+Trains every variant over the same seeds into runs/ablation/ (a seed that is there is not repeated), prints a table with
+every variant's margin over the recipe and draws runs/ablation/ablation.png. What came out: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from perilune.bench.compare import Comparison
+from perilune.bench.results import Result
+
+from perilune import DQNConfig
+from perilune.bench import compare, results
+from perilune.bench.learning import Trial, run_trials, settings
+from perilune.presets import preset
+
+ENVIRONMENT = "LunarLander-v3"
+SOLVED = 200.0
+STEPS = 100_000
+RECIPE = "the recipe"
+# The recipe has these; each variant goes without one.
+WITHOUT: dict[str, dict[str, Any]] = {
+    "without Double DQN": {"double": False},
+    "without n-step returns (1 instead of 3)": {"n_step": 1},
+    "without LayerNorm": {"layer_norm": False},
+    "without quantiles (and so without optimism)": {"head": "expected", "optimism": 0.0},
+    "without optimism": {"optimism": 0.0},
+    "without actions that last": {"repeat_most": 1},
+    "without averaged weights": {"average_decay": None},
+    "without the mirror": {"mirror": False},
+    "without learning-rate decay": {"learning_rate_schedule": "constant"},
+}
+# The recipe leaves these out; each variant adds one.
+WITH: dict[str, dict[str, Any]] = {
+    "with a dueling head": {"dueling": True},
+    "with prioritised replay (0.6)": {"priority_exponent": 0.6, "priority_beta_steps": STEPS},
+    "with Munchausen (0.9)": {"munchausen": 0.9},
+    "with noisy layers": {"noisy": True},
+    "with AdamW": {"optimizer": "adamw"},
+    "with C51 instead of quantiles": {"head": "c51", "value_range": (-500.0, 300.0), "optimism": 0.0},
+    "with the average acting": {"average_acts": True},
+    "with 2 updates a step": {"updates_each": 2},
+    "with an update every 2 steps": {"train_every": 2},
+}
+PLAIN = "plain DQN: none of it"
+NOTHING: dict[str, Any] = {name: value for change in WITHOUT.values() for name, value in change.items()}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of the table; ``comparison`` is with the recipe."""
+
+    name: str
+    result: Result
+    comparison: Comparison
+
+
+def variants() -> dict[str, DQNConfig]:
+    """The settings of every variant by its name, the recipe first."""
+    recipe = replace(preset(ENVIRONMENT).agent, learning_rate_decay_steps=STEPS, buffer_size=STEPS)
+    changes = {RECIPE: {}, **WITHOUT, **WITH, PLAIN: NOTHING}
+    return {name: replace(recipe, **change) for name, change in changes.items()}
+
+
+def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
+    """Every variant's result and its comparison with the recipe. A variant without a score is left out."""
+    train = replace(preset(ENVIRONMENT).train, steps=STEPS)
+    trials = {
+        name: [Trial(ENVIRONMENT, agent, train, seed, out / directory(name) / f"seed-{seed}") for seed in seeds]
+        for name, agent in variants().items()
+    }
+    outcome = run_trials([trial for group in zip(*trials.values(), strict=True) for trial in group], jobs)
+    found: dict[str, Result] = {}
+    for name, group in trials.items():
+        scores = [outcome.scores[trial] for trial in group if trial in outcome.scores]
+        if scores:
+            found[name] = Result(ENVIRONMENT, SOLVED, settings(group[0]), scores, {})
+            summed = results.summary(found[name], np.random.default_rng(0))
+            results.save(results.to_json(found[name], summed), out / directory(name))
+    return [
+        Variant(name, result, compare.compare(result, found[RECIPE], np.random.default_rng(0)))
+        for name, result in found.items()
+    ]
+
+
+def directory(name: str) -> str:
+    """A variant's directory."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in name).split())
+
+
+def table(found: Sequence[Variant]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| variant | final: IQM | margin over the recipe | worst seed | seeds solved | first solved, median |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for variant in found:
+        summed = results.summary(variant.result, np.random.default_rng(0))
+        margin = "" if variant.name == RECIPE else results.estimate_words(variant.comparison.final.margin, 0)
+        solved = sum(score.final >= SOLVED for score in variant.result.scores)
+        lines.append(
+            f"| {variant.name} | {results.estimate_words(variant.comparison.final.a, 0)} | {margin} "
+            f"| {summed.final.worst:.0f} | {solved} of {summed.seeds} | {results.whole(summed.solved_env_steps)} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(found: Sequence[Variant], path: Path) -> None:
+    """Each variant's interquartile mean and interval, with the recipe's as a line to compare with."""
+    figure = Figure(figsize=(8, 0.34 * len(found) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for row, variant in enumerate(found):
+        final = variant.comparison.final.a
+        axes.plot([final.low, final.high], [row, row], color="#3b6ea8", linewidth=5, alpha=0.35, solid_capstyle="butt")
+        axes.plot(final.value, row, "o", color="#1f4e85", markersize=5)
+    axes.axvline(found[0].comparison.final.a.value, color="#1f4e85", linewidth=0.8, linestyle=":")
+    axes.axvline(SOLVED, color="#999999", linewidth=0.8)
+    axes.set_yticks(range(len(found)), [variant.name for variant in found])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"final return after {STEPS:,} steps: interquartile mean over seeds, 95 % interval")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What each part of the LunarLander recipe is worth.")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds of each variant (default 10)")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    options = parser.parse_args()
+    found = run(range(options.first_seed, options.first_seed + options.seeds), options.jobs, options.out)
+    print(table(found))
+    draw(found, options.out / "ablation.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The parts of an agent, as its settings name them."""
+
+from __future__ import annotations
+
+from perilune.config import DQNConfig
+from perilune.errors import ConfigError
+from perilune.heads import Categorical, Expected, Head, Quantile
+from perilune.nn.network import Network, mlp
+from perilune.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp
+from perilune.symmetry import Symmetry
+
+
+def make_network(config: DQNConfig, observation_size: int, actions: int) -> Network:
+    """The network that ``config`` describes, its parameters still zero."""
+    return mlp(
+        observation_size,
+        config.hidden_layers,
+        actions,
+        atoms=config.outputs_per_action,
+        layer_norm=config.layer_norm,
+        dueling=config.dueling,
+        noisy=config.noisy,
+    )
+
+
+def make_head(config: DQNConfig) -> Head:
+    """The head that ``config`` names."""
+    match config.head:
+        case "expected":
+            return Expected(config.loss, config.huber_delta)
+        case "qr":
+            return Quantile(config.quantiles, config.huber_delta)
+        case "c51":
+            low, high = config.value_range or (0.0, 0.0)
+            return Categorical(config.atoms, low, high)
+
+
+def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
+    """The optimiser that ``config`` names, for a vector of ``size`` parameters."""
+    match config.optimizer:
+        case "sgd":
+            return SGD(size, momentum=config.momentum)
+        case "rmsprop":
+            return RMSProp(size)
+        case "adam":
+            return Adam(size)
+        case "adamw":
+            return AdamW(size, weight_decay=config.weight_decay)
+
+
+def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: int) -> None:
+    """Refuse ``mirror`` where nothing is declared, or what is declared is of other sizes."""
+    if symmetry is None:
+        raise ConfigError(
+            "mirror", True, "False, because this environment has no declared symmetry; give it as symmetry="
+        )
+    sizes = (len(symmetry.observation_index), len(symmetry.action_index))
+    if sizes != (observation_size, actions):
+        raise ConfigError(
+            "symmetry", sizes, f"one of {observation_size} observations and {actions} actions, as the environment has"
+        )
