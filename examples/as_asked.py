@@ -23,7 +23,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perilune import DQNConfig, TrainConfig, runlog
-from perilune.bench.learning import Score, Trial, run_trials
+from perilune.bench.learning import Trial, run_trials
+from perilune.bench.report import failed
+from perilune.bench.scores import Score
 from perilune.stats import moving_average
 
 WINDOW = 100  # episodes in the moving average, as such results are usually given
@@ -100,12 +102,12 @@ def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> 
         for e in experiments
     }
 
-    def tell(trial: Trial, score: Score) -> None:
-        print(f"{trials[trial]}, seed {trial.seed}: final {score.final:.1f}", file=sys.stderr, flush=True)
-
+    outcome = run_trials(list(trials), jobs)
+    if outcome.failures:
+        sys.exit(failed(outcome.failures))
     scores: dict[str, list[Score]] = {experiment.name: [] for experiment in experiments}
-    for trial, score in zip(trials, run_trials(list(trials), jobs, tell), strict=True):
-        scores[trials[trial]].append(score)
+    for trial, name in trials.items():
+        scores[name].append(outcome.scores[trial])
     return scores
 
 

@@ -44,11 +44,12 @@ ONLY_IN = {
     "av": {"view"},
     "rich": {"view"},
     "tyro": {"cli"},
-    "torch": {"bench.speed"},
-    "stable_baselines3": {"bench.speed"},
+    "scipy": {"bench"},
+    "torch": {"bench.speed", "bench.peers"},
+    "stable_baselines3": {"bench.speed", "bench.peers"},
 }
-NOWHERE = {"tensorflow", "jax", "sklearn", "scipy", "pickle", "marshal", "shelve", "dill", "joblib", "random", "gym"}
-LAZY = {"matplotlib", "av", "rich", "torch", "stable_baselines3"}
+NOWHERE = {"tensorflow", "jax", "sklearn", "pickle", "marshal", "shelve", "dill", "joblib", "random", "gym"}
+LAZY = {"matplotlib", "av", "rich", "scipy", "torch", "stable_baselines3"}
 GENERATORS = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64"}
 
 

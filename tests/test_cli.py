@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 from fixtures_runs import TinyRun, decode, tiny_run
 from perilune import DQN, DQNConfig, TrainConfig, runlog
-from perilune.cli import Train, main, parse
+from perilune.cli import Bench, BenchLearning, Train, main, parse
 from perilune.config import build
 from perilune.presets import PRESETS
 
@@ -236,7 +236,9 @@ def test_help_tells_every_setting_with_its_unit_and_default(capfd: pytest.Captur
 
 def settings_of(*arguments: str) -> dict[str, Any]:
     command = parse(arguments)
-    assert isinstance(command, Train)
+    if isinstance(command, Bench):
+        command = command.what
+    assert isinstance(command, Train | BenchLearning)
     return asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
 
 
@@ -245,7 +247,8 @@ def test_a_preset_is_where_settings_start_from(name: str) -> None:
     expected = asdict(PRESETS[name].agent) | asdict(PRESETS[name].train)
     assert settings_of("train", "Acrobot-v1", "--preset", name) == expected
     assert settings_of("train", name if name != "default" else "Acrobot-v1") == expected
-    assert settings_of("train", "Acrobot-v1", "--preset", name, "--gamma", "0.5") == expected | {"gamma": 0.5}
+    for command in (["train"], ["bench", "learning"]):
+        assert settings_of(*command, "Acrobot-v1", "--preset", name, "--gamma", "0.5") == expected | {"gamma": 0.5}
 
 
 def test_an_option_is_measured_by_the_preset_that_it_changes() -> None:
@@ -293,6 +296,14 @@ BAD = [
     (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),
     (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds = 0", ">= 1"),
     (["bench", "learning", "CartPole-v1", "--jobs", "0"], 1, "jobs = 0", ">= 1"),
+    (["bench", "learning", "CartPole-v1", "--first-seed", "-1"], 1, "first_seed = -1", ">= 0"),
+    (["bench", "learning", "CartPole-v1", "--steps", "10"], 1, "steps = 10", "at least 1001"),
+    (["bench", "learning", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
+    (["bench", "learning", "CartPole-v1", "--out", "{file}/results"], 1, "written to {file}/results", "Choose another"),
+    (["bench", "learning", "CartPole-v1", "--against", "cleanrl"], 2, "cleanrl", "sb3"),
+    (["bench", "learning", "Blackjack-v1"], 1, "Blackjack-v1 has Tuple observations", "FlattenObservation"),
+    (["bench", "compare", "{empty}", "{empty}"], 1, "{empty} holds no scores.json", "`perilune bench learning`"),
+    (["bench", "compare", "{file}", "{file}"], 1, "{file} is not JSON", ""),
     (["land"], 2, "land", "train"),
     ([], 2, "subcommand", "train"),
 ]  # fmt: skip

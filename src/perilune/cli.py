@@ -9,15 +9,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
+import numpy as np
 import tyro
 
 from perilune import checkpoint, envs, runlog
 from perilune.api import DQN
-from perilune.bench import learning, speed
+from perilune.bench import compare, report, results, speed
 from perilune.config import DQNConfig, TrainConfig, build
-from perilune.errors import ConfigError, PeriluneError, PeriluneWarning
+from perilune.errors import ConfigError, PeriluneError, PeriluneWarning, TrialError
 from perilune.presets import Preset, preset
 from perilune.view import plots
 
@@ -197,9 +198,9 @@ class BenchSpeed:
     """Print one JSON object on standard output."""
 
     def run(self) -> None:
-        results = []
+        measured = []
         for result in speed.measure(self.steps):
-            results.append(result)
+            measured.append(result)
             if self.json:
                 continue
             if isinstance(result, speed.UpdateSpeed):
@@ -214,7 +215,7 @@ class BenchSpeed:
                     f"Stable-Baselines3 {result.peer_us:.0f} us, {result.ratio:.1f} times faster"
                 )
         if self.json:
-            _print_json({"results": [asdict(result) for result in results]})
+            _print_json({"results": [asdict(result) for result in measured]})
         elif not speed.peer_installed():
             print("training against Stable-Baselines3: left out, it is not installed")
 
@@ -230,44 +231,72 @@ class BenchLearning:
     first_seed: int = 0
     """The first of them (>= 0)."""
     preset: str | None = None
-    """Settings; those of ENV where it is left out."""
+    """Settings to start from, which the options below change; that of ENV where there is one, else "default"."""
     jobs: int = 1
     """Seeds trained at the same time (>= 1)."""
     out: Path | None = None
-    """Directory of the runs and of scores.json; runs/bench/ENV where it is left out."""
+    """Directory of the runs and of the results; runs/bench/ENV, or ENV-PRESET, where it is left out."""
+    against: Literal["sb3"] | None = None
+    """Train Stable-Baselines3's DQN, with the RL Zoo's settings, on the same seeds too, into OUT/sb3."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    quiet: bool = False
+    """Show no progress."""
+    train: tyro.conf.OmitArgPrefixes[TrainOptions]
+    agent: tyro.conf.OmitArgPrefixes[AgentOptions]
+
+    def run(self) -> None:
+        for name, value, low in (("seeds", self.seeds, 1), ("first_seed", self.first_seed, 0), ("jobs", self.jobs, 1)):
+            if value < low:
+                raise ConfigError(name, value, f"a whole number >= {low}")
+        result = report.benchmark(
+            self.env,
+            build(DQNConfig, vars(self.agent)),
+            build(TrainConfig, vars(self.train)),
+            seeds=range(self.first_seed, self.first_seed + self.seeds),
+            out=self.out or Path("runs", "bench", f"{self.env}-{self.preset}" if self.preset else self.env),
+            jobs=self.jobs,
+            against=self.against is not None,
+            quiet=self.quiet,
+        )
+        if self.json:
+            _print_json(result.content)
+        else:
+            print(result.text, end="\n\n")
+            for path in result.files:
+                print(f"  {path}")
+        if result.failures:
+            raise TrialError(report.failed(result.failures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchCompare:
+    """Say by which margin one result of `bench learning` is better than another, and how sure that is."""
+
+    a: tyro.conf.Positional[Path]
+    """A directory of results, or its scores.json."""
+    b: tyro.conf.Positional[Path]
+    """Another, of the same environment. A positive margin is in favour of A."""
     json: bool = False
     """Print one JSON object on standard output."""
 
     def run(self) -> None:
-        if self.seeds < 1:
-            raise ConfigError("seeds", self.seeds, "a whole number >= 1")
-        settings = preset(self.env, self.preset)
-        out = self.out or Path("runs", "bench", self.preset or self.env)
-        trials = [
-            learning.Trial(self.env, settings.agent, settings.train, seed, out / f"seed-{seed}")
-            for seed in range(self.first_seed, self.first_seed + self.seeds)
-        ]
-
-        def tell(trial: learning.Trial, score: learning.Score) -> None:
-            print(f"seed {trial.seed}: best {score.best:.1f}, final {score.final:.1f}", file=sys.stderr)
-
-        scores = learning.run_trials(trials, self.jobs, tell)
-        result = {"environment": self.env, "scores": [asdict(score) for score in scores]}
-        (out / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        a, b = results.load(self.a), results.load(self.b)
+        comparison = compare.compare(a, b, np.random.default_rng(0))
         if self.json:
-            _print_json(result)
+            _print_json({"a": str(self.a), "b": str(self.b), **compare.to_json(comparison)})
         else:
-            print(learning.table(scores))
+            print(compare.table(comparison, str(self.a), str(self.b)))
+
+
+Benchmark = TypeVar("Benchmark", bound=BenchSpeed | BenchLearning | BenchCompare)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Bench(Generic[Benchmark]):
     """Measure: speed, or learning over many seeds."""
 
-    what: tyro.conf.OmitSubcommandPrefixes[
-        Annotated[BenchSpeed, tyro.conf.subcommand("speed")]
-        | Annotated[BenchLearning, tyro.conf.subcommand("learning")]
-    ]
+    what: tyro.conf.OmitSubcommandPrefixes[Benchmark]
 
     def run(self) -> None:
         self.what.run()
@@ -288,30 +317,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-Command = Train | Evaluate | Video | Plot | Bench
+Command = Train | Evaluate | Video | Plot | Bench[BenchSpeed | BenchLearning | BenchCompare]
 
 
 def parse(arguments: Sequence[str]) -> Command:
     """The command that ``arguments`` ask for.
 
-    ``train`` is parsed twice: its first reading tells the preset, whose settings are the second's defaults.
+    What trains is parsed twice: its first reading tells the preset, whose settings are the second's defaults.
     """
     command = _parse(arguments, preset(""))
-    if isinstance(command, Train):
-        return _parse(arguments, preset(command.env, command.preset))
+    trains = command.what if isinstance(command, Bench) else command
+    if isinstance(trains, Train | BenchLearning):
+        return _parse(arguments, preset(trains.env, trains.preset))
     return command
 
 
 def _parse(arguments: Sequence[str], settings: Preset) -> Command:
-    train = Train(
-        env=tyro.MISSING, train=TrainOptions(**vars(settings.train)), agent=AgentOptions(**vars(settings.agent))
-    )
+    train, agent = TrainOptions(**vars(settings.train)), AgentOptions(**vars(settings.agent))
+    learning = BenchLearning(env=tyro.MISSING, train=train, agent=agent)
     command: Command = tyro.cli(
-        Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(env=tyro.MISSING, train=train, agent=agent))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Video, tyro.conf.subcommand("video")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
-        | Annotated[Bench, tyro.conf.subcommand("bench")],
+        | Annotated[
+            Bench[
+                Annotated[BenchSpeed, tyro.conf.subcommand("speed")]
+                | Annotated[BenchLearning, tyro.conf.subcommand("learning", default=learning)]
+                | Annotated[BenchCompare, tyro.conf.subcommand("compare")]
+            ],
+            tyro.conf.subcommand("bench"),
+        ],
         prog="perilune",
         description="Deep Q-learning with the neural network written from scratch on NumPy.",
         args=arguments,

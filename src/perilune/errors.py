@@ -52,5 +52,9 @@ class DivergenceError(PeriluneError, ArithmeticError):
     """Training produced a number that is not finite, so that going on is pointless."""
 
 
+class TrialError(PeriluneError, RuntimeError):
+    """Seeds of a benchmark failed; the results of the others are kept."""
+
+
 class PeriluneWarning(UserWarning):
     """Something is off but no result is lost; training goes on."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from perilune import runlog
 from perilune.api import DQN
+from perilune.bench import peers, pool
+from perilune.bench.peers import Peer
+from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_json, read_score, score, write_score
 from perilune.config import DQNConfig, TrainConfig
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.train import Episode, Evaluated, Metrics, greedy_limit
+from perilune.view.board import Lane, Standing, board
 
-SCORE_FILE = "score.json"
-SCORE_EPISODES = 100
+TAIL = 4096  # bytes at the end of a log that hold its last line
+NOTHING = "nothing"  # where a stored run has no such setting
 
 
 @dataclass(frozen=True)
@@ -23,99 +29,155 @@ class Trial:
     """One seed of one experiment."""
 
     environment: str
-    agent: DQNConfig
+    """Its id, which is made anew in the trial's own process."""
+    agent: DQNConfig | Peer
     train: TrainConfig
     seed: int
     directory: Path
 
+    @property
+    def title(self) -> str:
+        """The end of its directory, which tells experiment and seed."""
+        return "/".join(self.directory.parts[-2:])
+
 
 @dataclass(frozen=True)
-class Score:
-    """What a seed came to: greedy returns over 100 fixed episodes, of the final and of the best weights."""
+class Outcome:
+    """The scores of the trials that came to their end, in the order of the trials, and why the others did not."""
 
-    seed: int
-    final: float
-    best: float
-    best_env_steps: int
-    solved_env_steps: int | None
-    """Environment steps at the first evaluation at or above the solved mark."""
-    training_peak: float
-    """Highest mean of 100 training episodes in a row (of all, where there are fewer)."""
-    env_steps: int
-    episodes: int
-    seconds: float
-    """Training, evaluations not counted."""
+    scores: dict[Trial, Score]
+    failures: dict[Trial, str]
 
 
-def run_trials(
-    trials: Sequence[Trial], jobs: int, done: Callable[[Trial, Score], object] = lambda trial, score: None
-) -> list[Score]:
-    """Run every trial, ``jobs`` at a time in processes of their own, and give the scores in the order of the trials.
+def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outcome:
+    """Run every trial, ``jobs`` at a time in processes of their own, and show the progress on standard error.
 
-    A trial that already has a score is not run again; one that was interrupted starts anew.
+    A trial that has a score is not run again; one that was interrupted starts anew; one that fails, or whose process
+    dies, leaves the others alone.
 
-    Args:
-        trials: what to run.
-        jobs: processes (>= 1).
-        done: told of each score as it comes.
+    Raises:
+        ConfigError: ``jobs`` < 1.
+        RunDirectoryError: a trial's directory holds a run with other settings; nothing has been run then.
     """
     if jobs < 1:
         raise ConfigError("jobs", jobs, "a whole number >= 1")
-    scores: dict[Trial, Score] = {}
-    # spawn, because a fork would inherit the threads and the locks of whatever runs here.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(run_trial, trial): trial for trial in trials}
-        for future in as_completed(waiting):
-            trial = waiting[future]
-            scores[trial] = future.result()
-            done(trial, scores[trial])
-    return [scores[trial] for trial in trials]
+    stored = {trial: stored_score(trial) for trial in trials}
+    outcome = Outcome({trial: scored for trial, scored in stored.items() if scored is not None}, {})
+    waiting = [trial for trial in trials if trial not in outcome.scores]
+    title = " and ".join(sorted({trial.environment for trial in trials}))
+    with board(title, quiet) as screen, closing(pool.each(run_trial, waiting, jobs)) as events:
+        if outcome.scores:
+            screen.say(f"{len(outcome.scores)} of {len(trials)} have their scores already")
+        for event in events:
+            if isinstance(event, pool.Running):
+                screen.show(_standing(len(trials), outcome, event.items))
+                continue
+            trial = event.item
+            scored = stored_score(trial) if event.reason is None else None
+            if scored is not None:
+                outcome.scores[trial] = scored
+                screen.say(f"{trial.title}: best {scored.best:.1f}, final {scored.final:.1f}")
+            else:
+                outcome.failures[trial] = event.reason or f"it left no {SCORE_FILE}"
+                screen.say(f"{trial.title} failed: {outcome.failures[trial].splitlines()[-1]}")
+    return Outcome({trial: outcome.scores[trial] for trial in trials if trial in outcome.scores}, outcome.failures)
 
 
-def run_trial(trial: Trial) -> Score:
-    """Train and score one seed, or read its score where it already has one."""
-    path = trial.directory / SCORE_FILE
-    if path.is_file():
-        return Score(**json.loads(path.read_text(encoding="utf-8")))
-    dqn = DQN(trial.environment, trial.agent, seed=trial.seed)
-    dqn.train(trial.train, out=trial.directory, overwrite=True, pictures=False, quiet=True)
-    score = _score(trial, dqn)
-    path.write_text(json.dumps(asdict(score), indent=2) + "\n", encoding="utf-8")
-    return score
-
-
-def _score(trial: Trial, dqn: DQN) -> Score:
-    run = runlog.read(trial.directory)
-    mark = run.config["solved_mark"]
-    solved = [
-        evaluation.env_steps for evaluation in run.evaluations if mark is not None and evaluation.mean_return >= mark
-    ]
-    rewards = [episode.reward for episode in run.episodes if episode.ended != "budget"]
-    window = min(100, len(rewards))
-    means = [sum(rewards[stop - window : stop]) / window for stop in range(window, len(rewards) + 1)]
-    return Score(
-        seed=trial.seed,
-        final=dqn.evaluate(SCORE_EPISODES).mean_return,
-        best=DQN.load(trial.directory, dqn.env).evaluate(SCORE_EPISODES).mean_return,
-        best_env_steps=[evaluation.env_steps for evaluation in run.evaluations if evaluation.best][-1],
-        solved_env_steps=solved[0] if solved else None,
-        training_peak=max(means),
-        env_steps=dqn.agent.env_steps,
-        episodes=dqn.agent.episodes,
-        seconds=run.evaluations[-1].seconds,
-    )
-
-
-def table(scores: Sequence[Score]) -> str:
-    """The scores as a Markdown table."""
-    lines = [
-        "| seed | best checkpoint | at step | final | first solved | best 100 training episodes | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for score in scores:
-        solved = f"{score.solved_env_steps:,}" if score.solved_env_steps is not None else "never"
-        lines.append(
-            f"| {score.seed} | {score.best:.1f} | {score.best_env_steps:,} | {score.final:.1f} | {solved} "
-            f"| {score.training_peak:.1f} | {score.seconds:.0f} |"
+def run_trial(trial: Trial) -> None:
+    """Train and score one seed."""
+    if isinstance(trial.agent, Peer):
+        final, best = peers.train_and_score(
+            trial.environment, trial.agent, trial.train, trial.seed, trial.directory, SCORE_EPISODES
         )
-    return "\n".join(lines)
+    else:
+        dqn = DQN(trial.environment, trial.agent, seed=trial.seed)
+        dqn.train(trial.train, out=trial.directory, overwrite=True, pictures=False, quiet=True)
+        limit = greedy_limit(dqn.env, trial.train)
+        final = dqn.evaluate(SCORE_EPISODES, limit).mean_return
+        best = DQN.load(trial.directory, dqn.env).evaluate(SCORE_EPISODES, limit).mean_return
+    write_score(score(runlog.read(trial.directory), final, best), trial.directory)
+
+
+def stored_score(trial: Trial) -> Score | None:
+    """The score in the trial's directory, or None where it has yet to be run.
+
+    Raises:
+        RunDirectoryError: what is there was run with other settings.
+        FileFormatError: a file there is damaged.
+    """
+    path = trial.directory / SCORE_FILE
+    config = _stored_config(trial.directory, path.exists())
+    if different := list(_differences(config, settings(trial))) if config else []:
+        raise RunDirectoryError(
+            f"{trial.directory} holds a run with other settings: {', '.join(different)}. "
+            "Choose another directory (--out), or remove that one."
+        )
+    return read_score(read_json(path), path) if path.exists() else None
+
+
+def _stored_config(directory: Path, scored: bool) -> dict[str, Any]:
+    """config.json of a run, empty where there is none. A run that was broken off may have left half of it."""
+    path = directory / "config.json"
+    if not scored and not path.exists():
+        return {}
+    try:
+        config = read_json(path)
+    except FileFormatError:
+        if scored:
+            raise
+        return {}
+    return config
+
+
+def settings(trial: Trial) -> dict[str, Any]:
+    """What config.json says of a run of the trial, as plain JSON values."""
+    found = {
+        "environment": trial.environment.rpartition(":")[2],  # which may begin with the module that registers it
+        "seed": trial.seed,
+        "agent": asdict(trial.agent),
+        "train": asdict(trial.train),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # in which a tuple is a list
+    return plain
+
+
+def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    """Every setting that is not the same, with both its values."""
+    for name, value in asked.items():
+        stored = there.get(name, NOTHING)
+        if isinstance(value, dict) and isinstance(stored, dict):
+            yield from _differences(stored, dict.fromkeys(stored, NOTHING) | value)
+        elif stored != value:
+            yield f"{name} = {stored!r} there, {value!r} asked"
+
+
+def _standing(trials: int, outcome: Outcome, running: Sequence[Trial]) -> Standing:
+    lanes = [_lane(trial) for trial in running]
+    ended = len(outcome.scores) + len(outcome.failures)
+    words = f"{ended} of {trials} done" + (f", {len(outcome.failures)} failed" if outcome.failures else "")
+    return Standing((ended + sum(lane.share for lane in lanes)) / trials, words, lanes)
+
+
+def _lane(trial: Trial) -> Lane:
+    """How far a trial is, read off the ends of its logs."""
+    episode, metrics, evaluation = (
+        _last_line(trial.directory / runlog.FILES[kind]) for kind in (Episode, Metrics, Evaluated)
+    )
+    env_steps = max(episode.get("env_steps", 0), metrics.get("env_steps", 0))
+    used = ((env_steps, trial.train.steps), (episode.get("episode", 0), trial.train.episodes))
+    share = min(1.0, max(count / budget for count, budget in used if budget))
+    mean_return = evaluation.get("mean_return")
+    figures = ["scoring" if share == 1 else f"{env_steps:,} steps"]
+    figures += [] if mean_return is None else [f"evaluation {mean_return:.1f}"]
+    return Lane(trial.title, share, figures)
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    """The newest whole line of JSON lines, empty where there is none: the run is being written."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            line: dict[str, Any] = json.loads(file.read().split(b"\n")[-2])
+    except (OSError, IndexError, ValueError):
+        return {}
+    return line

@@ -114,12 +114,51 @@ def curves(runs: Sequence[Run]) -> Picture:
     return Picture(figure)
 
 
-def _dress(axis: Any, title: str, label: str) -> None:
+@dataclass(frozen=True)
+class Band:
+    """The evaluations of several seeds of one learner, over environment steps."""
+
+    name: str
+    seeds: Sequence[tuple[Array, Array]]
+    """(environment steps, returns) of every seed."""
+    env_steps: Array
+    """Where the mean of the seeds is known, [G]."""
+    mean: Array
+    """Their interquartile mean, [G], and its interval."""
+    low: Array
+    high: Array
+
+
+def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Picture:
+    """Greedy evaluations over environment steps: every seed faint, their interquartile mean strong in its interval."""
+    figure = matplotlib_figure(9, 5.4)
+    axis = figure.subplots()
+    for number, learner in enumerate(learners):
+        colour = COLOURS[number % len(COLOURS)]
+        for steps, returns in learner.seeds:
+            axis.plot(steps, returns, color=colour, **RAW, marker="o" if len(steps) == 1 else "", markersize=3)
+        axis.fill_between(learner.env_steps, learner.low, learner.high, color=colour, alpha=0.2, linewidth=0)
+        seeds = f"{len(learner.seeds)} seed{'s' if len(learner.seeds) > 1 else ''}"
+        dot = "o" if len(learner.env_steps) == 1 else ""
+        axis.plot(
+            learner.env_steps, learner.mean, color=colour, **AVERAGE, marker=dot, label=f"{learner.name}, {seeds}"
+        )
+    if solved_mark is not None:
+        label = f"solved at {solved_mark:g}"
+        axis.axhline(solved_mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=label)
+    _dress(axis, "Greedy evaluation: interquartile mean of the seeds, 95 % interval", "return", "environment step")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left")
+    figure.legend(loc="outside upper right", ncols=len(learners) + 1, frameon=False, fontsize=9, labelcolor=INK)
+    return Picture(figure)
+
+
+def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
     """Title, labels, ticks and scale of a panel that has its lines."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
 
     axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axis.set_xlabel("episode", fontsize=9, color=PAPER)
+    axis.set_xlabel(x_label, fontsize=9, color=PAPER)
     axis.set_ylabel(label, fontsize=9, color=PAPER)
     axis.tick_params(colors=PAPER, labelsize=8)
     axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)

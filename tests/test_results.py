@@ -1,0 +1,271 @@
+"""What all seeds came to, and which of two results is better."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures_runs import evaluated, made_up_run
+from perilune.bench import compare, results
+from perilune.bench.results import Result, band, summary
+from perilune.bench.scores import Score
+from perilune.cli import main
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.view.plots import Picture, bands
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def one(seed: int, final: float, best: float, solved: int | None = None) -> Score:
+    return Score(
+        seed=seed, final=final, best=best, best_env_steps=900, solved_env_steps=solved,
+        solved_seconds=None if solved is None else solved / 100, training_peak=None, env_steps=1_000, episodes=40,
+        seconds=10.0,
+    )  # fmt: skip
+
+
+SCORES = [
+    one(4, 210.0, 250.0, 300),
+    one(5, 100.0, 220.0, 700),
+    one(6, 200.0, 200.0),
+    one(7, 240.0, 190.0, 100),
+    one(8, -50.0, 260.0, 500),
+]
+RESULT = Result("LunarLander-v3", 200.0, {"agent": {"gamma": 0.99}, "train": {}}, SCORES, {9: "it fell over"})
+
+
+def shifted(by: float) -> Result:
+    moved = [replace(score, final=score.final + by, best=score.best + by) for score in SCORES]
+    return replace(RESULT, scores=moved, failures={})
+
+
+def write(result: Result, directory: Path) -> dict[str, Any]:
+    directory.mkdir(exist_ok=True)
+    content = results.to_json(result, summary(result, rng()))
+    results.save(content, directory)
+    return content
+
+
+# Summary
+
+
+def test_a_summary_is_what_a_hand_works_out() -> None:
+    found = summary(RESULT, rng())
+    assert found.seeds == 5
+    assert (found.final.iqm, found.final.median) == (pytest.approx(510 / 3), 200.0)  # 100, 200 and 210 are left
+    assert (found.final.worst, found.final.worst_seed) == (-50.0, 8)
+    assert found.final.solved_share == pytest.approx(3 / 5)  # 200 itself is solved
+    assert (found.best.iqm, found.best.median) == (pytest.approx(670 / 3), 220.0)
+    assert (found.best.worst, found.best.worst_seed) == (190.0, 7)
+    assert found.best.solved_share == pytest.approx(4 / 5)
+    assert found.fall == 40.0  # of 40, 120, 0, -50, 310
+    assert (found.solved_env_steps, found.solved_seconds) == (500.0, 5.0)  # of 100, 300, 500, 700 and never
+    assert found.never_solved == [6]
+    for spread in (found.final, found.best):
+        assert spread.low < spread.iqm < spread.high
+
+
+def test_most_seeds_never_solved_makes_the_median_never() -> None:
+    scores = [replace(score, solved_env_steps=None, solved_seconds=None) for score in SCORES[:3]] + SCORES[3:]
+    found = summary(replace(RESULT, scores=scores), rng())
+    assert (found.solved_env_steps, found.solved_seconds) == (math.inf, math.inf)
+    assert "median never; never: seed 4, 5, 6" in results.words(RESULT, found)
+    content = results.to_json(RESULT, found)
+    assert (content["summary"]["solved_env_steps"], content["summary"]["solved_seconds"]) == (None, None)
+
+
+def test_an_environment_without_a_mark_is_never_solved_nor_unsolved() -> None:
+    result = replace(RESULT, solved_mark=None)
+    found = summary(result, rng())
+    assert (found.final.solved_share, found.solved_env_steps, found.never_solved) == (None, None, [])
+    assert "solved" not in results.words(result, found)
+
+
+def test_people_are_told_the_summary() -> None:
+    said = results.words(RESULT, summary(RESULT, rng()))
+    assert "- final: IQM 170.0 (" in said
+    assert "median 200.0, worst -50.0 (seed 8), 3 of 5 solved" in said
+    assert "- first solved, an evaluation at 200 or above: median 500 steps, 5 s of training; never: seed 6" in said
+    assert "- best less final: median 40.0" in said
+    rows = results.table(SCORES).splitlines()
+    assert rows[2] == "| 4 | 250.0 | 900 | 210.0 | 300 | 3 s |  | 10 |"
+    assert rows[4] == "| 6 | 200.0 | 900 | 200.0 | never | never |  | 10 |"
+    assert len({row.count("|") for row in rows}) == 1
+
+
+# Files
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    content = write(RESULT, tmp_path)
+    assert results.load(tmp_path) == results.load(tmp_path / "scores.json") == replace(RESULT, failures={})
+    assert json.loads((tmp_path / "scores.json").read_text()) == content
+    assert content["failures"] == [{"seed": 9, "reason": "it fell over"}]
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "scores.csv").read_text())))
+    assert [(row["seed"], row["final"], row["solved_env_steps"]) for row in rows] == [
+        ("4", "210.0", "300"), ("5", "100.0", "700"), ("6", "200.0", ""), ("7", "240.0", "100"), ("8", "-50.0", "500"),
+    ]  # fmt: skip
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    write(replace(RESULT, scores=SCORES[2:3]), tmp_path)  # one seed, that was never solved
+    text = (tmp_path / "scores.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    final = json.loads(text)["summary"]["final"]
+    assert (final["iqm"], final["low"], final["high"]) == (200.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"format": 2}, "has format 2; this version of Perilune reads 1"),
+        ({"environment": None}, "environment is None"),
+        ({"scores": {}}, "scores is {}"),
+        ({"scores": []}, "has no scores"),
+        ({"scores": [{"seed": 1}]}, "damaged or of another version"),
+        ({"scores": [5]}, "5 is no score"),
+    ],
+)
+def test_a_damaged_result_is_named_with_the_reason(tmp_path: Path, change: dict[str, Any], wrong: str) -> None:
+    content = write(RESULT, tmp_path)
+    (tmp_path / "scores.json").write_text(json.dumps(content | change))
+    with pytest.raises(FileFormatError) as refused:
+        results.load(tmp_path)
+    assert str(refused.value).startswith(str(tmp_path / "scores.json"))
+    assert wrong in str(refused.value)
+
+
+def test_half_a_result_and_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"holds no scores\.json"):
+        results.load(tmp_path)
+    (tmp_path / "scores.json").write_text('{"format": 1, "env')
+    with pytest.raises(FileFormatError, match="is not JSON"):
+        results.load(tmp_path)
+
+
+# Comparison
+
+
+def test_the_better_one_has_a_positive_margin_and_the_swapped_one_its_mirror_image() -> None:
+    a, b = shifted(30.0), shifted(0.0)
+    there, back = compare.compare(a, b, rng()), compare.compare(b, a, rng())
+    for one_way, other_way in ((there.final, back.final), (there.best, back.best)):
+        assert one_way.margin.value == pytest.approx(30)
+        assert one_way.improvement.value > 0.5
+        assert other_way.margin.value == pytest.approx(-one_way.margin.value)
+        assert other_way.improvement.value == pytest.approx(1 - one_way.improvement.value)
+        assert (other_way.a.value, other_way.b.value) == (one_way.b.value, one_way.a.value)
+        # The intervals are drawn, and so only nearly mirrored.
+        assert other_way.margin.low == pytest.approx(-one_way.margin.high, abs=15)
+        assert other_way.improvement.low == pytest.approx(1 - one_way.improvement.high, abs=0.05)
+    assert there.solved_env_steps == (500.0, 500.0)
+
+
+def test_one_that_is_always_better_leaves_no_doubt() -> None:
+    found = compare.compare(shifted(1_000.0), RESULT, rng())
+    assert tuple(found.final.improvement) == (1, 1, 1)
+    assert found.final.margin.low > 0
+
+
+def test_a_result_against_itself_is_a_tie() -> None:
+    found = compare.compare(RESULT, RESULT, rng())
+    assert (found.final.margin.value, found.final.improvement.value) == (0, 0.5)
+    assert found.final.margin.low < 0 < found.final.margin.high
+
+
+def test_results_may_have_different_numbers_of_seeds() -> None:
+    found = compare.compare(RESULT, replace(RESULT, scores=SCORES[:1]), rng())
+    assert found.seeds == (5, 1)
+    assert math.isnan(found.final.margin.low)
+    assert compare.to_json(found)["final"]["margin"]["low"] is None
+    assert "| 210.0 |" in compare.table(found, "a", "b")  # without an interval
+
+
+def test_different_environments_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"'CartPole-v1' is not allowed: .* LunarLander-v3"):
+        compare.compare(RESULT, replace(RESULT, environment="CartPole-v1"), rng())
+
+
+def test_the_command_compares_directories_and_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    write(shifted(30.0), a)
+    write(RESULT, b)
+    expected = compare.compare(shifted(30.0), RESULT, rng())
+    main(["bench", "compare", str(a), str(b / "scores.json"), "--json"])
+    said = json.loads(capfd.readouterr().out)
+    assert said == {"a": str(a), "b": str(b / "scores.json"), **compare.to_json(expected)}
+    main(["bench", "compare", str(a), str(b)])
+    out = capfd.readouterr().out
+    assert f"A: {a} (5 seeds)" in out
+    assert "| final, IQM | 200.0 (" in out
+    assert "| 30.0 (" in out
+    assert "| first solved, median | 500 steps | 500 steps |" in out
+
+
+# Curves
+
+
+def curve(*points: tuple[int, Any]) -> Any:
+    return made_up_run([], [evaluated(steps, mean) for steps, mean in points])
+
+
+def picture_of(*runs: Any) -> Picture:
+    return bands("LunarLander-v3", [band("Perilune", runs, rng())], 200.0)
+
+
+def test_the_strong_line_is_the_interquartile_mean_of_the_faint_ones() -> None:
+    runs = [curve((100, y), (200, 2 * y), (300, 3 * y)) for y in (-90.0, 10.0, 20.0, 1_000.0)]
+    found = band("Perilune", runs, rng())
+    assert found.env_steps.tolist() == [100, 200, 300]
+    assert found.mean.tolist() == [15, 30, 45]
+    assert (found.low <= found.mean).all()
+    assert (found.high >= found.mean).all()
+    axis = bands("x", [found], None).figure.axes[0]
+    *faint, strong = axis.get_lines()
+    assert [line.get_ydata()[-1] for line in faint] == [-270, 30, 60, 3_000]
+    assert strong.get_ydata().tolist() == [15, 30, 45]
+    assert strong.get_linewidth() > 2 * faint[0].get_linewidth()
+
+
+def test_seeds_that_were_evaluated_at_different_steps_meet_on_straight_lines() -> None:
+    found = band("x", [curve((100, 0.0), (300, 200.0)), curve((140, 50.0), (240, 50.0), (400, 50.0))], rng())
+    assert found.env_steps.tolist() == [140, 220, 300]  # where both are known
+    assert found.mean.tolist() == [(40 + 50) / 2, (120 + 50) / 2, (200 + 50) / 2]
+
+
+def test_one_evaluation_is_a_visible_dot() -> None:
+    axis = picture_of(curve((100, 5.0)), curve((120, 7.0))).figure.axes[0]
+    assert [line.get_marker() for line in axis.get_lines()[:3]] == ["o", "o", "o"]
+    assert axis.get_lines()[2].get_ydata().tolist() == [6]
+
+
+def test_a_single_seed_and_seeds_that_never_overlap_can_be_drawn() -> None:
+    picture_of(curve((100, 5.0), (200, 6.0))).figure.draw_without_rendering()
+    picture_of(curve((100, 5.0), (200, 6.0)), curve((900, 1.0))).figure.draw_without_rendering()
+
+
+def test_an_evaluation_that_was_not_finite_is_left_out() -> None:
+    damaged = curve((100, 0.0), (200, None), (300, 200.0))  # as a log has it
+    found = band("x", [damaged, curve((100, 0.0), (200, 0.0), (300, 0.0))], rng())
+    assert found.seeds[0][1].tolist() == [0, 200]
+    assert found.mean.tolist() == [0, 50, 100]
+
+
+def test_learners_have_a_colour_and_a_name_each() -> None:
+    both = [band(name, [curve((1, 2.0), (2, 3.0))], rng()) for name in ("Perilune", "Another")]
+    figure = bands("CartPole-v1", both, 475.0).figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Perilune, 1 seed", "Another, 1 seed", "solved at 475"]
+    colours = [line.get_color() for line in figure.axes[0].get_lines()]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
