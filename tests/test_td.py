@@ -1,13 +1,18 @@
-"""Temporal-difference targets, against values worked by hand."""
+"""Temporal-difference targets and the policies they are taken under, against values worked by hand and plain loops."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perilune.errors import ShapeError
 from perilune.nn.layers import Array
-from perilune.td import double_q_target, q_learning_target
+from perilune.td import categorical_target, greedy, log_softmax, munchausen_reward, td_target, under, upper_mean
 
 # Three rows and two actions, so that an axis taken for the other cannot go unseen.
 REWARD = np.array([1, 2, -4], np.float32)
@@ -15,89 +20,429 @@ DISCOUNT = np.array([0.5, 0, 0.25], np.float32)
 # The online network prefers the actions 0, 1, 0, the target network 1, 0, 1.
 NEXT_Q_ONLINE = np.array([[7, 3], [5, 6], [9, 8]], np.float32)
 NEXT_Q_TARGET = np.array([[10, 20], [40, 30], [-8, 16]], np.float32)
+COLUMN = (slice(None), None)
 
 
-def test_q_learning_target_is_reward_plus_discounted_best_next_value() -> None:
+def target_of(reward: Array, discount: Array, next_q: Array, next_values: Array) -> Array:
+    """As the agent takes it: ``next_q`` chooses, ``next_values`` judge."""
+    return td_target(reward, discount, under(greedy(next_q), next_values))
+
+
+# One value an action
+
+
+def test_the_plain_target_is_reward_plus_discounted_best_next_value() -> None:
     # 1 + 0.5 * 20, 2 + 0 * 40, -4 + 0.25 * 16
-    np.testing.assert_array_equal(q_learning_target(REWARD, DISCOUNT, NEXT_Q_TARGET), [11, 2, 0])
+    np.testing.assert_array_equal(target_of(REWARD, DISCOUNT, NEXT_Q_TARGET, NEXT_Q_TARGET), [11, 2, 0])
 
 
 def test_double_target_lets_the_online_network_choose_and_the_target_network_judge() -> None:
     # 1 + 0.5 * 10, 2 + 0 * 30, -4 + 0.25 * -8; with the roles swapped: 2.5, 2, -2
-    np.testing.assert_array_equal(double_q_target(REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET), [6, 2, -6])
-
-
-def test_double_target_of_one_network_twice_is_the_plain_target() -> None:
-    np.testing.assert_array_equal(double_q_target(REWARD, DISCOUNT, NEXT_Q_TARGET, NEXT_Q_TARGET), [11, 2, 0])
+    np.testing.assert_array_equal(target_of(REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET), [6, 2, -6])
 
 
 def test_terminated_rows_are_their_reward_however_large_the_next_values() -> None:
-    next_q = np.full((3, 2), 1e30, np.float32)
-    np.testing.assert_array_equal(q_learning_target(REWARD, np.zeros(3, np.float32), next_q), REWARD)
+    huge = np.full((3, 2), 1e30, np.float32)
+    np.testing.assert_array_equal(target_of(REWARD, np.zeros(3, np.float32), huge, huge), REWARD)
 
 
 def test_every_row_uses_its_own_discount() -> None:
-    next_q = np.ones((3, 2), np.float32)
     discount = np.array([0.25, 0.5, 0.75], np.float32)
-    np.testing.assert_array_equal(q_learning_target(np.zeros(3, np.float32), discount, next_q), discount)
+    np.testing.assert_array_equal(td_target(np.zeros(3, np.float32), discount, np.ones(3, np.float32)), discount)
 
 
 def test_max_is_over_actions_even_where_rows_and_actions_are_as_many() -> None:
     next_q = np.array([[1, 2], [30, 40]], np.float32)
     one = np.ones(2, np.float32)
-    np.testing.assert_array_equal(q_learning_target(0 * one, one, next_q), [2, 40])  # over rows: 30, 40
+    np.testing.assert_array_equal(target_of(0 * one, one, next_q, next_q), [2, 40])  # over rows: 30, 40
+
+
+def test_of_equal_values_the_first_action_is_greedy() -> None:
+    assert greedy(np.array([[1, 3, 3], [2, 2, 2], [-1, -2, 0]])).tolist() == [1, 0, 2]
 
 
 def test_a_single_row_and_a_single_action_are_allowed() -> None:
-    one = np.ones(1, np.float32)
-    np.testing.assert_array_equal(q_learning_target(one, one, np.full((1, 1), 5, np.float32)), [6])
+    one, five = np.ones(1, np.float32), np.full((1, 1), 5, np.float32)
+    np.testing.assert_array_equal(target_of(one, one, five, five), [6])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_targets_keep_the_dtype(dtype: type) -> None:
     reward, discount, online, target = (a.astype(dtype) for a in (REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET))
-    assert q_learning_target(reward, discount, target).dtype == dtype
-    assert double_q_target(reward, discount, online, target).dtype == dtype
+    assert target_of(reward, discount, online, target).dtype == dtype
+    log_policy = log_softmax(online, 0.03)
+    assert log_policy.dtype == dtype
+    assert under(np.exp(log_policy), target).dtype == dtype
+    assert upper_mean(online[:, :, None], 0.5).dtype == dtype
+    probability = np.full((3, 2), 0.5, dtype)
+    assert categorical_target(reward, discount, probability, np.array([0, 1], dtype)).dtype == dtype
+    own = {"share": 0.9, "temperature": 0.03, "floor": -1.0}
+    assert munchausen_reward(reward, discount, log_policy[:, 0], log_policy, **own).dtype == dtype
 
 
 def test_targets_leave_their_arguments_alone() -> None:
-    arguments = [a.copy() for a in (REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET)]
-    td_target = double_q_target(*arguments)
-    td_target += 1
-    for given, original in zip(arguments, (REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET), strict=True):
-        np.testing.assert_array_equal(given, original)
+    given_arrays = [REWARD.copy(), DISCOUNT.copy(), NEXT_Q_ONLINE.copy(), NEXT_Q_TARGET.copy(), np.array([0, 4.0])]
+    for array in given_arrays:
+        array.setflags(write=False)
+    reward, discount, online, target, support = given_arrays
+    made = target_of(reward, discount, online, target)
+    log_policy = log_softmax(online, 2.0)
+    own = munchausen_reward(reward, discount, log_policy[:, 0], log_policy, share=1, temperature=2, floor=-1)
+    spread = categorical_target(reward, discount, target, support)
+    assert not any(np.shares_memory(new, old) for new in (made, log_policy, own, spread) for old in given_arrays)
 
 
-COLUMN = (slice(None), None)
+# Under a policy: rows B = 2, actions A = 3, quantiles N = 2
+
+VALUES = np.array([[1, 2, 4], [-8, 0, 16]], np.float32)
+QUANTILES = np.array([[[1, 10], [2, 20], [4, 40]], [[-8, -80], [0, 5], [16, 160]]], np.float32)
+PROBABILITY = np.array([[0.5, 0.25, 0.25], [0, 0.75, 0.25]], np.float32)
+
+
+def test_values_under_actions_are_those_of_the_actions() -> None:
+    np.testing.assert_array_equal(under(np.array([2, 0]), VALUES), [4, -8])
+    np.testing.assert_array_equal(under(np.array([2, 0]), QUANTILES), [[4, 40], [-8, -80]])
+
+
+def test_values_under_probabilities_are_their_mean() -> None:
+    # 1/2 + 2/4 + 4/4, and 0 + 0 + 16/4
+    np.testing.assert_array_equal(under(PROBABILITY, VALUES), [2, 4])
+    np.testing.assert_array_equal(under(PROBABILITY, QUANTILES), [[2, 20], [4, 43.75]])
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_a_policy_of_one_action_is_the_same_in_both_forms(rows: int, actions: int, n: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values, action = generator.normal(size=(rows, actions, n)), generator.integers(actions, size=rows)
+    np.testing.assert_array_equal(under(np.eye(actions)[action], values), under(action, values))
+    np.testing.assert_array_equal(under(np.eye(actions)[action], values[..., 0]), under(action, values[..., 0]))
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_values_under_probabilities_are_what_a_plain_loop_gives(rows: int, actions: int, n: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    policy, values = generator.dirichlet(np.ones(actions), rows), generator.normal(size=(rows, actions, n))
+    plain = [[sum(policy[b, a] * values[b, a, i] for a in range(actions)) for i in range(n)] for b in range(rows)]
+    np.testing.assert_allclose(under(policy, values), plain, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
-    ("reward", "discount", "next_q", "shape"),
+    ("policy", "values", "shape"),
     [
-        # Each of these would broadcast in silence to something that is no target.
-        pytest.param(REWARD[COLUMN], DISCOUNT, NEXT_Q_TARGET, "[3, 1]", id="reward (B, 1)"),
-        pytest.param(REWARD, DISCOUNT[COLUMN], NEXT_Q_TARGET, "[3, 1]", id="discount (B, 1)"),
-        pytest.param(REWARD[COLUMN], DISCOUNT[COLUMN], NEXT_Q_TARGET, "[3, 1]", id="both (B, 1)"),
-        pytest.param(REWARD, DISCOUNT[:1], NEXT_Q_TARGET, "[1]", id="one discount for all"),
-        pytest.param(REWARD, DISCOUNT[0], NEXT_Q_TARGET, "[]", id="discount without an axis"),
-        pytest.param(REWARD[0], DISCOUNT[0], NEXT_Q_TARGET, "[]", id="reward without an axis"),
-        pytest.param(REWARD, DISCOUNT, NEXT_Q_TARGET[:1], "[1, 2]", id="one row of next values"),
-        pytest.param(REWARD, DISCOUNT, NEXT_Q_TARGET.T, "[2, 3]", id="next values transposed"),
-        pytest.param(REWARD, DISCOUNT, NEXT_Q_TARGET[:, 0], "[3]", id="next values without actions"),
-        pytest.param(REWARD, DISCOUNT, NEXT_Q_TARGET[:, :, None], "[3, 2, 1]", id="next values with an axis more"),
+        ((3,), (2, 3), "[3]"),
+        ((2, 1), (2, 3), "[2, 1]"),
+        ((3, 2), (2, 3), "[3, 2]"),
+        ((1,), (2, 3), "[1]"),
+        ((), (2, 3), "[]"),
+        ((2, 3, 4), (2, 3, 4), "[2, 3, 4]"),
+        ((2,), (2,), "[2]"),
+        ((2,), (2, 3, 4, 5), "[2, 3, 4, 5]"),
     ],
 )
-def test_shapes_that_would_broadcast_are_refused(reward: Array, discount: Array, next_q: Array, shape: str) -> None:
-    with pytest.raises(ShapeError) as plain:
-        q_learning_target(reward, discount, next_q)
-    assert shape in str(plain.value)
-    with pytest.raises(ShapeError):
-        double_q_target(reward, discount, next_q, next_q)
+def test_a_policy_of_other_rows_or_actions_is_refused(
+    policy: tuple[int, ...], values: tuple[int, ...], shape: str
+) -> None:
+    with pytest.raises(ShapeError) as caught:
+        under(np.zeros(policy, np.int64), np.zeros(values))
+    assert shape in str(caught.value)
+
+
+# A soft policy
+
+
+def test_log_softmax_worked_by_hand() -> None:
+    # exp(Q / 2) is 1, 3 and 4, 4: of 4, and of 8. Over the rows it would be 1/5, 4/7.
+    q_values = 2 * np.log(np.array([[1.0, 3.0], [4.0, 4.0]]))
+    np.testing.assert_allclose(np.exp(log_softmax(q_values, 2.0)), [[0.25, 0.75], [0.5, 0.5]], rtol=1e-14)
+
+
+def test_the_smaller_the_temperature_the_nearer_to_greedy() -> None:
+    q_values = np.array([[1.0, 1.5, 0.0]])
+    shares = [float(np.exp(log_softmax(q_values, temperature))[0, 1]) for temperature in (100, 1, 0.1, 0.01)]
+    assert shares == sorted(shares)
+    assert shares[0] == pytest.approx(1 / 3, abs=0.01)
+    assert shares[-1] == pytest.approx(1, abs=1e-15)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.floats(0.01, 100), st.floats(-1e4, 1e4), st.integers(0, 2**32 - 1))
+def test_a_softmax_is_a_policy_and_does_not_see_a_common_part(
+    rows: int, actions: int, temperature: float, common: float, seed: int
+) -> None:
+    q_values = np.random.default_rng(seed).normal(0, 10, (rows, actions))
+    log_policy = log_softmax(q_values, temperature)
+    np.testing.assert_allclose(np.exp(log_policy).sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(log_policy.argmax(axis=1), q_values.argmax(axis=1))
+    np.testing.assert_allclose(log_softmax(q_values + common, temperature), log_policy, atol=1e-7 / temperature)
+    # Between two actions, log-probabilities differ as the values do, over the temperature.
+    difference = temperature * (log_policy - log_policy[:, :1])
+    np.testing.assert_allclose(difference, q_values - q_values[:, :1], rtol=1e-9, atol=1e-9)
+
+
+def test_no_exponential_overflows() -> None:
+    log_policy = log_softmax(np.array([[3e4, -3e4], [-1e30, -1e30]], np.float32), 0.03)
+    np.testing.assert_allclose(log_policy, [[0, -2e6], [-math.log(2)] * 2], rtol=1e-6)
+
+
+# Optimism
 
 
 @pytest.mark.parametrize(
-    "next_q_online", [NEXT_Q_ONLINE[:1], NEXT_Q_ONLINE[:, :1], NEXT_Q_ONLINE.T, NEXT_Q_ONLINE[:, 0]]
+    ("left_out", "best"),
+    [(0, [2.5, 30]), (0.25, [3, 40]), (0.49, [3, 40]), (0.5, [3.5, 60]), (0.75, [4, 120]), (0.99, [4, 120])],
 )
-def test_both_networks_must_value_the_same_rows_and_actions(next_q_online: Array) -> None:
-    with pytest.raises(ShapeError, match="both networks"):
-        double_q_target(REWARD, DISCOUNT, next_q_online, NEXT_Q_TARGET)
+def test_the_upper_mean_leaves_the_lowest_quantiles_out(left_out: float, best: list[float]) -> None:
+    # Two actions of four quantiles; 0.49 of 4 is 1.96, of which 1 is left out.
+    quantiles = np.array([[[1, 2, 3, 4], [0, 0, 0, 120]]], np.float32)
+    np.testing.assert_array_equal(upper_mean(quantiles, left_out), [best])
+
+
+def test_the_upper_mean_may_prefer_what_is_uncertain_where_the_mean_does_not() -> None:
+    quantiles = np.array([[[4, 4, 4, 4], [-9, 0, 5, 10]]], np.float32)
+    assert greedy(quantiles.mean(axis=-1)).tolist() == [0]
+    assert greedy(upper_mean(quantiles, 0.5)).tolist() == [1]
+
+
+# Several quantiles an action
+
+
+def test_quantiles_of_the_target_are_each_moved_and_shrunk() -> None:
+    next_value = np.array([[2, 4], [6, 8], [-4, 16]], np.float32)
+    np.testing.assert_array_equal(td_target(REWARD, DISCOUNT, next_value), [[2, 3], [2, 2], [-5, 0]])
+
+
+def test_rows_and_quantiles_are_told_apart_where_they_are_as_many() -> None:
+    next_value = np.array([[1, 2], [3, 4]], np.float32)
+    made = td_target(np.array([10, 20], np.float32), np.array([1, 2], np.float32), next_value)
+    np.testing.assert_array_equal(made, [[11, 12], [26, 28]])
+
+
+BAD_ROWS: dict[str, tuple[Array, Array, Array, str]] = {
+    # Each of these would broadcast in silence to something that is no target.
+    "reward (B, 1)": (REWARD[COLUMN], DISCOUNT, NEXT_Q_TARGET, "[3, 1]"),
+    "discount (B, 1)": (REWARD, DISCOUNT[COLUMN], NEXT_Q_TARGET, "[3, 1]"),
+    "both (B, 1)": (REWARD[COLUMN], DISCOUNT[COLUMN], NEXT_Q_TARGET, "[3, 1]"),
+    "one discount for all": (REWARD, DISCOUNT[:1], NEXT_Q_TARGET, "[1]"),
+    "discount without an axis": (REWARD, DISCOUNT[0], NEXT_Q_TARGET, "[]"),
+    "reward without an axis": (REWARD[0], DISCOUNT[0], NEXT_Q_TARGET, "[]"),
+    "one row of next values": (REWARD, DISCOUNT, NEXT_Q_TARGET[:1], "[1, 2]"),
+    "next values transposed": (REWARD, DISCOUNT, NEXT_Q_TARGET.T, "[2, 3]"),
+    "a next value without an axis": (REWARD, DISCOUNT, NEXT_Q_TARGET[0, 0], "[]"),
+}
+
+
+@pytest.mark.parametrize(("reward", "discount", "next_value", "shape"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_shapes_that_would_broadcast_are_refused(reward: Array, discount: Array, next_value: Array, shape: str) -> None:
+    support = np.arange(2, dtype=np.float32)
+    with pytest.raises(ShapeError) as caught:
+        td_target(reward, discount, next_value)
+    assert shape in str(caught.value)
+    with pytest.raises(ShapeError):
+        categorical_target(reward, discount, next_value, support)
+    with pytest.raises(ShapeError):
+        munchausen_reward(reward, discount, REWARD, next_value, share=1, temperature=1, floor=-1)
+
+
+# A distribution on fixed points: support -2, -1, 0, 1, 2
+
+SUPPORT = np.array([-2, -1, 0, 1, 2], np.float64)
+SURE_OF_ONE = np.array([[0, 0, 0, 1, 0]], np.float64)
+
+
+def projected(reward: float, discount: float, next_probability: Any, support: Array = SUPPORT) -> list[float]:
+    """Of a single row."""
+    one_row = np.atleast_2d(np.asarray(next_probability, np.float64))
+    made = categorical_target(np.array([reward]), np.array([discount]), one_row, support)
+    return [float(value) for value in made[0]]
+
+
+@pytest.mark.parametrize(
+    ("reward", "discount", "probability"),
+    [
+        (0.0, 1.0, [0, 0, 0, 1, 0]),  # stays where it is
+        (-2.0, 1.0, [0, 1, 0, 0, 0]),  # 1 - 2 = -1, on a point
+        (0.25, 0.5, [0, 0, 0.25, 0.75, 0]),  # 3/4 is three times as near to 1 as to 0
+        (-1.75, 0.5, [0.25, 0.75, 0, 0, 0]),  # -5/4 is nearer to -1
+        (1.0, 1.0, [0, 0, 0, 0, 1]),  # 2, the upper end
+        (5.0, 1.0, [0, 0, 0, 0, 1]),  # 6, beyond it
+        (-3.0, 1.0, [1, 0, 0, 0, 0]),  # -2, the lower end
+        (-9.0, 1.0, [1, 0, 0, 0, 0]),  # -8, beyond it
+    ],
+)
+def test_one_sure_return_is_shared_between_its_neighbours(
+    reward: float, discount: float, probability: list[float]
+) -> None:
+    assert projected(reward, discount, SURE_OF_ONE) == pytest.approx(probability, abs=1e-15)
+
+
+def test_a_whole_distribution_worked_by_hand() -> None:
+    # The points move to 1/2 + z / 2 = -1/2, 0, 1/2, 1, 3/2. Those between two points give half to either.
+    # -1: 0.1/2; 0: 0.1/2 + 0.2 + 0.4/2; 1: 0.4/2 + 0.2 + 0.1/2; 2: 0.1/2
+    assert projected(0.5, 0.5, [0.1, 0.2, 0.4, 0.2, 0.1]) == pytest.approx([0, 0.05, 0.45, 0.45, 0.05])
+
+
+def test_what_is_clipped_gathers_at_the_ends() -> None:
+    # Moved by 3/2: -1/2, 1/2, 3/2, 5/2, 7/2.
+    assert projected(1.5, 1.0, [0.2, 0.2, 0.2, 0.3, 0.1]) == pytest.approx([0, 0.1, 0.2, 0.2, 0.5])
+
+
+def test_support_of_another_step_and_start() -> None:
+    # 20 + 0.5 * 30 = 35 is three quarters of the way from 20 to 40.
+    support = np.array([0.0, 20.0, 40.0])
+    assert projected(20, 0.5, [0, 0.5, 0.5], support) == pytest.approx([0, 0.25, 0.75])  # 30 and 40
+    assert projected(5, 1.0, [0, 1, 0], support) == pytest.approx([0, 0.75, 0.25])
+
+
+def test_a_terminated_row_is_its_reward_whatever_follows() -> None:
+    for probability in ([0.2] * 5, [1, 0, 0, 0, 0], [0, 0, 0.5, 0, 0.5]):
+        assert projected(-0.25, 0.0, probability) == pytest.approx([0, 0.25, 0.75, 0, 0])
+
+
+def test_rows_do_not_mix() -> None:
+    next_probability = np.array([[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0.5, 0, 0, 0, 0.5]])
+    made = categorical_target(np.array([0, 0.5, 9]), np.array([1, 1, 0.0]), next_probability, SUPPORT)
+    np.testing.assert_allclose(made, [[0, 0, 0, 1, 0], [0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 1]], atol=1e-15)
+
+
+def test_rows_and_points_are_told_apart_where_they_are_as_many() -> None:
+    # Row 0 moves by 1, row 1 not at all.
+    made = categorical_target(np.array([1.0, 0.0]), np.ones(2), np.array([[0.75, 0.25], [0.5, 0.5]]), np.arange(2.0))
+    np.testing.assert_allclose(made, [[0, 1], [0.5, 0.5]])
+
+
+def plain_projection(reward: float, discount: float, probability: Array, support: Array) -> list[float]:
+    """The projection as a sum over pairs of points: each gets what its triangle of a step's width lets through."""
+    step = support[1] - support[0]
+    made = []
+    for z in support:
+        share = 0.0
+        for z_next, p in zip(support, probability, strict=True):
+            moved = min(max(reward + discount * z_next, support[0]), support[-1])
+            share += p * max(0.0, 1 - abs(moved - z) / step)
+        made.append(share)
+    return made
+
+
+@given(
+    st.integers(2, 13),
+    st.floats(-50, 50),
+    st.floats(0.1, 100),
+    st.lists(st.tuples(st.floats(-120, 120), st.floats(0, 1)), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_projection_is_the_plain_one_and_always_a_distribution(
+    atoms: int, low: float, width: float, steps: list[tuple[float, float]], seed: int
+) -> None:
+    support = np.linspace(low, low + width, atoms)
+    next_probability = np.random.default_rng(seed).dirichlet(np.ones(atoms), len(steps))
+    reward, discount = (np.array(column) for column in zip(*steps, strict=True))
+    made = categorical_target(reward, discount, next_probability, support)
+    assert made.min() >= 0
+    np.testing.assert_allclose(made.sum(axis=1), 1, rtol=1e-12)
+    for b, row in enumerate(made):
+        np.testing.assert_allclose(
+            row, plain_projection(reward[b], discount[b], next_probability[b], support), atol=1e-10
+        )
+
+
+@given(st.integers(2, 13), st.floats(-1, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_the_mean_is_kept_where_nothing_is_clipped(atoms: int, place: float, discount: float, seed: int) -> None:
+    support = np.linspace(-3, 5, atoms)
+    # The points' own middle stays inside when the reward moves it by no more than what the discount has freed.
+    reward = 1 - discount + place * 4 * (1 - discount)
+    next_probability = np.random.default_rng(seed).dirichlet(np.ones(atoms), 1)
+    (made,) = categorical_target(np.array([reward]), np.array([discount]), next_probability, support)
+    assert made @ support == pytest.approx(reward + discount * float(next_probability[0] @ support), abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4,), (6,), (1,), (5, 1), (1, 5), ()])
+def test_a_support_of_other_points_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        categorical_target(np.zeros(1), np.zeros(1), SURE_OF_ONE, np.zeros(shape))
+    assert str(list(shape)) in str(caught.value)
+    assert "[1, 5]" in str(caught.value)
+
+
+# Munchausen
+
+
+def own(reward: float, discount: float, log_policy: float, next_log_policy: list[float], **settings: float) -> float:
+    """Of a single row."""
+    defaults = {"share": 0.5, "temperature": 2.0, "floor": -10.0}
+    arrays = (np.array([reward]), np.array([discount]), np.array([log_policy]), np.array([next_log_policy]))
+    return float(munchausen_reward(*arrays, **defaults | settings)[0])
+
+
+CERTAIN = [0.0, -1e9]  # without entropy
+EVEN = [math.log(0.5)] * 2  # of entropy ln 2
+
+
+def test_munchausen_worked_by_hand() -> None:
+    # 3 + 0.5 * 2 ln(1/4) + 0.9 * 2 ln 2 = 3 - 2 ln 2 + 1.8 ln 2
+    assert own(3, 0.9, math.log(0.25), EVEN) == pytest.approx(3 - 0.2 * math.log(2), rel=1e-14)
+
+
+def test_an_unlikely_action_costs_and_a_sure_one_is_free() -> None:
+    assert own(3, 0.9, math.log(0.25), CERTAIN) == pytest.approx(3 - 2 * math.log(2), rel=1e-14)
+    assert own(3, 0.9, 0.0, CERTAIN) == 3
+
+
+def test_entropy_ahead_pays_and_pays_nothing_behind_an_end() -> None:
+    assert own(3, 0.9, 0.0, EVEN) == pytest.approx(3 + 1.8 * math.log(2), rel=1e-14)
+    assert own(3, 0.0, 0.0, EVEN) == 3
+
+
+def test_entropy_is_weighed_by_the_next_policy() -> None:
+    # -(1/4 ln 1/4 + 3/4 ln 3/4); the plain mean of the two logarithms would be another number
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert own(0, 1, 0.0, [math.log(0.25), math.log(0.75)]) == pytest.approx(2 * entropy, rel=1e-14)
+
+
+@pytest.mark.parametrize(("floor", "paid"), [(-10, -8), (-8, -8), (-3, -3), (0, 0)])
+def test_the_floor_is_on_temperature_times_log_probability(floor: float, paid: float) -> None:
+    assert own(0, 0.9, -4.0, CERTAIN, floor=floor, share=1.0) == pytest.approx(paid)
+    assert own(0, 0.9, -4.0, CERTAIN, floor=floor, share=0.25) == pytest.approx(paid / 4)
+
+
+def test_without_a_share_only_the_entropy_is_left() -> None:
+    assert own(1, 0.5, -4.0, EVEN, share=0) == pytest.approx(1 + math.log(2))
+
+
+def test_each_policy_has_its_own_part() -> None:
+    # The action's log-probability is at obs, the entropy at next_obs: even here and certain there, or the other way.
+    here, there = own(0, 1, math.log(0.5), CERTAIN), own(0, 1, 0.0, EVEN)
+    assert here == pytest.approx(-math.log(2))  # 0.5 * 2 ln(1/2)
+    assert there == pytest.approx(2 * math.log(2))
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_munchausen_is_what_a_plain_loop_gives(rows: int, actions: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    reward, discount = generator.normal(size=rows), generator.uniform(0, 1, rows)
+    next_policy, log_policy = generator.dirichlet(np.ones(actions), rows), np.log(generator.uniform(1e-6, 1, rows))
+    settings = {"share": 0.9, "temperature": 0.3, "floor": -1.0}
+    made = munchausen_reward(reward, discount, log_policy, np.log(next_policy), **settings)
+    for b in range(rows):
+        paid = reward[b] + 0.9 * max(0.3 * log_policy[b], -1)
+        for p in next_policy[b]:
+            paid -= discount[b] * 0.3 * p * math.log(p)
+        assert made[b] == pytest.approx(paid, rel=1e-10, abs=1e-12)
+
+
+def test_the_whole_target_is_that_of_the_paper() -> None:
+    # r + alpha tau ln pi(a|s) + gamma sum over a' of pi(a'|s') (q(s', a') - tau ln pi(a'|s')), equation (2) there.
+    tau, q, next_q = 0.5, np.array([[1.0, 0.5, 0.0]]), np.array([[2.0, 1.0, -1.0]])
+    log_policy, next_log_policy = log_softmax(q, tau), log_softmax(next_q, tau)
+    settings = {"share": 0.9, "temperature": tau, "floor": -100.0}
+    paid = munchausen_reward(np.array([3.0]), np.array([0.8]), log_policy[:, 1], next_log_policy, **settings)
+    made = td_target(paid, np.array([0.8]), under(np.exp(next_log_policy), next_q))
+    # Under a softmax, sum of pi (q - tau ln pi) is tau ln sum of exp(q / tau).
+    soft_value = tau * math.log(sum(math.exp(value / tau) for value in next_q[0]))
+    log_pi = 0.5 / tau - math.log(sum(math.exp(value / tau) for value in q[0]))
+    assert made[0] == pytest.approx(3 + 0.9 * tau * log_pi + 0.8 * soft_value, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1,), (2,), (), (3, 2)])
+def test_a_log_policy_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        munchausen_reward(REWARD, DISCOUNT, np.zeros(shape), NEXT_Q_TARGET, share=1, temperature=1, floor=-1)
+    assert str(list(shape)) in str(caught.value)
