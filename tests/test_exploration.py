@@ -1,12 +1,13 @@
-"""Epsilon, against values worked by hand."""
+"""Epsilon, and how long an exploratory action lasts, against values worked by hand."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perilune.exploration import linear_epsilon, multiplicative_epsilon
+from perilune.exploration import duration, duration_thresholds, linear_epsilon, multiplicative_epsilon
 
 SHARES = st.floats(0, 1)
 
@@ -51,3 +52,44 @@ def test_both_ways_only_fall_and_stay_between_start_and_floor(
     ):
         assert start + 1e-12 >= first >= second - 1e-12
         assert second >= floor - 1e-12
+
+
+# How long
+
+
+def test_thresholds_worked_by_hand() -> None:
+    # Weights 1, 1/4, 1/9 are 36, 9 and 4 parts of 49.
+    np.testing.assert_allclose(duration_thresholds(3), [36 / 49, 45 / 49, 1], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("draw", "steps"), [(0, 1), (0.5, 1), (0.734, 1), (0.735, 2), (0.918, 2), (0.919, 3), (1 - 2**-53, 3)]
+)
+def test_a_draw_lasts_until_the_threshold_above_it(draw: float, steps: int) -> None:
+    assert duration(duration_thresholds(3), draw) == steps
+
+
+def test_a_draw_on_a_threshold_belongs_to_what_is_above() -> None:
+    thresholds = duration_thresholds(2)  # 4/5, 1
+    assert duration(thresholds, float(thresholds[0])) == 2
+    assert duration(thresholds, float(np.nextafter(thresholds[0], 0))) == 1
+
+
+@given(st.integers(1, 300), st.floats(0, 1, exclude_max=True))
+def test_no_action_lasts_less_than_one_step_or_longer_than_the_most(most: int, draw: float) -> None:
+    steps = duration(duration_thresholds(most), draw)
+    assert type(steps) is int
+    assert 1 <= steps <= most
+
+
+def test_at_most_one_step_is_always_one() -> None:
+    assert {duration(duration_thresholds(1), draw) for draw in (0, 0.5, 1 - 2**-53)} == {1}
+
+
+def test_durations_come_as_often_as_one_over_their_square() -> None:
+    thresholds, generator = duration_thresholds(4), np.random.default_rng(2)
+    draws = 20_000
+    counts = np.bincount([duration(thresholds, generator.random()) for _ in range(draws)], minlength=5)[1:]
+    expected = np.array([144, 36, 16, 9]) / 205 * draws  # 1, 1/4, 1/9, 1/16
+    # Chi-square with 3 degrees of freedom is above 16.3 once in a thousand seeds.
+    assert float(np.sum((counts - expected) ** 2 / expected)) < 16.3

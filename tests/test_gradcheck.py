@@ -25,7 +25,7 @@ from perilune.nn import (
     mse,
 )
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
-from perilune.nn.layers import Activation, Array, Arrays, Layer
+from perilune.nn.layers import Activation, Array, Arrays, Dueling, Layer, NoisyDense
 
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
 Loss = Callable[[Array, Array], tuple[float, Array]]
@@ -52,12 +52,16 @@ def drawn_network(
     return network, generator.uniform(-1.5, 1.5, (rows, 3)), generator.normal(size=(rows, 2))
 
 
-def smooth_around(network: Network, x: Array) -> bool:
-    """Whether no ReLU is near its kink, nor any LayerNorm near a row without variance, where differences fail."""
+def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
+    """Whether no ReLU is near its kink, nor any LayerNorm near a row without variance, where differences fail.
+
+    ``noise``: the seed that noisy layers drew theirs with.
+    """
     for index, layer in enumerate(network.layers):
         if isinstance(layer, ReLU | LayerNorm):
             below = Network(network.inputs, network.layers[:index], np.float64)
             below.parameters[:] = network.parameters[: len(below.parameters)]
+            below.draw_noise(np.random.default_rng(noise))  # layer by layer, so that it is the same so far
             values = below.forward(x)
             if isinstance(layer, ReLU) and np.abs(values).min() < 3e-3:
                 return False
@@ -117,6 +121,60 @@ def test_both_losses_have_the_right_gradients(delta: float, error: list[float], 
     target = np.random.default_rng(seed).normal(size=len(e))
     assert right(check_loss(mse, target + e, target))
     assert right(check_loss(lambda p, t: huber(p, t, delta), target + e, target))
+
+
+@given(st.integers(1, 5), st.integers(2, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_dueling_has_the_right_gradients(rows: int, actions: int, atoms: int, seed: int) -> None:
+    errors = check_layer(Dueling(actions, atoms), (1 + actions) * atoms, rows, np.random.default_rng(seed))
+    assert errors.keys() == {"x"}
+    assert right(errors), errors
+
+
+@settings(max_examples=30)
+@given(st.booleans(), st.booleans(), st.booleans(), st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_noisy_and_dueling_networks_have_the_right_gradients(
+    noisy: bool, dueling: bool, layer_norm: bool, atoms: int, rows: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    network = mlp(
+        3, [(4, "tanh"), (5, "linear")], 2,
+        atoms=atoms, layer_norm=layer_norm, dueling=dueling, noisy=noisy, dtype=np.float64,
+    )  # fmt: skip
+    network.parameters[:] = generator.uniform(-1, 1, network.parameters.shape)
+    network.draw_noise(np.random.default_rng(seed))
+    x = generator.uniform(-1.5, 1.5, (rows, 3))
+    assume(smooth_around(network, x, seed))
+    errors = check_network(network, x, generator.normal(size=(rows, 2 * atoms)))
+    assert errors.keys() == network.named_parameters().keys()
+    assert sum("sigma" in name for name in errors) == 6 * noisy
+    for name, gradient in network.named_gradients().items():
+        rounding = errors[name] < 1e-4 and errors[name] * np.abs(gradient).max() < 1e-9
+        assert errors[name] < TOLERANCE or rounding, (name, errors[name])
+
+
+@pytest.mark.parametrize("spoiled", ["weight_sigma", "bias_sigma"])
+def test_noise_left_out_of_a_sizes_gradient_fails_there_and_only_there(spoiled: str) -> None:
+    class Broken(NoisyDense):
+        def backward(
+            self,
+            parameters: Arrays,
+            gradients: Arrays,
+            scratch: Arrays,
+            x: Array,
+            y: Array,
+            dy: Array,
+            dx: Array | None,
+        ) -> None:
+            super().backward(parameters, gradients, scratch, x, y, dy, dx)
+            gradients[spoiled][...] = gradients[spoiled.removesuffix("_sigma")]
+
+    network = Network(3, [NoisyDense(3, 4), Broken(4, 2)], np.float64)
+    generator = np.random.default_rng(4)
+    network.parameters[:] = generator.normal(size=len(network.parameters))
+    network.draw_noise(generator)
+    errors = check_network(network, generator.normal(size=(5, 3)), generator.normal(size=(5, 2)))
+    assert errors.pop(f"1.Broken.{spoiled}") > PLAINLY_WRONG
+    assert right(errors), errors
 
 
 # What is wrong fails, and under the right name

@@ -106,3 +106,34 @@ def test_draws_go_on_from_layer_to_layer_and_from_network_to_network() -> None:
 
 def test_every_initializer_that_is_offered_is_tested_here() -> None:
     assert set(VARIANCES) == set(INITIALIZERS)
+
+
+# Noisy layers
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_a_noisy_layer_starts_as_the_dense_one_with_noise_of_half_over_root_fan_in(initializer: Initializer) -> None:
+    noisy, plain = (mlp(9, [(16, "relu")], 3, layer_norm=True, noisy=is_noisy) for is_noisy in (True, False))
+    noisy.parameters[:] = np.nan
+    for network in (noisy, plain):
+        initialize(network, initializer, np.random.default_rng(3))
+    named = noisy.named_parameters()
+    for name, view in plain.named_parameters().items():
+        np.testing.assert_array_equal(named.pop(name.replace("Dense", "NoisyDense")), view)
+    sizes = {name: set(view.ravel().tolist()) for name, view in named.items()}
+    first, last = float(np.float32(0.5 / 3)), 0.125  # 0.5 / sqrt(9) and 0.5 / sqrt(16)
+    assert sizes == {
+        "0.NoisyDense.weight_sigma": {first},
+        "0.NoisyDense.bias_sigma": {first},
+        "3.NoisyDense.weight_sigma": {last},
+        "3.NoisyDense.bias_sigma": {last},
+    }
+
+
+def test_a_dueling_network_draws_the_weights_of_value_and_advantages_alike() -> None:
+    network = mlp(100, [(400, "relu")], 3, atoms=50, dueling=True)
+    initialize(network, "he", np.random.default_rng(3))
+    last = network.named_parameters()["2.Dense.weight"]
+    assert last.shape == (400, 200)
+    for part in (last[:, :50], last[:, 50:]):  # of 20 000 draws and of 60 000
+        assert part.var() == pytest.approx(2 / 400, rel=0.05)

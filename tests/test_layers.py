@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
 from perilune.nn import Dense, LayerNorm, ReLU, Tanh
-from perilune.nn.layers import Array, Arrays, Layer
+from perilune.nn.layers import Array, Arrays, Dueling, Layer, NoisyDense
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["layers"]
 LAYERS: dict[str, Layer] = {"Dense": Dense(4, 3), "ReLU": ReLU(5), "Tanh": Tanh(5), "LayerNorm": LayerNorm(6)}
@@ -157,3 +157,101 @@ def test_layer_norm_takes_mean_and_scale_out_of_every_row(
     np.testing.assert_allclose(made.y.std(axis=1), 1, atol=1e-3)  # epsilon takes a little
     # The output does not change when a whole row moves up, so neither does the loss: dx sums to zero.
     np.testing.assert_allclose(made.dx.sum(axis=1), 0, atol=1e-9 * (1 + np.abs(made.dx).max()))
+
+
+# Noisy weights
+
+
+def noisy(x: object, noise_in: object, noise_out: object, dy: object = None, want_dx: bool = True) -> Pass:
+    """Of two inputs and three outputs, with parameters that differ from one another."""
+    parameters: dict[str, object] = {
+        "weight": [[1, 0, -1], [2, 1, 0]],
+        "bias": [0.5, 0, -1],
+        "weight_sigma": [[0.5, 1, 2], [0.25, 0, 1]],
+        "bias_sigma": [1, 0.5, 2],
+        "noise_in": noise_in,
+        "noise_out": noise_out,
+    }
+    return run(NoisyDense(2, 3), x, parameters, dy, want_dx=want_dx)
+
+
+def test_noisy_dense_worked_by_hand() -> None:
+    # Noise 1, -2 by 1, 2, -1 is [[1, 2, -1], [-2, -4, 2]]; times the sizes [[0.5, 2, -2], [-0.5, 0, 2]].
+    # The weights are then [[1.5, 2, -3], [1.5, 1, 2]], the biases 0.5 + 1, 0 + 1, -1 - 2.
+    made = noisy([[1, 2], [3, 4]], [1, -2], [1, 2, -1], dy=[[1, 0, 2], [0, 1, -1]])
+    np.testing.assert_array_equal(made.y, [[6, 5, -2], [12, 11, -4]])
+    # dW and db are a dense layer's; dS = dW * noise, ds = db * noise_out; dx goes through the noisy weights.
+    np.testing.assert_array_equal(made.gradients["weight"], [[1, 3, -1], [2, 4, 0]])
+    np.testing.assert_array_equal(made.gradients["bias"], [1, 1, 1])
+    np.testing.assert_array_equal(made.gradients["weight_sigma"], [[1, 6, 1], [-4, -16, 0]])
+    np.testing.assert_array_equal(made.gradients["bias_sigma"], [1, 2, -1])
+    np.testing.assert_array_equal(made.dx, [[-4.5, 5.5], [5, -1]])
+
+
+def test_without_noise_a_noisy_layer_is_the_dense_one() -> None:
+    x, dy = [[1, 2], [3, 4]], [[1, 0, 2], [0, 1, -1]]
+    made = noisy(x, [0, 0], [0, 0, 0], dy)
+    plain = run(Dense(2, 3), x, {"weight": [[1, 0, -1], [2, 1, 0]], "bias": [0.5, 0, -1]}, dy)
+    np.testing.assert_array_equal(made.y, plain.y)
+    np.testing.assert_array_equal(made.dx, plain.dx)
+    for name, gradient in plain.gradients.items():
+        np.testing.assert_array_equal(made.gradients[name], gradient)
+    assert not made.gradients["weight_sigma"].any()
+    assert not made.gradients["bias_sigma"].any()
+
+
+def test_a_noisy_layer_gives_the_same_gradients_where_dx_is_not_asked_for() -> None:
+    arguments = ([[1, 2], [3, 4]], [1, -2], [1, 2, -1], [[1, 0, 2], [0, 1, -1]])
+    whole, first = noisy(*arguments), noisy(*arguments, want_dx=False)
+    assert np.isnan(first.dx).all()
+    for name, gradient in whole.gradients.items():
+        np.testing.assert_array_equal(first.gradients[name], gradient)
+
+
+# Value and advantages
+
+
+def test_dueling_worked_by_hand() -> None:
+    # Value 10, advantages 1, 2, 6 with the mean 3; dy 1, 0, 5 with the sum 6 and the mean 2.
+    made = run(Dueling(3, 1), [[10, 1, 2, 6]], dy=[[1, 0, 5]])
+    np.testing.assert_array_equal(made.y, [[8, 9, 13]])
+    np.testing.assert_array_equal(made.dx, [[6, -1, -2, 3]])
+
+
+def test_dueling_of_many_outputs_keeps_actions_before_atoms() -> None:
+    # Two actions of three atoms: v = 100, 200, 300; u = 1, 2, 3 and 5, 8, 11, with the means 3, 5, 7.
+    made = run(Dueling(2, 3), [[100, 200, 300, 1, 2, 3, 5, 8, 11]], dy=[[1, 2, 3, 5, 8, 11]])
+    np.testing.assert_array_equal(made.y, [[98, 197, 296, 102, 203, 304]])
+    np.testing.assert_array_equal(made.dx, [[6, 10, 14, -2, -3, -4, 2, 3, 4]])
+
+
+def test_dueling_rows_do_not_mix() -> None:
+    x = np.array([[10.0, 1, 2, 6], [0, 3, 3, 3], [-5, -1, 0, 1]])
+    made = run(Dueling(3, 1), x, dy=np.arange(9.0).reshape(3, 3))
+    for row in range(3):
+        alone = run(Dueling(3, 1), x[[row]], dy=np.arange(9.0).reshape(3, 3)[[row]])
+        np.testing.assert_array_equal(made.y[[row]], alone.y)
+        np.testing.assert_array_equal(made.dx[[row]], alone.dx)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.floats(-100, 100), st.integers(0, 2**32 - 1))
+def test_the_mean_over_actions_is_the_value_and_a_common_advantage_is_nothing(
+    rows: int, actions: int, atoms: int, common: float, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    x, dy = generator.normal(size=(rows, (1 + actions) * atoms)), generator.normal(size=(rows, actions * atoms))
+    layer = Dueling(actions, atoms)
+    assert layer.outputs == actions * atoms
+    made = run(layer, x, dy=dy)
+    np.testing.assert_allclose(made.y.reshape(rows, actions, atoms).mean(axis=1), x[:, :atoms], atol=1e-12)
+    raised = x.copy()
+    raised[:, atoms:] += common
+    np.testing.assert_allclose(run(layer, raised).y, made.y, atol=1e-10)
+    np.testing.assert_allclose(made.dx[:, atoms:].reshape(rows, actions, atoms).sum(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(made.dx[:, :atoms], dy.reshape(rows, actions, atoms).sum(axis=1), rtol=1e-12)
+
+
+def test_dueling_of_a_single_action_is_its_value_alone() -> None:
+    made = run(Dueling(1, 2), [[3, 4, 50, 60]], dy=[[1, 2]])
+    np.testing.assert_array_equal(made.y, [[3, 4]])
+    np.testing.assert_array_equal(made.dx, [[1, 2, 0, 0]])

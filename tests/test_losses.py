@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perilune.errors import ShapeError
-from perilune.nn import huber, mse
+from perilune.nn import check_loss, huber, mse
+from perilune.nn.gradcheck import TOLERANCE
 from perilune.nn.layers import Array
+from perilune.nn.losses import cross_entropy, quantile_huber
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["losses"]
 LOSSES = {"mse": mse, "huber": huber}
+ROW_LOSSES = {"cross_entropy": cross_entropy, "quantile_huber": quantile_huber}  # of [B, N]
 
 Loss = Callable[[Array, Array], tuple[float, Array]]
 errors = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12)
@@ -165,3 +169,222 @@ def test_shapes_that_would_broadcast_are_refused(
 def test_integers_are_refused_because_one_over_b_would_round_to_zero(loss: Loss) -> None:
     with pytest.raises(ShapeError, match="int64"):
         loss(np.array([5, 0, 0, 0]), np.array([0, 0, 0, 0]))
+
+
+# Cross-entropy
+
+
+def test_cross_entropy_worked_by_hand() -> None:
+    # softmax is 1/4, 3/4 and 1/2, 1/2: the mean of -(1/2 ln 1/4 + 1/2 ln 3/4) and -ln 1/2; gradient (p - target) / 2
+    logits = np.log(np.array([[1.0, 3.0], [5.0, 5.0]]))
+    loss, gradient = cross_entropy(logits, np.array([[0.5, 0.5], [1.0, 0.0]]))
+    assert loss == pytest.approx((-0.5 * math.log(3 / 16) + math.log(2)) / 2, rel=1e-14)
+    np.testing.assert_allclose(gradient, [[-0.125, 0.125], [-0.25, 0.25]], rtol=1e-13)
+
+
+def test_cross_entropy_of_a_row_alone_takes_its_softmax_over_the_row() -> None:
+    # Of three values, so that rows and points cannot be confused; over the batch every softmax would be 1.
+    loss, gradient = cross_entropy(np.log(np.array([[1.0, 2.0, 5.0]])), np.array([[0.0, 1.0, 0.0]]))
+    assert loss == pytest.approx(math.log(4))
+    np.testing.assert_allclose(gradient, [[0.125, -0.75, 0.625]], rtol=1e-13)
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.floats(-1e3, 1e3), st.integers(0, 2**32 - 1))
+def test_cross_entropy_is_least_at_its_target_and_blind_to_a_common_part(
+    rows: int, n: int, common: float, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    target, logits = generator.dirichlet(np.ones(n), rows), generator.normal(size=(rows, n))
+    loss, gradient = cross_entropy(logits, target)
+    assert cross_entropy(logits + common, target)[0] == pytest.approx(loss, abs=1e-9)
+    np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-12)
+    best, flat = cross_entropy(np.log(target + 1e-300), target)
+    assert best <= loss + 1e-12
+    assert best == pytest.approx(-(target * np.log(target + 1e-300)).sum() / rows)  # the target's own entropy
+    np.testing.assert_allclose(flat, 0, atol=1e-12)
+
+
+def test_cross_entropy_stays_finite_for_the_largest_logits() -> None:
+    loss, gradient = cross_entropy(np.array([[1e4, -1e4]], np.float32), np.array([[0, 1]], np.float32))
+    assert loss == 2e4
+    np.testing.assert_array_equal(gradient, [[1, -1]])
+
+
+# Quantile regression
+
+
+def plain_quantile_huber(quantiles: Array, target: Array, kappa: float) -> tuple[float, Array]:
+    """The paper's rho of tau, element by element: value and gradient."""
+    (rows, n), m = quantiles.shape, target.shape[1]
+    value, gradient = 0.0, np.zeros((rows, n))
+    for b in range(rows):
+        for i in range(n):
+            tau = (i / n + (i + 1) / n) / 2  # the middle of the i-th of n equal shares
+            for j in range(m):
+                u = target[b, j] - quantiles[b, i]
+                weight = abs(tau - (1 if u < 0 else 0)) / kappa
+                if abs(u) <= kappa:
+                    value += weight * u * u / 2 / m / rows
+                    gradient[b, i] -= weight * u / m / rows
+                else:
+                    value += weight * kappa * (abs(u) - kappa / 2) / m / rows
+                    gradient[b, i] -= weight * kappa * (1 if u > 0 else -1) / m / rows
+    return value, gradient
+
+
+def test_quantile_huber_worked_by_hand() -> None:
+    # tau = 1/4, 3/4; quantiles 0, 10; one target, 4: u = 4 and -6, L = 3.5 and 5.5, weights 1/4 and |3/4 - 1| = 1/4.
+    loss, gradient = quantile_huber(np.array([[0.0, 10.0]]), np.array([[4.0]]))
+    assert loss == 0.25 * 3.5 + 0.25 * 5.5
+    np.testing.assert_array_equal(gradient, [[-0.25, 0.25]])
+    # Turned round, each is on the side that costs it most: u = -6 with 1 - 1/4, u = 4 with 3/4.
+    loss, gradient = quantile_huber(np.array([[10.0, 0.0]]), np.array([[4.0]]))
+    assert loss == 0.75 * 5.5 + 0.75 * 3.5
+    np.testing.assert_array_equal(gradient, [[0.75, -0.75]])
+
+
+def test_quantile_huber_is_a_mean_over_targets_and_rows_and_a_sum_over_quantiles() -> None:
+    # One quantile, tau = 1/2, inside the parabola: 1/2 u^2 / 2.
+    assert quantile_huber(np.zeros((1, 1)), np.array([[1.0]]))[0] == 0.25
+    assert quantile_huber(np.zeros((1, 1)), np.array([[1.0, 0.0]]))[0] == 0.125
+    assert quantile_huber(np.zeros((2, 1)), np.array([[1.0], [0.0]]))[0] == 0.125
+    assert quantile_huber(np.zeros((1, 2)), np.array([[1.0]]))[0] == 0.5  # (1/4 + 3/4) / 2
+
+
+def test_quantile_huber_is_divided_by_kappa() -> None:
+    # u = 4, tau = 1/2, kappa = 2: L = 2 (4 - 1) = 6, so 1/2 * 6 / 2; the slope is 1/2 * 2 / 2.
+    loss, gradient = quantile_huber(np.zeros((1, 1)), np.array([[4.0]]), kappa=2)
+    assert loss == 1.5
+    np.testing.assert_array_equal(gradient, [[-0.5]])
+
+
+def test_of_one_quantile_the_loss_is_half_of_hubers_over_kappa() -> None:
+    prediction, target = np.random.default_rng(0).normal(0, 3, (2, 50))
+    for kappa in (0.5, 1.0, 4.0):
+        loss, gradient = quantile_huber(prediction[:, None], target[:, None], kappa)
+        plain, plain_gradient = huber(prediction, target, kappa)
+        assert loss == pytest.approx(plain / 2 / kappa, rel=1e-12)
+        np.testing.assert_allclose(gradient[:, 0], plain_gradient / 2 / kappa, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@given(
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([0.01, 0.5, 1.0, 7.0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_quantile_huber_is_the_papers_double_sum(
+    dtype: type, rows: int, n: int, m: int, kappa: float, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    quantiles, target = (generator.normal(0, 3, (rows, count)).astype(dtype) for count in (n, m))
+    loss, gradient = quantile_huber(quantiles, target, kappa)
+    plain, plain_gradient = plain_quantile_huber(quantiles.astype(np.float64), target.astype(np.float64), kappa)
+    tolerance = 1e-10 if dtype == np.float64 else 1e-4
+    assert loss == pytest.approx(plain, rel=tolerance)
+    np.testing.assert_allclose(gradient, plain_gradient, rtol=tolerance, atol=tolerance)
+
+
+def test_quantiles_and_targets_do_not_change_places() -> None:
+    # As many of one as of the other: with the axes swapped, or tau on the targets, the numbers are others.
+    quantiles, target = np.array([[0.0, 1.0, 8.0]]), np.array([[5.0, 6.0, 0.5]])
+    loss, _ = quantile_huber(quantiles, target)
+    assert loss == pytest.approx(plain_quantile_huber(quantiles, target, 1.0)[0], rel=1e-14)
+    assert loss != pytest.approx(quantile_huber(target, quantiles)[0], rel=1e-3)
+    # The order of the targets means nothing, that of the quantiles everything.
+    assert quantile_huber(quantiles, target[:, ::-1])[0] == pytest.approx(loss, rel=1e-14)
+    assert quantile_huber(quantiles[:, ::-1], target)[0] > loss * 1.2
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_the_minimiser_of_the_loss_are_the_quantiles(i: int) -> None:
+    # Of the targets 0 .. 7, the quantile at (2 i + 1) / 8 is between 2 i and 2 i + 1: flat there, with a slope towards
+    # it on either side. The parabola is too narrow to matter.
+    target = np.arange(8.0)[None]
+    slopes = []
+    for place in (2 * i - 0.5, 2 * i + 0.5, 2 * i + 1.5):
+        quantiles = np.full((1, 4), 3.5)
+        quantiles[0, i] = place
+        slopes.append(quantile_huber(quantiles, target, kappa=1e-3)[1][0, i])
+    assert slopes == pytest.approx([-1 / 8, 0, 1 / 8], abs=1e-12)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_losses_of_rows_have_the_right_gradients(rows: int, n: int, m: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    # Away from both kinks, at 0 and kappa: target and quantiles differ by a whole number and a quarter.
+    quantiles = generator.integers(-3, 4, (rows, n)).astype(float)
+    target = generator.integers(-3, 4, (rows, m)) + 0.25
+    errors = check_loss(lambda p, t: quantile_huber(p, t, 0.7), quantiles, target)
+    assert errors["prediction"] < TOLERANCE
+    if n > 1:  # of a single point the probability is 1 whatever the logit, and the gradient only rounding
+        logits, probability = generator.normal(size=(rows, n)), generator.dirichlet(np.ones(n), rows)
+        assert check_loss(cross_entropy, logits, probability)["prediction"] < TOLERANCE
+
+
+@pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
+def test_rows_count_alike_and_do_not_mix(loss: Loss) -> None:
+    generator = np.random.default_rng(3)
+    prediction, target = generator.normal(size=(5, 3)), generator.dirichlet(np.ones(3), 5)
+    value, gradient = loss(prediction, target)
+    alone = [loss(prediction[[b]], target[[b]]) for b in range(5)]
+    assert value == pytest.approx(np.mean([each for each, _ in alone]), rel=1e-12)
+    np.testing.assert_allclose(gradient, np.concatenate([each for _, each in alone]) / 5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
+def test_losses_of_rows_keep_dtype_and_arguments(loss: Loss, dtype: type) -> None:
+    prediction, target = np.array([[1, 5], [2, 2]], dtype), np.array([[0.5, 0.5], [0, 1]], dtype)
+    for array in (prediction, target):
+        array.setflags(write=False)
+    value, gradient = loss(prediction, target)
+    assert type(value) is float
+    assert (gradient.dtype, gradient.shape) == (dtype, (2, 2))
+    assert not np.shares_memory(gradient, prediction)
+    assert not np.shares_memory(gradient, target)
+
+
+@pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
+def test_rows_that_are_not_finite_show_in_the_loss(loss: Loss) -> None:
+    value, gradient = loss(np.array([[0.0, 1.0], [0.0, np.nan]]), np.full((2, 2), 0.5))
+    assert np.isnan(value)
+    assert np.isfinite(gradient[0]).all()
+    assert np.isnan(gradient[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target"),
+    [
+        ((4,), (4,)),
+        ((4, 2), (4,)),
+        ((4,), (4, 2)),
+        ((4, 2), (1, 2)),
+        ((4, 2, 1), (4, 2, 1)),
+        ((0, 2), (0, 2)),
+        ((), ()),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
+def test_other_shapes_than_rows_are_refused(loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        loss(np.zeros(prediction), np.zeros(target))
+    assert str(list(prediction)) in str(caught.value)
+    assert str(list(target)) in str(caught.value)
+
+
+def test_probabilities_must_be_as_many_as_logits_and_quantiles_need_not() -> None:
+    with pytest.raises(ShapeError, match=r"\[2, 3\] and \[2, 1\]"):
+        cross_entropy(np.zeros((2, 3)), np.ones((2, 1)))
+    assert quantile_huber(np.zeros((2, 3)), np.ones((2, 1)))[1].shape == (2, 3)
+
+
+@pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
+def test_dtypes_of_rows_that_differ_are_refused(loss: Loss) -> None:
+    with pytest.raises(ShapeError, match="float32 and float64"):
+        loss(np.zeros((2, 3), np.float32), np.zeros((2, 3)))
+    with pytest.raises(ShapeError, match="int64"):
+        loss(np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from perilune.nn import (
     mlp,
     mse,
 )
-from perilune.nn.layers import Activation, Array, Arrays
+from perilune.nn.layers import Activation, Array, Arrays, NoisyDense
 from perilune.nn.optimizers import Optimizer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["networks"]
@@ -292,6 +293,126 @@ def test_without_hidden_layers_the_mlp_is_one_product() -> None:
 def test_an_activation_that_does_not_exist_is_not_taken_for_linear() -> None:
     with pytest.raises(ConfigError, match="gelu"):
         mlp(3, [(4, "gelu")], 2)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds", "outputs"),
+    [
+        ({"atoms": 5}, ["Dense", "ReLU", "Dense"], [8, 8, 10]),
+        ({"dueling": True}, ["Dense", "ReLU", "Dense", "Dueling"], [8, 8, 3, 2]),
+        ({"dueling": True, "atoms": 5}, ["Dense", "ReLU", "Dense", "Dueling"], [8, 8, 15, 10]),
+        ({"noisy": True}, ["NoisyDense", "ReLU", "NoisyDense"], [8, 8, 2]),
+        (
+            {"noisy": True, "dueling": True, "atoms": 5, "layer_norm": True},
+            ["NoisyDense", "LayerNorm", "ReLU", "NoisyDense", "Dueling"],
+            [8, 8, 8, 15, 10],
+        ),
+    ],
+    ids=str,
+)
+def test_mlp_has_the_outputs_and_the_kinds_of_layers_that_were_asked_for(
+    settings: dict[str, bool | int], kinds: list[str], outputs: list[int]
+) -> None:
+    network = mlp(3, [(8, "relu")], 2, **settings)
+    assert [type(layer).__name__ for layer in network.layers] == kinds
+    assert [layer.outputs for layer in network.layers] == outputs
+    assert network.forward(np.zeros((4, 3), np.float32)).shape == (4, outputs[-1])
+
+
+def test_dueling_outputs_are_actions_by_atoms_as_those_of_a_plain_network_are() -> None:
+    # Only biases count at x = 0: v = 10, 20 and u = 1, 2; 3, 4; 8, 9, whose mean over the actions is 4, 5.
+    network = mlp(1, [], 3, atoms=2, dueling=True)
+    network.named_parameters()["0.Dense.bias"][:] = [10, 20, 1, 2, 3, 4, 8, 9]
+    outputs = network.forward(np.zeros((1, 1), np.float32)).reshape(1, 3, 2)
+    np.testing.assert_array_equal(outputs, [[[7, 17], [9, 19], [14, 24]]])
+
+
+# Noise
+
+
+def noisy_network(seed: int = 0, dtype: type = np.float64) -> Network:
+    network = mlp(3, [(5, "tanh")], 2, noisy=True, dtype=dtype)
+    network.parameters[:] = np.random.default_rng(seed).normal(0.3, 0.7, network.parameters.shape)
+    return network
+
+
+def plain_twin(network: Network) -> Network:
+    """The dense network with the weights of a noisy one."""
+    twin = mlp(3, [(5, "tanh")], 2, dtype=network.dtype)
+    noisy = network.named_parameters()
+    for name, view in twin.named_parameters().items():
+        view[...] = noisy[name.replace("Dense", "NoisyDense")]
+    return twin
+
+
+def test_a_network_is_born_without_noise_and_silenced_to_the_bit() -> None:
+    network, x = noisy_network(), drawn(4, 3)
+    expected = plain_twin(network).forward(x)
+    np.testing.assert_array_equal(network.forward(x), expected)
+    network.draw_noise(np.random.default_rng(1))
+    assert (network.forward(x) != expected).all()
+    network.silence()
+    np.testing.assert_array_equal(network.forward(x), expected)
+
+
+def test_noise_stays_until_it_is_drawn_anew_and_is_the_same_for_all_rows_and_row_counts() -> None:
+    network, x, generator = noisy_network(), drawn(1, 3), np.random.default_rng(1)
+    seen = []
+    for _ in range(3):
+        network.draw_noise(generator)
+        one = network.forward(x).copy()
+        np.testing.assert_array_equal(network.forward(x), one)
+        np.testing.assert_allclose(network.forward(np.repeat(x, 4, axis=0)), np.repeat(one, 4, axis=0), rtol=1e-12)
+        seen.append(one)
+    assert len(np.unique(seen)) == 6
+
+
+def test_noise_is_drawn_by_the_generator_alone_and_is_no_parameter() -> None:
+    one, other, x = noisy_network(), noisy_network(), drawn(4, 3)
+    before = one.parameters.copy()
+    one.draw_noise(np.random.default_rng(7))
+    other.draw_noise(np.random.default_rng(7))
+    np.testing.assert_array_equal(one.forward(x), other.forward(x))
+    np.testing.assert_array_equal(one.parameters, before)
+    other.draw_noise(np.random.default_rng(8))
+    assert (one.forward(x) != other.forward(x)).all()
+
+
+def test_a_network_without_noisy_layers_draws_nothing() -> None:
+    generator = np.random.default_rng(7)
+    network_of(layer_norm=True).draw_noise(generator)
+    assert generator.random() == np.random.default_rng(7).random()
+
+
+def test_the_moments_of_the_noise_are_those_of_a_signed_root() -> None:
+    # f(x) = sign(x) sqrt|x| of a normal x: mean 0, mean square E|x| = sqrt(2 / pi), mean |f| = E sqrt|x| = 0.822, and
+    # f^4 = x^2 has the mean 1. Biases of size 1 show f at x = 0.
+    network = Network(1, [NoisyDense(1, 40_000)], np.float64)
+    network.named_parameters()["0.NoisyDense.bias_sigma"][:] = 1
+    network.draw_noise(np.random.default_rng(5))
+    f = network.forward(np.zeros((1, 1)))[0]
+    assert f.mean() == pytest.approx(0, abs=5 * 0.893 / 200)
+    assert (f**2).mean() == pytest.approx(math.sqrt(2 / math.pi), rel=0.02)
+    assert np.abs(f).mean() == pytest.approx(0.8222, rel=0.02)
+    assert (f**4).mean() == pytest.approx(1, rel=0.05)
+
+
+def test_the_noise_of_weights_has_mean_zero_and_the_square_of_the_sizes() -> None:
+    # E (f(p) f(q))^2 = 2 / pi. Factorised: rows and columns are multiples of one another.
+    network = Network(300, [NoisyDense(300, 200)], np.float64)
+    network.named_parameters()["0.NoisyDense.weight_sigma"][...] = 3
+    network.draw_noise(np.random.default_rng(6))
+    noise = network.forward(np.eye(300))
+    assert (noise**2).mean() == pytest.approx(9 * 2 / math.pi, rel=0.15)
+    assert abs(noise.mean()) < 0.5
+    assert np.linalg.matrix_rank(noise) == 1
+
+
+def test_noise_goes_through_a_float32_network_without_a_float64_in_it() -> None:
+    network = noisy_network(dtype=np.float32)
+    network.draw_noise(np.random.default_rng(1))
+    gradients_of(network, drawn(4, 3, dtype=np.float32), drawn(4, 2, dtype=np.float32))
+    assert network.forward(drawn(4, 3, dtype=np.float32)).dtype == network.gradients.dtype == np.float32
 
 
 # Doors

@@ -1,0 +1,170 @@
+"""Heads: what outputs stand for, which target and loss go with them, and that the axes are never mixed up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perilune.dqn import make_head
+from perilune.heads import Categorical, Expected, Head, Quantile
+from perilune.nn.layers import Array
+from perilune.nn.losses import cross_entropy, huber, mse, quantile_huber
+from perilune.td import categorical_target, td_target
+from worlds import small
+
+HEADS: dict[str, Head] = {
+    "expected": Expected("huber", 1.0),
+    "c51": Categorical(3, -10.0, 30.0),
+    "qr": Quantile(4, 1.0),
+}
+every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+
+
+def drawn(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# What a head's outputs are
+
+
+def test_the_shape_of_an_actions_outputs() -> None:
+    assert {name: head.shape for name, head in HEADS.items()} == {"expected": (), "c51": (3,), "qr": (4,)}
+
+
+@pytest.mark.parametrize("kind", ["expected", "qr"])
+def test_values_and_quantiles_are_read_as_they_are(kind: str) -> None:
+    outputs = drawn(2, 5, *HEADS[kind].shape)
+    np.testing.assert_array_equal(HEADS[kind].read(outputs), outputs)
+
+
+def test_logits_are_read_as_probabilities_over_the_last_axis() -> None:
+    logits = np.log(np.array([[[1, 2, 5], [3, 3, 2]], [[6, 1, 1], [1, 1, 1]]], np.float32))
+    expected = [[[1 / 8, 2 / 8, 5 / 8], [3 / 8, 3 / 8, 2 / 8]], [[6 / 8, 1 / 8, 1 / 8], [1 / 3, 1 / 3, 1 / 3]]]
+    np.testing.assert_allclose(HEADS["c51"].read(logits), expected, rtol=1e-6)
+    np.testing.assert_allclose(HEADS["c51"].read(logits[0, 1]), [3 / 8, 3 / 8, 2 / 8], rtol=1e-6)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    read = HEADS["c51"].read(np.array([[1e4, -1e4, 1e4], [-1e30, 0, 0]], np.float32))
+    np.testing.assert_array_equal(read, [[0.5, 0, 0.5], [0, 0.5, 0.5]])
+
+
+def test_the_support_is_even_and_ends_where_it_should() -> None:
+    head = Categorical(5, -10.0, 30.0)
+    assert head.support.tolist() == [-10, 0, 10, 20, 30]
+    assert head.support.dtype == np.float32
+
+
+def test_the_mean_of_probabilities_is_over_the_support() -> None:
+    # -10 / 4 + 10 / 4 + 30 / 2, and -10 / 2 + 30 / 2
+    np.testing.assert_array_equal(HEADS["c51"].mean(np.array([[0.25, 0.25, 0.5], [0.5, 0, 0.5]], np.float32)), [15, 10])
+
+
+def test_the_mean_of_quantiles_is_their_plain_mean() -> None:
+    np.testing.assert_array_equal(HEADS["qr"].mean(np.array([[1, 2, 3, 6], [-4, 0, 0, 0]], np.float32)), [3, -1])
+
+
+@every_head
+def test_the_mean_takes_the_last_axis_away_whatever_is_before_it(head: Head) -> None:
+    for before in ((), (2,), (2, 5)):
+        values = head.read(drawn(*before, *head.shape))
+        assert np.shape(head.mean(values)) == before
+    values = head.read(drawn(4, 4, *head.shape))  # as many rows as actions as quantiles
+    for b, a in np.ndindex(4, 4):
+        np.testing.assert_allclose(head.mean(values)[b, a], head.mean(values[b, a]), rtol=1e-5, atol=1e-6)
+
+
+# Targets and losses are those of td and nn.losses
+
+
+def test_the_expected_target_and_losses_are_those_of_their_own_modules() -> None:
+    reward, discount, next_value, chosen = drawn(4, 6)
+    target = HEADS["expected"].target(reward, discount, next_value)
+    np.testing.assert_array_equal(target, td_target(reward, discount, next_value))
+    for name, delta, loss in (("mse", 1.0, mse(chosen, target)), ("huber", 0.3, huber(chosen, target, 0.3))):
+        made = Expected(name, delta).loss(chosen, target)  # type: ignore[arg-type]
+        assert made[0] == loss[0]
+        np.testing.assert_array_equal(made[1], loss[1])
+
+
+def test_the_quantile_target_and_loss_are_those_of_their_own_modules() -> None:
+    reward, discount = drawn(2, 6)
+    next_quantiles, chosen = drawn(2, 6, 4, seed=1)
+    head = Quantile(4, 0.3)
+    target = head.target(reward, discount, next_quantiles)
+    np.testing.assert_array_equal(target, td_target(reward, discount, next_quantiles))
+    made, loss = head.loss(chosen, target), quantile_huber(chosen, target, 0.3)
+    assert made[0] == loss[0] != quantile_huber(target, chosen, 0.3)[0]
+    np.testing.assert_array_equal(made[1], loss[1])
+
+
+def test_the_categorical_target_and_loss_are_those_of_their_own_modules() -> None:
+    head = Categorical(3, -10.0, 30.0)
+    reward, discount = 5 * drawn(6), np.full(6, 0.9, np.float32)
+    next_probability, logits = head.read(drawn(6, 3, seed=1)), drawn(6, 3, seed=2)
+    target = head.target(reward, discount, next_probability)
+    np.testing.assert_array_equal(target, categorical_target(reward, discount, next_probability, head.support))
+    made, loss = head.loss(logits, target), cross_entropy(logits, target)
+    assert made[0] == loss[0]
+    np.testing.assert_array_equal(made[1], loss[1])
+
+
+@every_head
+@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_means_obey_the_same_equation_under_every_head(head: Head, rows: int, seed: int) -> None:
+    # reward + discount mean(next): the target of the means is the mean of the target, as long as nothing is clipped.
+    generator = np.random.default_rng(seed)
+    reward, discount = generator.uniform(0, 3, rows).astype(np.float32), np.full(rows, 0.5, np.float32)
+    next_values = head.read(generator.normal(size=(rows, *head.shape)).astype(np.float32))
+    target = head.target(reward, discount, next_values)
+    assert target.shape == next_values.shape
+    assert target.dtype == np.float32
+    np.testing.assert_allclose(head.mean(target), reward + 0.5 * head.mean(next_values), rtol=1e-4, atol=1e-4)
+
+
+@every_head
+def test_a_step_down_the_gradient_brings_the_mean_nearer_to_the_target(head: Head) -> None:
+    # Sign and roles at once: from the wrong side the mean would run away.
+    outputs = drawn(1, *head.shape)
+    target = head.target(np.full(1, 8, np.float32), np.zeros(1, np.float32), head.read(outputs))
+    losses, gaps = [], []
+    for _ in range(40):
+        loss, d_outputs = head.loss(outputs, target)
+        assert d_outputs.shape == outputs.shape
+        losses.append(loss)
+        gaps.append(abs(float(head.mean(head.read(outputs))[0]) - 8))
+        outputs = outputs - d_outputs
+    assert losses == sorted(losses, reverse=True)
+    assert gaps[-1] < 0.5 * gaps[0]
+
+
+def test_the_quantiles_of_a_coin_are_learned_low_to_high() -> None:
+    # Heads pay 10, tails 0; the quantiles at 1/8 and 3/8 are 0, those at 5/8 and 7/8 are 10.
+    head, outputs = Quantile(4, 0.01), np.zeros((1, 4), np.float32)
+    target = np.array([[0, 10]], np.float32)
+    for step in range(600):
+        outputs -= (1.0 if step < 500 else 0.05) * head.loss(outputs, target)[1]
+    np.testing.assert_allclose(outputs, [[0, 0, 10, 10]], atol=0.1)
+
+
+# Which one the settings ask for
+
+
+def test_the_head_is_the_one_that_is_named() -> None:
+    assert make_head(small(loss="mse", huber_delta=0.5)) == Expected("mse", 0.5)
+    quantile = make_head(small(head="qr", quantiles=7, huber_delta=0.5))
+    assert isinstance(quantile, Quantile)
+    assert (quantile.shape, quantile.kappa) == ((7,), 0.5)
+    categorical = make_head(small(head="c51", atoms=3, value_range=(-1, 2)))
+    assert isinstance(categorical, Categorical)
+    assert categorical.support.tolist() == [-1, 0.5, 2]
+
+
+@pytest.mark.parametrize("settings", [{}, {"head": "qr", "quantiles": 7}, {"head": "c51", "value_range": (0, 1)}])
+def test_the_network_has_as_many_outputs_as_the_head_reads(settings: dict[str, object]) -> None:
+    config = small(**settings)
+    assert config.outputs_per_action == math.prod(make_head(config).shape)
