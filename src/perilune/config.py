@@ -72,7 +72,7 @@ class DQNConfig:
     atoms: Annotated[int, Range(2)] = 51
     """Points of the distribution of the head c51 (>= 2)."""
     value_range: tuple[float, float] | None = None
-    """Lowest and highest return that the head c51 can tell; it needs one."""
+    """Lowest and highest return that the head c51 can tell, which it needs, or None with every other head."""
     quantiles: Count = 16
     """Quantiles of the distribution of the head qr (>= 1)."""
 
@@ -125,7 +125,7 @@ class DQNConfig:
     """Share of the online network in a sync (above 0 to 1): 1 is a hard copy, less is Polyak averaging."""
 
     average_decay: Annotated[float, Range(0, 1)] | None = None
-    """Average the weights over the updates with this decay (from 0 to 1), and evaluate the average; None is off."""
+    """Decay (from 0 to 1) of an average of the weights over the updates, which is then evaluated, or None."""
     average_acts: bool = False
     """Let the averaged weights act in training too."""
 
