@@ -57,8 +57,18 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Kind:
         outside += [high + 1, high + 1e-9, math.nextafter(high, math.inf)]
     bounds = st.floats(low, min(high, 1e300), exclude_min=above, **finite)
     return Kind(
-        bounds | st.just(min(high, 1e300)) | st.just(1),
+        bounds | st.just(min(high, 1e300)) | st.just(int(min(high, 1))),
         st.sampled_from(outside) | st.floats(max_value=low, exclude_max=True) | NOT_NUMBERS | NOT_FINITE,
+    )
+
+
+def at_most(high: float) -> Kind:
+    return Kind(
+        st.floats(-1e300, high, allow_nan=False) | st.just(high),
+        st.sampled_from([high + 1, math.nextafter(high, math.inf)])
+        | st.floats(high, exclude_min=True)
+        | NOT_NUMBERS
+        | NOT_FINITE,
     )
 
 
@@ -72,6 +82,7 @@ COUNT = whole(1)
 SHARE = number(0, 1)
 SHARE_ABOVE_ZERO = number(0, 1, above=True)
 POSITIVE = number(0, above=True)
+FLAG = Kind(st.booleans(), st.sampled_from([0, 1, 1.0, None, "yes", "True", "", (), [True]]))
 LAYER = COUNT.accepted | st.tuples(COUNT.accepted, ACTIVATION.accepted)
 NOT_A_LAYER = COUNT.refused | st.sampled_from(
     [(), (8,), (8, "relu", 1), ("relu", 8), (0, "relu"), (8, "swish"), (8, None)]
@@ -83,8 +94,18 @@ DQN_FIELDS: dict[str, Kind] = {
         NOT_A_LAYER.map(lambda layer: (16, layer)) | st.sampled_from([(), 64, "64", None, {64}, {64: "relu"}, 1.5]),
     ),
     "activation": ACTIVATION,
-    "layer_norm": Kind(st.booleans(), st.sampled_from([0, 1, 1.0, None, "yes", "", (), [True]])),
+    "layer_norm": FLAG,
     "initializer": word("he", "glorot", "lecun"),
+    "noisy": FLAG,
+    "dueling": FLAG,
+    "head": word("expected", "c51", "qr"),
+    "atoms": whole(2),
+    "value_range": Kind(
+        st.tuples(st.floats(-1e6, 0), st.floats(0, 1e6, exclude_min=True)),
+        st.sampled_from([(), (1,), (0, 1, 2), 5, "01", {0, 1}, (0, None), ("0", "1"), (False, True)])
+        | st.sampled_from([(0, math.inf), (-math.inf, 0), (math.nan, 1)]),
+    ).or_none(),
+    "quantiles": COUNT,
     "loss": word("mse", "huber"),
     "huber_delta": POSITIVE,
     "optimizer": word("sgd", "rmsprop", "adam", "adamw"),
@@ -97,23 +118,36 @@ DQN_FIELDS: dict[str, Kind] = {
     "max_grad_norm": POSITIVE.or_none(),
     "batch_size": COUNT,
     "train_every": COUNT,
+    "updates_each": COUNT,
+    "mirror": FLAG,
     "gamma": SHARE,
     "n_step": COUNT,
-    "double": Kind(st.booleans(), st.sampled_from([0, 1, 1.0, None, "True", ()])),
+    "double": FLAG,
+    "munchausen": SHARE,
+    "munchausen_temperature": POSITIVE,
+    "munchausen_floor": at_most(0),
     "target_update_every": COUNT,
     "tau": SHARE_ABOVE_ZERO,
+    "average_decay": SHARE.or_none(),
+    "average_acts": FLAG,
     "buffer_size": COUNT,
     "warmup_steps": COUNT,
+    "priority_exponent": SHARE,
+    "priority_beta": SHARE,
+    "priority_beta_steps": COUNT,
     "epsilon_start": SHARE,
     "epsilon_floor": SHARE,
     "epsilon_decay_steps": COUNT,
     "epsilon_decay": SHARE_ABOVE_ZERO.or_none(),
     "epsilon_decay_per": word("episode", "update"),
+    "repeat_most": COUNT,
+    "optimism": number(0, 0.99),
 }
 TRAIN_FIELDS: dict[str, Kind] = {
     "steps": COUNT.or_none(),
     "episodes": COUNT.or_none(),
     "max_episode_steps": COUNT.or_none(),
+    "environments": COUNT,
     "eval_every": COUNT.or_none(),
     "eval_episodes": COUNT,
     "stop_at_return": Kind(
@@ -128,11 +162,21 @@ EVERY_FIELD = [pytest.param(cls, name, id=name) for cls, kinds in FIELDS.items()
 
 
 def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with those that limit one another put in order."""
+    """``values`` with those that limit or contradict one another put in order."""
     values = dict(values)
     values["buffer_size"] = max(values["buffer_size"], values["batch_size"], values["warmup_steps"])
     for high, low in (("epsilon_start", "epsilon_floor"), ("learning_rate", "learning_rate_floor")):
         values[high] = max(values[high], values[low])
+    if values["head"] != "c51":
+        values["value_range"] = None
+    elif values["value_range"] is None:
+        values["value_range"] = (-1.0, 1.0)
+    if values["head"] != "expected":
+        values["loss"] = "huber"
+    if values["head"] != "qr":
+        values["optimism"] = 0
+    if values["average_decay"] is None:
+        values["average_acts"] = False
     return values
 
 
@@ -274,6 +318,20 @@ def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> N
         ({"epsilon_start": 0.1, "epsilon_floor": 0.2}, "epsilon_floor", "at most epsilon_start = 0.1"),
         ({"learning_rate": 1e-4, "learning_rate_floor": 2e-4}, "learning_rate_floor", "at most learning_rate = 0.0001"),
         ({"hidden": ()}, "hidden", "at least one hidden layer"),
+        (
+            {"head": "c51", "value_range": None},
+            "value_range",
+            "the head c51 needs one: lowest and highest return, as in",
+        ),
+        ({"value_range": (0.0, 1.0)}, "value_range", "None, because 'expected' is not the head c51"),
+        ({"head": "qr", "value_range": (0.0, 1.0)}, "value_range", "None, because 'qr' is not the head c51"),
+        ({"head": "c51", "value_range": (1.0, 0.0)}, "value_range", "the lowest return, then a higher one"),
+        ({"head": "c51", "value_range": (1.0, 1.0)}, "value_range", "the lowest return, then a higher one"),
+        ({"head": "qr", "loss": "mse"}, "loss", "'huber', because the head 'qr' has a loss of its own"),
+        ({"head": "c51", "value_range": (0.0, 1.0), "loss": "mse"}, "loss", "'huber', because the head 'c51' has"),
+        ({"optimism": 0.5}, "optimism", "0, because the head 'expected' has no quantiles (qr has)"),
+        ({"head": "c51", "value_range": (0.0, 1.0), "optimism": 0.5}, "optimism", "0, because the head 'c51' has no"),
+        ({"average_acts": True}, "average_acts", "False, because there is no average without an average_decay"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], name: str, words: str) -> None:
@@ -288,6 +346,23 @@ def test_settings_that_just_agree_are_accepted() -> None:
         batch_size=32, warmup_steps=32, buffer_size=32, epsilon_start=0.2, epsilon_floor=0.2, learning_rate_floor=5e-4
     )
     assert (config.buffer_size, config.epsilon_floor, config.learning_rate_floor) == (32, 0.2, 5e-4)
+    config = DQNConfig(head="c51", value_range=(0, 1e-9), average_decay=0, average_acts=True)
+    assert (config.value_range, config.average_acts) == ((0.0, 1e-9), True)
+    assert DQNConfig(head="qr", optimism=0.99, priority_exponent=1).optimism == 0.99
+
+
+@pytest.mark.parametrize("value_range", [[-1, 2], (-1, 2), np.array([-1.0, 2.0]), (np.float32(-1), np.int64(2))])
+def test_a_range_of_returns_may_come_as_any_pair(value_range: Any) -> None:
+    made = DQNConfig(head="c51", value_range=value_range).value_range
+    assert made == (-1.0, 2.0)
+    assert [type(value) for value in made] == [float, float]
+
+
+def test_what_the_network_gives_for_an_action_is_the_heads() -> None:
+    settings = {"atoms": 5, "quantiles": 7}
+    assert DQNConfig(**settings).outputs_per_action == 1
+    assert DQNConfig(head="qr", **settings).outputs_per_action == 7
+    assert DQNConfig(head="c51", value_range=(0, 1), **settings).outputs_per_action == 5
 
 
 def test_training_without_a_budget_is_refused() -> None:
@@ -382,7 +457,7 @@ def test_the_range_of_a_field_is_in_its_docstring(cls: Settings, name: str) -> N
     checked = ranges(get_type_hints(cls, include_extras=True)[name])
     # What stands in brackets and looks like a range, and all that does.
     said = set(re.findall(r"\(((?:>=?|(?:from|above) [\d.]+ to) [\d.e-]+)[;)]", text))
-    said |= set(re.findall(r"\((>= \d+)[ ;)]", text))
+    said |= set(re.findall(r"\(([<>]= \d+)[ ;)]", text))
     assert said == checked
 
 
@@ -399,6 +474,7 @@ def test_a_docstring_names_none_where_none_is_allowed(cls: Settings, name: str) 
         (Range(0, above=True), "> 0", [5e-324, 1], [0, -0.0, -1, math.inf, math.nan]),
         (Range(0, 1), "from 0 to 1", [0, 0.5, 1], [-5e-324, 1.0000001, -math.inf, math.nan]),
         (Range(0, 1, above=True), "above 0 to 1", [5e-324, 1], [0, 1.0000001, math.nan]),
+        (Range(-math.inf, 0), "<= 0", [0, -5e-324, -1e300], [5e-324, 1, -math.inf, math.nan]),
     ],
 )
 def test_ranges_say_what_they_hold(bounds: Range, text: str, inside: list[float], outside: list[float]) -> None:
