@@ -19,13 +19,19 @@ from perilune.checkpoint import load_weights, save_weights, weights_file
 from perilune.dqn import Agent
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.nn.layers import Array, Arrays
+from perilune.symmetry import Symmetry
 
 SMALL: dict[str, Any] = {"hidden": (3,), "batch_size": 2, "buffer_size": 10, "warmup_steps": 4, "n_step": 1}
 
 
-def trained(config: DQNConfig | None = None, observation_size: int = 2, actions: int = 2) -> Agent:
+MIRROR = Symmetry(observation_index=(1, 0), observation_sign=(-1, -1), action_index=(1, 0))
+
+
+def trained(
+    config: DQNConfig | None = None, observation_size: int = 2, actions: int = 2, symmetry: Symmetry | None = None
+) -> Agent:
     """An agent whose weights and counters have moved from where they start."""
-    agent = Agent(observation_size, actions, config or DQNConfig(**SMALL), seed=5)
+    agent = Agent(observation_size, actions, config or DQNConfig(**SMALL), seed=5, symmetry=symmetry)
     generator = np.random.default_rng(0)
     for step in range(30):
         obs, next_obs = generator.normal(size=(2, observation_size)).astype(np.float32)
@@ -49,6 +55,10 @@ def put_together(path: Path, settings: Any, arrays: Arrays) -> None:
     save_file(arrays, path, metadata={"perilune": settings if isinstance(settings, str) else json.dumps(settings)})
 
 
+def replaced(name: str, change: Callable[[Array], Array]) -> Callable[[Arrays], object]:
+    return lambda arrays: arrays.update({name: np.ascontiguousarray(change(arrays[name]))})
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "agent.safetensors"
@@ -60,6 +70,8 @@ CONFIGS = [
     DQNConfig(**SMALL),
     DQNConfig(**SMALL | {"hidden": (5, (4, "tanh"), (3, "linear")), "layer_norm": False, "initializer": "glorot"}),
     DQNConfig(**SMALL | {"optimizer": "adamw", "loss": "mse", "max_grad_norm": None, "epsilon_decay": 0.99}),
+    DQNConfig(**SMALL | {"head": "qr", "quantiles": 5, "dueling": True, "munchausen": 0.9, "priority_exponent": 0.6}),
+    DQNConfig(**SMALL | {"head": "c51", "atoms": 5, "value_range": (-2, 3), "noisy": True}),
 ]
 
 
@@ -76,6 +88,125 @@ def test_an_agent_comes_back_bit_for_bit(tmp_path: Path, config: DQNConfig) -> N
     assert [getattr(again, name) for name in counters] == [getattr(agent, name) for name in counters]
     obs = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
     np.testing.assert_array_equal(again.q_values(obs), agent.q_values(obs))
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_average_comes_back_beside_the_weights_that_it_averages(tmp_path: Path, noisy: bool) -> None:
+    agent = trained(DQNConfig(**SMALL, average_decay=0.9, noisy=noisy))
+    assert agent.average is not None
+    assert not np.array_equal(agent.average.parameters, agent.online.parameters)
+    save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")
+    again, _ = load_weights(tmp_path / "agent.safetensors")
+    assert again.average is not None
+    assert again.average.parameters.tobytes() == agent.average.parameters.tobytes()
+    assert again.online.parameters.tobytes() == agent.online.parameters.tobytes()
+    assert again.target.parameters.tobytes() == agent.online.parameters.tobytes()
+    assert not np.shares_memory(again.average.parameters, again.online.parameters)
+    obs = np.random.default_rng(1).normal(size=(6, 2)).astype(np.float32)
+    np.testing.assert_array_equal(again.q_values(obs), agent.q_values(obs))
+    assert [again.greedy_action(row) for row in obs] == agent.q_values(obs).argmax(axis=1).tolist()
+
+
+def test_any_program_can_tell_the_average_from_the_weights(tmp_path: Path) -> None:
+    agent = trained(DQNConfig(**SMALL, average_decay=0.9))
+    save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")
+    arrays = load_file(tmp_path / "agent.safetensors")
+    online = agent.online.named_parameters()
+    assert arrays.keys() == online.keys() | {f"average.{name}" for name in online}
+    assert agent.average is not None
+    for name, view in agent.average.named_parameters().items():
+        np.testing.assert_array_equal(arrays[name], online[name])
+        np.testing.assert_array_equal(arrays[f"average.{name}"], view)
+
+
+def test_a_symmetry_comes_back_equal_and_mirrors_on(tmp_path: Path) -> None:
+    agent = trained(DQNConfig(**SMALL, mirror=True), symmetry=MIRROR)
+    save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")
+    again, saved = load_weights(tmp_path / "agent.safetensors")
+    assert again.symmetry == saved.symmetry == MIRROR
+    obs = np.ones((1, 2), np.float32)
+    for _ in range(4):
+        again.remember(obs[0], 0, 1.0, obs[0], False, False)
+    assert np.isfinite(again.learn().loss)
+
+
+def test_without_a_symmetry_none_comes_back(saved: Path) -> None:
+    again, said = load_weights(saved)
+    assert again.symmetry is None
+    assert said.symmetry is None
+
+
+def test_a_file_from_before_there_were_symmetries_still_loads(saved: Path) -> None:
+    settings, arrays = taken_apart(saved)
+    del settings["symmetry"]
+    put_together(saved, settings, arrays)
+    assert load_weights(saved)[0].symmetry is None
+
+
+SWAPPED = {"observation_index": [1, 0], "observation_sign": [-1, -1], "action_index": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("symmetry", "said"),
+    [
+        (SWAPPED | {"observation_index": [1, 1]}, r"observation_index = .* is not allowed"),
+        (SWAPPED | {"observation_index": [0.0, 1.0]}, "cannot be read"),
+        (SWAPPED | {"action_index": ["a", 1]}, "cannot be read"),
+        (SWAPPED | {"observation_sign": [1, -1]}, "observation_sign = .* is not allowed"),
+        (SWAPPED | {"observation_sign": [[1], [1]]}, "cannot be read"),
+        (SWAPPED | {"observation_sign": [2, 2]}, "observation_sign = .* is not allowed"),
+        (SWAPPED | {"more": [1]}, "more"),
+        (SWAPPED | {"action_index": 1}, "cannot be read"),
+        ({"action_index": [1, 0]}, "observation_index"),
+        (5, "cannot be read"),
+        ("mirror", "cannot be read"),
+        ([], "cannot be read"),
+        # Whole, but not this agent's
+        (SWAPPED | {"action_index": [1, 0, 2]}, r"symmetry = \(2, 3\) .* 2 observations and 2 actions"),
+        (SWAPPED | {"observation_index": [0], "observation_sign": [1]}, r"symmetry = \(1, 2\) .* 2 observations"),
+        (None, "mirror = True is not allowed"),
+    ],
+    ids=str,
+)
+def test_a_damaged_symmetry_is_refused_by_name(tmp_path: Path, symmetry: Any, said: str) -> None:
+    path = tmp_path / "agent.safetensors"
+    save_weights(path, trained(DQNConfig(**SMALL, mirror=True), symmetry=MIRROR), "CartPole-v1")
+    settings, arrays = taken_apart(path)
+    assert settings["symmetry"] == SWAPPED
+    put_together(path, settings | {"symmetry": symmetry}, arrays)
+    with pytest.raises(FileFormatError, match=said) as caught:
+        load_weights(path)
+    assert str(path) in str(caught.value)
+    assert "memory" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda arrays: arrays.pop("average.0.Dense.weight"), "has weights .* ask for .*average.0.Dense.weight"),
+        (lambda arrays: [arrays.pop(name) for name in list(arrays) if "average" in name], "has weights .* ask for"),
+        (lambda arrays: arrays.update({"average.9.Dense.bias": np.zeros(2, np.float32)}), "average.9.Dense.bias"),
+        (replaced("average.0.Dense.weight", np.transpose), r"average\.0\.Dense\.weight is float32\[3, 2\]"),
+        (replaced("average.0.Dense.bias", lambda array: array * np.nan), r"average\.0\..* values that are not finite"),
+    ],
+)
+def test_a_damaged_average_is_refused_by_name(tmp_path: Path, change: Callable[[Arrays], object], said: str) -> None:
+    path = tmp_path / "agent.safetensors"
+    save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9)), "CartPole-v1")
+    settings, arrays = taken_apart(path)
+    change(arrays)
+    put_together(path, settings, arrays)
+    with pytest.raises(FileFormatError, match=said):
+        load_weights(path)
+
+
+def test_an_average_that_nobody_asks_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.safetensors"
+    save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9)), "CartPole-v1")
+    settings, arrays = taken_apart(path)
+    put_together(path, settings | {"config": settings["config"] | {"average_decay": None}}, arrays)
+    with pytest.raises(FileFormatError, match=r"has weights .*average.* ask for"):
+        load_weights(path)
 
 
 def test_the_replay_comes_back_empty(saved: Path) -> None:
@@ -147,10 +278,6 @@ def test_weights_of_another_program_are_refused(tmp_path: Path) -> None:
         load_weights(path)
 
 
-def replaced(name: str, change: Callable[[Array], Array]) -> Callable[[Arrays], object]:
-    return lambda arrays: arrays.update({name: np.ascontiguousarray(change(arrays[name]))})
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -181,6 +308,11 @@ def test_weights_that_do_not_fit_the_settings_are_refused(
         ({"format": 2}, "the format is not 1"),
         ({"config": {"gama": 0.9}}, "did you mean gamma"),
         ({"config": SMALL | {"gamma": 1.5}}, "gamma = 1.5 is not allowed"),
+        ({"config": SMALL | {"head": "c51"}}, "value_range = None is not allowed: the head c51 needs one"),
+        ({"config": SMALL | {"head": "qr", "quantiles": 10**9}}, "sizes"),
+        ({"config": SMALL | {"head": "qr", "quantiles": 10**6}}, "has 23 weights"),
+        ({"config": SMALL | {"dueling": True}}, "has weights|must be"),
+        ({"config": SMALL | {"noisy": True}}, "has weights .* ask for .*weight_sigma"),
         ({"config": 5}, "cannot be read"),
         ({"config": None}, "cannot be read"),
         ({"more": 1}, "more"),
@@ -244,7 +376,7 @@ def loads_or_is_refused(path: Path) -> None:
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     path = tmp_path_factory.mktemp("checkpoint") / "agent.safetensors"
-    save_weights(path, trained(), "CartPole-v1")
+    save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9, mirror=True), symmetry=MIRROR), "CartPole-v1")
     return path, path.read_bytes()
 
 
@@ -282,7 +414,7 @@ def test_a_file_with_any_other_setting_loads_or_is_refused(content: tuple[Path, 
     path, whole = content
     path.write_bytes(whole)
     header, arrays = taken_apart(path)
-    part = header["config"] if data.draw(st.booleans()) else header
+    part = data.draw(st.sampled_from([header, header["config"], header["symmetry"]]))
     part[data.draw(st.sampled_from(sorted(part)))] = data.draw(JSON)
     put_together(path, header, arrays)
     loads_or_is_refused(path)

@@ -108,7 +108,9 @@ def _saved(header: dict[str, Any]) -> Saved:
         raise ValueError(f"the format is not {FORMAT}, the one that this version of Perilune reads")
     config = build(DQNConfig, header.pop("config"))
     symmetry = header.pop("symmetry", None)
-    saved = Saved(config=config, symmetry=None if symmetry is None else Symmetry(**symmetry), **header)
+    if symmetry is not None:
+        symmetry = Symmetry(**{name: tuple(values) for name, values in symmetry.items()})  # JSON has lists
+    saved = Saved(config=config, symmetry=symmetry, **header)
     units = (units for units, _ in config.hidden_layers)
     counts = (saved.observation_size, saved.actions, config.outputs_per_action, *units)
     if not all(type(count) is int and 1 <= count <= LARGEST_LAYER for count in counts):
@@ -130,6 +132,8 @@ def _agent(path: Path, saved: Saved, arrays: dict[str, Array]) -> Agent:
         raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
     try:
         agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
+    except ConfigError as error:
+        raise FileFormatError(f"{path} has settings that no agent can have: {error}") from error
     except (MemoryError, OverflowError, ValueError) as error:
         raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
     named = agent.named_weights()
