@@ -525,6 +525,7 @@ STANDARD = {
     "RunDirectoryError": OSError,
     "FileFormatError": ValueError,
     "DivergenceError": ArithmeticError,
+    "TrialError": RuntimeError,
 }
 
 

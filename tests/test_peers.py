@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from perilune import DQNConfig, TrainConfig, runlog
 from perilune.bench import compare, peers, report, results
 from perilune.bench.speed import peer_installed
 from perilune.cli import main
-from perilune.config import ConfigError
-from perilune.errors import MissingDependencyError
+from perilune.errors import ConfigError, MissingDependencyError
 
 TRAIN = TrainConfig(steps=600, eval_every=200, eval_episodes=2)
 
@@ -69,10 +69,7 @@ def test_a_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypa
         assert 0 < seconds[0] < seconds[1] < seconds[2]
     ours, theirs = results.load(tmp_path / "out"), results.load(peer)
     assert said.content["peer"] == json.loads((peer / "scores.json").read_text())
-    assert (
-        compare.table(compare.compare(ours, theirs, report.np.random.default_rng(0)), "Perilune", peers.NAME)
-        in said.text
-    )
+    assert compare.table(compare.compare(ours, theirs, np.random.default_rng(0)), "Perilune", peers.NAME) in said.text
 
     before = {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")}
     report.benchmark("CartPole-v1", agent, TRAIN, **arguments)  # type: ignore[arg-type]

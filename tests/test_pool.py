@@ -39,6 +39,9 @@ def alive(pid: int) -> bool:
         return False
 
 
+in_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -63,7 +66,7 @@ def test_what_goes_wrong_in_one_process_leaves_the_others_alone(tmp_path: Path) 
     assert broken.startswith("Traceback")  # nobody foresaw it
     assert broken.endswith("ZeroDivisionError: nothing to share")
     assert ended["exits"] == "its process ended by itself with status 3"
-    assert ended["is killed"] == "its process died of signal 9 (Killed)"
+    assert str(ended["is killed"]).startswith("its process died of signal 9 (Killed")
     assert len({(tmp_path / name).read_text() for name in "ab"}) == 2  # each in a process of its own
 
 
@@ -71,6 +74,7 @@ def test_nothing_to_do_starts_nothing() -> None:
     assert list(each(write, [], jobs=3)) == []
 
 
+@in_proc
 def test_who_stops_listening_stops_the_processes(tmp_path: Path) -> None:
     hangs = tmp_path / "hangs"
     with closing(each(write, [hangs, tmp_path / "later"], jobs=1)) as events:
@@ -93,7 +97,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+@in_proc
 def test_processes_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     script, hangs = tmp_path / "parent.py", tmp_path / "hangs"
     script.write_text(PARENT)

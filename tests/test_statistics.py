@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics as stdlib
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from perilune.bench.statistics import (
     margin,
     probability_of_improvement,
 )
+from perilune.errors import MissingDependencyError
 from perilune.nn.layers import Array
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
@@ -124,6 +126,12 @@ def test_one_seed_has_a_value_and_no_interval() -> None:
     value, low, high = estimate(margin, [[3.0], [1.0, 2.0]], rng())
     assert value == 1.5
     assert np.isnan([low, high]).all()
+
+
+def test_a_missing_scipy_is_answered_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[bench\]'"):
+        interquartile_mean(A)
 
 
 def test_a_curve_is_resampled_as_a_whole() -> None:

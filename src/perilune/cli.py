@@ -289,6 +289,7 @@ class BenchCompare:
             print(compare.table(comparison, str(self.a), str(self.b)))
 
 
+# Which commands there are is said in _parse, where the preset's settings are known.
 Benchmark = TypeVar("Benchmark", bound=BenchSpeed | BenchLearning | BenchCompare)
 
 

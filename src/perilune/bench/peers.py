@@ -42,6 +42,8 @@ class Peer:
     n_timesteps: int
 
 
+OURS = {"learner", "net_arch", "n_timesteps"}  # of a Peer's fields, those that are no argument of the model
+
 TUNED = Peer(
     learning_rate=6.3e-4, batch_size=128, buffer_size=50_000, learning_starts=0, target_update_interval=250,
     train_freq=4, gradient_steps=-1, exploration_fraction=0.12, exploration_final_eps=0.1, n_timesteps=100_000,
@@ -114,9 +116,6 @@ def train_and_score(
     best = evaluate(policy, env, episodes, max_episode_steps=limit).mean_return
     env.close()
     return final, best
-
-
-OURS = {"learner", "net_arch", "n_timesteps"}  # of a Peer's fields, those that are no argument of the model
 
 
 def _create(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int) -> None:
