@@ -16,6 +16,7 @@ from perilune.dqn import Agent
 from perilune.errors import MissingDependencyError, PeriluneWarning, ShapeError
 from perilune.evaluate import Evaluation, evaluate
 from perilune.nn.layers import Array
+from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import Episode, Evaluated, Event, Frame, check_budget, check_drawing, greedy_limit, training
 from perilune.view import plots, progress, video
@@ -79,7 +80,7 @@ class DQN:
     Args:
         env: a Gymnasium environment, or the id of one. Actions must be Discrete, observations a one-dimensional Box,
             or Discrete, MultiDiscrete, MultiBinary or a Tuple or Dict of these, which are flattened.
-        config: the settings, all in one; the defaults where it is left out.
+        config: the settings, all in one; the preset of this environment, or the default one, where it is left out.
         seed: two agents of one seed on one machine are the same to the last bit; other seeds differ in everything.
         symmetry: for the setting ``mirror``; LunarLander's, CartPole's and Acrobot's are known.
         settings: single settings by name, over those of ``config``: ``DQN(env, hidden=(64, 64), gamma=0.98)``. Every
@@ -99,8 +100,8 @@ class DQN:
         symmetry: Symmetry | None = None,
         **settings: Any,
     ) -> None:
-        self.config = build(DQNConfig, settings, config)
         self.env = _flat_environment(env)
+        self.config = build(DQNConfig, settings, preset(envs.name(self.env)).agent if config is None else config)
         observation_size, actions, _ = envs.check(self.env)
         if symmetry is None:
             symmetry = SYMMETRIES.get(envs.name(self.env))
@@ -120,7 +121,8 @@ class DQN:
         """Train, and keep everything in a run directory. Called again, it goes on where it was.
 
         Args:
-            config: budget, evaluations and videos, all in one.
+            config: budget, evaluations and videos, all in one. Where neither it nor a budget (``steps``, ``episodes``) is
+                given, the preset's.
             out: the run directory; runs/ENVIRONMENT-seedS (or the next free name after it) where it is left out.
             overwrite: replace a run that is already in ``out``.
             frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.
@@ -135,8 +137,10 @@ class DQN:
             MissingDependencyError: videos are asked for and cannot be written here.
             DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
         """
-        train_config = build(TrainConfig, settings, config)
         agent, name = self.agent, envs.name(self.env)
+        if config is None and not {"steps", "episodes"} & settings.keys():
+            config = preset(name).train
+        train_config = build(TrainConfig, settings, config)
         check_budget(agent, train_config)
         check_drawing(self.env, train_config)
         if train_config.video_every is not None:

@@ -17,7 +17,7 @@ class Preset:
     train: TrainConfig
 
 
-DEFAULT = "default"
+DEFAULT, PLAIN = "default", "plain"
 # One recipe for all: what it is made of, and what each part is worth, is in docs/benchmarks.md.
 RECIPE = DQNConfig(
     head="qr",
@@ -39,6 +39,11 @@ def _recipe(steps: int, **settings: Any) -> DQNConfig:
 
 PRESETS: dict[str, Preset] = {
     DEFAULT: Preset(_recipe(100_000), TrainConfig(steps=100_000)),
+    # Mnih et al., Nature 518, 2015, at the size of these environments.
+    PLAIN: Preset(
+        DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_every=500),
+        TrainConfig(steps=100_000),
+    ),
     "LunarLander-v3": Preset(_recipe(200_000, mirror=True), TrainConfig(steps=200_000)),
     "CartPole-v1": Preset(_recipe(40_000, mirror=True), TrainConfig(steps=40_000, eval_every=2_500, eval_episodes=20)),
     "Acrobot-v1": Preset(_recipe(100_000, mirror=True, epsilon_floor=0.01), TrainConfig(steps=100_000)),
