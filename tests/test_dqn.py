@@ -41,6 +41,12 @@ def live(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> lis
     ]
 
 
+def with_lanes(agent: Agent, count: int) -> None:
+    """Open lanes 1 to count - 1 beside the first."""
+    for lane in range(1, count):
+        agent.begin_episode(lane)
+
+
 def warm(seed: int = 0, **settings: Any) -> Agent:
     """An agent that has just filled its warm-up."""
     agent = agent_of(seed, **settings)
@@ -136,6 +142,34 @@ def test_a_step_of_many_is_stored_once_it_is_complete() -> None:
     assert stored.discount[:3].tolist() == [0.25, 0, 0]
     np.testing.assert_array_equal(stored.next_obs[:3], obs[[2, 3, 3]])
     assert agent.env_steps == 3
+
+
+def test_steps_of_two_lanes_are_not_summed_into_one_transition() -> None:
+    agent = agent_of(n_step=2, gamma=0.5)
+    with_lanes(agent, 2)
+    obs = np.arange(6 * O, dtype=np.float32).reshape(2, 3, O)
+    agent.remember(obs[0, 0], 0, 1.0, obs[0, 1], False, False, 0)
+    agent.remember(obs[1, 0], 1, 10.0, obs[1, 1], False, False, 1)
+    assert len(agent.replay) == 0
+    agent.remember(obs[0, 1], 2, 2.0, obs[0, 2], False, False, 0)
+    agent.remember(obs[1, 1], 3, 20.0, obs[1, 2], False, True, 1)
+    stored = agent.replay.arrays
+    assert stored.reward[:3].tolist() == [2, 20, 20]
+    assert stored.action[:3].tolist() == [0, 1, 3]
+    np.testing.assert_array_equal(stored.next_obs[:3], [obs[0, 2], obs[1, 2], obs[1, 2]])
+    assert (agent.env_steps, len(agent.lanes[0].n_step.pending), len(agent.lanes[1].n_step.pending)) == (4, 1, 0)
+
+
+def test_an_episode_that_begins_in_one_lane_leaves_the_other_alone() -> None:
+    agent = agent_of(n_step=3)
+    with_lanes(agent, 2)
+    obs = np.zeros(O, np.float32)
+    for lane in (0, 1):
+        agent.remember(obs, 0, 1.0, obs, False, False, lane)
+    agent.begin_episode(1)
+    assert [len(lane.n_step.pending) for lane in agent.lanes] == [1, 0]
+    agent.remember(obs, 0, 1.0, obs, True, False, 1)
+    assert agent.replay.arrays.reward[: len(agent.replay)].tolist() == [1]
 
 
 # One update
@@ -341,6 +375,18 @@ def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_every:
     assert agent.updates == len(due)
 
 
+@pytest.mark.parametrize("updates_each", [1, 3])
+def test_each_time_of_learning_has_its_updates_and_tells_of_the_last(updates_each: int) -> None:
+    agent, twin = (warm(train_every=4, updates_each=updates_each) for _ in range(2))
+    told = live(agent, 4, take="observe")
+    live(twin, 4)
+    expected = [twin.learn() for _ in range(updates_each)]
+    assert told == [None] * 3 + [expected[-1]]
+    assert agent.updates == updates_each
+    assert agent.target_syncs == 4  # by env_steps, as before
+    np.testing.assert_array_equal(agent.online.parameters, twin.online.parameters)
+
+
 def test_observing_gives_an_update_only_where_one_is_due() -> None:
     agent = warm(train_every=3)
     assert [update is not None for update in live(agent, 7, take="observe")] == [step % 3 == 0 for step in range(9, 16)]
@@ -421,13 +467,15 @@ def test_without_epsilon_every_action_is_greedy() -> None:
     observations = np.random.default_rng(0).normal(size=(60, O)).astype(np.float32)
     best = [int(np.argmax(agent.q_values(obs[None])[0])) for obs in observations]
     assert len(set(best)) > 1
-    assert [agent.act(obs) for obs in observations] == best
+    assert agent.act(observations[:1]) == best[:1]
+    with_lanes(agent, 60)
+    assert agent.act(observations) == best  # one lane a row
     assert [agent.greedy_action(obs) for obs in observations] == best
 
 
 def test_with_epsilon_one_all_actions_come_equally_often() -> None:
     agent = warm(epsilon_start=1.0, epsilon_floor=1.0)
-    counts = np.bincount([agent.act(np.ones(O, np.float32)) for _ in range(4000)], minlength=A)
+    counts = np.bincount([agent.act(np.ones((1, O), np.float32))[0] for _ in range(4000)], minlength=A)
     # Chi-square with 3 degrees of freedom is above 16.3 once in a thousand seeds.
     assert len(counts) == A
     assert float(np.sum((counts - 1000) ** 2 / 1000)) < 16.3
@@ -436,15 +484,31 @@ def test_with_epsilon_one_all_actions_come_equally_often() -> None:
 def test_epsilon_is_the_share_of_random_actions() -> None:
     agent = warm(epsilon_start=0.4, epsilon_floor=0.4)
     obs = np.ones(O, np.float32)
-    other = np.mean([agent.act(obs) != agent.greedy_action(obs) for _ in range(4000)])
+    other = np.mean([agent.act(obs[None]) != [agent.greedy_action(obs)] for _ in range(4000)])
     # A random action is the greedy one once in four: 0.4 * 3/4, and five standard deviations of 4000 draws.
     assert other == pytest.approx(0.3, abs=5 * math.sqrt(0.3 * 0.7 / 4000))
+
+
+def test_every_lane_throws_its_own_dice() -> None:
+    agent = warm(epsilon_start=0.5, epsilon_floor=0.5)
+    with_lanes(agent, 3)
+    obs = np.ones((3, O), np.float32)
+    other = np.array([agent.act(obs) for _ in range(2000)]) != agent.greedy_action(obs[0])
+    # 0.5 * 3/4 in every lane, and in two at once the square of that: five standard deviations of 2000 draws.
+    assert other.mean(axis=0) == pytest.approx(0.375, abs=0.055)
+    assert (other[:, 0] & other[:, 1]).mean() == pytest.approx(0.375**2, abs=0.04)
+    assert (other[:, 1] & other[:, 2]).mean() == pytest.approx(0.375**2, abs=0.04)
+
+
+def test_actions_are_plain_numbers_whether_greedy_or_not() -> None:
+    agent = warm(epsilon_start=0.5, epsilon_floor=0.5)
+    assert {type(action) for _ in range(20) for action in agent.act(np.ones((1, O), np.float32))} == {int}
 
 
 def test_a_cold_agent_plays_at_random() -> None:
     agent = agent_of(epsilon_start=0.0, epsilon_floor=0.0)
     assert agent.epsilon == 1
-    assert {agent.act(np.ones(O, np.float32)) for _ in range(100)} == set(range(A))
+    assert {agent.act(np.ones((1, O), np.float32))[0] for _ in range(100)} == set(range(A))
 
 
 def test_the_straight_way_of_epsilon_counts_env_steps_after_the_warm_up() -> None:
