@@ -1,0 +1,583 @@
+"""The family inside the agent: networks set by hand so that they disagree, and worlds whose answers are known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from perilune import envs
+from perilune.config import TrainConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError
+from perilune.nn import Network, huber
+from perilune.nn.layers import Array
+from perilune.nn.losses import cross_entropy, quantile_huber
+from perilune.prioritized import SMALL
+from perilune.symmetry import Symmetry
+from perilune.train import training
+from worlds import Bandit, Countdown, Timeless, World, small
+
+STATES = np.eye(2, dtype=np.float32)  # one-hot, so that a table is a network
+
+HEADS: dict[str, dict[str, Any]] = {
+    "expected": {"head": "expected"},
+    "qr": {"head": "qr", "quantiles": 2},
+    "c51": {"head": "c51", "atoms": 3, "value_range": (0, 40)},
+}
+every_head = pytest.mark.parametrize("head", HEADS)
+
+
+def of_tables(states: int = 2, actions: int = 3, symmetry: Symmetry | None = None, **settings: Any) -> Agent:
+    """An agent that learns from one transition at a time, with a linear network in place of a table."""
+    one = {"batch_size": 1, "warmup_steps": 1, "gamma": 0.5, "optimizer": "sgd", "max_grad_norm": None}
+    return Agent(states, actions, small(hidden=((states, "linear"),), **one | settings), 0, symmetry)
+
+
+def tell(network: Network, table: Any) -> None:
+    """Let ``network`` give table[state], [A] or [A, N], for a one-hot state."""
+    named = network.named_parameters()
+    network.parameters[:] = 0
+    first, last = (named[f"{index}.Dense.weight"] for index in (0, 1))
+    first[...] = np.eye(len(first))
+    last[...] = np.reshape(table, last.shape)
+
+
+def outputs_with_means(agent: Agent, means: list[float]) -> Array:
+    """Outputs [A, N] that the agent's head reads as ``means``, from 0 to 40, with some spread where it can have one."""
+    mean = np.array(means, float)[:, None]
+    match agent.config.head:
+        case "qr":
+            return np.concatenate([mean / 2, 1.5 * mean], axis=1)
+        case "c51":  # on 0, 20 and 40: a tenth of the way from the middle point, or so, spread to the outer ones
+            upper = np.maximum(mean - 20, 0) / 20
+            lower = np.maximum(20 - mean, 0) / 20
+            return np.log(np.concatenate([lower, 1 - lower - upper, upper], axis=1) + 1e-12)
+        case _:
+            return mean
+
+
+def disagreeing(agent: Agent) -> None:
+    """Online and target network prefer different actions in either state, and value all of them differently."""
+    tell(agent.online, [outputs_with_means(agent, means) for means in ([4, 2, 6], [7, 3, 1])])
+    tell(agent.target, [outputs_with_means(agent, means) for means in ([8, 16, 12], [10, 20, 40])])
+
+
+def live(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool = False) -> None:
+    """One step from the first state to the second."""
+    agent.remember(STATES[0], action, reward, STATES[1], terminated, True)
+
+
+# Targets
+
+
+@every_head
+@pytest.mark.parametrize(
+    # Double: the online network likes action 0 best, which the target network values at 10; with the roles swapped it
+    # would be action 2, which the online network values at 1, and the target 1.5. One network alone: 40, or 7.
+    ("double", "target"),
+    [(True, 1 + 0.5 * 10), (False, 1 + 0.5 * 40)],
+)
+def test_online_chooses_and_target_judges_under_every_head(head: str, double: bool, target: float) -> None:
+    agent = of_tables(double=double, **HEADS[head])
+    disagreeing(agent)
+    live(agent)
+    update = agent.learn()
+    assert update.mean_td_target == pytest.approx(target, abs=1e-4)
+    assert update.mean_q == pytest.approx(2, abs=1e-4)  # the online network's, of action 1 in the first state
+
+
+@every_head
+def test_a_terminated_step_is_worth_its_reward_under_every_head(head: str) -> None:
+    agent = of_tables(**HEADS[head])
+    disagreeing(agent)
+    live(agent, reward=3.0, terminated=True)
+    assert agent.learn().mean_td_target == pytest.approx(3, abs=1e-5)
+
+
+def test_the_loss_is_the_heads_own_of_the_action_taken() -> None:
+    chosen, next_chosen = (np.array([values], np.float32) for values in ([1, 3], [5, 15]))  # of means 2 and 10
+    cases = {
+        "expected": huber(chosen.mean(axis=1), 1 + next_chosen.mean(axis=1) / 2),
+        "qr": quantile_huber(chosen, 1 + next_chosen / 2),
+        # 1/2 on 0 and on 20 becomes 1/2 on 1 and on 11: of that on 1 a 20th is on 20, of that on 11 eleven 20ths are.
+        "c51": cross_entropy(np.log(np.array([[0.9, 0.1, 1e-12]])), np.array([[0.5 * 19 / 20 + 0.5 * 9 / 20, 0.3, 0]])),
+    }
+    for head, (loss, d_chosen) in cases.items():
+        agent = of_tables(**HEADS[head])
+        disagreeing(agent)
+        live(agent)
+        assert agent.learn().loss == pytest.approx(loss, rel=1e-4), head
+        # The biases' gradient is d_outputs itself: action by action, atom by atom.
+        gradient = agent.online.named_gradients()["1.Dense.bias"].reshape(3, -1)
+        np.testing.assert_allclose(gradient[1], d_chosen.ravel(), atol=1e-5)
+        assert not gradient[[0, 2]].any()
+
+
+# Munchausen
+
+MUNCHAUSEN = {"munchausen": 0.5, "munchausen_temperature": 4.0, "munchausen_floor": -100.0}
+
+
+def soft(q_values: list[float], temperature: float) -> list[float]:
+    """log of a softmax, in the plainest way."""
+    total = sum(math.exp(q / temperature) for q in q_values)
+    return [q / temperature - math.log(total) for q in q_values]
+
+
+@every_head
+@pytest.mark.parametrize("double", [False, True])
+def test_munchausen_pays_by_the_target_networks_policy_here_and_is_soft_about_the_next(head: str, double: bool) -> None:
+    agent = of_tables(double=double, **HEADS[head], **MUNCHAUSEN)
+    disagreeing(agent)
+    live(agent)
+    paid = 1 + 0.5 * 4 * soft([8, 16, 12], 4)[1]  # never of the online network's [4, 2, 6]
+    next_log_policy = soft([7, 3, 1] if double else [10, 20, 40], 4)
+    value = sum(math.exp(p) * (q - 4 * p) for p, q in zip(next_log_policy, [10, 20, 40], strict=True))
+    target = paid + 0.5 * value
+    assert agent.learn().mean_td_target == pytest.approx(target, abs=1e-3)
+
+
+def test_munchausen_by_hand_keeps_signs_and_floor() -> None:
+    agent = of_tables(**MUNCHAUSEN | {"munchausen_floor": -2.0})
+    # Even between three actions here: 4 ln(1/3) = -4.39, and so the floor. Certain of action 0 next.
+    tell(agent.target, [[5, 5, 5], [100, 0, 0]])
+    tell(agent.online, [[0, 0, 9], [1000, 0, 0]])
+    live(agent)
+    assert agent.learn().mean_td_target == pytest.approx(1 + 0.5 * -2 + 0.5 * 100)
+
+
+def test_munchausen_of_a_terminated_step_pays_no_entropy_ahead() -> None:
+    agent = of_tables(**MUNCHAUSEN)
+    live(agent, terminated=True)
+    tell(agent.target, [[5, 5, 5], [7, 7, 7]])
+    assert agent.learn().mean_td_target == pytest.approx(1 - 0.5 * 4 * math.log(3))
+
+
+# The average of the weights
+
+
+def averaging(**settings: Any) -> Agent:
+    agent = of_tables(**{"learning_rate": 0.1, "average_decay": 0.5} | settings)
+    live(agent, reward=10.0, terminated=True)
+    return agent
+
+
+def average_of(agent: Agent) -> Network:
+    assert agent.average is not None
+    return agent.average
+
+
+def test_without_a_decay_there_is_no_average_and_the_online_network_is_evaluated() -> None:
+    agent = of_tables()
+    assert agent.average is None
+    disagreeing(agent)
+    np.testing.assert_array_equal(agent.q_values(STATES), [[4, 2, 6], [7, 3, 1]])
+
+
+def test_the_average_is_born_equal_and_shares_no_memory() -> None:
+    agent = averaging()
+    np.testing.assert_array_equal(average_of(agent).parameters, agent.online.parameters)
+    for network in (agent.online, agent.target):
+        assert not np.shares_memory(average_of(agent).parameters, network.parameters)
+
+
+def test_the_average_forgets_slowly_only_once_it_knows_something() -> None:
+    # Decay 1/10, 2/11, 3/12, ... up to the one that is set, here from update 9 on: 9/18.
+    agent = averaging(tau=1.0)
+    average = agent.online.parameters.astype(np.float64)
+    for update in range(1, 13):
+        agent.learn()
+        decay = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5, 0.5, 0.5][update - 1]
+        average = decay * average + (1 - decay) * agent.online.parameters
+        np.testing.assert_allclose(average_of(agent).parameters, average, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(average_of(agent).parameters, agent.online.parameters)
+
+
+def test_the_average_is_of_the_online_network_after_its_step_and_the_target_has_no_part_in_it() -> None:
+    agent = averaging(average_decay=0.0)
+    agent.target.parameters[:] = 77
+    for _ in range(3):
+        agent.learn()
+        np.testing.assert_allclose(average_of(agent).parameters, agent.online.parameters, rtol=1e-6, atol=1e-7)
+    assert (agent.target.parameters == 77).all()
+
+
+def test_only_updates_move_the_average() -> None:
+    agent = averaging()
+    agent.online.parameters[:] += 1
+    before = average_of(agent).parameters.copy()
+    agent.sync_target()
+    agent.act(STATES[:1])
+    live(agent)
+    np.testing.assert_array_equal(average_of(agent).parameters, before)
+
+
+def test_learning_does_not_see_the_average() -> None:
+    plain, with_average = averaging(average_decay=None), averaging()
+    for _ in range(5):
+        average_of(with_average).parameters[:] = -50
+        assert plain.learn() == with_average.learn()
+    np.testing.assert_array_equal(plain.online.parameters, with_average.online.parameters)
+
+
+@pytest.mark.parametrize("acts", [False, True])
+def test_the_average_is_evaluated_and_acts_in_training_only_where_it_is_told_to(acts: bool) -> None:
+    agent = averaging(average_acts=acts, epsilon_start=0.0, epsilon_floor=0.0)
+    tell(agent.online, [[9, 2, 3], [9, 2, 3]])
+    tell(agent.target, [[1, 8, 3], [1, 8, 3]])
+    tell(average_of(agent), [[1, 2, 7], [1, 2, 7]])
+    np.testing.assert_array_equal(agent.q_values(STATES), [[1, 2, 7], [1, 2, 7]])
+    assert agent.greedy_action(STATES[0]) == 2
+    assert agent.act(STATES[:1]) == [2 if acts else 0]
+
+
+# The mirror
+
+# Four states in two pairs, two actions that swap, every sign turned.
+SWAP = Symmetry(observation_index=(1, 0, 3, 2), observation_sign=(-1,) * 4, action_index=(1, 0))
+
+
+def mirroring(batch_size: int = 4, **settings: Any) -> Agent:
+    agent = of_tables(4, 2, SWAP, **{"batch_size": batch_size, "buffer_size": 8, "mirror": True} | settings)
+    tell(agent.online, [[1, 100], [1000, 10], [4, 3], [-8, -5]])
+    tell(agent.target, [[0, 0], [0, 0], [20, 30], [40, 50]])
+    return agent
+
+
+def test_half_of_a_batch_is_mirrored_in_obs_action_and_next_obs_alone() -> None:
+    agent, states = mirroring(), np.eye(4, dtype=np.float32)
+    agent.remember(states[0], 0, 3.0, states[2], False, True)
+    stored = [array[0].copy() for array in agent.replay.arrays]
+    update = agent.learn()
+    # Q(state 0, action 0) = 1, and its image: Q(-state 1, action 1) = -10.
+    assert update.mean_q == pytest.approx((1 - 10) / 2)
+    # Reward and discount stay. Of next_obs the online network likes action 0, valued at 20; of its image, minus state
+    # 3, it values the actions at 8 and 5 and so takes 0 as well, valued at -40.
+    assert update.mean_td_target == pytest.approx(3 + 0.5 * (20 - 40) / 2)
+    for array, before in zip(agent.replay.arrays, stored, strict=True):
+        np.testing.assert_array_equal(array[0], before)
+
+
+def test_without_mirror_a_declared_symmetry_changes_nothing() -> None:
+    agent, states = mirroring(mirror=False), np.eye(4, dtype=np.float32)
+    agent.remember(states[0], 0, 3.0, states[2], False, True)
+    update = agent.learn()
+    assert (update.mean_q, update.mean_td_target) == (1, 3 + 0.5 * 20)
+
+
+@pytest.mark.parametrize("symmetry", [None, SWAP], ids=["none", "of another size"])
+def test_mirroring_without_a_symmetry_that_fits_is_refused_by_name(symmetry: Symmetry | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        of_tables(2, 3, symmetry, mirror=True)
+    if symmetry is None:
+        assert (caught.value.name, caught.value.value) == ("mirror", True)
+        assert "no declared symmetry; give it as symmetry=" in str(caught.value)
+    else:
+        assert (caught.value.name, caught.value.value) == ("symmetry", (4, 2))
+        assert "one of 2 observations and 3 actions" in str(caught.value)
+
+
+@pytest.mark.parametrize(("states", "actions"), [(4, 3), (3, 2)])
+def test_a_symmetry_must_fit_in_observations_and_in_actions(states: int, actions: int) -> None:
+    with pytest.raises(ConfigError, match=f"{states} observations and {actions} actions"):
+        of_tables(states, actions, SWAP, mirror=True)
+
+
+# Priorities
+
+
+def prioritised(exponent: float = 1.0, beta: float = 1.0, **settings: Any) -> Agent:
+    """Values of 0 everywhere, and two ends: action 0 pays 100, action 1 pays 100; of priorities 1 and 3."""
+    agent = of_tables(**{"batch_size": 4, "priority_exponent": exponent, "priority_beta": beta} | settings)
+    tell(agent.online, np.zeros((2, 3 * agent.config.outputs_per_action)))
+    for action in (0, 1):
+        live(agent, action, 100.0, terminated=True)
+    assert agent.priorities is not None
+    agent.priorities.update(np.array([0, 1]), np.array([1, 3]) - SMALL)
+    return agent
+
+
+def priorities_of(agent: Agent) -> list[float]:
+    assert agent.priorities is not None
+    return [float(value) for value in agent.priorities.tree.values[: len(agent.replay)]]
+
+
+PRIORITISED_HEADS = HEADS | {"c51": {"head": "c51", "atoms": 3, "value_range": (-200, 200)}}
+
+
+@pytest.mark.parametrize("head", PRIORITISED_HEADS)
+@pytest.mark.parametrize(("beta", "ratio"), [(0.0, 3.0), (1.0, 1.0), (0.5, math.sqrt(3))])
+def test_weights_make_up_for_the_draws_as_far_as_beta_says(head: str, beta: float, ratio: float) -> None:
+    # Of four shares of the total 4, slot 0 has one and slot 1 three. Without weights action 1 is pulled three times as
+    # hard; with 1/3 as its weight as hard as action 0.
+    agent = prioritised(beta=beta, priority_beta_steps=10**9, **PRIORITISED_HEADS[head])
+    agent.learn()
+    pull = agent.online.named_gradients()["1.Dense.bias"].reshape(3, -1)
+    assert np.abs(pull[0]).max() > 0.01
+    np.testing.assert_allclose(pull[1], ratio * pull[0], rtol=1e-5, atol=1e-7)
+    if head == "expected":
+        assert pull[0, 0] == -0.25  # Huber's slope over B, and the greatest weight is 1
+
+
+@pytest.mark.parametrize("head", PRIORITISED_HEADS)
+def test_priorities_are_the_absolute_td_errors_of_the_batch(head: str) -> None:
+    agent = prioritised(**PRIORITISED_HEADS[head])
+    agent.replay.arrays.reward[:2] = [100, -50]
+    agent.learn()
+    assert priorities_of(agent) == pytest.approx([100 + SMALL, 50 + SMALL], rel=1e-4)
+
+
+def test_priorities_are_of_the_error_before_the_step() -> None:
+    agent = prioritised(learning_rate=0.5)
+    agent.learn()
+    assert priorities_of(agent) == pytest.approx([100 + SMALL] * 2, rel=1e-6)
+    q = agent.q_values(STATES[:1])[0, :2]
+    assert (q > 0).all()
+    agent.learn()
+    assert priorities_of(agent) == pytest.approx(100 - q + SMALL, rel=1e-6)
+
+
+def test_the_exponent_flattens_the_priorities() -> None:
+    agent = prioritised(exponent=0.5)
+    agent.replay.arrays.reward[:2] = [100, -25]
+    agent.learn()
+    assert priorities_of(agent) == pytest.approx([10, 5], rel=1e-3)
+
+
+def test_what_is_new_is_drawn_at_once() -> None:
+    agent = of_tables(batch_size=4, priority_exponent=1.0)
+    tell(agent.online, np.zeros((2, 3)))
+    assert agent.priorities is not None
+    for _ in range(50):
+        live(agent, reward=0.0, terminated=True)
+    agent.priorities.update(np.arange(50), np.zeros(50))
+    live(agent, reward=7.0, terminated=True)
+    assert priorities_of(agent)[-1] == agent.priorities.greatest == 1
+    update = agent.learn()
+    assert update.mean_td_target >= 7 / 4  # one at least of the batch
+    assert priorities_of(agent)[-1] == pytest.approx(7 + SMALL)
+
+
+def test_a_slot_that_is_written_over_is_new_again() -> None:
+    agent = of_tables(batch_size=2, buffer_size=2, priority_exponent=1.0)
+    assert agent.priorities is not None
+    for _ in range(2):
+        live(agent)
+    agent.priorities.update(np.arange(2), np.array([8, 0.5]) - SMALL)
+    live(agent)
+    live(agent)
+    assert priorities_of(agent) == [8, 8]
+
+
+def test_beta_goes_straight_to_one_by_env_steps() -> None:
+    agent = of_tables(priority_exponent=0.5, priority_beta=0.4, priority_beta_steps=100)
+    for env_steps, beta in ((0, 0.4), (50, 0.7), (100, 1.0), (10**6, 1.0)):
+        agent.env_steps = env_steps
+        assert agent.priority_beta == pytest.approx(beta)
+
+
+def test_without_an_exponent_there_are_no_priorities() -> None:
+    assert of_tables(priority_exponent=0.0).priorities is None
+
+
+# Noise
+
+
+def noisy(actions: int = 4, **settings: Any) -> Agent:
+    agent = Agent(2, actions, small(noisy=True, epsilon_start=0.0, epsilon_floor=0.0, warmup_steps=4, **settings), 0)
+    for _ in range(4):
+        live(agent, 0)
+    return agent
+
+
+def test_noise_acts_in_training_and_is_absent_where_the_agent_is_evaluated() -> None:
+    agent = noisy()
+    acted, q = {agent.act(STATES[:1])[0] for _ in range(60)}, agent.q_values(STATES)
+    assert len(acted) > 1
+    for _ in range(5):
+        agent.act(STATES[:1])
+        assert agent.greedy_action(STATES[0]) == q[0].argmax()
+        agent.act(STATES[:1])
+        np.testing.assert_array_equal(agent.q_values(STATES), q)
+
+
+def test_lanes_act_under_one_draw() -> None:
+    agent = noisy()
+    agent.begin_episode(1)
+    together = [agent.act(STATES[[0, 0]]) for _ in range(40)]
+    assert all(one == other for one, other in together)
+    assert len({one for one, _ in together}) > 1
+
+
+def test_every_update_draws_for_either_network_anew() -> None:
+    # One action, one state, reward 0 and gamma 1: with the same noise in both networks the target would be Q itself.
+    agent = noisy(actions=1, gamma=1.0, optimizer="sgd", learning_rate=1e-12, batch_size=1)
+    for array in agent.replay.arrays[:1] + agent.replay.arrays[4:]:
+        array[:] = 1
+    agent.replay.arrays.reward[:] = 0
+    updates = [agent.learn() for _ in range(6)]
+    assert len({update.mean_q for update in updates}) == 6
+    assert len({update.mean_td_target for update in updates}) == 6
+    assert all(abs(update.mean_q - update.mean_td_target) > 1e-4 for update in updates)
+
+
+def test_evaluating_between_updates_changes_nothing_in_the_training() -> None:
+    one, other = (noisy(head="qr", quantiles=4, dueling=True, average_decay=0.9) for _ in range(2))
+    for step in range(12):
+        if step % 3 == 0:
+            other.greedy_action(STATES[1])
+            other.q_values(STATES)
+        assert one.act(STATES[:1]) == other.act(STATES[:1])
+        assert one.learn() == other.learn()
+    np.testing.assert_array_equal(one.online.parameters, other.online.parameters)
+
+
+def test_the_size_of_the_noise_is_learned() -> None:
+    agent = noisy(learning_rate=1e-2)
+    before = {name: view.copy() for name, view in agent.online.named_parameters().items() if "sigma" in name}
+    for _ in range(5):
+        agent.learn()
+    after = agent.online.named_parameters()
+    assert all((after[name] != view).any() for name, view in before.items())
+
+
+# Optimism
+
+HOPEFUL = [[[4, 4, 4, 4], [-9, 0, 5, 10], [0, 0, 0, 1]]] * 2  # means 4, 1.5 and 0.25; upper means 4, 7.5 and 0.5
+
+
+@pytest.mark.parametrize(("optimism", "acted"), [(0.0, 0), (0.24, 0), (0.5, 1)])
+def test_optimism_acts_in_training_alone(optimism: float, acted: int) -> None:
+    agent = of_tables(head="qr", quantiles=4, optimism=optimism, epsilon_start=0.0, epsilon_floor=0.0)
+    for network in (agent.online, agent.target):
+        tell(network, HOPEFUL)
+    live(agent)
+    assert agent.act(STATES[:1]) == [acted]
+    assert agent.greedy_action(STATES[0]) == 0
+    np.testing.assert_array_equal(agent.q_values(STATES[:1]), [[4, 1.5, 0.25]])
+    assert agent.learn().mean_td_target == 1 + 0.5 * 4
+
+
+# Exploratory actions that last
+
+
+def lasting(most: int, epsilon: float = 1.0) -> Agent:
+    """Of so many actions that the same one is hardly drawn twice in a row."""
+    agent = Agent(2, 10_000, small(hidden=(1,), repeat_most=most, epsilon_start=epsilon, epsilon_floor=0.0), 3)
+    for _ in range(8):
+        live(agent)
+    return agent
+
+
+def test_exploratory_actions_last_as_often_as_they_should() -> None:
+    agent = lasting(3)
+    actions = [agent.act(STATES[:1])[0] for _ in range(6000)]
+    ends = np.flatnonzero(np.diff(actions))
+    lengths = np.bincount(np.diff(ends), minlength=5)[1:]
+    assert lengths[3:].sum() <= 3  # two draws that happen to be the same
+    # 1, 1/4, 1/9 are 36, 9 and 4 of 49 parts. Chi-square with 2 degrees of freedom is above 13.8 once in a thousand.
+    expected = np.array([36, 9, 4]) / 49 * lengths.sum()
+    assert float(np.sum((lengths[:3] - expected) ** 2 / expected)) < 13.8
+
+
+def test_what_lasts_is_not_broken_off_by_a_greedy_action_and_ends() -> None:
+    agent = lasting(9, epsilon=0.0)
+    greedy = agent.greedy_action(STATES[0])
+    other = (greedy + 1) % agent.actions
+    agent.lanes[0].action, agent.lanes[0].left = other, 3
+    assert [agent.act(STATES[:1])[0] for _ in range(5)] == [other] * 3 + [greedy] * 2
+
+
+def test_what_lasts_in_one_lane_lasts_in_that_lane_alone() -> None:
+    agent = lasting(9, epsilon=0.0)
+    agent.begin_episode(1)
+    greedy = agent.greedy_action(STATES[0])
+    other = (greedy + 1) % agent.actions
+    agent.lanes[1].action, agent.lanes[1].left = other, 2
+    assert [agent.act(STATES[[0, 0]]) for _ in range(3)] == [[greedy, other]] * 2 + [[greedy, greedy]]
+
+
+def test_nothing_lasts_beyond_its_episode() -> None:
+    agent = lasting(9, epsilon=0.0)
+    agent.lanes[0].action, agent.lanes[0].left = 9_999, 5
+    agent.begin_episode()
+    assert agent.act(STATES[:1]) == [agent.greedy_action(STATES[0])]
+
+
+def test_unless_asked_for_no_action_lasts() -> None:
+    agent = lasting(1)
+    assert all(agent.explore() >= 0 and agent.lanes[0].left == 0 for _ in range(50))
+
+
+# Worlds with a known answer, under every component and all together
+
+COMPONENTS: dict[str, dict[str, Any]] = {
+    "qr": {"head": "qr", "quantiles": 8},
+    "c51": {"head": "c51", "atoms": 21, "value_range": (-10, 10)},
+    "dueling": {"dueling": True},
+    "noisy": {"noisy": True},
+    "priorities": {"priority_exponent": 0.6},
+    "average": {"average_decay": 0.95, "average_acts": True},
+    "mirror": {"mirror": True},
+    "repeats": {"repeat_most": 8},
+    "several updates": {"updates_each": 2, "train_every": 2},
+    "munchausen": {"munchausen": 0.5},
+}
+TOGETHER = {name: value for part in COMPONENTS.values() for name, value in part.items()}
+EVERY_COMPONENT = COMPONENTS | {
+    "all with qr": TOGETHER | {"head": "qr", "value_range": None, "optimism": 0.5},
+    "all with c51": TOGETHER | {"head": "c51"},
+}
+every_component = pytest.mark.parametrize("settings", EVERY_COMPONENT.values(), ids=EVERY_COMPONENT)
+
+
+def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 1500, **settings: Any) -> Array:
+    """Q(obs, a) after a training with exploration throughout."""
+    quick = {
+        "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
+        "learning_rate_decay_steps": steps, "batch_size": 32, "warmup_steps": 50, "buffer_size": 5_000, "tau": 0.05,
+        "epsilon_floor": 1.0, "gamma": 0.9,
+    }  # fmt: skip
+    size, actions, _ = envs.check(world)
+    agent = Agent(size, actions, small(**quick | settings), 0, symmetry)
+    list(training(agent, world, TrainConfig(steps=steps, eval_every=None, eval_episodes=1)))
+    return agent.q_values(np.array(observations, np.float32))
+
+
+def soft_values(reward: float, gamma: float, settings: dict[str, Any], steps: int) -> list[float]:
+    """Q with 1, 2, ... steps left where two actions are alike, so that a soft policy is even between them."""
+    share, entropy = settings.get("munchausen", 0.0), 0.03 * math.log(2)
+    values: list[float] = []
+    for left in range(steps):
+        ahead = gamma * (values[-1] + entropy * (share > 0)) if left else 0.0
+        values.append(reward - share * entropy + ahead)
+    return values
+
+
+@every_component
+def test_a_steady_reward_up_to_an_end_is_learned_under_every_component(settings: dict[str, Any]) -> None:
+    symmetry = Symmetry((0, 1, 2), (1, 1, 1), (1, 0))  # of actions that do the same
+    q = learned(Countdown(reward=2.0, length=3), symmetry, np.eye(3), **settings)
+    expected = soft_values(2.0, 0.9, settings, 3)  # 2, 3.8, 5.42 without Munchausen
+    np.testing.assert_allclose(q, np.repeat(np.array(expected)[:, None], 2, axis=1), atol=0.15)
+
+
+@every_component
+def test_a_cut_is_no_end_under_every_component(settings: dict[str, Any]) -> None:
+    symmetry = Symmetry((0,), (1,), (1, 0))
+    q = learned(Timeless(reward=1.0, length=4), symmetry, [[1]], **{"gamma": 0.8, "tau": 0.2} | settings)
+    (*_, expected) = soft_values(1.0, 0.8, settings, 200)  # 5 without Munchausen
+    np.testing.assert_allclose(q, [[expected, expected]], atol=0.2)
+
+
+@every_component
+def test_every_action_in_every_context_is_learned_under_every_component(settings: dict[str, Any]) -> None:
+    # The contexts are mirror images of each other. With Munchausen what is not best is worth `share` less: it is so
+    # unlikely that its log-probability is at the floor of -1.
+    world = Bandit({-1: (3.0, -2.0, 0.5), 1: (0.5, -2.0, 3.0)})
+    share = settings.get("munchausen", 0.0)
+    q = learned(world, Symmetry((0,), (-1,), (2, 1, 0)), [[-1], [1]], **settings)
+    np.testing.assert_allclose(q, [[3, -2 - share, 0.5 - share], [0.5 - share, -2 - share, 3]], atol=0.2)
