@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -266,6 +267,32 @@ def test_without_mirror_a_declared_symmetry_changes_nothing() -> None:
     agent.remember(states[0], 0, 3.0, states[2], False, True)
     update = agent.learn()
     assert (update.mean_q, update.mean_td_target) == (1, 3 + 0.5 * 20)
+
+
+@dataclass(frozen=True)
+class Watched(Symmetry):
+    """Keeps what it mirrors."""
+
+    seen: list[Array] = field(default_factory=list)
+
+    def mirror(self, obs: Array, action: Array, next_obs: Array, rows: int) -> None:
+        self.seen.append(obs[:rows, 0].copy())
+        super().mirror(obs, action, next_obs, rows)
+
+
+@pytest.mark.parametrize("priority_exponent", [0.0, 0.01])
+def test_every_transition_is_learned_from_both_as_it_was_and_mirrored(priority_exponent: float) -> None:
+    # Prioritised slots come in their order; a mirrored half that is always the same would always hold the same slots.
+    watched = Watched(observation_index=(0,), observation_sign=(-1,), action_index=(1, 0))
+    agent = of_tables(1, 2, watched, batch_size=8, mirror=True, priority_exponent=priority_exponent)
+    for number in range(1, 9):
+        agent.remember(np.full(1, number, np.float32), 0, 0.0, np.zeros(1, np.float32), True, False)
+    for _ in range(40):
+        agent.learn()
+    assert {len(mirrored) for mirrored in watched.seen} == {4}
+    shares = np.bincount(np.concatenate(watched.seen).astype(int), minlength=9)[1:] / 40
+    assert shares.min() > 0.2  # half of the times that it is drawn, which is once per batch on average
+    assert shares.max() < 0.8
 
 
 @pytest.mark.parametrize("symmetry", [None, SWAP], ids=["none", "of another size"])

@@ -296,7 +296,8 @@ class Agent:
             slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
             batch = self.replay.take(slots)
         if config.mirror and self.symmetry is not None:
-            self.symmetry.mirror(batch.obs, batch.action, batch.next_obs, config.batch_size // 2)
+            half = slice(self.updates % 2, None, 2)  # not the first half always: prioritised slots come in order
+            self.symmetry.mirror(batch.obs[half], batch.action[half], batch.next_obs[half])
         return batch, slots, weight
 
     def _td_target(self, batch: Batch) -> Array:

@@ -57,22 +57,22 @@ class Symmetry:
         # Signs of 8 bits leave every observation its dtype: float32 stays float32.
         return np.array(self.observation_index), np.array(self.observation_sign, np.int8), np.array(self.action_index)
 
-    def mirror(self, obs: Array, action: Array, next_obs: Array, rows: int) -> None:
-        """Put mirror images in the place of the first ``rows`` rows of obs[B, O], action[B] and next_obs[B, O].
+    def mirror(self, obs: Array, action: Array, next_obs: Array) -> None:
+        """Put mirror images in the place of all rows of obs[B, O], action[B] and next_obs[B, O].
 
         Raises:
-            ShapeError: an array has another shape, or there are not so many rows.
+            ShapeError: an array has another shape.
         """
         shape = (len(action), len(self.observation_index))
-        if obs.shape != shape or next_obs.shape != shape or action.ndim != 1 or not 0 <= rows <= len(action):
+        if obs.shape != shape or next_obs.shape != shape or action.ndim != 1:
             raise ShapeError(
-                f"mirror needs obs[B, {shape[1]}], action[B], next_obs[B, {shape[1]}] and at most B rows, got "
-                f"{list(obs.shape)}, {list(action.shape)}, {list(next_obs.shape)} and {rows} rows"
+                f"mirror needs obs[B, {shape[1]}], action[B] and next_obs[B, {shape[1]}], got "
+                f"{list(obs.shape)}, {list(action.shape)} and {list(next_obs.shape)}"
             )
         observation_index, sign, action_index = self._arrays
         for array in (obs, next_obs):
-            np.multiply(array[:rows].take(observation_index, axis=1), sign, out=array[:rows])
-        action[:rows] = action_index.take(action[:rows])
+            np.multiply(array.take(observation_index, axis=1), sign, out=array)
+        action[:] = action_index.take(action)
 
 
 CART_POLE = Symmetry(observation_index=(0, 1, 2, 3), observation_sign=(-1, -1, -1, -1), action_index=(1, 0))
