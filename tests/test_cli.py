@@ -196,10 +196,11 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     # of TrainConfig
     "steps": (["9000"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["500"], 500),
     "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
-    "metrics_every": (["9"], 9), "video_every": (["20"], 20),
+    "metrics_every": (["9"], 9), "video_every": (["20"], 20), "environments": (["3"], 3),
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
-    "layer_norm": (None, False), "initializer": (["glorot"], "glorot"), "loss": (["mse"], "mse"),
+    "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),
+    "initializer": (["glorot"], "glorot"), "loss": (["mse"], "mse"),
     "huber_delta": (["2.5"], 2.5), "optimizer": (["sgd"], "sgd"), "learning_rate": (["3e-4"], 3e-4),
     "learning_rate_schedule": (["cosine"], "cosine"), "learning_rate_floor": (["1e-6"], 1e-6),
     "learning_rate_decay_steps": (["11"], 11), "momentum": (["0.9"], 0.9), "weight_decay": (["0.5"], 0.5),
@@ -207,23 +208,40 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "n_step": (["2"], 2), "double": (None, False), "target_update_every": (["1000"], 1_000), "tau": (["1"], 1.0),
     "buffer_size": (["4000"], 4_000), "warmup_steps": (["400"], 400), "epsilon_start": (["0.8"], 0.8),
     "epsilon_floor": (["0.2"], 0.2), "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
-    "epsilon_decay_per": (["update"], "update"),
+    "epsilon_decay_per": (["update"], "update"), "repeat_most": (["8"], 8), "updates_each": (["2"], 2),
+    "munchausen": (["0.9"], 0.9), "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2"], -2.0),
+    "average_decay": (["0.99"], 0.99), "average_acts": ([], True), "priority_exponent": (["0.6"], 0.6),
+    "priority_beta": (["0.5"], 0.5), "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21),
+    "quantiles": (["8"], 8),
 }  # fmt: skip
+# What only goes with a head that has no "loss" of that kind.
+HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {
+    "expected": {},
+    "c51": {"head": (["c51"], "c51"), "value_range": (["-500", "300"], (-500.0, 300.0))},
+    "qr": {"head": (["qr"], "qr"), "optimism": (["0.25"], 0.25)},
+}
 
 
-def test_every_field_of_both_configs_is_an_option() -> None:
+def test_all_options_together_are_all_fields() -> None:
     train, agent = ([field.name for field in fields(kind)] for kind in (TrainConfig, DQNConfig))
-    assert OPTIONS.keys() == {*train, *agent}
+    assert {*OPTIONS, *HEADS["c51"], *HEADS["qr"]} == {*train, *agent}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_field_of_both_configs_is_an_option(head: str) -> None:
+    options = OPTIONS | HEADS[head]
+    if head != "expected":
+        del options["loss"]
     arguments = ["train", "CartPole-v1"]
-    for name, (values, _) in OPTIONS.items():
+    for name, (values, _) in options.items():
         option = name.replace("_", "-")
         arguments += [f"--no-{option}"] if values is None else [f"--{option}", *values]
     command = parse(arguments)
     assert isinstance(command, Train)
     made = asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
-    assert made == {name: value for name, (_, value) in OPTIONS.items()}
     defaults = asdict(PRESETS["CartPole-v1"].agent) | asdict(PRESETS["CartPole-v1"].train)
-    assert not [name for name in made if made[name] == defaults[name]]  # else the test would show nothing
+    assert made == defaults | {name: value for name, (_, value) in options.items()}
+    assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
 
 
 def test_help_tells_every_setting_with_its_unit_and_default(capfd: pytest.CaptureFixture[str]) -> None:

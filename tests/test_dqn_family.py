@@ -275,9 +275,9 @@ class Watched(Symmetry):
 
     seen: list[Array] = field(default_factory=list)
 
-    def mirror(self, obs: Array, action: Array, next_obs: Array, rows: int) -> None:
-        self.seen.append(obs[:rows, 0].copy())
-        super().mirror(obs, action, next_obs, rows)
+    def mirror(self, obs: Array, action: Array, next_obs: Array) -> None:
+        self.seen.append(obs[:, 0].copy())
+        super().mirror(obs, action, next_obs)
 
 
 @pytest.mark.parametrize("priority_exponent", [0.0, 0.01])

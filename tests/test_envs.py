@@ -36,7 +36,7 @@ from worlds import Bandit, Numbered, World, small
         ("Acrobot-v1", (6, 3, 0), 500, -100.0),
     ],
 )
-def test_supported_environments_are_made_ready_to_draw(
+def test_supported_environments_are_made_fast_and_can_draw_all_the_same(
     env_id: str, sizes: tuple[int, int, int], limit: int, mark: float
 ) -> None:
     env = envs.make(env_id)
@@ -44,6 +44,7 @@ def test_supported_environments_are_made_ready_to_draw(
     assert envs.name(env) == env_id
     assert envs.time_limit(env) == limit
     assert envs.solved_mark(env) == mark
+    assert env.render_mode is None
     assert envs.can_draw(env)
     env.close()
 
@@ -255,7 +256,8 @@ def test_nothing_of_an_observation_is_lost_in_the_flattening(space: spaces.Space
 
 @pytest.mark.parametrize(("env_id", "size"), [("FrozenLake-v1", 16), ("CliffWalking-v1", 48), ("Blackjack-v1", 45)])
 def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None:
-    raw, env = envs.make(env_id), envs.flattened(envs.make(env_id))
+    raw, plain = (gym.make(env_id, render_mode="rgb_array") for _ in range(2))
+    env = envs.flattened(plain)
     assert envs.check(env).observation_size == size
     assert (envs.name(env), envs.time_limit(env), envs.solved_mark(env)) == (
         env_id,
@@ -383,7 +385,7 @@ class Undrawable(Numbered):
 
 @pytest.fixture
 def cart() -> Iterator[envs.Env]:
-    env = envs.make("CartPole-v1")
+    env = gym.make("CartPole-v1", render_mode="rgb_array")
     env.reset(seed=0)
     yield env
     env.close()

@@ -13,12 +13,12 @@ from perilune import checkpoint, envs, runlog
 from perilune.blas import one_blas_thread
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.dqn import Agent
-from perilune.errors import MissingDependencyError, PeriluneWarning, ShapeError
+from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning, ShapeError
 from perilune.evaluate import Evaluation, evaluate
 from perilune.nn.layers import Array
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
-from perilune.train import Episode, Evaluated, Event, Frame, check_budget, check_drawing, greedy_limit, training
+from perilune.train import Episode, Evaluated, Event, Frame, check, greedy_limit, training
 from perilune.view import plots, progress, video
 
 
@@ -132,7 +132,7 @@ class DQN:
                 Every field of ``perilune.TrainConfig`` is one.
 
         Raises:
-            ConfigError: a setting that does not exist, is not allowed, or a budget that would never reach an update.
+            ConfigError: a setting that does not exist or is not allowed; a budget that would never reach an update.
             RunDirectoryError: ``out`` cannot be written or already holds a run.
             MissingDependencyError: videos are asked for and cannot be written here.
             DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
@@ -141,8 +141,7 @@ class DQN:
         if config is None and not {"steps", "episodes"} & settings.keys():
             config = preset(name).train
         train_config = build(TrainConfig, settings, config)
-        check_budget(agent, train_config)
-        check_drawing(self.env, train_config)
+        check(agent, self.env, train_config)
         if train_config.video_every is not None:
             video.check_available()
         directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
@@ -183,7 +182,7 @@ class DQN:
         return history
 
     def _draw(self, history: History, limit: int | None) -> None:
-        """Curves, and the best agent's flight. A missing library costs the picture, not the run."""
+        """Curves, and the best agent's flight. What goes wrong costs the picture, not the run."""
         drawings: list[Callable[[], object]] = [lambda: history.plot().save(history.directory / "plots", "curves")]
         if envs.can_draw(self.env):
             best = DQN.load(checkpoint.weights_file(history.directory), self.env)
@@ -192,7 +191,7 @@ class DQN:
         for draw in drawings:
             try:
                 draw()
-            except MissingDependencyError as error:
+            except (MissingDependencyError, EnvironmentFaultError) as error:
                 warnings.warn(f"left out: {error}", PeriluneWarning, stacklevel=3)
 
     def q_values(self, obs: Array) -> Array:
@@ -216,7 +215,7 @@ class DQN:
         """Play greedily into an MP4 at ``path``.
 
         Raises:
-            ConfigError: the environment was made without ``render_mode="rgb_array"``.
+            ConfigError: the environment cannot draw.
             MissingDependencyError: the video library is not installed.
         """
         with one_blas_thread():

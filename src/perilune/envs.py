@@ -12,7 +12,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from perilune.errors import EnvironmentFaultError, MissingDependencyError, UnsupportedEnvironmentError
+from perilune.errors import (
+    EnvironmentFaultError,
+    MissingDependencyError,
+    PeriluneWarning,
+    UnsupportedEnvironmentError,
+)
 from perilune.nn.layers import Array
 
 Env = gym.Env[Any, Any]
@@ -54,19 +59,46 @@ def make(env_id: str) -> Env:
 def again(env: Env, render_mode: str | None = None) -> Env:
     """Another environment like ``env``, wrappers included: the same seed and actions give the same episode.
 
+    What was changed in ``env`` by hand after it was made, the other does not have.
+
     Raises:
-        UnsupportedEnvironmentError: Gymnasium does not know how ``env`` was made.
+        UnsupportedEnvironmentError: Gymnasium does not know how ``env`` was made, or one of its wrappers.
     """
-    if env.spec is None:
+    spec = env.unwrapped.spec
+    if spec is None:
         raise UnsupportedEnvironmentError(
-            f"{name(env)} cannot be made a second time, because it is not registered: see gymnasium.register."
+            f"{name(env)} cannot be made a second time, because it has no id: gymnasium.register gives it one"
         )
+    mode: dict[str, Any] = {} if spec.kwargs.get("render_mode") == render_mode else {"render_mode": render_mode}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return gym.make(env.spec, render_mode=render_mode)
-    except (gym.error.Error, ValueError, TypeError) as error:
+            warnings.simplefilter("ignore")  # they were shown when ``env`` was made
+            made = gym.make(spec, **mode)
+            wrappers = _wrappers(env)
+            for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # some come with the id
+                if not isinstance(wrapper, gym.wrappers.PassiveEnvChecker):
+                    made = type(wrapper)(made, **_arguments(wrapper))
+            return made
+    except Exception as error:  # whatever the constructors of others may raise
         raise UnsupportedEnvironmentError(f"{name(env)} cannot be made a second time: {error}") from error
+
+
+def _wrappers(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
+    """What is around the environment, the outermost first."""
+    return [env, *_wrappers(env.env)] if isinstance(env, gym.Wrapper) else []
+
+
+def _arguments(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> dict[str, Any]:
+    """What ``wrapper`` was made with, beside the environment in it."""
+    kind = type(wrapper).__name__
+    if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
+        raise UnsupportedEnvironmentError(f"{kind} has learned from the episodes so far, which another has not seen")
+    if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
+        raise UnsupportedEnvironmentError(
+            f"its wrapper {kind} does not keep what it was made with. Let it inherit from "
+            "gymnasium.utils.RecordConstructorArgs, or register a function that makes the environment with it"
+        )
+    return wrapper._saved_kwargs
 
 
 def name(env: Env) -> str:
@@ -232,21 +264,75 @@ def as_obs(observation: Any, size: int) -> Array:
     return obs
 
 
+class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment with pictures from a twin, which follows it with the same seeds and actions.
+
+    Every episode is the environment's own, so that looking on changes nothing. Where the twin goes another way, because
+    not everything in it follows from the seed, it says so and stays where it is.
+    """
+
+    def __init__(self, env: Env, twin: Env) -> None:
+        super().__init__(env)
+        self.twin = twin
+        self.follows = False
+
+    @property
+    def render_mode(self) -> str | None:  # type: ignore[override]  # as gym.Wrapper does
+        return self.twin.render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        drawn, _ = self.twin.reset(seed=seed, options=options)
+        self.follows = True
+        self._compare(np.array_equal(observation, drawn, equal_nan=True))
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if self.follows:
+            drawn, _, *ends, _ = self.twin.step(action)
+            self._compare(np.array_equal(observation, drawn, equal_nan=True) and ends == [terminated, truncated])
+        return observation, reward, terminated, truncated, info
+
+    def _compare(self, same: bool) -> None:
+        if not same:
+            self.follows = False
+            warnings.warn(
+                f"the pictures of {name(self.env)} stop in the middle of an episode, because the same seed and actions "
+                'lead elsewhere in a second one that draws. Make it with render_mode="rgb_array" instead.',
+                PeriluneWarning,
+                stacklevel=3,
+            )
+
+    def render(self) -> Any:
+        return self.twin.render()
+
+    def close(self) -> None:
+        """Close the twin. The environment is not ours."""
+        self.twin.close()
+
+
 def drawing(env: Env) -> Env | None:
-    """``env`` where it draws frames, else one like it that does, or None where there is no such thing."""
+    """``env`` with frames: itself where it draws, else together with one that does. None where there is no such thing.
+
+    Whoever asked closes it, unless it is ``env`` itself.
+    """
     if env.render_mode == "rgb_array":
         return env
     if env.render_mode is not None or "rgb_array" not in env.metadata.get("render_modes", ()):
         return None
     try:
-        return again(env, "rgb_array")
+        return _Filmed(env, again(env, "rgb_array"))
     except UnsupportedEnvironmentError:
         return None
 
 
 def can_draw(env: Env) -> bool:
     """Whether ``drawing`` gives an environment."""
-    return drawing(env) is not None
+    drawn = drawing(env)
+    if drawn is not None and drawn is not env:
+        drawn.close()
+    return drawn is not None
 
 
 def frame(env: Env) -> Array:
@@ -254,15 +340,22 @@ def frame(env: Env) -> Array:
 
     Raises:
         MissingDependencyError: the drawing library is not installed, or has no display to work with.
+        EnvironmentFaultError: the environment says that it can draw, and cannot.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         # SDL, under pygame, would look for a display all the same and complain on standard error that there is none.
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
-        drawn = env.render()
+        image = np.asarray(env.render(), np.uint8)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise _missing(f"drawing {name(env)}", error) from error
-    return np.asarray(drawn, np.uint8)
+    except Exception as error:  # of others, again
+        raise EnvironmentFaultError(f"drawing {name(env)} failed: {type(error).__name__}: {error}") from error
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise EnvironmentFaultError(
+            f"{name(env)} drew an array of shape {image.shape}, which is no picture [height, width, 3]"
+        )
+    return image
 
 
 def _missing(what: str, error: Exception) -> MissingDependencyError:

@@ -15,7 +15,14 @@ import numpy as np
 from perilune import envs, seeding
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
-from perilune.errors import ConfigError, DivergenceError, MissingDependencyError, PeriluneWarning
+from perilune.errors import (
+    ConfigError,
+    DivergenceError,
+    EnvironmentFaultError,
+    MissingDependencyError,
+    PeriluneWarning,
+    UnsupportedEnvironmentError,
+)
 from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.nn.layers import Array
 
@@ -49,7 +56,10 @@ class Metrics(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean over its updates."""
+    """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean of the updates while it lasted.
+
+    ``episode`` is its number in the order of beginning; of several environments, who begins first need not end first.
+    """
 
     episode: int
     env_steps: int
@@ -83,20 +93,27 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
     it. The budgets in ``config`` count from this call; an agent that is past its warm-up does not repeat it.
 
     Raises:
-        ConfigError: the budget ends before the first update, the environment cannot draw the videos asked for, or
-            cannot be made again where several are asked for.
+        ConfigError: see ``check``.
         DivergenceError: the loss is no longer finite.
     """
-    check_budget(agent, config)
-    check_drawing(env, config)
-    lanes = [env, *(envs.again(env) for _ in range(config.environments - 1))]
+    check(agent, env, config)
+    every = [env, *(envs.again(env) for _ in range(config.environments - 1))]
+    # The first episode's start is pictured in any case; else an environment draws for films alone, for it takes time.
+    lanes = [_Lane(one, envs.drawing(one) if one is env or config.video_every else None) for one in every]
     stopwatch = _Stopwatch()
-    return stopwatch.timing(_training(agent, lanes, config, stopwatch))
+    return stopwatch.timing(_closing(lanes, _training(agent, lanes, config, stopwatch)))
+
+
+class _Lane(NamedTuple):
+    """One of the environments side by side, and the same one with pictures, where they are wanted and possible."""
+
+    env: envs.Env
+    camera: envs.Env | None
 
 
 @dataclass
 class _Flight:
-    """An episode on its way in one of the environments."""
+    """An episode under way. ``losses`` and ``updates`` are the sum and number of all updates' since it began."""
 
     env: envs.Env
     spaces: envs.Spaces
@@ -110,60 +127,59 @@ class _Flight:
     updates: int = 0
 
 
-def _training(agent: Agent, lanes: list[envs.Env], config: TrainConfig, stopwatch: _Stopwatch) -> Iterator[Event]:
+def _training(agent: Agent, lanes: list[_Lane], config: TrainConfig, stopwatch: _Stopwatch) -> Iterator[Event]:
     stop_step = agent.env_steps + config.steps if config.steps is not None else math.inf
     stop_episode = agent.episodes + config.episodes if config.episodes is not None else math.inf
     best = -math.inf
-
     if not agent.warm:
-        _warm_up(agent, lanes[0], config)
+        _warm_up(agent, lanes[0].env, config)
     first = agent.episodes + 1
     numbers = itertools.count(first)
     flights: list[_Flight] = []
-    for lane, env in enumerate(lanes):
-        flight = yield from _take_off(agent, env, lane, next(numbers), first, config)
+    for lane in range(len(lanes)):
+        flight = yield from _take_off(agent, lanes, lane, next(numbers), first, config)
         flights.append(flight)
     looked = agent.env_steps  # when it was last seen whether an evaluation is due
-    stopping = False
-    while not stopping:
+
+    while True:
         actions = agent.act(np.stack([flight.obs for flight in flights]))
         for lane, action in enumerate(actions):
-            flight = flights[lane]
-            ended = yield from _fly(agent, flight, action, lane, config, stop_step)
+            ended = yield from _fly(agent, flights, lane, action, config, stop_step)
             if ended is None:
                 continue
-            yield from _landed(agent, flight, ended)
+            yield from _landed(agent, flights[lane], ended)
             stopping = agent.env_steps >= stop_step or agent.episodes >= stop_episode
             if stopping or _crossed(config.eval_every, looked, agent.env_steps):
-                evaluated = _evaluated(agent, lanes[lane], config, best, stopwatch.seconds)
+                evaluated = _evaluated(agent, lanes[lane].env, config, best, stopwatch.seconds)
                 best = max(best, evaluated.mean_return)
                 yield evaluated
                 stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+            if stopping:  # what is still under way in the other lanes is broken off, and nobody hears of it
+                return
             looked = agent.env_steps
-            if stopping:  # what is still under way in the other lanes is broken off
-                break
-            flights[lane] = yield from _take_off(agent, lanes[lane], lane, next(numbers), first, config)
+            flights[lane] = yield from _take_off(agent, lanes, lane, next(numbers), first, config)
 
 
 def _take_off(
-    agent: Agent, env: envs.Env, lane: int, number: int, first: int, config: TrainConfig
+    agent: Agent, lanes: list[_Lane], lane: int, number: int, first: int, config: TrainConfig
 ) -> Generator[Event, None, _Flight]:
-    """Begin an episode. One that is to be seen is played by a twin of ``env`` that can draw, which costs time."""
+    """Begin an episode: before its camera where it is filmed, and the first one so that its start can be pictured."""
+    env, camera = lanes[lane]
     filmed = config.video_every is not None and (number == first or number % config.video_every == 0)
-    drawing = envs.drawing(env) if filmed or number == first else None
-    env = env if drawing is None else drawing
-    flight = _Flight(env, envs.check(env), number, filmed, agent.epsilon, _reset(agent, env, lane))
+    seen = camera if camera is not None and (filmed or number == first) else env
+    obs = _reset(agent, seen, lane)
     if number == first:
-        yield Started(None if drawing is None else _picture(drawing))
+        yield Started(None if camera is None else _picture(camera))
     if filmed:
-        yield Frame(number, envs.frame(env))
-    return flight
+        yield Frame(number, envs.frame(seen))
+    return _Flight(seen if filmed else env, envs.check(env), number, filmed, agent.epsilon, obs)
 
 
 def _fly(
-    agent: Agent, flight: _Flight, action: int, lane: int, config: TrainConfig, stop_step: float
+    agent: Agent, flights: list[_Flight], lane: int, action: int, config: TrainConfig, stop_step: float
 ) -> Generator[Event, None, Ended | None]:
     """One step of an episode: the environment's, and what the agent learns from it. How it ended, if it did."""
+    flight = flights[lane]
     size, _, first_action = flight.spaces
     observation, reward, terminated, truncated, _ = flight.env.step(first_action + action)
     next_obs = envs.as_obs(observation, size)
@@ -180,8 +196,9 @@ def _fly(
     update = agent.observe(flight.obs, action, float(reward), next_obs, terminated, ended is not None, lane)
     flight.obs = next_obs
     if update is not None:
-        flight.losses += update.loss
-        flight.updates += 1
+        for lasting in flights:
+            lasting.losses += update.loss
+            lasting.updates += 1
         if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
     if flight.filmed:
@@ -212,12 +229,23 @@ def _landed(agent: Agent, flight: _Flight, ended: Ended) -> Iterator[Event]:
 
 
 def _picture(env: envs.Env) -> Array | None:
-    """The state now as a picture. Nobody asked for it, so a missing library costs the picture and not the training."""
+    """The state now as a picture. Nobody asked for it, so what goes wrong costs the picture and not the training."""
     try:
         return envs.frame(env)
-    except MissingDependencyError as error:
+    except (MissingDependencyError, EnvironmentFaultError) as error:
         warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
         return None
+
+
+def _closing(lanes: list[_Lane], events: Iterator[Event]) -> Iterator[Event]:
+    """The same events; at their end, whatever it is, all environments are closed but the one that was given."""
+    try:
+        yield from events
+    finally:
+        given = lanes[0].env
+        for made in itertools.chain(*lanes):
+            if made is not None and made is not given:
+                made.close()
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
@@ -258,7 +286,28 @@ def _crossed(every: int | None, before: int, now: int) -> bool:
     return every is not None and before // every < now // every
 
 
-def check_budget(agent: Agent, config: TrainConfig) -> None:
+def check(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
+    """Refuse what cannot be done, before anything is trained.
+
+    Raises:
+        ConfigError: the budget ends before the first update, the environment cannot draw the videos asked for, or
+            cannot be made again where several are asked for.
+    """
+    _check_budget(agent, config)
+    if config.video_every is not None and not envs.can_draw(env):
+        raise ConfigError(
+            "video_every",
+            config.video_every,
+            f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
+        )
+    if config.environments > 1:
+        try:
+            envs.again(env).close()
+        except UnsupportedEnvironmentError as error:
+            raise ConfigError("environments", config.environments, f"1, because {error}") from error
+
+
+def _check_budget(agent: Agent, config: TrainConfig) -> None:
     """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
     warmup_steps, train_every = agent.config.warmup_steps, agent.config.train_every
     learning_from = agent.env_steps + (0 if agent.warm else warmup_steps)
@@ -269,16 +318,6 @@ def check_budget(agent: Agent, config: TrainConfig) -> None:
             config.steps,
             f"at least {needed}, or no update would ever happen "
             f"(warmup_steps = {warmup_steps}, train_every = {train_every})",
-        )
-
-
-def check_drawing(env: envs.Env, config: TrainConfig) -> None:
-    """Refuse videos of an environment that cannot draw, before anything is trained."""
-    if config.video_every is not None and not envs.can_draw(env):
-        raise ConfigError(
-            "video_every",
-            config.video_every,
-            f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
         )
 
 

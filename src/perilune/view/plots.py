@@ -95,7 +95,10 @@ def curves(runs: Sequence[Run]) -> Picture:
     """
     figure = matplotlib_figure(11, 6.8)
     axes = figure.subplots(2, 2)
-    episodes = [[episode for episode in run.episodes if episode.ended != "budget"] for run in runs]
+    episodes = [
+        sorted((one for one in run.episodes if one.ended != "budget"), key=lambda episode: episode.episode)
+        for run in runs
+    ]
     smooth = window(max(map(len, episodes), default=0))
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, run in enumerate(episodes):

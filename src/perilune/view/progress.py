@@ -42,7 +42,8 @@ class Summary:
     def read(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, Episode):
-            self._counts = (event.env_steps, event.episode)
+            # Of several environments, the episode that began first may be the last to end.
+            self._counts = (event.env_steps, max(self._counts[1], event.episode))
             self._epsilon = event.epsilon
             if event.ended != "budget":
                 self._rewards.append(event.reward)

@@ -151,7 +151,11 @@ def film(
     if drawing is None:
         allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
         raise ConfigError("render_mode", env.render_mode, allowed)
-    with writing(path, frames_per_second(env)) as writer:
-        return evaluate(
-            policy, drawing, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
-        )
+    try:
+        with writing(path, frames_per_second(env)) as writer:
+            return evaluate(
+                policy, drawing, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
+            )
+    finally:
+        if drawing is not env:
+            drawing.close()
