@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -213,6 +214,45 @@ class Walk(World):
     def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
         self.place += 0.3 * (action - 1) + float(self.np_random.normal(0, 0.05))
         return (self.place,), -abs(self.place), abs(self.place) > 1.5, self.steps == self.length
+
+
+class Lane(Numbered):
+    """A Numbered world that also numbers itself: in thousands, in its observations and its rewards."""
+
+    def __init__(self, number: int, lengths: Sequence[int], ends: Sequence[str] = ("terminated",)) -> None:
+        super().__init__(lengths, ends)
+        self.thousands = 1_000 * number
+        self.closed = False
+
+    def begin(self) -> Sequence[float]:
+        episode, step = super().begin()
+        return self.thousands + episode, step
+
+    def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
+        (episode, step), reward, terminated, truncated = super().move(action)
+        return (self.thousands + episode, step), self.thousands + reward, terminated, truncated
+
+    def close(self) -> None:
+        self.closed = True
+
+
+W = TypeVar("W", bound=World)
+
+
+@contextmanager
+def registered(world: Callable[[int], W]) -> Iterator[list[W]]:
+    """Makes World-v0 known to Gymnasium; ``world`` makes the first (0), the second (1), ..., which the list keeps."""
+    made: list[W] = []
+
+    def entry_point() -> W:
+        made.append(world(len(made)))
+        return made[-1]
+
+    gym.register(id="World-v0", entry_point=entry_point)
+    try:
+        yield made
+    finally:
+        del gym.registry["World-v0"]
 
 
 class Stored(NamedTuple):

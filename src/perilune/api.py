@@ -147,13 +147,16 @@ class DQN:
         directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
         runlog.create(directory, overwrite)
         recorder = video.Recorder(directory, video.frames_per_second(self.env))
+        shown: dict[int, list[Array]] = {}
         kept: dict[int, list[Array]] = {}
 
         def keep(event: Event) -> None:
             if isinstance(event, Evaluated) and event.best:
                 checkpoint.save_weights(directory / runlog.CHECKPOINTS["best"], agent, name)
             if isinstance(event, Frame) and frames:
-                kept.setdefault(event.episode, []).append(event.image)
+                shown.setdefault(event.episode, []).append(event.image)
+            if isinstance(event, Episode) and event.episode in shown:  # else it may yet be broken off
+                kept[event.episode] = shown.pop(event.episode)
 
         title = f"{name}, seed {agent.seed}"
         with (

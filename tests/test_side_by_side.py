@@ -1,0 +1,393 @@
+"""Several environments side by side: what is stored is what was lived in each, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perilune import DQN, envs, seeding
+from perilune.config import TrainConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError
+from perilune.train import Episode, Evaluated, Event, Metrics, Started, training
+from worlds import Lane, Walk, World, n_step, registered, small
+
+Kind = TypeVar("Kind", bound=Event)
+
+
+def only(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def run(agent: Agent, env: envs.Env, **train_settings: Any) -> list[Event]:
+    quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
+    return list(training(agent, env, TrainConfig(**quiet | train_settings)))
+
+
+def lanes_of(made: Sequence[Lane]) -> list[Lane]:
+    """Those that were played in, in the order of the lanes."""
+    return [world for world in made if world.seeds]
+
+
+# What is stored
+
+
+def stored_of(agent: Agent) -> Counter[tuple[float, ...]]:
+    """The replay's transitions and how often each is there."""
+    columns = np.column_stack([array[: len(agent.replay)] for array in agent.replay.arrays])
+    return Counter(tuple(row) for row in columns.tolist())
+
+
+def expected_of(
+    lanes: Sequence[Lane], n: int, gamma: float, warmup_steps: int, limit: int | None, cut: int | None
+) -> tuple[Counter[tuple[float, ...]], int]:
+    """The transitions that the diaries ask for, and how many episodes after the warm-up came to an end.
+
+    The warm-up is played in lane 0, and its last episode is cut off. So is the one under way in the lane ``cut``, where
+    the budget ends. What is under way in the other lanes then is broken off: of it, no more than what n steps had
+    followed already is there.
+    """
+    expected: Counter[tuple[float, ...]] = Counter()
+    ended = 0
+    for lane, world in enumerate(lanes):
+        lived = 0
+        for steps in world.trained():
+            lived += len(steps)
+            warming = lane == 0 and lived <= warmup_steps
+            over = steps[-1].terminated or steps[-1].truncated or len(steps) == limit or warming or lane == cut
+            assert over or steps is world.trained()[-1]  # only the last one of a lane may be broken off
+            rows = n_step(steps, n, gamma)
+            for obs, action, reward, discount, next_obs in rows if over else rows[: max(0, len(rows) - n + 1)]:
+                expected[*obs.tolist(), action, reward, discount, *next_obs.tolist()] += 1
+            ended += over and not warming
+    return expected, ended
+
+
+@given(
+    environments=st.sampled_from([1, 2, 3, 5]),
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    ends=st.lists(st.sampled_from(["terminated", "truncated"]), min_size=1, max_size=3),
+    n=st.integers(1, 5),
+    limit=st.none() | st.integers(1, 6),
+    warmup_steps=st.integers(1, 9),
+    steps=st.integers(1, 60),
+    eval_every=st.none() | st.integers(1, 20),
+)
+@settings(max_examples=80)
+def test_what_is_stored_is_what_was_lived_in_each_environment(
+    environments: int,
+    lengths: list[int],
+    ends: list[str],
+    n: int,
+    limit: int | None,
+    warmup_steps: int,
+    steps: int,
+    eval_every: int | None,
+) -> None:
+    with registered(lambda number: Lane(number, lengths[number % len(lengths) :] + lengths, ends)) as made:
+        # gamma = 0.5 and rewards in eighths: every sum is exact in float32.
+        agent = Agent(2, 3, small(n_step=n, gamma=0.5, warmup_steps=warmup_steps), 0)
+        events = run(
+            agent,
+            gym.make("World-v0"),
+            steps=warmup_steps + steps,
+            environments=environments,
+            max_episode_steps=limit,
+            eval_every=eval_every,
+        )
+    lanes = lanes_of(made)
+    assert len(lanes) == environments
+    # In turn, one step each: so much is lived in each lane, and the last step is in this one.
+    lived = [sum(map(len, world.trained())) for world in lanes]
+    assert lived == [warmup_steps * (lane == 0) + len(range(lane, steps, environments)) for lane in range(environments)]
+    cut = (steps - 1) % environments
+    expected, ended = expected_of(lanes, n, 0.5, warmup_steps, limit, cut)
+    assert stored_of(agent) == expected
+    assert agent.env_steps == sum(lived) == warmup_steps + steps
+    assert agent.updates == steps
+    assert agent.episodes == ended == len(only(Episode, events))
+    assert isinstance(events[-1], Evaluated)
+
+
+@pytest.mark.parametrize("environments", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("ends", [("terminated",), ("truncated",), ("terminated", "truncated")])
+def test_no_transition_is_made_up_and_the_last_observation_of_every_episode_is_kept(
+    environments: int, n: int, ends: tuple[str, ...]
+) -> None:
+    with registered(lambda number: Lane(number, (3, 1, 6, 2), ends)) as made:
+        agent = Agent(2, 3, small(n_step=n, gamma=0.5), 0)
+        run(agent, gym.make("World-v0"), episodes=20, environments=environments, eval_every=7)
+    stored = agent.replay.arrays
+    rows = slice(0, len(agent.replay))
+    # An observation is (1000 lane + episode, step).
+    np.testing.assert_array_equal(stored.obs[rows, 0], stored.next_obs[rows, 0])
+    assert set((stored.next_obs - stored.obs)[rows, 1]) <= set(range(1, n + 1))
+    kept = {tuple(obs) for obs in stored.next_obs[rows].tolist()}
+    bootstrapped = {tuple(obs) for obs in stored.next_obs[rows][stored.discount[rows] > 0].tolist()}
+    for world in lanes_of(made):
+        for steps in world.trained():
+            last = steps[-1]
+            if last.terminated or last.truncated:
+                assert tuple(last.next_obs.tolist()) in kept
+                assert (tuple(last.next_obs.tolist()) in bootstrapped) == last.truncated
+
+
+@pytest.mark.parametrize("environments", [1, 2, 3, 5])
+@pytest.mark.parametrize("episodes", [1, 2, 9])
+def test_a_budget_of_episodes_is_kept_to_the_episode(environments: int, episodes: int) -> None:
+    with registered(lambda number: Lane(number, (3 + number, 5, 2))) as made:
+        agent = Agent(2, 3, small(n_step=2, gamma=0.5), 0)
+        events = run(agent, gym.make("World-v0"), episodes=episodes, environments=environments)
+    told = only(Episode, events)
+    expected, ended = expected_of(lanes_of(made), 2, 0.5, 8, None, None)
+    assert stored_of(agent) == expected
+    assert len(told) == agent.episodes == ended == episodes
+    assert {event.ended for event in told} == {"terminated"}
+    assert agent.env_steps == sum(len(steps) for world in made for steps in world.trained())
+
+
+def test_episodes_are_told_as_they_end_with_the_number_by_which_they_began() -> None:
+    # Lane 0 plays episodes of 4 steps, lane 1 of 2, lane 2 of 3; each begins the next episode that nobody has begun.
+    lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to see whether it can be
+    with registered(lambda number: Lane(number, lengths[number])) as made:
+        agent = Agent(2, 3, small(), 0)
+        told = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, environments=3))
+    assert len(lanes_of(made)) == 3
+    # Steps of the training in which they end: 5, 9, 10, 11, 16.
+    assert [(event.env_steps - 8, event.episode, event.length, event.ended) for event in told] == [
+        (5, 2, 2, "terminated"),
+        (9, 3, 3, "terminated"),
+        (10, 1, 4, "terminated"),
+        (11, 4, 2, "terminated"),
+        (16, 6, 2, "budget"),
+    ]
+    first, _, second, third = made
+    rewards = {
+        number: sum(step.reward for step in world.trained()[at])
+        for number, world, at in [(1, first, 2), (2, second, 0), (3, third, 0), (4, second, 1), (6, first, 3)]
+    }
+    assert {event.episode: event.reward for event in told} == rewards
+
+
+def test_nothing_crosses_from_a_training_with_many_environments_to_one_with_few() -> None:
+    with registered(lambda number: Lane(number, (6,))) as made:
+        env = gym.make("World-v0")
+        agent = Agent(2, 3, small(n_step=3, gamma=0.5), 0)
+        for environments in (5, 1, 3, 2):
+            run(agent, env, steps=23, environments=environments)
+    rows = slice(0, len(agent.replay))
+    np.testing.assert_array_equal(agent.replay.arrays.obs[rows, 0], agent.replay.arrays.next_obs[rows, 0])
+    assert agent.env_steps == 4 * 23 == sum(len(steps) for world in made for steps in world.trained())
+    assert agent.updates == 4 * 23 - 8
+
+
+# What is played
+
+
+def of_the_stream(seed: int, lanes: Sequence[Lane], warmup_steps: int, repeat_most: int) -> list[list[int]]:
+    """The actions of each lane where all are exploratory, by the generator's own stream.
+
+    The share of durations of n steps is as 1 / n^2. A new episode begins with a new action.
+    """
+    generator = seeding.generators(seed).exploration
+    shares = [1 / n**2 for n in range(1, repeat_most + 1)]
+    up_to = list(itertools.accumulate(share / sum(shares) for share in shares))
+
+    def drawn() -> list[int]:
+        action, luck = int(generator.integers(3)), generator.random()
+        return [action] * (1 + next(at for at, share in enumerate(up_to) if luck < share or at == repeat_most - 1))
+
+    episodes = [[len(steps) for steps in world.trained()] for world in lanes]
+    actions: list[list[int]] = [[] for _ in lanes]
+    lasting: list[list[int]] = [[] for _ in lanes]
+    left = [lengths.pop(0) for lengths in episodes]
+
+    def play(lane: int) -> None:
+        actions[lane].append(lasting[lane].pop())
+        left[lane] -= 1
+        if not left[lane]:
+            lasting[lane] = []
+            left[lane] = episodes[lane].pop(0) if episodes[lane] else -1
+
+    for _ in range(warmup_steps):
+        lasting[0] = lasting[0] or drawn()
+        play(0)
+    total = sum(len(steps) for world in lanes for steps in world.trained())
+    while sum(map(len, actions)) < total:
+        for lane in range(len(lanes)):
+            if not lasting[lane]:
+                assert generator.random() < 1  # whether to explore
+                lasting[lane] = drawn()
+        for lane in range(len(lanes)):
+            if sum(map(len, actions)) < total:
+                play(lane)
+    return actions
+
+
+@pytest.mark.parametrize("environments", [1, 2, 3])
+def test_actions_that_last_end_with_their_episode_and_stay_in_their_lane(environments: int) -> None:
+    with registered(lambda number: Lane(number, (5, 9, 3), ("terminated", "truncated"))) as made:
+        agent = Agent(2, 3, small(epsilon_start=1.0, epsilon_floor=1.0, repeat_most=6), 4)
+        run(agent, gym.make("World-v0"), steps=300, environments=environments, eval_every=40)
+    lanes = lanes_of(made)
+    taken = [[step.action for steps in world.trained() for step in steps] for world in lanes]
+    assert taken == of_the_stream(4, lanes, 8, 6)
+    runs = [len(list(same)) for actions in taken for _, same in itertools.groupby(actions)]
+    assert max(runs) > 3  # else nothing lasted
+
+
+def test_a_greedy_action_is_that_of_its_lanes_own_observation() -> None:
+    with registered(lambda number: Walk(5 + number % 2)) as made:
+        # With steps so small the weights stay what they are, so that it can be said afterwards what was greedy.
+        agent = Agent(1, 3, small(epsilon_start=0.0, epsilon_floor=0.0, learning_rate=1e-30, hidden=(32,)), 6)
+        run(agent, gym.make("World-v0"), steps=100, environments=3)
+    played = [step for world in made for step in itertools.chain(*world.trained())]
+    greedy = [step.action == agent.greedy_action(step.obs) for step in played]
+    assert {step.action for step in played[8:]} == {0, 2}
+    assert all(greedy[8:])  # the warm-up is the given environment's first 8 steps
+
+
+def starts(made: Sequence[World]) -> list[int]:
+    """The seeds of all resets of the training's own."""
+    return [seed for world in made for seed in world.seeds if seed is not None and seed < seeding.TRAINING_SEEDS]
+
+
+@pytest.mark.parametrize("environments", [1, 3])
+def test_every_reset_is_seeded_from_the_runs_own_stream_and_apart_from_evaluations(environments: int) -> None:
+    with registered(lambda number: Lane(number, (5, 3))) as made:
+        agent = Agent(2, 3, small(), 6)
+        events = run(agent, gym.make("World-v0"), steps=100, environments=environments, eval_every=20, eval_episodes=2)
+    assert not [seed for world in made for seed in world.seeds if seed is None]
+    stream = seeding.generators(6).environment
+    assert sorted(starts(made)) == sorted(seeding.episode_seed(stream) for _ in starts(made))
+    assert sum(len(world.scored()) for world in made) == 2 * len(only(Evaluated, events)) >= 8
+    # An evaluation plays where an episode has just ended, and never in the middle of one.
+    for world in made:
+        for before, seed in zip(world.lived, world.seeds[1:], strict=False):
+            if seed is not None and seed >= seeding.TRAINING_SEEDS and before is not world.trained()[-1]:
+                assert len(before) in (5, 3)
+
+
+# What looks on, and what comes out
+
+
+def weights(environments: int, look: Callable[[Agent], object] = lambda agent: None, **train_settings: Any) -> bytes:
+    """What is learned of a world in which everything follows from seeds and actions."""
+    with registered(lambda number: Walk(5 + number % 2)):
+        agent = Agent(1, 3, small(n_step=2, layer_norm=True, repeat_most=3), 0)
+        config = TrainConfig(**{"steps": 200, "environments": environments, "eval_every": None} | train_settings)
+        for _ in training(agent, gym.make("World-v0"), config):
+            look(agent)
+    assert agent.updates == 192
+    return agent.online.parameters.tobytes() + agent.target.parameters.tobytes()
+
+
+def test_one_seed_says_everything_with_any_number_of_environments() -> None:
+    known = [weights(environments) for environments in (1, 2, 3, 5)]
+    assert known == [weights(environments) for environments in (1, 2, 3, 5)]
+    assert len(set(known)) == 4
+
+
+def test_evaluations_and_readers_change_no_weight() -> None:
+    def look(agent: Agent) -> None:
+        agent.q_values(np.ones((3, 1)))
+        agent.greedy_action(np.ones(1, np.float32))
+
+    assert weights(3) == weights(3, eval_every=5, eval_episodes=3) == weights(3, look, metrics_every=1)
+
+
+@pytest.mark.parametrize("environments", [1, 2, 4])
+def test_the_loss_of_an_episode_is_the_mean_over_the_updates_while_it_lasts(environments: int) -> None:
+    with registered(lambda number: Lane(number, (9,))):
+        # As many as there are steps from update to update: every one comes after a step of the same lane.
+        agent = Agent(2, 3, small(train_every=environments), 0)
+        events = run(
+            agent, gym.make("World-v0"), steps=8 + 9 * environments, environments=environments, metrics_every=1
+        )
+    losses = [metrics.loss for metrics in only(Metrics, events)]
+    assert len(losses) == 9
+    told = only(Episode, events)
+    assert len(told) == environments
+    # 8 is a multiple of 1, 2 and 4: the ninth update comes with the last lane's last step.
+    for number, event in enumerate(told, 1):
+        seen = losses if number == environments else losses[:8]
+        assert event.loss == pytest.approx(sum(seen) / len(seen))
+
+
+# What is made, and what cannot be
+
+
+def test_what_was_made_is_closed_and_what_was_given_is_not() -> None:
+    with registered(lambda number: Lane(number, (5,))) as made:
+        agent = Agent(2, 3, small(), 0)
+        run(agent, gym.make("World-v0"), steps=50, environments=3)
+        assert [world.closed for world in made] == [False, True, True, True]
+        events = training(agent, gym.make("World-v0"), TrainConfig(steps=50, environments=2))
+        assert isinstance(next(events), Started)
+        del events  # left in the middle
+        assert [world.closed for world in made[4:]] == [False, True, True]
+
+
+class Own(gym.ActionWrapper[Any, Any, Any]):
+    """A wrapper as people write them."""
+
+    def action(self, action: int) -> int:
+        return 2 - action
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "words"),
+    [
+        (lambda env: env.unwrapped, ["it has no id", "gymnasium.register"]),
+        (Own, ["its wrapper Own", "RecordConstructorArgs", "register a function"]),
+        (gym.wrappers.NormalizeObservation, ["NormalizeObservation has learned"]),
+        (lambda env: gym.wrappers.FlattenObservation(gym.wrappers.NormalizeReward(env)), ["NormalizeReward has"]),
+    ],
+)
+def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_trained(
+    wrapped: Callable[[envs.Env], envs.Env], words: list[str], tmp_path: Path
+) -> None:
+    with registered(lambda number: Lane(number, (5,))) as made:
+        env = gym.make("World-v0")
+        if words[0] == "it has no id":
+            env.unwrapped.spec = None
+        env = wrapped(env)
+        for start in (
+            lambda: training(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, environments=3)),
+            lambda: DQN(env, small()).train(steps=50, environments=3, out=tmp_path / "run", quiet=True),
+        ):
+            with pytest.raises(ConfigError, match=r"environments = 3 .*cannot be made a second time") as caught:
+                start()
+            assert caught.value.name == "environments"
+            for word in words:
+                assert word in str(caught.value)
+        assert not [seed for world in made for seed in world.seeds]
+    assert not list(tmp_path.iterdir())
+    assert run(Agent(2, 3, small(), 0), env, steps=20)  # with one there is nothing to make
+
+
+def test_a_run_with_several_environments_is_a_run_like_any_other(tmp_path: Path) -> None:
+    dqn = DQN("CartPole-v1", small(warmup_steps=40), seed=3)
+    history = dqn.train(
+        out=tmp_path / "run", steps=600, environments=4, eval_episodes=1, video_every=2, frames=True, quiet=True
+    )
+    numbers = [episode.episode for episode in history.episodes]
+    assert len(numbers) == len(set(numbers)) > 10
+    assert numbers != sorted(numbers)
+    told = {episode.episode: episode.length for episode in history.run.episodes}
+    filmed = {number for number in told if number == 1 or number % 2 == 0}
+    # Films of episodes that overlap come apart; those that were broken off are not there.
+    assert {int(path.stem[-5:]) for path in history.videos} == history.frames.keys() == filmed
+    assert {number: len(frames) - 1 for number, frames in history.frames.items()} == {n: told[n] for n in filmed}
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert (tmp_path / "run" / "plots" / "curves.png").exists()

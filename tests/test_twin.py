@@ -1,0 +1,404 @@
+"""Environments made a second time: the same ones, with pictures, and without a trace in what is learned."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from fixtures_runs import AGENT, TRAINING, decode
+from perilune import DQN, envs
+from perilune.config import TrainConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
+from perilune.evaluate import SCORE_SEEDS, evaluate
+from perilune.nn.layers import Array
+from perilune.train import Episode, Event, Frame, Started, training
+from perilune.view.video import film
+from worlds import Numbered, Walk, small
+
+Steps = list[tuple[Any, ...]]
+
+
+def played(env: envs.Env, seed: int, steps: int, *, draw: bool = False) -> Steps:
+    """What happens from ``seed`` on with random actions that are always the same; it begins anew after an end."""
+    actions = np.random.default_rng(seed).integers(envs.check(env).actions, size=steps)
+    happened: Steps = [(env.reset(seed=seed)[0].tobytes(),)]
+    for number, action in enumerate(actions):
+        if draw:
+            env.render()
+        observation, reward, terminated, truncated, _ = env.step(int(action))
+        happened.append((observation.tobytes(), float(reward), terminated, truncated))
+        if terminated or truncated:
+            happened.append((env.reset(seed=seed + number)[0].tobytes(),))
+    return happened
+
+
+def kinds(env: envs.Env) -> list[str]:
+    """What is around the environment, the checks of Gymnasium's own left out."""
+    names = []
+    while isinstance(env, gym.Wrapper):
+        names.append(type(env).__name__)
+        env = env.env
+    return [name for name in names if name != "PassiveEnvChecker"]
+
+
+def made(env_id: str, **settings: Any) -> envs.Env:
+    """As ``gym.make``, without the warnings of Box2D's import: as errors they end the whole process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return gym.make(env_id, **settings)
+
+
+# The same environment
+
+
+MADE: dict[str, Callable[[], envs.Env]] = {
+    "LunarLander": lambda: envs.make("LunarLander-v3"),
+    "CartPole": lambda: envs.make("CartPole-v1"),
+    "Acrobot": lambda: envs.make("Acrobot-v1"),
+    "with other settings": lambda: made("LunarLander-v3", gravity=-3.0, enable_wind=True, wind_power=19.0),
+    "with another limit": lambda: gym.make("CartPole-v1", max_episode_steps=7),
+    "without a limit": lambda: gym.make("CartPole-v1").unwrapped,
+    "a shorter limit around it": lambda: gym.wrappers.TimeLimit(gym.make("CartPole-v1"), 6),
+    "a longer limit around it": lambda: gym.wrappers.TimeLimit(gym.make("CartPole-v1", max_episode_steps=9), 1_000),
+    "a limit around other wrappers": lambda: gym.wrappers.TimeLimit(
+        gym.wrappers.TransformReward(
+            gym.wrappers.MaxAndSkipObservation(made("CartPole-v1"), 3), lambda reward: reward / 2
+        ),
+        5,
+    ),
+    "flattened": lambda: envs.flattened(envs.make("FrozenLake-v1")),
+    "flattened, with a limit": lambda: envs.flattened(
+        gym.wrappers.TimeLimit(gym.make("FrozenLake-v1", map_name="8x8", is_slippery=False), 5)
+    ),
+    "already drawing": lambda: gym.make("CartPole-v1", render_mode="rgb_array"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("render_mode", [None, "rgb_array"])
+def test_an_environment_made_again_is_the_same_to_the_last_bit(name: str, render_mode: str | None) -> None:
+    env = MADE[name]()
+    twin = envs.again(env, render_mode)
+    assert twin.unwrapped is not env.unwrapped
+    assert twin.render_mode == render_mode
+    assert kinds(twin) == kinds(env)
+    for seed in (0, 1, 2):
+        assert played(env, seed, 150) == played(twin, seed, 150, draw=render_mode is not None)
+    twin.close()
+    env.close()
+
+
+@contextmanager
+def known(entry_point: Any) -> Iterator[None]:
+    gym.register(id="Own-v0", entry_point=entry_point)
+    try:
+        yield
+    finally:
+        del gym.registry["Own-v0"]
+
+
+class Backwards(gym.ActionWrapper[Any, Any, Any]):
+    """A wrapper as people write them."""
+
+    def action(self, action: int) -> int:
+        return 1 - action
+
+
+def test_wrappers_that_come_with_the_id_are_there_once() -> None:
+    def with_wrappers(render_mode: str | None = None) -> envs.Env:
+        return Backwards(gym.wrappers.TimeLimit(gym.make("CartPole-v1", render_mode=render_mode), 11))
+
+    with known(with_wrappers):
+        env = gym.wrappers.TimeLimit(gym.make("Own-v0"), 8)
+        twin = envs.again(env, "rgb_array")
+    assert kinds(twin) == kinds(env)
+    assert kinds(twin).count("Backwards") == 1
+    assert played(twin, 3, 60) == played(env, 3, 60)
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (Numbered, "Numbered cannot be made a second time, because it has no id: gymnasium.register"),
+        (lambda: Backwards(gym.make("CartPole-v1")), "CartPole-v1 cannot .* its wrapper Backwards .*RecordConstructor"),
+        (lambda: gym.wrappers.NormalizeObservation(gym.make("CartPole-v1")), "NormalizeObservation has learned"),
+        (lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), "NormalizeReward has learned"),
+    ],
+)
+def test_what_cannot_be_made_again_is_refused_by_name(env: Callable[[], envs.Env], words: str) -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match=words):
+        envs.again(env())
+
+
+def test_whatever_a_constructor_raises_is_told_by_name() -> None:
+    def once() -> Any:
+        calls.append(None)
+        if len(calls) > 1:
+            raise RuntimeError("no second one")
+        return Numbered()
+
+    calls: list[None] = []
+    with known(once):
+        env = gym.make("Own-v0")
+        with pytest.raises(UnsupportedEnvironmentError, match=r"Own-v0 cannot .* no second one") as caught:
+            envs.again(env)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+# Pictures
+
+
+def test_an_environment_that_draws_is_its_own_camera() -> None:
+    env = gym.make("CartPole-v1", render_mode="rgb_array")
+    assert envs.drawing(env) is env
+
+
+@pytest.mark.parametrize("name", ["LunarLander-v3", "CartPole-v1"])
+def test_the_twin_draws_what_is_played(name: str) -> None:
+    env, other = made(name), made(name, render_mode="rgb_array")
+    camera = envs.drawing(env)
+    assert camera is not None
+    assert camera.render_mode == "rgb_array"
+    assert (envs.name(camera), envs.time_limit(camera), envs.outcomes(camera)) == (
+        name,
+        envs.time_limit(env),
+        envs.outcomes(env),
+    )
+    for seed in (5, 6):
+        np.testing.assert_array_equal(camera.reset(seed=seed)[0], other.reset(seed=seed)[0])
+        for action in (0, 1, 1, 0):
+            np.testing.assert_array_equal(envs.frame(camera), envs.frame(other))
+            np.testing.assert_array_equal(camera.step(action)[0], other.step(action)[0])
+    camera.close()
+
+
+class Watched(Walk):
+    """Knows how to draw, where it is made for that."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 -- as Gymnasium wants it
+    made: list[Watched]
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(4, draws=render_mode is not None)
+        self.closed = 0
+        Watched.made.append(self)
+
+    def render(self) -> Array:
+        return np.full((8, 8, 3), 10 * self.steps, np.uint8)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def watched() -> Iterator[list[Watched]]:
+    Watched.made = []
+    with known(Watched):
+        yield Watched.made
+
+
+def agent_of(env: envs.Env) -> Agent:
+    size, actions, _ = envs.check(env)
+    return Agent(size, actions, small(), 0)
+
+
+def run(env: envs.Env, **settings: Any) -> list[Event]:
+    return list(training(agent_of(env), env, TrainConfig(**{"eval_every": None, "eval_episodes": 1} | settings)))
+
+
+def test_only_what_is_filmed_is_drawn_and_what_was_made_for_it_is_closed(watched: list[Watched]) -> None:
+    events = run(gym.make("Own-v0"), episodes=7, video_every=3)
+    lengths = {event.episode: event.length for event in events if isinstance(event, Episode)}
+    given, tried, twin = watched
+    # The given environment lives every episode itself; the twin follows in those that are filmed.
+    assert [len(steps) for steps in given.trained()[-7:]] == list(lengths.values())
+    assert not tried.seeds  # made to see whether it can be
+    assert [len(steps) for steps in twin.lived] == [lengths[number] for number in (1, 3, 6)]
+    assert [world.closed for world in watched] == [0, 1, 1]
+    shown = [(event.episode, int(event.image[0, 0, 0])) for event in events if isinstance(event, Frame)]
+    assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
+
+
+def test_an_unfilmed_training_draws_its_first_state_and_no_more(watched: list[Watched]) -> None:
+    events = run(gym.make("Own-v0"), episodes=5)
+    assert isinstance(events[0], Started)
+    assert events[0].image is not None
+    _, twin = watched
+    assert twin.lived == [[]]
+    assert twin.closed == 1
+
+
+def test_a_training_that_is_left_closes_what_it_made(watched: list[Watched]) -> None:
+    events = training(agent_of(gym.make("Own-v0")), gym.make("Own-v0"), TrainConfig(steps=50, video_every=1))
+    next(events)
+    del events
+    assert [world.closed for world in watched] == [0, 0, 1, 1]
+
+
+def test_to_ask_whether_it_can_draw_leaves_nothing_open(watched: list[Watched]) -> None:
+    env = gym.make("Own-v0")
+    assert envs.can_draw(env)
+    assert [world.closed for world in watched] == [0, 1]
+    drawn = gym.make("Own-v0", render_mode="rgb_array")
+    assert envs.can_draw(drawn)
+    assert [world.closed for world in watched] == [0, 1, 0]
+
+
+def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(tmp_path: Path) -> None:
+    def policy(obs: Array) -> int:
+        return int(obs[2] > 0)
+
+    env = gym.wrappers.TimeLimit(gym.make("CartPole-v1"), 12)
+    shown = film(policy, env, tmp_path / "film.mp4", episodes=2)
+    assert shown == evaluate(policy, env, 2)
+    assert shown.lengths == (12, 12)
+    frames = decode(tmp_path / "film.mp4").frames
+    assert len(frames) == 2 * 13
+    drawn = gym.make("CartPole-v1", render_mode="rgb_array")
+    drawn.reset(seed=SCORE_SEEDS)
+    assert np.abs(frames[0].astype(int) - envs.frame(drawn)).mean() < 3
+
+
+def test_a_film_closes_what_it_made_and_nothing_else(watched: list[Watched], tmp_path: Path) -> None:
+    film(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4")
+    film(lambda obs: 0, gym.make("Own-v0", render_mode="rgb_array"), tmp_path / "film.mp4")
+    with pytest.raises(ConfigError, match="episodes"):
+        film(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4", episodes=0)
+    assert [world.closed for world in watched] == [0, 1, 0, 0, 1]
+
+
+# Looking on changes nothing
+
+
+@pytest.mark.parametrize("environments", [1, 3])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3"])
+def test_films_change_no_weight(env_id: str, environments: int) -> None:
+    def weights(env: envs.Env, **settings: Any) -> bytes:
+        agent = agent_of(env)
+        config = TrainConfig(steps=260, environments=environments, max_episode_steps=60, eval_episodes=1, **settings)
+        for _ in training(agent, env, config):
+            pass
+        assert agent.updates == 252
+        return agent.online.parameters.tobytes()
+
+    plain = weights(made(env_id))
+    assert weights(made(env_id), video_every=2) == plain
+    assert weights(made(env_id, render_mode="rgb_array"), video_every=1) == plain
+
+
+def test_an_environment_that_was_changed_by_hand_is_trained_in_as_it_is_and_the_film_says_that_it_stops() -> None:
+    def weights(**settings: Any) -> bytes:
+        env: Any = gym.make("CartPole-v1")
+        env.unwrapped.force_mag = 25.0  # of which nobody who makes it again can know
+        agent = agent_of(env)
+        for _ in training(agent, env, TrainConfig(steps=200, eval_every=None, eval_episodes=1, **settings)):
+            pass
+        return agent.online.parameters.tobytes()
+
+    plain = weights()
+    with pytest.warns(PeriluneWarning, match=r"pictures of CartPole-v1 stop .*render_mode=\"rgb_array\""):
+        assert weights(video_every=1) == plain
+
+
+def test_a_world_that_goes_another_way_each_time_is_filmed_until_it_does() -> None:
+    class Moody(Watched):
+        def begin(self) -> Any:
+            self.mood = len(Watched.made)  # another one for everyone who is made
+            return super().begin()
+
+        def move(self, action: int) -> Any:
+            values, reward, terminated, truncated = super().move(action)
+            return values, reward, terminated, truncated or self.steps == self.mood
+
+    Watched.made = []
+    with known(Moody):
+        env = gym.make("Own-v0")
+        camera = envs.drawing(env)
+        assert camera is not None
+        camera.reset(seed=0)
+        watched, twin = Watched.made
+        watched.mood, twin.mood = 3, 2  # type: ignore[attr-defined]
+        camera.step(1)
+        with pytest.warns(PeriluneWarning, match="pictures of Own-v0 stop"):
+            camera.step(1)
+        camera.step(1)  # the twin's episode is over: a step there would be an error
+        assert int(envs.frame(camera)[0, 0, 0]) == 20
+        watched.mood = twin.mood = 4  # type: ignore[attr-defined]
+        camera.reset(seed=1)
+        assert int(envs.frame(camera)[0, 0, 0]) == 0  # and the next episode is followed again
+
+
+# What cannot be filmed is trained all the same
+
+
+def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) -> None:
+    env = Backwards(gym.make("CartPole-v1"))
+    assert envs.drawing(env) is None
+    assert run(env, steps=40)[0] == Started(None)
+    with pytest.raises(ConfigError, match=r"video_every = 2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
+        training(agent_of(env), env, TrainConfig(steps=40, video_every=2))
+    with pytest.raises(ConfigError, match="rgb_array"):
+        film(lambda obs: 0, env, tmp_path / "film.mp4")
+    history = DQN(env, **AGENT).train(out=tmp_path / "run", **TRAINING)
+    assert not list(history.directory.rglob("*.mp4"))
+    # Made with pictures, it is filmed as it is.
+    drawing = Backwards(gym.make("CartPole-v1", render_mode="rgb_array"))
+    history = DQN(drawing, **AGENT).train(out=tmp_path / "drawing", video_every=2, **TRAINING)
+    assert len(history.videos) == 3
+
+
+class Mute(Watched):
+    """Says that it draws, and was never made to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Blank(Watched):
+    """Says that it draws, and gives nothing."""
+
+    def render(self) -> Any:
+        return None
+
+
+class Broken(Watched):
+    """Says that it draws, and fails."""
+
+    def render(self) -> Array:
+        raise KeyError("colour")
+
+
+def test_an_environment_that_cannot_be_made_to_draw_is_trained_without_a_picture() -> None:
+    Watched.made = []
+    with known(Mute):
+        env = gym.make("Own-v0")
+        assert envs.again(env) is not env  # without the argument that it does not take
+        assert run(env, steps=40)[0] == Started(None)
+
+
+@pytest.mark.parametrize(("world", "words"), [(Blank, "TypeError"), (Broken, "KeyError: 'colour'")])
+def test_a_picture_that_fails_is_told_and_costs_nothing_else(world: type[Watched], words: str, tmp_path: Path) -> None:
+    Watched.made = []
+    with known(world):
+        env = gym.make("Own-v0")
+        with pytest.warns(PeriluneWarning, match=f"no picture of the initial state: drawing Own-v0 failed: .*{words}"):
+            events = run(env, steps=40)
+        assert events[0] == Started(None)
+        assert sum(event.length for event in events if isinstance(event, Episode)) == 32
+        with pytest.warns(PeriluneWarning) as told:
+            DQN(env, small()).train(out=tmp_path / "run", steps=40, eval_episodes=1, quiet=True)
+        assert [str(warning.message).partition(":")[0] for warning in told] == [
+            "no picture of the initial state",
+            "left out",
+        ]
+        # Asked for, they are an error.
+        with pytest.warns(PeriluneWarning), pytest.raises(EnvironmentFaultError, match=words):
+            run(env, steps=40, video_every=1)
