@@ -62,7 +62,9 @@ def test_a_mirror_image_of_a_mirror_image_is_what_was_there(env_id: str, dtype: 
         ((4, 3), (4, 1), (4, 3)),
     ],
 )
-def test_arrays_of_another_shape_are_refused(obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int]) -> None:
+def test_arrays_of_another_shape_are_refused(
+    obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int]
+) -> None:
     with pytest.raises(ShapeError, match=r"obs\[B, 3\]"):
         SWAP.mirror(np.zeros(obs), np.zeros(action, np.int64), np.zeros(next_obs))
 

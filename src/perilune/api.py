@@ -121,8 +121,8 @@ class DQN:
         """Train, and keep everything in a run directory. Called again, it goes on where it was.
 
         Args:
-            config: budget, evaluations and videos, all in one. Where neither it nor a budget (``steps``, ``episodes``) is
-                given, the preset's.
+            config: budget, evaluations and videos, all in one. Where neither it nor a budget (``steps``, ``episodes``)
+                is given, the preset's.
             out: the run directory; runs/ENVIRONMENT-seedS (or the next free name after it) where it is left out.
             overwrite: replace a run that is already in ``out``.
             frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.

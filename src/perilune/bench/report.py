@@ -19,7 +19,7 @@ from perilune.bench.results import Result
 from perilune.bench.scores import SCORE_EPISODES
 from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import MissingDependencyError, PeriluneWarning, RunDirectoryError, TrialError
-from perilune.train import check_budget, check_drawing
+from perilune.train import check
 from perilune.view import plots
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
@@ -64,8 +64,7 @@ def benchmark(
     """
     statistics.check_available()
     dqn = DQN(environment, agent)
-    check_budget(dqn.agent, train)
-    check_drawing(dqn.env, train)
+    check(dqn.agent, dqn.env, train)
     name, mark = envs.name(dqn.env), envs.solved_mark(dqn.env)
     # Made again in processes of their own: with the version that it has here, and by the module that registers it.
     made = ":".join([*environment.split(":")[:-1], name])
