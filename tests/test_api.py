@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from matplotlib.image import imread
 
 from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode, tiny_run
 from perilune import DQN, DQNConfig, History, TrainConfig, checkpoint, runlog
+from perilune.config import build
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError, UnsupportedEnvironmentError
 from perilune.nn.layers import Array
+from perilune.presets import preset
 from worlds import Numbered, small
 
 __all__ = ["tiny_run"]
@@ -385,12 +388,23 @@ def test_settings_come_by_name_over_those_of_a_config() -> None:
         DQN("CartPole-v1", gama=0.9)
 
 
-@pytest.mark.parametrize("settings", [{"episodes": 3, "video_evry": 2}, {"episodes": 0}, {}, {"steps": 12}])
+@pytest.mark.parametrize("settings", [{"episodes": 3, "video_evry": 2}, {"episodes": 0}, {"steps": 12}])
 def test_a_training_that_makes_no_sense_writes_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
     dqn = DQN(cartpole(), **AGENT)
     with pytest.raises(ConfigError):
         dqn.train(out=tmp_path / "run", quiet=True, **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_said_is_the_preset_of_the_environment(tmp_path: Path) -> None:
+    known = preset("CartPole-v1")
+    dqn = DQN("CartPole-v1", batch_size=8)
+    assert dqn.config == replace(known.agent, batch_size=8)
+    history = dqn.train(out=tmp_path / "run", pictures=False, quiet=True, stop_at_return=-1.0, eval_every=1_000)
+    assert build(TrainConfig, history.run.config["train"]) == replace(
+        known.train, stop_at_return=-1.0, eval_every=1_000
+    )
+    assert DQN("CartPole-v1", DQNConfig()).config == DQNConfig()  # a whole config is taken as it is
 
 
 def test_a_training_config_may_be_given_whole(tmp_path: Path) -> None:

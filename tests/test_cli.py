@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from fixtures_runs import TinyRun, decode, tiny_run
 from perilune import DQN, DQNConfig, TrainConfig, runlog
 from perilune.cli import Bench, BenchLearning, Train, main, parse
 from perilune.config import build
-from perilune.presets import PRESETS
+from perilune.presets import PRESETS, preset
 
 __all__ = ["tiny_run"]
 
@@ -71,12 +71,11 @@ def test_train_leaves_a_run_and_says_where(capfd: pytest.CaptureFixture[str], tm
 
 
 def test_what_it_trains_is_what_python_trains(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    options = ["--seed", "8", "--quiet", "--preset", "default"]
+    options = ["--seed", "8", "--quiet"]
     done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, *TINY)
     settings: dict[str, Any] = {"warmup_steps": 30, "batch_size": 8, "buffer_size": 300, "hidden": (6, 5)}
-    DQN("CartPole-v1", seed=8, **settings).train(
-        steps=100_000, episodes=3, max_episode_steps=15, eval_episodes=1, out=tmp_path / "b", quiet=True, pictures=False
-    )
+    budget = replace(preset("CartPole-v1").train, episodes=3, max_episode_steps=15, eval_episodes=1)
+    DQN("CartPole-v1", seed=8, **settings).train(budget, out=tmp_path / "b", quiet=True, pictures=False)
     for name in ("final.safetensors", "episodes.jsonl", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -200,11 +199,11 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
     "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),
-    "initializer": (["glorot"], "glorot"), "loss": (["mse"], "mse"),
+    "initializer": (["glorot"], "glorot"),
     "huber_delta": (["2.5"], 2.5), "optimizer": (["sgd"], "sgd"), "learning_rate": (["3e-4"], 3e-4),
     "learning_rate_schedule": (["cosine"], "cosine"), "learning_rate_floor": (["1e-6"], 1e-6),
     "learning_rate_decay_steps": (["11"], 11), "momentum": (["0.9"], 0.9), "weight_decay": (["0.5"], 0.5),
-    "max_grad_norm": (["None"], None), "batch_size": (["64"], 64), "train_every": (["4"], 4), "gamma": (["0.9"], 0.9),
+    "max_grad_norm": (["None"], None), "batch_size": (["32"], 32), "train_every": (["4"], 4), "gamma": (["0.9"], 0.9),
     "n_step": (["2"], 2), "double": (None, False), "target_update_every": (["1000"], 1_000), "tau": (["1"], 1.0),
     "buffer_size": (["4000"], 4_000), "warmup_steps": (["400"], 400), "epsilon_start": (["0.8"], 0.8),
     "epsilon_floor": (["0.2"], 0.2), "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
@@ -214,32 +213,30 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "priority_beta": (["0.5"], 0.5), "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21),
     "quantiles": (["8"], 8),
 }  # fmt: skip
-# What only goes with a head that has no "loss" of that kind.
+# What does not go with every head.
 HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {
-    "expected": {},
-    "c51": {"head": (["c51"], "c51"), "value_range": (["-500", "300"], (-500.0, 300.0))},
-    "qr": {"head": (["qr"], "qr"), "optimism": (["0.25"], 0.25)},
+    "expected": {"head": (["expected"], "expected"), "optimism": (["0"], 0.0), "loss": (["mse"], "mse")},
+    "c51": {"head": (["c51"], "c51"), "optimism": (["0"], 0.0), "value_range": (["-500", "300"], (-500.0, 300.0))},
+    "qr": {"optimism": (["0.25"], 0.25)},  # the preset's head
 }
 
 
 def test_all_options_together_are_all_fields() -> None:
     train, agent = ([field.name for field in fields(kind)] for kind in (TrainConfig, DQNConfig))
-    assert {*OPTIONS, *HEADS["c51"], *HEADS["qr"]} == {*train, *agent}
+    assert {*OPTIONS, *HEADS["expected"], *HEADS["c51"]} == {*train, *agent}
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_field_of_both_configs_is_an_option(head: str) -> None:
     options = OPTIONS | HEADS[head]
-    if head != "expected":
-        del options["loss"]
-    arguments = ["train", "CartPole-v1"]
+    arguments = ["train", "CartPole-v1", "--preset", "default"]
     for name, (values, _) in options.items():
         option = name.replace("_", "-")
         arguments += [f"--no-{option}"] if values is None else [f"--{option}", *values]
     command = parse(arguments)
     assert isinstance(command, Train)
     made = asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
-    defaults = asdict(PRESETS["CartPole-v1"].agent) | asdict(PRESETS["CartPole-v1"].train)
+    defaults = asdict(PRESETS["default"].agent) | asdict(PRESETS["default"].train)
     assert made == defaults | {name: value for name, (_, value) in options.items()}
     assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
 
@@ -264,7 +261,8 @@ def settings_of(*arguments: str) -> dict[str, Any]:
 def test_a_preset_is_where_settings_start_from(name: str) -> None:
     expected = asdict(PRESETS[name].agent) | asdict(PRESETS[name].train)
     assert settings_of("train", "Acrobot-v1", "--preset", name) == expected
-    assert settings_of("train", name if name != "default" else "Acrobot-v1") == expected
+    if name != "plain":
+        assert settings_of("train", name if name != "default" else "Taxi-v4") == expected
     for command in (["train"], ["bench", "learning"]):
         assert settings_of(*command, "Acrobot-v1", "--preset", name, "--gamma", "0.5") == expected | {"gamma": 0.5}
 

@@ -186,7 +186,9 @@ class DQNConfig:
             if not self.value_range[0] < self.value_range[1]:
                 raise ConfigError("value_range", self.value_range, "the lowest return, then a higher one")
         if self.head != "expected" and self.loss != "huber":
-            raise ConfigError("loss", self.loss, f"'huber', because the head {self.head!r} has a loss of its own")
+            raise ConfigError(
+                "loss", self.loss, f"'huber' with the head {self.head!r}; 'mse' goes with the head 'expected'"
+            )
         if self.optimism and self.head != "qr":
             raise ConfigError("optimism", self.optimism, f"0, because the head {self.head!r} has no quantiles (qr has)")
         if self.average_acts and self.average_decay is None:
