@@ -44,7 +44,7 @@ PRESETS: dict[str, Preset] = {
         DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_every=500),
         TrainConfig(steps=100_000),
     ),
-    "LunarLander-v3": Preset(_recipe(200_000, mirror=True), TrainConfig(steps=200_000)),
+    "LunarLander-v3": Preset(_recipe(200_000, mirror=True, batch_size=128), TrainConfig(steps=200_000)),
     "CartPole-v1": Preset(_recipe(40_000, mirror=True), TrainConfig(steps=40_000, eval_every=2_500, eval_episodes=20)),
     "Acrobot-v1": Preset(_recipe(100_000, mirror=True, epsilon_floor=0.01), TrainConfig(steps=100_000)),
     "MountainCar-v0": Preset(_recipe(100_000), TrainConfig(steps=100_000)),
