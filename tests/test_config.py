@@ -43,10 +43,14 @@ NOT_NUMBERS = st.sampled_from([None, True, False, "1", "", b"1", 1j, (), [1], {}
 NOT_FINITE = st.sampled_from([math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
 
 
-def whole(low: int) -> Kind:
+def whole(low: int, high: int = 2**63 - 1) -> Kind:
     return Kind(
-        st.integers(low, 10**7),
-        st.integers(-(10**30), low - 1) | st.floats() | st.sampled_from([float(low), np.float64(low)]) | NOT_NUMBERS,
+        st.integers(low, min(high, 10**7)),
+        st.integers(-(10**30), low - 1)
+        | st.integers(high + 1, 10**30)
+        | st.floats()
+        | st.sampled_from([float(low), np.float64(low)])
+        | NOT_NUMBERS,
     )
 
 
@@ -99,13 +103,13 @@ DQN_FIELDS: dict[str, Kind] = {
     "noisy": FLAG,
     "dueling": FLAG,
     "head": word("expected", "c51", "qr"),
-    "atoms": whole(2),
+    "atoms": whole(2, 10_000),
     "value_range": Kind(
-        st.tuples(st.floats(-1e6, 0), st.floats(0, 1e6, exclude_min=True)),
+        st.tuples(st.floats(-1e6, 0), st.floats(0.1, 1e6)),
         st.sampled_from([(), (1,), (0, 1, 2), 5, "01", {0, 1}, (0, None), ("0", "1"), (False, True)])
         | st.sampled_from([(0, math.inf), (-math.inf, 0), (math.nan, 1)]),
     ).or_none(),
-    "quantiles": COUNT,
+    "quantiles": whole(1, 10_000),
     "loss": word("mse", "huber"),
     "huber_delta": POSITIVE,
     "optimizer": word("sgd", "rmsprop", "adam", "adamw"),
@@ -140,7 +144,7 @@ DQN_FIELDS: dict[str, Kind] = {
     "epsilon_decay_steps": COUNT,
     "epsilon_decay": SHARE_ABOVE_ZERO.or_none(),
     "epsilon_decay_per": word("episode", "update"),
-    "repeat_most": COUNT,
+    "repeat_most": whole(1, 10_000),
     "optimism": number(0, 0.99),
 }
 TRAIN_FIELDS: dict[str, Kind] = {
@@ -327,6 +331,16 @@ def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> N
         ({"head": "qr", "value_range": (0.0, 1.0)}, "value_range", "None, because 'qr' is not the head c51"),
         ({"head": "c51", "value_range": (1.0, 0.0)}, "value_range", "the lowest return, then a higher one"),
         ({"head": "c51", "value_range": (1.0, 1.0)}, "value_range", "the lowest return, then a higher one"),
+        (
+            {"head": "c51", "value_range": (1e9, 1e9 + 1)},
+            "value_range",
+            "with room for 51 that differ in single precision",
+        ),
+        (
+            {"head": "c51", "value_range": (-1e300, 1e300)},
+            "value_range",
+            "with room for 51 that differ in single precision",
+        ),
         ({"head": "qr", "loss": "mse"}, "loss", "'huber' with the head 'qr'; 'mse' goes with"),
         ({"head": "c51", "value_range": (0.0, 1.0), "loss": "mse"}, "loss", "'huber' with the head 'c51'"),
         ({"optimism": 0.5}, "optimism", "0, because the head 'expected' has no quantiles (qr has)"),

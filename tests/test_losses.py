@@ -18,7 +18,8 @@ from perilune.nn.gradcheck import TOLERANCE
 from perilune.nn.layers import Array
 from perilune.nn.losses import cross_entropy, quantile_huber
 
-LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["losses"]
+ORACLES = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))
+LITERALS, ROW_LITERALS = ORACLES["losses"], ORACLES["row_losses"]
 LOSSES = {"mse": mse, "huber": huber}
 ROW_LOSSES = {"cross_entropy": cross_entropy, "quantile_huber": quantile_huber}  # of [B, N]
 
@@ -42,6 +43,20 @@ def test_value_and_gradient_are_what_pytorch_gives_also_on_the_kink(case: str, d
     tolerance = 1e-14 if dtype == np.float64 else 1e-6
     assert loss == pytest.approx(LITERALS["cases"][case]["loss"], rel=tolerance)
     np.testing.assert_allclose(gradient, LITERALS["cases"][case]["gradient"], rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", list(ROW_LITERALS))
+def test_value_and_gradient_of_rows_are_what_pytorch_gives(case: str, dtype: type) -> None:
+    literals = ROW_LITERALS[case]
+    prediction, target = np.array(literals["prediction"], dtype), np.array(literals["target"], dtype)
+    if case == "cross_entropy":
+        loss, gradient = cross_entropy(prediction, target)
+    else:
+        loss, gradient = quantile_huber(prediction, target, float(case.removeprefix("quantile_huber_")))
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    assert loss == pytest.approx(literals["loss"], rel=tolerance)
+    np.testing.assert_allclose(gradient, literals["gradient"], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(

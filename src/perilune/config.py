@@ -23,6 +23,8 @@ from perilune.nn.optimizers import OptimizerName
 from perilune.nn.schedules import Schedule
 
 LARGEST = 2**63  # of whole numbers in settings: what an index can hold
+RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single precision
+RESOLUTION = 1e-6  # of single precision, with some room
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ class DQNConfig:
     """Dueling: the outputs are a state's value plus each action's advantage over the mean."""
     head: HeadName = "expected"
     """What the network gives for an action: its expected return, or the return's distribution (c51, qr)."""
-    atoms: Annotated[int, Range(2)] = 51
-    """Points of the distribution of the head c51 (>= 2)."""
+    atoms: Annotated[int, Range(2, 10_000)] = 51
+    """Points of the distribution of the head c51 (from 2 to 10000)."""
     value_range: tuple[float, float] | None = None
     """Lowest and highest return that the head c51 can tell, which it needs, or None with every other head."""
-    quantiles: Count = 16
-    """Quantiles of the distribution of the head qr (>= 1)."""
+    quantiles: Annotated[int, Range(1, 10_000)] = 16
+    """Quantiles of the distribution of the head qr (from 1 to 10000)."""
 
     # One update
     loss: Loss = "huber"
@@ -153,8 +155,8 @@ class DQNConfig:
     """Factor on epsilon after each episode (above 0 to 1), or None for the straight way."""
     epsilon_decay_per: Literal["episode", "update"] = "episode"
     """What epsilon_decay counts."""
-    repeat_most: Count = 1
-    """Most steps that a random action lasts (>= 1): n of them with a probability as 1 / n^2."""
+    repeat_most: Annotated[int, Range(1, 10_000)] = 1
+    """Most steps that a random action lasts (from 1 to 10000): n of them with a probability as 1 / n^2."""
     optimism: Annotated[float, Range(0, 0.99)] = 0.0
     """Share of the lower quantiles left out of a training action's value, with the head qr (from 0 to 0.99)."""
 
@@ -183,8 +185,14 @@ class DQNConfig:
         if self.value_range is not None:
             if self.head != "c51":
                 raise ConfigError("value_range", self.value_range, f"None, because {self.head!r} is not the head c51")
-            if not self.value_range[0] < self.value_range[1]:
-                raise ConfigError("value_range", self.value_range, "the lowest return, then a higher one")
+            low, high = self.value_range
+            largest = max(abs(low), abs(high))
+            if not RETURNS[0] < largest < RETURNS[1] or (high - low) / (self.atoms - 1) <= largest * RESOLUTION:
+                raise ConfigError(
+                    "value_range",
+                    self.value_range,
+                    f"the lowest return, then a higher one, with room for {self.atoms} that differ in single precision",
+                )
         if self.head != "expected" and self.loss != "huber":
             raise ConfigError(
                 "loss", self.loss, f"'huber' with the head {self.head!r}; 'mse' goes with the head 'expected'"

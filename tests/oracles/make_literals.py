@@ -98,6 +98,43 @@ def losses() -> Literals:
     return {"prediction": prediction.tolist(), "target": target.tolist(), "cases": cases}
 
 
+def row_losses() -> Literals:
+    """Losses of rows: values and gradients."""
+
+    def case(loss: Callable[[Tensor], Tensor], prediction: Tensor, target: Tensor) -> Literals:
+        x = prediction.clone().requires_grad_()
+        value = loss(x)
+        value.backward()
+        assert x.grad is not None
+        return {
+            "prediction": prediction.tolist(),
+            "target": target.tolist(),
+            "loss": value.item(),
+            "gradient": x.grad.tolist(),
+        }
+
+    def quantile_huber(quantiles: Tensor, target: Tensor, kappa: float) -> Tensor:
+        n = quantiles.shape[1]
+        pairs = torch.broadcast_tensors(quantiles[:, :, None], target[:, None, :])
+        tau = ((2 * torch.arange(n, dtype=torch.float64) + 1) / (2 * n))[None, :, None]
+        below = (pairs[1] < pairs[0]).to(torch.float64).detach()
+        loss = (tau - below).abs() * functional.huber_loss(*pairs, reduction="none", delta=kappa) / kappa
+        return loss.mean(dim=2).sum(dim=1).mean()
+
+    logits, probability = 3 * drawn(5, 4, seed=20), functional.softmax(2 * drawn(5, 4, seed=21), dim=1)
+    probability[2] = torch.tensor([0.0, 1.0, 0.0, 0.0])  # a return that is certain
+    logits[3] += 500.0  # of which no exponential can be taken as they stand
+    quantiles, target = 2 * drawn(6, 3, seed=22), 2 * drawn(6, 5, seed=23)
+    cases = {"cross_entropy": case(lambda x: functional.cross_entropy(x, probability), logits, probability)}
+    for kappa in (0.5, 1.0, 10.0):
+        cases[f"quantile_huber_{kappa}"] = case(
+            lambda x, kappa=kappa: quantile_huber(x, target, kappa),
+            quantiles,
+            target,
+        )
+    return cases
+
+
 def layers() -> Literals:
     """y, and with dy from above d loss / dx and d loss / d parameters."""
 
@@ -225,6 +262,7 @@ if __name__ == "__main__":
         "torch": torch.__version__.split("+")[0],
         "optimizers": optimizers(),
         "losses": losses(),
+        "row_losses": row_losses(),
         "layers": layers(),
         "networks": networks(),
     }

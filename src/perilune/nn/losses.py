@@ -108,10 +108,8 @@ def _check(prediction: Array, target: Array, ndim: int, same: bool = True) -> No
     # too: 1 / B is 0 in integers, and one float64 among float32 makes all that follows float64.
     fits = prediction.shape == target.shape if same else prediction.shape[:1] == target.shape[:1]
     if not fits or prediction.ndim != ndim or target.ndim != ndim or not prediction.size or not target.size:
-        axes = "[B]" if ndim == 1 else "[B, N]"
-        raise ShapeError(
-            f"prediction and target must both be {axes}, got {list(prediction.shape)} and {list(target.shape)}"
-        )
+        axes = "both be [B]" if ndim == 1 else "both be [B, N]" if same else "be [B, N] and [B, M]"
+        raise ShapeError(f"prediction and target must {axes}, got {list(prediction.shape)} and {list(target.shape)}")
     if prediction.dtype != target.dtype or prediction.dtype.kind != "f":
         raise ShapeError(
             f"prediction and target must both be float32 or float64, got {prediction.dtype} and {target.dtype}"
