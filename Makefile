@@ -31,8 +31,9 @@ test: lint
 
 # The figures in docs/benchmarks.md; hours.
 benchmarks: setup
-	$(BIN)/perilune bench learning LunarLander-v3 --seeds 10 --jobs 2
-	$(BIN)/perilune bench learning CartPole-v1 --seeds 10 --first-seed 20 --jobs 2
+	for env in LunarLander-v3 CartPole-v1 Acrobot-v1 MountainCar-v0; do \
+		$(BIN)/perilune bench learning $$env --seeds 20 --first-seed 50 --jobs 2 || exit 1; done
+	$(BIN)/python examples/ablation.py --jobs 2
 	$(BIN)/python examples/as_asked.py --jobs 2
 	$(BIN)/perilune bench speed
 
