@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from perilune.bench.compare import Comparison
-from perilune.bench.results import Result
 
 from perilune import DQNConfig
 from perilune.bench import compare, results
+from perilune.bench.compare import Comparison
 from perilune.bench.learning import Trial, run_trials, settings
+from perilune.bench.results import Result
 from perilune.presets import preset
 
 ENVIRONMENT = "LunarLander-v3"
