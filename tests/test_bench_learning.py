@@ -23,17 +23,33 @@ from perilune.bench.learning import Trial, run_trials, stored_score
 from perilune.bench.scores import Score, score
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.presets import PRESETS
 from perilune.runlog import Run
 from perilune.train import Episode, Evaluated
 
 # So slow a learner that its greedy episodes stay short: the hundred that score it then take no time.
 SETTINGS: dict[str, Any] = {
-    "hidden": (4,), "learning_rate": 1e-6, "batch_size": 8, "buffer_size": 400, "warmup_steps": 50,
+    "hidden": (4,), "learning_rate": 1e-6, "learning_rate_floor": 0.0,
+    "batch_size": 8, "buffer_size": 400, "warmup_steps": 50,
 }  # fmt: skip
-AGENT, TRAIN = DQNConfig(**SETTINGS), TrainConfig(steps=400, eval_every=100, eval_episodes=2, metrics_every=50)
+AGENT = replace(PRESETS["default"].agent, **SETTINGS)
+TRAIN = TrainConfig(steps=400, eval_every=100, eval_episodes=2, metrics_every=50)
 OPTIONS = [
     *("--preset", "default", "--steps", "400", "--eval-every", "100", "--eval-episodes", "2", "--metrics-every", "50"),
-    *("--hidden", "4", "--learning-rate", "1e-6", "--batch-size", "8", "--buffer-size", "400", "--warmup-steps", "50"),
+    *(
+        "--hidden",
+        "4",
+        "--learning-rate",
+        "1e-6",
+        "--learning-rate-floor",
+        "0",
+        "--batch-size",
+        "8",
+        "--buffer-size",
+        "400",
+        "--warmup-steps",
+        "50",
+    ),
 ]
 
 
