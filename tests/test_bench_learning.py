@@ -334,7 +334,7 @@ def test_jobs_are_at_least_one(tmp_path: Path) -> None:
 MODULE = """
 import gymnasium
 from gymnasium.envs.classic_control import CartPoleEnv
-gymnasium.register("Own-v3", entry_point=CartPoleEnv, max_episode_steps=20)
+gymnasium.register("OfAModule-v3", entry_point=CartPoleEnv, max_episode_steps=20)
 """
 
 
@@ -344,11 +344,21 @@ def test_an_environment_that_a_module_registers_is_made_in_every_process(
     (tmp_path / "own_environment.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "out"
-    arguments = ["bench", "learning", "own_environment:Own-v3", "--seeds", "1", "--out", str(out), "--quiet", *OPTIONS]
+    arguments = [
+        "bench",
+        "learning",
+        "own_environment:OfAModule-v3",
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+        "--quiet",
+        *OPTIONS,
+    ]
     main(arguments)
     main(arguments)  # and known again
     result = results.load(out)
-    assert (result.environment, result.solved_mark) == ("Own-v3", None)
+    assert (result.environment, result.solved_mark) == ("OfAModule-v3", None)
     summary = json.loads((out / "scores.json").read_text())["summary"]
     assert (summary["final"]["solved_share"], summary["solved_env_steps"], summary["never_solved"]) == (None, None, [])
     assert (summary["final"]["low"], summary["final"]["high"]) == (None, None)  # one seed has no interval
