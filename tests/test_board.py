@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
-import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -16,6 +11,7 @@ from rich.console import Console
 
 from perilune.view import board as module
 from perilune.view.board import Lane, Pace, Standing, board
+from terminals import shown
 
 LANES = [Lane("out/seed-3", 0.5, ["50,000 steps", "evaluation 231.5"]), Lane("out/seed-4", 0.1, ["9,000 steps"])]
 
@@ -95,26 +91,8 @@ with board("CartPole-v1") as screen:
 
 
 def test_a_real_terminal_keeps_what_was_said_and_has_its_cursor_back() -> None:
-    master, terminal = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(  # noqa: S603 -- our own words
-        [sys.executable, "-c", SHOWN], stdout=subprocess.DEVNULL, stderr=terminal, env=environment
-    )
-    os.close(terminal)
-    raw = b""
-    while True:
-        try:
-            chunk = os.read(master, 65_536)
-        except OSError:  # how Linux says that the other side is closed
-            break
-        if not chunk:
-            break
-        raw += chunk
-    os.close(master)
-    assert process.wait() == 0
-    text = raw.decode()
+    text, plain = shown(SHOWN)
     assert text.index("\x1b[?25l") < text.rindex("\x1b[?25h")  # hidden, then shown again
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert "out/seed-0: best 500.0" in plain
     assert " 80%" in plain
     assert text.rindex("\x1b[2K") > text.rindex("out/seed-0: best 500.0")  # the board is wiped away at the end

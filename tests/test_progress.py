@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
-import subprocess
-import sys
 import time
 
 import pytest
@@ -20,6 +16,7 @@ from perilune.config import TrainConfig
 from perilune.train import Frame, Started
 from perilune.view import progress
 from perilune.view.progress import Summary, clock, fitted, live
+from terminals import shown
 
 
 class Clock:
@@ -208,26 +205,8 @@ with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0) as show:
 
 
 def test_a_real_terminal_has_one_line_that_is_drawn_over_and_its_cursor_back() -> None:
-    master, terminal = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(  # noqa: S603 -- our own words
-        [sys.executable, "-c", TRAINING], stdout=subprocess.DEVNULL, stderr=terminal, env=environment
-    )
-    os.close(terminal)
-    raw = b""
-    while True:
-        try:
-            chunk = os.read(master, 65_536)
-        except OSError:  # how Linux says that the other side is closed
-            break
-        if not chunk:
-            break
-        raw += chunk
-    os.close(master)
-    assert process.wait() == 0
-    text = raw.decode()
+    text, plain = shown(TRAINING)
     assert text.index("\x1b[?25l") < text.index("\x1b[?25h")  # hidden, then shown again
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     drawn = [line for line in re.split("[\r\n]+", plain) if line]
     assert len(drawn) >= 3
     assert all(len(line) <= 80 for line in drawn)
