@@ -18,7 +18,7 @@ import pytest
 from matplotlib.image import imread
 
 from perilune import DQN, DQNConfig, TrainConfig, runlog
-from perilune.bench import learning, results
+from perilune.bench import learning, report, results
 from perilune.bench.learning import Trial, run_trials, stored_score
 from perilune.bench.scores import Score, score
 from perilune.cli import main
@@ -322,6 +322,14 @@ def test_where_every_seed_fails_there_is_no_result(tmp_path: Path, capfd: pytest
     assert out == ""
     assert err.startswith("perilune: 1 failed")
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_seeds_that_fail_for_one_reason_are_told_together() -> None:
+    together = {trial: "no room" for trial in trials(Path("out"), 2)}
+    (alone,) = trials(Path("out/sb3"), 1)
+    said = report.failed(together | {alone: "no torch"}).splitlines()
+    assert said[0].startswith("3 failed")
+    assert said[1:] == ["  out/seed-0, out/seed-1: no room", "  sb3/seed-0: no torch"]
 
 
 def test_jobs_are_at_least_one(tmp_path: Path) -> None:

@@ -104,8 +104,11 @@ def benchmark(
 
 
 def failed(failures: dict[Trial, str]) -> str:
-    """Which trials failed, and why."""
-    reasons = [f"  {trial.title}: {reason}" for trial, reason in failures.items()]
+    """Which trials failed and why; those that failed for one reason together."""
+    titles: dict[str, list[str]] = {}
+    for trial, reason in failures.items():
+        titles.setdefault(reason, []).append(trial.title)
+    reasons = [f"  {', '.join(together)}: {reason}" for reason, together in titles.items()]
     return "\n".join([f"{len(failures)} failed, and would start anew with the same command:", *reasons])
 
 
