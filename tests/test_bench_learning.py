@@ -325,7 +325,7 @@ def test_where_every_seed_fails_there_is_no_result(tmp_path: Path, capfd: pytest
 
 
 def test_seeds_that_fail_for_one_reason_are_told_together() -> None:
-    together = {trial: "no room" for trial in trials(Path("out"), 2)}
+    together = dict.fromkeys(trials(Path("out"), 2), "no room")
     (alone,) = trials(Path("out/sb3"), 1)
     said = report.failed(together | {alone: "no torch"}).splitlines()
     assert said[0].startswith("3 failed")

@@ -27,6 +27,16 @@ def test_values_worked_by_hand(schedule: Schedule, values: list[float]) -> None:
     assert [scheduled(schedule, 0.5, 0.1, count, 200) for count in counts] == pytest.approx(values, rel=1e-12)
 
 
+def test_a_line_of_one_step_is_at_its_end_after_one() -> None:
+    assert [scheduled("linear", 1.0, 0.0, count, 1) for count in (0, 1)] == [1.0, 0.0]
+
+
+def test_a_line_may_rise() -> None:
+    assert [scheduled("linear", 0.4, 1.0, count, 3) for count in (0, 1, 2, 3, 4)] == pytest.approx(
+        [0.4, 0.6, 0.8, 1, 1]
+    )
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_floor_of_zero_is_reached_exactly_and_kept(schedule: Schedule) -> None:
     assert [scheduled(schedule, 3e-4, 0.0, count, 7) for count in (7, 8, 70)] == [0.0, 0.0, 0.0]

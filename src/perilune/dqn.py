@@ -184,9 +184,7 @@ class Agent:
             return 1.0
         if config.epsilon_decay is None:
             count = self.env_steps - config.warmup_steps
-            return exploration.linear_epsilon(
-                config.epsilon_start, config.epsilon_floor, config.epsilon_decay_steps, count
-            )
+            return scheduled("linear", config.epsilon_start, config.epsilon_floor, count, config.epsilon_decay_steps)
         count = self.episodes if config.epsilon_decay_per == "episode" else self.updates
         return exploration.multiplicative_epsilon(
             config.epsilon_start, config.epsilon_floor, config.epsilon_decay, count
@@ -208,7 +206,7 @@ class Agent:
     def priority_beta(self) -> float:
         """How much importance weights correct for prioritised drawing now."""
         config = self.config
-        return exploration.linear_epsilon(config.priority_beta, 1.0, config.priority_beta_steps, self.env_steps)
+        return scheduled("linear", config.priority_beta, 1.0, self.env_steps, config.priority_beta_steps)
 
     # Observe
 

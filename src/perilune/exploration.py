@@ -7,17 +7,6 @@ import numpy as np
 from perilune.nn.layers import Array
 
 
-def linear_epsilon(start: float, floor: float, decay_steps: int, count: int) -> float:
-    """epsilon = start + (floor - start) min(1, count / decay_steps). Mnih et al., Nature 518, 2015.
-
-    Args:
-        start, floor: first and last value, in [0, 1].
-        decay_steps: environment steps from the one to the other.
-        count: environment steps so far.
-    """
-    return start + (floor - start) * min(1.0, count / decay_steps)
-
-
 def multiplicative_epsilon(start: float, floor: float, decay: float, count: int) -> float:
     """epsilon = max(floor, start decay^count).
 

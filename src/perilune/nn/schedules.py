@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the progress made."""
+"""Schedules, of the step size, epsilon and beta: pure functions of the progress made."""
 
 from __future__ import annotations
 
@@ -18,5 +18,8 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def scheduled(schedule: Schedule, start: float, floor: float, count: int, span: int) -> float:
-    """start + (floor - start) shape(count / span) after ``count`` of ``span`` steps; from then on it stays."""
+    """start + (floor - start) shape(count / span) after ``count`` of ``span`` steps; from then on it stays.
+
+    The straight line is that of epsilon in Mnih et al., Nature 518, 2015.
+    """
     return start + (floor - start) * SHAPES[schedule](min(1.0, count / span))
