@@ -266,6 +266,17 @@ def test_quantile_huber_is_a_mean_over_targets_and_rows_and_a_sum_over_quantiles
     assert quantile_huber(np.zeros((1, 2)), np.array([[1.0]]))[0] == 0.5  # (1/4 + 3/4) / 2
 
 
+def test_what_is_left_in_the_scratch_changes_nothing() -> None:
+    generator = np.random.default_rng(0)
+    quantiles, target = generator.normal(size=(5, 3)), generator.normal(size=(5, 4))
+    loss, gradient = quantile_huber(quantiles, target, 0.5)
+    used = np.full((2, 3, 4, 5), np.nan)
+    for _ in range(2):
+        again, gradient_again = quantile_huber(quantiles, target, 0.5, used)
+        assert again == loss
+        np.testing.assert_array_equal(gradient_again, gradient)
+
+
 def test_quantile_huber_is_divided_by_kappa() -> None:
     # u = 4, tau = 1/2, kappa = 2: L = 2 (4 - 1) = 6, so 1/2 * 6 / 2; the slope is 1/2 * 2 / 2.
     loss, gradient = quantile_huber(np.zeros((1, 1)), np.array([[4.0]]), kappa=2)

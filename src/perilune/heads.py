@@ -97,6 +97,7 @@ class Quantile:
         self.shape: tuple[int, ...] = (quantiles,)
         self.kappa = kappa
         self._shares = np.full(quantiles, 1 / quantiles, np.float32)
+        self._scratch: Array = np.empty(0, np.float32)
 
     def read(self, outputs: Array) -> Array:
         return outputs
@@ -109,4 +110,7 @@ class Quantile:
         return td.td_target(reward, discount, next_values)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
-        return quantile_huber(chosen, td_target, self.kappa)
+        shape = (2, chosen.shape[1], td_target.shape[1], len(chosen))
+        if self._scratch.shape != shape or self._scratch.dtype != chosen.dtype:
+            self._scratch = np.empty(shape, chosen.dtype)
+        return quantile_huber(chosen, td_target, self.kappa, self._scratch)

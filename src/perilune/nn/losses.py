@@ -64,7 +64,9 @@ def cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
     return loss, (powers / total - target) * logits.dtype.type(1 / len(logits))
 
 
-def quantile_huber(quantiles: Array, target: Array, kappa: float = 1.0) -> tuple[float, Array]:
+def quantile_huber(
+    quantiles: Array, target: Array, kappa: float = 1.0, scratch: Array | None = None
+) -> tuple[float, Array]:
     """Quantile regression with Huber's parabola at the bottom.
 
     Mean over the batch of sum over i of mean over j of |tau_i - [u < 0]| L(u) / kappa, with u = target_j - quantile_i,
@@ -74,6 +76,8 @@ def quantile_huber(quantiles: Array, target: Array, kappa: float = 1.0) -> tuple
         quantiles: [B, N], the prediction.
         target: [B, M], samples or quantiles of what is predicted, a constant.
         kappa: where the parabola passes into a line, > 0, in units of the prediction.
+        scratch: [2, N, M, B] to work in, of the same dtype. Arrays of this size anew for every update would cost more
+            than the arithmetic: the system hands out their memory page by page.
 
     Returns:
         The loss, and d loss / d quantiles, shape [B, N].
@@ -83,18 +87,19 @@ def quantile_huber(quantiles: Array, target: Array, kappa: float = 1.0) -> tuple
     _check(quantiles, target, ndim=2, same=False)
     (rows, n), m = quantiles.shape, target.shape[1]
     # Axes [i, j, B]: the longest one is the innermost, which NumPy is fastest on.
-    error = np.ascontiguousarray(target.T)[None, :, :] - np.ascontiguousarray(quantiles.T)[:, None, :]
-    clipped = np.minimum(np.maximum(error, -kappa), kappa)
-    tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)[:, None]
+    error, clipped = np.empty((2, n, m, rows), quantiles.dtype) if scratch is None else scratch
+    np.subtract(np.ascontiguousarray(target.T)[None, :, :], np.ascontiguousarray(quantiles.T)[:, None, :], out=error)
     # |tau - [u < 0]| is tau above 0 and 1 - tau below, so a weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x below).
-    below = np.minimum(clipped, 0)
-    d_quantiles = tau * clipped.sum(axis=1) + (1 - 2 * tau) * below.sum(axis=1)
     # c (u - c / 2) is both of L's branches at once: c = u inside, c = +-kappa outside.
-    np.subtract(error, clipped / 2, out=error)
-    whole = np.einsum("ijb,ijb->i", clipped, error)
-    part = np.einsum("ijb,ijb->i", below, error)
-    loss = float(np.dot(tau[:, 0], whole) + np.dot(1 - 2 * tau[:, 0], part)) / (rows * m * kappa)
-    return loss, d_quantiles.T * quantiles.dtype.type(-1 / (rows * m * kappa))
+    tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)
+    d_quantiles, loss = np.zeros((n, rows), quantiles.dtype), 0.0
+    for weight, highest in ((tau, kappa), (1 - 2 * tau, 0.0)):
+        np.clip(error, -kappa, highest, out=clipped)
+        d_quantiles += weight[:, None] * clipped.sum(axis=1)
+        losses = np.einsum("ijb,ijb->i", clipped, error) - np.einsum("ijb,ijb->i", clipped, clipped) / 2
+        loss += float(np.dot(weight, losses))
+    size = rows * m * kappa
+    return loss / size, d_quantiles.T * quantiles.dtype.type(-1 / size)
 
 
 def _error(prediction: Array, target: Array) -> Array:
