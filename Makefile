@@ -33,6 +33,8 @@ test: lint
 benchmarks: setup
 	for env in LunarLander-v3 CartPole-v1 Acrobot-v1 MountainCar-v0; do \
 		$(BIN)/perilune bench learning $$env --seeds 20 --first-seed 50 --jobs 2 || exit 1; done
+	$(BIN)/perilune bench learning LunarLander-v3 --no-mirror --seeds 20 --first-seed 50 --jobs 2 \
+		--out runs/bench/LunarLander-v3-no-mirror
 	$(BIN)/python examples/ablation.py --jobs 2
 	$(BIN)/python examples/as_asked.py --jobs 2
 	$(BIN)/perilune bench speed

@@ -24,7 +24,7 @@ def test_a_peer_has_its_own_budget_and_our_evaluations() -> None:
     assert budget == TrainConfig(steps=50_000, eval_every=300, eval_episodes=7)
 
 
-@pytest.mark.skipif(peer_installed(), reason="Stable-Baselines3 is installed")
+@pytest.mark.skipif(peer_installed(), reason="nothing is missing: Stable-Baselines3 is installed")
 def test_a_peer_that_is_not_installed_is_answered_with_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

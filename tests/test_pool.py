@@ -39,6 +39,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+# Whether a process still lives is read where Linux shows it; elsewhere these tests cannot tell.
 in_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 
 

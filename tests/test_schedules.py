@@ -27,6 +27,13 @@ def test_values_worked_by_hand(schedule: Schedule, values: list[float]) -> None:
     assert [scheduled(schedule, 0.5, 0.1, count, 200) for count in counts] == pytest.approx(values, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("count", "value"), [(0, 0.9), (1, 0.89), (20, 0.7), (40, 0.5), (79, 0.11), (80, 0.1), (81, 0.1), (10**9, 0.1)]
+)
+def test_a_line_falls_by_equal_steps_to_its_end(count: int, value: float) -> None:
+    assert scheduled("linear", 0.9, 0.1, count, 80) == pytest.approx(value, abs=1e-12)
+
+
 def test_a_line_of_one_step_is_at_its_end_after_one() -> None:
     assert [scheduled("linear", 1.0, 0.0, count, 1) for count in (0, 1)] == [1.0, 0.0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -26,7 +27,7 @@ class Lived(NamedTuple):
     truncated: bool
 
 
-class World(gym.Env[Array, int]):
+class World(gym.Env[Array, int], ABC):
     """Keeps a diary of every reset (``seeds``) and of every step since (``lived``, a list for each reset).
 
     It refuses an action outside its space, a step after an episode's end and an episode that nobody ends, none of
@@ -43,13 +44,13 @@ class World(gym.Env[Array, int]):
         self.steps = 0
         self.over = True
 
+    @abstractmethod
     def begin(self) -> Sequence[float]:
         """The first observation of an episode."""
-        raise NotImplementedError  # each world says it
 
+    @abstractmethod
     def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
         """Observation, reward, terminated and truncated of the step numbered ``self.steps`` (from 1)."""
-        raise NotImplementedError  # each world says it
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)

@@ -8,7 +8,7 @@ from typing import Literal
 
 Schedule = Literal["constant", "linear", "cosine"]
 
-# From progress in [0, 1] to the share of the way from the start's value to the floor.
+# From progress in [0, 1] to the share of the way from the start's value to the end's.
 SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 0.0,
     "linear": lambda progress: progress,
@@ -17,9 +17,9 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
-def scheduled(schedule: Schedule, start: float, floor: float, count: int, span: int) -> float:
-    """start + (floor - start) shape(count / span) after ``count`` of ``span`` steps; from then on it stays.
+def scheduled(schedule: Schedule, start: float, end: float, count: int, span: int) -> float:
+    """start + (end - start) shape(count / span) after ``count`` of ``span`` steps; from then on it stays.
 
     The straight line is that of epsilon in Mnih et al., Nature 518, 2015.
     """
-    return start + (floor - start) * SHAPES[schedule](min(1.0, count / span))
+    return start + (end - start) * SHAPES[schedule](min(1.0, count / span))
