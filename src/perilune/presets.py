@@ -56,7 +56,10 @@ PRESETS: dict[str, Preset] = {
         ),
         TrainConfig(steps=200_000),
     ),
-    "CartPole-v1": Preset(_recipe(40_000, mirror=True), TrainConfig(steps=40_000, eval_every=2_500, eval_episodes=20)),
+    "CartPole-v1": Preset(
+        _recipe(40_000, mirror=True, gamma=0.995, huber_delta=10.0, optimism=0.75, repeat_most=5),
+        TrainConfig(steps=40_000, eval_every=2_500, eval_episodes=20),
+    ),
     "Acrobot-v1": Preset(_recipe(100_000, mirror=True, epsilon_floor=0.01), TrainConfig(steps=100_000)),
     "MountainCar-v0": Preset(_recipe(100_000), TrainConfig(steps=100_000)),
 }
