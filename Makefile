@@ -31,7 +31,8 @@ test: lint
 
 # The figures in docs/benchmarks.md; hours.
 benchmarks: setup
-	for env in LunarLander-v3 CartPole-v1 Acrobot-v1 MountainCar-v0; do \
+	$(BIN)/perilune bench learning CartPole-v1 --seeds 20 --first-seed 200 --jobs 2
+	for env in LunarLander-v3 Acrobot-v1 MountainCar-v0; do \
 		$(BIN)/perilune bench learning $$env --seeds 20 --first-seed 50 --jobs 2 || exit 1; done
 	$(BIN)/perilune bench learning LunarLander-v3 --no-mirror --seeds 20 --first-seed 50 --jobs 2 \
 		--out runs/bench/LunarLander-v3-no-mirror
