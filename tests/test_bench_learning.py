@@ -168,10 +168,21 @@ def test_a_benchmark_that_is_done_is_read_and_not_run(copied: Path, capfd: pytes
 # Going on
 
 
+# Seconds long, so that a busy machine cannot finish the second seed before it is stopped.
+LONG = ["bench", "learning", "CartPole-v1", "--seeds", "2", *OPTIONS, "--steps", "3000"]
+
+
+@pytest.fixture(scope="session")
+def long_benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The long benchmark, run undisturbed."""
+    out = tmp_path_factory.mktemp("long") / "out"
+    main([*LONG, "--jobs", "2", "--out", str(out), "--quiet"])
+    return out
+
+
 def launch(out: Path) -> subprocess.Popen[str]:
-    arguments = ["bench", "learning", "CartPole-v1", "--seeds", "2", "--out", str(out), *OPTIONS]
     return subprocess.Popen(  # noqa: S603 -- our own words
-        [sys.executable, "-m", "perilune", *arguments],
+        [sys.executable, "-m", "perilune", *LONG, "--out", str(out)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -182,7 +193,7 @@ def launch(out: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_benchmark_that_was_stopped_goes_on_where_it_was(
-    benchmark: Path, tmp_path: Path, how: signal.Signals
+    long_benchmark: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     out = tmp_path / "out"
     process = launch(out)
@@ -203,9 +214,9 @@ def test_a_benchmark_that_was_stopped_goes_on_where_it_was(
     assert not (out / "seed-1" / "score.json").exists()
     assert not (out / "scores.json").exists()
 
-    main(["bench", "learning", "CartPole-v1", "--seeds", "2", "--out", str(out), "--quiet", *OPTIONS])
+    main([*LONG, "--out", str(out), "--quiet"])
     assert {path: path.stat().st_mtime_ns for path in (out / "seed-0").iterdir()} == done
-    assert timeless(out) == timeless(benchmark)  # as if nothing had happened
+    assert timeless(out) == timeless(long_benchmark)  # as if nothing had happened
 
 
 def test_half_a_run_without_a_score_is_run_anew(copied: Path, benchmark: Path) -> None:
