@@ -49,9 +49,6 @@ WITH: dict[str, dict[str, Any]] = {
     "with AdamW": {"optimizer": "adamw"},
     "with C51 instead of quantiles": {"head": "c51", "value_range": (-500.0, 300.0), "optimism": 0.0},
     "with the average acting": {"average_acts": True},
-    "with a shorter horizon (gamma 0.99)": {"gamma": 0.99},
-    "with batches of 64": {"batch_size": 64},
-    "with hidden layers of 256": {"hidden": (256, 256)},
     "with 2 updates a step": {"updates_each": 2},
     "with an update every 2 steps": {"train_every": 2},
 }

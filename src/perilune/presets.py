@@ -38,7 +38,8 @@ def _recipe(steps: int, **settings: Any) -> DQNConfig:
 
 
 PRESETS: dict[str, Preset] = {
-    DEFAULT: Preset(_recipe(100_000), TrainConfig(steps=100_000)),
+    # Nobody knows what will be asked of it: exploring takes its time, and without optimism luck cannot deceive it.
+    DEFAULT: Preset(_recipe(100_000, epsilon_decay_steps=30_000, optimism=0.0), TrainConfig(steps=100_000)),
     # Mnih et al., Nature 518, 2015, at the size of these environments.
     PLAIN: Preset(
         DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_every=500),
