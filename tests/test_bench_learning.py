@@ -284,7 +284,7 @@ def test_a_setting_that_a_stored_run_does_not_know_is_another_setting(copied: Pa
 )
 def test_a_damaged_score_is_named(copied: Path, text: str, wrong: str) -> None:
     (copied / "seed-0" / "score.json").write_text(text)
-    with pytest.raises(FileFormatError, match=wrong) as refused:
+    with pytest.raises(FileFormatError, match=f"{wrong}.*Remove that file, and its seed is run anew") as refused:
         run_trials(trials(copied, 2), 1, quiet=True)
     assert str(copied / "seed-0" / "score.json") in str(refused.value)
 
@@ -295,6 +295,33 @@ def test_a_score_of_the_wrong_kind_is_named(copied: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"final": None}))
     with pytest.raises(FileFormatError, match="final is None"):
         stored_score(trials(copied, 1)[0])
+
+
+def test_a_run_that_no_benchmark_began_is_not_lost(copied: Path) -> None:
+    run = copied / "seed-1"
+    (run / "score.json").unlink()
+    (run / "plots").mkdir()
+    (run / "plots" / "curves.png").touch()  # as `perilune train` leaves it
+    (copied / learning.MARK).unlink()
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    with pytest.raises(RunDirectoryError, match="seed-1 holds a run that no benchmark began, and that would be lost"):
+        run_trials(trials(copied, 2), 1, quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+
+
+def test_the_directory_of_a_run_gets_no_benchmark(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = copied / "seed-1"
+    with pytest.raises(SystemExit):
+        main(["bench", "learning", "CartPole-v1", "--seeds", "1", "--out", str(run), *OPTIONS])
+    assert f"{run} is the directory of one run" in capfd.readouterr().err
+    assert not (run / "seed-0").exists()
+
+
+def test_seeds_that_were_not_asked_for_are_named(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    main(["bench", "learning", "CartPole-v1", "--seeds", "1", "--out", str(copied), "--quiet", *OPTIONS])
+    out = capfd.readouterr().out
+    assert "Left out, because they were not asked for, though they are there: seed-1." in out
+    assert [found["seed"] for found in scores(copied)] == [0]
 
 
 # One that fails

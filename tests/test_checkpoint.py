@@ -444,5 +444,15 @@ def test_what_a_directory_does_not_have_is_named(tmp_path: Path) -> None:
     said = f"{tmp_path} holds no 'final' checkpoint: it has no final.safetensors, but 'best' is there"
     with pytest.raises(RunDirectoryError, match=said):
         weights_file(tmp_path, "final")
-    with pytest.raises(RunDirectoryError, match="there is no such directory"):
+    with pytest.raises(RunDirectoryError, match=r"there is no such directory$"):
         weights_file(tmp_path / "nowhere")
+
+
+def test_what_may_have_been_meant_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cartpole.safetensors").touch()
+    with pytest.raises(RunDirectoryError, match=f"Did you mean {tmp_path}/cartpole.safetensors?"):
+        weights_file(tmp_path / "cartpole")
+    (tmp_path / "bench" / "seed-0").mkdir(parents=True)
+    (tmp_path / "bench" / "seed-0" / "final.safetensors").touch()
+    with pytest.raises(RunDirectoryError, match=r"Did you mean .*/bench/seed-0/final\.safetensors\?"):
+        weights_file(tmp_path / "bench", "final")

@@ -9,15 +9,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from matplotlib.image import imread
 
+import perilune
 from fixtures_runs import TinyRun, decode, tiny_run
 from perilune import DQN, DQNConfig, TrainConfig, runlog
-from perilune.cli import Bench, BenchLearning, Train, main, parse
+from perilune.cli import Bench, BenchLearning, Train, chosen, main, parse
 from perilune.config import build
 from perilune.presets import PRESETS, preset
 
@@ -120,7 +122,9 @@ def test_evaluate_scores_the_checkpoint_that_is_asked_for(
 
 def test_evaluate_tells_people_the_same(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
     scored = DQN.load(tiny_run.history.directory).evaluate(4)
-    out, _ = done(capfd, "evaluate", str(tiny_run.history.directory / "best.safetensors"), "--episodes", "4")
+    file = str(tiny_run.history.directory / "best.safetensors")
+    out, _ = done(capfd, "evaluate", file, "--episodes", "4")
+    assert out.startswith(f"{file}, 4 greedy episodes\n")
     assert re.search(rf"mean return +{scored.mean_return:.2f}\n", out)
     assert re.search(rf"minimum +{scored.min_return:.2f}\n", out)
     for label, share in (scored.outcome_shares or {}).items():
@@ -189,6 +193,27 @@ def test_an_environment_of_numbered_states_goes_all_the_way(capfd: pytest.Captur
     assert len(decode(tmp_path / "film.mp4").frames) == 5
 
 
+def test_episodes_that_nobody_would_end_are_told(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    dqn = DQN("CliffWalking-v1", hidden=(2,))
+    dqn.agent.online.parameters[:] = 0  # always up, into the wall
+    file = str(dqn.save(tmp_path / "cliff"))
+    out, _ = done(capfd, "evaluate", file, "--episodes", "1")
+    assert out.endswith("  1 went on without end and were cut off after 10,000 steps\n")
+    out, _ = done(capfd, "evaluate", file, "--episodes", "1", "--max-episode-steps", "9")
+    assert "without end" not in out
+
+
+def test_a_budget_that_ends_before_epsilon_is_told(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = "Epsilon was still 0.85 at the end; how long its way down is, is a setting."
+    options = ["--epsilon-start", "0.9", "--epsilon-decay-steps", "1000", "--epsilon-floor", "0.4", *TINY]
+    budget = ["--episodes", "None", "--steps", "130", "--quiet"]
+    out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "short"), *options, *budget)
+    assert said in out
+    budget += ["--epsilon-decay-steps", "100"]
+    out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "long"), *options, *budget)
+    assert "Epsilon" not in out
+
+
 # Options are settings
 
 OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
@@ -235,7 +260,7 @@ def test_every_field_of_both_configs_is_an_option(head: str) -> None:
         arguments += [f"--no-{option}"] if values is None else [f"--{option}", *values]
     command = parse(arguments)
     assert isinstance(command, Train)
-    made = asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
+    made = asdict(build(TrainConfig, vars(command.train))) | asdict(chosen(command.agent, PRESETS["default"].agent))
     defaults = asdict(PRESETS["default"].agent) | asdict(PRESETS["default"].train)
     assert made == defaults | {name: value for name, (_, value) in options.items()}
     assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
@@ -249,12 +274,33 @@ def test_help_tells_every_setting_with_its_unit_and_default(capfd: pytest.Captur
     assert "Discount of one step (from 0 to 1). (default: 0.99)" in " ".join(stopped.out.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("command", [["train"], ["bench", "learning"]])
+@pytest.mark.parametrize(
+    ("arguments", "gamma"),
+    [
+        ([], "0.99"),
+        (["LunarLander-v3"], "0.995"),
+        (["LunarLander-v3", "--preset", "plain"], "0.99"),
+        (["--preset", "CartPole-v1", "Taxi-v4"], "0.995"),
+        (["LunarLander-v3", "--gamma", "0.98"], "0.995"),
+    ],
+)
+def test_help_tells_the_defaults_of_the_preset_that_is_meant(
+    capfd: pytest.CaptureFixture[str], command: list[str], arguments: list[str], gamma: str
+) -> None:
+    for word in ("--help", "-h"):
+        stopped = call(capfd, *command, *arguments, word)
+        assert (stopped.status, stopped.err) == (0, "")
+        assert f"(from 0 to 1). (default: {gamma})" in " ".join(stopped.out.replace("│", " ").split())
+
+
 def settings_of(*arguments: str) -> dict[str, Any]:
     command = parse(arguments)
     if isinstance(command, Bench):
         command = command.what
     assert isinstance(command, Train | BenchLearning)
-    return asdict(build(TrainConfig, vars(command.train))) | asdict(build(DQNConfig, vars(command.agent)))
+    base = preset(command.env, command.preset).agent
+    return asdict(build(TrainConfig, vars(command.train))) | asdict(chosen(command.agent, base))
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -272,6 +318,15 @@ def test_an_option_is_measured_by_the_preset_that_it_changes() -> None:
     given = ["--warmup-steps", "120000", "--learning-rate-floor", "8e-4"]
     settings = settings_of("train", "LunarLander-v3", *given)
     assert (settings["warmup_steps"], settings["learning_rate_floor"]) == (120_000, 8e-4)
+
+
+@pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "Taxi-v4"])
+def test_another_head_leaves_what_only_the_presets_head_can_use_behind(environment: str) -> None:
+    settings = settings_of("train", environment, "--head", "c51", "--value-range", "-500", "300")
+    assert (settings["head"], settings["value_range"], settings["optimism"]) == ("c51", (-500.0, 300.0), 0.0)
+    settings = settings_of("train", environment, "--head", "expected", "--loss", "mse")
+    assert (settings["head"], settings["loss"], settings["optimism"]) == ("expected", "mse", 0.0)
+    assert settings["munchausen"] == preset(environment).agent.munchausen  # which goes with every head
 
 
 # What is wrong, and what to do
@@ -394,6 +449,21 @@ def test_the_program_ends_with_the_status_of_its_error(tmp_path: Path) -> None:
     ended = program("evaluate", str(tmp_path))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"perilune: {tmp_path} holds no 'best' checkpoint: it has no best.safetensors\n"
+
+
+def test_the_program_tells_its_version() -> None:
+    assert program("--version").stdout == f"perilune {perilune.__version__}\n"
+    assert perilune.__version__ == metadata.version("perilune")
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_a_reader_who_has_seen_enough_is_no_error(word: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "perilune", word]
+    ended = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    os.close(writes)
+    assert ended.stderr == ""
 
 
 def test_the_program_calls_itself_perilune() -> None:

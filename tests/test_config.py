@@ -403,6 +403,17 @@ def test_build_takes_what_is_left_out_from_the_base() -> None:
     assert base.gamma == 0.5
 
 
+def test_build_leaves_what_only_the_bases_head_can_use_behind() -> None:
+    quantiles = DQNConfig(head="qr", optimism=0.5, gamma=0.5)
+    built = build(DQNConfig, {"head": "expected", "loss": "mse"}, quantiles)
+    assert (built.optimism, built.loss, built.gamma) == (0.0, "mse", 0.5)
+    assert build(DQNConfig, {"head": "expected"}, build(DQNConfig, {"loss": "mse"})).loss == "mse"  # the same head
+    assert build(DQNConfig, {"head": "qr"}, DQNConfig(head="c51", value_range=(0, 1))).value_range is None
+    assert build(DQNConfig, {"head": "qr"}, quantiles).optimism == 0.5
+    with pytest.raises(ConfigError, match=r"optimism = 0\.5 is not allowed: it must be 0, because"):  # asked for
+        build(DQNConfig, {"head": "expected", "optimism": 0.5}, quantiles)
+
+
 def test_build_without_a_base_starts_from_the_defaults() -> None:
     assert build(DQNConfig, {}) == DQNConfig()
     assert build(TrainConfig, {"steps": 9}) == TrainConfig(steps=9)

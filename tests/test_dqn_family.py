@@ -301,7 +301,7 @@ def test_mirroring_without_a_symmetry_that_fits_is_refused_by_name(symmetry: Sym
         of_tables(2, 3, symmetry, mirror=True)
     if symmetry is None:
         assert (caught.value.name, caught.value.value) == ("mirror", True)
-        assert "no declared symmetry; give it as symmetry=" in str(caught.value)
+        assert "no declared symmetry; Python takes one as symmetry=" in str(caught.value)
     else:
         assert (caught.value.name, caught.value.value) == ("symmetry", (4, 2))
         assert "one of 2 observations and 3 actions" in str(caught.value)

@@ -69,8 +69,8 @@ def test_raw_values_are_those_of_the_episodes() -> None:
 def test_the_strong_line_is_the_moving_average_of_the_faint_one(number: int) -> None:
     picture = curves([made_up_run(learning(700))])
     raw, average = lines(picture, number)[:2]
-    expected = [statistics.fmean(raw[max(0, stop - 35) : stop, 1].tolist()) for stop in range(1, 701)]
-    np.testing.assert_array_equal(average[:, 0], raw[:, 0])
+    expected = [statistics.fmean(raw[stop - 35 : stop, 1].tolist()) for stop in range(35, 701)]  # full windows alone
+    np.testing.assert_array_equal(average[:, 0], raw[34:, 0])
     np.testing.assert_allclose(average[:, 1], expected, rtol=1e-9)
     assert "mean of the last 35" in texts(picture)
     faint, strong = panel(picture, number).get_lines()[:2]
@@ -95,8 +95,16 @@ def test_an_episode_that_the_budget_cut_is_left_out() -> None:
 def test_an_episode_without_an_update_has_a_gap_and_no_zero() -> None:
     episodes = [episode(1, loss=None), episode(2, loss=None), *(episode(n, loss=2.0) for n in range(3, 9))]
     raw, average = lines(curves([made_up_run(episodes)]), LOSS)
-    for line in (raw, average):
-        np.testing.assert_array_equal(line[:, 1], [np.nan, np.nan, 2, 2, 2, 2, 2, 2])
+    np.testing.assert_array_equal(raw[:, 1], [np.nan, np.nan, 2, 2, 2, 2, 2, 2])
+    np.testing.assert_array_equal(average[:, 1], [2, 2, 2, 2, 2])
+    raw, average = lines(curves([made_up_run(episodes[:3])]), LOSS)
+    np.testing.assert_array_equal(average[:, 1], [np.nan, np.nan, 2])
+
+
+def test_all_panels_reach_equally_far() -> None:
+    picture = curves([made_up_run(learning(20), [evaluated(300, 5.0)])])
+    assert {panel(picture, number).get_xlim()[1] for number in range(4)} == {panel(picture, REWARD).get_xlim()[1]}
+    assert panel(picture, LENGTH).get_xlim()[1] > 30
 
 
 def test_the_title_tells_environment_and_seed_of_one_run() -> None:
@@ -108,6 +116,8 @@ def test_the_title_tells_the_environments_of_several_runs() -> None:
     assert texts(curves(runs))[0] == "LunarLander-v3"
     runs.append(made_up_run(learning(9), environment="CartPole-v1", directory="runs/cartpole"))
     assert texts(curves(runs))[0] == "CartPole-v1 and LunarLander-v3"
+    runs.append(made_up_run(learning(9), environment="Taxi-v4", directory="runs/taxi"))
+    assert texts(curves(runs))[0] == "3 environments"  # whose names would run into the legend
 
 
 def test_several_runs_have_a_colour_and_a_name_each() -> None:
@@ -117,7 +127,7 @@ def test_several_runs_have_a_colour_and_a_name_each() -> None:
     picture.figure.draw_without_rendering()
     assert {"0$\\no$", "1$\\no$", "2$\\no$"} < set(texts(picture))
     for number in (REWARD, LOSS, LENGTH):
-        colours = [line.get_color() for line in panel(picture, number).get_lines() if len(line.get_xdata()) == 30]
+        colours = [line.get_color() for line in panel(picture, number).get_lines() if len(line.get_xdata()) >= 26]
         assert colours == [colour for colour in COLOURS[:3] for _ in range(2)]
     assert [line.get_color() for line in panel(picture, EPSILON).get_lines()] == list(COLOURS[:3])
 

@@ -211,6 +211,18 @@ def test_the_command_compares_directories_and_files(tmp_path: Path, capfd: pytes
     assert "| final, IQM | 200.0 (" in out
     assert "| 30.0 (" in out
     assert "| first solved, median | 500 steps | 500 steps |" in out
+    assert out.endswith("Settings of A and of B that differ: none.\n")
+
+
+def test_a_comparison_names_the_settings_that_differ_and_warns_of_few_seeds() -> None:
+    other = replace(RESULT, settings={"agent": {"gamma": 0.5, "tau": 1.0}, "train": {}}, scores=SCORES[:4])
+    comparison = compare.compare(other, RESULT, rng())
+    assert comparison.settings == [("gamma", 0.5, 0.99), ("tau", 1.0, "nothing")]
+    told, warned = compare.table(comparison, "a", "b").splitlines()[-2:]
+    assert told == "Settings of A and of B that differ: gamma = 0.5 and 0.99; tau = 1.0 and 'nothing'."
+    assert warned.startswith("With fewer than 5 seeds")
+    many = replace(RESULT, settings={"agent": {f"s{n}": n for n in range(20)}, "train": {}})
+    assert compare.table(compare.compare(many, RESULT, rng()), "a", "b").endswith("; and 9 more.")
 
 
 # Curves

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 from PIL import Image
 
@@ -19,14 +20,14 @@ HERE = Path(__file__).parent
 
 
 def main(run: Path) -> None:
-    agent = DQN.load(run)
+    agent = DQN.load(run, gym.make("LunarLander-v3", render_mode="rgb_array"))
     frames: list[Image.Image] = []
     evaluate(agent.agent.greedy_action, agent.env, 1, show=lambda image: frames.append(Image.fromarray(np.copy(image))))
     kept = frames[::3] + [frames[-1]] * 20  # a rest at the end, before it starts again
     small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
     small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
     with Image.open(run / "plots" / "curves.png") as curves:
-        curves.resize((1100, 660), Image.Resampling.LANCZOS).convert("RGB").quantize(256).save(
+        curves.resize((1100, 680), Image.Resampling.LANCZOS).convert("RGB").quantize(256).save(
             HERE / "curves.png", optimize=True
         )
 

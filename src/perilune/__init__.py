@@ -5,5 +5,7 @@ from perilune.blas import one_blas_thread
 from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import PeriluneError
 from perilune.evaluate import Evaluation
+from perilune.runlog import version
 
+__version__ = version()
 __all__ = ["DQN", "DQNConfig", "Evaluation", "History", "PeriluneError", "TrainConfig", "one_blas_thread"]

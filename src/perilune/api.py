@@ -13,7 +13,13 @@ from perilune import checkpoint, envs, runlog
 from perilune.blas import one_blas_thread
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.dqn import Agent
-from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning, ShapeError
+from perilune.errors import (
+    EnvironmentFaultError,
+    MissingDependencyError,
+    PeriluneWarning,
+    ShapeError,
+    UnsupportedEnvironmentError,
+)
 from perilune.evaluate import Evaluation, evaluate
 from perilune.nn.layers import Array
 from perilune.presets import preset
@@ -253,7 +259,14 @@ class DQN:
         agent, saved = checkpoint.load_weights(checkpoint.weights_file(Path(path)))
         loaded = cls.__new__(cls)
         loaded.config, loaded.agent = saved.config, agent
-        loaded.env = _flat_environment(saved.environment if env is None else env)
+        try:
+            loaded.env = _flat_environment(saved.environment if env is None else env)
+        except UnsupportedEnvironmentError as error:
+            if env is None:
+                raise UnsupportedEnvironmentError(
+                    f"{error} Or give the environment itself: DQN.load(path, env)."
+                ) from error
+            raise
         sizes = envs.check(loaded.env)
         if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
             raise ShapeError(

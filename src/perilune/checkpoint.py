@@ -164,5 +164,8 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
         where = "there is no such directory" if not run_or_file.exists() else f"it has no {path.name}"
         others = [name for name, file in CHECKPOINTS.items() if (run_or_file / file).is_file()]
         hint = f", but {others[0]!r} is there" if others else ""
+        named = [run_or_file.with_name(f"{run_or_file.name}.safetensors"), *sorted(run_or_file.glob(f"*/{path.name}"))]
+        if found := [str(candidate) for candidate in named if candidate.is_file()]:
+            hint += f". Did you mean {found[0]}?"
         raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}{hint}")
     return path

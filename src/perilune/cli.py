@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -19,6 +20,7 @@ from perilune.api import DQN
 from perilune.bench import compare, report, results, speed
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.errors import ConfigError, PeriluneError, PeriluneWarning, TrialError
+from perilune.evaluate import ENDLESS
 from perilune.presets import Preset, preset
 from perilune.view import plots
 
@@ -62,7 +64,7 @@ class Train:
 
     def run(self) -> None:
         train = build(TrainConfig, vars(self.train))
-        dqn = DQN(self.env, seed=self.seed, **vars(self.agent))
+        dqn = DQN(self.env, chosen(self.agent, preset(self.env, self.preset).agent), seed=self.seed)
         history = dqn.train(train, out=self.out, overwrite=self.overwrite, quiet=self.quiet)
         best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
         final = history.evaluations[-1]
@@ -87,6 +89,8 @@ class Train:
             end="",
         )
         print(f"final {final.mean_return:.1f}.\n")
+        if dqn.agent.epsilon > dqn.config.epsilon_floor:
+            print(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
         for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
             if (history.directory / name).exists():
                 print(f"  {history.directory / name}")
@@ -133,7 +137,8 @@ class Evaluate:
                 }
             )
             return
-        print(f"{self.run_or_file}, {self.checkpoint} checkpoint, {self.episodes} greedy episodes")
+        which = f", {self.checkpoint} checkpoint" if self.run_or_file.is_dir() else ""
+        print(f"{self.run_or_file}{which}, {self.episodes} greedy episodes")
         print(f"  mean return         {evaluation.mean_return:9.2f}")
         print(f"  standard deviation  {evaluation.std_return:9.2f}")
         print(f"  minimum             {evaluation.min_return:9.2f}")
@@ -141,6 +146,9 @@ class Evaluate:
             print(f"  at or above {evaluation.solved_mark:<8g}{evaluation.solved_share:9.0%}")
         for label, share in (evaluation.outcome_shares or {}).items():
             print(f"  {label:<20}{share:9.0%}")
+        endless = sum(length == ENDLESS for length in evaluation.lengths)
+        if endless and self.max_episode_steps is None and envs.time_limit(dqn.env) is None:
+            print(f"  {endless} went on without end and were cut off after {ENDLESS:,} steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +259,7 @@ class BenchLearning:
                 raise ConfigError(name, value, f"a whole number >= {low}")
         result = report.benchmark(
             self.env,
-            build(DQNConfig, vars(self.agent)),
+            chosen(self.agent, preset(self.env, self.preset).agent),
             build(TrainConfig, vars(self.train)),
             seeds=range(self.first_seed, self.first_seed + self.seeds),
             out=self.out or Path("runs", "bench", f"{self.env}-{self.preset}" if self.preset else self.env),
@@ -309,15 +317,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            parse(arguments).run()
-    except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk, a closed pipe
+            if arguments == ["--version"]:
+                print(f"perilune {runlog.version()}")
+            else:
+                parse(arguments).run()
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has seen enough, as in `perilune --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
         print(f"perilune: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("perilune: interrupted; what the run directory holds is kept", file=sys.stderr)
+        print(
+            "perilune: interrupted. What is written is kept: `perilune plot RUN` draws it, `perilune evaluate RUN` "
+            "plays its weights, and a benchmark goes on with the same command.",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 
+HELP = {"-h", "--help"}
 Command = Train | Evaluate | Video | Plot | Bench[BenchSpeed | BenchLearning | BenchCompare]
 
 
@@ -326,14 +346,19 @@ def parse(arguments: Sequence[str]) -> Command:
 
     What trains is parsed twice: its first reading tells the preset, whose settings are the second's defaults.
     """
-    command = _parse(arguments, preset(""))
+    helps = not HELP.isdisjoint(arguments)
+    try:
+        command = _parse([argument for argument in arguments if argument not in HELP], preset(""), say=not helps)
+    except SystemExit:
+        if not helps:
+            raise
+        return _parse(arguments, preset(""))
     trains = command.what if isinstance(command, Bench) else command
-    if isinstance(trains, Train | BenchLearning):
-        return _parse(arguments, preset(trains.env, trains.preset))
-    return command
+    settings = preset(trains.env, trains.preset) if isinstance(trains, Train | BenchLearning) else preset("")
+    return _parse(arguments, settings)
 
 
-def _parse(arguments: Sequence[str], settings: Preset) -> Command:
+def _parse(arguments: Sequence[str], settings: Preset, say: bool = True) -> Command:
     train, agent = TrainOptions(**vars(settings.train)), AgentOptions(**vars(settings.agent))
     learning = BenchLearning(env=tyro.MISSING, train=train, agent=agent)
     command: Command = tyro.cli(
@@ -352,8 +377,16 @@ def _parse(arguments: Sequence[str], settings: Preset) -> Command:
         prog="perilune",
         description="Deep Q-learning with the neural network written from scratch on NumPy.",
         args=arguments,
+        console_outputs=say,
     )
     return command
+
+
+def chosen(options: AgentOptions, base: DQNConfig) -> DQNConfig:
+    """The options over the preset that they started from: those that differ from it were asked for."""
+    return build(
+        DQNConfig, {name: value for name, value in vars(options).items() if value != getattr(base, name)}, base
+    )
 
 
 def _load(run_or_file: Path, which: Which) -> DQN:

@@ -184,7 +184,9 @@ class DQNConfig:
             )
         if self.value_range is not None:
             if self.head != "c51":
-                raise ConfigError("value_range", self.value_range, f"None, because {self.head!r} is not the head c51")
+                raise ConfigError(
+                    "value_range", self.value_range, f"it must be None, because {self.head!r} is not the head c51"
+                )
             low, high = self.value_range
             largest = max(abs(low), abs(high))
             if not RETURNS[0] < largest < RETURNS[1] or (high - low) / (self.atoms - 1) <= largest * RESOLUTION:
@@ -198,9 +200,13 @@ class DQNConfig:
                 "loss", self.loss, f"'huber' with the head {self.head!r}; 'mse' goes with the head 'expected'"
             )
         if self.optimism and self.head != "qr":
-            raise ConfigError("optimism", self.optimism, f"0, because the head {self.head!r} has no quantiles (qr has)")
+            raise ConfigError(
+                "optimism", self.optimism, f"it must be 0, because the head {self.head!r} has no quantiles (qr has)"
+            )
         if self.average_acts and self.average_decay is None:
-            raise ConfigError("average_acts", True, "False, because there is no average without an average_decay")
+            raise ConfigError(
+                "average_acts", True, "it must be False, because there is no average without an average_decay"
+            )
 
     @property
     def outputs_per_action(self) -> int:
@@ -243,10 +249,14 @@ class TrainConfig:
 
 
 T = TypeVar("T", DQNConfig, TrainConfig)
+# What goes with one head alone: whoever chooses another one leaves these of a preset behind.
+OF_A_HEAD = ("loss", "value_range", "optimism")
 
 
 def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
     """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for what they leave out.
+
+    Where they choose another head than the base has, what only the base's head can use is left behind.
 
     Raises:
         ConfigError: an unknown name, with the nearest known one; or a value that is not allowed.
@@ -254,10 +264,14 @@ def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T
     known = [field.name for field in fields(cls)]
     for name, value in settings.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+            near = [long for long in known if "".join(word[0] for word in long.split("_")) == name]  # lr
+            near = near or difflib.get_close_matches(str(name), known, n=1)
             hint = f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting."
             raise ConfigError(str(name), value, f"{hint} Known: {', '.join(known)}")
-    return cls(**({name: getattr(base, name) for name in known} if base else {}) | dict(settings))
+    taken = {name: getattr(base, name) for name in known} if base else {}
+    if "head" in settings and settings["head"] != taken.get("head"):
+        taken = {name: value for name, value in taken.items() if name not in OF_A_HEAD}
+    return cls(**taken | dict(settings))
 
 
 def to_json(config: DQNConfig | TrainConfig) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: in
     """Refuse ``mirror`` where nothing is declared, or what is declared is of other sizes."""
     if symmetry is None:
         raise ConfigError(
-            "mirror", True, "False, because this environment has no declared symmetry; give it as symmetry="
+            "mirror",
+            True,
+            "it must be False, because this environment has no declared symmetry; Python takes one as symmetry=",
         )
     sizes = (len(symmetry.observation_index), len(symmetry.action_index))
     if sizes != (observation_size, actions):

@@ -1,4 +1,4 @@
-"""Settings that are known to work, by environment. How they were found: docs/benchmarks.md."""
+"""Settings that are known to work, by environment. How they were found: docs/tuning.md."""
 
 from __future__ import annotations
 

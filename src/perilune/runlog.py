@@ -125,11 +125,19 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def version() -> str:
+    """Perilune's own version."""
+    try:
+        return metadata.version("perilune")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def host() -> dict[str, Any]:
     """What machine and which versions this process runs on."""
     blas: dict[str, Any] = next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
     return {
-        "perilune": metadata.version("perilune"),
+        "perilune": version(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "gymnasium": metadata.version("gymnasium"),

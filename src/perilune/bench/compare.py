@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from perilune.bench.results import Result, estimate_words, finite, summary, whole
+from perilune.bench.results import Result, differences, estimate_words, finite, summary, whole
 from perilune.bench.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
 from perilune.errors import ConfigError
+
+FEW = 5  # seeds, below which an interval says little
+MOST_TOLD = 12  # settings that differ
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Comparison:
     solved_env_steps: tuple[float | None, float | None]
     """Medians over the seeds, of A and of B."""
     solved_seconds: tuple[float | None, float | None]
+    settings: list[tuple[str, Any, Any]]
+    """Those that differ: name, A's value, B's value."""
 
 
 def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
@@ -64,6 +69,7 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
         best=difference("best"),
         solved_env_steps=(sums[0].solved_env_steps, sums[1].solved_env_steps),
         solved_seconds=(sums[0].solved_seconds, sums[1].solved_seconds),
+        settings=list(differences(a.settings, b.settings)),
     )
 
 
@@ -94,4 +100,9 @@ def table(comparison: Comparison, a: str, b: str) -> str:
     ):
         if x is not None and y is not None:
             lines.append(f"| {name} | {whole(x, unit)} | {whole(y, unit)} | | |")
+    told = "; ".join(f"{name} = {x!r} and {y!r}" for name, x, y in comparison.settings[:MOST_TOLD])
+    more = f"; and {len(comparison.settings) - MOST_TOLD} more" if len(comparison.settings) > MOST_TOLD else ""
+    lines += ["", f"Settings of A and of B that differ: {told or 'none'}{more}."]
+    if min(comparison.seeds) < FEW:
+        lines.append(f"With fewer than {FEW} seeds a side, the intervals look surer than anybody can be.")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from perilune import runlog
 from perilune.api import DQN
-from perilune.bench import peers, pool
+from perilune.bench import peers, pool, results
 from perilune.bench.peers import Peer
 from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_json, read_score, score, write_score
 from perilune.config import DQNConfig, TrainConfig
@@ -20,8 +20,8 @@ from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.train import Episode, Evaluated, Metrics, greedy_limit
 from perilune.view.board import Lane, Standing, board
 
+MARK = ".benchmark"  # in a directory whose runs are a benchmark's, which may begin them anew
 TAIL = 4096  # bytes at the end of a log that hold its last line
-NOTHING = "nothing"  # where a stored run has no such setting
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outco
 
     Raises:
         ConfigError: ``jobs`` < 1.
-        RunDirectoryError: a trial's directory holds a run with other settings; nothing has been run then.
+        RunDirectoryError: a trial's directory holds a run with other settings, or one that no benchmark began, and that
+            has no score; nothing has been run then.
     """
     if jobs < 1:
         raise ConfigError("jobs", jobs, "a whole number >= 1")
     stored = {trial: stored_score(trial) for trial in trials}
     outcome = Outcome({trial: scored for trial, scored in stored.items() if scored is not None}, {})
     waiting = [trial for trial in trials if trial not in outcome.scores]
+    _claim(waiting)
     title = " and ".join(sorted({trial.environment for trial in trials}))
     with board(title, quiet) as screen, closing(pool.each(run_trial, waiting, jobs)) as events:
         if outcome.scores:
@@ -81,6 +83,24 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outco
                 outcome.failures[trial] = event.reason or f"it left no {SCORE_FILE}"
                 screen.say(f"{trial.title} failed: {outcome.failures[trial].splitlines()[-1]}")
     return Outcome({trial: outcome.scores[trial] for trial in trials if trial in outcome.scores}, outcome.failures)
+
+
+def _claim(trials: Sequence[Trial]) -> None:
+    """Mark the directories of the trials to come as a benchmark's, so that it may begin them anew if it is stopped."""
+    for trial in trials:
+        if (trial.directory / "config.json").exists() and not (trial.directory.parent / MARK).exists():
+            raise RunDirectoryError(
+                f"{trial.directory} holds a run that no benchmark began, and that would be lost. "
+                "Choose another directory (--out), or remove that one."
+            )
+    for parent in {trial.directory.parent for trial in trials}:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            (parent / MARK).touch()
+        except OSError as error:
+            raise RunDirectoryError(
+                f"results cannot be written to {parent}: {error.strerror or error}. Choose another directory."
+            ) from error
 
 
 def run_trial(trial: Trial) -> None:
@@ -107,12 +127,18 @@ def stored_score(trial: Trial) -> Score | None:
     """
     path = trial.directory / SCORE_FILE
     config = _stored_config(trial.directory, path.exists())
-    if different := list(_differences(config, settings(trial))) if config else []:
+    if different := list(results.differences(config, settings(trial))) if config else []:
+        told = ", ".join(f"{name} = {there!r} there, {asked!r} asked" for name, there, asked in different)
         raise RunDirectoryError(
-            f"{trial.directory} holds a run with other settings: {', '.join(different)}. "
+            f"{trial.directory} holds a run with other settings: {told}. "
             "Choose another directory (--out), or remove that one."
         )
-    return read_score(read_json(path), path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return read_score(read_json(path), path)
+    except FileFormatError as error:
+        raise FileFormatError(f"{error}. Remove that file, and its seed is run anew.") from error
 
 
 def _stored_config(directory: Path, scored: bool) -> dict[str, Any]:
@@ -139,16 +165,6 @@ def settings(trial: Trial) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))  # in which a tuple is a list
     return plain
-
-
-def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Every setting that is not the same, with both its values."""
-    for name, value in asked.items():
-        stored = there.get(name, NOTHING)
-        if isinstance(value, dict) and isinstance(stored, dict):
-            yield from _differences(stored, dict.fromkeys(stored, NOTHING) | value)
-        elif stored != value:
-            yield f"{name} = {stored!r} there, {value!r} asked"
 
 
 def _standing(trials: int, outcome: Outcome, running: Sequence[Trial]) -> Standing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from perilune.api import DQN
 from perilune.bench import compare, peers, results, statistics
 from perilune.bench.learning import Outcome, Trial, run_trials, settings
 from perilune.bench.results import Result
-from perilune.bench.scores import SCORE_EPISODES
+from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE
 from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import MissingDependencyError, PeriluneWarning, RunDirectoryError, TrialError
 from perilune.train import check
@@ -92,6 +92,8 @@ def benchmark(
         results.save(contents[-1], directory)
         heading = f"{name}, {learner}: {len(result.scores)} seeds, means of {SCORE_EPISODES} greedy episodes"
         texts.append("\n\n".join([heading, results.table(result.scores), results.words(result, summed)]))
+        if others := _others(directory, {trial.directory for trial in trials[learner]}):
+            texts.append(f"Left out, because they were not asked for, though they are there: {', '.join(others)}.")
         runs = [runlog.read(trial.directory) for trial in trials[learner] if trial in outcome.scores]
         curves.append(results.band(learner, runs, np.random.default_rng(0)))
     content = contents[0]
@@ -119,7 +121,15 @@ def _result(environment: str, mark: float | None, trials: list[Trial], outcome: 
     return Result(environment, mark, shared, scores, failures)
 
 
+def _others(out: Path, asked: Collection[Path]) -> list[str]:
+    """Seeds that are scored in ``out`` and not among those asked for."""
+    found = [path.parent for path in out.glob(f"seed-*/{SCORE_FILE}") if path.parent not in asked]
+    return [path.name for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+
 def _make(out: Path) -> None:
+    if (out / "config.json").exists():
+        raise RunDirectoryError(f"{out} is the directory of one run. Choose another one for a benchmark's results.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from perilune.view.plots import Band
 
 FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
+NOTHING = "nothing"  # where settings have no such one
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,16 @@ def load(path: Path) -> Result:
         raise FileFormatError(f"{file} has no scores")
     scores = [read_score(record, file) for record in content["scores"]]
     return Result(content["environment"], content["solved_mark"], content["settings"], scores, failures={})
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Every setting of ``b`` that is another in ``a``, and within a group of them every one of both: name, a's, b's."""
+    for name, value in b.items():
+        other = a.get(name, NOTHING)
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from differences(other, dict.fromkeys(other, NOTHING) | value)
+        elif other != value:
+            yield name, other, value
 
 
 def table(scores: Sequence[Score]) -> str:

@@ -98,5 +98,5 @@ def read_score(record: object, path: Path) -> Score:
             if isinstance(value, bool) or not isinstance(value, JSON_KINDS.get(hint, hint)):
                 raise TypeError(f"{name} is {value!r}")
     except TypeError as error:
-        raise FileFormatError(f"{path} is damaged or of another version: {error}. Remove it, and run anew.") from error
+        raise FileFormatError(f"{path} is damaged or of another version: {error}") from error
     return score

@@ -111,9 +111,13 @@ def curves(runs: Sequence[Run]) -> Picture:
                 continue
             raw = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
             axis.plot(x, y, color=style["color"], **raw, marker="o" if len(run) <= DOTTED_UP_TO else "", markersize=3)
-            axis.plot(x, moving_average(y, smooth), **style)
+            first = max(0, min(smooth, len(run) // 2) - 1)  # means of fewer episodes would jump about
+            axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
         _dress(axis, title, label)
     _explain(figure, axes.flat[0], runs, smooth)
+    last = max(axis.get_xlim()[1] for axis in axes.flat)
+    for axis in axes.flat:
+        axis.set_xlim(right=last)
     return Picture(figure)
 
 
@@ -149,7 +153,10 @@ def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Pi
     if solved_mark is not None:
         label = f"solved at {solved_mark:g}"
         axis.axhline(solved_mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=label)
-    _dress(axis, "Greedy evaluation: interquartile mean of the seeds, 95 % interval", "return", "environment step")
+    several = any(len(learner.seeds) > 1 for learner in learners)
+    words = "Greedy evaluation: interquartile mean of the seeds, 95 % interval; faint, each seed"
+    _dress(axis, words if several else "Greedy evaluation", "return", "environment step")
+    axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left")
     figure.legend(loc="outside upper right", ncols=len(learners) + 1, frameon=False, fontsize=9, labelcolor=INK)
@@ -176,6 +183,8 @@ def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
     if not y.size:
         axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
         axis.set(xticks=[], yticks=[])
+    elif title == "Episode length":
+        axis.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     elif title == "Epsilon":
         axis.set_ylim(-0.03, 1.03)
     elif title == "Loss" and (positive := y[y > 0]).size and positive.max() >= 10 * positive.min():
@@ -192,7 +201,8 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     """Title and legends, all outside the panels; on the ``reward`` panel the solved mark and greedy evaluations."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
-    title = " and ".join(sorted({run.config["environment"] for run in runs}))
+    environments = sorted({run.config["environment"] for run in runs})
+    title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     if len(runs) == 1:
         title += f", seed {runs[0].config['seed']}"
     figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left")
