@@ -95,6 +95,7 @@ class Agent:
         self.target_syncs = 0
 
         self._d_outputs = np.zeros((config.batch_size, actions, *self.head.shape), np.float32)
+        self._rows = np.arange(config.batch_size)
         self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
         self._durations = exploration.duration_thresholds(config.repeat_most)
@@ -263,15 +264,15 @@ class Agent:
         batch, slots, weight = self._draw()
         td_target = self._td_target(batch)
 
-        rows = np.arange(config.batch_size)
-        chosen = self._split(self.online.forward(batch.obs))[rows, batch.action]
+        taken = self._rows, batch.action
+        chosen = self._split(self.online.forward(batch.obs))[taken]
         loss, d_chosen = head.loss(chosen, td_target)
         q, mean_target = head.mean(head.read(chosen)), head.mean(td_target)
         if self.priorities is not None and slots is not None and weight is not None:
             d_chosen *= weight.reshape(-1, *(1 for _ in head.shape))
             self.priorities.update(slots, mean_target - q)
         self._d_outputs.fill(0)  # every other action gets zero
-        self._d_outputs[rows, batch.action] = d_chosen
+        self._d_outputs[taken] = d_chosen
         self.online.backward(self._d_outputs.reshape(config.batch_size, -1))
 
         gradients = self.online.gradients
@@ -313,7 +314,7 @@ class Agent:
         policy = td.greedy(next_q)
         if q is not None:
             temperature = config.munchausen_temperature
-            log_policy = td.log_softmax(q, temperature)[np.arange(config.batch_size), action]
+            log_policy = td.log_softmax(q, temperature)[self._rows, action]
             next_log_policy = td.log_softmax(next_q, temperature)
             policy = np.exp(next_log_policy)
             reward = td.munchausen_reward(
