@@ -116,18 +116,31 @@ def table(found: Sequence[Variant]) -> str:
 
 
 def draw(found: Sequence[Variant], path: Path) -> None:
-    """Each variant's interquartile mean and interval, with the recipe's as a line to compare with."""
+    """Each variant's interquartile mean and interval, with the recipe's as a line to compare with.
+
+    What is far off would press all else together: its interval is cut at the edge, and its mean written there.
+    """
+    estimates = [variant.comparison.final.a for variant in found]
+    recipe = estimates[0].value
+    left = recipe - 3 * float(np.median([recipe - estimate.low for estimate in estimates]))
     figure = Figure(figsize=(8, 0.34 * len(found) + 1.2), layout="constrained")
     axes = figure.subplots()
-    for row, variant in enumerate(found):
-        final = variant.comparison.final.a
-        axes.plot([final.low, final.high], [row, row], color="#3b6ea8", linewidth=5, alpha=0.35, solid_capstyle="butt")
-        axes.plot(final.value, row, "o", color="#1f4e85", markersize=5)
-    axes.axvline(found[0].comparison.final.a.value, color="#1f4e85", linewidth=0.8, linestyle=":")
-    axes.axvline(SOLVED, color="#999999", linewidth=0.8)
+    axes.axvline(recipe, color="#1f4e85", linewidth=0.8, linestyle=":", zorder=0)
+    for row, final in enumerate(estimates):
+        if final.value < left:
+            axes.text(left, row, f"\N{LEFTWARDS ARROW} {final.value:.0f}", color="#1f4e85", va="center")
+        else:
+            low = max(final.low, left)
+            if final.low < left:
+                axes.plot(left, row, marker="<", color="#3b6ea8", markersize=5, clip_on=False)
+            axes.plot([low, final.high], [row, row], color="#3b6ea8", linewidth=5, alpha=0.35, solid_capstyle="butt")
+            axes.plot(final.value, row, "o", color="#1f4e85", markersize=5)
+    axes.set_xlim(left=left)
     axes.set_yticks(range(len(found)), [variant.name for variant in found])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"final return after {STEPS:,} steps: interquartile mean over seeds, 95 % interval")
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    figure.supxlabel(
+        f"final return after {STEPS:,} steps: interquartile mean over seeds, 95 % interval", fontsize="medium"
+    )
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     path.parent.mkdir(parents=True, exist_ok=True)
