@@ -94,8 +94,7 @@ class Agent:
         self.episodes = 0
         self.target_syncs = 0
 
-        self._d_outputs = np.zeros((config.batch_size, actions, *self.head.shape), np.float32)
-        self._rows = np.arange(config.batch_size)
+        self._allocate(config.batch_size)
         self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
         self._durations = exploration.duration_thresholds(config.repeat_most)
@@ -122,13 +121,14 @@ class Agent:
         """The network that is evaluated: the average where there is one, else the online network."""
         return self.online if self.average is None else self.average
 
-    def q_values(self, obs: Array) -> Array:
-        """Q(obs, a) of the network that is evaluated, for every action: [N, A] for obs[N, O]."""
+    def q_values(self, obs: Array, network: Network | None = None) -> Array:
+        """Q(obs, a) for every action, of the network that is evaluated or of another one: [N, A] for obs[N, O]."""
         obs = np.asarray(obs, np.float32)
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:
             raise ShapeError(f"q_values needs obs[N, {self.observation_size}], got {list(obs.shape)}")
-        self.policy_network.silence()
-        return self.head.mean(self._read(self.policy_network, obs)).copy()
+        network = self.policy_network if network is None else network
+        network.silence()
+        return self.head.mean(self._read(network, obs)).copy()
 
     def greedy_action(self, obs: Array) -> int:
         """argmax_a Q(obs, a) for one obs[O]; the first of equals."""
@@ -138,9 +138,13 @@ class Agent:
         self._one_obs[0] = obs
         return int(self.head.mean(self._read(self.policy_network, self._one_obs)).argmax())
 
-    def act(self, obs: Array) -> list[int]:
-        """What to do in training for obs[K, O], one row a lane: now and then exploratory actions, else greedy ones."""
-        actions = [self._exploratory_action(lane) for lane in range(len(obs))]
+    def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
+        """What to do in training for obs[K, O], one row a lane: now and then exploratory actions, else greedy ones.
+
+        ``epsilon`` is the share of exploratory ones; that of the schedule where it is None.
+        """
+        epsilon = self.epsilon if epsilon is None else epsilon
+        actions = [self._exploratory_action(lane, epsilon) for lane in range(len(obs))]
         if None in actions:
             greedy = self._training_actions(obs)
             return [int(greedy[lane]) if action is None else action for lane, action in enumerate(actions)]
@@ -155,9 +159,9 @@ class Agent:
             return td.greedy(td.upper_mean(values, self.config.optimism))
         return td.greedy(self.head.mean(values))
 
-    def _exploratory_action(self, lane: int) -> int | None:
+    def _exploratory_action(self, lane: int, epsilon: float) -> int | None:
         """With probability ``epsilon``, and while one lasts, an exploratory action; None for the greedy one."""
-        if self.lanes[lane].left or self.generators.exploration.random() < self.epsilon:
+        if self.lanes[lane].left or self.generators.exploration.random() < epsilon:
             return self.explore(lane)
         return None
 
@@ -259,23 +263,44 @@ class Agent:
     # Learn
 
     def learn(self) -> Update:
-        """One update: sample, targets, forward, loss, backward, clip, step."""
-        config, head = self.config, self.head
+        """One update: sample, differentiate the loss, clip, step."""
         batch, slots, weight = self._draw()
+        loss, q, td_target = self.differentiate(batch, weight)
+        if self.priorities is not None and slots is not None:
+            self.priorities.update(slots, td_target - q)
+        norm, learning_rate = self.step()
+        size = self.config.batch_size
+        return Update(loss, float(q.sum()) / size, float(td_target.sum()) / size, norm, learning_rate)
+
+    def differentiate(self, batch: Batch, weight: Array | None = None) -> tuple[float, Array, Array]:
+        """Put d loss / d parameters into ``online.gradients``: targets, forward, loss, backward.
+
+        Args:
+            batch: of any size.
+            weight: [B], by which each transition's error counts; all alike where it is None.
+
+        Returns:
+            The loss, q[B] and td_target[B] of the actions taken; means, where the head has distributions.
+        """
+        head = self.head
+        if len(batch.action) != len(self._rows):
+            self._allocate(len(batch.action))
         td_target = self._td_target(batch)
 
         taken = self._rows, batch.action
         chosen = self._split(self.online.forward(batch.obs))[taken]
         loss, d_chosen = head.loss(chosen, td_target)
-        q, mean_target = head.mean(head.read(chosen)), head.mean(td_target)
-        if self.priorities is not None and slots is not None and weight is not None:
+        if weight is not None:
             d_chosen *= weight.reshape(-1, *(1 for _ in head.shape))
-            self.priorities.update(slots, mean_target - q)
         self._d_outputs.fill(0)  # every other action gets zero
         self._d_outputs[taken] = d_chosen
-        self.online.backward(self._d_outputs.reshape(config.batch_size, -1))
+        q, mean_target = head.mean(head.read(chosen)), head.mean(td_target)
+        self.online.backward(self._d_outputs.reshape(len(self._rows), -1))
+        return loss, q, mean_target
 
-        gradients = self.online.gradients
+    def step(self) -> tuple[float, float]:
+        """Clip ``online.gradients`` and step along them: their norm before it, and the step size."""
+        config, gradients = self.config, self.online.gradients
         norm = clip_by_global_norm(gradients, np.inf if config.max_grad_norm is None else config.max_grad_norm)
         learning_rate = self.learning_rate
         self.optimizer.step(self.online.parameters, gradients, learning_rate)
@@ -283,8 +308,11 @@ class Agent:
         if self.average is not None and config.average_decay is not None:
             decay = min(config.average_decay, self.updates / (self.updates + 9))  # the first weights soon forgotten
             self._move(self.average, 1 - decay)
-        size = config.batch_size
-        return Update(loss, float(q.sum()) / size, float(mean_target.sum()) / size, norm, learning_rate)
+        return norm, learning_rate
+
+    def _allocate(self, rows: int) -> None:
+        self._rows = np.arange(rows)
+        self._d_outputs = np.zeros((rows, self.actions, *self.head.shape), np.float32)
 
     def _draw(self) -> tuple[Batch, Array | None, Array | None]:
         """A batch, half of it mirrored where that is on; with priorities also its slots[B] and their weights[B]."""
