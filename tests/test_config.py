@@ -550,6 +550,7 @@ STANDARD = {
     "FileFormatError": ValueError,
     "DivergenceError": ArithmeticError,
     "TrialError": RuntimeError,
+    "ExaminationError": ValueError,
 }
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import IO, Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -18,11 +20,15 @@ import tyro
 from perilune import checkpoint, envs, runlog
 from perilune.api import DQN
 from perilune.bench import compare, report, results, speed
+from perilune.bench import doctor as mutation
 from perilune.config import DQNConfig, TrainConfig, build
-from perilune.errors import ConfigError, PeriluneError, PeriluneWarning, TrialError
+from perilune.doctor.examination import examine
+from perilune.doctor.loading import load_factory
+from perilune.doctor.scaffold import write_scaffold
+from perilune.errors import ConfigError, ExaminationError, PeriluneError, PeriluneWarning, TrialError
 from perilune.evaluate import ENDLESS
 from perilune.presets import Preset, preset
-from perilune.view import plots
+from perilune.view import examination, page, plots
 
 Which = Literal["best", "final"]
 
@@ -297,13 +303,101 @@ class BenchCompare:
             print(compare.table(comparison, str(self.a), str(self.b)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Examine a DQN, whoever wrote it, and say what is wrong with it.
+
+    Exit status 0: no fault; 1: faults; 2: it could not be examined.
+    """
+
+    agent: tyro.conf.Positional[str] = ""
+    """FILE.py:FACTORY or FILE.ipynb:FACTORY; the factory gives a new agent each time (docs/doctor.md)."""
+    new: Path | None = None
+    """Write a commented adapter for an agent of your own to this file, and stop."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    html: Path | None = None
+    """Write the report as a page that can be passed on, with pictures."""
+    budget: float = 60.0
+    """Seconds that the examination may take (> 0)."""
+    seed: int = 0
+    """Seed that is offered to the factory (>= 0)."""
+
+    def run(self) -> None:
+        if self.new is not None:
+            write_scaffold(self.new)
+            print(f"{self.new} is written: fill it in, then run perilune doctor {self.new}:make")
+            return
+        if not self.agent:
+            raise ExaminationError("which agent? perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
+        if not 0 < self.budget < math.inf:
+            raise ConfigError("budget", self.budget, "a number of seconds > 0")
+        with _stdout_apart() as out:
+            result = examine(load_factory(self.agent), budget=self.budget, seed=self.seed)
+            if self.json:
+                out.write(json.dumps(result.as_json(), indent=2) + "\n")
+            else:
+                examination.show(result, out)
+            if self.html is not None:
+                page.write(result, self.html, self.agent)
+                if not self.json:
+                    out.write(f"\n{self.html}\n")
+        if not result.healthy:
+            sys.exit(1)
+
+
+@contextmanager
+def _stdout_apart() -> Iterator[IO[str]]:
+    """Standard output for us alone: what anybody else writes there meanwhile, in whatever language, is lost."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        with os.fdopen(os.dup(ours), "w", encoding="utf-8") as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(ours, 1)
+        os.close(ours)
+        os.close(nowhere)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchDoctor:
+    """Put the catalogue's faults into agents of different style and examine each. Goes on where it was stopped."""
+
+    hosts: tuple[str, ...] = tuple(mutation.HOSTS)
+    """Agents that faults are put into; those whose library is not installed are left out, by name."""
+    jobs: int = 1
+    """Examinations at the same time (>= 1)."""
+    out: Path = Path("runs", "bench", "doctor")
+    """Directory of the outcomes."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def run(self) -> None:
+        if self.jobs < 1:
+            raise ConfigError("jobs", self.jobs, "a whole number >= 1")
+        for line in mutation.run(self.hosts, self.out, self.jobs):
+            print(line, file=sys.stderr)
+        for host in self.hosts:
+            if not mutation.installed(host):
+                print(f"{host} is left out: {mutation.HOSTS[host]} is not installed", file=sys.stderr)
+        outcomes = mutation.outcomes(self.out)
+        if self.json:
+            _print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})
+        else:
+            print(mutation.summary(outcomes))
+
+
 # Which commands there are is said in _parse, where the preset's settings are known.
-Benchmark = TypeVar("Benchmark", bound=BenchSpeed | BenchLearning | BenchCompare)
+Benchmark = TypeVar("Benchmark", bound=BenchSpeed | BenchLearning | BenchCompare | BenchDoctor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Generic[Benchmark]):
-    """Measure: speed, or learning over many seeds."""
+    """Measure: speed, learning over many seeds, or what the doctor finds."""
 
     what: tyro.conf.OmitSubcommandPrefixes[Benchmark]
 
@@ -327,7 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
         print(f"perilune: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ExaminationError) else 1)
     except KeyboardInterrupt:
         print(
             "perilune: interrupted. What is written is kept: `perilune plot RUN` draws it, `perilune evaluate RUN` "
@@ -338,7 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 HELP = {"-h", "--help"}
-Command = Train | Evaluate | Video | Plot | Bench[BenchSpeed | BenchLearning | BenchCompare]
+Command = Train | Evaluate | Video | Plot | Doctor | Bench[BenchSpeed | BenchLearning | BenchCompare | BenchDoctor]
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -366,11 +460,13 @@ def _parse(arguments: Sequence[str], settings: Preset, say: bool = True) -> Comm
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Video, tyro.conf.subcommand("video")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
+        | Annotated[Doctor, tyro.conf.subcommand("doctor")]
         | Annotated[
             Bench[
                 Annotated[BenchSpeed, tyro.conf.subcommand("speed")]
                 | Annotated[BenchLearning, tyro.conf.subcommand("learning", default=learning)]
                 | Annotated[BenchCompare, tyro.conf.subcommand("compare")]
+                | Annotated[BenchDoctor, tyro.conf.subcommand("doctor")]
             ],
             tyro.conf.subcommand("bench"),
         ],

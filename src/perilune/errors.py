@@ -56,5 +56,9 @@ class TrialError(PeriluneError, RuntimeError):
     """Seeds of a benchmark failed; the results of the others are kept."""
 
 
+class ExaminationError(PeriluneError, ValueError):
+    """What was given to the doctor is no agent that could be examined."""
+
+
 class PeriluneWarning(UserWarning):
     """Something is off but no result is lost; training goes on."""

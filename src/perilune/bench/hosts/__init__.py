@@ -1,0 +1,1 @@
+"""Agents of different style that the mutation benchmark puts faults into."""

@@ -1,0 +1,87 @@
+"""The faults of the catalogue as changes of Perilune's own files: fault number -> (file, old, new), ..."""
+
+FLY = "    observation, reward, terminated, truncated, _ = flight.env.step(first_action + action)\n    next_obs = envs.as_obs(observation, size)\n"
+WARM = "        observation, reward, terminated, truncated, _ = env.step(first_action + action)\n"
+OBSERVE = "    update = agent.observe(flight.obs, action, float(reward), next_obs, terminated, ended is not None, lane)\n"
+REMEMBER = "        agent.remember(obs, action, float(reward), next_obs, terminated, truncated)\n"
+PUSH = "        for transition in self.lanes[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
+RETURN_TARGET = "        return head.target(reward, discount, td.under(policy, next_values))\n"
+TAKEN = "        self._d_outputs[taken] = d_chosen\n"
+HIDDEN_LAST = "        layers.append(dense(width, actions * atoms))\n"
+STEP = "        self.optimizer.step(self.online.parameters, gradients, learning_rate)\n"
+SYNC = "        if self.config.tau == 1:\n            self.target.parameters[:] = self.online.parameters\n"
+WEIGHT = "np.matmul(x.T, dy, out=gradients[\"weight\"])"
+BACK = "np.matmul(dy, parameters[\"weight\"].T, out=dx)"
+DENSE_BACK = f"        {WEIGHT}\n        np.matmul(scratch[\"ones\"], dy, out=gradients[\"bias\"])  # the sum over the batch, as a faster product\n        if dx is not None:\n            {BACK}\n"
+DRAW = "generator.normal(0.0, spread, (layer.inputs, layer.outputs))"
+AS_OBS = """    obs = np.array(observation, np.float32)
+    if obs.shape != (size,):
+        raise EnvironmentFaultError(
+            f"the environment gave an observation of shape {obs.shape}, but its observation space says ({size},)"
+        )
+    return obs
+"""
+
+FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
+    1: (("train.py", FLY, FLY.replace("reward, terminated, truncated, _", "reward, terminated, _").replace("next_obs =", "truncated = False\n    next_obs =")),),
+    2: (("train.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, next(numbers), first, config)", "            flights[lane] = _Flight(flights[lane].env, flights[lane].spaces, next(numbers), False, agent.epsilon, flights[lane].obs)"),),
+    3: (("train.py", FLY, FLY.replace("envs.as_obs(observation, size)", "envs.as_obs(observation, size).astype(np.uint8).astype(np.float32)").replace("    observation,", "    import numpy as np\n    observation,")),),
+    4: (("train.py", FLY, FLY + "    if terminated or truncated:\n        next_obs = envs.as_obs(flight.env.reset()[0], size)\n"),),
+    5: (("train.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")), ("train.py", "        agent.remember(obs, action, float(reward), next_obs, terminated, ", "        agent.remember(obs, action, float(reward), next_obs, terminated or truncated, ")),
+    6: (("envs.py", AS_OBS, "    BUFFER[:size] = np.asarray(observation, np.float32).reshape(-1)\n    return BUFFER[:size]\n"), ("envs.py", "\n\ndef as_obs", "\n\nBUFFER = np.zeros(100, np.float32)\n\n\ndef as_obs")),
+    7: (("nn/network.py", HIDDEN_LAST, HIDDEN_LAST + "        layers.append(ACTIVATIONS['relu'](actions * atoms))\n"),),
+    8: (("nn/network.py", "        steps = self._workspaces.get(len(x))\n", "        x /= 10\n        steps = self._workspaces.get(len(x))\n"), ("dqn.py", "        obs = np.asarray(obs, np.float32)\n", "        obs = np.asarray(obs)\n")),
+    9: (("nn/layers.py", "        np.matmul(x, parameters[\"weight\"], out=y)\n        np.add(y, parameters[\"bias\"], out=y)", "        np.matmul(x - x.mean(axis=0), parameters[\"weight\"], out=y)\n        np.add(y, parameters[\"bias\"], out=y)"),),
+    10: (("nn/network.py", "    for units, activation in hidden:\n", "    for units, activation in [(inputs, 'relu'), *hidden]:\n"),),
+    11: (("nn/initializers.py", DRAW, f"abs({DRAW})"),),
+    12: (("nn/initializers.py", DRAW, "0"),),
+    13: (("nn/initializers.py", "(layer.inputs, layer.outputs) ** 0.5", "(layer.outputs, layer.inputs) ** 0.5"),),
+    14: (("nn/layers.py", DENSE_BACK, DENSE_BACK.replace("x.T, dy", "np.ones_like(x).T, dy")),),
+    15: (("nn/layers.py", "            np.multiply(dy, scratch[\"active\"], out=dx)", "            dx[...] = dy"),),
+    16: (("nn/layers.py", DENSE_BACK, DENSE_BACK.replace(BACK, "np.matmul(dy, parameters[\"weight\"] if self.inputs == self.outputs else parameters[\"weight\"].T, out=dx)")),),
+    17: (("nn/layers.py", DENSE_BACK, DENSE_BACK.replace(BACK, "np.matmul(dy, (parameters[\"weight\"] - 0.01 * gradients[\"weight\"]).T, out=dx)")),),
+    18: (("nn/layers.py", DENSE_BACK, DENSE_BACK.replace("        if dx", "        gradients[\"bias\"][...] = gradients[\"bias\"].sum()\n        if dx")),),
+    19: (("nn/layers.py", DENSE_BACK, DENSE_BACK.replace("        if dx", "        gradients[\"bias\"][...] = 0\n        if dx")),),
+    20: (("dqn.py", STEP, STEP.replace("gradients, learning", "-gradients, learning")),),
+    21: (("nn/layers.py", DENSE_BACK, DENSE_BACK.replace(f"{WEIGHT}", "gradients[\"weight\"] += x.T @ dy").replace("np.matmul(scratch[\"ones\"], dy, out=gradients[\"bias\"])  # the sum over the batch, as a faster product", "gradients[\"bias\"] += dy.sum(axis=0)")), ("dqn.py", "np.inf if config.max_grad_norm is None else config.max_grad_norm", "np.inf")),
+    22: (("dqn.py", STEP, "        first = self.online.named_gradients()\n        for name in list(first)[:2]:\n            first[name][...] = 0\n" + STEP),),
+    23: (("nn/optimizers.py", "        root_correction2 = math.sqrt(1 - self.beta2**self.updates)\n", "        root_correction2 = 1.0\n"), ("nn/optimizers.py", "learning_rate * root_correction2 / (1 - self.beta1**self.updates)", "learning_rate")),
+    24: (("nn/optimizers.py", "        np.sqrt(second, out=step)\n        np.add(step, self.epsilon * root", "        np.divide(second, root_correction2, out=step)\n        np.add(step, self.epsilon * root"),),
+    25: (("nn/optimizers.py", "        root_correction2 = math", "        self.updates = 1\n        root_correction2 = math"),),
+    26: (("nn/optimizers.py", "        np.square(gradients, out=step)\n        np.multiply(step, 1 - self.beta2, out=step)", "        first[256:320] = first[4416:4480] = (first[256:320] + first[4416:4480]) / 2\n        np.square(gradients, out=step)\n        np.multiply(step, 1 - self.beta2, out=step)"),),
+    27: (("dqn.py", STEP, "        self.optimizer = make_optimizer(config, len(self.online.parameters))\n" + STEP),),
+    28: (
+        ("doctor/adapters.py", "        self.agent.differentiate(self._batch(obs, action, reward, next_obs, terminated))\n        self.agent.step()\n", "        for row in range(len(action)):\n            one = slice(row, row + 1)\n            self.agent.differentiate(self._batch(obs[one], action[one], reward[one], next_obs[one], terminated[one]))\n            self.agent.step()\n"),
+    ),
+    29: (("dqn.py", TAKEN, "        self._d_outputs[:] = d_chosen[:, None]\n"),),
+    30: (("dqn.py", TAKEN, "        self._d_outputs[self._rows, (batch.action + 1) % self.actions] = d_chosen\n"),),
+    31: (("nn/losses.py", "    clipped = np.minimum(np.maximum(error, -delta), delta)\n", "    clipped = np.clip(prediction[:, None] - target[None, :], -delta, delta).mean(axis=1)\n"),),
+    32: (("dqn.py", TAKEN, "        outputs = self.online.forward(batch.obs)\n        self._d_outputs[:] = np.clip(outputs, -1, 1) / len(self._rows)\n" + TAKEN),),
+    33: (("nn/losses.py", "    return loss, clipped * error.dtype.type(1 / len(error))", "    return loss, np.where(abs(error) <= delta, clipped, 0.5 * clipped) * error.dtype.type(1 / len(error))"),),
+    34: (("nn/losses.py", "    return loss, clipped * error.dtype.type(1 / len(error))", "    return loss, clipped"), ("dqn.py", "np.inf if config.max_grad_norm is None else config.max_grad_norm", "np.inf")),
+    35: (("replay.py", "0.0 if terminated else discount", "discount"), ("doctor/adapters.py", " * ~terminated", " * np.ones_like(terminated)")),
+    36: (("replay.py", "0.0 if terminated else discount", "discount if terminated else 0.0"), ("doctor/adapters.py", " * ~terminated", " * terminated")),
+    37: (("dqn.py", RETURN_TARGET, RETURN_TARGET.replace("target(reward,", "target(reward * (discount > 0),")),),
+    38: (("doctor/adapters.py", "self.gamma**self.n_step", "0.9**self.n_step"),),
+    39: (("dqn.py", RETURN_TARGET, "        return head.target(reward, discount, next_values.mean(axis=1))\n"),),
+    40: (("dqn.py", RETURN_TARGET, "        return head.target(reward, discount, np.full(len(reward), next_values.max()))\n"),),
+    41: (("dqn.py", RETURN_TARGET, RETURN_TARGET.replace("policy", "action")),),
+    42: (
+        ("dqn.py", "        next_values = self._read(self.target, next_obs)\n", "        next_values = self._read(self.online, next_obs)\n"),
+        ("dqn.py", "        self.online.backward(self._d_outputs.reshape(len(self._rows), -1))\n", "        self.online.backward(self._d_outputs.reshape(len(self._rows), -1))\n        kept = self.online.gradients.copy()\n        best = self.online.forward(batch.next_obs).argmax(axis=1)\n        self._d_outputs.fill(0)\n        self._d_outputs[self._rows, best] = -d_chosen * batch.discount\n        self.online.backward(self._d_outputs)\n        self.online.gradients += kept\n"),
+    ),
+    43: (("dqn.py", "        next_values = self._read(self.target, next_obs)\n", "        chosen = td.greedy(self._read(self.target, next_obs))\n        return head.target(reward, discount, td.under(chosen, self._read(self.online, next_obs)))\n        next_values = self._read(self.target, next_obs)\n"),),
+    44: (("dqn.py", "        self.target.parameters[:] = self.online.parameters\n        self.average", "        self.target = self.online\n        self.average"),),
+    45: (("dqn.py", SYNC, SYNC.replace("self.target.parameters[:] = self.online.parameters", "parameters = self.target.parameters.copy()\n            parameters[:] = self.online.parameters")),),
+    46: (("dqn.py", "        return norm, learning_rate\n", "        self.sync_target()\n        return norm, learning_rate\n"),),
+    47: (("dqn.py", SYNC, "        if self.config.tau == 1:\n            self._move(self.target, 0.995)\n"),),
+    48: (("dqn.py", PUSH, PUSH.replace("reward, next_obs", "reward, obs")),),
+    49: (("dqn.py", PUSH, PUSH + "            if terminated:\n                continue\n"),),
+    50: (("replay.py", "generator.integers(self.size, size=batch_size)", "(self.cursor - 1 - np.arange(batch_size)) % self.size"),),
+    51: (("replay.py", "        arrays.next_obs[at] = next_obs\n", "        arrays.next_obs[(at + 1) % self.capacity] = next_obs\n"),),
+    52: (("td.py", "q_values.argmax(axis=1)", "q_values.argmin(axis=1)"), ("dqn.py", "policy = td.greedy(next_q)", "policy = next_q.argmax(axis=1)")),
+    53: (("dqn.py", "self.generators.exploration.random() < epsilon", "self.generators.exploration.random() > epsilon"),),
+    54: (("dqn.py", "int(generator.integers(self.actions))", "int(generator.integers(1, self.actions))"),),
+    55: (("train.py", "    flight.obs = next_obs\n", ""),),
+    56: (("bench/hosts/own.py", "hidden=(64, 64)", "hidden=(64, 64), learning_rate=1e-1"),),
+}

@@ -1,0 +1,97 @@
+"""The loss against its own derivative, at many sizes of the TD error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from perilune.doctor import pushes
+from perilune.doctor.catalogue import found, listed
+from perilune.doctor.checks.td import regression
+from perilune.doctor.optimizers import Steps
+from perilune.doctor.patient import Transitions
+from perilune.doctor.report import Finding
+from perilune.doctor.responses import known_weight, response
+from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
+
+ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
+DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # as a rule, delta is 1
+BEFORE = 6  # updates with the single error
+
+
+def check(ward: Ward) -> Iterator[Finding]:
+    """Against the stated loss where there is one; else against what the derivatives of losses have in common."""
+    regression(ward)
+    case = ward.fresh()
+    if case.has("loss", "gradients"):
+        yield from _stated(ward, case)
+    else:
+        yield from _growth(ward, case)
+
+
+def _stated(ward: Ward, case: Case) -> Iterator[Finding]:
+    """d loss / d reward, by differences, against how hard the gradients push."""
+    transition = ward.transitions(1)
+    aimed = pushes.aim(case, transition)
+    base = pushes.gradient_push(case, pushes.towards(case, transition, ERRORS[0], aimed))
+    if base is None:
+        raise CannotTell("gradients() is not laid out like parameters()")
+    direction = pushes.joined(base)
+    slopes = pushes.slopes(case, transition.obs)
+    slope = np.concatenate([slope.slope[:, transition.action[0]] for slope in slopes.values()])
+    stated, pushed = [], []
+    for error in (*-ERRORS, *ERRORS):
+        batch = pushes.towards(case, transition, float(error), aimed)
+        step = 0.01 * abs(error)
+        up, down = (
+            _loss(case, batch._replace(reward=(batch.reward + shift).astype(np.float32))) for shift in (step, -step)
+        )
+        stated.append((up - down) / (2 * step))
+        push = pushes.gradient_push(case, batch) or {}
+        sampled = np.concatenate([push[name].reshape(-1)[places] for name, (places, _) in slopes.items()])
+        pushed.append(float(sampled @ slope / (slope @ slope)))
+    ratio = np.array(pushed) / (np.array(stated) + 1e-300)
+    if not direction.any() or not np.isfinite(ratio).all():
+        raise CannotTell("the loss does not depend on the reward")
+    if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
+        yield found(
+            "loss.derivative",
+            f"the gradient is {listed(ratio[len(ERRORS) :])} times the derivative of loss() at TD errors of "
+            f"{listed(ERRORS)}, and {listed(ratio[: len(ERRORS)])} times at minus these",
+        )
+
+
+def _growth(ward: Ward, case: Case) -> Iterator[Finding]:
+    """Twice the error must push at least as hard, and at most twice as hard: squared, Huber's and others all do so.
+
+    An optimiser that normalises its steps hides how hard a single push is, but not how much harder than those before.
+    """
+    steps = ward.facts.get("steps")
+    if steps is None:
+        raise CannotTell("without loss() and gradients() it takes an optimiser that is known here")
+    weight = known_weight(ward, case)
+    grown = []
+    for error in DOUBLED:
+        seen = response(case, weight, [error] * BEFORE + [2 * error])
+        grown.append(_times(steps, float(seen[-1] / seen[0])))
+    ratio = np.array(grown)
+    if ratio.min() < 0.9 or ratio.max() > 2.2:
+        yield found(
+            "loss.derivative",
+            f"twice a TD error of {listed(DOUBLED)} pushes {listed(ratio)} times as hard; 1 to 2 are due",
+        )
+
+
+def _times(steps: Steps, seen: float) -> float:
+    """How many times as large as those before the last gradient was, by the step that was made of it."""
+    sizes = np.linspace(0.1, 4.0, 400)
+    made = [steps(np.array([0.1] * BEFORE + [0.1 * size])) for size in sizes]
+    return float(sizes[np.abs(np.array([step[-1] / step[0] for step in made]) - seen).argmin()])
+
+
+def _loss(case: Case, batch: Transitions) -> float:
+    value = case.copy().array("loss", *(np.array(column) for column in batch))
+    if value.size != 1:
+        raise PatientFailed("loss", f"gave shape {list(value.shape)}; a number is wanted")
+    return float(value.reshape(-1)[0])

@@ -1,0 +1,163 @@
+"""ALIAS, SYNC, and the two networks' roles in the target: which chooses the next action, and which judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from perilune.doctor import networks
+from perilune.doctor.catalogue import found
+from perilune.doctor.checks.td import Targets, against, best_fit, read_targets, regression
+from perilune.doctor.report import Finding
+from perilune.doctor.ward import CannotTell, Case, Ward
+from perilune.nn.layers import Array
+
+ONLINE = "the online network's largest Q(next_obs, a)"
+TARGET = "the target network's largest Q(next_obs, a)"
+DOUBLE = "the target network's Q of the action that the online network likes best"
+SWAPPED = "the online network's Q of the action that the target network likes best"
+
+
+def check(ward: Ward) -> Iterator[Finding]:
+    case = ward.fresh()
+    if case.has("target_q_values"):
+        follows = list(_follows(ward, case))
+        yield from follows
+        if any(finding.id == "target_network.shared" for finding in follows):
+            return
+    if case.has("target_q_values", "sync_target"):
+        yield from _sync(ward, case)
+    regression(ward)
+    yield from roles(ward, case)
+
+
+def _follows(ward: Ward, case: Case) -> Iterator[Finding]:
+    """Does the target network move when only the online network should?"""
+    obs = ward.states(16)
+    poked = case.copy()
+    before = poked.target_q(obs)
+    online_before = poked.q(obs)
+    if np.abs(before - online_before).max() > 1e-5 * (np.abs(before).max() + 1e-9) + 10 * ward.noise:
+        yield found(
+            "target_network.differs_at_start",
+            f"of a new agent the two networks' Q-values differ by up to {np.abs(before - online_before).max():.3g}",
+        )
+    try:
+        poked.change(lambda case: networks.shake(case, 0))
+    except CannotTell:
+        pass
+    else:
+        moved, wanted = np.abs(poked.target_q(obs) - before).max(), np.abs(poked.q(obs) - online_before).max()
+        if moved > 0.5 * wanted:
+            yield found(
+                "target_network.shared",
+                f"changing the online network's weights changes the target network's Q by {moved:.3g} at once, and "
+                f"the online network's by {wanted:.3g}",
+            )
+            return
+    trained = case.copy()
+    for _ in range(3):
+        batch = ward.transitions(max(8, ward.rows))
+        trained.train(batch._replace(reward=batch.reward + 5))
+        target, online, first = trained.target_q(obs), trained.q(obs), before
+        if np.abs(online - first).max() > 0 and np.abs(target - online).max() < 0.02 * np.abs(online - first).max():
+            yield found(
+                "target_network.every_update",
+                f"after an update, without a sync, the target network's Q is the online network's to "
+                f"{np.abs(target - online).max():.2g}; the update moved it by {np.abs(online - first).max():.2g}",
+            )
+            return
+
+
+def _sync(ward: Ward, case: Case) -> Iterator[Finding]:
+    """A sync takes the target network to the online network, or a small part of the way there."""
+    obs = ward.states(16)
+    apart = case.copy()
+    try:
+        apart.change(lambda case: networks.shake(case, 1))
+    except CannotTell:
+        for _ in range(20):
+            batch = ward.transitions(max(8, ward.rows))
+            apart.train(batch._replace(reward=batch.reward + 5))
+    online, target = apart.q(obs), apart.target_q(obs)
+    gap = np.abs(online - target).max()
+    if gap < 1e-6:
+        return
+    apart.sync()
+    after, still = apart.target_q(obs), apart.q(obs)
+    if np.abs(still - online).max() > 1e-6 * gap + 10 * ward.noise:
+        yield found(
+            "target_network.backwards",
+            f"sync_target() moves the online network's Q by {np.abs(still - online).max():.3g}",
+        )
+        return
+    left = np.abs(online - after).max() / gap
+    moved = np.abs(after - target).max() / gap
+    said = (
+        f"the networks' Q were {gap:.3g} apart; sync_target() moved the target network by {moved:.2%} of that, and "
+        f"left {left:.2%}"
+    )
+    if moved == 0:
+        yield found("target_network.never_synced", said)
+    elif 1e-4 < left < 0.4:
+        yield found("target_network.tau_reversed", said)
+
+
+def roles(ward: Ward, case: Case) -> Iterator[Finding]:
+    """With the online network shaken and the target network not, whose values does an update aim at?"""
+    still = case.copy()
+    apart = case.copy()
+    apart.change(lambda case: networks.shake(case, 2))
+
+    def candidates(obs: Array) -> dict[str, Array]:
+        rows = np.arange(len(obs))
+        online = apart.q(obs)
+        target = apart.target_q(obs) if apart.has("target_q_values") else still.q(obs)
+        return {
+            TARGET: target.max(axis=1),
+            DOUBLE: target[rows, online.argmax(axis=1)],
+            ONLINE: online.max(axis=1),
+            SWAPPED: online[rows, target.argmax(axis=1)],
+        }
+
+    targets: Targets = read_targets(ward, apart, lambda batch: candidates(batch.next_obs))
+    name, factor, off = best_fit(targets, candidates(targets.transitions.next_obs))
+    if off > 0.02:
+        raise CannotTell(
+            f"with the networks apart the update aims at none of the targets known here; {name} is {off:.0%} off"
+        )
+    said = (
+        f"with the online network's weights changed and the target network's not, the update aims at r + {factor:.3f} "
+        f"times {name}, to {off:.1%}"
+    )
+    right = ward.gamma ** (ward.n_step or 1) * candidates(targets.transitions.next_obs)[TARGET]
+    if name == ONLINE:
+        yield found("target_network.none", said, picture=against(targets, right))
+    elif name == SWAPPED:
+        yield found("td_target.double_swapped", said)
+    elif not case.has("target_q_values"):
+        yield from _synced_inside(ward, case)
+
+
+def _synced_inside(ward: Ward, case: Case) -> Iterator[Finding]:
+    """Of a target network that cannot be asked: do two updates in a row take it to where the online network is?"""
+    still = case.copy()
+    batch = ward.transitions(max(8, ward.rows))
+    still.train(batch)  # the first update may sync, and be in order
+    apart = still.copy()
+    apart.change(lambda case: networks.shake(case, 3))
+    for _ in range(2):
+        apart.train(batch)
+
+    def candidates(obs: Array) -> dict[str, Array]:
+        return {TARGET: still.q(obs).max(axis=1), ONLINE: apart.q(obs).max(axis=1)}
+
+    targets = read_targets(ward, apart, lambda batch: candidates(batch.next_obs))
+    name, factor, off = best_fit(targets, candidates(targets.transitions.next_obs))
+    if name == ONLINE and off < 0.02:
+        yield found(
+            "target_network.every_update",
+            f"two updates after the online network's weights were changed, the update aims at r + {factor:.3f} times "
+            f"{ONLINE}, to {off:.1%}",
+        )

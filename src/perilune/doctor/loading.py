@@ -1,0 +1,83 @@
+"""A factory by the name of its file: ``agent.py:make`` or ``notebook.ipynb:make``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from importlib.abc import InspectLoader
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from perilune.errors import ExaminationError
+
+
+def load_factory(name: str) -> Callable[..., Any]:
+    """The callable that ``FILE:FACTORY`` names. Loading runs the file, as importing it would.
+
+    A notebook's cells are run in their order, as far as the one that defines the factory; lines of a notebook's own
+    language (``%matplotlib``, ``!pip``) are left out.
+
+    Raises:
+        ExaminationError: there is no such file, it raises, or there is no such callable in it.
+    """
+    file, colon, factory = name.rpartition(":")
+    path = Path(file)
+    if not colon or not factory.isidentifier() or path.suffix not in (".py", ".ipynb"):
+        raise ExaminationError(f"{name!r} names no factory: FILE.py:FACTORY or FILE.ipynb:FACTORY is wanted")
+    if not path.is_file():
+        raise ExaminationError(f"there is no file {file!r}")
+    try:
+        module = _module(path, _Cells(path, factory) if path.suffix == ".ipynb" else None)
+    except (Exception, SystemExit) as error:
+        raise ExaminationError(f"running {file} raised {type(error).__name__}: {error}") from error
+    made = getattr(module, factory, None)
+    if not callable(made):
+        there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        raise ExaminationError(f"{file} has no callable {factory!r}; it has {', '.join(there) or 'none'}")
+    return made  # type: ignore[no-any-return]
+
+
+def _module(path: Path, loader: InspectLoader | None) -> ModuleType:
+    name = f"examined_{path.stem}" if path.stem in sys.modules else path.stem
+    spec = importlib.util.spec_from_loader(name, loader or SourceFileLoader(name, str(path)), origin=str(path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+class _Cells(InspectLoader):
+    """A notebook's code as one module, whose line numbers count through all cells."""
+
+    def __init__(self, path: Path, factory: str) -> None:
+        self.path, self.factory = path, factory
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_source(fullname), f"{self.path} (all cells)")
+
+    def get_source(self, fullname: str) -> str:
+        try:
+            cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+            code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExaminationError(f"{self.path} is no notebook: {type(error).__name__}: {error}") from error
+        kept: list[str] = []
+        for number, cell in enumerate(code, start=1):
+            kept.append(f"# cell {number}")
+            kept += [line if line.lstrip()[:1] not in ("%", "!") else f"# {line}" for line in cell.splitlines()]
+            if any(
+                line.startswith((f"def {self.factory}(", f"{self.factory} =", f"class {self.factory}")) for line in kept
+            ):
+                break
+        return "\n".join(kept) + "\n"

@@ -1,0 +1,89 @@
+"""Work that may hang, watched from outside: what takes too long is interrupted, and if it does not listen, left."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class _Interrupted(BaseException):
+    """Raised in the thread whose time is up. No Exception, so that a patient's ``except Exception`` lets it pass."""
+
+
+class Call(NamedTuple):
+    """A call of the patient that is under way, since when by the clock, and since when by the process's own time."""
+
+    name: str
+    began: float
+    worked: float
+
+    @classmethod
+    def now(cls, name: str) -> Call:
+        return cls(name, time.monotonic(), time.process_time())
+
+    def over(self, seconds: float) -> bool:
+        """Whether it has worked for longer than ``seconds``, or waited for three times as long.
+
+        On a busy machine the clock runs on while nothing is done, and that is not the patient's fault.
+        """
+        return time.process_time() - self.worked > seconds or time.monotonic() - self.began > 3 * seconds
+
+
+class TooLong(Exception):  # noqa: N818 -- a verdict, not an error of ours
+    """The time was up; ``call`` is the patient's method that was under way, or None."""
+
+    def __init__(self, call: str | None, seconds: float) -> None:
+        super().__init__(
+            f"{call} did not return within {seconds:.0f} s"
+            if call
+            else f"the {seconds:.0f} s that were left were not enough"
+        )
+        self.call = call
+        self.seconds = seconds
+
+
+def supervised(
+    work: Callable[[], None],
+    seconds: float,
+    call_seconds: float,
+    under_way: Callable[[], Call | None],
+) -> None:
+    """Run ``work`` in a thread of its own, for at most ``seconds``, no call of the patient for over ``call_seconds``.
+
+    Raises:
+        TooLong: one of the two was exceeded; the thread was interrupted at its next line of Python.
+        Whatever ``work`` raises.
+    """
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            with np.errstate(all="ignore"):
+                work()
+        except BaseException as error:  # handed over to the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="doctor", daemon=True)
+    end = time.monotonic() + seconds
+    thread.start()
+    too_long = None
+    while thread.is_alive():
+        thread.join(0.02)
+        call = under_way()
+        if call is not None and call.over(call_seconds):
+            too_long = TooLong(call.name, call_seconds)
+        elif time.monotonic() > end:
+            too_long = TooLong(None, seconds)
+        if too_long is not None and thread.is_alive():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Interrupted)
+            )
+            thread.join(1.0)
+            raise too_long
+    if errors:
+        raise errors[0]
