@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -330,8 +329,8 @@ class Doctor:
             return
         if not self.agent:
             raise ExaminationError("which agent? perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
-        if not 0 < self.budget < math.inf:
-            raise ConfigError("budget", self.budget, "a number of seconds > 0")
+        if self.html is not None and (self.html.is_dir() or not self.html.parent.is_dir()):
+            raise ConfigError("html", str(self.html), "a file in a directory that exists")
         with _stdout_apart() as out:
             result = examine(load_factory(self.agent), budget=self.budget, seed=self.seed)
             if self.json:
@@ -408,20 +407,23 @@ class Bench(Generic[Benchmark]):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Errors of ours end in one line and status 1, usage errors in status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    failed = 1
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             if arguments == ["--version"]:
                 print(f"perilune {runlog.version()}")
             else:
-                parse(arguments).run()
+                command = parse(arguments)
+                failed = 2 if isinstance(command, Doctor) else 1  # the doctor's 1 says that there are faults
+                command.run()
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has seen enough, as in `perilune --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(failed)
     except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
         print(f"perilune: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ExaminationError) else 1)
+        sys.exit(failed)
     except KeyboardInterrupt:
         print(
             "perilune: interrupted. What is written is kept: `perilune plot RUN` draws it, `perilune evaluate RUN` "

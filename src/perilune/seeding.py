@@ -28,10 +28,19 @@ def generators(seed: int) -> Generators:
     Raises:
         ConfigError: ``seed`` is not a whole number >= 0.
     """
+    children = np.random.SeedSequence(checked(seed)).spawn(4)
+    return Generators(*(np.random.default_rng(child) for child in children))
+
+
+def checked(seed: int) -> int:
+    """``seed``, if it is one.
+
+    Raises:
+        ConfigError: it is not a whole number >= 0.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ConfigError("seed", seed, "a whole number >= 0")
-    children = np.random.SeedSequence(int(seed)).spawn(4)
-    return Generators(*(np.random.default_rng(child) for child in children))
+    return int(seed)
 
 
 TRAINING_SEEDS = 2**30

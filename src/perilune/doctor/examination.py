@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perilune import seeding
 from perilune.blas import one_blas_thread
 from perilune.doctor.catalogue import found
 from perilune.doctor.causes import sorted_out
@@ -34,7 +36,7 @@ from perilune.doctor.report import Finding, NotRun, Report
 from perilune.doctor.supervise import TooLong, supervised
 from perilune.doctor.ward import CannotTell, Case, NotFinite, PatientFailed, Ward, undisturbed
 from perilune.doctor.worlds import Numbered
-from perilune.errors import ExaminationError
+from perilune.errors import ConfigError, ExaminationError
 
 
 class Check(NamedTuple):
@@ -84,15 +86,18 @@ def examine(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int
     Args:
         make_patient: gives a new patient (``perilune.doctor.Patient``) each time; a seed is offered to it as ``seed``,
             if it takes one.
-        budget: seconds; checks that do not fit into it are listed as not run.
-        seed: of the agent and of what it is asked.
+        budget: seconds (> 0); checks that do not fit into it are listed as not run.
+        seed: of the agent and of what it is asked (>= 0).
 
     Raises:
+        ConfigError: the budget or the seed is not of these.
         ExaminationError: what was given is no patient, or its q_values cannot be used at all.
     """
+    if not 0 < budget < math.inf:
+        raise ConfigError("budget", budget, "a number of seconds > 0")
     began = time.monotonic()
     report = Report()
-    ward = Ward(make_patient, seed, np.random.default_rng(seed))
+    ward = Ward(make_patient, seeding.checked(seed), np.random.default_rng(seed))
     with _silence(), undisturbed(), one_blas_thread():
         admitted = _make(ADMISSION, ward, report, budget)
         for check in CHECKS:
