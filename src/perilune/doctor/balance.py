@@ -41,6 +41,9 @@ def still_reward(case: Case, transition: Transitions, width: float, level: float
         return float(trained.q(transition.obs)[0, transition.action[0]]) - level
 
     reach = width
+    for _ in range(2):  # where no error is learned from that is larger than some limit
+        if motion(q - reach) == motion(q + reach) == 0:
+            reach /= 10
     while True:
         low, high = q - reach, q + reach
         down, up = motion(low), motion(high)

@@ -246,6 +246,18 @@ CATALOGUE: dict[str, Entry] = {
     "loss.hangs": Entry(
         "error", "train_batch does not return", "look for a loop that does not end", "call it on one transition"
     ),
+    "loss.no_update": Entry(
+        "error",
+        "An update changes nothing",
+        "let the optimiser step, and on those weights that q_values reads: not on a copy, nor on the target network's",
+        "print a weight of the network that acts before and after an update",
+    ),
+    "loss.clipped_away": Entry(
+        "error",
+        "Large errors teach nothing",
+        "clip the derivative, not the error inside the loss: beyond the limit the loss must grow, as Huber's does",
+        "print the gradient for a TD error of 0.5 and for one of 5: the second may not be 0",
+    ),
     "loss.all_actions": Entry(
         "error",
         "One action's error is pushed into every action",

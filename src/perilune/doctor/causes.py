@@ -20,6 +20,8 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "forward.spread": ("hyperparameters.*",),
     "forward.output_activation": ("hyperparameters.*", "exploration.stuck"),
     "backward.sign": ("hyperparameters.*", "optimizer.*"),
+    "loss.no_update": ("hyperparameters.*", "backward.*", "optimizer.*", "td_target.*", "target_network.*"),
+    "loss.clipped_away": ("loss.derivative", "hyperparameters.*", "td_target.no_reward"),
     "loss.others_to_zero": ("td_target.*", "loss.derivative", "hyperparameters.*", "target_network.none"),
     "loss.wrong_action": ("hyperparameters.*",),
     "loss.all_actions": ("hyperparameters.*",),

@@ -72,6 +72,18 @@ def step(case: Case, batch: Transitions) -> networks.Named:
     return {name: after[name] - before[name] for name in before}
 
 
+def decays(case: Case) -> bool:
+    """Whether weights shrink also where there is no error: each is stepped against its own sign."""
+    ward = case.ward
+    if "decays" not in ward.facts:
+        still = joined(step(case, towards(case, ward.transitions(1), 0.0)))
+        moved = still != 0
+        shrinking = np.sign(still[moved]) == -np.sign(joined(weights(case))[moved])
+        ward.facts["decays"] = len(shrinking) >= 10 and shrinking.mean() > 0.95
+    known: bool = ward.facts["decays"]
+    return known
+
+
 def gradient_push(case: Case, batch: Transitions) -> networks.Named | None:
     """The patient's own gradients with the sign turned, by the names of its parameters; None if it gives none."""
     if not case.has("gradients", "parameters") or case.ward.facts.get("online", ("", []))[0] != "parameters":
@@ -151,7 +163,7 @@ def stepping(case: Case) -> Kind:
         ratio = float(np.median(np.abs(two[both] / one[both]))) if both.any() else 0.0
         if _of_one_size(large):
             kind = "signs"
-        elif ratio < 0.5:
+        elif 0 < ratio < 0.5:
             kind = "inverse"
         elif cosine(one, two) > 0.98 and ratio > 1.5:
             kind = "proportional"

@@ -72,7 +72,8 @@ def undisturbed() -> Iterator[None]:
 class Ward:
     """What is known of the patient, and the way to another copy of it.
 
-    ``size``: O. ``actions``: A. ``rows``: the smallest batch that ``train_batch`` takes. ``deep``: whether copies are
+    ``size``: O. ``actions``: A. ``rows``: the smallest batch that ``train_batch`` learns from, and
+    ``calls`` how many times it must be called for that. ``deep``: whether copies are
     deep copies; else they are made anew by the factory and live through the same calls again. ``noise``: how far
     ``q_values`` of the same obs differ between two calls.
     """
@@ -85,6 +86,7 @@ class Ward:
     gamma: float = 0.0
     n_step: int | None = None
     rows: int = 1
+    calls: int = 1
     deep: bool = False
     noise: float = 0.0
     under_way: Call | None = None
@@ -177,7 +179,12 @@ class Case:
         """One update. A batch smaller than the patient takes is repeated, which changes no mean over it."""
         repeats = -(-self.ward.rows // len(batch.action))
         columns = [np.concatenate([column] * repeats) for column in batch]
-        self.change(lambda case: case.call("train_batch", *(column.copy() for column in columns)))
+
+        def update(case: Case) -> None:
+            for _ in range(self.ward.calls):
+                case.call("train_batch", *(column.copy() for column in columns))
+
+        self.change(update)
 
     def sync(self) -> None:
         self.change(lambda case: case.call("sync_target"))

@@ -41,6 +41,19 @@ BEGINNER: dict[str, Changes] = {
     "eight observations, four actions": (("n_inputs=4, n_actions=3", "n_inputs=8, n_actions=4"),),
     "two actions, gamma 0.9": (("n_inputs=4, n_actions=3", "n_inputs=6, n_actions=2"), ("gamma=0.99", "gamma=0.9")),
     "Glorot": (("np.sqrt(2 / n_in)", "np.sqrt(2 / (n_in + n_out))"),),
+    "small last layer": (("            self.biases.append(np.zeros(n_out))\n", "            self.biases.append(np.zeros(n_out))\n        self.weights[-1] *= 0.02\n"),),
+    "leaky ReLU": (
+        ("x = np.maximum(z, 0)", "x = np.where(z > 0, z, 0.01 * z)"),
+        ("error = error * (self.before[i] > 0)", "error = error * np.where(self.before[i] > 0, 1, 0.01)"),
+    ),
+    "weight decay": (("            self.m[i] = 0.9", "            gradients[i] = gradients[i] + 1e-4 * arrays[i]\n            self.m[i] = 0.9"),),
+    "a large epsilon": (("(np.sqrt(v_hat) + 1e-8)", "(np.sqrt(v_hat) + 1.5e-4)"),),
+    "rewards clipped": (("            target = rewards[i]\n", "            target = np.clip(rewards[i], -1, 1)\n"),),
+    "rewards scaled when stored": (("(np.array(state), action, reward, np.array", "(np.array(state), action, 0.1 * reward, np.array"),),
+    "expected SARSA": (("np.max(next_q)", "(0.95 * np.max(next_q) + 0.05 * np.mean(next_q))"),),
+    "every fourth call": (
+        ("        loss, weight_gradients, bias_gradients = self.gradients(", "        self.calls = getattr(self, 'calls', 0) + 1\n        if self.calls % 4:\n            return 0.0\n        loss, weight_gradients, bias_gradients = self.gradients("),
+    ),
 }  # fmt: skip
 
 LINEARS = "            nn.Linear(n_obs, hidden),\n            nn.ReLU(),\n            nn.Linear(hidden, hidden),\n            nn.ReLU(),\n"
@@ -56,6 +69,7 @@ NETWORK: dict[str, Changes] = {
         ("            nn.Linear(hidden, n_actions),\n        )\n", "            nn.Linear(hidden, n_actions),\n        )\n        for layer in self.network:\n            if isinstance(layer, nn.Linear):\n                nn.init.orthogonal_(layer.weight, 1.4)\n"),
     ),
     "wide": (("hidden=64", "hidden=128"),),
+    "small last layer": (("            nn.Linear(hidden, n_actions),\n        )\n", "            nn.Linear(hidden, n_actions),\n        )\n        nn.init.uniform_(self.network[-1].weight, -3e-3, 3e-3)\n"),),
 }  # fmt: skip
 
 TORCH: dict[str, Changes] = {
@@ -72,6 +86,15 @@ TORCH: dict[str, Changes] = {
         ("sync_every=100", "sync_every=1"),
     ),
     "four actions": (("n_obs=4, n_actions=3", "n_obs=8, n_actions=4"),),
+    "weight decay": (("torch.optim.Adam(self.q.parameters(), lr=lr)", "torch.optim.Adam(self.q.parameters(), lr=lr, weight_decay=1e-4)"),),
+    "Rainbow's Adam": (("torch.optim.Adam(self.q.parameters(), lr=lr)", "torch.optim.Adam(self.q.parameters(), lr=6.25e-5, eps=1.5e-4)"),),
+    "DQN's RMSprop": (("torch.optim.Adam(self.q.parameters(), lr=lr)", "torch.optim.RMSprop(self.q.parameters(), lr=2.5e-4, alpha=0.95, eps=0.01, centered=True)"),),
+    "rewards clipped": (("target = reward + ", "target = reward.clamp(-1, 1) + "),),
+    "log-cosh": (("F.smooth_l1_loss(q, target)", "torch.log(torch.cosh(q - target)).mean()"),),
+    "soft maximum": (("self.q_target(next_obs).max(dim=1).values", "0.1 * torch.logsumexp(self.q_target(next_obs) / 0.1, dim=1)"),),
+    "gradients of four calls": (
+        ("        self.optimizer.zero_grad()\n        loss.backward()\n        nn.utils.clip_grad_norm_(self.q.parameters(), 10.0)\n        self.optimizer.step()\n", "        (loss / 4).backward()\n        self.calls = getattr(self, 'calls', 0) + 1\n        if self.calls % 4 == 0:\n            self.optimizer.step()\n            self.optimizer.zero_grad()\n"),
+    ),
     **NETWORK,
 }  # fmt: skip
 

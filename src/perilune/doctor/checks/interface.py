@@ -15,6 +15,10 @@ from perilune.doctor.report import Finding
 from perilune.doctor.ward import Case, NotFinite, PatientFailed, Ward
 from perilune.nn.layers import Array
 
+ROWS = (1, 2, 8, 32, 64, 128, 256)
+MOST_CALLS = 64
+STATES = 8  # some may lie where nothing can move
+
 
 class CannotExamine(Exception):  # noqa: N818 -- a verdict, not an error of ours
     """Without this nothing can be examined; the reason is told to the user."""
@@ -26,6 +30,7 @@ def admit(ward: Ward) -> Iterator[Finding]:
     case = Case(ward, patient)
     yield from _forward(ward, case)
     yield from _training(ward)
+    yield from _waiting(ward)
     _choose_copies(ward)
 
 
@@ -114,7 +119,7 @@ def _remembers(ward: Ward) -> Iterator[Finding]:
 def _training(ward: Ward) -> Iterator[Finding]:
     """Find the smallest batch that train_batch takes, and see that it leaves what it is given alone."""
     failure: PatientFailed | None = None
-    for rows in dict.fromkeys((1, 2, 8, 32, 64, 128, 256)):
+    for rows in ROWS:
         case = Case(ward, ward.make())
         batch = Transitions(*(np.repeat(column, rows, axis=0) for column in ward.transitions(1)))
         given = Transitions(*(column.copy() for column in batch))
@@ -136,9 +141,30 @@ def _training(ward: Ward) -> Iterator[Finding]:
     raise CannotExamine("train_batch raises")
 
 
+def _waiting(ward: Ward) -> Iterator[Finding]:
+    """Find what it takes until something is learned: train_batch may collect transitions, or gradients."""
+    asked = [*((rows, 1) for rows in ROWS if rows >= ward.rows), (ward.rows, MOST_CALLS)]
+    for rows, calls in np.repeat(asked, STATES, axis=0).tolist():
+        case = Case(ward, ward.make())
+        one = ward.transitions(1)
+        batch = Transitions(*(np.repeat(column, rows, axis=0) for column in one))
+        before = case.q(one.obs)
+        batch = batch._replace(reward=(before[0, batch.action] + 0.3).astype(np.float32))  # no clipping takes it away
+        for call in range(1, calls + 1):
+            case.call("train_batch", *(column.copy() for column in batch))
+            if not np.array_equal(case.q(one.obs), before):
+                ward.rows, ward.calls = rows, call
+                return
+    yield found(
+        "loss.no_update",
+        f"{MOST_CALLS} calls of train_batch on a terminated transition whose reward lies 0.3 above Q(obs, action), and "
+        f"a batch of {ROWS[-1]} such, leave Q(obs) as it was to the last digit, and so in {STATES} states",
+    )
+
+
 def _choose_copies(ward: Ward) -> None:
     """Deep copies if they are true: equal, apart from each other, and each learning what the original would."""
-    obs, batch = ward.states(16), ward.transitions(1)
+    obs, batch = ward.states(16), ward.transitions(16)  # some of them lie where something can move
     batch = batch._replace(reward=batch.reward + 7)
     ward.deep = False
     made, again = ward.fresh(), ward.fresh()

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perilune.doctor import pushes
+from perilune.doctor import networks, pushes
+from perilune.doctor.balance import still_reward
 from perilune.doctor.catalogue import found, listed
 from perilune.doctor.checks.td import regression
 from perilune.doctor.optimizers import Steps
 from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding
-from perilune.doctor.responses import known_weight, response
+from perilune.doctor.responses import Known, known_weight, response
 from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
 
 ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
@@ -24,10 +25,28 @@ def check(ward: Ward) -> Iterator[Finding]:
     """Against the stated loss where there is one; else against what the derivatives of losses have in common."""
     regression(ward)
     case = ward.fresh()
-    if case.has("loss", "gradients"):
+    dead = list(_clipped_away(ward, case))
+    if dead:
+        yield from dead
+    elif case.has("loss", "gradients"):
         yield from _stated(ward, case)
     else:
         yield from _growth(ward, case)
+
+
+def _clipped_away(ward: Ward, case: Case) -> Iterator[Finding]:
+    """An error that is clipped inside the loss has the derivative 0 beyond the limit."""
+    transition = ward.transitions(1)
+    aimed = pushes.aim(case, transition)
+    moves = []
+    for error in DOUBLED:
+        trained = case.copy()
+        trained.train(pushes.towards(case, transition, float(error), aimed))
+        moves.append(np.abs(trained.q(transition.obs) - case.q(transition.obs)).max())
+    if moves[0] > 0 and moves[-2] == moves[-1] == 0:
+        yield found(
+            "loss.clipped_away", f"updates with TD errors of {listed(DOUBLED)} move Q(obs) by {listed(np.array(moves))}"
+        )
 
 
 def _stated(ward: Ward, case: Case) -> Iterator[Finding]:
@@ -74,19 +93,44 @@ def _growth(ward: Ward, case: Case) -> Iterator[Finding]:
     grown = []
     for error in DOUBLED:
         seen = response(case, weight, [error] * BEFORE + [2 * error])
-        grown.append(_times(steps, float(seen[-1] / seen[0])))
+        times = [_times(steps, float(seen[-1] / seen[0]), first) for first in (error, min(error, 1.0))]
+        grown.append(min(times, key=lambda one: abs(one - np.clip(one, 1, 2))))
     ratio = np.array(grown)
     if ratio.min() < 0.9 or ratio.max() > 2.2:
+        _rewards_reach(ward, case, weight)
         yield found(
             "loss.derivative",
             f"twice a TD error of {listed(DOUBLED)} pushes {listed(ratio)} times as hard; 1 to 2 are due",
         )
 
 
-def _times(steps: Steps, seen: float) -> float:
-    """How many times as large as those before the last gradient was, by the step that was made of it."""
+def _rewards_reach(ward: Ward, case: Case, weight: Known) -> None:
+    """Rewards that are clipped cannot make an error large, and to clip them is no fault.
+
+    Raises:
+        CannotTell: no reward holds a Q(obs, action) that was set to 5.
+    """
+    transition = weight.transition._replace(terminated=np.full(1, pushes.aim(case, weight.transition).terminated))
+
+    def rise(case: Case) -> None:
+        place = np.unravel_index(weight.place, networks.online(case)[weight.name].shape)
+        before = case.q(transition.obs)[0, 0]
+        networks.online(case)[weight.name][place] += 1
+        slope = case.q(transition.obs)[0, 0] - before
+        networks.online(case)[weight.name][place] += (5 - before - slope) / slope
+
+    high = case.copy()
+    high.change(rise)
+    try:
+        still_reward(high, transition, 1.0)
+    except CannotTell as reason:
+        raise CannotTell(f"rewards are clipped on their way into the target: {reason}") from reason
+
+
+def _times(steps: Steps, seen: float, first: float) -> float:
+    """How many times as large as those before, ``first``, the last gradient was, by the step that was made of it."""
     sizes = np.linspace(0.1, 4.0, 400)
-    made = [steps(np.array([0.1] * BEFORE + [0.1 * size])) for size in sizes]
+    made = [steps(np.array([first] * BEFORE + [first * size])) for size in sizes]
     return float(sizes[np.abs(np.array([step[-1] / step[0] for step in made]) - seen).argmin()])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from perilune.doctor import networks, optimizers, pushes
 from perilune.doctor.catalogue import found, listed
-from perilune.doctor.checks.backward import trial
+from perilune.doctor.checks.backward import TRIALS, trial
 from perilune.doctor.checks.td import regression
 from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding
@@ -55,20 +55,38 @@ def _unequal(ward: Ward, case: Case) -> Iterator[Finding]:
     """Where an optimiser normalises, its first step has one size in every array; weight decay's is far smaller."""
     if pushes.stepping(case) != "signs":
         return
-    one = trial(ward, case, 0)
-    sizes = {}
-    for name, move in one.step.items():
-        moved = np.abs(move[np.abs(move) > 0.05 * np.abs(move).max()])
-        if moved.size:
-            sizes[name] = (float(np.quantile(moved, 0.1)), float(np.quantile(moved, 0.9)))
-    usual = float(np.median([high for _, high in sizes.values()]))
-    odd = {name: size for name, size in sizes.items() if np.ptp(size) > 0.1 * usual}
-    if odd and len(odd) < len(sizes):
-        said = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in odd.items())
-        yield found(
-            "optimizer.moments_shared",
-            f"a first step is {usual:.3g} for every weight of the other arrays; here it differs: {said}",
-        )
+    for seed in range(TRIALS):
+        one = trial(ward, case, seed)
+        sizes = {}
+        for name, move in one.step.items():
+            moved = np.abs(move[np.abs(move) > 0.05 * np.abs(move).max()])
+            if moved.size:
+                sizes[name] = (float(np.quantile(moved, 0.1)), float(np.quantile(moved, 0.9)))
+        usual = float(np.median([high for _, high in sizes.values()]))
+        odd = {
+            name: size
+            for name, size in sizes.items()
+            if np.ptp(size) > 0.1 * usual
+            and not _damped(one.step[name].reshape(-1), one.slopes[name], one.action, usual)
+        }
+        if odd and len(odd) < len(sizes):
+            said = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in odd.items())
+            yield found(
+                "optimizer.moments_shared",
+                f"a first step is {usual:.3g} for every weight of the other arrays; here it differs: {said}",
+            )
+            return
+
+
+def _damped(step: Array, slopes: pushes.Slope, action: int, usual: float) -> bool:
+    """Whether steps fall short as epsilon makes them: lr g / (g + epsilon), so that g (lr / step - 1) is constant."""
+    moved, slope = np.abs(step[slopes.places]), np.abs(slopes.slope[:, action])
+    short = (moved > 0.1 * usual) & (moved < 0.97 * usual)
+    if not short.any() or moved.max() > 1.02 * usual:
+        return False
+    epsilon = slope[short] * (usual / moved[short] - 1)
+    low, middle, high = np.quantile(epsilon, [0.2, 0.5, 0.8])
+    return bool(high - low < 0.3 * middle)
 
 
 def _copies(ward: Ward, case: Case) -> Iterator[Finding]:

@@ -191,11 +191,14 @@ def _ends(diary: Diary, drawn: Draw, chains: list[list[Step]]) -> Iterator[Findi
 
 def _mixed(ward: Ward, drawn: Draw, chains: list[list[Step]]) -> Iterator[Finding]:
     """Action and reward must be those of the steps that the states tell."""
-    worth = [sum(ward.gamma**k * step.reward for k, step in enumerate(chain)) for chain in chains]
+    worth = np.array([sum(ward.gamma**k * step.reward for k, step in enumerate(chain)) for chain in chains])
+    happened = np.array([bool(chain) for chain in chains])
+    scaled = _follows(drawn.reward[happened], worth[happened])
     wrong = [
         row
         for row, chain in enumerate(chains)
-        if chain and (drawn.action[row] != chain[0].action or abs(drawn.reward[row] - worth[row]) > 1e-3)
+        if chain
+        and (drawn.action[row] != chain[0].action or (not scaled and abs(drawn.reward[row] - worth[row]) > 1e-3))
     ]
     if len(wrong) > RARE * len(chains):
         row = wrong[0]
@@ -205,3 +208,12 @@ def _mixed(ward: Ward, drawn: Draw, chains: list[list[Step]]) -> Iterator[Findin
             f"{drawn.before[row]} action {drawn.action[row]} and reward {drawn.reward[row]:.4g}; they were "
             f"{chains[row][0].action} and {worth[row]:.4g}",
         )
+
+
+def _follows(stored: Array, worth: Array) -> bool:
+    """Whether stored rewards are those that were paid, scaled or clipped: a function of them that never falls."""
+    order = np.lexsort((stored, worth))
+    stored, worth = stored[order], worth[order]
+    equal = np.diff(worth) < 1e-6
+    rises = np.diff(stored)
+    return bool(np.ptp(stored) > 0 and (np.abs(rises[equal]) < 1e-3).all() and (rises[~equal] > -1e-3).all())

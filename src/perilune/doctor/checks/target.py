@@ -8,7 +8,7 @@ import numpy as np
 
 from perilune.doctor import networks
 from perilune.doctor.catalogue import found
-from perilune.doctor.checks.td import Targets, against, best_fit, read_targets, regression
+from perilune.doctor.checks.td import CLEAR, Targets, against, best_fit, read_targets, regression
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
@@ -123,7 +123,7 @@ def roles(ward: Ward, case: Case) -> Iterator[Finding]:
 
     targets: Targets = read_targets(ward, apart, lambda batch: candidates(batch.next_obs))
     name, factor, off = best_fit(targets, candidates(targets.transitions.next_obs))
-    if off > 0.02:
+    if off > CLEAR:
         raise CannotTell(
             f"with the networks apart the update aims at none of the targets known here; {name} is {off:.0%} off"
         )
@@ -155,7 +155,7 @@ def _synced_inside(ward: Ward, case: Case) -> Iterator[Finding]:
 
     targets = read_targets(ward, apart, lambda batch: candidates(batch.next_obs))
     name, factor, off = best_fit(targets, candidates(targets.transitions.next_obs))
-    if name == ONLINE and off < 0.02:
+    if name == ONLINE and off < CLEAR:
         yield found(
             "target_network.every_update",
             f"two updates after the online network's weights were changed, the update aims at r + {factor:.3f} times "

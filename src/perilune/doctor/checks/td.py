@@ -16,6 +16,7 @@ from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
 
 UNSURE = 5e-3  # of the largest bootstrap: how well it can be read
+CLEAR = 0.01  # up to where a candidate is what the update aims at
 
 
 class Targets(NamedTuple):
@@ -60,6 +61,9 @@ def _why_no_regression(ward: Ward) -> str:
         return f"no reward leaves Q(obs, action) of a terminated transition where it is: {reason}"
     if np.abs(still - q).max() < 0.01 * width:
         return ""
+    scale = float(still @ q / (still @ still))
+    if np.abs(scale * still - q).max() < 0.01 * width:
+        return f"the update multiplies rewards by {scale:.3g}: let the patient take rewards as its network sees them"
     return (
         f"terminated transitions leave Q(obs, action) alone at rewards of {listed(still)}, while Q is {listed(q)}: "
         "the update is no plain regression of Q on a number (a distribution, noise, or a regularised target)"
@@ -89,9 +93,14 @@ def ends(ward: Ward) -> Iterator[Finding]:
         one, two = base._replace(reward=between), other._replace(reward=between)
         terminal = max(terminal, _effect(case, one, two))
         running = max(running, _effect(case, _running(one), _running(two)))
-    poor, rich = (base._replace(reward=np.full(count, reward, np.float32)) for reward in (-100.0, 100.0))
-    rewarded, rewarded_running = _effect(case, poor, rich), _effect(case, _running(poor), _running(rich))
-    least = 1e-4 * max(terminal, running, rewarded, rewarded_running)
+    rewarded = rewarded_running = least = 0.0
+    for reward in (0.3, 3.0, 100.0):  # larger ones where it takes them: there a loss may overflow, or be clipped away
+        poor, rich = (base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1))
+        rewarded = max(rewarded, _effect(case, poor, rich))
+        rewarded_running = max(rewarded_running, _effect(case, _running(poor), _running(rich)))
+        least = 1e-4 * max(terminal, running, rewarded, rewarded_running)
+        if min(rewarded, rewarded_running) > least:
+            break
     if least == 0:
         raise CannotTell("neither reward nor next_obs changes what an update does")
     said = (
@@ -139,7 +148,7 @@ def _bootstrap(ward: Ward, case: Case) -> Iterator[Finding]:
     running = ward.facts.get("ends") != "mask_inverted"
     targets = read_targets(ward, case, lambda batch: _candidates(case, batch), terminated=not running)
     name, discount, off = best_fit(targets, _candidates(case, targets.transitions))
-    if off > 0.02:
+    if off > CLEAR:
         raise CannotTell(
             f"what the update aims at, r + {listed(targets.bootstrap)}, is none of the targets that are known here; "
             f"the closest is {discount:.3g} times {name}, off by {off:.0%}"
@@ -151,10 +160,23 @@ def _bootstrap(ward: Ward, case: Case) -> Iterator[Finding]:
     picture = against(
         targets, ward.gamma ** (ward.n_step or 1) * next(iter(_candidates(case, targets.transitions).values()))
     )
+    _no_mixture(ward, case, targets)
     if name in FAULTY:
         yield found(FAULTY[name], said, picture=picture)
-    for finding in _discount(ward, discount, said):
+    for finding in _discount(ward, discount, off, said):
         yield replace(finding, picture=picture)
+
+
+def _no_mixture(ward: Ward, case: Case, targets: Targets) -> None:
+    """Expected SARSA of an epsilon-greedy policy aims at gamma ((1 - epsilon) max + epsilon mean), and is sound."""
+    largest, mean, *_ = _candidates(case, targets.transitions).values()
+    both = np.stack([largest, mean], axis=1)
+    shares = np.linalg.lstsq(both, targets.bootstrap, rcond=None)[0]
+    off = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
+    if off < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - ward.gamma ** (ward.n_step or 1)) < 2e-3:
+        raise CannotTell(
+            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a): SARSA's"
+        )
 
 
 FAULTY = {
@@ -180,9 +202,9 @@ def _candidates(case: Case, batch: Transitions) -> dict[str, Array]:
     return candidates
 
 
-def _discount(ward: Ward, discount: float, said: str) -> Iterator[Finding]:
+def _discount(ward: Ward, discount: float, off: float, said: str) -> Iterator[Finding]:
     wanted = ward.gamma ** (ward.n_step or 1)
-    if abs(discount - wanted) <= 2e-3:
+    if abs(discount - wanted) <= max(2e-3, 2 * off):
         return
     powers = {k: ward.gamma**k for k in range(2, 21)}
     n = min(powers, key=lambda k: abs(powers[k] - discount))
