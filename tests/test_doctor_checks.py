@@ -175,6 +175,91 @@ SICK: dict[str, dict[str, Any]] = {
 }
 
 
+class Normalising(Linear):
+    """Observations are normalised by what is known of them so far."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.mean, self.spread, self.count = np.zeros(4), np.ones(4), 1.0
+
+    def normal(self, obs: Array) -> Array:
+        return (obs - self.mean) / self.spread
+
+    def q_values(self, obs: Array) -> Array:
+        return super().q_values(self.normal(obs))
+
+    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+        self.count += len(obs)
+        self.mean += len(obs) / self.count * (obs.mean(axis=0) - self.mean)
+        self.spread += len(obs) / self.count * (np.sqrt(((obs - self.mean) ** 2).mean(axis=0)) + 0.1 - self.spread)
+        next_q = self.normal(next_obs) @ self.target[0] + self.target[1]
+        target = reward + self.gamma * ~terminated * next_q.max(axis=1)
+        for row, taken in enumerate(action):
+            error = (self.q_values(obs)[row, taken] - target[row]) / len(action)
+            self.w[:, taken] -= 0.01 * error * self.normal(obs)[row]
+            self.b[taken] -= 0.01 * error
+
+
+class Scaling(Linear):
+    """Observations are divided by constants."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.scale = np.array([1.0, 2.0, 4.0, 8.0])
+
+    def q_values(self, obs: Array) -> Array:
+        return super().q_values(obs / self.scale)
+
+    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+        target = reward + self.gamma * ~terminated * ((next_obs / self.scale) @ self.target[0] + self.target[1]).max(1)
+        for row, taken in enumerate(action):
+            error = (self.q_values(obs)[row, taken] - target[row]) / len(action)
+            self.w[:, taken] -= 0.01 * error * (obs / self.scale)[row]
+            self.b[taken] -= 0.01 * error
+
+
+class Patiently(Linear):
+    """Four steps on what it is given."""
+
+    def train_batch(self, *batch: Array) -> None:
+        for _ in range(4):
+            super().train_batch(*batch)
+
+
+class Hoarding(Linear):
+    """What it is given goes into a replay of its own, from which it learns once there is enough."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.memory: list[tuple[Any, ...]] = []
+        self.rng = np.random.default_rng(seed)
+
+    def train_batch(self, *batch: Array) -> None:
+        self.memory += list(zip(*batch, strict=True))
+        if len(self.memory) >= 64:
+            rows = self.rng.integers(len(self.memory), size=64)
+            super().train_batch(*(np.array(column) for column in zip(*(self.memory[row] for row in rows), strict=True)))
+
+
+class Collecting(Linear):
+    """Every third call learns from the batches of three."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.batches: list[tuple[Array, ...]] = []
+
+    def train_batch(self, *batch: Array) -> None:
+        self.batches.append(batch)
+        if len(self.batches) == 3:
+            super().train_batch(*(np.concatenate(column) for column in zip(*self.batches, strict=True)))
+            self.batches = []
+
+
+@pytest.mark.parametrize("agent", [Normalising, Scaling, Patiently, Hoarding, Collecting])
+def test_an_unusual_agent_is_healthy(agent: type[Linear]) -> None:
+    assert examine(agent).findings == []
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     examination = doctor.examination

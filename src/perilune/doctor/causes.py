@@ -23,7 +23,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "loss.no_update": ("hyperparameters.*", "backward.*", "optimizer.*", "td_target.*", "target_network.*"),
     "loss.clipped_away": ("loss.derivative", "hyperparameters.*", "td_target.no_reward"),
     "loss.others_to_zero": ("td_target.*", "loss.derivative", "hyperparameters.*", "target_network.none"),
-    "loss.wrong_action": ("hyperparameters.*",),
+    "loss.wrong_action": ("backward.sign", "hyperparameters.*"),
     "loss.all_actions": ("hyperparameters.*",),
     "loss.broadcast": ("td_target.batch_axis",),
     "optimizer.*": ("hyperparameters.*",),

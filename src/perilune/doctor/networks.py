@@ -110,9 +110,25 @@ def _discover(case: Case) -> tuple[str, list[str]]:
                 matter = _that_matter(case, source)
             except (TypeError, ValueError, AttributeError, PatientFailed, NotFinite):
                 continue
+            if source == "walk":
+                matter = [name for name in matter if name not in _statistics(case, matter)]
             if matter:
                 return source, matter
     return "walk", []
+
+
+def _statistics(case: Case, names: list[str]) -> list[str]:
+    """Those of the arrays that an update moves whatever is to be learned: what observations are normalised by."""
+    batch = case.ward.transitions(16)
+    moved: list[Named] = []
+    for reward in (-5.0, 5.0):
+        trained = case.copy()
+        before = {name: array.copy() for name, array in walk(trained.patient).items() if name in names}
+        trained.train(batch._replace(reward=np.full_like(batch.reward, reward)))
+        after = walk(trained.patient)
+        moved.append({name: after[name] - array for name, array in before.items() if name in after})
+    one, other = moved
+    return [name for name in one if one[name].any() and np.allclose(one[name], other.get(name, 0), rtol=1e-3, atol=0)]
 
 
 def _that_matter(case: Case, source: str) -> list[str]:

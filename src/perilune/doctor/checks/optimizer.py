@@ -70,6 +70,8 @@ def _unequal(ward: Ward, case: Case) -> Iterator[Finding]:
             and not _damped(one.step[name].reshape(-1), one.slopes[name], one.action, usual)
         }
         if odd and len(odd) < len(sizes):
+            if max(high for _, high in odd.values()) < 1.05 * usual:
+                regression(ward)  # or several steps in one update, some of them back
             said = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in odd.items())
             yield found(
                 "optimizer.moments_shared",
