@@ -260,6 +260,8 @@ def agents(tmp_path: Path) -> Path:
     (tmp_path / "good.py").write_text(AGENT.replace("MASK", "~terminated"))
     (tmp_path / "bad.py").write_text(AGENT.replace("MASK", "1"))
     cells = [{"cell_type": "markdown", "source": ["# mine"]}]
+    cells += [{"cell_type": "code", "source": ["%%bash\n", "ls -l | wc\n"]}]
+    cells += [{"cell_type": "code", "source": ["if len('x') > 1:\n", "    !pip list\n"]}]
     cells += [{"cell_type": "code", "source": ["%matplotlib inline\n", *AGENT.replace("MASK", "1").splitlines(True)]}]
     cells += [{"cell_type": "code", "source": ["raise SystemExit('training would start here')"]}]
     (tmp_path / "book.ipynb").write_text(json.dumps({"cells": cells}))
@@ -289,7 +291,45 @@ def test_a_notebook_is_run_as_far_as_its_factory(agents: Path) -> None:
     done = run("book.ipynb:make", "--json", cwd=agents)
     (found,) = json.loads(done.stdout)["findings"]
     assert found["id"] == "td_target.no_mask"
-    assert found["where"] == "book.ipynb (all cells):16"
+    place = int(found["where"].removeprefix("book.ipynb (all cells):"))
+    assert place == 22  # of all cells together, each after a line with its number
+
+
+@pytest.mark.parametrize(
+    "definition", ["make=lambda: Patient(0)", "from good import make", "class make(Patient): pass"]
+)
+def test_a_notebook_ends_where_the_factory_gets_its_name(agents: Path, definition: str) -> None:
+    cells = [
+        AGENT.split("def make", maxsplit=1)[0].replace("MASK", "~terminated"),
+        definition,
+        "raise SystemExit('too far')",
+    ]
+    content = {"cells": [{"cell_type": "code", "source": cell} for cell in cells]}
+    (agents / "other.ipynb").write_text(json.dumps(content))
+    done = run("other.ipynb:make", cwd=agents)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_may_import_its_neighbours_late_and_reads_no_arguments_of_ours(agents: Path) -> None:
+    (agents / "late.py").write_text(
+        "import argparse\nargparse.ArgumentParser().parse_args()\n"
+        "def make(seed=0):\n    import good\n    return good.make(seed)\n"
+    )
+    done = run("late.py:make", cwd=agents)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_fault_found_in_too_little_time_is_not_health(agents: Path) -> None:
+    (agents / "slow.py").write_text(
+        "import time\nfrom good import Patient\n"
+        "class Slow(Patient):\n    def train_batch(self, *batch):\n        time.sleep(0.05)\n"
+        "        super().train_batch(*batch)\n"
+        "def make(seed=0):\n    return Slow(seed)\n"
+    )
+    done = run("slow.py:make", "--budget", "2", cwd=agents)
+    assert done.returncode == 2
+    assert "2 s were not enough" in done.stderr
+    assert "No fault was found" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from perilune import doctor
 from perilune.bench.doctor import FAULTS
 from perilune.doctor import catalogue
+from perilune.errors import ExaminationError
 from test_doctor_patients import Array, Linear, examine
 
 
@@ -255,7 +256,53 @@ class Collecting(Linear):
             self.batches = []
 
 
-@pytest.mark.parametrize("agent", [Normalising, Scaling, Patiently, Hoarding, Collecting])
+class Counting(Linear):
+    """Every hundredth update begins with a sync, and so does the first."""
+
+    updates = 0
+
+    def train_batch(self, *batch: Array) -> None:
+        if self.updates % 100 == 0:
+            self.target = self.w.copy(), self.b.copy()
+        self.updates += 1
+        super().train_batch(*batch)
+
+
+class CountingAfter(Whole):
+    """The first update ends with a sync."""
+
+    updates = 0
+
+    def train_batch(self, *batch: Array) -> None:
+        super().train_batch(*batch)
+        if self.updates % 100 == 0:
+            self.target = self.w.copy(), self.b.copy()
+        self.updates += 1
+
+
+class Optimistic(Linear):
+    """What is unknown is thought to be worth 100."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.b += 100
+        self.target = self.w.copy(), self.b.copy()
+
+
+class Clipping(Whole):
+    """Rewards are clipped when they are stored."""
+
+    def remember(self, obs: Array, action: int, reward: float, *rest: Any) -> None:
+        super().remember(obs, action, min(reward, 1.0), *rest)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        *(Normalising, Scaling, Patiently, Hoarding, Collecting),
+        *(Counting, CountingAfter, Optimistic, Clipping),
+    ],
+)
 def test_an_unusual_agent_is_healthy(agent: type[Linear]) -> None:
     assert examine(agent).findings == []
 
@@ -271,6 +318,24 @@ def test_an_agent_that_has_everything_is_healthy_and_everything_is_checked() -> 
     report = examine(Whole)
     assert report.findings == []
     assert report.not_run == []
+
+
+def test_one_array_in_both_networks_is_named() -> None:
+    class Shared(Whole):
+        def parameters(self) -> dict[str, Array]:
+            return {"w": self.w, "b": self.b}
+
+        def target_parameters(self) -> dict[str, Array]:
+            return {"w": self.w, "b": self.target[1]}
+
+    found = {finding.id: finding for finding in examine(Shared).findings}
+    assert "share their memory: w and w" in found["target_network.shared"].evidence
+
+
+@pytest.mark.parametrize("n_step", ["3", 0, 2.5])
+def test_what_is_no_number_of_steps_is_refused(n_step: object) -> None:
+    with pytest.raises(ExaminationError, match="n_step"):
+        examine(type("Odd", (Linear,), {"n_step": n_step}))
 
 
 @pytest.mark.usefixtures("impatient")

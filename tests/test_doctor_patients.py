@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -136,6 +137,51 @@ def test_the_budget_is_kept_and_what_did_not_fit_is_listed() -> None:
     report = examine(Slow, budget=3.0)
     assert time.monotonic() - began < 6
     assert any("not enough" in check.why or "time was up" in check.why for check in report.not_run)
+    assert not report.healthy
+    assert not report.complete
+
+
+def test_a_call_that_lets_nothing_stop_it_ends_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+
+    class Stubborn(Linear):
+        def act(self, obs: Array, epsilon: float) -> int:
+            while not stop.is_set():
+                with contextlib.suppress(BaseException):  # as "retry until it works" loops do
+                    time.sleep(0.001)
+            return 0
+
+        def run(self, env: Any, env_steps: int) -> None:
+            raise AssertionError
+
+    monkeypatch.setattr(
+        doctor.examination, "CHECKS", tuple(c._replace(call_seconds=1.0) for c in doctor.examination.CHECKS)
+    )
+    try:
+        report = examine(Stubborn)
+    finally:
+        stop.set()
+    assert ids(report) == ["exploration.hangs"]
+    assert {check.check: check.why for check in report.not_run}["training loop"].startswith("act still runs")
+
+
+def test_what_returns_late_does_not_disturb_the_watch_over_others() -> None:
+    ward = doctor.ward.Ward(Linear, 0, np.random.default_rng(0))
+    first, second = threading.Event(), threading.Event()
+    late = threading.Thread(target=ward.timed, args=("late", first.wait))
+    late.start()
+    other = threading.Thread(target=ward.timed, args=("other", second.wait))
+    while ward.under_way is None:
+        time.sleep(0.001)
+    other.start()
+    while ward.under_way.name != "other":
+        time.sleep(0.001)
+    first.set()
+    late.join()
+    assert ward.under_way is not None
+    assert ward.under_way.name == "other"
+    second.set()
+    other.join()
 
 
 def test_nothing_that_the_patient_prints_is_seen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -341,8 +341,10 @@ class Doctor:
                 page.write(result, self.html, self.agent)
                 if not self.json:
                     out.write(f"\n{self.html}\n")
-        if not result.healthy:
+        if result.faults:
             sys.exit(1)
+        if not result.complete:
+            raise ExaminationError(f"no fault was found, but {self.budget:g} s were not enough to look at everything")
 
 
 @contextmanager

@@ -43,11 +43,11 @@ class Check(NamedTuple):
     """``title`` is what the report calls it; no single call of the patient may take more than ``call_seconds``."""
 
     title: str
-    find: Callable[[Ward], Iterator[Finding]]
+    find: Callable[[Ward], Iterator[Finding | NotRun]]
     call_seconds: float = 10.0
 
 
-ADMISSION = Check("interface", interface.admit)
+ADMISSION = Check("interface", interface.admit, call_seconds=30.0)  # in which a factory may import torch
 CHECKS = (
     Check("initial weights", initial.check),
     Check("ends of episodes", td.ends),
@@ -101,10 +101,10 @@ def examine(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int
     with _silence(), undisturbed(), one_blas_thread():
         admitted = _make(ADMISSION, ward, report, budget)
         for check in CHECKS:
-            if admitted:
-                _make(check, ward, report, budget - (time.monotonic() - began))
-            else:
+            if not admitted:
                 report.not_run.append(NotRun(check.title, report.not_run[0].why))
+            else:
+                _make(check, ward, report, budget - (time.monotonic() - began))
         _point(ward, report, budget - (time.monotonic() - began))
     if not admitted and not report.findings:
         raise ExaminationError(f"this agent cannot be examined: {report.not_run[0].why}")
@@ -115,13 +115,18 @@ def examine(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int
 
 def _make(check: Check, ward: Ward, report: Report, seconds: float) -> bool:
     """Make one check, whatever the patient does meanwhile; say whether it came to its end."""
-    if seconds <= 0.5:
-        report.not_run.append(NotRun(check.title, "the time was up"))
+    if seconds <= 0.5 or ward.runs_on:
+        why = f"{ward.runs_on} still runs, and cannot be stopped" if ward.runs_on else "the time was up"
+        report.not_run.append(NotRun(check.title, why))
+        report.complete = False
         return False
 
     def work() -> None:
-        for finding in check.find(ward):
-            report.findings.append(replace(finding, check=check.title))
+        for one in check.find(ward):
+            if isinstance(one, NotRun):
+                report.not_run.append(one)
+            else:
+                report.findings.append(replace(one, check=check.title))
 
     def tell(name: str, evidence: str, place: str | None = None) -> None:
         report.findings.append(replace(found(name, f"{evidence} ({check.title})", place), check=check.title))
@@ -142,6 +147,8 @@ def _make(check: Check, ward: Ward, report: Report, seconds: float) -> bool:
         if late.call in COMPONENTS:
             tell(f"{COMPONENTS[late.call]}.hangs", str(late))
         report.not_run.append(NotRun(check.title, str(late)))
+        report.complete = False
+        ward.runs_on = (late.call or check.title) if late.runs_on else None
     except Exception as error:  # told, and no reason to lose what other checks find
         report.not_run.append(NotRun(check.title, f"the doctor itself failed: {type(error).__name__}: {error}"))
     ward.under_way = None
@@ -161,7 +168,7 @@ def _point(ward: Ward, report: Report, seconds: float) -> None:
             with contextlib.suppress(CannotTell, PatientFailed, NotFinite):  # which were told before
                 run_by[call] = lines_run(_once(ward, call))
 
-    if lost and seconds > 1 and ward.actions:
+    if lost and seconds > 1 and ward.actions and not ward.runs_on:
         with contextlib.suppress(TooLong, Exception):  # then some places stay unsaid, and nothing else is lost
             supervised(work, seconds, 10.0, lambda: ward.under_way)
     report.findings = [

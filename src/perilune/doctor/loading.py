@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable
 from importlib.abc import InspectLoader
@@ -49,11 +51,9 @@ def _module(path: Path, loader: InspectLoader | None) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
+    sys.path.insert(0, str(path.resolve().parent))  # for good: the factory, too, may import what lies beside it
+    sys.argv = [str(path)]  # nor are our arguments the file's
+    spec.loader.exec_module(module)
     return module
 
 
@@ -75,9 +75,32 @@ class _Cells(InspectLoader):
         kept: list[str] = []
         for number, cell in enumerate(code, start=1):
             kept.append(f"# cell {number}")
-            kept += [line if line.lstrip()[:1] not in ("%", "!") else f"# {line}" for line in cell.splitlines()]
-            if any(
-                line.startswith((f"def {self.factory}(", f"{self.factory} =", f"class {self.factory}")) for line in kept
-            ):
+            lines = _python(cell)
+            kept += lines
+            if _defines("\n".join(lines), self.factory):
                 break
         return "\n".join(kept) + "\n"
+
+
+def _python(cell: str) -> list[str]:
+    """A cell's lines, without those that only a notebook understands; each leaves a line in its place."""
+    lines = cell.splitlines()
+    words = lines[0].split() if lines else []
+    if words and words[0].startswith("%%") and words[0] not in ("%%time", "%%timeit", "%%capture"):
+        return [f"# {line}" for line in lines]  # another language
+    return [re.sub(r"^(\s*)([%!].*)", r"\1pass  # \2", line) for line in lines]
+
+
+def _defines(code: str, name: str) -> bool:
+    """Whether ``code`` gives ``name`` a value at its top level."""
+    try:
+        statements = ast.parse(code).body
+    except SyntaxError:  # told when it is run
+        return False
+    for statement in statements:
+        names = [getattr(statement, "name", None)]
+        names += [getattr(target, "id", None) for target in getattr(statement, "targets", [])]
+        names += [alias.asname or alias.name for alias in getattr(statement, "names", []) if hasattr(alias, "asname")]
+        if name in names:
+            return True
+    return False

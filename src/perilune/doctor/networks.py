@@ -48,7 +48,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, str | bytes | int | float | complex | type | np.generic | None):
         return
     if callable(getattr(value, "named_parameters", None)) and hasattr(value, "state_dict"):  # a torch module
-        yield from ((f".{name}", tensor) for name, tensor in value.named_parameters())
+        named = list(value.named_parameters())
+        learned = [one for one in named if one[1].requires_grad]  # some may be frozen on purpose; but hardly all
+        yield from ((f".{name}", tensor) for name, tensor in learned or named)
         return
     if isinstance(value, Mapping):
         yield from ((f"[{key!r}]", part) for key, part in list(value.items())[:LONGEST])
@@ -120,11 +122,12 @@ def _discover(case: Case) -> tuple[str, list[str]]:
 def _statistics(case: Case, names: list[str]) -> list[str]:
     """Those of the arrays that an update moves whatever is to be learned: what observations are normalised by."""
     batch = case.ward.transitions(16)
+    q = case.q(batch.obs)[np.arange(16), batch.action]
     moved: list[Named] = []
-    for reward in (-5.0, 5.0):
+    for error in (-5.0, 5.0):
         trained = case.copy()
         before = {name: array.copy() for name, array in walk(trained.patient).items() if name in names}
-        trained.train(batch._replace(reward=np.full_like(batch.reward, reward)))
+        trained.train(batch._replace(reward=(q + error).astype(np.float32)))
         after = walk(trained.patient)
         moved.append({name: after[name] - array for name, array in before.items() if name in after})
     one, other = moved

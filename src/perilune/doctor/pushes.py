@@ -77,9 +77,9 @@ def decays(case: Case) -> bool:
     ward = case.ward
     if "decays" not in ward.facts:
         still = joined(step(case, towards(case, ward.transitions(1), 0.0)))
-        moved = still != 0
-        shrinking = np.sign(still[moved]) == -np.sign(joined(weights(case))[moved])
-        ward.facts["decays"] = len(shrinking) >= 10 and shrinking.mean() > 0.95
+        signs = np.sign(joined(weights(case))[still != 0])
+        both = min((signs > 0).sum(), (signs < 0).sum()) >= 10
+        ward.facts["decays"] = bool(both) and float((np.sign(still[still != 0]) == -signs).mean()) > 0.95
     known: bool = ward.facts["decays"]
     return known
 

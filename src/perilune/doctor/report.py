@@ -84,11 +84,15 @@ class NotRun:
 
 @dataclass
 class Report:
-    """Everything an examination came to. ``healthy``: nothing but notes was found, and enough could be looked at."""
+    """Everything an examination came to.
+
+    ``complete``: the time sufficed. ``healthy``: it did, and nothing but notes was found.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
     seconds: float = 0.0
+    complete: bool = True
 
     @property
     def faults(self) -> list[Finding]:
@@ -96,7 +100,7 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        return not self.faults
+        return self.complete and not self.faults
 
     def as_json(self) -> dict[str, Any]:
         """{"healthy", "findings", "not_run", "seconds"}, of plain values; pictures are for pages."""

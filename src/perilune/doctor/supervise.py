@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+ATTEMPTS = 40  # of 0.05 s
 
 
 class _Interrupted(BaseException):
@@ -35,7 +38,12 @@ class Call(NamedTuple):
 
 
 class TooLong(Exception):  # noqa: N818 -- a verdict, not an error of ours
-    """The time was up; ``call`` is the patient's method that was under way, or None."""
+    """The time was up; ``call`` is the patient's method that was under way, or None.
+
+    ``runs_on``: it listens to nothing, and goes on behind the back of whatever comes next.
+    """
+
+    runs_on = False
 
     def __init__(self, call: str | None, seconds: float) -> None:
         super().__init__(
@@ -56,13 +64,17 @@ def supervised(
     """Run ``work`` in a thread of its own, for at most ``seconds``, no call of the patient for over ``call_seconds``.
 
     Raises:
-        TooLong: one of the two was exceeded; the thread was interrupted at its next line of Python.
+        TooLong: one of the two was exceeded; the thread was interrupted, at its next line of Python.
         Whatever ``work`` raises.
     """
     errors: list[BaseException] = []
+    torch = sys.modules.get("torch")
+    differentiates = torch is None or torch.is_grad_enabled()
 
     def body() -> None:
         try:
+            if torch is not None and not differentiates:  # which torch keeps for each thread apart
+                torch.set_grad_enabled(False)
             with np.errstate(all="ignore"):
                 work()
         except BaseException as error:  # handed over to the thread that waits
@@ -79,11 +91,18 @@ def supervised(
             too_long = TooLong(call.name, call_seconds)
         elif time.monotonic() > end:
             too_long = TooLong(None, seconds)
-        if too_long is not None and thread.is_alive():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Interrupted)
-            )
-            thread.join(1.0)
+        if too_long is not None:
+            too_long.runs_on = not _ended(thread)
             raise too_long
     if errors:
         raise errors[0]
+
+
+def _ended(thread: threading.Thread) -> bool:
+    """Interrupt ``thread`` until it ends, also where it catches whatever is raised in it; False if it does not."""
+    for _ in range(ATTEMPTS):
+        if not thread.is_alive():
+            return True
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Interrupted))
+        thread.join(0.05)
+    return not thread.is_alive()

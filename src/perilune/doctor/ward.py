@@ -42,7 +42,11 @@ class NotFinite(Exception):  # noqa: N818 -- a verdict, not an error of ours
 def as_array(value: Any) -> Array:
     """``value`` as a NumPy array that shares its memory where it can: arrays, lists, torch's tensors."""
     if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        try:
+            return np.asarray(value.numpy())
+        except TypeError:  # bfloat16, which NumPy does not have
+            return np.asarray(value.float().numpy())
     return np.asarray(value)
 
 
@@ -66,6 +70,8 @@ def undisturbed() -> Iterator[None]:
         np.random.set_state(kept[1])  # noqa: NPY002
         if torch is not None and kept[2] is not None:
             torch.set_rng_state(kept[2])
+        elif torch is None and (torch := sys.modules.get("torch")) is not None:  # imported, and seeded, inside
+            torch.seed()
 
 
 @dataclass
@@ -75,7 +81,7 @@ class Ward:
     ``size``: O. ``actions``: A. ``rows``: the smallest batch that ``train_batch`` learns from, and
     ``calls`` how many times it must be called for that. ``deep``: whether copies are
     deep copies; else they are made anew by the factory and live through the same calls again. ``noise``: how far
-    ``q_values`` of the same obs differ between two calls.
+    ``q_values`` of the same obs differ between two calls. ``runs_on``: a call that could not be stopped.
     """
 
     factory: Callable[..., Any]
@@ -90,6 +96,7 @@ class Ward:
     deep: bool = False
     noise: float = 0.0
     under_way: Call | None = None
+    runs_on: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     _first: Any = None
 
@@ -111,13 +118,15 @@ class Ward:
         return Case(self, copy.deepcopy(self._first))
 
     def timed(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        before, self.under_way = self.under_way, Call.now(name)
+        before, this = self.under_way, Call.now(name)
+        self.under_way = this
         try:
             return function(*args, **keywords)
         except (Exception, SystemExit) as error:
             raise PatientFailed(name, f"raised {type(error).__name__}: {error}", error) from error
         finally:
-            self.under_way = before
+            if self.under_way is this:  # else it was given up long ago, and another one is under way
+                self.under_way = before
 
     # Made-up experience
 

@@ -43,6 +43,7 @@ class Numbered(gymnasium.Env[Array, int]):
     def __init__(self, size: int, actions: int, look: Callable[[Array], object]) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(actions)  # type: ignore[assignment]
+        self.spec = gymnasium.envs.registration.EnvSpec("Numbered-v0", max_episode_steps=12)
         self.diary = Diary()
         self._look = look
         self._number = -1

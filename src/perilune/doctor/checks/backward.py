@@ -13,7 +13,7 @@ from perilune.doctor.catalogue import found, listed
 from perilune.doctor.checks.td import regression
 from perilune.doctor.patient import Transitions
 from perilune.doctor.pushes import cosine, joined
-from perilune.doctor.report import Finding, Points
+from perilune.doctor.report import Finding, NotRun, Points
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
 
@@ -38,7 +38,7 @@ class Trial(NamedTuple):
     push: networks.Named
 
 
-def check(ward: Ward) -> Iterator[Finding]:
+def check(ward: Ward) -> Iterator[Finding | NotRun]:
     case = ward.fresh()
     flipped = list(sign(ward, case))
     yield from flipped
@@ -55,13 +55,17 @@ def check(ward: Ward) -> Iterator[Finding]:
     routed = list(routing(case, trials))
     yield from routed or blind
     ward.facts["routing"] = next((finding.id for finding in routed or blind), "sound")
+    if ward.rows > 1:
+        regression(ward)  # batch normalisation lets nothing of a row that is repeated pass
     yield from frozen(case, trials)
     if pushes.stepping(case) in ("inverse", "unknown") and not ward.facts["own gradients"]:
         raise CannotTell("the optimiser's steps do not show the gradient: give the patient gradients()")
     regression(ward)
     wrong = list(chain(trials, signs))
     yield from wrong
-    if not wrong and not flipped:
+    if pushes.decays(case):
+        yield NotRun("gradients", "whether weights are stepped too early: weight decay hides it")
+    elif not wrong and not flipped:
         yield from too_early(ward, case)
     yield from through_target(ward, case)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune.doctor.catalogue import found
-from perilune.doctor.checks.td import speaks
+from perilune.doctor.checks.td import regression, speaks
 from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import CannotTell, Case, Ward
@@ -48,6 +48,7 @@ def _others(ward: Ward, case: Case, batch: Transitions) -> Iterator[Finding]:
     """Let one transition of the batch go on and the others be terminated: then only its own next_obs may matter."""
     if ward.facts.get("ends", "sound") != "sound":
         return
+    regression(ward)  # batch normalisation lets the others matter
     running = batch._replace(terminated=np.arange(len(batch.action)) > 0)
     elsewhere = running._replace(
         next_obs=np.concatenate([running.next_obs[:1], ward.states(len(batch.action) - 1, 4.0)])

@@ -9,14 +9,14 @@ import numpy as np
 
 from perilune.doctor import networks
 from perilune.doctor.catalogue import found, listed
-from perilune.doctor.report import Finding, Spread
+from perilune.doctor.report import Finding, NotRun, Spread
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
 
 STATES = 4000
 
 
-def check(ward: Ward) -> Iterator[Finding]:
+def check(ward: Ward) -> Iterator[Finding | NotRun]:
     case = ward.fresh()
     if ward.noise:
         raise CannotTell("q_values differ from call to call")
@@ -24,9 +24,10 @@ def check(ward: Ward) -> Iterator[Finding]:
     q = case.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
         yield from _constant(ward, case)
+        yield NotRun("initial weights", "Q is the same for all states, so that its spread does not show")
         return
-    yield from _narrow(q)
-    yield from _output(ward, case, q)
+    yield from _narrow(case.q(0.25 * obs))  # small, as observations may be clipped
+    yield from _output(ward, case, obs[:64], q[:64])
     yield from _weights(ward, case, obs, q)
 
 
@@ -56,23 +57,20 @@ def _narrow(q: Array) -> Iterator[Finding]:
         )
 
 
-def _output(ward: Ward, case: Case, q: Array) -> Iterator[Finding]:
+def _output(ward: Ward, case: Case, obs: Array, q: Array) -> Iterator[Finding | NotRun]:
     """Q must be able to take any value: no activation may follow the last layer."""
-    try:
-        if not any(array.shape == (ward.actions,) for array in networks.online(case).values()):
-            return
-    except CannotTell:
+    if not any(array.shape == (ward.actions,) for array in networks.online(case).values()):
+        yield NotRun("initial weights", "the outputs have no biases that could show an activation behind them")
         return
-    ranges = []
+    shifted = []
     for shift in (-100.0, 100.0):
         moved = case.copy()
         for array in networks.online(moved).values():
             if array.shape in ((ward.actions,), (1,)):
                 array[...] += shift
-        values = moved.q(ward.states(64))
-        ranges.append((values.min(), values.max()))
-    (low, _), (_, high) = ranges
-    if low > -50 or high < 50:
+        shifted.append(moved.q(obs))
+    low, high = shifted[0].min(), shifted[1].max()
+    if low > q.min() - 50 or high < q.max() + 50:
         yield found(
             "forward.output_activation",
             f"with 100 taken from the biases of the outputs Q does not fall below {low:.3g}, with 100 added to them it "

@@ -38,7 +38,7 @@ def _made(ward: Ward) -> Any:
     try:
         patient = ward.make()
     except PatientFailed as failure:
-        raise CannotExamine(f"the factory {failure}") from failure
+        raise CannotExamine(str(failure)) from failure
     missing = [name for name in ("q_values", "train_batch") if not callable(getattr(patient, name, None))]
     missing += [name for name in ("gamma", "observation_size") if not hasattr(patient, name)]
     if missing:
@@ -53,6 +53,8 @@ def _made(ward: Ward) -> Any:
         raise CannotExamine(f"gamma = {gamma!r} is not allowed: a number from 0 to 1")
     ward.size, ward.gamma = int(size), float(gamma)
     ward.n_step = getattr(patient, "n_step", None)
+    if ward.n_step is not None and (not isinstance(ward.n_step, int | np.integer) or ward.n_step < 1):
+        raise CannotExamine(f"n_step = {ward.n_step!r} is not allowed: a whole number >= 1, or none at all")
     return patient
 
 

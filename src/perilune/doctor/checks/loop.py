@@ -66,6 +66,8 @@ def check(ward: Ward) -> Iterator[Finding]:
     if watch.broken is not None:
         raise watch.broken
     diary = world.diary
+    if not diary.steps:
+        raise CannotTell(f"run(env, {RUN_STEPS}) took no step")
     if diary.after_the_end:
         yield found(
             "environment.no_reset",
@@ -88,10 +90,10 @@ def _stopped(failure: PatientFailed) -> Finding:
     """The loop raised: over what reset() and step() give, or over something else?"""
     error, place = failure.error, raised_at(failure.error)
     unpacking = isinstance(error, ValueError) and "unpack" in str(error)
-    if unpacking or any(word in str(error) for word in ("tuple", "inhomogeneous")):
-        said = f"run {failure}; reset() gives (obs, info), and step() five values"
+    if unpacking or (not isinstance(error, IndexError) and any(word in str(error) for word in ("tuple", "inhomogen"))):
+        said = f"{failure}; reset() gives (obs, info), and step() five values"
         return found("environment.old_interface", said, place)
-    return found("loop.raises", f"run {failure}", place)
+    return found("loop.raises", str(failure), place)
 
 
 def _exploring(ward: Ward, watch: Watch, diary: Diary) -> Iterator[Finding]:

@@ -15,10 +15,12 @@ from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.responses import Known, known_weight, response
 from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
+from perilune.nn.layers import Array
 
 ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
 DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # as a rule, delta is 1
 BEFORE = 6  # updates with the single error
+CLOSE = 0.01  # how well a step is told, in units of the first
 
 
 def check(ward: Ward) -> Iterator[Finding]:
@@ -90,18 +92,26 @@ def _growth(ward: Ward, case: Case) -> Iterator[Finding]:
     if steps is None:
         raise CannotTell("without loss() and gradients() it takes an optimiser that is known here")
     weight = known_weight(ward, case)
-    grown = []
+
+    def grown(error: float, times: float, due: Array) -> tuple[bool, float, Array]:
+        """Whether an error of ``times`` the size of those before makes a step that a gradient ``due`` times makes."""
+        seen = response(case, weight, [error] * BEFORE + [times * error])
+        step = float(seen[-1] / seen[0])
+        made = np.concatenate([_steps_after(steps, first, due) for first in (error, min(error, 1.0))])
+        return bool(np.abs(made - step).min() < CLOSE), step, made
+
+    wrong = []
     for error in DOUBLED:
-        seen = response(case, weight, [error] * BEFORE + [2 * error])
-        times = [_times(steps, float(seen[-1] / seen[0]), first) for first in (error, min(error, 1.0))]
-        grown.append(min(times, key=lambda one: abs(one - np.clip(one, 1, 2))))
-    ratio = np.array(grown)
-    if ratio.min() < 0.9 or ratio.max() > 2.2:
+        fits, step, made = grown(error, 2.0, np.linspace(1, 2, 50))
+        # And not because the updates between have changed the agent too much: the same error again must fit.
+        if not fits and grown(error, 1.0, np.ones(1))[0]:
+            wrong.append(
+                f"after {BEFORE} updates with a TD error of {error:g} one of {2 * error:g} makes a step {step:.3g} "
+                f"times as long as the first; {made.min():.3g} to {made.max():.3g} are due"
+            )
+    if wrong:
         _rewards_reach(ward, case, weight)
-        yield found(
-            "loss.derivative",
-            f"twice a TD error of {listed(DOUBLED)} pushes {listed(ratio)} times as hard; 1 to 2 are due",
-        )
+        yield found("loss.derivative", "; ".join(wrong))
 
 
 def _rewards_reach(ward: Ward, case: Case, weight: Known) -> None:
@@ -127,11 +137,10 @@ def _rewards_reach(ward: Ward, case: Case, weight: Known) -> None:
         raise CannotTell(f"rewards are clipped on their way into the target: {reason}") from reason
 
 
-def _times(steps: Steps, seen: float, first: float) -> float:
-    """How many times as large as those before, ``first``, the last gradient was, by the step that was made of it."""
-    sizes = np.linspace(0.1, 4.0, 400)
+def _steps_after(steps: Steps, first: float, sizes: Array) -> Array:
+    """The steps, in units of the first, that are made of a gradient ``sizes``[K] times as large as those before."""
     made = [steps(np.array([first] * BEFORE + [first * size])) for size in sizes]
-    return float(sizes[np.abs(np.array([step[-1] / step[0] for step in made]) - seen).argmin()])
+    return np.array([step[-1] / step[0] for step in made])
 
 
 def _loss(case: Case, batch: Transitions) -> float:

@@ -12,7 +12,7 @@ from perilune.doctor.catalogue import found, listed
 from perilune.doctor.checks.backward import TRIALS, trial
 from perilune.doctor.checks.td import regression
 from perilune.doctor.patient import Transitions
-from perilune.doctor.report import Finding
+from perilune.doctor.report import Finding, NotRun
 from perilune.doctor.responses import known_weight, response
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
@@ -24,7 +24,7 @@ SILENCE = 60
 CLOSE = 0.01  # relative distance at which steps are those of a known optimiser
 
 
-def check(ward: Ward) -> Iterator[Finding]:
+def check(ward: Ward) -> Iterator[Finding | NotRun]:
     case = ward.fresh()
     kind = pushes.stepping(case)
     if kind == "inverse":
@@ -91,9 +91,10 @@ def _damped(step: Array, slopes: pushes.Slope, action: int, usual: float) -> boo
     return bool(high - low < 0.3 * middle)
 
 
-def _copies(ward: Ward, case: Case) -> Iterator[Finding]:
+def _copies(ward: Ward, case: Case) -> Iterator[Finding | NotRun]:
     """A batch of eight equal transitions must do what one does: the loss is a mean, and there is one step a batch."""
     if ward.rows > 1:
+        yield NotRun("optimiser", f"whether a batch is summed or averaged: train_batch takes no fewer than {ward.rows}")
         return
     transition = ward.transitions(1)
     for error in (0.05, 10.0):
@@ -109,7 +110,12 @@ def _copies(ward: Ward, case: Case) -> Iterator[Finding]:
             return
     # Adam hides a sum in the place of a mean; the gradients themselves, where they are given, do not.
     single, many = pushes.gradient_push(case, one), pushes.gradient_push(case, eight)
-    if single is not None and many is not None and abs((ratio := _ratio(single, many)) - 8) < 0.02:
+    if single is None or many is None:
+        if pushes.stepping(case) == "signs":
+            yield NotRun(
+                "optimiser", "whether a batch is summed or averaged: steps like Adam's hide it without gradients()"
+            )
+    elif abs((ratio := _ratio(single, many)) - 8) < 0.02:
         yield found("loss.sum", f"eight equal transitions in a batch make gradients {ratio:.2f} times those of one")
 
 

@@ -192,8 +192,9 @@ def _ends(diary: Diary, drawn: Draw, chains: list[list[Step]]) -> Iterator[Findi
 def _mixed(ward: Ward, drawn: Draw, chains: list[list[Step]]) -> Iterator[Finding]:
     """Action and reward must be those of the steps that the states tell."""
     worth = np.array([sum(ward.gamma**k * step.reward for k, step in enumerate(chain)) for chain in chains])
+    plain = np.array([sum(step.reward for step in chain) for chain in chains])  # of an action that lasts
     happened = np.array([bool(chain) for chain in chains])
-    scaled = _follows(drawn.reward[happened], worth[happened])
+    scaled = any(_follows(drawn.reward[happened], sums[happened]) for sums in (worth, plain))
     wrong = [
         row
         for row, chain in enumerate(chains)

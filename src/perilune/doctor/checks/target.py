@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perilune.doctor import networks
-from perilune.doctor.catalogue import found
+from perilune.doctor import networks, pushes
+from perilune.doctor.catalogue import found, listed
 from perilune.doctor.checks.td import CLEAR, Targets, against, best_fit, read_targets, regression
-from perilune.doctor.report import Finding
+from perilune.doctor.report import Finding, NotRun
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
 
@@ -19,7 +19,7 @@ DOUBLE = "the target network's Q of the action that the online network likes bes
 SWAPPED = "the online network's Q of the action that the target network likes best"
 
 
-def check(ward: Ward) -> Iterator[Finding]:
+def check(ward: Ward) -> Iterator[Finding | NotRun]:
     case = ward.fresh()
     if case.has("target_q_values"):
         follows = list(_follows(ward, case))
@@ -36,6 +36,13 @@ def _follows(ward: Ward, case: Case) -> Iterator[Finding]:
     """Does the target network move when only the online network should?"""
     obs = ward.states(16)
     poked = case.copy()
+    if case.has("parameters", "target_parameters"):
+        online, target = (networks.as_named(poked.call(name)) for name in ("parameters", "target_parameters"))
+        both = [(one, other) for one in online for other in target if np.shares_memory(online[one], target[other])]
+        if both:
+            said = ", ".join(f"{one} and {other}" for one, other in both)
+            yield found("target_network.shared", f"of the online and the target network share their memory: {said}")
+            return
     before = poked.target_q(obs)
     online_before = poked.q(obs)
     if np.abs(before - online_before).max() > 1e-5 * (np.abs(before).max() + 1e-9) + 10 * ward.noise:
@@ -57,20 +64,22 @@ def _follows(ward: Ward, case: Case) -> Iterator[Finding]:
             )
             return
     trained = case.copy()
+    gaps, moves = [], []
     for _ in range(3):
         batch = ward.transitions(max(8, ward.rows))
+        last = trained.q(obs)
         trained.train(batch._replace(reward=batch.reward + 5))
-        target, online, first = trained.target_q(obs), trained.q(obs), before
-        if np.abs(online - first).max() > 0 and np.abs(target - online).max() < 0.02 * np.abs(online - first).max():
-            yield found(
-                "target_network.every_update",
-                f"after an update, without a sync, the target network's Q is the online network's to "
-                f"{np.abs(target - online).max():.2g}; the update moved it by {np.abs(online - first).max():.2g}",
-            )
-            return
+        gaps.append(float(np.abs(trained.target_q(obs) - trained.q(obs)).max()))
+        moves.append(float(np.abs(trained.q(obs) - last).max()))
+    if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
+        yield found(
+            "target_network.every_update",
+            f"after updates, without a sync, the target network's Q is the online network's to {listed(gaps)}; the "
+            f"updates moved it by {listed(moves)}",
+        )
 
 
-def _sync(ward: Ward, case: Case) -> Iterator[Finding]:
+def _sync(ward: Ward, case: Case) -> Iterator[Finding | NotRun]:
     """A sync takes the target network to the online network, or a small part of the way there."""
     obs = ward.states(16)
     apart = case.copy()
@@ -83,6 +92,7 @@ def _sync(ward: Ward, case: Case) -> Iterator[Finding]:
     online, target = apart.q(obs), apart.target_q(obs)
     gap = np.abs(online - target).max()
     if gap < 1e-6:
+        yield NotRun("target network", "sync_target() does not show where the two networks cannot be told apart")
         return
     apart.sync()
     after, still = apart.target_q(obs), apart.q(obs)
@@ -107,7 +117,8 @@ def _sync(ward: Ward, case: Case) -> Iterator[Finding]:
 def roles(ward: Ward, case: Case) -> Iterator[Finding]:
     """With the online network shaken and the target network not, whose values does an update aim at?"""
     still = case.copy()
-    apart = case.copy()
+    still.train(pushes.towards(still, ward.transitions(1), 0.0))  # nothing to learn; but the first update may sync
+    apart = still.copy()
     apart.change(lambda case: networks.shake(case, 2))
 
     def candidates(obs: Array) -> dict[str, Array]:
@@ -155,7 +166,7 @@ def _synced_inside(ward: Ward, case: Case) -> Iterator[Finding]:
 
     targets = read_targets(ward, apart, lambda batch: candidates(batch.next_obs))
     name, factor, off = best_fit(targets, candidates(targets.transitions.next_obs))
-    if name == ONLINE and off < CLEAR:
+    if name == ONLINE and off < CLEAR and abs(factor - ward.gamma ** (ward.n_step or 1)) < 0.02:
         yield found(
             "target_network.every_update",
             f"two updates after the online network's weights were changed, the update aims at r + {factor:.3f} times "

@@ -111,6 +111,9 @@ def ends(ward: Ward) -> Iterator[Finding]:
         ward.facts["ends"] = "mask_inverted"
         yield found("td_target.mask_inverted", said)
     elif terminal > least:
+        if terminal < running / 2:  # without a mask they are the same
+            raise CannotTell("after terminated transitions next_obs matters a little: in statistics of observations?")
+        _is_bootstrap(ward, case)
         ward.facts["ends"] = "no_mask"
         yield found("td_target.no_mask", said)
     elif running <= least and ward.gamma > 0:
@@ -120,6 +123,23 @@ def ends(ward: Ward) -> Iterator[Finding]:
         yield found("td_target.reward_masked", said)
     elif max(rewarded, rewarded_running) <= least:
         yield found("td_target.no_reward", said)
+
+
+def _is_bootstrap(ward: Ward, case: Case) -> None:
+    """Statistics of next_obs, too, make a difference after a terminated transition; a bootstrap follows its values.
+
+    Raises:
+        CannotTell: what the update aims at does not.
+    """
+    batch = ward.transitions(6, scale=3.0)
+    q = case.q(batch.obs)[np.arange(6), batch.action]
+    width = float(np.abs(q).max()) + 1
+    try:
+        bootstrap = np.array([q[row] - still_reward(case, batch.rows([row]), width) for row in range(6)])
+    except CannotTell as reason:
+        raise CannotTell(f"after terminated transitions next_obs matters, and not as a bootstrap: {reason}") from reason
+    if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(case, batch).values()):
+        raise CannotTell("after terminated transitions next_obs matters, and not as a bootstrap: by its statistics?")
 
 
 def _between(ward: Ward, case: Case, base: Transitions, other: Transitions) -> Iterator[Array]:
@@ -204,7 +224,7 @@ def _candidates(case: Case, batch: Transitions) -> dict[str, Array]:
 
 def _discount(ward: Ward, discount: float, off: float, said: str) -> Iterator[Finding]:
     wanted = ward.gamma ** (ward.n_step or 1)
-    if abs(discount - wanted) <= max(2e-3, 2 * off):
+    if abs(discount - wanted) <= max(UNSURE, 2 * off):
         return
     powers = {k: ward.gamma**k for k in range(2, 21)}
     n = min(powers, key=lambda k: abs(powers[k] - discount))
