@@ -329,7 +329,7 @@ def test_no_fault_found_in_too_little_time_is_not_health(agents: Path) -> None:
     done = run("slow.py:make", "--budget", "2", cwd=agents)
     assert done.returncode == 2
     assert "2 s were not enough" in done.stderr
-    assert "No fault was found" in done.stdout
+    assert done.stdout.startswith("The time was up before a verdict")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def verdict(report: Report) -> str:
     took = f" ({report.seconds:.1f} s)"
     if not roots:
         unseen = f"; {len(report.not_run)} checks could not be made" if report.not_run else ""
-        return f"No fault was found{unseen}{took}"
+        return f"No fault was found{unseen}{took}" if report.complete else f"The time was up before a verdict{took}"
     faults = "One fault was found" if len(roots) == 1 else f"{len(roots)} faults were found"
     following = len(report.faults) - len(roots)
     follow, roots_named = "follows" if following == 1 else "follow", "it" if len(roots) == 1 else "them"
