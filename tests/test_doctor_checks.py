@@ -320,6 +320,32 @@ def test_an_agent_that_has_everything_is_healthy_and_everything_is_checked() -> 
     assert report.not_run == []
 
 
+def test_a_loss_that_clipped_rewards_do_not_move_is_no_measure_of_the_gradient() -> None:
+    class Told(Whole):
+        def error(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
+            target = np.clip(reward, -1, 1) + self.gamma * ~terminated * target_q(self, next_obs).max(axis=1)
+            return self.q_values(obs)[np.arange(len(action)), action] - target
+
+        def loss(self, *batch: Array) -> float:
+            return float((self.error(*batch) ** 2).mean() / 2)
+
+        def parameters(self) -> dict[str, Array]:
+            return {"w": self.w, "b": self.b}
+
+        def gradients(self, obs: Array, action: Array, *rest: Array) -> dict[str, Array]:
+            error = np.zeros((len(action), 2))
+            error[np.arange(len(action)), action] = self.error(obs, action, *rest) / len(action)
+            return {"w": obs.T @ error, "b": error.sum(axis=0)}
+
+        def train_batch(self, *batch: Array) -> None:
+            for name, gradient in self.gradients(*batch).items():
+                getattr(self, name)[...] -= 0.01 * gradient
+
+    for seed in range(3):
+        report = examine(lambda seed=seed: Told(seed))
+        assert report.findings == []
+
+
 def test_one_array_in_both_networks_is_named() -> None:
     class Shared(Whole):
         def parameters(self) -> dict[str, Array]:

@@ -72,9 +72,9 @@ def _stated(ward: Ward, case: Case) -> Iterator[Finding]:
         push = pushes.gradient_push(case, batch) or {}
         sampled = np.concatenate([push[name].reshape(-1)[places] for name, (places, _) in slopes.items()])
         pushed.append(float(sampled @ slope / (slope @ slope)))
-    ratio = np.array(pushed) / (np.array(stated) + 1e-300)
-    if not direction.any() or not np.isfinite(ratio).all():
-        raise CannotTell("the loss does not depend on the reward")
+    if not direction.any() or not np.all(stated):
+        raise CannotTell("the loss does not depend on the reward, or not on all: are rewards clipped?")
+    ratio = np.array(pushed) / np.array(stated)
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
         yield found(
             "loss.derivative",

@@ -8,7 +8,7 @@ import numpy as np
 
 from perilune.doctor import networks, pushes
 from perilune.doctor.catalogue import found, listed
-from perilune.doctor.checks.td import CLEAR, Targets, against, best_fit, read_targets, regression
+from perilune.doctor.checks.td import CLEAR, Targets, against, best_fit, fit, read_targets, regression
 from perilune.doctor.report import Finding, NotRun
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
@@ -155,18 +155,21 @@ def _synced_inside(ward: Ward, case: Case) -> Iterator[Finding]:
     """Of a target network that cannot be asked: do two updates in a row take it to where the online network is?"""
     still = case.copy()
     batch = ward.transitions(max(8, ward.rows))
-    still.train(batch)  # the first update may sync, and be in order
+    # Nothing is to be learned, so that no momentum is left over; but the first update may sync, and be in order.
+    still.train(pushes.towards(still, batch, 0.0))
     apart = still.copy()
     apart.change(lambda case: networks.shake(case, 3))
     for _ in range(2):
-        apart.train(batch)
+        apart.train(pushes.towards(apart, batch, 0.0))
 
     def candidates(obs: Array) -> dict[str, Array]:
         return {TARGET: still.q(obs).max(axis=1), ONLINE: apart.q(obs).max(axis=1)}
 
     targets = read_targets(ward, apart, lambda batch: candidates(batch.next_obs))
-    name, factor, off = best_fit(targets, candidates(targets.transitions.next_obs))
-    if name == ONLINE and off < CLEAR and abs(factor - ward.gamma ** (ward.n_step or 1)) < 0.02:
+    fits = {name: fit(targets, values) for name, values in candidates(targets.transitions.next_obs).items()}
+    discounts = {name: abs(factor - ward.gamma ** (ward.n_step or 1)) < 0.02 for name, (factor, _) in fits.items()}
+    factor, off = fits[ONLINE]
+    if off < 2 * CLEAR and discounts[ONLINE] and not discounts[TARGET]:
         yield found(
             "target_network.every_update",
             f"two updates after the online network's weights were changed, the update aims at r + {factor:.3f} times "

@@ -262,15 +262,18 @@ def against(targets: Targets, right: Array) -> Points:
     )
 
 
+def fit(targets: Targets, values: Array) -> tuple[float, float]:
+    """The number that takes ``values`` nearest to the bootstraps, and the relative distance that is left."""
+    factor = float(targets.bootstrap @ values / (values @ values + 1e-30))
+    off = np.abs(targets.bootstrap - factor * values).max() / (np.abs(targets.bootstrap).max() + 1e-12)
+    return factor, float(off)
+
+
 def best_fit(targets: Targets, candidates: dict[str, Array]) -> tuple[str, float, float]:
     """The candidate that, times one number, is nearest to the bootstraps: name, number, relative distance.
 
     Where others are no nearer than a bootstrap can be read, the first gets the benefit of the doubt.
     """
-    fits = []
-    size = float(np.abs(targets.bootstrap).max()) + 1e-12
-    for name, values in candidates.items():
-        factor = float(targets.bootstrap @ values / (values @ values + 1e-30))
-        fits.append((name, factor, float(np.abs(targets.bootstrap - factor * values).max()) / size))
-    best = min(fits, key=lambda fit: fit[2])
+    fits = [(name, *fit(targets, values)) for name, values in candidates.items()]
+    best = min(fits, key=lambda one: one[2])
     return fits[0] if fits[0][2] < best[2] + UNSURE else best
