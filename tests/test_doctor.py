@@ -261,7 +261,7 @@ def agents(tmp_path: Path) -> Path:
     (tmp_path / "bad.py").write_text(AGENT.replace("MASK", "1"))
     cells = [{"cell_type": "markdown", "source": ["# mine"]}]
     cells += [{"cell_type": "code", "source": ["%%bash\n", "ls -l | wc\n"]}]
-    cells += [{"cell_type": "code", "source": ["if len('x') > 1:\n", "    !pip list\n"]}]
+    cells += [{"cell_type": "code", "source": ["if len('x') > 1:\n", "    !pip list\n", "files = !ls\n", "len?\n"]}]
     cells += [{"cell_type": "code", "source": ["%matplotlib inline\n", *AGENT.replace("MASK", "1").splitlines(True)]}]
     cells += [{"cell_type": "code", "source": ["raise SystemExit('training would start here')"]}]
     (tmp_path / "book.ipynb").write_text(json.dumps({"cells": cells}))
@@ -292,7 +292,7 @@ def test_a_notebook_is_run_as_far_as_its_factory(agents: Path) -> None:
     (found,) = json.loads(done.stdout)["findings"]
     assert found["id"] == "td_target.no_mask"
     place = int(found["where"].removeprefix("book.ipynb (all cells):"))
-    assert place == 22  # of all cells together, each after a line with its number
+    assert place == 24  # of all cells together, each after a line with its number
 
 
 @pytest.mark.parametrize(
@@ -319,6 +319,16 @@ def test_a_file_may_import_its_neighbours_late_and_reads_no_arguments_of_ours(ag
     assert done.returncode == 0, done.stderr
 
 
+def test_a_file_of_a_package_may_import_relatively(agents: Path) -> None:
+    (agents / "mine" / "agents").mkdir(parents=True)
+    for part in ("mine", "mine/agents"):
+        (agents / part / "__init__.py").touch()
+    (agents / "mine" / "base.py").write_text((agents / "good.py").read_text())
+    (agents / "mine" / "agents" / "first.py").write_text("from ..base import make\n")
+    done = run("mine/agents/first.py:make", cwd=agents)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_fault_found_in_too_little_time_is_not_health(agents: Path) -> None:
     (agents / "slow.py").write_text(
         "import time\nfrom good import Patient\n"
@@ -342,6 +352,7 @@ def test_no_fault_found_in_too_little_time_is_not_health(agents: Path) -> None:
         (["good.py:np"], "no callable"),
         (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
         (["empty.ipynb:make"], "is no notebook"),
+        (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it trains when it is imported"),
         (["nothing.py:make"], "lacks q_values, train_batch, gamma, observation_size"),
         (["good.py:make", "--budget", "0"], "budget"),
         (["good.py:make", "--budget", "nan"], "budget"),
@@ -355,6 +366,7 @@ def test_no_fault_found_in_too_little_time_is_not_health(agents: Path) -> None:
 def test_what_cannot_be_examined_ends_in_one_line_and_status_2(agents: Path, what: list[str], said: str) -> None:
     (agents / "raises.py").write_text("1 / 0")
     (agents / "empty.ipynb").write_text("{}")
+    (agents / "trains.py").write_text("import time\nwhile True:\n    time.sleep(0.01)\n")
     (agents / "nothing.py").write_text("def make():\n    return 3\n")
     done = run(*what, cwd=agents)
     assert done.returncode == 2, done.stderr

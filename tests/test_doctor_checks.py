@@ -242,6 +242,18 @@ class Hoarding(Linear):
             super().train_batch(*(np.array(column) for column in zip(*(self.memory[row] for row in rows), strict=True)))
 
 
+class Hesitating(Hoarding):
+    """Once there is enough, every fourth call learns."""
+
+    calls = 0
+
+    def train_batch(self, *batch: Array) -> None:
+        self.memory += list(zip(*batch, strict=True))
+        self.calls += 1
+        if len(self.memory) >= 250 and self.calls % 4 == 0:
+            super().train_batch(*batch)
+
+
 class Collecting(Linear):
     """Every third call learns from the batches of three."""
 
@@ -299,7 +311,7 @@ class Clipping(Whole):
 @pytest.mark.parametrize(
     "agent",
     [
-        *(Normalising, Scaling, Patiently, Hoarding, Collecting),
+        *(Normalising, Scaling, Patiently, Hoarding, Hesitating, Collecting),
         *(Counting, CountingAfter, Optimistic, Clipping),
     ],
 )

@@ -21,7 +21,7 @@ from perilune.api import DQN
 from perilune.bench import compare, report, results, speed
 from perilune.bench import doctor as mutation
 from perilune.config import DQNConfig, TrainConfig, build
-from perilune.doctor.examination import examine
+from perilune.doctor.examination import check_budget, examine
 from perilune.doctor.loading import load_factory
 from perilune.doctor.scaffold import write_scaffold
 from perilune.errors import ConfigError, ExaminationError, PeriluneError, PeriluneWarning, TrialError
@@ -331,8 +331,9 @@ class Doctor:
             raise ExaminationError("which agent? perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
         if self.html is not None and (self.html.is_dir() or not self.html.parent.is_dir()):
             raise ConfigError("html", str(self.html), "a file in a directory that exists")
+        check_budget(self.budget)
         with _stdout_apart() as out:
-            result = examine(load_factory(self.agent), budget=self.budget, seed=self.seed)
+            result = examine(load_factory(self.agent, self.budget), budget=self.budget, seed=self.seed)
             if self.json:
                 out.write(json.dumps(result.as_json(), indent=2) + "\n")
             else:

@@ -93,8 +93,7 @@ def examine(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int
         ConfigError: the budget or the seed is not of these.
         ExaminationError: what was given is no patient, or its q_values cannot be used at all.
     """
-    if not 0 < budget < math.inf:
-        raise ConfigError("budget", budget, "a number of seconds > 0")
+    check_budget(budget)
     began = time.monotonic()
     report = Report()
     ward = Ward(make_patient, seeding.checked(seed), np.random.default_rng(seed))
@@ -111,6 +110,12 @@ def examine(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int
     report.findings = sorted_out(report.findings)
     report.seconds = time.monotonic() - began
     return report
+
+
+def check_budget(budget: float) -> None:
+    """Refuse a ``budget`` that is no number of seconds, with a ConfigError."""
+    if not 0 < budget < math.inf:
+        raise ConfigError("budget", budget, "a number of seconds > 0")
 
 
 def _make(check: Check, ward: Ward, report: Report, seconds: float) -> bool:

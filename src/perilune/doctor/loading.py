@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -14,17 +16,18 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from perilune.doctor.supervise import TooLong, supervised
 from perilune.errors import ExaminationError
 
 
-def load_factory(name: str) -> Callable[..., Any]:
-    """The callable that ``FILE:FACTORY`` names. Loading runs the file, as importing it would.
+def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
+    """The callable that ``FILE:FACTORY`` names. Loading runs the file, as importing it would, for that long at most.
 
     A notebook's cells are run in their order, as far as the one that defines the factory; lines of a notebook's own
     language (``%matplotlib``, ``!pip``) are left out.
 
     Raises:
-        ExaminationError: there is no such file, it raises, or there is no such callable in it.
+        ExaminationError: there is no such file, it raises or does not end, or there is no such callable in it.
     """
     file, colon, factory = name.rpartition(":")
     path = Path(file)
@@ -32,10 +35,20 @@ def load_factory(name: str) -> Callable[..., Any]:
         raise ExaminationError(f"{name!r} names no factory: FILE.py:FACTORY or FILE.ipynb:FACTORY is wanted")
     if not path.is_file():
         raise ExaminationError(f"there is no file {file!r}")
+    modules: list[ModuleType] = []
+    cells = _Cells(path, factory) if path.suffix == ".ipynb" else None
     try:
-        module = _module(path, _Cells(path, factory) if path.suffix == ".ipynb" else None)
+        supervised(lambda: modules.append(_module(path, cells)), seconds, math.inf, lambda: None)
+    except ExaminationError:
+        raise
+    except TooLong as late:
+        raise ExaminationError(
+            f"running {file} took longer than {seconds:g} s. If it trains when it is imported, put that under "
+            'if __name__ == "__main__":, or in a notebook behind the factory'
+        ) from late
     except (Exception, SystemExit) as error:
         raise ExaminationError(f"running {file} raised {type(error).__name__}: {error}") from error
+    (module,) = modules
     made = getattr(module, factory, None)
     if not callable(made):
         there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
@@ -44,6 +57,13 @@ def load_factory(name: str) -> Callable[..., Any]:
 
 
 def _module(path: Path, loader: InspectLoader | None) -> ModuleType:
+    sys.argv = [str(path)]  # our arguments are not the file's
+    package = path.resolve().parent
+    while (package / "__init__.py").is_file():
+        package = package.parent
+    sys.path.insert(0, str(package))  # for good: the factory, too, may import what lies beside it
+    if package != path.resolve().parent and loader is None:
+        return importlib.import_module(".".join(path.resolve().relative_to(package).with_suffix("").parts))
     name = f"examined_{path.stem}" if path.stem in sys.modules else path.stem
     spec = importlib.util.spec_from_loader(name, loader or SourceFileLoader(name, str(path)), origin=str(path))
     assert spec is not None
@@ -51,8 +71,6 @@ def _module(path: Path, loader: InspectLoader | None) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))  # for good: the factory, too, may import what lies beside it
-    sys.argv = [str(path)]  # nor are our arguments the file's
     spec.loader.exec_module(module)
     return module
 
@@ -88,7 +106,8 @@ def _python(cell: str) -> list[str]:
     words = lines[0].split() if lines else []
     if words and words[0].startswith("%%") and words[0] not in ("%%time", "%%timeit", "%%capture"):
         return [f"# {line}" for line in lines]  # another language
-    return [re.sub(r"^(\s*)([%!].*)", r"\1pass  # \2", line) for line in lines]
+    lines = [re.sub(r"^(\s*)([%!].*|.*\?)$", r"\1pass  # \2", line) for line in lines]
+    return [re.sub(r"^(\s*[\w, ]+=\s*)([%!].*)$", r"\1None  # \2", line) for line in lines]
 
 
 def _defines(code: str, name: str) -> bool:

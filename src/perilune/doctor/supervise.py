@@ -68,15 +68,15 @@ def supervised(
         Whatever ``work`` raises.
     """
     errors: list[BaseException] = []
-    torch = sys.modules.get("torch")
-    differentiates = torch is None or torch.is_grad_enabled()
+    differentiates = _differentiates()
 
     def body() -> None:
+        nonlocal differentiates
         try:
-            if torch is not None and not differentiates:  # which torch keeps for each thread apart
-                torch.set_grad_enabled(False)
+            _differentiates(differentiates)
             with np.errstate(all="ignore"):
                 work()
+            differentiates = _differentiates()
         except BaseException as error:  # handed over to the thread that waits
             errors.append(error)
 
@@ -94,8 +94,19 @@ def supervised(
         if too_long is not None:
             too_long.runs_on = not _ended(thread)
             raise too_long
+    _differentiates(differentiates)
     if errors:
         raise errors[0]
+
+
+def _differentiates(switch: bool | None = None) -> bool | None:
+    """Whether torch does in this thread, for it keeps that for each thread apart; ``switch`` sets it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if switch is not None:
+        torch.set_grad_enabled(switch)
+    return bool(torch.is_grad_enabled())
 
 
 def _ended(thread: threading.Thread) -> bool:

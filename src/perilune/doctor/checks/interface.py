@@ -145,7 +145,7 @@ def _training(ward: Ward) -> Iterator[Finding]:
 
 def _waiting(ward: Ward) -> Iterator[Finding]:
     """Find what it takes until something is learned: train_batch may collect transitions, or gradients."""
-    asked = [*((rows, 1) for rows in ROWS if rows >= ward.rows), (ward.rows, MOST_CALLS)]
+    asked = [*((rows, 1) for rows in ROWS if rows >= ward.rows), (ward.rows, MOST_CALLS), (ROWS[-1], 8)]
     for rows, calls in np.repeat(asked, STATES, axis=0).tolist():
         case = Case(ward, ward.make())
         one = ward.transitions(1)
@@ -160,7 +160,7 @@ def _waiting(ward: Ward) -> Iterator[Finding]:
     yield found(
         "loss.no_update",
         f"{MOST_CALLS} calls of train_batch on a terminated transition whose reward lies 0.3 above Q(obs, action), and "
-        f"a batch of {ROWS[-1]} such, leave Q(obs) as it was to the last digit, and so in {STATES} states",
+        f"8 on a batch of {ROWS[-1]} such, leave Q(obs) as it was to the last digit, and so in {STATES} states",
     )
 
 
