@@ -13,7 +13,7 @@ from perilune.doctor.report import Finding, NotRun, Spread
 from perilune.doctor.ward import CannotTell, Case, Ward
 from perilune.nn.layers import Array
 
-STATES = 4000
+STATES = 20_000
 
 
 def check(ward: Ward) -> Iterator[Finding | NotRun]:
@@ -26,7 +26,7 @@ def check(ward: Ward) -> Iterator[Finding | NotRun]:
         yield from _constant(ward, case)
         yield NotRun("initial weights", "Q is the same for all states, so that its spread does not show")
         return
-    yield from _narrow(case.q(0.25 * obs))  # small, as observations may be clipped
+    yield from _narrow(obs, q)
     yield from _output(ward, case, obs[:64], q[:64])
     yield from _weights(ward, case, obs, q)
 
@@ -47,10 +47,12 @@ def _constant(ward: Ward, case: Case) -> Iterator[Finding]:
         )
 
 
-def _narrow(q: Array) -> Iterator[Finding]:
+def _narrow(obs: Array, q: Array) -> Iterator[Finding]:
     """Where a layer is so narrow that all its units can be off at once, states lose all that tells them apart."""
-    _, counts = np.unique(np.round(q / (np.abs(q).max() * 1e-9)), axis=0, return_counts=True)
-    if counts.max() >= 4:
+    digits = np.round(q / (np.abs(q).max() * 1e-9))
+    _, group, counts = np.unique(digits, axis=0, return_inverse=True, return_counts=True)
+    alike = obs[group.reshape(-1) == counts.argmax()]
+    if counts.max() >= 4 and np.abs(alike).min() < 0.3:  # else all of their entries are clipped
         yield found(
             "forward.narrow",
             f"{counts.max()} of {len(q)} different states get the same Q-values to nine digits",
