@@ -5,7 +5,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 DEMO ?= --eval-episodes 20 --stop-at-return 220
 
-.PHONY: setup demo test lint benchmarks clean
+.PHONY: setup demo test lint torture benchmarks clean
 
 setup: .venv/ready
 
@@ -28,6 +28,10 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -n auto
+
+# The tests of tests/test_torture.py as often as docs/checkpoints.md says: an hour or two.
+torture: setup
+	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
 
 # The figures in docs/benchmarks.md; hours.
 benchmarks: setup

@@ -14,6 +14,16 @@ settings.register_profile("perilune", deadline=None, suppress_health_check=[Heal
 settings.load_profile("perilune")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torture", action="store_true", help="as often as docs/checkpoints.md says; hours")
+
+
+@pytest.fixture(scope="session")
+def torture(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form is asked for."""
+    return bool(request.config.getoption("--torture"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_blas_thread() -> Iterator[None]:
     """As in training. Two workers with two BLAS threads each would wait for one another."""

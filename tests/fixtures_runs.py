@@ -69,7 +69,7 @@ def made_up_run(
 ) -> Run:
     """A run as ``runlog.read`` gives it, without files."""
     config = {"format": 1, "environment": environment, "solved_mark": solved_mark, "seed": seed}
-    return Run(Path(directory), config, list(episodes), [], list(evaluations))
+    return Run(Path(directory), config, list(episodes), [], list(evaluations), [])
 
 
 @dataclass(frozen=True)

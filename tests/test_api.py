@@ -18,7 +18,7 @@ import pytest
 from matplotlib.image import imread
 
 from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode, tiny_run
-from perilune import DQN, DQNConfig, History, TrainConfig, checkpoint, runlog
+from perilune import DQN, DQNConfig, History, TrainConfig, runlog, weights
 from perilune.config import build
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError, UnsupportedEnvironmentError
 from perilune.nn.layers import Array
@@ -53,10 +53,10 @@ def test_the_notebook_runs_and_learns(tiny_run: TinyRun) -> None:
 def test_a_run_directory_holds_all_that_is_promised(tiny_run: TinyRun) -> None:
     directory = tiny_run.history.directory
     names = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    assert names == {
-        "config.json", "host.json", "episodes.jsonl", "metrics.jsonl", "evaluations.jsonl", "best.safetensors",
-        "final.safetensors", "initial_state.png", "plots/curves.png", "plots/curves.svg", "videos/best.mp4",
-        "videos/episode-00001.mp4", "videos/episode-00002.mp4", "videos/episode-00004.mp4",
+    assert {name for name in names if not name.startswith("checkpoints/")} == {
+        "config.json", "host.json", "episodes.jsonl", "metrics.jsonl", "evaluations.jsonl", "notices.jsonl", ".lock",
+        "best.safetensors", "final.safetensors", "initial_state.png", "plots/curves.png", "plots/curves.svg",
+        "videos/best.mp4", "videos/episode-00001.mp4", "videos/episode-00002.mp4", "videos/episode-00004.mp4",
     }  # fmt: skip
 
 
@@ -366,7 +366,7 @@ def test_a_wrong_environment_is_refused_with_both_sizes(tiny_run: TinyRun) -> No
 
 
 def test_an_environment_that_is_gone_is_named(tmp_path: Path) -> None:
-    checkpoint.save_weights(tmp_path / "a.safetensors", DQN(Numbered(), small()).agent, "Numbered")
+    weights.save_weights(tmp_path / "a.safetensors", DQN(Numbered(), small()).agent, "Numbered")
     with pytest.raises(UnsupportedEnvironmentError, match="'Numbered' cannot be made"):
         DQN.load(tmp_path / "a.safetensors")
     assert DQN.load(tmp_path / "a.safetensors", Numbered()).agent.actions == 3
@@ -466,9 +466,10 @@ def test_without_the_view_extra_a_training_completes_and_the_rest_names_the_inst
     assert answer["updates"] > 0
     assert [category for category, _ in answer["warnings"]] == ["PeriluneWarning"] * 2  # curves and film
     assert all(install in message for _, message in answer["warnings"])
-    assert {name.removeprefix("run/") for name in answer["files"] if name.startswith("run/")} == {
-        "config.json", "host.json", "episodes.jsonl", "metrics.jsonl", "evaluations.jsonl", "best.safetensors",
-        "final.safetensors",
+    names = {name.removeprefix("run/") for name in answer["files"] if name.startswith("run/")}
+    assert {name for name in names if not name.startswith("checkpoints/")} == {
+        "config.json", "host.json", "episodes.jsonl", "metrics.jsonl", "evaluations.jsonl", "notices.jsonl", ".lock",
+        "best.safetensors", "final.safetensors",
     }  # fmt: skip
     for name in ("video_every", "film", "plot"):
         assert answer[name].startswith("MissingDependencyError")

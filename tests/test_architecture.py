@@ -17,11 +17,11 @@ ROOT = Path(perilune.__file__).parent
 
 # A package stands for all its modules; each module of the house is on one floor.
 LAYERS: tuple[set[str], ...] = (
-    {"errors", "config", "seeding", "blas"},
+    {"errors", "plain", "config", "seeding", "blas"},
     {"nn", "td", "replay", "prioritized", "exploration", "stats", "symmetry", "presets"},
-    {"heads", "parts", "dqn"},
-    {"envs", "evaluate", "runlog", "checkpoint", "train"},
-    {"view", "api", "bench", "doctor"},
+    {"heads", "parts", "dqn", "state", "watch"},
+    {"files", "envs", "evaluate", "train", "runlog", "weights", "checkpoint", "keeper"},
+    {"view", "api", "bench", "doctor", "inspection"},
     {"cli"},
 )
 DOORS = {"__init__", "__main__"}  # what the package shows, and ``python -m perilune``
@@ -49,7 +49,20 @@ ONLY_IN = {
     "torch": {"bench.speed", "bench.peers"},
     "stable_baselines3": {"bench.speed", "bench.peers"},
 }
-NOWHERE = {"tensorflow", "jax", "sklearn", "pickle", "marshal", "shelve", "dill", "joblib", "gym"}
+NOWHERE = {
+    "tensorflow",
+    "jax",
+    "sklearn",
+    "pickle",
+    "cPickle",
+    "marshal",
+    "shelve",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "yaml",
+    "gym",
+}
 LAZY = {"matplotlib", "av", "rich", "scipy", "torch", "stable_baselines3"}
 GENERATORS = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64"}
 
@@ -225,3 +238,21 @@ def test_importing_the_library_loads_nothing_heavy_or_optional() -> None:
     loaded = set(done.stdout.split())
     assert {"perilune", "numpy", "gymnasium"} <= loaded
     assert not loaded & {"matplotlib", "av", "rich", "tyro", "torch", "stable_baselines3", "pygame", "Box2D", "scipy"}
+
+
+# What would run what is in a file. `perilune doctor FILE.py` runs the user's own agent, as an import does.
+RUNS_TEXT = {"eval", "exec", "compile", "execfile", "__import__"}
+RUNS_FILES = {("np", "load"), ("numpy", "load"), ("torch", "load"), ("yaml", "load"), ("pickle", "loads")}
+
+
+def test_nothing_in_the_package_runs_what_is_in_a_file() -> None:
+    for file, tree in FILES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func
+            if isinstance(called, ast.Name):
+                assert called.id not in RUNS_TEXT, f"{called.id}() in {file}, line {node.lineno}"
+            elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                assert (called.value.id, called.attr) not in RUNS_FILES, f"{file}, line {node.lineno}"
+                assert called.value.id != "builtins" or called.attr not in RUNS_TEXT, f"{file}, line {node.lineno}"

@@ -220,7 +220,8 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     # of TrainConfig
     "steps": (["9000"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["500"], 500),
     "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
-    "metrics_every": (["9"], 9), "video_every": (["20"], 20), "environments": (["3"], 3),
+    "metrics_every": (["9"], 9), "video_every": (["20"], 20), "checkpoint_seconds": (["2.5"], 2.5), "keep": (["4"], 4),
+    "environments": (["3"], 3),
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
     "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),

@@ -19,9 +19,13 @@ from hypothesis import strategies as st
 
 from perilune import config as config_module
 from perilune import errors
-from perilune.config import DQNConfig, Range, TrainConfig, build, to_json
-from perilune.errors import ConfigError, PeriluneError
+from perilune.config import DQNConfig, TrainConfig, build, to_json
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, DivergenceError, PeriluneError
+from perilune.plain import Range
 from perilune.presets import DEFAULT, PRESETS, preset
+from perilune.train import Rest, training
+from worlds import Numbered
 
 Settings = type[DQNConfig] | type[TrainConfig]
 
@@ -160,6 +164,8 @@ TRAIN_FIELDS: dict[str, Kind] = {
     ),
     "metrics_every": COUNT,
     "video_every": COUNT.or_none(),
+    "checkpoint_seconds": POSITIVE.or_none(),
+    "keep": COUNT,
 }
 FIELDS: dict[Settings, dict[str, Kind]] = {DQNConfig: DQN_FIELDS, TrainConfig: TRAIN_FIELDS}
 EVERY_FIELD = [pytest.param(cls, name, id=name) for cls, kinds in FIELDS.items() for name in kinds]
@@ -569,3 +575,40 @@ def test_a_config_error_keeps_its_parts_when_it_is_copied() -> None:
     again = copy.copy(error)
     assert (again.name, again.value, again.allowed) == ("gamma", 2, "a number from 0 to 1")
     assert str(again) == str(error) == "gamma = 2 is not allowed: a number from 0 to 1"
+
+
+# What is accepted runs
+
+MOST = {
+    "batch_size": 16, "buffer_size": 100, "warmup_steps": 30, "atoms": 9, "quantiles": 9, "updates_each": 3,
+    "train_every": 5, "n_step": 20, "eval_every": 200, "eval_episodes": 2, "environments": 3, "episodes": 10,
+    "max_episode_steps": 20,
+}  # fmt: skip
+
+
+def smaller(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with sizes that a test has the time for, and every other value as it is."""
+    sized = {name: min(value, MOST[name]) if name in MOST and value else value for name, value in values.items()}
+    if "hidden" in values:
+        layers = [layer if isinstance(layer, tuple) else (layer, "relu") for layer in values["hidden"][:2]]
+        sized["hidden"] = tuple((min(units, 12), activation) for units, activation in layers)
+        sized["mirror"] = False  # the world has no symmetry
+        return in_agreement(sized)
+    return sized | {"steps": 80, "video_every": None, "environments": 1}
+
+
+@settings(max_examples=60)
+@given(agent=DQN_SETTINGS.map(smaller), train=TRAIN_SETTINGS.map(smaller))
+def test_what_is_accepted_runs_or_ends_by_name(agent: dict[str, Any], train: dict[str, Any]) -> None:
+    world = Numbered(lengths=(3, 8))
+    learner = Agent(2, 3, DQNConfig(**agent), 0)
+    with np.errstate(all="ignore"):
+        try:
+            events = list(training(learner, world, TrainConfig(**train)))
+        except DivergenceError:  # a step size of 1e300, say
+            pass
+        else:
+            assert isinstance(events[-1], Rest)
+            assert events[-1].course.over
+            assert learner.env_steps > 0
+    assert np.isfinite(learner.target.parameters).all()

@@ -138,7 +138,8 @@ def test_settings_in_the_table_of_words_exist_and_are_allowed() -> None:
     for settings in agents:
         build(DQNConfig, settings)
     for settings in trainings:
-        settings.pop("frames", None)  # of the method, not of the settings
+        for name in ("frames", "resume"):  # of the method, not of the settings
+            settings.pop(name, None)
         build(TrainConfig, settings, TrainConfig(steps=10_000))
 
 
@@ -153,4 +154,4 @@ def test_notebook_page_names_every_setting_that_a_notebook_has() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
     every = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
     unnamed = {setting for setting in every if setting not in text}
-    assert unnamed <= {"initializer", "eval_every", "eval_episodes", "stop_at_return", "metrics_every"}
+    assert unnamed <= {"initializer", "eval_every", "eval_episodes", "stop_at_return", "metrics_every", "keep"}

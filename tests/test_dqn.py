@@ -12,7 +12,7 @@ import pytest
 
 from perilune.config import DQNConfig, TrainConfig
 from perilune.dqn import Agent, Update, make_optimizer
-from perilune.errors import ShapeError
+from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array
 from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp
 from perilune.train import training
@@ -65,6 +65,21 @@ def test_online_and_target_are_born_equal() -> None:
     agent = agent_of()
     np.testing.assert_array_equal(agent.online.parameters, agent.target.parameters)
     assert np.count_nonzero(agent.online.parameters) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("hidden", {"hidden": (2**62,)}),
+        ("batch_size", {"batch_size": 2**61, "buffer_size": 2**61}),
+        ("buffer_size", {"buffer_size": 2**61}),
+    ],
+)
+def test_what_no_memory_could_hold_is_refused_by_name(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        agent_of(**settings).take_memory()
+    assert caught.value.name in (name, "buffer_size")
+    assert "memory" in str(caught.value)
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.3])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -273,7 +274,9 @@ def test_without_mirror_a_declared_symmetry_changes_nothing() -> None:
 class Watched(Symmetry):
     """Keeps what it mirrors."""
 
-    seen: list[Array] = field(default_factory=list)
+    @cached_property
+    def seen(self) -> list[Array]:
+        return []
 
     def mirror(self, obs: Array, action: Array, next_obs: Array) -> None:
         self.seen.append(obs[:, 0].copy())

@@ -70,14 +70,14 @@ def test_the_replay_keeps_copies() -> None:
 @pytest.mark.parametrize("capacity", [10**15, 2**62, 10**30])
 def test_a_buffer_beyond_memory_is_refused_by_name(capacity: int) -> None:
     with pytest.raises(ConfigError, match=r"buffer_size.*GiB") as caught:
-        Replay(capacity, 8)
+        _ = Replay(capacity, 8).arrays
     assert (caught.value.name, caught.value.value) == ("buffer_size", capacity)
 
 
 def test_the_refusal_says_how_much_memory_a_buffer_needs() -> None:
     # A million million transitions of 8 numbers: twice 8 float32, an int64 and two float32 are 80 bytes each.
     with pytest.raises(ConfigError, match=r"74,505,806\.0 GiB"):
-        Replay(10**15, 8)
+        _ = Replay(10**15, 8).arrays
 
 
 # Sampling

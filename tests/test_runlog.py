@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, episode, evaluated, tiny_run
 from perilune import DQNConfig, TrainConfig, runlog
-from perilune.config import build
+from perilune.config import build, to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.train import Episode, Event, Frame, Metrics, Started
 
@@ -27,7 +27,9 @@ AGENT, TRAIN = DQNConfig(hidden=(8, (4, "tanh"))), TrainConfig(steps=2_000)
 def start(directory: Path) -> None:
     """A new run without events."""
     runlog.create(directory)
-    runlog.write_header(directory, environment="CartPole-v1", seed=4, agent=AGENT, train=TRAIN, solved_mark=475.0)
+    content = {"environment": "CartPole-v1", "solved_mark": 475.0, "seed": 4}
+    content |= {"agent": to_json(AGENT), "train": to_json(TRAIN)}
+    runlog.write_config(directory, {"format": runlog.FORMAT, **content})
 
 
 def strict(line: str) -> Any:
@@ -187,7 +189,7 @@ def test_whatever_is_in_a_file_the_error_is_ours(
     ("content", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "format None"),
+        ("[]", "no JSON object"),
         ("{}", "format None"),
         ('{"format": 2}', "format 2; this version of Perilune reads 1"),
         ('{"format": 1}', "environment"),
@@ -222,8 +224,9 @@ def test_a_directory_without_a_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
-    runlog.create(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    with runlog.claimed(tmp_path / "a" / "b"):
+        runlog.create(tmp_path / "a" / "b")
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [runlog.LOCK]
 
 
 def test_a_run_is_never_overwritten_unasked(tmp_path: Path) -> None:
@@ -238,7 +241,7 @@ def test_overwriting_removes_a_whole_run(tiny_run: TinyRun, tmp_path: Path) -> N
     shutil.copytree(tiny_run.history.directory, tmp_path / "run")
     assert len(list((tmp_path / "run").rglob("*"))) > 12
     runlog.create(tmp_path / "run", overwrite=True)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [runlog.LOCK]
 
 
 def test_overwriting_removes_nothing_that_somebody_put_beside_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_overwriting_removes_nothing_that_somebody_put_beside_the_run(tiny_run: 
         (run / name).write_text("mine")
     runlog.create(run, overwrite=True)
     left = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    assert left == sorted(mine)
+    assert left == sorted([*mine, runlog.LOCK])
 
 
 def test_a_run_that_was_killed_can_be_overwritten(tmp_path: Path) -> None:
@@ -275,8 +278,8 @@ def test_a_directory_of_somebody_elses_is_not_touched(tmp_path: Path, overwrite:
 def test_where_nothing_can_be_written_the_path_is_named(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     directory = tmp_path / "file" / below
-    with pytest.raises(RunDirectoryError, match=f"{directory} cannot be written"):
-        runlog.create(directory)
+    with pytest.raises(RunDirectoryError, match=f"{directory} cannot be written"), runlog.claimed(directory):
+        pass
     assert (tmp_path / "file").is_file()
 
 

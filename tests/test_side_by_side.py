@@ -18,7 +18,7 @@ from perilune import DQN, envs, seeding
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError
-from perilune.train import Episode, Evaluated, Event, Metrics, Started, training
+from perilune.train import Episode, Evaluated, Event, Metrics, Rest, Started, training
 from worlds import Lane, Walk, World, n_step, registered, small
 
 Kind = TypeVar("Kind", bound=Event)
@@ -30,7 +30,8 @@ def only(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
 
 def run(agent: Agent, env: envs.Env, **train_settings: Any) -> list[Event]:
     quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
-    return list(training(agent, env, TrainConfig(**quiet | train_settings)))
+    events = training(agent, env, TrainConfig(**quiet | train_settings))
+    return [event for event in events if not isinstance(event, Rest)]
 
 
 def lanes_of(made: Sequence[Lane]) -> list[Lane]:

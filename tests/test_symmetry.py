@@ -82,7 +82,7 @@ def test_arrays_of_another_shape_are_refused(
         ("observation_sign", (1, 1), "3 numbers, each 1 or -1"),
         ("observation_sign", (1, 1, 0), "3 numbers, each 1 or -1"),
         ("observation_sign", (1, 1, 0.5), "3 numbers, each 1 or -1"),
-        ("observation_sign", (1, 1, math.nan), "3 numbers, each 1 or -1"),
+        ("observation_sign", (1, 1, math.nan), "each entry a number"),
         ("observation_sign", (1, -1, 1), "its own inverse"),
         ("action_index", (0, 1, 1), "every number from 0 to 2 once"),
         ("action_index", (1, 2, 0), "its own inverse"),

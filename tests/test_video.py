@@ -14,7 +14,7 @@ from perilune.errors import ConfigError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.nn.layers import Array
 from perilune.train import Frame, Started
-from perilune.view.video import Recorder, VideoWriter, check_available, film, frames_per_second, writing
+from perilune.view.video import Recorder, VideoWriter, check_available, episodes, film, frames_per_second, writing
 from worlds import Numbered
 
 
@@ -149,7 +149,7 @@ def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> 
         recorder.read(episode(number + 1))  # is not filmed
     recorder.discard()
     videos = [tmp_path / "videos" / "episode-00001.mp4", tmp_path / "videos" / "episode-00003.mp4"]
-    assert recorder.videos == videos
+    assert episodes(tmp_path) == videos
     assert [len(decode(path).frames) for path in videos] == [5, 8]
     assert everything_in(tmp_path) == ["initial_state.png", "videos/episode-00001.mp4", "videos/episode-00003.mp4"]
 
@@ -159,7 +159,7 @@ def test_a_recorder_gives_an_unfinished_episode_up(tmp_path: Path) -> None:
     recorder.read(Started(None))
     recorder.read(Frame(1, picture()))
     recorder.discard()
-    assert recorder.videos == []
+    assert episodes(tmp_path) == []
     assert everything_in(tmp_path) == []
 
 

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from perilune import checkpoint, envs, runlog
+from perilune import checkpoint, envs, files, runlog, weights
 from perilune.blas import one_blas_thread
+from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.dqn import Agent
 from perilune.errors import (
+    ConfigError,
     EnvironmentFaultError,
     MissingDependencyError,
+    PeriluneError,
     PeriluneWarning,
+    RunDirectoryError,
     ShapeError,
     UnsupportedEnvironmentError,
 )
 from perilune.evaluate import Evaluation, evaluate
+from perilune.keeper import Keeper, check_changes, check_config, interruptions
 from perilune.nn.layers import Array
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
-from perilune.train import Episode, Evaluated, Event, Frame, check, greedy_limit, training
+from perilune.train import Episode, Evaluated, Event, Frame, Noticed, Rest, check, greedy_limit, training
 from perilune.view import plots, progress, video
 
 
@@ -119,18 +125,26 @@ class DQN:
         *,
         out: str | Path | None = None,
         overwrite: bool = False,
+        resume: str | Path | None = None,
+        change: Sequence[str] = (),
         frames: bool = False,
         pictures: bool = True,
         quiet: bool = False,
         **settings: Any,
     ) -> History:
-        """Train, and keep everything in a run directory. Called again, it goes on where it was.
+        """Train, and keep everything in a run directory. Called again, it goes on where it was, in another one.
+
+        SIGINT (Ctrl-C) and SIGTERM end it when the episode is over and all is saved; a second one ends it at once.
 
         Args:
             config: budget, evaluations and videos, all in one. Where neither it nor a budget (``steps``, ``episodes``)
-                is given, the preset's.
+                is given, the preset's, or those of the run that goes on.
             out: the run directory; runs/ENVIRONMENT-seedS (or the next free name after it) where it is left out.
             overwrite: replace a run that is already in ``out``.
+            resume: a run directory: go on with the training in it exactly where its last checkpoint is. What this agent
+                has learned so far is replaced by what the run's has.
+            change: names of settings that may differ from the run's, where it is resumed: ``train(resume=run,
+                change=["steps"], steps=200_000)``. ``keeper.CHANGEABLE`` has those that can.
             frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.
             pictures: draw the curves and film the best agent at the end, where the libraries for it are installed.
             quiet: show no progress.
@@ -138,69 +152,159 @@ class DQN:
                 Every field of ``perilune.TrainConfig`` is one.
 
         Raises:
-            ConfigError: a setting that does not exist or is not allowed; a budget that would never reach an update.
-            RunDirectoryError: ``out`` cannot be written or already holds a run.
+            ConfigError: a setting that does not exist or is not allowed; a budget that would never reach an update; a
+                run that is resumed with other settings than its own, which are not named in ``change``.
+            RunDirectoryError: ``out`` cannot be written or already holds a run; another process is at work on it; or
+                ``resume`` holds none.
+            FileFormatError: what ``resume`` holds is damaged.
             MissingDependencyError: videos are asked for and cannot be written here.
             DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
+            EnvironmentFaultError: the environment raised, or broke Gymnasium's interface. Likewise.
         """
-        agent, name = self.agent, envs.name(self.env)
-        if config is None and not {"steps", "episodes"} & settings.keys():
-            config = preset(name).train
-        train_config = build(TrainConfig, settings, config)
-        check(agent, self.env, train_config)
+        name = envs.name(self.env)
+        if resume is not None:
+            if out is not None or overwrite:
+                raise ConfigError("resume", str(resume), "None where out or overwrite is given")
+            directory = Path(resume)
+            latest = checkpoint.latest(directory)
+            agent, train_config = self._taken_up(directory, latest, config, change, settings)
+        else:
+            agent, latest = self.agent, None
+            if config is None and not {"steps", "episodes"} & settings.keys():
+                config = preset(name).train
+            train_config = build(TrainConfig, settings, config)
+            directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
+            check(agent, self.env, train_config)
+            runlog.check_free(directory, overwrite)
         if train_config.video_every is not None:
             video.check_available()
-        directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
-        runlog.create(directory, overwrite)
+        with runlog.claimed(directory), one_blas_thread():
+            if latest is None:
+                runlog.create(directory, overwrite)
+            elif checkpoint.paths(directory)[-1:] != [checkpoint.path_of(directory, latest.agent.env_steps)]:
+                raise RunDirectoryError(f"{directory} has been gone on with meanwhile. Resume it again.")
+            self.agent = agent
+            history = self._keep(directory, train_config, latest, frames, quiet)
+            if pictures:
+                self._draw(history, greedy_limit(self.env, train_config))
+        return history
+
+    def _taken_up(
+        self,
+        directory: Path,
+        latest: Checkpoint,
+        config: TrainConfig | None,
+        change: Sequence[str],
+        settings: dict[str, Any],
+    ) -> tuple[Agent, TrainConfig]:
+        """The agent of a checkpoint, and the settings to go on with."""
+        train_config = build(TrainConfig, settings, latest.setup.train if config is None else config)
+        wanted = self._setup(train_config)
+        check_changes(latest.setup, wanted, change)
+        check_config(directory, latest.setup, wanted)
+        agent = Agent(wanted.observation_size, wanted.actions, self.config, self.agent.seed, self.agent.symmetry)
+        checkpoint.restore(directory, latest, agent)
+        if not _is_over(latest, train_config):
+            check(agent, self.env, train_config, latest.training)
+        return agent, train_config
+
+    def _setup(self, train_config: TrainConfig) -> Setup:
+        agent = self.agent
+        return Setup(
+            environment=envs.name(self.env),
+            made=envs.description(self.env),
+            solved_mark=envs.solved_mark(self.env),
+            observation_size=agent.observation_size,
+            actions=agent.actions,
+            seed=agent.seed,
+            symmetry=agent.symmetry,
+            agent=agent.config,
+            train=train_config,
+        )
+
+    def _keep(
+        self, directory: Path, train_config: TrainConfig, latest: Checkpoint | None, frames: bool, quiet: bool
+    ) -> History:
+        """Train, with everybody who reads along: the keeper of the run directory, the film makers, the progress."""
+        agent, setup = self.agent, self._setup(train_config)
         recorder = video.Recorder(directory, video.frames_per_second(self.env))
         shown: dict[int, list[Array]] = {}
         kept: dict[int, list[Array]] = {}
 
-        def keep(event: Event) -> None:
-            if isinstance(event, Evaluated) and event.best:
-                checkpoint.save_weights(directory / runlog.CHECKPOINTS["best"], agent, name)
-            if isinstance(event, Frame) and frames:
+        def gather(event: Event) -> None:
+            if isinstance(event, Frame):
                 shown.setdefault(event.episode, []).append(event.image)
             if isinstance(event, Episode) and event.episode in shown:  # else it may yet be broken off
                 kept[event.episode] = shown.pop(event.episode)
 
-        title = f"{name}, seed {agent.seed}"
+        began = None if latest is None else (latest.training.start_steps, latest.training.start_episodes)
+        title = f"{setup.environment}, seed {agent.seed}"
         with (
-            one_blas_thread(),
-            runlog.open_log(directory) as log,
-            progress.live(title, train_config, agent.env_steps, agent.episodes, quiet) as show,
+            runlog.open_log(directory, () if latest is None else latest.logs) as log,
+            progress.live(title, train_config, agent.env_steps, agent.episodes, quiet, began=began) as show,
+            interruptions(
+                "perilune: the episode is played to its end and all is saved; once more ends it at once."
+            ) as interruption,
         ):
-            runlog.write_header(
-                directory,
-                environment=name,
-                seed=agent.seed,
-                agent=agent.config,
-                train=train_config,
-                solved_mark=envs.solved_mark(self.env),
-            )
+            if latest is not None:
+                runlog.sweep(directory)
+                checkpoint.restore_weights(directory, latest)
+                self._compare_hosts(directory)
+                runlog.write_config(directory, setup.to_json())
+            keeper = Keeper(directory, agent, setup, log, latest)
+            if latest is None:  # where there is a config.json, there is a checkpoint
+                runlog.write_config(directory, setup.to_json())
+            readers = [keeper.read, recorder.read, show, *([gather] if frames else [])]
             try:
-                for event in training(agent, self.env, train_config):
-                    for read in (log.write, keep, recorder.read, show):
+                for event in self._events(train_config, latest):
+                    for read in readers:
                         read(event)
+                    if isinstance(event, Noticed):
+                        warnings.warn(event.words, PeriluneWarning, stacklevel=3)
+                    if interruption.signal is not None and isinstance(event, Rest):
+                        keeper.save(event)
+                        break
+            except BaseException as error:
+                error.add_note(keeper.words)
+                with suppress(PeriluneError):  # of what went wrong first it is told
+                    keeper.save_final()
+                raise
+            else:
+                keeper.save_final()
             finally:
                 recorder.discard()
-                checkpoint.save_weights(directory / runlog.CHECKPOINTS["final"], agent, name)
-        history = History(directory, recorder.videos, kept)
-        if pictures:
-            self._draw(history, greedy_limit(self.env, train_config))
-        return history
+        return History(directory, video.episodes(directory), kept)
+
+    def _compare_hosts(self, directory: Path) -> None:
+        """Tell what is another machine, or another version, than the run's so far: numbers may come out otherwise."""
+        with suppress(PeriluneError):  # a run whose host is not known is none the worse for it
+            before, now = files.read_json(directory / "host.json"), runlog.host()
+            other = [
+                f"{name} {before.get(name)} there, {now[name]} here" for name in now if before.get(name) != now[name]
+            ]
+            if other:
+                words = f"{directory} goes on, but perhaps not to the bit as it would have done: {'; '.join(other)}"
+                warnings.warn(words, PeriluneWarning, stacklevel=4)
+
+    def _events(self, train_config: TrainConfig, latest: Checkpoint | None) -> Iterator[Event]:
+        """A training from its beginning, or from a checkpoint; none where that was the end."""
+        if latest is None:
+            return training(self.agent, self.env, train_config)
+        if _is_over(latest, train_config):
+            return iter(())
+        return training(self.agent, self.env, train_config, latest.training)
 
     def _draw(self, history: History, limit: int | None) -> None:
         """Curves, and the best agent's flight. What goes wrong costs the picture, not the run."""
         drawings: list[Callable[[], object]] = [lambda: history.plot().save(history.directory / "plots", "curves")]
         if envs.can_draw(self.env):
-            best = DQN.load(checkpoint.weights_file(history.directory), self.env)
+            best = DQN.load(weights.weights_file(history.directory), self.env)
             path = history.directory / "videos" / "best.mp4"
             drawings.append(lambda: best.film(path, max_episode_steps=limit))
         for draw in drawings:
             try:
                 draw()
-            except (MissingDependencyError, EnvironmentFaultError) as error:
+            except (MissingDependencyError, EnvironmentFaultError, RunDirectoryError) as error:
                 warnings.warn(f"left out: {error}", PeriluneWarning, stacklevel=3)
 
     def q_values(self, obs: Array) -> Array:
@@ -241,7 +345,11 @@ class DQN:
         target = Path(path)
         if target.suffix != ".safetensors":
             target = target.with_name(target.name + ".safetensors")
-        checkpoint.save_weights(target, self.agent, envs.name(self.env))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.cannot("written", target, error) from error
+        weights.save_weights(target, self.agent, envs.name(self.env))
         return target
 
     @classmethod
@@ -256,7 +364,7 @@ class DQN:
             FileFormatError: the file is damaged, foreign or of another version.
             ShapeError: the environment has other sizes than the agent.
         """
-        agent, saved = checkpoint.load_weights(checkpoint.weights_file(Path(path)))
+        agent, saved = weights.load_weights(weights.weights_file(Path(path)))
         loaded = cls.__new__(cls)
         loaded.config, loaded.agent = saved.config, agent
         try:
@@ -278,3 +386,8 @@ class DQN:
 
 def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
+
+
+def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:
+    """Whether there is nothing left of a training but what comes after its end."""
+    return latest.training.over and train_config == latest.setup.train

@@ -1,171 +1,362 @@
-"""Weights on disk: safetensors, so that opening somebody's file never runs their code."""
+"""Checkpoints: all that a training is, on disk, so that it goes on exactly where it was. docs/checkpoints.md.
+
+RUN/checkpoints/000000120000.json      what was saved after 120,000 environment steps, and the names of its objects
+RUN/checkpoints/objects/SHA256         an object: arrays, in safetensors, called by the checksum of what is in it
+
+An object never changes, and checkpoints share those that are alike: of a replay only what is new is written.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save as to_bytes
 
-from perilune.config import DQNConfig, build, to_json
+from perilune import files, runlog, state
+from perilune.config import DQNConfig, TrainConfig
 from perilune.dqn import Agent
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.nn.layers import Array
-from perilune.runlog import CHECKPOINTS
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError
+from perilune.files import Stored
+from perilune.nn.layers import Arrays
+from perilune.parts import least_weights
+from perilune.plain import Natural, check_fields, from_json
+from perilune.replay import Batch, Replay
+from perilune.runlog import WEIGHTS, Log, version
+from perilune.state import AgentState
 from perilune.symmetry import Symmetry
+from perilune.train import TrainingState
 
 FORMAT = 1
-LARGEST_LAYER = 2**20  # units; what a file asks for is checked before anything is allocated
+DIRECTORY, OBJECTS = "checkpoints", "objects"
+CHUNK = 2**22  # bytes of the replay in an object
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a weights file says beside the weights."""
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is trained: the environment, with what it was made with, the seed and every setting."""
 
     environment: str
-    observation_size: int
-    actions: int
-    seed: int
-    env_steps: int
-    updates: int
-    episodes: int
-    target_syncs: int
-    config: DQNConfig
-    symmetry: Symmetry | None = None
+    made: str
+    solved_mark: float | None
+    observation_size: Natural
+    actions: Natural
+    seed: Natural
+    symmetry: Symmetry | None
+    agent: DQNConfig
+    train: TrainConfig
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """What config.json says, as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps({"format": runlog.FORMAT, **asdict(self)}))
+        return plain
 
 
-def save_weights(path: Path, agent: Agent, environment: str) -> None:
-    """Write the weights (the average's too), the settings and the counters to ``path``, whole or not at all."""
-    header = {
-        "format": FORMAT,
-        "environment": environment,
-        "observation_size": agent.observation_size,
-        "actions": agent.actions,
-        "seed": int(agent.seed),
-        "env_steps": agent.env_steps,
-        "updates": agent.updates,
-        "episodes": agent.episodes,
-        "target_syncs": agent.target_syncs,
-        "config": to_json(agent.config),
-        "symmetry": None if agent.symmetry is None else asdict(agent.symmetry),
-    }
-    content = save(agent.named_weights(), metadata={"perilune": json.dumps(header)})
-    beside = path.with_name(path.name + ".partial")
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One checkpoint, as its JSON says it.
+
+    ``arrays`` has the agent's arrays, ``replay`` the transitions in their order in the replay, ``weights`` the best
+    weights so far. ``best``: taken right after the best evaluation so far.
+    """
+
+    format: Natural
+    perilune: str
+    setup: Setup
+    agent: AgentState
+    training: TrainingState
+    best: bool
+    arrays: Stored
+    replay: tuple[Stored, ...]
+    weights: Stored | None
+    logs: tuple[Log, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def objects(self) -> list[Stored]:
+        """All objects that it needs."""
+        return [self.arrays, *self.replay, *([] if self.weights is None else [self.weights])]
+
+
+def path_of(directory: Path, env_steps: int) -> Path:
+    """Where the checkpoint of a run after ``env_steps`` is."""
+    return directory / DIRECTORY / f"{env_steps:012d}.json"
+
+
+def paths(directory: Path) -> list[Path]:
+    """All checkpoints of a run, oldest first."""
+    return sorted(
+        path for path in (directory / DIRECTORY).glob("*.json") if re.fullmatch(r"\d{12}", path.stem) and path.is_file()
+    )
+
+
+def object_path(directory: Path, stored: Stored) -> Path:
+    return directory / DIRECTORY / OBJECTS / stored.sha256
+
+
+# Writing
+
+
+def save(
+    directory: Path,
+    agent: Agent,
+    *,
+    setup: Setup,
+    training: TrainingState,
+    logs: Sequence[Log],
+    best: bool,
+    previous: Checkpoint | None,
+) -> Checkpoint:
+    """Write a checkpoint into the run ``directory``, and remove those that are no longer kept.
+
+    All that a checkpoint needs is on disk before it appears under its name: whatever happens meanwhile, the earlier
+    ones stay whole.
+
+    Args:
+        directory: the run.
+        agent: at rest.
+        setup, training, logs, best: what ``Checkpoint`` says of them.
+        previous: the newest one there, with whose objects it shares what has not changed since.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    objects = directory / DIRECTORY / OBJECTS
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        for made in (objects.parent, objects):  # not the run itself: one that was removed meanwhile stays removed
+            made.mkdir(exist_ok=True)
     except OSError as error:
-        raise RunDirectoryError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        raise files.cannot("written", objects, error) from error
+    weights = directory / WEIGHTS["best"]
+    checkpoint = Checkpoint(
+        format=FORMAT,
+        perilune=version(),
+        setup=setup,
+        agent=state.values(agent),
+        training=training,
+        best=best,
+        arrays=_store(objects, to_bytes(state.arrays(agent))),
+        replay=tuple(_replay(objects, agent, previous)),
+        weights=_store(objects, weights.read_bytes()) if weights.exists() else None,
+        logs=tuple(logs),
+    )
+    files.sync_directory(objects)
+    path = path_of(directory, agent.env_steps)
+    content = asdict(checkpoint)
+    files.write(path, json.dumps({"sha256": _checksum(content), "checkpoint": content}, allow_nan=False).encode())
+    _prune(directory, path, setup.train.keep)
+    return checkpoint
 
 
-def load_weights(path: Path) -> tuple[Agent, Saved]:
-    """The agent that ``path`` holds: its online and target networks have the weights, its replay is empty.
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object, whatever its spaces and the order of its keys."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _store(objects: Path, content: bytes) -> Stored:
+    """Put ``content`` among the objects, if it is not there yet."""
+    stored = Stored(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    path = objects / stored.sha256
+    if not path.is_file() or path.stat().st_size != stored.size:
+        files.write(path, content)
+    return stored
+
+
+def _replay(objects: Path, agent: Agent, previous: Checkpoint | None) -> Iterator[Stored]:
+    """The transitions, some megabytes an object: those written since the previous checkpoint anew, else its objects."""
+    replay, rows = agent.replay, rows_of(agent.replay)
+    known = () if previous is None else previous.replay
+    added = 0 if previous is None else previous.agent.added
+    for number, start in enumerate(range(0, replay.size, rows)):
+        stop = min(start + rows, replay.size)
+        if number < len(known) and not _written(start, stop, added, replay):
+            yield known[number]
+        else:
+            yield _store(objects, to_bytes(_arrays(replay.arrays, start, stop)))
+
+
+def _written(start: int, stop: int, since: int, replay: Replay) -> bool:
+    """Whether any slot from ``start`` to before ``stop`` was written when ``since`` or more had been added."""
+    written = min(replay.added - since, replay.capacity)
+    first = since % replay.capacity  # of the slots written, which go on from there round and round
+    return written > 0 and (
+        (start - first) % replay.capacity < written or (first - start) % replay.capacity < stop - start
+    )
+
+
+def rows_of(replay: Replay) -> int:
+    """Transitions in an object."""
+    return max(1, CHUNK // (8 * replay.observation_size + 16))
+
+
+def _arrays(batch: Batch, start: int, stop: int) -> Arrays:
+    return {name: array[start:stop] for name, array in batch._asdict().items()}
+
+
+def _prune(directory: Path, newest: Path, most: int) -> None:
+    """Remove the checkpoints and objects that are not kept: of those before ``newest``, the latest and the best are.
+
+    One that is later than ``newest`` is of a way that was not gone on: the training was taken up before it.
+    """
+    there = paths(directory)
+    until = there[: there.index(newest) + 1]
+    readable = {path: checkpoint for path in until if (checkpoint := _readable(path)) is not None}
+    kept = {*until[-most:], *[path for path, checkpoint in readable.items() if checkpoint.best][-1:]}
+    needed = {stored.sha256 for path in kept & readable.keys() for stored in readable[path].objects}
+    unneeded = [path for path in there if path not in kept]
+    unneeded += [path for path in (directory / DIRECTORY / OBJECTS).iterdir() if path.name not in needed]
+    for path in unneeded:
+        with suppress(OSError):  # it costs room, and no more: the next one tries again
+            path.unlink()
+
+
+def _readable(path: Path) -> Checkpoint | None:
+    try:
+        return read(path)
+    except PeriluneError:
+        return None
+
+
+# Reading
+
+
+def read(path: Path) -> Checkpoint:
+    """What a checkpoint says, without its objects.
 
     Raises:
-        FileFormatError: the file is damaged, foreign, of another version, or its weights do not fit its settings.
+        RunDirectoryError: it is not there, or cannot be read.
+        FileFormatError: it is damaged, foreign, or of a later version.
     """
-    if not path.is_file():
-        raise FileFormatError(
-            f"{path} is not a file. Give a .safetensors file that Perilune saved, or a run directory."
-        )
+    content = files.read_json(path)
+    found = content.get("checkpoint")
+    if content.keys() != {"sha256", "checkpoint"} or not isinstance(found, dict):
+        raise FileFormatError(f"{path} is no checkpoint of Perilune")
+    if content["sha256"] != _checksum(found):
+        raise FileFormatError(f"{path} is damaged: its checksum is not that of what is in it")
+    if found.get("format") != FORMAT:
+        raise FileFormatError(f"{path} has format {found.get('format')!r}; this version of Perilune reads {FORMAT}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = (file.metadata() or {}).get("perilune")
-            arrays: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
-    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-        raise FileFormatError(f"{path} is not a safetensors file: {error}") from error
-    if header is None:
-        raise FileFormatError(f"{path} was not saved by Perilune: it has no settings in it")
+        checkpoint = from_json(Checkpoint, found)
+    except (ConfigError, RecursionError) as error:
+        raise FileFormatError(f"{path} says what no checkpoint can say: {error}") from error
+    _check_sizes(checkpoint, path)
+    return checkpoint
+
+
+def _check_sizes(checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse settings that ask for more memory than the objects have bytes, before any of it is taken."""
+    setup, agent = checkpoint.setup, checkpoint.agent
+    weights = least_weights(setup.agent, setup.observation_size, setup.actions)
+    held = min(agent.added, setup.agent.buffer_size) * (8 * setup.observation_size + 16)
+    replay = sum(stored.size for stored in checkpoint.replay)
+    if checkpoint.arrays.size < 8 * weights:  # online and target
+        raise FileFormatError(f"{path} has {checkpoint.arrays.size:,} bytes of arrays, too few for {weights:,} weights")
+    if replay < held:
+        raise FileFormatError(f"{path} has {replay:,} bytes of transitions, but says that they are {held:,}")
+
+
+def latest(directory: Path) -> Checkpoint:
+    """The newest checkpoint of a run that is whole. Those that are not are passed over, with a warning.
+
+    Raises:
+        RunDirectoryError: there is none.
+        FileFormatError: none of them is whole.
+    """
+    there = paths(directory)
+    for path in reversed(there):
+        try:
+            checkpoint = read(path)
+            for stored in checkpoint.objects:
+                check_object(directory, stored)
+        except (FileFormatError, RunDirectoryError) as error:
+            warnings.warn(f"a checkpoint is passed over: {error}", PeriluneWarning, stacklevel=2)
+        else:
+            return checkpoint
+    if there:
+        raise FileFormatError(f"{directory} has no checkpoint that is whole; {len(there)} are damaged")
+    raise RunDirectoryError(f"{directory} has no checkpoint: there is nothing in {directory / DIRECTORY}")
+
+
+def check_object(directory: Path, stored: Stored) -> None:
+    """See that an object is what it was.
+
+    Raises:
+        RunDirectoryError: it is not there, or cannot be read.
+        FileFormatError: it is damaged.
+    """
+    path = object_path(directory, stored)
+    size, sha256 = files.digest(path, stored.size + 1)
+    if (size, sha256.hexdigest()) != (stored.size, stored.sha256):
+        raise FileFormatError(f"{path} is damaged: what is in it has another checksum than its name")
+
+
+def restore(directory: Path, checkpoint: Checkpoint, agent: Agent) -> None:
+    """Put ``agent``, which has the checkpoint's settings, into the state that was saved.
+
+    Raises:
+        RunDirectoryError: an object is not there, or cannot be read.
+        FileFormatError: an object is damaged, or does not fit the settings. The agent may be half changed then.
+    """
+    path = path_of(directory, checkpoint.agent.env_steps)
     try:
-        saved = _saved(json.loads(header))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise FileFormatError(f"{path} has settings that cannot be read: {error}") from error
-
-    agent = _agent(path, saved, arrays)
-    agent.target.parameters[:] = agent.online.parameters
-    agent.env_steps, agent.updates = saved.env_steps, saved.updates
-    agent.episodes, agent.target_syncs = saved.episodes, saved.target_syncs
-    return agent, saved
-
-
-def _saved(header: dict[str, Any]) -> Saved:
-    header = dict(header)
-    if header.pop("format") != FORMAT:
-        raise ValueError(f"the format is not {FORMAT}, the one that this version of Perilune reads")
-    config = build(DQNConfig, header.pop("config"))
-    symmetry = header.pop("symmetry", None)
-    if symmetry is not None:
-        symmetry = Symmetry(**{name: tuple(values) for name, values in symmetry.items()})  # JSON has lists
-    saved = Saved(config=config, symmetry=symmetry, **header)
-    units = (units for units, _ in config.hidden_layers)
-    counts = (saved.observation_size, saved.actions, config.outputs_per_action, *units)
-    if not all(type(count) is int and 1 <= count <= LARGEST_LAYER for count in counts):
-        raise ConfigError("sizes", counts, f"whole numbers from 1 to {LARGEST_LAYER}")
-    numbers = (saved.seed, saved.env_steps, saved.updates, saved.episodes, saved.target_syncs)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ConfigError("counters", numbers, "whole numbers >= 0")
-    if not isinstance(saved.environment, str) or ":" in saved.environment:  # Gymnasium imports what is before a colon
-        raise ConfigError("environment", saved.environment, "the id of an environment")
-    return saved
-
-
-def _agent(path: Path, saved: Saved, arrays: dict[str, Array]) -> Agent:
-    outputs = saved.actions * saved.config.outputs_per_action
-    widths = [saved.observation_size, *(units for units, _ in saved.config.hidden_layers), outputs]
-    expected = sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
-    found = sum(array.size for array in arrays.values())
-    if found < expected:
-        raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
-    try:
-        agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
+        state.restore(agent, checkpoint.agent, _load(directory, checkpoint.arrays))
+        _restore_replay(directory, checkpoint, agent.replay, agent.actions)
     except ConfigError as error:
-        raise FileFormatError(f"{path} has settings that no agent can have: {error}") from error
-    except (MemoryError, OverflowError, ValueError) as error:
-        raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
-    named = agent.named_weights()
-    if arrays.keys() != named.keys():
-        raise FileFormatError(f"{path} has weights {sorted(arrays)}, but its settings ask for {sorted(named)}")
-    for name, view in named.items():
-        array = arrays[name]
-        if array.shape != view.shape or array.dtype != view.dtype:
-            raise FileFormatError(
-                f"{path}: {name} is {array.dtype}{list(array.shape)}, but must be {view.dtype}{list(view.shape)}"
-            )
-        if not np.isfinite(array).all():
-            raise FileFormatError(f"{path}: {name} has values that are not finite")
-        view[...] = array
-    return agent
+        raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
 
 
-def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
-    """The weights file meant by a run directory and a checkpoint's name, or by a file itself.
+def _restore_replay(directory: Path, checkpoint: Checkpoint, replay: Replay, actions: int) -> None:
+    rows = rows_of(replay)
+    starts = range(0, replay.size, rows)
+    if len(checkpoint.replay) != len(starts):
+        raise ConfigError("replay", len(checkpoint.replay), f"{len(starts)} objects")
+    for start, stored in zip(starts, checkpoint.replay, strict=True):
+        found = _load(directory, stored)
+        views = _arrays(replay.arrays, start, min(start + rows, replay.size))
+        if found.keys() != views.keys():
+            raise ConfigError("replay", sorted(found), ", ".join(views))
+        for name, view in views.items():
+            array = found[name]
+            if (array.shape, array.dtype) != (view.shape, view.dtype):
+                raise ConfigError(name, f"{array.dtype}{list(array.shape)}", f"{view.dtype}{list(view.shape)}")
+            if not np.isfinite(array).all():
+                raise ConfigError(name, "not a number, or infinity", "finite numbers")
+            view[...] = array
+        action, discount = views["action"], views["discount"]
+        if action.min() < 0 or action.max() >= actions or discount.min() < 0 or discount.max() > 1:
+            raise ConfigError("replay", "a transition", "actions of the environment, and discounts from 0 to 1")
+
+
+def _load(directory: Path, stored: Stored) -> Arrays:
+    """The arrays in an object."""
+    check_object(directory, stored)
+    return files.read_arrays(object_path(directory, stored))[1]
+
+
+def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
+    """Let the run's best weights be those that they were.
 
     Raises:
-        RunDirectoryError: there is no such file.
+        RunDirectoryError: they cannot be written.
+        FileFormatError: they are damaged.
     """
-    if run_or_file.is_file():
-        return run_or_file
-    path = run_or_file / CHECKPOINTS[checkpoint]
-    if not path.is_file():
-        where = "there is no such directory" if not run_or_file.exists() else f"it has no {path.name}"
-        others = [name for name, file in CHECKPOINTS.items() if (run_or_file / file).is_file()]
-        hint = f", but {others[0]!r} is there" if others else ""
-        named = [run_or_file.with_name(f"{run_or_file.name}.safetensors"), *sorted(run_or_file.glob(f"*/{path.name}"))]
-        if found := [str(candidate) for candidate in named if candidate.is_file()]:
-            hint += f". Did you mean {found[0]}?"
-        raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}{hint}")
-    return path
+    best = directory / WEIGHTS["best"]
+    if checkpoint.weights is None:
+        best.unlink(missing_ok=True)
+        return
+    check_object(directory, checkpoint.weights)
+    files.write(best, files.read(object_path(directory, checkpoint.weights), checkpoint.weights.size))

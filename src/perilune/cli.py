@@ -16,15 +16,15 @@ from typing import IO, Annotated, Any, Generic, Literal, TypeVar
 import numpy as np
 import tyro
 
-from perilune import checkpoint, envs, runlog
-from perilune.api import DQN
+from perilune import checkpoint, envs, inspection, runlog, weights
+from perilune.api import DQN, History
 from perilune.bench import compare, report, results, speed
 from perilune.bench import doctor as mutation
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.doctor.examination import check_budget, examine
 from perilune.doctor.loading import load_factory
 from perilune.doctor.scaffold import write_scaffold
-from perilune.errors import ConfigError, ExaminationError, PeriluneError, PeriluneWarning, TrialError
+from perilune.errors import ConfigError, ExaminationError, FileFormatError, PeriluneError, PeriluneWarning, TrialError
 from perilune.evaluate import ENDLESS
 from perilune.presets import Preset, preset
 from perilune.view import examination, page, plots
@@ -71,38 +71,106 @@ class Train:
         train = build(TrainConfig, vars(self.train))
         dqn = DQN(self.env, chosen(self.agent, preset(self.env, self.preset).agent), seed=self.seed)
         history = dqn.train(train, out=self.out, overwrite=self.overwrite, quiet=self.quiet)
-        best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
-        final = history.evaluations[-1]
-        if self.json:
-            _print_json(
-                {
-                    "run": str(history.directory),
-                    "environment": history.run.config["environment"],
-                    "seed": self.seed,
-                    "env_steps": dqn.agent.env_steps,
-                    "updates": dqn.agent.updates,
-                    "episodes": dqn.agent.episodes,
-                    "best": best._asdict(),
-                    "final": final._asdict(),
-                }
-            )
-            return
-        episodes = train.eval_episodes
-        print(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
-        print(
-            f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ",
-            end="",
+        _print_trained(dqn, history, train, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with a run exactly where its last checkpoint is."""
+
+    run_directory: tyro.conf.Positional[Path]
+    """A run directory."""
+    steps: int | None = None
+    """So many environment steps more than the run was to have (>= 1)."""
+    episodes: int | None = None
+    """So many episodes more than the run was to have (>= 1)."""
+    change: tuple[str, ...] = ()
+    """Settings to go on with otherwise, each as NAME=VALUE: learning_rate=1e-4."""
+    env: str = ""
+    """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the result as one JSON object on standard output."""
+
+    def run(self) -> None:
+        latest = checkpoint.latest(self.run_directory)
+        setup, changes = latest.setup, _changes(self.change)
+        for name, more in (("steps", self.steps), ("episodes", self.episodes)):
+            if more is not None:
+                changes[name] = _extended(latest, name, more)
+        train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
+        agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
+        dqn = DQN(
+            self.env or setup.environment,
+            build(DQNConfig, agent_changes, setup.agent),
+            seed=setup.seed,
+            symmetry=setup.symmetry,
         )
-        print(f"final {final.mean_return:.1f}.\n")
-        if dqn.agent.epsilon > dqn.config.epsilon_floor:
-            print(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
-        for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
-            if (history.directory / name).exists():
-                print(f"  {history.directory / name}")
-        installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
-        program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
-        print("\nThat best was chosen by its figure, which flatters it. On other start states:")
-        print(f"  {program} evaluate {history.directory} --episodes 100")
+        train = build(TrainConfig, train_changes, setup.train)
+        if latest.training.over and not changes:
+            print(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.", file=sys.stderr)
+        history = dqn.train(train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet)
+        _print_trained(dqn, history, train, self.json)
+
+
+def _print_trained(dqn: DQN, history: History, train: TrainConfig, as_json: bool) -> None:
+    best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
+    final = history.evaluations[-1]
+    if as_json:
+        _print_json(
+            {
+                "run": str(history.directory),
+                "environment": history.run.config["environment"],
+                "seed": dqn.agent.seed,
+                "env_steps": dqn.agent.env_steps,
+                "updates": dqn.agent.updates,
+                "episodes": dqn.agent.episodes,
+                "best": best._asdict(),
+                "final": final._asdict(),
+            }
+        )
+        return
+    episodes = train.eval_episodes
+    print(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
+    print(
+        f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ",
+        end="",
+    )
+    print(f"final {final.mean_return:.1f}.\n")
+    if dqn.agent.epsilon > dqn.config.epsilon_floor:
+        print(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
+    for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
+        if (history.directory / name).exists():
+            print(f"  {history.directory / name}")
+    installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
+    program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
+    print("\nThat best was chosen by its figure, which flatters it. On other start states:")
+    print(f"  {program} evaluate {history.directory} --episodes 100")
+
+
+def _changes(words: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE by name; a value that is not JSON is a word."""
+    changes = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError("change", word, "NAME=VALUE, for example learning_rate=1e-4")
+        try:
+            changes[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            changes[name.replace("-", "_")] = None if value == "None" else value
+    return changes
+
+
+def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
+    """The budget of a run that is to have ``more`` than it was, or, where it is over, than it had."""
+    if more < 1:
+        raise ConfigError(name, more, "a whole number >= 1")
+    training, agent = latest.training, latest.agent
+    had = agent.env_steps - training.start_steps if name == "steps" else agent.episodes - training.start_episodes
+    budget = getattr(latest.setup.train, name)
+    return int((had if training.over or budget is None else budget) + more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +249,38 @@ class Video:
             out = run / "videos" / f"{self.checkpoint}.mp4" if run.is_dir() else run.with_suffix(".mp4")
         evaluation = dqn.film(out, self.episodes, self.max_episode_steps)
         print(f"{out}  (return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Tell what a run or a weights file is: its counters, settings, machine, and whether it can be gone on with."""
+
+    run_or_file: tyro.conf.Positional[Path]
+    """A run directory, or a .safetensors file."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def run(self) -> None:
+        found = inspection.about(self.run_or_file)
+        if self.json:
+            _print_json(found)
+        else:
+            print("\n".join(inspection.told(found, str(self.run_or_file))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Check every checksum of a run, and that all of its files can be read."""
+
+    run_directory: tyro.conf.Positional[Path]
+    """A run directory."""
+
+    def run(self) -> None:
+        findings = list(inspection.verify(self.run_directory))
+        for path, fault in findings:
+            print(f"{'whole  ' if fault is None else 'DAMAGED'}  {path.relative_to(self.run_directory)}")
+        if faults := [fault for _, fault in findings if fault is not None]:
+            raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,19 +525,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(failed)
     except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
-        print(f"perilune: {error}", file=sys.stderr)
+        print("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         sys.exit(failed)
     except KeyboardInterrupt:
         print(
-            "perilune: interrupted. What is written is kept: `perilune plot RUN` draws it, `perilune evaluate RUN` "
-            "plays its weights, and a benchmark goes on with the same command.",
+            "perilune: interrupted. What is written is kept: `perilune resume RUN` goes on with a training, and a "
+            "benchmark goes on with the same command.",
             file=sys.stderr,
         )
         sys.exit(130)
 
 
 HELP = {"-h", "--help"}
-Command = Train | Evaluate | Video | Plot | Doctor | Bench[BenchSpeed | BenchLearning | BenchCompare | BenchDoctor]
+Command = (
+    Train
+    | Resume
+    | Evaluate
+    | Video
+    | Info
+    | Verify
+    | Plot
+    | Doctor
+    | Bench[BenchSpeed | BenchLearning | BenchCompare | BenchDoctor]
+)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -462,8 +572,11 @@ def _parse(arguments: Sequence[str], settings: Preset, say: bool = True) -> Comm
     learning = BenchLearning(env=tyro.MISSING, train=train, agent=agent)
     command: Command = tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=Train(env=tyro.MISSING, train=train, agent=agent))]
+        | Annotated[Resume, tyro.conf.subcommand("resume")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Video, tyro.conf.subcommand("video")]
+        | Annotated[Info, tyro.conf.subcommand("info")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
         | Annotated[
@@ -491,7 +604,7 @@ def chosen(options: AgentOptions, base: DQNConfig) -> DQNConfig:
 
 
 def _load(run_or_file: Path, which: Which) -> DQN:
-    return DQN.load(checkpoint.weights_file(run_or_file, which))
+    return DQN.load(weights.weights_file(run_or_file, which))
 
 
 def _print_json(value: object) -> None:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
-import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
+from typing import Annotated, Any, Literal, TypeVar
 
 from perilune.errors import ConfigError
 from perilune.heads import HeadName
@@ -21,34 +18,12 @@ from perilune.nn.layers import Activation
 from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 from perilune.nn.schedules import Schedule
+from perilune.plain import Count, Positive, Range, Share, check_fields
 
-LARGEST = 2**63  # of whole numbers in settings: what an index can hold
 RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single precision
 RESOLUTION = 1e-6  # of single precision, with some room
 
 
-@dataclass(frozen=True)
-class Range:
-    """The numbers a field allows: from ``low`` to ``high``, ``low`` itself left out where ``above`` is True."""
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and value <= self.high and (value > self.low if self.above else value >= self.low)
-
-    def __str__(self) -> str:
-        if math.isinf(self.low):
-            return f"<= {self.high:g}"
-        if math.isinf(self.high):
-            return f"{'>' if self.above else '>='} {self.low:g}"
-        return f"{'above' if self.above else 'from'} {self.low:g} to {self.high:g}"
-
-
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(0, above=True)]
 Hidden = tuple[Count | tuple[Count, Activation], ...]
 
 
@@ -241,6 +216,10 @@ class TrainConfig:
     """Environment steps from one line of metrics to the next (>= 1)."""
     video_every: Count | None = None
     """Episodes from one video to the next (>= 1; the first is filmed too), or None for none."""
+    checkpoint_seconds: Positive | None = 30.0
+    """Seconds from one checkpoint to the next (> 0), or None for those at the start, best evaluations and the end."""
+    keep: Count = 2
+    """Newest checkpoints kept (>= 1); the one at the best evaluation is kept besides."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -277,62 +256,3 @@ def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T
 def to_json(config: DQNConfig | TrainConfig) -> dict[str, Any]:
     """The settings as plain JSON values; ``build`` takes them back."""
     return asdict(config)
-
-
-def check_fields(config: object) -> None:
-    """Check every field against its annotation and store it in plain Python types."""
-    for name, hint in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
-        plain = _converted(value, hint)
-        if plain is _REFUSED:
-            raise ConfigError(name, value, _words(hint))
-        object.__setattr__(config, name, plain)
-
-
-_REFUSED = object()
-
-
-def _converted(value: Any, hint: Any) -> Any:  # noqa: PLR0911 -- a return for each kind of annotation
-    """``value`` as the plain type that ``hint`` asks for, or _REFUSED."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        plain = _converted(value, arguments[0])
-        return plain if plain is not _REFUSED and plain in arguments[1] else _REFUSED
-    if origin in (Union, types.UnionType):
-        candidates = (_converted(value, argument) for argument in arguments)
-        return next((plain for plain in candidates if plain is not _REFUSED), _REFUSED)
-    if origin is Literal:
-        return next((choice for choice in arguments if isinstance(value, str) and choice == value), _REFUSED)
-    if origin is tuple:
-        if not isinstance(value, list | tuple) and not (isinstance(value, np.ndarray) and value.ndim):
-            return _REFUSED
-        hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        plain = tuple(_converted(item, item_hint) for item, item_hint in zip(value, hints, strict=False))
-        return plain if len(plain) == len(value) == len(hints) and _REFUSED not in plain else _REFUSED
-    if hint is type(None):
-        return None if value is None else _REFUSED
-    if hint is bool:
-        return bool(value) if isinstance(value, bool | np.bool_) else _REFUSED
-    if isinstance(value, bool | np.bool_):
-        return _REFUSED
-    if isinstance(value, int | np.integer) and abs(int(value)) < LARGEST:
-        return int(value) if hint is int else float(value)
-    if isinstance(value, float | np.floating) and hint is float and math.isfinite(value):
-        return float(value)
-    return _REFUSED
-
-
-def _words(hint: Any) -> str:
-    """What ``hint`` allows, in words."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return f"{_words(arguments[0])} {arguments[1]}"
-    if origin in (Union, types.UnionType):
-        return ", or ".join(_words(argument) for argument in arguments)
-    if origin is Literal:
-        return "one of " + ", ".join(map(repr, arguments))
-    if origin is tuple:
-        if arguments[-1] is Ellipsis:
-            return f"a tuple, each entry {_words(arguments[0])}"
-        return f"({', '.join(map(_words, arguments))})"
-    return {int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}[hint]

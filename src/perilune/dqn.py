@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from perilune import exploration, td
 from perilune.config import DQNConfig
-from perilune.errors import ShapeError
+from perilune.errors import ConfigError, DivergenceError, ShapeError
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import Array, Arrays
 from perilune.nn.network import Network
@@ -72,8 +73,11 @@ class Agent:
             check_symmetry(symmetry, observation_size, actions)
 
         self.head = make_head(config)
-        self.online = make_network(config, observation_size, actions)
-        self.target = make_network(config, observation_size, actions)
+        try:
+            self.online = make_network(config, observation_size, actions)
+            self.target = make_network(config, observation_size, actions)
+        except (MemoryError, ValueError) as error:
+            raise ConfigError("hidden", config.hidden, "layers that fit into memory") from error
         initialize(self.online, config.initializer, self.generators.network)
         self.target.parameters[:] = self.online.parameters
         self.average: Network | None = None  # of the online network's weights over the updates
@@ -94,7 +98,7 @@ class Agent:
         self.episodes = 0
         self.target_syncs = 0
 
-        self._allocate(config.batch_size)
+        self._allocate(0)  # until the first batch comes
         self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
         self._durations = exploration.duration_thresholds(config.repeat_most)
@@ -263,9 +267,15 @@ class Agent:
     # Learn
 
     def learn(self) -> Update:
-        """One update: sample, differentiate the loss, clip, step."""
+        """One update: sample, differentiate the loss, clip, step.
+
+        Raises:
+            DivergenceError: the loss or a gradient is not finite (no weight has moved then), or a weight after it.
+        """
         batch, slots, weight = self._draw()
         loss, q, td_target = self.differentiate(batch, weight)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss}")
         if self.priorities is not None and slots is not None:
             self.priorities.update(slots, td_target - q)
         norm, learning_rate = self.step()
@@ -299,16 +309,50 @@ class Agent:
         return loss, q, mean_target
 
     def step(self) -> tuple[float, float]:
-        """Clip ``online.gradients`` and step along them: their norm before it, and the step size."""
+        """Clip ``online.gradients`` and step along them: their norm before it, and the step size.
+
+        Raises:
+            DivergenceError: a gradient is not finite (no weight has moved then), or a weight after the step.
+        """
         config, gradients = self.config, self.online.gradients
         norm = clip_by_global_norm(gradients, np.inf if config.max_grad_norm is None else config.max_grad_norm)
+        if not math.isfinite(norm):
+            bad = np.count_nonzero(~np.isfinite(gradients))
+            raise self._diverged(
+                f"the gradient's norm is {norm}, and {bad:,} of {gradients.size:,} gradients not finite"
+            )
         learning_rate = self.learning_rate
         self.optimizer.step(self.online.parameters, gradients, learning_rate)
+        if not math.isfinite(np.dot(self.online.parameters, self.online.parameters)):
+            raise self._diverged("weights are not finite any more after the step")
         self.updates += 1
         if self.average is not None and config.average_decay is not None:
             decay = min(config.average_decay, self.updates / (self.updates + 9))  # the first weights soon forgotten
             self._move(self.average, 1 - decay)
         return norm, learning_rate
+
+    def _diverged(self, what: str) -> DivergenceError:
+        config = self.config
+        return DivergenceError(
+            f"{what} in update {self.updates + 1:,}: the weights have diverged. Try a smaller learning_rate (now "
+            f"{self.learning_rate:g}), a max_grad_norm such as 10 (now {config.max_grad_norm}), the huber loss (now "
+            f"{config.loss}) or a slower target network (now tau = {config.tau:g} every {config.target_update_every} "
+            "environment steps)"
+        )
+
+    def take_memory(self) -> None:
+        """Take all the replay's memory now, and not when the first transition comes.
+
+        Raises:
+            ConfigError: there is not so much.
+        """
+        _ = self.replay.arrays
+        try:
+            if self.priorities is not None:
+                _ = self.priorities.tree
+            self._allocate(self.config.batch_size)
+        except (MemoryError, ValueError) as error:
+            raise ConfigError("batch_size", self.config.batch_size, "a batch that fits into memory") from error
 
     def _allocate(self, rows: int) -> None:
         self._rows = np.arange(rows)
@@ -354,6 +398,8 @@ class Agent:
                 temperature=temperature,
                 floor=config.munchausen_floor,
             )
+            if not np.isfinite(reward).all():  # of which c51 could make no distribution
+                raise self._diverged("the reward with Munchausen's share is not finite")
         return head.target(reward, discount, td.under(policy, next_values))
 
     def sync_target(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from gymnasium import spaces
 from perilune.errors import (
     EnvironmentFaultError,
     MissingDependencyError,
+    PeriluneError,
     PeriluneWarning,
     UnsupportedEnvironmentError,
 )
@@ -104,6 +107,19 @@ def _arguments(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> dict[str, Any]:
 def name(env: Env) -> str:
     """The registered id, or the class's name where there is none."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def description(env: Env) -> str:
+    """What ``env`` is and what it was made with, but for how it draws: two of one description are the same task."""
+    spec = env.unwrapped.spec
+    arguments = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    parts = [name(env), f"{arguments}"]
+    for wrapper in reversed(_wrappers(env)):
+        if not isinstance(wrapper, gym.wrappers.PassiveEnvChecker):
+            given = wrapper._saved_kwargs if isinstance(wrapper, gym.utils.RecordConstructorArgs) else {}
+            parts.append(f"{type(wrapper).__name__}{given}")
+    parts += [f"{env.observation_space}", f"{env.action_space}"]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(" ".join(part.split()) for part in parts))
 
 
 def flattened(env: Env) -> Env:
@@ -254,14 +270,84 @@ def as_obs(observation: Any, size: int) -> Array:
     """One observation as a fresh float32 array [O], so that an environment that reuses its buffer does no harm.
 
     Raises:
-        EnvironmentFaultError: it has another shape than the environment's observation space says.
+        EnvironmentFaultError: it is no array of numbers, has another shape than the environment's observation space
+            says, or holds a number that is not finite in single precision.
     """
-    obs = np.array(observation, np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            obs = np.array(observation, np.float32)
+    except (TypeError, ValueError) as error:
+        raise EnvironmentFaultError(
+            f"the environment gave an observation that is no array of numbers: {error}"
+        ) from error
     if obs.shape != (size,):
         raise EnvironmentFaultError(
             f"the environment gave an observation of shape {obs.shape}, but its observation space says ({size},)"
         )
+    if not np.isfinite(obs).all():
+        entries = ", ".join(f"obs[{index}] = {obs[index]}" for index in np.flatnonzero(~np.isfinite(obs))[:4])
+        raise EnvironmentFaultError(
+            f"the environment gave an observation that is not finite in single precision: {entries}. One such number "
+            "spoils every weight: see where it comes from (a division by zero, a bound that is infinite), or clip it "
+            "with gymnasium.wrappers.TransformObservation"
+        )
     return obs
+
+
+def reset(env: Env, seed: int) -> Array:
+    """Begin an episode: its first obs[O].
+
+    Raises:
+        EnvironmentFaultError: the environment raised, or what it gave is not (obs, info).
+    """
+    given = _asked(env, "reset", lambda: env.reset(seed=seed))
+    try:
+        observation, _ = given
+    except (TypeError, ValueError) as error:
+        raise EnvironmentFaultError(
+            f"{name(env)}.reset gave {type(given).__name__}, not (obs, info): Gymnasium's reset gives both"
+        ) from error
+    return as_obs(observation, check(env).observation_size)
+
+
+def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool]:
+    """One step with an ``action`` from 0 to A - 1: next_obs[O], reward, terminated, truncated.
+
+    Raises:
+        EnvironmentFaultError: the environment raised, or what it gave is not (obs, reward, terminated, truncated, info)
+            with a finite reward and a finite obs[O].
+    """
+    given = _asked(env, "step", lambda: env.step(sizes.first_action + action))
+    try:
+        observation, reward, terminated, truncated, _ = given
+    except (TypeError, ValueError) as error:
+        what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
+        raise EnvironmentFaultError(
+            f"{name(env)}.step gave {what}, not (obs, reward, terminated, truncated, info). The old Gym's done is "
+            "terminated or truncated: the one is the end of the task, the other a time limit"
+        ) from error
+    try:
+        value = float(reward)
+    except (TypeError, ValueError) as error:
+        raise EnvironmentFaultError(f"{name(env)}.step gave the reward {reward!r}, which is no number") from error
+    if not math.isfinite(value):
+        raise EnvironmentFaultError(
+            f"{name(env)}.step gave the reward {value}. One that is not finite spoils every weight: see where it comes "
+            "from (a division by zero, a logarithm of zero)"
+        )
+    for word, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(flag, bool | np.bool_ | int):
+            raise EnvironmentFaultError(f"{name(env)}.step gave {word} = {flag!r}, which is neither True nor False")
+    return as_obs(observation, sizes.observation_size), value, bool(terminated), bool(truncated)
+
+
+def _asked(env: Env, what: str, ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except PeriluneError:
+        raise
+    except Exception as error:  # whatever environments may raise
+        raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {error}") from error
 
 
 class _Filmed(gym.Wrapper[Any, Any, Any, Any]):

@@ -82,20 +82,19 @@ def evaluate(
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
-    size, _, first_action = envs.check(env)
+    spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
     known = envs.outcomes(env)
     returns, lengths, outcomes = [], [], []
     for episode in range(episodes):
-        observation, _ = env.reset(seed=first_seed + episode)
+        obs = envs.reset(env, first_seed + episode)
         total, length, ended = 0.0, 0, False
         while not ended:
             if show is not None:
                 show(envs.frame(env))
-            action = policy(envs.as_obs(observation, size))
-            observation, reward, terminated, truncated, _ = env.step(first_action + action)
-            total += float(reward)
+            obs, reward, terminated, truncated = envs.step(env, spaces, policy(obs))
+            total += reward
             length += 1
             ended = terminated or truncated or length == max_episode_steps
         if show is not None:
@@ -103,6 +102,6 @@ def evaluate(
         returns.append(total)
         lengths.append(length)
         if known is not None:
-            outcomes.append(known.label(envs.as_obs(observation, size), float(reward), terminated))
+            outcomes.append(known.label(obs, reward, terminated))
     result = Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))
     return result if known is None else replace(result, outcomes=tuple(outcomes), labels=known.labels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from perilune.config import DQNConfig
 from perilune.errors import ConfigError
 from perilune.heads import Categorical, Expected, Head, Quantile
@@ -21,6 +23,13 @@ def make_network(config: DQNConfig, observation_size: int, actions: int) -> Netw
         dueling=config.dueling,
         noisy=config.noisy,
     )
+
+
+def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int:
+    """How many weights its network has at least; those of what is switched on besides are not counted."""
+    outputs = actions * config.outputs_per_action
+    widths = [observation_size, *(units for units, _ in config.hidden_layers), outputs]
+    return sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
 
 
 def make_head(config: DQNConfig) -> Head:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from perilune.errors import DivergenceError, ShapeError
@@ -96,13 +98,18 @@ class Priorities:
 
     The transitions themselves are the replay's. A slot's priority is p = |td_error| + SMALL at its last update;
     ``exponent`` 0 draws uniformly, 1 in proportion. This is the proportional variant of Schaul et al.,
-    arXiv:1511.05952, section 3.3. ``tree.nodes`` and ``greatest`` are all the state there is.
+    arXiv:1511.05952, section 3.3. ``tree.values`` and ``greatest`` are all the state there is.
     """
 
     def __init__(self, capacity: int, exponent: float) -> None:
+        self.capacity = capacity
         self.exponent = exponent
-        self.tree = SumTree(capacity)  # holds p^exponent
         self.greatest = 1.0  # p^exponent of the greatest priority so far
+
+    @cached_property
+    def tree(self) -> SumTree:
+        """p^exponent of every slot. It takes its memory when it is first asked for, as the replay does."""
+        return SumTree(self.capacity)
 
     def add(self, slot: int) -> None:
         """A new transition is in ``slot``: give it the greatest priority so far, so that it is soon drawn once.

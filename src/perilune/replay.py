@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -68,22 +69,38 @@ class NStep:
 class Replay:
     """The newest ``capacity`` transitions, in arrays allocated once and written round and round.
 
-    ``cursor`` is where the next transition goes; ``size`` how many there are.
+    ``added`` is how many there have ever been, and with the arrays all the state there is.
 
     Raises:
-        ConfigError: the arrays do not fit into memory.
+        ConfigError: the arrays do not fit into memory; told when they are first asked for.
     """
 
     def __init__(self, capacity: int, observation_size: int) -> None:
         self.capacity = capacity
-        self.cursor = 0
-        self.size = 0
+        self.observation_size = observation_size
+        self.added = 0
         self._batch: Batch | None = None
+
+    @cached_property
+    def arrays(self) -> Batch:
+        """The transitions, a row each: none but the first ``size`` rows mean anything."""
         try:
-            self.arrays = _batch_arrays(capacity, observation_size)
+            return _batch_arrays(self.capacity, self.observation_size)
         except (MemoryError, ValueError) as error:
-            gib = capacity * (8 * observation_size + 16) / 2**30
-            raise ConfigError("buffer_size", capacity, f"it must fit into memory, and needs {gib:,.1f} GiB") from error
+            gib = self.capacity * (8 * self.observation_size + 16) / 2**30
+            raise ConfigError(
+                "buffer_size", self.capacity, f"it must fit into memory, and needs {gib:,.1f} GiB"
+            ) from error
+
+    @property
+    def cursor(self) -> int:
+        """Where the next transition goes."""
+        return self.added % self.capacity
+
+    @property
+    def size(self) -> int:
+        """How many transitions there are."""
+        return min(self.added, self.capacity)
 
     def __len__(self) -> int:
         return self.size
@@ -101,8 +118,7 @@ class Replay:
         arrays.reward[at] = reward
         arrays.discount[at] = discount
         arrays.next_obs[at] = next_obs
-        self.cursor = (at + 1) % self.capacity
-        self.size = min(self.size + 1, self.capacity)
+        self.added += 1
         return at
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:

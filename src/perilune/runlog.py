@@ -1,52 +1,66 @@
 """The run directory: a contract that pictures, benchmarks and people read.
 
-config.json         what was trained, with every setting
+config.json         what was trained, with every setting; it is there as soon as there is a run
 host.json           the machine and the versions that made it
 episodes.jsonl      a line per episode      (train.Episode)
 metrics.jsonl       a line now and then     (train.Metrics)
 evaluations.jsonl   a line per evaluation   (train.Evaluated)
+notices.jsonl       a line per thing that is off (train.Noticed)
 best.safetensors    weights at the best evaluation, final.safetensors those at the end
+checkpoints/        all that is needed to go on (checkpoint)
+.lock, owner.json   which process it belongs to now
 initial_state.png, plots/, videos/
 score.json          what a benchmark made of it (bench.learning)
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
+from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_info
 
-from perilune.config import DQNConfig, TrainConfig, to_json
-from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.train import Episode, Evaluated, Event, Metrics
+from perilune import files
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.files import Stored
+from perilune.plain import check_fields
+from perilune.train import Episode, Evaluated, Event, Metrics, Noticed
 
 FORMAT = 1
 FILES: dict[type[NamedTuple], str] = {
     Episode: "episodes.jsonl",
     Metrics: "metrics.jsonl",
     Evaluated: "evaluations.jsonl",
+    Noticed: "notices.jsonl",
 }
-CHECKPOINTS = {"best": "best.safetensors", "final": "final.safetensors"}
+WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
 CONFIG: dict[str, Any] = {
     "environment": str, "solved_mark": int | float | None, "seed": int, "agent": dict, "train": dict,
 }  # fmt: skip
 # What JSON has for each kind of field; a number that was not finite is null.
 JSON_KINDS: dict[Any, Any] = {int: int, float: int | float | None, float | None: int | float | None, bool: bool}
+LARGEST_LOG = 2**32  # bytes
+LOCK, OWNER = ".lock", "owner.json"
+PARTIAL = ("*.partial", "videos/*.partial", "checkpoints/*.partial")  # of a process that was killed
 RUN_FILES = (
-    *("host.json", "initial_state.png", "score.json", *FILES.values(), *CHECKPOINTS.values()),
+    *("host.json", "initial_state.png", "score.json", *FILES.values(), *WEIGHTS.values()),
     *("plots/curves.png", "plots/curves.svg", "videos/episode-*.mp4", "videos/best.mp4", "videos/final.mp4"),
-    *("*.safetensors.partial", "videos/*.mp4.partial"),  # of a process that was killed
+    *("checkpoints/*.json", "checkpoints/objects/*", OWNER),
+    *PARTIAL,
     "config.json",  # last, so that a run half removed is still one
 )
+DIRECTORIES = ("plots", "videos", "checkpoints/objects", "checkpoints")
 
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:
@@ -59,70 +73,135 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
     return directory
 
 
-def create(directory: Path, overwrite: bool = False) -> None:
-    """Make ``directory`` ready for a new run.
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Hold the run ``directory``, which is made where it is not there, for this process alone.
+
+    The system lets go of it when the process ends, however that happens, so that a dead one holds nothing.
 
     Raises:
-        RunDirectoryError: it cannot be written, is a file, or holds a run (removed only where ``overwrite`` says so)
-            or anything else.
+        RunDirectoryError: another process has it, or it cannot be written.
     """
+    mine = directory / OWNER
+    check_own(directory)
     try:
-        if (directory / "config.json").exists():
-            if not overwrite:
-                raise RunDirectoryError(
-                    f"{directory} already holds a run. Choose another directory, or ask to overwrite it (--overwrite)."
-                )
-            _remove_run(directory)
-        elif directory.is_dir() and any(directory.iterdir()):
-            raise RunDirectoryError(
-                f"{directory} holds files that are not a run's, so no run is put there. Choose an empty directory."
-            )
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.touch()
-        probe.unlink()
-    except RunDirectoryError:
-        raise
-    except OSError as error:
+        lock = FileLock(directory / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
         raise RunDirectoryError(
-            f"the run directory {directory} cannot be written: {error.strerror or error}. Choose another one."
+            f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunDirectoryError(
+            f"the run directory {directory} cannot be written: {reason}. Choose another one."
         ) from error
+    try:
+        files.write_json(mine, {"host": platform.node(), "pid": os.getpid()})
+        yield
+    finally:
+        with suppress(OSError):
+            mine.unlink(missing_ok=True)
+        lock.release()
+
+
+def owner(directory: Path) -> str | None:
+    """The process that is at work on a run, in words; None where there is none."""
+    path = directory / LOCK
+    if path.is_symlink() or not path.is_file():
+        return None
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _told(directory / OWNER)
+    except (OSError, NotImplementedError):
+        return None
+    lock.release()
+    return None
+
+
+def _told(owner: Path) -> str:
+    try:
+        found = files.read_json(owner)
+    except (RunDirectoryError, FileFormatError):  # it is only just beginning, or ending
+        return "another process"
+    return f"process {found.get('pid')!r} on {found.get('host')!r}"
+
+
+def check_own(directory: Path) -> None:
+    """Refuse a run of which a part is a link: whoever writes there would write somewhere else.
+
+    Raises:
+        FileFormatError: there is one.
+    """
+    names = (*DIRECTORIES, LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern))
+    for name in names:
+        if (directory / name).is_symlink():
+            raise FileFormatError(f"{directory / name} is a link, which no run has. Put what it leads to there.")
+
+
+def check_free(directory: Path, overwrite: bool = False) -> None:
+    """Refuse a directory that a new run cannot be put into.
+
+    Raises:
+        RunDirectoryError: it is a file, or holds a run (which may be replaced only where ``overwrite`` says so) or
+            anything else.
+    """
+    if (directory / "config.json").exists():
+        if not overwrite:
+            raise RunDirectoryError(
+                f"{directory} already holds a run. Go on with it (perilune resume), choose another directory, or ask "
+                "to overwrite it (--overwrite)."
+            )
+    elif _foreign(directory):
+        raise RunDirectoryError(
+            f"{directory} holds files that are not a run's, so no run is put there. Choose an empty directory."
+        )
+
+
+def create(directory: Path, overwrite: bool = False) -> None:
+    """Make ``directory``, which is claimed, ready for a new run.
+
+    Raises:
+        RunDirectoryError: it cannot be written, or ``check_free`` refuses it.
+    """
+    check_free(directory, overwrite)
+    try:
+        _remove_run(directory)
+    except OSError as error:
+        raise files.cannot("written", directory, error) from error
+
+
+def _foreign(directory: Path) -> bool:
+    """Whether there is anything in ``directory`` that is not a run's."""
+    ours = {path for pattern in RUN_FILES for path in directory.glob(pattern)} | {directory / LOCK}
+    return any(path not in ours for path in directory.rglob("*") if not path.is_dir())
 
 
 def _remove_run(directory: Path) -> None:
     """Remove what a run consists of, finished or not, and nothing that somebody else put beside it."""
     for pattern in RUN_FILES:
         for path in directory.glob(pattern):
-            path.unlink()
-    for name in ("plots", "videos"):
+            if path != directory / OWNER:
+                path.unlink()
+    for name in DIRECTORIES:
         if (directory / name).is_dir() and not any((directory / name).iterdir()):
             (directory / name).rmdir()
 
 
-def write_header(
-    directory: Path,
-    *,
-    environment: str,
-    seed: int,
-    agent: DQNConfig,
-    train: TrainConfig,
-    solved_mark: float | None,
-) -> None:
-    """Write config.json and host.json."""
-    config = {
-        "format": FORMAT,
-        "environment": environment,
-        "solved_mark": solved_mark,
-        "seed": int(seed),
-        "agent": to_json(agent),
-        "train": to_json(train),
-    }
-    _write_json(directory / "config.json", config)
-    _write_json(directory / "host.json", host())
+def sweep(directory: Path) -> None:
+    """Remove what a process that was killed did not write to its end."""
+    for pattern in PARTIAL:
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def write_config(directory: Path, content: dict[str, Any]) -> None:
+    """Write config.json, after host.json: where there is a config.json, there is all that makes a run."""
+    files.write_json(directory / "host.json", host())
+    files.write_json(directory / "config.json", content)
 
 
 def version() -> str:
@@ -148,31 +227,97 @@ def host() -> dict[str, Any]:
     }
 
 
-class RunLog:
-    """Appends events to a run's JSON lines, each line flushed before the training goes on."""
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """A log of the run, and what of it there was."""
 
-    def __init__(self, directory: Path) -> None:
-        self._files = {kind: (directory / name).open("a", encoding="utf-8") for kind, name in FILES.items()}
+    name: str
+    stored: Stored
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.name not in FILES.values():
+            raise ConfigError("name", self.name, f"one of {', '.join(FILES.values())}")
+
+
+class RunLog:
+    """Appends events to a run's JSON lines, each line flushed before the training goes on.
+
+    Args:
+        directory: the run.
+        logs: what there was of each log at the checkpoint that the training goes on from; what was written after that
+            is cut off, for it will be written again. Empty for a new run.
+
+    Raises:
+        RunDirectoryError: they cannot be written, or one is not there any more.
+        FileFormatError: a log does not begin with what it was.
+    """
+
+    def __init__(self, directory: Path, logs: Sequence[Log] = ()) -> None:
+        known = {log.name: log.stored for log in logs}
+        self._directory = directory
+        self._digests = {name: _cut(directory / name, known.get(name)) for name in FILES.values()}
+        try:
+            self._files = {name: (directory / name).open("ab") for name in FILES.values()}
+        except OSError as error:
+            raise files.cannot("written", directory, error) from error
 
     def write(self, event: Event) -> None:
         """Append ``event`` where it is of a kind that is logged. Numbers that are not finite become null."""
-        file = self._files.get(type(event))
-        if file is not None:
-            record = {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in event._asdict().items()
-            }
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-            file.flush()
+        name = FILES.get(type(event))
+        if name is None:
+            return
+        record = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in event._asdict().items()
+        }
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        self._digests[name].update(line)
+        try:
+            self._files[name].write(line)
+            self._files[name].flush()
+        except OSError as error:
+            raise files.cannot("written", self._directory / name, error) from error
+
+    def flushed(self) -> list[Log]:
+        """What there is of each log, now on disk for certain."""
+        logs = []
+        for name, file in self._files.items():
+            try:
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+            except OSError as error:
+                raise files.cannot("written", self._directory / name, error) from error
+            logs.append(Log(name=name, stored=Stored(sha256=self._digests[name].hexdigest(), size=size)))
+        return logs
 
     def close(self) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # of a full disk the line that did not fit has told already
+                file.close()
 
 
-def open_log(directory: Path) -> closing[RunLog]:
+def _cut(path: Path, stored: Stored | None) -> hashlib._Hash:
+    """Cut a log off behind what it was, which must be there still; the digest of that."""
+    if stored is None or (stored.size == 0 and not path.exists()):
+        return hashlib.sha256()
+    size, sha256 = files.digest(path, stored.size)
+    if (size, sha256.hexdigest()) != (stored.size, stored.sha256):
+        raise FileFormatError(
+            f"{path} does not begin any more with the {stored.size:,} bytes that the checkpoint knows. "
+            "Put the log back as it was."
+        )
+    with files.opened(path, "r+b") as file:
+        try:
+            file.truncate(size)
+        except OSError as error:
+            raise files.cannot("written", path, error) from error
+    return sha256
+
+
+def open_log(directory: Path, logs: Sequence[Log] = ()) -> closing[RunLog]:
     """A RunLog for a ``with`` block, closed whatever happens."""
-    return closing(RunLog(directory))
+    return closing(RunLog(directory, logs))
 
 
 @dataclass(frozen=True)
@@ -184,9 +329,10 @@ class Run:
     episodes: list[Episode]
     metrics: list[Metrics]
     evaluations: list[Evaluated]
+    notices: list[Noticed]
 
 
-Record = TypeVar("Record", Episode, Metrics, Evaluated)
+Record = TypeVar("Record", Episode, Metrics, Evaluated, Noticed)
 
 
 def read(directory: Path) -> Run:
@@ -196,29 +342,50 @@ def read(directory: Path) -> Run:
         RunDirectoryError: there is no run there.
         FileFormatError: a file is damaged or of another format.
     """
+    config = read_config(directory)
+    return Run(
+        directory,
+        config,
+        read_log(directory, Episode),
+        read_log(directory, Metrics),
+        read_log(directory, Evaluated),
+        read_log(directory, Noticed),
+    )
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json of a run.
+
+    Raises:
+        RunDirectoryError: there is no run there.
+        FileFormatError: it is damaged or of another format.
+    """
     path = directory / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else None
-        raise FileFormatError(f"{path} has format {found!r}; this version of Perilune reads {FORMAT}")
+    config = files.read_json(path)
+    if config.get("format") != FORMAT:
+        raise FileFormatError(f"{path} has format {config.get('format')!r}; this version of Perilune reads {FORMAT}")
     for key, kind in CONFIG.items():
         if key not in config or not isinstance(config[key], kind):
             raise FileFormatError(f"{path}: {key} is {config.get(key)!r}, which is not what a run has there")
-    return Run(directory, config, _lines(directory, Episode), _lines(directory, Metrics), _lines(directory, Evaluated))
+    return config
 
 
-def _lines(directory: Path, kind: type[Record]) -> list[Record]:
+def read_log(directory: Path, kind: type[Record]) -> list[Record]:
+    """One of a run's logs; empty where there is none.
+
+    Raises:
+        FileFormatError: a line is damaged.
+    """
     path = directory / FILES[kind]
     if not path.exists():
         return []
     hints = get_type_hints(kind)
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last \n is unfinished
+    for number, line in enumerate(
+        files.read(path, LARGEST_LOG).split(b"\n")[:-1], 1
+    ):  # what follows the last \n is unfinished
         try:
             record = kind(**json.loads(line))
             for name, value in record._asdict().items():

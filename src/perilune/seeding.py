@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from perilune.errors import ConfigError
+from perilune.plain import Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,41 @@ TRAINING_SEEDS = 2**30
 def episode_seed(generator: np.random.Generator) -> int:
     """Seed of a training's next episode, below ``TRAINING_SEEDS``: those from there on are for evaluations."""
     return int(generator.integers(TRAINING_SEEDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorState:
+    """Where a generator (NumPy's PCG64) is. Its two numbers of 128 bits are written in hexadecimal digits."""
+
+    state: str
+    inc: str
+    has_uint32: Annotated[int, Range(0, 1)]
+    uinteger: Annotated[int, Range(0, 2**32 - 1)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("state", "inc"):
+            if not re.fullmatch("[0-9a-f]{32}", getattr(self, name)):
+                raise ConfigError(name, getattr(self, name), "32 hexadecimal digits")
+        if int(self.inc, 16) % 2 == 0:
+            raise ConfigError("inc", self.inc, "an odd number")
+
+
+def generator_state(generator: np.random.Generator) -> GeneratorState:
+    """Where ``generator`` is."""
+    found = generator.bit_generator.state
+    return GeneratorState(
+        **{name: f"{found['state'][name]:032x}" for name in ("state", "inc")},
+        has_uint32=found["has_uint32"],
+        uinteger=found["uinteger"],
+    )
+
+
+def set_generator_state(generator: np.random.Generator, state: GeneratorState) -> None:
+    """Let ``generator`` go on from there."""
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": int(state.state, 16), "inc": int(state.inc, 16)},
+        "has_uint32": state.has_uint32,
+        "uinteger": state.uinteger,
+    }

@@ -9,6 +9,7 @@ import numpy as np
 
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array
+from perilune.plain import check_fields
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Symmetry:
     action_index: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("observation_index", "action_index"):
             index = getattr(self, name)
             if sorted(index) != list(range(len(index))):

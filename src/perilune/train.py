@@ -6,13 +6,13 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
-from perilune import envs, seeding
+from perilune import envs, seeding, watch
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import (
@@ -25,6 +25,7 @@ from perilune.errors import (
 )
 from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.nn.layers import Array
+from perilune.plain import Count, Natural, Range, Share, check_fields
 
 Ended = Literal["terminated", "truncated", "budget"]
 
@@ -83,25 +84,110 @@ class Evaluated(NamedTuple):
     seconds: float
 
 
-Event = Started | Frame | Metrics | Episode | Evaluated
+class Noticed(NamedTuple):
+    """Something is off, though the training can go on: what, and in words with the likely cause and the remedy."""
+
+    env_steps: int
+    what: str
+    words: str
 
 
-def training(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event]:
+class Rest(NamedTuple):
+    """An episode has just begun in one of the environments, so that the training can be saved here and go on exactly.
+
+    ``best``: the latest evaluation was the best so far. Where ``course.over`` is True, this is the last event.
+    """
+
+    course: Course
+    best: bool
+
+
+Event = Started | Frame | Metrics | Episode | Evaluated | Noticed | Rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlightState:
+    """An episode under way: its number, what it was reset with, and every action since. ``obs`` is where that led."""
+
+    number: Count
+    seed: Natural
+    epsilon: Share
+    losses: Annotated[float, Range(0)]
+    updates: Natural
+    actions: tuple[Natural, ...]
+    obs: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """What a training is beside its agent, in plain values.
+
+    ``start_steps`` and ``start_episodes`` are the agent's counters where its budget began, ``number`` is that of the
+    next episode to begin, ``looked`` the environment steps when it was last seen whether an evaluation is due,
+    ``greatest_reward`` the greatest size of a reward so far.
+    """
+
+    start_steps: Natural
+    start_episodes: Natural
+    number: Count
+    looked: Natural
+    best: float | None
+    seconds: Annotated[float, Range(0)]
+    greatest_reward: Annotated[float, Range(0)]
+    noticed: tuple[str, ...]
+    over: bool
+    flights: tuple[FlightState, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def beginning(agent: Agent) -> TrainingState:
+    """Where a training begins whose budget counts from now."""
+    return TrainingState(
+        start_steps=agent.env_steps,
+        start_episodes=agent.episodes,
+        number=agent.episodes + 1,
+        looked=agent.env_steps,
+        best=None,
+        seconds=0.0,
+        greatest_reward=0.0,
+        noticed=(),
+        over=False,
+        flights=(),
+    )
+
+
+def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> Iterator[Event]:
     """Train ``agent`` on ``env`` and yield an event for everything worth telling.
 
     Nothing is written and nothing printed. Between two events the agent is at rest: a reader may save or evaluate
     it. The budgets in ``config`` count from this call; an agent that is past its warm-up does not repeat it.
 
+    Args:
+        agent: it is changed.
+        env: a supported environment, which ``check`` looks at.
+        config: how long, and what to look at on the way.
+        state: what a ``Rest`` of an earlier training said, of which this one is to be the rest; the agent must be as
+            it was then, and its budgets count from where they began then. A new training where it is left out.
+
     Raises:
         ConfigError: see ``check``.
-        DivergenceError: the loss is no longer finite.
+        EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
+        DivergenceError: the loss or a gradient is no longer finite.
     """
-    check(agent, env, config)
+    check(agent, env, config, state)
     every = [env, *(envs.again(env) for _ in range(config.environments - 1))]
     # The first episode's start is pictured in any case; else an environment draws for films alone, for it takes time.
     lanes = [_Lane(one, envs.drawing(one) if one is env or config.video_every else None) for one in every]
-    stopwatch = _Stopwatch()
-    return stopwatch.timing(_closing(lanes, _training(agent, lanes, config, stopwatch)))
+    if state is None:
+        state = beginning(agent)
+    plain = {field.name: getattr(state, field.name) for field in fields(state)}
+    course = Course(**plain | {"over": False, "flights": []})
+    return _timing(course, _closing(lanes, _training(agent, lanes, config, course, state.flights)))
 
 
 class _Lane(NamedTuple):
@@ -119,81 +205,197 @@ class _Flight:
     spaces: envs.Spaces
     number: int
     filmed: bool
+    seed: int
     epsilon: float
     obs: Array
+    actions: list[int]
     reward: float = 0.0
-    length: int = 0
     losses: float = 0.0
     updates: int = 0
 
+    @property
+    def length(self) -> int:
+        """Steps so far."""
+        return len(self.actions)
 
-def _training(agent: Agent, lanes: list[_Lane], config: TrainConfig, stopwatch: _Stopwatch) -> Iterator[Event]:
-    stop_step = agent.env_steps + config.steps if config.steps is not None else math.inf
-    stop_episode = agent.episodes + config.episodes if config.episodes is not None else math.inf
-    best = -math.inf
+    def state(self) -> FlightState:
+        """All that is needed to be here again."""
+        return FlightState(
+            number=self.number,
+            seed=self.seed,
+            epsilon=self.epsilon,
+            losses=self.losses,
+            updates=self.updates,
+            actions=tuple(self.actions),
+            obs=tuple(self.obs.tolist()),
+        )
+
+
+@dataclass
+class Course:
+    """A training under way: what ``TrainingState`` says of it, changing."""
+
+    start_steps: int
+    start_episodes: int
+    number: int
+    looked: int
+    best: float | None
+    seconds: float
+    greatest_reward: float
+    noticed: tuple[str, ...]
+    over: bool
+    flights: list[_Flight]
+
+    def state(self) -> TrainingState:
+        """As it is now, in plain values."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return TrainingState(**plain | {"flights": tuple(flight.state() for flight in self.flights)})
+
+    def next_number(self) -> int:
+        """The number of an episode that begins now."""
+        self.number += 1
+        return self.number - 1
+
+    @property
+    def first(self) -> int:
+        """The number of the first episode."""
+        return self.start_episodes + 1
+
+
+def stop_step(config: TrainConfig, start_steps: int) -> float:
+    """The environment step at which the budget ends."""
+    return math.inf if config.steps is None else start_steps + config.steps
+
+
+def stop_episode(config: TrainConfig, start_episodes: int) -> float:
+    """The number of episodes with which the budget ends."""
+    return math.inf if config.episodes is None else start_episodes + config.episodes
+
+
+def _training(
+    agent: Agent, lanes: list[_Lane], config: TrainConfig, course: Course, saved: Sequence[FlightState]
+) -> Iterator[Event]:
+    last_step = stop_step(config, course.start_steps)
+    last_episode = stop_episode(config, course.start_episodes)
+    flights, best, updates = course.flights, False, agent.updates
+    yield from _noticed(agent, course, watch.epsilon_stays(agent.config, config))
     if not agent.warm:
         _warm_up(agent, lanes[0].env, config)
-    first = agent.episodes + 1
-    numbers = itertools.count(first)
-    flights: list[_Flight] = []
+        course.looked = agent.env_steps
     for lane in range(len(lanes)):
-        flight = yield from _take_off(agent, lanes, lane, next(numbers), first, config)
-        flights.append(flight)
-    looked = agent.env_steps  # when it was last seen whether an evaluation is due
+        begin = _take_up(agent, lanes, lane, saved[lane], course, config) if saved else None
+        flights.append((yield from begin or _take_off(agent, lanes, lane, course, config)))
 
     while True:
+        if not all(flight.length for flight in flights):
+            yield Rest(course, best)
+            best = False
         actions = agent.act(np.stack([flight.obs for flight in flights]))
         for lane, action in enumerate(actions):
-            ended = yield from _fly(agent, flights, lane, action, config, stop_step)
+            ended = yield from _fly(agent, course, lane, action, config, last_step)
             if ended is None:
                 continue
             yield from _landed(agent, flights[lane], ended)
-            stopping = agent.env_steps >= stop_step or agent.episodes >= stop_episode
-            if stopping or _crossed(config.eval_every, looked, agent.env_steps):
-                evaluated = _evaluated(agent, lanes[lane].env, config, best, stopwatch.seconds)
-                best = max(best, evaluated.mean_return)
+            stopping = agent.env_steps >= last_step or agent.episodes >= last_episode
+            if stopping or _crossed(config.eval_every, course.looked, agent.env_steps):
+                evaluated = _evaluated(agent, lanes[lane].env, config, course)
                 yield evaluated
+                if evaluated.best:
+                    course.best, best = evaluated.mean_return, True
                 stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+            course.looked = agent.env_steps
             if stopping:  # what is still under way in the other lanes is broken off, and nobody hears of it
+                flights.clear()
+                course.over = True
+                if agent.updates == updates and not saved:
+                    yield from _noticed(agent, course, watch.no_update(agent.config))
+                yield Rest(course, best)
                 return
-            looked = agent.env_steps
-            flights[lane] = yield from _take_off(agent, lanes, lane, next(numbers), first, config)
+            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)
 
 
 def _take_off(
-    agent: Agent, lanes: list[_Lane], lane: int, number: int, first: int, config: TrainConfig
+    agent: Agent, lanes: list[_Lane], lane: int, course: Course, config: TrainConfig
 ) -> Generator[Event, None, _Flight]:
     """Begin an episode: before its camera where it is filmed, and the first one so that its start can be pictured."""
     env, camera = lanes[lane]
-    filmed = config.video_every is not None and (number == first or number % config.video_every == 0)
-    seen = camera if camera is not None and (filmed or number == first) else env
-    obs = _reset(agent, seen, lane)
-    if number == first:
+    number = course.next_number()
+    filmed = _is_filmed(number, course, config)
+    seen = camera if camera is not None and (filmed or number == course.first) else env
+    seed, obs = _reset(agent, seen, lane)
+    if number == course.first:
         yield Started(None if camera is None else _picture(camera))
     if filmed:
         yield Frame(number, envs.frame(seen))
-    return _Flight(seen if filmed else env, envs.check(env), number, filmed, agent.epsilon, obs)
+    return _Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
+
+
+def _is_filmed(number: int, course: Course, config: TrainConfig) -> bool:
+    return config.video_every is not None and (number == course.first or number % config.video_every == 0)
+
+
+def _take_up(
+    agent: Agent, lanes: list[_Lane], lane: int, saved: FlightState, course: Course, config: TrainConfig
+) -> Generator[Event, None, _Flight]:
+    """Bring an episode to where it was: no environment can be saved inside one, but the same actions lead there again.
+
+    The agent remembers it already. Where the environment goes another way, the episode begins anew, with a warning.
+    """
+    env, camera = lanes[lane]
+    filmed = _is_filmed(saved.number, course, config)
+    seen = camera if camera is not None and filmed else env
+    spaces = envs.check(env)
+    obs = envs.reset(seen, saved.seed)
+    flight = _Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
+    flight.losses, flight.updates = saved.losses, saved.updates
+    if filmed:
+        yield Frame(saved.number, envs.frame(seen))
+    for action in saved.actions:
+        flight.obs, reward, terminated, truncated = envs.step(seen, spaces, action)
+        flight.reward += reward
+        flight.actions.append(action)
+        if filmed:
+            yield Frame(saved.number, envs.frame(seen))
+        if terminated or truncated:
+            break
+    if flight.obs.tolist() != list(saved.obs):
+        warnings.warn(
+            f"{envs.name(env)} does not lead where it did with the same seed and actions, so that this run goes on, "
+            "but not exactly as it would have done: not everything in it follows from the seed of its reset, or it is "
+            "another version.",
+            PeriluneWarning,
+            stacklevel=2,
+        )
+        agent.begin_episode(lane)
+        flight.obs, flight.reward = envs.reset(seen, saved.seed), 0.0
+        flight.actions.clear()
+    return flight
 
 
 def _fly(
-    agent: Agent, flights: list[_Flight], lane: int, action: int, config: TrainConfig, stop_step: float
+    agent: Agent, course: Course, lane: int, action: int, config: TrainConfig, last_step: float
 ) -> Generator[Event, None, Ended | None]:
     """One step of an episode: the environment's, and what the agent learns from it. How it ended, if it did."""
-    flight = flights[lane]
-    size, _, first_action = flight.spaces
-    observation, reward, terminated, truncated, _ = flight.env.step(first_action + action)
-    next_obs = envs.as_obs(observation, size)
-    flight.reward += float(reward)
-    flight.length += 1
+    flights, flight = course.flights, course.flights[lane]
+    flight.actions.append(action)
+    try:
+        next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)
+    except EnvironmentFaultError as error:
+        raise EnvironmentFaultError(f"{error}. It is {_where(flight, agent.env_steps + 1)}") from error
+    flight.reward += reward
+    course.greatest_reward = max(course.greatest_reward, abs(reward))
     ended: Ended | None = None
     if terminated:
         ended = "terminated"
     elif truncated or flight.length == config.max_episode_steps:
         ended = "truncated"
-    elif agent.env_steps + 1 >= stop_step:
+    elif agent.env_steps + 1 >= last_step:
         ended = "budget"
     # Whatever else ends an episode is a truncation to the learner: the future beyond it still counts.
-    update = agent.observe(flight.obs, action, float(reward), next_obs, terminated, ended is not None, lane)
+    try:
+        update = agent.observe(flight.obs, action, reward, next_obs, terminated, ended is not None, lane)
+    except DivergenceError as error:
+        raise DivergenceError(f"{error}. It is {_where(flight, agent.env_steps)}") from error
     flight.obs = next_obs
     if update is not None:
         for lasting in flights:
@@ -201,9 +403,22 @@ def _fly(
             lasting.updates += 1
         if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
+            found = watch.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
+            yield from _noticed(agent, course, found)
     if flight.filmed:
         yield Frame(flight.number, envs.frame(flight.env))
     return ended
+
+
+def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterator[Event]:
+    """Tell of what is off, once in a run."""
+    if found is not None and found.what not in course.noticed:
+        course.noticed += (found.what,)
+        yield Noticed(agent.env_steps, *found)
+
+
+def _where(flight: _Flight, env_step: int) -> str:
+    return f"step {flight.length:,} of episode {flight.number:,}, environment step {env_step:,}"
 
 
 def _landed(agent: Agent, flight: _Flight, ended: Ended) -> Iterator[Event]:
@@ -219,13 +434,6 @@ def _landed(agent: Agent, flight: _Flight, ended: Ended) -> Iterator[Event]:
         agent.target_syncs,
         ended,
     )
-    if loss is not None and not math.isfinite(loss):
-        raise DivergenceError(
-            f"the loss is {loss} in episode {flight.number}, after {agent.env_steps:,} environment steps: the weights "
-            f"have diverged. Try a smaller learning_rate (now {agent.learning_rate:g}), a max_grad_norm such as 10 "
-            f"(now {agent.config.max_grad_norm}) or the huber loss (now {agent.config.loss}), and see that the "
-            "environment's rewards and observations are finite."
-        )
 
 
 def _picture(env: envs.Env) -> Array | None:
@@ -253,7 +461,7 @@ def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
     return None if envs.time_limit(env) is not None else config.max_episode_steps
 
 
-def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, seconds: float) -> Evaluated:
+def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, course: Course) -> Evaluated:
     """Score the agent as it is now, on start states that only choose the best checkpoint."""
     result = evaluate(
         agent.greedy_action,
@@ -268,17 +476,17 @@ def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, best: float, se
         mean_return=result.mean_return,
         std_return=result.std_return,
         min_return=result.min_return,
-        best=result.mean_return >= best,  # of equals the later, which has learned from more
-        seconds=seconds,
+        # of equals the later, which has learned from more
+        best=course.best is None or result.mean_return >= course.best,
+        seconds=course.seconds,
     )
 
 
-def _reset(agent: Agent, env: envs.Env, lane: int = 0) -> Array:
+def _reset(agent: Agent, env: envs.Env, lane: int = 0) -> tuple[int, Array]:
     """Every reset is seeded, so that an evaluation or a video in between changes nothing in the training."""
     agent.begin_episode(lane)
-    size = envs.check(env).observation_size
-    observation, _ = env.reset(seed=seeding.episode_seed(agent.generators.environment))
-    return envs.as_obs(observation, size)
+    seed = seeding.episode_seed(agent.generators.environment)
+    return seed, envs.reset(env, seed)
 
 
 def _crossed(every: int | None, before: int, now: int) -> bool:
@@ -286,14 +494,16 @@ def _crossed(every: int | None, before: int, now: int) -> bool:
     return every is not None and before // every < now // every
 
 
-def check(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
+def check(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> None:
     """Refuse what cannot be done, before anything is trained.
 
     Raises:
-        ConfigError: the budget ends before the first update, the environment cannot draw the videos asked for, or
-            cannot be made again where several are asked for.
+        ConfigError: the budget ends before the first update, or nothing is left of it; the replay does not fit into
+            memory; the environment cannot draw the videos asked for, or cannot be made again where several are asked
+            for; or the state is of another number of environments.
     """
-    _check_budget(agent, config)
+    _check_budget(agent, config, state)
+    agent.take_memory()
     if config.video_every is not None and not envs.can_draw(env):
         raise ConfigError(
             "video_every",
@@ -307,8 +517,17 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
             raise ConfigError("environments", config.environments, f"1, because {error}") from error
 
 
-def _check_budget(agent: Agent, config: TrainConfig) -> None:
+def _check_budget(agent: Agent, config: TrainConfig, state: TrainingState | None) -> None:
     """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
+    if state is not None:
+        left = stop_step(config, state.start_steps) - agent.env_steps
+        more = stop_episode(config, state.start_episodes) - agent.episodes
+        if min(left, more) <= 0:
+            name = "steps" if left <= 0 else "episodes"
+            raise ConfigError(name, getattr(config, name), "more than this run has already had")
+        if state.flights and len(state.flights) != config.environments:
+            raise ConfigError("environments", config.environments, f"{len(state.flights)}, as many as are under way")
+        return
     warmup_steps, train_every = agent.config.warmup_steps, agent.config.train_every
     learning_from = agent.env_steps + (0 if agent.warm else warmup_steps)
     needed = (learning_from // train_every + 1) * train_every - agent.env_steps
@@ -323,35 +542,28 @@ def _check_budget(agent: Agent, config: TrainConfig) -> None:
 
 def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
     """Fill the replay with uniformly random play. Its episodes are not counted; the last is cut off (truncated)."""
-    size, _, first_action = envs.check(env)
+    spaces = envs.check(env)
     obs = None
     length = 0
     while not agent.warm:
         if obs is None:
-            obs, length = _reset(agent, env), 0
+            obs, length = _reset(agent, env)[1], 0
         action = agent.explore()
-        observation, reward, terminated, truncated, _ = env.step(first_action + action)
-        next_obs = envs.as_obs(observation, size)
+        next_obs, reward, terminated, truncated = envs.step(env, spaces, action)
         length += 1
         last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.warmup_steps
         truncated = truncated or last or length == config.max_episode_steps
-        agent.remember(obs, action, float(reward), next_obs, terminated, truncated)
+        agent.remember(obs, action, reward, next_obs, terminated, truncated)
         obs = None if terminated or truncated else next_obs
 
 
-class _Stopwatch:
-    """Seconds that a training took itself: its readers' time is left out, and the evaluations'."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def timing(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The same events; ``seconds`` is up to date at each."""
-        while True:
-            started = time.perf_counter()
-            event = next(events, None)
-            if event is None:
-                return
-            if not isinstance(event, Evaluated):  # before which there is nothing but the evaluation
-                self.seconds += time.perf_counter() - started
-            yield event
+def _timing(course: Course, events: Iterator[Event]) -> Iterator[Event]:
+    """The same events; ``course.seconds`` is what the training took itself, without its readers and evaluations."""
+    while True:
+        started = time.perf_counter()
+        event = next(events, None)
+        if event is None:
+            return
+        if not isinstance(event, Evaluated):  # before which there is nothing but the evaluation
+            course.seconds += time.perf_counter() - started
+        yield event

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from perilune import runlog
 from perilune.api import DQN
 from perilune.bench import peers, pool, results
 from perilune.bench.peers import Peer
-from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_json, read_score, score, write_score
+from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.config import DQNConfig, TrainConfig
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.files import read_json
 from perilune.train import Episode, Evaluated, Metrics, greedy_limit
 from perilune.view.board import Lane, Standing, board
 
@@ -52,8 +54,8 @@ class Outcome:
 def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outcome:
     """Run every trial, ``jobs`` at a time in processes of their own, and show the progress on standard error.
 
-    A trial that has a score is not run again; one that was interrupted starts anew; one that fails, or whose process
-    dies, leaves the others alone.
+    A trial that has a score is not run again; one that was interrupted goes on where it was; one that fails, or whose
+    process dies, leaves the others alone.
 
     Raises:
         ConfigError: ``jobs`` < 1.
@@ -111,11 +113,24 @@ def run_trial(trial: Trial) -> None:
         )
     else:
         dqn = DQN(trial.environment, trial.agent, seed=trial.seed)
-        dqn.train(trial.train, out=trial.directory, overwrite=True, pictures=False, quiet=True)
+        _train(dqn, trial)
         limit = greedy_limit(dqn.env, trial.train)
         final = dqn.evaluate(SCORE_EPISODES, limit).mean_return
         best = DQN.load(trial.directory, dqn.env).evaluate(SCORE_EPISODES, limit).mean_return
     write_score(score(runlog.read(trial.directory), final, best), trial.directory)
+
+
+def _train(dqn: DQN, trial: Trial) -> None:
+    """Train one seed, from where it was stopped if it was; what is damaged there is begun anew."""
+    if (trial.directory / "config.json").exists():
+        try:
+            dqn.train(trial.train, resume=trial.directory, pictures=False, quiet=True)
+        except (FileFormatError, RunDirectoryError, ConfigError) as error:
+            message = f"{trial.title} is begun anew, for it cannot be gone on with: {error}"
+            warnings.warn(message, PeriluneWarning, stacklevel=2)
+        else:
+            return
+    dqn.train(trial.train, out=trial.directory, overwrite=True, pictures=False, quiet=True)
 
 
 def stored_score(trial: Trial) -> Score | None:
@@ -127,6 +142,8 @@ def stored_score(trial: Trial) -> Score | None:
     """
     path = trial.directory / SCORE_FILE
     config = _stored_config(trial.directory, path.exists())
+    if config and isinstance(trial.agent, DQNConfig):
+        config = _completed(config)
     if different := list(results.differences(config, settings(trial))) if config else []:
         told = ", ".join(f"{name} = {there!r} there, {asked!r} asked" for name, there, asked in different)
         raise RunDirectoryError(
@@ -155,6 +172,21 @@ def _stored_config(directory: Path, scored: bool) -> dict[str, Any]:
     return config
 
 
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """config.json of an older version, with the defaults of the settings that were not there yet."""
+    groups: dict[str, type[DQNConfig | TrainConfig]] = {"agent": DQNConfig, "train": TrainConfig}
+    return config | {
+        name: {field.name: plain(field.default) for field in fields(cls)} | config[name]
+        for name, cls in groups.items()
+        if isinstance(config.get(name), dict)
+    }
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON gives it back: a tuple is a list."""
+    return json.loads(json.dumps(value))
+
+
 def settings(trial: Trial) -> dict[str, Any]:
     """What config.json says of a run of the trial, as plain JSON values."""
     found = {
@@ -163,8 +195,8 @@ def settings(trial: Trial) -> dict[str, Any]:
         "agent": asdict(trial.agent),
         "train": asdict(trial.train),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(found))  # in which a tuple is a list
-    return plain
+    content: dict[str, Any] = plain(found)
+    return content
 
 
 def _standing(trials: int, outcome: Outcome, running: Sequence[Trial]) -> Standing:

@@ -111,7 +111,7 @@ def failed(failures: dict[Trial, str]) -> str:
     for trial, reason in failures.items():
         titles.setdefault(reason, []).append(trial.title)
     reasons = [f"  {', '.join(together)}: {reason}" for reason, together in titles.items()]
-    return "\n".join([f"{len(failures)} failed, and would start anew with the same command:", *reasons])
+    return "\n".join([f"{len(failures)} failed, and will be tried again by the same command:", *reasons])
 
 
 def _result(environment: str, mark: float | None, trials: list[Trial], outcome: Outcome) -> Result:

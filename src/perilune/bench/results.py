@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from perilune.bench.scores import SCORE_EPISODES, Score, read_json, read_score
+from perilune.bench.scores import SCORE_EPISODES, Score, read_score
 from perilune.bench.statistics import Estimate, estimate, interquartile_mean
 from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.files import read_json
 from perilune.nn.layers import Array
 from perilune.runlog import Run
 from perilune.view.plots import Band

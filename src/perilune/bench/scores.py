@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune import files
+from perilune.errors import FileFormatError
 from perilune.runlog import Run
 
 SCORE_FILE = "score.json"
@@ -59,28 +59,7 @@ def score(run: Run, final: float, best: float) -> Score:
 
 def write_score(score: Score, directory: Path) -> None:
     """Write the score into its run directory, whole or not at all: it is what says that the seed is done."""
-    path = directory / SCORE_FILE
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(asdict(score), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``.
-
-    Raises:
-        RunDirectoryError: it cannot be read.
-        FileFormatError: it is not JSON, or no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunDirectoryError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise FileFormatError(f"{path} holds no JSON object, but {type(content).__name__}")
-    return content
+    files.write_json(directory / SCORE_FILE, asdict(score))
 
 
 def read_score(record: object, path: Path) -> Score:

@@ -1,7 +1,7 @@
 """Optimisers, from simple to complex. Each steps a flat parameter vector in place and allocates nothing.
 
 They share one shape: ``step(parameters[P], gradients[P], learning_rate)``, where ``learning_rate`` is in units of
-parameter per unit of (normalised) gradient. ``arrays`` and ``updates`` are all the state there is.
+parameter per unit of (normalised) gradient. ``arrays`` and ``updates``, the steps made, are all the state there is.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ class Optimizer(Protocol):
     """What the agent asks of an optimiser."""
 
     arrays: Arrays
-
-    @property
-    def updates(self) -> int:
-        """Steps made."""
+    updates: int
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         """Move ``parameters`` one step against ``gradients``, in place."""
@@ -142,6 +139,10 @@ class AdamW:
     def updates(self) -> int:
         """Steps made."""
         return self.adam.updates
+
+    @updates.setter
+    def updates(self, updates: int) -> None:
+        self.adam.updates = updates
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         np.multiply(parameters, 1 - learning_rate * self.weight_decay, out=parameters)

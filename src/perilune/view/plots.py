@@ -79,7 +79,10 @@ def save_image(image: Array, path: Path) -> None:
     matplotlib_figure(1, 1)  # for its error
     from matplotlib.image import imsave  # noqa: PLC0415
 
-    imsave(path, image)
+    try:
+        imsave(path, image)
+    except OSError as error:
+        raise RunDirectoryError(f"the picture {path} cannot be written: {error.strerror or error}") from error
 
 
 def window(episodes: int) -> int:

@@ -24,15 +24,21 @@ class Summary:
     """The newest figures of a training in words. It only reads events: the clock is the one thing it asks for."""
 
     def __init__(
-        self, config: TrainConfig, env_steps: int, episodes: int, now: Callable[[], float] = time.perf_counter
+        self,
+        config: TrainConfig,
+        env_steps: int,
+        episodes: int,
+        now: Callable[[], float] = time.perf_counter,
+        *,
+        began: tuple[int, int] | None = None,
     ) -> None:
-        self.share = 0.0
-        """How much of the budget is used, from 0 to 1."""
         self._budgets = (config.steps, config.episodes)
         self._first = self._counts = (env_steps, episodes)
+        self._began = began or self._first
+        self._share_before = self.share
         self._rewards: deque[float] = deque(maxlen=100)
         self._reward: float | None = None
-        self._state = "filling the replay"
+        self._state = "filling the replay" if began is None else "going on"
         self._epsilon = 1.0
         self._best: float | None = None
         self._now = now
@@ -48,13 +54,17 @@ class Summary:
             if event.ended != "budget":
                 self._rewards.append(event.reward)
                 self._reward = sum(self._rewards) / len(self._rewards)
-            used = (count - first for count, first in zip(self._counts, self._first, strict=True))
-            self.share = min(1.0, max(n / budget for n, budget in zip(used, self._budgets, strict=True) if budget))
             self._read_at = self._now()
         elif isinstance(event, Evaluated) and event.best:
             self._best = event.mean_return
         elif isinstance(event, Started):
             self._state = "first episode"
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used, from 0 to 1."""
+        used = (count - began for count, began in zip(self._counts, self._began, strict=True))
+        return min(1.0, max(n / budget for n, budget in zip(used, self._budgets, strict=True) if budget))
 
     @property
     def elapsed(self) -> float:
@@ -64,9 +74,10 @@ class Summary:
     @property
     def eta(self) -> str:
         """Time to the end of the budget at the pace so far; dashes before there is a pace."""
-        if self.share <= 0:
+        done = self.share - self._share_before
+        if done <= 0:
             return "-:--"
-        end = self._started + (self._read_at - self._started) / self.share
+        end = self._started + (self._read_at - self._started) * (1 - self._share_before) / done
         return clock(max(0.0, end - self._now()))
 
     @property
@@ -104,7 +115,13 @@ def fitted(parts: Sequence[str], width: int) -> str:
 
 @contextmanager
 def live(
-    title: str, config: TrainConfig, env_steps: int, episodes: int, quiet: bool = False
+    title: str,
+    config: TrainConfig,
+    env_steps: int,
+    episodes: int,
+    quiet: bool = False,
+    *,
+    began: tuple[int, int] | None = None,
 ) -> Iterator[Callable[[Event], None]]:
     """A function that takes every event of a training and shows the progress on standard error.
 
@@ -115,6 +132,7 @@ def live(
         config: for the budget.
         env_steps, episodes: the agent's counters at the start.
         quiet: show nothing.
+        began: what they were where the budget began, if that was earlier.
     """
     if quiet:
         yield lambda event: None
@@ -123,7 +141,7 @@ def live(
     from rich.console import Console  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
-    summary = Summary(config, env_steps, episodes)
+    summary = Summary(config, env_steps, episodes, began=began)
     console = Console(stderr=True, force_jupyter=False)
     if console.is_terminal and not console.is_dumb_terminal:
         # Drawn by a thread of its own a few times a second: an event costs no more than its reading.

@@ -1,9 +1,8 @@
 """The faults of the catalogue as changes of Perilune's own files: fault number -> (file, old, new), ..."""
 
-FLY = "    observation, reward, terminated, truncated, _ = flight.env.step(first_action + action)\n    next_obs = envs.as_obs(observation, size)\n"
-WARM = "        observation, reward, terminated, truncated, _ = env.step(first_action + action)\n"
-OBSERVE = "    update = agent.observe(flight.obs, action, float(reward), next_obs, terminated, ended is not None, lane)\n"
-REMEMBER = "        agent.remember(obs, action, float(reward), next_obs, terminated, truncated)\n"
+FLY = "        next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)\n"
+OBSERVE = "agent.observe(flight.obs, action, reward, next_obs, terminated, ended is not None, lane)"
+REMEMBER = "agent.remember(obs, action, reward, next_obs, terminated, truncated)"
 PUSH = "        for transition in self.lanes[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
 RETURN_TARGET = "        return head.target(reward, discount, td.under(policy, next_values))\n"
 TAKEN = "        self._d_outputs[taken] = d_chosen\n"
@@ -14,21 +13,23 @@ WEIGHT = "np.matmul(x.T, dy, out=gradients[\"weight\"])"
 BACK = "np.matmul(dy, parameters[\"weight\"].T, out=dx)"
 DENSE_BACK = f"        {WEIGHT}\n        np.matmul(scratch[\"ones\"], dy, out=gradients[\"bias\"])  # the sum over the batch, as a faster product\n        if dx is not None:\n            {BACK}\n"
 DRAW = "generator.normal(0.0, spread, (layer.inputs, layer.outputs))"
-AS_OBS = """    obs = np.array(observation, np.float32)
-    if obs.shape != (size,):
+UNPACK = """    try:
+        observation, reward, terminated, truncated, _ = given
+    except (TypeError, ValueError) as error:
+        what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
         raise EnvironmentFaultError(
-            f"the environment gave an observation of shape {obs.shape}, but its observation space says ({size},)"
-        )
-    return obs
+            f"{name(env)}.step gave {what}, not (obs, reward, terminated, truncated, info). The old Gym's done is "
+            "terminated or truncated: the one is the end of the task, the other a time limit"
+        ) from error
 """
 
 FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
-    1: (("train.py", FLY, FLY.replace("reward, terminated, truncated, _", "reward, terminated, _").replace("next_obs =", "truncated = False\n    next_obs =")),),
-    2: (("train.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, next(numbers), first, config)", "            flights[lane] = _Flight(flights[lane].env, flights[lane].spaces, next(numbers), False, agent.epsilon, flights[lane].obs)"),),
-    3: (("train.py", FLY, FLY.replace("envs.as_obs(observation, size)", "envs.as_obs(observation, size).astype(np.uint8).astype(np.float32)").replace("    observation,", "    import numpy as np\n    observation,")),),
-    4: (("train.py", FLY, FLY + "    if terminated or truncated:\n        next_obs = envs.as_obs(flight.env.reset()[0], size)\n"),),
-    5: (("train.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")), ("train.py", "        agent.remember(obs, action, float(reward), next_obs, terminated, ", "        agent.remember(obs, action, float(reward), next_obs, terminated or truncated, ")),
-    6: (("envs.py", AS_OBS, "    BUFFER[:size] = np.asarray(observation, np.float32).reshape(-1)\n    return BUFFER[:size]\n"), ("envs.py", "\n\ndef as_obs", "\n\nBUFFER = np.zeros(100, np.float32)\n\n\ndef as_obs")),
+    1: (("envs.py", UNPACK, "    observation, reward, terminated, _ = given\n    truncated = False\n"),),
+    2: (("train.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)\n", "            flights[lane] = _Flight(flights[lane].env, flights[lane].spaces, course.next_number(), False, 0, agent.epsilon, flights[lane].obs, [])\n"),),
+    3: (("train.py", FLY, FLY + "        next_obs = next_obs.astype('uint8').astype('float32')\n"),),
+    4: (("train.py", FLY, FLY + "        if terminated or truncated:\n            next_obs = envs.as_obs(flight.env.reset()[0], len(next_obs))\n"),),
+    5: (("train.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")), ("train.py", REMEMBER, REMEMBER.replace("terminated, ", "terminated or truncated, "))),
+    6: (("envs.py", "    return obs\n\n\ndef reset(", "    BUFFER[:size] = obs\n    return BUFFER[:size]\n\n\ndef reset("), ("envs.py", "\n\ndef as_obs", "\n\nBUFFER = np.zeros(100, np.float32)\n\n\ndef as_obs")),
     7: (("nn/network.py", HIDDEN_LAST, HIDDEN_LAST + "        layers.append(ACTIVATIONS['relu'](actions * atoms))\n"),),
     8: (("nn/network.py", "        steps = self._workspaces.get(len(x))\n", "        x /= 10\n        steps = self._workspaces.get(len(x))\n"), ("dqn.py", "        obs = np.asarray(obs, np.float32)\n", "        obs = np.asarray(obs)\n")),
     9: (("nn/layers.py", "        np.matmul(x, parameters[\"weight\"], out=y)\n        np.add(y, parameters[\"bias\"], out=y)", "        np.matmul(x - x.mean(axis=0), parameters[\"weight\"], out=y)\n        np.add(y, parameters[\"bias\"], out=y)"),),

@@ -1,0 +1,162 @@
+"""What a run or a file is, and whether all of it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from perilune import checkpoint, files, runlog, weights
+from perilune.checkpoint import Checkpoint
+from perilune.config import to_json
+from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
+from perilune.files import Stored
+
+
+def about(run_or_file: Path) -> dict[str, Any]:
+    """What is known of a run directory or a weights file, as plain JSON values.
+
+    Raises:
+        RunDirectoryError: there is nothing of that kind.
+        FileFormatError: it is damaged, foreign or of another version.
+    """
+    return _about_run(run_or_file) if run_or_file.is_dir() else _about_weights(run_or_file)
+
+
+def _about_weights(path: Path) -> dict[str, Any]:
+    agent, saved = weights.load_weights(path)
+    return {
+        "kind": "weights",
+        "environment": saved.environment,
+        "seed": saved.seed,
+        "counters": {
+            "env_steps": saved.env_steps,
+            "episodes": saved.episodes,
+            "updates": saved.updates,
+            "target_syncs": saved.target_syncs,
+        },
+        "weights": sum(array.size for array in agent.named_weights().values()),
+        "bytes": path.stat().st_size,
+        "agent": to_json(saved.config),
+    }
+
+
+def _about_run(directory: Path) -> dict[str, Any]:
+    run = runlog.read(directory)
+    there = checkpoint.paths(directory)
+    newest = checkpoint.read(there[-1]) if there else None
+    best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
+    return {
+        "kind": "run",
+        "environment": run.config["environment"],
+        "seed": run.config["seed"],
+        "state": _state(directory, newest),
+        "counters": None
+        if newest is None
+        else {name: getattr(newest.agent, name) for name in ("env_steps", "episodes", "updates", "target_syncs")},
+        "seconds": None if newest is None else newest.training.seconds,
+        "best": best[0]._asdict() if best else None,
+        "checkpoints": [str(path.relative_to(directory)) for path in there],
+        "bytes": sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+        "machine": files.read_json(directory / "host.json") if (directory / "host.json").exists() else None,
+        "agent": run.config["agent"],
+        "train": run.config["train"],
+    }
+
+
+def _state(directory: Path, newest: checkpoint.Checkpoint | None) -> str:
+    if (owner := runlog.owner(directory)) is not None:
+        return f"{owner} is at work on it"
+    if newest is None:
+        return "without a checkpoint: it cannot be gone on with"
+    return "at its end" if newest.training.over else "stopped before its end: perilune resume goes on with it"
+
+
+def told(found: dict[str, Any], title: str) -> list[str]:
+    """What ``about`` found, in lines for people."""
+    lines = [f"{title}: {found['kind']} of {found['environment']}, seed {found['seed']}"]
+    counters = found["counters"] or {}
+    rows = {
+        "state": found.get("state"),
+        **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
+        "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
+        "best evaluation": f"{found['best']['mean_return']:.1f} after {found['best']['env_steps']:,} steps"
+        if found.get("best")
+        else None,
+        "weights": f"{found['weights']:,}" if "weights" in found else None,
+        "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
+        "size": f"{found['bytes'] / 2**20:,.1f} MiB",
+        "machine": _machine(found["machine"]) if found.get("machine") else None,
+    }
+    lines += [f"  {name:<28}{value}" for name, value in rows.items() if value is not None]
+    for group in ("agent", "train"):
+        if group in found:
+            lines += [f"  {group}", *(f"    {name:<26}{value}" for name, value in found[group].items())]
+    return lines
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    known = ("platform", "cpus", "python", "numpy", "gymnasium", "perilune")
+    return ", ".join(f"{name} {machine[name]}" for name in known if name in machine)
+
+
+class Finding(NamedTuple):
+    """A file of a run, and what is wrong with it; None where it is whole."""
+
+    path: Path
+    fault: str | None
+
+
+def verify(directory: Path) -> Iterator[Finding]:
+    """Look at everything of a run that has a checksum or a form: checkpoints, their objects, logs, weights.
+
+    Raises:
+        RunDirectoryError: there is no run.
+    """
+    if not (directory / "config.json").exists():
+        raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
+    whole: list[Checkpoint] = []
+    for path in checkpoint.paths(directory):
+        yield _looked_at(path, lambda path: whole.append(checkpoint.read(path)))
+    yield _looked_at(directory / "config.json", lambda path: _check_config(path, whole[-1:]))
+    yield _looked_at(directory / "host.json", files.read_json)
+    objects = {stored for one in whole for stored in one.objects}
+    for stored in sorted(objects, key=lambda stored: stored.sha256):
+        path = checkpoint.object_path(directory, stored)
+        yield _looked_at(path, partial(_check_object, stored=stored))
+    known = {log.name: log.stored for log in whole[-1].logs} if whole else {}
+    for kind, name in runlog.FILES.items():
+        if (directory / name).exists() or name in known:
+            yield _looked_at(directory / name, partial(_check_log, kind=kind, stored=known.get(name)))
+    for name in runlog.WEIGHTS.values():
+        if (directory / name).exists():
+            yield _looked_at(directory / name, weights.load_weights)
+
+
+def _looked_at(path: Path, look: Callable[[Path], object]) -> Finding:
+    try:
+        look(path)
+    except PeriluneError as error:
+        return Finding(path, str(error))
+    return Finding(path, None)
+
+
+def _check_object(path: Path, stored: Stored) -> None:
+    checkpoint.check_object(path.parents[2], stored)
+
+
+def _check_config(path: Path, newest: list[Checkpoint]) -> None:
+    content = runlog.read_config(path.parent)
+    if newest and content != newest[0].setup.to_json():
+        raise FileFormatError(f"{path} says something else than the newest checkpoint")
+
+
+def _check_log(path: Path, kind: Any, stored: Stored | None) -> None:
+    """See that every line of a log can be read, and that it begins with what the newest checkpoint knows of it."""
+    runlog.read_log(path.parent, kind)
+    if stored is None:
+        return
+    size, sha256 = files.digest(path, stored.size)
+    if (size, sha256.hexdigest()) != (stored.size, stored.sha256):
+        raise FileFormatError(f"{path} does not begin with what it was at the newest checkpoint")

@@ -1,0 +1,206 @@
+"""Nothing is lost: what happens in a training is written into its run directory, with all that is needed to go on."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from perilune import checkpoint, runlog, weights
+from perilune.checkpoint import Checkpoint, Setup
+from perilune.config import DQNConfig, TrainConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, RunDirectoryError
+from perilune.train import Episode, Evaluated, Event, Rest, TrainingState, beginning
+
+SHARE = 0.01  # of a training's time that its checkpoints may take
+
+# What a run may go on with otherwise than it began. All else is in the shape of what was saved, or in its numbers.
+CHANGEABLE = frozenset(
+    {
+        *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_floor"),
+        *("learning_rate_decay_steps", "momentum", "weight_decay", "max_grad_norm", "batch_size", "train_every"),
+        *("updates_each", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
+        *("target_update_every", "tau", "average_acts", "priority_beta", "priority_beta_steps", "epsilon_start"),
+        *("epsilon_floor", "epsilon_decay_steps", "epsilon_decay", "epsilon_decay_per", "repeat_most", "optimism"),
+        *(field.name for field in fields(TrainConfig) if field.name != "environments"),
+    }
+)
+
+
+class Keeper:
+    """Reads a training's events and keeps what they say: the logs, the best weights, and checkpoints.
+
+    Args:
+        directory: the run, claimed by this process.
+        agent: the one that is trained.
+        setup: what is trained.
+        log: the run's log.
+        latest: the checkpoint that the training goes on from; None for a new one, which gets its first one here. So
+            does one that goes on with another setup.
+    """
+
+    def __init__(
+        self, directory: Path, agent: Agent, setup: Setup, log: runlog.RunLog, latest: Checkpoint | None = None
+    ) -> None:
+        self._directory = directory
+        self._agent = agent
+        self._setup = setup
+        self._log = log
+        self._latest = latest
+        self._saved_at = time.perf_counter()
+        self._cost = 0.0
+        if latest is None:
+            self._save(beginning(agent), best=False)
+        elif setup != latest.setup:
+            over = latest.training.over and setup.train == latest.setup.train
+            self._save(replace(latest.training, over=over), latest.best)
+
+    def read(self, event: Event) -> None:
+        """Write down what ``event`` says, and take a checkpoint where one is due."""
+        if isinstance(event, Episode) and not (self._directory / "config.json").exists():
+            # What is open could still be written, though nobody would ever find it.
+            raise RunDirectoryError(f"{self._directory} is no run any more: somebody has removed its config.json")
+        self._log.write(event)
+        if isinstance(event, Evaluated) and event.best:
+            weights.save_weights(self._directory / runlog.WEIGHTS["best"], self._agent, self._setup.environment)
+        elif isinstance(event, Rest) and (event.best or event.course.over or self._due):
+            self.save(event)
+
+    @property
+    def _due(self) -> bool:
+        """Whether the interval is over; it is longer where a checkpoint would take too much of it."""
+        interval = self._setup.train.checkpoint_seconds
+        if interval is None:
+            return False
+        return time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
+
+    def save(self, rest: Rest) -> None:
+        """Take a checkpoint."""
+        self._save(rest.course.state(), rest.best)
+
+    def _save(self, training: TrainingState, best: bool) -> None:
+        started = time.perf_counter()
+        self._latest = checkpoint.save(
+            self._directory,
+            self._agent,
+            setup=self._setup,
+            training=training,
+            logs=self._log.flushed(),
+            best=best,
+            previous=self._latest,
+        )
+        self._saved_at = time.perf_counter()
+        self._cost = self._saved_at - started
+
+    @property
+    def words(self) -> str:
+        """Where the last checkpoint is, and what to do with it."""
+        assert self._latest is not None
+        path = checkpoint.path_of(self._directory, self._latest.agent.env_steps)
+        return (
+            f"Nothing saved is lost: the last checkpoint is {path}. Go on from there: perilune resume {self._directory}"
+        )
+
+    def save_final(self) -> None:
+        """Write the weights as they are now, unless they are spoilt."""
+        if all(np.isfinite(array).all() for array in self._agent.named_weights().values()):
+            weights.save_weights(self._directory / runlog.WEIGHTS["final"], self._agent, self._setup.environment)
+
+
+def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> None:
+    """Refuse to go on with another setup than the one found, but for settings that are ``named`` and can be changed.
+
+    Raises:
+        ConfigError: something differs that is not named, or cannot be changed, with both values.
+    """
+    for field in fields(Setup):
+        there, here = getattr(found, field.name), getattr(wanted, field.name)
+        if field.name not in ("agent", "train") and there != here:
+            raise ConfigError(field.name, here, f"{there!r}, as in the run that goes on")
+    settings: list[tuple[DQNConfig, DQNConfig] | tuple[TrainConfig, TrainConfig]]
+    settings = [(found.agent, wanted.agent), (found.train, wanted.train)]
+    for before, after in settings:
+        for name, here in asdict(after).items():
+            there = asdict(before)[name]
+            if here == there:
+                continue
+            if name not in CHANGEABLE:
+                raise ConfigError(name, here, f"{there!r}, as in the run that goes on: it cannot be changed on the way")
+            if name not in named:
+                raise ConfigError(
+                    name, here, f"{there!r}, as in the run that goes on, unless the change is asked for by name"
+                )
+
+
+def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
+    """Refuse to go on where config.json says something else than the checkpoint, unless it is what is asked for.
+
+    Raises:
+        ConfigError: it does, with the first such setting and both values.
+    """
+    stored, expected = runlog.read_config(directory), found.to_json()
+    if stored in (expected, wanted.to_json()):
+        return
+    for group in (expected["agent"], expected["train"], expected):
+        there = stored if group is expected else stored["agent" if group is expected["agent"] else "train"]
+        for name, value in group.items():
+            if name not in there or there[name] != value:
+                raise ConfigError(
+                    name,
+                    there.get(name),
+                    f"{value!r}, as in the checkpoint: a change is asked for by name, not in {directory}/config.json",
+                )
+    raise ConfigError("config.json", sorted(stored), f"only what the checkpoint has: {sorted(expected)}")
+
+
+@dataclass
+class Interruption:
+    """The signal that asks for an end, once there was one."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def interruptions(say: str) -> Iterator[Interruption]:
+    """Note SIGINT and SIGTERM instead of ending at once, so that there is time to save; a second one ends at once.
+
+    After the block the signal that came is sent again, to whoever heard it before. Only a program's main thread hears
+    signals: in any other one nothing is done.
+    """
+    heard = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    signals = [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if heard.signal is not None:
+            restore()
+            signal.raise_signal(number)
+            return
+        heard.signal = number
+        print(f"\n{say}", file=sys.stderr, flush=True)
+
+    try:
+        for number in signals:
+            if before[number] is not signal.SIG_IGN:  # as a process that was started not to hear it
+                signal.signal(number, hear)
+        yield heard
+    finally:
+        restore()
+    if heard.signal is not None:
+        signal.raise_signal(heard.signal)

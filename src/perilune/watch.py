@@ -1,0 +1,83 @@
+"""The numbers are watched: what a training can go on with, and is yet a sign that nothing, or nonsense, is learned."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from perilune.config import DQNConfig, TrainConfig
+from perilune.exploration import multiplicative_epsilon
+
+BEYOND = 2.0  # times the greatest return that rewards allow: values are overestimated for a while in good trainings too
+MOVES = 0.02  # share of epsilon's way down that a training must go at least
+
+
+class Notice(NamedTuple):
+    """Something is off: its name, and in words what happened, the likely cause and the remedy."""
+
+    what: str
+    words: str
+
+
+def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> float:
+    """No discounted return is greater: the sum over all steps of gamma^t times the greatest reward that there can be.
+
+    With Munchausen a reward has a share of the policy's log-probability besides, and a state's value its entropy.
+    """
+    if config.gamma == 1:
+        return math.inf
+    most = greatest_reward
+    if config.munchausen:
+        most += config.munchausen * abs(config.munchausen_floor) + config.munchausen_temperature * math.log(actions)
+    return most / (1 - config.gamma)
+
+
+def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_reward: float) -> Notice | None:
+    """Q-values that no policy could earn."""
+    limit = greatest_return(config, actions, greatest_reward)
+    if not greatest_reward or abs(mean_q) <= BEYOND * limit:
+        return None
+    return Notice(
+        "q_beyond_rewards",
+        f"the mean of Q is {mean_q:.4g}, but with rewards up to {greatest_reward:.4g} and gamma = {config.gamma:g} no "
+        f"return is greater than {limit:.4g}: the values feed on each other and are about to diverge. Try a smaller "
+        "learning_rate, a slower target network (a smaller tau, or a larger target_update_every), or double",
+    )
+
+
+def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
+    """An epsilon that is to fall, and will have hardly fallen when the budget is over."""
+    way = config.epsilon_start - config.epsilon_floor
+    share = _share_of_way(config, train)
+    if not way or share is None or share >= MOVES:
+        return None
+    last = config.epsilon_start - share * way
+    setting = "epsilon_decay_steps" if config.epsilon_decay is None else "epsilon_decay"
+    return Notice(
+        "epsilon_stays",
+        f"epsilon starts at {config.epsilon_start:g} and will still be {last:.3g} when the budget is over, so that the "
+        f"agent acts at random to the end. Try a smaller {setting} (now {getattr(config, setting):g})",
+    )
+
+
+def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
+    """How much of epsilon's way down a budget goes; None where that cannot be told in advance."""
+    steps = None if train.steps is None else max(0, train.steps - config.warmup_steps)
+    if config.epsilon_decay is None:
+        return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
+    count = train.episodes
+    if config.epsilon_decay_per == "update":
+        count = None if steps is None else steps // config.train_every * config.updates_each
+    if count is None:
+        return 0.0 if config.epsilon_decay == 1 else None
+    last = multiplicative_epsilon(config.epsilon_start, config.epsilon_floor, config.epsilon_decay, count)
+    return (config.epsilon_start - last) / ((config.epsilon_start - config.epsilon_floor) or 1)
+
+
+def no_update(config: DQNConfig) -> Notice:
+    """A training in which nothing was learned."""
+    return Notice(
+        "no_update",
+        f"not one update was made, and no weight has moved: the budget was over before train_every = "
+        f"{config.train_every} environment steps after the warm-up. Try a greater budget, or a smaller train_every",
+    )

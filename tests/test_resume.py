@@ -1,0 +1,143 @@
+"""A training that was stopped anywhere goes on as if nothing had been: the same weights, lines, counters to the bit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures_runs import decode
+from perilune import DQN, DQNConfig, api, checkpoint, keeper, runlog
+from perilune.train import Event, training
+
+SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
+TRAINING: dict[str, Any] = {
+    "steps": 400, "eval_every": 150, "eval_episodes": 2, "metrics_every": 4, "max_episode_steps": 40,
+    "quiet": True, "pictures": False,
+}  # fmt: skip
+
+
+class PowerCutError(Exception):
+    """The power is cut."""
+
+
+def cut(after: int) -> Callable[..., Iterator[Event]]:
+    """``training``, in which the power is cut after so many events."""
+
+    def cut_training(*arguments: Any) -> Iterator[Event]:
+        yield from itertools.islice(events := training(*arguments), after)
+        for _ in events:
+            raise PowerCutError
+
+    return cut_training
+
+
+def lines(directory: Path) -> dict[str, list[Any]]:
+    """The logs of a run, without what the clock says."""
+    found = {}
+    for name in runlog.FILES.values():
+        records = [json.loads(line) for line in (directory / name).read_text().splitlines()]
+        found[name] = [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    return found
+
+
+def weights(directory: Path, name: str = "final") -> bytes:
+    return DQN.load(directory / runlog.WEIGHTS[name]).agent.online.parameters.tobytes()
+
+
+def everything(directory: Path) -> dict[str, Any]:
+    """All of a run that must come out the same: not what the clock says, nor which checkpoints were taken."""
+    last = checkpoint.latest(directory)
+    return {
+        **lines(directory),
+        "final": weights(directory),
+        "best": weights(directory, "best"),
+        "agent": last.agent,
+        "arrays": last.arrays,
+        "replay": last.replay,
+    }
+
+
+def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> int:
+    """Train with the power cut again and again, anywhere; how often."""
+    monkeypatch.setattr(keeper, "SHARE", math.inf)  # a checkpoint at every episode
+    generator = np.random.default_rng(5)
+    resume: dict[str, Any] = {"out": directory}
+    for stops in itertools.count():
+        with monkeypatch.context() as patch:
+            patch.setattr(api, "training", cut(int(generator.integers(2, 50))))
+            try:
+                dqn().train(**settings, **resume)
+            except PowerCutError:
+                resume = {"resume": directory}
+            else:
+                return stops
+    raise AssertionError
+
+
+FAMILY: list[dict[str, Any]] = [
+    {},
+    {"n_step": 1, "double": False, "tau": 1.0, "target_update_every": 7, "optimizer": "sgd", "momentum": 0.9},
+    {"priority_exponent": 0.6, "learning_rate_schedule": "linear", "learning_rate_decay_steps": 300},
+    {"head": "qr", "quantiles": 4, "optimism": 0.5, "repeat_most": 6, "average_decay": 0.9, "n_step": 5},
+    {"head": "c51", "atoms": 5, "value_range": (0, 100), "noisy": True, "dueling": True, "optimizer": "adamw"},
+    {"mirror": True, "munchausen": 0.9, "epsilon_decay": 0.9, "optimizer": "rmsprop", "train_every": 3},
+]
+
+
+@pytest.mark.parametrize("environments", [1, 3])
+@pytest.mark.parametrize("agent", FAMILY, ids=lambda agent: ",".join(agent) or "default")
+def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: dict[str, Any], environments: int
+) -> None:
+    config = DQNConfig(**SMALL | agent)
+    settings = TRAINING | {"environments": environments, "checkpoint_seconds": 1e-9}
+    DQN("CartPole-v1", config, seed=3).train(out=tmp_path / "whole", **settings)
+    stops = stopped(lambda: DQN("CartPole-v1", config, seed=3), tmp_path / "parts", monkeypatch, **settings)
+    assert stops > 3
+    expected, found = everything(tmp_path / "whole"), everything(tmp_path / "parts")
+    for part, value in expected.items():
+        assert found[part] == value, part
+
+
+def test_films_that_were_being_made_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TRAINING | {"steps": 150, "environments": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
+    agent = SMALL | {"epsilon_decay_steps": 1_000}
+    DQN("CartPole-v1", **agent).train(out=tmp_path / "whole", **settings)
+    assert stopped(lambda: DQN("CartPole-v1", **agent), tmp_path / "parts", monkeypatch, **settings) > 3
+    assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
+    videos = sorted((tmp_path / "whole" / "videos").iterdir())
+    assert len(videos) >= 3
+    assert sorted(path.name for path in (tmp_path / "parts" / "videos").iterdir()) == [path.name for path in videos]
+    for video in videos:
+        frames, again = (decode(path).frames for path in (video, tmp_path / "parts" / "videos" / video.name))
+        assert len(frames) == len(again)
+        assert max(np.abs(a.astype(int) - b).mean() for a, b in zip(frames, again, strict=True)) < 1
+    assert not list((tmp_path / "parts").rglob("*.partial"))
+
+
+def test_an_agent_that_was_trained_before_goes_on_in_its_second_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(second: dict[str, Any]) -> None:
+        dqn = DQN("CartPole-v1", seed=1, **SMALL)
+        dqn.train(out=tmp_path / "first", overwrite=True, **TRAINING)
+        dqn.train(**TRAINING, **second)
+
+    twice({"out": tmp_path / "whole"})
+    dqn = DQN("CartPole-v1", seed=1, **SMALL)
+    dqn.train(out=tmp_path / "first", overwrite=True, **TRAINING)
+    monkeypatch.setattr(api, "training", cut(9))
+    with pytest.raises(PowerCutError):
+        dqn.train(out=tmp_path / "parts", **TRAINING)
+    monkeypatch.undo()
+    fresh = DQN("CartPole-v1", seed=1, **SMALL)
+    fresh.train(resume=tmp_path / "parts", quiet=True, pictures=False)
+    assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
+    assert fresh.agent.env_steps == 2 * TRAINING["steps"]

@@ -1,0 +1,410 @@
+"""What becomes of a run when its process is killed, the disk is full, and its files are damaged.
+
+A short form of each; ``make torture`` makes them long, and says what came out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures_runs import AGENT, cartpole
+from perilune import DQN, checkpoint, inspection, runlog, state
+from perilune.dqn import Agent
+from perilune.errors import PeriluneError, PeriluneWarning
+from test_resume import lines, weights
+
+TRAIN = [
+    *("train", "CartPole-v1", "--seed", "4", "--steps", "3000", "--eval-every", "1000", "--eval-episodes", "2"),
+    *("--hidden", "32", "32", "--checkpoint-seconds", "0.05", "--quiet"),
+]
+KINDS = {
+    "plain": [],
+    "family": [
+        *("--priority-exponent", "0.6", "--n-step", "3", "--learning-rate-schedule", "linear", "--environments", "3"),
+        *("--learning-rate-decay-steps", "3000", "--learning-rate-floor", "1e-5", "--epsilon-decay-steps", "2000"),
+    ],
+}
+
+
+def perilune(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "perilune", *map(str, arguments)]
+
+
+def finished(command: list[str], status: int = 0) -> str:
+    """What a command says on standard error, which must end with that status."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    assert ended.returncode == status, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def begun(command: list[str], **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | environ
+    )
+
+
+def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
+    """The final weights' hash, and the logs."""
+    return hashlib.sha256(weights(directory) + weights(directory, "best")).hexdigest(), lines(directory)
+
+
+# Killed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_any_instant_a_run_goes_on_to_the_same_end(tmp_path: Path, kind: str, torture: bool) -> None:
+    whole = tmp_path / "whole"
+    started = time.perf_counter()
+    finished(perilune(*TRAIN, *KINDS[kind], "--out", whole))
+    seconds = time.perf_counter() - started
+    expected = outcome(whole)
+    generator = np.random.default_rng()
+    kills, at = 0, Counter[str]()
+    while kills < (100 if torture else 5):
+        run = tmp_path / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        patience = 0.8 * seconds
+        while True:
+            patience *= 1.05  # or a run on a machine that is busier by now would never come to its end
+            # A config.json is there as soon as there is a run.
+            resumes = (run / "config.json").exists()
+            command = perilune("resume", run, "--quiet") if resumes else perilune(*TRAIN, *KINDS[kind], "--out", run)
+            process = begun(command)
+            try:
+                _, said = process.communicate(timeout=generator.uniform(0.4, patience))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+                at[_standing(run)] += 1
+            else:
+                assert process.returncode == 0, said
+                break
+        assert outcome(run) == expected
+        assert all(finding.fault is None for finding in inspection.verify(run))
+    print(f"\n{kind}: {kills} kills, all went on to the same weights and lines; {dict(at)}")
+
+
+def _standing(run: Path) -> str:
+    """What a killed process left."""
+    if not (run / "config.json").exists():
+        return "before there was a run"
+    return "in a write" if list(run.rglob("*.partial")) else "between writes"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    finished(perilune(*TRAIN, "--out", tmp_path / "whole"))
+    run = tmp_path / "run"
+    process = begun(perilune(*TRAIN, "--out", run))
+    while not (run / "episodes.jsonl").exists() or len((run / "episodes.jsonl").read_bytes().splitlines()) < 20:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "the episode is played to its end and all is saved" in said
+    assert "Traceback" not in said
+    there = checkpoint.latest(run)
+    assert there.logs[0].stored.size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
+    assert not there.training.over
+    finished(perilune("resume", run, "--quiet"))
+    assert outcome(run) == outcome(tmp_path / "whole")
+
+
+ENDLESS = """
+import gymnasium, numpy
+
+class Endless(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        return numpy.zeros(2, numpy.float32), {}
+
+    def step(self, action):
+        return numpy.zeros(2, numpy.float32), 1.0, False, False, {}
+
+gymnasium.register("Endless-v0", Endless)
+"""
+
+
+def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    command = perilune("train", "endless:Endless-v0", "--steps", 10**9, "--metrics-every", 50, "--quiet", "--out", run)
+    process = begun(command, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_bytes():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, process.communicate()[1]  # it waits for the end of an episode that never ends
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert checkpoint.latest(run).setup.environment == "Endless-v0"
+
+
+# Memory
+
+
+def test_memory_stays_flat_once_the_replay_is_full(tmp_path: Path, torture: bool) -> None:
+    steps, run = (1_000_000 if torture else 16_000), tmp_path / "run"
+    settings = ["--steps", steps, "--buffer-size", steps // 8, "--video-every", 10, "--eval-every", steps // 20]
+    process = begun(perilune("train", "CartPole-v1", *settings, "--hidden", 32, 32, "--quiet", "--out", run))
+    seen: list[tuple[int, int]] = []  # environment steps, resident bytes
+    page = resource.getpagesize()
+    while process.poll() is None:
+        time.sleep(1.0 if torture else 0.05)
+        with suppress(OSError, IndexError, ValueError):
+            resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * page
+            line = (run / "episodes.jsonl").read_bytes()[-4096:].splitlines()[-1]
+            seen.append((json.loads(line)["env_steps"], resident))
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert len(list((run / "videos").glob("episode-*.mp4"))) > 3
+    # From the full replay to the end of the steps, after which the curves are drawn. An encoder takes a few megabytes
+    # while a film is made, so that the first half's greatest and least are compared with the second half's.
+    full = [(env_steps, resident) for env_steps, resident in seen if 0.2 * steps < env_steps < 0.99 * steps]
+    halves = [
+        [resident for env_steps, resident in full if (env_steps < 0.6 * steps) == first] for first in (True, False)
+    ]
+    assert min(map(len, halves)) > 5
+    for which in (min, max):
+        before, after = map(which, halves)
+        print(
+            f"\nmemory over {steps:,} steps, {which.__name__}: {before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB"
+        )
+        assert after < 1.05 * before
+
+
+# No room
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from perilune.cli import main
+main(sys.argv[2:])
+"""
+
+
+def test_where_there_is_no_room_nothing_that_was_saved_is_harmed(tmp_path: Path, torture: bool) -> None:
+    # No file may grow beyond so many bytes. Each grows at its own pace, so that another write fails each time.
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    finished(perilune(*TRAIN, "--out", whole))
+    largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    moments = 20 if torture else 4
+    for moment in range(moments):
+        shutil.rmtree(run, ignore_errors=True)
+        limit = 2_000 + (largest - 2_000) * moment // moments
+        command = [sys.executable, "-c", FULL, str(limit), *TRAIN, "--out", str(run)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        said = ended.stderr
+        assert "cannot be written" in said
+        assert "File too large" in said
+        assert "Traceback" not in said
+        if ended.returncode == 0:  # the pictures alone had no room
+            assert outcome(run) == outcome(whole)
+            continue
+        if not (run / "config.json").exists():  # no room to begin
+            continue
+        assert f"perilune resume {run}" in said
+        checkpoint.latest(run)
+        assert all(finding.fault is None for finding in inspection.verify(run))
+        finished(perilune("resume", run, "--quiet"))
+        assert outcome(run) == outcome(whole)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own, where the system lets us make one."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(  # noqa: S603
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(directory)],  # noqa: S607
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount a disk")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)  # noqa: S603, S607
+
+
+def test_a_full_disk_harms_nothing_and_with_room_the_run_goes_on(disk: Path, tmp_path: Path, torture: bool) -> None:
+    whole, run, ballast = tmp_path / "whole", disk / "run", disk / "ballast"
+    finished(perilune(*TRAIN, "--out", whole))
+    expected = outcome(whole)
+    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) + 2**18
+    moments = 20 if torture else 3
+    for moment in range(moments):
+        shutil.rmtree(run, ignore_errors=True)
+        free = shutil.disk_usage(disk).free
+        ballast.write_bytes(bytes(max(0, free - needed * (moment + 1) // (moments + 1))))
+        ended = begun(perilune(*TRAIN, "--out", run))
+        _, said = ended.communicate()
+        assert "Traceback" not in said
+        if ended.returncode == 0:  # checkpoints come by the clock: this time there was room
+            assert outcome(run) == expected
+        else:
+            assert "cannot be written" in said
+            assert "No space left on device" in said
+        ballast.unlink()
+        if (run / "config.json").exists():
+            assert all(finding.fault is None for finding in inspection.verify(run))
+            finished(perilune("resume", run, "--quiet"))
+            assert outcome(run) == expected
+        else:
+            assert not list(run.glob("*.safetensors"))  # no room to begin
+
+
+# Damaged
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in its middle."""
+    out = tmp_path_factory.mktemp("damaged") / "run"
+    dqn = DQN(cartpole(), seed=2, **AGENT | {"priority_exponent": 0.5})
+    dqn.train(out=out, steps=300, eval_every=100, eval_episodes=1, environments=2, quiet=True, pictures=False)
+    return out
+
+
+def damaged(content: bytes, generator: np.random.Generator) -> bytes:
+    """``content`` with something wrong in it."""
+    match generator.integers(6):
+        case 0:
+            return content[: generator.integers(len(content))]
+        case 1:
+            at = generator.integers(len(content))
+            return content[:at] + bytes([content[at] ^ (1 << generator.integers(8))]) + content[at + 1 :]
+        case 2:
+            at = generator.integers(len(content))
+            return content[:at] + generator.bytes(int(generator.integers(1, 40))) + content[at:]
+        case 3:
+            start = generator.integers(len(content))
+            return content[:start] + content[start + generator.integers(1, 100) :]
+        case 4:
+            return generator.bytes(int(generator.integers(200)))
+        case _:
+            return _another_number(content, generator)
+
+
+NUMBERS = (b"1e999", b"99999999999999999999", b"-1", b"null", b"[]", b"9" * 400, b"NaN", b'"x"', b"0")
+
+
+def _another_number(content: bytes, generator: np.random.Generator) -> bytes:
+    """One number of a text, or of a header, is another: one that is huge, negative, or no number at all."""
+    digits = [at for at in range(min(len(content), 4000)) if content[at : at + 1].isdigit()]
+    if not digits:
+        return content + b"0"
+    at = digits[generator.integers(len(digits))]
+    value = NUMBERS[generator.integers(len(NUMBERS))]
+    return content[:at] + value + content[at + 1 :]
+
+
+def _says_the_same(content: bytes, intact: bytes) -> bool:
+    """Whether two texts are the same JSON, with other spaces between."""
+    try:
+        return bool(json.loads(content) == json.loads(intact))
+    except (ValueError, RecursionError):
+        return False
+
+
+def resealed(content: bytes) -> bytes:
+    """A checkpoint whose checksum fits again: whoever means harm can count too."""
+    try:
+        found = json.loads(content)
+        found["sha256"] = checkpoint._checksum(found["checkpoint"])
+        return json.dumps(found).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return content
+
+
+def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, torture: bool) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small, run)
+    intact = {path: content for path in run.rglob("*") if path.is_file() and (content := path.read_bytes())}
+    honest = sum(map(len, intact.values()))
+    # What may come out: what went in, of one checkpoint or, where that is damaged, of the one before.
+    expected = {
+        weights(small, "best"),
+        *(_restored_from(small, checkpoint.read(path)) for path in checkpoint.paths(small)),
+    }
+    generator, paths = np.random.default_rng(None if torture else 1), sorted(intact)
+    refused = Counter[str]()
+    for number in range(50_000 if torture else 200):
+        path = paths[generator.integers(len(paths))]
+        content = damaged(intact[path], generator)
+        forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5
+        if forged:
+            content = resealed(content)
+        if content == intact[path] or _says_the_same(content, intact[path]):
+            continue
+        path.write_bytes(content)
+        if number % 10 == 0:  # not always, for it takes three times as long
+            tracemalloc.start()
+        how = _opened(run, None if forged else expected)
+        if tracemalloc.is_tracing():
+            assert tracemalloc.get_traced_memory()[1] < 2 * honest + 2**21, path
+            tracemalloc.stop()
+        path.write_bytes(intact[path])
+        assert forged or how != "taken" or path.suffix in (".png", ".mp4") or path.name == "host.json", path
+        refused[how] += 1
+    print(f"\n{sum(refused.values())} damaged files: {dict(refused)}")
+
+
+def _opened(run: Path, expected: Any) -> str:
+    """How everything that opens a run takes it: refused by name, or taken where what is damaged is not looked at."""
+    found = "taken"
+    if any(finding.fault for finding in inspection.verify(run)):
+        found = "named by verify"
+    for look in (inspection.about, runlog.read):
+        try:
+            look(run)
+        except PeriluneError as error:
+            found = type(error).__name__
+    for open_it in (_restored, lambda run: weights(run, "best")):
+        try:
+            taken = open_it(run)
+            assert expected is None or taken in expected
+        except PeriluneError as error:
+            found = type(error).__name__
+    return found
+
+
+def _restored(run: Path) -> bytes:
+    """The agent of the newest whole checkpoint, as bytes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PeriluneWarning)  # of those that are passed over
+        return _restored_from(run, checkpoint.latest(run))
+
+
+def _restored_from(run: Path, saved: checkpoint.Checkpoint) -> bytes:
+    setup = saved.setup
+    agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
+    checkpoint.restore(run, saved, agent)
+    held = [array[: len(agent.replay)].tobytes() for array in agent.replay.arrays]
+    return b"".join([*(array.tobytes() for array in state.arrays(agent).values()), *held])

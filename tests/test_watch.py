@@ -1,0 +1,164 @@
+"""What a training can go on with and is yet a sign that nothing, or nonsense, is learned, is told once and in words."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from perilune import DQN, DQNConfig, TrainConfig, runlog, watch
+from perilune.dqn import Agent
+from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
+from perilune.presets import PRESETS
+from perilune.train import Noticed, training
+from worlds import Numbered
+
+SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "warmup_steps": 10}
+
+
+# Q beyond what rewards allow
+
+
+@pytest.mark.parametrize(
+    ("settings", "reward", "limit"),
+    [
+        ({"gamma": 0.99}, 1.0, 100.0),
+        ({"gamma": 0.5}, 3.0, 6.0),
+        ({"gamma": 0.0}, 3.0, 3.0),
+        ({"gamma": 1.0}, 1.0, math.inf),
+        # A reward of 1 has up to 0.9 |-1| of log-probability besides, and 0.03 log 2 of entropy.
+        ({"gamma": 0.9, "munchausen": 0.9}, 1.0, 10 * (1 + 0.9 + 0.03 * math.log(2))),
+    ],
+)
+def test_no_return_is_greater_than_this(settings: dict[str, Any], reward: float, limit: float) -> None:
+    config = DQNConfig(**settings)
+    assert watch.greatest_return(config, 2, reward) == pytest.approx(limit)
+    for sign in (1, -1):
+        assert watch.beyond_rewards(config, 2, sign * min(1.9 * limit, 1e30), reward) is None
+    if limit < math.inf:
+        notice = watch.beyond_rewards(config, 2, -2.1 * limit, reward)
+        assert notice is not None
+        assert notice.what == "q_beyond_rewards"
+        assert "learning_rate" in notice.words
+
+
+def test_without_a_reward_yet_nothing_is_said() -> None:
+    assert watch.beyond_rewards(DQNConfig(), 2, 50.0, 0.0) is None
+
+
+def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tmp_path: Path) -> None:
+    dqn = DQN(
+        Numbered(lengths=(30,)), **SMALL, head="expected", optimism=0.0,
+        optimizer="sgd", learning_rate=0.3, max_grad_norm=None, loss="mse", tau=1.0,
+        target_update_every=1, layer_norm=False, epsilon_decay_steps=100,
+    )  # fmt: skip
+    told = pytest.warns(PeriluneWarning, match=r"the mean of Q is .* no return is greater than")
+    with np.errstate(all="ignore"), told, pytest.raises(DivergenceError) as caught:
+        dqn.train(out=tmp_path / "run", steps=5_000, metrics_every=1, eval_every=None, quiet=True, pictures=False)
+    (notice,) = runlog.read(tmp_path / "run").notices
+    assert notice.what == "q_beyond_rewards"
+    assert notice.env_steps <= dqn.agent.env_steps
+    assert any("the last checkpoint is" in note for note in caught.value.__notes__)
+    assert DQN.load(tmp_path / "run" / "final.safetensors", Numbered()).agent.updates == dqn.agent.updates
+
+
+# Epsilon
+
+
+@pytest.mark.parametrize(
+    ("agent", "train", "stays"),
+    [
+        ({"epsilon_decay_steps": 10**6}, {"steps": 10_000}, True),
+        ({"epsilon_decay_steps": 10**5}, {"steps": 10_000}, False),
+        ({"epsilon_decay_steps": 10**6}, {"episodes": 10}, False),  # whose steps nobody knows
+        ({"epsilon_decay_steps": 10**6, "epsilon_floor": 1.0}, {"steps": 10_000}, False),  # it is not meant to fall
+        ({"epsilon_decay": 1.0}, {"steps": 10_000}, True),
+        ({"epsilon_decay": 0.9999}, {"episodes": 50}, True),
+        ({"epsilon_decay": 0.99}, {"episodes": 50}, False),
+        ({"epsilon_decay": 0.9999999, "epsilon_decay_per": "update"}, {"steps": 10_000}, True),
+        ({"epsilon_decay": 0.9999, "epsilon_decay_per": "update"}, {"steps": 10_000}, False),
+    ],
+)
+def test_an_epsilon_that_hardly_falls_is_told(agent: dict[str, Any], train: dict[str, Any], stays: bool) -> None:
+    notice = watch.epsilon_stays(DQNConfig(**agent), TrainConfig(**train))
+    assert (notice is not None) is stays
+    if notice is not None:
+        assert notice.what == "epsilon_stays"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_gives_cause_to_say_anything(name: str) -> None:
+    assert watch.epsilon_stays(PRESETS[name].agent, PRESETS[name].train) is None
+
+
+# No update
+
+
+def test_a_training_without_an_update_is_told() -> None:
+    agent = Agent(2, 3, DQNConfig(**SMALL, train_every=1000, epsilon_floor=1.0), 0)
+    events = list(training(agent, Numbered(lengths=(3,)), TrainConfig(episodes=5, eval_episodes=1)))
+    (notice,) = [event for event in events if isinstance(event, Noticed)]
+    assert notice.what == "no_update"
+    assert "train_every = 1000" in notice.words
+
+
+# Environments that break Gymnasium's interface
+
+
+class Broken(gym.Env[Any, Any]):
+    """Gives something else in its fifth step, or at its third reset."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, step: Any = None, reset: Any = None) -> None:
+        self.given, self.first = step, reset
+        self.steps = self.resets = 0
+
+    def reset(self, **_: Any) -> Any:
+        self.resets += 1
+        return self.first if self.first is not None and self.resets == 3 else (np.zeros(2, np.float32), {})
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.given is not None and self.steps == 50:
+            return self.given
+        return np.zeros(2, np.float32), 1.0, self.steps % 9 == 0, False, {}
+
+
+FINE = np.zeros(2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"step": (FINE, 1.0, False, {})}, r"gave 4 values, not \(obs, reward, terminated, truncated, info\).*old Gym"),
+        ({"step": 5}, "step gave int, not"),
+        ({"step": (FINE, "much", False, False, {})}, "the reward 'much', which is no number"),
+        ({"step": (FINE, None, False, False, {})}, "the reward None, which is no number"),
+        ({"step": (FINE, math.nan, False, False, {})}, "the reward nan.*not finite"),
+        ({"step": (FINE, 1.0, None, False, {})}, "terminated = None, which is neither True nor False"),
+        ({"step": (FINE, 1.0, False, "no", {})}, "truncated = 'no'"),
+        ({"step": (np.zeros(3), 1.0, False, False, {})}, r"shape \(3,\), but its observation space says \(2,\)"),
+        ({"step": (None, 1.0, False, False, {})}, "observation"),
+        ({"step": (["a", "b"], 1.0, False, False, {})}, "no array of numbers"),
+        ({"step": (np.array([0, np.inf]), 1.0, False, False, {})}, r"not finite in single precision: obs\[1\] = inf"),
+        ({"step": (np.array([1e39, 0]), 1.0, False, False, {})}, r"not finite in single precision: obs\[0\] = inf"),
+        ({"reset": np.zeros(2, np.float32)}, r"observation|not \(obs, info\)"),
+        ({"reset": (np.zeros(2), {}, 1)}, r"reset gave tuple, not \(obs, info\)"),
+        ({"reset": (np.array([np.nan, 0]), {})}, r"obs\[0\] = nan"),
+    ],
+    ids=str,
+)
+def test_an_environment_that_breaks_the_interface_is_told_by_what_it_gave(broken: dict[str, Any], said: str) -> None:
+    agent = Agent(2, 2, DQNConfig(**SMALL), 0)
+    with pytest.raises(EnvironmentFaultError, match=said) as caught:
+        list(training(agent, Broken(**broken), TrainConfig(steps=200, eval_every=None)))
+    if "step" in broken:
+        assert "environment step 50" in str(caught.value)
+    assert np.isfinite(agent.online.parameters).all()
