@@ -20,7 +20,7 @@ LAYERS: tuple[set[str], ...] = (
     {"errors", "plain", "config", "seeding", "blas"},
     {"nn", "td", "replay", "prioritized", "exploration", "stats", "symmetry", "presets"},
     {"heads", "parts", "dqn", "state", "watch"},
-    {"files", "envs", "evaluate", "train", "runlog", "weights", "checkpoint", "keeper"},
+    {"files", "envs", "evaluate", "course", "events", "train", "runlog", "claim", "weights", "checkpoint", "keeper"},
     {"view", "api", "bench", "doctor", "inspection"},
     {"cli"},
 )

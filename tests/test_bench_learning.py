@@ -23,9 +23,9 @@ from perilune.bench.learning import Trial, run_trials, stored_score
 from perilune.bench.scores import Score, score
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.events import Episode, Evaluated
 from perilune.presets import PRESETS
 from perilune.runlog import Run
-from perilune.train import Episode, Evaluated
 
 # So slow a learner that its greedy episodes stay short: the hundred that score it then take no time.
 SETTINGS: dict[str, Any] = {

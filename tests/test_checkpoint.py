@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, envs, inspection, keeper, runlog
+from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, claim, envs, inspection, keeper, runlog
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
 from perilune.plain import from_json
@@ -306,8 +306,8 @@ def test_settings_that_ask_for_more_than_a_file_holds_are_refused_before_it_is_t
 HOLD = """
 import sys, time
 from pathlib import Path
-from perilune import runlog
-with runlog.claimed(Path(sys.argv[1])):
+from perilune import claim
+with claim.claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -334,12 +334,12 @@ def test_a_run_belongs_to_one_process(run: Path) -> None:
 
 def test_in_one_process_too_a_run_is_held_once(run: Path) -> None:
     with (
-        runlog.claimed(run),
+        claim.claimed(run),
         pytest.raises(RunDirectoryError, match=f"process {os.getpid()}"),
-        runlog.claimed(run),
+        claim.claimed(run),
     ):
         pass
-    with runlog.claimed(run):
+    with claim.claimed(run):
         pass
 
 

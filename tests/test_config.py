@@ -22,9 +22,10 @@ from perilune import errors
 from perilune.config import DQNConfig, TrainConfig, build, to_json
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, PeriluneError
+from perilune.events import Rest
 from perilune.plain import Range
 from perilune.presets import DEFAULT, PRESETS, preset
-from perilune.train import Rest, training
+from perilune.train import training
 from worlds import Numbered
 
 Settings = type[DQNConfig] | type[TrainConfig]

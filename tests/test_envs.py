@@ -21,8 +21,9 @@ from perilune.errors import (
     PeriluneWarning,
     UnsupportedEnvironmentError,
 )
+from perilune.events import Episode, Started
 from perilune.nn.layers import Array
-from perilune.train import Episode, Started, training
+from perilune.train import training
 from worlds import Bandit, Numbered, World, small
 
 # Made

@@ -16,7 +16,8 @@ import pytest
 from perilune.config import DQNConfig, TrainConfig
 from perilune.dqn import Agent
 from perilune.evaluate import evaluate
-from perilune.train import Episode, training
+from perilune.events import Episode
+from perilune.train import training
 
 PAGE = Path(__file__).parents[1] / "examples" / "one_file_dqn.py"
 STEPS = 2_500

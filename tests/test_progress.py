@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fixtures_runs import episode, evaluated
 from perilune.config import TrainConfig
-from perilune.train import Frame, Started
+from perilune.events import Frame, Started
 from perilune.view import progress
 from perilune.view.progress import Summary, clock, fitted, live
 from terminals import shown
@@ -194,7 +194,7 @@ TRAINING = """
 import time
 from fixtures_runs import episode
 from perilune.config import TrainConfig
-from perilune.train import Frame
+from perilune.events import Frame
 from perilune.view.progress import live
 with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0) as show:
     for number in range(1, 41):

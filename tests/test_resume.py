@@ -14,7 +14,8 @@ import pytest
 
 from fixtures_runs import decode
 from perilune import DQN, DQNConfig, api, checkpoint, keeper, runlog
-from perilune.train import Event, training
+from perilune.events import Event
+from perilune.train import training
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
 TRAINING: dict[str, Any] = {

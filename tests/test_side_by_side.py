@@ -18,7 +18,8 @@ from perilune import DQN, envs, seeding
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError
-from perilune.train import Episode, Evaluated, Event, Metrics, Rest, Started, training
+from perilune.events import Episode, Evaluated, Event, Metrics, Rest, Started
+from perilune.train import training
 from worlds import Lane, Walk, World, n_step, registered, small
 
 Kind = TypeVar("Kind", bound=Event)

@@ -19,9 +19,10 @@ from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
 from perilune.evaluate import evaluate
+from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Rest, Started
 from perilune.nn.layers import Array
 from perilune.seeding import TRAINING_SEEDS
-from perilune.train import Episode, Evaluated, Event, Frame, Metrics, Rest, Started, training
+from perilune.train import training
 from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
 
 Kind = TypeVar("Kind", bound=Event)

@@ -18,8 +18,9 @@ from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.evaluate import SCORE_SEEDS, evaluate
+from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
-from perilune.train import Episode, Event, Frame, Started, training
+from perilune.train import training
 from perilune.view.video import film
 from worlds import Numbered, Walk, small
 

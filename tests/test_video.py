@@ -12,8 +12,8 @@ from fixtures_runs import cartpole, decode, episode
 from perilune import envs
 from perilune.errors import ConfigError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, evaluate
+from perilune.events import Frame, Started
 from perilune.nn.layers import Array
-from perilune.train import Frame, Started
 from perilune.view.video import Recorder, VideoWriter, check_available, episodes, film, frames_per_second, writing
 from worlds import Numbered
 

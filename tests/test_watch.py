@@ -14,8 +14,9 @@ from gymnasium import spaces
 from perilune import DQN, DQNConfig, TrainConfig, runlog, watch
 from perilune.dqn import Agent
 from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
+from perilune.events import Noticed
 from perilune.presets import PRESETS
-from perilune.train import Noticed, training
+from perilune.train import training
 from worlds import Numbered
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "warmup_steps": 10}

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from perilune import checkpoint, envs, files, runlog, weights
+from perilune import checkpoint, claim, envs, files, runlog, weights
 from perilune.blas import one_blas_thread
 from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig, build
@@ -26,11 +26,12 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 from perilune.evaluate import Evaluation, evaluate
+from perilune.events import Episode, Evaluated, Event, Frame, Noticed, Rest
 from perilune.keeper import Keeper, check_changes, check_config, interruptions
 from perilune.nn.layers import Array
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
-from perilune.train import Episode, Evaluated, Event, Frame, Noticed, Rest, check, greedy_limit, training
+from perilune.train import check, greedy_limit, training
 from perilune.view import plots, progress, video
 
 
@@ -178,7 +179,7 @@ class DQN:
             runlog.check_free(directory, overwrite)
         if train_config.video_every is not None:
             video.check_available()
-        with runlog.claimed(directory), one_blas_thread():
+        with claim.claimed(directory), one_blas_thread():
             if latest is None:
                 runlog.create(directory, overwrite)
             elif checkpoint.paths(directory)[-1:] != [checkpoint.path_of(directory, latest.agent.env_steps)]:

@@ -23,6 +23,7 @@ from safetensors.numpy import save as to_bytes
 
 from perilune import files, runlog, state
 from perilune.config import DQNConfig, TrainConfig
+from perilune.course import TrainingState
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError
 from perilune.files import Stored
@@ -33,7 +34,6 @@ from perilune.replay import Batch, Replay
 from perilune.runlog import WEIGHTS, Log, version
 from perilune.state import AgentState
 from perilune.symmetry import Symmetry
-from perilune.train import TrainingState
 
 FORMAT = 1
 DIRECTORY, OBJECTS = "checkpoints", "objects"

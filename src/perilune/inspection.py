@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perilune import checkpoint, files, runlog, weights
+from perilune import checkpoint, claim, files, runlog, weights
 from perilune.checkpoint import Checkpoint
 from perilune.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
@@ -66,7 +66,7 @@ def _about_run(directory: Path) -> dict[str, Any]:
 
 
 def _state(directory: Path, newest: checkpoint.Checkpoint | None) -> str:
-    if (owner := runlog.owner(directory)) is not None:
+    if (owner := claim.owner(directory)) is not None:
         return f"{owner} is at work on it"
     if newest is None:
         return "without a checkpoint: it cannot be gone on with"

@@ -17,9 +17,10 @@ import numpy as np
 from perilune import checkpoint, runlog, weights
 from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig
+from perilune.course import TrainingState, beginning
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, RunDirectoryError
-from perilune.train import Episode, Evaluated, Event, Rest, TrainingState, beginning
+from perilune.events import Episode, Evaluated, Event, Rest
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
 

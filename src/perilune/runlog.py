@@ -2,10 +2,10 @@
 
 config.json         what was trained, with every setting; it is there as soon as there is a run
 host.json           the machine and the versions that made it
-episodes.jsonl      a line per episode      (train.Episode)
-metrics.jsonl       a line now and then     (train.Metrics)
-evaluations.jsonl   a line per evaluation   (train.Evaluated)
-notices.jsonl       a line per thing that is off (train.Noticed)
+episodes.jsonl      a line per episode      (events.Episode)
+metrics.jsonl       a line now and then     (events.Metrics)
+evaluations.jsonl   a line per evaluation   (events.Evaluated)
+notices.jsonl       a line per thing that is off (events.Noticed)
 best.safetensors    weights at the best evaluation, final.safetensors those at the end
 checkpoints/        all that is needed to go on (checkpoint)
 .lock, owner.json   which process it belongs to now
@@ -20,22 +20,21 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_info
 
 from perilune import files
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.events import Episode, Evaluated, Event, Metrics, Noticed
 from perilune.files import Stored
 from perilune.plain import check_fields
-from perilune.train import Episode, Evaluated, Event, Metrics, Noticed
 
 FORMAT = 1
 FILES: dict[type[NamedTuple], str] = {
@@ -71,75 +70,6 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
         number += 1
         directory = base.with_name(f"{base.name}-{number}")
     return directory
-
-
-@contextmanager
-def claimed(directory: Path) -> Iterator[None]:
-    """Hold the run ``directory``, which is made where it is not there, for this process alone.
-
-    The system lets go of it when the process ends, however that happens, so that a dead one holds nothing.
-
-    Raises:
-        RunDirectoryError: another process has it, or it cannot be written.
-    """
-    mine = directory / OWNER
-    check_own(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunDirectoryError(
-            f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunDirectoryError(
-            f"the run directory {directory} cannot be written: {reason}. Choose another one."
-        ) from error
-    try:
-        files.write_json(mine, {"host": platform.node(), "pid": os.getpid()})
-        yield
-    finally:
-        with suppress(OSError):
-            mine.unlink(missing_ok=True)
-        lock.release()
-
-
-def owner(directory: Path) -> str | None:
-    """The process that is at work on a run, in words; None where there is none."""
-    path = directory / LOCK
-    if path.is_symlink() or not path.is_file():
-        return None
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return _told(directory / OWNER)
-    except (OSError, NotImplementedError):
-        return None
-    lock.release()
-    return None
-
-
-def _told(owner: Path) -> str:
-    try:
-        found = files.read_json(owner)
-    except (RunDirectoryError, FileFormatError):  # it is only just beginning, or ending
-        return "another process"
-    return f"process {found.get('pid')!r} on {found.get('host')!r}"
-
-
-def check_own(directory: Path) -> None:
-    """Refuse a run of which a part is a link: whoever writes there would write somewhere else.
-
-    Raises:
-        FileFormatError: there is one.
-    """
-    names = (*DIRECTORIES, LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern))
-    for name in names:
-        if (directory / name).is_symlink():
-            raise FileFormatError(f"{directory / name} is a link, which no run has. Put what it leads to there.")
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import fields
+from typing import NamedTuple
 
 import numpy as np
 
 from perilune import envs, seeding, watch
 from perilune.config import TrainConfig
+from perilune.course import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
 from perilune.dqn import Agent
 from perilune.errors import (
     ConfigError,
@@ -24,141 +24,8 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 from perilune.evaluate import SELECTION_SEEDS, evaluate
+from perilune.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started
 from perilune.nn.layers import Array
-from perilune.plain import Count, Natural, Range, Share, check_fields
-
-Ended = Literal["terminated", "truncated", "budget"]
-
-
-class Started(NamedTuple):
-    """The first episode's initial state as a picture, or None where the environment cannot draw."""
-
-    image: Array | None
-
-
-class Frame(NamedTuple):
-    """One picture of an episode that is filmed, uint8 [height, width, 3]."""
-
-    episode: int
-    image: Array
-
-
-class Metrics(NamedTuple):
-    """What the latest update saw."""
-
-    env_steps: int
-    updates: int
-    loss: float
-    mean_q: float
-    mean_td_target: float
-    gradient_norm: float
-    learning_rate: float
-    epsilon: float
-
-
-class Episode(NamedTuple):
-    """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean of the updates while it lasted.
-
-    ``episode`` is its number in the order of beginning; of several environments, who begins first need not end first.
-    """
-
-    episode: int
-    env_steps: int
-    reward: float
-    length: int
-    loss: float | None
-    epsilon: float
-    target_syncs: int
-    ended: Ended
-
-
-class Evaluated(NamedTuple):
-    """A greedy evaluation. ``seconds`` is the training's time so far, evaluations and readers not counted."""
-
-    env_steps: int
-    episodes: int
-    mean_return: float
-    std_return: float
-    min_return: float
-    best: bool
-    seconds: float
-
-
-class Noticed(NamedTuple):
-    """Something is off, though the training can go on: what, and in words with the likely cause and the remedy."""
-
-    env_steps: int
-    what: str
-    words: str
-
-
-class Rest(NamedTuple):
-    """An episode has just begun in one of the environments, so that the training can be saved here and go on exactly.
-
-    ``best``: the latest evaluation was the best so far. Where ``course.over`` is True, this is the last event.
-    """
-
-    course: Course
-    best: bool
-
-
-Event = Started | Frame | Metrics | Episode | Evaluated | Noticed | Rest
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlightState:
-    """An episode under way: its number, what it was reset with, and every action since. ``obs`` is where that led."""
-
-    number: Count
-    seed: Natural
-    epsilon: Share
-    losses: Annotated[float, Range(0)]
-    updates: Natural
-    actions: tuple[Natural, ...]
-    obs: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingState:
-    """What a training is beside its agent, in plain values.
-
-    ``start_steps`` and ``start_episodes`` are the agent's counters where its budget began, ``number`` is that of the
-    next episode to begin, ``looked`` the environment steps when it was last seen whether an evaluation is due,
-    ``greatest_reward`` the greatest size of a reward so far.
-    """
-
-    start_steps: Natural
-    start_episodes: Natural
-    number: Count
-    looked: Natural
-    best: float | None
-    seconds: Annotated[float, Range(0)]
-    greatest_reward: Annotated[float, Range(0)]
-    noticed: tuple[str, ...]
-    over: bool
-    flights: tuple[FlightState, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-def beginning(agent: Agent) -> TrainingState:
-    """Where a training begins whose budget counts from now."""
-    return TrainingState(
-        start_steps=agent.env_steps,
-        start_episodes=agent.episodes,
-        number=agent.episodes + 1,
-        looked=agent.env_steps,
-        best=None,
-        seconds=0.0,
-        greatest_reward=0.0,
-        noticed=(),
-        over=False,
-        flights=(),
-    )
 
 
 def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> Iterator[Event]:
@@ -195,81 +62,6 @@ class _Lane(NamedTuple):
 
     env: envs.Env
     camera: envs.Env | None
-
-
-@dataclass
-class _Flight:
-    """An episode under way. ``losses`` and ``updates`` are the sum and number of all updates' since it began."""
-
-    env: envs.Env
-    spaces: envs.Spaces
-    number: int
-    filmed: bool
-    seed: int
-    epsilon: float
-    obs: Array
-    actions: list[int]
-    reward: float = 0.0
-    losses: float = 0.0
-    updates: int = 0
-
-    @property
-    def length(self) -> int:
-        """Steps so far."""
-        return len(self.actions)
-
-    def state(self) -> FlightState:
-        """All that is needed to be here again."""
-        return FlightState(
-            number=self.number,
-            seed=self.seed,
-            epsilon=self.epsilon,
-            losses=self.losses,
-            updates=self.updates,
-            actions=tuple(self.actions),
-            obs=tuple(self.obs.tolist()),
-        )
-
-
-@dataclass
-class Course:
-    """A training under way: what ``TrainingState`` says of it, changing."""
-
-    start_steps: int
-    start_episodes: int
-    number: int
-    looked: int
-    best: float | None
-    seconds: float
-    greatest_reward: float
-    noticed: tuple[str, ...]
-    over: bool
-    flights: list[_Flight]
-
-    def state(self) -> TrainingState:
-        """As it is now, in plain values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TrainingState(**plain | {"flights": tuple(flight.state() for flight in self.flights)})
-
-    def next_number(self) -> int:
-        """The number of an episode that begins now."""
-        self.number += 1
-        return self.number - 1
-
-    @property
-    def first(self) -> int:
-        """The number of the first episode."""
-        return self.start_episodes + 1
-
-
-def stop_step(config: TrainConfig, start_steps: int) -> float:
-    """The environment step at which the budget ends."""
-    return math.inf if config.steps is None else start_steps + config.steps
-
-
-def stop_episode(config: TrainConfig, start_episodes: int) -> float:
-    """The number of episodes with which the budget ends."""
-    return math.inf if config.episodes is None else start_episodes + config.episodes
 
 
 def _training(
@@ -316,7 +108,7 @@ def _training(
 
 def _take_off(
     agent: Agent, lanes: list[_Lane], lane: int, course: Course, config: TrainConfig
-) -> Generator[Event, None, _Flight]:
+) -> Generator[Event, None, Flight]:
     """Begin an episode: before its camera where it is filmed, and the first one so that its start can be pictured."""
     env, camera = lanes[lane]
     number = course.next_number()
@@ -327,7 +119,7 @@ def _take_off(
         yield Started(None if camera is None else _picture(camera))
     if filmed:
         yield Frame(number, envs.frame(seen))
-    return _Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
+    return Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
 
 
 def _is_filmed(number: int, course: Course, config: TrainConfig) -> bool:
@@ -336,7 +128,7 @@ def _is_filmed(number: int, course: Course, config: TrainConfig) -> bool:
 
 def _take_up(
     agent: Agent, lanes: list[_Lane], lane: int, saved: FlightState, course: Course, config: TrainConfig
-) -> Generator[Event, None, _Flight]:
+) -> Generator[Event, None, Flight]:
     """Bring an episode to where it was: no environment can be saved inside one, but the same actions lead there again.
 
     The agent remembers it already. Where the environment goes another way, the episode begins anew, with a warning.
@@ -346,7 +138,7 @@ def _take_up(
     seen = camera if camera is not None and filmed else env
     spaces = envs.check(env)
     obs = envs.reset(seen, saved.seed)
-    flight = _Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
+    flight = Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
     flight.losses, flight.updates = saved.losses, saved.updates
     if filmed:
         yield Frame(saved.number, envs.frame(seen))
@@ -417,11 +209,11 @@ def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterat
         yield Noticed(agent.env_steps, *found)
 
 
-def _where(flight: _Flight, env_step: int) -> str:
+def _where(flight: Flight, env_step: int) -> str:
     return f"step {flight.length:,} of episode {flight.number:,}, environment step {env_step:,}"
 
 
-def _landed(agent: Agent, flight: _Flight, ended: Ended) -> Iterator[Event]:
+def _landed(agent: Agent, flight: Flight, ended: Ended) -> Iterator[Event]:
     """Tell of an episode that is over."""
     loss = flight.losses / flight.updates if flight.updates else None
     yield Episode(

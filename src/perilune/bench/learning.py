@@ -18,8 +18,9 @@ from perilune.bench.peers import Peer
 from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.events import Episode, Evaluated, Metrics
 from perilune.files import read_json
-from perilune.train import Episode, Evaluated, Metrics, greedy_limit
+from perilune.train import greedy_limit
 from perilune.view.board import Lane, Standing, board
 
 MARK = ".benchmark"  # in a directory whose runs are a benchmark's, which may begin them anew

@@ -17,8 +17,9 @@ from perilune.bench.speed import peer_installed
 from perilune.config import TrainConfig, to_json
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.evaluate import SELECTION_SEEDS, evaluate
+from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
-from perilune.train import Episode, Evaluated, greedy_limit
+from perilune.train import greedy_limit
 
 NAME = "Stable-Baselines3"
 

@@ -19,9 +19,10 @@ from perilune import envs
 from perilune.blas import one_blas_thread
 from perilune.config import DQNConfig, TrainConfig
 from perilune.dqn import Agent
+from perilune.events import Evaluated
 from perilune.nn.layers import Array, Dense
 from perilune.nn.network import Network
-from perilune.train import Evaluated, training
+from perilune.train import training
 
 LUNAR_LANDER = (8, 4)  # sizes of its observation and action space
 WIDTHS = (64, 128, 256)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perilune.config import TrainConfig
-from perilune.train import Episode, Evaluated, Event, Started
+from perilune.events import Episode, Evaluated, Event, Started
 
 if TYPE_CHECKING:
     from rich.table import Table

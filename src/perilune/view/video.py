@@ -10,8 +10,8 @@ from typing import Any
 from perilune import envs
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
+from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
-from perilune.train import Episode, Event, Frame, Started
 from perilune.view.plots import matplotlib_figure, save_image
 
 

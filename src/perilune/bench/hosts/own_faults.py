@@ -25,7 +25,7 @@ UNPACK = """    try:
 
 FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     1: (("envs.py", UNPACK, "    observation, reward, terminated, _ = given\n    truncated = False\n"),),
-    2: (("train.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)\n", "            flights[lane] = _Flight(flights[lane].env, flights[lane].spaces, course.next_number(), False, 0, agent.epsilon, flights[lane].obs, [])\n"),),
+    2: (("train.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)\n", "            flights[lane] = Flight(flights[lane].env, flights[lane].spaces, course.next_number(), False, 0, agent.epsilon, flights[lane].obs, [])\n"),),
     3: (("train.py", FLY, FLY + "        next_obs = next_obs.astype('uint8').astype('float32')\n"),),
     4: (("train.py", FLY, FLY + "        if terminated or truncated:\n            next_obs = envs.as_obs(flight.env.reset()[0], len(next_obs))\n"),),
     5: (("train.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")), ("train.py", REMEMBER, REMEMBER.replace("terminated, ", "terminated or truncated, "))),

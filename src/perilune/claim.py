@@ -1,0 +1,83 @@
+"""A run belongs to one process."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from perilune import files, runlog
+from perilune.errors import FileFormatError, RunDirectoryError
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Hold the run ``directory``, which is made where it is not there, for this process alone.
+
+    The system lets go of it when the process ends, however that happens, so that a dead one holds nothing.
+
+    Raises:
+        RunDirectoryError: another process has it, or it cannot be written.
+    """
+    mine = directory / runlog.OWNER
+    check_own(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / runlog.LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunDirectoryError(
+            f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunDirectoryError(
+            f"the run directory {directory} cannot be written: {reason}. Choose another one."
+        ) from error
+    try:
+        files.write_json(mine, {"host": platform.node(), "pid": os.getpid()})
+        yield
+    finally:
+        with suppress(OSError):
+            mine.unlink(missing_ok=True)
+        lock.release()
+
+
+def owner(directory: Path) -> str | None:
+    """The process that is at work on a run, in words; None where there is none."""
+    path = directory / runlog.LOCK
+    if path.is_symlink() or not path.is_file():
+        return None
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _told(directory / runlog.OWNER)
+    except (OSError, NotImplementedError):
+        return None
+    lock.release()
+    return None
+
+
+def _told(owner: Path) -> str:
+    try:
+        found = files.read_json(owner)
+    except (RunDirectoryError, FileFormatError):  # it is only just beginning, or ending
+        return "another process"
+    return f"process {found.get('pid')!r} on {found.get('host')!r}"
+
+
+def check_own(directory: Path) -> None:
+    """Refuse a run of which a part is a link: whoever writes there would write somewhere else.
+
+    Raises:
+        FileFormatError: there is one.
+    """
+    names = (*runlog.DIRECTORIES, runlog.LOCK, *(pattern for pattern in runlog.RUN_FILES if "*" not in pattern))
+    for name in names:
+        if (directory / name).is_symlink():
+            raise FileFormatError(f"{directory / name} is a link, which no run has. Put what it leads to there.")

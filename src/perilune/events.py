@@ -1,0 +1,85 @@
+"""What happens in a training, for others to read."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from perilune.course import Course
+from perilune.nn.layers import Array
+
+Ended = Literal["terminated", "truncated", "budget"]
+
+
+class Started(NamedTuple):
+    """The first episode's initial state as a picture, or None where the environment cannot draw."""
+
+    image: Array | None
+
+
+class Frame(NamedTuple):
+    """One picture of an episode that is filmed, uint8 [height, width, 3]."""
+
+    episode: int
+    image: Array
+
+
+class Metrics(NamedTuple):
+    """What the latest update saw."""
+
+    env_steps: int
+    updates: int
+    loss: float
+    mean_q: float
+    mean_td_target: float
+    gradient_norm: float
+    learning_rate: float
+    epsilon: float
+
+
+class Episode(NamedTuple):
+    """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean of the updates while it lasted.
+
+    ``episode`` is its number in the order of beginning; of several environments, who begins first need not end first.
+    """
+
+    episode: int
+    env_steps: int
+    reward: float
+    length: int
+    loss: float | None
+    epsilon: float
+    target_syncs: int
+    ended: Ended
+
+
+class Evaluated(NamedTuple):
+    """A greedy evaluation. ``seconds`` is the training's time so far, evaluations and readers not counted."""
+
+    env_steps: int
+    episodes: int
+    mean_return: float
+    std_return: float
+    min_return: float
+    best: bool
+    seconds: float
+
+
+class Noticed(NamedTuple):
+    """Something is off, though the training can go on: what, and in words with the likely cause and the remedy."""
+
+    env_steps: int
+    what: str
+    words: str
+
+
+class Rest(NamedTuple):
+    """An episode has just begun in one of the environments, so that the training can be saved here and go on exactly.
+
+    ``best``: the latest evaluation was the best so far. Where ``course.over`` is True, this is the last event.
+    """
+
+    course: Course
+    best: bool
+
+
+Event = Started | Frame | Metrics | Episode | Evaluated | Noticed | Rest
