@@ -256,3 +256,13 @@ def test_nothing_in_the_package_runs_what_is_in_a_file() -> None:
             elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
                 assert (called.value.id, called.attr) not in RUNS_FILES, f"{file}, line {node.lineno}"
                 assert called.value.id != "builtins" or called.attr not in RUNS_TEXT, f"{file}, line {node.lineno}"
+
+
+def test_nobody_asks_for_the_time_of_day() -> None:
+    # Which somebody may set while a training goes on; what is measured is measured by a clock that only runs.
+    for file, tree in FILES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                asked = (node.value.id, node.attr)
+                assert asked not in {("time", "time"), ("time", "time_ns"), ("datetime", "now")}, f"{asked} in {file}"
+        assert not [found for found in imports(tree) if found.module == "datetime"], file
