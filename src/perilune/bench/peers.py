@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from perilune import envs, runlog
+from perilune import claim, envs, files, runlog
 from perilune.bench.speed import peer_installed
 from perilune.config import TrainConfig, to_json
 from perilune.errors import ConfigError, MissingDependencyError
@@ -98,8 +97,11 @@ def train_and_score(
 
     torch.set_num_threads(1)
     env = envs.make(environment)
-    _create(directory, env, peer, train, seed)
-    with closing(envs.make(environment)) as training_env, runlog.open_log(directory) as log:
+    with (
+        claim.claimed(directory),
+        closing(envs.make(environment)) as training_env,
+        _log(directory, env, peer, train, seed) as log,
+    ):
         model = DQN(
             "MlpPolicy", training_env, policy_kwargs={"net_arch": list(peer.net_arch)}, seed=seed, device="cpu",
             **{name: value for name, value in asdict(peer).items() if name not in OURS},
@@ -119,7 +121,10 @@ def train_and_score(
     return final, best
 
 
-def _create(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int) -> None:
+def _log(
+    directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int
+) -> AbstractContextManager[runlog.RunLog]:
+    """Begin the run directory; its log."""
     runlog.create(directory, overwrite=True)
     config = {
         "format": runlog.FORMAT,
@@ -130,8 +135,9 @@ def _create(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed
         "train": to_json(train),
     }
     host = runlog.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
-    for name, content in (("config.json", config), ("host.json", host)):
-        (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    files.write_json(directory / "host.json", host)
+    files.write_json(directory / "config.json", config)
+    return runlog.open_log(directory)
 
 
 class _Watch:
