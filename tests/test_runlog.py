@@ -77,6 +77,13 @@ def test_the_host_is_told_without_who_and_where(tmp_path: Path) -> None:
     assert str(Path.home()) not in json.dumps(host)
 
 
+def test_the_blas_that_is_told_is_numpys_whoever_else_brings_one() -> None:
+    before = runlog.host()["blas"]
+    import scipy.linalg  # noqa: F401, PLC0415 -- which has one of its own
+
+    assert {**runlog.host()["blas"], "num_threads": 0} == {**before, "num_threads": 0}
+
+
 def test_a_trained_run_is_strict_json_line_by_line(tiny_run: TinyRun) -> None:
     directory = tiny_run.history.directory
     for name in ("config.json", "host.json"):

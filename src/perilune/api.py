@@ -279,10 +279,10 @@ class DQN:
     def _compare_hosts(self, directory: Path) -> None:
         """Tell what is another machine, or another version, than the run's so far: numbers may come out otherwise."""
         with suppress(PeriluneError):  # a run whose host is not known is none the worse for it
-            before, now = files.read_json(directory / "host.json"), runlog.host()
-            other = [
-                f"{name} {before.get(name)} there, {now[name]} here" for name in now if before.get(name) != now[name]
-            ]
+            before, now = (
+                _numbers_depend_on(host) for host in (files.read_json(directory / "host.json"), runlog.host())
+            )
+            other = [f"{name} {before[name]} there, {now[name]} here" for name in now if before[name] != now[name]]
             if other:
                 words = f"{directory} goes on, but perhaps not to the bit as it would have done: {'; '.join(other)}"
                 warnings.warn(words, PeriluneWarning, stacklevel=4)
@@ -387,6 +387,13 @@ class DQN:
 
 def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
+
+
+def _numbers_depend_on(host: dict[str, Any]) -> dict[str, Any]:
+    """Of what host.json says, that which the last bit of a result hangs on."""
+    blas = host["blas"] if isinstance(host.get("blas"), dict) else {}
+    kernels = {f"BLAS {name}": blas.get(name) for name in ("internal_api", "version", "architecture")}
+    return {name: host.get(name) for name in ("perilune", "numpy", "gymnasium", "machine")} | kernels
 
 
 def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:

@@ -274,8 +274,11 @@ def as_obs(observation: Any, size: int) -> Array:
             says, or holds a number that is not finite in single precision.
     """
     try:
-        with np.errstate(over="ignore"):
-            obs = np.array(observation, np.float32)
+        if getattr(observation, "dtype", None) == np.float32:
+            obs = np.array(observation)
+        else:
+            with np.errstate(over="ignore"):  # of which the infinity tells, below
+                obs = np.array(observation, np.float32)
     except (TypeError, ValueError) as error:
         raise EnvironmentFaultError(
             f"the environment gave an observation that is no array of numbers: {error}"

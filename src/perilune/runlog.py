@@ -144,7 +144,9 @@ def version() -> str:
 
 def host() -> dict[str, Any]:
     """What machine and which versions this process runs on."""
-    blas: dict[str, Any] = next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
+    every = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    every.sort(key=lambda library: "numpy" not in library["filepath"])  # others may have brought one too
+    blas: dict[str, Any] = every[0] if every else {}
     return {
         "perilune": version(),
         "python": platform.python_version(),
