@@ -107,6 +107,25 @@ def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
         assert found[part] == value, part
 
 
+def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perilune.train.REST_EVERY", 7)
+    settings = TRAINING | {"checkpoint_seconds": 1e-9}
+    agent = SMALL | {"n_step": 3, "repeat_most": 4}
+    DQN("CartPole-v1", seed=3, **agent).train(out=tmp_path / "whole", **settings)
+    under_way = []
+    read = checkpoint.latest
+
+    def latest(directory: Path) -> checkpoint.Checkpoint:
+        found = read(directory)
+        under_way.extend(len(flight.actions) for flight in found.training.flights)
+        return found
+
+    monkeypatch.setattr(checkpoint, "latest", latest)
+    assert stopped(lambda: DQN("CartPole-v1", seed=3, **agent), tmp_path / "parts", monkeypatch, **settings) > 3
+    assert max(under_way) >= 7
+    assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
+
+
 def test_films_that_were_being_made_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TRAINING | {"steps": 150, "environments": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
     agent = SMALL | {"epsilon_decay_steps": 1_000}

@@ -187,8 +187,8 @@ def test_a_damaged_symmetry_is_refused_by_name(tmp_path: Path, symmetry: Any, sa
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda arrays: arrays.pop("average.0.Dense.weight"), "has weights .* ask for .*average.0.Dense.weight"),
-        (lambda arrays: [arrays.pop(name) for name in list(arrays) if "average" in name], "has weights .* ask for"),
+        (lambda arrays: arrays.pop("average.0.Dense.weight"), "has arrays .* ask for .*average.0.Dense.weight"),
+        (lambda arrays: [arrays.pop(name) for name in list(arrays) if "average" in name], "has arrays .* ask for"),
         (lambda arrays: arrays.update({"average.9.Dense.bias": np.zeros(2, np.float32)}), "average.9.Dense.bias"),
         (replaced("average.0.Dense.weight", np.transpose), r"average\.0\.Dense\.weight is float32\[3, 2\]"),
         (replaced("average.0.Dense.bias", lambda array: array * np.nan), r"average\.0\..* values that are not finite"),
@@ -209,7 +209,7 @@ def test_an_average_that_nobody_asks_for_is_refused(tmp_path: Path) -> None:
     save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9)), "CartPole-v1")
     settings, arrays = taken_apart(path)
     put_together(path, settings | {"config": settings["config"] | {"average_decay": None}}, arrays)
-    with pytest.raises(FileFormatError, match=r"has weights .*average.* ask for"):
+    with pytest.raises(FileFormatError, match=r"has arrays .*average.* ask for"):
         load_weights(path)
 
 
@@ -291,8 +291,8 @@ def test_weights_of_another_program_are_refused(tmp_path: Path) -> None:
         (replaced("3.Dense.bias", lambda array: np.zeros(3, np.float32)), r"3\.Dense\.bias is float32\[3\]"),
         (replaced("3.Dense.bias", lambda array: array * np.nan), r"3\.Dense\.bias has values that are not finite"),
         (replaced("0.Dense.bias", lambda array: array - np.inf), r"0\.Dense\.bias has values that are not finite"),
-        (lambda arrays: arrays.update({"4.Dense.bias": np.zeros(2, np.float32)}), "has weights .* ask for"),
-        (lambda arrays: arrays.pop("1.LayerNorm.bias"), "has weights .* ask for"),
+        (lambda arrays: arrays.update({"4.Dense.bias": np.zeros(2, np.float32)}), "has arrays .* ask for"),
+        (lambda arrays: arrays.pop("1.LayerNorm.bias"), "has arrays .* ask for"),
         (lambda arrays: arrays.clear(), "has 0 weights, but its settings ask for 17 or more"),
     ],
 )
@@ -315,8 +315,8 @@ def test_weights_that_do_not_fit_the_settings_are_refused(
         ({"config": SMALL | {"head": "c51"}}, "value_range = None is not allowed: the head c51 needs one"),
         ({"config": SMALL | {"head": "qr", "quantiles": 10**9}}, "quantiles = 1000000000 is not allowed"),
         ({"config": SMALL | {"head": "qr", "quantiles": 10**4}}, "has 23 weights"),
-        ({"config": SMALL | {"dueling": True}}, "has weights|must be"),
-        ({"config": SMALL | {"noisy": True}}, "has weights .* ask for .*weight_sigma"),
+        ({"config": SMALL | {"dueling": True}}, "has arrays|must be"),
+        ({"config": SMALL | {"noisy": True}}, "has arrays .* ask for .*weight_sigma"),
         ({"config": 5}, "cannot be read"),
         ({"config": None}, "cannot be read"),
         ({"more": 1}, "more"),

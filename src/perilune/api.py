@@ -244,7 +244,8 @@ class DQN:
             runlog.open_log(directory, () if latest is None else latest.logs) as log,
             progress.live(title, train_config, agent.env_steps, agent.episodes, quiet, began=began) as show,
             interruptions(
-                "perilune: the episode is played to its end and all is saved; once more ends it at once."
+                "perilune: all is saved at the end of this episode (a long one's next ten thousand steps); "
+                "once more ends it at once."
             ) as interruption,
         ):
             if latest is not None:

@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from perilune import files, runlog, state
 from perilune.config import DQNConfig, TrainConfig
 from perilune.course import TrainingState
 from perilune.dqn import Agent
-from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
 from perilune.files import Stored
 from perilune.nn.layers import Arrays
 from perilune.parts import least_weights
@@ -299,8 +298,8 @@ def check_object(directory: Path, stored: Stored) -> None:
         FileFormatError: it is damaged.
     """
     path = object_path(directory, stored)
-    size, sha256 = files.digest(path, stored.size + 1)
-    if (size, sha256.hexdigest()) != (stored.size, stored.sha256):
+    found, _ = files.digest(path, stored.size + 1)
+    if found != stored:
         raise FileFormatError(f"{path} is damaged: what is in it has another checksum than its name")
 
 
@@ -315,7 +314,7 @@ def restore(directory: Path, checkpoint: Checkpoint, agent: Agent) -> None:
     try:
         state.restore(agent, checkpoint.agent, _load(directory, checkpoint.arrays))
         _restore_replay(directory, checkpoint, agent.replay, agent.actions)
-    except ConfigError as error:
+    except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
 
 
@@ -325,17 +324,8 @@ def _restore_replay(directory: Path, checkpoint: Checkpoint, replay: Replay, act
     if len(checkpoint.replay) != len(starts):
         raise ConfigError("replay", len(checkpoint.replay), f"{len(starts)} objects")
     for start, stored in zip(starts, checkpoint.replay, strict=True):
-        found = _load(directory, stored)
         views = _arrays(replay.arrays, start, min(start + rows, replay.size))
-        if found.keys() != views.keys():
-            raise ConfigError("replay", sorted(found), ", ".join(views))
-        for name, view in views.items():
-            array = found[name]
-            if (array.shape, array.dtype) != (view.shape, view.dtype):
-                raise ConfigError(name, f"{array.dtype}{list(array.shape)}", f"{view.dtype}{list(view.shape)}")
-            if not np.isfinite(array).all():
-                raise ConfigError(name, "not a number, or infinity", "finite numbers")
-            view[...] = array
+        state.fill(views, _load(directory, stored))
         action, discount = views["action"], views["discount"]
         if action.min() < 0 or action.max() >= actions or discount.min() < 0 or discount.max() > 1:
             raise ConfigError("replay", "a transition", "actions of the environment, and discounts from 0 to 1")

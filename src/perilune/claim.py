@@ -33,7 +33,7 @@ def claimed(directory: Path) -> Iterator[None]:
         raise RunDirectoryError(
             f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."
         ) from None
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
         reason = getattr(error, "strerror", None) or error
         raise RunDirectoryError(
             f"the run directory {directory} cannot be written: {reason}. Choose another one."
@@ -57,7 +57,7 @@ def owner(directory: Path) -> str | None:
         lock.acquire(timeout=0)
     except Timeout:
         return _told(directory / runlog.OWNER)
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # as above: no lock can be there
         return None
     lock.release()
     return None

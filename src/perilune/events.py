@@ -73,7 +73,7 @@ class Noticed(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """An episode has just begun in one of the environments, so that the training can be saved here and go on exactly.
+    """An episode has just begun, or is a long one, so that the training can be saved here and go on exactly.
 
     ``best``: the latest evaluation was the best so far. Where ``course.over`` is True, this is the last event.
     """

@@ -162,8 +162,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def digest(path: Path, size: int | None = None) -> tuple[int, hashlib._Hash]:
-    """How many bytes ``path`` has, up to ``size``, and their SHA-256.
+def digest(path: Path, size: int) -> tuple[Stored, hashlib._Hash]:
+    """The first ``size`` bytes of ``path``, or all where it has fewer, and their SHA-256, which can go on.
 
     Raises:
         RunDirectoryError: it is not there, or cannot be read.
@@ -172,12 +172,12 @@ def digest(path: Path, size: int | None = None) -> tuple[int, hashlib._Hash]:
     total, sha256 = 0, hashlib.sha256()
     with opened(path) as file:
         try:
-            while piece := file.read(PIECE if size is None else min(PIECE, size - total)):
+            while piece := file.read(min(PIECE, size - total)):
                 sha256.update(piece)
                 total += len(piece)
         except OSError as error:
             raise cannot("read", path, error) from error
-    return total, sha256
+    return Stored(sha256=sha256.hexdigest(), size=total), sha256
 
 
 def cannot(be: str, path: Path, error: OSError) -> RunDirectoryError:

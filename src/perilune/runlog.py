@@ -233,15 +233,15 @@ def _cut(path: Path, stored: Stored | None) -> hashlib._Hash:
     """Cut a log off behind what it was, which must be there still; the digest of that."""
     if stored is None or (stored.size == 0 and not path.exists()):
         return hashlib.sha256()
-    size, sha256 = files.digest(path, stored.size)
-    if (size, sha256.hexdigest()) != (stored.size, stored.sha256):
+    found, sha256 = files.digest(path, stored.size)
+    if found != stored:
         raise FileFormatError(
             f"{path} does not begin any more with the {stored.size:,} bytes that the checkpoint knows. "
             "Put the log back as it was."
         )
     with files.opened(path, "r+b") as file:
         try:
-            file.truncate(size)
+            file.truncate(stored.size)
         except OSError as error:
             raise files.cannot("written", path, error) from error
     return sha256

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from perilune.dqn import Agent, Lane
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array, Arrays
 from perilune.plain import Natural, Positive, check_fields
+from perilune.prioritized import Priorities
 from perilune.replay import NStep
 from perilune.seeding import GeneratorState, generator_state, set_generator_state
 
@@ -108,39 +109,46 @@ def restore(agent: Agent, saved: AgentState, stored: Arrays) -> None:
     """Put an agent with the same settings into a state that was saved, but for the transitions of its replay.
 
     Raises:
-        ConfigError: the state does not fit the agent's settings. The agent may be half changed then.
+        ConfigError, ShapeError: the state does not fit the agent's settings. The agent may be half changed then.
     """
     agent.replay.added = saved.added
     if (agent.priorities is None) != (saved.greatest is None):
         raise ConfigError("greatest", saved.greatest, "a number where the replay is prioritised, else null")
-    named = arrays(agent)
-    if stored.keys() != named.keys():
-        raise ConfigError("arrays", sorted(stored), f"{', '.join(sorted(named))}")
-    for name, array in named.items():
-        found = stored[name]
-        if (found.shape, found.dtype) != (array.shape, array.dtype):
-            raise ConfigError(name, f"{found.dtype}{list(found.shape)}", f"{array.dtype}{list(array.shape)}")
-        if not np.isfinite(found).all():
-            raise ConfigError(name, "not a number, or infinity", "finite numbers")
-        if name == "priorities":
-            _set_priorities(agent, found)
-        else:
-            array[...] = found
+    fill(arrays(agent), stored)
     for name in COUNTERS:
         setattr(agent, name, getattr(saved, name))
     agent.optimizer.updates = saved.optimizer_updates
     if agent.priorities is not None and saved.greatest is not None:
         agent.priorities.greatest = saved.greatest
+        _set_priorities(agent.priorities, stored["priorities"])
     for name in GENERATORS:
         set_generator_state(getattr(agent.generators, name), getattr(saved, name))
     agent.lanes = [_lane(agent, lane) for lane in saved.lanes]
 
 
-def _set_priorities(agent: Agent, stored: Array) -> None:
-    assert agent.priorities is not None
+def fill(arrays: Arrays, stored: Arrays) -> None:
+    """Copy arrays that were read from a file, as many as it pleases, into those that they are meant for.
+
+    Raises:
+        ShapeError: there are others by name, shape or dtype, or one has values that are not finite.
+    """
+    if stored.keys() != arrays.keys():
+        raise ShapeError(f"it has arrays {sorted(stored)}, but its settings ask for {sorted(arrays)}")
+    for name, array in arrays.items():
+        found = stored[name]
+        if (found.shape, found.dtype) != (array.shape, array.dtype):
+            raise ShapeError(
+                f"{name} is {found.dtype}{list(found.shape)}, but must be {array.dtype}{list(array.shape)}"
+            )
+        if not np.isfinite(found).all():
+            raise ShapeError(f"{name} has values that are not finite")
+        array[...] = found
+
+
+def _set_priorities(priorities: Priorities, stored: Array) -> None:
     if len(stored) and stored.min() <= 0:
         raise ConfigError("priorities", float(stored.min()), "numbers > 0")
-    agent.priorities.tree.set(np.arange(len(stored)), stored)
+    priorities.tree.set(np.arange(len(stored)), stored)
 
 
 def _lane(agent: Agent, saved: LaneState) -> Lane:

@@ -27,6 +27,8 @@ from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started
 from perilune.nn.layers import Array
 
+REST_EVERY = 10_000  # steps of an episode; or one that never ends could never be saved
+
 
 def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> Iterator[Event]:
     """Train ``agent`` on ``env`` and yield an event for everything worth telling.
@@ -79,7 +81,7 @@ def _training(
         flights.append((yield from begin or _take_off(agent, lanes, lane, course, config)))
 
     while True:
-        if not all(flight.length for flight in flights):
+        if any(flight.length % REST_EVERY == 0 for flight in flights):
             yield Rest(course, best)
             best = False
         actions = agent.act(np.stack([flight.obs for flight in flights]))

@@ -14,10 +14,11 @@ from safetensors.numpy import save
 from perilune import files
 from perilune.config import DQNConfig, build, to_json
 from perilune.dqn import Agent
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.nn.layers import Arrays
 from perilune.parts import least_weights
 from perilune.runlog import WEIGHTS
+from perilune.state import fill
 from perilune.symmetry import Symmetry
 
 FORMAT = 2
@@ -132,18 +133,10 @@ def _agent(path: Path, saved: Saved, arrays: Arrays) -> Agent:
         raise FileFormatError(f"{path} has settings that no agent can have: {error}") from error
     except (MemoryError, OverflowError, ValueError) as error:
         raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
-    named = agent.named_weights()
-    if arrays.keys() != named.keys():
-        raise FileFormatError(f"{path} has weights {sorted(arrays)}, but its settings ask for {sorted(named)}")
-    for name, view in named.items():
-        array = arrays[name]
-        if array.shape != view.shape or array.dtype != view.dtype:
-            raise FileFormatError(
-                f"{path}: {name} is {array.dtype}{list(array.shape)}, but must be {view.dtype}{list(view.shape)}"
-            )
-        if not np.isfinite(array).all():
-            raise FileFormatError(f"{path}: {name} has values that are not finite")
-        view[...] = array
+    try:
+        fill(agent.named_weights(), arrays)
+    except ShapeError as error:
+        raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
     return agent
 
 

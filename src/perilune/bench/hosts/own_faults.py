@@ -12,19 +12,11 @@ SYNC = "        if self.config.tau == 1:\n            self.target.parameters[:] 
 WEIGHT = "np.matmul(x.T, dy, out=gradients[\"weight\"])"
 BACK = "np.matmul(dy, parameters[\"weight\"].T, out=dx)"
 DENSE_BACK = f"        {WEIGHT}\n        np.matmul(scratch[\"ones\"], dy, out=gradients[\"bias\"])  # the sum over the batch, as a faster product\n        if dx is not None:\n            {BACK}\n"
+STEP_GIVEN = '    given = _asked(env, "step", lambda: env.step(sizes.first_action + action))\n'
 DRAW = "generator.normal(0.0, spread, (layer.inputs, layer.outputs))"
-UNPACK = """    try:
-        observation, reward, terminated, truncated, _ = given
-    except (TypeError, ValueError) as error:
-        what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
-        raise EnvironmentFaultError(
-            f"{name(env)}.step gave {what}, not (obs, reward, terminated, truncated, info). The old Gym's done is "
-            "terminated or truncated: the one is the end of the task, the other a time limit"
-        ) from error
-"""
 
 FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
-    1: (("envs.py", UNPACK, "    observation, reward, terminated, _ = given\n    truncated = False\n"),),
+    1: (("envs.py", STEP_GIVEN, STEP_GIVEN + "    observation, reward, terminated, _ = given\n"),),
     2: (("train.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)\n", "            flights[lane] = Flight(flights[lane].env, flights[lane].spaces, course.next_number(), False, 0, agent.epsilon, flights[lane].obs, [])\n"),),
     3: (("train.py", FLY, FLY + "        next_obs = next_obs.astype('uint8').astype('float32')\n"),),
     4: (("train.py", FLY, FLY + "        if terminated or truncated:\n            next_obs = envs.as_obs(flight.env.reset()[0], len(next_obs))\n"),),
