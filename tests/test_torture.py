@@ -27,8 +27,11 @@ import pytest
 
 from fixtures_runs import AGENT, cartpole
 from perilune import DQN, checkpoint, inspection, runlog, state
+from perilune.config import TrainConfig
+from perilune.course import beginning
 from perilune.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
+from perilune.keeper import Keeper
 from test_resume import lines, weights
 
 TRAIN = [
@@ -168,6 +171,75 @@ def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
     assert checkpoint.latest(run).setup.environment == "Endless-v0"
 
 
+# What it costs
+
+
+@pytest.mark.parametrize(("env", "steps"), [("LunarLander-v3", 60_000), ("CartPole-v1", 60_000)])
+def test_saving_costs_less_than_two_percent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, steps: int, torture: bool
+) -> None:
+    spent = []
+    save = Keeper._save
+
+    def timed(*arguments: Any, **named: Any) -> None:
+        started = time.perf_counter()
+        save(*arguments, **named)
+        spent.append(time.perf_counter() - started)
+
+    monkeypatch.setattr(Keeper, "_save", timed)
+    # In the short form as often as a training allows, whose share of the time is bounded; else at the default interval.
+    settings = {"steps": steps} if torture else {"steps": 15_000, "checkpoint_seconds": 1e-9}
+    started = time.perf_counter()
+    DQN(env, seed=1).train(**settings, eval_every=5_000, quiet=True, pictures=False, out=tmp_path / "run")
+    seconds = time.perf_counter() - started
+    print(
+        f"\n{env}: {len(spent)} checkpoints, {sum(spent):.3f} s of {seconds:.1f} s, {sum(spent) / seconds:.2%}, "
+        f"{1e3 * max(spent):.0f} ms the longest"
+    )
+    assert len(spent) >= 3
+    assert sum(spent) < (0.02 if torture else 0.1) * seconds  # a short one has those at its ends all the same
+
+
+def test_a_large_replay_is_saved_without_a_stop_and_without_a_copy(tmp_path: Path, torture: bool) -> None:
+    size, more = 1_000_000 if torture else 300_000, 30_000
+    dqn = DQN("LunarLander-v3", buffer_size=size, warmup_steps=1_000, priority_exponent=0.6)
+    agent, replay, generator = dqn.agent, dqn.agent.replay, np.random.default_rng(0)
+    agent.take_memory()
+    for array in replay.arrays:
+        if array.dtype == np.float32:
+            array[...] = generator.random(array.shape, np.float32)
+    replay.added = agent.env_steps = size
+    assert agent.priorities is not None
+    agent.priorities.tree.set(np.arange(size), np.ones(size))
+    setup, transition = dqn._setup(TrainConfig(steps=10**7)), (np.zeros(8, np.float32), 0, 0.0, 0.9, np.zeros(8))
+
+    def save(directory: Path, previous: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint:
+        directory.mkdir(exist_ok=True)
+        training = beginning(agent)
+        return checkpoint.save(directory, agent, setup=setup, training=training, logs=[], best=False, previous=previous)
+
+    previous, seconds = None, []
+    for _ in range(4):
+        started = time.perf_counter()
+        previous = save(tmp_path / "run", previous)
+        seconds.append(time.perf_counter() - started)
+        for _ in range(more):
+            replay.add(*transition)
+        agent.env_steps += more
+    tracemalloc.start()
+    save(tmp_path / "again", None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    held = sum(array.nbytes for array in replay.arrays)
+    took = ", ".join(f"{one:.2f}" for one in seconds)
+    print(
+        f"\na replay of {size:,}, {held / 2**20:.0f} MiB: {took} s, each after {more:,} steps; {peak / 2**20:.1f} MiB "
+        "of memory more at the most"
+    )
+    assert max(seconds[1:]) < 1.0
+    assert peak < held / 2
+
+
 # Memory
 
 
@@ -281,6 +353,45 @@ def test_a_full_disk_harms_nothing_and_with_room_the_run_goes_on(disk: Path, tmp
             assert outcome(run) == expected
         else:
             assert not list(run.glob("*.safetensors"))  # no room to begin
+
+
+# No permission
+
+
+def as_others_are() -> list[str]:
+    """What to put before a command so that permissions hold for it as for anybody, for whom they do not hold: root."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root is not stopped by permissions, and setpriv is not there to change that")
+    mighty = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={mighty}", f"--inh-caps={mighty}"]
+
+
+def test_permissions_that_are_taken_away_harm_nothing_and_with_them_the_run_goes_on(tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    finished(perilune(*TRAIN, "--out", whole))
+    process = begun(as_others_are() + perilune(*TRAIN, "--out", run))
+    while not (run / "config.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    closed = (run, run / "checkpoints", run / "checkpoints" / "objects")
+    for directory in closed:
+        directory.chmod(0o500)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "cannot be written: Permission denied" in said
+    assert f"perilune resume {run}" in said
+    assert "Traceback" not in said
+    again = begun(as_others_are() + perilune("resume", run, "--quiet"))
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 1
+    assert "Permission denied" in said
+    assert "Traceback" not in said
+    for directory in closed:
+        directory.chmod(0o700)
+    assert all(finding.fault is None for finding in inspection.verify(run))
+    finished(perilune("resume", run, "--quiet"))
+    assert outcome(run) == outcome(whole)
 
 
 # Damaged
