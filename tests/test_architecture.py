@@ -20,7 +20,21 @@ LAYERS: tuple[set[str], ...] = (
     {"errors", "plain", "config", "seeding", "blas"},
     {"nn", "td", "replay", "prioritized", "exploration", "stats", "symmetry", "presets"},
     {"heads", "parts", "dqn", "state", "watch"},
-    {"files", "envs", "evaluate", "course", "events", "train", "runlog", "claim", "weights", "checkpoint", "keeper"},
+    {
+        "files",
+        "envs",
+        "camera",
+        "outcomes",
+        "evaluate",
+        "course",
+        "events",
+        "train",
+        "runlog",
+        "claim",
+        "weights",
+        "checkpoint",
+        "keeper",
+    },
     {"view", "api", "bench", "doctor", "inspection"},
     {"cli"},
 )
@@ -39,7 +53,7 @@ CHOICES = {
 SHARED = {"nn.layers": {"Array"}}
 
 ONLY_IN = {
-    "gymnasium": {"envs", "view", "doctor.worlds"},
+    "gymnasium": {"envs", "camera", "doctor.worlds"},
     "random": {"doctor.ward"},  # whose patients may draw from it
     "matplotlib": {"view"},
     "av": {"view"},

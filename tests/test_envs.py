@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perilune import envs
+from perilune.camera import can_draw, frame
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import (
@@ -23,6 +24,7 @@ from perilune.errors import (
 )
 from perilune.events import Episode, Started
 from perilune.nn.layers import Array
+from perilune.outcomes import OUTCOMES, known_outcomes
 from perilune.train import training
 from worlds import Bandit, Numbered, World, small
 
@@ -46,7 +48,7 @@ def test_supported_environments_are_made_fast_and_can_draw_all_the_same(
     assert envs.time_limit(env) == limit
     assert envs.solved_mark(env) == mark
     assert env.render_mode is None
-    assert envs.can_draw(env)
+    assert can_draw(env)
     env.close()
 
 
@@ -265,7 +267,7 @@ def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None
         envs.time_limit(raw),
         envs.solved_mark(raw),
     )
-    assert envs.can_draw(env)
+    assert can_draw(env)
     assert env.metadata["render_fps"] == raw.metadata["render_fps"]
     for seed in (3, 4):
         observation, obs = raw.reset(seed=seed)[0], env.reset(seed=seed)[0]
@@ -279,7 +281,7 @@ def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None
             obs, *same_others = env.step(action)
             assert others == same_others
             ended = bool(others[1])
-    np.testing.assert_array_equal(envs.frame(env), envs.frame(raw))
+    np.testing.assert_array_equal(frame(env), frame(raw))
     raw.close()
     env.close()
 
@@ -357,7 +359,7 @@ def test_actions_are_counted_from_the_environments_first() -> None:
     ],
 )
 def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
-    known = envs.OUTCOMES[env_id]
+    known = OUTCOMES[env_id]
     obs = np.full(8, 0.3, np.float32)
     obs[0] = x
     assert known.label(obs, reward, terminated) == expected
@@ -367,10 +369,10 @@ def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, t
 def test_outcomes_are_known_by_the_id_whatever_is_around_the_environment() -> None:
     cart = gym.make("CartPole-v1", sutton_barto_reward=True, max_episode_steps=20)
     for env in (cart, gym.wrappers.ClipReward(cart, 0, 1), envs.make("CartPole-v1")):
-        assert envs.outcomes(env) is envs.OUTCOMES["CartPole-v1"]
+        assert known_outcomes(env) is OUTCOMES["CartPole-v1"]
         env.close()
     for other in (gym.make("FrozenLake-v1"), Numbered()):
-        assert envs.outcomes(other) is None
+        assert known_outcomes(other) is None
         other.close()
 
 
@@ -393,20 +395,20 @@ def cart() -> Iterator[envs.Env]:
 
 
 def test_a_frame_is_a_picture(cart: envs.Env) -> None:
-    image = envs.frame(cart)
+    image = frame(cart)
     assert image.dtype == np.uint8
     assert image.shape == (400, 600, 3)
     assert len(np.unique(image)) > 1
 
 
 def test_what_was_made_without_pictures_cannot_draw() -> None:
-    assert not envs.can_draw(Numbered())
-    assert envs.can_draw(Numbered(draws=True))
+    assert not can_draw(Numbered())
+    assert can_draw(Numbered(draws=True))
 
 
 def test_the_library_that_drawing_needs_is_named() -> None:
     with pytest.raises(MissingDependencyError, match=r"drawing Undrawable.*pip install 'perilune\[lunar\]'"):
-        envs.frame(Undrawable(draws=True))
+        frame(Undrawable(draws=True))
 
 
 def test_training_goes_on_without_a_picture_of_the_start() -> None:

@@ -14,12 +14,14 @@ import pytest
 
 from fixtures_runs import AGENT, TRAINING, decode
 from perilune import DQN, envs
+from perilune.camera import can_draw, drawing, frame
 from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
+from perilune.outcomes import known_outcomes
 from perilune.train import training
 from perilune.view.video import film
 from worlds import Numbered, Walk, small
@@ -159,24 +161,24 @@ def test_whatever_a_constructor_raises_is_told_by_name() -> None:
 
 def test_an_environment_that_draws_is_its_own_camera() -> None:
     env = gym.make("CartPole-v1", render_mode="rgb_array")
-    assert envs.drawing(env) is env
+    assert drawing(env) is env
 
 
 @pytest.mark.parametrize("name", ["LunarLander-v3", "CartPole-v1"])
 def test_the_twin_draws_what_is_played(name: str) -> None:
     env, other = made(name), made(name, render_mode="rgb_array")
-    camera = envs.drawing(env)
+    camera = drawing(env)
     assert camera is not None
     assert camera.render_mode == "rgb_array"
-    assert (envs.name(camera), envs.time_limit(camera), envs.outcomes(camera)) == (
+    assert (envs.name(camera), envs.time_limit(camera), known_outcomes(camera)) == (
         name,
         envs.time_limit(env),
-        envs.outcomes(env),
+        known_outcomes(env),
     )
     for seed in (5, 6):
         np.testing.assert_array_equal(camera.reset(seed=seed)[0], other.reset(seed=seed)[0])
         for action in (0, 1, 1, 0):
-            np.testing.assert_array_equal(envs.frame(camera), envs.frame(other))
+            np.testing.assert_array_equal(frame(camera), frame(other))
             np.testing.assert_array_equal(camera.step(action)[0], other.step(action)[0])
     camera.close()
 
@@ -246,10 +248,10 @@ def test_a_training_that_is_left_closes_what_it_made(watched: list[Watched]) -> 
 
 def test_to_ask_whether_it_can_draw_leaves_nothing_open(watched: list[Watched]) -> None:
     env = gym.make("Own-v0")
-    assert envs.can_draw(env)
+    assert can_draw(env)
     assert [world.closed for world in watched] == [0, 1]
     drawn = gym.make("Own-v0", render_mode="rgb_array")
-    assert envs.can_draw(drawn)
+    assert can_draw(drawn)
     assert [world.closed for world in watched] == [0, 1, 0]
 
 
@@ -265,7 +267,7 @@ def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(
     assert len(frames) == 2 * 13
     drawn = gym.make("CartPole-v1", render_mode="rgb_array")
     drawn.reset(seed=SCORE_SEEDS)
-    assert np.abs(frames[0].astype(int) - envs.frame(drawn)).mean() < 3
+    assert np.abs(frames[0].astype(int) - frame(drawn)).mean() < 3
 
 
 def test_a_film_closes_what_it_made_and_nothing_else(watched: list[Watched], tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_a_world_that_goes_another_way_each_time_is_filmed_until_it_does() -> No
     Watched.made = []
     with known(Moody):
         env = gym.make("Own-v0")
-        camera = envs.drawing(env)
+        camera = drawing(env)
         assert camera is not None
         camera.reset(seed=0)
         watched, twin = Watched.made
@@ -331,10 +333,10 @@ def test_a_world_that_goes_another_way_each_time_is_filmed_until_it_does() -> No
         with pytest.warns(PeriluneWarning, match="pictures of Own-v0 stop"):
             camera.step(1)
         camera.step(1)  # the twin's episode is over: a step there would be an error
-        assert int(envs.frame(camera)[0, 0, 0]) == 20
+        assert int(frame(camera)[0, 0, 0]) == 20
         watched.mood = twin.mood = 4  # type: ignore[attr-defined]
         camera.reset(seed=1)
-        assert int(envs.frame(camera)[0, 0, 0]) == 0  # and the next episode is followed again
+        assert int(frame(camera)[0, 0, 0]) == 0  # and the next episode is followed again
 
 
 # What cannot be filmed is trained all the same
@@ -342,7 +344,7 @@ def test_a_world_that_goes_another_way_each_time_is_filmed_until_it_does() -> No
 
 def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) -> None:
     env = Backwards(gym.make("CartPole-v1"))
-    assert envs.drawing(env) is None
+    assert drawing(env) is None
     assert run(env, steps=40)[0] == Started(None)
     with pytest.raises(ConfigError, match=r"video_every = 2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
         training(agent_of(env), env, TrainConfig(steps=40, video_every=2))
@@ -351,8 +353,8 @@ def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) ->
     history = DQN(env, **AGENT).train(out=tmp_path / "run", **TRAINING)
     assert not list(history.directory.rglob("*.mp4"))
     # Made with pictures, it is filmed as it is.
-    drawing = Backwards(gym.make("CartPole-v1", render_mode="rgb_array"))
-    history = DQN(drawing, **AGENT).train(out=tmp_path / "drawing", video_every=2, **TRAINING)
+    draws = Backwards(gym.make("CartPole-v1", render_mode="rgb_array"))
+    history = DQN(draws, **AGENT).train(out=tmp_path / "drawing", video_every=2, **TRAINING)
     assert len(history.videos) == 3
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fixtures_runs import cartpole, decode, episode
-from perilune import envs
+from perilune.camera import frame
 from perilune.errors import ConfigError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.events import Frame, Started
@@ -42,8 +42,8 @@ def test_frames_come_back_in_order_and_with_their_colours(tmp_path: Path) -> Non
     with writing(tmp_path / "film.mp4", 30) as video:
         for colour in colours:
             video.add(np.broadcast_to(np.array(colour, np.uint8), (32, 32, 3)))
-    for frame, colour in zip(decode(tmp_path / "film.mp4").frames, colours, strict=True):
-        assert np.abs(frame.mean((0, 1)) - colour).max() < 12
+    for picture, colour in zip(decode(tmp_path / "film.mp4").frames, colours, strict=True):
+        assert np.abs(picture.mean((0, 1)) - colour).max() < 12
 
 
 def test_pictures_are_neither_turned_nor_mirrored(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_film_shows_every_step_of_the_episodes_that_it_scores(tmp_path: Path) 
     assert len(decoded.frames) == sum(length + 1 for length in shown.lengths)
     assert (decoded.width, decoded.height, decoded.fps) == (600, 400, 50)
     env.reset(seed=SCORE_SEEDS)
-    assert np.abs(decoded.frames[0].astype(int) - envs.frame(env)).mean() < 3
+    assert np.abs(decoded.frames[0].astype(int) - frame(env)).mean() < 3
 
 
 def test_an_environment_that_cannot_draw_is_refused_before_a_file_is_there(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from perilune import checkpoint, claim, envs, files, runlog, weights
 from perilune.blas import one_blas_thread
+from perilune.camera import can_draw
 from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.dqn import Agent
@@ -299,7 +300,7 @@ class DQN:
     def _draw(self, history: History, limit: int | None) -> None:
         """Curves, and the best agent's flight. What goes wrong costs the picture, not the run."""
         drawings: list[Callable[[], object]] = [lambda: history.plot().save(history.directory / "plots", "curves")]
-        if envs.can_draw(self.env):
+        if can_draw(self.env):
             best = DQN.load(weights.weights_file(history.directory), self.env)
             path = history.directory / "videos" / "best.mp4"
             drawings.append(lambda: best.film(path, max_episode_steps=limit))

@@ -1,11 +1,9 @@
-"""The only door to Gymnasium: making environments, flattening observations, naming faults and drawing frames."""
+"""The only door to Gymnasium: making environments, flattening observations, stepping them and naming their faults."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeGuard
@@ -18,7 +16,6 @@ from perilune.errors import (
     EnvironmentFaultError,
     MissingDependencyError,
     PeriluneError,
-    PeriluneWarning,
     UnsupportedEnvironmentError,
 )
 from perilune.nn.layers import Array
@@ -49,7 +46,7 @@ def make(env_id: str) -> Env:
             warnings.simplefilter("ignore")
             return gym.make(env_id)
     except gym.error.DependencyNotInstalled as error:
-        raise _missing(f"the environment {env_id!r}", error) from error
+        raise missing(f"the environment {env_id!r}", error) from error
     except gym.error.Error as error:
         raise UnsupportedEnvironmentError(
             f"environment {env_id!r} cannot be made: {error} "
@@ -218,54 +215,6 @@ def solved_mark(env: Env) -> float | None:
     return None if mark is None else float(mark)
 
 
-class Outcomes(NamedTuple):
-    """What an episode can come to: every label, and the one that fits.
-
-    ``label`` takes the last obs[O], the last reward and whether the episode terminated; else it was cut off, by the
-    environment's time limit or somebody else's.
-    """
-
-    labels: tuple[str, ...]
-    label: Callable[[Array, float, bool], str]
-
-
-def _lunar_lander(obs: Array, reward: float, terminated: bool) -> str:
-    """At rest the last reward is 100; it is -100 where the body hit the ground, or |x| (obs[0]) reached 1."""
-    if not terminated:
-        return "hovered"
-    if reward > 0:  # and not 100, which a wrapper may have scaled
-        return "landed"
-    return "flew off" if abs(obs[0]) >= 1 else "crashed"
-
-
-def _cart_pole(obs: Array, reward: float, terminated: bool) -> str:
-    """The track ends where |x| (obs[0]) is 2.4."""
-    if not terminated:
-        return "balanced"
-    return "left the track" if abs(obs[0]) > 2.4 else "fell"
-
-
-def _goal(obs: Array, reward: float, terminated: bool) -> str:
-    return "reached the goal" if terminated else "ran out of time"
-
-
-LANDER = Outcomes(("landed", "crashed", "flew off", "hovered"), _lunar_lander)
-CART = Outcomes(("balanced", "fell", "left the track"), _cart_pole)
-GOAL = Outcomes(("reached the goal", "ran out of time"), _goal)
-OUTCOMES = {
-    "LunarLander-v3": LANDER,
-    "CartPole-v0": CART,
-    "CartPole-v1": CART,
-    "Acrobot-v1": GOAL,
-    "MountainCar-v0": GOAL,
-}
-
-
-def outcomes(env: Env) -> Outcomes | None:
-    """What the environment's episodes can come to, by its id; None where that has no names."""
-    return OUTCOMES.get(name(env))
-
-
 def as_obs(observation: Any, size: int) -> Array:
     """One observation as a fresh float32 array [O], so that an environment that reuses its buffer does no harm.
 
@@ -353,101 +302,8 @@ def _asked(env: Env, what: str, ask: Callable[[], Any]) -> Any:
         raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {error}") from error
 
 
-class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with pictures from a twin, which follows it with the same seeds and actions.
-
-    Every episode is the environment's own, so that looking on changes nothing. Where the twin goes another way, because
-    not everything in it follows from the seed, it says so and stays where it is.
-    """
-
-    def __init__(self, env: Env, twin: Env) -> None:
-        super().__init__(env)
-        self.twin = twin
-        self.follows = False
-
-    @property
-    def render_mode(self) -> str | None:  # type: ignore[override]  # as gym.Wrapper does
-        return self.twin.render_mode
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(seed=seed, options=options)
-        drawn, _ = self.twin.reset(seed=seed, options=options)
-        self.follows = True
-        self._compare(np.array_equal(observation, drawn, equal_nan=True))
-        return observation, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if self.follows:
-            drawn, _, *ends, _ = self.twin.step(action)
-            self._compare(np.array_equal(observation, drawn, equal_nan=True) and ends == [terminated, truncated])
-        return observation, reward, terminated, truncated, info
-
-    def _compare(self, same: bool) -> None:
-        if not same:
-            self.follows = False
-            warnings.warn(
-                f"the pictures of {name(self.env)} stop in the middle of an episode, because the same seed and actions "
-                'lead elsewhere in a second one that draws. Make it with render_mode="rgb_array" instead.',
-                PeriluneWarning,
-                stacklevel=3,
-            )
-
-    def render(self) -> Any:
-        return self.twin.render()
-
-    def close(self) -> None:
-        """Close the twin. The environment is not ours."""
-        self.twin.close()
-
-
-def drawing(env: Env) -> Env | None:
-    """``env`` with frames: itself where it draws, else together with one that does. None where there is no such thing.
-
-    Whoever asked closes it, unless it is ``env`` itself.
-    """
-    if env.render_mode == "rgb_array":
-        return env
-    if env.render_mode is not None or "rgb_array" not in env.metadata.get("render_modes", ()):
-        return None
-    try:
-        return _Filmed(env, again(env, "rgb_array"))
-    except UnsupportedEnvironmentError:
-        return None
-
-
-def can_draw(env: Env) -> bool:
-    """Whether ``drawing`` gives an environment."""
-    drawn = drawing(env)
-    if drawn is not None and drawn is not env:
-        drawn.close()
-    return drawn is not None
-
-
-def frame(env: Env) -> Array:
-    """The environment as a picture now, uint8 [height, width, 3].
-
-    Raises:
-        MissingDependencyError: the drawing library is not installed, or has no display to work with.
-        EnvironmentFaultError: the environment says that it can draw, and cannot.
-    """
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        # SDL, under pygame, would look for a display all the same and complain on standard error that there is none.
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    try:
-        image = np.asarray(env.render(), np.uint8)
-    except (gym.error.DependencyNotInstalled, ImportError) as error:
-        raise _missing(f"drawing {name(env)}", error) from error
-    except Exception as error:  # of others, again
-        raise EnvironmentFaultError(f"drawing {name(env)} failed: {type(error).__name__}: {error}") from error
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise EnvironmentFaultError(
-            f"{name(env)} drew an array of shape {image.shape}, which is no picture [height, width, 3]"
-        )
-    return image
-
-
-def _missing(what: str, error: Exception) -> MissingDependencyError:
+def missing(what: str, error: Exception) -> MissingDependencyError:
+    """The error that says what to install so that ``what`` can be done."""
     text = str(error).lower()
     if "box2d" in text or "pygame" in text:
         return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perilune import envs, seeding
+from perilune.camera import frame
 from perilune.errors import ConfigError
 from perilune.nn.layers import Array
+from perilune.outcomes import known_outcomes
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
 # final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.
@@ -24,7 +26,7 @@ class Evaluation:
     """Returns and lengths of the episodes, in order; ``solved_mark`` is the environment's own, or None.
 
     ``outcomes`` names what each episode came to, with words from ``labels``; both are None where the environment's
-    outcomes have no names (``envs.OUTCOMES``).
+    outcomes have no names (``outcomes.OUTCOMES``).
     """
 
     returns: tuple[float, ...]
@@ -85,20 +87,20 @@ def evaluate(
     spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
-    known = envs.outcomes(env)
+    known = known_outcomes(env)
     returns, lengths, outcomes = [], [], []
     for episode in range(episodes):
         obs = envs.reset(env, first_seed + episode)
         total, length, ended = 0.0, 0, False
         while not ended:
             if show is not None:
-                show(envs.frame(env))
+                show(frame(env))
             obs, reward, terminated, truncated = envs.step(env, spaces, policy(obs))
             total += reward
             length += 1
             ended = terminated or truncated or length == max_episode_steps
         if show is not None:
-            show(envs.frame(env))
+            show(frame(env))
         returns.append(total)
         lengths.append(length)
         if known is not None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perilune import envs, seeding, watch
+from perilune.camera import can_draw, drawing, frame
 from perilune.config import TrainConfig
 from perilune.course import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
 from perilune.dqn import Agent
@@ -51,7 +52,7 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingSt
     check(agent, env, config, state)
     every = [env, *(envs.again(env) for _ in range(config.environments - 1))]
     # The first episode's start is pictured in any case; else an environment draws for films alone, for it takes time.
-    lanes = [_Lane(one, envs.drawing(one) if one is env or config.video_every else None) for one in every]
+    lanes = [_Lane(one, drawing(one) if one is env or config.video_every else None) for one in every]
     if state is None:
         state = beginning(agent)
     plain = {field.name: getattr(state, field.name) for field in fields(state)}
@@ -120,7 +121,7 @@ def _take_off(
     if number == course.first:
         yield Started(None if camera is None else _picture(camera))
     if filmed:
-        yield Frame(number, envs.frame(seen))
+        yield Frame(number, frame(seen))
     return Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
 
 
@@ -143,13 +144,13 @@ def _take_up(
     flight = Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
     flight.losses, flight.updates = saved.losses, saved.updates
     if filmed:
-        yield Frame(saved.number, envs.frame(seen))
+        yield Frame(saved.number, frame(seen))
     for action in saved.actions:
         flight.obs, reward, terminated, truncated = envs.step(seen, spaces, action)
         flight.reward += reward
         flight.actions.append(action)
         if filmed:
-            yield Frame(saved.number, envs.frame(seen))
+            yield Frame(saved.number, frame(seen))
         if terminated or truncated:
             break
     if flight.obs.tolist() != list(saved.obs):
@@ -200,7 +201,7 @@ def _fly(
             found = watch.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
             yield from _noticed(agent, course, found)
     if flight.filmed:
-        yield Frame(flight.number, envs.frame(flight.env))
+        yield Frame(flight.number, frame(flight.env))
     return ended
 
 
@@ -233,7 +234,7 @@ def _landed(agent: Agent, flight: Flight, ended: Ended) -> Iterator[Event]:
 def _picture(env: envs.Env) -> Array | None:
     """The state now as a picture. Nobody asked for it, so what goes wrong costs the picture and not the training."""
     try:
-        return envs.frame(env)
+        return frame(env)
     except (MissingDependencyError, EnvironmentFaultError) as error:
         warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
         return None
@@ -298,7 +299,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState
     """
     _check_budget(agent, config, state)
     agent.take_memory()
-    if config.video_every is not None and not envs.can_draw(env):
+    if config.video_every is not None and not can_draw(env):
         raise ConfigError(
             "video_every",
             config.video_every,

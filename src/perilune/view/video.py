@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perilune import envs
+from perilune.camera import drawing
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
 from perilune.events import Episode, Event, Frame, Started
@@ -157,15 +158,15 @@ def film(
         RunDirectoryError: nothing can be written there.
         MissingDependencyError: the video library is not installed.
     """
-    drawing = envs.drawing(env)
-    if drawing is None:
+    drawn = drawing(env)
+    if drawn is None:
         allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
         raise ConfigError("render_mode", env.render_mode, allowed)
     try:
         with writing(path, frames_per_second(env)) as writer:
             return evaluate(
-                policy, drawing, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
+                policy, drawn, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
             )
     finally:
-        if drawing is not env:
-            drawing.close()
+        if drawn is not env:
+            drawn.close()
