@@ -19,7 +19,10 @@ from matplotlib.image import imread
 import perilune
 from fixtures_runs import TinyRun, decode, tiny_run
 from perilune import DQN, DQNConfig, TrainConfig, runlog
-from perilune.cli import Bench, BenchLearning, Train, chosen, main, parse
+from perilune.cli import main, parse
+from perilune.cli.bench import Bench, BenchLearning
+from perilune.cli.options import chosen
+from perilune.cli.training import Train
 from perilune.config import build
 from perilune.presets import PRESETS, preset
 

@@ -28,7 +28,7 @@ from perilune.errors import (
 )
 from perilune.evaluate import Evaluation, evaluate
 from perilune.events import Episode, Evaluated, Event, Frame, Noticed, Rest
-from perilune.keeper import Keeper, check_changes, check_config, interruptions
+from perilune.keeper import Keeper, check_changes, check_config, differing_host, interruptions
 from perilune.nn.layers import Array
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
@@ -252,7 +252,9 @@ class DQN:
             if latest is not None:
                 runlog.sweep(directory)
                 checkpoint.restore_weights(directory, latest)
-                self._compare_hosts(directory)
+                if other := differing_host(directory):
+                    words = f"{directory} goes on, but perhaps not to the bit as it would have done: {other}"
+                    warnings.warn(words, PeriluneWarning, stacklevel=3)
                 runlog.write_config(directory, setup.to_json())
             keeper = Keeper(directory, agent, setup, log, latest)
             if latest is None:  # where there is a config.json, there is a checkpoint
@@ -277,17 +279,6 @@ class DQN:
             finally:
                 recorder.discard()
         return History(directory, video.episodes(directory), kept)
-
-    def _compare_hosts(self, directory: Path) -> None:
-        """Tell what is another machine, or another version, than the run's so far: numbers may come out otherwise."""
-        with suppress(PeriluneError):  # a run whose host is not known is none the worse for it
-            before, now = (
-                _numbers_depend_on(host) for host in (files.read_json(directory / "host.json"), runlog.host())
-            )
-            other = [f"{name} {before[name]} there, {now[name]} here" for name in now if before[name] != now[name]]
-            if other:
-                words = f"{directory} goes on, but perhaps not to the bit as it would have done: {'; '.join(other)}"
-                warnings.warn(words, PeriluneWarning, stacklevel=4)
 
     def _events(self, train_config: TrainConfig, latest: Checkpoint | None) -> Iterator[Event]:
         """A training from its beginning, or from a checkpoint; none where that was the end."""
@@ -389,13 +380,6 @@ class DQN:
 
 def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
-
-
-def _numbers_depend_on(host: dict[str, Any]) -> dict[str, Any]:
-    """Of what host.json says, that which the last bit of a result hangs on."""
-    blas = host["blas"] if isinstance(host.get("blas"), dict) else {}
-    kernels = {f"BLAS {name}": blas.get(name) for name in ("internal_api", "version", "architecture")}
-    return {name: host.get(name) for name in ("perilune", "numpy", "gymnasium", "machine")} | kernels
 
 
 def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
-from perilune import checkpoint, runlog, weights
+from perilune import checkpoint, files, runlog, weights
 from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig
 from perilune.course import TrainingState, beginning
 from perilune.dqn import Agent
-from perilune.errors import ConfigError, RunDirectoryError
+from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.events import Episode, Evaluated, Event, Rest
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
@@ -161,6 +162,24 @@ def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
                     f"{value!r}, as in the checkpoint: a change is asked for by name, not in {directory}/config.json",
                 )
     raise ConfigError("config.json", sorted(stored), f"only what the checkpoint has: {sorted(expected)}")
+
+
+def differing_host(directory: Path) -> str | None:
+    """In words, what is another machine or version than the run's so far, so that numbers may come out otherwise."""
+    try:
+        before, now = (_numbers_depend_on(host) for host in (files.read_json(directory / "host.json"), runlog.host()))
+    except PeriluneError:  # a run whose host is not known is none the worse for it
+        return None
+    return (
+        "; ".join(f"{name} {before[name]} there, {now[name]} here" for name in now if before[name] != now[name]) or None
+    )
+
+
+def _numbers_depend_on(host: dict[str, Any]) -> dict[str, Any]:
+    """Of what host.json says, that which the last bit of a result hangs on."""
+    blas = host["blas"] if isinstance(host.get("blas"), dict) else {}
+    kernels = {f"BLAS {name}": blas.get(name) for name in ("internal_api", "version", "architecture")}
+    return {name: host.get(name) for name in ("perilune", "numpy", "gymnasium", "machine")} | kernels
 
 
 @dataclass

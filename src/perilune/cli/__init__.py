@@ -1,0 +1,117 @@
+"""The command line: read off the settings' dataclasses, one class per command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from perilune import runlog
+from perilune.cli.bench import Bench, BenchCompare, BenchDoctor, BenchLearning, BenchSpeed
+from perilune.cli.doctor import Doctor
+from perilune.cli.options import AgentOptions, TrainOptions
+from perilune.cli.runs import Evaluate, Info, Plot, Verify, Video
+from perilune.cli.training import Resume, Train
+from perilune.errors import PeriluneError, PeriluneWarning
+from perilune.presets import Preset, preset
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. Errors of ours end in one line and status 1, usage errors in status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    failed = 1
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            if arguments == ["--version"]:
+                print(f"perilune {runlog.version()}")
+            else:
+                command = parse(arguments)
+                failed = 2 if isinstance(command, Doctor) else 1  # the doctor's 1 says that there are faults
+                command.run()
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has seen enough, as in `perilune --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(failed)
+    except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
+        print("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        sys.exit(failed)
+    except KeyboardInterrupt:
+        print(
+            "perilune: interrupted. What is written is kept: `perilune resume RUN` goes on with a training, and a "
+            "benchmark goes on with the same command.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+HELP = {"-h", "--help"}
+
+
+Command = (
+    Train
+    | Resume
+    | Evaluate
+    | Video
+    | Info
+    | Verify
+    | Plot
+    | Doctor
+    | Bench[BenchSpeed | BenchLearning | BenchCompare | BenchDoctor]
+)
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that ``arguments`` ask for.
+
+    What trains is parsed twice: its first reading tells the preset, whose settings are the second's defaults.
+    """
+    helps = not HELP.isdisjoint(arguments)
+    try:
+        command = _parse([argument for argument in arguments if argument not in HELP], preset(""), say=not helps)
+    except SystemExit:
+        if not helps:
+            raise
+        return _parse(arguments, preset(""))
+    trains = command.what if isinstance(command, Bench) else command
+    settings = preset(trains.env, trains.preset) if isinstance(trains, Train | BenchLearning) else preset("")
+    return _parse(arguments, settings)
+
+
+def _parse(arguments: Sequence[str], settings: Preset, say: bool = True) -> Command:
+    train, agent = TrainOptions(**vars(settings.train)), AgentOptions(**vars(settings.agent))
+    learning = BenchLearning(env=tyro.MISSING, train=train, agent=agent)
+    command: Command = tyro.cli(
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(env=tyro.MISSING, train=train, agent=agent))]
+        | Annotated[Resume, tyro.conf.subcommand("resume")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Video, tyro.conf.subcommand("video")]
+        | Annotated[Info, tyro.conf.subcommand("info")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
+        | Annotated[Plot, tyro.conf.subcommand("plot")]
+        | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+        | Annotated[
+            Bench[
+                Annotated[BenchSpeed, tyro.conf.subcommand("speed")]
+                | Annotated[BenchLearning, tyro.conf.subcommand("learning", default=learning)]
+                | Annotated[BenchCompare, tyro.conf.subcommand("compare")]
+                | Annotated[BenchDoctor, tyro.conf.subcommand("doctor")]
+            ],
+            tyro.conf.subcommand("bench"),
+        ],
+        prog="perilune",
+        description="Deep Q-learning with the neural network written from scratch on NumPy.",
+        args=arguments,
+        console_outputs=say,
+    )
+    return command
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Our own warnings in one line; those of libraries are for their developers."""
+    if issubclass(category, PeriluneWarning):
+        print(f"perilune: {message}", file=sys.stderr)

@@ -1,0 +1,161 @@
+"""The commands that measure."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import tyro
+
+from perilune.bench import compare, report, results, speed
+from perilune.bench import doctor as mutation
+from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
+from perilune.config import TrainConfig, build
+from perilune.errors import ConfigError, TrialError
+from perilune.presets import preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSpeed:
+    """Time an update against its matrix products alone, and training against Stable-Baselines3 where installed."""
+
+    steps: int = 10_000
+    """Environment steps of each training."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def run(self) -> None:
+        measured = []
+        for result in speed.measure(self.steps):
+            measured.append(result)
+            if self.json:
+                continue
+            if isinstance(result, speed.UpdateSpeed):
+                norm = ", LayerNorm" if result.layer_norm else ""
+                print(
+                    f"update, hidden {result.hidden[0]},{result.hidden[1]}{norm}: {result.update_us:.0f} us, "
+                    f"its matrix products {result.floor_us:.0f} us, ratio {result.ratio:.2f}"
+                )
+            else:
+                print(
+                    f"training LunarLander-v3 per step: {result.perilune_us:.0f} us, "
+                    f"Stable-Baselines3 {result.peer_us:.0f} us, {result.ratio:.1f} times faster"
+                )
+        if self.json:
+            print_json({"results": [asdict(result) for result in measured]})
+        elif not speed.peer_installed():
+            print("training against Stable-Baselines3: left out, it is not installed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchLearning:
+    """Train several seeds of one environment and score each on 100 fixed episodes. Goes on where it was stopped."""
+
+    env: tyro.conf.Positional[str]
+    """Id of a Gymnasium environment."""
+    seeds: int = 10
+    """Number of seeds (>= 1)."""
+    first_seed: int = 0
+    """The first of them (>= 0)."""
+    preset: str | None = None
+    """Settings to start from, which the options below change; that of ENV where there is one, else "default"."""
+    jobs: int = 1
+    """Seeds trained at the same time (>= 1)."""
+    out: Path | None = None
+    """Directory of the runs and of the results; runs/bench/ENV, or ENV-PRESET, where it is left out."""
+    against: Literal["sb3"] | None = None
+    """Train Stable-Baselines3's DQN, with the RL Zoo's settings, on the same seeds too, into OUT/sb3."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    quiet: bool = False
+    """Show no progress."""
+    train: tyro.conf.OmitArgPrefixes[TrainOptions]
+    agent: tyro.conf.OmitArgPrefixes[AgentOptions]
+
+    def run(self) -> None:
+        for name, value, low in (("seeds", self.seeds, 1), ("first_seed", self.first_seed, 0), ("jobs", self.jobs, 1)):
+            if value < low:
+                raise ConfigError(name, value, f"a whole number >= {low}")
+        result = report.benchmark(
+            self.env,
+            chosen(self.agent, preset(self.env, self.preset).agent),
+            build(TrainConfig, vars(self.train)),
+            seeds=range(self.first_seed, self.first_seed + self.seeds),
+            out=self.out or Path("runs", "bench", f"{self.env}-{self.preset}" if self.preset else self.env),
+            jobs=self.jobs,
+            against=self.against is not None,
+            quiet=self.quiet,
+        )
+        if self.json:
+            print_json(result.content)
+        else:
+            print(result.text, end="\n\n")
+            for path in result.files:
+                print(f"  {path}")
+        if result.failures:
+            raise TrialError(report.failed(result.failures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchCompare:
+    """Say by which margin one result of `bench learning` is better than another, and how sure that is."""
+
+    a: tyro.conf.Positional[Path]
+    """A directory of results, or its scores.json."""
+    b: tyro.conf.Positional[Path]
+    """Another, of the same environment. A positive margin is in favour of A."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def run(self) -> None:
+        a, b = results.load(self.a), results.load(self.b)
+        comparison = compare.compare(a, b, np.random.default_rng(0))
+        if self.json:
+            print_json({"a": str(self.a), "b": str(self.b), **compare.to_json(comparison)})
+        else:
+            print(compare.table(comparison, str(self.a), str(self.b)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchDoctor:
+    """Put the catalogue's faults into agents of different style and examine each. Goes on where it was stopped."""
+
+    hosts: tuple[str, ...] = tuple(mutation.HOSTS)
+    """Agents that faults are put into; those whose library is not installed are left out, by name."""
+    jobs: int = 1
+    """Examinations at the same time (>= 1)."""
+    out: Path = Path("runs", "bench", "doctor")
+    """Directory of the outcomes."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def run(self) -> None:
+        if self.jobs < 1:
+            raise ConfigError("jobs", self.jobs, "a whole number >= 1")
+        for line in mutation.run(self.hosts, self.out, self.jobs):
+            print(line, file=sys.stderr)
+        for host in self.hosts:
+            if not mutation.installed(host):
+                print(f"{host} is left out: {mutation.HOSTS[host]} is not installed", file=sys.stderr)
+        outcomes = mutation.outcomes(self.out)
+        if self.json:
+            print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})
+        else:
+            print(mutation.summary(outcomes))
+
+
+# Which commands there are is said in _parse, where the preset's settings are known.
+Benchmark = TypeVar("Benchmark", bound=BenchSpeed | BenchLearning | BenchCompare | BenchDoctor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Generic[Benchmark]):
+    """Measure: speed, learning over many seeds, or what the doctor finds."""
+
+    what: tyro.conf.OmitSubcommandPrefixes[Benchmark]
+
+    def run(self) -> None:
+        self.what.run()

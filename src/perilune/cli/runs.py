@@ -1,0 +1,150 @@
+"""The commands that look at a run, or play with what it has learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from perilune import envs, inspection, runlog, weights
+from perilune.api import DQN
+from perilune.cli.options import print_json
+from perilune.errors import ConfigError, FileFormatError
+from perilune.evaluate import ENDLESS
+from perilune.view import plots
+
+Which = Literal["best", "final"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Play greedily from fixed start states that training never sees; report returns, and what episodes came to."""
+
+    run_or_file: tyro.conf.Positional[Path]
+    """A run directory, or a .safetensors file."""
+    episodes: int = 100
+    """Episodes to play (>= 1)."""
+    checkpoint: Which = "best"
+    """Which weights of a run."""
+    max_episode_steps: int | None = None
+    """Cut episodes off after so many steps, for environments that set no limit themselves."""
+    json: bool = False
+    """Print one JSON object, and nothing else, on standard output."""
+
+    def run(self) -> None:
+        dqn = _load(self.run_or_file, self.checkpoint)
+        evaluation = dqn.evaluate(self.episodes, self.max_episode_steps)
+        if self.json:
+            print_json(
+                {
+                    "environment": envs.name(dqn.env),
+                    "checkpoint": self.checkpoint if self.run_or_file.is_dir() else str(self.run_or_file),
+                    "env_steps": dqn.agent.env_steps,
+                    "episodes": self.episodes,
+                    "mean_return": evaluation.mean_return,
+                    "std_return": evaluation.std_return,
+                    "min_return": evaluation.min_return,
+                    "solved_mark": evaluation.solved_mark,
+                    "solved_share": evaluation.solved_share,
+                    "outcome_shares": evaluation.outcome_shares,
+                    "returns": evaluation.returns,
+                    "lengths": evaluation.lengths,
+                    "outcomes": evaluation.outcomes,
+                }
+            )
+            return
+        which = f", {self.checkpoint} checkpoint" if self.run_or_file.is_dir() else ""
+        print(f"{self.run_or_file}{which}, {self.episodes} greedy episodes")
+        print(f"  mean return         {evaluation.mean_return:9.2f}")
+        print(f"  standard deviation  {evaluation.std_return:9.2f}")
+        print(f"  minimum             {evaluation.min_return:9.2f}")
+        if evaluation.solved_share is not None:
+            print(f"  at or above {evaluation.solved_mark:<8g}{evaluation.solved_share:9.0%}")
+        for label, share in (evaluation.outcome_shares or {}).items():
+            print(f"  {label:<20}{share:9.0%}")
+        endless = sum(length == ENDLESS for length in evaluation.lengths)
+        if endless and self.max_episode_steps is None and envs.time_limit(dqn.env) is None:
+            print(f"  {endless} went on without end and were cut off after {ENDLESS:,} steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """Film a trained agent playing greedily, as an MP4."""
+
+    run_or_file: tyro.conf.Positional[Path]
+    """A run directory, or a .safetensors file."""
+    out: Path | None = None
+    """The video; RUN/videos/CHECKPOINT.mp4 (or FILE.mp4) where it is left out."""
+    episodes: int = 1
+    """Episodes to play, one after the other (>= 1)."""
+    checkpoint: Which = "best"
+    """Which weights of a run."""
+    max_episode_steps: int | None = None
+    """Cut episodes off after so many steps, for environments that set no limit themselves."""
+
+    def run(self) -> None:
+        if self.out is not None and self.out.suffix != ".mp4":
+            raise ConfigError("out", str(self.out), "a file whose name ends in .mp4")
+        dqn = _load(self.run_or_file, self.checkpoint)
+        out = self.out
+        if out is None:
+            run = self.run_or_file
+            out = run / "videos" / f"{self.checkpoint}.mp4" if run.is_dir() else run.with_suffix(".mp4")
+        evaluation = dqn.film(out, self.episodes, self.max_episode_steps)
+        print(f"{out}  (return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Tell what a run or a weights file is: its counters, settings, machine, and whether it can be gone on with."""
+
+    run_or_file: tyro.conf.Positional[Path]
+    """A run directory, or a .safetensors file."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def run(self) -> None:
+        found = inspection.about(self.run_or_file)
+        if self.json:
+            print_json(found)
+        else:
+            print("\n".join(inspection.told(found, str(self.run_or_file))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Check every checksum of a run, and that all of its files can be read."""
+
+    run_directory: tyro.conf.Positional[Path]
+    """A run directory."""
+
+    def run(self) -> None:
+        findings = list(inspection.verify(self.run_directory))
+        for path, fault in findings:
+            print(f"{'whole  ' if fault is None else 'DAMAGED'}  {path.relative_to(self.run_directory)}")
+        if faults := [fault for _, fault in findings if fault is not None]:
+            raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Draw the learning curves of one run, or of several in one picture, as PNG and SVG."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path | None = None
+    """Directory for the pictures; RUN/plots for one run, the current directory for several."""
+
+    def run(self) -> None:
+        if not self.runs:
+            raise ConfigError("runs", self.runs, "at least one run directory")
+        read = [runlog.read(directory) for directory in self.runs]
+        out = self.out or (self.runs[0] / "plots" if len(read) == 1 else Path())
+        for path in plots.curves(read).save(out, "curves"):
+            print(path)
+
+
+def _load(run_or_file: Path, which: Which) -> DQN:
+    return DQN.load(weights.weights_file(run_or_file, which))

@@ -1,0 +1,147 @@
+"""The commands that train."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from perilune import checkpoint
+from perilune.api import DQN, History
+from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
+from perilune.config import DQNConfig, TrainConfig, build
+from perilune.errors import ConfigError
+from perilune.presets import preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a deep Q-network and keep everything in a run directory."""
+
+    env: tyro.conf.Positional[str]
+    """Id of a Gymnasium environment, for example LunarLander-v3."""
+    preset: str | None = None
+    """Settings to start from, which the options below change; that of ENV where there is one, else "default"."""
+    seed: int = 0
+    """Seed of everything random (>= 0)."""
+    out: Path | None = None
+    """Run directory; runs/ENV-seedS, or the next free name after it, where it is left out."""
+    overwrite: bool = False
+    """Replace a run that is already there."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the result as one JSON object on standard output."""
+    train: tyro.conf.OmitArgPrefixes[TrainOptions]
+    agent: tyro.conf.OmitArgPrefixes[AgentOptions]
+
+    def run(self) -> None:
+        train = build(TrainConfig, vars(self.train))
+        dqn = DQN(self.env, chosen(self.agent, preset(self.env, self.preset).agent), seed=self.seed)
+        history = dqn.train(train, out=self.out, overwrite=self.overwrite, quiet=self.quiet)
+        _print_trained(dqn, history, train, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with a run exactly where its last checkpoint is."""
+
+    run_directory: tyro.conf.Positional[Path]
+    """A run directory."""
+    steps: int | None = None
+    """So many environment steps more than the run was to have (>= 1)."""
+    episodes: int | None = None
+    """So many episodes more than the run was to have (>= 1)."""
+    change: tuple[str, ...] = ()
+    """Settings to go on with otherwise, each as NAME=VALUE: learning_rate=1e-4."""
+    env: str = ""
+    """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the result as one JSON object on standard output."""
+
+    def run(self) -> None:
+        latest = checkpoint.latest(self.run_directory)
+        setup, changes = latest.setup, _changes(self.change)
+        for name, more in (("steps", self.steps), ("episodes", self.episodes)):
+            if more is not None:
+                changes[name] = _extended(latest, name, more)
+        train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
+        agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
+        dqn = DQN(
+            self.env or setup.environment,
+            build(DQNConfig, agent_changes, setup.agent),
+            seed=setup.seed,
+            symmetry=setup.symmetry,
+        )
+        train = build(TrainConfig, train_changes, setup.train)
+        if latest.training.over and not changes:
+            print(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.", file=sys.stderr)
+        history = dqn.train(train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet)
+        _print_trained(dqn, history, train, self.json)
+
+
+def _print_trained(dqn: DQN, history: History, train: TrainConfig, as_json: bool) -> None:
+    best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
+    final = history.evaluations[-1]
+    if as_json:
+        print_json(
+            {
+                "run": str(history.directory),
+                "environment": history.run.config["environment"],
+                "seed": dqn.agent.seed,
+                "env_steps": dqn.agent.env_steps,
+                "updates": dqn.agent.updates,
+                "episodes": dqn.agent.episodes,
+                "best": best._asdict(),
+                "final": final._asdict(),
+            }
+        )
+        return
+    episodes = train.eval_episodes
+    print(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
+    print(
+        f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ",
+        end="",
+    )
+    print(f"final {final.mean_return:.1f}.\n")
+    if dqn.agent.epsilon > dqn.config.epsilon_floor:
+        print(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
+    for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
+        if (history.directory / name).exists():
+            print(f"  {history.directory / name}")
+    installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
+    program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
+    print("\nThat best was chosen by its figure, which flatters it. On other start states:")
+    print(f"  {program} evaluate {history.directory} --episodes 100")
+
+
+def _changes(words: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE by name; a value that is not JSON is a word."""
+    changes = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError("change", word, "NAME=VALUE, for example learning_rate=1e-4")
+        try:
+            changes[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            changes[name.replace("-", "_")] = None if value == "None" else value
+    return changes
+
+
+def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
+    """The budget of a run that is to have ``more`` than it was, or, where it is over, than it had."""
+    if more < 1:
+        raise ConfigError(name, more, "a whole number >= 1")
+    training, agent = latest.training, latest.agent
+    had = agent.env_steps - training.start_steps if name == "steps" else agent.episodes - training.start_episodes
+    budget = getattr(latest.setup.train, name)
+    return int((had if training.over or budget is None else budget) + more)
