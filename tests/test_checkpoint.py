@@ -459,7 +459,7 @@ def test_resume_goes_on_and_says_what_came_of_it(run: Path, capfd: pytest.Captur
     _, err = said(capfd, "resume", run, "--change", "gamma", status=1)
     assert "NAME=VALUE" in err
     _, err = said(capfd, "resume", run.parent, status=1)
-    assert "has no checkpoint" in err
+    assert "holds no run: there is no config.json" in err
 
 
 def test_info_tells_what_a_run_and_a_file_are(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -483,6 +483,9 @@ def test_verify_names_what_is_damaged(run: Path, capfd: pytest.CaptureFixture[st
         assert f"DAMAGED  {path.relative_to(run)}" in out
         assert f"{path} is damaged" in err
         path.write_bytes(intact)
+    assert said(capfd, "verify", run)[1] == ""
+    shutil.rmtree(run / "checkpoints")
+    assert "has no checkpoint: it cannot be gone on with" in said(capfd, "verify", run)[1]
 
 
 def test_a_setup_comes_back_from_its_json(run: Path) -> None:

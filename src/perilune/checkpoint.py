@@ -272,7 +272,7 @@ def latest(directory: Path) -> Checkpoint:
     """The newest checkpoint of a run that is whole. Those that are not are passed over, with a warning.
 
     Raises:
-        RunDirectoryError: there is none.
+        RunDirectoryError: there is none, or no run.
         FileFormatError: none of them is whole.
     """
     there = paths(directory)
@@ -287,7 +287,11 @@ def latest(directory: Path) -> Checkpoint:
             return checkpoint
     if there:
         raise FileFormatError(f"{directory} has no checkpoint that is whole; {len(there)} are damaged")
-    raise RunDirectoryError(f"{directory} has no checkpoint: there is nothing in {directory / DIRECTORY}")
+    runlog.read_config(directory)  # which says so where there is no run at all
+    raise RunDirectoryError(
+        f"{directory} has no checkpoint, so that it cannot be gone on with: there is nothing in "
+        f"{directory / DIRECTORY}. Its weights can be evaluated; perilune train begins anew."
+    )
 
 
 def check_object(directory: Path, stored: Stored) -> None:

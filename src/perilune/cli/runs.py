@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from perilune import envs, inspection, runlog, weights
+from perilune import checkpoint, envs, inspection, runlog, weights
 from perilune.api import DQN
 from perilune.cli.options import print_json
 from perilune.errors import ConfigError, FileFormatError
@@ -126,6 +127,8 @@ class Verify:
             print(f"{'whole  ' if fault is None else 'DAMAGED'}  {path.relative_to(self.run_directory)}")
         if faults := [fault for _, fault in findings if fault is not None]:
             raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
+        if not checkpoint.paths(self.run_directory):
+            print(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)
