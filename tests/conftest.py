@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from perilune import one_blas_thread
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the processes that tests start would not hear it
 
 # A busy machine is slow now and then; a test that fails for that says nothing about the code.
 settings.register_profile("perilune", deadline=None, suppress_health_check=[HealthCheck.too_slow])
