@@ -72,7 +72,7 @@ def test_train_leaves_a_run_and_says_where(capfd: pytest.CaptureFixture[str], tm
         assert str(tmp_path / "run" / name) in out
     assert f"perilune evaluate {tmp_path / 'run'}" in out
     assert err.startswith("CartPole-v1, seed 5")  # the progress
-    assert len(list((tmp_path / "run" / "videos").iterdir())) == 3
+    assert len(list((tmp_path / "run" / "videos").glob("*.mp4"))) == 3
 
 
 def test_what_it_trains_is_what_python_trains(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -111,7 +111,10 @@ def test_the_limit_of_an_environment_is_not_shortened() -> None:
 def test_every_state_is_shown_from_the_first_to_the_last() -> None:
     shown: list[int] = []
     evaluate(
-        lambda obs: 0, Numbered(lengths=(3, 1), draws=True), 2, show=lambda image: shown.append(int(image[0, 0, 0]))
+        lambda obs: 0,
+        Numbered(lengths=(3, 1), draws=True),
+        2,
+        show=lambda frame: shown.append(int(frame.image[0, 0, 0])),
     )
     assert shown == [0, 1, 2, 3, 0, 1]
 

@@ -199,7 +199,7 @@ from perilune.view.progress import live
 with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0) as show:
     for number in range(1, 41):
         show(episode(number, reward=-400.0 + number))
-        show(Frame(number, None))
+        show(Frame(number, None, None, None, 0.0))
         time.sleep(0.02)
 """
 
@@ -217,6 +217,6 @@ def test_a_real_terminal_has_one_line_that_is_drawn_over_and_its_cursor_back() -
 
 def test_frames_are_no_progress() -> None:
     summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
-    summary.read(Frame(1, None))  # type: ignore[arg-type]
+    summary.read(Frame(1, None, None, None, 0.0))  # type: ignore[arg-type]
     assert summary.share == 0
     assert summary.words == ["filling the replay"]

@@ -53,7 +53,13 @@ def test_what_was_written_is_what_is_read(tmp_path: Path) -> None:
     episodes = [episode(1, -200.25), episode(2, 0.1 + 0.2, loss=None, ended="truncated"), episode(3, ended="budget")]
     evaluations = [evaluated(10, 1 / 3), evaluated(20, -5.0, best=False)]
     with runlog.open_log(tmp_path) as log:
-        events: list[Event] = [Started(None), *episodes, metrics(0.25), *evaluations, Frame(1, np.zeros(1))]
+        events: list[Event] = [
+            Started(None),
+            *episodes,
+            metrics(0.25),
+            *evaluations,
+            Frame(1, np.zeros(1), np.zeros(1), 0, 0.0),
+        ]
         for event in events:
             log.write(event)
     run = runlog.read(tmp_path)

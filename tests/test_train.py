@@ -484,6 +484,18 @@ def test_the_frames_of_an_episode_come_before_it_is_told() -> None:
             told = event.episode
 
 
+def test_a_frame_says_where_the_episode_is_and_what_is_done_there() -> None:
+    world = Numbered(lengths=(3,), draws=True)
+    events = run(agent_for(world), world, episodes=2, video_every=2)
+    frames = [frame for frame in only(Frame, events) if frame.episode == 2]
+    assert [int(frame.obs[1]) for frame in frames] == [0, 1, 2, 3]
+    assert [frame.action is None for frame in frames] == [False, False, False, True]
+    assert frames[0].reward == 0.0
+    (second,) = [episode for episode in only(Episode, events) if episode.episode == 2]
+    assert frames[-1].reward == second.reward
+    assert len({id(frame.obs) for frame in frames}) == 4
+
+
 def test_a_training_that_goes_on_films_its_own_first_episode() -> None:
     world = Numbered(draws=True)
     agent = agent_for(world)

@@ -14,7 +14,7 @@ from perilune.errors import ConfigError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.events import Frame, Started
 from perilune.nn.layers import Array
-from perilune.view.video import Recorder, VideoWriter, check_available, episodes, film, frames_per_second, writing
+from perilune.view.video import Recorder, VideoWriter, check_available, closed, episodes, film, frames_per_second
 from worlds import Numbered
 
 
@@ -22,12 +22,16 @@ def picture(height: int = 48, width: int = 64, grey: int = 128) -> Array:
     return np.full((height, width, 3), grey, np.uint8)
 
 
+def frame_of(episode: int, action: int | None = 1, reward: float = 0.0) -> Frame:
+    return Frame(episode, picture(), np.array([0.5, -1.25], np.float32), action, reward)
+
+
 def everything_in(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
 
 
 def test_a_video_is_h264_of_the_right_size_speed_and_length(tmp_path: Path) -> None:
-    with writing(tmp_path / "new" / "film.mp4", 25) as video:
+    with closed(VideoWriter(tmp_path / "new" / "film.mp4", 25)) as video:
         for grey in range(0, 250, 10):
             video.add(picture(grey=grey))
     decoded = decode(tmp_path / "new" / "film.mp4")
@@ -39,7 +43,7 @@ def test_a_video_is_h264_of_the_right_size_speed_and_length(tmp_path: Path) -> N
 
 def test_frames_come_back_in_order_and_with_their_colours(tmp_path: Path) -> None:
     colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
-    with writing(tmp_path / "film.mp4", 30) as video:
+    with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
         for colour in colours:
             video.add(np.broadcast_to(np.array(colour, np.uint8), (32, 32, 3)))
     for picture, colour in zip(decode(tmp_path / "film.mp4").frames, colours, strict=True):
@@ -49,7 +53,7 @@ def test_frames_come_back_in_order_and_with_their_colours(tmp_path: Path) -> Non
 def test_pictures_are_neither_turned_nor_mirrored(tmp_path: Path) -> None:
     image = picture(40, 60, 0)
     image[:20, :30] = 255  # the upper left quarter
-    with writing(tmp_path / "film.mp4", 30) as video:
+    with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
         video.add(image)
     (frame,) = decode(tmp_path / "film.mp4").frames
     quarters = [frame[:20, :30], frame[:20, 30:], frame[20:, :30], frame[20:, 30:]]
@@ -60,7 +64,7 @@ def test_pictures_are_neither_turned_nor_mirrored(tmp_path: Path) -> None:
 def test_an_odd_last_row_or_column_is_left_out(tmp_path: Path, height: int, width: int) -> None:
     image = picture(height, width, 200)
     image[height - height % 2 :], image[:, width - width % 2 :] = 0, 0  # what is cut off is black
-    with writing(tmp_path / "film.mp4", 30) as video:
+    with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
         video.add(image)
     decoded = decode(tmp_path / "film.mp4")
     assert (decoded.width, decoded.height) == (width // 2 * 2, height // 2 * 2)
@@ -79,7 +83,7 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_a_failure_in_the_middle_leaves_no_file(tmp_path: Path, frames: int, failure: type[BaseException]) -> None:
     def play() -> None:
-        with writing(tmp_path / "film.mp4", 30) as video:
+        with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
             for _ in range(frames):
                 video.add(picture())
             raise failure
@@ -93,7 +97,7 @@ def test_a_failure_leaves_the_video_of_before_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"of before")
 
     def play() -> None:
-        with writing(tmp_path / "film.mp4", 30) as video:
+        with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
             video.add(picture())
             raise ValueError
 
@@ -119,7 +123,7 @@ def megabytes() -> float:
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
-    with writing(tmp_path / "film.mp4", 50) as video:
+    with closed(VideoWriter(tmp_path / "film.mp4", 50)) as video:
         for number in range(200):  # which fills the encoder's own queues
             video.add(picture(240, 320, number))
         before = megabytes()
@@ -144,7 +148,7 @@ def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> 
     recorder.read(Started(start))
     for number, frames in ((1, 5), (3, 8)):
         for _ in range(frames):
-            recorder.read(Frame(number, picture()))
+            recorder.read(frame_of(number))
         recorder.read(episode(number))
         recorder.read(episode(number + 1))  # is not filmed
     recorder.discard()
@@ -157,7 +161,7 @@ def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> 
 def test_a_recorder_gives_an_unfinished_episode_up(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 50)
     recorder.read(Started(None))
-    recorder.read(Frame(1, picture()))
+    recorder.read(frame_of(1))
     recorder.discard()
     assert episodes(tmp_path) == []
     assert everything_in(tmp_path) == []

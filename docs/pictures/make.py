@@ -22,7 +22,9 @@ HERE = Path(__file__).parent
 def main(run: Path) -> None:
     agent = DQN.load(run, gym.make("LunarLander-v3", render_mode="rgb_array"))
     frames: list[Image.Image] = []
-    evaluate(agent.agent.greedy_action, agent.env, 1, show=lambda image: frames.append(Image.fromarray(np.copy(image))))
+    evaluate(
+        agent.agent.greedy_action, agent.env, 1, show=lambda frame: frames.append(Image.fromarray(np.copy(frame.image)))
+    )
     kept = frames[::3] + [frames[-1]] * 20  # a rest at the end, before it starts again
     small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
     small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)

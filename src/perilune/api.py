@@ -229,7 +229,7 @@ class DQN:
     ) -> History:
         """Train, with everybody who reads along: the keeper of the run directory, the film makers, the progress."""
         agent, setup = self.agent, self._setup(train_config)
-        recorder = video.Recorder(directory, video.frames_per_second(self.env))
+        recorder = video.Recorder(directory, video.frames_per_second(self.env), agent.q_values)
         shown: dict[int, list[Array]] = {}
         kept: dict[int, list[Array]] = {}
 
@@ -332,6 +332,7 @@ class DQN:
                 Path(path),
                 episodes=episodes,
                 max_episode_steps=max_episode_steps,
+                q_values=self.agent.q_values,
             )
 
     def save(self, path: str | Path) -> Path:

@@ -84,6 +84,7 @@ class Flight:
     reward: float = 0.0
     losses: float = 0.0
     updates: int = 0
+    outcome: str | None = None
 
     @property
     def length(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from perilune import envs, seeding
 from perilune.camera import frame
 from perilune.errors import ConfigError
+from perilune.events import Frame
 from perilune.nn.layers import Array
 from perilune.outcomes import known_outcomes
 
@@ -70,7 +71,7 @@ def evaluate(
     *,
     first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
-    show: Callable[[Array], object] | None = None,
+    show: Callable[[Frame], object] | None = None,
 ) -> Evaluation:
     """Play ``episodes`` episodes with ``policy``; give their returns, and what they came to where that has a name.
 
@@ -80,7 +81,7 @@ def evaluate(
         episodes: how many (>= 1).
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
         max_episode_steps: cut episodes off here; after ENDLESS steps where environment and caller set no limit.
-        show: takes a frame of every step, for a video.
+        show: takes a frame of every step and of the end, for a video; episodes are counted from 1.
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
@@ -93,14 +94,15 @@ def evaluate(
         obs = envs.reset(env, first_seed + episode)
         total, length, ended = 0.0, 0, False
         while not ended:
+            action = policy(obs)
             if show is not None:
-                show(frame(env))
-            obs, reward, terminated, truncated = envs.step(env, spaces, policy(obs))
+                show(Frame(episode + 1, frame(env), obs, action, total))
+            obs, reward, terminated, truncated = envs.step(env, spaces, action)
             total += reward
             length += 1
             ended = terminated or truncated or length == max_episode_steps
         if show is not None:
-            show(frame(env))
+            show(Frame(episode + 1, frame(env), obs, None, total))
         returns.append(total)
         lengths.append(length)
         if known is not None:

@@ -17,10 +17,16 @@ class Started(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One picture of an episode that is filmed, uint8 [height, width, 3]."""
+    """One instant of an episode that is filmed: the state as a picture, uint8 [height, width, 3], and as obs[O].
+
+    ``action`` is the one chosen there, None at the episode's end; ``reward`` is the sum of the rewards so far.
+    """
 
     episode: int
     image: Array
+    obs: Array
+    action: int | None
+    reward: float
 
 
 class Metrics(NamedTuple):
@@ -40,6 +46,7 @@ class Episode(NamedTuple):
     """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean of the updates while it lasted.
 
     ``episode`` is its number in the order of beginning; of several environments, who begins first need not end first.
+    ``outcome`` is what it came to (``outcomes.OUTCOMES``), None where that has no name or the budget cut it off.
     """
 
     episode: int
@@ -50,6 +57,7 @@ class Episode(NamedTuple):
     epsilon: float
     target_syncs: int
     ended: Ended
+    outcome: str | None = None  # which runs of earlier versions do not have
 
 
 class Evaluated(NamedTuple):

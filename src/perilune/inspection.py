@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perilune import checkpoint, claim, files, runlog, weights
+from perilune import checkpoint, claim, files, runlog, snapshots, weights
 from perilune.checkpoint import Checkpoint
 from perilune.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
@@ -129,9 +129,9 @@ def verify(directory: Path) -> Iterator[Finding]:
     for kind, name in runlog.FILES.items():
         if (directory / name).exists() or name in known:
             yield _looked_at(directory / name, partial(_check_log, kind=kind, stored=known.get(name)))
-    for name in runlog.WEIGHTS.values():
-        if (directory / name).exists():
-            yield _looked_at(directory / name, weights.load_weights)
+    for path in (*(directory / name for name in runlog.WEIGHTS.values()), *snapshots.paths(directory)):
+        if path.exists():
+            yield _looked_at(path, weights.load_weights)
 
 
 def _looked_at(path: Path, look: Callable[[Path], object]) -> Finding:

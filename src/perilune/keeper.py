@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from perilune import checkpoint, files, runlog, weights
+from perilune import checkpoint, files, runlog, snapshots, weights
 from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig
 from perilune.course import TrainingState, beginning
@@ -39,7 +39,7 @@ CHANGEABLE = frozenset(
 
 
 class Keeper:
-    """Reads a training's events and keeps what they say: the logs, the best weights, and checkpoints.
+    """Reads a training's events and keeps what they say: the logs, the best weights, snapshots, and checkpoints.
 
     Args:
         directory: the run, claimed by this process.
@@ -60,9 +60,14 @@ class Keeper:
         self._latest = latest
         self._saved_at = time.perf_counter()
         self._cost = 0.0
+        self._evaluations = 0
         if latest is None:
             self._save(beginning(agent), best=False)
-        elif setup != latest.setup:
+            snapshots.take(directory, agent, setup.environment, 0)
+            return
+        self._evaluations = len(runlog.read_log(directory, Evaluated))
+        snapshots.cut(directory, self._evaluations)
+        if setup != latest.setup:
             over = latest.training.over and setup.train == latest.setup.train
             self._save(replace(latest.training, over=over), latest.best)
 
@@ -72,8 +77,11 @@ class Keeper:
             # What is open could still be written, though nobody would ever find it.
             raise RunDirectoryError(f"{self._directory} is no run any more: somebody has removed its config.json")
         self._log.write(event)
-        if isinstance(event, Evaluated) and event.best:
-            weights.save_weights(self._directory / runlog.WEIGHTS["best"], self._agent, self._setup.environment)
+        if isinstance(event, Evaluated):
+            self._evaluations += 1
+            snapshots.take(self._directory, self._agent, self._setup.environment, self._evaluations)
+            if event.best:
+                weights.save_weights(self._directory / runlog.WEIGHTS["best"], self._agent, self._setup.environment)
         elif isinstance(event, Rest) and (event.best or event.course.over or self._due):
             self.save(event)
 

@@ -7,9 +7,12 @@ metrics.jsonl       a line now and then     (events.Metrics)
 evaluations.jsonl   a line per evaluation   (events.Evaluated)
 notices.jsonl       a line per thing that is off (events.Noticed)
 best.safetensors    weights at the best evaluation, final.safetensors those at the end
+snapshots/          weights on the way (snapshots)
 checkpoints/        all that is needed to go on (checkpoint)
 .lock, owner.json   which process it belongs to now
-initial_state.png, plots/, videos/
+initial_state.png, plots/, maps/, report.html
+videos/             films, and beside each its telemetry
+tensorboard/        the same for TensorBoard, where it was asked for
 score.json          what a benchmark made of it (bench.learning)
 """
 
@@ -48,18 +51,31 @@ CONFIG: dict[str, Any] = {
     "environment": str, "solved_mark": int | float | None, "seed": int, "agent": dict, "train": dict,
 }  # fmt: skip
 # What JSON has for each kind of field; a number that was not finite is null.
-JSON_KINDS: dict[Any, Any] = {int: int, float: int | float | None, float | None: int | float | None, bool: bool}
+JSON_KINDS: dict[Any, Any] = {
+    int: int,
+    float: int | float | None,
+    float | None: int | float | None,
+    bool: bool,
+    str | None: str | None,
+}
 LARGEST_LOG = 2**32  # bytes
 LOCK, OWNER = ".lock", "owner.json"
-PARTIAL = ("*.partial", "videos/*.partial", "checkpoints/*.partial")  # of a process that was killed
+PARTIAL = (
+    "*.partial",
+    "videos/*.partial",
+    "snapshots/*.partial",
+    "checkpoints/*.partial",
+)  # of a process that was killed
 RUN_FILES = (
     *("host.json", "initial_state.png", "score.json", *FILES.values(), *WEIGHTS.values()),
     *("plots/curves.png", "plots/curves.svg", "videos/episode-*.mp4", "videos/best.mp4", "videos/final.mp4"),
-    *("checkpoints/*.json", "checkpoints/objects/*", OWNER),
+    *("videos/episode-*.jsonl", "videos/best.jsonl", "videos/final.jsonl", "videos/*.gif", "videos/*.webp"),
+    *("maps/*.png", "maps/*.svg", "report.html", "tensorboard/events.out.tfevents.*"),
+    *("snapshots/*.safetensors", "checkpoints/*.json", "checkpoints/objects/*", OWNER),
     *PARTIAL,
     "config.json",  # last, so that a run half removed is still one
 )
-DIRECTORIES = ("plots", "videos", "checkpoints/objects", "checkpoints")
+DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints/objects", "checkpoints")
 
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:

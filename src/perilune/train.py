@@ -27,6 +27,7 @@ from perilune.errors import (
 from perilune.evaluate import SELECTION_SEEDS, evaluate
 from perilune.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started
 from perilune.nn.layers import Array
+from perilune.outcomes import known_outcomes
 
 REST_EVERY = 10_000  # steps of an episode; or one that never ends could never be saved
 
@@ -120,8 +121,6 @@ def _take_off(
     seed, obs = _reset(agent, seen, lane)
     if number == course.first:
         yield Started(None if camera is None else _picture(camera))
-    if filmed:
-        yield Frame(number, frame(seen))
     return Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
 
 
@@ -143,14 +142,12 @@ def _take_up(
     obs = envs.reset(seen, saved.seed)
     flight = Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
     flight.losses, flight.updates = saved.losses, saved.updates
-    if filmed:
-        yield Frame(saved.number, frame(seen))
     for action in saved.actions:
+        if filmed:
+            yield _frame(flight, action)
         flight.obs, reward, terminated, truncated = envs.step(seen, spaces, action)
         flight.reward += reward
         flight.actions.append(action)
-        if filmed:
-            yield Frame(saved.number, frame(seen))
         if terminated or truncated:
             break
     if flight.obs.tolist() != list(saved.obs):
@@ -172,6 +169,8 @@ def _fly(
 ) -> Generator[Event, None, Ended | None]:
     """One step of an episode: the environment's, and what the agent learns from it. How it ended, if it did."""
     flights, flight = course.flights, course.flights[lane]
+    if flight.filmed:
+        yield _frame(flight, action)
     flight.actions.append(action)
     try:
         next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)
@@ -200,9 +199,17 @@ def _fly(
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
             found = watch.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
             yield from _noticed(agent, course, found)
-    if flight.filmed:
-        yield Frame(flight.number, frame(flight.env))
+    if ended is not None:
+        known = known_outcomes(flight.env)
+        if known is not None and ended != "budget":
+            flight.outcome = known.label(next_obs, reward, terminated)
+        if flight.filmed:
+            yield _frame(flight, None)
     return ended
+
+
+def _frame(flight: Flight, action: int | None) -> Frame:
+    return Frame(flight.number, frame(flight.env), flight.obs, action, flight.reward)
 
 
 def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterator[Event]:
@@ -228,6 +235,7 @@ def _landed(agent: Agent, flight: Flight, ended: Ended) -> Iterator[Event]:
         flight.epsilon,
         agent.target_syncs,
         ended,
+        flight.outcome,
     )
 
 

@@ -13,8 +13,9 @@ import tyro
 from perilune import runlog
 from perilune.cli.bench import Bench, BenchCompare, BenchDoctor, BenchLearning, BenchSpeed
 from perilune.cli.doctor import Doctor
+from perilune.cli.looking import Maps, Play, Plot, Report, Video, Watch
 from perilune.cli.options import AgentOptions, TrainOptions
-from perilune.cli.runs import Evaluate, Info, Plot, Verify, Video
+from perilune.cli.runs import Evaluate, Info, Verify
 from perilune.cli.training import Resume, Train
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.presets import Preset, preset
@@ -60,6 +61,10 @@ Command = (
     | Info
     | Verify
     | Plot
+    | Maps
+    | Watch
+    | Report
+    | Play
     | Doctor
     | Bench[BenchSpeed | BenchLearning | BenchCompare | BenchDoctor]
 )
@@ -93,6 +98,10 @@ def _parse(arguments: Sequence[str], settings: Preset, say: bool = True) -> Comm
         | Annotated[Info, tyro.conf.subcommand("info")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
+        | Annotated[Maps, tyro.conf.subcommand("maps")]
+        | Annotated[Watch, tyro.conf.subcommand("watch")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Play, tyro.conf.subcommand("play")]
         | Annotated[Doctor, tyro.conf.subcommand("doctor")]
         | Annotated[
             Bench[

@@ -1,4 +1,4 @@
-"""The commands that look at a run, or play with what it has learned."""
+"""The commands that say what a run is, and what it has learned."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Literal
 
 import tyro
 
-from perilune import checkpoint, envs, inspection, runlog, weights
+from perilune import checkpoint, envs, inspection, weights
 from perilune.api import DQN
 from perilune.cli.options import print_json
-from perilune.errors import ConfigError, FileFormatError
+from perilune.errors import FileFormatError
 from perilune.evaluate import ENDLESS
-from perilune.view import plots
 
 Which = Literal["best", "final"]
 
@@ -35,7 +34,7 @@ class Evaluate:
     """Print one JSON object, and nothing else, on standard output."""
 
     def run(self) -> None:
-        dqn = _load(self.run_or_file, self.checkpoint)
+        dqn = load(self.run_or_file, self.checkpoint)
         evaluation = dqn.evaluate(self.episodes, self.max_episode_steps)
         if self.json:
             print_json(
@@ -68,33 +67,6 @@ class Evaluate:
         endless = sum(length == ENDLESS for length in evaluation.lengths)
         if endless and self.max_episode_steps is None and envs.time_limit(dqn.env) is None:
             print(f"  {endless} went on without end and were cut off after {ENDLESS:,} steps")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Video:
-    """Film a trained agent playing greedily, as an MP4."""
-
-    run_or_file: tyro.conf.Positional[Path]
-    """A run directory, or a .safetensors file."""
-    out: Path | None = None
-    """The video; RUN/videos/CHECKPOINT.mp4 (or FILE.mp4) where it is left out."""
-    episodes: int = 1
-    """Episodes to play, one after the other (>= 1)."""
-    checkpoint: Which = "best"
-    """Which weights of a run."""
-    max_episode_steps: int | None = None
-    """Cut episodes off after so many steps, for environments that set no limit themselves."""
-
-    def run(self) -> None:
-        if self.out is not None and self.out.suffix != ".mp4":
-            raise ConfigError("out", str(self.out), "a file whose name ends in .mp4")
-        dqn = _load(self.run_or_file, self.checkpoint)
-        out = self.out
-        if out is None:
-            run = self.run_or_file
-            out = run / "videos" / f"{self.checkpoint}.mp4" if run.is_dir() else run.with_suffix(".mp4")
-        evaluation = dqn.film(out, self.episodes, self.max_episode_steps)
-        print(f"{out}  (return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,23 +103,6 @@ class Verify:
             print(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.", file=sys.stderr)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """Draw the learning curves of one run, or of several in one picture, as PNG and SVG."""
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
-    out: Path | None = None
-    """Directory for the pictures; RUN/plots for one run, the current directory for several."""
-
-    def run(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", self.runs, "at least one run directory")
-        read = [runlog.read(directory) for directory in self.runs]
-        out = self.out or (self.runs[0] / "plots" if len(read) == 1 else Path())
-        for path in plots.curves(read).save(out, "curves"):
-            print(path)
-
-
-def _load(run_or_file: Path, which: Which) -> DQN:
+def load(run_or_file: Path, which: Which) -> DQN:
+    """The agent of a run or a weights file."""
     return DQN.load(weights.weights_file(run_or_file, which))

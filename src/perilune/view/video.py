@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from perilune import envs
 from perilune.camera import drawing
@@ -13,7 +13,12 @@ from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryErr
 from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
 from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
+from perilune.telemetry import TelemetryWriter
+from perilune.telemetry import path_of as telemetry_path
 from perilune.view.plots import matplotlib_figure, save_image
+
+QValues = Callable[[Array], Array]
+"""Q(obs, a) of every action: [N, A] for obs[N, O]."""
 
 
 def _av() -> Any:
@@ -87,10 +92,50 @@ class VideoWriter:
             raise RunDirectoryError(f"the video {self.path} cannot be written: {reason}") from error
 
 
+def frames_per_second(env: envs.Env) -> int:
+    """The speed at which the environment looks right."""
+    return int(env.metadata.get("render_fps") or 30)
+
+
+class Film:
+    """A video of frames, and its telemetry beside it: what the agent thought of every state.
+
+    Args:
+        path: where to, ending in .mp4.
+        fps: frames per second.
+        q_values: of whoever plays; without them there is no telemetry.
+    """
+
+    def __init__(self, path: Path, fps: int, q_values: QValues | None = None) -> None:
+        self._video = VideoWriter(path, fps)
+        self._telemetry = None if q_values is None else TelemetryWriter(telemetry_path(path))
+        self._q_values = q_values
+
+    def add(self, frame: Frame) -> None:
+        """Encode one frame, and write down what goes with it."""
+        self._video.add(frame.image)
+        if self._telemetry is not None and self._q_values is not None:
+            self._telemetry.add(frame, self._q_values(frame.obs[None])[0])
+
+    def close(self) -> None:
+        """Finish both files."""
+        if self._telemetry is not None:
+            self._telemetry.close()
+        self._video.close()
+
+    def discard(self) -> None:
+        """Give both up."""
+        if self._telemetry is not None:
+            self._telemetry.discard()
+        self._video.discard()
+
+
+Written = TypeVar("Written", VideoWriter, Film)
+
+
 @contextmanager
-def writing(path: Path, fps: int) -> Iterator[VideoWriter]:
-    """A VideoWriter that is closed at the end, and leaves no file behind where an error comes between."""
-    writer = VideoWriter(path, fps)
+def closed(writer: Written) -> Iterator[Written]:
+    """``writer``, closed at the end; it leaves no file behind where an error comes between."""
     try:
         yield writer
         writer.close()
@@ -99,23 +144,20 @@ def writing(path: Path, fps: int) -> Iterator[VideoWriter]:
         raise
 
 
-def frames_per_second(env: envs.Env) -> int:
-    """The speed at which the environment looks right."""
-    return int(env.metadata.get("render_fps") or 30)
-
-
 class Recorder:
-    """Reads a training's events: draws its initial state, and writes each filmed episode as a video.
+    """Reads a training's events: draws its initial state, and films episodes.
 
     Args:
-        directory: the run directory; gets initial_state.png and videos/episode-NNNNN.mp4.
+        directory: the run directory; gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
         fps: frames per second.
+        q_values: of the agent that is trained.
     """
 
-    def __init__(self, directory: Path, fps: int) -> None:
+    def __init__(self, directory: Path, fps: int, q_values: QValues | None = None) -> None:
         self._directory = directory
         self._fps = fps
-        self._writers: dict[int, VideoWriter] = {}  # by episode: with several environments, films overlap
+        self._q_values = q_values
+        self._films: dict[int, Film] = {}  # by episode: with several environments, films overlap
 
     def read(self, event: Event) -> None:
         """Draw or encode what the event shows; the end of an episode ends its video."""
@@ -123,18 +165,18 @@ class Recorder:
             case Started(image) if image is not None:
                 with suppress(MissingDependencyError):  # as for the curves, of which the training's end will tell
                     save_image(image, self._directory / "initial_state.png")
-            case Frame(episode, image):
-                if episode not in self._writers:
+            case Frame(episode):
+                if episode not in self._films:
                     path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
-                    self._writers[episode] = VideoWriter(path, self._fps)
-                self._writers[episode].add(image)
-            case Episode(episode) if episode in self._writers:
-                self._writers.pop(episode).close()
+                    self._films[episode] = Film(path, self._fps, self._q_values)
+                self._films[episode].add(event)
+            case Episode(episode) if episode in self._films:
+                self._films.pop(episode).close()
 
     def discard(self) -> None:
         """Give up the videos that were not finished."""
-        for writer in self._writers.values():
-            writer.discard()
+        for film in self._films.values():
+            film.discard()
 
 
 def episodes(directory: Path) -> list[Path]:
@@ -150,8 +192,9 @@ def film(
     episodes: int = 1,
     first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
+    q_values: QValues | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy`` into one video at ``path``.
+    """Play ``episodes`` episodes with ``policy`` into one video at ``path``, with its telemetry beside it.
 
     Raises:
         ConfigError: the environment cannot draw.
@@ -163,9 +206,14 @@ def film(
         allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
         raise ConfigError("render_mode", env.render_mode, allowed)
     try:
-        with writing(path, frames_per_second(env)) as writer:
+        with closed(Film(path, frames_per_second(env), q_values)) as written:
             return evaluate(
-                policy, drawn, episodes, first_seed=first_seed, max_episode_steps=max_episode_steps, show=writer.add
+                policy,
+                drawn,
+                episodes,
+                first_seed=first_seed,
+                max_episode_steps=max_episode_steps,
+                show=written.add,
             )
     finally:
         if drawn is not env:

@@ -1,0 +1,30 @@
+"""What the numbers of well-known environments are called, for people."""
+
+from __future__ import annotations
+
+READINGS = {
+    "LunarLander-v3": (
+        *("x", "y", "x velocity", "y velocity", "angle", "angular velocity", "left leg down", "right leg down"),
+    ),
+    "CartPole-v1": ("position", "velocity", "angle", "angular velocity"),
+    "Acrobot-v1": ("cos angle 1", "sin angle 1", "cos angle 2", "sin angle 2", "velocity 1", "velocity 2"),
+    "MountainCar-v0": ("position", "velocity"),
+}
+ACTIONS = {
+    "LunarLander-v3": ("nothing", "left engine", "main engine", "right engine"),
+    "CartPole-v1": ("push left", "push right"),
+    "Acrobot-v1": ("torque -1", "no torque", "torque +1"),
+    "MountainCar-v0": ("push left", "nothing", "push right"),
+}
+
+
+def readings(environment: str, observation_size: int) -> tuple[str, ...]:
+    """A name for every entry of obs[O]."""
+    known = READINGS.get(environment, ())
+    return known if len(known) == observation_size else tuple(f"obs[{index}]" for index in range(observation_size))
+
+
+def actions(environment: str, count: int) -> tuple[str, ...]:
+    """A name for every action."""
+    known = ACTIONS.get(environment, ())
+    return known if len(known) == count else tuple(f"action {index}" for index in range(count))

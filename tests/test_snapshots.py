@@ -1,0 +1,58 @@
+"""Weights on the way: few, evenly spread, and the same after a run was broken off and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole
+from perilune import DQN, inspection, snapshots
+from perilune.snapshots import MOST, is_kept, paths
+from perilune.weights import load_weights
+
+
+@given(st.integers(0, 5_000))
+def test_however_many_there_were_few_are_kept_evenly_and_the_first_among_them(newest: int) -> None:
+    kept = [number for number in range(newest + 1) if is_kept(number, newest)]
+    assert kept[0] == 0
+    assert min(newest + 1, MOST // 2) <= len(kept) <= MOST
+    assert len(set(np.diff(kept))) <= 1
+
+
+@given(st.integers(0, 5_000), st.integers(0, 5_000))
+def test_what_is_kept_later_was_there_to_be_kept(number: int, later: int) -> None:
+    # Each is decided on when it comes: one that is not taken then cannot be wanted afterwards.
+    if is_kept(number, number + later):
+        assert is_kept(number, number)
+
+
+def test_a_run_has_its_beginning_and_its_evaluations(tiny_run: TinyRun) -> None:
+    run = tiny_run.history.run
+    found = paths(run.directory)
+    assert [int(path.stem) for path in found] == list(range(len(run.evaluations) + 1))
+    agents = [load_weights(path) for path in found]
+    assert [saved.env_steps for _, saved in agents] == [0, *(one.env_steps for one in run.evaluations)]
+    np.testing.assert_array_equal(agents[0][0].online.parameters, tiny_run.initial_weights)
+    np.testing.assert_array_equal(agents[-1][0].online.parameters, tiny_run.dqn.agent.online.parameters)
+    assert {path for path in found} <= {finding.path for finding in inspection.verify(run.directory)}
+
+
+def test_those_from_after_the_place_where_a_run_goes_on_are_taken_again(tmp_path: Path) -> None:
+    settings = TRAINING | {"eval_every": 15, "checkpoint_seconds": None}
+    DQN(cartpole(), seed=1, **AGENT).train(out=tmp_path / "run", **settings)
+    before = {path.name: path.read_bytes() for path in paths(tmp_path / "run")}
+    snapshots.cut(tmp_path / "run", 1)
+    assert [path.stem for path in paths(tmp_path / "run")] == ["00000", "00001"]
+    agent = DQN(cartpole(), seed=1, **AGENT)
+    agent.train(out=tmp_path / "again", **settings)
+    assert {path.name: path.read_bytes() for path in paths(tmp_path / "again")} == before
+
+
+def test_a_damaged_one_is_found(tmp_path: Path) -> None:
+    DQN(cartpole(), seed=1, **AGENT).train(out=tmp_path / "run", **TRAINING)
+    path = paths(tmp_path / "run")[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [finding.path for finding in inspection.verify(tmp_path / "run") if finding.fault] == [path]

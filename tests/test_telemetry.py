@@ -1,0 +1,85 @@
+"""What goes with a film: a line for every frame, which says what the agent saw, thought and did."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures_runs import TinyRun, decode
+from perilune import telemetry
+from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.events import Frame
+from perilune.telemetry import Moment, TelemetryWriter
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+
+
+def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun) -> None:
+    run = tiny_run.history.run
+    assert len(tiny_run.history.videos) == 3
+    for video in tiny_run.history.videos:
+        moments = telemetry.read(telemetry.path_of(video))
+        (episode,) = [one for one in run.episodes if video.stem == f"episode-{one.episode:05d}"]
+        assert len(moments) == len(decode(video).frames) == episode.length + 1
+        assert [moment.action is None for moment in moments] == [False] * episode.length + [True]
+        assert moments[0].reward == 0.0
+        assert moments[-1].reward == episode.reward
+        assert {moment.episode for moment in moments} == {episode.episode}
+        assert {(len(moment.q_values), len(moment.obs)) for moment in moments} == {(2, 4)}
+
+
+def test_a_film_of_the_trained_agent_tells_its_own_values_and_greedy_actions(tiny_run: TinyRun, tmp_path: Path) -> None:
+    shown = tiny_run.dqn.film(tmp_path / "film.mp4", episodes=2)
+    moments = telemetry.read(tmp_path / "film.jsonl")
+    assert len(moments) == sum(shown.lengths) + 2
+    assert [moment.reward for moment in moments if moment.action is None] == list(shown.returns)
+    for moment in moments:
+        expected = tiny_run.dqn.q_values(np.array([moment.obs], np.float32))[0]
+        assert moment.q_values == pytest.approx(expected.tolist(), abs=1e-3)
+        if moment.action is not None:
+            assert moment.q_values[moment.action] == max(q for q in moment.q_values if q is not None)
+
+
+def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    writer = TelemetryWriter(tmp_path / "film.jsonl")
+    writer.add(Frame(3, IMAGE, np.array([0.1, 2.0]), 1, -0.5), np.array([1.5, math.inf]))
+    assert not (tmp_path / "film.jsonl").exists()
+    writer.close()
+    assert telemetry.read(tmp_path / "film.jsonl") == [Moment(3, 1, -0.5, [1.5, None], [0.1, 2.0])]
+    assert [path.name for path in tmp_path.iterdir()] == ["film.jsonl"]
+
+
+def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    TelemetryWriter(tmp_path / "film.jsonl").discard()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"episode": 1, "action": 0, "reward": 0, "q_values": 3, "obs": []}',
+        b'{"episode": 1, "action": "<script>", "reward": 0, "q_values": [], "obs": []}',
+        b'{"episode": 1, "action": 0, "reward": null, "q_values": [], "obs": []}',
+        b'{"episode": 1, "action": 0, "reward": 0, "q_values": ["1"], "obs": []}',
+        b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": [], "more": 1}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_telemetry_is_refused_by_its_line(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "film.jsonl"
+    path.write_bytes(b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": []}\n' + line + b"\n")
+    with pytest.raises(FileFormatError, match=r"film\.jsonl, line 2, is no moment"):
+        telemetry.read(path)
+
+
+def test_telemetry_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="cannot be read"):
+        telemetry.read(tmp_path / "none.jsonl")
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
+        TelemetryWriter(tmp_path / "none" / "film.jsonl")
