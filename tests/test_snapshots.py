@@ -37,7 +37,7 @@ def test_a_run_has_its_beginning_and_its_evaluations(tiny_run: TinyRun) -> None:
     assert [saved.env_steps for _, saved in agents] == [0, *(one.env_steps for one in run.evaluations)]
     np.testing.assert_array_equal(agents[0][0].online.parameters, tiny_run.initial_weights)
     np.testing.assert_array_equal(agents[-1][0].online.parameters, tiny_run.dqn.agent.online.parameters)
-    assert {path for path in found} <= {finding.path for finding in inspection.verify(run.directory)}
+    assert set(found) <= {finding.path for finding in inspection.verify(run.directory)}
 
 
 def test_those_from_after_the_place_where_a_run_goes_on_are_taken_again(tmp_path: Path) -> None:
