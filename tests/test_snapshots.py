@@ -8,10 +8,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole
+from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, tiny_run
 from perilune import DQN, inspection, snapshots
 from perilune.snapshots import MOST, is_kept, paths
 from perilune.weights import load_weights
+
+__all__ = ["tiny_run"]
 
 
 @given(st.integers(0, 5_000))

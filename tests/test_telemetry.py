@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures_runs import TinyRun, decode
+from fixtures_runs import TinyRun, decode, tiny_run
 from perilune import telemetry
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.events import Frame
 from perilune.telemetry import Moment, TelemetryWriter
 
+__all__ = ["tiny_run"]
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, checkpoint, inspection, runlog, state
+from perilune import DQN, checkpoint, inspection, runlog, snapshots, state
 from perilune.config import TrainConfig
 from perilune.course import beginning
 from perilune.dqn import Agent
@@ -66,8 +66,11 @@ def begun(command: list[str], **environ: str) -> subprocess.Popen[str]:
 
 
 def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
-    """The final weights' hash, and the logs."""
-    return hashlib.sha256(weights(directory) + weights(directory, "best")).hexdigest(), lines(directory)
+    """The hash of the final and best weights and of those on the way, and the logs."""
+    on_the_way = [path.read_bytes() for path in snapshots.paths(directory)]
+    return hashlib.sha256(b"".join([weights(directory), weights(directory, "best"), *on_the_way])).hexdigest(), lines(
+        directory
+    )
 
 
 # Killed
@@ -469,7 +472,7 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
     }
     generator, paths = np.random.default_rng(None if torture else 1), sorted(intact)
     refused = Counter[str]()
-    for number in range(50_000 if torture else 200):
+    while (number := refused.total()) < (50_000 if torture else 200):
         path = paths[generator.integers(len(paths))]
         content = damaged(intact[path], generator)
         forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5
@@ -487,7 +490,7 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
         path.write_bytes(intact[path])
         assert forged or how != "taken" or path.suffix in (".png", ".mp4") or path.name == "host.json", path
         refused[how] += 1
-    print(f"\n{sum(refused.values())} damaged files: {dict(refused)}")
+    print(f"\n{refused.total()} damaged files: {dict(refused)}")
 
 
 def _opened(run: Path, expected: Any) -> str:
