@@ -14,7 +14,7 @@ from perilune import checkpoint, claim, envs, files, runlog, weights
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
 from perilune.checkpoint import Checkpoint, Setup
-from perilune.config import DQNConfig, TrainConfig, build
+from perilune.config import DQNConfig, TrainConfig, build, to_json
 from perilune.dqn import Agent
 from perilune.errors import (
     ConfigError,
@@ -168,10 +168,12 @@ class DQN:
             if out is not None or overwrite:
                 raise ConfigError("resume", str(resume), "None where out or overwrite is given")
             directory = Path(resume)
+            there = checkpoint.paths(directory)
             latest = checkpoint.latest(directory)
             agent, train_config = self._taken_up(directory, latest, config, change, settings)
+            over = _is_over(latest, train_config)
         else:
-            agent, latest = self.agent, None
+            agent, latest, over = self.agent, None, False
             if config is None and not {"steps", "episodes"} & settings.keys():
                 config = preset(name).train
             train_config = build(TrainConfig, settings, config)
@@ -183,12 +185,12 @@ class DQN:
         with claim.claimed(directory), one_blas_thread():
             if latest is None:
                 runlog.create(directory, overwrite)
-            elif checkpoint.paths(directory)[-1:] != [checkpoint.path_of(directory, latest.agent.env_steps)]:
+            elif checkpoint.paths(directory) != there:
                 raise RunDirectoryError(f"{directory} has been gone on with meanwhile. Resume it again.")
             self.agent = agent
             history = self._keep(directory, train_config, latest, frames, quiet)
             if pictures:
-                self._draw(history, greedy_limit(self.env, train_config))
+                self._draw(history, greedy_limit(self.env, train_config), anew=not over)
         return history
 
     def _taken_up(
@@ -204,6 +206,14 @@ class DQN:
         wanted = self._setup(train_config)
         check_changes(latest.setup, wanted, change)
         check_config(directory, latest.setup, wanted)
+        if _is_over(latest, train_config) and wanted != latest.setup:
+            (name, value), *_ = [
+                (name, value)
+                for name, value in to_json(wanted.agent).items()
+                if value != to_json(latest.setup.agent)[name]
+            ]
+            allowed = "as it was, because this run is at its end: with more steps to go it could be changed"
+            raise ConfigError(name, value, allowed)
         agent = Agent(wanted.observation_size, wanted.actions, self.config, self.agent.seed, self.agent.symmetry)
         checkpoint.restore(directory, latest, agent)
         if not _is_over(latest, train_config):
@@ -268,6 +278,7 @@ class DQN:
                         warnings.warn(event.words, PeriluneWarning, stacklevel=3)
                     if interruption.signal is not None and isinstance(event, Rest):
                         keeper.save(event)
+                        interruption.words = keeper.words
                         break
             except BaseException as error:
                 error.add_note(keeper.words)
@@ -288,13 +299,18 @@ class DQN:
             return iter(())
         return training(self.agent, self.env, train_config, latest.training)
 
-    def _draw(self, history: History, limit: int | None) -> None:
-        """Curves, and the best agent's flight. What goes wrong costs the picture, not the run."""
-        drawings: list[Callable[[], object]] = [lambda: history.plot().save(history.directory / "plots", "curves")]
-        if can_draw(self.env):
+    def _draw(self, history: History, limit: int | None, *, anew: bool) -> None:
+        """Curves, and the best agent's flight, which stay as they are unless ``anew``.
+
+        What goes wrong costs the picture, not the run.
+        """
+        curves, film = history.directory / "plots" / "curves.png", history.directory / "videos" / "best.mp4"
+        drawings: list[Callable[[], object]] = []
+        if anew or not curves.exists():
+            drawings.append(lambda: history.plot().save(curves.parent, curves.stem))
+        if (anew or not film.exists()) and can_draw(self.env):
             best = DQN.load(weights.weights_file(history.directory), self.env)
-            path = history.directory / "videos" / "best.mp4"
-            drawings.append(lambda: best.film(path, max_episode_steps=limit))
+            drawings.append(lambda: best.film(film, max_episode_steps=limit))
         for draw in drawings:
             try:
                 draw()

@@ -253,6 +253,8 @@ def read(path: Path) -> Checkpoint:
     except (ConfigError, RecursionError) as error:
         raise FileFormatError(f"{path} says what no checkpoint can say: {error}") from error
     _check_sizes(checkpoint, path)
+    if path.name != path_of(path.parents[1], checkpoint.agent.env_steps).name:
+        raise FileFormatError(f"{path} is of environment step {checkpoint.agent.env_steps:,}, which its name is not")
     return checkpoint
 
 

@@ -45,7 +45,21 @@ def _about_weights(path: Path) -> dict[str, Any]:
 def _about_run(directory: Path) -> dict[str, Any]:
     run = runlog.read(directory)
     there = checkpoint.paths(directory)
-    newest = checkpoint.read(there[-1]) if there else None
+    newest, faults = None, []
+    for path in reversed(there):
+        try:
+            newest = checkpoint.read(path)
+            break
+        except PeriluneError as error:
+            faults.append(f"a checkpoint would be passed over: {error}")
+    machine = None
+    if (directory / "host.json").exists():
+        try:
+            machine = files.read_json(directory / "host.json")
+        except PeriluneError as error:
+            faults.append(str(error))
+    if newest is not None and run.config != newest.setup.to_json():
+        faults.append("config.json, of which the settings below are, says something else than the newest checkpoint")
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
     return {
         "kind": "run",
@@ -59,7 +73,8 @@ def _about_run(directory: Path) -> dict[str, Any]:
         "best": best[0]._asdict() if best else None,
         "checkpoints": [str(path.relative_to(directory)) for path in there],
         "bytes": sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
-        "machine": files.read_json(directory / "host.json") if (directory / "host.json").exists() else None,
+        "health": [*faults, *(notice.words for notice in run.notices)],
+        "machine": machine,
         "agent": run.config["agent"],
         "train": run.config["train"],
     }
@@ -69,7 +84,7 @@ def _state(directory: Path, newest: checkpoint.Checkpoint | None) -> str:
     if (owner := claim.owner(directory)) is not None:
         return f"{owner} is at work on it"
     if newest is None:
-        return "without a checkpoint: it cannot be gone on with"
+        return "without a checkpoint that can be read: it cannot be gone on with"
     return "at its end" if newest.training.over else "stopped before its end: perilune resume goes on with it"
 
 
@@ -88,8 +103,10 @@ def told(found: dict[str, Any], title: str) -> list[str]:
         "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
         "size": f"{found['bytes'] / 2**20:,.1f} MiB",
         "machine": _machine(found["machine"]) if found.get("machine") else None,
+        "health": "nothing is off" if found.get("health") == [] else None,
     }
     lines += [f"  {name:<28}{value}" for name, value in rows.items() if value is not None]
+    lines += [f"  {'health':<28}{words}" for words in found.get("health", ())]
     for group in ("agent", "train"):
         if group in found:
             lines += [f"  {group}", *(f"    {name:<26}{value}" for name, value in found[group].items())]
@@ -117,6 +134,7 @@ def verify(directory: Path) -> Iterator[Finding]:
     if not (directory / "config.json").exists():
         raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
     whole: list[Checkpoint] = []
+    yield _looked_at(directory, claim.check_own)
     for path in checkpoint.paths(directory):
         yield _looked_at(path, lambda path: whole.append(checkpoint.read(path)))
     yield _looked_at(directory / "config.json", lambda path: _check_config(path, whole[-1:]))

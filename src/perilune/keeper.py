@@ -116,6 +116,8 @@ class Keeper:
         """Where the last checkpoint is, and what to do with it."""
         assert self._latest is not None
         path = checkpoint.path_of(self._directory, self._latest.agent.env_steps)
+        if not path.is_file():
+            return f"The last checkpoint was {path}, which is not there any more."
         return (
             f"Nothing saved is lost: the last checkpoint is {path}. Go on from there: perilune resume {self._directory}"
         )
@@ -192,9 +194,10 @@ def _numbers_depend_on(host: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Interruption:
-    """The signal that asks for an end, once there was one."""
+    """The signal that asks for an end, once there was one, and what to say when everything is saved."""
 
     signal: int | None = None
+    words: str | None = None
 
 
 @contextmanager
@@ -230,5 +233,7 @@ def interruptions(say: str) -> Iterator[Interruption]:
         yield heard
     finally:
         restore()
+    if heard.words is not None:
+        print(f"perilune: {heard.words}", file=sys.stderr, flush=True)
     if heard.signal is not None:
         signal.raise_signal(heard.signal)

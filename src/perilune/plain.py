@@ -63,7 +63,8 @@ def check_fields(config: object) -> None:
         value = getattr(config, name)
         plain = converted(value, hint)
         if plain is REFUSED:
-            raise ConfigError(name, value, _words(hint))
+            large = isinstance(value, int) and abs(value) >= LARGEST
+            raise ConfigError(name, value, _words(hint) + (", and below 2**63" if large else ""))
         object.__setattr__(config, name, plain)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     failed = 1
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _showing()
             if arguments == ["--version"]:
                 print(f"perilune {runlog.version()}")
             else:
@@ -41,12 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
         print("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         sys.exit(failed)
-    except KeyboardInterrupt:
-        print(
-            "perilune: interrupted. What is written is kept: `perilune resume RUN` goes on with a training, and a "
-            "benchmark goes on with the same command.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as error:
+        kept = " What is written is kept, and the same command goes on." if arguments[:1] == ["bench"] else ""
+        print("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         sys.exit(130)
 
 
@@ -120,7 +117,13 @@ def _parse(arguments: Sequence[str], settings: Preset, say: bool = True) -> Comm
     return command
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Our own warnings in one line; those of libraries are for their developers."""
-    if issubclass(category, PeriluneWarning):
-        print(f"perilune: {message}", file=sys.stderr)
+def _showing() -> Callable[..., None]:
+    """What shows our own warnings, each once and in one line; those of libraries are for their developers."""
+    shown = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, PeriluneWarning) and str(message) not in shown:
+            shown.add(str(message))
+            print(f"perilune: {message}", file=sys.stderr)
+
+    return show

@@ -96,7 +96,8 @@ class Verify:
     def run(self) -> None:
         findings = list(inspection.verify(self.run_directory))
         for path, fault in findings:
-            print(f"{'whole  ' if fault is None else 'DAMAGED'}  {path.relative_to(self.run_directory)}")
+            name = "its directories" if path == self.run_directory else path.relative_to(self.run_directory)
+            print(f"{'whole  ' if fault is None else 'DAMAGED'}  {name}")
         if faults := [fault for _, fault in findings if fault is not None]:
             raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
         if not checkpoint.paths(self.run_directory):

@@ -17,6 +17,7 @@ from perilune.api import DQN, History
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.errors import ConfigError
+from perilune.keeper import CHANGEABLE
 from perilune.presets import preset
 
 
@@ -73,6 +74,8 @@ class Resume:
         for name, more in (("steps", self.steps), ("episodes", self.episodes)):
             if more is not None:
                 changes[name] = _extended(latest, name, more)
+        if latest.training.over and (self.steps is None) != (self.episodes is None):
+            changes |= {"steps" if self.steps is None else "episodes": None}  # it is used up
         train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
         agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
         dqn = DQN(
@@ -130,10 +133,14 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals:
             raise ConfigError("change", word, "NAME=VALUE, for example learning_rate=1e-4")
+        name = name.replace("-", "_")
         try:
-            changes[name.replace("-", "_")] = json.loads(value)
+            changes[name] = json.loads(value)
         except ValueError:
-            changes[name.replace("-", "_")] = None if value == "None" else value
+            changes[name] = None if value == "None" else value
+        if name not in CHANGEABLE:
+            can = ", ".join(sorted(CHANGEABLE))
+            raise ConfigError(name, changes[name], f"it cannot be changed on the way. What can: {can}")
     return changes
 
 
