@@ -53,10 +53,14 @@ def test_the_notebook_runs_and_learns(tiny_run: TinyRun) -> None:
 def test_a_run_directory_holds_all_that_is_promised(tiny_run: TinyRun) -> None:
     directory = tiny_run.history.directory
     names = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    assert {name for name in names if not name.startswith("checkpoints/")} == {
+    assert {name for name in names if not name.startswith(("checkpoints/", "snapshots/"))} == {
         "config.json", "host.json", "episodes.jsonl", "metrics.jsonl", "evaluations.jsonl", "notices.jsonl", ".lock",
         "best.safetensors", "final.safetensors", "initial_state.png", "plots/curves.png", "plots/curves.svg",
-        "videos/best.mp4", "videos/episode-00001.mp4", "videos/episode-00002.mp4", "videos/episode-00004.mp4",
+        *(
+            f"videos/{film}.{ending}"
+            for film in ("best", "episode-00001", "episode-00002", "episode-00004")
+            for ending in ("mp4", "jsonl")
+        ),
     }  # fmt: skip
 
 
@@ -328,7 +332,8 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path) -> None:
     assert final.agent.updates == 149
     assert not np.array_equal(final.agent.online.parameters, before)
     # The episode in which it happened has no video, and none that was begun.
-    assert len(list((tmp_path / "run" / "videos").iterdir())) == len(run.episodes)
+    assert len(list((tmp_path / "run" / "videos").glob("*.mp4"))) == len(run.episodes)
+    assert len(list((tmp_path / "run" / "videos").iterdir())) == 2 * len(run.episodes)
     assert not list((tmp_path / "run").rglob("*.partial"))
 
 
@@ -467,7 +472,7 @@ def test_without_the_view_extra_a_training_completes_and_the_rest_names_the_inst
     assert [category for category, _ in answer["warnings"]] == ["PeriluneWarning"] * 2  # curves and film
     assert all(install in message for _, message in answer["warnings"])
     names = {name.removeprefix("run/") for name in answer["files"] if name.startswith("run/")}
-    assert {name for name in names if not name.startswith("checkpoints/")} == {
+    assert {name for name in names if not name.startswith(("checkpoints/", "snapshots/"))} == {
         "config.json", "host.json", "episodes.jsonl", "metrics.jsonl", "evaluations.jsonl", "notices.jsonl", ".lock",
         "best.safetensors", "final.safetensors",
     }  # fmt: skip

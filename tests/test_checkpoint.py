@@ -454,8 +454,8 @@ def test_resume_goes_on_and_says_what_came_of_it(run: Path, capfd: pytest.Captur
     assert "steps = 0 is not allowed: a whole number >= 1" in err
     _, err = said(capfd, "resume", run, "--change", "gamma=0.5", status=1)
     assert "gamma = 0.5 is not allowed: it cannot be changed on the way" in err
-    _, err = said(capfd, "resume", run, "--change", "gama=0.5", status=1)
-    assert "did you mean gamma" in err
+    _, err = said(capfd, "resume", run, "--change", "lerning_rate=0.5", status=1)
+    assert "did you mean learning_rate?" in err
     _, err = said(capfd, "resume", run, "--change", "gamma", status=1)
     assert "NAME=VALUE" in err
     _, err = said(capfd, "resume", run.parent, status=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shutil
 import sys
@@ -139,8 +140,10 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             changes[name] = None if value == "None" else value
         if name not in CHANGEABLE:
+            near = difflib.get_close_matches(name, CHANGEABLE, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
             can = ", ".join(sorted(CHANGEABLE))
-            raise ConfigError(name, changes[name], f"it cannot be changed on the way. What can: {can}")
+            raise ConfigError(name, changes[name], f"it cannot be changed on the way{hint} What can: {can}")
     return changes
 
 
