@@ -27,9 +27,10 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 from perilune.evaluate import Evaluation, evaluate
-from perilune.events import Episode, Evaluated, Event, Frame, Noticed, Rest
+from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest
 from perilune.keeper import Keeper, check_changes, check_config, differing_host, interruptions
 from perilune.nn.layers import Array
+from perilune.outcomes import known_outcomes
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import check, greedy_limit, training
@@ -243,7 +244,16 @@ class DQN:
         title = f"{setup.environment}, seed {agent.seed}"
         with (
             runlog.open_log(directory, () if latest is None else latest.logs) as log,
-            progress.live(title, train_config, agent.env_steps, agent.episodes, quiet, began=began) as show,
+            progress.live(
+                title,
+                train_config,
+                agent.env_steps,
+                agent.episodes,
+                quiet,
+                began=began,
+                outcomes=known.labels if (known := known_outcomes(self.env)) else (),
+                earlier=() if latest is None else _told_so_far(directory),
+            ) as show,
             interruptions(
                 "perilune: all is saved at the end of this episode (a long one's next ten thousand steps); "
                 "once more ends it at once."
@@ -381,6 +391,12 @@ class DQN:
 
 def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
+
+
+def _told_so_far(directory: Path) -> list[Event]:
+    """What a run's logs have of what is shown while it goes on."""
+    evaluations, metrics = runlog.read_log(directory, Evaluated), runlog.read_log(directory, Metrics)
+    return [*runlog.read_log(directory, Episode), *metrics[-1:], *evaluations]
 
 
 def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:
