@@ -34,12 +34,12 @@ from perilune.outcomes import known_outcomes
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import check, greedy_limit, training
-from perilune.view import plots, progress, video
+from perilune.view import notebook, plots, progress, video
 
 
 @dataclass(frozen=True)
 class History:
-    """What a training gave: its run directory, and the curves in it.
+    """What a training gave: its run directory, and the curves in it. In a notebook it shows itself.
 
     An episode that the budget cut off in the middle is in ``run.episodes`` but not in the lists here.
     """
@@ -48,6 +48,17 @@ class History:
     videos: list[Path]
     frames: dict[int, list[Array]] = field(repr=False)
     """Pictures of every filmed episode by its number, where they were asked for."""
+
+    @classmethod
+    def load(cls, directory: str | Path) -> History:
+        """The history of any run directory, also of one that is still being trained: as it is now.
+
+        Raises:
+            RunDirectoryError: there is no run there.
+            FileFormatError: it is damaged or of another format.
+        """
+        runlog.read_config(Path(directory))
+        return cls(Path(directory), video.episodes(Path(directory)), {})
 
     @cached_property
     def run(self) -> runlog.Run:
@@ -87,6 +98,9 @@ class History:
     def plot(self) -> plots.Picture:
         """The learning curves: they show themselves in a notebook."""
         return plots.curves([self.run])
+
+    def _repr_html_(self) -> str:
+        return notebook.run_html(self.run, (self.directory / "videos").glob("*.mp4"))
 
 
 class DQN:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perilune.config import TrainConfig
 from perilune.events import Episode, Event
+from perilune.view import notebook
 from perilune.view.summary import RECENT, WIDTH, Figure, Summary, number
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def live(
     outcomes: Sequence[str] = (),
     earlier: Iterable[Event] = (),
 ) -> Iterator[Callable[[Event], None]]:
-    """A function that takes every event of a training and shows the progress on standard error.
+    """A function that takes every event of a training and shows the progress: in a notebook there, else on stderr.
 
     Args:
         title: what is trained.
@@ -46,10 +47,14 @@ def live(
     if quiet:
         yield lambda event: None
         return
+    summary = Summary(config, env_steps, episodes, began=began, outcomes=outcomes, earlier=earlier)
+    if notebook.in_kernel():
+        with notebook.live(title, summary) as tell:
+            yield tell
+        return
     # Not needed by those who only import the library, and a tenth of a second long.
     from rich.console import Console  # noqa: PLC0415
 
-    summary = Summary(config, env_steps, episodes, began=began, outcomes=outcomes, earlier=earlier)
     console = Console(stderr=True, force_jupyter=False)
     title = title.encode(console.encoding, "replace").decode(console.encoding)
     with (_block if console.is_terminal and not console.is_dumb_terminal else _lines)(title, summary, console) as tell:
@@ -89,10 +94,7 @@ def _lines(title: str, summary: Summary, console: Console) -> Iterator[Callable[
     shown = 0.0
 
     def say() -> None:
-        figures = [f"{figure.label} {figure.value}" for figure in summary.figures]
-        came_to = [f"{label} {recent}" for label, _, recent in summary.came_to]
-        words = [title, f"{summary.share:4.0%}", " ".join(summary.time.split()), *figures, *came_to]
-        console.print("  ".join(words), highlight=False, markup=False, soft_wrap=True)
+        console.print("  ".join([title, *summary.words]), highlight=False, markup=False, soft_wrap=True)
 
     def tell(event: Event) -> None:
         nonlocal shown

@@ -175,6 +175,13 @@ class Summary:
         ]
 
     @property
+    def words(self) -> list[str]:
+        """All of it in words, for a line."""
+        figures = [f"{figure.label} {figure.value}" for figure in self.figures]
+        came_to = [f"{label} {recent}" for label, _, recent in self.came_to]
+        return [f"{self.share:4.0%}", " ".join(self.time.split()), *figures, *came_to]
+
+    @property
     def came_to(self) -> list[tuple[str, int, int]]:
         """Every outcome that has a name, how often it was so far, and among the last hundred episodes."""
         recent = Counter(list(self._recent))
