@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import check, greedy_limit, training
 from perilune.view import notebook, plots, progress, video
+from perilune.view import tensorboard as event_files
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class DQN:
         frames: bool = False,
         pictures: bool = True,
         quiet: bool = False,
+        tensorboard: bool = False,
         **settings: Any,
     ) -> History:
         """Train, and keep everything in a run directory. Called again, it goes on where it was, in another one.
@@ -165,6 +168,7 @@ class DQN:
             frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.
             pictures: draw the curves and film the best agent at the end, where the libraries for it are installed.
             quiet: show no progress.
+            tensorboard: write the figures and the films for TensorBoard too, into the run's ``tensorboard``.
             settings: single settings by name, over those of ``config``: ``train(episodes=600, video_every=20)``.
                 Every field of ``perilune.TrainConfig`` is one.
 
@@ -174,7 +178,7 @@ class DQN:
             RunDirectoryError: ``out`` cannot be written or already holds a run; another process is at work on it; or
                 ``resume`` holds none.
             FileFormatError: what ``resume`` holds is damaged.
-            MissingDependencyError: videos are asked for and cannot be written here.
+            MissingDependencyError: videos or event files are asked for and cannot be written here.
             DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
             EnvironmentFaultError: the environment raised, or broke Gymnasium's interface. Likewise.
         """
@@ -195,13 +199,15 @@ class DQN:
             runlog.check_free(directory, overwrite)
         if train_config.video_every is not None:
             video.check_available()
+        if tensorboard:
+            event_files.check_available()
         with claim.claimed(directory), one_blas_thread():
             if latest is None:
                 runlog.create(directory, overwrite)
             elif checkpoint.paths(directory)[-1:] != [checkpoint.path_of(directory, latest.agent.env_steps)]:
                 raise RunDirectoryError(f"{directory} has been gone on with meanwhile. Resume it again.")
             self.agent = agent
-            history = self._keep(directory, train_config, latest, frames, quiet)
+            history = self._keep(directory, train_config, latest, frames, quiet, tensorboard)
             if pictures:
                 self._draw(history, greedy_limit(self.env, train_config))
         return history
@@ -240,11 +246,19 @@ class DQN:
         )
 
     def _keep(
-        self, directory: Path, train_config: TrainConfig, latest: Checkpoint | None, frames: bool, quiet: bool
+        self,
+        directory: Path,
+        train_config: TrainConfig,
+        latest: Checkpoint | None,
+        frames: bool,
+        quiet: bool,
+        tensorboard: bool,
     ) -> History:
         """Train, with everybody who reads along: the keeper of the run directory, the film makers, the progress."""
         agent, setup = self.agent, self._setup(train_config)
-        recorder = video.Recorder(directory, video.frames_per_second(self.env), agent.q_values)
+        fps, known = video.frames_per_second(self.env), known_outcomes(self.env)
+        outcomes = known.labels if known else ()
+        recorder = video.Recorder(directory, fps, agent.q_values)
         shown: dict[int, list[Array]] = {}
         kept: dict[int, list[Array]] = {}
 
@@ -265,9 +279,12 @@ class DQN:
                 agent.episodes,
                 quiet,
                 began=began,
-                outcomes=known.labels if (known := known_outcomes(self.env)) else (),
-                earlier=() if latest is None else _told_so_far(directory),
+                outcomes=outcomes,
+                earlier=_told_so_far(directory, latest),
             ) as show,
+            event_files.written(directory, fps, agent.env_steps, outcomes, _told_so_far(directory, latest))
+            if tensorboard
+            else nullcontext(lambda event: None) as write,
             interruptions(
                 "perilune: all is saved at the end of this episode (a long one's next ten thousand steps); "
                 "once more ends it at once."
@@ -283,7 +300,7 @@ class DQN:
             keeper = Keeper(directory, agent, setup, log, latest)
             if latest is None:  # where there is a config.json, there is a checkpoint
                 runlog.write_config(directory, setup.to_json())
-            readers = [keeper.read, recorder.read, show, *([gather] if frames else [])]
+            readers = [keeper.read, recorder.read, write, show, *([gather] if frames else [])]
             try:
                 for event in self._events(train_config, latest):
                     for read in readers:
@@ -407,10 +424,12 @@ def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
 
 
-def _told_so_far(directory: Path) -> list[Event]:
-    """What a run's logs have of what is shown while it goes on."""
-    evaluations, metrics = runlog.read_log(directory, Evaluated), runlog.read_log(directory, Metrics)
-    return [*runlog.read_log(directory, Episode), *metrics[-1:], *evaluations]
+def _told_so_far(directory: Path, latest: Checkpoint | None) -> list[Event]:
+    """What the logs of a run that goes on have by then, in its order."""
+    if latest is None:
+        return []
+    kinds: list[list[Any]] = [runlog.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
+    return sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)
 
 
 def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:
