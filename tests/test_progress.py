@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fixtures_runs import episode, evaluated
+from fixtures_runs import AGENT, episode, evaluated
+from perilune import DQN
 from perilune.config import TrainConfig
 from perilune.events import Event, Frame, Metrics, Started
 from perilune.view import progress
@@ -352,6 +354,19 @@ def test_a_short_training_elsewhere_is_told_in_its_last_line_alone(capfd: pytest
         for number in range(1, 301):
             show(episode(number))
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_is_resumed_shows_all_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    agent = DQN("CartPole-v1", seed=1, **AGENT)
+    training = {"eval_episodes": 2, "max_episode_steps": 20, "pictures": False}
+    agent.train(out=tmp_path / "run", episodes=3, **training)
+    history = agent.train(resume=tmp_path / "run", change=["episodes"], episodes=5, **training)
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert len(history.rewards) == 5
+    assert f"mean of 100 {sum(history.rewards) / 5:.1f}  " in last
+    assert "episode 5  " in last
+    for label in ("balanced", "fell", "left the track"):
+        assert f"{label} {[one.outcome for one in history.episodes].count(label)}" in last
 
 
 def test_an_event_costs_next_to_nothing() -> None:

@@ -77,7 +77,7 @@ def _block(title: str, summary: Summary, console: Console) -> Iterator[Callable[
         broken = sum(max(0, length - 1) // width for length in lengths)
         console.control(Control(*[(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)] * broken))
         lines = block(title, summary, width, height, console.options.ascii_only)
-        lengths = [sum(len(words) for words, _ in line) for line in lines]
+        lengths = [min(width, sum(len(words) for words, _ in line)) for line in lines]
         return styled(lines)
 
     # Drawn by a thread of its own a few times a second: an event costs no more than its reading.
