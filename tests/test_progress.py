@@ -279,8 +279,8 @@ def test_the_block_in_a_terminal_of_the_usual_size() -> None:
         "mean of 100      50.5     best evaluation     219.1      epsilon           0.900",
         "episode           300     steps               3,000      steps/s              10",
         "loss            0.500     mean Q              1.500      gradient norm     2.000",
-        "so far   landed     75     crashed     75     flew off     75     hovered     75",
-        "last 100            25                 25                  25                 25",
+        "so far   landed      75   crashed      75   flew off      75   hovered      75",
+        "last 100             25                25                 25                25",
     ]
 
 
@@ -300,6 +300,11 @@ def test_the_block_in_a_small_terminal_keeps_what_matters_most() -> None:
     ]
     assert [line.split()[0] for line in drawn(summary, 40, 5)][2:] == ["last", "landed"]
     assert drawn(summary, 40, 1) == drawn(summary, 40, 40)[:1]
+
+
+def test_a_narrow_terminal_gets_the_outcomes_line_by_line() -> None:
+    lines = drawn(flown(("reached the goal", "ran out of time")), 22, 30)
+    assert lines[-3:] == ["reached the goal  50", "ran out of time  50", "of the last 100"]
 
 
 def test_figures_stay_in_their_places_while_they_grow() -> None:

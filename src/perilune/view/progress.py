@@ -77,7 +77,7 @@ def _block(title: str, summary: Summary, console: Console) -> Iterator[Callable[
         broken = sum(max(0, length - 1) // width for length in lengths)
         console.control(Control(*[(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)] * broken))
         lines = block(title, summary, width, height, console.options.ascii_only)
-        lengths = [min(width, sum(len(words) for words, _ in line)) for line in lines]
+        lengths = [min(width, _length(line)) for line in lines]
         return styled(lines)
 
     # Drawn by a thread of its own a few times a second: an event costs no more than its reading.
@@ -144,6 +144,10 @@ def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
     return "".join(steps[min(7, int(8 * (value / 2 - low / 2) / (high / 2 - low / 2)))] for value in values)
 
 
+def _length(line: Line) -> int:
+    return sum(len(words) for words, _ in line)
+
+
 def _head(title: str, summary: Summary, width: int, ascii_only: bool) -> tuple[Line, Line]:
     """Title, bar, share, time; and the bar by itself where it does not fit in beside them."""
     right = f"{summary.share:4.0%}  {summary.time}"
@@ -176,8 +180,7 @@ def _returns(summary: Summary, width: int, ascii_only: bool) -> Line:
     if width - len(label) - scale - 2 >= 8:
         words = f"{number(min(means), 1)} to {number(max(means), 1)}"
         line.append((f"from {words}" if wide else words, "dim"))
-        drawn = sum(len(words) for words, _ in line)
-        line.insert(2, (" " * (width - drawn), ""))
+        line.insert(2, (" " * (width - _length(line)), ""))
     return line
 
 
@@ -206,20 +209,21 @@ def _outcomes(came_to: Sequence[tuple[str, int, int]], width: int) -> list[Line]
     """What the episodes came to, so far and lately; only lately where the width does not allow more."""
     if not came_to:
         return []
-    room = width - WIDTH - sum(len(label) + 7 for label, _, _ in came_to)
+    room = width - WIDTH - sum(len(label) + 8 for label, _, _ in came_to)
     gap = room // max(1, len(came_to) - 1)
     if gap < 2:
-        lines: list[Line] = []
-        for part in [*(f"{label} {recent:>3}" for label, _, recent in came_to), f"of the last {RECENT}"]:
-            if lines and sum(len(words) for words, _ in lines[-1]) + 2 + len(part) <= width:
-                lines[-1].append((f"  {part}", ""))
+        lines: list[Line] = [[]]
+        cells: list[Line] = [[(label, "dim"), (f" {recent:>3}", "")] for label, _, recent in came_to]
+        for cell in [*cells, [(f"of the last {RECENT}", "dim")]]:
+            if not lines[-1] or _length(lines[-1]) + 2 + _length(cell) <= width:
+                lines[-1] += [("  " if lines[-1] else "", ""), *cell]
             else:
-                lines.append([(part[:width], "")])
+                lines.append(cell)
         return lines
     gaps = [" " * min(6, gap)] * (len(came_to) - 1) + [""]
     so_far: Line = [("so far".ljust(WIDTH), "dim")]
     lately: Line = [(f"last {RECENT}".ljust(WIDTH), "dim")]
     for (label, total, recent), space in zip(came_to, gaps, strict=True):
-        so_far += [(label, "dim"), (f" {total:>6,}{space}", "")]
-        lately.append((f"{' ' * len(label)} {recent:>6,}{space}", ""))
+        so_far += [(label, "dim"), (f" {total:>7,}{space}", "")]
+        lately.append((f"{' ' * len(label)} {recent:>7}{space}", ""))
     return [so_far, lately]
