@@ -385,7 +385,7 @@ def test_an_event_costs_next_to_nothing() -> None:
 
 
 def test_a_drawing_costs_next_to_nothing() -> None:
-    # Half a millisecond in truth, four times a second.
+    # Half a millisecond in truth, a few times a second.
     summary = flown(episodes=5_000)
     console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True)
     started = time.perf_counter()
@@ -413,7 +413,7 @@ with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0, outcomes=("l
         show(Frame(number, None, None, None, 0.0))
         if number == 20:
             print("a word in between")
-        time.sleep(0.02)
+        time.sleep(0.04)
 """
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PLAIN_SECONDS = 5.0  # between two plain lines; more in a long training, a twentieth of the time so far
-REFRESHES = 4  # of the block, per second
+REFRESHES = 2  # of the block, per second: calm, and a quarter of a percent of the time
 BAR = 16  # characters of a bar beside words
 WIDEST = 88  # columns of the block: wider, and what belongs together would be far apart
 BLOCKS, PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"  # for terminals that know no others
@@ -80,7 +80,7 @@ def _block(title: str, summary: Summary, console: Console) -> Iterator[Callable[
         lengths = [min(width, _length(line)) for line in lines]
         return styled(lines)
 
-    # Drawn by a thread of its own a few times a second: an event costs no more than its reading.
+    # Drawn by a thread of its own now and then: an event costs no more than its reading.
     with Live(get_renderable=draw, console=console, refresh_per_second=REFRESHES):
         try:
             yield summary.read
