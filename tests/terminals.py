@@ -9,10 +9,14 @@ import subprocess
 import sys
 
 
-def shown(script: str) -> tuple[str, str]:
-    """What ``script`` writes on standard error, run in a terminal of 80 columns: as it comes, and without escapes."""
+def shown(script: str, **variables: str) -> tuple[str, str]:
+    """What ``script`` writes on standard error, run in a terminal of 80 columns: as it comes, and without escapes.
+
+    ``variables`` are more of its environment.
+    """
     master, terminal = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment |= variables
     process = subprocess.Popen(  # noqa: S603 -- our own words
         [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=terminal, env=environment
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from perilune.view import board as module
-from perilune.view.board import Lane, Pace, Standing, board
+from perilune.view.board import Lane, Pace, Standing, board, fitted
 from terminals import shown
 
 LANES = [Lane("out/seed-3", 0.5, ["50,000 steps", "evaluation 231.5"]), Lane("out/seed-4", 0.1, ["9,000 steps"])]
@@ -33,6 +33,16 @@ def test_time_left_follows_from_what_was_gained_since_the_first_look() -> None:
     assert pace.eta(0.4) == "-:--"
     assert pace.eta(0.6) == "2:00"
     assert pace.eta(1.0) == "0:00"
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=6), st.integers(0, 80))
+def test_fitted_keeps_whole_parts_in_order(parts: list[str], width: int) -> None:
+    line = fitted(parts, width)
+    kept = line.split("  ")
+    assert kept == parts[: len(kept)]
+    assert len(line) <= max(width, len(parts[0]))
+    if len(kept) < len(parts):
+        assert len("  ".join(parts[: len(kept) + 1])) > width
 
 
 def drawn(standing: Standing, width: int) -> list[str]:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import io
-import re
 import time
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fixtures_runs import episode, evaluated
+from fixtures_runs import AGENT, episode, evaluated
+from perilune import DQN
 from perilune.config import TrainConfig
-from perilune.events import Frame, Started
+from perilune.events import Event, Frame, Metrics, Started
 from perilune.view import progress
-from perilune.view.progress import Summary, clock, fitted, live
+from perilune.view.progress import BLOCKS, block, live, sparkline, styled
+from perilune.view.summary import BUCKETS, WIDTH, Curve, Summary, clock, number, whole
 from terminals import shown
+
+LANDER = ("landed", "crashed", "flew off", "hovered")
+
+
+def metrics(env_steps: int, **values: Any) -> Metrics:
+    defaults = {"updates": 10, "loss": 0.25, "mean_q": 1.5, "mean_td_target": 1.0, "gradient_norm": 2.0}
+    return Metrics(**{"env_steps": env_steps, **defaults, "learning_rate": 1e-3, "epsilon": 0.5, **values})
+
+
+def told(summary: Summary) -> dict[str, str]:
+    return {figure.label: figure.value for figure in summary.figures}
 
 
 class Clock:
@@ -70,40 +85,131 @@ def test_the_last_episode_may_run_over_the_budget_of_steps() -> None:
     assert summary.share == 1
 
 
-def test_reward_is_the_mean_of_the_last_hundred_whole_episodes() -> None:
+def test_a_long_episode_is_progress_before_it_ends() -> None:
+    now = Clock()
+    summary = Summary(TrainConfig(steps=1_000), 0, 0, now)
+    now.seconds += 10
+    summary.read(metrics(500))
+    assert summary.share == 0.5
+    assert (told(summary)["steps"], told(summary)["steps/s"], told(summary)["episode"]) == ("500", "50", "0")
+
+
+def test_the_mean_is_that_of_the_last_hundred_whole_episodes() -> None:
     summary = Summary(TrainConfig(episodes=500), 0, 0, Clock())
-    for number in range(1, 151):
-        summary.read(episode(number, reward=-1_000.0 if number <= 50 else 7.5))
+    for count in range(1, 151):
+        summary.read(episode(count, reward=-1_000.0 if count <= 50 else 7.5))
     summary.read(episode(151, reward=-1_000.0, ended="budget"))
-    assert "reward    7.5" in summary.words
+    assert told(summary)["mean of 100"] == "7.5"
 
 
 def test_only_the_best_evaluation_is_told() -> None:
     summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
     summary.read(episode(1))
-    assert "best      -" in summary.words
+    assert told(summary)["best evaluation"] == "-"
     summary.read(evaluated(10, 12.25))
     summary.read(evaluated(20, -3.0, best=False))
-    assert any(word.split() == ["best", "12.2"] for word in summary.words)
+    assert told(summary)["best evaluation"] == "12.2"
 
 
-def test_before_the_first_episode_ends_it_says_what_is_going_on() -> None:
-    summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
-    assert summary.words == ["filling the replay"]
-    summary.read(Started(None))
-    assert summary.words == ["first episode"]
-
-
-def test_figures_stay_in_their_places_while_they_grow() -> None:
+def test_every_figure_is_the_newest_that_there_was() -> None:
     now = Clock()
-    summary = Summary(TrainConfig(episodes=3_000), 0, 0, now)
-    widths = set()
-    for number, reward in ((1, -1.0), (20, -321.5), (300, 0.0), (2_999, 199.9)):
-        now.seconds += 1
-        summary.read(episode(number, reward=reward))
-        summary.read(evaluated(number, reward))
-        widths.add(tuple(map(len, summary.words)))
-    assert len(widths) == 1
+    summary = Summary(TrainConfig(steps=1_000), 0, 0, now)
+    assert set(told(summary).values()) == {"-", "0"}
+    now.seconds += 4
+    summary.read(metrics(100, mean_q=-41.25, gradient_norm=12.0))
+    summary.read(episode(3, env_steps=200, epsilon=0.75, loss=0.125))
+    summary.read(episode(4, env_steps=220, epsilon=0.5, loss=None))  # no update in it: the loss before is the newest
+    expected = {"epsilon": "0.500", "loss": "0.125", "mean Q": "-41.2", "gradient norm": "12.0", "episode": "4"}
+    assert told(summary) == told(summary) | expected | {"steps": "220", "steps/s": "55"}
+
+
+def test_outcomes_are_counted_so_far_and_among_the_last_hundred() -> None:
+    summary = Summary(TrainConfig(episodes=500), 0, 0, Clock(), outcomes=LANDER)
+    for count in range(1, 121):
+        summary.read(episode(count, outcome="crashed" if count <= 30 else "landed"))
+    summary.read(episode(121, ended="budget"))
+    assert summary.came_to == [("landed", 90, 90), ("crashed", 30, 10), ("flew off", 0, 0), ("hovered", 0, 0)]
+
+
+def test_a_training_that_goes_on_is_told_from_its_beginning() -> None:
+    earlier: list[Event] = [
+        *(episode(count, reward=2.0, outcome="landed") for count in range(1, 31)),
+        evaluated(300, 9),
+    ]
+    now = Clock()
+    summary = Summary(
+        TrainConfig(episodes=60), 300, 30, now, began=(0, 0), outcomes=LANDER, earlier=[*earlier, metrics(300)]
+    )
+    assert (summary.share, summary.eta) == (0.5, "-:--")
+    assert told(summary)["mean of 100"] == "2.0"
+    assert told(summary)["best evaluation"] == "9.0"
+    assert told(summary)["mean Q"] == "1.500"
+    assert summary.came_to[0] == ("landed", 30, 30)
+    now.seconds += 10
+    summary.read(episode(45, reward=5.0, env_steps=450))
+    assert (summary.share, summary.eta, told(summary)["steps/s"]) == (
+        0.75,
+        "0:10",
+        "15",
+    )  # of this process's pace alone
+    assert summary.returns.means(100) == [2.0] * 30 + [5.0]
+
+
+def test_a_reward_that_is_no_number_spoils_nothing() -> None:
+    summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
+    for reward in (1.0, float("nan"), None, 3.0):  # as a log has what was not finite
+        summary.read(episode(1, reward=reward))  # type: ignore[arg-type]
+    assert told(summary)["mean of 100"] == "2.0"
+    assert summary.returns.means(9) == [1.0, 3.0]
+
+
+@given(st.one_of(st.none(), st.floats()), st.one_of(st.none(), st.integers(0, 3)))
+def test_a_number_fits_its_place(value: float | None, decimals: int | None) -> None:
+    assert 1 <= len(number(value, decimals)) <= WIDTH
+
+
+@given(st.integers(0, 10**11))
+def test_a_count_fits_its_place(count: int) -> None:
+    assert len(whole(count)) <= WIDTH
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.000"), (0.0004, "4.0e-04"), (9.5, "9.500"), (89.06, "89.1"), (-99_999.9, "-99,999.9"), (1e6, "1.0e+06")],
+)  # fmt: skip
+def test_small_numbers_get_more_decimals(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5 * BUCKETS), st.integers(1, 120))
+def test_a_curve_has_the_means_of_all_values_in_order(values: list[float], most: int) -> None:
+    curve = Curve()
+    for value in values:
+        curve.add(value)
+    means = curve.means(most)
+    # An oracle with all values at hand: some number of neighbours in each, the same for all but the last.
+    assert len(means) <= most
+
+    def groups(each: int) -> list[float]:
+        return [float(np.mean(values[first : first + each])) for first in range(0, len(values), each)]
+
+    each = next(
+        each
+        for each in range(1, len(values) + 1)
+        if -(-len(values) // each) == len(means) and np.allclose(means, groups(each), atol=1e-3)
+    )
+    assert each == 1 or len(values) > most
+    assert len(means) > most / 2 or each == 1
+
+
+def test_a_curve_stands_still_while_its_last_place_fills() -> None:
+    curve = Curve()
+    for value in range(61):
+        curve.add(value)
+    before = curve.means(30)  # three in each
+    curve.add(61)
+    curve.add(62)
+    assert curve.means(30)[:20] == before[:20] == [3 * place + 1 for place in range(20)]
 
 
 @pytest.mark.parametrize(
@@ -114,39 +220,113 @@ def test_a_clock_reads_like_one(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
 
 
-@given(st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=6), st.integers(0, 80))
-def test_fitted_keeps_whole_parts_in_order(parts: list[str], width: int) -> None:
-    line = fitted(parts, width)
-    kept = line.split("  ")
-    assert kept == parts[: len(kept)]
-    assert len(line) <= max(width, len(parts[0]))
-    if len(kept) < len(parts):
-        assert len("  ".join(parts[: len(kept) + 1])) > width
+@given(st.lists(st.floats(-1e300, 1e300), max_size=50))
+def test_a_sparkline_rises_with_its_values(values: list[float]) -> None:
+    for ascii_only in (False, True):
+        line = sparkline(values, ascii_only)
+        assert len(line) == len(values)
+        assert line.isascii() or not ascii_only
+    heights = [BLOCKS.index(char) for char in sparkline(values)]
+    pairs = sorted(zip(values, heights, strict=True))
+    assert [height for _, height in pairs] == sorted(heights)
+    if values and max(values) / 2 - min(values) / 2 > 1e-6 * max(map(abs, values)):
+        assert (min(heights), max(heights)) == (0, 7)
 
 
-@given(st.integers(20, 240), st.integers(1, 60), st.integers(0, 10**9))
-def test_the_live_line_is_one_line_however_narrow_the_terminal(width: int, title: int, env_steps: int) -> None:
-    summary = Summary(TrainConfig(steps=10**9), 0, 0)
-    summary.read(episode(12_345, reward=-123_456.7, env_steps=env_steps))
+def test_a_sparkline_has_eight_steps_and_a_flat_one_is_in_the_middle() -> None:
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([0.3, 0.1 + 0.2]) == "▄▄"  # but for rounding
+    assert sparkline([]) == ""
+
+
+def drawn(summary: Summary, width: int, height: int, title: str = "LunarLander-v3, seed 0") -> list[str]:
+    return ["".join(words for words, _ in line) for line in block(title, summary, width, height)]
+
+
+def flown(outcomes: tuple[str, ...] = LANDER, episodes: int = 300, **values: Any) -> Summary:
+    now = Clock()
+    summary = Summary(TrainConfig(episodes=2 * episodes), 0, 0, now, outcomes=outcomes)
+    for count in range(1, episodes + 1):
+        now.seconds += 1
+        outcome = outcomes[count % len(outcomes)] if outcomes else None
+        summary.read(episode(count, **{"reward": count - 200.0, "outcome": outcome} | values))
+    return summary
+
+
+@given(
+    st.integers(20, 240), st.integers(1, 60), st.integers(1, 60), st.integers(0, 10**9), st.sampled_from([LANDER, ()])
+)
+def test_the_block_fits_however_small_the_terminal(
+    width: int, height: int, title: int, env_steps: int, outcomes: tuple[str, ...]
+) -> None:
+    summary = flown(outcomes, 5, env_steps=env_steps, reward=-123_456.7)
+    lines = drawn(summary, width, height, ("words, " * 9)[:title])
+    assert 1 <= len(lines) <= max(1, height - 1)
+    assert max(map(len, lines)) <= width
     screen = io.StringIO()
     console = Console(file=screen, width=width, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(progress._row(("words, " * 9)[:title], summary, width))
-    (line,) = screen.getvalue().splitlines()
-    assert len(line) <= width
+    console.print(styled(block(("words, " * 9)[:title], summary, width, height)))
+    assert len(screen.getvalue().splitlines()) == len(lines)
 
 
-def test_a_wide_terminal_gets_a_bar_and_every_figure() -> None:
-    now = Clock()
-    summary = Summary(TrainConfig(steps=1_000), 0, 0, now)
-    now.seconds += 10
-    summary.read(episode(7, reward=-88.8, env_steps=500, epsilon=0.37))
-    screen = io.StringIO()
-    console = Console(file=screen, width=140, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(progress._row("LunarLander-v3, seed 0", summary, 140))
-    line = screen.getvalue()
-    figures = ["50%", "ETA  0:10", "reward  -88.8", "best      -", "episode     7", "epsilon 0.37", "500 steps", "50/s"]
-    for part in ("LunarLander-v3, seed 0", "━━━━", *figures):
-        assert part in line
+def test_the_block_in_a_terminal_of_the_usual_size() -> None:
+    summary = flown()
+    summary.read(evaluated(3_000, 219.13))
+    summary.read(metrics(3_000))
+    assert drawn(summary, 80, 24) == [
+        "LunarLander-v3, seed 0  ━━━━━━━━━━━━━━━━━━━───────────────────  50%  ETA    5:00",
+        "returns  ▁▁▁▁▁▁▂▂▂▂▂▃▃▃▃▃▄▄▄▄▄▅▅▅▅▅▅▆▆▆▆▆▇▇▇▇▇██████         from -196.0 to 97.5",
+        "mean of 100      50.5     best evaluation     219.1      epsilon           0.900",
+        "episode           300     steps               3,000      steps/s              10",
+        "loss            0.500     mean Q              1.500      gradient norm     2.000",
+        "so far   landed      75   crashed      75   flew off      75   hovered      75",
+        "last 100             25                25                 25                25",
+    ]
+
+
+def test_the_block_in_a_small_terminal_keeps_what_matters_most() -> None:
+    summary = flown()
+    assert [line[:21].strip() for line in drawn(summary, 40, 12)] == [
+        "LunarLander-v3, seed",
+        "━━━━━━━━━━━━━━━━━━━━─",
+        "▁▁▁▂▂▃▃▃▄▄▅▅▆▆▆▇▇███",
+        "last 100       50.5",
+        "epsilon       0.900",
+        "steps         3,000",
+        "loss          0.500",
+        "grad norm         -",
+        "landed  25  crashed",
+        "hovered  25  of the l",
+    ]
+    assert [line.split()[0] for line in drawn(summary, 40, 5)][2:] == ["last", "landed"]
+    assert drawn(summary, 40, 1) == drawn(summary, 40, 40)[:1]
+
+
+def test_a_narrow_terminal_gets_the_outcomes_line_by_line() -> None:
+    lines = drawn(flown(("reached the goal", "ran out of time")), 22, 30)
+    assert lines[-3:] == ["reached the goal  50", "ran out of time  50", "of the last 100"]
+
+
+def test_figures_stay_in_their_places_while_they_grow() -> None:
+    for width in (100, 80, 60, 40):
+        places = set()
+        for episodes, reward in ((1, -1.0), (20, -321.5), (299, 0.0), (2_999, 199.9)):
+            lines = drawn(flown(episodes=episodes, reward=reward), width, 30)
+            places.add(tuple(len(line) for line in lines if not line.startswith(("returns", "▄"))))
+        assert len(places) == 1
+
+
+def test_before_the_first_episode_ends_the_block_says_what_is_going_on() -> None:
+    summary = Summary(TrainConfig(episodes=5), 0, 0, Clock(), outcomes=LANDER)
+    assert "filling the replay" in drawn(summary, 80, 24)[1]
+    summary.read(Started(None))
+    assert "first episode" in drawn(summary, 80, 24)[1]
+    assert len(drawn(summary, 80, 24)) == len(drawn(flown(), 80, 24))  # nothing jumps when it does
+
+
+def test_a_terminal_that_has_no_blocks_gets_plain_characters() -> None:
+    for line in block("LunarLander-v3, with so long a title that it has to be cut off", flown(), 60, 20, True):
+        assert "".join(words for words, _ in line).isascii()
 
 
 def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -161,14 +341,15 @@ def test_elsewhere_than_in_a_terminal_plain_lines_go_to_standard_error(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
-    with live("a [red] title", TrainConfig(episodes=2), 0, 0) as show:
-        show(episode(1, reward=3.0))
+    with live("a [red] title", TrainConfig(episodes=2), 0, 0, outcomes=("landed", "crashed")) as show:
+        show(episode(1, reward=3.0, outcome="landed"))
         show(episode(2, reward=5.0))
     out, err = capfd.readouterr()
     assert out == ""
     first, *_, last = err.splitlines()
     assert first.startswith("a [red] title   50%  ETA 0:0")
-    assert last.startswith("a [red] title  100%  ETA 0:00  reward    4.0")
+    assert last.startswith("a [red] title  100%  took 0:00  mean of 100 4.0  best evaluation -  epsilon 0.900")
+    assert last.endswith("landed 1  crashed 0")
     assert "\x1b" not in err
     assert all(len(line.splitlines()) == 1 for line in err.splitlines())
 
@@ -180,14 +361,44 @@ def test_a_short_training_elsewhere_is_told_in_its_last_line_alone(capfd: pytest
     assert capfd.readouterr().err.count("\n") == 1
 
 
+def test_a_run_that_is_resumed_shows_all_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    agent = DQN("CartPole-v1", seed=1, **AGENT)
+    training = {"eval_episodes": 2, "max_episode_steps": 20, "pictures": False}
+    agent.train(out=tmp_path / "run", episodes=3, **training)
+    history = agent.train(resume=tmp_path / "run", change=["episodes"], episodes=5, **training)
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert len(history.rewards) == 5
+    assert f"mean of 100 {sum(history.rewards) / 5:.1f}  " in last
+    assert "episode 5  " in last
+    for label in ("balanced", "fell", "left the track"):
+        assert f"{label} {[one.outcome for one in history.episodes].count(label)}" in last
+
+
 def test_an_event_costs_next_to_nothing() -> None:
     # Microseconds in truth; an update of the network takes hundreds.
-    summary = Summary(TrainConfig(episodes=10**6), 0, 0)
-    events = [episode(number) for number in range(1, 5_001)]
+    summary = Summary(TrainConfig(episodes=10**6), 0, 0, outcomes=LANDER)
+    events = [episode(number, outcome="landed") for number in range(1, 5_001)]
     started = time.perf_counter()
     for event in events:
         summary.read(event)
     assert (time.perf_counter() - started) / len(events) < 200e-6
+
+
+def test_a_drawing_costs_next_to_nothing() -> None:
+    # Half a millisecond in truth, a few times a second.
+    summary = flown(episodes=5_000)
+    console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True)
+    started = time.perf_counter()
+    for _ in range(50):
+        console.print(styled(block("LunarLander-v3, seed 0", summary, 120, 30)))
+    assert (time.perf_counter() - started) / 50 < 20e-3
+
+
+def test_frames_are_no_progress() -> None:
+    summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
+    summary.read(Frame(1, None, None, None, 0.0))  # type: ignore[arg-type]
+    assert summary.share == 0
+    assert summary.state == "filling the replay"
 
 
 TRAINING = """
@@ -196,27 +407,36 @@ from fixtures_runs import episode
 from perilune.config import TrainConfig
 from perilune.events import Frame
 from perilune.view.progress import live
-with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0) as show:
+with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0, outcomes=("landed", "crashed")) as show:
     for number in range(1, 41):
-        show(episode(number, reward=-400.0 + number))
+        show(episode(number, reward=-400.0 + number, outcome="crashed"))
         show(Frame(number, None, None, None, 0.0))
-        time.sleep(0.02)
+        if number == 20:
+            print("a word in between")
+        time.sleep(0.04)
 """
 
 
-def test_a_real_terminal_has_one_line_that_is_drawn_over_and_its_cursor_back() -> None:
+def test_a_real_terminal_has_one_block_that_is_drawn_over_and_its_cursor_back() -> None:
     text, plain = shown(TRAINING)
     assert text.index("\x1b[?25l") < text.index("\x1b[?25h")  # hidden, then shown again
-    drawn = [line for line in re.split("[\r\n]+", plain) if line]
-    assert len(drawn) >= 3
-    assert all(len(line) <= 80 for line in drawn)
-    assert plain.count("\n") <= 2  # one line, and the way out of it
-    assert "100%" in drawn[-1]
-    assert "-379.5" in drawn[-1]  # the mean of -399, ..., -360
+    blocks = text.split("\x1b[1mLunarLander-v3, seed 0")[1:]
+    assert len(blocks) >= 3
+    # Each one is wiped away, line by line, before the next; the last one stays.
+    assert [block.count("\x1b[1A\x1b[2K") for block in blocks] == [6] * (len(blocks) - 1) + [0]
+    assert all(len(line) <= 80 for line in plain.replace("\r", "\n").split("\n"))
+    last = plain.replace("\r", "").split("\n")[-8:]
+    assert "100%  took   0:0" in last[0]
+    assert "-379.5" in last[2]  # the mean of -399, ..., -360
+    assert last[5].split() == ["so", "far", "landed", "0", "crashed", "40"]
+    assert last[7] == ""
+    assert plain.count("100%") == len([block for block in blocks if "100%" in block])
 
 
-def test_frames_are_no_progress() -> None:
-    summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
-    summary.read(Frame(1, None, None, None, 0.0))  # type: ignore[arg-type]
-    assert summary.share == 0
-    assert summary.words == ["filling the replay"]
+def test_a_terminal_of_another_encoding_is_no_reason_to_fail() -> None:
+    text, plain = shown(
+        TRAINING.replace("LunarLander", "Mondl\u00e4nder"), PYTHONIOENCODING="ascii:strict", NO_COLOR="1"
+    )
+    assert text.isascii()
+    assert "Mondl?nder-v3, seed 0  ====" in plain
+    assert "\x1b[36m" not in text  # and no colour where none is wanted

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +28,20 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 from perilune.evaluate import Evaluation, evaluate
-from perilune.events import Episode, Evaluated, Event, Frame, Noticed, Rest
+from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest
 from perilune.keeper import Keeper, check_changes, check_config, differing_host, interruptions
 from perilune.nn.layers import Array
+from perilune.outcomes import known_outcomes
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import check, greedy_limit, training
-from perilune.view import plots, progress, video
+from perilune.view import notebook, plots, progress, video
+from perilune.view import tensorboard as event_files
 
 
 @dataclass(frozen=True)
 class History:
-    """What a training gave: its run directory, and the curves in it.
+    """What a training gave: its run directory, and the curves in it. In a notebook it shows itself.
 
     An episode that the budget cut off in the middle is in ``run.episodes`` but not in the lists here.
     """
@@ -47,6 +50,17 @@ class History:
     videos: list[Path]
     frames: dict[int, list[Array]] = field(repr=False)
     """Pictures of every filmed episode by its number, where they were asked for."""
+
+    @classmethod
+    def load(cls, directory: str | Path) -> History:
+        """The history of any run directory, also of one that is still being trained: as it is now.
+
+        Raises:
+            RunDirectoryError: there is no run there.
+            FileFormatError: it is damaged or of another format.
+        """
+        runlog.read_config(Path(directory))
+        return cls(Path(directory), video.episodes(Path(directory)), {})
 
     @cached_property
     def run(self) -> runlog.Run:
@@ -86,6 +100,9 @@ class History:
     def plot(self) -> plots.Picture:
         """The learning curves: they show themselves in a notebook."""
         return plots.curves([self.run])
+
+    def _repr_html_(self) -> str:
+        return notebook.run_html(self.run, (self.directory / "videos").glob("*.mp4"))
 
 
 class DQN:
@@ -132,6 +149,7 @@ class DQN:
         frames: bool = False,
         pictures: bool = True,
         quiet: bool = False,
+        tensorboard: bool = False,
         **settings: Any,
     ) -> History:
         """Train, and keep everything in a run directory. Called again, it goes on where it was, in another one.
@@ -150,6 +168,7 @@ class DQN:
             frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.
             pictures: draw the curves and film the best agent at the end, where the libraries for it are installed.
             quiet: show no progress.
+            tensorboard: write the figures and the films for TensorBoard too, into the run's ``tensorboard``.
             settings: single settings by name, over those of ``config``: ``train(episodes=600, video_every=20)``.
                 Every field of ``perilune.TrainConfig`` is one.
 
@@ -159,7 +178,7 @@ class DQN:
             RunDirectoryError: ``out`` cannot be written or already holds a run; another process is at work on it; or
                 ``resume`` holds none.
             FileFormatError: what ``resume`` holds is damaged.
-            MissingDependencyError: videos are asked for and cannot be written here.
+            MissingDependencyError: videos or event files are asked for and cannot be written here.
             DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
             EnvironmentFaultError: the environment raised, or broke Gymnasium's interface. Likewise.
         """
@@ -182,13 +201,15 @@ class DQN:
             runlog.check_free(directory, overwrite)
         if train_config.video_every is not None:
             video.check_available()
+        if tensorboard:
+            event_files.check_available()
         with claim.claimed(directory), one_blas_thread():
             if latest is None:
                 runlog.create(directory, overwrite)
             elif checkpoint.paths(directory) != there:
                 raise RunDirectoryError(f"{directory} has been gone on with meanwhile. Resume it again.")
             self.agent = agent
-            history = self._keep(directory, train_config, latest, frames, quiet)
+            history = self._keep(directory, train_config, latest, frames, quiet, tensorboard)
             if pictures:
                 self._draw(history, greedy_limit(self.env, train_config), anew=not over)
         return history
@@ -235,11 +256,19 @@ class DQN:
         )
 
     def _keep(
-        self, directory: Path, train_config: TrainConfig, latest: Checkpoint | None, frames: bool, quiet: bool
+        self,
+        directory: Path,
+        train_config: TrainConfig,
+        latest: Checkpoint | None,
+        frames: bool,
+        quiet: bool,
+        tensorboard: bool,
     ) -> History:
         """Train, with everybody who reads along: the keeper of the run directory, the film makers, the progress."""
         agent, setup = self.agent, self._setup(train_config)
-        recorder = video.Recorder(directory, video.frames_per_second(self.env), agent.q_values)
+        fps, known = video.frames_per_second(self.env), known_outcomes(self.env)
+        outcomes = known.labels if known else ()
+        recorder = video.Recorder(directory, fps, agent.q_values)
         shown: dict[int, list[Array]] = {}
         kept: dict[int, list[Array]] = {}
 
@@ -253,7 +282,19 @@ class DQN:
         title = f"{setup.environment}, seed {agent.seed}"
         with (
             runlog.open_log(directory, () if latest is None else latest.logs) as log,
-            progress.live(title, train_config, agent.env_steps, agent.episodes, quiet, began=began) as show,
+            progress.live(
+                title,
+                train_config,
+                agent.env_steps,
+                agent.episodes,
+                quiet,
+                began=began,
+                outcomes=outcomes,
+                earlier=_told_so_far(directory, latest),
+            ) as show,
+            event_files.written(directory, fps, agent.env_steps, outcomes, _told_so_far(directory, latest))
+            if tensorboard
+            else nullcontext(lambda event: None) as write,
             interruptions(
                 "perilune: all is saved at the end of this episode (a long one's next ten thousand steps); "
                 "once more ends it at once."
@@ -269,7 +310,7 @@ class DQN:
             keeper = Keeper(directory, agent, setup, log, latest)
             if latest is None:  # where there is a config.json, there is a checkpoint
                 runlog.write_config(directory, setup.to_json())
-            readers = [keeper.read, recorder.read, show, *([gather] if frames else [])]
+            readers = [keeper.read, recorder.read, write, show, *([gather] if frames else [])]
             try:
                 for event in self._events(train_config, latest):
                     for read in readers:
@@ -397,6 +438,14 @@ class DQN:
 
 def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
+
+
+def _told_so_far(directory: Path, latest: Checkpoint | None) -> list[Event]:
+    """What the logs of a run that goes on have by then, in its order."""
+    if latest is None:
+        return []
+    kinds: list[list[Any]] = [runlog.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
+    return sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)
 
 
 def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:

@@ -38,6 +38,8 @@ class Train:
     """Replace a run that is already there."""
     quiet: bool = False
     """Show no progress."""
+    tensorboard: bool = False
+    """Write the figures and the films for TensorBoard too, into RUN/tensorboard."""
     json: bool = False
     """Print the result as one JSON object on standard output."""
     train: tyro.conf.OmitArgPrefixes[TrainOptions]
@@ -46,7 +48,9 @@ class Train:
     def run(self) -> None:
         train = build(TrainConfig, vars(self.train))
         dqn = DQN(self.env, chosen(self.agent, preset(self.env, self.preset).agent), seed=self.seed)
-        history = dqn.train(train, out=self.out, overwrite=self.overwrite, quiet=self.quiet)
+        history = dqn.train(
+            train, out=self.out, overwrite=self.overwrite, quiet=self.quiet, tensorboard=self.tensorboard
+        )
         _print_trained(dqn, history, train, self.json)
 
 
@@ -66,6 +70,8 @@ class Resume:
     """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
     quiet: bool = False
     """Show no progress."""
+    tensorboard: bool = False
+    """Write the figures and the films for TensorBoard too, into RUN/tensorboard."""
     json: bool = False
     """Print the result as one JSON object on standard output."""
 
@@ -88,7 +94,9 @@ class Resume:
         train = build(TrainConfig, train_changes, setup.train)
         if latest.training.over and not changes:
             print(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.", file=sys.stderr)
-        history = dqn.train(train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet)
+        history = dqn.train(
+            train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet, tensorboard=self.tensorboard
+        )
         _print_trained(dqn, history, train, self.json)
 
 

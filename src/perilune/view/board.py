@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from perilune.view.progress import BAR, PLAIN_SECONDS, clock, fitted
+from perilune.view.progress import BAR, PLAIN_SECONDS
+from perilune.view.summary import clock
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,6 +95,16 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
             say("  ".join([title, f"{standing.share:4.0%}", f"ETA {eta}", standing.words, *running]))
 
     yield Board(show, say)
+
+
+def fitted(parts: Sequence[str], width: int) -> str:
+    """As many of ``parts``, from the first, as go into ``width`` characters."""
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > width:
+            break
+        line += "  " + part
+    return line
 
 
 def _rows(title: str, standing: Standing, pace: Pace, width: int) -> Table:

@@ -1,116 +1,28 @@
-"""What a person sees while an agent trains: one calm live line in a terminal, now and then a plain line elsewhere."""
+"""What a person sees while an agent trains: one calm block in a terminal, now and then a plain line elsewhere."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perilune.config import TrainConfig
-from perilune.events import Episode, Evaluated, Event, Started
+from perilune.events import Episode, Event
+from perilune.view import notebook
+from perilune.view.summary import RECENT, WIDTH, Figure, Summary, number
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
+    from rich.text import Text
 
 PLAIN_SECONDS = 5.0  # between two plain lines; more in a long training, a twentieth of the time so far
-REFRESHES = 4  # of the live line, per second
-BAR = 16  # characters; drawn where the line has room for it beside all its figures
-FIGURES = 97
+REFRESHES = 2  # of the block, per second: calm, and a quarter of a percent of the time
+BAR = 16  # characters of a bar beside words
+WIDEST = 88  # columns of the block: wider, and what belongs together would be far apart
+BLOCKS, PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"  # for terminals that know no others
 
-
-class Summary:
-    """The newest figures of a training in words. It only reads events: the clock is the one thing it asks for."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        env_steps: int,
-        episodes: int,
-        now: Callable[[], float] = time.perf_counter,
-        *,
-        began: tuple[int, int] | None = None,
-    ) -> None:
-        self._budgets = (config.steps, config.episodes)
-        self._first = self._counts = (env_steps, episodes)
-        self._began = began or self._first
-        self._share_before = self.share
-        self._rewards: deque[float] = deque(maxlen=100)
-        self._reward: float | None = None
-        self._state = "filling the replay" if began is None else "going on"
-        self._epsilon = 1.0
-        self._best: float | None = None
-        self._now = now
-        self._started = now()
-        self._read_at = self._started
-
-    def read(self, event: Event) -> None:
-        """Take note of an event."""
-        if isinstance(event, Episode):
-            # Of several environments, the episode that began first may be the last to end.
-            self._counts = (event.env_steps, max(self._counts[1], event.episode))
-            self._epsilon = event.epsilon
-            if event.ended != "budget":
-                self._rewards.append(event.reward)
-                self._reward = sum(self._rewards) / len(self._rewards)
-            self._read_at = self._now()
-        elif isinstance(event, Evaluated) and event.best:
-            self._best = event.mean_return
-        elif isinstance(event, Started):
-            self._state = "first episode"
-
-    @property
-    def share(self) -> float:
-        """How much of the budget is used, from 0 to 1."""
-        used = (count - began for count, began in zip(self._counts, self._began, strict=True))
-        return min(1.0, max(n / budget for n, budget in zip(used, self._budgets, strict=True) if budget))
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return self._now() - self._started
-
-    @property
-    def eta(self) -> str:
-        """Time to the end of the budget at the pace so far; dashes before there is a pace."""
-        done = self.share - self._share_before
-        if done <= 0:
-            return "-:--"
-        end = self._started + (self._read_at - self._started) * (1 - self._share_before) / done
-        return clock(max(0.0, end - self._now()))
-
-    @property
-    def words(self) -> list[str]:
-        """The figures, the most telling first, each as wide at the end of a training as at its start."""
-        if not self._counts[1] - self._first[1]:
-            return [self._state]
-        env_steps, episode = self._counts
-        pace = (env_steps - self._first[0]) / max(1e-9, self._read_at - self._started)
-        figures = [
-            f"reward {self._reward:6.1f}" if self._reward is not None else "reward      -",
-            f"best {self._best:6.1f}" if self._best is not None else "best      -",
-            f"episode {episode:5,}",
-            f"epsilon {self._epsilon:.2f}",
-        ]
-        return [*figures, f"{env_steps:7,} steps", f"{pace:5,.0f}/s"]
-
-
-def clock(seconds: float) -> str:
-    """Seconds as M:SS, or H:MM:SS from an hour on."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def fitted(parts: Sequence[str], width: int) -> str:
-    """As many of ``parts``, from the first, as go into ``width`` characters."""
-    line = parts[0]
-    for part in parts[1:]:
-        if len(line) + 2 + len(part) > width:
-            break
-        line += "  " + part
-    return line
+Line = list[tuple[str, str]]
+"""A line in pieces: words, and how rich is to style them."""
 
 
 @contextmanager
@@ -122,40 +34,67 @@ def live(
     quiet: bool = False,
     *,
     began: tuple[int, int] | None = None,
+    outcomes: Sequence[str] = (),
+    earlier: Iterable[Event] = (),
 ) -> Iterator[Callable[[Event], None]]:
-    """A function that takes every event of a training and shows the progress on standard error.
-
-    ``reward`` is the mean of the last 100 episodes, ``best`` that of the best greedy evaluation.
+    """A function that takes every event of a training and shows the progress: in a notebook there, else on stderr.
 
     Args:
         title: what is trained.
-        config: for the budget.
-        env_steps, episodes: the agent's counters at the start.
+        config, env_steps, episodes, began, outcomes, earlier: as ``summary.Summary`` has them.
         quiet: show nothing.
-        began: what they were where the budget began, if that was earlier.
     """
     if quiet:
         yield lambda event: None
         return
+    summary = Summary(config, env_steps, episodes, began=began, outcomes=outcomes, earlier=earlier)
+    if notebook.in_kernel():
+        with notebook.live(title, summary) as tell:
+            yield tell
+        return
     # Not needed by those who only import the library, and a tenth of a second long.
     from rich.console import Console  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
 
-    summary = Summary(config, env_steps, episodes, began=began)
     console = Console(stderr=True, force_jupyter=False)
-    if console.is_terminal and not console.is_dumb_terminal:
-        # Drawn by a thread of its own a few times a second: an event costs no more than its reading.
-        with Live(
-            get_renderable=lambda: _row(title, summary, console.width), console=console, refresh_per_second=REFRESHES
-        ):
-            yield summary.read
-        return
+    title = title.encode(console.encoding, "replace").decode(console.encoding)
+    with (_block if console.is_terminal and not console.is_dumb_terminal else _lines)(title, summary, console) as tell:
+        yield tell
 
+
+@contextmanager
+def _block(title: str, summary: Summary, console: Console) -> Iterator[Callable[[Event], None]]:
+    """In a terminal: a block that is drawn over, and stays where it is when the training is over."""
+    from rich.control import Control  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+    from rich.segment import ControlType  # noqa: PLC0415
+
+    lengths: list[int] = []  # of the lines on the screen
+
+    def draw() -> Text:
+        nonlocal lengths
+        width, height = console.size
+        # A terminal that has become narrower has broken them: so many rows more are to be wiped away.
+        broken = sum(max(0, length - 1) // width for length in lengths)
+        console.control(Control(*[(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)] * broken))
+        lines = block(title, summary, width, height, console.options.ascii_only)
+        lengths = [min(width, _length(line)) for line in lines]
+        return styled(lines)
+
+    # Drawn by a thread of its own now and then: an event costs no more than its reading.
+    with Live(get_renderable=draw, console=console, refresh_per_second=REFRESHES):
+        try:
+            yield summary.read
+        finally:
+            summary.over = True
+
+
+@contextmanager
+def _lines(title: str, summary: Summary, console: Console) -> Iterator[Callable[[Event], None]]:
+    """Elsewhere: a line now and then, and one at the end."""
     shown = 0.0
 
     def say() -> None:
-        parts = [title, f"{summary.share:4.0%}", f"ETA {summary.eta}", *summary.words]
-        console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
+        console.print("  ".join([title, *summary.words]), highlight=False, markup=False, soft_wrap=True)
 
     def tell(event: Event) -> None:
         nonlocal shown
@@ -165,20 +104,126 @@ def live(
             say()
 
     yield tell
+    summary.over = True
     say()
 
 
-def _row(title: str, summary: Summary, width: int) -> Table:
-    """One row that fits into ``width``: title, bar where there is room for it, share, time left, figures."""
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def block(title: str, summary: Summary, width: int, height: int, ascii_only: bool = False) -> list[Line]:
+    """The lines of the block, none wider than ``width``; the least telling ones go where ``height`` is too small."""
+    width = min(width, WIDEST)
+    head, bar = _head(title, summary, width, ascii_only)
+    figures = _grid(summary.figures, width)
+    outcomes = _outcomes(summary.came_to, width)
+    # With how soon each has to go: 0 last.
+    lines = [(0, head), *([(6, bar)] if bar else []), (1, _returns(summary, width, ascii_only))]
+    lines += [((2, 4, 5)[min(2, place)], line) for place, line in enumerate(figures)]
+    lines += [(3, line) for line in outcomes]
+    room = max(1, height - 1)  # the cursor stands below in the end
+    kept = sorted(sorted(range(len(lines)), key=lambda place: (lines[place][0], place))[:room])
+    return [lines[place][1] for place in kept]
+
+
+def styled(lines: Sequence[Line]) -> Text:
+    """The lines as rich draws them."""
     from rich.text import Text  # noqa: PLC0415
 
-    bar = [ProgressBar(1.0, summary.share, width=BAR)] if width >= len(title) + BAR + FIGURES + 4 else []
-    room = width - len(title) - 2 - len(bar) * (BAR + 2)
-    figures = fitted([f"{summary.share:4.0%}", f"ETA {summary.eta:>5}", *summary.words], room)
-    row = Table.grid(padding=(0, 2, 0, 0))
-    row.add_row(Text(title, style="bold"), *bar, Text(figures))
-    for column in row.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
-    return row
+    text = Text(no_wrap=True, overflow="crop", end="")
+    for place, line in enumerate(lines):
+        text.append("\n" if place else "")
+        for words, style in line:
+            text.append(words, style or None)
+    return text
+
+
+def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
+    """A character per value, from the lowest to the highest of them in eight steps; all equal ones in the middle."""
+    steps = PLAIN_BLOCKS if ascii_only else BLOCKS
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if high / 2 - low / 2 <= 1e-9 * max(abs(high), abs(low)):  # what rounding makes of equal ones is equal
+        return steps[3] * len(values)
+    return "".join(steps[min(7, int(8 * (value / 2 - low / 2) / (high / 2 - low / 2)))] for value in values)
+
+
+def _length(line: Line) -> int:
+    return sum(len(words) for words, _ in line)
+
+
+def _head(title: str, summary: Summary, width: int, ascii_only: bool) -> tuple[Line, Line]:
+    """Title, bar, share, time; and the bar by itself where it does not fit in beside them."""
+    right = f"{summary.share:4.0%}  {summary.time}"
+    room = width - len(right) - 1  # the share mostly begins with a space
+    if room < 4:
+        return [(right[:width], "")], []
+    if len(title) > room:
+        title = title[: room - 1] + ("~" if ascii_only else "…")
+    beside = room - len(title) - 2
+    if beside >= BAR:
+        return [(title, "bold"), ("  ", ""), *_bar(summary.share, beside, ascii_only), (f" {right}", "")], []
+    return [(title.ljust(room), "bold"), (f" {right}", "")], _bar(summary.share, width, ascii_only)
+
+
+def _bar(share: float, width: int, ascii_only: bool) -> Line:
+    done, left = "=-" if ascii_only else "━─"
+    full = int(share * width)
+    return [(done * full, "cyan"), (left * (width - full), "dim")]
+
+
+def _returns(summary: Summary, width: int, ascii_only: bool) -> Line:
+    """The course of the returns, and from where to where its scale goes; before there are any, what is going on."""
+    wide = width >= 60
+    label = f"{'returns':<{WIDTH}}" if wide else ""
+    scale = 25 if wide else 18
+    means = summary.returns.means(max(8, width - len(label) - scale - 2))
+    if not means:
+        return [(label, "dim"), (summary.state[:width], "dim italic")]
+    line: Line = [(label, "dim"), (sparkline(means, ascii_only), "cyan")]
+    if width - len(label) - scale - 2 >= 8:
+        words = f"{number(min(means), 1)} to {number(max(means), 1)}"
+        line.append((f"from {words}" if wide else words, "dim"))
+        line.insert(2, (" " * (width - _length(line)), ""))
+    return line
+
+
+def _grid(figures: Sequence[Figure], width: int) -> list[Line]:
+    """The figures in three columns, in two with short labels, or in one: as the width allows."""
+    labels = [max(len(figure.label) for figure in figures[place::3]) for place in range(3)]
+    room = width - sum(labels) - 3 * (1 + WIDTH)
+    long = room >= 6
+    gaps = [room // 2, room - room // 2]
+    if not long:
+        labels = [WIDTH] * (2 if width >= 40 else 1)
+        gaps = [min(8, width - 2 * (2 * WIDTH + 1))]
+    lines: list[Line] = []
+    for place, figure in enumerate(figures):
+        column = place % len(labels)
+        if column == 0:
+            lines.append([])
+        else:
+            lines[-1].append((" " * gaps[column - 1], ""))
+        label = figure.label if long else figure.short
+        lines[-1] += [(label.ljust(labels[column]), "dim"), (figure.value.rjust(1 + WIDTH), "")]
+    return lines
+
+
+def _outcomes(came_to: Sequence[tuple[str, int, int]], width: int) -> list[Line]:
+    """What the episodes came to, so far and lately; only lately where the width does not allow more."""
+    if not came_to:
+        return []
+    room = width - WIDTH - sum(len(label) + 8 for label, _, _ in came_to)
+    gap = room // max(1, len(came_to) - 1)
+    if gap < 2:
+        lines: list[Line] = [[]]
+        cells: list[Line] = [[(label, "dim"), (f" {recent:>3}", "")] for label, _, recent in came_to]
+        for cell in [*cells, [(f"of the last {RECENT}", "dim")]]:
+            if not lines[-1] or _length(lines[-1]) + 2 + _length(cell) <= width:
+                lines[-1] += [("  " if lines[-1] else "", ""), *cell]
+            else:
+                lines.append(cell)
+        return lines
+    gaps = [" " * min(6, gap)] * (len(came_to) - 1) + [""]
+    so_far: Line = [("so far".ljust(WIDTH), "dim")]
+    lately: Line = [(f"last {RECENT}".ljust(WIDTH), "dim")]
+    for (label, total, recent), space in zip(came_to, gaps, strict=True):
+        so_far += [(label, "dim"), (f" {total:>7,}{space}", "")]
+        lately.append((f"{' ' * len(label)} {recent:>7}{space}", ""))
+    return [so_far, lately]

@@ -1,0 +1,241 @@
+"""What a notebook shows: the progress of a training, a run, and the notebook in examples/ from its first cell on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from matplotlib.image import imread
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run, tiny_run
+from perilune import History
+from perilune.config import TrainConfig
+from perilune.errors import RunDirectoryError
+from perilune.view import notebook
+from perilune.view.summary import Summary
+
+__all__ = ["tiny_run"]
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "cartpole.ipynb"
+
+
+class Page(HTMLParser):
+    """What is in a piece of HTML: tags with their attributes, and the words; it must be closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag != "img":
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def executed(book: Any, directory: Path) -> Any:
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(directory)}}).execute()
+    return book
+
+
+def test_the_example_runs_from_top_to_bottom_and_shows_what_it_says(tmp_path: Path) -> None:
+    book = executed(nbformat.read(EXAMPLE, 4), tmp_path)
+    cells = {cell.id: cell.outputs for cell in book.cells if cell.cell_type == "code"}
+    for output in (output for outputs in cells.values() for output in outputs):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+
+    (progress,) = cells["train"]
+    page = Page(progress.data["text/html"])
+    assert page.named("div")[2]["aria-valuenow"] == "100"
+    assert any(word.startswith("took ") for word in page.words)
+    assert "100%" in progress.data["text/plain"]
+    assert len(page.named("polyline")) == 1
+
+    for cell in ("run", "load"):
+        (run,) = cells[cell]
+        page = Page(run.data["text/html"])
+        (video,), (image,) = page.named("video"), page.named("img")
+        film = tmp_path / "film.mp4"
+        film.write_bytes(base64.b64decode(str(video["src"]).removeprefix("data:video/mp4;base64,")))
+        assert len(decode(film).frames) > 50
+        assert "best.mp4" in page.words
+        png = base64.b64decode(str(image["src"]).removeprefix("data:image/png;base64,"))
+        assert imread(io.BytesIO(png), "png").shape[1] > 600
+        assert "History(" in run.data["text/plain"]
+
+    for line, action in zip(cells["values"][0].text.splitlines()[1:], ("right", "left"), strict=True):
+        assert line.endswith(f"it pushes {action}")  # under the falling pole
+    assert "balanced" in cells["score"][1].data["text/plain"]
+    assert "env_steps=8500" in cells["resume"][1].data["text/plain"]
+
+
+def test_the_example_is_kept_without_outputs() -> None:
+    book = nbformat.read(EXAMPLE, nbformat.NO_CONVERT)
+    nbformat.validate(book)
+    assert (book.nbformat, book.nbformat_minor >= 5) == (4, True)  # from where on cells have ids
+    assert len({cell.id for cell in book.cells}) == len(book.cells)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert EXAMPLE.stat().st_size < 10_000
+
+
+TRAINING = """
+import sys, time
+sys.path[:0] = {path!r}
+from IPython import get_ipython
+from fixtures_runs import episode
+from perilune.config import TrainConfig
+from perilune.view.progress import live
+
+sent = []
+publish = get_ipython().display_pub.publish
+get_ipython().display_pub.publish = lambda *args, **more: (sent.append(more.get("update")), publish(*args, **more))
+with live("a <title>", TrainConfig(episodes=40), 0, 0, quiet={quiet}) as show:
+    for number in range(1, 41):
+        show(episode(number, reward=float(number)))
+        time.sleep(0.025)
+get_ipython().display_pub.publish = publish
+print(sent)
+"""
+
+
+def test_a_kernel_has_one_display_that_is_updated_a_few_times_a_second(tmp_path: Path) -> None:
+    cells = [new_code_cell(TRAINING.format(path=sys.path, quiet=quiet)) for quiet in (False, True)]
+    loud, quiet = executed(new_notebook(cells=cells), tmp_path).cells
+    (display,) = [output for output in loud.outputs if output.output_type == "display_data"]
+    page = Page(display.data["text/html"])
+    assert "a <title>" in page.words
+    assert "100%" in page.words
+    assert "returns from 1.0 to 40.0" in page.words
+    (words,) = [output.text for output in loud.outputs if output.output_type == "stream"]
+    sent = [word == "True" for word in re.findall("True|False|None", words)]
+    assert sent[0] is False
+    assert all(sent[1:])
+    assert 3 <= len(sent) <= 2 + notebook.REFRESHES * 3  # a second long, of which a busy machine may make two
+    assert [output.text for output in quiet.outputs] == ["[]\n"]
+
+
+def test_elsewhere_there_is_no_kernel_even_where_ipython_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not notebook.in_kernel()
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert not notebook.in_kernel()
+    assert "IPython" not in sys.modules
+
+
+def test_progress_says_what_is_going_on_before_there_is_anything_to_draw() -> None:
+    page = Page(notebook.progress_html("t", Summary(TrainConfig(episodes=5), 0, 0)))
+    assert "filling the replay" in page.words
+    assert not page.named("svg")
+
+
+def test_a_sparkline_reaches_from_the_lowest_to_the_highest_return() -> None:
+    summary = Summary(TrainConfig(episodes=5), 0, 0, outcomes=("landed", "<crashed>"))
+    for number, reward in enumerate((-10.0, 30.0, 10.0), 1):
+        summary.read(episode(number, reward=reward, outcome="landed"))
+    page = Page(notebook.progress_html("t", summary))
+    assert page.named("polyline")[0]["points"] == "0.0,50.0 300.0,6.0 600.0,28.0"
+    assert "returns from -10.0 to 30.0" in page.words
+    assert "<crashed>" in page.words
+    assert page.words[page.words.index("landed") + 1 :][:2] == ["3 ", "(3 of the last 100)"]
+
+
+def test_one_return_and_equal_ones_are_a_level_line() -> None:
+    summary = Summary(TrainConfig(episodes=5), 0, 0)
+    summary.read(episode(1, reward=7.0))
+    assert Page(notebook.progress_html("t", summary)).named("polyline")[0]["points"] == "0.0,50.0 600.0,50.0"
+
+
+def test_an_update_costs_next_to_nothing() -> None:
+    # A fifth of a millisecond in truth, four times a second.
+    summary = Summary(TrainConfig(episodes=10**4), 0, 0, outcomes=("landed", "crashed"))
+    for number in range(1, 5_001):
+        summary.read(episode(number, outcome="landed"))
+    started = time.perf_counter()
+    for _ in range(50):
+        notebook.progress_html("t", summary)
+    assert (time.perf_counter() - started) / 50 < 20e-3
+
+
+def test_a_run_tells_its_figures_and_what_its_episodes_came_to() -> None:
+    episodes = [episode(number, reward=2.0, outcome="landed" if number > 20 else "crashed") for number in range(1, 121)]
+    run = made_up_run(
+        episodes, [evaluated(600, 200.0), evaluated(1_200, 150.0, best=False)], directory="runs/<i>", seed=4
+    )
+    page = Page(notebook.run_html(run, []))
+    for label, value in (
+        ("mean of 100", "2.0"), ("best evaluation", "200.0"), ("last evaluation", "150.0"), ("episodes", "120"),
+        ("steps", "1,200"), ("training", "0:01"), ("landed", "100 "), ("crashed", "20 "), ("hovered", "0 "),
+    ):  # fmt: skip
+        assert page.words[page.words.index(label) + 1] == value
+    assert "LunarLander-v3, seed 4" in page.words
+    assert "runs/<i>" in page.words
+    assert not page.named("video")
+
+
+def test_a_run_without_episodes_can_be_shown() -> None:
+    page = Page(notebook.run_html(made_up_run([], environment="Made/Up-v0"), []))
+    assert page.words[page.words.index("steps") + 1] == "0"
+
+
+def test_the_newest_video_is_shown_that_a_notebook_can_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "LARGEST_VIDEO", 100)
+    for age, (name, size) in enumerate((("large.mp4", 101), ("right & good.mp4", 100), ("old.mp4", 5))):
+        (tmp_path / name).write_bytes(bytes([age]) * size)
+        os.utime(tmp_path / name, (1_000 - age, 1_000 - age))
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "old.mp4")  # the newest of all
+    page = Page(notebook.run_html(made_up_run([]), tmp_path.glob("*.mp4")))
+    (video,) = page.named("video")
+    assert base64.b64decode(str(video["src"]).partition(",")[2]) == b"\x01" * 100
+    assert "right & good.mp4" in page.words
+    link, large = [word for word in page.words if word.startswith("left out: ")]
+    assert "is a link" in link
+    assert "101 bytes; at most 100" in large
+
+
+def test_a_history_shows_the_run_in_its_directory(tiny_run: TinyRun) -> None:
+    page = Page(tiny_run.history._repr_html_())
+    assert page.words[page.words.index("episodes") + 1] == "4"
+    assert len(page.named("img")) == len(page.named("video")) == 1
+    assert not page.named("script")
+
+
+def test_any_run_directory_can_be_loaded_as_a_history(tiny_run: TinyRun, tmp_path: Path) -> None:
+    loaded = History.load(str(tiny_run.history.directory))
+    assert loaded.rewards == tiny_run.history.rewards
+    assert loaded.videos == tiny_run.history.videos
+    with pytest.raises(RunDirectoryError, match="holds no run"):
+        History.load(tmp_path)
+
+
+def test_without_matplotlib_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    page = Page(notebook.run_html(made_up_run([episode(1)]), []))
+    assert any("pip install 'perilune[view]'" in word for word in page.words)
+    assert not page.named("img")

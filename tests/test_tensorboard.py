@@ -1,0 +1,227 @@
+"""What TensorBoard would show: event files, read back record by record."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fixtures_runs import cartpole, episode
+from perilune import DQN, History, api, cli
+from perilune.errors import MissingDependencyError, RunDirectoryError
+from perilune.events import Event, Noticed
+from perilune.nn.layers import Array
+from perilune.train import training
+from perilune.view import tensorboard
+from perilune.view.tensorboard import FRAMES, LONGEST_SIDE, Animation, scalars
+
+AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
+TRAINING: dict[str, Any] = {
+    "steps": 400, "eval_every": 150, "eval_episodes": 2, "metrics_every": 20, "quiet": True, "pictures": False,
+    "video_every": 4,
+}  # fmt: skip
+
+Values = dict[str, list[tuple[int, Any]]]
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The events of one file: for each its length, a checksum of that, itself, a checksum."""
+    from tensorboardX.proto.event_pb2 import Event as Record  # noqa: PLC0415
+
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        yield Record.FromString(content[at + 12 : at + 12 + length])
+        at += 16 + length
+    assert at == len(content)
+
+
+def shown(run: Path) -> Values:
+    """(step, value) of every tag as TensorBoard shows them: a session that starts at a step drops those from there."""
+    found: Values = defaultdict(list)
+    for path in sorted((run / "tensorboard").iterdir()):
+        for record in records(path):
+            if record.HasField("session_log"):
+                for tag, values in found.items():
+                    found[tag] = [(step, value) for step, value in values if step < record.step]
+            for value in record.summary.value:
+                image = value.image.encoded_image_string
+                found[value.tag].append((record.step, image or value.simple_value))
+    return found
+
+
+def expected(history: History) -> Values:
+    """The same from the run's logs."""
+    tags: Values = defaultdict(list)
+    for one in history.episodes:
+        for name in ("reward", "length", "loss", "epsilon"):
+            if getattr(one, name) is not None:
+                tags[f"episode/{name}"].append((one.env_steps, getattr(one, name)))
+    for update in history.run.metrics:
+        for name in ("updates", "loss", "mean_q", "mean_td_target", "gradient_norm", "learning_rate", "epsilon"):
+            tags[f"update/{name}"].append((update.env_steps, getattr(update, name)))
+    for one in history.evaluations:
+        for name in ("episodes", "mean_return", "std_return", "min_return", "seconds"):
+            tags[f"evaluation/{name}"].append((one.env_steps, getattr(one, name)))
+    return tags
+
+
+def assert_shows(run: Path, history: History) -> None:
+    found = shown(run)
+    for tag, values in expected(history).items():
+        assert [step for step, _ in found[tag]] == [step for step, _ in values]
+        np.testing.assert_allclose([value for _, value in found[tag]], [value for _, value in values], rtol=1e-6)
+    others = {"video", "outcomes/balanced", "outcomes/fell", "outcomes/left_the_track"}
+    assert found.keys() - expected(history).keys() <= others
+
+
+class PowerCutError(Exception):
+    """The power is cut."""
+
+
+def cut(after: int) -> Callable[..., Iterator[Event]]:
+    """``training``, in which the power is cut after so many events."""
+
+    def cut_training(*arguments: Any) -> Iterator[Event]:
+        yield from itertools.islice(training(*arguments), after)
+        raise PowerCutError
+
+    return cut_training
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """A training with event files, from its beginning to its end. Not to be changed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return DQN(cartpole(), seed=3, **AGENT).train(out=run, tensorboard=True, **TRAINING)
+
+
+def test_every_figure_of_the_logs_is_shown(whole: History) -> None:
+    assert_shows(whole.directory, whole)
+    (path,) = (whole.directory / "tensorboard").iterdir()
+    first, *others = records(path)
+    assert first.file_version == "brain.Event:2"
+    times = [record.wall_time for record in others]
+    assert times == sorted(times)
+    assert abs(times[-1] - path.stat().st_mtime) < 2  # the time of day, in seconds
+    for label in ("balanced", "fell", "left_the_track"):
+        assert len(shown(whole.directory)[f"outcomes/{label}"]) == len(whole.episodes)
+
+
+def test_every_filmed_episode_is_an_animation_at_its_step(whole: History) -> None:
+    films = shown(whole.directory)["video"]
+    filmed = [one for one in whole.episodes if one.episode == 1 or one.episode % 4 == 0]
+    assert [step for step, _ in films] == [one.env_steps for one in filmed]
+    for (_, gif), one in zip(films, filmed, strict=True):
+        image = Image.open(io.BytesIO(gif))
+        assert (image.format, image.size) == ("GIF", (240, 160))
+        assert 1 < image.n_frames <= one.length + 1  # type: ignore[attr-defined]
+
+
+def test_a_training_is_the_same_with_event_files_to_the_bit(whole: History, tmp_path: Path) -> None:
+    without = DQN(cartpole(), seed=3, **AGENT).train(out=tmp_path / "run", **TRAINING)
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    for name in ("final.safetensors", "best.safetensors", "episodes.jsonl", "metrics.jsonl"):
+        assert (without.directory / name).read_bytes() == (whole.directory / name).read_bytes()
+
+
+@pytest.mark.parametrize("after", [30, 55, 130])
+def test_a_training_that_goes_on_shows_nothing_twice_and_leaves_nothing_out(
+    whole: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(api, "training", cut(after))
+    with pytest.raises(PowerCutError):
+        DQN(cartpole(), seed=3, **AGENT).train(out=run, tensorboard=True, **TRAINING)
+    monkeypatch.undo()
+    history = DQN(cartpole(), seed=3, **AGENT).train(
+        resume=run, tensorboard=True, quiet=True, pictures=False
+    )  # in the same second
+    assert len(list((run / "tensorboard").iterdir())) == 2
+    assert_shows(run, history)
+    found, right = shown(run), shown(whole.directory)
+    del found["evaluation/seconds"], right["evaluation/seconds"]
+    assert found == right
+
+
+def test_a_run_that_had_no_event_files_gets_all_of_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    agent = DQN(cartpole(), seed=3, **AGENT)
+    agent.train(out=run, **TRAINING)
+    history = agent.train(resume=run, change=["steps"], **TRAINING | {"steps": 500}, tensorboard=True)
+    assert history.episodes[0].env_steps < 400 < history.episodes[-1].env_steps
+    assert_shows(run, history)
+
+
+def test_without_tensorboardx_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[tensorboard\]'"):
+        DQN(cartpole(), **AGENT).train(out=tmp_path / "run", tensorboard=True, **TRAINING)
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    with pytest.raises(RunDirectoryError, match="tensorboard cannot be written"), tensorboard.written(tmp_path, 50, 0):
+        pass
+
+
+def test_the_command_line_asks_for_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    small = "--episodes 3 --steps None --warmup-steps 70 --eval-episodes 1 --hidden 8 --quiet --json --tensorboard"
+    cli.main(["train", "CartPole-v1", "--out", run, *small.split()])
+    assert len(shown(tmp_path / "run")["episode/reward"]) == 3
+    cli.main(["resume", run, "--episodes", "2", "--quiet", "--json", "--tensorboard"])
+    assert len(shown(tmp_path / "run")["episode/reward"]) == 5
+
+
+def test_shares_of_the_outcomes_are_those_of_the_recent_episodes() -> None:
+    one = episode(4, loss=None, outcome="flew off")
+    assert dict(scalars(one, ["landed", "flew off", "flew off", None], ("landed", "flew off", "hovered"))) == {
+        "outcomes/landed": 0.25, "outcomes/flew_off": 0.5, "outcomes/hovered": 0.0,
+        "episode/reward": 1.0, "episode/length": 10, "episode/epsilon": 0.9,
+    }  # fmt: skip
+    assert list(scalars(episode(4, ended="budget"), [], ())) == []
+    assert list(scalars(Noticed(1, "what", "words"), [], ())) == []
+
+
+def grey(value: int, height: int = 400, width: int = 600) -> Array:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def values(animation: Animation) -> tuple[list[int], int]:
+    """The grey of every frame of the GIF, and its milliseconds from one to the next."""
+    image = Image.open(io.BytesIO(animation.gif()))
+    shades = []
+    for place in range(image.n_frames):  # type: ignore[attr-defined]
+        image.seek(place)
+        shades.append(int(np.asarray(image.convert("RGB"))[5, 5, 0]))
+    return shades, image.info["duration"]
+
+
+def test_a_short_film_keeps_its_frames_and_its_speed() -> None:
+    animation = Animation(fps=25)
+    for value in (0, 80, 160, 240):
+        animation.add(grey(value))
+    assert animation.size == (LONGEST_SIDE, 160)
+    assert values(animation) == ([0, 80, 160, 240], 40)
+
+
+def test_a_long_film_is_thinned_evenly_and_takes_no_more_memory() -> None:
+    animation = Animation(fps=50)
+    for number in range(1_000):
+        animation.add(grey(number // 4, 40, 60))
+        assert len(animation._frames) <= FRAMES
+    assert animation.size == (60, 40)  # not made larger
+    shades, milliseconds = values(animation)
+    assert shades == [number // 4 for number in range(0, 1_000, 16)]
+    assert milliseconds == 100  # of 320: a thousand frames in six seconds
