@@ -11,7 +11,7 @@ import tyro
 from perilune import runlog
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError
-from perilune.view import maps, plots
+from perilune.view import maps, plots, report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,14 @@ class Report:
     """Greedy episodes that score each run (>= 0; 0 for no scores)."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        if not self.runs:
+            raise ConfigError("runs", self.runs, "at least one run directory")
+        if self.episodes < 0:
+            raise ConfigError("episodes", self.episodes, "a whole number >= 0")
+        out = self.out or (self.runs[0] if len(self.runs) == 1 else Path()) / "report.html"
+        read = [runlog.read(directory) for directory in self.runs]
+        report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
+        print(out)
 
 
 @dataclass(frozen=True, kw_only=True)
