@@ -36,10 +36,7 @@ def advice(runs: Sequence[Facts], most: int = MOST) -> list[Advice]:
         if spoken:
             facts, said = spoken[0]
             if len(runs) > 1:
-                more = len(spoken) - 1
-                others = (
-                    "" if not more else " So it is in another run." if more == 1 else f" So it is in {more} others."
-                )
+                others = {1: "", 2: " So it is in another run."}.get(len(spoken), f" So it is in {len(spoken)} runs.")
                 said = replace(said, seen=f"{facts.run.directory.name}: {said.seen}{others}")
             found.append(said)
     return found[:most]

@@ -133,7 +133,7 @@ def _advised(advised: Sequence[Advice]) -> str:
         return ""
     items = "".join(
         f"<li><p><b>{escape(one.seen)}</b> {escape(one.attempt)}</p>"
-        + (f"<pre tabindex=0><code>{escape(one.command)}</code></pre>" if one.command else "")
+        + (f"<pre><code>{escape(one.command)}</code></pre>" if one.command else "")
         + "</li>"
         for one in advised
     )

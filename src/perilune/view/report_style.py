@@ -10,7 +10,8 @@ p { max-width: 46rem; }
   font-size: .85rem; line-height: 1.3; }
 .tiles b { display: block; color: var(--ink); font-size: 1.45rem; font-weight: 650; }
 .advice { padding-left: 1.3rem; } .advice li { margin: 0 0 1rem; } .advice p { margin: 0 0 .3rem; }
-pre { margin: 0; padding: .5rem .7rem; background: var(--raised); border-radius: 6px; overflow-x: auto; }
+pre { margin: 0; padding: .5rem .7rem; background: var(--raised); border-radius: 6px; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 figure { max-width: none; padding: .4rem; margin: .8rem 0 0; }
 figcaption { color: #4a525b; font-size: .85rem; padding: .3rem .2rem 0; }
 .wide { overflow-x: auto; } .wide img { display: block; width: 100%; min-width: 44rem; height: auto; }
@@ -35,8 +36,9 @@ dl.settings div { display: flex; justify-content: space-between; gap: .8rem; bor
   :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc; --paper: #fff; --raised: #f3f3f3; }
   @page { margin: 14mm; }
   body { font-size: 10.5pt; max-width: none; padding: 0; }
-  h2 { break-after: avoid; } figure, li, tr, .tiles, .machines, .settings, .scores { break-inside: avoid; } section { margin-top: 1.2rem; }
-  .wide { overflow: visible; } .wide img { min-width: 0; } pre { white-space: pre-wrap; }
+  h2, h2 + p { break-after: avoid; } section { margin-top: 1.2rem; }
+  p, figure, li, tr, .tiles, .machines, .settings, .scores { break-inside: avoid; } .tiles li { flex-basis: 5rem; }
+  .wide { overflow: visible; } .wide img { min-width: 0; }
   .film video { display: none; } .paper { display: block; width: 100%; height: auto; }
   .films { grid-template-columns: repeat(3, 1fr); } .film:first-child { grid-column: auto; }
   dl.settings { columns: 3 10rem; font-size: 7.5pt; column-gap: 1.2rem; } table { font-size: 9pt; }

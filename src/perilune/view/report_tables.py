@@ -29,8 +29,9 @@ def number(estimate: Estimate, form: str = ".1f") -> str:
 
 
 def scores_table(runs: Sequence[Run], scores: Sequence[Scores]) -> str:
+    several = len(runs) > 1
     rows = [
-        _score_row(f"{run.directory.name}, {one.name}" if len(runs) > 1 else one.name, one)
+        _score_row(f"{run.directory.name}, {one.name}" if several else one.name, one)
         for run, found in zip(runs, scores, strict=True)
         for one in found.scored
     ]
