@@ -60,7 +60,7 @@ def _fell(facts: Facts) -> bool:
     last = max(2, len(returns) // 5)
     if len(returns) < 4 or returns.argmax() >= len(returns) - last:
         return False
-    return bool(returns.max() - returns[-last:].mean() > 0.25 * _span(returns) > 0)
+    return bool(returns.max() - returns[-last:].mean() > max(0.25 * _span(returns), 3 * facts.noise))
 
 
 def _rises(facts: Facts) -> bool:
@@ -69,7 +69,7 @@ def _rises(facts: Facts) -> bool:
     if len(returns) < 5 or returns.argmax() < len(returns) * 2 // 3:
         return False
     _, middle, last = _thirds(returns)
-    return last - middle > 0.1 * _span(returns)
+    return last - middle > max(0.1 * _span(returns), 2 * facts.noise)
 
 
 # The rules, the most telling first
@@ -92,7 +92,7 @@ def fell(facts: Facts) -> Advice | None:
         return None
     returns, agent = facts.returns, facts.agent
     last, steps = float(returns[-max(2, len(returns) // 5) :].mean()), facts.env_steps
-    at = facts.run.evaluations[int(returns.argmax())].env_steps
+    at = facts.evaluations[int(returns.argmax())].env_steps
     if agent.learning_rate_schedule == "constant":
         how = "let the learning rate fall to the end of the run"
         changes: dict[str, Any] = {
@@ -116,9 +116,8 @@ def flat(facts: Facts) -> Advice | None:
     returns = facts.returns
     if len(returns) < 4 or facts.solved or facts.run.config["solved_mark"] is None or _rises(facts) or _fell(facts):
         return None
-    spread = float(np.mean([evaluation.std_return for evaluation in facts.run.evaluations]))
     first, _, last = _thirds(returns)
-    if returns.max() - returns[0] > max(spread, 0.02 * abs(returns[0])) or last - first > 0.5 * spread:
+    if returns.max() - returns[0] > max(3 * facts.noise, 0.02 * abs(returns[0])) or last - first > 2 * facts.noise:
         return None
     known = preset(facts.run.config["environment"]).agent
     seen = f"Evaluations have not moved: {first:.1f} in the first third of the run, {last:.1f} in the last."
@@ -148,7 +147,7 @@ def rises(facts: Facts) -> Advice | None:
 
 
 def random(facts: Facts) -> Advice | None:
-    agent, last = facts.agent, facts.run.episodes[-10:]
+    agent, last = facts.agent, facts.episodes[-10:]
     epsilon = float(np.mean([episode.epsilon for episode in last])) if last else 0.0
     if epsilon <= 0.2 or facts.solved or facts.env_steps <= agent.warmup_steps:
         return None
@@ -163,7 +162,7 @@ def random(facts: Facts) -> Advice | None:
 
 
 def promises(facts: Facts) -> Advice | None:
-    q, rewards = facts.metrics("mean_q"), [episode.reward for episode in facts.run.episodes]
+    q, rewards = facts.metrics("mean_q"), [episode.reward for episode in facts.episodes]
     most = max([*rewards, *facts.returns], default=0.0)
     late = float(q[-max(1, len(q) // 4) :].mean()) if q.size else 0.0
     if len(q) < 8 or not 0 < 1.5 * most < late:
@@ -192,7 +191,7 @@ def loss_grows(facts: Facts) -> Advice | None:
         return None
     _, early, _, late = (float(np.median(part)) for part in np.array_split(loss, 4))
     _, middle, last = _thirds(returns)
-    if not 0 < 5 * early < late or last > middle:
+    if not 0 < 5 * early < late or last > middle + 2 * facts.noise:
         return None
     agent = facts.agent
     rate = agent.learning_rate / 3
@@ -247,11 +246,11 @@ def clipped(facts: Facts) -> Advice | None:
 
 def hidden_by_exploration(facts: Facts) -> Advice | None:
     returns, had = facts.returns, facts.env_steps
-    late = [episode.reward for episode in facts.run.episodes if episode.env_steps > 0.8 * had]
+    late = [episode.reward for episode in facts.episodes if episode.env_steps > 0.8 * had]
     if not returns.size or len(late) < 5:
         return None
     greedy, training = float(returns[-max(1, len(returns) // 5) :].mean()), float(np.mean(late))
-    lowest = min([*returns, *(episode.reward for episode in facts.run.episodes)])
+    lowest = min([*returns, *(episode.reward for episode in facts.episodes)])
     floor = facts.agent.epsilon_floor
     if greedy - training < 0.4 * (returns.max() - lowest) or not floor:
         return None
@@ -277,7 +276,7 @@ def some_fail(facts: Facts) -> Advice | None:
 
 
 def one_seed(facts: Facts) -> Advice | None:
-    if facts.seeds > 1 or not facts.run.evaluations:
+    if facts.seeds > 1 or not facts.evaluations:
         return None
     return Advice(
         "This is one seed. Another one may do much better or worse with the same settings.",
@@ -288,7 +287,7 @@ def one_seed(facts: Facts) -> Advice | None:
 
 def early(facts: Facts) -> Advice | None:
     mark, train = facts.run.config["solved_mark"], facts.train
-    first = next((one.env_steps for one in facts.run.evaluations if mark is not None and one.mean_return >= mark), None)
+    first = next((one.env_steps for one in facts.evaluations if mark is not None and one.mean_return >= mark), None)
     if first is None or not facts.solved or _fell(facts) or train.steps is None or 2 * first > train.steps:
         return None
     steps = min(train.steps - 1, int(1.5 * first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.evaluate import Evaluation
+from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
 from perilune.presets import preset
 from perilune.runlog import Run
@@ -40,9 +42,25 @@ class Facts:
         return build(TrainConfig, self.run.config.get("train") or {"steps": 1})
 
     @property
+    def evaluations(self) -> list[Evaluated]:
+        """The evaluations, but for one that came to no number."""
+        return [one for one in self.run.evaluations if _finite(one.mean_return, one.std_return)]
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """The episodes that came to their end, and to a number."""
+        return [one for one in self.run.episodes if one.ended != "budget" and _finite(one.reward, one.epsilon)]
+
+    @property
     def returns(self) -> Array:
         """Mean return of every evaluation, in their order."""
-        return np.array([evaluation.mean_return for evaluation in self.run.evaluations], np.float64)
+        return np.array([evaluation.mean_return for evaluation in self.evaluations], np.float64)
+
+    @property
+    def noise(self) -> float:
+        """By how much an evaluation's mean return is off by chance: its standard error, on the mean."""
+        spread = [evaluation.std_return for evaluation in self.evaluations]
+        return float(np.mean(spread)) / math.sqrt(self.train.eval_episodes) if spread else 0.0
 
     @property
     def env_steps(self) -> int:
@@ -61,6 +79,10 @@ class Facts:
         """One number of every line of metrics, those that are not finite left out."""
         values = np.array([getattr(line, name) for line in self.run.metrics], np.float64)
         return values[np.isfinite(values)]
+
+
+def _finite(*numbers: float | None) -> bool:
+    return all(number is not None and math.isfinite(number) for number in numbers)
 
 
 def train_command(facts: Facts, **changes: Any) -> str:

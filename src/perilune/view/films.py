@@ -83,7 +83,8 @@ def _words(run: Run, path: Path) -> str:
         if played is None:
             return f"training, episode {number}"
         outcome = f", {played.outcome}" if played.outcome else ""
-        return f"training, episode {number}, after {played.env_steps:,} steps: return {played.reward:.0f}{outcome}"
+        came_to = "" if played.reward is None else f": return {played.reward:.0f}"
+        return f"training, episode {number}, after {played.env_steps:,} steps{came_to}{outcome}"
     try:
         moments = telemetry.read(telemetry.path_of(path))
     except PeriluneError:  # films of earlier versions have none

@@ -39,13 +39,10 @@ def gather(runs: Sequence[Run], episodes: int, say: Callable[[str], object]) -> 
     curves = plots.curves(runs)  # for its error, before anything takes time
     scores = [scoring.score(run, episodes, say) for run in runs]
     left_out = [found.why for found in scores if found.why is not None]
-    facts = []
-    for family in scoring.families(runs):
-        for run in family.runs:
-            best = scores[runs.index(run)].best
-            facts.append(Facts(run, None if best is None else best.evaluation, family.seeds))
+    seeds = {place: scoring.seeds(runs, family) for family in scoring.families(runs) for place in family}
+    best = [None if found.best is None else found.best.evaluation for found in scores]
     try:
-        advised = advice(facts)
+        advised = advice([Facts(run, best[place], seeds[place]) for place, run in enumerate(runs)])
     except ConfigError as error:
         advised = []
         left_out.append(f"What to try next cannot be told: {error}")

@@ -91,9 +91,8 @@ def _verdict(content: Content) -> str:
             f"The best weights return {number(scored.mean)} over {scored.episodes} greedy episodes from start states "
             f"that training never saw.{reached}"
         )
-    if run.evaluations:
-        best = max(evaluation.mean_return for evaluation in run.evaluations)
-        return f"The best evaluation on the way had a mean return of {best:.1f}."
+    if (returns := Facts(run).returns).size:
+        return f"The best evaluation on the way had a mean return of {returns.max():.1f}."
     return "There has been no evaluation yet."
 
 
@@ -113,7 +112,7 @@ def _tiles(content: Content) -> str:
             tiles.append((f"{share:.0%}", escape(label)))
     tiles.append((f"{Facts(run).env_steps:,}", "environment steps"))
     tiles.append((f"{len(run.episodes):,}", "episodes of training"))
-    if run.evaluations:
+    if run.evaluations and run.evaluations[-1].seconds is not None:
         tiles.append((_duration(run.evaluations[-1].seconds), "of training"))
     return "<ul class=tiles>" + "".join(f"<li><b>{value}</b> {words}</li>" for value, words in tiles) + "</ul>"
 

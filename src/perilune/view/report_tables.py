@@ -66,14 +66,13 @@ def over_seeds(runs: Sequence[Run], scores: Sequence[Scores]) -> list[str]:
     """For runs that differ in their seed alone, what they come to together."""
     sentences = []
     for family in scoring.families(runs):
-        if family.seeds < 2:
+        if scoring.seeds(runs, family) < 2:
             continue
-        of_family = [scores[runs.index(run)] for run in family.runs]
         for name in ("best", "final"):
-            known = [one for found in of_family for one in found.scored if name in one.name]
+            known = [one for place in family for one in scores[place].scored if name in one.name]
             if len(known) < 2 or (together := scoring.over_seeds(known)) is None:
                 continue
-            environment = family.runs[0].config["environment"]
+            environment = runs[family[0]].config["environment"]
             sentences.append(
                 f"{environment}, {name} weights of {len(known)} seeds: interquartile mean return {number(together)}."
             )

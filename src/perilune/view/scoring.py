@@ -120,29 +120,22 @@ def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int
         return Estimate(float(statistic(known)), np.nan, np.nan)
 
 
-@dataclass(frozen=True)
-class Family:
-    """Runs that differ in their seed alone."""
-
-    runs: list[Run]
-
-    @property
-    def seeds(self) -> int:
-        return len({run.config["seed"] for run in self.runs})
-
-
-def families(runs: Sequence[Run]) -> list[Family]:
-    """The runs, those of one environment and the same settings together."""
-    found: list[tuple[dict[str, Any], Family]] = []
-    for run in runs:
+def families(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of the runs, those together that differ in their seed alone."""
+    found: list[tuple[dict[str, Any], list[int]]] = []
+    for place, run in enumerate(runs):
         settings = {name: value for name, value in run.config.items() if name != "seed"}
-        for known, family in found:
-            if known == settings:
-                family.runs.append(run)
-                break
+        family = next((places for known, places in found if known == settings), None)
+        if family is None:
+            found.append((settings, [place]))
         else:
-            found.append((settings, Family([run])))
-    return [family for _, family in found]
+            family.append(place)
+    return [places for _, places in found]
+
+
+def seeds(runs: Sequence[Run], places: Sequence[int]) -> int:
+    """How many seeds there are among the runs at ``places``."""
+    return len({runs[place].config["seed"] for place in places})
 
 
 def over_seeds(scores: Sequence[Scored]) -> Estimate | None:
