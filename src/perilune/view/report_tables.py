@@ -139,4 +139,4 @@ def machines_table(runs: Sequence[Run]) -> str:
     if not names:
         return ""
     rows = [[escape(name), *(_plain(host.get(name, "")) for host in hosts)] for name in names]
-    return section("Machine", table(["", *(escape(", ".join(runs)) for runs in found.values())], rows, "machines"))
+    return section("Machine", table(["Of", *(escape(", ".join(runs)) for runs in found.values())], rows, "machines"))
