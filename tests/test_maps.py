@@ -291,7 +291,7 @@ def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
     dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
-    assert "only one" in drawn.left_out[0]
+    assert "two readings" in drawn.left_out[0]
 
 
 def test_readings_are_called_by_name_or_by_place() -> None:
@@ -300,3 +300,11 @@ def test_readings_are_called_by_name_or_by_place() -> None:
     for wrong in ("8", "-1", "speed", 8, -1):
         with pytest.raises(ConfigError, match="4 \\(angle\\)"):
             names.reading("LunarLander-v3", 8, wrong)
+
+
+def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
+    dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, warmup_steps=10, epsilon_decay_steps=20)
+    dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
+    drawn = maps.draw(tmp_path / "run")
+    assert list(drawn.pictures) == ["actions", "units", "weights"]
+    assert "yes or no" in drawn.left_out[0]

@@ -57,8 +57,9 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
         words = names.actions(environment, actions)
         agent = insight.best_agent(directory, lived, actions)
         size = lived.obs.shape[1]
-        if size == 1:
-            left_out.append("Maps of values and of visited states need two readings, and there is only one.")
+        flat = size == 1 or bool(np.isin(lived.obs, (0, 1)).all())
+        if flat:
+            left_out.append("Maps of values and of visited states need two readings that are more than yes or no.")
         else:
             pair = names.PAIRS.get(environment, (0, 1))
             pair = (
@@ -68,7 +69,7 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
             readings = names.readings(environment, size)
             pictures["values"] = _values(agent, lived.obs, pair, readings, words, title)
         pictures["actions"] = _actions(agent, lived, forgotten, words, title)
-        if size > 1:
+        if not flat:
             pictures["visited"] = _visited(lived.obs, pair, readings, title)
     paths = snapshots.paths(directory)
     if not paths:
@@ -169,6 +170,7 @@ def _actions(agent: Agent, lived: Batch, forgotten: int, words: Sequence[str], t
 def _visited(obs: Array, pair: tuple[int, int], readings: Sequence[str], title: str) -> Picture:
     """Where it was early in the run and late."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
     found = insight.visits(obs, *pair)
     figure = canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never there.")
@@ -182,7 +184,9 @@ def _visited(obs: Array, pair: tuple[int, int], readings: Sequence[str], title: 
         dress(axis, name, readings[pair[0]], readings[pair[1]] if axis is panels[0] else "")
         axis.grid(visible=True, color="#eeeeee", linewidth=0.8)
         axis.set_axisbelow(True)
-    bar = figure.colorbar(mesh, ax=panels, pad=0.015, fraction=0.035, format=lambda value, _: f"{value:.2%}")
+    bar = figure.colorbar(mesh, ax=panels, pad=0.015, fraction=0.035, format=lambda value, _: f"{100 * value:.3g} %")
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=PAPER, labelsize=8, length=0, which="both")
+    bar.ax.tick_params(colors=PAPER, labelsize=8, length=0)
     return Picture(figure)
