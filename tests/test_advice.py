@@ -203,6 +203,18 @@ def test_fell_tries_the_average_and_then_a_smaller_rate() -> None:
     assert "--learning-rate 0.0005" in with_both.command
 
 
+def test_a_rule_ends_where_it_says() -> None:
+    assert rule("forgets")(facts(RISING, buffer_size=STEPS // 2)) is None
+    assert rule("forgets")(facts(RISING, buffer_size=STEPS // 2 - 1)) is not None
+    assert rule("early")(facts()) is None  # solved after two thirds of the budget
+    assert rule("fell")(facts([-100, 0, 50, 100, 250, -100])) is None  # once, at the end: it may be chance
+    assert rule("fell")(facts([-100, 0, 50, 250, 50, -100])) is not None
+    assert rule("fell")(facts([10, 11, 12, 11, 10, 10])) is None  # within the noise
+    assert rule("rises")(facts([10, 10, 10, 10, 11, 12])) is None
+    assert rule("rises")(facts(RISING, train={"steps": 100_000})) is None  # it is to go on anyway
+    assert rule("unfinished")(facts(train={"steps": 100_000, "stop_at_return": 240.0})) is None
+
+
 def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:
     about = facts(
         [-100, 100, 250, 240, 60, 40], lines=metrics(mean_q=np.linspace(0, 2_000, 60), gradient_norm=33.0),

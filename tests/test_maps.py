@@ -52,8 +52,9 @@ def square(count: int, seed: int = 0) -> Array:
 
 
 def test_values_are_the_networks_and_the_best_action_changes_where_it_does() -> None:
-    # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1]: the first is best below the diagonal, by the difference.
-    found = insight.value_map(agent_with(np.eye(3), np.eye(3)[:, :2]), square(4_000), 0, 1)
+    # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1]: the first is best below the diagonal, by the difference. The third action
+    # is the worst everywhere.
+    found = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
     x, y = (found.x_edges[1:] + found.x_edges[:-1]) / 2, (found.y_edges[1:] + found.y_edges[:-1]) / 2
     np.testing.assert_allclose(found.q[..., 0], np.broadcast_to(x, found.q.shape[:2]), atol=1e-6)
     np.testing.assert_allclose(found.q[..., 1], np.broadcast_to(y[:, None], found.q.shape[:2]), atol=1e-6)
