@@ -1,11 +1,12 @@
 """The README's pictures, from a run: python docs/pictures/make.py runs/moon
 
 landing.gif is the best agent's flight from the first evaluation start state, every third frame at half size.
-curves.png is the run's own plots/curves.png, smaller.
+curves.png is the run's own plots/curves.png, smaller; values.png and visited.png are two of its maps.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from perilune import DQN
 from perilune.evaluate import evaluate
+from perilune.view import maps
 
 HERE = Path(__file__).parent
 
@@ -29,9 +31,17 @@ def main(run: Path) -> None:
     small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
     small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
     with Image.open(run / "plots" / "curves.png") as curves:
-        curves.resize((1100, 680), Image.Resampling.LANCZOS).convert("RGB").quantize(256).save(
-            HERE / "curves.png", optimize=True
-        )
+        save(curves, (1100, 680), "curves.png")
+    pictures = maps.draw(run).pictures
+    for name in ("values", "visited"):
+        with Image.open(io.BytesIO(pictures[name]._repr_png_())) as drawn:
+            save(drawn, (1100, round(1100 * drawn.height / drawn.width)), f"{name}.png")
+
+
+def save(picture: Image.Image, size: tuple[int, int], name: str) -> None:
+    """Write ``picture`` beside this file, as small as it can be without loss that shows."""
+    smaller = picture.resize(size, Image.Resampling.LANCZOS).convert("RGB").quantize(256)
+    smaller.save(HERE / name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from perilune.errors import ConfigError
+
 READINGS = {
     "LunarLander-v3": (
         *("x", "y", "x velocity", "y velocity", "angle", "angular velocity", "left leg down", "right leg down"),
@@ -16,6 +18,8 @@ ACTIONS = {
     "Acrobot-v1": ("torque -1", "no torque", "torque +1"),
     "MountainCar-v0": ("push left", "nothing", "push right"),
 }
+# The two readings that tell most of a state, to draw maps over; the first two where it is not said.
+PAIRS = {"CartPole-v1": (2, 3), "Acrobot-v1": (4, 5)}
 
 
 def readings(environment: str, observation_size: int) -> tuple[str, ...]:
@@ -28,3 +32,18 @@ def actions(environment: str, count: int) -> tuple[str, ...]:
     """A name for every action."""
     known = ACTIONS.get(environment, ())
     return known if len(known) == count else tuple(f"action {index}" for index in range(count))
+
+
+def reading(environment: str, observation_size: int, wanted: str | int) -> int:
+    """The place in obs[O] of a reading that is called by its name or by its number.
+
+    Raises:
+        ConfigError: there is no such reading.
+    """
+    known = readings(environment, observation_size)
+    if wanted in known:
+        return known.index(str(wanted))
+    if str(wanted).isdecimal() and int(wanted) < observation_size:
+        return int(wanted)
+    listed = ", ".join(f"{index} ({name})" for index, name in enumerate(known))
+    raise ConfigError("reading", wanted, f"one of {listed}")

@@ -83,3 +83,9 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
         confidence_level=CONFIDENCE, method="percentile", rng=generator,
     ).confidence_interval  # fmt: skip
     return Estimate(value, interval.low, interval.high)
+
+
+def share(count: int, of: int) -> Estimate:
+    """``count`` of so many, as a share, with Wilson's 95 % interval."""
+    interval = check_available().binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(count / of, float(interval.low), float(interval.high))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import tyro
 from perilune import runlog
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError
-from perilune.view import plots
+from perilune.view import maps, plots, report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,16 @@ class Report:
     """Greedy episodes that score each run (>= 0; 0 for no scores)."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        if not self.runs:
+            raise ConfigError("runs", self.runs, "at least one run directory")
+        if self.episodes < 0:
+            raise ConfigError("episodes", self.episodes, "a whole number >= 0")
+        out = self.out or (self.runs[0] if len(self.runs) == 1 else Path()) / "report.html"
+        if out.is_dir() or not out.parent.is_dir():  # not after all has been played
+            raise ConfigError("out", str(out), "a file in a directory that exists")
+        read = [runlog.read(directory) for directory in self.runs]
+        report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
+        print(out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +104,20 @@ class Maps:
 
     run_directory: tyro.conf.Positional[Path]
     """A run directory."""
-    x: int = 0
-    """Reading along the horizontal axis (its place in the observation, from 0)."""
-    y: int = 1
-    """Reading along the vertical axis."""
+    x: str | None = None
+    """Reading along the horizontal axis: its name, or its place in the observation (from 0)."""
+    y: str | None = None
+    """Reading along the vertical axis, likewise."""
     out: Path | None = None
     """Directory for the pictures; RUN/maps where it is left out."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        drawn = maps.draw(self.run_directory, self.x, self.y)
+        for name, picture in drawn.pictures.items():
+            for path in picture.save(self.out or self.run_directory / "maps", name):
+                print(path)
+        for sentence in drawn.left_out:
+            print(f"perilune: left out: {sentence}", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)

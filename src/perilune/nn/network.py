@@ -132,6 +132,16 @@ class Network:
             x = step.y
         return x
 
+    def activations(self, x: Array) -> list[tuple[Layer, Array]]:
+        """Every layer and what it gives for x[B, inputs], first to last: working memory, as what ``forward`` gives.
+
+        Raises:
+            ShapeError: as ``forward``.
+        """
+        self.forward(x)
+        assert self._last is not None
+        return [(step.layer, step.y) for step in self._last[1]]
+
     def backward(self, d_outputs: Array) -> None:
         """Fill ``gradients`` with d loss / d parameters, given d loss / d outputs of the last ``forward``.
 

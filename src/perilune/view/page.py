@@ -11,25 +11,8 @@ import numpy as np
 from perilune.doctor.report import Finding, Points, Report, Spread
 from perilune.errors import MissingDependencyError
 from perilune.view.examination import line_at, verdict
+from perilune.view.html import document
 from perilune.view.plots import COLOURS, INK, matplotlib_figure
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6570; --line: #d8dde3; --paper: #fff; --error: #b42318;
-  --warning: #8a5a00; --note: #0b6e99; --good: #1a7f37; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --soft: #9aa4af; --line: #343b43; --paper: #14181d;
-  --error: #ff8a80; --warning: #e5b567; --note: #6cc4ee; --good: #6fcf86; } }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-  padding: 2rem 1.2rem 4rem; max-width: 46rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h1.bad { color: var(--error); } h1.good { color: var(--good); }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; }
-.soft { color: var(--soft); } .error { color: var(--error); } .warning { color: var(--warning); }
-.note { color: var(--note); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; margin: .6rem 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-figure { background: #fff; margin: .8rem 0 0; padding: .6rem; border-radius: 4px; max-width: 34rem; }
-figure svg { width: 100%; height: auto; }
-code { font: .9em ui-monospace, monospace; } section { border-top: 1px solid var(--line); }
-"""
 
 
 def write(report: Report, path: Path, agent: str) -> None:
@@ -47,8 +30,6 @@ def html(report: Report, agent: str) -> str:
     """The page. Whatever comes from the agent is shown as text."""
     roots = [finding for finding in report.findings if finding.caused_by is None]
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>Perilune's doctor: {escape(agent)}</title><style>{STYLE}</style>",
         f"<h1 class={'good' if report.healthy else 'bad'}>{escape(verdict(report))}</h1>",
         f"<p class=soft>{escape(agent)}</p>",
     ]
@@ -56,7 +37,7 @@ def html(report: Report, agent: str) -> str:
     if report.not_run:
         rows = "".join(f"<dt>{escape(check.check)}</dt><dd>{escape(check.why)}</dd>" for check in report.not_run)
         parts.append(f"<section><h2>Not checked</h2><dl>{rows}</dl></section>")
-    return "\n".join(parts) + "</html>\n"
+    return document(f"Perilune's doctor: {agent}", "\n".join(parts))
 
 
 def _finding(number: int, finding: Finding, report: Report) -> str:

@@ -161,7 +161,7 @@ def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Pi
     _dress(axis, words if several else "Greedy evaluation", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left")
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     figure.legend(loc="outside upper right", ncols=len(learners) + 1, frameon=False, fontsize=9, labelcolor=INK)
     return Picture(figure)
 
@@ -208,7 +208,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     if len(runs) == 1:
         title += f", seed {runs[0].config['seed']}"
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left")
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     figure.get_layout_engine().set(h_pad=0.09)
 
     colour = COLOURS[0] if len(runs) == 1 else PAPER

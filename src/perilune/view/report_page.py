@@ -1,0 +1,184 @@
+"""A report as HTML."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from perilune.runlog import Run
+from perilune.view import report_tables
+from perilune.view.advice import Advice
+from perilune.view.facts import Facts
+from perilune.view.films import Choice
+from perilune.view.html import document, embedded, section
+from perilune.view.plots import Picture
+from perilune.view.report_style import STYLE
+from perilune.view.report_tables import number
+from perilune.view.scoring import Scores
+
+DPI = 120  # of pictures that are no lines
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a report shows, gathered: runs, their scores, and the pictures by their captions."""
+
+    runs: Sequence[Run]
+    scores: Sequence[Scores]
+    advised: Sequence[Advice]
+    films: Choice
+    curves: Picture
+    endings: Picture | None
+    maps: Sequence[tuple[str, Picture]]
+    left_out: Sequence[str]
+
+
+CAPTIONS = {
+    "values": "The value of the best action, which one it is, and its lead, over two readings",
+    "actions": "The actions taken as training went on, and what the best weights would do in the same states",
+    "visited": "Where it was early in the run, and late",
+    "units": "Units that are dead or always on, and what each gives in some states",
+    "weights": "How weights and gradients of each layer are spread, snapshot by snapshot",
+}
+
+
+def html(content: Content) -> str:
+    """The page. Whatever comes from a run is shown as text."""
+    runs = content.runs
+    title = _title(runs)
+    parts = [
+        f"<header><h1>{escape(title)}</h1><p class=lead>{_verdict(content)}</p></header>",
+        _tiles(content),
+        _advised(content.advised),
+        _films(content.films),
+        section("Curves", _vector(content.curves, "Reward, loss, epsilon and episode length over the episodes")),
+        report_tables.scores_table(content.runs, content.scores),
+    ]
+    if content.endings is not None:
+        parts.append(section("What episodes came to", _vector(content.endings, "Share of every outcome, over the run")))
+    if content.maps:
+        shown = "".join(_raster(picture, CAPTIONS[name]) for name, picture in content.maps)
+        parts.append(section("What was learned", shown))
+    parts += [report_tables.notices_table(runs), report_tables.settings_table(runs), report_tables.machines_table(runs)]
+    if content.left_out:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in content.left_out)
+        parts.append(section("Left out", f"<ul>{items}</ul>"))
+    return document(title, "\n".join(part for part in parts if part), STYLE)
+
+
+# The head
+
+
+def _title(runs: Sequence[Run]) -> str:
+    environments = sorted({run.config["environment"] for run in runs})
+    named = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
+    return f"{named}, seed {runs[0].config['seed']}" if len(runs) == 1 else f"{named}, {len(runs)} runs"
+
+
+def _verdict(content: Content) -> str:
+    """In a sentence, what came out."""
+    run, scored = content.runs[0], content.scores[0].best
+    if len(content.runs) > 1:
+        together = report_tables.over_seeds(content.runs, content.scores)
+        names = ", ".join(run.directory.name for run in content.runs)
+        return escape(together[0] if together else f"Runs side by side: {names}.")
+    if scored is not None:
+        mark = run.config["solved_mark"]
+        reached = "" if mark is None else " It is solved." if scored.mean.value >= mark else " It is not solved yet."
+        return (
+            f"The best weights return {number(scored.mean)} over {scored.episodes} greedy episodes from start states "
+            f"that training never saw.{reached}"
+        )
+    if (returns := Facts(run).returns).size:
+        return f"The best evaluation on the way had a mean return of {returns.max():.1f}."
+    return "There has been no evaluation yet."
+
+
+def _tiles(content: Content) -> str:
+    """The few numbers to see first, of a single run."""
+    if len(content.runs) > 1:
+        return ""
+    run, scored = content.runs[0], content.scores[0].best
+    tiles = []
+    if scored is not None:
+        tiles.append((f"{scored.mean.value:.1f}", "mean return, best weights"))
+        if scored.solved is not None:
+            tiles.append((f"{scored.solved.value:.0%}", f"of episodes at or above {run.config['solved_mark']:g}"))
+        shares = None if scored.evaluation is None else scored.evaluation.outcome_shares
+        if shares:
+            label, share = max(shares.items(), key=lambda item: item[1])
+            tiles.append((f"{share:.0%}", escape(label)))
+    tiles.append((f"{Facts(run).env_steps:,}", "environment steps"))
+    tiles.append((f"{len(run.episodes):,}", "episodes of training"))
+    if run.evaluations and run.evaluations[-1].seconds is not None:
+        tiles.append((_duration(run.evaluations[-1].seconds), "of training"))
+    return "<ul class=tiles>" + "".join(f"<li><b>{value}</b> {words}</li>" for value, words in tiles) + "</ul>"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _advised(advised: Sequence[Advice]) -> str:
+    if not advised:
+        return ""
+    items = "".join(
+        f"<li><p><b>{escape(one.seen)}</b> {escape(one.attempt)}</p>"
+        + (f"<pre><code>{escape(one.command)}</code></pre>" if one.command else "")
+        + "</li>"
+        for one in advised
+    )
+    return section("What to try next", f"<ol class=advice>{items}</ol>")
+
+
+# Pictures and films
+
+
+def _vector(picture: Picture, words: str) -> str:
+    """A picture of lines, as an image by itself, so that nothing in it can clash with another's."""
+    from matplotlib import rc_context  # noqa: PLC0415 -- heavy, and optional
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "perilune"}):  # or the same report would never be the same file
+        picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return _picture(embedded(buffer.getvalue(), "image/svg+xml"), words)
+
+
+def _raster(picture: Picture, words: str) -> str:
+    buffer = io.BytesIO()
+    picture.figure.savefig(buffer, format="png", dpi=DPI)
+    title = picture.figure.get_suptitle()
+    return _picture(embedded(buffer.getvalue(), "image/png"), title, f"<figcaption>{escape(words)}</figcaption>")
+
+
+def _picture(address: str, words: str, caption: str = "") -> str:
+    region = f"<div class=wide tabindex=0 role=region aria-label='{escape(words)}'>"
+    return f"<figure>{region}<img alt='{escape(words)}' src='{address}'></div>{caption}</figure>"
+
+
+def _films(choice: Choice) -> str:
+    if not choice.films:
+        return ""
+    shown = []
+    for film in choice.films:
+        words = escape(film.words)
+        still = "" if film.still is None else embedded(film.still, "image/png")
+        poster = f" poster='{still}'" if still else ""
+        paper = f"<img class=paper alt='{words}' src='{still}'>" if still else ""
+        shown.append(
+            f"<figure class=film><video controls muted playsinline preload=metadata aria-label='{words}'{poster} "
+            f"src='{embedded(film.content, 'video/mp4')}'></video>{paper}<figcaption>{words}</figcaption></figure>"
+        )
+    left = ""
+    if choice.left_out:
+        more = "One more film is" if choice.left_out == 1 else f"{choice.left_out} more films are"
+        left = f"<p class=soft>{more} in the run's directory <code>videos</code>, and not in this file.</p>"
+    return section("Films", f"<div class=films>{''.join(shown)}</div>{left}")

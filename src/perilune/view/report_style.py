@@ -1,0 +1,46 @@
+"""How a report looks, on a screen of any width, light or dark, and on paper."""
+
+STYLE = """
+body { max-width: 64rem; }
+section { padding-bottom: .4rem; margin-top: 2rem; } section h2 { margin-top: 1rem; }
+.lead { font-size: 1.1rem; margin: .4rem 0 0; max-width: 46rem; }
+p { max-width: 46rem; }
+.tiles { display: flex; flex-wrap: wrap; gap: .6rem; list-style: none; margin: 1.2rem 0 0; padding: 0; }
+.tiles li { flex: 1 1 8rem; background: var(--raised); border-radius: 6px; padding: .6rem .8rem; color: var(--soft);
+  font-size: .85rem; line-height: 1.3; }
+.tiles b { display: block; color: var(--ink); font-size: 1.45rem; font-weight: 650; }
+.advice { padding-left: 1.3rem; } .advice li { margin: 0 0 1rem; } .advice p { margin: 0 0 .3rem; }
+pre { margin: 0; padding: .5rem .7rem; background: var(--raised); border-radius: 6px; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+figure { max-width: none; padding: .4rem; margin: .8rem 0 0; }
+figcaption { color: #4a525b; font-size: .85rem; padding: .3rem .2rem 0; }
+.wide { overflow-x: auto; } .wide img { display: block; width: 100%; min-width: 44rem; height: auto; }
+.films { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr)); gap: .8rem; }
+.film { margin: .4rem 0 0; background: var(--raised); } .film figcaption { color: var(--soft); }
+.film video { display: block; width: 100%; height: auto; border-radius: 3px; background: #000; }
+.paper { display: none; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .4rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line);
+  font-variant-numeric: tabular-nums; }
+thead th { color: var(--soft); font-weight: 500; font-size: .85rem; } tbody th { font-weight: 500; }
+.scores th, .scores td { white-space: nowrap; } .scores td:last-child { white-space: normal; min-width: 10rem; }
+.machines td { overflow-wrap: anywhere; }
+.settings td { font-family: ui-monospace, monospace; font-size: .88em; overflow-wrap: anywhere; }
+dl.settings { display: block; columns: 3 17rem; column-gap: 2rem; font-size: .85rem; }
+dl.settings div { display: flex; justify-content: space-between; gap: .8rem; border-bottom: 1px solid var(--line);
+  padding: .12rem 0; break-inside: avoid; } dl.settings dd { font-family: ui-monospace, monospace; text-align: right; }
+@media (max-width: 40rem) {
+  .films { grid-template-columns: 1fr 1fr; gap: .5rem; } .film:first-child { grid-column: 1 / -1; }
+}
+@media print {
+  :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc; --paper: #fff; --raised: #f3f3f3; }
+  @page { margin: 14mm; }
+  body { font-size: 10.5pt; max-width: none; padding: 0; }
+  h2, h2 + p { break-after: avoid; } section { margin-top: 1.2rem; }
+  p, figure, li, tr, .tiles, .machines, .settings, .scores { break-inside: avoid; } .tiles li { flex-basis: 5rem; }
+  .wide { overflow: visible; } .wide img { min-width: 0; }
+  .film video { display: none; } .paper { display: block; width: 100%; height: auto; }
+  .films { grid-template-columns: repeat(3, 1fr); } .film:first-child { grid-column: auto; }
+  dl.settings { columns: 3 10rem; font-size: 7.5pt; column-gap: 1.2rem; } table { font-size: 9pt; }
+}
+"""

@@ -1,0 +1,146 @@
+"""What a run's weights are worth: greedy episodes from start states that no training sees, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from perilune import files
+from perilune.api import DQN
+from perilune.bench import statistics
+from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, read_score
+from perilune.bench.statistics import Estimate
+from perilune.config import TrainConfig, build
+from perilune.errors import MissingDependencyError, PeriluneError
+from perilune.evaluate import Evaluation
+from perilune.nn.layers import Array
+from perilune.runlog import WEIGHTS, Run
+from perilune.train import greedy_limit
+
+FEWEST = 10  # episodes, or a resampled interval would be far too narrow
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score of one file of weights.
+
+    ``name``: "best", "final", or both in one. ``mean`` has its 95 % interval over start states, NaN where too few were
+    played or nothing can tell it. ``evaluation``: the episodes, None where a benchmark's score.json tells the mean.
+    """
+
+    name: str
+    mean: Estimate
+    episodes: int
+    evaluation: Evaluation | None = None
+
+    @property
+    def solved(self) -> Estimate | None:
+        """Share of episodes at or above the solved mark, with Wilson's interval where that can be told."""
+        share = None if self.evaluation is None else self.evaluation.solved_share
+        if share is None:
+            return None
+        try:
+            return statistics.share(round(share * self.episodes), self.episodes)
+        except MissingDependencyError:
+            return Estimate(share, np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one run; a sentence where there are none, or not all that there could be."""
+
+    scored: list[Scored] = field(default_factory=list)
+    why: str | None = None
+
+    @property
+    def best(self) -> Scored | None:
+        return next((one for one in self.scored if "best" in one.name), None)
+
+
+def score(run: Run, episodes: int, say: Callable[[str], object]) -> Scores:
+    """Score the best and the final weights of ``run`` on ``episodes`` episodes; ``say`` is told what is under way.
+
+    Where a benchmark has scored the run as it is, its score is taken. What stands in the way is told in ``why``.
+    """
+    if episodes == 0:
+        return Scores(why="No episodes were asked for.")
+    try:
+        if (known := _benchmark(run)) is not None:
+            return known
+        return Scores(_scored(run, episodes, say))
+    except PeriluneError as error:
+        return Scores(why=f"{run.directory.name} cannot be scored here: {error}")
+
+
+def _benchmark(run: Run) -> Scores | None:
+    """What score.json says, unless the run has gone on since."""
+    path = run.directory / SCORE_FILE
+    if not path.exists():
+        return None
+    found = read_score(files.read_json(path), path)
+    if not run.evaluations or found.env_steps != run.evaluations[-1].env_steps:
+        return None
+    means = (("best", found.best), ("final", found.final))
+    scored = [Scored(name, Estimate(mean, np.nan, np.nan), SCORE_EPISODES) for name, mean in means]
+    return Scores(scored, f"{run.directory.name}: means of a benchmark's {SCORE_FILE}, which keeps no single episodes.")
+
+
+def _scored(run: Run, episodes: int, say: Callable[[str], object]) -> list[Scored]:
+    paths = {name: run.directory / file for name, file in WEIGHTS.items() if (run.directory / file).exists()}
+    if len(paths) == 2 and len({files.digest(path, path.stat().st_size)[0] for path in paths.values()}) == 1:
+        paths = {"best and final": paths["best"]}
+    found = []
+    for name, path in paths.items():
+        say(f"{run.directory.name}: {episodes} greedy episodes of the {name} weights")
+        dqn = DQN.load(path)
+        train = build(TrainConfig, run.config["train"])
+        evaluation = dqn.evaluate(episodes, greedy_limit(dqn.env, train))
+        dqn.env.close()
+        found.append(Scored(name, interval(_mean, evaluation.returns, FEWEST), episodes, evaluation))
+    return found
+
+
+def _mean(values: Array) -> Any:
+    return values.mean(axis=-1)
+
+
+def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int = 2) -> Estimate:
+    """``statistic`` of the values with its interval, which is NaN for fewer than ``fewest``, or without SciPy."""
+    known = np.asarray(values, np.float64)
+    if len(known) < fewest or not np.ptp(known):
+        value = float(statistic(known))
+        same = value if len(known) >= fewest else np.nan
+        return Estimate(value, same, same)
+    try:
+        return statistics.estimate(statistic, [known], np.random.default_rng(0))
+    except MissingDependencyError:
+        return Estimate(float(statistic(known)), np.nan, np.nan)
+
+
+def families(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of the runs, those together that differ in their seed alone."""
+    found: list[tuple[dict[str, Any], list[int]]] = []
+    for place, run in enumerate(runs):
+        settings = {name: value for name, value in run.config.items() if name != "seed"}
+        family = next((places for known, places in found if known == settings), None)
+        if family is None:
+            found.append((settings, [place]))
+        else:
+            family.append(place)
+    return [places for _, places in found]
+
+
+def seeds(runs: Sequence[Run], places: Sequence[int]) -> int:
+    """How many seeds there are among the runs at ``places``."""
+    return len({runs[place].config["seed"] for place in places})
+
+
+def over_seeds(scores: Sequence[Scored]) -> Estimate | None:
+    """Interquartile mean of the seeds' mean returns, with its interval; None where SciPy is not installed."""
+    try:
+        return interval(statistics.interquartile_mean, [one.mean.value for one in scores])
+    except MissingDependencyError:
+        return None

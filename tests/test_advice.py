@@ -1,0 +1,275 @@
+"""Every rule speaks where its numbers say so and not of a healthy run; its command does what it says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures_runs import episode
+from perilune import cli
+from perilune.cli.bench import Bench, BenchLearning
+from perilune.cli.runs import Evaluate
+from perilune.cli.training import Resume, Train
+from perilune.config import DQNConfig, TrainConfig, build
+from perilune.evaluate import Evaluation
+from perilune.events import Episode, Evaluated, Metrics
+from perilune.presets import PRESETS, preset
+from perilune.runlog import Run
+from perilune.view import advice
+from perilune.view.advice import RULES, Advice
+from perilune.view.facts import Facts, option, train_command
+
+STEPS = 60_000
+AFTERWARDS = {"one_seed", "early", "solved"}  # what comes next, whatever the run is like
+HEALTHY = [-150.0, -120, -90, -40, 20, 90, 160, 210, 240, 245, 250, 248]
+
+
+def evaluations(returns: list[float], std: float = 20.0) -> list[Evaluated]:
+    every = STEPS // max(1, len(returns))
+    best = np.maximum.accumulate(returns)
+    return [
+        Evaluated(every * (n + 1), 10 * (n + 1), value, std, value - 30, bool(value == best[n]), 9.0 * (n + 1))
+        for n, value in enumerate(returns)
+    ]
+
+
+def metrics(**columns: Any) -> list[Metrics]:
+    """Sixty lines; each column a number or one for every line."""
+    known = {"loss": 2.0, "mean_q": 40.0, "mean_td_target": 40.0, "gradient_norm": 5.0, "learning_rate": 1e-3}
+    values = {name: np.broadcast_to(column, 60) for name, column in (known | columns).items()}
+    return [
+        Metrics(1000 * (n + 1), 1000 * n, epsilon=0.05, **{name: float(column[n]) for name, column in values.items()})
+        for n in range(60)
+    ]
+
+
+def lived(returns: list[float]) -> list[Episode]:
+    """Two hundred episodes that come to what the evaluations come to, a little less."""
+    rewards = np.interp(np.linspace(0, 1, 200), np.linspace(0, 1, len(returns)), returns) - 20
+    return [
+        episode(n + 1, float(reward), env_steps=300 * (n + 1), length=300, epsilon=max(0.05, 1 - n / 100))
+        for n, reward in enumerate(rewards)
+    ]
+
+
+def facts(
+    returns: list[float] | None = None,
+    *,
+    std: float = 20.0,
+    lines: list[Metrics] | None = None,
+    episodes: list[Episode] | None = None,
+    best: Evaluation | None = None,
+    train: dict[str, Any] | None = None,
+    name: str = "moon",
+    mark: float | None = 200.0,
+    **agent: Any,
+) -> Facts:
+    """A run of LunarLander with its preset's settings but for ``agent`` and ``train``."""
+    returns = HEALTHY if returns is None else returns
+    known = preset("LunarLander-v3")
+    config = {
+        "environment": "LunarLander-v3", "solved_mark": mark, "seed": 7,
+        "agent": asdict(replace(known.agent, **agent)),
+        "train": asdict(replace(known.train, **{"steps": STEPS} | (train or {}))),
+    }  # fmt: skip
+    config = json.loads(json.dumps(config))
+    run = Run(
+        Path("runs") / name, config, lived(returns) if episodes is None else episodes,
+        metrics() if lines is None else lines, evaluations(returns, std), [],
+    )  # fmt: skip
+    return Facts(run, best, seeds=5)
+
+
+def flown(*outcomes: str) -> Evaluation:
+    returns = tuple(250.0 if outcome == "landed" else -50.0 for outcome in outcomes)
+    return Evaluation(returns, (100,) * len(returns), 200.0, outcomes, ("landed", "crashed", "flew off", "hovered"))
+
+
+FLAT = [-150.0, -148, -152, -151, -149, -150]
+RISING = [-300.0, -280, -200, -100, -20, 80]
+
+# The rule, the run that it is about, what it must say, and the settings that its command changes.
+CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
+    "unfinished": (facts(train={"steps": 100_000}), ("60,000 of 100,000",), {}),
+    "fell": (
+        facts([-100, 100, 250, 240, 60, 40], learning_rate_schedule="constant"), ("250.0", "30,000", "50.0"),
+        {"learning_rate_schedule": "linear", "learning_rate_decay_steps": STEPS, "learning_rate_floor": 5e-5},
+    ),
+    "flat": (facts(FLAT, double=False), ("-149.0", "-149.5"), {"double": True}),
+    "rises": (facts(RISING), ("-150.0", "30.0"), {}),
+    "random": (
+        facts(RISING, episodes=[episode(n, env_steps=300 * n, epsilon=0.6) for n in range(1, 201)]), ("60%",),
+        {"epsilon_decay_steps": STEPS // 4},
+    ),
+    "promises": (
+        facts(lines=metrics(mean_q=np.linspace(0, 2_000, 60)), double=False), ("1762.7", "250.0"), {"double": True},
+    ),
+    "loss_grows": (
+        facts(FLAT, lines=metrics(loss=np.geomspace(1, 1e4, 60))), ("31", "3.35e+03"), {"learning_rate": 0.00033},
+    ),
+    "hovers": (
+        facts(best=flown("landed", "landed", "hovered", "crashed"), gamma=0.99), ("25%", "50%"), {"gamma": 0.995},
+    ),
+    "forgets": (facts(RISING, buffer_size=5_000), ("5,000", "60,000"), {"buffer_size": STEPS}),
+    "clipped": (facts(RISING, lines=metrics(gradient_norm=33.0)), ("100%", "10", "33"), {"max_grad_norm": 33.0}),
+    "hidden_by_exploration": (
+        facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.03"), {"epsilon_floor": 0.01},
+    ),
+    "some_fail": (facts(best=flown(*["landed"] * 17, *["crashed"] * 3)), ("205.0", "3 of 20", "-50.0"), {}),
+    "one_seed": (replace(facts(), seeds=1), ("one seed",), {}),
+    "early": (facts(train={"steps": 100_000}), ("40,000 of 100,000",), {"steps": STEPS}),
+    "solved": (facts(), ("250.0", "200"), {}),
+}  # fmt: skip
+
+
+def rule(name: str) -> Callable[[Facts], Advice | None]:
+    (found,) = [one for one in RULES if one.__name__ == name]  # type: ignore[attr-defined]
+    return found
+
+
+def test_every_rule_has_its_case() -> None:
+    assert {one.__name__ for one in RULES} == set(CASES)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rule_speaks_of_its_case_with_the_numbers(name: str) -> None:
+    about, words, _ = CASES[name]
+    said = rule(name)(about)
+    assert said is not None
+    for word in words:
+        assert word in said.seen
+    assert said.attempt.endswith(".")
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - AFTERWARDS))
+def test_a_rule_is_silent_about_a_healthy_run(name: str) -> None:
+    assert rule(name)(facts()) is None
+    assert rule(name)(facts(best=flown(*["landed"] * 20))) is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_rule_stumbles_over_a_run_that_has_hardly_begun_or_has_no_mark(name: str) -> None:
+    for about in (facts([], episodes=[], lines=[]), facts([1.0], episodes=[], lines=[]), facts(FLAT, mark=None)):
+        rule(name)(about)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name: str) -> None:
+    about, _, changes = CASES[name]
+    said = rule(name)(about)
+    assert said is not None
+    words = shlex.split(said.command)
+    assert words[0] == "perilune"
+    command = cli.parse(words[1:])
+    if isinstance(command, Train):
+        assert command.seed == 7
+        agent, train = build(DQNConfig, vars(command.agent)), build(TrainConfig, vars(command.train))
+        expected = asdict(about.agent) | asdict(about.train) | changes
+        found = asdict(agent) | asdict(train)
+        differ = {name for name in found if found[name] != expected[name]}
+        assert differ <= {"learning_rate_floor", "learning_rate_decay_steps"}  # which must fit the others
+        assert changes
+    else:
+        assert not changes
+        what = command.what if isinstance(command, Bench) else command
+        if isinstance(what, BenchLearning):
+            assert build(DQNConfig, vars(what.agent)) == about.agent
+        else:
+            assert isinstance(what, Resume | Evaluate | cli.Video)
+            assert "runs/moon" in words
+
+
+def test_flat_with_the_presets_settings_explores_longer() -> None:
+    said = rule("flat")(facts(FLAT))
+    assert said is not None
+    assert "--epsilon-decay-steps 20000" in said.command
+
+
+def test_fell_tries_the_average_and_then_a_smaller_rate() -> None:
+    returns = [-100.0, 100, 250, 240, 60, 40]
+    without, with_both = rule("fell")(facts(returns, average_decay=None)), rule("fell")(facts(returns))
+    assert without is not None
+    assert with_both is not None
+    assert "average" in without.attempt
+    assert "--learning-rate 0.0005" in with_both.command
+
+
+def test_a_rule_ends_where_it_says() -> None:
+    assert rule("forgets")(facts(RISING, buffer_size=STEPS // 2)) is None
+    assert rule("forgets")(facts(RISING, buffer_size=STEPS // 2 - 1)) is not None
+    assert rule("early")(facts()) is None  # solved after two thirds of the budget
+    assert rule("fell")(facts([-100, 0, 50, 100, 250, -100])) is None  # once, at the end: it may be chance
+    assert rule("fell")(facts([-100, 0, 50, 250, 50, -100])) is not None
+    assert rule("fell")(facts([10, 11, 12, 11, 10, 10])) is None  # within the noise
+    assert rule("rises")(facts([10, 10, 10, 10, 11, 12])) is None
+    assert rule("rises")(facts(RISING, train={"steps": 100_000})) is None  # it is to go on anyway
+    assert rule("unfinished")(facts(train={"steps": 100_000, "stop_at_return": 240.0})) is None
+
+
+def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:
+    about = facts(
+        [-100, 100, 250, 240, 60, 40], lines=metrics(mean_q=np.linspace(0, 2_000, 60), gradient_norm=33.0),
+        buffer_size=5_000, train={"steps": 100_000},
+    )  # fmt: skip
+    given_ = advice.advice([replace(about, seeds=1)])
+    assert len(given_) == 4
+    assert [said.seen[:12] for said in given_[:2]] == ["It stopped a", "Greedy evalu"]
+
+
+def test_of_several_runs_it_is_said_which_and_how_many() -> None:
+    about = [facts(name="a"), facts(RISING, name="b"), facts(RISING, name="c"), facts(RISING, name="d")]
+    said = advice.advice(about)
+    assert said[0].seen.startswith("b: Evaluations were still rising")
+    assert said[0].seen.endswith("So it is in 3 runs.")
+    assert advice.advice(about[:2])[0].seen.startswith("b: ")
+
+
+def test_numbers_that_are_none_are_passed_over() -> None:
+    about = facts()
+    run = about.run
+    broken = replace(
+        run,
+        episodes=[*run.episodes, run.episodes[0]._replace(reward=None, epsilon=float("nan"))],  # type: ignore[arg-type]
+        evaluations=[*run.evaluations, run.evaluations[0]._replace(mean_return=None)],  # type: ignore[arg-type]
+        metrics=[line._replace(loss=None, mean_q=None, gradient_norm=None) for line in run.metrics],  # type: ignore[arg-type]
+    )
+    assert advice.advice([Facts(broken, seeds=5)]) == advice.advice([about])
+
+
+def test_an_environment_that_is_no_id_stands_in_no_command() -> None:
+    about = facts()
+    hostile = replace(about.run, config=about.run.config | {"environment": "--out=/etc; rm -rf ~ #"})
+    assert train_command(Facts(hostile)) == ""
+
+
+@pytest.mark.parametrize("environment", PRESETS)
+@pytest.mark.parametrize("other", PRESETS)
+def test_settings_of_any_preset_come_back_from_a_command_for_any_environment(environment: str, other: str) -> None:
+    settings = PRESETS[other]
+    config = {
+        "environment": environment, "solved_mark": None, "seed": 0, "agent": asdict(settings.agent),
+        "train": asdict(settings.train),
+    }  # fmt: skip
+    command = cli.parse(shlex.split(train_command(Facts(Run(Path("x"), config, [], [], [], []))))[1:])
+    assert isinstance(command, Train)
+    assert build(DQNConfig, vars(command.agent)) == settings.agent
+    assert build(TrainConfig, vars(command.train)) == settings.train
+
+
+UNITS = st.integers(1, 99)
+
+
+@given(st.lists(st.one_of(UNITS, st.tuples(UNITS, st.sampled_from(["relu", "tanh"]))), min_size=1, max_size=4))
+def test_hidden_layers_come_back_from_their_option(hidden: list[Any]) -> None:
+    command = cli.parse(["train", "CartPole-v1", *option("hidden", tuple(hidden))])
+    assert isinstance(command, Train)
+    assert tuple(command.agent.hidden) == tuple(hidden)

@@ -1,0 +1,311 @@
+"""Maps say what is so: of networks whose values, dead units and gradients are known, and of a run's own replay."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+from fixtures_runs import TinyRun, tiny_run
+from perilune import DQN, cli, names, snapshots
+from perilune.config import DQNConfig
+from perilune.dqn import Agent
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.nn.layers import Array
+from perilune.replay import Batch
+from perilune.view import insight, maps
+from perilune.weights import save_weights
+
+__all__ = ["tiny_run"]
+
+PLAIN = DQNConfig(
+    hidden=((3, "linear"),), layer_norm=False, n_step=1, double=False, batch_size=4, buffer_size=50, warmup_steps=4,
+    tau=1, target_update_every=100,
+)  # fmt: skip
+ALL = ["values", "actions", "visited", "units", "weights"]
+
+
+def agent_with(hidden: Array, out: Array, bias: Array | None = None, config: DQNConfig = PLAIN) -> Agent:
+    """An agent of one hidden layer with these weights, [O, U] and [U, A], and this bias [U] of the hidden layer."""
+    agent = Agent(hidden.shape[0], out.shape[1], replace(config, hidden=((hidden.shape[1], config.hidden[0][1]),)), 0)  # type: ignore[index]
+    agent.online.parameters[:] = 0
+    dense, output = [view for name, view in agent.online.named_parameters().items() if name.endswith("weight")]
+    dense[:], output[:] = hidden, out
+    if bias is not None:
+        agent.online.named_parameters()["0.Dense.bias"][:] = bias
+    return agent
+
+
+def square(count: int, seed: int = 0) -> Array:
+    """States over the square from -1 to 1, and a third reading whose median is 7."""
+    obs = np.random.default_rng(seed).uniform(-1, 1, (count, 3)).astype(np.float32)
+    obs[:, 2] = np.linspace(6, 8, count)
+    return obs
+
+
+def test_values_are_the_networks_and_the_best_action_changes_where_it_does() -> None:
+    # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1]: the first is best below the diagonal, by the difference. The third action
+    # is the worst everywhere.
+    found = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
+    x, y = (found.x_edges[1:] + found.x_edges[:-1]) / 2, (found.y_edges[1:] + found.y_edges[:-1]) / 2
+    np.testing.assert_allclose(found.q[..., 0], np.broadcast_to(x, found.q.shape[:2]), atol=1e-6)
+    np.testing.assert_allclose(found.q[..., 1], np.broadcast_to(y[:, None], found.q.shape[:2]), atol=1e-6)
+    np.testing.assert_array_equal(found.q.argmax(axis=-1), y[:, None] > x)
+    np.testing.assert_allclose(found.gap, np.abs(y[:, None] - x), atol=1e-6)
+
+
+def test_axes_are_the_readings_asked_for_and_all_others_at_their_median() -> None:
+    agent = agent_with(np.eye(3), np.eye(3))
+    found = insight.value_map(agent, square(1_001), 1, 0)
+    assert np.ptp(found.q[..., 1], axis=1).min() > 1  # reading 1 changes along a row
+    assert np.ptp(found.q[..., 0], axis=0).min() > 1  # reading 0 down a column
+    np.testing.assert_allclose(found.q[..., 2], 7, atol=1e-5)
+
+
+def test_what_was_never_visited_is_told_apart() -> None:
+    obs = square(40_000)
+    obs = obs[(obs[:, 0] < 0) | (obs[:, 1] < 0)]
+    found = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
+    half = insight.GRID // 2
+    assert not found.seen[half + 4 :, half + 4 :].any()
+    assert found.seen[8 : half - 4, 8 : half - 4].all()
+
+
+def test_a_reading_that_never_changes_has_a_map_all_the_same() -> None:
+    obs = np.zeros((50, 3), np.float32)
+    found = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
+    assert (np.diff(found.x_edges) > 0).all()
+    assert found.seen.any()
+    assert not found.seen.all()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 80))
+def test_shares_of_actions_sum_to_one_and_come_to_what_was_done(actions: list[int], parts: int) -> None:
+    found = insight.shares(np.array(actions), 4, parts)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert len(found) == min(parts, len(actions))
+    np.testing.assert_allclose(
+        insight.shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4)
+    )
+
+
+def test_shares_are_in_the_order_lived() -> None:
+    np.testing.assert_allclose(insight.shares(np.array([0, 0, 1, 1, 1, 0]), 2, 3), [[1, 0], [0, 1], [0.5, 0.5]])
+
+
+def test_early_and_late_visits_are_those_of_the_first_and_the_last_third() -> None:
+    obs = np.zeros((300, 2), np.float32)
+    obs[:100] = -1
+    obs[200:] = 1
+    found = insight.visits(obs, 0, 1, cells=10)
+    early, late = np.argwhere(found.early > 0), np.argwhere(found.late > 0)
+    assert early.tolist() == [[0, 0]] or early.max() < 5
+    assert late.min() > 5
+    assert found.early.sum() == pytest.approx(1)
+    assert found.late.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("activation", "bias", "dead", "always"),
+    [
+        ("relu", [-100, 0, 100], [True, False, False], [False, False, True]),
+        ("tanh", [-100, 0, 4.6], [True, False, False], [False, False, True]),
+        ("linear", [-100, 0, 100], [False] * 3, [False] * 3),
+    ],
+)
+def test_a_unit_that_is_dead_or_always_on_by_construction_is_found(
+    activation: str, bias: list[float], dead: list[bool], always: list[bool]
+) -> None:
+    config = replace(PLAIN, hidden=((3, activation),))  # type: ignore[arg-type]
+    agent = agent_with(np.eye(3), np.eye(3), np.array(bias), config)
+    (found,) = insight.units(agent, np.random.default_rng(0).uniform(-1, 1, (500, 3)).astype(np.float32))
+    assert (found.dead.tolist(), found.always.tolist()) == (dead, always)
+    assert found.activation == activation
+
+
+@pytest.mark.parametrize("config", [{"dueling": True}, {"noisy": True}, {"layer_norm": True}, {"head": "qr"}])
+def test_every_hidden_layer_is_found_in_every_kind_of_network(config: dict[str, object]) -> None:
+    agent = Agent(3, 2, replace(PLAIN, hidden=(5, (4, "tanh"), (6, "linear")), **config), 0)  # type: ignore[arg-type]
+    found = insight.units(agent, square(20))
+    assert [(unit.activation, unit.outputs.shape) for unit in found] == [
+        ("relu", (20, 5)), ("tanh", (20, 4)), ("linear", (20, 6)),
+    ]  # fmt: skip
+    assert (found[0].outputs >= 0).all()
+    assert (np.abs(found[1].outputs) <= 1).all()
+
+
+def batch_of(agent: Agent, wrong_by: float) -> Batch:
+    """Four ends of episodes, whose rewards are what the agent expects, and so much more."""
+    obs, action = square(4), np.array([0, 1, 0, 1])
+    reward = agent.q_values(obs)[np.arange(4), action] + wrong_by
+    return Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
+
+
+def test_gradients_vanish_where_the_agent_is_right_and_are_known_where_it_is_not(tmp_path: Path) -> None:
+    agent = agent_with(np.eye(3), np.eye(3)[:, :2])
+    save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
+    right = insight.course([tmp_path / "0.safetensors"], batch_of(agent, 0), 2)
+    assert right.gradients is not None
+    np.testing.assert_array_equal(right.gradients, np.zeros((1, 2, 5)))
+    # Huber's loss of an error of 5 has the slope -1: the outputs' gradients are minus the mean of the units' values.
+    batch = batch_of(agent, 5)
+    wrong = insight.course([tmp_path / "0.safetensors"], batch, 2)
+    expected = np.array([-batch.obs[batch.action == action].sum(axis=0) / 4 for action in (0, 1)])
+    assert wrong.gradients is not None
+    np.testing.assert_allclose(wrong.gradients[0, 1], np.quantile(np.abs(expected), insight.LEVELS), rtol=1e-5)
+    np.testing.assert_array_equal(wrong.weights[0, 0], np.quantile(np.eye(3), insight.LEVELS))
+    assert wrong.layers == ["hidden 1, 3 x 3", "output, 3 x 2"]
+
+
+def test_a_replay_that_was_written_round_is_read_in_the_order_lived(tmp_path: Path) -> None:
+    settings = {
+        "hidden": (4,),
+        "batch_size": 4,
+        "buffer_size": 60,
+        "warmup_steps": 10,
+        "n_step": 1,
+        "epsilon_decay_steps": 50,
+    }
+    dqn = DQN("CartPole-v1", seed=1, **settings)
+    dqn.train(out=tmp_path / "run", steps=150, eval_every=None, eval_episodes=1, pictures=False, quiet=True)
+    found = insight.lived(tmp_path / "run")
+    assert (len(found.transitions.action), found.forgotten, found.actions) == (60, 90, 2)
+    obs, next_obs = found.transitions.obs, found.transitions.next_obs
+    goes_on = (obs[1:] == next_obs[:-1]).all(axis=1)
+    ended = found.transitions.discount[:-1] == 0
+    np.testing.assert_array_equal(goes_on, ~ended)  # nowhere but at ends is there a jump
+    assert 0 < ended.sum() < 20
+
+
+@pytest.fixture
+def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
+    """A copy of the tiny run, to be changed."""
+    return Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
+
+
+def test_the_command_draws_every_picture_of_a_real_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["maps", str(run), "--x", "angle", "--y", "1"])
+    said = capsys.readouterr()
+    expected = [run / "maps" / f"{name}.{kind}" for name in ALL for kind in ("png", "svg")]
+    assert said.out.splitlines() == [str(path) for path in expected]
+    assert said.err == ""
+    for path in expected[::2]:
+        assert imread(path).std() > 0.05
+
+
+def test_pictures_name_their_readings_actions_and_steps(run: Path) -> None:
+    drawn = maps.draw(run, "velocity", "angle")
+    assert (list(drawn.pictures), drawn.left_out) == (ALL, [])
+    values = drawn.pictures["values"].figure
+    assert (values.axes[0].get_xlabel(), values.axes[0].get_ylabel()) == ("velocity", "angle")
+    assert [text.get_text() for text in values.legends[0].get_texts()] == ["push left", "push right"]
+    assert "extrapolated" in values.get_supxlabel()
+    assert "position" in values.get_supxlabel()
+    taken = drawn.pictures["actions"].figure.axes[0].patches
+    assert max(patch.get_data().values.max() for patch in taken) == pytest.approx(1)
+    steps = drawn.pictures["weights"].figure.axes[0].get_lines()[0].get_xdata()
+    assert len(steps) == len(snapshots.paths(run))
+
+
+def without_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+
+
+def without_snapshots(run: Path) -> None:
+    shutil.rmtree(run / "snapshots")
+
+
+def without_both(run: Path) -> None:
+    without_checkpoints(run)
+    without_snapshots(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "pictures", "words"),
+    [
+        (without_checkpoints, ["weights"], ["has no checkpoint"]),
+        (without_snapshots, ["values", "actions", "visited"], ["need snapshots"]),
+        (without_both, [], ["has no checkpoint", "need snapshots"]),
+    ],
+)
+def test_what_a_run_of_an_earlier_version_lacks_is_said_and_the_rest_drawn(
+    run: Path, change: Callable[[Path], None], pictures: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run)
+    drawn = maps.draw(run)
+    assert list(drawn.pictures) == pictures
+    assert len(drawn.left_out) == len(words)
+    assert all(word in sentence for word, sentence in zip(words, drawn.left_out, strict=True))
+    cli.main(["maps", str(run)])
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 * len(pictures)
+    assert said.err.count("left out") == len(words)
+
+
+def test_weights_of_another_agent_are_refused(run: Path) -> None:
+    other = Agent(3, 2, PLAIN, 0)
+    save_weights(run / "best.safetensors", other, "CartPole-v1")
+    with pytest.raises(FileFormatError, match="other sizes"):
+        maps.draw(run)
+
+
+def test_weights_are_the_best_else_the_final_else_the_newest(run: Path) -> None:
+    lived = insight.lived(run)
+    for name in ("best.safetensors", "final.safetensors"):
+        expected = insight.agent_of(run / name)
+        found = insight.best_agent(run, lived.transitions, 2)
+        np.testing.assert_array_equal(found.online.parameters, expected.online.parameters)
+        (run / name).unlink()
+    newest = insight.agent_of(snapshots.paths(run)[-1])
+    found = insight.best_agent(run, lived.transitions, 2)
+    np.testing.assert_array_equal(found.online.parameters, newest.online.parameters)
+    without_snapshots(run)
+    with pytest.raises(RunDirectoryError, match="no weights"):
+        insight.best_agent(run, lived.transitions, 2)
+
+
+def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
+    class Line(gym.Env[Array, int]):
+        """One reading, which is 0 or 1 by the last action, five steps long."""
+
+        observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: object = None) -> tuple[Array, dict[str, object]]:
+            super().reset(seed=seed)
+            self.left = 5
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, object]]:
+            self.left -= 1
+            return np.full(1, action, np.float32), float(action), self.left == 0, False, {}
+
+    dqn = DQN(Line(), hidden=(4,), batch_size=4, buffer_size=100, warmup_steps=10, epsilon_decay_steps=20)
+    dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
+    drawn = maps.draw(tmp_path / "run")
+    assert list(drawn.pictures) == ["actions", "units", "weights"]
+    assert "two readings" in drawn.left_out[0]
+
+
+def test_readings_are_called_by_name_or_by_place() -> None:
+    assert names.reading("LunarLander-v3", 8, "angle") == 4
+    assert names.reading("LunarLander-v3", 8, "7") == names.reading("LunarLander-v3", 8, 7) == 7
+    for wrong in ("8", "-1", "speed", 8, -1):
+        with pytest.raises(ConfigError, match="4 \\(angle\\)"):
+            names.reading("LunarLander-v3", 8, wrong)
+
+
+def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
+    dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, warmup_steps=10, epsilon_decay_steps=20)
+    dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
+    drawn = maps.draw(tmp_path / "run")
+    assert list(drawn.pictures) == ["actions", "units", "weights"]
+    assert "yes or no" in drawn.left_out[0]

@@ -1,0 +1,408 @@
+"""A report tells what a run's files say, holds everything in one file, and runs nothing that a run may have put in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
+from perilune import DQN, cli, runlog
+from perilune.bench import statistics
+from perilune.bench.scores import score as bench_score
+from perilune.bench.scores import write_score
+from perilune.view import endings, films, report, scoring
+from perilune.weights import load_weights, save_weights
+
+__all__ = ["tiny_run"]
+
+EPISODES = 12
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, every text, and the cells of tables row by row."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.rows: list[list[str]] = []
+        self.words = ""
+        self._cell = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        self._cell = tag in ("td", "th") or (self._cell and tag in ("b", "code"))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._cell:
+            self.rows[-1][-1] += data
+
+    def named(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for found, attributes in self.tags if found == tag]
+
+    def row(self, name: str) -> list[str]:
+        (found,) = [row for row in self.rows if row and row[0] == name]
+        return found[1:]
+
+
+def silent(_: str) -> None:
+    """For those who do not want to hear what takes time."""
+
+
+def written(runs: list[Path], out: Path, episodes: int = 0) -> Tags:
+    report.write([runlog.read(run) for run in runs], out, episodes, silent)
+    return Tags(out.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run, with final weights that are not the best: those that it began with. Not to be changed."""
+    directory = Path(shutil.copytree(tiny_run.history.directory, tmp_path_factory.mktemp("whole") / "run"))
+    shutil.copy(directory / "snapshots" / "00000.safetensors", directory / "final.safetensors")
+    return directory
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def page_path(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its report. Not to be changed by a test."""
+    out = tmp_path_factory.mktemp("report") / "report.html"
+    cli.main(["report", str(whole), "--episodes", str(EPISODES), "--out", str(out)])
+    return out
+
+
+@pytest.fixture(scope="module")
+def tags(page_path: Path) -> Tags:
+    return Tags(page_path.read_text(encoding="utf-8"))
+
+
+# What it says
+
+
+def test_scores_are_those_of_the_weights_on_the_fixed_start_states(whole: Path, tags: Tags) -> None:
+    for name in ("best", "final"):
+        dqn = DQN.load(whole / f"{name}.safetensors")
+        returns = np.array(dqn.evaluate(EPISODES).returns)
+        episodes, mean, lowest, share, came_to = tags.row(name)
+        assert episodes == str(EPISODES)
+        number, low, high = map(float, re.findall(r"-?\d+\.\d", mean))
+        assert number == pytest.approx(returns.mean(), abs=0.051)
+        assert low < number < high
+        # As wide as an interval of a mean by its standard error, more or less: another way to the same thing.
+        assert high - low == pytest.approx(2 * 1.96 * returns.std() / np.sqrt(EPISODES), rel=0.25)
+        assert float(lowest) == returns.min()
+        assert share.startswith("0%")
+        assert came_to.startswith("fell")
+
+
+def test_it_has_curves_films_maps_settings_machine_and_advice(tags: Tags) -> None:
+    for heading in ("What to try next", "Films", "Curves", "Scores", "What was learned", "Settings", "Machine"):
+        assert heading in tags.words
+    sources = [image["src"] for image in tags.named("img")]
+    assert sum(source.startswith("data:image/svg+xml") for source in sources) == 2  # curves, and what episodes came to
+    assert len(tags.named("video")) == 4  # three episodes, and the best
+    assert tags.row("hidden") == ["[8]", "[128, 128]"]
+    assert tags.row("numpy") == [np.__version__]
+
+
+def test_everything_is_in_the_file_and_nothing_in_it_can_run(page_path: Path, tags: Tags) -> None:
+    assert not tags.named("script") + tags.named("link") + tags.named("iframe") + tags.named("a")
+    for _, attributes in tags.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        for name in ("src", "href", "poster"):
+            assert attributes.get(name, "data:").startswith("data:")
+    (policy,) = [meta["content"] for meta in tags.named("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert page_path.stat().st_size < 4_000_000
+
+
+def test_films_are_the_runs_own_the_best_one_first(whole: Path, tags: Tags) -> None:
+    labels = [video["aria-label"] for video in tags.named("video")]
+    assert labels[0].startswith("best weights, greedy: return ")
+    assert labels[1].startswith("training, episode 1, after ")
+    content = base64.b64decode(tags.named("video")[0]["src"].partition(",")[2])
+    assert content == (whole / "videos" / "best.mp4").read_bytes()
+
+
+def test_commands_of_the_advice_are_understood(page_path: Path) -> None:
+    commands = re.findall(r"<pre><code>(.*?)</code>", page_path.read_text(encoding="utf-8"))
+    assert commands
+    for command in commands:
+        assert cli.parse(shlex.split(command)[1:]) is not None
+
+
+def test_two_reports_of_one_run_are_the_same_to_the_byte(whole: Path, tmp_path: Path) -> None:
+    run = [runlog.read(whole)]
+    report.write(run, tmp_path / "a.html", 0, silent)
+    report.write(run, tmp_path / "b.html", 0, silent)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_several_seeds_are_put_together_and_what_differs_is_told(run: Path, tmp_path: Path) -> None:
+    runs = [run]
+    for seed in (11, 12):
+        other = Path(shutil.copytree(run, tmp_path / f"seed{seed}"))
+        config = json.loads((other / "config.json").read_text())
+        (other / "config.json").write_text(json.dumps(config | {"seed": seed}))
+        runs.append(other)
+    found = written(runs, tmp_path / "report.html", 2)
+    assert found.row("seed") == ["2", "11", "12"]
+    assert "Left out" not in found.words
+    means = {found.row(f"{one.name}, best")[1] for one in runs}
+    assert len(means) == 1  # the same weights
+    (mean,) = means
+    assert f"best weights of 3 seeds: interquartile mean return {mean} ({mean} to {mean})" in found.words
+    assert not [row for row in found.rows if row and row[0] == "hidden"]  # which is the same in all, and in the list
+
+
+def test_a_benchmarks_score_is_taken_where_the_run_is_still_what_was_scored(run: Path, tmp_path: Path) -> None:
+    read = runlog.read(run)
+    write_score(bench_score(read, final=123.25, best=321.5), run)
+    found = written([run], tmp_path / "report.html", 2)
+    assert found.row("best")[:2] == ["100", "321.5"]
+    assert found.row("final")[:2] == ["100", "123.2"]
+    write_score(replace(bench_score(read, final=123.25, best=321.5), env_steps=1), run)  # it has gone on since
+    assert written([run], tmp_path / "report.html", 2).row("best")[0] == "2"
+
+
+def test_weights_that_are_the_same_are_scored_once(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "best.safetensors", run / "final.safetensors")
+    found = written([run], tmp_path / "report.html", 2)
+    assert found.row("best and final")[0] == "2"
+
+
+def test_an_environment_that_cannot_be_made_is_said_instead_of_scores(run: Path, tmp_path: Path) -> None:
+    for name in ("best", "final"):
+        agent, _ = load_weights(run / f"{name}.safetensors")
+        save_weights(run / f"{name}.safetensors", agent, "Nowhere-v0")
+    found = written([run], tmp_path / "report.html", 2)
+    assert "cannot be scored here" in found.words
+    assert "Nowhere" in found.words
+    assert "Scores" not in found.words
+
+
+def test_what_is_not_there_is_said_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
+    for name in ("checkpoints", "snapshots", "videos"):
+        shutil.rmtree(run / name)
+    for name in ("host.json", "best.safetensors", "final.safetensors"):
+        (run / name).unlink()
+    found = written([run], tmp_path / "report.html", 2)
+    assert "need snapshots" in found.words
+    assert "has no checkpoint" in found.words
+    assert not found.named("video")
+    assert "Curves" in found.words
+
+
+def test_a_run_that_has_hardly_begun_has_a_report(tmp_path: Path) -> None:
+    config = json.dumps(made_up_run([]).config | {"agent": {}, "train": {"steps": 5}})
+    (tmp_path / "config.json").write_text(config)
+    found = written([tmp_path], tmp_path / "report.html", 2)
+    assert "There has been no evaluation yet." in found.words
+
+
+# Intervals
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    # By hand: (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n), z = 1.959964, 8 of 10.
+    found = statistics.share(8, 10)
+    assert found == pytest.approx((0.8, 0.490163, 0.943318), abs=1e-6)
+    assert statistics.share(0, 20)[:2] == (0, 0)
+
+
+def test_few_episodes_have_no_interval_and_equal_ones_one_of_no_width() -> None:
+    few = scoring.interval(np.mean, [1.0, 2.0, 3.0], scoring.FEWEST)
+    assert few.value == 2
+    assert np.isnan(few.low)
+    assert scoring.interval(np.mean, [500.0] * 10, scoring.FEWEST) == (500, 500, 500)
+
+
+def test_without_scipy_there_are_means_and_no_intervals(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    found = written([run], tmp_path / "report.html", EPISODES)
+    assert re.fullmatch(r"\d+\.\d", found.row("best")[1])
+
+
+def test_runs_of_one_family_differ_in_nothing_but_their_seed() -> None:
+    a, b, c = (made_up_run([], seed=seed) for seed in (1, 2, 2))
+    other = made_up_run([], seed=1, environment="CartPole-v1")
+    assert scoring.families([a, other, b, c]) == [[0, 2, 3], [1]]
+    assert scoring.seeds([a, other, b, c], [0, 2, 3]) == 2
+
+
+# Films and outcomes
+
+
+def test_films_stop_where_there_is_no_more_room(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {path.stem: path.stat().st_size for path in (run / "videos").glob("*.mp4")}
+    monkeypatch.setattr(films, "MOST_BYTES", sizes["best"] + sizes["episode-00001"])
+    choice = films.choose([runlog.read(run)])
+    assert [film.path.stem for film in choice.films] == ["best", "episode-00001"]
+    assert choice.left_out == len(sizes) - 2
+
+
+def test_a_film_that_is_a_link_or_no_film_gives_nothing_away(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    best = run / "videos" / "best.mp4"
+    best.unlink()
+    best.symlink_to(tmp_path / "secret")
+    (run / "videos" / "episode-00001.mp4").write_bytes(b"no film at all")
+    choice = films.choose([runlog.read(run)])
+    assert "best" not in [film.path.stem for film in choice.films]
+    assert choice.films[0].still is None
+    assert all(film.still for film in choice.films[1:])
+
+
+def test_outcomes_are_shares_of_the_episodes_that_have_one() -> None:
+    outcomes = ["crashed"] * 30 + ["landed"] * 10
+    run = made_up_run([episode(n, outcome=label) for n, label in enumerate([*outcomes, None], 1)])
+    labels, places = endings.labelled(run)
+    assert [labels[place] for place in places] == outcomes
+    drawn = endings.draw([run])
+    assert drawn is not None
+    tops = [patch.get_data().values for patch in drawn.figure.axes[0].patches]
+    np.testing.assert_allclose(tops[-1], 1)
+    np.testing.assert_array_equal(tops[0], [0.0] * 30 + [1.0] * 10)  # landed is the first label
+    assert endings.draw([made_up_run([episode(1)], environment="Taxi-v4")]) is None
+
+
+# A stranger's run
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def test_what_a_strangers_run_says_stays_text(tmp_path: Path) -> None:
+    directory = tmp_path / "<img src=x onerror=alert(1)>$\\frac$'\""
+    (directory / "videos").mkdir(parents=True)
+    run = made_up_run([episode(1, outcome=SCRIPT)], [evaluated(10, 1.0)], environment=f"{SCRIPT}$\\x$")
+    agent = {"hidden": SCRIPT, SCRIPT: {"</style>": SCRIPT}}
+    (directory / "config.json").write_text(json.dumps(run.config | {"agent": agent, "train": {"'>": SCRIPT}}))
+    (directory / "host.json").write_text(json.dumps({SCRIPT: SCRIPT, "blas": {SCRIPT: [SCRIPT]}}))
+    for name, record in (
+        ("episodes", run.episodes[0]._asdict()),
+        ("evaluations", run.evaluations[0]._asdict()),
+        ("notices", {"env_steps": 1, "what": SCRIPT, "words": SCRIPT}),
+    ):
+        (directory / f"{name}.jsonl").write_text(json.dumps(record) + "\n")
+    (directory / "videos" / "best.mp4").write_bytes(SCRIPT.encode())
+    (directory / "videos" / "best.jsonl").write_text(SCRIPT)
+    found = written([directory, directory], tmp_path / "report.html", 2)
+    assert {tag for tag, _ in found.tags} <= {
+        *("html", "head", "meta", "title", "style", "body", "main", "header", "h1", "h2", "p", "section", "figure"),
+        *("div", "img", "video", "figcaption", "table", "thead", "tbody", "tr", "th", "td", "code", "dl", "dt", "dd"),
+        *("ul", "li", "b"),
+    }
+    for _, attributes in found.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+    assert SCRIPT in found.words  # and not lost either
+
+
+def test_the_file_goes_where_it_is_asked_to_or_nowhere(run: Path, tmp_path: Path, capsys: Any) -> None:
+    for out in (tmp_path / "nowhere" / "report.html", tmp_path):
+        with pytest.raises(SystemExit):
+            cli.main(["report", str(run), "--out", str(out)])
+        assert "a file in a directory that exists" in capsys.readouterr().err
+    cli.main(["report", str(run), "--episodes", "0"])
+    said = capsys.readouterr()
+    assert said.out == f"{run / 'report.html'}\n"
+    assert "No episodes were asked for" in (run / "report.html").read_text()
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(run), "--episodes", "-1"])
+    with pytest.raises(SystemExit):
+        cli.main(["report"])
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("there is no Chromium here")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser: Browser, page_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The report in a phone's width; whatever it asks for or complains of fails the test."""
+    opened = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=request.param)
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda asked: said.append(asked.url) if not asked.url.startswith("data:") else None)
+    opened.goto(page_path.as_uri())
+    opened.wait_for_load_state("load")
+    yield opened
+    opened.close()
+    assert said == [page_path.as_uri()]
+
+
+def test_films_play_and_pictures_are_pictures(page: Page) -> None:
+    page.wait_for_function("[...document.querySelectorAll('video')].every(video => video.readyState >= 1)")
+    widths = page.evaluate("[...document.querySelectorAll('img:not(.paper)')].map(image => image.naturalWidth)")
+    assert widths
+    assert min(widths) > 300
+    played = page.evaluate(
+        """async () => { const video = document.querySelector('video'); await video.play();
+        await new Promise(done => video.addEventListener('timeupdate', () => video.currentTime > 0 && done()));
+        return [video.currentTime, video.videoWidth, video.duration]; }"""
+    )
+    assert played[0] > 0
+    assert played[1] == 600
+    assert 0.1 < played[2] < 20
+
+
+def test_nothing_is_wider_than_a_phone(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_it_is_accessible(page: Page) -> None:
+    from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 -- half a megabyte of script
+
+    result = Axe().run(page)
+    assert result.violations_count == 0, result.generate_report()
+
+
+def test_on_paper_there_are_stills_where_the_films_were(page: Page) -> None:
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('video')).display") == "none"
+    stills = page.locator("img.paper")
+    assert stills.count() == page.locator("video").count()
+    assert all(still.bounding_box() for still in stills.all())
+    assert page.evaluate("[...document.querySelectorAll('img.paper')].every(image => image.naturalWidth == 600)")
