@@ -14,7 +14,8 @@ from perilune.errors import ConfigError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.events import Frame, Started
 from perilune.nn.layers import Array
-from perilune.view.video import Recorder, VideoWriter, check_available, closed, episodes, film, frames_per_second
+from perilune.view.encoding import VideoWriter, closed
+from perilune.view.video import Recorder, check_available, episodes, film, frames_per_second
 from worlds import Numbered
 
 

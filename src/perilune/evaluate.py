@@ -117,7 +117,7 @@ class Instant(NamedTuple):
 def played(
     policy: Callable[[Array], int], env: envs.Env, seed: int, max_episode_steps: int | None = None
 ) -> Iterator[Instant]:
-    """Play the episode that starts from ``env.reset(seed=seed)``, its end included. The arguments are ``evaluate``'s."""
+    """Play an episode that starts from ``env.reset(seed=seed)``, its end included. The arguments are ``evaluate``'s."""
     spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
