@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from perilune import runlog
-from perilune.api import film_stages
+from perilune import envs, runlog
+from perilune.api import DQN, film_stages
+from perilune.blas import one_blas_thread
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError
-from perilune.view import plots
+from perilune.view import play, plots
 from perilune.view.encoding import format_of
+from perilune.view.play import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,4 +149,29 @@ class Play:
     """Seed of the first start (>= 0); each episode takes the next."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        play.check_display()
+        opponent = None if self.run_or_file is None else DQN.load(self.run_or_file, self.env)
+        env = envs.flattened(envs.make(self.env)) if opponent is None else opponent.env
+        agent = None if opponent is None else opponent.agent
+        title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
+        print(f"{play.legend(envs.name(env), envs.check(env).actions)}. Escape, or closing the window, ends it.")
+        with one_blas_thread():
+            flown = []
+            for scores in play.flights(env, agent, title, self.seed):
+                flown.append(scores)
+                told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
+                print(f"start {len(flown)}: you {', the agent '.join(told)}", flush=True)
+        if flown:
+            print(tally(flown))
+
+
+def tally(flown: Sequence[Sequence[Score]]) -> str:
+    """Who came to what over all starts."""
+    rewards = [[score.reward for score in scores] for scores in flown]
+    means = [sum(side) / len(side) for side in zip(*rewards, strict=True)]
+    count = f"{len(flown)} start{'s' if len(flown) > 1 else ''}"
+    if len(means) == 1:
+        return f"{count}: mean return {means[0]:.1f}"
+    yours = sum(you > agent for you, agent in rewards)
+    agents = sum(agent > you for you, agent in rewards)
+    return f"{count}: you came to more in {yours}, the agent in {agents}; mean return {means[0]:.1f} and {means[1]:.1f}"

@@ -7,6 +7,7 @@ functions. What stays from frame to frame is drawn once.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -207,6 +208,23 @@ def drawn(image: Array, reading: Reading, panel: Panel) -> Array:
     if reading.outcome is not None:
         image = _labelled(image, reading.outcome, layout.size)
     return np.concatenate([image, np.asarray(beneath)])
+
+
+def caption(width: int, words: str) -> Array:
+    """A line of ``words``, as it looks in a panel, no wider than ``width``: uint8 [height, width, 3]."""
+    _check_pillow()
+    from PIL import Image, ImageDraw  # noqa: PLC0415
+
+    size = min(18, max(6, int(18 * (width - 20) / _font(18).getlength(words))))
+    line = Image.new("RGB", (width, 36), PAPER)
+    ImageDraw.Draw(line).text((width / 2, 18), words, MUTED, _font(size), anchor="mm")
+    return np.asarray(line)
+
+
+def side_by_side(pictures: Sequence[Array], gap: int) -> Array:
+    """Pictures of one height in a row, with so many black pixels between them."""
+    between = np.zeros((pictures[0].shape[0], gap, 3), np.uint8)
+    return np.concatenate([part for picture in pictures for part in (between, picture)][1:], axis=1)
 
 
 def _labelled(image: Array, words: str, size: int) -> Array:

@@ -8,8 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from perilune import camera, envs, names, snapshots, weights
 from perilune.dqn import Agent
 from perilune.errors import RunDirectoryError
@@ -17,7 +15,7 @@ from perilune.evaluate import SCORE_SEEDS, played, shot
 from perilune.events import Frame
 from perilune.nn.layers import Array
 from perilune.view.encoding import VideoWriter, closed, format_of, thinning
-from perilune.view.overlay import Panel
+from perilune.view.overlay import Panel, side_by_side
 from perilune.view.video import View, cannot_draw, frames_per_second
 
 WIDEST = 480  # pixels of a picture, so that four of them are no wider than a screen
@@ -106,10 +104,10 @@ def film(
         moved: list[tuple[Array, Frame] | None] = [*latest]
         while any(moved):
             latest = [new or old for new, old in zip(moved, latest, strict=True)]
-            written.add(_row([picture for picture, _ in latest], GAP // 2 if small else GAP))
+            written.add(side_by_side([picture for picture, _ in latest], GAP // 2 if small else GAP))
             moved = [next(tile, None) for tile in tiles]
         for _ in range(fps // every):
-            written.add(_row([picture for picture, _ in latest], GAP // 2 if small else GAP))
+            written.add(side_by_side([picture for picture, _ in latest], GAP // 2 if small else GAP))
     return [Ending(stage.title, frame.outcome, frame.reward) for stage, (_, frame) in zip(which, latest, strict=True)]
 
 
@@ -122,9 +120,3 @@ def _seen(
         picture = view.picture(frame, agent.q_values(frame.obs[None])[0])
         if picture is not None:
             yield picture, frame
-
-
-def _row(pictures: Sequence[Array], gap: int) -> Array:
-    """Pictures of one height side by side."""
-    between = np.zeros((pictures[0].shape[0], gap, 3), np.uint8)
-    return np.concatenate([part for picture in pictures for part in (between, picture)][1:], axis=1)
