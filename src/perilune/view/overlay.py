@@ -210,6 +210,7 @@ def drawn(image: Array, reading: Reading, panel: Panel) -> Array:
     return np.concatenate([image, np.asarray(beneath)])
 
 
+@lru_cache(maxsize=8)
 def caption(width: int, words: str) -> Array:
     """A line of ``words``, as it looks in a panel, no wider than ``width``: uint8 [height, width, 3]."""
     _check_pillow()

@@ -28,7 +28,7 @@ FRESH = 30  # looks at the keyboard per second where the game waits for it
 class Controls(NamedTuple):
     """What the keys do.
 
-    ``keys`` is the action of every key, by pygame's name for it. ``idle`` are the actions, taken in turns, while none
+    ``keys`` is the action of every key, "left", "a" or "0", say. ``idle`` are the actions, taken in turns, while none
     is held; without any the game waits for a key, and each time that one is pressed is a step.
     """
 
@@ -71,7 +71,8 @@ class Keyboard:
 
     def __init__(self, keys: dict[str, int]) -> None:
         pygame = _pygame()
-        self._actions = {pygame.key.key_code(key): action for key, action in keys.items()}
+        codes = {key: getattr(pygame, f"K_{key if len(key) == 1 else key.upper()}") for key in keys}
+        self._actions = {codes[key]: action for key, action in keys.items()}
         self._held: list[int] = []
         self._tapped: list[int] = []
         self.onward = self.over = False
