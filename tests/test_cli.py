@@ -180,6 +180,10 @@ def test_video_shows_what_the_agent_thinks_and_says_how_large_it_is(
     assert film.height > 500  # of which 400 are the picture
     assert len(telemetry.read(telemetry.path_of(path))) == len(film.frames) == 5 + 50
     assert (run / "videos" / "best.mp4").read_bytes() == before
+    done(capfd, "video", str(run), "--stages", "--max-episode-steps", "4")
+    assert (run / "videos" / "stages.mp4").exists()
+    runlog.create(run, overwrite=True)  # all of it is the run's, and goes with it
+    assert not (run / "videos").exists()
 
 
 def test_video_shows_the_stages_of_a_run(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path) -> None:

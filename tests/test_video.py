@@ -86,9 +86,12 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frames", [0, 1, 60])
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_failure_in_the_middle_leaves_no_file(tmp_path: Path, frames: int, failure: type[BaseException]) -> None:
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_failure_in_the_middle_leaves_no_file(
+    tmp_path: Path, frames: int, failure: type[BaseException], ending: str
+) -> None:
     def play() -> None:
-        with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
+        with closed(VideoWriter(tmp_path / f"film{ending}", 30)) as video:
             for _ in range(frames):
                 video.add(picture())
             raise failure

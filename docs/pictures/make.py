@@ -1,6 +1,7 @@
 """The README's pictures, from a run: python docs/pictures/make.py runs/moon
 
 landing.gif is the best agent's flight from the first evaluation start state, every third frame at half size.
+learning.webp is `perilune video RUN --stages --overlay --max-episode-steps 500`: how that run learned.
 curves.png is the run's own plots/curves.png, smaller.
 """
 
@@ -13,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from perilune import DQN
+from perilune import DQN, film_stages
 from perilune.evaluate import evaluate
 
 HERE = Path(__file__).parent
@@ -28,6 +29,7 @@ def main(run: Path) -> None:
     kept = frames[::3] + [frames[-1]] * 20  # a rest at the end, before it starts again
     small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
     small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
+    film_stages(run, HERE / "learning.webp", overlay=True, max_episode_steps=500)
     with Image.open(run / "plots" / "curves.png") as curves:
         curves.resize((1100, 680), Image.Resampling.LANCZOS).convert("RGB").quantize(256).save(
             HERE / "curves.png", optimize=True

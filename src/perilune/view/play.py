@@ -230,7 +230,9 @@ def _flights(sides: Sequence[Side], environment: str, actions: int, fps: int, se
     pygame = _pygame()
     known = controls(environment, actions)
     keyboard, clock = Keyboard(known.keys), pygame.time.Clock()
-    keys, after = f"{legend(environment, actions)}. Escape: the end", "space: the next start. Escape: the end"
+    keys = legend(environment, actions)
+    before, under_way = f"{keys}. Press one to begin, Escape to end", f"{keys}. Escape ends it"
+    after = "Space: the next start. Escape ends it"
     window: Window | None = None
     begun = False  # the first start waits for a key, as nobody is ready yet
     try:
@@ -239,7 +241,7 @@ def _flights(sides: Sequence[Side], environment: str, actions: int, fps: int, se
                 side.begin(seed)
             steps = 0
             while not (sides[0].ended and keyboard.onward):
-                picture = _beside(sides, after if sides[0].ended else keys if begun else f"{keys}. Press one to begin")
+                picture = _beside(sides, after if sides[0].ended else under_way if begun else before)
                 window = window or Window(f"Perilune: {environment}", picture)
                 window.show(picture)
                 clock.tick(fps if known.idle or sides[0].ended else FRESH)
