@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,16 +16,18 @@ from typing import Any, NamedTuple
 
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
 import perilune
 from fixtures_runs import TinyRun, decode, tiny_run
-from perilune import DQN, DQNConfig, TrainConfig, runlog
+from perilune import DQN, DQNConfig, TrainConfig, runlog, telemetry
 from perilune.cli import main, parse
 from perilune.cli.bench import Bench, BenchLearning
 from perilune.cli.options import chosen
 from perilune.cli.training import Train
 from perilune.config import build
 from perilune.presets import PRESETS, preset
+from perilune.view import stages
 
 __all__ = ["tiny_run"]
 
@@ -162,6 +165,39 @@ def test_video_films_a_run_or_a_file(capfd: pytest.CaptureFixture[str], tiny_run
     weights = tiny_run.dqn.save(tmp_path / "mine")
     done(capfd, "video", str(weights), "--max-episode-steps", "4")
     assert len(decode(tmp_path / "mine.mp4").frames) == 5
+
+
+def test_video_shows_what_the_agent_thinks_and_says_how_large_it_is(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run.history.directory, run)
+    before = (run / "videos" / "best.mp4").read_bytes()
+    out, _ = done(capfd, "video", str(run), "--overlay", "--max-episode-steps", "4")
+    path = run / "videos" / "best-overlay.mp4"
+    assert re.fullmatch(rf"{path}  \(\d+ kB, return 4\.0\)\n", out)
+    film = decode(path)
+    assert film.height > 500  # of which 400 are the picture
+    assert len(telemetry.read(telemetry.path_of(path))) == len(film.frames) == 5 + 50
+    assert (run / "videos" / "best.mp4").read_bytes() == before
+    done(capfd, "video", str(run), "--stages", "--max-episode-steps", "4")
+    assert (run / "videos" / "stages.mp4").exists()
+    runlog.create(run, overwrite=True)  # all of it is the run's, and goes with it
+    assert not (run / "videos").exists()
+
+
+def test_video_shows_the_stages_of_a_run(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path) -> None:
+    path = tmp_path / "film.webp"
+    out, _ = done(capfd, "video", str(tiny_run.history.directory), "--stages", "--overlay", "--out", str(path))
+    first, *rows = out.splitlines()
+    assert re.fullmatch(rf"{path}  \(\d+ kB\)", first)
+    titles = [title for title, _ in stages.chosen(tiny_run.history.directory)]
+    assert [row[2:26].rstrip() for row in rows] == titles
+    assert titles[0] == "0 steps"
+    returns = [DQN.load(where).evaluate(1).returns[0] for _, where in stages.chosen(tiny_run.history.directory)]
+    assert [float(row[26:35]) for row in rows] == returns
+    with Image.open(path) as animation:
+        assert animation.width == len(titles) * 240 + (len(titles) - 1) * 3 - (len(titles) - 1) % 2
 
 
 def test_plot_draws_one_run_into_its_own_directory(
@@ -366,6 +402,10 @@ BAD = [
     (["video", "{empty}"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
     (["video", "{run}", "--out", "{file}/film.mp4"], 1, "{file}/film.mp4 cannot be written", ""),
     (["video", "{run}", "--out", "{empty}/film.mp4", "--episodes", "0"], 1, "episodes = 0", ">= 1"),
+    (["video", "{run}", "--out", "{empty}/film.avi"], 1, "{empty}/film.avi' is not allowed", ".mp4, .gif, .webp"),
+    (["video", "{empty}", "--stages"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
+    (["video", "{run}/best.safetensors", "--stages"], 1, "best.safetensors' is not allowed", "a run directory"),
+    (["video", "{run}", "--stages", "--episodes", "2"], 1, "episodes = 2", "1 with --stages"),
     (["plot"], 1, "runs = ()", "at least one run directory"),
     (["plot", "{empty}"], 1, "{empty} holds no run", "config.json"),
     (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),

@@ -1,20 +1,25 @@
-"""Videos are H.264 that every player shows, complete or not there, and take no memory while they grow."""
+"""Films are what every player or page shows, complete or not there, and take no memory while they grow."""
 
 from __future__ import annotations
 
 import resource
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fixtures_runs import cartpole, decode, episode
+from perilune import telemetry
 from perilune.camera import frame
-from perilune.errors import ConfigError, RunDirectoryError
+from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.events import Frame, Started
 from perilune.nn.layers import Array
-from perilune.view.video import Recorder, VideoWriter, check_available, closed, episodes, film, frames_per_second
+from perilune.view.encoding import FORMATS, VideoWriter, closed, thinning
+from perilune.view.overlay import Panel
+from perilune.view.video import Recorder, check_available, episodes, film, frames_per_second
 from worlds import Numbered
 
 
@@ -81,9 +86,12 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frames", [0, 1, 60])
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_failure_in_the_middle_leaves_no_file(tmp_path: Path, frames: int, failure: type[BaseException]) -> None:
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_failure_in_the_middle_leaves_no_file(
+    tmp_path: Path, frames: int, failure: type[BaseException], ending: str
+) -> None:
     def play() -> None:
-        with closed(VideoWriter(tmp_path / "film.mp4", 30)) as video:
+        with closed(VideoWriter(tmp_path / f"film{ending}", 30)) as video:
             for _ in range(frames):
                 video.add(picture())
             raise failure
@@ -122,8 +130,9 @@ def megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
-    with closed(VideoWriter(tmp_path / "film.mp4", 50)) as video:
+@pytest.mark.parametrize("ending", FORMATS)
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path, ending: str) -> None:
+    with closed(VideoWriter(tmp_path / f"film{ending}", 50)) as video:
         for number in range(200):  # which fills the encoder's own queues
             video.add(picture(240, 320, number))
         before = megabytes()
@@ -131,6 +140,89 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
             video.add(picture(240, 320, number % 256))
         # Kept, the frames would be 230 MB.
         assert megabytes() - before < 50
+
+
+def animated(path: Path) -> tuple[list[Array], list[float], int]:
+    """A GIF's or WebP's pictures, how long each is shown in milliseconds, and how often all is repeated (0: always)."""
+    shown, durations = [], []
+    with Image.open(path) as animation:
+        for number in range(animation.n_frames):  # type: ignore[attr-defined]
+            animation.seek(number)
+            animation.load()
+            shown.append(np.asarray(animation.convert("RGB")))
+            durations.append(animation.info["duration"])
+        return shown, durations, animation.info["loop"]
+
+
+@pytest.mark.parametrize(("ending", "error"), [(".gif", 32), (".webp", 0)])
+def test_a_gif_or_webp_has_its_colours_its_speed_and_begins_again(tmp_path: Path, ending: str, error: int) -> None:
+    colours = [(0, 0, 0), (250, 10, 10), (129, 102, 230), (10, 250, 10), (255, 255, 255), (255, 176, 0)]
+    with closed(VideoWriter(tmp_path / f"film{ending}", Fraction(50, 3))) as video:
+        for colour in colours:
+            video.add(np.broadcast_to(np.array(colour, np.uint8), (33, 47, 3)))
+    shown, durations, loop = animated(tmp_path / f"film{ending}")
+    assert loop == 0
+    assert durations == [60] * 6
+    assert shown[0].shape == (32, 46, 3)
+    for picture, colour in zip(shown, colours, strict=True):
+        assert np.abs(picture.astype(int) - colour).max() <= error  # a GIF has 256 colours, some of the first picture
+
+
+@pytest.mark.parametrize(("fps", "every"), [(50, 3), (60, 4), (30, 2), (25, 2), (17, 1), (15, 1), (4, 1)])
+def test_films_for_pages_have_no_more_than_seventeen_frames_a_second(fps: int, every: int) -> None:
+    assert thinning(Path("a.gif"), fps) == thinning(Path("a.webp"), fps) == every
+    assert thinning(Path("a.mp4"), fps) == 1
+
+
+def test_another_ending_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    for name in ("film.avi", "film", "film.MP4"):
+        with pytest.raises(ConfigError, match=r"name ends in \.mp4, \.gif, \.webp"):
+            film(lambda obs: 0, cartpole(), tmp_path / name)
+    assert everything_in(tmp_path) == []
+
+
+def test_a_codec_that_the_library_lacks_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, ".mp4", FORMATS[".mp4"]._replace(codec="libnowhere"))
+    for ask in (check_available, lambda: film(lambda obs: 0, cartpole(), tmp_path / "film.mp4")):
+        with pytest.raises(MissingDependencyError, match=r"built without libnowhere, .* pip install --force-reinstall"):
+            ask()
+    assert everything_in(tmp_path) == []
+
+
+PANEL = Panel("", ("push left", "push right"), 50)
+
+
+def q_of(obs: Array) -> Array:
+    """Higher for the side to which the pole falls."""
+    return np.stack([50 - 9 * obs[:, 2], 50 + 9 * obs[:, 2]], axis=1)
+
+
+def test_a_film_with_overlay_labels_its_last_second_and_has_a_line_for_every_frame(tmp_path: Path) -> None:
+    env, path = cartpole(), tmp_path / "film.mp4"
+    shown = film(lambda obs: int(obs[2] > 0), env, path, episodes=2, max_episode_steps=20, q_values=q_of, panel=PANEL)
+    frames, told = decode(path).frames, telemetry.read(telemetry.path_of(path))
+    assert len(frames) == len(told) == sum(length + 1 + 50 for length in shown.lengths)
+    assert [moment.action is None for moment in told] == ([False] * 20 + [True] * 51) * 2
+    # The label is dark and lies low on CartPole's white picture, where nothing else is.
+    labelled = [image[330:390, 200:400].min() < 100 for image in frames]
+    assert labelled == [moment.action is None for moment in told]
+    # On every frame the bar of the action that is told there is the bright one.
+    for image, moment in zip(frames, told, strict=True):
+        bright = [int(np.abs(image[y, 200:210].astype(int) - (255, 176, 0)).max() < 60) for y in (446, 473)]
+        assert bright == [int(moment.action == action) for action in (0, 1)]
+
+
+def test_a_gif_is_half_as_wide_rests_at_its_end_and_leaves_an_mp4s_telemetry_alone(tmp_path: Path) -> None:
+    (tmp_path / "film.jsonl").write_text("of film.mp4")
+    film(lambda obs: 0, cartpole(), tmp_path / "film.gif", max_episode_steps=7, q_values=q_of)
+    shown, durations, _ = animated(tmp_path / "film.gif")
+    assert shown[0].shape == (200, 300, 3)
+    assert len(shown) == len([0, 3, 6, 7]) + 16  # of every third, and the last for a second more
+    assert sum(durations) == 60 * len(shown)
+    assert (tmp_path / "film.jsonl").read_text() == "of film.mp4"
+    assert everything_in(tmp_path) == ["film.gif", "film.jsonl"]
 
 
 def test_the_speed_is_the_environments_own() -> None:

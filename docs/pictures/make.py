@@ -1,6 +1,7 @@
 """The README's pictures, from a run: python docs/pictures/make.py runs/moon
 
 landing.gif is the best agent's flight from the first evaluation start state, every third frame at half size.
+learning.webp is `perilune video RUN --stages --overlay --max-episode-steps 500`: how that run learned.
 curves.png is the run's own plots/curves.png, smaller; values.png and visited.png are two of its maps.
 """
 
@@ -14,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from perilune import DQN
+from perilune import DQN, film_stages
 from perilune.evaluate import evaluate
 from perilune.view import maps
 
@@ -30,6 +31,7 @@ def main(run: Path) -> None:
     kept = frames[::3] + [frames[-1]] * 20  # a rest at the end, before it starts again
     small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
     small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
+    film_stages(run, HERE / "learning.webp", overlay=True, max_episode_steps=500)
     with Image.open(run / "plots" / "curves.png") as curves:
         save(curves, (1100, 680), "curves.png")
     pictures = maps.draw(run).pictures

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from perilune import checkpoint, claim, envs, files, runlog, weights
+from perilune import checkpoint, claim, envs, files, names, runlog, weights
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
 from perilune.checkpoint import Checkpoint, Setup
@@ -35,8 +35,9 @@ from perilune.outcomes import known_outcomes
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import check, greedy_limit, training
-from perilune.view import notebook, plots, progress, video
+from perilune.view import notebook, plots, progress, stages, video
 from perilune.view import tensorboard as event_files
+from perilune.view.overlay import Panel
 
 
 @dataclass(frozen=True)
@@ -375,13 +376,22 @@ class DQN:
         with one_blas_thread():
             return evaluate(self.agent.greedy_action, self.env, episodes, max_episode_steps=max_episode_steps)
 
-    def film(self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None) -> Evaluation:
-        """Play greedily into an MP4 at ``path``.
+    def film(
+        self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None, *, overlay: bool = False
+    ) -> Evaluation:
+        """Play greedily into a film at ``path``, an .mp4, .gif or .webp.
+
+        ``overlay`` shows beneath the pictures what the agent thinks: Q-values, its choice, the reward so far; and at
+        the end the outcome. GIF and WebP are made for pages: half the size, and fewer frames.
 
         Raises:
-            ConfigError: the environment cannot draw.
+            ConfigError: the environment cannot draw, or ``path`` ends in something else.
             MissingDependencyError: the video library is not installed.
         """
+        agent, panel = self.agent, None
+        if overlay:
+            actions = names.actions(envs.name(self.env), agent.actions)
+            panel = Panel(f"{agent.env_steps:,} steps", actions, video.frames_per_second(self.env))
         with one_blas_thread():
             return video.film(
                 self.agent.greedy_action,
@@ -390,6 +400,7 @@ class DQN:
                 episodes=episodes,
                 max_episode_steps=max_episode_steps,
                 q_values=self.agent.q_values,
+                panel=panel,
             )
 
     def save(self, path: str | Path) -> Path:
@@ -434,6 +445,44 @@ class DQN:
                 f"actions, but {envs.name(loaded.env)} has {sizes.observation_size} and {sizes.actions}"
             )
         return loaded
+
+
+def film_stages(
+    run: str | Path,
+    path: str | Path,
+    env: envs.Env | str | None = None,
+    *,
+    checkpoint: str = "best",
+    overlay: bool = False,
+    max_episode_steps: int | None = None,
+) -> list[stages.Ending]:
+    """Film how a run learned, side by side from one start: untrained, early, in the middle and at its best.
+
+    Args:
+        run: a run directory.
+        path: where to, an .mp4, .gif or .webp.
+        env: the environment; the one named in the run where it is left out. It is made again for each.
+        checkpoint: the last one's weights, "best" or "final".
+        overlay: show Q-values and actions too.
+        max_episode_steps: cut episodes off here.
+
+    Returns:
+        What each came to, from left to right.
+
+    Raises:
+        RunDirectoryError: there is no such run, or it kept no weights on the way.
+        ConfigError: the environment cannot draw, or ``path`` ends in something else.
+        MissingDependencyError: the video library is not installed.
+    """
+    loaded = [(title, DQN.load(weights_path, env)) for title, weights_path in stages.chosen(Path(run), checkpoint)]
+    with one_blas_thread():
+        return stages.film(
+            [stages.Stage(title, dqn.agent) for title, dqn in loaded],
+            loaded[-1][1].env,
+            Path(path),
+            overlay=overlay,
+            max_episode_steps=max_episode_steps,
+        )
 
 
 def _flat_environment(env: envs.Env | str) -> envs.Env:

@@ -40,6 +40,10 @@ class MissingDependencyError(PeriluneError, ImportError):
     """A library that this feature needs is not installed; the message has the install command."""
 
 
+class DisplayError(PeriluneError, RuntimeError):
+    """There is no display to open a window on."""
+
+
 class RunDirectoryError(PeriluneError, OSError):
     """A run directory cannot be written, already holds a run, or does not hold one."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,27 +86,54 @@ def evaluate(
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
+    known = known_outcomes(env)
+    returns, lengths, outcomes = [], [], []
+    for episode in range(episodes):
+        for instant in played(policy, env, first_seed + episode, max_episode_steps):
+            if show is not None:
+                show(shot(instant, env, episode + 1))
+        returns.append(instant.reward)
+        lengths.append(instant.steps)
+        outcomes.append(instant.outcome)
+    result = Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))
+    if known is None:
+        return result
+    return replace(result, outcomes=tuple(map(str, outcomes)), labels=known.labels)
+
+
+class Instant(NamedTuple):
+    """A state of an episode: obs[O], the action chosen there (None at the end), the sum of rewards and steps so far.
+
+    ``outcome`` is what the episode came to, at its end and where that has a name.
+    """
+
+    obs: Array
+    action: int | None
+    reward: float
+    steps: int
+    outcome: str | None = None
+
+
+def played(
+    policy: Callable[[Array], int], env: envs.Env, seed: int, max_episode_steps: int | None = None
+) -> Iterator[Instant]:
+    """Play an episode that starts from ``env.reset(seed=seed)``, its end included. The arguments are ``evaluate``'s."""
     spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
     known = known_outcomes(env)
-    returns, lengths, outcomes = [], [], []
-    for episode in range(episodes):
-        obs = envs.reset(env, first_seed + episode)
-        total, length, ended = 0.0, 0, False
-        while not ended:
-            action = policy(obs)
-            if show is not None:
-                show(Frame(episode + 1, frame(env), obs, action, total))
-            obs, reward, terminated, truncated = envs.step(env, spaces, action)
-            total += reward
-            length += 1
-            ended = terminated or truncated or length == max_episode_steps
-        if show is not None:
-            show(Frame(episode + 1, frame(env), obs, None, total))
-        returns.append(total)
-        lengths.append(length)
-        if known is not None:
-            outcomes.append(known.label(obs, reward, terminated))
-    result = Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))
-    return result if known is None else replace(result, outcomes=tuple(outcomes), labels=known.labels)
+    obs = envs.reset(env, seed)
+    total, steps, ended = 0.0, 0, False
+    while not ended:
+        action = policy(obs)
+        yield Instant(obs, action, total, steps)
+        obs, reward, terminated, truncated = envs.step(env, spaces, action)
+        total += reward
+        steps += 1
+        ended = terminated or truncated or steps == max_episode_steps
+    yield Instant(obs, None, total, steps, None if known is None else known.label(obs, reward, terminated))
+
+
+def shot(instant: Instant, env: envs.Env, episode: int = 1) -> Frame:
+    """``instant`` as a frame, with the picture of ``env``, which is just there."""
+    return Frame(episode, frame(env), instant.obs, instant.action, instant.reward, instant.outcome)

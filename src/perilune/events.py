@@ -19,7 +19,8 @@ class Started(NamedTuple):
 class Frame(NamedTuple):
     """One instant of an episode that is filmed: the state as a picture, uint8 [height, width, 3], and as obs[O].
 
-    ``action`` is the one chosen there, None at the episode's end; ``reward`` is the sum of the rewards so far.
+    ``action`` is the one chosen there, None at the episode's end; ``reward`` is the sum of the rewards so far;
+    ``outcome`` is what a greedy episode came to, at its end and where that has a name.
     """
 
     episode: int
@@ -27,6 +28,7 @@ class Frame(NamedTuple):
     obs: Array
     action: int | None
     reward: float
+    outcome: str | None = None
 
 
 class Metrics(NamedTuple):

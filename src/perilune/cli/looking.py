@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from perilune import runlog
+from perilune import envs, runlog
+from perilune.api import DQN, film_stages
+from perilune.blas import one_blas_thread
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError
-from perilune.view import maps, plots, report
+from perilune.view import maps, play, plots, report
+from perilune.view.encoding import format_of
+from perilune.view.play import Score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """Film a trained agent playing greedily, as an MP4."""
+    """Film a trained agent playing greedily, as MP4, or small for a page as GIF or WebP."""
 
     run_or_file: tyro.conf.Positional[Path]
     """A run directory, or a .safetensors file."""
     out: Path | None = None
-    """The video; RUN/videos/CHECKPOINT.mp4 (or FILE.mp4) where it is left out."""
+    """The film, ending in .mp4, .gif or .webp; RUN/videos/CHECKPOINT.mp4 (or FILE.mp4) where it is left out."""
+    overlay: bool = False
+    """Show what the agent thinks: Q-values, the chosen action, the reward so far, the outcome."""
+    stages: bool = False
+    """Show how the run learned: untrained, early, in the middle and at its best, side by side from the same start."""
     episodes: int = 1
     """Episodes to play, one after the other (>= 1)."""
     checkpoint: Which = "best"
@@ -30,15 +39,38 @@ class Video:
     """Cut episodes off after so many steps, for environments that set no limit themselves."""
 
     def run(self) -> None:
-        if self.out is not None and self.out.suffix != ".mp4":
-            raise ConfigError("out", str(self.out), "a file whose name ends in .mp4")
-        dqn = load(self.run_or_file, self.checkpoint)
-        out = self.out
+        run, out = self.run_or_file, self.out
         if out is None:
-            run = self.run_or_file
-            out = run / "videos" / f"{self.checkpoint}.mp4" if run.is_dir() else run.with_suffix(".mp4")
-        evaluation = dqn.film(out, self.episodes, self.max_episode_steps)
-        print(f"{out}  (return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
+            name = "-".join(["stages" if self.stages else self.checkpoint, *(["overlay"] if self.overlay else [])])
+            out = run / "videos" / f"{name}.mp4" if run.is_dir() else run.with_suffix(".mp4")
+        format_of(out)
+        if self.stages:
+            self._film_stages(out)
+            return
+        evaluation = load(run, self.checkpoint).film(out, self.episodes, self.max_episode_steps, overlay=self.overlay)
+        print(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
+
+    def _film_stages(self, out: Path) -> None:
+        if self.run_or_file.is_file():
+            raise ConfigError("run_or_file", str(self.run_or_file), "a run directory, where there are --stages")
+        if self.episodes != 1:
+            raise ConfigError("episodes", self.episodes, "1 with --stages, which play one episode each")
+        endings = film_stages(
+            self.run_or_file,
+            out,
+            checkpoint=self.checkpoint,
+            overlay=self.overlay,
+            max_episode_steps=self.max_episode_steps,
+        )
+        print(f"{out}  ({_size(out)})")
+        for title, outcome, reward in endings:
+            print(f"  {title:<24}{reward:9.1f}  {outcome or ''}".rstrip())
+
+
+def _size(path: Path) -> str:
+    return (
+        f"{path.stat().st_size / 1e6:.1f} MB" if path.stat().st_size >= 1e6 else f"{path.stat().st_size / 1e3:.0f} kB"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,4 +164,29 @@ class Play:
     """Seed of the first start (>= 0); each episode takes the next."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        play.check_display()
+        opponent = None if self.run_or_file is None else DQN.load(self.run_or_file, self.env)
+        env = envs.flattened(envs.make(self.env)) if opponent is None else opponent.env
+        agent = None if opponent is None else opponent.agent
+        title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
+        print(f"{play.legend(envs.name(env), envs.check(env).actions)}. Escape, or closing the window, ends it.")
+        with one_blas_thread():
+            flown = []
+            for scores in play.flights(env, agent, title, self.seed):
+                flown.append(scores)
+                told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
+                print(f"start {len(flown)}: you {', the agent '.join(told)}", flush=True)
+        if flown:
+            print(tally(flown))
+
+
+def tally(flown: Sequence[Sequence[Score]]) -> str:
+    """Who came to what over all starts."""
+    rewards = [[score.reward for score in scores] for scores in flown]
+    means = [sum(side) / len(side) for side in zip(*rewards, strict=True)]
+    count = f"{len(flown)} start{'s' if len(flown) > 1 else ''}"
+    if len(means) == 1:
+        return f"{count}: mean return {means[0]:.1f}"
+    yours = sum(you > agent for you, agent in rewards)
+    agents = sum(agent > you for you, agent in rewards)
+    return f"{count}: you came to more in {yours}, the agent in {agents}; mean return {means[0]:.1f} and {means[1]:.1f}"

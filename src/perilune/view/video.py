@@ -1,95 +1,34 @@
-"""Episodes as H.264 videos, encoded frame by frame so that memory does not grow with their length."""
+"""Films of episodes: a training's own, and those of an agent that plays greedily."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+
+import numpy as np
 
 from perilune import envs
 from perilune.camera import drawing
-from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
+from perilune.errors import ConfigError, MissingDependencyError
 from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
 from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
 from perilune.telemetry import TelemetryWriter
 from perilune.telemetry import path_of as telemetry_path
+from perilune.view.encoding import FORMATS, VideoWriter, check_codec, closed, format_of, thinning
+from perilune.view.overlay import Panel, Reading, drawn, following, resized
 from perilune.view.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
 """Q(obs, a) of every action: [N, A] for obs[N, O]."""
 
 
-def _av() -> Any:
-    try:
-        import av  # noqa: PLC0415 -- heavy, and optional
-    except ImportError as error:
-        raise MissingDependencyError("videos need PyAV: pip install 'perilune[view]'") from error
-    return av
-
-
 def check_available() -> None:
     """Raise MissingDependencyError where pictures and videos cannot be written."""
-    _av()
+    check_codec(FORMATS[".mp4"])
     matplotlib_figure(1, 1)
-
-
-class VideoWriter:
-    """Writes frames into an MP4. The file appears under its name when it is complete.
-
-    Args:
-        path: where to, ending in .mp4.
-        fps: frames per second.
-
-    Raises:
-        RunDirectoryError: nothing can be written there.
-    """
-
-    def __init__(self, path: Path, fps: int) -> None:
-        self.path = path
-        self._beside = path.with_name(path.name + ".partial")
-        self._av = _av()
-        with self._named():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._beside.touch()
-        self._container = self._av.open(str(self._beside), "w", format="mp4")
-        # Without "zerolatency" the encoder looks ahead, and 30 MB of frames wait in it for 14 kB less.
-        options = {"crf": "23", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
-        self._stream = self._container.add_stream("libx264", rate=fps, options=options)
-        self._stream.pix_fmt = "yuv420p"  # the one that every player shows
-        self._started = False
-
-    def add(self, image: Array) -> None:
-        """Encode one frame, uint8 [height, width, 3]. An odd last row or column is left out: H.264 wants even sizes."""
-        height, width = (side - side % 2 for side in image.shape[:2])
-        if not self._started:
-            self._stream.height, self._stream.width = height, width
-            self._started = True
-        frame = self._av.VideoFrame.from_ndarray(image[:height, :width], format="rgb24")
-        with self._named():
-            self._container.mux(self._stream.encode(frame))
-
-    def close(self) -> None:
-        """Finish the file."""
-        with self._named():
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            self._beside.replace(self.path)
-
-    def discard(self) -> None:
-        """Give the file up."""
-        with suppress(OSError, self._av.FFmpegError):  # a full disk, say, of which the first error already tells
-            self._container.close()
-            self._beside.unlink(missing_ok=True)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, self._av.FFmpegError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RunDirectoryError(f"the video {self.path} cannot be written: {reason}") from error
 
 
 def frames_per_second(env: envs.Env) -> int:
@@ -97,25 +36,65 @@ def frames_per_second(env: envs.Env) -> int:
     return int(env.metadata.get("render_fps") or 30)
 
 
-class Film:
-    """A video of frames, and its telemetry beside it: what the agent thought of every state.
+class View:
+    """Makes pictures of the frames of a flight: with a panel beneath, and fewer and smaller where the format is small.
 
     Args:
-        path: where to, ending in .mp4.
-        fps: frames per second.
-        q_values: of whoever plays; without them there is no telemetry.
+        path: of the film, whose ending is the format.
+        fps: frames per second of what is filmed.
+        panel: what is to be beneath the pictures, if anything.
+        widest: of a picture in pixels, before it is halved for a small format.
     """
 
-    def __init__(self, path: Path, fps: int, q_values: QValues | None = None) -> None:
-        self._video = VideoWriter(path, fps)
-        self._telemetry = None if q_values is None else TelemetryWriter(telemetry_path(path))
+    def __init__(self, path: Path, fps: int, panel: Panel | None = None, widest: int | None = None) -> None:
+        self._small, self._every = format_of(path).small, thinning(path, fps)
+        self._panel, self._widest = panel, widest
+        self._count = 0
+        self._reading: Reading | None = None
+
+    def picture(self, frame: Frame, q_values: Array) -> Array | None:
+        """The picture of the next frame, whose state has q[A]: uint8 [height, width, 3]. None where it is left out."""
+        if self._panel is not None:
+            self._reading = following(self._reading, frame, q_values, self._panel.memory)
+        self._count += 1
+        if (self._count - 1) % self._every and frame.action is not None:
+            return None
+        image = frame.image
+        width = min(image.shape[1], self._widest or image.shape[1]) // (2 if self._small else 1)
+        if width < image.shape[1]:
+            image = resized(image, width)
+        return image if self._panel is None or self._reading is None else drawn(image, self._reading, self._panel)
+
+
+class Film:
+    """A film of frames, and beside an MP4 its telemetry: what the agent thought of every state.
+
+    Args:
+        path: where to; its ending is the format.
+        fps: frames per second of what is filmed. GIF and WebP have fewer, and half the size.
+        q_values: of whoever plays; without them there are no bars and no telemetry.
+        panel: what is to be beneath the pictures, if anything. With it, or where the film begins again by itself, every
+            episode's end stays for a second.
+    """
+
+    def __init__(self, path: Path, fps: int, q_values: QValues | None = None, panel: Panel | None = None) -> None:
+        small, every = format_of(path).small, thinning(path, fps)
+        self._view = View(path, fps, panel)
+        self._rest = fps // every if small or panel is not None else 0
+        self._video = VideoWriter(path, Fraction(fps, every))
+        self._telemetry = None if q_values is None or small else TelemetryWriter(telemetry_path(path))
         self._q_values = q_values
 
     def add(self, frame: Frame) -> None:
         """Encode one frame, and write down what goes with it."""
-        self._video.add(frame.image)
-        if self._telemetry is not None and self._q_values is not None:
-            self._telemetry.add(frame, self._q_values(frame.obs[None])[0])
+        q_values = np.zeros(0) if self._q_values is None else self._q_values(frame.obs[None])[0]
+        picture = self._view.picture(frame, q_values)
+        if picture is None:
+            return
+        for _ in range(1 if frame.action is not None else 1 + self._rest):
+            self._video.add(picture)
+            if self._telemetry is not None:
+                self._telemetry.add(frame, q_values)
 
     def close(self) -> None:
         """Finish both files."""
@@ -128,20 +107,6 @@ class Film:
         if self._telemetry is not None:
             self._telemetry.discard()
         self._video.discard()
-
-
-Written = TypeVar("Written", VideoWriter, Film)
-
-
-@contextmanager
-def closed(writer: Written) -> Iterator[Written]:
-    """``writer``, closed at the end; it leaves no file behind where an error comes between."""
-    try:
-        yield writer
-        writer.close()
-    except BaseException:
-        writer.discard()
-        raise
 
 
 class Recorder:
@@ -193,28 +158,35 @@ def film(
     first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
     q_values: QValues | None = None,
+    panel: Panel | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy`` into one video at ``path``, with its telemetry beside it.
+    """Play ``episodes`` episodes with ``policy`` into one film at ``path``, beside an MP4 its telemetry.
 
     Raises:
-        ConfigError: the environment cannot draw.
+        ConfigError: the environment cannot draw, or ``path`` has another ending than those that are written.
         RunDirectoryError: nothing can be written there.
         MissingDependencyError: the video library is not installed.
     """
-    drawn = drawing(env)
-    if drawn is None:
-        allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
-        raise ConfigError("render_mode", env.render_mode, allowed)
+    format_of(path)
+    filmed = drawing(env)
+    if filmed is None:
+        raise cannot_draw(env)
     try:
-        with closed(Film(path, frames_per_second(env), q_values)) as written:
+        with closed(Film(path, frames_per_second(env), q_values, panel)) as written:
             return evaluate(
                 policy,
-                drawn,
+                filmed,
                 episodes,
                 first_seed=first_seed,
                 max_episode_steps=max_episode_steps,
                 show=written.add,
             )
     finally:
-        if drawn is not env:
-            drawn.close()
+        if filmed is not env:
+            filmed.close()
+
+
+def cannot_draw(env: envs.Env) -> ConfigError:
+    """The error that says how an environment could be filmed."""
+    allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
+    return ConfigError("render_mode", env.render_mode, allowed)

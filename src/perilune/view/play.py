@@ -1,0 +1,281 @@
+"""Fly it yourself: a window in which somebody at the keyboard plays, and an agent beside them from the same start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune import camera, envs, names
+from perilune.dqn import Agent
+from perilune.errors import DisplayError, MissingDependencyError
+from perilune.evaluate import ENDLESS
+from perilune.events import Frame
+from perilune.nn.layers import Array
+from perilune.outcomes import known_outcomes
+from perilune.seeding import checked
+from perilune.view.overlay import Panel, caption, drawn, following, side_by_side
+from perilune.view.video import cannot_draw, frames_per_second
+
+GAP = 6  # pixels between two pictures
+FRESH = 30  # looks at the keyboard per second where the game waits for it
+
+
+class Controls(NamedTuple):
+    """What the keys do.
+
+    ``keys`` is the action of every key, "left", "a" or "0", say. ``idle`` are the actions, taken in turns, while none
+    is held; without any the game waits for a key, and each time that one is pressed is a step.
+    """
+
+    keys: dict[str, int]
+    idle: tuple[int, ...] = ()
+
+
+def _arrows(left: int, right: int, **more: int) -> dict[str, int]:
+    return {"left": left, "a": left, "right": right, "d": right} | more
+
+
+CONTROLS = {
+    "LunarLander-v3": Controls(_arrows(1, 3, up=2, w=2), idle=(0,)),
+    # A cart is always pushed. To the left and to the right by turns comes to nothing, as nearly as can be.
+    "CartPole-v1": Controls(_arrows(0, 1), idle=(0, 1)),
+    "Acrobot-v1": Controls(_arrows(0, 2), idle=(1,)),
+    "MountainCar-v0": Controls(_arrows(0, 2), idle=(1,)),
+}
+
+
+def controls(environment: str, actions: int) -> Controls:
+    """The keys: arrows and WASD where the environment is known, else the number keys for its first ten actions."""
+    known = CONTROLS.get(environment)
+    if known is not None and max(known.keys.values()) + 1 == actions:
+        return known
+    return Controls({str(action): action for action in range(min(actions, 10))})
+
+
+def legend(environment: str, actions: int) -> str:
+    """What the keys do, in words."""
+    known, called = controls(environment, actions), names.actions(environment, actions)
+    keys: dict[int, list[str]] = {}
+    for key, action in known.keys.items():
+        keys.setdefault(action, []).append(key)
+    return ", ".join(f"{'/'.join(each)}: {called[action]}" for action, each in keys.items())
+
+
+class Keyboard:
+    """The keys that are held, the latest first, and what else was asked for since the last look."""
+
+    def __init__(self, keys: dict[str, int]) -> None:
+        pygame = _pygame()
+        codes = {key: getattr(pygame, f"K_{key if len(key) == 1 else key.upper()}") for key in keys}
+        self._actions = {codes[key]: action for key, action in keys.items()}
+        self._held: list[int] = []
+        self._tapped: list[int] = []
+        self.onward = self.over = False
+
+    def look(self, events: Iterable[Any]) -> None:
+        """Take in what has happened since the last look. A key that was let go at once counts until the next."""
+        pygame = _pygame()
+        self._tapped, self.onward = [], False
+        for event in events:
+            if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
+                self.over = True
+            elif event.type == pygame.KEYDOWN and event.key in self._actions:
+                self._held.insert(0, event.key)
+                self._tapped.insert(0, event.key)
+            elif event.type == pygame.KEYDOWN and event.key in (pygame.K_SPACE, pygame.K_RETURN):
+                self.onward = True
+            elif event.type == pygame.KEYUP and event.key in self._held:
+                self._held.remove(event.key)
+
+    def pressed(self) -> int | None:
+        """The action of the key that was pressed last since the last look, if any was."""
+        return self._actions[self._tapped[0]] if self._tapped else None
+
+    def action(self) -> int | None:
+        """The action of that key, or of the latest that is held, if any is."""
+        return self._actions[self._held[0]] if self._held and not self._tapped else self.pressed()
+
+
+class Score(NamedTuple):
+    """What an episode came to."""
+
+    outcome: str | None
+    reward: float
+
+
+class Side:
+    """One of those who play, in an environment of their own."""
+
+    def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
+        self._env, self._agent = env, agent
+        self._spaces, self._known = envs.check(env), known_outcomes(env)
+        self._panel = Panel(title)
+        self._endless = envs.time_limit(env) is None
+
+    def begin(self, seed: int) -> None:
+        """Begin an episode."""
+        self.obs = envs.reset(self._env, seed)
+        self.reward, self._steps = 0.0, 0
+        self.ended = False
+        self.outcome: str | None = None
+        self._picture: Array | None = None
+
+    def step(self, action: int) -> None:
+        """Take a step: an agent its own, whatever ``action`` is. After the end there is none."""
+        if self.ended:
+            return
+        chosen = action if self._agent is None else self._agent.greedy_action(self.obs)
+        self.obs, reward, terminated, truncated = envs.step(self._env, self._spaces, chosen)
+        self.reward += reward
+        self._steps += 1
+        self.ended = terminated or truncated or (self._endless and self._steps == ENDLESS)
+        self._picture = None
+        if self.ended and self._known is not None:
+            self.outcome = self._known.label(self.obs, reward, terminated)
+
+    @property
+    def score(self) -> Score:
+        return Score(self.outcome, self.reward)
+
+    def picture(self) -> Array:
+        """How it looks now, with who it is and the reward so far beneath, and the outcome at the end."""
+        if self._picture is None:
+            image = camera.frame(self._env)
+            frame = Frame(1, image, self.obs, None if self.ended else 0, self.reward, self.outcome)
+            self._picture = drawn(image, following(None, frame, np.zeros(0), 1), self._panel)
+        return self._picture
+
+
+class Window:
+    """A window that shows pictures of one size."""
+
+    def __init__(self, title: str, picture: Array) -> None:
+        pygame = _pygame()
+        try:
+            pygame.display.init()
+            height, width = picture.shape[:2]
+            self._screen = pygame.display.set_mode((width, height), pygame.RESIZABLE | pygame.SCALED)
+        except pygame.error as error:
+            raise DisplayError(f"no window can be opened on the display here: {error}") from error
+        pygame.display.set_caption(title)
+
+    def show(self, picture: Array) -> None:
+        """Show ``picture``, uint8 [height, width, 3]."""
+        pygame = _pygame()
+        height, width = picture.shape[:2]
+        self._screen.blit(pygame.image.frombuffer(np.ascontiguousarray(picture), (width, height), "RGB"), (0, 0))
+        pygame.display.flip()
+
+    def close(self) -> None:
+        _pygame().display.quit()
+
+
+def check_display() -> None:
+    """Raise DisplayError where there is nothing to open a window on, before anything else is done."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    given = ", ".join(f"{name}={os.environ[name]}" for name in named if os.environ.get(name)) or "DISPLAY is not set"
+    message = (
+        f"playing needs a display to open a window on, and there is none here ({given}): run it on a desktop, or "
+        "through ssh -X"
+    )
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise DisplayError(message)
+    pygame = _pygame()
+    try:
+        pygame.display.init()
+        if pygame.display.get_driver() in ("dummy", "offscreen"):  # which SDL takes where it finds no other
+            raise DisplayError(message)
+    except pygame.error as error:
+        raise DisplayError(message) from error
+    finally:
+        pygame.display.quit()
+
+
+def flights(env: envs.Env, agent: Agent | None = None, title: str = "agent", seed: int = 0) -> Iterator[list[Score]]:
+    """Open a window and play, from one start state after the other, until it is closed.
+
+    Args:
+        env: the environment; everybody gets another one like it.
+        agent: the opponent, if there is one, which plays greedily.
+        title: what the opponent is called.
+        seed: of the first start; each takes the next.
+
+    Yields:
+        What every finished episode came to: the player's score, then the agent's.
+
+    Raises:
+        ConfigError: the environment cannot draw, or ``seed`` is none.
+        DisplayError: there is no display.
+        MissingDependencyError: pygame or Pillow is not installed.
+    """
+    checked(seed)
+    _pygame()
+    if not camera.can_draw(env):
+        raise cannot_draw(env)
+    with ExitStack() as opened:
+        sides = []
+        for name, player in [("you", None), *([] if agent is None else [(title, agent)])]:
+            own = envs.again(env, "rgb_array")
+            opened.callback(own.close)
+            sides.append(Side(name, own, player))
+        yield from _flights(sides, envs.name(env), envs.check(env).actions, frames_per_second(env), seed)
+
+
+def _flights(sides: Sequence[Side], environment: str, actions: int, fps: int, seed: int) -> Iterator[list[Score]]:
+    pygame = _pygame()
+    known = controls(environment, actions)
+    keyboard, clock = Keyboard(known.keys), pygame.time.Clock()
+    keys = legend(environment, actions)
+    before, under_way = f"{keys}. Press one to begin, Escape to end", f"{keys}. Escape ends it"
+    after = "Space: the next start. Escape ends it"
+    window: Window | None = None
+    begun = False  # the first start waits for a key, as nobody is ready yet
+    try:
+        while True:
+            for side in sides:
+                side.begin(seed)
+            steps = 0
+            while not (sides[0].ended and keyboard.onward):
+                picture = _beside(sides, after if sides[0].ended else under_way if begun else before)
+                window = window or Window(f"Perilune: {environment}", picture)
+                window.show(picture)
+                clock.tick(fps if known.idle or sides[0].ended else FRESH)
+                keyboard.look(pygame.event.get())
+                if keyboard.over:
+                    return
+                action = keyboard.action() if known.idle else keyboard.pressed()
+                begun = begun or keyboard.onward or action is not None
+                if action is None and known.idle and begun:
+                    action = known.idle[steps % len(known.idle)]
+                if action is not None or sides[0].ended:
+                    for side in sides:
+                        side.step(action or 0)
+                    steps += 1
+            for side in sides:
+                while not side.ended:  # which flies on unseen
+                    side.step(0)
+            seed += 1
+            yield [side.score for side in sides]
+    finally:
+        if window is not None:
+            window.close()
+
+
+def _beside(sides: Sequence[Side], words: str) -> Array:
+    """All sides' pictures, and ``words`` beneath them."""
+    row = side_by_side([side.picture() for side in sides], GAP)
+    return np.concatenate([row, caption(row.shape[1], words)])
+
+
+def _pygame() -> Any:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        import pygame  # noqa: PLC0415 -- heavy, and optional
+    except ImportError as error:
+        raise MissingDependencyError("playing needs pygame: pip install 'perilune[lunar]'") from error
+    return pygame

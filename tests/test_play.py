@@ -1,0 +1,324 @@
+"""Playing by hand: keys become actions, both sides start alike, and a real window under a real X server listens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pygame
+import pytest
+
+from fixtures_runs import TinyRun, tiny_run
+from perilune import DQN, envs
+from perilune.cli.looking import tally
+from perilune.errors import ConfigError, MissingDependencyError
+from perilune.evaluate import evaluate
+from perilune.view import play
+from perilune.view.play import Keyboard, Score, Side
+from worlds import Numbered
+
+__all__ = ["tiny_run"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # as where nobody sees it
+
+DOWN, UP = pygame.KEYDOWN, pygame.KEYUP
+QUIT = pygame.event.Event(pygame.QUIT)
+
+
+def key(name: str, kind: int = DOWN) -> pygame.event.Event:
+    return pygame.event.Event(kind, key=getattr(pygame, f"K_{name if len(name) == 1 else name.upper()}"))
+
+
+@pytest.fixture(autouse=True)
+def _no_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A window that nobody sees, which SDL makes as if it were one."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame.display.init()
+    yield
+    pygame.display.quit()
+
+
+class Typist:
+    """In place of the clock: at every tick somebody types what comes next, and at the end closes the window."""
+
+    script: Sequence[Sequence[pygame.event.Event]] = ()
+    speeds: list[int]
+
+    def __init__(self) -> None:
+        self._left = iter(self.script)
+
+    def tick(self, fps: int) -> None:
+        self.speeds.append(fps)
+        for event in next(self._left, [QUIT]):
+            pygame.event.post(event)
+
+
+def flown(
+    monkeypatch: pytest.MonkeyPatch, sides: Sequence[Side], environment: str, *script: Sequence[pygame.event.Event]
+) -> tuple[list[list[Score]], list[int]]:
+    """What came of playing with these keys, and the speeds at which it went."""
+    typist = type("Scripted", (Typist,), {"script": script, "speeds": []})
+    monkeypatch.setattr(pygame.time, "Clock", typist)
+    actions = play.CONTROLS[environment] if environment in play.CONTROLS else play.controls("", 3)
+    count = max(actions.keys.values()) + 1
+    return list(play._flights(sides, environment, count, 50, seed=7)), typist.speeds
+
+
+def actions_of(world: Numbered) -> list[list[int]]:
+    return [[lived.action for lived in episode] for episode in world.lived]
+
+
+@pytest.mark.parametrize("environment", play.CONTROLS)
+def test_every_action_of_a_known_environment_has_a_key_or_is_what_happens_without(environment: str) -> None:
+    count = envs.check(envs.make(environment)).actions
+    known = play.controls(environment, count)
+    assert known is play.CONTROLS[environment]
+    assert set(known.keys.values()) | set(known.idle) == set(range(count))
+    for name in known.keys:
+        assert pygame.key.name(pygame.key.key_code(name)) == name
+
+
+def test_left_is_where_the_lander_and_the_car_go() -> None:
+    def after(environment: str, name: str, steps: int, entry: int) -> float:
+        env = envs.make(environment)
+        env.reset(seed=3)
+        for _ in range(steps):
+            obs = env.step(play.CONTROLS[environment].keys[name])[0]
+        return float(obs[entry])
+
+    for environment, steps, entry in (("LunarLander-v3", 30, 2), ("MountainCar-v0", 5, 1), ("CartPole-v1", 5, 1)):
+        assert after(environment, "left", steps, entry) < after(environment, "right", steps, entry)
+        assert after(environment, "left", steps, entry) == after(environment, "a", steps, entry)
+    assert after("LunarLander-v3", "up", 20, 3) > after("LunarLander-v3", "left", 20, 3)
+
+
+def test_other_environments_have_the_number_keys() -> None:
+    assert play.controls("Taxi-v3", 6) == play.Controls({str(action): action for action in range(6)})
+    assert list(play.controls("Other-v0", 14).keys.values()) == list(range(10))
+    assert play.controls("CartPole-v1", 3).keys == {"0": 0, "1": 1, "2": 2}  # somebody's own, of the same name
+
+
+def test_the_legend_names_keys_and_actions() -> None:
+    assert play.legend("LunarLander-v3", 4) == "left/a: left engine, right/d: right engine, up/w: main engine"
+    assert play.legend("Other-v0", 2) == "0: action 0, 1: action 1"
+
+
+def test_the_key_that_was_pressed_last_counts_until_it_is_let_go() -> None:
+    keyboard = Keyboard({"left": 0, "right": 2, "up": 1})
+
+    def after(*events: pygame.event.Event) -> tuple[int | None, int | None]:
+        keyboard.look(events)
+        return keyboard.action(), keyboard.pressed()
+
+    assert after() == (None, None)
+    assert after(key("left")) == (0, 0)
+    assert after() == (0, None)
+    assert after(key("up")) == (1, 1)
+    assert after(key("up", UP)) == (0, None)
+    assert after(key("right"), key("right", UP)) == (2, 2)  # however short
+    assert after() == (0, None)
+    assert after(key("left", UP), key("x"), key("x", UP)) == (None, None)
+    assert not keyboard.onward
+    assert not keyboard.over
+
+
+@pytest.mark.parametrize("event", [QUIT, key("escape")])
+def test_escape_and_closing_the_window_end_it(monkeypatch: pytest.MonkeyPatch, event: pygame.event.Event) -> None:
+    world = Numbered((3,), draws=True)
+    assert flown(monkeypatch, [Side("you", world)], "Other-v0", [key("0")], [event], [key("1")])[0] == []
+    assert actions_of(world) == [[0]]
+    assert not pygame.display.get_init()
+
+
+def test_a_cart_that_nobody_pushes_is_pushed_to_and_fro_and_waits_before_the_first_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Numbered((50,), actions=2, draws=True)
+    script = [[], [], [key("right")], [], [key("right", UP)], [], [], [key("d"), key("d", UP)], []]
+    _, speeds = flown(monkeypatch, [Side("you", world)], "CartPole-v1", *script)
+    assert actions_of(world) == [[1, 1, 0, 1, 0, 1, 0]]
+    assert set(speeds) == {50}
+
+
+def test_where_no_action_is_nothing_the_game_waits_and_a_key_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Numbered((3,), draws=True)
+    script = [[], [key("2")], [], [], [key("2", UP)], [key("0")], [key("1")], [key("space")], []]
+    scores, speeds = flown(monkeypatch, [Side("you", world)], "Other-v0", *script)
+    assert actions_of(world) == [[2, 0, 1], []]
+    assert scores == [[Score(None, 1 + 2 / 8 + 2 + 3 + 1 / 8)]]
+    assert set(speeds[:6]) == {play.FRESH}
+
+
+def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, its = Numbered((2,), actions=2, draws=True), Numbered((4,), actions=2, draws=True)
+    agent = DQN(Numbered(actions=2), hidden=(4,)).agent
+    script = [[key("left")], [], [], [], [], [key("space")], [], [], [key("space")], []]
+    scores, _ = flown(monkeypatch, [Side("you", mine), Side("agent", its, agent)], "CartPole-v1", *script)
+    assert mine.seeds == its.seeds == [7, 8, 9]
+    assert [len(episode) for episode in mine.lived[:2]] == [2, 2]
+    # In the second start the agent was still under way when the player went on: it comes to its end all the same.
+    assert [len(episode) for episode in its.lived[:2]] == [4, 4]
+    assert len(scores) == 2
+    assert actions_of(mine)[0] == [0, 0]
+    for episode in its.lived:
+        for lived in episode:
+            assert lived.action == agent.greedy_action(lived.obs)
+    for number, (own, other) in enumerate(scores):
+        assert own.reward == sum(lived.reward for lived in mine.lived[number])
+        assert other.reward == sum(lived.reward for lived in its.lived[number])
+
+
+def test_the_agent_plays_as_in_an_evaluation_and_the_outcome_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    dqn = DQN("CartPole-v1", hidden=(8,), seed=10)
+    own = [gym.make("CartPole-v1", render_mode="rgb_array") for _ in range(2)]
+    sides = [Side("you", own[0]), Side("agent", own[1], dqn.agent)]
+    script = [*[[key("left")]] * 20, [key("space")]]
+    ((mine, its),) = flown(monkeypatch, sides, "CartPole-v1", *script)[0]
+    scored = evaluate(dqn.agent.greedy_action, gym.make("CartPole-v1"), 1, first_seed=7)
+    assert (its,) == tuple(map(Score, scored.outcomes or (), scored.returns))
+    assert mine == Score("fell", evaluate(lambda obs: 0, gym.make("CartPole-v1"), 1, first_seed=7).returns[0])
+
+
+def test_both_pictures_are_shown_with_names_rewards_and_at_the_end_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[np.ndarray[Any, Any]] = []
+    show = play.Window.show
+
+    def seen(self: play.Window, picture: np.ndarray[Any, Any]) -> None:
+        show(self, picture)
+        surface = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+        assert (surface == picture).all()  # what is on the screen
+        shown.append(picture)
+
+    monkeypatch.setattr(play.Window, "show", seen)
+    own = [gym.make("CartPole-v1", render_mode="rgb_array") for _ in range(2)]
+    agent = DQN("CartPole-v1", hidden=(8,), seed=10).agent  # which falls after 27 steps or so
+    flown(monkeypatch, [Side("you", own[0]), Side("agent", own[1], agent)], "CartPole-v1", *[[key("left")]] * 15)
+    first, last = shown[0], shown[-1]
+    assert first.shape[1] == 2 * 600 + play.GAP
+    assert (first[:400, :600] == first[:400, 606:]).all()
+    label = np.s_[330:390, 200:400]
+    assert first[label].min() > 100 > last[label].min()
+    assert last[:, 606:][label].min() > 100  # it has not ended
+    assert (first[400:436, :100] != first[400:436, 606:706]).any()
+
+
+def test_an_environment_that_cannot_draw_and_a_seed_that_is_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="render_mode"):
+        next(play.flights(Numbered()))
+    with pytest.raises(ConfigError, match="seed = -1"):
+        next(play.flights(gym.make("CartPole-v1"), seed=-1))
+
+
+def test_without_pygame_the_install_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[lunar\]'"):
+        play.check_display()
+
+
+def test_the_tally_says_who_came_to_more() -> None:
+    flights = [[Score("landed", 200.0), Score("landed", 250.0)], [Score("crashed", -100.0), Score(None, -150.0)]]
+    assert tally(flights) == "2 starts: you came to more in 1, the agent in 1; mean return 50.0 and 50.0"
+    assert tally([[Score(None, 3.0)]]) == "1 start: mean return 3.0"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "perilune", "play", *arguments]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "DISPLAY is not set"),
+        ({"DISPLAY": ":4711"}, "DISPLAY=:4711"),  # where nobody listens
+        ({"DISPLAY": ":0", "SDL_VIDEODRIVER": "dummy"}, "DISPLAY=:0, SDL_VIDEODRIVER=dummy"),
+    ],
+)
+def test_without_a_display_one_sentence_says_so(given: dict[str, str], told: str) -> None:
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | given
+    ended = subprocess.run(  # noqa: S603
+        command("CartPole-v1"), env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    said = [line for line in ended.stderr.splitlines() if line.startswith("perilune")]
+    assert len(said) == 1
+    assert re.fullmatch(rf"perilune: playing needs a display .* \({told}\): run it on a desktop, .*", said[0])
+
+
+XVFB = [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]
+
+
+@pytest.fixture
+def screen() -> Iterator[str]:
+    """A real X server, and its name."""
+    reads, writes = os.pipe()
+    arguments = ["Xvfb", "-displayfd", str(writes), "-screen", "0", "1300x600x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(arguments, pass_fds=[writes], stderr=subprocess.DEVNULL)  # noqa: S603
+    os.close(writes)
+    with os.fdopen(reads) as said:
+        number = said.readline().strip()
+    assert number, "Xvfb does not start"
+    yield f":{number}"
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.mark.skipif(bool(XVFB), reason=f"needs {' and '.join(XVFB)}")
+def test_a_real_window_listens_to_real_keys(screen: str, tiny_run: TinyRun, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "SDL_VIDEODRIVER"} | {"DISPLAY": screen}
+
+    def do(*arguments: str) -> str:
+        ended = subprocess.run(  # noqa: S603
+            ["xdotool", *arguments],  # noqa: S607
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.stdout
+
+    arguments = command("CartPole-v1", str(tiny_run.history.directory), "--seed", "3")
+    said = tmp_path / "said"
+    with (
+        said.open("w") as out,
+        subprocess.Popen(  # noqa: S603
+            arguments, env=environment, stdout=out, stderr=subprocess.STDOUT
+        ) as player,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not (window := do("search", "--onlyvisible", "--class", ".").split()):
+                assert time.monotonic() < deadline, said.read_text()
+                assert player.poll() is None, said.read_text()
+                time.sleep(0.2)
+            assert do("getwindowname", window[0]) == "Perilune: CartPole-v1\n"
+            assert "WIDTH=1206\n" in do("getwindowgeometry", "--shell", window[0])
+            do("keydown", "Left")  # held, the pole falls in ten steps or so; then on, and then it is enough
+            while "start 1" not in said.read_text():
+                assert time.monotonic() < deadline, said.read_text()
+                time.sleep(0.3)
+                do("key", "space")
+            do("keyup", "Left")
+            do("key", "Escape")
+            assert player.wait(20) == 0
+        finally:
+            player.kill()
+    told = said.read_text().splitlines()
+    own = evaluate(lambda obs: 0, gym.make("CartPole-v1"), 1, first_seed=3)
+    its = evaluate(DQN.load(tiny_run.history.directory).agent.greedy_action, gym.make("CartPole-v1"), 1, first_seed=3)
+    assert (own.outcomes, its.outcomes) != (None, None)
+    assert (
+        f"start 1: you fell {own.returns[0]:.1f}, the agent {(its.outcomes or ('',))[0]} {its.returns[0]:.1f}" in told
+    )
+    assert re.match(r"\d starts?: you came to more in \d, the agent in \d; mean return", told[-1])

@@ -1,0 +1,184 @@
+"""How a run learned, side by side: the right weights, in their order, from one start, each until its own end."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fixtures_runs import AGENT, TinyRun, cartpole, decode, tiny_run
+from perilune import DQN, film_stages
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.evaluate import SCORE_SEEDS, played, shot
+from perilune.nn.layers import Array
+from perilune.view import stages
+from perilune.view.overlay import Panel
+from perilune.view.video import View
+from test_video import megabytes
+from worlds import Numbered
+
+__all__ = ["tiny_run"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "chosen"),
+    [
+        ([0, 5, 10, 15, 20, 25, 30], 30, [0, 2, 4]),
+        ([0, 5131, 15731, 20893, 35194, 40535, 60000], 60000, [0, 3, 5]),
+        ([0, 9, 19, 31], 19, [0, 1]),  # what comes after the best is not on the way to it; no one twice
+        ([0], 100, [0]),
+        ([0, 10], 10, [0]),
+        ([], 10, []),
+        ([20, 40], 30, [0]),
+    ],
+)
+def test_stages_are_nearest_to_none_a_third_and_two_thirds_of_the_way(
+    steps: list[int], end: int, chosen: list[int]
+) -> None:
+    assert stages.spread(steps, end) == chosen
+
+
+@given(st.sets(st.integers(0, 10**6), max_size=16), st.integers(1, 10**6))
+def test_stages_are_at_most_three_increasing_and_before_the_end(found: set[int], end: int) -> None:
+    steps = sorted(found)
+    chosen = [steps[index] for index in stages.spread(steps, end)]
+    assert len(chosen) <= 3
+    assert chosen == sorted(set(chosen))
+    assert all(step < end for step in chosen)
+    if steps and steps[0] < end:
+        assert chosen[0] == steps[0]
+
+
+def pictures(path: Path) -> list[Array]:
+    """Every picture of an animation, as often as it is shown: one for each sixteenth of a second, or so."""
+    found = []
+    with Image.open(path) as animation:
+        for number in range(animation.n_frames):  # type: ignore[attr-defined]
+            animation.seek(number)
+            animation.load()
+            found.append(np.asarray(animation.convert("RGB")))
+    return found
+
+
+SEEDS = (2, 1, 10)  # whose agents fall soon, late, and in between
+
+
+def stage(seed: int) -> stages.Stage:
+    """An agent that has learned nothing, and yet plays otherwise than those of other seeds."""
+    return stages.Stage(f"seed {seed}", DQN("CartPole-v1", hidden=(8,), seed=seed).agent)
+
+
+def alone(stage: stages.Stage, path: Path, overlay: bool) -> list[Array]:
+    """What one stage looks like, played without the others."""
+    actions = ("push left", "push right") if overlay else ()
+    view, env = View(path, 50, Panel(stage.title, actions, 50), stages.WIDEST), cartpole()
+    shots = (shot(instant, env) for instant in played(stage.agent.greedy_action, env, SCORE_SEEDS, 60))
+    found = [view.picture(frame, stage.agent.q_values(frame.obs[None])[0]) for frame in shots]
+    return [picture for picture in found if picture is not None]
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_all_play_in_lock_step_from_left_to_right_and_stay_where_they_ended(tmp_path: Path, overlay: bool) -> None:
+    which, path = [stage(seed) for seed in SEEDS], tmp_path / "film.webp"
+    endings = stages.film(which, cartpole(), path, overlay=overlay, max_episode_steps=60)
+    own = [alone(each, path, overlay) for each in which]
+    lengths = [len(film) for film in own]
+    assert len(set(lengths)) == len(SEEDS)
+    # Every third frame of CartPole's fifty a second, and a second's rest; WebP is without loss. (The encoder joins
+    # pictures that are the same, so that what is compared is the order of those that differ.)
+    gap = np.zeros((own[0][0].shape[0], 3, 3), np.uint8)
+    rows = [[film[min(now, len(film) - 1)] for film in own] for now in range(max(lengths))]
+    expected = [np.concatenate([first, gap, second, gap, third], axis=1) for first, second, third in rows]
+    height, width = (side - side % 2 for side in expected[0].shape[:2])
+    shown = pictures(path)
+    assert len(shown) <= max(lengths) + 16
+    distinct = [expected[0], *(new for old, new in pairwise(expected) if (old != new).any())]
+    seen = [shown[0], *(new for old, new in pairwise(shown) if (old != new).any())]
+    assert len(seen) == len(distinct)
+    for picture, right in zip(seen, distinct, strict=True):
+        assert (picture == right[:height, :width]).all()
+    scores = [DQN("CartPole-v1", hidden=(8,), seed=seed).evaluate(1, 60) for seed in SEEDS]
+    assert [ending.title for ending in endings] == [each.title for each in which]
+    assert [ending.reward for ending in endings] == [score.returns[0] for score in scores]
+    assert [(ending.outcome,) for ending in endings] == [score.outcomes for score in scores]
+
+
+def test_a_film_of_stages_ends_a_second_after_the_last_episode(tmp_path: Path) -> None:
+    endings = stages.film([stage(2), stage(10)], cartpole(), tmp_path / "film.mp4")
+    film = decode(tmp_path / "film.mp4")
+    assert len(film.frames) == 1 + max(ending.reward for ending in endings) + 50
+    assert (film.width, film.fps) == (2 * 480 + stages.GAP, 50)
+    rest = np.array(film.frames[-50:], np.int16)
+    assert np.abs(rest - rest[0]).max() < 40
+    assert np.abs(rest - rest[0]).mean() < 1
+    # The one on the left has been there since its ninth step; the one on the right has moved.
+    left, right = (
+        np.array([frame[:300, part] for frame in film.frames], np.int16) for part in (slice(480), slice(486, None))
+    )
+    assert np.abs(left[14] - left[-1]).mean() < 0.5 < np.abs(right[14] - right[-1]).mean()
+    assert not list(tmp_path.glob("*.jsonl"))  # whose it would be, of several, is not clear
+
+
+def test_a_run_shows_itself_untrained_on_the_way_and_at_its_best(tiny_run: TinyRun, tmp_path: Path) -> None:
+    run = tiny_run.history.directory
+    chosen = stages.chosen(run, "final")
+    assert chosen[0] == ("0 steps", run / "snapshots" / "00000.safetensors")
+    assert chosen[-1] == (f"final, {tiny_run.dqn.agent.env_steps} steps", run / "final.safetensors")
+    steps = [DQN.load(path).agent.env_steps for _, path in chosen]
+    assert steps == sorted(steps)
+    assert [title for title, _ in chosen[:-1]] == [f"{step} steps" for step in steps[:-1]]
+    endings = film_stages(run, tmp_path / "film.gif", checkpoint="final", overlay=True)
+    assert [ending.title for ending in endings] == [title for title, _ in chosen]
+    assert [ending.reward for ending in endings] == [DQN.load(path).evaluate(1).returns[0] for _, path in chosen]
+    assert len(pictures(tmp_path / "film.gif")) == 1 + -(-int(max(ending.reward for ending in endings)) // 3) + 16
+
+
+def half_written(run: Path, where: Path) -> Path:
+    """A run that was left before its first evaluation."""
+    (where / "snapshots").mkdir(parents=True)
+    for name in ("config.json", "snapshots/00000.safetensors"):
+        shutil.copy(run / name, where / name)
+    return where
+
+
+def test_what_a_run_lacks_is_said_in_one_sentence(tiny_run: TinyRun, tmp_path: Path) -> None:
+    half = half_written(tiny_run.history.directory, tmp_path / "half")
+    with pytest.raises(RunDirectoryError, match="half holds no 'best' checkpoint: it has no best"):
+        film_stages(half, tmp_path / "film.mp4")
+    shutil.copy(tiny_run.history.directory / "best.safetensors", half)
+    (half / "snapshots" / "00001.safetensors").write_bytes(b"cut off")
+    with pytest.raises(FileFormatError, match="00001"):
+        film_stages(half, tmp_path / "film.mp4")
+    shutil.rmtree(half / "snapshots")
+    with pytest.raises(RunDirectoryError, match=r"half has no snapshots/ .* train again, or film its best weights"):
+        film_stages(half, tmp_path / "film.mp4")
+    assert not (tmp_path / "film.mp4").exists()
+
+
+def test_an_environment_that_cannot_draw_is_refused_before_a_file_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rgb_array"):
+        stages.film([stages.Stage("", DQN(Numbered(), **AGENT).agent)], Numbered(), tmp_path / "film.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_does_not_grow_with_the_length_of_a_film_of_stages(tmp_path: Path) -> None:
+    env = gym.make("MountainCar-v0", render_mode="rgb_array", max_episode_steps=600)
+    agent = DQN(env, hidden=(8,), seed=1).agent  # which stays in the valley
+    taken: list[float] = []
+
+    def policy(obs: Array) -> int:
+        taken.append(megabytes())
+        return 1
+
+    agent.greedy_action = policy  # type: ignore[method-assign]
+    (ending,) = stages.film([stages.Stage("", agent)], env, tmp_path / "film.mp4", overlay=True)
+    assert (ending.outcome, ending.reward, len(taken)) == ("ran out of time", -600, 600)
+    # Kept, the frames would be more than 200 MB.
+    assert taken[-1] - taken[200] < 40
