@@ -204,8 +204,6 @@ class Pages:
             return Response(msgspec.json.encode(films.moments(film, environment)), media_type="application/json")
         except (FileFormatError, RunDirectoryError) as error:
             raise Bad(films.text(str(error)), 404) from error
-        except OverflowError as error:
-            raise Bad(f"the telemetry of {films.text(film.path.name)} has numbers too large for any", 404) from error
 
     async def events(self, request: Request) -> Response:
         return StreamingResponse(self._changes(), media_type="text/event-stream")
