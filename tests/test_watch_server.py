@@ -216,6 +216,11 @@ def test_bytes_that_are_no_request_do_no_harm(served: Served) -> None:
     assert served.get("/api/runs").status == 200
 
 
+def test_very_many_runs_can_be_asked_for_at_once(served: Served) -> None:
+    every = "&".join(["id=one"] * 500 + [f"unused={'x' * 100_000}"])
+    assert served.get(f"/api/series?{every}&name=episodes.reward").status == 200
+
+
 def test_the_page_and_its_files_come_with_their_kind_and_an_etag(served: Served) -> None:
     page = served.get("/")
     assert page.status == 200
