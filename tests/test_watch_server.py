@@ -252,9 +252,16 @@ def test_a_change_is_told_while_it_happens(tiny_run: TinyRun, tmp_path: Path) ->
         assert gone["changed"] == ["two"]
 
 
-def test_ctrl_c_ends_it_quietly_also_with_somebody_connected(tiny_run: TinyRun) -> None:
-    with started(tiny_run.history.directory) as running, running.events() as told:
+def test_ctrl_c_ends_it_quietly_also_with_somebody_connected(tiny_run: TinyRun, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run.history.directory, tmp_path / "one")
+    with (tmp_path / "one" / "videos" / "large.mp4").open("wb") as file:
+        file.truncate(2**26)
+    stalled = socket.socket()
+    with started(tmp_path) as running, running.events() as told, stalled:
         next(told)
+        stalled.connect(("127.0.0.1", running.port))
+        stalled.sendall(asking("localhost", path="/video?id=one&name=large.mp4").encode())
+        assert stalled.recv(12) == b"HTTP/1.1 200"  # and no more is taken of it
         running.process.send_signal(signal.SIGINT)
         output, errors = running.process.communicate(timeout=20)
         assert (running.process.returncode, output, errors) == (0, "", "")

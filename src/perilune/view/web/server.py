@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import math
 import mimetypes
 import socket
@@ -297,10 +298,12 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
         app = application(Pages(root, lambda: server.should_exit), host, port)
         config = uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", interface="asgi3", log_level="error", access_log=False,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=2, limit_concurrency=200,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=200,
             h11_max_incomplete_event_size=LONGEST_REQUEST,
         )  # fmt: skip
         server = uvicorn.Server(config)
+        # A film that is being fetched when the server ends is broken off; that is no error.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         say(f"Watching {root}: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[taken])
