@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,14 +171,21 @@ def test_whose_process_lives_is_training_and_who_was_killed_has_stopped(copy: Pa
     assert told["words"] == "It stopped before its end; without a checkpoint it cannot be gone on with."
 
 
-def test_who_is_only_looked_at_can_be_claimed_all_the_same(copy: Path) -> None:
-    run = copy / "group/one"
-    (run / runlog.OWNER).write_text("{}")
-    for _ in range(50):
-        assert one(asked(copy))["state"] == "ended"
-        with claim.claimed(run):
-            pass
-        (run / runlog.OWNER).write_text("{}")
+def test_who_is_looked_at_all_the_time_can_be_claimed_all_the_same(tmp_path: Path) -> None:
+    with claim.claimed(tmp_path):
+        pass
+    script = "import sys; from pathlib import Path; from perilune import claim\nprint(flush=True)\n"
+    script += "while True: claim.owner(Path(sys.argv[1]))"
+    program = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as looking:  # noqa: S603
+        assert looking.stdout is not None
+        looking.stdout.readline()
+        try:
+            for _ in range(200):
+                with claim.claimed(tmp_path):
+                    pass
+        finally:
+            looking.kill()
 
 
 def test_videos_and_what_they_show(copy: Path, tiny_run: TinyRun) -> None:
