@@ -459,6 +459,33 @@ def test_runs_come_and_go(copy: Path) -> None:
     assert get(client, "/api/runs")["runs"] == []
 
 
+def test_a_run_in_anothers_place_is_not_taken_for_it(copy: Path) -> None:
+    client, run = asked(copy), copy / "group/one"
+    for reward in (1.0, 2.0, 3.0):  # as many rows each time
+        write(run, Episode, [episode(1, reward)._asdict()])
+        assert get(client, "/api/series", id="group/one", name="episodes.reward")["series"][0]["raw"] == [reward]
+        run.rename(copy.parent / "away")
+        assert get(client, "/api/runs")["runs"] == []
+        (copy.parent / "away").rename(run)
+
+
+def test_a_fault_of_the_servers_own_is_an_answer_too(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: runs.Watched) -> None:
+        raise KeyError(SCRIPT)
+
+    monkeypatch.setattr(runs.Watched, "told", broken)
+    application = server.application(server.Pages(copy, lambda: False), "127.0.0.1", 80)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get("/api/runs")
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()) == (500, {"error": "the server failed: KeyError"})
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_the_search_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"format": 1, "environment": "X", "solved_mark": None, "seed": 1, "agent": {}, "train": {}}
     deep = tmp_path
