@@ -279,6 +279,12 @@ def test_a_change_is_told_while_it_happens(tiny_run: TinyRun, tmp_path: Path) ->
         assert gone["changed"] == ["two"]
 
 
+def test_whoever_asks_for_a_head_gets_no_body(served: Served) -> None:
+    for path in ("/", "/api/runs", "/api/events", "/video?id=one&name=best.mp4", "/nothing"):
+        status, _, body = served.raw(asking(f"localhost:{served.port}", method="HEAD", path=path))
+        assert (status, body) == (404 if path == "/nothing" else 200, b"")
+
+
 def test_ctrl_c_ends_it_quietly_also_with_somebody_connected(tiny_run: TinyRun, tmp_path: Path) -> None:
     shutil.copytree(tiny_run.history.directory, tmp_path / "one")
     with (tmp_path / "one" / "videos" / "large.mp4").open("wb") as file:

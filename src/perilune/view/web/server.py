@@ -187,6 +187,8 @@ class Pages:
             raise Bad(films.text(str(error)), 404) from error
 
     async def events(self, request: Request) -> Response:
+        if request.method == "HEAD":  # which would never come to an end
+            return Response(media_type="text/event-stream")
         return StreamingResponse(self._changes(), media_type="text/event-stream")
 
     async def _changes(self) -> AsyncIterator[str]:
