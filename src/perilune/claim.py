@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from perilune import files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
 
-GLANCE = 0.3  # seconds; somebody may just be looking whether the run is claimed
+MOMENT = 0.2  # seconds; whoever looks whether a run has an owner holds it for much less
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def claimed(directory: Path) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / runlog.LOCK)
-        lock.acquire(timeout=GLANCE)
+        lock.acquire(timeout=MOMENT, poll_interval=MOMENT / 10)
     except Timeout:
         raise RunDirectoryError(
             f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."

@@ -93,7 +93,7 @@ def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise cannot("read", path, error) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # of a directory no file object can be made
         os.close(descriptor)
         raise FileFormatError(f"{path} is no ordinary file")
     with os.fdopen(descriptor, mode) as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -13,7 +14,7 @@ from perilune import envs, runlog
 from perilune.api import DQN, film_stages
 from perilune.blas import one_blas_thread
 from perilune.cli.runs import Which, load
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, MissingDependencyError
 from perilune.view import maps, play, plots, report
 from perilune.view.encoding import format_of
 from perilune.view.play import Score
@@ -103,7 +104,11 @@ class Watch:
     """Address to listen on; whoever can reach it sees the runs."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        try:
+            from perilune.view.web.server import serve  # noqa: PLC0415 -- heavy, and optional
+        except ImportError as error:
+            raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
+        serve(self.path, self.host, self.port, partial(print, flush=True))
 
 
 @dataclass(frozen=True, kw_only=True)
