@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 
 from perilune import runlog
 from perilune.cli.runs import Which, load
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, MissingDependencyError
 from perilune.view import plots
 
 
@@ -70,7 +71,11 @@ class Watch:
     """Address to listen on; whoever can reach it sees the runs."""
 
     def run(self) -> None:
-        raise NotImplementedError
+        try:
+            from perilune.view.web.server import serve  # noqa: PLC0415 -- heavy, and optional
+        except ImportError as error:
+            raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
+        serve(self.path, self.host, self.port, partial(print, flush=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The local web page that follows runs. Loaded only to serve."""

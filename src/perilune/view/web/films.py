@@ -1,0 +1,163 @@
+"""The films of a run, and what goes with each frame."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import IO, Any, NamedTuple, get_type_hints
+
+import msgspec
+
+from perilune import files, names, telemetry
+from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.view.web.logs import Table
+
+MOST = 10_000  # files looked at in a run's directory of videos
+LARGEST_TELEMETRY = 2**24  # bytes; half an hour of frames
+FIRST = ("best", "final")  # and then the episodes, newest first
+
+Moment = msgspec.defstruct(
+    "Moment",
+    [(name, {int: int, float: float}.get(hint, hint)) for name, hint in get_type_hints(telemetry.Moment).items()],
+)
+
+
+class Film(NamedTuple):
+    """A film of a run. ``episode`` is the training episode that it shows, None where it shows none."""
+
+    path: Path
+    episode: int | None
+    size: int
+
+
+def films(directory: Path) -> list[Film]:
+    """The films of a run, as they are to be listed; only ordinary files."""
+    videos = directory / "videos"
+    found = []
+    try:
+        if not stat.S_ISDIR(videos.lstat().st_mode):
+            return []
+        with os.scandir(videos) as entries:
+            for _, entry in zip(range(MOST), entries, strict=False):
+                if entry.name.endswith(".mp4") and entry.is_file(follow_symlinks=False):
+                    match = re.fullmatch(r"episode-(\d{5,9})\.mp4", entry.name, re.ASCII)
+                    episode = int(match[1]) if match else None
+                    found.append(Film(videos / entry.name, episode, entry.stat(follow_symlinks=False).st_size))
+    except OSError:  # there are none yet, or they are just being removed
+        return []
+    return sorted(found, key=_place)
+
+
+def _place(film: Film) -> tuple[int, int, str]:
+    name = film.path.stem
+    if name in FIRST:
+        return FIRST.index(name), 0, name
+    return len(FIRST), -1 if film.episode is None else -film.episode, name
+
+
+def listed(found: list[Film], episodes: Table, best: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What is known of each film, as plain JSON values."""
+    return [
+        {
+            "name": text(film.path.name),
+            "title": text(_title(film)),
+            "episode": film.episode,
+            **_came_to(film, episodes, best),
+            "telemetry": is_ordinary(telemetry.path_of(film.path)),
+            "bytes": film.size,
+        }
+        for film in found
+    ]
+
+
+def _title(film: Film) -> str:
+    known = {"best": "Best weights", "final": "Final weights"}
+    return known.get(film.path.stem, film.path.stem) if film.episode is None else f"Episode {film.episode}"
+
+
+def _came_to(film: Film, episodes: Table, best: dict[str, Any] | None) -> dict[str, Any]:
+    unknown = {"env_steps": None, "reward": None, "outcome": None}
+    if film.episode is None:
+        return unknown | ({"env_steps": best["env_steps"]} if best and film.path.stem == "best" else {})
+    rows = (episodes.columns["episode"] == film.episode).nonzero()[0]
+    if not len(rows):
+        return unknown
+    row = rows[-1]
+    outcome = episodes.labels["outcome"][episodes.columns["outcome"][row]]
+    return {name: float(episodes.columns[name][row]) for name in ("env_steps", "reward")} | {"outcome": outcome}
+
+
+def moments(film: Film, environment: str) -> dict[str, Any]:
+    """What goes with each frame of a film, in columns; without an error also where it is not finite.
+
+    Raises:
+        RunDirectoryError: there is no telemetry.
+        FileFormatError: it is damaged, or too large.
+    """
+    path = telemetry.path_of(film.path)
+    content = files.read(path, LARGEST_TELEMETRY)
+    try:
+        rows: list[Any] = msgspec.json.Decoder(Moment).decode_lines(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error
+    sizes = {(len(row.q_values), len(row.obs)) for row in rows}
+    if len(sizes) > 1:
+        raise FileFormatError(f"{path} is damaged: its lines have different numbers of values")
+    actions, readings = sizes.pop() if sizes else (0, 0)
+    return {
+        "fps": frames_per_second(film.path, len(rows)),
+        "readings": names.readings(environment, readings),
+        "actions": names.actions(environment, actions),
+        **{name: [getattr(row, name) for row in rows] for name in telemetry.Moment._fields},
+    }
+
+
+def frames_per_second(path: Path, frames: int) -> float | None:
+    """The speed of an MP4 that has so many frames, by how long it says that it lasts; None where it does not."""
+    try:
+        with files.opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            moov = _box(file, b"moov", 0, size)
+            mvhd = moov and _box(file, b"mvhd", *moov)
+            if not mvhd:
+                return None
+            file.seek(mvhd[0])
+            head = file.read(32)
+    except (RunDirectoryError, FileFormatError, OSError):
+        return None
+    wide = head[:1] == b"\1"  # then times have eight bytes
+    scale, duration = (head[20:24], head[24:32]) if wide else (head[12:16], head[16:20])
+    ticks = int.from_bytes(duration)
+    return frames * int.from_bytes(scale) / ticks if ticks else None
+
+
+def _box(file: IO[bytes], kind: bytes, start: int, stop: int) -> tuple[int, int] | None:
+    """Where the content of the first box of a kind begins and ends, among those from ``start`` to ``stop``."""
+    for _ in range(100):
+        file.seek(start)
+        head = file.read(16)
+        size, content = int.from_bytes(head[:4]), start + 8
+        if size == 1:  # it did not fit
+            size, content = int.from_bytes(head[8:16]), start + 16
+        end = stop if size == 0 else start + size
+        if len(head) < 8 or not content <= end <= stop:
+            return None
+        if head[4:8] == kind:
+            return content, end
+        start = end
+    return None
+
+
+def is_ordinary(path: Path) -> bool:
+    """Whether there is a file of that name, and no link, pipe or directory."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def text(name: str) -> str:
+    """A file's name as Unicode: bytes that are none are written as \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

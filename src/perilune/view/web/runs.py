@@ -1,0 +1,278 @@
+"""The runs below a directory, and what is known of each."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from perilune import checkpoint, claim, files, runlog
+from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.events import Episode, Evaluated, Metrics, Noticed
+from perilune.view.web.films import films, text
+from perilune.view.web.logs import Log, Table
+
+DEEPEST = 8  # directories below the one that is watched
+MOST_DIRECTORIES = 20_000
+MOST_RUNS = 1_000
+LARGEST_CONFIG = 2**20  # bytes
+FRESH = 0.5  # seconds that a look at the files is good for
+PATIENCE = 20  # times as long as a look took passes before the next, so that it takes no more than a twentieth
+RECENT = 100  # episodes
+MOST_NOTICES = 50
+LOGS = {"episodes": Episode, "metrics": Metrics, "evaluations": Evaluated, "notices": Noticed}
+PARTS = (
+    "config.json", "host.json", *runlog.FILES.values(), "videos", checkpoint.DIRECTORY, runlog.LOCK, runlog.OWNER,
+)  # fmt: skip
+
+
+class _Training(msgspec.Struct):
+    """What is read of a checkpoint, which may be large: how far the training was, and where its budget began."""
+
+    over: bool
+    start_steps: int
+    start_episodes: int
+
+
+class _Checkpoint(msgspec.Struct):
+    training: _Training
+
+
+class _Saved(msgspec.Struct):
+    checkpoint: _Checkpoint
+
+
+@dataclass(frozen=True)
+class About:
+    """What config.json says; ``fault`` where it cannot be read."""
+
+    environment: str | None
+    seed: int | None
+    solved_mark: float | None
+    steps: int | None
+    episodes: int | None
+    group: str
+    fault: str | None
+
+
+class Run:
+    """A run, followed. ``version`` grows with whatever changes."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.id, self.version = directory, name, 0
+        self.logs = {log: Log(directory / runlog.FILES[kind], kind) for log, kind in LOGS.items()}
+        self._seen: object = None
+        self._owner: str | None = None
+        self._told: tuple[int, dict[str, Any]] | None = None
+
+    def look(self, versions: Iterator[int]) -> None:
+        """See whether anything changed; nothing is read."""
+        seen = [_stamp(self.directory / part) for part in PARTS]
+        owner = None if seen[PARTS.index(runlog.OWNER)] is None else claim.owner(self.directory)
+        if (seen, owner) != self._seen:
+            self._seen, self._owner, self.version = (seen, owner), owner, next(versions)
+
+    def about(self) -> About:
+        try:
+            return _about(self.config())
+        except (FileFormatError, RunDirectoryError) as error:
+            return About(None, None, None, None, None, f"unreadable {self.id}", text(str(error)))
+
+    def config(self) -> dict[str, Any]:
+        """The whole of config.json.
+
+        Raises:
+            RunDirectoryError: it is not there.
+            FileFormatError: it is damaged, or too large for a run's.
+        """
+        path = self.directory / "config.json"
+        files.read(path, LARGEST_CONFIG)
+        return runlog.read_config(self.directory)
+
+    def host(self) -> dict[str, Any] | None:
+        """The whole of host.json, where it can be read."""
+        try:
+            return files.json_object(files.read(self.directory / "host.json", LARGEST_CONFIG), Path("host.json"))
+        except (FileFormatError, RunDirectoryError):
+            return None
+
+    def told(self) -> dict[str, Any]:
+        """All that a list of runs says of it, as plain JSON values."""
+        version = self.version
+        if self._told is None or self._told[0] != version:
+            self._told = version, self._tell(version)
+        return self._told[1]
+
+    def _tell(self, version: int) -> dict[str, Any]:
+        about, tables = self.about(), {name: self.logs[name].read() for name in ("episodes", "evaluations", "notices")}
+        state, words, began = self._state(about)
+        episodes, evaluations, notices = tables.values()
+        whole = _whole(episodes)
+        rewards = episodes.columns["reward"][whole][-RECENT:]
+        ends = [table.columns["env_steps"][-1] for table in (episodes, evaluations) if table.rows]
+        env_steps = int(max(ends, default=0))
+        count = int(whole.sum())
+        shares = [
+            (done - start) / budget
+            for done, start, budget in ((env_steps, began[0], about.steps), (count, 0, about.episodes))
+            if budget
+        ]
+        faults = [table.words for table in tables.values() if table.words]
+        return {
+            "id": self.id,
+            "environment": about.environment,
+            "seed": about.seed,
+            "solved_mark": about.solved_mark,
+            "state": state,
+            "words": " ".join(text(one if one.endswith(".") else f"{one}.") for one in [*words, *faults]) or None,
+            "env_steps": env_steps,
+            "episodes": count,
+            "share": float(np.clip(max(shares), 0, 1)) if shares else None,
+            "budget": {"steps": about.steps, "episodes": about.episodes},
+            "recent": number(rewards[np.isfinite(rewards)].mean()) if np.isfinite(rewards).any() else None,
+            "best": best(evaluations),
+            "outcomes": _outcomes(episodes, whole),
+            "group": about.group,
+            "version": version,
+            "videos": len(films(self.directory)),
+            "notices": [words for words in notices.texts("words")[-MOST_NOTICES:] if words],
+        }
+
+    def _state(self, about: About) -> tuple[str, list[str], tuple[int, int]]:
+        """The state, what is to be said of it, and the steps and episodes with which the budget began."""
+        newest, began = None, (0, 0)
+        words = []
+        try:
+            there = [] if (self.directory / checkpoint.DIRECTORY).is_symlink() else checkpoint.paths(self.directory)
+            if there:
+                newest = msgspec.json.decode(files.read(there[-1], files.LARGEST_JSON), type=_Saved).checkpoint.training
+                began = newest.start_steps, newest.start_episodes
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FileFormatError, RunDirectoryError) as error:
+            words = [f"The newest checkpoint cannot be read: {error}"]
+        if about.fault:
+            return "unreadable", [about.fault], began
+        if self._owner is not None:
+            return "training", words, began
+        if newest is not None and newest.over:
+            return "ended", words, began
+        remedy = "perilune resume goes on with it" if newest else "without a checkpoint it cannot be gone on with"
+        return "stopped", [*words, f"It stopped before its end; {remedy}"], began
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _about(config: dict[str, Any]) -> About:
+    budget = [config["train"].get(name) for name in ("steps", "episodes")]
+    steps, episodes = (value if type(value) is int and 0 < value < 2**63 else None for value in budget)
+    try:
+        same = json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
+    except RecursionError as error:
+        raise FileFormatError("config.json is nested too deeply") from error
+    group = hashlib.sha256(same.encode()).hexdigest()[:10]
+    return About(config["environment"], config["seed"], config["solved_mark"], steps, episodes, group, None)
+
+
+def _whole(episodes: Table) -> Any:
+    """Which episodes the budget did not cut off."""
+    if "budget" not in episodes.labels["ended"]:
+        return np.ones(episodes.rows, bool)
+    return episodes.columns["ended"] != episodes.labels["ended"].index("budget")
+
+
+def _outcomes(episodes: Table, whole: Any) -> dict[str, int] | None:
+    labels = episodes.labels["outcome"]
+    counts = np.bincount(episodes.columns["outcome"][whole], minlength=len(labels))
+    found = {label: int(count) for label, count in zip(labels, counts, strict=True) if label is not None and count}
+    return found or None
+
+
+def best(evaluations: Table) -> dict[str, Any] | None:
+    """The best evaluation so far."""
+    rows = np.flatnonzero(evaluations.columns["best"])
+    if not len(rows):
+        return None
+    return {name: number(evaluations.columns[name][rows[-1]]) for name in ("env_steps", "mean_return")}
+
+
+def number(value: Any) -> float | int | None:
+    """A number for JSON, which has no word for one that is not finite."""
+    value = float(value)
+    if not np.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+class Watched:
+    """The runs below ``root``, looked at when somebody asks, and no more often than is useful."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs: dict[str, Run] = {}
+        self.words: str | None = None
+        self._versions = itertools.count(1)
+        self._lock = Lock()
+        self._due = 0.0
+
+    def look(self) -> dict[str, Run]:
+        """The runs that there are now, by name."""
+        with self._lock:
+            began = time.monotonic()
+            if began >= self._due:
+                self._look()
+                took = time.monotonic() - began
+                self._due = time.monotonic() + max(FRESH, PATIENCE * took)
+            return self.runs
+
+    def _look(self) -> None:
+        directories, self.words = find(self.root)
+        found = {}
+        for directory in directories:
+            name = text(directory.relative_to(self.root).as_posix())
+            run = self.runs.get(name)
+            found[name] = run if run is not None and run.directory == directory else Run(directory, name)
+        for run in found.values():
+            run.look(self._versions)
+        self.runs = dict(sorted(found.items()))
+
+
+def find(root: Path) -> tuple[list[Path], str | None]:
+    """The runs at or below ``root``, and what there is to say of the search. Links are not followed."""
+    runs: list[Path] = []
+    level, looked, unread = [root], 0, 0
+    for _ in range(DEEPEST + 1):
+        below = []
+        for directory in level:
+            looked += 1
+            if looked > MOST_DIRECTORIES or len(runs) >= MOST_RUNS:
+                return runs, f"There is more than is searched: {MOST_DIRECTORIES:,} directories, {MOST_RUNS:,} runs."
+            try:
+                with os.scandir(directory) as entries:
+                    inside = list(entries)
+                if any(one.name == "config.json" and one.is_file(follow_symlinks=False) for one in inside):
+                    runs.append(directory)
+                    continue
+                below += [
+                    directory / one.name
+                    for one in inside
+                    if not one.name.startswith(".") and one.is_dir(follow_symlinks=False)
+                ]
+            except OSError:
+                unread += 1
+        level = below
+    return runs, f"{unread} of the directories cannot be read." if unread else None

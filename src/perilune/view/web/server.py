@@ -1,0 +1,363 @@
+"""The web server: what it answers, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import mimetypes
+import socket
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import msgspec
+import uvicorn
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.events import Evaluated
+from perilune.view.web import films
+from perilune.view.web.guard import Guard
+from perilune.view.web.runs import Run, Watched, best, number
+from perilune.view.web.series import NAMES, Curve, band, curve, thin
+
+STATIC = Path(__file__).parent / "static"
+MOST_IDS = 500  # runs in one question
+MOST_POINTS = 4_000
+MOST_SMOOTH = 1_000_000
+MOST_EVALUATIONS = 500
+LOOK_EVERY = 1.0  # seconds
+HEARTBEAT = 10.0  # seconds
+CACHED = 2**25  # bytes of answers that are kept
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which series are asked for."""
+
+    log: str
+    column: str
+    x: str
+    smooth: int
+    low: float
+    high: float
+    points: int
+    band: bool
+
+
+class Bad(HTTPException):
+    """A question that cannot be answered."""
+
+    def __init__(self, words: str, status: int = 400) -> None:
+        super().__init__(status, words)
+
+
+class Answers:
+    """Answers that were given, by what they were answers to; the ones not asked for longest are dropped."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[object, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, key: object, make: Callable[[], bytes]) -> msgspec.Raw:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        else:
+            self._kept[key] = make()
+            self._bytes += len(self._kept[key])
+            while self._bytes > CACHED and len(self._kept) > 1:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return msgspec.Raw(self._kept[key])
+
+
+class Pages:
+    """What there is to ask for. ``stopping`` says whether the server is about to end."""
+
+    def __init__(self, root: Path, stopping: Callable[[], bool]) -> None:
+        self._watched = Watched(root)
+        self._stopping = stopping
+        self._answers = Answers()
+        self._one_at_a_time = Lock()  # a million rows take room while they are averaged
+        self._static = StaticFiles(directory=STATIC)
+
+    def routes(self) -> list[Route | Mount]:
+        answers = {
+            "runs": self.runs, "run": self.run, "names": self.names, "series": self.series, "videos": self.videos,
+            "telemetry": self.telemetry,
+        }  # fmt: skip
+        return [
+            Route("/", self.page),
+            *(Route(f"/api/{name}", answer) for name, answer in answers.items()),
+            Route("/api/events", self.events),
+            Route("/video", self.video),
+            Mount("/static", self._static),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        return await self._static.get_response("index.html", request.scope)
+
+    def runs(self, request: Request) -> Response:
+        runs = self._watched.look()
+        return _json(
+            {
+                "root": films.text(str(self._watched.root)),
+                "words": self._watched.words,
+                "runs": [run.told() for run in runs.values()],
+            }
+        )
+
+    def run(self, request: Request) -> Response:
+        run = self._run(request)
+        evaluations = run.logs["evaluations"].read()
+        columns = [evaluations.columns[name][-MOST_EVALUATIONS:] for name in Evaluated._fields]
+        objects = [dict(zip(Evaluated._fields, map(number, row), strict=True)) for row in zip(*columns, strict=True)]
+        try:
+            config = run.config()
+        except (FileFormatError, RunDirectoryError):
+            config = None
+        return _json(
+            {
+                "id": run.id,
+                "config": config,
+                "host": run.host(),
+                "evaluations": [one | {"best": bool(one["best"])} for one in objects],
+            }
+        )
+
+    def names(self, request: Request) -> Response:
+        return _json(NAMES)
+
+    def series(self, request: Request) -> Response:
+        question = _question(request)
+        ids = request.query_params.getlist("id")
+        if len(ids) > MOST_IDS:
+            raise Bad(f"id: at most {MOST_IDS} runs are answered for at once")
+        runs = [self._run_of(name) for name in dict.fromkeys(ids)]
+        with self._one_at_a_time:
+            answer = msgspec.json.encode(
+                {
+                    "name": f"{question.log}.{question.column}",
+                    "x": question.x,
+                    "series": [self._answers.of(*self._one(run, question)) for run in runs],
+                    "bands": [self._answers.of(*one) for one in self._bands(runs, question)] if question.band else [],
+                }
+            )
+        return Response(answer, media_type="application/json")
+
+    def _one(self, run: Run, question: Question) -> tuple[object, Callable[[], bytes]]:
+        """What the series of a run is an answer to, and how it is made."""
+        table, group = run.logs[question.log].read(), run.told()["group"]
+
+        def make() -> bytes:
+            whole = _curve(run, question)
+            drawn = whole.at(thin(whole.x, whole.y, question.points))
+            return msgspec.json.encode(
+                {
+                    "id": run.id,
+                    "group": group,
+                    "count": len(whole.x),
+                    "x": drawn.x.tolist(),
+                    "raw": drawn.y.tolist(),
+                    "mean": drawn.mean.tolist(),
+                }
+            )
+
+        return (run.directory, id(run), table.version, group, question), make
+
+    def _bands(self, runs: Sequence[Run], question: Question) -> list[tuple[object, Callable[[], bytes]]]:
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            groups.setdefault(run.told()["group"], []).append(run)
+        return [self._band(group, seeds, question) for group, seeds in groups.items() if len(seeds) > 1]
+
+    def _band(self, group: str, seeds: list[Run], question: Question) -> tuple[object, Callable[[], bytes]]:
+        def make() -> bytes:
+            found = band([_curve(run, question) for run in seeds])
+            values = {name: values.tolist() for name, values in found._asdict().items()}
+            return msgspec.json.encode({"group": group, "ids": [run.id for run in seeds], **values})
+
+        versions = tuple((id(run), run.logs[question.log].read().version) for run in seeds)
+        return ("band", versions, question), make
+
+    def videos(self, request: Request) -> Response:
+        run = self._run(request)
+        found = films.films(run.directory)
+        return _json(films.listed(found, run.logs["episodes"].read(), best(run.logs["evaluations"].read())))
+
+    async def video(self, request: Request) -> Response:
+        film = await run_sync(partial(self._film, request))
+        return self._static.file_response(film.path, film.path.lstat(), request.scope)
+
+    def telemetry(self, request: Request) -> Response:
+        film = self._film(request)
+        environment = self._run(request).about().environment or ""
+        try:
+            return Response(msgspec.json.encode(films.moments(film, environment)), media_type="application/json")
+        except (FileFormatError, RunDirectoryError) as error:
+            raise Bad(films.text(str(error)), 404) from error
+        except OverflowError as error:
+            raise Bad(f"the telemetry of {films.text(film.path.name)} has numbers too large for any", 404) from error
+
+    async def events(self, request: Request) -> Response:
+        return StreamingResponse(self._changes(), media_type="text/event-stream")
+
+    async def _changes(self) -> AsyncIterator[str]:
+        """The versions of all runs, now and whenever they change."""
+        loop = asyncio.get_running_loop()
+        known: dict[str, int] | None = None
+        spoke = looked = -math.inf
+        while not self._stopping():
+            if loop.time() - looked >= LOOK_EVERY:
+                runs = await run_sync(self._watched.look)
+                looked = loop.time()
+                versions = {name: run.version for name, run in runs.items()}
+                if versions != known:
+                    before, known, spoke = known or {}, versions, looked
+                    changed = [name for name in versions | before if versions.get(name) != before.get(name)]
+                    yield f"event: runs\ndata: {json.dumps({'versions': versions, 'changed': changed})}\n\n"
+                elif looked - spoke >= HEARTBEAT:
+                    spoke = looked
+                    yield ": still here\n\n"
+            await asyncio.sleep(0.1)
+
+    def _run(self, request: Request) -> Run:
+        return self._run_of(_only(request, "id"))
+
+    def _run_of(self, name: str) -> Run:
+        found = self._watched.look().get(name)
+        if found is None:
+            raise Bad("there is no run of that name", 404)
+        return found
+
+    def _film(self, request: Request) -> films.Film:
+        run, name = self._run(request), _only(request, "name")
+        for film in films.films(run.directory):
+            if films.text(film.path.name) == name:
+                return film
+        raise Bad("the run has no video of that name", 404)
+
+
+def _curve(run: Run, question: Question) -> Curve:
+    table = run.logs[question.log].read()
+    whole = curve(table, question.log, question.column, question.x, question.smooth)
+    return whole.between(question.low, question.high)
+
+
+def _question(request: Request) -> Question:
+    log, _, column = _only(request, "name").partition(".")
+    if column not in NAMES.get(log, ()):
+        raise Bad("name: there is no such series; /api/names has them", 404)
+    x = request.query_params.get("x", "env_steps")
+    if x not in {"env_steps", "episode"}:
+        raise Bad("x is env_steps or episode")
+    return Question(
+        log,
+        column,
+        x,
+        int(_number(request, "smooth", 1, 1, MOST_SMOOTH)),
+        _number(request, "from", -math.inf, -math.inf, math.inf),
+        _number(request, "to", math.inf, -math.inf, math.inf),
+        int(_number(request, "points", 600, 8, MOST_POINTS)),
+        request.query_params.get("band", "0") == "1",
+    )
+
+
+def _only(request: Request, name: str) -> str:
+    values = request.query_params.getlist(name)
+    if len(values) != 1:
+        raise Bad(f"{name} has to be given, once")
+    return values[0]
+
+
+def _number(request: Request, name: str, default: float, least: float, most: float) -> float:
+    given = request.query_params.get(name, "")
+    try:
+        value = float(given) if given else default
+    except ValueError:
+        raise Bad(f"{name} is a number") from None
+    if not least <= value <= most:
+        raise Bad(f"{name} is from {least:,} to {most:,}")
+    return value
+
+
+def _json(value: object) -> Response:
+    """What comes from strangers' JSON may hold halves of characters, which only escapes can say."""
+    return Response(json.dumps(value, allow_nan=False), media_type="application/json")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = {404: "there is nothing of that name"}.get(error.status_code, error.detail)
+    response = _json({"error": error.detail if isinstance(error, Bad) else words})
+    response.status_code = error.status_code
+    return response
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    response = _json({"error": f"the server failed: {type(error).__name__}"})
+    response.status_code = 500
+    return response
+
+
+def application(root: Path, host: str, port: int, stopping: Callable[[], bool] = lambda: False) -> Guard:
+    """All of the server for the runs below ``root``, that listens at ``host`` and ``port``."""
+    mimetypes.add_type("text/javascript", ".js")  # which some systems call something else
+    pages = Pages(root, stopping)
+    handlers: dict[Any, Any] = {HTTPException: _refused, Exception: _failed}
+    return Guard(Starlette(routes=pages.routes(), exception_handlers=handlers), host, port)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at ``host`` and ``port``; 0 is any that is free.
+
+    Raises:
+        ConfigError: there is no such port or address, or it is taken.
+    """
+    if not 0 <= port <= 65535:
+        raise ConfigError("port", port, "a number from 0 to 65535")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            "port", port, f"{host} cannot be listened to there ({reason}); choose another --port"
+        ) from error
+
+
+def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve the runs below ``root`` until somebody presses Ctrl-C.
+
+    Args:
+        say: told where the page is, once it is there.
+
+    Raises:
+        RunDirectoryError: there is no such directory.
+        ConfigError: the address cannot be listened to.
+    """
+    if not root.is_dir():
+        raise RunDirectoryError(f"{root} is no directory. Give a run directory, or one with runs in it.")
+    with listen(host, port) as taken:
+        port = taken.getsockname()[1]
+        server: uvicorn.Server
+        app = application(root, host, port, lambda: server.should_exit)
+        config = uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", interface="asgi3", log_level="error", access_log=False,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=2, limit_concurrency=200,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        say(f"Watching {root}: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[taken])
