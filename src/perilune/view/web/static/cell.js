@@ -41,7 +41,7 @@ export function createCell(name, on) {
   let cursor = null;
 
   function draw() {
-    content = chartContent(shown.answer, x, shown.model.byId, shown.model.label);
+    content = chartContent(shown.answer, x, shown.model);
     chart.set(content);
     if (cursor !== null) chart.point(cursor); // new data may have moved what is below it
     const empty = content.strong.length === 0;
@@ -83,7 +83,7 @@ export function createCell(name, on) {
     show(answer, range, model, smooth) {
       shown = { answer, model };
       x = range;
-      text(note, smooth > 1 ? `${about}; strong: the mean of ${smooth}` : about);
+      text(note, smooth > 1 ? `${about}, mean of ${smooth}` : about);
       draw();
     },
     range(next) {

@@ -6,40 +6,41 @@ import { number } from "./words.js";
 
 const RAW_UP_TO = 8; // runs; the raw values of more cover one another
 const SAID_UP_TO = 8; // lines; of more the rest is summed up
+const GOAL_WITHIN = 1.5; // of the spread of the values, or a mark is too far off to be on the chart
 const SCORES = new Set(["episodes.reward", "evaluations.mean_return", "evaluations.min_return"]);
 const SPREADING = new Set(["loss", "gradient_norm"]); // over decades, maybe: these may have a logarithmic axis
 const SHARES = new Set(["epsilon"]);
 
 /**
  * What the chart of ``answer`` shows between x[0] and x[1]; also ``strong``, the lines that are read off, each with
- * its ``label`` and ``place``. ``runs`` has the model's runs by id, ``label`` names them.
+ * its ``label`` and ``place``. ``model`` knows the runs.
  */
-export function chartContent(answer, x, runs, label) {
-  const strong = [...bandLines(answer), ...runLines(answer, label)];
+export function chartContent(answer, x, model) {
+  const strong = [...bandLines(answer, model), ...runLines(answer, model)];
   const scored = SCORES.has(answer.name);
-  const marks = scored ? solved(answer, runs) : [];
+  const marks = scored ? solved(answer, model.byId) : [];
   const evaluated = answer.name.startsWith("evaluations.");
   const faint = faintLines(answer);
-  const lines = [...faint, ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated ? 3 : undefined }))];
+  const lines = [...faint, ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined }))];
   const areas = (answer.bands ?? []).map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
   const log = SPREADING.has(answer.name.split(".")[1]) && spreads(strong);
-  const rings = answer.name === "evaluations.mean_return" && answer.x === "env_steps" ? best(strong, runs) : [];
+  const rings = answer.name === "evaluations.mean_return" && answer.x === "env_steps" ? best(strong, model.byId) : [];
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
-function bandLines(answer) {
+function bandLines(answer, model) {
   return (answer.bands ?? []).map((band) => ({
-    label: `${band.group}, ${band.ids.length} seeds`, place: slot(band.ids[0]), x: band.x, y: band.mean, count: band.x.length,
+    label: `${model.groupLabel(band.group)}, ${band.ids.length} seeds`, place: slot(band.ids[0]), x: band.x, y: band.mean, count: band.x.length,
   }));
 }
 
 const inBands = (answer) => new Set((answer.bands ?? []).flatMap((band) => band.ids));
 
-function runLines(answer, label) {
+function runLines(answer, model) {
   const banded = inBands(answer);
   return answer.series
     .filter((one) => one.x.length > 0 && !banded.has(one.id))
-    .map((one) => ({ id: one.id, label: label(one.id), place: slot(one.id), x: one.x, y: one.mean, count: one.count }));
+    .map((one) => ({ id: one.id, label: model.label(one.id), place: slot(one.id), x: one.x, y: one.mean, count: one.count }));
 }
 
 /** The raw values of the runs; of those in a band, their averages. */
@@ -98,12 +99,23 @@ function yRange(answer, { strong, faint, areas, marks, log }, x) {
   for (const line of strong) inside(line, line.y);
   for (const area of areas) for (const edge of [area.low, area.high]) inside(area, edge);
   if (values.length === 0) return log ? [1, 10] : [0, 1];
-  for (const mark of marks) values.push(mark.y);
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  let [low, high] = extent(values);
+  const reach = GOAL_WITHIN * (high - low);
+  [low, high] = extent([low, high, ...marks.map((mark) => mark.y).filter((y) => y <= high + reach && y >= low - reach)]);
   if (log) return [low / 1.3, high * 1.3];
   const room = high > low ? (high - low) * 0.06 : Math.max(Math.abs(high) * 0.1, 1e-9);
   return [low - room, high + room];
+}
+
+/** Lowest and highest of many; null is no value. */
+export function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value === null || value === undefined) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
 }
 
 /** The values at x (null: the last ones): [{place, label, value}], and words for the lines beyond the first few. */
@@ -130,7 +142,7 @@ export function inWords(strong) {
   const some = strong.slice(0, SAID_UP_TO).map(({ label, y, count }) => {
     const values = y.filter((value) => value !== null);
     if (values.length === 0) return `${label}: nothing yet.`;
-    const [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+    const [low, high] = extent(values);
     return `${label}: ${number(count)} values, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
   });
   const more = strong.length - some.length;

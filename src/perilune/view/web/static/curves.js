@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { createCell } from "./cell.js";
 import { el, settled, text } from "./dom.js";
+import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state } from "./state.js";
 import { number } from "./words.js";
@@ -123,7 +124,7 @@ export function createCurves(host) {
     updateNotices(notices, model);
     nobody.hidden = chosen().length > 0;
     grid.hidden = chosen().length === 0;
-    text(nobody, model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : `No runs in ${model.root} yet. perilune train LunarLander-v3 makes one.`);
+    text(nobody, model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model));
     outcomes.update(model);
     await (starting ??= start());
     const question = JSON.stringify([chosen(), state.smooth, state.bands, state.x, state.env_steps, state.episode]);

@@ -2,9 +2,10 @@
 
 import { film as address, get } from "./api.js";
 import { el, keep, text } from "./dom.js";
+import { noRuns } from "./model.js";
 import { createPlayer } from "./player.js";
 import { change, chosen, state } from "./state.js";
-import { count, number } from "./words.js";
+import { brief, count, number } from "./words.js";
 import { createThumbnails } from "./thumbnails.js";
 
 /** The view in ``host``: ``update(model, changed)`` where the ids of ``changed`` grew (null: all may be different). */
@@ -29,14 +30,15 @@ export function createFlights(host) {
       if (film === current) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
       text(title, film.title);
-      text(about, [film.outcome, film.reward === null ? null : number(Math.round(film.reward))].filter(Boolean).join(", "));
+      const said = [film.outcome, film.reward === null ? null : number(Math.round(film.reward))].filter(Boolean);
+      text(about, said.join(", ") || (film.env_steps === null ? "" : `after ${brief(film.env_steps)} steps`));
       item.classList.toggle("new", !old.has(`${of}/${film.name}`));
       thumbnails.ask(picture, address(of, film.name), film.bytes);
     });
     strip.hidden = films.length === 0;
     empty.hidden = films.length > 0;
     const run = model.byId.get(flight);
-    text(empty, !run ? "No run is chosen. Tick one in the list of runs to see its flights."
+    text(empty, model.runs.length === 0 ? noRuns(model) : !run ? "No run is chosen. Tick one in the list of runs to see its flights."
       : run.state === "training" ? "No film yet: the first is on its way. It appears here when it is recorded."
       : "This run has no films. perilune video " + `${model.root}/${flight}` + " makes one; a training films every so many episodes with --train.video-every.");
     show(current);

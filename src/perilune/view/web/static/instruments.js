@@ -1,21 +1,21 @@
 // Q-values as bars and lines, and the readings of the state, each with its course over the flight.
 
+import { extent } from "./content.js";
 import { el, keep, text } from "./dom.js";
 import { ink, look, swatch } from "./palette.js";
 import { number } from "./words.js";
 
 /** The Q-values of a flight, or what they are above their mean: ``values`` [frame][action], and a chart's content. */
-export function qLines(telemetry, difference) {
+export function qLines(telemetry, fps, difference) {
   const values = telemetry.q_values.map((row) => {
     const known = row.filter((q) => q !== null);
     const mean = difference && known.length ? known.reduce((sum, q) => sum + q, 0) / known.length : 0;
     return row.map((q) => (q === null ? null : q - mean));
   });
-  let [low, high] = [Infinity, -Infinity];
-  for (const row of values) for (const q of row) if (q !== null) [low, high] = [Math.min(low, q), Math.max(high, q)];
+  let [low, high] = extent(values.flat());
   if (!(low <= high)) [low, high] = [0, 1];
   const room = high > low ? (high - low) * 0.06 : Math.max(1e-6, Math.abs(high) * 0.1);
-  const x = values.map((_, index) => index / telemetry.fps);
+  const x = values.map((_, index) => index / fps);
   const lines = telemetry.actions.map((_, action) => ({ x, y: values.map((row) => row[action] ?? null), width: 1.6, ...look(action) }));
   const y = [low - room, high + room];
   return { values, y, content: { lines, x: [0, Math.max(x.at(-1) ?? 0, 1e-3)], y } };
@@ -99,7 +99,7 @@ function course(canvas, obs, index) {
   const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio];
   Object.assign(canvas, { width, height });
   const values = obs.map((row) => row[index]);
-  const [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+  const [low, high] = extent(values);
   const context = canvas.getContext("2d");
   const room = 3 * ratio;
   const y = (value) => (high > low ? height - room - ((value - low) / (high - low)) * (height - 2 * room) : height / 2);

@@ -4,6 +4,7 @@ import { follow, get } from "./api.js";
 import { createCurves } from "./curves.js";
 import { text } from "./dom.js";
 import { createFlights } from "./flights.js";
+import { modelOf, NOTHING } from "./model.js";
 import { assign } from "./palette.js";
 import { createSettings } from "./settings.js";
 import { createSidebar, unasked } from "./sidebar.js";
@@ -14,7 +15,7 @@ const TITLES = { curves: "Curves", flights: "Flights", settings: "Settings" };
 const REST = 800; // milliseconds between two looks at a growing directory
 const $ = (id) => document.getElementById(id);
 
-const model = { root: "", runs: [], byId: new Map(), label: (id) => id };
+let model = NOTHING;
 const views = Object.fromEntries(Object.entries(VIEWS).map(([name, create]) => [name, create($(name))]));
 const sidebar = createSidebar($("runs"));
 let known = false; // whether the runs have been read once
@@ -29,10 +30,7 @@ async function refresh() {
     const now = changed;
     changed = new Set();
     try {
-      const { root, runs } = await get("/api/runs");
-      const paths = new Map(runs.map((run) => [run.id, run.id.split("/").at(-1)]));
-      const once = new Set([...paths.values()]).size === runs.length;
-      Object.assign(model, { root, runs, byId: new Map(runs.map((run) => [run.id, run])), label: (id) => (once ? (paths.get(id) ?? id) : id) });
+      model = modelOf(await get("/api/runs"));
       known = true;
       text($("problem"), "");
       show(now === null ? null : [...now]);
@@ -53,7 +51,7 @@ function show(ids) {
     if (lost) change({ runs: unasked(model.runs) }); // which comes here again
     else if (there.length < state.runs.length) change({ runs: there });
   }
-  assign(chosen());
+  assign(chosen(), (id) => (state.bands ? (model.byId.get(id)?.group ?? id) : id));
   sidebar(model);
   for (const button of $("views").children) {
     const current = button.dataset.view === state.view;

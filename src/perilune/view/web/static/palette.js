@@ -6,24 +6,27 @@ import { el, svg } from "./dom.js";
 const COLOURS = 6;
 const DASHES = [[], [7, 3], [2, 3]];
 
-const slots = new Map(); // of a run; it keeps its own while it is chosen
+const places = new Map(); // by key; it keeps its own while a run with it is chosen
+let keys = new Map(); // of the chosen runs
 
-/** Give each chosen run the first place that is free. */
-export function assign(ids) {
-  for (const id of slots.keys()) if (!ids.includes(id)) slots.delete(id);
-  const taken = new Set(slots.values());
+/** Give each chosen run the first place that is free; runs with the same ``key(id)`` share one. */
+export function assign(ids, key) {
+  keys = new Map(ids.map((id) => [id, key(id)]));
+  const wanted = new Set(keys.values());
+  for (const old of places.keys()) if (!wanted.has(old)) places.delete(old);
+  const taken = new Set(places.values());
   let next = 0;
-  for (const id of ids) {
-    if (slots.has(id)) continue;
+  for (const one of wanted) {
+    if (places.has(one)) continue;
     while (taken.has(next)) next += 1;
-    slots.set(id, next);
+    places.set(one, next);
     taken.add(next);
   }
 }
 
 /** The place of a run among the colours. */
 export function slot(id) {
-  return slots.get(id) ?? 0;
+  return places.get(keys.get(id)) ?? 0;
 }
 
 let sheet = null;

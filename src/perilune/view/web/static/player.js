@@ -25,7 +25,7 @@ export function createPlayer() {
   const needle = el("div", { class: "needle" });
   const chart = createChart(trace, { pick: (seconds) => seek(Math.round(seconds * fps)) });
   const thoughts = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Q-values"), el("label", { class: "note" }, difference, "less their mean")), bars.element);
-  const over = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Q-values over the flight"), el("span", { class: "note" }, "seconds; click to go there")), el("div", { class: "stage" }, trace));
+  const over = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")), el("div", { class: "stage" }, trace));
   const seen = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Readings")), readings.element);
   const without = el("p", { class: "empty", hidden: true }, "This film has no telemetry beside it, so there are no Q-values to show.");
   const controls = el("div", { class: "controls" }, play, scrub, time, speed);
@@ -67,7 +67,7 @@ export function createPlayer() {
 
   function draw() {
     if (telemetry === null) return;
-    const lines = qLines(telemetry, difference.checked);
+    const lines = qLines(telemetry, fps, difference.checked);
     bars.set(telemetry.actions, lines);
     chart.set(lines.content);
     trace.querySelector(".u-over").append(needle);

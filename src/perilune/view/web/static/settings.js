@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { el, text } from "./dom.js";
+import { noRuns } from "./model.js";
 import { slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 import { number } from "./words.js";
@@ -40,7 +41,7 @@ export function createSettings(host) {
     drawn = now;
     const rows = lines(there.map((id) => known.get(id)));
     const different = rows.filter((row) => row.differs).length;
-    text(note, ids.length === 0 ? "No run is chosen. Tick one in the list of runs to see its settings."
+    text(note, model.runs.length === 0 ? noRuns(model) : ids.length === 0 ? "No run is chosen. Tick one in the list of runs to see its settings."
       : ids.length === 1 ? "Tick a second run to see what differs." : different === 0 ? "Nothing differs." : `${number(different)} of ${number(rows.length)} differ.`);
     draw(table, there.map((id) => ({ id, name: model.label(id) })), rows);
   };
@@ -53,7 +54,7 @@ async function readAll(ids, known) {
     for (let id = missing.shift(); id !== undefined; id = missing.shift()) {
       try {
         const { config, host } = await get("/api/run", { id });
-        known.set(id, new Map([...flat(config), ...flat({ host: host ?? {} })]));
+        known.set(id, new Map([...flat(config ?? {}), ...flat({ host: host ?? {} })]));
       } catch (error) {
         failures.push(error);
       }

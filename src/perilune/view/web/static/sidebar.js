@@ -2,6 +2,7 @@
 
 import { brief, count, number } from "./words.js";
 import { el, keep, text } from "./dom.js";
+import { noRuns, NOTHING } from "./model.js";
 import { paint, slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 
@@ -25,7 +26,7 @@ export function createSidebar(host) {
   const none = el("button", { type: "button", class: "quiet", click: () => change({ runs: [] }) }, "None");
   const list = el("div", { class: "groups" });
   host.append(filter, el("div", { class: "row" }, total, every, none), list);
-  let model = { root: "", runs: [] };
+  let model = NOTHING;
 
   return function update(next) {
     model = next;
@@ -34,12 +35,13 @@ export function createSidebar(host) {
     text(total, words(model, runs));
     every.hidden = runs.length < 2;
     none.hidden = chosen().length === 0;
-    keep(list, grouped(runs), (group) => group.name, makeGroup, updateGroup);
+    keep(list, grouped(runs), (group) => group.name, makeGroup, (section, group) => updateGroup(section, group, model.groupLabel));
   };
 }
 
-function words({ root, runs }, shown) {
-  if (runs.length === 0) return `No runs in ${root || "here"} yet. perilune train LunarLander-v3 makes one.`;
+function words(model, shown) {
+  const { runs } = model;
+  if (runs.length === 0) return noRuns(model);
   if (shown.length === 0) return "No run fits the filter. Empty it to see all.";
   return shown.length < runs.length ? `${shown.length} of ${count(runs.length, "run")}` : `${count(runs.length, "run")}, ${chosen().length} shown`;
 }
@@ -47,7 +49,7 @@ function words({ root, runs }, shown) {
 function shown({ runs }) {
   const parts = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
   return runs.filter((run) => {
-    const about = `${run.id} ${run.environment} ${run.state} ${run.group} seed ${run.seed}`.toLowerCase();
+    const about = `${run.id} ${run.environment} ${run.state} seed ${run.seed}`.toLowerCase();
     return parts.every((part) => about.includes(part));
   });
 }
@@ -78,7 +80,7 @@ function makeGroup() {
   return section;
 }
 
-function updateGroup(section, { name, runs }) {
+function updateGroup(section, { name, runs }, groupLabel) {
   const [head, list] = section.children;
   section.ids = runs.map((run) => run.id);
   head.hidden = runs.length < 2;
@@ -86,8 +88,8 @@ function updateGroup(section, { name, runs }) {
   const box = head.firstElementChild;
   box.checked = ticked === runs.length;
   box.indeterminate = ticked > 0 && ticked < runs.length;
-  text(head.lastElementChild, `${name}, ${runs.length} seeds`);
-  head.title = `${name}: these differ in nothing but the seed`;
+  text(head.lastElementChild, `${groupLabel(name)}, ${runs.length} seeds`);
+  head.title = "These differ in nothing but the seed";
   keep(list, runs, (run) => run.id, makeRun, (item, run) => updateRun(item, run, runs.length > 1));
 }
 
