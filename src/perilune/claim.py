@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 from perilune import files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
 
+MOMENT = 0.2  # seconds; whoever looks whether a run has an owner holds it for much less
+
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
@@ -28,7 +30,7 @@ def claimed(directory: Path) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / runlog.LOCK)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=MOMENT, poll_interval=MOMENT / 10)
     except Timeout:
         raise RunDirectoryError(
             f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."

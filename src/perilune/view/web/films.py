@@ -37,7 +37,7 @@ def films(directory: Path) -> list[Film]:
     videos = directory / "videos"
     found = []
     try:
-        if not stat.S_ISDIR(videos.lstat().st_mode):
+        if not is_directory(videos):
             return []
         with os.scandir(videos) as entries:
             for _, entry in zip(range(MOST), entries, strict=False):
@@ -154,6 +154,14 @@ def is_ordinary(path: Path) -> bool:
     """Whether there is a file of that name, and no link, pipe or directory."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is a directory of that name, and no link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
     except (OSError, ValueError):
         return False
 

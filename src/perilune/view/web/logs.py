@@ -41,6 +41,10 @@ class Table:
     def rows(self) -> int:
         return self.version[1]
 
+    def code(self, column: str, text: str) -> int:
+        """The number that stands for a text, -1 where there is no such text."""
+        return self.labels[column].index(text) if text in self.labels[column] else -1
+
     def texts(self, column: str) -> list[str | None]:
         """A column of texts, row by row."""
         return [self.labels[column][code] for code in self.columns[column]]

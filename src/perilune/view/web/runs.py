@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,13 +19,15 @@ import numpy as np
 from perilune import checkpoint, claim, files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.events import Episode, Evaluated, Metrics, Noticed
-from perilune.view.web.films import films, text
+from perilune.stats import moving_average
+from perilune.view.web.films import films, is_directory, text
 from perilune.view.web.logs import Log, Table
 
 DEEPEST = 8  # directories below the one that is watched
 MOST_DIRECTORIES = 20_000
 MOST_RUNS = 1_000
 LARGEST_CONFIG = 2**20  # bytes
+AT_ONCE = 0.3  # seconds of reading before there is an answer
 FRESH = 0.5  # seconds that a look at the files is good for
 PATIENCE = 20  # times as long as a look took passes before the next, so that it takes no more than a twentieth
 RECENT = 100  # episodes
@@ -37,11 +39,10 @@ PARTS = (
 
 
 class _Training(msgspec.Struct):
-    """What is read of a checkpoint, which may be large: how far the training was, and where its budget began."""
+    """What is read of a checkpoint, which may be large: whether the training was over, and where its budget began."""
 
     over: bool
     start_steps: int
-    start_episodes: int
 
 
 class _Checkpoint(msgspec.Struct):
@@ -65,14 +66,23 @@ class About:
     fault: str | None
 
 
+class State(NamedTuple):
+    """What a run is doing, what is to be said of that, and the environment steps with which its budget began."""
+
+    name: str
+    words: list[str]
+    start_steps: int
+
+
 class Run:
-    """A run, followed. ``version`` grows with whatever changes."""
+    """A run, followed. ``version`` grows with whatever changes; ``behind``: what was told of it was not all."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        self.directory, self.id, self.version = directory, name, 0
+        self.directory, self.id, self.version, self.behind = directory, name, 0, False
         self.logs = {log: Log(directory / runlog.FILES[kind], kind) for log, kind in LOGS.items()}
         self._seen: object = None
         self._owner: str | None = None
+        self._about: tuple[object, About] | None = None
         self._told: tuple[int, dict[str, Any]] | None = None
 
     def look(self, versions: Iterator[int]) -> None:
@@ -83,90 +93,112 @@ class Run:
             self._seen, self._owner, self.version = (seen, owner), owner, next(versions)
 
     def about(self) -> About:
-        try:
-            return _about(self.config())
-        except (FileFormatError, RunDirectoryError) as error:
-            return About(None, None, None, None, None, f"unreadable {self.id}", text(str(error)))
+        """What config.json says."""
+        stamp = _stamp(self.directory / "config.json")
+        if self._about is None or self._about[0] != stamp:
+            try:
+                about = _about(self.config())
+            except (FileFormatError, RunDirectoryError) as error:
+                about = About(None, None, None, None, None, f"unreadable {self.id}", str(error))
+            self._about = stamp, about
+        return self._about[1]
 
     def config(self) -> dict[str, Any]:
         """The whole of config.json.
 
         Raises:
             RunDirectoryError: it is not there.
-            FileFormatError: it is damaged, or too large for a run's.
+            FileFormatError: it is damaged, or larger than a run's can be.
         """
-        path = self.directory / "config.json"
-        files.read(path, LARGEST_CONFIG)
+        files.read(self.directory / "config.json", LARGEST_CONFIG)
         return runlog.read_config(self.directory)
 
     def host(self) -> dict[str, Any] | None:
         """The whole of host.json, where it can be read."""
+        path = self.directory / "host.json"
         try:
-            return files.json_object(files.read(self.directory / "host.json", LARGEST_CONFIG), Path("host.json"))
+            return files.json_object(files.read(path, LARGEST_CONFIG), path)
         except (FileFormatError, RunDirectoryError):
             return None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether nothing has to be read to tell of it."""
+        return self._told is not None and self._told[0] == self.version
+
     def told(self) -> dict[str, Any]:
         """All that a list of runs says of it, as plain JSON values."""
-        version = self.version
-        if self._told is None or self._told[0] != version:
-            self._told = version, self._tell(version)
-        return self._told[1]
+        version, told = self.version, self._told
+        if told is None or told[0] != version:
+            about, state = self.about(), self._state()
+            figures, faults = self._figures(about, state)
+            told = version, self._outline(about, state, faults, version) | figures
+            self._told, self.behind = told, False
+        return told[1]
 
-    def _tell(self, version: int) -> dict[str, Any]:
-        about, tables = self.about(), {name: self.logs[name].read() for name in ("episodes", "evaluations", "notices")}
-        state, words, began = self._state(about)
-        episodes, evaluations, notices = tables.values()
-        whole = _whole(episodes)
-        rewards = episodes.columns["reward"][whole][-RECENT:]
-        ends = [table.columns["env_steps"][-1] for table in (episodes, evaluations) if table.rows]
-        env_steps = int(max(ends, default=0))
-        count = int(whole.sum())
-        shares = [
-            (done - start) / budget
-            for done, start, budget in ((env_steps, began[0], about.steps), (count, 0, about.episodes))
-            if budget
-        ]
-        faults = [table.words for table in tables.values() if table.words]
+    def outlined(self) -> dict[str, Any]:
+        """What can be told of it without its logs; the rest is None until they have been read."""
+        self.behind = True
+        return self._outline(self.about(), self._state(), [], self.version)
+
+    def _outline(self, about: About, state: State, faults: list[str], version: int) -> dict[str, Any]:
+        words = [text(one if one.endswith(".") else f"{one}.") for one in (*state.words, *faults)]
         return {
             "id": self.id,
             "environment": about.environment,
             "seed": about.seed,
             "solved_mark": about.solved_mark,
-            "state": state,
-            "words": " ".join(text(one if one.endswith(".") else f"{one}.") for one in [*words, *faults]) or None,
-            "env_steps": env_steps,
-            "episodes": count,
-            "share": float(np.clip(max(shares), 0, 1)) if shares else None,
+            "state": state.name,
+            "words": " ".join(words) or None,
+            **dict.fromkeys(("env_steps", "episodes", "share", "recent", "best", "outcomes")),
             "budget": {"steps": about.steps, "episodes": about.episodes},
-            "recent": number(rewards[np.isfinite(rewards)].mean()) if np.isfinite(rewards).any() else None,
-            "best": best(evaluations),
-            "outcomes": _outcomes(episodes, whole),
             "group": about.group,
             "version": version,
             "videos": len(films(self.directory)),
-            "notices": [words for words in notices.texts("words")[-MOST_NOTICES:] if words],
+            "notices": [],
         }
 
-    def _state(self, about: About) -> tuple[str, list[str], tuple[int, int]]:
-        """The state, what is to be said of it, and the steps and episodes with which the budget began."""
-        newest, began = None, (0, 0)
-        words = []
+    def _figures(self, about: About, state: State) -> tuple[dict[str, Any], list[str]]:
+        """What the logs say, and what of them could not be read."""
+        tables = {name: self.logs[name].read() for name in ("episodes", "evaluations", "notices")}
+        episodes, evaluations, notices = tables.values()
+        whole = episodes.columns["ended"] != episodes.code("ended", "budget")
+        rewards = episodes.columns["reward"][whole][-RECENT:]
+        steps, count = (table.columns["env_steps"][-1:] for table in (episodes, evaluations)), int(whole.sum())
+        env_steps = number(max((last.item() for last in steps if len(last)), default=0))
+        shares = [
+            (done - start) / budget
+            for done, start, budget in ((env_steps, state.start_steps, about.steps), (count, 0, about.episodes))
+            if budget and done is not None
+        ]
+        figures = {
+            "env_steps": env_steps,
+            "episodes": count,
+            "share": min(max(0.0, *shares), 1.0) if shares else None,
+            "recent": number(moving_average(rewards, RECENT)[-1]) if len(rewards) else None,
+            "best": best(evaluations),
+            "outcomes": _outcomes(episodes, whole),
+            "notices": [words for words in notices.texts("words")[-MOST_NOTICES:] if words],
+        }
+        return figures, [table.words for table in tables.values() if table.words]
+
+    def _state(self) -> State:
+        newest, words = None, []
         try:
-            there = [] if (self.directory / checkpoint.DIRECTORY).is_symlink() else checkpoint.paths(self.directory)
+            there = checkpoint.paths(self.directory) if is_directory(self.directory / checkpoint.DIRECTORY) else []
             if there:
                 newest = msgspec.json.decode(files.read(there[-1], files.LARGEST_JSON), type=_Saved).checkpoint.training
-                began = newest.start_steps, newest.start_episodes
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FileFormatError, RunDirectoryError) as error:
             words = [f"The newest checkpoint cannot be read: {error}"]
-        if about.fault:
-            return "unreadable", [about.fault], began
+        began = newest.start_steps if newest else 0
+        if fault := self.about().fault:
+            return State("unreadable", [fault], began)
         if self._owner is not None:
-            return "training", words, began
+            return State("training", words, began)
         if newest is not None and newest.over:
-            return "ended", words, began
+            return State("ended", words, began)
         remedy = "perilune resume goes on with it" if newest else "without a checkpoint it cannot be gone on with"
-        return "stopped", [*words, f"It stopped before its end; {remedy}"], began
+        return State("stopped", [*words, f"It stopped before its end; {remedy}"], began)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -183,16 +215,9 @@ def _about(config: dict[str, Any]) -> About:
     try:
         same = json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
     except RecursionError as error:
-        raise FileFormatError("config.json is nested too deeply") from error
+        raise FileFormatError("config.json is nested too deeply to be shown") from error
     group = hashlib.sha256(same.encode()).hexdigest()[:10]
     return About(config["environment"], config["seed"], config["solved_mark"], steps, episodes, group, None)
-
-
-def _whole(episodes: Table) -> Any:
-    """Which episodes the budget did not cut off."""
-    if "budget" not in episodes.labels["ended"]:
-        return np.ones(episodes.rows, bool)
-    return episodes.columns["ended"] != episodes.labels["ended"].index("budget")
 
 
 def _outcomes(episodes: Table, whole: Any) -> dict[str, int] | None:
@@ -235,9 +260,25 @@ class Watched:
             began = time.monotonic()
             if began >= self._due:
                 self._look()
-                took = time.monotonic() - began
-                self._due = time.monotonic() + max(FRESH, PATIENCE * took)
+                now = time.monotonic()
+                self._due = now + max(FRESH, PATIENCE * (now - began))
             return self.runs
+
+    def told(self) -> list[dict[str, Any]]:
+        """What there is to say of every run, within about ``AT_ONCE``: ``catch_up`` reads what was left out."""
+        until = time.monotonic() + AT_ONCE
+        return [
+            run.told() if run.is_told or time.monotonic() < until else run.outlined() for run in self.look().values()
+        ]
+
+    def catch_up(self) -> dict[str, Run]:
+        """The runs that there are now; those of which not all was told are read, for ``AT_ONCE``, and have changed."""
+        until = time.monotonic() + AT_ONCE
+        for run in self.look().values():
+            if run.behind and time.monotonic() < until:
+                run.version = next(self._versions)
+                run.told()
+        return self.runs
 
     def _look(self) -> None:
         directories, self.words = find(self.root)

@@ -40,8 +40,8 @@ def curve(table: Table, log: str, column: str, x: str, smooth: int) -> Curve:
     """A column of a log over ``x``, "env_steps" or "episode". An episode that the budget cut off is left out."""
     by = {"episodes": "episode", "evaluations": "episodes"}.get(log, "env_steps") if x == "episode" else "env_steps"
     across, y = table.columns[by], table.columns[column]
-    if log == "episodes" and "budget" in table.labels["ended"]:
-        whole = table.columns["ended"] != table.labels["ended"].index("budget")
+    if log == "episodes" and (cut_off := table.code("ended", "budget")) >= 0:
+        whole = table.columns["ended"] != cut_off
         across, y = across[whole], y[whole]
     if np.any(across[1:] < across[:-1]):  # side by side, who begins first need not end first
         order = np.argsort(across, kind="stable")
@@ -66,16 +66,18 @@ def thin(x: Array, y: Array, points: int) -> Array:
     if len(x) <= points:
         return np.arange(len(x))
     edges = np.linspace(x[0], x[-1], points // 4 + 1)[1:-1]
-    starts = np.unique(np.concatenate([[0], np.searchsorted(x, edges, "left"), [len(x)]]))
-    kept = []
-    for start, stop in pairwise(starts):
-        numbers = np.flatnonzero(np.isfinite(y[start:stop]))
-        if len(numbers):
-            values = y[start:stop][numbers]
-            kept += [start + numbers[place] for place in {0, int(values.argmin()), int(values.argmax()), -1}]
-        else:
-            kept.append(start)
-    return np.unique(np.array(kept, np.int64))
+    parts = np.concatenate([[0], np.searchsorted(x, edges, "left"), [len(x)]])
+    numbers = np.flatnonzero(np.isfinite(y))
+    values, bounds = y[numbers], np.searchsorted(numbers, parts)  # where the parts begin among the numbers
+    kept: list[int] = []
+    gaps: list[int] = []
+    for (row, behind), (start, stop) in zip(pairwise(parts.tolist()), pairwise(bounds.tolist()), strict=True):
+        if start < stop:
+            part = values[start:stop]
+            kept += start, start + int(part.argmin()), start + int(part.argmax()), stop - 1
+        elif row < behind:
+            gaps.append(row)
+    return np.unique(np.concatenate([numbers[np.array(kept, np.int64)], np.array(gaps, np.int64)]))
 
 
 class Band(NamedTuple):

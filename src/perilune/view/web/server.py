@@ -109,14 +109,8 @@ class Pages:
         return await self._static.get_response("index.html", request.scope)
 
     def runs(self, request: Request) -> Response:
-        runs = self._watched.look()
-        return _json(
-            {
-                "root": films.text(str(self._watched.root)),
-                "words": self._watched.words,
-                "runs": [run.told() for run in runs.values()],
-            }
-        )
+        told = self._watched.told()
+        return _json({"root": films.text(str(self._watched.root)), "words": self._watched.words, "runs": told})
 
     def run(self, request: Request) -> Response:
         run = self._run(request)
@@ -158,7 +152,7 @@ class Pages:
 
     def _one(self, run: Run, question: Question) -> tuple[object, Callable[[], bytes]]:
         """What the series of a run is an answer to, and how it is made."""
-        table, group = run.logs[question.log].read(), run.told()["group"]
+        table, group = run.logs[question.log].read(), run.about().group
 
         def make() -> bytes:
             whole = _curve(run, question)
@@ -179,7 +173,7 @@ class Pages:
     def _bands(self, runs: Sequence[Run], question: Question) -> list[tuple[object, Callable[[], bytes]]]:
         groups: dict[str, list[Run]] = {}
         for run in runs:
-            groups.setdefault(run.told()["group"], []).append(run)
+            groups.setdefault(run.about().group, []).append(run)
         return [self._band(group, seeds, question) for group, seeds in groups.items() if len(seeds) > 1]
 
     def _band(self, group: str, seeds: list[Run], question: Question) -> tuple[object, Callable[[], bytes]]:
@@ -198,7 +192,10 @@ class Pages:
 
     async def video(self, request: Request) -> Response:
         film = await run_sync(partial(self._film, request))
-        return self._static.file_response(film.path, film.path.lstat(), request.scope)
+        try:
+            return self._static.file_response(film.path, film.path.lstat(), request.scope)
+        except OSError as error:  # it was removed just now
+            raise Bad("the run has no video of that name", 404) from error
 
     def telemetry(self, request: Request) -> Response:
         film = self._film(request)
@@ -220,7 +217,7 @@ class Pages:
         spoke = looked = -math.inf
         while not self._stopping():
             if loop.time() - looked >= LOOK_EVERY:
-                runs = await run_sync(self._watched.look)
+                runs = await run_sync(self._watched.catch_up)
                 looked = loop.time()
                 versions = {name: run.version for name, run in runs.items()}
                 if versions != known:
