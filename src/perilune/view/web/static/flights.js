@@ -40,7 +40,7 @@ export function createFlights(host) {
     const run = model.byId.get(flight);
     text(empty, model.runs.length === 0 ? noRuns(model) : !run ? "No run is chosen. Tick one in the list of runs to see its flights."
       : run.state === "training" ? "No film yet: the first is on its way. It appears here when it is recorded."
-      : "This run has no films. perilune video " + `${model.root}/${flight}` + " makes one; a training films every so many episodes with --train.video-every.");
+      : "This run has no films. perilune video " + `${model.root}/${flight}` + " makes one; a training films every so many episodes with --video-every.");
     show(current);
   }
 
@@ -85,7 +85,7 @@ export function createFlights(host) {
     const runs = chosen().map((id) => model.byId.get(id)).filter(Boolean);
     if (!chosen().includes(state.flight)) {
       const first = runs.find((run) => run.videos > 0) ?? runs[0];
-      if (first) return change({ flight: first.id, film: null }); // and so here again
+      if (first) return change({ flight: first.id, film: state.flight === null ? state.film : null }); // and so here again
     }
     keep(which, runs, (run) => run.id, (run) => el("option", { value: run.id }), (option, run) => text(option, `${model.label(run.id)} (${count(run.videos, "film")})`));
     which.value = state.flight ?? "";

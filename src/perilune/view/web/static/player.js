@@ -15,7 +15,7 @@ export function createPlayer() {
   const time = el("span", { class: "time" });
   const speed = el("select", { "aria-label": "Speed", change: () => (video.playbackRate = Number(speed.value)) },
     ...SPEEDS.map((rate) => el("option", { value: String(rate), selected: rate === 1 }, `${rate}×`)));
-  const title = el("h2", {});
+  const title = el("h3", { class: "title" });
   const labels = el("p", { class: "labels" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const difference = el("input", { type: "checkbox", change: () => draw() });
