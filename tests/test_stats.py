@@ -56,3 +56,17 @@ def test_a_loop_by_the_definition_agrees(values: list[float], window: int) -> No
 def test_one_huge_value_does_not_spoil_the_windows_after_it() -> None:
     # A loss that shot up once: windows that no longer hold it must be right again.
     np.testing.assert_allclose(moving_average([1e17, 1.0, 2.0, 3.0], 2)[2:], [1.5, 2.5], rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [1, 7, 70_000, 200_000, 10**9])
+def test_many_values_in_pieces_are_averaged_as_if_in_one(window: int) -> None:
+    values = np.random.default_rng(0).normal(size=150_000)
+    values[::1_000] = np.nan
+    averages = moving_average(values, window)
+    for place in (0, 1, 65_535, 65_536, 65_537, 69_999, 131_072, 149_999):
+        expected = np.nanmean(values[max(0, place - window + 1) : place + 1]) if place else np.nan
+        assert averages[place] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_huge_values_are_no_error() -> None:
+    np.testing.assert_array_equal(moving_average([1.7e308, 1.7e308, 4.0], 2), [1.7e308, np.inf, 8.5e307])

@@ -105,8 +105,7 @@ class Log:
             return Table(
                 (self._generation, self._rows),
                 {name: column[: self._rows] for name, column in self._columns.items()},
-                {name: [None if text is None else text[:LONGEST_LABEL] for text in codes]
-                 for name, codes in self._codes.items()},
+                {name: list(codes) for name, codes in self._codes.items()},
                 words or self._words(),
             )  # fmt: skip
 
@@ -151,7 +150,7 @@ class Log:
             rows = self._decoder.decode_lines(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             rows = []
-        if len(rows) == count:
+        if len(rows) == count == (b"\n" + lines).count(b"\n{"):  # else an object may not be a line
             self._lines += count
         else:
             rows = []
@@ -183,6 +182,7 @@ class Log:
 
 def _encode(texts: list[str | None], codes: dict[str | None, int]) -> list[int]:
     """The number of each text; one that is new gets the next, and where there are too many, None's."""
+    texts = [text and text[:LONGEST_LABEL] for text in texts]
     for text in dict.fromkeys(texts):
         if text not in codes and len(codes) < MOST_LABELS:
             codes[text] = len(codes)

@@ -291,7 +291,10 @@ def _number(request: Request, name: str, default: float, least: float, most: flo
 
 def _json(value: object) -> Response:
     """What comes from strangers' JSON may hold halves of characters, which only escapes can say."""
-    return Response(json.dumps(value, allow_nan=False), media_type="application/json")
+    try:
+        return Response(json.dumps(value, allow_nan=False), media_type="application/json")
+    except RecursionError as error:
+        raise Bad("what is there is nested too deeply to be shown", 404) from error
 
 
 async def _refused(request: Request, error: Exception) -> Response:
