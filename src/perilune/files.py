@@ -93,9 +93,10 @@ def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise cannot("read", path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # of a directory no file object can be made
+        os.close(descriptor)
+        raise FileFormatError(f"{path} is no ordinary file")
     with os.fdopen(descriptor, mode) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileFormatError(f"{path} is no ordinary file")
         yield file
 
 

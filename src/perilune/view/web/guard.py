@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -44,11 +43,8 @@ class Guard:
             await self._app(scope, receive, send_guarded)
             return
         status, words = refused
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        if status == 405:
-            headers.append((b"allow", ", ".join(READING).encode()))
-        await send_guarded({"type": "http.response.start", "status": status, "headers": headers})
-        await send_guarded({"type": "http.response.body", "body": json.dumps({"error": words}).encode()})
+        headers = {"Allow": ", ".join(READING)} if status == 405 else {}
+        await JSONResponse({"error": words}, status, headers)(scope, receive, send_guarded)
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """Status and words where it is not to be answered."""

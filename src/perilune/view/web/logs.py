@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, NamedTuple, get_type_hints
+from typing import IO, Annotated, Any, NamedTuple, get_type_hints
 
 import msgspec
 import numpy as np
@@ -21,8 +21,8 @@ MOST_ROWS = 10_000_000  # of a log; some hundred megabytes
 MOST_LABELS = 200  # different texts in a column of a log
 LONGEST_LABEL = 1_000  # characters
 REMEMBERED = 4096  # bytes before the place that a log was read to, by which it is known again
-# How a field of an event is read. Numbers are float64, which has every count below 2^53; None becomes NaN.
-READ_AS: dict[Any, Any] = {int: float, float: float | None}
+Count = Annotated[float, msgspec.Meta(ge=0, le=2**53)]  # which float64 has all of
+READ_AS: dict[Any, Any] = {int: Count, float: float | None}  # None becomes NaN
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Log:
             msgspec.defstruct(kind.__name__, fields, gc=False)
         )
         self._path = path
-        self._texts = [name for name, hint in hints.items() if hint not in {float, float | None, bool}]
+        self._texts = [name for name, hint in hints.items() if hint not in {Count, float | None, bool}]
         self._names = list(hints)
         self._lock = Lock()
         self._generation = 0

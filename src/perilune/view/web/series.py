@@ -94,9 +94,7 @@ def band(curves: Sequence[Curve]) -> Band:
 
     The middle is the mean of the middle half: of n, the n // 4 lowest and as many of the highest are left out.
     """
-    known = [
-        (one.x[there], one.mean[there]) for one in curves if (there := np.isfinite(one.mean) & np.isfinite(one.x)).any()
-    ]
+    known = [(one.x[there], one.mean[there]) for one in curves if (there := np.isfinite(one.mean)).any()]
     if len(known) < 2:
         return Band(*np.empty((4, 0)))
     start = sorted(x[0] for x, _ in known)[1]
@@ -107,6 +105,7 @@ def band(curves: Sequence[Curve]) -> Band:
     grid, values, count = grid[count >= 2], np.sort(values[:, count >= 2], axis=0), count[count >= 2]  # NaN comes last
     place, cut = np.arange(len(known))[:, None], count // 4
     middle = (place >= cut) & (place < count - cut)
-    mean = np.where(middle, values, 0.0).sum(axis=0) / middle.sum(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # huge values may add up to infinity
+        mean = np.where(middle, values, 0.0).sum(axis=0) / middle.sum(axis=0)
     high = np.take_along_axis(values, count[None] - 1, axis=0)[0] if len(grid) else np.empty(0)
     return Band(grid, mean, values[0], high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 import mimetypes
@@ -204,8 +205,6 @@ class Pages:
             return Response(msgspec.json.encode(films.moments(film, environment)), media_type="application/json")
         except (FileFormatError, RunDirectoryError) as error:
             raise Bad(films.text(str(error)), 404) from error
-        except OverflowError as error:
-            raise Bad(f"the telemetry of {films.text(film.path.name)} has numbers too large for any", 404) from error
 
     async def events(self, request: Request) -> Response:
         return StreamingResponse(self._changes(), media_type="text/event-stream")
@@ -332,9 +331,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            "port", port, f"{host} cannot be listened to there ({reason}); choose another --port"
-        ) from error
+        if getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}:
+            raise ConfigError("port", port, f"one that is free at {host} ({reason}); choose another --port") from error
+        raise ConfigError("host", host, f"an address of this machine ({reason})") from error
 
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
@@ -348,7 +347,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
         ConfigError: the address cannot be listened to.
     """
     if not root.is_dir():
-        raise RunDirectoryError(f"{root} is no directory. Give a run directory, or one with runs in it.")
+        raise RunDirectoryError(f"there is no directory {root}. Give a run directory, or one with runs in it.")
     with listen(host, port) as taken:
         port = taken.getsockname()[1]
         server: uvicorn.Server
