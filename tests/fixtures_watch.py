@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
 
 from fixtures_runs import AGENT, cartpole
 from perilune import DQN
@@ -25,6 +25,8 @@ from perilune import DQN
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
+PATIENCE = 20_000  # milliseconds that a busy machine may take
+expect.set_options(timeout=PATIENCE)
 LINE_0 = (0x00, 0x72, 0xB2)  # the first run's colour on light paper
 
 
@@ -76,7 +78,7 @@ def visit(
     """A visit that fails in the end where the console had an error, or a request left for anywhere else."""
     with browser.new_context(viewport=size, color_scheme=scheme, has_touch=size == PHONE) as context:
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         visited = Visit(page, origin)
 
         def asked(request: Request) -> None:

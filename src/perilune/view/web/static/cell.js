@@ -33,12 +33,16 @@ export function createCell(name, on) {
   const chart = createChart(plot, {
     zoom: (range) => on.zoom(name, range),
     whole: () => on.zoom(name, null),
-    cursor: (x) => on.cursor(name, x),
+    cursor: (x, y) => {
+      pointer = y;
+      on.cursor(name, x);
+    },
   });
   let shown = null; // {answer, model}
   let content = null;
   let x = [0, 1];
   let cursor = null;
+  let pointer = null; // its y, where the pointer is on this chart
 
   function draw() {
     content = chartContent(shown.answer, x, shown.model);
@@ -53,7 +57,7 @@ export function createCell(name, on) {
 
   function read() {
     if (content === null) return;
-    const at = readings(content.strong, cursor);
+    const at = readings(content.strong, cursor, pointer);
     text(where, cursor === null ? "last" : `at ${number(Math.round(cursor))}`);
     keep(list, at.said, (one) => one.label, makeReading, updateReading);
     text(rest, at.rest);
@@ -91,7 +95,7 @@ export function createCell(name, on) {
       if (shown !== null) draw();
     },
     point(next) {
-      if (next === cursor) return;
+      if (next === cursor && pointer === null) return;
       cursor = next;
       chart.point(next);
       read();

@@ -11,7 +11,7 @@ const NOTHING = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: fa
 
 /**
  * A chart in ``host``, whose size it takes. ``on`` has what the reader does: ``zoom([from, to])``, ``whole()``,
- * ``cursor(x)`` (null: gone), ``pick(x)`` (a click).
+ * ``cursor(x, y)`` (null: gone), ``pick(x)`` (a click).
  *
  * What it shows is plain data: ``lines`` {x, y, colour, dash, width, alpha, dots}, ``areas`` {x, low, high, colour},
  * ``marks`` {y, words}, ``rings`` {x, y, colour}, ``x`` and ``y`` as [from, to], and ``log`` for a logarithmic y.
@@ -48,13 +48,19 @@ export function createChart(host, on) {
       hooks: {
         draw: [draw],
         setSelect: [selected],
-        setCursor: [(u) => on.cursor?.(u.cursor.left < 0 ? null : u.posToVal(u.cursor.left, "x"))],
+        setCursor: [moved],
       },
     };
   }
 
   function size() {
     return { width: Math.max(120, host.clientWidth), height: Math.max(80, host.clientHeight) };
+  }
+
+  function moved(u) {
+    const { left, top } = u.cursor;
+    if (left < 0) on.cursor?.(null, null);
+    else on.cursor?.(u.posToVal(left, "x"), u.posToVal(top, "y"));
   }
 
   function selected(u) {

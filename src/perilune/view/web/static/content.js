@@ -118,9 +118,13 @@ export function extent(values) {
   return [low, high];
 }
 
-/** The values at x (null: the last ones): [{place, label, value}], and words for the lines beyond the first few. */
-export function readings(strong, x) {
+/**
+ * The values at x (null: the last ones): [{place, label, value}], and words for the lines beyond the first few. Of many
+ * lines the first are those nearest to y, where that is given.
+ */
+export function readings(strong, x, y) {
   const all = strong.map((line) => ({ place: line.place, label: line.label, value: valueAt(line, x) }));
+  if (y !== null && all.length > SAID_UP_TO) all.sort((a, b) => Math.abs((a.value ?? Infinity) - y) - Math.abs((b.value ?? Infinity) - y));
   const known = all.slice(SAID_UP_TO).map((one) => one.value).filter((value) => value !== null);
   const more = all.length - SAID_UP_TO;
   const rest = more <= 0 ? "" : known.length

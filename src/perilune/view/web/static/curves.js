@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { createCell } from "./cell.js";
-import { el, settled, text } from "./dom.js";
+import { el, keep, settled, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state } from "./state.js";
@@ -55,7 +55,7 @@ export function createCurves(host) {
 
   function wholeRange(kind) {
     const counts = chosen().map((id) => model.byId.get(id)?.[kind === "episode" ? "episodes" : "env_steps"] ?? 0);
-    return [0, Math.max(1, ...counts) * 1.01];
+    return [0, Math.max(1, ...counts) * 1.02];
   }
 
   const rangeOf = (name) => state[xOf(name)] ?? wholeRange(xOf(name));
@@ -126,7 +126,12 @@ export function createCurves(host) {
     grid.hidden = chosen().length === 0;
     text(nobody, model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model));
     outcomes.update(model);
-    await (starting ??= start());
+    try {
+      await (starting ??= start());
+    } catch (error) {
+      starting = null; // and once more with the next update
+      return tools.problem(error.message);
+    }
     const question = JSON.stringify([chosen(), state.smooth, state.bands, state.x, state.env_steps, state.episode]);
     const sameLines = question === asked;
     asked = question;
@@ -141,14 +146,18 @@ export function createCurves(host) {
 }
 
 function updateNotices(list, model) {
-  const words = chosen().flatMap((id) => {
-    const run = model.byId.get(id);
-    const said = [...(run?.notices ?? []), ...(run?.words ? [run.words] : [])];
-    return said.map((sentence) => `${model.label(id)}: ${sentence}`);
+  const whose = new Map(); // the same words of many runs are said once
+  for (const id of chosen()) {
+    const { notices = [], words } = model.byId.get(id) ?? {};
+    for (const said of words ? [...notices, words] : notices) whose.set(said, [...(whose.get(said) ?? []), model.label(id)]);
+  }
+  const said = [...whose].map(([words, names]) => {
+    const more = names.length - 3;
+    return `${names.slice(0, 3).join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${words}`;
   });
-  list.replaceChildren(...words.slice(0, 5).map((sentence) => el("li", {}, sentence)));
-  if (words.length > 5) list.append(el("li", {}, `And ${words.length - 5} more.`));
-  list.hidden = words.length === 0;
+  const first = said.length > 5 ? [...said.slice(0, 4), `There are ${said.length - 4} more notices.`] : said;
+  keep(list, first, (words) => words, (words) => el("li", {}, words), () => {});
+  list.hidden = said.length === 0;
 }
 
 function createTools() {

@@ -87,6 +87,7 @@ export function createFlights(host) {
       const first = runs.find((run) => run.videos > 0) ?? runs[0];
       if (first) return change({ flight: first.id, film: state.flight === null ? state.film : null }); // and so here again
     }
+    if (changed === null && player.failed()) shown = null; // once more, now that the server is there again
     keep(which, runs, (run) => run.id, (run) => el("option", { value: run.id }), (option, run) => text(option, `${model.label(run.id)} (${count(run.videos, "film")})`));
     which.value = state.flight ?? "";
     const id = runs.length ? state.flight : null;

@@ -29,15 +29,16 @@ async function refresh() {
   while (changed === null || changed.size > 0) {
     const now = changed;
     changed = new Set();
+    let problem = "";
     try {
       model = modelOf(await get("/api/runs"));
       known = true;
-      text($("problem"), "");
-      show(now === null ? null : [...now]);
     } catch (error) {
-      text($("problem"), error.message);
+      problem = error.message;
     }
-    $("problem").hidden = $("problem").textContent === "";
+    text($("problem"), problem);
+    $("problem").hidden = problem === "";
+    if (problem === "") show(now === null ? null : [...now]);
     await new Promise((resolve) => setTimeout(resolve, REST));
   }
   reading = false;
@@ -81,6 +82,10 @@ follow(
 );
 
 for (const button of $("views").children) button.addEventListener("click", () => change({ view: button.dataset.view }));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment is the state's
+  $("main").focus();
+});
 $("help").addEventListener("click", () => $("keys").showModal());
 $("fold").addEventListener("click", () => {
   const open = document.body.classList.toggle("open");

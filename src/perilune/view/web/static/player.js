@@ -7,7 +7,7 @@ import { clock, number } from "./words.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
-/** The player: ``element``; ``show(address, film, telemetry)``, telemetry null where there is none; ``clear()``. */
+/** The player: ``element``; ``show(address, film, telemetry)``, telemetry null where there is none; ``clear()``; ``failed()`` whether it complains. */
 export function createPlayer() {
   const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Film" });
   const play = el("button", { type: "button", class: "play", click: toggle }, "Play");
@@ -153,6 +153,7 @@ export function createPlayer() {
       frame = -1;
       at(0);
     },
+    failed: () => !problem.hidden,
     clear() {
       [film, telemetry] = [null, null];
       video.removeAttribute("src");

@@ -10,8 +10,9 @@ const SOME = 6; // so many runs are shown unasked
 
 /** Which runs to show to somebody who has not chosen: all if they are few, else those in training, else the first. */
 export function unasked(runs) {
-  const training = runs.filter((run) => run.state === "training");
-  const some = runs.length <= SOME ? runs : training.length ? training : runs.slice(0, 1);
+  const readable = runs.filter((run) => run.state !== "unreadable");
+  const training = readable.filter((run) => run.state === "training");
+  const some = readable.length <= SOME ? readable : training.length ? training : readable.slice(0, 1);
   return some.slice(0, SOME).map((run) => run.id);
 }
 
@@ -105,7 +106,7 @@ function makeRun({ id }) {
   };
   const name = el("span", { class: "name", title: id }, id);
   const label = el("label", {}, parts.box, parts.swatch, name);
-  const item = el("li", {}, label, parts.state, el("p", {}, parts.about, parts.only, parts.best), parts.bar);
+  const item = el("li", {}, label, parts.best, el("p", {}, parts.about, parts.state), parts.only, parts.bar);
   item.parts = parts;
   return item;
 }
