@@ -19,6 +19,7 @@ from perilune import claim, runlog, telemetry
 from perilune.events import Episode, Evaluated, Metrics, Noticed
 from perilune.view.web import films, runs, server
 from perilune.view.web.films import frames_per_second
+from perilune.view.web.run import MOST_NOTICES
 
 __all__ = ["tiny_run"]
 SCRIPT = "<script>alert(1)</script>"
@@ -31,7 +32,8 @@ class Client:
     root: Path
 
     def __post_init__(self) -> None:
-        self._application = server.application(self.root, "127.0.0.1", 80)
+        self.pages = server.Pages(self.root, lambda: False)
+        self._application = server.application(self.pages, "127.0.0.1", 80)
 
     def get(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, **parameters: Any) -> Any:
         async def ask() -> httpx.Response:
@@ -395,7 +397,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     answers = everything(client)
     assert len({run["id"] for run in get(client, "/api/runs")["runs"]}) == 5
     states = {run["id"]: (run["state"], run["words"]) for run in answers if "state" in run}
-    assert states["\\xff"][0] == states["large"][0] == "unreadable"
+    assert states["\\udcff"][0] == states["large"][0] == "unreadable"
     assert "at most" in states["large"][1]
     assert "checkpoint cannot be read" in states["damaged"][1]
     assert "damaged and left out" in states["damaged"][1]
@@ -404,9 +406,23 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     assert answer.headers["x-content-type-options"] == "nosniff"
     (hostile,) = (run for run in answer.json()["runs"] if run["videos"])
     assert hostile["outcomes"] == {SCRIPT: 29}
-    assert hostile["notices"] == [SCRIPT + "\0"] * runs.MOST_NOTICES
+    assert hostile["notices"] == [SCRIPT + "\0"] * MOST_NOTICES
     assert hostile["videos"] == 5
     assert "damaged" in refused(client, "/api/telemetry", 404, id=hostile["id"], name="<b>.mp4")
+
+
+def test_damage_in_a_log_that_only_its_curves_read_is_told_as_well(copy: Path) -> None:
+    with (copy / "group/one/metrics.jsonl").open("ab") as file:
+        file.write(b"\0\0\0\n")
+    client = asked(copy)
+    before = one(client)
+    assert before["words"] is None
+    assert get(client, "/api/series", id="group/one", name="metrics.loss")["series"]
+    (run,) = client.pages.watched.catch_up().values()
+    assert run.version > before["version"]
+    after = one(client)
+    assert "metrics.jsonl: 1 line is damaged and left out" in after["words"]
+    assert not run.behind
 
 
 def test_a_directory_without_runs_is_one_without_runs(tmp_path: Path) -> None:

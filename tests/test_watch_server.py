@@ -208,18 +208,17 @@ def test_odd_paths_lead_nowhere(served: Served, path: str) -> None:
 
 
 def test_bytes_that_are_no_request_do_no_harm(served: Served) -> None:
-    for nonsense in (
-        "\0" * 100,
-        "GET\r\n\r\n",
-        "GET / HTTP/9.9\r\n\r\n",
-        "\x16\x03\x01\x02\0",
-        "GET / HTTP/1.1\r\nHost",
-    ):
+    for nonsense in ("\0" * 100, "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\0"):
         with contextlib.suppress(IndexError, ConnectionError):  # no answer is one too
             assert served.raw(nonsense)[0] in {400, 403}
     with contextlib.suppress(ConnectionError):
         assert served.raw(f"GET /{'a' * 200_000} HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] in {400, 404}
     assert served.get("/api/runs").status == 200
+
+
+def test_very_many_runs_can_be_asked_for_at_once(served: Served) -> None:
+    every = "&".join(["id=one"] * 500 + [f"unused={'x' * 100_000}"])
+    assert served.get(f"/api/series?{every}&name=episodes.reward").status == 200
 
 
 def test_the_page_and_its_files_come_with_their_kind_and_an_etag(served: Served) -> None:
@@ -253,9 +252,16 @@ def test_a_change_is_told_while_it_happens(tiny_run: TinyRun, tmp_path: Path) ->
         assert gone["changed"] == ["two"]
 
 
-def test_ctrl_c_ends_it_quietly_also_with_somebody_connected(tiny_run: TinyRun) -> None:
-    with started(tiny_run.history.directory) as running, running.events() as told:
+def test_ctrl_c_ends_it_quietly_also_with_somebody_connected(tiny_run: TinyRun, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run.history.directory, tmp_path / "one")
+    with (tmp_path / "one" / "videos" / "large.mp4").open("wb") as file:
+        file.truncate(2**26)
+    stalled = socket.socket()
+    with started(tmp_path) as running, running.events() as told, stalled:
         next(told)
+        stalled.connect(("127.0.0.1", running.port))
+        stalled.sendall(asking("localhost", path="/video?id=one&name=large.mp4").encode())
+        assert stalled.recv(12) == b"HTTP/1.1 200"  # and no more is taken of it
         running.process.send_signal(signal.SIGINT)
         output, errors = running.process.communicate(timeout=20)
         assert (running.process.returncode, output, errors) == (0, "", "")

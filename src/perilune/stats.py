@@ -32,7 +32,10 @@ def moving_average(values: ArrayLike, window: int) -> Array:
 
 def _averages(numbers: Array, window: int) -> Array:
     there = np.isfinite(numbers)
-    count = _sums(there.astype(np.float64), window)
+    if there.all():
+        count = np.minimum(np.arange(1.0, len(numbers) + 1), window)
+    else:
+        count = _sums(there.astype(np.float64), window)
     with np.errstate(over="ignore", invalid="ignore"):  # huge values may add up to infinity
         sums = _sums(np.where(there, numbers, 0.0), window)
     averages: Array = np.divide(sums, count, out=np.full(len(numbers), np.nan), where=count > 0)

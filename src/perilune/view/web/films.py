@@ -167,5 +167,5 @@ def is_directory(path: Path) -> bool:
 
 
 def text(name: str) -> str:
-    """A file's name as Unicode: bytes that are none are written as \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file's name, or a sentence with one in it, as Unicode that can be sent: the rest is written as \\udcNN."""
+    return name.encode("utf-8", "backslashreplace").decode()

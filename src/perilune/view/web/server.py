@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import math
 import mimetypes
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -31,38 +31,18 @@ from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.events import Evaluated
 from perilune.view.web import films
 from perilune.view.web.guard import Guard
-from perilune.view.web.runs import Run, Watched, best, number
+from perilune.view.web.questions import Bad, Question, asked, only
+from perilune.view.web.run import Run, best, number
+from perilune.view.web.runs import Watched
 from perilune.view.web.series import NAMES, Curve, band, curve, thin
 
 STATIC = Path(__file__).parent / "static"
 MOST_IDS = 500  # runs in one question
-MOST_POINTS = 4_000
-MOST_SMOOTH = 1_000_000
 MOST_EVALUATIONS = 500
+LONGEST_REQUEST = 2**18  # bytes; one that names many runs is long
 LOOK_EVERY = 1.0  # seconds
 HEARTBEAT = 10.0  # seconds
 CACHED = 2**25  # bytes of answers that are kept
-
-
-@dataclass(frozen=True)
-class Question:
-    """Which series are asked for."""
-
-    log: str
-    column: str
-    x: str
-    smooth: int
-    low: float
-    high: float
-    points: int
-    band: bool
-
-
-class Bad(HTTPException):
-    """A question that cannot be answered."""
-
-    def __init__(self, words: str, status: int = 400) -> None:
-        super().__init__(status, words)
 
 
 class Answers:
@@ -87,7 +67,7 @@ class Pages:
     """What there is to ask for. ``stopping`` says whether the server is about to end."""
 
     def __init__(self, root: Path, stopping: Callable[[], bool]) -> None:
-        self._watched = Watched(root)
+        self.watched = Watched(root)
         self._stopping = stopping
         self._answers = Answers()
         self._one_at_a_time = Lock()  # a million rows take room while they are averaged
@@ -110,12 +90,12 @@ class Pages:
         return await self._static.get_response("index.html", request.scope)
 
     def runs(self, request: Request) -> Response:
-        told = self._watched.told()
-        return _json({"root": films.text(str(self._watched.root)), "words": self._watched.words, "runs": told})
+        told = self.watched.told()
+        return _json({"root": films.text(str(self.watched.root)), "words": self.watched.words, "runs": told})
 
     def run(self, request: Request) -> Response:
         run = self._run(request)
-        evaluations = run.logs["evaluations"].read()
+        evaluations = run.read("evaluations")
         columns = [evaluations.columns[name][-MOST_EVALUATIONS:] for name in Evaluated._fields]
         objects = [dict(zip(Evaluated._fields, map(number, row), strict=True)) for row in zip(*columns, strict=True)]
         try:
@@ -135,7 +115,7 @@ class Pages:
         return _json(NAMES)
 
     def series(self, request: Request) -> Response:
-        question = _question(request)
+        question = asked(request)
         ids = request.query_params.getlist("id")
         if len(ids) > MOST_IDS:
             raise Bad(f"id: at most {MOST_IDS} runs are answered for at once")
@@ -153,7 +133,7 @@ class Pages:
 
     def _one(self, run: Run, question: Question) -> tuple[object, Callable[[], bytes]]:
         """What the series of a run is an answer to, and how it is made."""
-        table, group = run.logs[question.log].read(), run.about().group
+        table, group = run.read(question.log), run.about().group
 
         def make() -> bytes:
             whole = _curve(run, question)
@@ -183,13 +163,13 @@ class Pages:
             values = {name: values.tolist() for name, values in found._asdict().items()}
             return msgspec.json.encode({"group": group, "ids": [run.id for run in seeds], **values})
 
-        versions = tuple((id(run), run.logs[question.log].read().version) for run in seeds)
+        versions = tuple((id(run), run.read(question.log).version) for run in seeds)
         return ("band", versions, question), make
 
     def videos(self, request: Request) -> Response:
         run = self._run(request)
         found = films.films(run.directory)
-        return _json(films.listed(found, run.logs["episodes"].read(), best(run.logs["evaluations"].read())))
+        return _json(films.listed(found, run.read("episodes"), best(run.read("evaluations"))))
 
     async def video(self, request: Request) -> Response:
         film = await run_sync(partial(self._film, request))
@@ -214,10 +194,12 @@ class Pages:
         loop = asyncio.get_running_loop()
         known: dict[str, int] | None = None
         spoke = looked = -math.inf
+        behind = False
         while not self._stopping():
-            if loop.time() - looked >= LOOK_EVERY:
-                runs = await run_sync(self._watched.catch_up)
+            if behind or loop.time() - looked >= LOOK_EVERY:
+                runs = await run_sync(self.watched.catch_up)
                 looked = loop.time()
+                behind = any(run.behind for run in runs.values())
                 versions = {name: run.version for name, run in runs.items()}
                 if versions != known:
                     before, known, spoke = known or {}, versions, looked
@@ -229,16 +211,16 @@ class Pages:
             await asyncio.sleep(0.1)
 
     def _run(self, request: Request) -> Run:
-        return self._run_of(_only(request, "id"))
+        return self._run_of(only(request, "id"))
 
     def _run_of(self, name: str) -> Run:
-        found = self._watched.look().get(name)
+        found = self.watched.look().get(name)
         if found is None:
             raise Bad("there is no run of that name", 404)
         return found
 
     def _film(self, request: Request) -> films.Film:
-        run, name = self._run(request), _only(request, "name")
+        run, name = self._run(request), only(request, "name")
         for film in films.films(run.directory):
             if films.text(film.path.name) == name:
                 return film
@@ -246,46 +228,9 @@ class Pages:
 
 
 def _curve(run: Run, question: Question) -> Curve:
-    table = run.logs[question.log].read()
+    table = run.read(question.log)
     whole = curve(table, question.log, question.column, question.x, question.smooth)
     return whole.between(question.low, question.high)
-
-
-def _question(request: Request) -> Question:
-    log, _, column = _only(request, "name").partition(".")
-    if column not in NAMES.get(log, ()):
-        raise Bad("name: there is no such series; /api/names has them", 404)
-    x = request.query_params.get("x", "env_steps")
-    if x not in {"env_steps", "episode"}:
-        raise Bad("x is env_steps or episode")
-    return Question(
-        log,
-        column,
-        x,
-        int(_number(request, "smooth", 1, 1, MOST_SMOOTH)),
-        _number(request, "from", -math.inf, -math.inf, math.inf),
-        _number(request, "to", math.inf, -math.inf, math.inf),
-        int(_number(request, "points", 600, 8, MOST_POINTS)),
-        request.query_params.get("band", "0") == "1",
-    )
-
-
-def _only(request: Request, name: str) -> str:
-    values = request.query_params.getlist(name)
-    if len(values) != 1:
-        raise Bad(f"{name} has to be given, once")
-    return values[0]
-
-
-def _number(request: Request, name: str, default: float, least: float, most: float) -> float:
-    given = request.query_params.get(name, "")
-    try:
-        value = float(given) if given else default
-    except ValueError:
-        raise Bad(f"{name} is a number") from None
-    if not least <= value <= most:
-        raise Bad(f"{name} is from {least:,} to {most:,}")
-    return value
 
 
 def _json(value: object) -> Response:
@@ -310,10 +255,9 @@ async def _failed(request: Request, error: Exception) -> Response:
     return response
 
 
-def application(root: Path, host: str, port: int, stopping: Callable[[], bool] = lambda: False) -> Guard:
-    """All of the server for the runs below ``root``, that listens at ``host`` and ``port``."""
+def application(pages: Pages, host: str, port: int) -> Guard:
+    """All of the server, which listens at ``host`` and ``port``."""
     mimetypes.add_type("text/javascript", ".js")  # which some systems call something else
-    pages = Pages(root, stopping)
     handlers: dict[Any, Any] = {HTTPException: _refused, Exception: _failed}
     return Guard(Starlette(routes=pages.routes(), exception_handlers=handlers), host, port)
 
@@ -351,12 +295,15 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
     with listen(host, port) as taken:
         port = taken.getsockname()[1]
         server: uvicorn.Server
-        app = application(root, host, port, lambda: server.should_exit)
+        app = application(Pages(root, lambda: server.should_exit), host, port)
         config = uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", interface="asgi3", log_level="error", access_log=False,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=2, limit_concurrency=200,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=200,
+            h11_max_incomplete_event_size=LONGEST_REQUEST,
         )  # fmt: skip
         server = uvicorn.Server(config)
+        # A film that is being fetched when the server ends is broken off; that is no error.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         say(f"Watching {root}: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[taken])

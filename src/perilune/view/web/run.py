@@ -1,0 +1,240 @@
+"""A run, followed: what is known of it, and whether anything changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from perilune import checkpoint, claim, files, runlog
+from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.events import Episode, Evaluated, Metrics, Noticed
+from perilune.stats import moving_average
+from perilune.view.web.films import films, is_directory, text
+from perilune.view.web.logs import Log, Table
+
+LARGEST_CONFIG = 2**20  # bytes
+RECENT = 100  # episodes
+MOST_NOTICES = 50
+LOGS = {"episodes": Episode, "metrics": Metrics, "evaluations": Evaluated, "notices": Noticed}
+PARTS = (
+    "config.json", "host.json", *runlog.FILES.values(), "videos", checkpoint.DIRECTORY, runlog.LOCK, runlog.OWNER,
+)  # fmt: skip
+
+
+class _Training(msgspec.Struct):
+    """What is read of a checkpoint, which may be large: whether the training was over, and where its budget began."""
+
+    over: bool
+    start_steps: int
+
+
+class _Checkpoint(msgspec.Struct):
+    training: _Training
+
+
+class _Saved(msgspec.Struct):
+    checkpoint: _Checkpoint
+
+
+@dataclass(frozen=True)
+class About:
+    """What config.json says; ``fault`` where it cannot be read."""
+
+    environment: str | None
+    seed: int | None
+    solved_mark: float | None
+    steps: int | None
+    episodes: int | None
+    group: str
+    fault: str | None
+
+
+class State(NamedTuple):
+    """What a run is doing, what is to be said of that, and the environment steps with which its budget began."""
+
+    name: str
+    words: list[str]
+    start_steps: int
+
+
+class Run:
+    """A run, followed. ``version`` grows with whatever changes; ``behind``: what was told of it was not all."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.id, self.version, self.behind = directory, name, 0, False
+        self._logs = {log: Log(directory / runlog.FILES[kind], kind) for log, kind in LOGS.items()}
+        self._seen: object = None
+        self._owner: str | None = None
+        self._about: tuple[object, About] | None = None
+        self._told: tuple[int, dict[str, Any]] | None = None
+        self._faults: dict[str, str | None] = {}
+
+    def look(self, versions: Iterator[int]) -> None:
+        """See whether anything changed; nothing is read."""
+        seen = [_stamp(self.directory / part) for part in PARTS]
+        owner = None if seen[PARTS.index(runlog.OWNER)] is None else claim.owner(self.directory)
+        if (seen, owner) != self._seen:
+            self._seen, self._owner, self.version = (seen, owner), owner, next(versions)
+
+    def read(self, log: str) -> Table:
+        """One of the logs, as it is now."""
+        table = self._logs[log].read()
+        if table.words != self._faults.get(log):
+            self._faults[log], self.behind = table.words, True
+        return table
+
+    def about(self) -> About:
+        """What config.json says."""
+        stamp = _stamp(self.directory / "config.json")
+        if self._about is None or self._about[0] != stamp:
+            try:
+                about = _about(self.config())
+            except (FileFormatError, RunDirectoryError) as error:
+                about = About(None, None, None, None, None, f"unreadable {self.id}", str(error))
+            self._about = stamp, about
+        return self._about[1]
+
+    def config(self) -> dict[str, Any]:
+        """The whole of config.json.
+
+        Raises:
+            RunDirectoryError: it is not there.
+            FileFormatError: it is damaged, or larger than a run's can be.
+        """
+        files.read(self.directory / "config.json", LARGEST_CONFIG)
+        return runlog.read_config(self.directory)
+
+    def host(self) -> dict[str, Any] | None:
+        """The whole of host.json, where it can be read."""
+        path = self.directory / "host.json"
+        try:
+            return files.json_object(files.read(path, LARGEST_CONFIG), path)
+        except (FileFormatError, RunDirectoryError):
+            return None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether nothing has to be read to tell of it."""
+        return self._told is not None and self._told[0] == self.version
+
+    def told(self) -> dict[str, Any]:
+        """All that a list of runs says of it, as plain JSON values."""
+        version, told = self.version, self._told
+        if told is None or told[0] != version:
+            about, state = self.about(), self._state()
+            figures = self._figures(about, state)
+            told = version, self._outline(about, state, version) | figures
+            self._told, self.behind = told, False
+        return told[1]
+
+    def outlined(self) -> dict[str, Any]:
+        """What can be told of it without its logs; the rest is None until they have been read."""
+        self.behind = True
+        return self._outline(self.about(), self._state(), self.version)
+
+    def _outline(self, about: About, state: State, version: int) -> dict[str, Any]:
+        said = [*state.words, *filter(None, self._faults.values())]
+        words = [text(one if one.endswith(".") else f"{one}.") for one in said]
+        return {
+            "id": self.id,
+            "environment": about.environment,
+            "seed": about.seed,
+            "solved_mark": about.solved_mark,
+            "state": state.name,
+            "words": " ".join(words) or None,
+            **dict.fromkeys(("env_steps", "episodes", "share", "recent", "best", "outcomes")),
+            "budget": {"steps": about.steps, "episodes": about.episodes},
+            "group": about.group,
+            "version": version,
+            "videos": len(films(self.directory)),
+            "notices": [],
+        }
+
+    def _figures(self, about: About, state: State) -> dict[str, Any]:
+        """What the logs say."""
+        episodes, evaluations, notices = (self.read(log) for log in ("episodes", "evaluations", "notices"))
+        whole = episodes.columns["ended"] != episodes.code("ended", "budget")
+        rewards = episodes.columns["reward"][whole][-RECENT:]
+        steps, count = (table.columns["env_steps"][-1:] for table in (episodes, evaluations)), int(whole.sum())
+        env_steps = number(max((last.item() for last in steps if len(last)), default=0))
+        shares = [
+            (done - start) / budget
+            for done, start, budget in ((env_steps, state.start_steps, about.steps), (count, 0, about.episodes))
+            if budget and done is not None
+        ]
+        return {
+            "env_steps": env_steps,
+            "episodes": count,
+            "share": min(max(0.0, *shares), 1.0) if shares else None,
+            "recent": number(moving_average(rewards, RECENT)[-1]) if len(rewards) else None,
+            "best": best(evaluations),
+            "outcomes": _outcomes(episodes, whole),
+            "notices": [words for words in notices.texts("words")[-MOST_NOTICES:] if words],
+        }
+
+    def _state(self) -> State:
+        newest, words = None, []
+        try:
+            there = checkpoint.paths(self.directory) if is_directory(self.directory / checkpoint.DIRECTORY) else []
+            if there:
+                newest = msgspec.json.decode(files.read(there[-1], files.LARGEST_JSON), type=_Saved).checkpoint.training
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FileFormatError, RunDirectoryError) as error:
+            words = [f"The newest checkpoint cannot be read: {error}"]
+        began = newest.start_steps if newest else 0
+        if fault := self.about().fault:
+            return State("unreadable", [fault], began)
+        if self._owner is not None:
+            return State("training", words, began)
+        if newest is not None and newest.over:
+            return State("ended", words, began)
+        remedy = "perilune resume goes on with it" if newest else "without a checkpoint it cannot be gone on with"
+        return State("stopped", [*words, f"It stopped before its end; {remedy}"], began)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _about(config: dict[str, Any]) -> About:
+    budget = [config["train"].get(name) for name in ("steps", "episodes")]
+    steps, episodes = (value if type(value) is int and 0 < value < 2**63 else None for value in budget)
+    try:
+        same = json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
+    except RecursionError as error:
+        raise FileFormatError("config.json is nested too deeply to be shown") from error
+    group = hashlib.sha256(same.encode()).hexdigest()[:10]
+    return About(config["environment"], config["seed"], config["solved_mark"], steps, episodes, group, None)
+
+
+def _outcomes(episodes: Table, whole: Any) -> dict[str, int] | None:
+    labels = episodes.labels["outcome"]
+    counts = np.bincount(episodes.columns["outcome"][whole], minlength=len(labels))
+    found = {label: int(count) for label, count in zip(labels, counts, strict=True) if label is not None and count}
+    return found or None
+
+
+def best(evaluations: Table) -> dict[str, Any] | None:
+    """The best evaluation so far."""
+    rows = np.flatnonzero(evaluations.columns["best"])
+    if not len(rows):
+        return None
+    return {name: number(evaluations.columns[name][rows[-1]]) for name in ("env_steps", "mean_return")}
+
+
+def number(value: Any) -> float | int | None:
+    """A number for JSON, which has no word for one that is not finite."""
+    value = float(value)
+    if not np.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
