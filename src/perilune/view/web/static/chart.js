@@ -48,19 +48,12 @@ export function createChart(host, on) {
       hooks: {
         draw: [draw],
         setSelect: [selected],
-        setCursor: [moved],
       },
     };
   }
 
   function size() {
     return { width: Math.max(120, host.clientWidth), height: Math.max(80, host.clientHeight) };
-  }
-
-  function moved(u) {
-    const { left, top } = u.cursor;
-    if (left < 0) on.cursor?.(null, null);
-    else on.cursor?.(u.posToVal(left, "x"), u.posToVal(top, "y"));
   }
 
   function selected(u) {
@@ -103,9 +96,10 @@ export function createChart(host, on) {
       if (!other) return plot.setData(data);
       plot?.destroy();
       plot = new uPlot(options(), data, host);
-      plot.over.addEventListener("click", (event) => {
-        if (on.pick) on.pick(plot.posToVal(event.offsetX, "x"));
-      });
+      const { over } = plot; // whose own events are the reader's; uPlot's hooks are also called for what the page does
+      over.addEventListener("mousemove", (event) => on.cursor?.(plot.posToVal(event.offsetX, "x"), plot.posToVal(event.offsetY, "y")));
+      over.addEventListener("mouseleave", () => on.cursor?.(null, null));
+      over.addEventListener("click", (event) => on.pick?.(plot.posToVal(event.offsetX, "x")));
       dragByTouch(plot);
     },
     /** Put the cursor at x, or away where it is null. */

@@ -36,7 +36,7 @@ export function createSidebar(host) {
     text(total, words(model, runs));
     every.hidden = runs.length < 2;
     none.hidden = chosen().length === 0;
-    keep(list, grouped(runs), (group) => group.name, makeGroup, (section, group) => updateGroup(section, group, model.groupLabel));
+    keep(list, grouped(runs), (group) => group.name, makeGroup, (section, group) => updateGroup(section, group, model));
   };
 }
 
@@ -81,7 +81,7 @@ function makeGroup() {
   return section;
 }
 
-function updateGroup(section, { name, runs }, groupLabel) {
+function updateGroup(section, { name, runs }, model) {
   const [head, list] = section.children;
   section.ids = runs.map((run) => run.id);
   head.hidden = runs.length < 2;
@@ -89,9 +89,9 @@ function updateGroup(section, { name, runs }, groupLabel) {
   const box = head.firstElementChild;
   box.checked = ticked === runs.length;
   box.indeterminate = ticked > 0 && ticked < runs.length;
-  text(head.lastElementChild, `${groupLabel(name)}, ${runs.length} seeds`);
+  text(head.lastElementChild, `${model.groupLabel(name)}, ${runs.length} seeds`);
   head.title = "These differ in nothing but the seed";
-  keep(list, runs, (run) => run.id, makeRun, (item, run) => updateRun(item, run, runs.length > 1));
+  keep(list, runs, (run) => run.id, makeRun, (item, run) => updateRun(item, run, model.label(run.id), runs.length > 1));
 }
 
 function makeRun({ id }) {
@@ -104,16 +104,17 @@ function makeRun({ id }) {
     bar: el("progress", { max: 1, "aria-label": `Progress of ${id}` }),
     only: el("button", { type: "button", class: "quiet only", "aria-label": `Only ${id}`, click: () => change({ runs: [id] }) }, "only"),
   };
-  const name = el("span", { class: "name", title: id }, id);
-  const label = el("label", {}, parts.box, parts.swatch, name);
+  parts.name = el("span", { class: "name", title: id });
+  const label = el("label", {}, parts.box, parts.swatch, parts.name);
   const item = el("li", {}, label, parts.best, el("p", {}, parts.about, parts.state), parts.only, parts.bar);
   item.parts = parts;
   return item;
 }
 
-function updateRun(item, run, grouped) {
-  const { box, swatch: line, state: mark, about, best, bar } = item.parts;
+function updateRun(item, run, label, grouped) {
+  const { box, name, swatch: line, state: mark, about, best, bar } = item.parts;
   const ticked = isChosen(run.id);
+  text(name, label);
   box.checked = ticked;
   item.classList.toggle("chosen", ticked);
   paint(line, ticked ? slot(run.id) : null);
