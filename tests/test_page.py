@@ -139,6 +139,7 @@ def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin
         expect(labels).to_have_text(["CartPole-v1, 2 seeds", "other"])
         page.get_by_role("button", name="Settings").click()
         page.get_by_label("Only what differs").check()
+        expect(page.locator(".settings tr.differs")).to_have_count(3)
         script = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
         rows = {name: rest for name, *rest in page.locator(".settings tr").evaluate_all(script)}
         assert [rows["Setting"], rows["seed"], rows["agent.learning_rate"]] == [
