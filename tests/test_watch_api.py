@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,14 +171,21 @@ def test_whose_process_lives_is_training_and_who_was_killed_has_stopped(copy: Pa
     assert told["words"] == "It stopped before its end; without a checkpoint it cannot be gone on with."
 
 
-def test_who_is_only_looked_at_can_be_claimed_all_the_same(copy: Path) -> None:
-    run = copy / "group/one"
-    (run / runlog.OWNER).write_text("{}")
-    for _ in range(50):
-        assert one(asked(copy))["state"] == "ended"
-        with claim.claimed(run):
-            pass
-        (run / runlog.OWNER).write_text("{}")
+def test_who_is_looked_at_all_the_time_can_be_claimed_all_the_same(tmp_path: Path) -> None:
+    with claim.claimed(tmp_path):
+        pass
+    script = "import sys; from pathlib import Path; from perilune import claim\nprint(flush=True)\n"
+    script += "while True: claim.owner(Path(sys.argv[1]))"
+    program = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as looking:  # noqa: S603
+        assert looking.stdout is not None
+        looking.stdout.readline()
+        try:
+            for _ in range(200):
+                with claim.claimed(tmp_path):
+                    pass
+        finally:
+            looking.kill()
 
 
 def test_videos_and_what_they_show(copy: Path, tiny_run: TinyRun) -> None:
@@ -448,6 +457,33 @@ def test_runs_come_and_go(copy: Path) -> None:
     assert one(client)["version"] > first["version"]  # another one of that name
     shutil.rmtree(copy)
     assert get(client, "/api/runs")["runs"] == []
+
+
+def test_a_run_in_anothers_place_is_not_taken_for_it(copy: Path) -> None:
+    client, run = asked(copy), copy / "group/one"
+    for reward in (1.0, 2.0, 3.0):  # as many rows each time
+        write(run, Episode, [episode(1, reward)._asdict()])
+        assert get(client, "/api/series", id="group/one", name="episodes.reward")["series"][0]["raw"] == [reward]
+        run.rename(copy.parent / "away")
+        assert get(client, "/api/runs")["runs"] == []
+        (copy.parent / "away").rename(run)
+
+
+def test_a_fault_of_the_servers_own_is_an_answer_too(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: runs.Watched) -> None:
+        raise KeyError(SCRIPT)
+
+    monkeypatch.setattr(runs.Watched, "told", broken)
+    application = server.application(server.Pages(copy, lambda: False), "127.0.0.1", 80)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get("/api/runs")
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()) == (500, {"error": "the server failed: KeyError"})
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_the_search_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

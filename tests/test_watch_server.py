@@ -41,6 +41,12 @@ class Served(NamedTuple):
     port: int
     root: Path
 
+    def status(self, host: str, name: str) -> int:
+        """Of an answer to who connects to one address and asks for another."""
+        with contextlib.closing(http.client.HTTPConnection(host, self.port, timeout=30)) as connection:
+            connection.request("GET", "/api/runs", headers={"Host": f"{name}:{self.port}"})
+            return connection.getresponse().status
+
     def get(self, path: str, **headers: str) -> Answer:
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request("GET", path, headers=headers)
@@ -71,13 +77,14 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def started(root: Path, *options: str) -> Iterator[Served]:
-    program = [sys.executable, "-m", "perilune", "watch", str(root), "--port", "0", *options]
+def started(root: Path, host: str = "127.0.0.1") -> Iterator[Served]:
+    program = [sys.executable, "-m", "perilune", "watch", str(root), "--port", "0", "--host", host]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
-        assert said.startswith(f"Watching {root}: http://127.0.0.1:"), said + process.communicate()[1]
+        shown = f"[{host}]" if ":" in host else host
+        assert said.startswith(f"Watching {root}: http://{shown}:"), said + process.communicate()[1]
         assert said.endswith(" (Ctrl-C ends it)\n")
         yield Served(process, int(said.split(":")[-1].split()[0]), root)
     finally:
@@ -124,6 +131,26 @@ def test_it_answers_to_no_other_name(served: Served, host: str) -> None:
     if status == 403:
         assert "answers to 127.0.0.1, [::1], localhost" in json.loads(body)["error"]
         assert headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+
+
+def test_who_listens_to_every_address_answers_to_the_one_that_was_called(tmp_path: Path) -> None:
+    with started(tmp_path, "0.0.0.0") as running:  # noqa: S104
+        assert running.status("127.0.0.1", "127.0.0.1") == 200
+        assert running.status("127.0.0.1", "0.0.0.0") == 200  # noqa: S104
+        assert running.status("127.0.0.2", "127.0.0.2") == 200
+        assert running.status("127.0.0.1", "127.0.0.2") == 403
+        assert running.status("127.0.0.1", "evil.example") == 403
+
+
+def test_an_address_of_version_six_stands_in_brackets(tmp_path: Path) -> None:
+    try:
+        listen("::1", 0).close()
+    except ConfigError:
+        pytest.skip("this machine has no such addresses")
+    with started(tmp_path, "::1") as running:
+        assert running.status("::1", "[::1]") == 200
+        assert running.status("::1", "localhost") == 200
+        assert running.status("::1", "::1") == 403
 
 
 def test_a_request_without_a_name_or_with_two_is_refused(served: Served) -> None:
@@ -250,6 +277,12 @@ def test_a_change_is_told_while_it_happens(tiny_run: TinyRun, tmp_path: Path) ->
         while set(gone["versions"]) != {"one"}:  # half removed, it had changed
             gone = next(told)
         assert gone["changed"] == ["two"]
+
+
+def test_whoever_asks_for_a_head_gets_no_body(served: Served) -> None:
+    for path in ("/", "/api/runs", "/api/events", "/video?id=one&name=best.mp4", "/nothing"):
+        status, _, body = served.raw(asking(f"localhost:{served.port}", method="HEAD", path=path))
+        assert (status, body) == (404 if path == "/nothing" else 200, b"")
 
 
 def test_ctrl_c_ends_it_quietly_also_with_somebody_connected(tiny_run: TinyRun, tmp_path: Path) -> None:

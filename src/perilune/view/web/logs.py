@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -21,6 +22,7 @@ MOST_ROWS = 10_000_000  # of a log; some hundred megabytes
 MOST_LABELS = 200  # different texts in a column of a log
 LONGEST_LABEL = 1_000  # characters
 REMEMBERED = 4096  # bytes before the place that a log was read to, by which it is known again
+GENERATIONS = count(1)  # every time that a log is begun anew has its own
 Count = Annotated[float, msgspec.Meta(ge=0, le=2**53)]  # which float64 has all of
 READ_AS: dict[Any, Any] = {int: Count, float: float | None}  # None becomes NaN
 
@@ -29,7 +31,7 @@ READ_AS: dict[Any, Any] = {int: Count, float: float | None}  # None becomes NaN
 class Table:
     """A log, as far as it was read. ``columns`` are [rows]; a column of texts has their places in ``labels``.
 
-    ``version`` differs whenever the rows do. ``words`` says what could not be read, None where all could.
+    ``version`` is that of no other rows, of any log. ``words`` says what could not be read, None where all could.
     """
 
     version: tuple[int, int]
@@ -71,11 +73,10 @@ class Log:
         self._texts = [name for name, hint in hints.items() if hint not in {Count, float | None, bool}]
         self._names = list(hints)
         self._lock = Lock()
-        self._generation = 0
         self._begin()
 
     def _begin(self) -> None:
-        self._generation += 1
+        self._generation = next(GENERATIONS)
         self._rows = 0
         self._columns: dict[str, Array] = {
             name: np.empty(0, np.int16 if name in self._texts else np.float64) for name in self._names
@@ -114,8 +115,8 @@ class Log:
             return f"{self._path.name} is read no further than {MOST_ROWS:,} lines"
         if not self._bad:
             return None
-        count, first = self._bad
-        lines = "1 line is" if count == 1 else f"{count:,} lines are"
+        bad, first = self._bad
+        lines = "1 line is" if bad == 1 else f"{bad:,} lines are"
         return f"{self._path.name}: {lines} damaged and left out, the first is line {first:,}"
 
     def _is_known(self, file: IO[bytes]) -> bool:
@@ -145,13 +146,13 @@ class Log:
             self._take(lines)
 
     def _take(self, lines: bytes) -> None:
-        count = lines.count(b"\n")
+        ends = lines.count(b"\n")
         try:
             rows = self._decoder.decode_lines(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             rows = []
-        if len(rows) == count == (b"\n" + lines).count(b"\n{"):  # else an object may not be a line
-            self._lines += count
+        if len(rows) == ends == (b"\n" + lines).count(b"\n{"):  # else an object may not be a line
+            self._lines += ends
         else:
             rows = []
             for line in lines.split(b"\n")[:-1]:
@@ -164,8 +165,8 @@ class Log:
             self._append(rows)
 
     def _miss(self) -> None:
-        count, first = self._bad or (0, self._lines)
-        self._bad = [count + 1, first]
+        bad, first = self._bad or (0, self._lines)
+        self._bad = [bad + 1, first]
 
     def _append(self, rows: list[Any]) -> None:
         stop = self._rows + len(rows)

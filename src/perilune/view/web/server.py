@@ -149,7 +149,7 @@ class Pages:
                 }
             )
 
-        return (run.directory, id(run), table.version, group, question), make
+        return (table.version, run.id, group, question), make
 
     def _bands(self, runs: Sequence[Run], question: Question) -> list[tuple[object, Callable[[], bytes]]]:
         groups: dict[str, list[Run]] = {}
@@ -163,8 +163,8 @@ class Pages:
             values = {name: values.tolist() for name, values in found._asdict().items()}
             return msgspec.json.encode({"group": group, "ids": [run.id for run in seeds], **values})
 
-        versions = tuple((id(run), run.read(question.log).version) for run in seeds)
-        return ("band", versions, question), make
+        versions = tuple((run.id, run.read(question.log).version) for run in seeds)
+        return ("band", group, versions, question), make
 
     def videos(self, request: Request) -> Response:
         run = self._run(request)
@@ -187,6 +187,8 @@ class Pages:
             raise Bad(films.text(str(error)), 404) from error
 
     async def events(self, request: Request) -> Response:
+        if request.method == "HEAD":  # which would never come to an end
+            return Response(media_type="text/event-stream")
         return StreamingResponse(self._changes(), media_type="text/event-stream")
 
     async def _changes(self) -> AsyncIterator[str]:
@@ -233,26 +235,24 @@ def _curve(run: Run, question: Question) -> Curve:
     return whole.between(question.low, question.high)
 
 
-def _json(value: object) -> Response:
+def _json(value: object, status: int = 200) -> Response:
     """What comes from strangers' JSON may hold halves of characters, which only escapes can say."""
     try:
-        return Response(json.dumps(value, allow_nan=False), media_type="application/json")
+        return Response(json.dumps(value, allow_nan=False), status, media_type="application/json")
     except RecursionError as error:
         raise Bad("what is there is nested too deeply to be shown", 404) from error
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    words = {404: "there is nothing of that name"}.get(error.status_code, error.detail)
-    response = _json({"error": error.detail if isinstance(error, Bad) else words})
-    response.status_code = error.status_code
-    return response
+    """The answer to what cannot be answered."""
+    if isinstance(error, Bad):
+        return _json({"error": error.detail}, error.status_code)
+    return _json({"error": "there is nothing of that name"}, 404)  # no route, and no file
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    response = _json({"error": f"the server failed: {type(error).__name__}"})
-    response.status_code = 500
-    return response
+    """The answer where the fault is this server's; uvicorn prints what it was."""
+    return _json({"error": f"the server failed: {type(error).__name__}"}, 500)
 
 
 def application(pages: Pages, host: str, port: int) -> Guard:
