@@ -1,0 +1,76 @@
+"""The pictures of docs/watch.md: python docs/pictures/watch.py RUNS FLIGHT COMPARED...
+
+RUNS is a directory with runs in it, FLIGHT the run whose films are shown, COMPARED those whose curves are. Needs a
+Chromium.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlencode
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+HERE = Path(__file__).parent
+
+
+def main(root: str, flight: str, *compared: str) -> None:
+    server = subprocess.Popen(  # noqa: S603 -- our own words
+        [sys.executable, "-m", "perilune", "watch", root, "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    address = re.search(r"http://[^\s/]+", server.stdout.readline())
+    assert address is not None
+    runs = [("run", run) for run in compared]
+    flying = [("run", flight), ("view", "flights")]
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            picture(browser, f"{address[0]}/#{urlencode(runs)}", "watch_curves", (1440, 900), "light")
+            picture(browser, f"{address[0]}/#{urlencode(flying)}", "watch_flight", (1440, 960), "dark")
+            picture(
+                browser, f"{address[0]}/#{urlencode([*runs, ('bands', 'true')])}", "watch_phone", (390, 844), "light"
+            )
+            browser.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+def picture(browser: Browser, address: str, name: str, size: tuple[int, int], scheme: str) -> None:
+    dark = scheme == "dark"
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_timeout(3000)
+    if "flights" in address:
+        fly(page)
+    elif size[0] > 1000:
+        page.locator("[id='chart-episodes.reward'] .u-over").hover(position={"x": 380, "y": 60})
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(HERE / f"{name}.png", optimize=True)
+    context.close()
+
+
+def fly(page: Page) -> None:
+    """A third of the way, at rest."""
+    page.locator(".scrub").focus()
+    page.evaluate(
+        "slider => { slider.value = Math.round(slider.max / 3); slider.dispatchEvent(new Event('input')); }",
+        page.locator(".scrub").element_handle(),
+    )
+    page.wait_for_timeout(800)
+    page.locator(".scrub").blur()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

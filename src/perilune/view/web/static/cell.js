@@ -1,0 +1,114 @@
+// A chart with its title, its readings under the cursor, its keys, and words for those who do not see it.
+
+import { createChart } from "./chart.js";
+import { chartContent, inWords, readings } from "./content.js";
+import { announce, el, keep, text } from "./dom.js";
+import { paint, swatch } from "./palette.js";
+import { number, title } from "./words.js";
+
+let cells = 0;
+
+/**
+ * The chart of the metric ``name``. ``on`` has ``zoom(name, range)`` (null: the whole) and ``cursor(name, x)``.
+ * What comes back: ``element``; ``show(answer, x, model)``; ``range(x)``, the part of x to see; ``point(x)``.
+ */
+export function createCell(name, on) {
+  const [words, about] = title(name);
+  const place = (cells += 1);
+  const plot = el("div", {
+    class: "plot", tabIndex: 0, role: "group", "aria-label": `Chart: ${words}`, "aria-roledescription": "chart",
+    "aria-describedby": `said-${place} chart-keys`, keydown: keyed,
+  });
+  const nothing = el("p", { class: "nothing" }, "loading");
+  const note = el("p", { class: "note" }, about);
+  const said = el("p", { class: "hidden", id: `said-${place}` });
+  const list = el("ul", { class: "readings" });
+  const where = el("span", { class: "where" });
+  const rest = el("span", { class: "rest" });
+  const head = el("header", {}, el("h3", {}, words), el("code", {}, name), note);
+  const foot = el("div", { class: "foot" }, where, list, rest);
+  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, plot, nothing), foot, said);
+  element.id = `chart-${name}`;
+
+  const chart = createChart(plot, {
+    zoom: (range) => on.zoom(name, range),
+    whole: () => on.zoom(name, null),
+    cursor: (x, y) => {
+      pointer = y;
+      on.cursor(name, x);
+    },
+  });
+  let shown = null; // {answer, model}
+  let content = null;
+  let x = [0, 1];
+  let cursor = null;
+  let pointer = null; // its y, where the pointer is on this chart
+
+  function draw() {
+    content = chartContent(shown.answer, x, shown.model);
+    chart.set(content);
+    if (cursor !== null) chart.point(cursor); // new data may have moved what is below it
+    const empty = content.strong.length === 0;
+    nothing.hidden = !empty;
+    text(nothing, "nothing yet");
+    text(said, inWords(content.strong));
+    read();
+  }
+
+  function read() {
+    if (content === null) return;
+    const at = readings(content.strong, cursor, pointer);
+    text(where, cursor === null ? "last" : `at ${number(Math.round(cursor))}`);
+    keep(list, at.said, (one) => one.label, makeReading, updateReading);
+    text(rest, at.rest);
+  }
+
+  function keyed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || content === null) return;
+    const width = x[1] - x[0];
+    const middle = cursor !== null && cursor > x[0] && cursor < x[1] ? cursor : (x[0] + x[1]) / 2;
+    const around = (factor) => [middle - (middle - x[0]) * factor, middle + (x[1] - middle) * factor];
+    const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (event.key === "+" || event.key === "=") on.zoom(name, around(0.5));
+    else if (event.key === "-") on.zoom(name, around(2));
+    else if (event.key === "0") on.zoom(name, null);
+    else if (along && event.shiftKey) {
+      on.cursor(name, Math.min(x[1], Math.max(x[0], (cursor ?? middle) + (along * width) / 50)));
+      announce(`${where.textContent}: ${[...list.children].map((item) => item.textContent).join(", ")}`);
+    } else if (along) on.zoom(name, [x[0] + (along * width) / 5, x[1] + (along * width) / 5]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  return {
+    element,
+    name,
+    show(answer, range, model, smooth) {
+      shown = { answer, model };
+      x = range;
+      text(note, smooth > 1 ? `${about}, mean of ${smooth}` : about);
+      draw();
+    },
+    range(next) {
+      x = next;
+      if (shown !== null) draw();
+    },
+    point(next) {
+      if (next === cursor && pointer === null) return;
+      cursor = next;
+      chart.point(next);
+      read();
+    },
+  };
+}
+
+function makeReading({ label }) {
+  const item = el("li", {}, swatch(null), el("span", { class: "name", title: label }, label), el("b"));
+  return item;
+}
+
+function updateReading(item, { place, value }) {
+  paint(item.firstElementChild, place);
+  text(item.lastElementChild, number(value));
+}

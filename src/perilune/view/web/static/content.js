@@ -1,0 +1,154 @@
+// From the server's answer about a metric to what its chart shows, and says. Pure functions.
+
+import { before } from "./chart.js";
+import { look, slot } from "./palette.js";
+import { number } from "./words.js";
+
+const RAW_UP_TO = 8; // runs; the raw values of more cover one another
+const SAID_UP_TO = 8; // lines; of more the rest is summed up
+const GOAL_WITHIN = 1.5; // of the spread of the values, or a mark is too far off to be on the chart
+const SCORES = new Set(["episodes.reward", "evaluations.mean_return", "evaluations.min_return"]);
+const SPREADING = new Set(["loss", "gradient_norm"]); // over decades, maybe: these may have a logarithmic axis
+const SHARES = new Set(["epsilon"]);
+
+/**
+ * What the chart of ``answer`` shows between x[0] and x[1]; also ``strong``, the lines that are read off, each with
+ * its ``label`` and ``place``. ``model`` knows the runs.
+ */
+export function chartContent(answer, x, model) {
+  const strong = [...bandLines(answer, model), ...runLines(answer, model)];
+  const scored = SCORES.has(answer.name);
+  const marks = scored ? solved(answer, model.byId) : [];
+  const evaluated = answer.name.startsWith("evaluations.");
+  const faint = faintLines(answer);
+  const lines = [...faint, ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined }))];
+  const areas = (answer.bands ?? []).map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
+  const log = SPREADING.has(answer.name.split(".")[1]) && spreads(strong);
+  const rings = answer.name === "evaluations.mean_return" && answer.x === "env_steps" ? best(strong, model.byId) : [];
+  return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
+}
+
+function bandLines(answer, model) {
+  return (answer.bands ?? []).map((band) => ({
+    label: `${model.groupLabel(band.group)}, ${band.ids.length} seeds`, place: slot(band.ids[0]), x: band.x, y: band.mean, count: band.x.length,
+  }));
+}
+
+const inBands = (answer) => new Set((answer.bands ?? []).flatMap((band) => band.ids));
+
+function runLines(answer, model) {
+  const banded = inBands(answer);
+  return answer.series
+    .filter((one) => one.x.length > 0 && !banded.has(one.id))
+    .map((one) => ({ id: one.id, label: model.label(one.id), place: slot(one.id), x: one.x, y: one.mean, count: one.count }));
+}
+
+/** The raw values of the runs; of those in a band, their averages. */
+function faintLines(answer) {
+  const banded = inBands(answer);
+  const raw = answer.series.length <= RAW_UP_TO ? answer.series.filter((one) => !banded.has(one.id) && one.raw !== one.mean) : [];
+  return [
+    ...raw.map((one) => ({ x: one.x, y: one.raw, colour: look(slot(one.id)).colour, alpha: raw.length > 1 ? 0.22 : 0.32, width: 0.9 })),
+    ...answer.series
+      .filter((one) => banded.has(one.id))
+      .map((one) => ({ x: one.x, y: one.mean, colour: look(slot(banding(answer, one.id).ids[0])).colour, alpha: 0.35, width: 0.9 })),
+  ];
+}
+
+const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id));
+
+function solved(answer, runs) {
+  const marks = new Set(answer.series.map((one) => runs.get(one.id)?.solved_mark).filter((mark) => typeof mark === "number"));
+  return [...marks].map((mark) => ({ y: mark, words: `solved at ${number(mark)}` }));
+}
+
+function best(strong, runs) {
+  return strong
+    .filter((line) => runs.get(line.id)?.best)
+    .map((line) => ({ x: runs.get(line.id).best.env_steps, y: runs.get(line.id).best.mean_return, colour: look(line.place).colour }));
+}
+
+function spreads(strong) {
+  let low = Infinity;
+  let high = 0;
+  for (const { y } of strong) {
+    for (const value of y) {
+      if (value === null || value <= 0) continue;
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+  }
+  return high >= 10 * low;
+}
+
+function yRange(answer, { strong, faint, areas, marks, log }, x) {
+  if (SHARES.has(answer.name.split(".")[1])) return [-0.03, 1.03];
+  const values = [];
+  const inside = (line, of) => {
+    const last = before(line.x, x[1]);
+    for (let index = before(line.x, x[0]); index <= last; index += 1) {
+      const value = of[index];
+      if (value !== null && value !== undefined && (!log || value > 0)) values.push(value);
+    }
+  };
+  for (const line of faint) inside(line, line.y);
+  values.sort((a, b) => a - b);
+  const rest = Math.floor(values.length / 100); // a few wild ones may leave the picture
+  values.splice(values.length - rest, rest);
+  values.splice(0, rest);
+  for (const line of strong) inside(line, line.y);
+  for (const area of areas) for (const edge of [area.low, area.high]) inside(area, edge);
+  if (values.length === 0) return log ? [1, 10] : [0, 1];
+  let [low, high] = extent(values);
+  const reach = GOAL_WITHIN * (high - low);
+  [low, high] = extent([low, high, ...marks.map((mark) => mark.y).filter((y) => y <= high + reach && y >= low - reach)]);
+  if (log) return [low / 1.3, high * 1.3];
+  const room = high > low ? (high - low) * 0.06 : Math.max(Math.abs(high) * 0.1, 1e-9);
+  return [low - room, high + room];
+}
+
+/** Lowest and highest of many; null is no value. */
+export function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value === null || value === undefined) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+}
+
+/**
+ * The values at x (null: the last ones): [{place, label, value}], and words for the lines beyond the first few. Of many
+ * lines the first are those nearest to y, where that is given.
+ */
+export function readings(strong, x, y) {
+  const all = strong.map((line) => ({ place: line.place, label: line.label, value: valueAt(line, x) }));
+  if (y !== null && all.length > SAID_UP_TO) all.sort((a, b) => Math.abs((a.value ?? Infinity) - y) - Math.abs((b.value ?? Infinity) - y));
+  const known = all.slice(SAID_UP_TO).map((one) => one.value).filter((value) => value !== null);
+  const more = all.length - SAID_UP_TO;
+  const rest = more <= 0 ? "" : known.length
+    ? `and ${more} more, from ${number(Math.min(...known))} to ${number(Math.max(...known))}` : `and ${more} more`;
+  return { said: all.slice(0, SAID_UP_TO), rest };
+}
+
+function valueAt({ x, y }, at) {
+  if (x.length === 0) return null;
+  if (at === null) return y.at(-1);
+  const after = Math.min(before(x, at), x.length - 1);
+  const nearest = after > 0 && at - x[after - 1] < x[after] - at ? after - 1 : after;
+  return y[nearest];
+}
+
+/** The chart in a sentence or a few, for people who do not see it. */
+export function inWords(strong) {
+  if (strong.length === 0) return "Nothing yet.";
+  const some = strong.slice(0, SAID_UP_TO).map(({ label, y, count }) => {
+    const values = y.filter((value) => value !== null);
+    if (values.length === 0) return `${label}: nothing yet.`;
+    const [low, high] = extent(values);
+    return `${label}: ${number(count)} values, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
+  });
+  const more = strong.length - some.length;
+  return some.join(" ") + (more > 0 ? ` And ${more} more.` : "");
+}

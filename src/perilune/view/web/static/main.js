@@ -1,0 +1,112 @@
+// The page of perilune watch: runs at the left; curves, flights and settings at the right.
+
+import { follow, get } from "./api.js";
+import { createCurves } from "./curves.js";
+import { text } from "./dom.js";
+import { createFlights } from "./flights.js";
+import { modelOf, NOTHING } from "./model.js";
+import { assign } from "./palette.js";
+import { createSettings } from "./settings.js";
+import { createSidebar, unasked } from "./sidebar.js";
+import { change, chosen, onChange, state } from "./state.js";
+
+const VIEWS = { curves: createCurves, flights: createFlights, settings: createSettings };
+const TITLES = { curves: "Curves", flights: "Flights", settings: "Settings" };
+const REST = 800; // milliseconds between two looks at a growing directory
+const $ = (id) => document.getElementById(id);
+
+let model = NOTHING;
+const views = Object.fromEntries(Object.entries(VIEWS).map(([name, create]) => [name, create($(name))]));
+const sidebar = createSidebar($("runs"));
+let known = false; // whether the runs have been read once
+let changed = new Set(); // ids that have changed since they were read; null: maybe all
+let reading = false;
+
+/** Read the list of runs again, and show what changed: never twice at once, and not more often than REST. */
+async function refresh() {
+  if (reading) return;
+  reading = true;
+  while (changed === null || changed.size > 0) {
+    const now = changed;
+    changed = new Set();
+    let problem = "";
+    try {
+      model = modelOf(await get("/api/runs"));
+      known = true;
+    } catch (error) {
+      problem = error.message;
+    }
+    text($("problem"), problem);
+    $("problem").hidden = problem === "";
+    if (problem === "") show(now === null ? null : [...now]);
+    await new Promise((resolve) => setTimeout(resolve, REST));
+  }
+  reading = false;
+}
+
+/** Bring the page up to date, after ``ids`` changed (null: maybe all; empty: only what the reader chose). */
+function show(ids) {
+  if (model.runs.length > 0) {
+    const there = chosen().filter((id) => model.byId.has(id));
+    const lost = there.length === 0 && (state.runs === null || state.runs.length > 0);
+    if (lost) change({ runs: unasked(model.runs) }); // which comes here again
+    else if (there.length < state.runs.length) change({ runs: there });
+  }
+  assign(chosen(), (id) => (state.bands ? (model.byId.get(id)?.group ?? id) : id));
+  sidebar(model);
+  for (const button of $("views").children) {
+    const current = button.dataset.view === state.view;
+    if (current) button.setAttribute("aria-current", "page");
+    else button.removeAttribute("aria-current");
+  }
+  for (const name of Object.keys(views)) $(name).hidden = name !== state.view;
+  text($("fold"), `Runs (${chosen().length} of ${model.runs.length})`);
+  document.title = `${TITLES[state.view]} – ${model.root} – Perilune`;
+  views[state.view](model, ids);
+}
+
+onChange(() => {
+  if (known) show([]);
+});
+
+follow(
+  (ids) => {
+    if (ids === null || changed === null) changed = null;
+    else for (const id of ids) changed.add(id);
+    refresh();
+  },
+  (words) => {
+    text($("connection"), words);
+    $("connection").className = words === "live" ? "live" : "lost";
+  },
+);
+
+for (const button of $("views").children) button.addEventListener("click", () => change({ view: button.dataset.view }));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment is the state's
+  $("main").focus();
+});
+$("help").addEventListener("click", () => $("keys").showModal());
+$("fold").addEventListener("click", () => {
+  const open = document.body.classList.toggle("open");
+  $("fold").setAttribute("aria-expanded", String(open));
+});
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input:not([type=checkbox], [type=range]), select, textarea, dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const act = {
+    1: () => change({ view: "curves" }),
+    2: () => change({ view: "flights" }),
+    3: () => change({ view: "settings" }),
+    0: () => change({ env_steps: null, episode: null }),
+    "?": () => $("keys").showModal(),
+    "/": () => {
+      if (getComputedStyle($("runs")).display === "none") $("fold").click();
+      $("filter").focus();
+    },
+  }[event.key];
+  if (act === undefined) return;
+  event.preventDefault();
+  act();
+});

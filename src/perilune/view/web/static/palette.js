@@ -1,0 +1,62 @@
+// Okabe and Ito's colours, which stay apart for colour-blind readers; those after them get the next line style.
+// style.css has the colours, lighter ones for dark screens.
+
+import { el, svg } from "./dom.js";
+
+const COLOURS = 6;
+const DASHES = [[], [7, 3], [2, 3]];
+
+const places = new Map(); // by key; it keeps its own while a run with it is chosen
+let keys = new Map(); // of the chosen runs
+
+/** Give each chosen run the first place that is free; runs with the same ``key(id)`` share one. */
+export function assign(ids, key) {
+  keys = new Map(ids.map((id) => [id, key(id)]));
+  const wanted = new Set(keys.values());
+  for (const old of places.keys()) if (!wanted.has(old)) places.delete(old);
+  const taken = new Set(places.values());
+  let next = 0;
+  for (const one of wanted) {
+    if (places.has(one)) continue;
+    while (taken.has(next)) next += 1;
+    places.set(one, next);
+    taken.add(next);
+  }
+}
+
+/** The place of a run among the colours. */
+export function slot(id) {
+  return places.get(keys.get(id)) ?? 0;
+}
+
+let sheet = null;
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (sheet = null));
+
+/** A colour of style.css by its name, for canvases. */
+export function ink(name) {
+  sheet ??= getComputedStyle(document.documentElement);
+  return sheet.getPropertyValue(`--${name}`).trim();
+}
+
+/** Colour and dash pattern (in pixels) of a place. */
+export function look(place) {
+  return { colour: ink(`line-${place % COLOURS}`), dash: DASHES[Math.floor(place / COLOURS) % DASHES.length] };
+}
+
+/** A short line that looks like the curve at that place; null is an empty one. */
+export function swatch(place) {
+  const holder = el("span", { class: "swatch", "aria-hidden": "true" });
+  paint(holder, place);
+  return holder;
+}
+
+/** Make a swatch look like the curve at another place. */
+export function paint(holder, place) {
+  if (holder.place === place) return;
+  holder.place = place;
+  if (place === null) return holder.replaceChildren();
+  const dash = DASHES[Math.floor(place / COLOURS) % DASHES.length].join(" ");
+  const line = svg("line", { x1: "1", y1: "4", x2: "19", y2: "4", class: `c${place % COLOURS}` });
+  if (dash) line.setAttribute("stroke-dasharray", dash);
+  holder.replaceChildren(svg("svg", { viewBox: "0 0 20 8", width: "20", height: "8" }, line));
+}

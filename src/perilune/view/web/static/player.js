@@ -1,0 +1,163 @@
+// A film, and beside it what the agent saw and thought at the very frame that is on the screen.
+
+import { createChart } from "./chart.js";
+import { el, text } from "./dom.js";
+import { createBars, createReadings, qLines } from "./instruments.js";
+import { clock, number } from "./words.js";
+
+const SPEEDS = [0.25, 0.5, 1, 2, 4];
+
+/** The player: ``element``; ``show(address, film, telemetry)``, telemetry null where there is none; ``clear()``; ``failed()`` whether it complains. */
+export function createPlayer() {
+  const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Film" });
+  const play = el("button", { type: "button", class: "play", click: toggle }, "Play");
+  const scrub = el("input", { type: "range", class: "scrub", min: "0", step: "1", "aria-label": "Frame", input: () => seek(Number(scrub.value)) });
+  const time = el("span", { class: "time" });
+  const speed = el("select", { "aria-label": "Speed", change: () => (video.playbackRate = Number(speed.value)) },
+    ...SPEEDS.map((rate) => el("option", { value: String(rate), selected: rate === 1 }, `${rate}×`)));
+  const title = el("h3", { class: "title" });
+  const labels = el("p", { class: "labels" });
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  const difference = el("input", { type: "checkbox", change: () => draw() });
+  const bars = createBars();
+  const readings = createReadings();
+  const trace = el("div", { class: "trace", "aria-hidden": "true" }); // the slider does the same by keyboard
+  const needle = el("div", { class: "needle" });
+  const chart = createChart(trace, { pick: (seconds) => seek(Math.round(seconds * fps)) });
+  const thoughts = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Q-values"), el("label", { class: "note" }, difference, "less their mean")), bars.element);
+  const over = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")), el("div", { class: "stage" }, trace));
+  const seen = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Readings")), readings.element);
+  const without = el("p", { class: "empty", hidden: true }, "This film has no telemetry beside it, so there are no Q-values to show.");
+  const controls = el("div", { class: "controls" }, play, scrub, time, speed);
+  const element = el("div", { class: "player", hidden: true, keydown: keyed },
+    el("div", { class: "watching" }, el("header", {}, title, labels), problem, el("div", { class: "screen" }, video), controls),
+    el("div", { class: "thinking" }, thoughts, seen), el("div", { class: "along" }, over, without));
+  let telemetry = null;
+  let film = null;
+  let fps = 30;
+  let frames = 1;
+  let frame = -1;
+
+  function toggle() {
+    if (!video.paused) return video.pause();
+    if (video.ended) video.currentTime = 0;
+    video.play().catch((error) => {
+      if (error.name !== "AbortError") complain(`The film cannot be played: ${error.message}`);
+    });
+  }
+
+  /** Go to a frame: to its middle, so that rounding cannot give the one before. */
+  function seek(to) {
+    video.currentTime = (Math.min(frames - 1, Math.max(0, to)) + 0.5) / fps;
+  }
+
+  function keyed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, input[type=checkbox]")) return;
+    const leap = event.shiftKey ? fps : 1;
+    const act = {
+      " ": () => event.target !== play && toggle(), // which a button does by itself
+      ArrowLeft: () => seek(frame - leap),
+      ArrowRight: () => seek(frame + leap),
+      Home: () => seek(0),
+      End: () => seek(frames - 1),
+    }[event.key];
+    if (act === undefined || act() === false) return;
+    event.preventDefault();
+  }
+
+  function draw() {
+    if (telemetry === null) return;
+    const lines = qLines(telemetry, fps, difference.checked);
+    bars.set(telemetry.actions, lines);
+    chart.set(lines.content);
+    trace.querySelector(".u-over").append(needle);
+    const now = frame;
+    frame = -1;
+    at(now);
+  }
+
+  /** Show what belongs to a frame. */
+  function at(next) {
+    next = Math.min(frames - 1, Math.max(0, next));
+    if (next === frame) return;
+    frame = next;
+    scrub.value = String(frame);
+    const words = [clock(frame / fps)];
+    if (telemetry !== null) {
+      const { action, reward, episode } = telemetry;
+      bars.at(frame, action[frame]);
+      readings.at(frame);
+      needle.style.transform = `translateX(${(needle.parentElement.clientWidth * frame) / Math.max(1, frames - 1)}px)`;
+      const step = frame - episode.indexOf(episode[frame]);
+      words.push(`step ${number(step)}`, `reward ${reward[frame].toFixed(1).replace("-", "−")}`);
+    }
+    text(time, words.join(" · "));
+    scrub.setAttribute("aria-valuetext", words.join(", "));
+  }
+
+  const atTime = (seconds) => at(Math.floor(seconds * fps + 0.05));
+  if ("requestVideoFrameCallback" in video) {
+    const shown = (_, { mediaTime }) => {
+      atTime(mediaTime);
+      video.requestVideoFrameCallback(shown);
+    };
+    video.requestVideoFrameCallback(shown);
+  } else {
+    const tick = () => {
+      atTime(video.currentTime);
+      if (!video.paused) requestAnimationFrame(tick);
+    };
+    video.addEventListener("play", tick);
+  }
+  for (const name of ["seeked", "timeupdate", "ended"]) video.addEventListener(name, () => atTime(video.currentTime));
+  for (const name of ["play", "pause", "ended"]) {
+    video.addEventListener(name, () => text(play, video.paused ? "Play" : "Pause"));
+  }
+  video.addEventListener("loadedmetadata", () => {
+    video.playbackRate = Number(speed.value);
+    if (telemetry === null) frames = Math.max(1, Math.round(video.duration * fps));
+    scrub.max = String(frames - 1);
+  });
+  video.addEventListener("error", () => {
+    if (video.hasAttribute("src")) complain("The film cannot be shown: it may be damaged, or the server does not answer.");
+  });
+  new ResizeObserver(() => {
+    const now = frame;
+    frame = -1;
+    at(now);
+  }).observe(trace);
+
+  function complain(words) {
+    problem.hidden = words === "";
+    text(problem, words);
+  }
+
+  return {
+    element,
+    show(address, about, its) {
+      const same = film?.name === about.name && video.getAttribute("src")?.startsWith(address);
+      [film, telemetry, fps, frame] = [about, its, its?.fps ?? 30, -1];
+      frames = Math.max(1, its?.action.length ?? 1);
+      complain("");
+      text(title, about.title);
+      const said = [about.outcome, about.reward === null ? null : `reward ${number(about.reward)}`, about.env_steps === null ? null : `after ${number(about.env_steps)} steps`];
+      labels.replaceChildren(...said.filter(Boolean).map((words) => el("span", { class: "label" }, words)));
+      video.setAttribute("aria-label", `Film: ${about.title}`);
+      video.src = same ? `${address}&again=${about.bytes}` : address; // best.mp4 may have become another film
+      scrub.max = String(frames - 1);
+      for (const part of [thoughts, over, seen]) part.hidden = telemetry === null;
+      without.hidden = telemetry !== null;
+      if (telemetry !== null) readings.set(telemetry);
+      frame = 0;
+      draw();
+      frame = -1;
+      at(0);
+    },
+    failed: () => !problem.hidden,
+    clear() {
+      [film, telemetry] = [null, null];
+      video.removeAttribute("src");
+      video.load();
+    },
+  };
+}

@@ -1,0 +1,111 @@
+// The settings of the chosen runs side by side; those that differ are marked and come first.
+
+import { get } from "./api.js";
+import { el, text } from "./dom.js";
+import { noRuns } from "./model.js";
+import { slot, swatch } from "./palette.js";
+import { change, chosen, state } from "./state.js";
+import { number } from "./words.js";
+
+const AT_ONCE = 4; // questions under way
+const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // the rest is the run itself
+
+/** The view in ``host``: ``update(model, changed)``. */
+export function createSettings(host) {
+  const box = el("input", { type: "checkbox", id: "differs", change: () => change({ differs: box.checked }) });
+  const note = el("span", { class: "note", role: "status" });
+  const tools = el("div", { class: "tools" }, el("label", {}, box, "Only what differs"), note);
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  const table = el("table", {});
+  const scroll = el("div", { class: "scroll settings", tabIndex: 0, role: "region", "aria-label": "Settings of the chosen runs" }, table);
+  host.append(tools, problem, scroll);
+  const known = new Map(); // id -> settings as a flat map
+  let drawn = "";
+
+  return async function update(model, changed) {
+    box.checked = state.differs;
+    if (changed === null) known.clear();
+    const ids = [...chosen()];
+    scroll.hidden = ids.length === 0;
+    try {
+      await readAll(ids, known);
+      problem.hidden = true;
+    } catch (error) {
+      problem.hidden = false;
+      text(problem, error.message);
+    }
+    if (String(ids) !== String(chosen())) return; // another choice was made meanwhile
+    const there = ids.filter((id) => known.has(id));
+    const now = JSON.stringify([there, there.map(slot), state.differs]);
+    if (now === drawn && changed !== null) return;
+    drawn = now;
+    const rows = lines(there.map((id) => known.get(id)));
+    const different = rows.filter((row) => row.differs).length;
+    text(note, model.runs.length === 0 ? noRuns(model) : ids.length === 0 ? "No run is chosen. Tick one in the list of runs to see its settings."
+      : ids.length === 1 ? "Tick a second run to see what differs." : different === 0 ? "Nothing differs." : `${number(different)} of ${number(rows.length)} differ.`);
+    draw(table, there.map((id) => ({ id, name: model.label(id) })), rows);
+  };
+}
+
+async function readAll(ids, known) {
+  const missing = ids.filter((id) => !known.has(id));
+  const failures = [];
+  async function work() {
+    for (let id = missing.shift(); id !== undefined; id = missing.shift()) {
+      try {
+        const { config, host } = await get("/api/run", { id });
+        known.set(id, new Map([...flat(config ?? {}), ...flat({ host: host ?? {} })]));
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  if (failures.length > 0) throw failures[0];
+}
+
+/** [path, words] of everything in ``value``; lists are one value. */
+function* flat(value, path = []) {
+  if (value !== null && typeof value === "object" && !Array.isArray(value)) {
+    for (const [name, inner] of Object.entries(value)) yield* flat(inner, [...path, name]);
+  } else yield [path.join("."), inWords(value)];
+}
+
+function inWords(value) {
+  if (typeof value === "string") return value;
+  return JSON.stringify(value)?.replaceAll(",", ", ") ?? "";
+}
+
+/** A row per setting, {section, name, values, differs}; of each section those that differ first. */
+function lines(columns) {
+  const paths = [...new Set(columns.flatMap((column) => [...column.keys()]))];
+  const rows = paths.map((path) => {
+    const values = columns.map((column) => column.get(path) ?? null);
+    const [first, ...rest] = path.split(".");
+    const section = rest.length > 0 && first in SECTIONS ? SECTIONS[first] : "Run";
+    return { section, path, values, differs: new Set(values).size > 1 };
+  });
+  const order = ["Run", ...Object.values(SECTIONS)];
+  return rows.sort((a, b) => b.differs - a.differs || order.indexOf(a.section) - order.indexOf(b.section));
+}
+
+function draw(table, runs, rows) {
+  const shown = rows.filter((row) => row.differs || !state.differs);
+  const head = el("tr", {}, el("th", { scope: "col" }, "Setting"), ...runs.map(({ id, name }) => el("th", { scope: "col", title: id }, swatch(slot(id)), el("span", {}, name))));
+  const bodies = [];
+  let title = null;
+  for (const row of shown) {
+    const its = row.differs ? "What differs" : row.section;
+    if (its !== title) bodies.push(el("tbody", {}, el("tr", {}, el("th", { scope: "rowgroup", colSpan: runs.length + 1 }, its))));
+    title = its;
+    const line = el("tr", {}, el("th", { scope: "row" }, el("code", {}, row.path)), ...row.values.map((value) => cell(value, row)));
+    line.classList.toggle("differs", row.differs);
+    bodies.at(-1).append(line);
+  }
+  table.replaceChildren(el("caption", { class: "hidden" }, "Settings of the chosen runs"), el("thead", {}, head), ...bodies);
+}
+
+function cell(value, row) {
+  const words = value === null ? el("span", { class: "note" }, "not set") : el("span", { class: "value", title: value }, value);
+  return el("td", { class: value === row.values[0] ? "" : "other" }, words); // than the first run's
+}

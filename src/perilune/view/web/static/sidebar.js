@@ -1,0 +1,134 @@
+// The runs, at the left: which there are, how far each is, and which are compared.
+
+import { brief, count, number } from "./words.js";
+import { el, keep, text } from "./dom.js";
+import { noRuns, NOTHING } from "./model.js";
+import { paint, slot, swatch } from "./palette.js";
+import { change, chosen, state } from "./state.js";
+
+const SOME = 6; // so many runs are shown unasked
+
+/** Which runs to show to somebody who has not chosen: all if they are few, else those in training, else the first. */
+export function unasked(runs) {
+  const readable = runs.filter((run) => run.state !== "unreadable");
+  const training = readable.filter((run) => run.state === "training");
+  const some = readable.length <= SOME ? readable : training.length ? training : readable.slice(0, 1);
+  return some.slice(0, SOME).map((run) => run.id);
+}
+
+/** The sidebar in ``host``; ``update(model)`` brings it up to date. */
+export function createSidebar(host) {
+  const filter = el("input", {
+    type: "search", id: "filter", placeholder: "Filter the runs", autocomplete: "off",
+    "aria-label": "Filter the runs", spellcheck: false, input: () => change({ filter: filter.value }),
+  });
+  const total = el("p", { class: "total", role: "status" });
+  const every = el("button", { type: "button", class: "quiet", click: () => choose(shown(model).map((run) => run.id)) }, "Compare all");
+  const none = el("button", { type: "button", class: "quiet", click: () => change({ runs: [] }) }, "None");
+  const list = el("div", { class: "groups" });
+  host.append(filter, el("div", { class: "row" }, total, every, none), list);
+  let model = NOTHING;
+
+  return function update(next) {
+    model = next;
+    if (filter.value !== state.filter) filter.value = state.filter;
+    const runs = shown(model);
+    text(total, words(model, runs));
+    every.hidden = runs.length < 2;
+    none.hidden = chosen().length === 0;
+    keep(list, grouped(runs), (group) => group.name, makeGroup, (section, group) => updateGroup(section, group, model));
+  };
+}
+
+function words(model, shown) {
+  const { runs } = model;
+  if (runs.length === 0) return noRuns(model);
+  if (shown.length === 0) return "No run fits the filter. Empty it to see all.";
+  return shown.length < runs.length ? `${shown.length} of ${count(runs.length, "run")}` : `${count(runs.length, "run")}, ${chosen().length} shown`;
+}
+
+function shown({ runs }) {
+  const parts = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
+  return runs.filter((run) => {
+    const about = `${run.id} ${run.environment} ${run.state} seed ${run.seed}`.toLowerCase();
+    return parts.every((part) => about.includes(part));
+  });
+}
+
+/** Runs that differ in nothing but the seed are together; where there is one of a kind, the group has no head. */
+function grouped(runs) {
+  const groups = new Map();
+  for (const run of runs) {
+    if (!groups.has(run.group)) groups.set(run.group, { name: run.group, runs: [] });
+    groups.get(run.group).runs.push(run);
+  }
+  return [...groups.values()];
+}
+
+const isChosen = (id) => chosen().includes(id);
+
+function choose(ids, on = true) {
+  const others = chosen().filter((id) => on || !ids.includes(id));
+  change({ runs: on ? [...new Set([...others, ...ids])] : others });
+}
+
+function makeGroup() {
+  const box = el("input", { type: "checkbox" });
+  const name = el("span", { class: "name" });
+  const head = el("label", { class: "group" }, box, name);
+  const section = el("section", {}, head, el("ul"));
+  box.addEventListener("change", () => choose(section.ids, box.checked));
+  return section;
+}
+
+function updateGroup(section, { name, runs }, model) {
+  const [head, list] = section.children;
+  section.ids = runs.map((run) => run.id);
+  head.hidden = runs.length < 2;
+  const ticked = section.ids.filter(isChosen).length;
+  const box = head.firstElementChild;
+  box.checked = ticked === runs.length;
+  box.indeterminate = ticked > 0 && ticked < runs.length;
+  text(head.lastElementChild, `${model.groupLabel(name)}, ${runs.length} seeds`);
+  head.title = "These differ in nothing but the seed";
+  keep(list, runs, (run) => run.id, makeRun, (item, run) => updateRun(item, run, model.label(run.id), runs.length > 1));
+}
+
+function makeRun({ id }) {
+  const parts = {
+    box: el("input", { type: "checkbox", change: () => choose([id], parts.box.checked) }),
+    swatch: swatch(null),
+    state: el("span", { class: "state" }),
+    about: el("span", { class: "about" }),
+    best: el("span", { class: "best" }),
+    bar: el("progress", { max: 1, "aria-label": `Progress of ${id}` }),
+    only: el("button", { type: "button", class: "quiet only", "aria-label": `Only ${id}`, click: () => change({ runs: [id] }) }, "only"),
+  };
+  parts.name = el("span", { class: "name", title: id });
+  const label = el("label", {}, parts.box, parts.swatch, parts.name);
+  const item = el("li", {}, label, parts.best, el("p", {}, parts.about, parts.state), parts.only, parts.bar);
+  item.parts = parts;
+  return item;
+}
+
+function updateRun(item, run, label, grouped) {
+  const { box, name, swatch: line, state: mark, about, best, bar } = item.parts;
+  const ticked = isChosen(run.id);
+  text(name, label);
+  box.checked = ticked;
+  item.classList.toggle("chosen", ticked);
+  paint(line, ticked ? slot(run.id) : null);
+  mark.className = `state ${run.state}`;
+  text(mark, run.state);
+  mark.title = run.words ?? "";
+  const said = [
+    grouped ? null : run.environment,
+    `seed ${run.seed}`,
+    run.env_steps > 0 ? `${brief(run.env_steps)} steps` : null,
+    run.notices?.length ? count(run.notices.length, "notice") : null,
+  ];
+  text(about, run.state === "unreadable" ? (run.words ?? "It cannot be read.") : said.filter(Boolean).join(", "));
+  text(best, run.best ? `best ${number(run.best.mean_return)}` : "");
+  bar.hidden = run.share === null || run.share >= 1 || run.state === "unreadable";
+  bar.value = run.share ?? 0;
+}

@@ -1,0 +1,348 @@
+"""The page of perilune watch, in a real browser, over real runs, some of them still training."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from fixtures_watch import (
+    DESKTOP,
+    LINE_0,
+    PHONE,
+    browser,
+    copy_run,
+    origin,
+    root,
+    start,
+    visit,
+    watch,
+)  # fmt: skip
+
+__all__ = ["browser", "origin", "root"]  # fixtures
+REWARD = "[id='chart-episodes.reward']"
+MINUS = "\N{MINUS SIGN}"
+REFUSED = "ERR_CONNECTION_REFUSED"  # which a browser says of a server that is not there
+
+
+def in_words(page: Page, chart: str = REWARD) -> str:
+    """What the chart says to people who do not see it, once it has something to say."""
+    said = page.locator(f"{chart} p.hidden")
+    expect(said).to_contain_text("values")
+    return said.inner_text()
+
+
+def values(page: Page, run: str, chart: str = REWARD) -> int:
+    found = re.search(rf"{run}: ([\d,]+) values", in_words(page, chart))
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def settle(page: Page, true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until it is so."""
+    for _ in range(int(seconds * 10)):
+        if true():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it never came to that")
+
+
+def painted(page: Page, chart: str, colour: tuple[int, int, int]) -> int:
+    """Pixels of about that colour on the chart's canvas."""
+    script = """([chart, colour]) => {
+        const canvas = document.querySelector(`${chart} canvas`);
+        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        let many = 0;
+        for (let at = 0; at < data.length; at += 4)
+            many += data[at + 3] > 200 && colour.every((part, index) => Math.abs(data[at + index] - part) < 12);
+        return many;
+    }"""
+    return int(page.evaluate(script, [chart, list(colour)]))
+
+
+def test_curves_grow_and_films_appear_while_a_training_runs(browser: Browser, tmp_path: Path) -> None:
+    training = start(
+        "train", "CartPole-v1", "--out", tmp_path / "live", "--steps", 100_000, "--hidden", 8, "--train-every", 8,
+        "--batch-size", 8, "--warmup-steps", 100, "--eval-every", 1000, "--eval-episodes", 1, "--metrics-every", 100,
+        "--video-every", 40, "--max-episode-steps", 40, "--quiet",
+    )  # fmt: skip
+    try:
+        with watch(tmp_path) as origin, visit(browser, origin) as visited:
+            page = visited.open()
+            expect(page.locator("#runs .state")).to_have_text("training")
+            first = values(page, "live")
+            settle(page, lambda: values(page, "live") > first + 20)
+            assert painted(page, REWARD, LINE_0) > 100
+            score = "[id='chart-evaluations.mean_return']"
+            settle(page, lambda: values(page, "live", score) >= 2)
+            expect(page.locator("#outcomes")).to_contain_text("fell")
+            page.get_by_role("button", name="Flights").click()
+            films = page.locator(".strip li")
+            films.first.wait_for()
+            there = films.count()
+            settle(page, lambda: films.count() > there)
+            expect(page.locator(".strip li.new").first).to_be_visible()
+            training.send_signal(signal.SIGINT)
+            training.communicate(timeout=60)
+            expect(page.locator("#runs .state")).to_have_text("stopped")
+    finally:
+        training.kill()
+        training.communicate()
+
+
+def test_a_film_plays_and_the_q_values_move_with_it(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        bars = page.locator(".bars li")
+        expect(bars).to_have_count(2)
+        expect(page.locator(".gauges li .name")).to_have_text(["position", "velocity", "angle", "angular velocity"])
+        expect(page.locator(".labels")).to_contain_text("fell")
+        telemetry = page.evaluate("fetch('/api/telemetry?id=a&name=episode-00040.mp4').then(a => a.json())")
+        first = bars.all_inner_texts()
+        page.get_by_role("button", name="Play").click()
+        settle(page, lambda: page.evaluate("document.querySelector('video').currentTime") > 0.1)
+        settle(page, lambda: bars.all_inner_texts() != first)
+        settle(page, lambda: bool(page.evaluate("document.querySelector('video').ended")))
+
+        page.locator(".play").focus()
+        page.keyboard.press("Home")
+        for frame in range(3):  # every frame has its own numbers, not its neighbour's
+            expect(page.locator(".time")).to_contain_text(f"step {frame} ")
+            q, chosen = telemetry["q_values"][frame], telemetry["action"][frame]
+            assert page.locator(".bars b").all_inner_texts() == [f"{value:.2f}".replace("-", MINUS) for value in q]
+            expect(bars.nth(chosen)).to_contain_text("chosen")
+            assert page.locator(".gauges b").first.inner_text() == f"{telemetry['obs'][frame][0]:.3f}".replace(
+                "-", MINUS
+            )
+            page.keyboard.press("ArrowRight")
+        width = page.locator(".trace .u-over").bounding_box()
+        assert width is not None
+        page.mouse.click(width["x"] + width["width"] * 0.99, width["y"] + 20)  # to near the end
+        settle(page, lambda: page.evaluate("v = document.querySelector('video'), v.currentTime / v.duration") > 0.9)
+
+
+def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a&run=other")
+        labels = page.locator(f"{REWARD} .readings .name")
+        expect(labels).to_have_text(["a", "other"])
+        page.get_by_label("b", exact=True).check()
+        expect(labels).to_have_text(["a", "other", "b"])
+        page.get_by_label("Bands over seeds").check()
+        expect(labels).to_have_text(["CartPole-v1, 2 seeds", "other"])
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("Only what differs").check()
+        expect(page.locator(".settings tr.differs")).to_have_count(3)
+        script = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        rows = {name: rest for name, *rest in page.locator(".settings tr").evaluate_all(script)}
+        assert [rows["Setting"], rows["seed"], rows["agent.learning_rate"]] == [
+            ["a", "other", "b"], ["1", "1", "2"], ["0.001", "0.0005", "0.001"],
+        ]  # fmt: skip
+        assert set(rows) == {"Setting", "What differs", "seed", "agent.learning_rate", "train.video_every"}
+        page.get_by_label("Only what differs").uncheck()
+        expect(page.locator(".settings")).to_contain_text("host.numpy")
+
+
+def test_zoom_and_smoothing_are_of_all_charts_and_the_address_keeps_them(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a&run=b")
+        whole = values(page, "a")
+        area = page.locator(f"{REWARD} .u-over").bounding_box()
+        assert area is not None
+        page.mouse.move(area["x"] + area["width"] * 0.25, area["y"] + 50)
+        page.mouse.down()
+        page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + 60, steps=3)
+        page.mouse.up()
+        settle(page, lambda: 0 < values(page, "a") < whole)
+        settle(page, lambda: "from" in visited.asked("/api/series")[-1])
+        zoomed = [asked for asked in visited.asked("/api/series") if "from" in asked]
+        settle(page, lambda: len({one["name"][0] for one in visited.asked("/api/series") if "from" in one}) > 2)
+        assert {tuple(asked["id"]) for asked in zoomed} == {("a", "b")}  # one question for all runs
+        page.get_by_label("Smoothing").fill("5")
+        settle(page, lambda: any(asked["smooth"] == ["100"] for asked in visited.asked("/api/series")))
+        page.locator("#x").select_option("episode")
+        settle(page, lambda: any(asked["x"] == ["episode"] for asked in visited.asked("/api/series")))
+        page.locator("#x").select_option("env_steps")
+        settle(page, lambda: "smooth=100" in page.url and "x=episode" not in page.url)
+        address = page.url
+        page.reload()
+        page.locator("#connection.live").wait_for()
+        assert 0 < values(page, "a") < whole
+        assert page.url == address
+        expect(page.locator("output")).to_have_text("mean of 100 episodes")
+        page.mouse.dblclick(area["x"] + 100, area["y"] + 40)
+        settle(page, lambda: values(page, "a") == whole)
+        settle(page, lambda: "env_steps" not in page.url)
+
+
+def test_the_cursor_reads_off_every_chart(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a")
+        in_words(page)
+        in_words(page, "[id='chart-episodes.length']")
+        page.locator(f"{REWARD} .u-over").hover(position={"x": 200, "y": 40})
+        places = page.locator(".chart .where")
+        expect(places.first).to_have_text(re.compile(r"at [\d,]+"))
+        expect(page.locator("[id='chart-episodes.length'] .where")).to_have_text(places.first.inner_text())
+        page.locator("h1").hover()
+        expect(places.first).to_have_text("last")
+
+
+def test_the_keyboard_is_enough(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a")
+        whole = values(page, "a")
+
+        def tab_to(selector: str, most: int = 60) -> None:
+            for _ in range(most):
+                if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                    return
+                page.keyboard.press("Tab")
+            raise AssertionError(f"Tab never comes to {selector}")
+
+        tab_to(f"{REWARD} .plot")
+        page.keyboard.press("+")
+        settle(page, lambda: 0 < values(page, "a") < whole)
+        before = page.locator("#announce").inner_text()
+        page.keyboard.press("Shift+ArrowRight")
+        settle(page, lambda: page.locator("#announce").inner_text() != before)
+        page.keyboard.press("0")
+        settle(page, lambda: values(page, "a") == whole)
+        page.keyboard.press("/")
+        page.keyboard.type("oth")
+        expect(page.locator(".groups li .name")).to_have_text(["other"])
+        page.keyboard.press("Tab")
+        tab_to(".groups li input")
+        page.keyboard.press("Space")
+        expect(page.locator(f"{REWARD} .readings .name")).to_have_text(["a", "other"])
+        page.keyboard.press("2")
+        tab_to(".strip button")
+        page.keyboard.press("Enter")
+        tab_to(".scrub")
+        page.keyboard.press("Space")
+        settle(page, lambda: page.evaluate("document.querySelector('video').currentTime") > 0)
+        page.keyboard.press("3")
+        expect(page.locator("#settings table")).to_be_visible()
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_it_comes_back_when_the_server_does(browser: Browser, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "a", tmp_path / "a")
+    with watch(tmp_path) as first:
+        port = int(first.rsplit(":", 1)[1])
+        context = visit(browser, first, forgive=[REFUSED, "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET"])
+        visited = context.__enter__()
+        page = visited.open()
+        before = values(page, "a")
+    try:
+        expect(page.locator("#connection")).to_have_text("lost, trying again")
+        with (tmp_path / "a" / "episodes.jsonl").open("a") as log:
+            last = json.loads((root / "a" / "episodes.jsonl").read_text().splitlines()[-1])
+            log.write(
+                json.dumps(last | {"episode": 41, "env_steps": last["env_steps"] + 10, "ended": "terminated"}) + "\n"
+            )
+        with watch(tmp_path, port):
+            expect(page.locator("#connection")).to_have_text("live")
+            settle(page, lambda: values(page, "a") == before + 1)
+    finally:
+        context.__exit__(None, None, None)
+
+
+def test_a_hostile_run_is_shown_as_text(browser: Browser, root: Path, tmp_path: Path) -> None:
+    evil = '<img src=x onerror="window.hacked=1;alert(1)"><script>window.hacked=2</script>'
+    config = json.loads((root / "a" / "config.json").read_text())
+    run = copy_run(
+        root / "a",
+        tmp_path / "<b onclick=alert(2)>&amp;",
+        environment=evil,
+        agent=config["agent"] | {"head": evil, evil: 1},
+    )
+    episodes = [json.loads(line) | {"outcome": evil} for line in (run / "episodes.jsonl").read_text().splitlines()]
+    (run / "episodes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in episodes))
+    (run / "notices.jsonl").write_text(json.dumps({"env_steps": 1, "what": evil, "words": evil}) + "\n")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "config.json").write_text("{" + evil)
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open()
+        in_words(page)
+        expect(page.locator("#runs .state.unreadable")).to_have_count(1)
+        for place in ("#runs", ".notices", "#outcomes"):
+            expect(page.locator(place)).to_contain_text(evil)
+        expect(page.locator(f"{REWARD} .readings")).to_contain_text("<b onclick=alert(2)>&amp;")
+        page.get_by_role("button", name="Flights").click()
+        expect(page.locator(".strip")).to_contain_text(evil)
+        page.get_by_role("button", name="Settings").click()
+        expect(page.locator(".settings")).to_contain_text(evil)
+        assert page.evaluate("document.querySelectorAll('img[src=x], body script, [onerror], [onclick]').length") == 0
+        assert page.evaluate("window.hacked") is None
+
+
+def test_where_there_is_nothing_it_says_what_to_do(browser: Browser, tmp_path: Path, root: Path) -> None:
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open()
+        expect(page.locator("#curves .empty")).to_contain_text("perilune train LunarLander-v3 makes one")
+        copy_run(root / "other", tmp_path / "other")
+        assert values(page, "other") > 30  # it appears by itself
+        page.get_by_role("button", name="None").click()
+        expect(page.locator("#curves .empty")).to_contain_text("Tick one in the list")
+        page.get_by_role("button", name="Only other").click()
+        page.get_by_role("button", name="Flights").click()
+        expect(page.locator("#flights > .empty")).to_contain_text("This run has no films")
+
+
+def check(page: Page) -> None:
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")], ids=["light", "dark", "phone"]
+)
+def test_nobody_is_left_out(browser: Browser, origin: str, size: Any, scheme: str) -> None:
+    with visit(browser, origin, size, scheme) as visited:
+        page = visited.open("run=a&run=b")
+        for view, there in (
+            ("Curves", f"{REWARD} canvas"),
+            ("Flights", ".strip canvas.ready"),
+            ("Settings", "#settings td"),
+        ):
+            page.get_by_role("button", name=view, exact=True).click()
+            page.locator(there).first.wait_for()
+            check(page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]  # nothing sticks out
+        if size == PHONE:
+            expect(page.locator("#runs")).to_be_hidden()
+            page.get_by_role("button", name="Runs (2 of 3)").click()
+            page.get_by_label("other", exact=True).check()
+            check(page)
+        page.get_by_role("button", name="Keys and help").click()
+        check(page)
+
+
+def test_fifty_runs_do_not_make_it_slow(browser: Browser, root: Path, tmp_path: Path) -> None:
+    for seed in range(50):
+        copy_run(root / "other", tmp_path / f"run-{seed:02}", seed=seed)
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        visited.page.add_init_script(
+            "window.tasks = []; new PerformanceObserver(list => tasks.push(...list.getEntries().map(e => e.duration)))"
+            ".observe({type: 'longtask', buffered: true})"
+        )
+        page = visited.open()
+        in_words(page)
+        page.get_by_role("button", name="Compare all").click()
+        settle(page, lambda: "And 42 more" in in_words(page))
+        page.get_by_label("Bands over seeds").check()
+        expect(page.locator(f"{REWARD} .readings .name")).to_have_text(["CartPole-v1, 50 seeds"])
+        visible = [asked for asked in visited.asked("/api/series") if len(asked["id"]) == 50]
+        assert len(visible) <= 3 * 8  # only charts on the screen are asked for, each once a change
+        assert max(page.evaluate("tasks"), default=0) < 1000  # milliseconds, and a tenth of it where nothing else runs
