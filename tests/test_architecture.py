@@ -38,7 +38,7 @@ LAYERS: tuple[set[str], ...] = (
         "checkpoint",
         "keeper",
     },
-    {"view", "api", "bench", "doctor", "inspection"},
+    {"view", "history", "api", "bench", "doctor", "inspection"},
     {"cli"},
 )
 DOORS = {"__init__", "__main__"}  # what the package shows, and ``python -m perilune``

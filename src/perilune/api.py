@@ -6,8 +6,6 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,81 +27,16 @@ from perilune.errors import (
 )
 from perilune.evaluate import Evaluation, evaluate
 from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest
+from perilune.history import History
 from perilune.keeper import Keeper, check_changes, check_config, differing_host, interruptions
 from perilune.nn.layers import Array
 from perilune.outcomes import known_outcomes
 from perilune.presets import preset
 from perilune.symmetry import SYMMETRIES, Symmetry
 from perilune.train import check, greedy_limit, training
-from perilune.view import notebook, plots, progress, stages, video
+from perilune.view import progress, stages, video
 from perilune.view import tensorboard as event_files
 from perilune.view.overlay import Panel
-
-
-@dataclass(frozen=True)
-class History:
-    """What a training gave: its run directory, and the curves in it. In a notebook it shows itself.
-
-    An episode that the budget cut off in the middle is in ``run.episodes`` but not in the lists here.
-    """
-
-    directory: Path
-    videos: list[Path]
-    frames: dict[int, list[Array]] = field(repr=False)
-    """Pictures of every filmed episode by its number, where they were asked for."""
-
-    @classmethod
-    def load(cls, directory: str | Path) -> History:
-        """The history of any run directory, also of one that is still being trained: as it is now.
-
-        Raises:
-            RunDirectoryError: there is no run there.
-            FileFormatError: it is damaged or of another format.
-        """
-        runlog.read_config(Path(directory))
-        return cls(Path(directory), video.episodes(Path(directory)), {})
-
-    @cached_property
-    def run(self) -> runlog.Run:
-        """The run directory, read."""
-        return runlog.read(self.directory)
-
-    @cached_property
-    def episodes(self) -> list[Episode]:
-        """The episodes that came to their end."""
-        return [episode for episode in self.run.episodes if episode.ended != "budget"]
-
-    @property
-    def rewards(self) -> list[float]:
-        """Sum of the rewards of every episode."""
-        return [episode.reward for episode in self.episodes]
-
-    @property
-    def losses(self) -> list[float | None]:
-        """Mean loss of every episode's updates; None where an episode had none."""
-        return [episode.loss for episode in self.episodes]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Environment steps of every episode."""
-        return [episode.length for episode in self.episodes]
-
-    @property
-    def epsilons(self) -> list[float]:
-        """Epsilon at the start of every episode."""
-        return [episode.epsilon for episode in self.episodes]
-
-    @property
-    def evaluations(self) -> list[Evaluated]:
-        """The greedy evaluations on the way."""
-        return self.run.evaluations
-
-    def plot(self) -> plots.Picture:
-        """The learning curves: they show themselves in a notebook."""
-        return plots.curves([self.run])
-
-    def _repr_html_(self) -> str:
-        return notebook.run_html(self.run, (self.directory / "videos").glob("*.mp4"))
 
 
 class DQN:

@@ -14,10 +14,11 @@ from typing import Any
 import tyro
 
 from perilune import checkpoint
-from perilune.api import DQN, History
+from perilune.api import DQN
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.errors import ConfigError
+from perilune.history import History
 from perilune.keeper import CHANGEABLE
 from perilune.presets import preset
 
