@@ -1,6 +1,5 @@
 """The README's pictures, from a run: python docs/pictures/make.py runs/moon
 
-landing.gif is the best agent's flight from the first evaluation start state, every third frame at half size.
 learning.webp is `perilune video RUN --stages --overlay --max-episode-steps 500`: how that run learned.
 curves.png is the run's own plots/curves.png, smaller; values.png and visited.png are two of its maps.
 """
@@ -11,26 +10,15 @@ import io
 import sys
 from pathlib import Path
 
-import gymnasium as gym
-import numpy as np
 from PIL import Image
 
-from perilune import DQN, film_stages
-from perilune.evaluate import evaluate
+from perilune import film_stages
 from perilune.view import maps
 
 HERE = Path(__file__).parent
 
 
 def main(run: Path) -> None:
-    agent = DQN.load(run, gym.make("LunarLander-v3", render_mode="rgb_array"))
-    frames: list[Image.Image] = []
-    evaluate(
-        agent.agent.greedy_action, agent.env, 1, show=lambda frame: frames.append(Image.fromarray(np.copy(frame.image)))
-    )
-    kept = frames[::3] + [frames[-1]] * 20  # a rest at the end, before it starts again
-    small = [frame.resize((300, 200), Image.Resampling.LANCZOS).quantize(32) for frame in kept]
-    small[0].save(HERE / "landing.gif", save_all=True, append_images=small[1:], duration=60, loop=0, optimize=True)
     film_stages(run, HERE / "learning.webp", overlay=True, max_episode_steps=500)
     with Image.open(run / "plots" / "curves.png") as curves:
         save(curves, (1100, 680), "curves.png")

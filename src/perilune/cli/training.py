@@ -125,7 +125,7 @@ def _print_trained(dqn: DQN, history: History, train: TrainConfig, as_json: bool
         end="",
     )
     print(f"final {final.mean_return:.1f}.\n")
-    if dqn.agent.epsilon > dqn.config.epsilon_floor:
+    if dqn.agent.epsilon > dqn.config.epsilon_floor + 0.005:  # or it would be told as the same
         print(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
     for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
         if (history.directory / name).exists():
