@@ -63,7 +63,7 @@ def bars(panel: Array) -> list[tuple[int, int, int, str]]:
 
 
 def test_a_bar_is_as_long_as_its_q_value_is_high_on_the_scale() -> None:
-    panel = panel_of(PICTURE, reading(2.5, 5.0, 10.0, action=1), Panel("", NAMES))
+    panel = panel_of(PICTURE, reading(-15.0, -10.0, 0.0, action=1, low=-20.0, high=0.0), Panel("", NAMES))
     tracks = is_colour(panel, LINE) | is_colour(panel, BAR) | is_colour(panel, CHOSEN)
     (top, left, low, _), (_, _, middle, colour), (_, _, high, _) = (bar for bar in bars(panel) if bar[1] > 60)
     full = next(length for first, length in runs(tracks[top + 5]) if first == left)
@@ -106,6 +106,7 @@ def test_the_latest_actions_are_ticks_the_newest_on_the_right() -> None:
     assert [sum(length for _, length in line) for line in lines] == [12, 24, 12]  # a fifth of 600 for ten
     (newest, _), (older, _), (oldest, _) = lines[2][-1], lines[1][-1], lines[0][-1]
     assert (newest - older, older - oldest) == (24, 12)
+    assert 450 + newest + 12 == 600 - 12  # the panel's edge
 
 
 @given(st.lists(st.lists(finite, min_size=2, max_size=2), min_size=1, max_size=20))

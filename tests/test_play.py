@@ -123,6 +123,7 @@ def test_the_key_that_was_pressed_last_counts_until_it_is_let_go() -> None:
     assert after(key("left")) == (0, 0)
     assert after() == (0, None)
     assert after(key("up")) == (1, 1)
+    assert after() == (1, None)
     assert after(key("up", UP)) == (0, None)
     assert after(key("right"), key("right", UP)) == (2, 2)  # however short
     assert after() == (0, None)
