@@ -488,15 +488,14 @@ def test_a_fault_of_the_servers_own_is_an_answer_too(copy: Path, monkeypatch: py
 
 def test_the_search_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"format": 1, "environment": "X", "solved_mark": None, "seed": 1, "agent": {}, "train": {}}
-    deep = tmp_path
-    for number in range(runs.DEEPEST + 2):
-        deep /= str(number)
-        deep.mkdir()
-        if number in {runs.DEEPEST - 1, runs.DEEPEST}:
-            (deep / "beside").mkdir()
-    (deep / "config.json").write_text(json.dumps(config))
-    (deep.parents[1] / "config.json").write_text(json.dumps(config))
-    assert len(get(asked(tmp_path), "/api/runs")["runs"]) == 1
+    deep = tmp_path.joinpath(*map(str, range(runs.DEEPEST + 1)))
+    just = deep.parents[1] / "just"  # as deep as is searched
+    for run in (deep, just):
+        run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps(config))
+    found = get(asked(tmp_path), "/api/runs")
+    assert [Path(run["id"]).name for run in found["runs"]] == ["just"]
+    assert found["words"] == "What is more than 8 directories deep is not searched."
     monkeypatch.setattr(runs, "MOST_DIRECTORIES", 3)
     found = get(asked(tmp_path), "/api/runs")
     assert found["runs"] == []

@@ -94,4 +94,7 @@ def find(root: Path) -> tuple[list[Path], str | None]:
             except OSError:
                 unread += 1
         level = below
-    return runs, f"{unread} of the directories cannot be read." if unread else None
+    words = [f"{unread} of the directories cannot be read."] if unread else []
+    if level:
+        words.append(f"What is more than {DEEPEST} directories deep is not searched.")
+    return runs, " ".join(words) or None
