@@ -16,8 +16,13 @@ export function createCell(name, on) {
   const [words, about] = title(name);
   const place = (cells += 1);
   const plot = el("div", {
-    class: "plot", tabIndex: 0, role: "group", "aria-label": `Chart: ${words}`, "aria-roledescription": "chart",
-    "aria-describedby": `said-${place} chart-keys`, keydown: keyed,
+    class: "plot",
+    tabIndex: 0,
+    role: "group",
+    "aria-label": `Chart: ${words}`,
+    "aria-roledescription": "chart",
+    "aria-describedby": `said-${place} chart-keys`,
+    keydown: keyed,
   });
   const nothing = el("p", { class: "nothing" }, "loading");
   const note = el("p", { class: "note" }, about);

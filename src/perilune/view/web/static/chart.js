@@ -22,7 +22,8 @@ export function createChart(host, on) {
 
   function options() {
     const axis = { font: FONT, stroke: () => ink("muted"), ticks: { show: false } };
-    const decades = (_, ticks) => ticks.map((value) => (Number.isInteger(Math.round(Math.log10(value) * 1e6) / 1e6) ? value : null));
+    const decades = (_, ticks) =>
+      ticks.map((value) => (Number.isInteger(Math.round(Math.log10(value) * 1e6) / 1e6) ? value : null));
     const grid = { stroke: () => ink("grid"), width: 1, ...(content.log ? { filter: decades } : {}) };
     const { width, height } = size();
     return {
@@ -80,7 +81,8 @@ export function createChart(host, on) {
 
   const watcher = new ResizeObserver(() => {
     const now = size();
-    if (plot !== null && (now.width !== plot.width || now.height !== plot.height)) plot.setSize(now);
+    const hidden = host.clientWidth === 0;
+    if (plot !== null && !hidden && (now.width !== plot.width || now.height !== plot.height)) plot.setSize(now);
   });
   watcher.observe(host);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -97,7 +99,9 @@ export function createChart(host, on) {
       plot?.destroy();
       plot = new uPlot(options(), data, host);
       const { over } = plot; // whose own events are the reader's; uPlot's hooks are also called for what the page does
-      over.addEventListener("mousemove", (event) => on.cursor?.(plot.posToVal(event.offsetX, "x"), plot.posToVal(event.offsetY, "y")));
+      over.addEventListener("mousemove", (event) =>
+        on.cursor?.(plot.posToVal(event.offsetX, "x"), plot.posToVal(event.offsetY, "y")),
+      );
       over.addEventListener("mouseleave", () => on.cursor?.(null, null));
       over.addEventListener("click", (event) => on.pick?.(plot.posToVal(event.offsetX, "x")));
       dragByTouch(plot);
@@ -220,7 +224,10 @@ function dragByTouch(plot) {
   plot.over.addEventListener("pointermove", (event) => {
     if (start === null || event.pointerType !== "touch") return;
     const now = along(event);
-    plot.setSelect({ left: Math.min(start, now), width: Math.abs(now - start), top: 0, height: plot.over.clientHeight }, false);
+    plot.setSelect(
+      { left: Math.min(start, now), width: Math.abs(now - start), top: 0, height: plot.over.clientHeight },
+      false,
+    );
   });
   plot.over.addEventListener("pointerup", () => {
     if (start !== null) plot.setSelect({ ...plot.select }, true);

@@ -12,60 +12,101 @@ const SPREADING = new Set(["loss", "gradient_norm"]); // over decades, maybe: th
 const SHARES = new Set(["epsilon"]);
 
 /**
- * What the chart of ``answer`` shows between x[0] and x[1]; also ``strong``, the lines that are read off, each with
+ * What the chart of ``answered`` shows between x[0] and x[1]; also ``strong``, the lines that are read off, each with
  * its ``label`` and ``place``. ``model`` knows the runs.
  */
-export function chartContent(answer, x, model) {
+export function chartContent(answered, x, model) {
+  const answer = stillChosen(answered);
   const strong = [...bandLines(answer, model), ...runLines(answer, model)];
   const scored = SCORES.has(answer.name);
   const marks = scored ? solved(answer, model.byId) : [];
   const evaluated = answer.name.startsWith("evaluations.");
   const faint = faintLines(answer);
-  const lines = [...faint, ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined }))];
-  const areas = (answer.bands ?? []).map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
+  const lines = [
+    ...faint,
+    ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined })),
+  ];
+  const areas = answer.bands.map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
   const log = SPREADING.has(answer.name.split(".")[1]) && spreads(strong);
   const rings = answer.name === "evaluations.mean_return" && answer.x === "env_steps" ? best(strong, model.byId) : [];
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
+/** What of an answer is of runs that have not been put aside meanwhile. */
+function stillChosen(answer) {
+  const chosen = (id) => slot(id) !== null;
+  const bands = (answer.bands ?? []).filter((band) => band.ids.every(chosen));
+  return { ...answer, series: answer.series.filter((one) => chosen(one.id)), bands };
+}
+
 function bandLines(answer, model) {
-  return (answer.bands ?? []).map((band) => ({
-    label: `${model.groupLabel(band.group)}, ${band.ids.length} seeds`, place: slot(band.ids[0]), x: band.x, y: band.mean, count: band.x.length,
+  return answer.bands.map((band) => ({
+    label: `${model.groupLabel(band.group)}, ${band.ids.length} seeds`,
+    place: slot(band.ids[0]),
+    x: band.x,
+    y: band.mean,
+    count: band.x.length,
   }));
 }
 
-const inBands = (answer) => new Set((answer.bands ?? []).flatMap((band) => band.ids));
+const inBands = (answer) => new Set(answer.bands.flatMap((band) => band.ids));
 
 function runLines(answer, model) {
   const banded = inBands(answer);
   return answer.series
     .filter((one) => one.x.length > 0 && !banded.has(one.id))
-    .map((one) => ({ id: one.id, label: model.label(one.id), place: slot(one.id), x: one.x, y: one.mean, count: one.count }));
+    .map((one) => ({
+      id: one.id,
+      label: model.label(one.id),
+      place: slot(one.id),
+      x: one.x,
+      y: one.mean,
+      count: one.count,
+    }));
 }
 
 /** The raw values of the runs; of those in a band, their averages. */
 function faintLines(answer) {
   const banded = inBands(answer);
-  const raw = answer.series.length <= RAW_UP_TO ? answer.series.filter((one) => !banded.has(one.id) && one.raw !== one.mean) : [];
+  const raw =
+    answer.series.length <= RAW_UP_TO ? answer.series.filter((one) => !banded.has(one.id) && one.raw !== one.mean) : [];
   return [
-    ...raw.map((one) => ({ x: one.x, y: one.raw, colour: look(slot(one.id)).colour, alpha: raw.length > 1 ? 0.22 : 0.32, width: 0.9 })),
+    ...raw.map((one) => ({
+      x: one.x,
+      y: one.raw,
+      colour: look(slot(one.id)).colour,
+      alpha: raw.length > 1 ? 0.22 : 0.32,
+      width: 0.9,
+    })),
     ...answer.series
       .filter((one) => banded.has(one.id))
-      .map((one) => ({ x: one.x, y: one.mean, colour: look(slot(banding(answer, one.id).ids[0])).colour, alpha: 0.35, width: 0.9 })),
+      .map((one) => ({
+        x: one.x,
+        y: one.mean,
+        colour: look(slot(banding(answer, one.id).ids[0])).colour,
+        alpha: 0.35,
+        width: 0.9,
+      })),
   ];
 }
 
 const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id));
 
 function solved(answer, runs) {
-  const marks = new Set(answer.series.map((one) => runs.get(one.id)?.solved_mark).filter((mark) => typeof mark === "number"));
+  const marks = new Set(
+    answer.series.map((one) => runs.get(one.id)?.solved_mark).filter((mark) => typeof mark === "number"),
+  );
   return [...marks].map((mark) => ({ y: mark, words: `solved at ${number(mark)}` }));
 }
 
 function best(strong, runs) {
   return strong
     .filter((line) => runs.get(line.id)?.best)
-    .map((line) => ({ x: runs.get(line.id).best.env_steps, y: runs.get(line.id).best.mean_return, colour: look(line.place).colour }));
+    .map((line) => ({
+      x: runs.get(line.id).best.env_steps,
+      y: runs.get(line.id).best.mean_return,
+      colour: look(line.place).colour,
+    }));
 }
 
 function spreads(strong) {
@@ -101,7 +142,11 @@ function yRange(answer, { strong, faint, areas, marks, log }, x) {
   if (values.length === 0) return log ? [1, 10] : [0, 1];
   let [low, high] = extent(values);
   const reach = GOAL_WITHIN * (high - low);
-  [low, high] = extent([low, high, ...marks.map((mark) => mark.y).filter((y) => y <= high + reach && y >= low - reach)]);
+  [low, high] = extent([
+    low,
+    high,
+    ...marks.map((mark) => mark.y).filter((y) => y <= high + reach && y >= low - reach),
+  ]);
   if (log) return [low / 1.3, high * 1.3];
   const room = high > low ? (high - low) * 0.06 : Math.max(Math.abs(high) * 0.1, 1e-9);
   return [low - room, high + room];
@@ -124,11 +169,19 @@ export function extent(values) {
  */
 export function readings(strong, x, y) {
   const all = strong.map((line) => ({ place: line.place, label: line.label, value: valueAt(line, x) }));
-  if (y !== null && all.length > SAID_UP_TO) all.sort((a, b) => Math.abs((a.value ?? Infinity) - y) - Math.abs((b.value ?? Infinity) - y));
-  const known = all.slice(SAID_UP_TO).map((one) => one.value).filter((value) => value !== null);
+  if (y !== null && all.length > SAID_UP_TO)
+    all.sort((a, b) => Math.abs((a.value ?? Infinity) - y) - Math.abs((b.value ?? Infinity) - y));
+  const known = all
+    .slice(SAID_UP_TO)
+    .map((one) => one.value)
+    .filter((value) => value !== null);
   const more = all.length - SAID_UP_TO;
-  const rest = more <= 0 ? "" : known.length
-    ? `and ${more} more, from ${number(Math.min(...known))} to ${number(Math.max(...known))}` : `and ${more} more`;
+  const rest =
+    more <= 0
+      ? ""
+      : known.length
+        ? `and ${more} more, from ${number(Math.min(...known))} to ${number(Math.max(...known))}`
+        : `and ${more} more`;
   return { said: all.slice(0, SAID_UP_TO), rest };
 }
 

@@ -35,10 +35,14 @@ export function createCurves(host) {
   let model = null;
   let asked = ""; // ids, smoothing and the like, of which the charts show the answer
   const cells = []; // {cell, visible, stale, busy, next}
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) cells.find((one) => one.cell.element === entry.target).visible = entry.isIntersecting;
-    pump();
-  }, { rootMargin: "120px" });
+  const seen = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries)
+        cells.find((one) => one.cell.element === entry.target).visible = entry.isIntersecting;
+      pump();
+    },
+    { rootMargin: "120px" },
+  );
 
   async function start() {
     const names = await get("/api/names");
@@ -95,21 +99,28 @@ export function createCurves(host) {
     const edge = from === null ? 0 : (to - from) * 0.05; // so that lines go on beyond the picture
     const smooth = smoothing(name);
     Object.assign(one, { busy: true, stale: false });
-    const began = performance.now();
+    const [began, question] = [performance.now(), asked];
     try {
       const answer = await get("/api/series", {
-        id: chosen(), name, x: xOf(name), smooth, band: state.bands ? 1 : null,
-        from: from === null ? null : from - edge, to: to === null ? null : to + edge,
+        id: chosen(),
+        name,
+        x: xOf(name),
+        smooth,
+        band: state.bands ? 1 : null,
+        from: from === null ? null : from - edge,
+        to: to === null ? null : to + edge,
         points: Math.round(Math.min(600, Math.max(120, 6000 / chosen().length))),
       });
-      if (one.cell.element.dataset.asked !== asked) one.cell.element.dataset.asked = asked;
-      one.cell.show(answer, rangeOf(name), model, smooth);
+      if (question === asked) one.cell.show(answer, rangeOf(name), model, smooth);
       tools.problem("");
     } catch (error) {
       tools.problem(error.message);
     }
     const took = performance.now() - began;
-    Object.assign(one, { busy: false, next: performance.now() + Math.max(LEAST_WAIT, 3 * took) });
+    Object.assign(one, {
+      busy: false,
+      next: question === asked ? performance.now() + Math.max(LEAST_WAIT, 3 * took) : 0,
+    });
     pump();
   }
 
@@ -124,7 +135,10 @@ export function createCurves(host) {
     updateNotices(notices, model);
     nobody.hidden = chosen().length > 0;
     grid.hidden = chosen().length === 0;
-    text(nobody, model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model));
+    text(
+      nobody,
+      model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model),
+    );
     outcomes.update(model);
     try {
       await (starting ??= start());
@@ -149,33 +163,61 @@ function updateNotices(list, model) {
   const whose = new Map(); // the same words of many runs are said once
   for (const id of chosen()) {
     const { notices = [], words } = model.byId.get(id) ?? {};
-    for (const said of words ? [...notices, words] : notices) whose.set(said, [...(whose.get(said) ?? []), model.label(id)]);
+    for (const said of words ? [...notices, words] : notices)
+      whose.set(said, [...(whose.get(said) ?? []), model.label(id)]);
   }
   const said = [...whose].map(([words, names]) => {
     const more = names.length - 3;
     return `${names.slice(0, 3).join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${words}`;
   });
   const first = said.length > 5 ? [...said.slice(0, 4), `There are ${said.length - 4} more notices.`] : said;
-  keep(list, first, (words) => words, (words) => el("li", {}, words), () => {});
+  keep(
+    list,
+    first,
+    (words) => words,
+    (words) => el("li", {}, words),
+    () => {},
+  );
   list.hidden = said.length === 0;
 }
 
 function createTools() {
   const slider = el("input", {
-    type: "range", id: "smooth", min: "0", max: String(SMOOTH.length - 1), step: "1",
+    type: "range",
+    id: "smooth",
+    min: "0",
+    max: String(SMOOTH.length - 1),
+    step: "1",
     input: () => change({ smooth: SMOOTH[Number(slider.value)] }),
   });
   const output = el("output", { for: "smooth" });
-  const over = el("select", { id: "x", change: () => change({ x: over.value }) },
-    el("option", { value: "env_steps" }, "environment steps"), el("option", { value: "episode" }, "episodes"));
+  const over = el(
+    "select",
+    { id: "x", change: () => change({ x: over.value }) },
+    el("option", { value: "env_steps" }, "environment steps"),
+    el("option", { value: "episode" }, "episodes"),
+  );
   const bands = el("input", { type: "checkbox", id: "bands", change: () => change({ bands: bands.checked }) });
-  const whole = el("button", { type: "button", id: "whole", click: () => change({ env_steps: null, episode: null }) }, "Whole range");
+  const whole = el(
+    "button",
+    { type: "button", id: "whole", click: () => change({ env_steps: null, episode: null }) },
+    "Whole range",
+  );
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
-  const bar = el("div", { class: "tools" },
-    el("label", {}, "Smoothing", slider), output,
+  const bar = el(
+    "div",
+    { class: "tools" },
+    el("label", {}, "Smoothing", slider),
+    output,
     el("label", {}, "Over", over),
-    el("label", { title: "The mean of the middle half of the seeds, and their lowest and highest" }, bands, "Bands over seeds"),
-    whole);
+    el(
+      "label",
+      { title: "The mean of the middle half of the seeds, and their lowest and highest" },
+      bands,
+      "Bands over seeds",
+    ),
+    whole,
+  );
   return {
     element: el("div", {}, bar, problem),
     problem(words) {

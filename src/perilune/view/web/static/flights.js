@@ -25,22 +25,37 @@ export function createFlights(host) {
   function draw(model) {
     const { flight } = state;
     const current = films.find((film) => film.name === state.film) ?? films[0] ?? null;
-    keep(strip, films, (film) => `${of}/${film.name}`, makeFilm, (item, film) => {
-      const { button, picture, title, about } = item.parts;
-      if (film === current) button.setAttribute("aria-current", "true");
-      else button.removeAttribute("aria-current");
-      text(title, film.title);
-      const said = [film.outcome, film.reward === null ? null : number(Math.round(film.reward))].filter(Boolean);
-      text(about, said.join(", ") || (film.env_steps === null ? "" : `after ${brief(film.env_steps)} steps`));
-      item.classList.toggle("new", !old.has(`${of}/${film.name}`));
-      thumbnails.ask(picture, address(of, film.name), film.bytes);
-    });
+    keep(
+      strip,
+      films,
+      (film) => `${of}/${film.name}`,
+      makeFilm,
+      (item, film) => {
+        const { button, picture, title, about } = item.parts;
+        if (film === current) button.setAttribute("aria-current", "true");
+        else button.removeAttribute("aria-current");
+        text(title, film.title);
+        const said = [film.outcome, film.reward === null ? null : number(Math.round(film.reward))].filter(Boolean);
+        text(about, said.join(", ") || (film.env_steps === null ? "" : `after ${brief(film.env_steps)} steps`));
+        item.classList.toggle("new", !old.has(`${of}/${film.name}`));
+        thumbnails.ask(picture, address(of, film.name), film.bytes);
+      },
+    );
     strip.hidden = films.length === 0;
     empty.hidden = films.length > 0;
     const run = model.byId.get(flight);
-    text(empty, model.runs.length === 0 ? noRuns(model) : !run ? "No run is chosen. Tick one in the list of runs to see its flights."
-      : run.state === "training" ? "No film yet: the first is on its way. It appears here when it is recorded."
-      : "This run has no films. perilune video " + `${model.root}/${flight}` + " makes one; a training films every so many episodes with --video-every.");
+    text(
+      empty,
+      model.runs.length === 0
+        ? noRuns(model)
+        : !run
+          ? "No run is chosen. Tick one in the list of runs to see its flights."
+          : run.state === "training"
+            ? "No film yet: the first is on its way. It appears here when it is recorded."
+            : "This run has no films. perilune video " +
+              `${model.root}/${flight}` +
+              " makes one; a training films every so many episodes with --video-every.",
+    );
     show(current);
   }
 
@@ -50,10 +65,19 @@ export function createFlights(host) {
       title: el("span", { class: "name" }),
       about: el("span", { class: "note" }),
     };
-    parts.button = el("button", { type: "button", click: () => {
-      old.add(`${of}/${film.name}`);
-      change({ flight: of, film: film.name });
-    } }, parts.picture, parts.title, parts.about);
+    parts.button = el(
+      "button",
+      {
+        type: "button",
+        click: () => {
+          old.add(`${of}/${film.name}`);
+          change({ flight: of, film: film.name });
+        },
+      },
+      parts.picture,
+      parts.title,
+      parts.about,
+    );
     const item = el("li", {}, parts.button);
     item.parts = parts;
     return item;
@@ -63,7 +87,6 @@ export function createFlights(host) {
     const now = film === null ? null : `${of}/${film.name}/${film.bytes}`;
     if (now === shown) return;
     shown = now;
-    player.element.hidden = film === null;
     if (film === null) return player.clear();
     let telemetry = null;
     if (film.telemetry) {
@@ -82,13 +105,21 @@ export function createFlights(host) {
   }
 
   return async function update(model, changed) {
-    const runs = chosen().map((id) => model.byId.get(id)).filter(Boolean);
+    const runs = chosen()
+      .map((id) => model.byId.get(id))
+      .filter(Boolean);
     if (!chosen().includes(state.flight)) {
       const first = runs.find((run) => run.videos > 0) ?? runs[0];
       if (first) return change({ flight: first.id, film: state.flight === null ? state.film : null }); // and so here again
     }
     if (changed === null && player.failed()) shown = null; // once more, now that the server is there again
-    keep(which, runs, (run) => run.id, (run) => el("option", { value: run.id }), (option, run) => text(option, `${model.label(run.id)} (${count(run.videos, "film")})`));
+    keep(
+      which,
+      runs,
+      (run) => run.id,
+      (run) => el("option", { value: run.id }),
+      (option, run) => text(option, `${model.label(run.id)} (${count(run.videos, "film")})`),
+    );
     which.value = state.flight ?? "";
     const id = runs.length ? state.flight : null;
     if (id !== of || changed === null || changed.includes(id)) {

@@ -3,7 +3,6 @@
 import { extent } from "./content.js";
 import { el, keep, text } from "./dom.js";
 import { ink, look, swatch } from "./palette.js";
-import { number } from "./words.js";
 
 /** The Q-values of a flight, or what they are above their mean: ``values`` [frame][action], and a chart's content. */
 export function qLines(telemetry, fps, difference) {
@@ -16,7 +15,12 @@ export function qLines(telemetry, fps, difference) {
   if (!(low <= high)) [low, high] = [0, 1];
   const room = high > low ? (high - low) * 0.06 : Math.max(1e-6, Math.abs(high) * 0.1);
   const x = values.map((_, index) => index / fps);
-  const lines = telemetry.actions.map((_, action) => ({ x, y: values.map((row) => row[action] ?? null), width: 1.6, ...look(action) }));
+  const lines = telemetry.actions.map((_, action) => ({
+    x,
+    y: values.map((row) => row[action] ?? null),
+    width: 1.6,
+    ...look(action),
+  }));
   const y = [low - room, high + room];
   return { values, y, content: { lines, x: [0, Math.max(x.at(-1) ?? 0, 1e-3)], y } };
 }
@@ -32,12 +36,22 @@ export function createBars() {
       values = lines.values;
       [low, high] = lines.y;
       zero = Math.min(high, Math.max(low, 0)); // bars begin at 0 where that is on the scale
-      element.replaceChildren(...actions.map((name, action) => {
-        const fill = el("span", { class: `fill c${action % 6}` });
-        const origin = el("span", { class: "origin" });
-        origin.style.left = `${(100 * (zero - low)) / (high - low)}%`;
-        return el("li", {}, swatch(action), el("span", { class: "name" }, name), el("span", { class: "track", "aria-hidden": "true" }, fill, origin), el("b"), el("span", { class: "chosen" }));
-      }));
+      element.replaceChildren(
+        ...actions.map((name, action) => {
+          const fill = el("span", { class: `fill c${action % 6}` });
+          const origin = el("span", { class: "origin" });
+          origin.style.left = `${(100 * (zero - low)) / (high - low)}%`;
+          return el(
+            "li",
+            {},
+            swatch(action),
+            el("span", { class: "name" }, name),
+            el("span", { class: "track", "aria-hidden": "true" }, fill, origin),
+            el("b"),
+            el("span", { class: "chosen" }),
+          );
+        }),
+      );
     },
     at(frame, chosen) {
       for (const [action, item] of [...element.children].entries()) {
@@ -71,7 +85,13 @@ export function createReadings() {
     element,
     set(telemetry) {
       obs = telemetry.obs;
-      keep(element, telemetry.readings, (name) => name, makeGauge, () => {});
+      keep(
+        element,
+        telemetry.readings,
+        (name) => name,
+        makeGauge,
+        () => {},
+      );
       drawAll();
     },
     at(frame) {
@@ -88,7 +108,13 @@ function makeGauge(name) {
   const canvas = el("canvas", { "aria-hidden": "true" });
   const value = el("b");
   const needle = el("span", { class: "needle", "aria-hidden": "true" });
-  const item = el("li", {}, el("span", { class: "name" }, name), value, el("span", { class: "course" }, canvas, needle));
+  const item = el(
+    "li",
+    {},
+    el("span", { class: "name" }, name),
+    value,
+    el("span", { class: "course" }, canvas, needle),
+  );
   item.parts = { canvas, value, needle };
   return item;
 }
@@ -111,6 +137,7 @@ function course(canvas, obs, index) {
   context.lineWidth = 1.4 * ratio;
   context.lineJoin = "round";
   context.beginPath();
-  for (const [frame, value] of values.entries()) context.lineTo((frame / Math.max(1, values.length - 1)) * width, y(value));
+  for (const [frame, value] of values.entries())
+    context.lineTo((frame / Math.max(1, values.length - 1)) * width, y(value));
   context.stroke();
 }

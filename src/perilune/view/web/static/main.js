@@ -49,7 +49,8 @@ function show(ids) {
   if (model.runs.length > 0) {
     const there = chosen().filter((id) => model.byId.has(id));
     const lost = there.length === 0 && (state.runs === null || state.runs.length > 0);
-    if (lost) change({ runs: unasked(model.runs) }); // which comes here again
+    if (lost)
+      change({ runs: unasked(model.runs) }); // which comes here again
     else if (there.length < state.runs.length) change({ runs: there });
   }
   assign(chosen(), (id) => (state.bands ? (model.byId.get(id)?.group ?? id) : id));

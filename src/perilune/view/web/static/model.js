@@ -8,10 +8,15 @@ export function modelOf({ root, words, runs }) {
   const paths = runs.map((run) => run.id.split("/"));
   const ends = new Set(paths.map((path) => path.at(-1)));
   const common = ends.size === runs.length ? Infinity : inCommon(paths);
-  const label = (id) => id.split("/").slice(Math.min(common, id.split("/").length - 1)).join("/");
+  const label = (id) =>
+    id
+      .split("/")
+      .slice(Math.min(common, id.split("/").length - 1))
+      .join("/");
   const groups = new Map();
   for (const run of runs) groups.set(run.group, [...(groups.get(run.group) ?? []), run]);
-  const several = (environment) => [...groups.values()].filter((of) => of.length > 1 && of[0].environment === environment).length > 1;
+  const several = (environment) =>
+    [...groups.values()].filter((of) => of.length > 1 && of[0].environment === environment).length > 1;
   const groupLabel = (group) => {
     const [first] = groups.get(group) ?? [];
     const environment = first?.environment ?? "unknown environment";

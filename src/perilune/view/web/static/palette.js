@@ -24,9 +24,9 @@ export function assign(ids, key) {
   }
 }
 
-/** The place of a run among the colours. */
+/** The place of a run among the colours; null where it is not chosen. */
 export function slot(id) {
-  return places.get(keys.get(id)) ?? 0;
+  return places.get(keys.get(id)) ?? null;
 }
 
 let sheet = null;

@@ -11,10 +11,20 @@ const SPEEDS = [0.25, 0.5, 1, 2, 4];
 export function createPlayer() {
   const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Film" });
   const play = el("button", { type: "button", class: "play", click: toggle }, "Play");
-  const scrub = el("input", { type: "range", class: "scrub", min: "0", step: "1", "aria-label": "Frame", input: () => seek(Number(scrub.value)) });
+  const scrub = el("input", {
+    type: "range",
+    class: "scrub",
+    min: "0",
+    step: "1",
+    "aria-label": "Frame",
+    input: () => seek(Number(scrub.value)),
+  });
   const time = el("span", { class: "time" });
-  const speed = el("select", { "aria-label": "Speed", change: () => (video.playbackRate = Number(speed.value)) },
-    ...SPEEDS.map((rate) => el("option", { value: String(rate), selected: rate === 1 }, `${rate}×`)));
+  const speed = el(
+    "select",
+    { "aria-label": "Speed", change: () => (video.playbackRate = Number(speed.value)) },
+    ...SPEEDS.map((rate) => el("option", { value: String(rate), selected: rate === 1 }, `${rate}×`)),
+  );
   const title = el("h3", { class: "title" });
   const labels = el("p", { class: "labels" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
@@ -24,14 +34,39 @@ export function createPlayer() {
   const trace = el("div", { class: "trace", "aria-hidden": "true" }); // the slider does the same by keyboard
   const needle = el("div", { class: "needle" });
   const chart = createChart(trace, { pick: (seconds) => seek(Math.round(seconds * fps)) });
-  const thoughts = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Q-values"), el("label", { class: "note" }, difference, "less their mean")), bars.element);
-  const over = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")), el("div", { class: "stage" }, trace));
+  const thoughts = el(
+    "section",
+    { class: "card" },
+    el("header", {}, el("h3", {}, "Q-values"), el("label", { class: "note" }, difference, "less their mean")),
+    bars.element,
+  );
+  const over = el(
+    "section",
+    { class: "card" },
+    el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")),
+    el("div", { class: "stage" }, trace),
+  );
   const seen = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Readings")), readings.element);
-  const without = el("p", { class: "empty", hidden: true }, "This film has no telemetry beside it, so there are no Q-values to show.");
+  const without = el(
+    "p",
+    { class: "empty", hidden: true },
+    "This film has no telemetry beside it, so there are no Q-values to show.",
+  );
   const controls = el("div", { class: "controls" }, play, scrub, time, speed);
-  const element = el("div", { class: "player", hidden: true, keydown: keyed },
-    el("div", { class: "watching" }, el("header", {}, title, labels), problem, el("div", { class: "screen" }, video), controls),
-    el("div", { class: "thinking" }, thoughts, seen), el("div", { class: "along" }, over, without));
+  const element = el(
+    "div",
+    { class: "player", hidden: true, keydown: keyed },
+    el(
+      "div",
+      { class: "watching" },
+      el("header", {}, title, labels),
+      problem,
+      el("div", { class: "screen" }, video),
+      controls,
+    ),
+    el("div", { class: "thinking" }, thoughts, seen),
+    el("div", { class: "along" }, over, without),
+  );
   let telemetry = null;
   let film = null;
   let fps = 30;
@@ -119,7 +154,8 @@ export function createPlayer() {
     scrub.max = String(frames - 1);
   });
   video.addEventListener("error", () => {
-    if (video.hasAttribute("src")) complain("The film cannot be shown: it may be damaged, or the server does not answer.");
+    if (video.hasAttribute("src"))
+      complain("The film cannot be shown: it may be damaged, or the server does not answer.");
   });
   new ResizeObserver(() => {
     const now = frame;
@@ -140,10 +176,17 @@ export function createPlayer() {
       frames = Math.max(1, its?.action.length ?? 1);
       complain("");
       text(title, about.title);
-      const said = [about.outcome, about.reward === null ? null : `reward ${number(about.reward)}`, about.env_steps === null ? null : `after ${number(about.env_steps)} steps`];
+      const said = [
+        about.outcome,
+        about.reward === null ? null : `reward ${number(about.reward)}`,
+        about.env_steps === null ? null : `after ${number(about.env_steps)} steps`,
+      ];
       labels.replaceChildren(...said.filter(Boolean).map((words) => el("span", { class: "label" }, words)));
       video.setAttribute("aria-label", `Film: ${about.title}`);
+      const playing = !video.paused && !video.ended;
+      element.hidden = false;
       video.src = same ? `${address}&again=${about.bytes}` : address; // best.mp4 may have become another film
+      if (playing) toggle(); // whoever looks at one film after the other need not start each
       scrub.max = String(frames - 1);
       for (const part of [thoughts, over, seen]) part.hidden = telemetry === null;
       without.hidden = telemetry !== null;
@@ -156,6 +199,7 @@ export function createPlayer() {
     failed: () => !problem.hidden,
     clear() {
       [film, telemetry] = [null, null];
+      element.hidden = true;
       video.removeAttribute("src");
       video.load();
     },

@@ -17,7 +17,11 @@ export function createSettings(host) {
   const tools = el("div", { class: "tools" }, el("label", {}, box, "Only what differs"), note);
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const table = el("table", {});
-  const scroll = el("div", { class: "scroll settings", tabIndex: 0, role: "region", "aria-label": "Settings of the chosen runs" }, table);
+  const scroll = el(
+    "div",
+    { class: "scroll settings", tabIndex: 0, role: "region", "aria-label": "Settings of the chosen runs" },
+    table,
+  );
   host.append(tools, problem, scroll);
   const known = new Map(); // id -> settings as a flat map
   let drawn = "";
@@ -41,9 +45,23 @@ export function createSettings(host) {
     drawn = now;
     const rows = lines(there.map((id) => known.get(id)));
     const different = rows.filter((row) => row.differs).length;
-    text(note, model.runs.length === 0 ? noRuns(model) : ids.length === 0 ? "No run is chosen. Tick one in the list of runs to see its settings."
-      : ids.length === 1 ? "Tick a second run to see what differs." : different === 0 ? "Nothing differs." : `${number(different)} of ${number(rows.length)} differ.`);
-    draw(table, there.map((id) => ({ id, name: model.label(id) })), rows);
+    text(
+      note,
+      model.runs.length === 0
+        ? noRuns(model)
+        : ids.length === 0
+          ? "No run is chosen. Tick one in the list of runs to see its settings."
+          : ids.length === 1
+            ? "Tick a second run to see what differs."
+            : different === 0
+              ? "Nothing differs."
+              : `${number(different)} of ${number(rows.length)} differ.`,
+    );
+    draw(
+      table,
+      there.map((id) => ({ id, name: model.label(id) })),
+      rows,
+    );
   };
 }
 
@@ -91,21 +109,37 @@ function lines(columns) {
 
 function draw(table, runs, rows) {
   const shown = rows.filter((row) => row.differs || !state.differs);
-  const head = el("tr", {}, el("th", { scope: "col" }, "Setting"), ...runs.map(({ id, name }) => el("th", { scope: "col", title: id }, swatch(slot(id)), el("span", {}, name))));
+  const head = el(
+    "tr",
+    {},
+    el("th", { scope: "col" }, "Setting"),
+    ...runs.map(({ id, name }) => el("th", { scope: "col", title: id }, swatch(slot(id)), el("span", {}, name))),
+  );
   const bodies = [];
   let title = null;
   for (const row of shown) {
     const its = row.differs ? "What differs" : row.section;
-    if (its !== title) bodies.push(el("tbody", {}, el("tr", {}, el("th", { scope: "rowgroup", colSpan: runs.length + 1 }, its))));
+    if (its !== title)
+      bodies.push(el("tbody", {}, el("tr", {}, el("th", { scope: "rowgroup", colSpan: runs.length + 1 }, its))));
     title = its;
-    const line = el("tr", {}, el("th", { scope: "row" }, el("code", {}, row.path)), ...row.values.map((value) => cell(value, row)));
+    const line = el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, el("code", {}, row.path)),
+      ...row.values.map((value) => cell(value, row)),
+    );
     line.classList.toggle("differs", row.differs);
     bodies.at(-1).append(line);
   }
-  table.replaceChildren(el("caption", { class: "hidden" }, "Settings of the chosen runs"), el("thead", {}, head), ...bodies);
+  table.replaceChildren(
+    el("caption", { class: "hidden" }, "Settings of the chosen runs"),
+    el("thead", {}, head),
+    ...bodies,
+  );
 }
 
 function cell(value, row) {
-  const words = value === null ? el("span", { class: "note" }, "not set") : el("span", { class: "value", title: value }, value);
+  const words =
+    value === null ? el("span", { class: "note" }, "not set") : el("span", { class: "value", title: value }, value);
   return el("td", { class: value === row.values[0] ? "" : "other" }, words); // than the first run's
 }

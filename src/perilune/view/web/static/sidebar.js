@@ -19,11 +19,20 @@ export function unasked(runs) {
 /** The sidebar in ``host``; ``update(model)`` brings it up to date. */
 export function createSidebar(host) {
   const filter = el("input", {
-    type: "search", id: "filter", placeholder: "Filter the runs", autocomplete: "off",
-    "aria-label": "Filter the runs", spellcheck: false, input: () => change({ filter: filter.value }),
+    type: "search",
+    id: "filter",
+    placeholder: "Filter the runs",
+    autocomplete: "off",
+    "aria-label": "Filter the runs",
+    spellcheck: false,
+    input: () => change({ filter: filter.value }),
   });
   const total = el("p", { class: "total", role: "status" });
-  const every = el("button", { type: "button", class: "quiet", click: () => choose(shown(model).map((run) => run.id)) }, "Compare all");
+  const every = el(
+    "button",
+    { type: "button", class: "quiet", click: () => choose(shown(model).map((run) => run.id)) },
+    "Compare all",
+  );
   const none = el("button", { type: "button", class: "quiet", click: () => change({ runs: [] }) }, "None");
   const list = el("div", { class: "groups" });
   host.append(filter, el("div", { class: "row" }, total, every, none), list);
@@ -36,7 +45,13 @@ export function createSidebar(host) {
     text(total, words(model, runs));
     every.hidden = runs.length < 2;
     none.hidden = chosen().length === 0;
-    keep(list, grouped(runs), (group) => group.name, makeGroup, (section, group) => updateGroup(section, group, model));
+    keep(
+      list,
+      grouped(runs),
+      (group) => group.name,
+      makeGroup,
+      (section, group) => updateGroup(section, group, model),
+    );
   };
 }
 
@@ -44,7 +59,9 @@ function words(model, shown) {
   const { runs } = model;
   if (runs.length === 0) return noRuns(model);
   if (shown.length === 0) return "No run fits the filter. Empty it to see all.";
-  return shown.length < runs.length ? `${shown.length} of ${count(runs.length, "run")}` : `${count(runs.length, "run")}, ${chosen().length} shown`;
+  return shown.length < runs.length
+    ? `${shown.length} of ${count(runs.length, "run")}`
+    : `${count(runs.length, "run")}, ${chosen().length} shown`;
 }
 
 function shown({ runs }) {
@@ -91,7 +108,13 @@ function updateGroup(section, { name, runs }, model) {
   box.indeterminate = ticked > 0 && ticked < runs.length;
   text(head.lastElementChild, `${model.groupLabel(name)}, ${runs.length} seeds`);
   head.title = "These differ in nothing but the seed";
-  keep(list, runs, (run) => run.id, makeRun, (item, run) => updateRun(item, run, model.label(run.id), runs.length > 1));
+  keep(
+    list,
+    runs,
+    (run) => run.id,
+    makeRun,
+    (item, run) => updateRun(item, run, model.label(run.id), runs.length > 1),
+  );
 }
 
 function makeRun({ id }) {
@@ -102,7 +125,11 @@ function makeRun({ id }) {
     about: el("span", { class: "about" }),
     best: el("span", { class: "best" }),
     bar: el("progress", { max: 1, "aria-label": `Progress of ${id}` }),
-    only: el("button", { type: "button", class: "quiet only", "aria-label": `Only ${id}`, click: () => change({ runs: [id] }) }, "only"),
+    only: el(
+      "button",
+      { type: "button", class: "quiet only", "aria-label": `Only ${id}`, click: () => change({ runs: [id] }) },
+      "only",
+    ),
   };
   parts.name = el("span", { class: "name", title: id });
   const label = el("label", {}, parts.box, parts.swatch, parts.name);

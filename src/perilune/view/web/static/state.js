@@ -46,7 +46,8 @@ function written() {
   for (const [name, value] of Object.entries(state)) {
     if (String(value) === String(START[name]) && name !== "runs") continue;
     if (name === "runs") for (const id of value ?? []) words.append("run", id);
-    else words.set(name, Array.isArray(value) ? value.map((end) => Number(end.toPrecision(8))).join("~") : String(value));
+    else
+      words.set(name, Array.isArray(value) ? value.map((end) => Number(end.toPrecision(8))).join("~") : String(value));
   }
   if (state.runs !== null && state.runs.length === 0) words.set("none", "1");
   return words.toString();

@@ -8,12 +8,16 @@ export function number(value) {
   const size = Math.abs(value);
   const words =
     Number.isInteger(value) || size >= 1000
-      ? size < 1e15 ? WHOLE.format(value) : value.toExponential(2)
+      ? size < 1e15
+        ? WHOLE.format(value)
+        : value.toExponential(2)
       : size >= 100
         ? value.toFixed(1)
         : size >= 1
           ? value.toFixed(2)
-          : size >= 1e-3 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+          : size >= 1e-3
+            ? String(Number(value.toPrecision(3)))
+            : value.toExponential(1);
   return words.replace(/^-/, "−");
 }
 
