@@ -38,7 +38,7 @@ class TinyRun:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Four episodes, of which the first, the second and the fourth are filmed. Not to be changed by a test."""
-    dqn = DQN(cartpole(), seed=2, **AGENT)  # whose best weights are not its last
+    dqn = DQN(cartpole(), seed=2, **AGENT)
     initial_weights = dqn.agent.online.parameters.copy()
     out = tmp_path_factory.mktemp("tiny") / "run"
     history = dqn.train(out=out, video_every=2, eval_every=20, metrics_every=10, frames=True, **TRAINING)

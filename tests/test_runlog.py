@@ -169,6 +169,8 @@ def test_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
         json.dumps(episode(2)._asdict() | {"episode": None}).encode(),
         json.dumps(episode(2)._asdict() | {"length": [3]}).encode(),
         json.dumps(episode(2)._asdict() | {"ended": 3}).encode(),
+        json.dumps(episode(2)._asdict() | {"reward": 10**400}).encode(),  # larger than any float
+        json.dumps(episode(2)._asdict() | {"outcome": 3}).encode(),
     ],
 )
 def test_a_damaged_line_is_named_by_file_and_number(tmp_path: Path, damaged: bytes) -> None:

@@ -37,7 +37,7 @@ from perilune import files
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.events import Episode, Evaluated, Event, Metrics, Noticed
 from perilune.files import Stored
-from perilune.plain import check_fields
+from perilune.plain import LARGEST, check_fields
 
 FORMAT = 1
 FILES: dict[type[NamedTuple], str] = {
@@ -338,8 +338,10 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
         try:
             record = kind(**json.loads(line))
             for name, value in record._asdict().items():
-                if not isinstance(value, JSON_KINDS.get(hints[name], str)):
-                    raise TypeError(f"{name} is {value!r}")
+                if not isinstance(value, JSON_KINDS.get(hints[name], str)) or (
+                    isinstance(value, int) and abs(value) >= LARGEST
+                ):
+                    raise TypeError(f"{name} is {str(value)[:100]}")
         except (ValueError, TypeError, RecursionError) as error:
             raise FileFormatError(f"{path}, line {number}, is not a record of this format: {error}") from error
         records.append(record)
