@@ -127,10 +127,10 @@ class Report:
             raise ConfigError("runs", self.runs, "at least one run directory")
         if self.episodes < 0:
             raise ConfigError("episodes", self.episodes, "a whole number >= 0")
+        read = [runlog.read(directory) for directory in self.runs]
         out = self.out or (self.runs[0] if len(self.runs) == 1 else Path()) / "report.html"
         if out.is_dir() or not out.parent.is_dir():  # not after all has been played
             raise ConfigError("out", str(out), "a file in a directory that exists")
-        read = [runlog.read(directory) for directory in self.runs]
         report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
         print(out)
 
