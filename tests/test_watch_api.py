@@ -63,6 +63,7 @@ def copy(tiny_run: TinyRun, tmp_path: Path) -> Path:
 def _always_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "FRESH", 0.0)
     monkeypatch.setattr(runs, "PATIENCE", 0)
+    monkeypatch.setattr(runs, "AT_ONCE", 60.0)
 
 
 def get(client: Client, path: str, **parameters: Any) -> Any:

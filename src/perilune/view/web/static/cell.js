@@ -47,6 +47,7 @@ export function createCell(name, on) {
   let content = null;
   let x = [0, 1];
   let cursor = null;
+  let asked = false; // whether the reading is to be said aloud
   let pointer = null; // its y, where the pointer is on this chart
 
   function draw() {
@@ -64,7 +65,7 @@ export function createCell(name, on) {
     if (content === null) return;
     const at = readings(content.strong, cursor, pointer);
     text(where, cursor === null ? "last" : `at ${number(Math.round(cursor))}`);
-    keep(list, at.said, (one) => one.label, makeReading, updateReading);
+    keep(list, [...at.said.entries()], ([place]) => place, makeReading, updateReading);
     text(rest, at.rest);
   }
 
@@ -79,7 +80,7 @@ export function createCell(name, on) {
     else if (event.key === "0") on.zoom(name, null);
     else if (along && event.shiftKey) {
       on.cursor(name, Math.min(x[1], Math.max(x[0], (cursor ?? middle) + (along * width) / 50)));
-      announce(`${where.textContent}: ${[...list.children].map((item) => item.textContent).join(", ")}`);
+      asked = true;
     } else if (along) on.zoom(name, [x[0] + (along * width) / 5, x[1] + (along * width) / 5]);
     else return;
     event.preventDefault();
@@ -104,16 +105,19 @@ export function createCell(name, on) {
       cursor = next;
       chart.point(next);
       read();
+      if (asked) announce(`${where.textContent}: ${[...list.children].map((item) => item.textContent).join(", ")}`);
+      asked = false;
     },
   };
 }
 
-function makeReading({ label }) {
-  const item = el("li", {}, swatch(null), el("span", { class: "name", title: label }, label), el("b"));
-  return item;
+function makeReading() {
+  return el("li", {}, swatch(null), el("span", { class: "name" }), el("b"));
 }
 
-function updateReading(item, { place, value }) {
-  paint(item.firstElementChild, place);
-  text(item.lastElementChild, number(value));
+function updateReading(item, [, { place, label, value }]) {
+  const [line, name, words] = item.children;
+  paint(line, place);
+  text(name, label);
+  text(words, number(value));
 }

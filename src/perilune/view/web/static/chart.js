@@ -2,11 +2,11 @@
 // has its own x and uPlot wants one for all.
 
 import uPlot from "./vendor/uPlot.esm.js";
+import { draw } from "./drawing.js";
 import { ink } from "./palette.js";
 import { brief } from "./words.js";
 
 const FONT = "11px system-ui, sans-serif";
-const FEW = 30; // points; so few are dots as well
 const NOTHING = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: false };
 
 /**
@@ -43,11 +43,18 @@ export function createChart(host, on) {
       },
       axes: [
         { ...axis, grid: { show: false }, size: 26, gap: 4, space: 60, values: (_, ticks) => ticks.map(tick) },
-        { ...axis, grid, size: 46, gap: 6, space: content.log ? 24 : 32, values: (_, ticks) => ticks.map(tick) },
+        {
+          ...axis,
+          grid,
+          size: 46,
+          gap: 6,
+          space: content.log ? 24 : 32,
+          values: (_, ticks) => ticks.map(content.log ? roundTick : tick),
+        },
       ],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: {
-        draw: [draw],
+        draw: [(u) => draw(u, content)],
         setSelect: [selected],
       },
     };
@@ -62,21 +69,6 @@ export function createChart(host, on) {
     if (width > 0) u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
     if (width < 5) return;
     on.zoom?.([u.posToVal(left, "x"), u.posToVal(left + width, "x")]);
-  }
-
-  function draw(u) {
-    const { ctx, bbox } = u;
-    const place = placing(u, content);
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-    ctx.clip();
-    ctx.lineJoin = "round";
-    for (const mark of content.marks) drawMark(ctx, bbox, place, mark);
-    for (const area of content.areas) drawArea(ctx, place, area);
-    for (const line of content.lines) drawLine(ctx, place, line, content.x);
-    for (const ring of content.rings) drawRing(ctx, place, ring);
-    ctx.restore();
   }
 
   const watcher = new ResizeObserver(() => {
@@ -119,100 +111,9 @@ export function createChart(host, on) {
   };
 }
 
+const roundTick = (value) =>
+  value !== null && Number(value.toPrecision(1)) === Number(value.toPrecision(6)) ? tick(value) : "";
 const tick = (value) => (value === null ? "" : brief(value)); // a logarithmic axis has ticks without a number
-
-/** From values to the canvas's pixels. */
-function placing(u, { x, y, log }) {
-  const { left, top, width, height } = u.bbox;
-  const along = width / (x[1] - x[0]);
-  const level = log ? Math.log10 : (value) => value;
-  const up = height / (level(y[1]) - level(y[0]));
-  const base = level(y[0]);
-  return { x: (value) => left + (value - x[0]) * along, y: (value) => top + height - (level(value) - base) * up };
-}
-
-function drawLine(ctx, place, line, range) {
-  const { x, y } = line;
-  const first = Math.max(0, before(x, range[0]) - 1);
-  const last = Math.min(x.length - 1, before(x, range[1]) + 1);
-  const ratio = devicePixelRatio;
-  ctx.globalAlpha = line.alpha ?? 1;
-  ctx.strokeStyle = ctx.fillStyle = line.colour;
-  ctx.lineWidth = (line.width ?? 2) * ratio;
-  ctx.setLineDash((line.dash ?? []).map((length) => length * ratio));
-  ctx.beginPath();
-  let open = false;
-  for (let index = first; index <= last; index += 1) {
-    if (y[index] === null) open = false;
-    else if (open) ctx.lineTo(place.x(x[index]), place.y(y[index]));
-    else ctx.moveTo(place.x(x[index]), place.y(y[index]));
-    open = y[index] !== null;
-  }
-  ctx.stroke();
-  ctx.setLineDash([]);
-  if (line.dots || last - first < FEW) {
-    const radius = (line.dots ?? (line.width ?? 2) * 0.9) * ratio;
-    for (let index = first; index <= last; index += 1) {
-      if (y[index] !== null) dot(ctx, place.x(x[index]), place.y(y[index]), radius);
-    }
-  }
-  ctx.globalAlpha = 1;
-}
-
-function dot(ctx, x, y, radius) {
-  ctx.beginPath();
-  ctx.arc(x, y, radius, 0, 2 * Math.PI);
-  ctx.fill();
-}
-
-function drawArea(ctx, place, { x, low, high, colour }) {
-  ctx.globalAlpha = 0.2;
-  ctx.fillStyle = colour;
-  ctx.beginPath();
-  const known = [...x.keys()].filter((index) => low[index] !== null && high[index] !== null);
-  for (const index of known) ctx.lineTo(place.x(x[index]), place.y(high[index]));
-  for (const index of known.reverse()) ctx.lineTo(place.x(x[index]), place.y(low[index]));
-  ctx.closePath();
-  ctx.fill();
-  ctx.globalAlpha = 1;
-}
-
-function drawMark(ctx, bbox, place, { y, words }) {
-  const ratio = devicePixelRatio;
-  const level = Math.round(place.y(y)) + 0.5;
-  ctx.strokeStyle = ctx.fillStyle = ink("muted");
-  ctx.lineWidth = ratio;
-  ctx.setLineDash([5 * ratio, 4 * ratio]);
-  ctx.beginPath();
-  ctx.moveTo(bbox.left, level);
-  ctx.lineTo(bbox.left + bbox.width, level);
-  ctx.stroke();
-  ctx.setLineDash([]);
-  ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-  ctx.textAlign = "left";
-  ctx.textBaseline = level - bbox.top < 18 * ratio ? "top" : "bottom";
-  ctx.fillText(words, bbox.left + 6 * ratio, level + (ctx.textBaseline === "top" ? 4 : -3) * ratio);
-}
-
-function drawRing(ctx, place, { x, y, colour }) {
-  ctx.strokeStyle = colour;
-  ctx.lineWidth = 1.5 * devicePixelRatio;
-  ctx.beginPath();
-  ctx.arc(place.x(x), place.y(y), 6 * devicePixelRatio, 0, 2 * Math.PI);
-  ctx.stroke();
-}
-
-/** How many of the sorted ``x`` are below ``value``. */
-export function before(x, value) {
-  let low = 0;
-  let high = x.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (x[middle] < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
 
 /** uPlot knows the mouse alone: let one finger that moves sideways select, and leave up and down to the page. */
 function dragByTouch(plot) {

@@ -1,6 +1,6 @@
 // From the server's answer about a metric to what its chart shows, and says. Pure functions.
 
-import { before } from "./chart.js";
+import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
 import { number } from "./words.js";
 

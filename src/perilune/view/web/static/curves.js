@@ -75,7 +75,15 @@ export function createCurves(host) {
     change({ [kind]: range });
   }
 
+  let pointed = null; // [name, x], until the next picture: a mouse moves more often than that
   function cursor(name, x) {
+    if (pointed === null) requestAnimationFrame(point);
+    pointed = [name, x];
+  }
+
+  function point() {
+    const [name, x] = pointed;
+    pointed = null;
     for (const { cell, visible } of cells) if (visible && xOf(cell.name) === xOf(name)) cell.point(x);
   }
 

@@ -125,7 +125,7 @@ function draw(table, runs, rows) {
     const line = el(
       "tr",
       {},
-      el("th", { scope: "row" }, el("code", {}, row.path)),
+      el("th", { scope: "row" }, el("code", {}, ...breakable(row.path))),
       ...row.values.map((value) => cell(value, row)),
     );
     line.classList.toggle("differs", row.differs);
@@ -142,4 +142,9 @@ function cell(value, row) {
   const words =
     value === null ? el("span", { class: "note" }, "not set") : el("span", { class: "value", title: value }, value);
   return el("td", { class: value === row.values[0] ? "" : "other" }, words); // than the first run's
+}
+
+/** A path whose parts may stand on lines of their own. */
+function breakable(path) {
+  return path.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
 }
