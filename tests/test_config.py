@@ -556,6 +556,7 @@ STANDARD = {
     "RunDirectoryError": OSError,
     "FileFormatError": ValueError,
     "DivergenceError": ArithmeticError,
+    "DisplayError": RuntimeError,
     "TrialError": RuntimeError,
     "ExaminationError": ValueError,
 }
