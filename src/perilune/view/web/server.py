@@ -42,7 +42,7 @@ MOST_EVALUATIONS = 500
 LONGEST_REQUEST = 2**18  # bytes; one that names many runs is long
 LOOK_EVERY = 1.0  # seconds
 HEARTBEAT = 10.0  # seconds
-CACHED = 2**25  # bytes of answers that are kept
+CACHED = 2**24  # bytes of answers that are kept
 
 
 class Answers:
