@@ -20,7 +20,6 @@ from fixtures_runs import TinyRun, episode, tiny_run
 from perilune import claim, runlog, telemetry
 from perilune.events import Episode, Evaluated, Metrics, Noticed
 from perilune.view.web import films, runs, server
-from perilune.view.web.films import frames_per_second
 from perilune.view.web.run import MOST_NOTICES
 
 __all__ = ["tiny_run"]
@@ -208,7 +207,6 @@ def test_videos_and_what_they_show(copy: Path, tiny_run: TinyRun) -> None:
     assert (found[4]["title"], found[4]["telemetry"]) == ("mine", False)
     moments = telemetry.read(telemetry.path_of(path))
     told = get(client, "/api/telemetry", id="group/one", name="episode-00001.mp4")
-    assert told["fps"] == 50.0
     assert told["readings"] == ["position", "velocity", "angle", "angular velocity"]
     assert told["actions"] == ["push left", "push right"]
     for name in telemetry.Moment._fields:
@@ -232,24 +230,6 @@ def test_a_video_comes_in_the_parts_that_are_asked_for(copy: Path) -> None:
     assert client.get("/video", **film, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
     head = client.get("/video", "HEAD", **film)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(content)))
-
-
-@pytest.mark.parametrize("fps", [15, 30, 50])
-def test_how_fast_a_film_is_stands_in_it(fps: int, tmp_path: Path) -> None:
-    import numpy as np  # noqa: PLC0415
-
-    from perilune.view.video import VideoWriter, closed  # noqa: PLC0415
-
-    with closed(VideoWriter(tmp_path / "x.mp4", fps)) as writer:
-        for _ in range(42):
-            writer.add(np.zeros((32, 32, 3), np.uint8))
-    assert frames_per_second(tmp_path / "x.mp4", 42) == pytest.approx(fps, rel=0.01)
-    content = (tmp_path / "x.mp4").read_bytes()
-    for size in range(0, len(content), 7):  # cut off anywhere, or none at all
-        (tmp_path / "x.mp4").write_bytes(content[:size])
-        frames_per_second(tmp_path / "x.mp4", 42)
-    (tmp_path / "x.mp4").write_bytes(b"\0\0\0\1moov" * 5)
-    assert frames_per_second(tmp_path / "x.mp4", 42) is None
 
 
 @pytest.mark.parametrize(

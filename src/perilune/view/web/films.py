@@ -6,12 +6,12 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import IO, Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
 from perilune import files, names, telemetry
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.errors import FileFormatError
 from perilune.view.web.logs import Table
 
 MOST = 10_000  # files looked at in a run's directory of videos
@@ -107,47 +107,10 @@ def moments(film: Film, environment: str) -> dict[str, Any]:
         raise FileFormatError(f"{path} is damaged: its lines have different numbers of values")
     actions, readings = sizes.pop() if sizes else (0, 0)
     return {
-        "fps": frames_per_second(film.path, len(rows)),
         "readings": names.readings(environment, readings),
         "actions": names.actions(environment, actions),
         **{name: [getattr(row, name) for row in rows] for name in telemetry.Moment._fields},
     }
-
-
-def frames_per_second(path: Path, frames: int) -> float | None:
-    """The speed of an MP4 that has so many frames, by how long it says that it lasts; None where it does not."""
-    try:
-        with files.opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            moov = _box(file, b"moov", 0, size)
-            mvhd = moov and _box(file, b"mvhd", *moov)
-            if not mvhd:
-                return None
-            file.seek(mvhd[0])
-            head = file.read(32)
-    except (RunDirectoryError, FileFormatError, OSError):
-        return None
-    wide = head[:1] == b"\1"  # then times have eight bytes
-    scale, duration = (head[20:24], head[24:32]) if wide else (head[12:16], head[16:20])
-    ticks = int.from_bytes(duration)
-    return frames * int.from_bytes(scale) / ticks if ticks else None
-
-
-def _box(file: IO[bytes], kind: bytes, start: int, stop: int) -> tuple[int, int] | None:
-    """Where the content of the first box of a kind begins and ends, among those from ``start`` to ``stop``."""
-    for _ in range(100):
-        file.seek(start)
-        head = file.read(16)
-        size, content = int.from_bytes(head[:4]), start + 8
-        if size == 1:  # it did not fit
-            size, content = int.from_bytes(head[8:16]), start + 16
-        end = stop if size == 0 else start + size
-        if len(head) < 8 or not content <= end <= stop:
-            return None
-        if head[4:8] == kind:
-            return content, end
-        start = end
-    return None
 
 
 def is_ordinary(path: Path) -> bool:

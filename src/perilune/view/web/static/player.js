@@ -151,7 +151,9 @@ export function createPlayer() {
   video.addEventListener("loadedmetadata", () => {
     video.playbackRate = Number(speed.value);
     if (telemetry === null) frames = Math.max(1, Math.round(video.duration * fps));
+    else fps = frames / video.duration; // a line for every frame
     scrub.max = String(frames - 1);
+    draw();
   });
   video.addEventListener("error", () => {
     if (video.hasAttribute("src"))
@@ -172,7 +174,7 @@ export function createPlayer() {
     element,
     show(address, about, its) {
       const same = film?.name === about.name && video.getAttribute("src")?.startsWith(address);
-      [film, telemetry, fps, frame] = [about, its, its?.fps ?? 30, -1];
+      [film, telemetry, fps, frame] = [about, its, 30, -1]; // until the film says how long it is
       frames = Math.max(1, its?.action.length ?? 1);
       complain("");
       text(title, about.title);
