@@ -1,0 +1,91 @@
+"""What looking on costs a training: nothing of what it learns, and next to nothing of its time.
+
+A short form; ``pytest --torture -s tests/test_cost.py`` makes pairs of long trainings and says what came out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from fixtures_watch import browser, visit, watch
+from terminals import shown
+
+__all__ = ["browser"]
+
+PAIRS = 9
+LIMIT = 1.02
+TRAINING = """
+import hashlib, json, sys, time
+from pathlib import Path
+from perilune import DQN
+
+environment, steps, out, quiet = {environment!r}, {steps}, Path({out!r}), {quiet}
+dqn = DQN(environment, seed=3)
+wall, cpu = time.perf_counter(), time.process_time()
+dqn.train(out=out, overwrite=True, steps=steps, eval_every=None, eval_episodes=1, pictures=False, quiet=quiet)
+told = {{"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}}
+told["weights"] = hashlib.sha256(dqn.agent.online.parameters.tobytes()).hexdigest()
+out.with_suffix(".json").write_text(json.dumps(told))
+"""
+STEPS = {"LunarLander-v3": 15_000, "CartPole-v1": 15_000}
+
+
+def ratios(measured: list[tuple[dict[str, Any], dict[str, Any]]], what: str, torture: bool) -> None:
+    """See that all came to the same weights; and in the long form that what is looked at takes no longer."""
+    assert len({one["weights"] for pair in measured for one in pair}) == 1
+    for kind in ("cpu", "wall"):
+        plain, seen = (median(one[kind] for one in side) for side in zip(*measured, strict=True))
+        each = sorted(seen[kind] / plain[kind] for plain, seen in measured)
+        print(
+            f"\n{what}: {kind} {seen / plain:.3f} times as long (medians of {len(measured)} pairs: {plain:.2f} s and "
+            f"{seen:.2f} s); pair by pair {median(each):.3f}, from {each[0]:.3f} to {each[-1]:.3f}"
+        )
+        if torture and kind == "cpu":
+            assert min(seen / plain, median(each)) < LIMIT
+
+
+@pytest.mark.parametrize("environment", STEPS)
+def test_the_view_in_the_terminal(tmp_path: Path, torture: bool, environment: str) -> None:
+    def trained(quiet: bool) -> dict[str, Any]:
+        steps = STEPS[environment] if torture else 1_500
+        out = tmp_path / "run"
+        text, _ = shown(TRAINING.format(environment=environment, steps=steps, out=str(out), quiet=quiet))
+        assert bool(text) != quiet
+        told: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
+        return told
+
+    measured = [(trained(quiet=True), trained(quiet=False)) for _ in range(PAIRS if torture else 1)]
+    ratios(measured, f"{environment} in a terminal", torture)
+
+
+def test_the_page_that_watches(tmp_path: Path, torture: bool, browser: Browser) -> None:
+    # The page stays open, in a browser of the same machine, at the run that is trained.
+    def trained(name: str) -> dict[str, Any]:
+        script = TRAINING.format(
+            environment="LunarLander-v3", steps=15_000 if torture else 1_500, out=str(tmp_path / name), quiet=True
+        )
+        subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)  # noqa: S603 -- our own words
+        told: dict[str, Any] = json.loads((tmp_path / f"{name}.json").read_text())
+        return told
+
+    def watched(name: str) -> dict[str, Any]:
+        with ExitStack() as looking:
+            origin = looking.enter_context(watch(tmp_path / name))
+            page = looking.enter_context(visit(browser, origin)).open()
+            told = trained(name)
+            page.locator("canvas").first.wait_for()
+        return told
+
+    trained("run")  # so that there is something to watch
+    measured = [(trained("run"), watched("run")) for _ in range(PAIRS if torture else 1)]
+    ratios(measured, "LunarLander-v3, watched in a browser", torture)
