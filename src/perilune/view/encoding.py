@@ -40,7 +40,8 @@ FORMATS = {
         small=False,
     ),
     ".gif": Format("gif", "gif", "pal8", {}, {"loop": "0"}, small=True),
-    # What is drawn has few colours: without loss it is as small as with, and sharp.
+    # What is drawn has few colours: without loss it is as small as with, and sharp. The encoder keeps what it has made
+    # until the end; one that does not makes films four times as large.
     ".webp": Format("webp", "libwebp_anim", "bgra", {"lossless": "1"}, {"loop": "0"}, small=True),
 }
 SMALL_FPS = 17
