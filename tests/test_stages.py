@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +19,9 @@ from perilune import DQN, film_stages
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.evaluate import SCORE_SEEDS, played, shot
 from perilune.nn.layers import Array
-from perilune.view import stages
+from perilune.view import encoding, stages
 from perilune.view.overlay import Panel
 from perilune.view.video import View
-from test_video import megabytes
 from worlds import Numbered
 
 __all__ = ["tiny_run"]
@@ -86,24 +86,26 @@ def alone(stage: stages.Stage, path: Path, overlay: bool) -> list[Array]:
 
 @pytest.mark.parametrize("overlay", [False, True])
 def test_all_play_in_lock_step_from_left_to_right_and_stay_where_they_ended(tmp_path: Path, overlay: bool) -> None:
-    which, path = [stage(seed) for seed in SEEDS], tmp_path / "film.webp"
+    which, path = [stage(seed) for seed in SEEDS], tmp_path / "film.gif"
     endings = stages.film(which, cartpole(), path, overlay=overlay, max_episode_steps=60)
     own = [alone(each, path, overlay) for each in which]
     lengths = [len(film) for film in own]
     assert len(set(lengths)) == len(SEEDS)
-    # Every third frame of CartPole's fifty a second, and a second's rest; WebP is without loss. (The encoder joins
+    # Every third frame of CartPole's fifty a second, and a second's rest, in a GIF's colours. (The encoder joins
     # pictures that are the same, so that what is compared is the order of those that differ.)
     gap = np.zeros((own[0][0].shape[0], 3, 3), np.uint8)
     rows = [[film[min(now, len(film) - 1)] for film in own] for now in range(max(lengths))]
-    expected = [np.concatenate([first, gap, second, gap, third], axis=1) for first, second, third in rows]
-    height, width = (side - side % 2 for side in expected[0].shape[:2])
+    whole = [np.concatenate([first, gap, second, gap, third], axis=1) for first, second, third in rows]
+    height, width = (side - side % 2 for side in whole[0].shape[:2])
+    indexed = encoding._indexing(whole[0][:height, :width])
+    expected = [colours[index, 1:] for index, colours in (indexed(one[:height, :width]) for one in whole)]
     shown = pictures(path)
     assert len(shown) <= max(lengths) + 16
     distinct = [expected[0], *(new for old, new in pairwise(expected) if (old != new).any())]
     seen = [shown[0], *(new for old, new in pairwise(shown) if (old != new).any())]
     assert len(seen) == len(distinct)
     for picture, right in zip(seen, distinct, strict=True):
-        assert (picture == right[:height, :width]).all()
+        assert (picture == right).all()
     scores = [DQN("CartPole-v1", hidden=(8,), seed=seed).evaluate(1, 60) for seed in SEEDS]
     assert [ending.title for ending in endings] == [each.title for each in which]
     assert [ending.reward for ending in endings] == [score.returns[0] for score in scores]
@@ -168,6 +170,12 @@ def test_an_environment_that_cannot_draw_is_refused_before_a_file_is_there(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def megabytes() -> float:
+    """Memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory a process has now is not told here")
 def test_memory_does_not_grow_with_the_length_of_a_film_of_stages(tmp_path: Path) -> None:
     env = gym.make("MountainCar-v0", render_mode="rgb_array", max_episode_steps=600)
     agent = DQN(env, hidden=(8,), seed=1).agent  # which stays in the valley

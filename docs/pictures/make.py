@@ -1,6 +1,6 @@
 """The README's pictures, from a run: python docs/pictures/make.py runs/moon
 
-learning.webp is `perilune video RUN --stages --overlay --max-episode-steps 500`: how that run learned.
+learning.gif is `perilune video RUN --stages --overlay --max-episode-steps 500`: how that run learned.
 curves.png is the run's own plots/curves.png, smaller; values.png and visited.png are two of its maps.
 """
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def main(run: Path) -> None:
-    film_stages(run, HERE / "learning.webp", overlay=True, max_episode_steps=500)
+    film_stages(run, HERE / "learning.gif", overlay=True, max_episode_steps=500)
     with Image.open(run / "plots" / "curves.png") as curves:
         save(curves, (1100, 680), "curves.png")
     pictures = maps.draw(run).pictures

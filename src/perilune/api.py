@@ -312,10 +312,10 @@ class DQN:
     def film(
         self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None, *, overlay: bool = False
     ) -> Evaluation:
-        """Play greedily into a film at ``path``, an .mp4, .gif or .webp.
+        """Play greedily into a film at ``path``, an .mp4 or .gif.
 
         ``overlay`` shows beneath the pictures what the agent thinks: Q-values, its choice, the reward so far; and at
-        the end the outcome. GIF and WebP are made for pages: half the size, and fewer frames.
+        the end the outcome. A GIF is made for pages: half the size, and fewer frames.
 
         Raises:
             ConfigError: the environment cannot draw, or ``path`` ends in something else.
@@ -393,7 +393,7 @@ def film_stages(
 
     Args:
         run: a run directory.
-        path: where to, an .mp4, .gif or .webp.
+        path: where to, an .mp4 or .gif.
         env: the environment; the one named in the run where it is left out. It is made again for each.
         checkpoint: the last one's weights, "best" or "final".
         overlay: show Q-values and actions too.

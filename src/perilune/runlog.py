@@ -69,7 +69,7 @@ PARTIAL = (
 RUN_FILES = (
     *("host.json", "initial_state.png", "score.json", *FILES.values(), *WEIGHTS.values()),
     *("plots/curves.png", "plots/curves.svg", "videos/episode-*.mp4", "videos/best.mp4", "videos/final.mp4"),
-    *("videos/episode-*.jsonl", "videos/best.jsonl", "videos/final.jsonl", "videos/*.gif", "videos/*.webp"),
+    *("videos/episode-*.jsonl", "videos/best.jsonl", "videos/final.jsonl", "videos/*.gif"),
     *("videos/*-overlay.mp4", "videos/*-overlay.jsonl", "videos/stages.mp4"),
     *("maps/*.png", "maps/*.svg", "report.html", "tensorboard/events.out.tfevents.*"),
     *("snapshots/*.safetensors", "checkpoints/*.json", "checkpoints/objects/*", OWNER),

@@ -22,12 +22,12 @@ from perilune.view.play import Score
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """Film a trained agent playing greedily, as MP4, or small for a page as GIF or WebP."""
+    """Film a trained agent playing greedily, as MP4, or small for a page as GIF."""
 
     run_or_file: tyro.conf.Positional[Path]
     """A run directory, or a .safetensors file."""
     out: Path | None = None
-    """The film, ending in .mp4, .gif or .webp; RUN/videos/CHECKPOINT.mp4 (or FILE.mp4) where it is left out."""
+    """The film, ending in .mp4 or .gif; RUN/videos/CHECKPOINT.mp4 (or FILE.mp4) where it is left out."""
     overlay: bool = False
     """Show what the agent thinks: Q-values, the chosen action, the reward so far, the outcome."""
     stages: bool = False

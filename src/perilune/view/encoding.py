@@ -1,4 +1,4 @@
-"""Moving pictures on disk: MP4, GIF and WebP, encoded frame by frame so that memory does not grow with their length."""
+"""Moving pictures on disk: MP4 and GIF, encoded frame by frame so that memory does not grow with their length."""
 
 from __future__ import annotations
 
@@ -40,9 +40,6 @@ FORMATS = {
         small=False,
     ),
     ".gif": Format("gif", "gif", "pal8", {}, {"loop": "0"}, small=True),
-    # What is drawn has few colours: without loss it is as small as with, and sharp. The encoder keeps what it has made
-    # until the end; one that does not makes films four times as large.
-    ".webp": Format("webp", "libwebp_anim", "bgra", {"lossless": "1"}, {"loop": "0"}, small=True),
 }
 SMALL_FPS = 17
 

@@ -71,7 +71,7 @@ class Film:
 
     Args:
         path: where to; its ending is the format.
-        fps: frames per second of what is filmed. GIF and WebP have fewer, and half the size.
+        fps: frames per second of what is filmed. A GIF has fewer, and half the size.
         q_values: of whoever plays; without them there are no bars and no telemetry.
         panel: what is to be beneath the pictures, if anything. With it, or where the film begins again by itself, every
             episode's end stays for a second.
