@@ -29,9 +29,11 @@ lint: setup
 test: lint
 	$(BIN)/pytest -n auto
 
-# The tests of tests/test_torture.py as often as docs/checkpoints.md says: an hour or two.
+# The tests of tests/test_torture.py as often as docs/checkpoints.md says: an hour or two; then what looking on costs, by
+# itself, for it is measured in time.
 torture: setup
 	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
+	$(BIN)/pytest --torture -s tests/test_cost.py
 
 # The figures in docs/benchmarks.md; hours.
 benchmarks: setup

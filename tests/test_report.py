@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shlex
 import shutil
@@ -17,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
+from fixtures_watch import browser
 from perilune import DQN, cli, runlog
 from perilune.bench import statistics
 from perilune.bench.scores import score as bench_score
@@ -27,10 +27,9 @@ from perilune.bench.scores import write_score
 from perilune.view import endings, films, report, scoring
 from perilune.weights import load_weights, save_weights
 
-__all__ = ["tiny_run"]
+__all__ = ["browser", "tiny_run"]
 
 EPISODES = 12
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Tags(HTMLParser):
@@ -346,16 +345,6 @@ def test_the_file_goes_where_it_is_asked_to_or_nowhere(run: Path, tmp_path: Path
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(params=["light", "dark"])
