@@ -79,7 +79,7 @@ def actions_of(world: Numbered) -> list[list[int]]:
 
 @pytest.mark.parametrize("environment", play.CONTROLS)
 def test_every_action_of_a_known_environment_has_a_key_or_is_what_happens_without(environment: str) -> None:
-    count = envs.check(envs.make(environment)).actions
+    count = envs.check(envs.flattened(envs.make(environment))).actions
     known = play.controls(environment, count)
     assert known is play.CONTROLS[environment]
     assert set(known.keys.values()) | set(known.idle) == set(range(count))
@@ -102,7 +102,7 @@ def test_left_is_where_the_lander_and_the_car_go() -> None:
 
 
 def test_other_environments_have_the_number_keys() -> None:
-    assert play.controls("Taxi-v3", 6) == play.Controls({str(action): action for action in range(6)})
+    assert play.controls("Blackjack-v1", 2) == play.Controls({"0": 0, "1": 1})
     assert list(play.controls("Other-v0", 14).keys.values()) == list(range(10))
     assert play.controls("CartPole-v1", 3).keys == {"0": 0, "1": 1, "2": 2}  # somebody's own, of the same name
 

@@ -368,7 +368,8 @@ class DQN:
         except UnsupportedEnvironmentError as error:
             if env is None:
                 raise UnsupportedEnvironmentError(
-                    f"{error} Or give the environment itself: DQN.load(path, env)."
+                    f"{error} Or say where it comes from: --env my_module:{saved.environment} on the command line, "
+                    "with my_module in PYTHONPATH; DQN.load(path, env) in Python."
                 ) from error
             raise
         sizes = envs.check(loaded.env)

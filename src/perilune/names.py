@@ -17,6 +17,10 @@ ACTIONS = {
     "CartPole-v1": ("push left", "push right"),
     "Acrobot-v1": ("torque -1", "no torque", "torque +1"),
     "MountainCar-v0": ("push left", "nothing", "push right"),
+    "FrozenLake-v1": ("left", "down", "right", "up"),
+    "CliffWalking-v1": ("up", "right", "down", "left"),
+    "Taxi-v4": ("south", "north", "east", "west", "pick up", "drop off"),
+    "Blackjack-v1": ("stick", "hit"),
 }
 # The two readings that tell most of a state, to draw maps over; the first two where it is not said.
 PAIRS = {"CartPole-v1": (2, 3), "Acrobot-v1": (4, 5)}

@@ -13,6 +13,7 @@ import tyro
 from perilune import envs, runlog
 from perilune.api import DQN, film_stages
 from perilune.blas import one_blas_thread
+from perilune.camera import can_draw
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.view import maps, play, plots, report
@@ -38,6 +39,8 @@ class Video:
     """Which weights of a run."""
     max_episode_steps: int | None = None
     """Cut episodes off after so many steps, for environments that set no limit themselves."""
+    env: str = ""
+    """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
 
     def run(self) -> None:
         run, out = self.run_or_file, self.out
@@ -48,7 +51,9 @@ class Video:
         if self.stages:
             self._film_stages(out)
             return
-        evaluation = load(run, self.checkpoint).film(out, self.episodes, self.max_episode_steps, overlay=self.overlay)
+        evaluation = load(run, self.checkpoint, self.env).film(
+            out, self.episodes, self.max_episode_steps, overlay=self.overlay
+        )
         print(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
 
     def _film_stages(self, out: Path) -> None:
@@ -59,6 +64,7 @@ class Video:
         endings = film_stages(
             self.run_or_file,
             out,
+            self.env or None,
             checkpoint=self.checkpoint,
             overlay=self.overlay,
             max_episode_steps=self.max_episode_steps,
@@ -169,9 +175,16 @@ class Play:
     """Seed of the first start (>= 0); each episode takes the next."""
 
     def run(self) -> None:
-        play.check_display()
+        if Path(self.env).is_dir():
+            raise ConfigError(
+                "env", self.env, f"the id of an environment, and then the run: perilune play ID {self.env}"
+            )
         opponent = None if self.run_or_file is None else DQN.load(self.run_or_file, self.env)
         env = envs.flattened(envs.make(self.env)) if opponent is None else opponent.env
+        envs.check(env)
+        if not can_draw(env):
+            raise ConfigError("env", self.env, "an environment that can draw itself (render_mode rgb_array)")
+        play.check_display()
         agent = None if opponent is None else opponent.agent
         title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
         print(f"{play.legend(envs.name(env), envs.check(env).actions)}. Escape, or closing the window, ends it.")

@@ -30,11 +30,13 @@ class Evaluate:
     """Which weights of a run."""
     max_episode_steps: int | None = None
     """Cut episodes off after so many steps, for environments that set no limit themselves."""
+    env: str = ""
+    """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
     json: bool = False
     """Print one JSON object, and nothing else, on standard output."""
 
     def run(self) -> None:
-        dqn = load(self.run_or_file, self.checkpoint)
+        dqn = load(self.run_or_file, self.checkpoint, self.env)
         evaluation = dqn.evaluate(self.episodes, self.max_episode_steps)
         if self.json:
             print_json(
@@ -104,6 +106,6 @@ class Verify:
             print(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.", file=sys.stderr)
 
 
-def load(run_or_file: Path, which: Which) -> DQN:
-    """The agent of a run or a weights file."""
-    return DQN.load(weights.weights_file(run_or_file, which))
+def load(run_or_file: Path, which: Which, env: str) -> DQN:
+    """The agent of a run or a weights file, for the environment ``env``, or where that is empty for its own."""
+    return DQN.load(weights.weights_file(run_or_file, which), env or None)

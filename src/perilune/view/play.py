@@ -46,6 +46,9 @@ CONTROLS = {
     "CartPole-v1": Controls(_arrows(0, 1), idle=(0, 1)),
     "Acrobot-v1": Controls(_arrows(0, 2), idle=(1,)),
     "MountainCar-v0": Controls(_arrows(0, 2), idle=(1,)),
+    "FrozenLake-v1": Controls(_arrows(0, 2, down=1, s=1, up=3, w=3)),
+    "CliffWalking-v1": Controls(_arrows(3, 1, down=2, s=2, up=0, w=0)),
+    "Taxi-v4": Controls(_arrows(3, 2, down=0, s=0, up=1, w=1) | {"4": 4, "5": 5}),
 }
 
 
