@@ -204,10 +204,17 @@ def test_an_environment_that_cannot_be_made_is_said_instead_of_scores(run: Path,
     for name in ("best", "final"):
         agent, _ = load_weights(run / f"{name}.safetensors")
         save_weights(run / f"{name}.safetensors", agent, "Nowhere-v0")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"environment": "Nowhere-v0"}))
     found = written([run], tmp_path / "report.html", 2)
-    assert "cannot be scored here" in found.words
-    assert "Nowhere" in found.words
-    assert "Scores" not in found.words
+    scores = found.words.partition("Scores")[2]
+    assert scores.strip().startswith("run cannot be scored here")
+    assert "'Nowhere-v0' cannot be made" in scores
+    assert found.words.count("cannot be scored here") == 1
+    # Nor can a command do anything with it.
+    assert "This is one seed" in found.words
+    assert not found.named("pre")
+    assert "no command is given" in found.words
 
 
 def test_what_is_not_there_is_said_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:

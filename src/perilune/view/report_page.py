@@ -136,7 +136,11 @@ def _advised(advised: Sequence[Advice]) -> str:
         + "</li>"
         for one in advised
     )
-    return section("What to try next", f"<ol class=advice>{items}</ol>")
+    silent = any(not one.command for one in advised)
+    told = (
+        "<p class=soft>Where no command is given, the environment cannot be made here by its id.</p>" if silent else ""
+    )
+    return section("What to try next", f"<ol class=advice>{items}</ol>{told}")
 
 
 # Pictures and films
