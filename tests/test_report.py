@@ -336,19 +336,40 @@ def test_what_a_strangers_run_says_stays_text(tmp_path: Path) -> None:
     assert SCRIPT in found.words  # and not lost either
 
 
-def test_the_file_goes_where_it_is_asked_to_or_nowhere(run: Path, tmp_path: Path, capsys: Any) -> None:
-    for out in (tmp_path / "nowhere" / "report.html", tmp_path):
-        with pytest.raises(SystemExit):
-            cli.main(["report", str(run), "--out", str(out)])
-        assert "a file in a directory that exists" in capsys.readouterr().err
+def test_the_file_goes_where_it_is_asked_to(run: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(run), "--out", str(tmp_path)])
+    assert "a file, and this is a directory" in capsys.readouterr().err
     cli.main(["report", str(run), "--episodes", "0"])
     said = capsys.readouterr()
     assert said.out == f"{run / 'report.html'}\n"
     assert "No episodes were asked for" in (run / "report.html").read_text()
+    cli.main(["report", str(run), "--episodes", "0", "--out", str(tmp_path / "some" / "where" / "it.html")])
+    assert (tmp_path / "some" / "where" / "it.html").read_bytes() == (run / "report.html").read_bytes()
     with pytest.raises(SystemExit):
         cli.main(["report", str(run), "--episodes", "-1"])
+
+
+def test_a_directory_of_runs_stands_for_the_runs_in_it(whole: Path, tmp_path: Path) -> None:
+    for name in ("b", "a", "not one"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    for name in ("b", "a"):
+        shutil.copytree(whole, tmp_path / "runs" / name, dirs_exist_ok=True)
+    out = tmp_path / "report.html"
+    given = [tmp_path / "runs", whole]
+    cli.main(["report", *map(str, given), "--episodes", "0", "--out", str(out)])
+    assert "Runs side by side: a, b, run." in Tags(out.read_text(encoding="utf-8")).words
+
+
+def test_a_damaged_line_is_named_with_what_can_be_done(run: Path, capsys: Any) -> None:
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
     with pytest.raises(SystemExit):
-        cli.main(["report"])
+        cli.main(["report", str(run), "--episodes", "0"])
+    said = capsys.readouterr().err
+    assert f"{run}/metrics.jsonl, line 2, is not a record" in said
+    assert "Delete that line to read the rest." in said
+    assert f"perilune verify {run}" in said
 
 
 # In a browser
