@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from playwright.sync_api import Browser, Page
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
@@ -425,6 +427,47 @@ def test_films_play_and_pictures_are_pictures(page: Page) -> None:
 
 def test_nothing_is_wider_than_a_phone(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_pictures_fit_a_phone_and_a_table_that_does_not_has_a_shadow_where_it_goes_on(page: Page) -> None:
+    edges = page.evaluate(
+        "[...document.querySelectorAll('figure > img:not(.paper)')].map(image => image.getBoundingClientRect().right)"
+    )
+    assert edges
+    assert max(edges) <= 360
+    table = page.locator(".wide:has(.scores)")
+    assert table.evaluate("table => table.scrollWidth > table.clientWidth")
+
+    def change_at_edge(side: int) -> float:
+        """How much the background changes from a point at the table's edge to one further in, [0, 255]."""
+        box = table.bounding_box()
+        assert box is not None
+        clip = {"x": box["x"] + (side and box["width"] - 4), "y": box["y"] + 1, "width": 4, "height": 3}
+        inside = clip | {"x": box["x"] + box["width"] / 2}
+        at, further = (imread(io.BytesIO(page.screenshot(clip=one)), "png") for one in (clip, inside))  # type: ignore[arg-type]
+        return float(np.abs(at.mean() - further.mean())) * 255
+
+    table.scroll_into_view_if_needed()
+    assert change_at_edge(1) > 5
+    assert change_at_edge(0) < 1
+    table.evaluate("table => table.scrollLeft = table.scrollWidth")
+    assert change_at_edge(0) > 5
+    assert change_at_edge(1) < 1
+
+
+def test_paper_is_softened_in_the_dark_and_white_in_print(page: Page) -> None:
+    softened = "getComputedStyle(document.querySelector('figure:not(.film)')).filter"
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert page.evaluate(softened) == ("brightness(0.82)" if dark else "none")
+    page.emulate_media(media="print")
+    assert page.evaluate(softened) == "none"
+
+
+def test_in_print_scores_and_what_they_mean_stay_together(page: Page) -> None:
+    page.emulate_media(media="print")
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.scores').closest('section')).breakInside") == "avoid"
+    )
 
 
 def test_it_is_accessible(page: Page) -> None:

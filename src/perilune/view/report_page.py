@@ -164,8 +164,7 @@ def _raster(picture: Picture, words: str) -> str:
 
 
 def _picture(address: str, words: str, caption: str = "") -> str:
-    region = f"<div class=wide tabindex=0 role=region aria-label='{escape(words)}'>"
-    return f"<figure>{region}<img alt='{escape(words)}' src='{address}'></div>{caption}</figure>"
+    return f"<figure><img alt='{escape(words)}' src='{address}'>{caption}</figure>"
 
 
 def _films(choice: Choice) -> str:
