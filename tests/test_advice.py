@@ -223,6 +223,18 @@ def test_random_actions_that_have_not_become_few_are_not_judged_by_their_floor()
         assert said is None or "(epsilon 0.06)" in said.seen
 
 
+def test_no_piece_of_advice_contradicts_another() -> None:
+    # To explore longer, and less.
+    explored = [episode(n, env_steps=300 * n, epsilon=0.9) for n in range(1, 201)]
+    assert rule("flat")(facts(FLAT)) is not None
+    assert rule("flat")(facts(FLAT, episodes=explored)) is None
+    assert rule("random")(facts(FLAT, episodes=explored)) is not None
+    # A smaller budget, and a larger.
+    soon = {"train": {"steps": 100_000}}
+    assert rule("early")(facts(best=flown(*["landed"] * 20), **soon)) is not None
+    assert rule("early")(facts(best=flown(*["landed"] * 17, *["crashed"] * 3), **soon)) is None
+
+
 def test_no_two_pieces_of_advice_ask_for_the_same() -> None:
     hovering = flown(*["landed"] * 15, *["hovered"] * 5)
     about = facts(best=hovering, gamma=0.995, mark=150.0)

@@ -140,6 +140,8 @@ def flat(facts: Facts) -> Advice | None:
         how = f"Try the preset; this run differs from it in {', '.join(differ[:4])}{' and more' if differ[4:] else ''}."
         changes = {name: getattr(known, name) for name in differ}
         return Advice(seen, how, train_command(facts, **changes))
+    if random(facts):  # nearly all of it was exploration: more of that is no help
+        return None
     how = "It may never have met a reward worth more: explore longer, with random actions that last."
     steps, repeat = 2 * facts.agent.epsilon_decay_steps, max(20, facts.agent.repeat_most)
     return Advice(seen, how, train_command(facts, epsilon_decay_steps=steps, repeat_most=repeat))
@@ -303,6 +305,8 @@ def early(facts: Facts) -> Advice | None:
     mark, train = facts.run.config["solved_mark"], facts.train
     first = next((one.env_steps for one in facts.evaluations if mark is not None and one.mean_return >= mark), None)
     if first is None or not facts.solved or _fell(facts) or train.steps is None or 2 * first > train.steps:
+        return None
+    if some_fail(facts):  # which asks for more
         return None
     steps = min(train.steps - 1, int(1.5 * first))
     return Advice(
