@@ -122,7 +122,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "forgets": (facts(RISING, buffer_size=5_000), ("5,000", "60,000"), {"buffer_size": STEPS}),
     "clipped": (facts(RISING, lines=metrics(gradient_norm=33.0)), ("100%", "10", "33"), {"max_grad_norm": 33.0}),
     "hidden_by_exploration": (
-        facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.03"), {"epsilon_floor": 0.01},
+        facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.05"), {"epsilon_floor": 0.01},
     ),
     "some_fail": (facts(best=flown(*["landed"] * 17, *["crashed"] * 3)), ("205.0", "3 of 20", "-50.0"), {}),
     "one_seed": (replace(facts(), seeds=1), ("one seed",), {}),
@@ -213,6 +213,49 @@ def test_a_rule_ends_where_it_says() -> None:
     assert rule("rises")(facts([10, 10, 10, 10, 11, 12])) is None
     assert rule("rises")(facts(RISING, train={"steps": 100_000})) is None  # it is to go on anyway
     assert rule("unfinished")(facts(train={"steps": 100_000, "stop_at_return": 240.0})) is None
+
+
+def test_random_actions_that_have_not_become_few_are_not_judged_by_their_floor() -> None:
+    late = lived([-150.0] * 12)
+    for epsilon, speaks in ((0.98, False), (0.061, False), (0.06, True)):
+        said = rule("hidden_by_exploration")(facts(episodes=[one._replace(epsilon=epsilon) for one in late]))
+        assert (said is not None) == speaks
+        assert said is None or "(epsilon 0.06)" in said.seen
+
+
+def test_no_piece_of_advice_contradicts_another() -> None:
+    # To explore longer, and less.
+    explored = [episode(n, env_steps=300 * n, epsilon=0.9) for n in range(1, 201)]
+    assert rule("flat")(facts(FLAT)) is not None
+    assert rule("flat")(facts(FLAT, episodes=explored)) is None
+    assert rule("random")(facts(FLAT, episodes=explored)) is not None
+    # A smaller budget, and a larger.
+    soon = {"train": {"steps": 100_000}}
+    assert rule("early")(facts(best=flown(*["landed"] * 20), **soon)) is not None
+    assert rule("early")(facts(best=flown(*["landed"] * 17, *["crashed"] * 3), **soon)) is None
+
+
+def test_no_two_pieces_of_advice_ask_for_the_same() -> None:
+    hovering = flown(*["landed"] * 15, *["hovered"] * 5)
+    about = facts(best=hovering, gamma=0.995, mark=150.0)
+    alone = [rule(name)(about) for name in ("hovers", "some_fail")]
+    assert alone[0] is not None
+    assert alone[1] is not None
+    assert alone[0].command == alone[1].command
+    given_ = advice.advice([about], most=99)
+    assert alone[0] in given_
+    assert alone[1] not in given_
+    # More steps for what is to go on anyway are the same too.
+    given_ = advice.advice([facts(best=hovering, gamma=0.995, mark=150.0, train={"steps": 100_000})], most=99)
+    assert [said.command for said in given_ if "resume" in said.command] == ["perilune resume runs/moon"]
+
+
+def test_no_command_is_given_where_the_environment_cannot_be_made() -> None:
+    with_commands = advice.advice([facts(FLAT, double=False)])
+    without = advice.advice([replace(facts(FLAT, double=False), made=False)])
+    assert [said.seen for said in without] == [said.seen for said in with_commands]
+    assert all(said.command for said in with_commands)
+    assert not any(said.command for said in without)
 
 
 def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:

@@ -21,7 +21,7 @@ from perilune.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.nn.layers import Array
 from perilune.replay import Batch
-from perilune.view import insight, maps
+from perilune.view import insight, layers, maps
 from perilune.weights import save_weights
 
 __all__ = ["tiny_run"]
@@ -154,15 +154,60 @@ def test_gradients_vanish_where_the_agent_is_right_and_are_known_where_it_is_not
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     right = insight.course([tmp_path / "0.safetensors"], batch_of(agent, 0), 2)
     assert right.gradients is not None
-    np.testing.assert_array_equal(right.gradients, np.zeros((1, 2, 5)))
+    assert np.isnan(right.gradients).all()  # of those that are not 0, and there are none
+    np.testing.assert_array_equal(right.zeros, np.ones((1, 2)))
     # Huber's loss of an error of 5 has the slope -1: the outputs' gradients are minus the mean of the units' values.
     batch = batch_of(agent, 5)
     wrong = insight.course([tmp_path / "0.safetensors"], batch, 2)
     expected = np.array([-batch.obs[batch.action == action].sum(axis=0) / 4 for action in (0, 1)])
     assert wrong.gradients is not None
     np.testing.assert_allclose(wrong.gradients[0, 1], np.quantile(np.abs(expected), insight.LEVELS), rtol=1e-5)
+    np.testing.assert_array_equal(wrong.zeros, [[1 / 3, 0]])  # the third unit leads nowhere
     np.testing.assert_array_equal(wrong.weights[0, 0], np.quantile(np.eye(3), insight.LEVELS))
     assert wrong.layers == ["hidden 1, 3 x 3", "output, 3 x 2"]
+
+
+def test_gradients_that_are_0_are_counted_and_those_that_are_not_are_drawn(tmp_path: Path) -> None:
+    # Of five readings four are always 0, as most are of a number that is encoded one-hot: so are their gradients.
+    agent = agent_with(np.eye(5), np.ones((5, 2)))
+    save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
+    obs, action = np.zeros((4, 5), np.float32), np.array([0, 1, 0, 1])
+    obs[:, 3] = 1
+    reward = agent.q_values(obs)[np.arange(4), action] + 5
+    batch = Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
+    course = insight.course([tmp_path / "0.safetensors"], batch, 2)
+    assert course.zeros is not None
+    assert course.gradients is not None
+    # All of the output's other weights' gradients vanish too: their units give 0.
+    np.testing.assert_allclose(course.zeros, [[4 / 5, 4 / 5]])
+    np.testing.assert_allclose(course.gradients[0], [[1] * 5, [0.5] * 5])
+    drawn = layers.weights(course, "a").figure
+    assert [axis.get_title(loc="right") for axis in drawn.axes] == ["", "", *["in the end 80.0% are 0"] * 2]
+    for axis in drawn.axes[2:]:
+        low, high = axis.get_ylim()
+        assert low < axis.get_lines()[0].get_ydata()[0] < high
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, ""),
+        ({"dueling": True}, "The 3 outputs are a value and the advantages of 2 actions."),
+        ({"head": "qr", "quantiles": 16}, "The 32 outputs are 2 actions, each of 16 quantiles."),
+        (
+            {"head": "c51", "atoms": 16, "dueling": True, "value_range": (0, 9)},
+            "The 48 outputs are a value and the advantages of 2 actions, each of 16 probabilities.",
+        ),
+    ],
+)
+def test_it_is_said_what_the_outputs_are(config: dict[str, object], words: str, tmp_path: Path) -> None:
+    agent = Agent(3, 2, replace(PLAIN, **config), 0)  # type: ignore[arg-type]
+    save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
+    course = insight.course([tmp_path / "0.safetensors"], None, 2)
+    assert course.outputs == words
+    drawn = layers.weights(course, "a").figure.get_supxlabel()
+    assert " ".join(drawn.split()).endswith(words)
+    assert not words or course.layers[-1].endswith(f" {words.split()[1]}")
 
 
 def test_a_replay_that_was_written_round_is_read_in_the_order_lived(tmp_path: Path) -> None:
@@ -233,7 +278,6 @@ def without_both(run: Path) -> None:
     [
         (without_checkpoints, ["weights"], ["has no checkpoint"]),
         (without_snapshots, ["values", "actions", "visited"], ["need snapshots"]),
-        (without_both, [], ["has no checkpoint", "need snapshots"]),
     ],
 )
 def test_what_a_run_of_an_earlier_version_lacks_is_said_and_the_rest_drawn(
@@ -248,6 +292,29 @@ def test_what_a_run_of_an_earlier_version_lacks_is_said_and_the_rest_drawn(
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2 * len(pictures)
     assert said.err.count("left out") == len(words)
+
+
+def test_a_run_of_which_nothing_can_be_drawn_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without_both(run)
+    with pytest.raises(SystemExit):
+        cli.main(["maps", str(run)])
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("perilune: nothing can be drawn\n")
+    assert "has no checkpoint" in said.err
+    assert "need snapshots" in said.err
+    assert "evaluated" not in said.err  # which is another matter, and there may be no weights
+    assert not (run / "maps").exists()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "name"),
+    [("angle", "angle", "y"), ("angle", "2", "y"), ("3", None, "x"), (None, "angle", "y"), ("nonsense", None, "x")],
+)
+def test_axes_that_make_no_map_are_refused_by_their_name(run: Path, x: str | None, y: str | None, name: str) -> None:
+    with pytest.raises(ConfigError, match="is not allowed") as caught:
+        maps.draw(run, x, y)
+    assert (caught.value.name, caught.value.value) == (name, x if name == "x" else y)
 
 
 def test_weights_of_another_agent_are_refused(run: Path) -> None:

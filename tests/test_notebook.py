@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import sys
 import time
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run, tiny_run
 from perilune import History
 from perilune.config import TrainConfig
-from perilune.errors import RunDirectoryError
+from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.view import notebook
 from perilune.view.summary import Summary
 
@@ -232,6 +233,20 @@ def test_any_run_directory_can_be_loaded_as_a_history(tiny_run: TinyRun, tmp_pat
     assert loaded.videos == tiny_run.history.videos
     with pytest.raises(RunDirectoryError, match="holds no run"):
         History.load(tmp_path)
+
+
+def test_a_damaged_run_is_shown_as_the_sentence_that_says_so(tiny_run: TinyRun, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run.history.directory, tmp_path / "<i>"))
+    history = History.load(run)
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
+    (words,) = Page(history._repr_html_()).words[1:]  # after the style
+    assert f"{run}/metrics.jsonl, line 2, is not a record" in words
+    assert words.endswith("Delete that line to read the rest.")
+    with pytest.raises(FileFormatError, match="line 2"):  # for whoever asks for its numbers
+        _ = history.rewards
+    (run / "metrics.jsonl").write_bytes(b"".join(lines))
+    assert len(Page(history._repr_html_()).named("img")) == 1
 
 
 def test_without_matplotlib_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from playwright.sync_api import Browser, Page
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
@@ -24,6 +26,7 @@ from perilune import DQN, cli, runlog
 from perilune.bench import statistics
 from perilune.bench.scores import score as bench_score
 from perilune.bench.scores import write_score
+from perilune.evaluate import Evaluation
 from perilune.view import endings, films, report, scoring
 from perilune.weights import load_weights, save_weights
 
@@ -153,6 +156,23 @@ def test_films_are_the_runs_own_the_best_one_first(whole: Path, tags: Tags) -> N
     assert content == (whole / "videos" / "best.mp4").read_bytes()
 
 
+def test_the_best_film_says_what_it_came_to_where_the_score_has_the_same_episode(whole: Path, run: Path) -> None:
+    evaluation = DQN.load(whole).evaluate(2, 20)
+    assert evaluation.outcomes is not None
+
+    def caption(scored: Evaluation | None) -> str:
+        return films.choose([runlog.read(run)], [scored]).films[0].words
+
+    plain = f"best weights, greedy: return {evaluation.returns[0]:.0f}"
+    assert caption(evaluation) == f"{plain}, {evaluation.outcomes[0]}"
+    assert caption(None) == plain
+    assert caption(replace(evaluation, returns=(evaluation.returns[0] + 1, 0.0))) == plain  # of other weights
+    path = run / "videos" / "best.jsonl"
+    once = path.read_text()
+    path.write_text(once + once.replace('"episode": 1', '"episode": 2'))
+    assert caption(evaluation) == f"best weights, greedy: 2 episodes, mean return {evaluation.returns[0]:.0f}"
+
+
 def test_commands_of_the_advice_are_understood(page_path: Path) -> None:
     commands = re.findall(r"<pre><code>(.*?)</code>", page_path.read_text(encoding="utf-8"))
     assert commands
@@ -204,10 +224,17 @@ def test_an_environment_that_cannot_be_made_is_said_instead_of_scores(run: Path,
     for name in ("best", "final"):
         agent, _ = load_weights(run / f"{name}.safetensors")
         save_weights(run / f"{name}.safetensors", agent, "Nowhere-v0")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"environment": "Nowhere-v0"}))
     found = written([run], tmp_path / "report.html", 2)
-    assert "cannot be scored here" in found.words
-    assert "Nowhere" in found.words
-    assert "Scores" not in found.words
+    scores = found.words.partition("Scores")[2]
+    assert scores.strip().startswith("run cannot be scored here")
+    assert "'Nowhere-v0' cannot be made" in scores
+    assert found.words.count("cannot be scored here") == 1
+    # Nor can a command do anything with it.
+    assert "This is one seed" in found.words
+    assert not found.named("pre")
+    assert "no command is given" in found.words
 
 
 def test_what_is_not_there_is_said_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
@@ -267,7 +294,7 @@ def test_runs_of_one_family_differ_in_nothing_but_their_seed() -> None:
 def test_films_stop_where_there_is_no_more_room(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {path.stem: path.stat().st_size for path in (run / "videos").glob("*.mp4")}
     monkeypatch.setattr(films, "MOST_BYTES", sizes["best"] + sizes["episode-00001"])
-    choice = films.choose([runlog.read(run)])
+    choice = films.choose([runlog.read(run)], [None])
     assert [film.path.stem for film in choice.films] == ["best", "episode-00001"]
     assert choice.left_out == len(sizes) - 2
 
@@ -278,7 +305,7 @@ def test_a_film_that_is_a_link_or_no_film_gives_nothing_away(run: Path, tmp_path
     best.unlink()
     best.symlink_to(tmp_path / "secret")
     (run / "videos" / "episode-00001.mp4").write_bytes(b"no film at all")
-    choice = films.choose([runlog.read(run)])
+    choice = films.choose([runlog.read(run)], [None])
     assert "best" not in [film.path.stem for film in choice.films]
     assert choice.films[0].still is None
     assert all(film.still for film in choice.films[1:])
@@ -329,19 +356,40 @@ def test_what_a_strangers_run_says_stays_text(tmp_path: Path) -> None:
     assert SCRIPT in found.words  # and not lost either
 
 
-def test_the_file_goes_where_it_is_asked_to_or_nowhere(run: Path, tmp_path: Path, capsys: Any) -> None:
-    for out in (tmp_path / "nowhere" / "report.html", tmp_path):
-        with pytest.raises(SystemExit):
-            cli.main(["report", str(run), "--out", str(out)])
-        assert "a file in a directory that exists" in capsys.readouterr().err
+def test_the_file_goes_where_it_is_asked_to(run: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(run), "--out", str(tmp_path)])
+    assert "a file, and this is a directory" in capsys.readouterr().err
     cli.main(["report", str(run), "--episodes", "0"])
     said = capsys.readouterr()
     assert said.out == f"{run / 'report.html'}\n"
     assert "No episodes were asked for" in (run / "report.html").read_text()
+    cli.main(["report", str(run), "--episodes", "0", "--out", str(tmp_path / "some" / "where" / "it.html")])
+    assert (tmp_path / "some" / "where" / "it.html").read_bytes() == (run / "report.html").read_bytes()
     with pytest.raises(SystemExit):
         cli.main(["report", str(run), "--episodes", "-1"])
+
+
+def test_a_directory_of_runs_stands_for_the_runs_in_it(whole: Path, tmp_path: Path) -> None:
+    for name in ("b", "a", "not one"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    for name in ("b", "a"):
+        shutil.copytree(whole, tmp_path / "runs" / name, dirs_exist_ok=True)
+    out = tmp_path / "report.html"
+    given = [tmp_path / "runs", whole]
+    cli.main(["report", *map(str, given), "--episodes", "0", "--out", str(out)])
+    assert "Runs side by side: a, b, run." in Tags(out.read_text(encoding="utf-8")).words
+
+
+def test_a_damaged_line_is_named_with_what_can_be_done(run: Path, capsys: Any) -> None:
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
     with pytest.raises(SystemExit):
-        cli.main(["report"])
+        cli.main(["report", str(run), "--episodes", "0"])
+    said = capsys.readouterr().err
+    assert f"{run}/metrics.jsonl, line 2, is not a record" in said
+    assert "Delete that line to read the rest." in said
+    assert f"perilune verify {run}" in said
 
 
 # In a browser
@@ -379,6 +427,47 @@ def test_films_play_and_pictures_are_pictures(page: Page) -> None:
 
 def test_nothing_is_wider_than_a_phone(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_pictures_fit_a_phone_and_a_table_that_does_not_has_a_shadow_where_it_goes_on(page: Page) -> None:
+    edges = page.evaluate(
+        "[...document.querySelectorAll('figure > img:not(.paper)')].map(image => image.getBoundingClientRect().right)"
+    )
+    assert edges
+    assert max(edges) <= 360
+    table = page.locator(".wide:has(.scores)")
+    assert table.evaluate("table => table.scrollWidth > table.clientWidth")
+
+    def change_at_edge(side: int) -> float:
+        """How much the background changes from a point at the table's edge to one further in, [0, 255]."""
+        box = table.bounding_box()
+        assert box is not None
+        clip = {"x": box["x"] + (side and box["width"] - 4), "y": box["y"] + 1, "width": 4, "height": 3}
+        inside = clip | {"x": box["x"] + box["width"] / 2}
+        at, further = (imread(io.BytesIO(page.screenshot(clip=one)), "png") for one in (clip, inside))  # type: ignore[arg-type]
+        return float(np.abs(at.mean() - further.mean())) * 255
+
+    table.scroll_into_view_if_needed()
+    assert change_at_edge(1) > 5
+    assert change_at_edge(0) < 1
+    table.evaluate("table => table.scrollLeft = table.scrollWidth")
+    assert change_at_edge(0) > 5
+    assert change_at_edge(1) < 1
+
+
+def test_paper_is_softened_in_the_dark_and_white_in_print(page: Page) -> None:
+    softened = "getComputedStyle(document.querySelector('figure:not(.film)')).filter"
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert page.evaluate(softened) == ("brightness(0.82)" if dark else "none")
+    page.emulate_media(media="print")
+    assert page.evaluate(softened) == "none"
+
+
+def test_in_print_scores_and_what_they_mean_stay_together(page: Page) -> None:
+    page.emulate_media(media="print")
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.scores').closest('section')).breakInside") == "avoid"
+    )
 
 
 def test_it_is_accessible(page: Page) -> None:

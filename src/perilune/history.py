@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from perilune import runlog
+from perilune.errors import PeriluneError
 from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
 from perilune.view import notebook, plots, video
@@ -75,4 +76,8 @@ class History:
         return plots.curves([self.run])
 
     def _repr_html_(self) -> str:
-        return notebook.run_html(self.run, (self.directory / "videos").glob("*.mp4"))
+        try:
+            run = self.run
+        except PeriluneError as error:  # a notebook would show a traceback for it, of its own machinery above all
+            return notebook.words_html(f"{error}")
+        return notebook.run_html(run, (self.directory / "videos").glob("*.mp4"))

@@ -38,8 +38,8 @@ def actions(environment: str, count: int) -> tuple[str, ...]:
     return known if len(known) == count else tuple(f"action {index}" for index in range(count))
 
 
-def reading(environment: str, observation_size: int, wanted: str | int) -> int:
-    """The place in obs[O] of a reading that is called by its name or by its number.
+def reading(environment: str, observation_size: int, wanted: str | int, option: str = "reading") -> int:
+    """The place in obs[O] of a reading that is called by its name or by its number, as ``option`` of whoever asks.
 
     Raises:
         ConfigError: there is no such reading.
@@ -50,4 +50,4 @@ def reading(environment: str, observation_size: int, wanted: str | int) -> int:
     if str(wanted).isdecimal() and int(wanted) < observation_size:
         return int(wanted)
     listed = ", ".join(f"{index} ({name})" for index, name in enumerate(known))
-    raise ConfigError("reading", wanted, f"one of {listed}")
+    raise ConfigError(option, wanted, f"one of {listed}")

@@ -343,6 +343,8 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
                 ):
                     raise TypeError(f"{name} is {str(value)[:100]}")
         except (ValueError, TypeError, RecursionError) as error:
-            raise FileFormatError(f"{path}, line {number}, is not a record of this format: {error}") from error
+            raise FileFormatError(
+                f"{path}, line {number}, is not a record of this format: {error}. Delete that line to read the rest."
+            ) from error
         records.append(record)
     return records

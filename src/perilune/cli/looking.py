@@ -10,12 +10,13 @@ from pathlib import Path
 
 import tyro
 
-from perilune import envs, runlog
+from perilune import envs, files, runlog
 from perilune.api import DQN, film_stages
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
 from perilune.cli.runs import Which, load
-from perilune.errors import ConfigError, MissingDependencyError
+from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, RunDirectoryError
+from perilune.runlog import Run
 from perilune.view import maps, play, plots, report
 from perilune.view.encoding import format_of
 from perilune.view.play import Score
@@ -85,17 +86,37 @@ class Plot:
     """Draw the learning curves of one run, or of several in one picture, as PNG and SVG."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
+    """Run directories, or directories of runs."""
     out: Path | None = None
     """Directory for the pictures; RUN/plots for one run, the current directory for several."""
 
     def run(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", self.runs, "at least one run directory")
-        read = [runlog.read(directory) for directory in self.runs]
-        out = self.out or (self.runs[0] / "plots" if len(read) == 1 else Path())
+        read = _read("plot", self.runs)
+        out = self.out or (read[0].directory / "plots" if len(read) == 1 else Path())
         for path in plots.curves(read).save(out, "curves"):
             print(path)
+
+
+def _read(command: str, given: Sequence[Path]) -> list[Run]:
+    """The runs that ``given`` are, or that are right below them."""
+    if not given:
+        raise RunDirectoryError(
+            f"no run is given. Give run directories, or a directory of runs: perilune {command} runs"
+        )
+    found: list[Path] = []
+    for path in given:
+        below = (
+            [] if (path / "config.json").exists() else sorted(inside.parent for inside in path.glob("*/config.json"))
+        )
+        found += below or [path]
+    read = []
+    for directory in found:
+        try:
+            read.append(runlog.read(directory))
+        except FileFormatError as error:
+            error.add_note(f"perilune verify {directory} looks at everything in it, and says what else is damaged.")
+            raise
+    return read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,21 +143,23 @@ class Report:
     """Put runs into one HTML file that can be passed on: curves, videos, settings, scores, and what to try next."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
+    """Run directories, or directories of runs."""
     out: Path | None = None
     """The file; RUN/report.html for one run, report.html for several."""
     episodes: int = 100
     """Greedy episodes that score each run (>= 0; 0 for no scores)."""
 
     def run(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", self.runs, "at least one run directory")
         if self.episodes < 0:
             raise ConfigError("episodes", self.episodes, "a whole number >= 0")
-        read = [runlog.read(directory) for directory in self.runs]
-        out = self.out or (self.runs[0] if len(self.runs) == 1 else Path()) / "report.html"
-        if out.is_dir() or not out.parent.is_dir():  # not after all has been played
-            raise ConfigError("out", str(out), "a file in a directory that exists")
+        read = _read("report", self.runs)
+        out = self.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
+        if out.is_dir():  # not after all has been played
+            raise ConfigError("out", str(out), "a file, and this is a directory")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.cannot("written", out, error) from error
         report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
         print(out)
 

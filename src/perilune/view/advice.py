@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -17,7 +18,7 @@ MOST = 4  # pieces of advice: whoever gets more follows none
 
 @dataclass(frozen=True)
 class Advice:
-    """What was ``seen``, with its numbers; what to ``attempt``; and the ``command`` that does that."""
+    """What was ``seen``, with its numbers; what to ``attempt``; and the ``command`` that does that, "" for none."""
 
     seen: str
     attempt: str
@@ -27,19 +28,30 @@ class Advice:
 def advice(runs: Sequence[Facts], most: int = MOST) -> list[Advice]:
     """The most telling rules that speak, each for the first run it speaks of; how many others it holds for is said.
 
+    No two ask for the same: the more telling one stays.
+
     Raises:
         ConfigError: a run has settings that no version of Perilune knows.
     """
-    found = []
+    found: dict[tuple[str, ...], Advice] = {}
     for rule in RULES:
         spoken = [(facts, said) for facts in runs if (said := rule(facts)) is not None]
         if spoken:
             facts, said = spoken[0]
+            deed = _deed(said)
+            if not facts.made:
+                said = replace(said, command="")
             if len(runs) > 1:
                 others = {1: "", 2: " So it is in another run."}.get(len(spoken), f" So it is in {len(spoken)} runs.")
                 said = replace(said, seen=f"{facts.run.directory.name}: {said.seen}{others}")
-            found.append(said)
-    return found[:most]
+            found.setdefault(deed, said)
+    return list(found.values())[:most]
+
+
+def _deed(said: Advice) -> tuple[str, ...]:
+    """What a piece of advice comes to: to go on with a run is one thing, however many steps it is given."""
+    words = shlex.split(said.command) or [said.seen]
+    return tuple(words[:3] if words[1:2] == ["resume"] else words)
 
 
 # What to see in numbers
@@ -128,6 +140,8 @@ def flat(facts: Facts) -> Advice | None:
         how = f"Try the preset; this run differs from it in {', '.join(differ[:4])}{' and more' if differ[4:] else ''}."
         changes = {name: getattr(known, name) for name in differ}
         return Advice(seen, how, train_command(facts, **changes))
+    if random(facts):  # nearly all of it was exploration: more of that is no help
+        return None
     how = "It may never have met a reward worth more: explore longer, with random actions that last."
     steps, repeat = 2 * facts.agent.epsilon_decay_steps, max(20, facts.agent.repeat_most)
     return Advice(seen, how, train_command(facts, epsilon_decay_steps=steps, repeat_most=repeat))
@@ -246,17 +260,19 @@ def clipped(facts: Facts) -> Advice | None:
 
 def hidden_by_exploration(facts: Facts) -> Advice | None:
     returns, had = facts.returns, facts.env_steps
-    late = [episode.reward for episode in facts.episodes if episode.env_steps > 0.8 * had]
+    late = [episode for episode in facts.episodes if episode.env_steps > 0.8 * had]
     if not returns.size or len(late) < 5:
         return None
-    greedy, training = float(returns[-max(1, len(returns) // 5) :].mean()), float(np.mean(late))
+    greedy = float(returns[-max(1, len(returns) // 5) :].mean())
+    training = float(np.mean([episode.reward for episode in late]))
     lowest = min([*returns, *(episode.reward for episode in facts.episodes)])
-    floor = facts.agent.epsilon_floor
-    if greedy - training < 0.4 * (returns.max() - lowest) or not floor:
+    floor, epsilon = facts.agent.epsilon_floor, float(np.mean([episode.epsilon for episode in late]))
+    # A lower floor is no help to an epsilon that has not come down to it.
+    if greedy - training < 0.4 * (returns.max() - lowest) or not floor or epsilon > 2 * floor:
         return None
     return Advice(
         f"The agent is better than its training looks: greedy {greedy:.1f}, while training {training:.1f}, with its "
-        f"random actions (epsilon {floor:g}).",
+        f"random actions (epsilon {epsilon:.2g}).",
         "Judge it by the greedy evaluations. For a training curve that comes near them, explore less in the end.",
         train_command(facts, epsilon_floor=float(f"{floor / 3:.2g}")),
     )
@@ -289,6 +305,8 @@ def early(facts: Facts) -> Advice | None:
     mark, train = facts.run.config["solved_mark"], facts.train
     first = next((one.env_steps for one in facts.evaluations if mark is not None and one.mean_return >= mark), None)
     if first is None or not facts.solved or _fell(facts) or train.steps is None or 2 * first > train.steps:
+        return None
+    if some_fail(facts):  # which asks for more
         return None
     steps = min(train.steps - 1, int(1.5 * first))
     return Advice(

@@ -26,12 +26,14 @@ class Facts:
     """What the rules go by: a run, and what is known of it besides.
 
     ``best``: greedy episodes of its best weights on start states that no training sees, None where they were not
-    played. ``seeds``: how many runs of the same settings there are, this one included.
+    played. ``seeds``: how many runs of the same settings there are, this one included. ``made``: whether its
+    environment can be made here by its id, as every command that trains or plays has to.
     """
 
     run: Run
     best: Evaluation | None = None
     seeds: int = 1
+    made: bool = True
 
     @property
     def agent(self) -> DQNConfig:

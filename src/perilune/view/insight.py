@@ -39,6 +39,8 @@ def lived(directory: Path) -> Lived:
         RunDirectoryError: there is no checkpoint, or no run.
         FileFormatError: none is whole, or nothing is in it.
     """
+    if not checkpoint.paths(directory):
+        raise RunDirectoryError(f"{directory} has no checkpoint")
     newest = checkpoint.latest(directory)
     setup = newest.setup
     agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
@@ -188,38 +190,47 @@ def units(agent: Agent, obs: Array) -> list[Units]:
 class Course(NamedTuple):
     """How the layers were at each snapshot, S of them, L weight matrices and H hidden layers.
 
-    ``weights`` and ``gradients`` (sizes, before any clipping): quantiles [S, L, LEVELS], not finite where a gradient
-    was not. ``units``: share of the units that are dead, share of those always on, and their mean |output|, [3, S, H].
-    Without anything lived there are neither gradients nor units.
+    ``weights`` and ``gradients`` (sizes, before any clipping, of those that are not exactly 0): quantiles
+    [S, L, LEVELS], not finite where a gradient was not, or all are 0. ``zeros``: share of the gradients that are 0,
+    [S, L]. ``outputs``: what the network's outputs are, in a sentence, "" for one an action. ``units``: share of the
+    units that are dead, share of those always on, and their mean |output|, [3, S, H]. Without anything lived there are
+    neither gradients nor units.
     """
 
     env_steps: Array
     layers: list[str]
+    outputs: str
     weights: Array
     gradients: Array | None
+    zeros: Array | None
     units: Array | None
 
 
 def course(paths: Sequence[Path], lived: Batch | None, actions: int) -> Course:
     """The layers at each of the snapshots ``paths``; of units and gradients nothing where nothing was ``lived``."""
-    steps, weights, gradients, alive = [], [], [], []
+    steps, weights, gradients, zeros, alive = [], [], [], [], []
     layers: list[str] = []
+    outputs = ""
     for path in paths:
         agent = agent_of(path, None if lived is None else (lived.obs.shape[1], actions))
         named = {name: array for name, array in agent.online.named_parameters().items() if name.endswith(".weight")}
         layers = [_layer(place, array, len(named)) for place, array in enumerate(named.values())]
+        outputs = _outputs(agent)
         steps.append(agent.env_steps)
         weights.append([np.quantile(array, LEVELS) for array in named.values()])
         if lived is not None:
             hidden = units(agent, spread_out(lived, STATES).obs)
             alive.append([(unit.dead.mean(), unit.always.mean(), np.abs(unit.outputs).mean()) for unit in hidden])
             found = _gradients(agent, spread_out(lived, TRANSITIONS))
-            gradients.append([np.quantile(np.abs(found[name]), LEVELS) for name in named])
+            gradients.append([_sizes(found[name]) for name in named])
+            zeros.append([(found[name] == 0).mean() for name in named])
     return Course(
         np.array(steps),
         layers,
+        outputs,
         np.array(weights),
         np.array(gradients) if gradients else None,
+        np.array(zeros) if zeros else None,
         np.array(alive).transpose(2, 0, 1) if alive else None,
     )
 
@@ -232,6 +243,22 @@ def _gradients(agent: Agent, batch: Batch) -> Arrays:
         except DivergenceError:
             agent.online.gradients.fill(np.nan)
     return agent.online.named_gradients()
+
+
+def _sizes(gradient: Array) -> Array:
+    """Quantiles of the sizes of what is not 0, as most is where a reading was never other than 0; NaN where all is."""
+    sizes = np.abs(gradient[gradient != 0])
+    return np.quantile(sizes, LEVELS) if sizes.size else np.full(len(LEVELS), np.nan)
+
+
+def _outputs(agent: Agent) -> str:
+    """What the outputs of the network are, where they are not one for each action."""
+    config, actions = agent.config, agent.actions
+    count = (actions + config.dueling) * int(np.prod(agent.head.shape))
+    parts = f"a value and the advantages of {actions} actions" if config.dueling else f"{actions} actions"
+    if agent.head.shape:
+        parts += f", each of {agent.head.shape[0]} {'quantiles' if config.head == 'qr' else 'probabilities'}"
+    return "" if count == actions else f"The {count} outputs are {parts}."
 
 
 def _layer(place: int, weight: Array, layers: int) -> str:

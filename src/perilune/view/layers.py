@@ -98,7 +98,11 @@ def weights(course: insight.Course, title: str) -> Picture:
     rows = 1 if course.gradients is None else 2
     told = "Middle line: the median; dark band: the middle half; pale band: from 5 % to 95 %."
     if rows == 2:
-        told += " Gradients of one batch of what was lived, the same at all snapshots, before any clipping."
+        told += (
+            " Gradients of one batch of what was lived, the same at all snapshots, before any clipping; those that are "
+            "exactly 0 are counted, and not in the bands."
+        )
+    told = f"{told} {course.outputs}".rstrip()
     figure = canvas(max(3.4 * count, 6.8), 2.9 * rows + 0.7, f"{title}: weights" + " and gradients" * (rows == 2), told)
     panels = figure.subplots(rows, count, sharex=True, squeeze=False, sharey="row")
     for row, spread in enumerate((course.weights, course.gradients)):
@@ -113,7 +117,15 @@ def weights(course: insight.Course, title: str) -> Picture:
             over_steps(axis, course.env_steps)
             if row == 1 and (quantiles > 0).any():
                 axis.set_yscale("log", nonpositive="mask")
+            if row == 1 and course.zeros is not None and (share := course.zeros[-1, layer]) > 0:
+                words = f"in the end {_share(share)} are 0"
+                axis.set_title(words, loc="right", fontsize=9, color=PAPER)
     return Picture(figure)
+
+
+def _share(share: float) -> str:
+    """A share in percent that says neither none nor all where there are some."""
+    return f"{share:.0%}" if share in (0, 1) else f"{min(max(share, 0.001), 0.999):.1%}"
 
 
 def _band(axis: Any, steps: Array, quantiles: Array, colour: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune import names, runlog, snapshots
 from perilune.dqn import Agent
-from perilune.errors import PeriluneError
+from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.nn.layers import Array
 from perilune.replay import Batch
 from perilune.view import insight, layers
@@ -38,8 +38,8 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
         x, y: the readings that maps are drawn over, by name (``names.py``) or by place; a telling pair where left out.
 
     Raises:
-        ConfigError: there is no such reading.
-        RunDirectoryError: there is no run.
+        ConfigError: there is no such reading, or both are one.
+        RunDirectoryError: there is no run, or nothing of it that could be drawn.
         FileFormatError: its weights are damaged, or not its own.
         MissingDependencyError: matplotlib is not installed.
     """
@@ -63,10 +63,13 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
         else:
             pair = names.PAIRS.get(environment, (0, 1))
             pair = (
-                names.reading(environment, size, pair[0] if x is None else x),
-                names.reading(environment, size, pair[1] if y is None else y),
+                names.reading(environment, size, pair[0] if x is None else x, "x"),
+                names.reading(environment, size, pair[1] if y is None else y, "y"),
             )
             readings = names.readings(environment, size)
+            if pair[0] == pair[1]:
+                name, value = ("y", y) if y is not None else ("x", x)
+                raise ConfigError(name, value, f"another reading than {readings[pair[0]]!r}, which is the other axis")
             pictures["values"] = _values(agent, lived.obs, pair, readings, words, title)
         pictures["actions"] = _actions(agent, lived, forgotten, words, title)
         if not flat:
@@ -74,6 +77,8 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
     paths = snapshots.paths(directory)
     if not paths:
         left_out.append(f"Units, weights and gradients over time need snapshots, and {directory} has none.")
+        if not pictures:
+            raise RunDirectoryError("\n  ".join(["nothing can be drawn", *left_out]))
         return Maps(pictures, left_out)
     course = insight.course(paths, lived, actions)
     if lived is not None and course.units is not None:

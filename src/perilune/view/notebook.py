@@ -111,6 +111,11 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
     )
 
 
+def words_html(words: str) -> str:
+    """A sentence in place of a run that cannot be shown."""
+    return _box(f"<p>{escape(words)}</p>")
+
+
 def _box(*parts: str) -> str:
     return f"<style>{STYLE}</style><div class=perilune>{''.join(parts)}</div>"
 

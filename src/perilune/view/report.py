@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from perilune import files
+from perilune import envs, files
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runlog import Run
 from perilune.view import endings, films, maps, plots, scoring
@@ -38,11 +38,12 @@ def gather(runs: Sequence[Run], episodes: int, say: Callable[[str], object]) -> 
     """
     curves = plots.curves(runs)  # for its error, before anything takes time
     scores = [scoring.score(run, episodes, say) for run in runs]
-    left_out = [found.why for found in scores if found.why is not None]
+    left_out: list[str] = []
     seeds = {place: scoring.seeds(runs, family) for family in scoring.families(runs) for place in family}
     best = [None if found.best is None else found.best.evaluation for found in scores]
     try:
-        advised = advice([Facts(run, best[place], seeds[place]) for place, run in enumerate(runs)])
+        made = [_can_be_made(run.config["environment"]) for run in runs]
+        advised = advice([Facts(run, best[place], seeds[place], made[place]) for place, run in enumerate(runs)])
     except ConfigError as error:
         advised = []
         left_out.append(f"What to try next cannot be told: {error}")
@@ -57,4 +58,15 @@ def gather(runs: Sequence[Run], episodes: int, say: Callable[[str], object]) -> 
         shown = found.pictures if len(runs) == 1 else found.pictures.keys() & SEVERAL
         drawn += [(name, found.pictures[name]) for name in shown]
         left_out += [f"{run.directory.name}: {sentence}" for sentence in found.left_out]
-    return Content(runs, scores, advised, films.choose(runs), curves, endings.draw(runs), drawn, left_out)
+    return Content(runs, scores, advised, films.choose(runs, best), curves, endings.draw(runs), drawn, left_out)
+
+
+def _can_be_made(environment: str) -> bool:
+    """Whether a command can make the environment by its id; with a colon it would import what a run's file names."""
+    try:
+        if ":" not in environment:
+            envs.make(environment).close()
+            return True
+    except PeriluneError:  # the scores say it in its words
+        pass
+    return False

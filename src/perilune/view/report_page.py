@@ -136,7 +136,11 @@ def _advised(advised: Sequence[Advice]) -> str:
         + "</li>"
         for one in advised
     )
-    return section("What to try next", f"<ol class=advice>{items}</ol>")
+    silent = any(not one.command for one in advised)
+    told = (
+        "<p class=soft>Where no command is given, the environment cannot be made here by its id.</p>" if silent else ""
+    )
+    return section("What to try next", f"<ol class=advice>{items}</ol>{told}")
 
 
 # Pictures and films
@@ -160,8 +164,7 @@ def _raster(picture: Picture, words: str) -> str:
 
 
 def _picture(address: str, words: str, caption: str = "") -> str:
-    region = f"<div class=wide tabindex=0 role=region aria-label='{escape(words)}'>"
-    return f"<figure>{region}<img alt='{escape(words)}' src='{address}'></div>{caption}</figure>"
+    return f"<figure><img alt='{escape(words)}' src='{address}'>{caption}</figure>"
 
 
 def _films(choice: Choice) -> str:

@@ -35,8 +35,11 @@ def scores_table(runs: Sequence[Run], scores: Sequence[Scores]) -> str:
         for run, found in zip(runs, scores, strict=True)
         for one in found.scored
     ]
+    # Why there are no scores, or not all, comes first.
+    whys = dict.fromkeys(found.why for found in scores if found.why is not None)
+    why = "".join(f"<p>{escape(sentence)}</p>" for sentence in whys)
     if not rows:
-        return ""
+        return section("Scores", why) if why else ""
     head = ("Weights", "Episodes", "Mean return", "Lowest", "Solved", "What they came to")
     told = (
         "Greedy episodes from fixed start states, the same for all and never seen in training. In brackets 95 % "
@@ -45,7 +48,7 @@ def scores_table(runs: Sequence[Run], scores: Sequence[Scores]) -> str:
         "anew."
     )
     seeds = "".join(f"<p>{escape(sentence)}</p>" for sentence in over_seeds(runs, scores))
-    return section("Scores", f"{table(head, rows, 'scores')}{seeds}<p class=soft>{told}</p>")
+    return section("Scores", f"{why}{table(head, rows, 'scores')}{seeds}<p class=soft>{told}</p>")
 
 
 def _score_row(name: str, one: Scored) -> list[str]:
