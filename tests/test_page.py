@@ -195,6 +195,35 @@ def test_the_cursor_reads_off_every_chart(browser: Browser, origin: str) -> None
         expect(places.first).to_have_text("last")
 
 
+def test_a_reading_over_steps_is_none_over_episodes(browser: Browser, origin: str) -> None:
+    evaluation = "[id='chart-evaluations.mean_return']"
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a&smooth=1")
+        in_words(page, evaluation)
+        plot = page.locator(f"{REWARD} .plot")
+        plot.focus()
+        page.keyboard.press("Shift+ArrowRight")
+        place = page.locator(f"{REWARD} .where")
+        expect(place).to_have_text(re.compile(r"at [\d,]+"))
+        expect(page.locator(f"{REWARD} .axis")).to_have_text("environment steps")
+        page.locator("#x").select_option("episode")
+        expect(place).to_have_text("last")
+        expect(page.locator(f"{REWARD} .axis")).to_have_text("episodes")
+        expect(page.locator(f"{evaluation} .axis")).to_have_text("episodes")
+        expect(page.locator("[id='chart-metrics.loss'] .axis")).to_have_text("environment steps")
+        rings, answer = page.evaluate("""async () => {
+            const { chartContent } = await import("/static/content.js");
+            const { modelOf } = await import("/static/model.js");
+            const model = modelOf(await fetch("/api/runs").then((answer) => answer.json()));
+            const asked = "/api/series?id=a&name=evaluations.mean_return&x=episode";
+            const answer = await fetch(asked).then((answer) => answer.json());
+            return [chartContent(answer, [0, 41], model).rings, answer.series[0]];
+        }""")
+        (ring,) = rings
+        highest = max(range(len(answer["raw"])), key=answer["raw"].__getitem__)
+        assert (ring["x"], ring["y"]) == (answer["x"][highest], answer["raw"][highest])
+
+
 def test_the_keyboard_is_enough(browser: Browser, origin: str) -> None:
     with visit(browser, origin) as visited:
         page = visited.open("run=a")

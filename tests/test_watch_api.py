@@ -95,7 +95,7 @@ def test_a_finished_run_is_told_as_the_library_reads_it(copy: Path, tiny_run: Ti
     assert told["episodes"] == len(run.episodes) == 4
     assert told["env_steps"] == max(run.episodes[-1].env_steps, run.evaluations[-1].env_steps)
     assert told["recent"] == pytest.approx(sum(one.reward for one in run.episodes) / 4)
-    assert told["best"] == {"env_steps": evaluations[-1].env_steps, "mean_return": evaluations[-1].mean_return}
+    assert told["best"] == {name: getattr(evaluations[-1], name) for name in ("env_steps", "episodes", "mean_return")}
     assert sum(told["outcomes"].values()) == 4
     assert told["videos"] == 4
     assert get(client, "/api/run", id="group/one") == {

@@ -28,7 +28,7 @@ export function chartContent(answered, x, model) {
   ];
   const areas = answer.bands.map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
   const log = SPREADING.has(answer.name.split(".")[1]) && spreads(strong);
-  const rings = answer.name === "evaluations.mean_return" && answer.x === "env_steps" ? best(strong, model.byId) : [];
+  const rings = answer.name === "evaluations.mean_return" ? best(strong, model.byId, answer.x) : [];
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
@@ -99,12 +99,13 @@ function solved(answer, runs) {
   return [...marks].map((mark) => ({ y: mark, words: `solved at ${number(mark)}` }));
 }
 
-function best(strong, runs) {
+function best(strong, runs, x) {
   return strong
-    .filter((line) => runs.get(line.id)?.best)
-    .map((line) => ({
-      x: runs.get(line.id).best.env_steps,
-      y: runs.get(line.id).best.mean_return,
+    .map((line) => [line, runs.get(line.id)?.best])
+    .filter(([, found]) => found)
+    .map(([line, found]) => ({
+      x: x === "episode" ? found.episodes : found.env_steps,
+      y: found.mean_return,
       colour: look(line.place).colour,
     }));
 }
