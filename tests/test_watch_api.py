@@ -190,8 +190,22 @@ def test_who_is_looked_at_all_the_time_can_be_claimed_all_the_same(tmp_path: Pat
 
 def test_videos_and_what_they_show(copy: Path, tiny_run: TinyRun) -> None:
     client, run = asked(copy), tiny_run.history.run
-    shutil.copy(copy / "group/one/videos/episode-00001.mp4", copy / "group/one/videos/mine.mp4")
-    found = get(client, "/api/videos", id="group/one")
+    videos = copy / "group/one/videos"
+    for name in ("mine", "stages", "best-overlay", "stages-overlay"):
+        shutil.copy(videos / "episode-00001.mp4", videos / f"{name}.mp4")
+    played = telemetry.read(videos / "best.jsonl")
+    (videos / "best-overlay.jsonl").write_text(
+        "".join(json.dumps(moment._asdict() | {"episode": episode}) + "\n" for episode in (1, 2) for moment in played)
+    )
+    above = get(client, "/api/videos", id="group/one")
+    found = [above[0], *above[4:]]
+    assert [(video["name"], video["title"]) for video in above[1:4]] == [
+        ("best-overlay.mp4", "Best weights, overlay"),
+        ("stages.mp4", "Stages of learning"),
+        ("stages-overlay.mp4", "Stages of learning, overlay"),
+    ]
+    assert above[0]["reward"] == played[-1].reward > 0
+    assert [video["reward"] for video in above[1:4]] == [None] * 3  # several episodes, and no telemetry
     assert [video["name"] for video in found] == [
         "best.mp4", "episode-00004.mp4", "episode-00002.mp4", "episode-00001.mp4", "mine.mp4",
     ]  # fmt: skip
