@@ -125,7 +125,7 @@ export function createCurves(host) {
       if (question === asked) one.cell.show(answer, rangeOf(name), model, smooth);
       tools.problem("");
     } catch (error) {
-      tools.problem(error.message);
+      if (question === asked) tools.problem(error.message);
     }
     const took = performance.now() - began;
     Object.assign(one, {
@@ -151,6 +151,7 @@ export function createCurves(host) {
       model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model),
     );
     outcomes.update(model);
+    if (chosen().length === 0) tools.problem(""); // nothing is asked for that could take it back
     if (across !== state.x) for (const { cell } of cells) cell.point(null); // it was read off at another x
     across = state.x;
     try {
