@@ -2,7 +2,7 @@
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
-import { number } from "./words.js";
+import { count as howMany, number } from "./words.js";
 
 const RAW_UP_TO = 8; // runs; the raw values of more cover one another
 const SAID_UP_TO = 8; // lines; of more the rest is summed up
@@ -201,7 +201,7 @@ export function inWords(strong) {
     const values = y.filter((value) => value !== null);
     if (values.length === 0) return `${label}: nothing yet.`;
     const [low, high] = extent(values);
-    return `${label}: ${number(count)} values, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
+    return `${label}: ${howMany(count, "value")}, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
   });
   const more = strong.length - some.length;
   return some.join(" ") + (more > 0 ? ` And ${more} more.` : "");

@@ -17,6 +17,7 @@ export function draw(u, content) {
   for (const area of content.areas) drawArea(ctx, place, area);
   for (const line of content.lines) drawLine(ctx, place, line, content.x);
   for (const ring of content.rings) drawRing(ctx, place, ring);
+  drawWords(ctx, bbox, place, content.marks);
   ctx.restore();
 }
 
@@ -78,28 +79,39 @@ function drawArea(ctx, place, { x, low, high, colour }) {
 
 function drawMarks(ctx, bbox, place, marks) {
   const ratio = devicePixelRatio;
-  let last = Infinity;
-  for (const { y, words } of marks) {
-    const level = Math.round(place.y(y)) + 0.5;
-    drawMark(ctx, bbox, level, Math.abs(level - last) < 34 * ratio ? "" : words); // or they would cover one another
-    last = level;
-  }
-}
-
-function drawMark(ctx, bbox, level, words) {
-  const ratio = devicePixelRatio;
-  ctx.strokeStyle = ctx.fillStyle = ink("muted");
+  ctx.strokeStyle = ink("muted");
   ctx.lineWidth = ratio;
   ctx.setLineDash([5 * ratio, 4 * ratio]);
   ctx.beginPath();
-  ctx.moveTo(bbox.left, level);
-  ctx.lineTo(bbox.left + bbox.width, level);
+  for (const { y } of marks) {
+    const level = Math.round(place.y(y)) + 0.5;
+    ctx.moveTo(bbox.left, level);
+    ctx.lineTo(bbox.left + bbox.width, level);
+  }
   ctx.stroke();
   ctx.setLineDash([]);
+}
+
+/** What the marks are, over the lines. */
+function drawWords(ctx, bbox, place, marks) {
+  const ratio = devicePixelRatio;
+  const right = bbox.left + bbox.width - 6 * ratio;
+  let last = Infinity;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-  ctx.textAlign = "left";
-  ctx.textBaseline = level - bbox.top < 18 * ratio ? "top" : "bottom";
-  ctx.fillText(words, bbox.left + 6 * ratio, level + (ctx.textBaseline === "top" ? 4 : -3) * ratio);
+  ctx.textAlign = "right";
+  ctx.fillStyle = ink("muted");
+  ctx.strokeStyle = ink("surface");
+  ctx.lineWidth = 4 * ratio;
+  for (const { y, words } of marks) {
+    const level = Math.round(place.y(y)) + 0.5;
+    const near = Math.abs(level - last) < 34 * ratio; // or they would cover one another
+    last = level;
+    if (near) continue;
+    const below = level - bbox.top < 18 * ratio;
+    ctx.textBaseline = below ? "top" : "bottom";
+    ctx.strokeText(words, right, level + (below ? 4 : -3) * ratio);
+    ctx.fillText(words, right, level + (below ? 4 : -3) * ratio);
+  }
 }
 
 function drawRing(ctx, place, { x, y, colour }) {
