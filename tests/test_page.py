@@ -77,6 +77,7 @@ def test_curves_grow_and_films_appear_while_a_training_runs(browser: Browser, tm
         with watch(tmp_path) as origin, visit(browser, origin) as visited:
             page = visited.open()
             expect(page.locator("#runs .state")).to_have_text("training")
+            expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of its budget$"))
             first = values(page, "live")
             settle(page, lambda: values(page, "live") > first + 20)
             assert painted(page, REWARD, LINE_0) > 100
@@ -310,6 +311,15 @@ def test_a_reading_over_steps_is_none_over_episodes(browser: Browser, origin: st
         (ring,) = rings
         highest = max(range(len(answer["raw"])), key=answer["raw"].__getitem__)
         assert (ring["x"], ring["y"]) == (answer["x"][highest], answer["raw"][highest])
+
+
+def test_one_value_is_one(browser: Browser, origin: str) -> None:
+    script = """async () => (await import("/static/content.js")).inWords(
+        [1, 2000].map((count) => ({ label: "a", y: [3, 4], count })))"""
+    with visit(browser, origin) as visited:
+        assert visited.open().evaluate(script) == (
+            "a: 1 value, from 3 to 4, the last 4. a: 2,000 values, from 3 to 4, the last 4."
+        )
 
 
 def test_the_keyboard_is_enough(browser: Browser, origin: str) -> None:
