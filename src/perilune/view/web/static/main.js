@@ -71,7 +71,8 @@ function aboutMissing(missing, there) {
   const more = missing.length - 3;
   const names = missing.slice(0, 3).join(", ") + (more > 0 ? ` and ${more} more` : "");
   const gone = missing.every((id) => met.has(id)) ? " any more" : "";
-  const instead = there.length === 0 && chosen().length > 0 ? ` Shown instead: ${chosen().map(model.label).join(", ")}.` : "";
+  const others = there.length === 0 ? chosen().map(model.label).join(", ") : "";
+  const instead = others && ` Shown instead: ${others}.`;
   return `${names} ${missing.length === 1 ? "is" : "are"} not in ${model.root}${gone}.${instead}`;
 }
 
@@ -110,7 +111,8 @@ $("fold").addEventListener("click", () => {
 
 addEventListener("keydown", (event) => {
   const folds = document.body.classList.contains("open") && $("fold").checkVisibility();
-  if (event.key === "Escape" && folds && !event.target.closest("dialog") && !$("filter").value) {
+  const itsOwn = event.target.closest("dialog") || (event.target === $("filter") && $("filter").value);
+  if (event.key === "Escape" && folds && !itsOwn) {
     $("fold").click();
     $("fold").focus();
     return;

@@ -46,7 +46,12 @@ export function createPlayer() {
     el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")),
     el("div", { class: "stage" }, trace),
   );
-  const seen = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Readings"), readings.rest), readings.element);
+  const seen = el(
+    "section",
+    { class: "card" },
+    el("header", {}, el("h3", {}, "Readings"), readings.rest),
+    readings.element,
+  );
   const without = el(
     "p",
     { class: "empty", hidden: true },
