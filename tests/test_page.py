@@ -77,6 +77,7 @@ def test_curves_grow_and_films_appear_while_a_training_runs(browser: Browser, tm
         with watch(tmp_path) as origin, visit(browser, origin) as visited:
             page = visited.open()
             expect(page.locator("#runs .state")).to_have_text("training")
+            expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of its budget$"))
             first = values(page, "live")
             settle(page, lambda: values(page, "live") > first + 20)
             assert painted(page, REWARD, LINE_0) > 100
@@ -126,6 +127,94 @@ def test_a_film_plays_and_the_q_values_move_with_it(browser: Browser, origin: st
         assert width is not None
         page.mouse.click(width["x"] + width["width"] * 0.99, width["y"] + 20)  # to near the end
         settle(page, lambda: page.evaluate("v = document.querySelector('video'), v.currentTime / v.duration") > 0.9)
+
+
+def film_with(run: Path, name: str, changes: Callable[[int, dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the telemetry of a film: what differs in each of its lines."""
+    path = run / "videos" / f"{name}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | changes(frame, line)) + "\n" for frame, line in enumerate(lines)))
+
+
+def test_of_very_many_readings_a_few_are_shown(browser: Browser, root: Path, tmp_path: Path) -> None:
+    run = copy_run(root / "a", tmp_path / "a")
+
+    def coded(frame: int, line: dict[str, Any]) -> dict[str, Any]:
+        return {"obs": [float(index == 100 + frame) for index in range(500)]}
+
+    def many(frame: int, line: dict[str, Any]) -> dict[str, Any]:
+        return {"obs": [0.5, *(float(frame * index) for index in range(1, 41))]}
+
+    film_with(run, "episode-00040", coded)
+    film_with(run, "episode-00030", many)
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        expect(page.locator(".ones")).to_have_text("obs[100] is 1.")
+        expect(page.get_by_text("500, each 0 or 1")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".ones")).to_have_text("obs[101] is 1.")
+        assert page.evaluate("document.documentElement.scrollHeight") < 2000
+        page.get_by_role("button", name="Episode 30").click()
+        expect(page.locator(".gauges .name")).to_have_text([f"obs[{index}]" for index in range(1, 25)])
+        expect(page.get_by_text("24 of 40 that change; there are 41")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".gauges b").nth(4)).to_have_text("5.000")
+        expect(page.locator(".ones")).to_be_hidden()
+
+
+def test_a_choice_that_is_not_the_highest_is_said_to_be_that(browser: Browser, root: Path, tmp_path: Path) -> None:
+    run = copy_run(root / "a", tmp_path / "a")
+    q_values = [[1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [1.0, None]]
+    film_with(run, "episode-00040", lambda frame, line: {"q_values": q_values[min(frame, 3)]} if frame < 4 else {})
+    film_with(run, "episode-00040", lambda frame, line: {"action": 0} if frame < 4 else {})
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        for words in ("chosen, not the highest", "chosen", "chosen", "chosen"):
+            expect(page.locator(".bars .chosen").first).to_have_text(words)
+            expect(page.locator(".bars .chosen").last).to_have_text("")
+            page.keyboard.press("ArrowRight")
+
+
+def test_keys_move_a_flight_wherever_the_focus_is(browser: Browser, origin: str) -> None:
+    together = """() => {
+        const video = document.querySelector(".player video");
+        const frames = Number(document.querySelector(".scrub").max) + 1;
+        const shown = Number(document.querySelector(".time").textContent.match(/step (\\d+)/)[1]);
+        const frame = Math.min(frames - 1, Math.floor((video.currentTime / video.duration) * frames));
+        return video.paused && !video.seeking && frame === shown;
+    }"""
+    with visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        time = page.locator(".time")
+        expect(time).to_contain_text("step 0 ")
+        settle(page, lambda: page.evaluate("document.querySelector('.player video').readyState") > 2)
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")  # quicker than a film can follow
+        page.keyboard.press("ArrowRight")
+        expect(time).to_contain_text("step 3 ")
+        for _ in range(3):
+            page.keyboard.press("Space")
+            settle(page, lambda: page.evaluate("document.querySelector('.player video').currentTime") > 0.2)
+            page.keyboard.press("End")
+            page.keyboard.press("Home")
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("Space")
+            settle(page, lambda: bool(page.evaluate(together)))
+        last = int(page.locator(".scrub").get_attribute("max") or 0)
+        page.keyboard.press("End")
+        expect(time).to_contain_text(f"step {last} ")
+        page.keyboard.press("Home")
+        expect(time).to_contain_text("step 0 ")
+        settle(page, lambda: bool(page.evaluate(together)))
+        page.keyboard.press("/")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.type(" a")
+        expect(page.locator("#filter")).to_have_value(" a")
+        expect(time).to_contain_text("step 0 ")
+        page.get_by_label("Speed").focus()
+        page.keyboard.press("ArrowRight")
+        expect(time).to_contain_text("step 0 ")
 
 
 def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin: str) -> None:
@@ -193,6 +282,44 @@ def test_the_cursor_reads_off_every_chart(browser: Browser, origin: str) -> None
         expect(page.locator("[id='chart-episodes.length'] .where")).to_have_text(places.first.inner_text())
         page.locator("h1").hover()
         expect(places.first).to_have_text("last")
+
+
+def test_a_reading_over_steps_is_none_over_episodes(browser: Browser, origin: str) -> None:
+    evaluation = "[id='chart-evaluations.mean_return']"
+    with visit(browser, origin) as visited:
+        page = visited.open("run=a&smooth=1")
+        in_words(page, evaluation)
+        plot = page.locator(f"{REWARD} .plot")
+        plot.focus()
+        page.keyboard.press("Shift+ArrowRight")
+        place = page.locator(f"{REWARD} .where")
+        expect(place).to_have_text(re.compile(r"at [\d,]+"))
+        expect(page.locator(f"{REWARD} .axis")).to_have_text("environment steps")
+        page.locator("#x").select_option("episode")
+        expect(place).to_have_text("last")
+        expect(page.locator(f"{REWARD} .axis")).to_have_text("episodes")
+        expect(page.locator(f"{evaluation} .axis")).to_have_text("episodes")
+        expect(page.locator("[id='chart-metrics.loss'] .axis")).to_have_text("environment steps")
+        rings, answer = page.evaluate("""async () => {
+            const { chartContent } = await import("/static/content.js");
+            const { modelOf } = await import("/static/model.js");
+            const model = modelOf(await fetch("/api/runs").then((answer) => answer.json()));
+            const asked = "/api/series?id=a&name=evaluations.mean_return&x=episode";
+            const answer = await fetch(asked).then((answer) => answer.json());
+            return [chartContent(answer, [0, 41], model).rings, answer.series[0]];
+        }""")
+        (ring,) = rings
+        highest = max(range(len(answer["raw"])), key=answer["raw"].__getitem__)
+        assert (ring["x"], ring["y"]) == (answer["x"][highest], answer["raw"][highest])
+
+
+def test_one_value_is_one(browser: Browser, origin: str) -> None:
+    script = """async () => (await import("/static/content.js")).inWords(
+        [1, 2000].map((count) => ({ label: "a", y: [3, 4], count })))"""
+    with visit(browser, origin) as visited:
+        assert visited.open().evaluate(script) == (
+            "a: 1 value, from 3 to 4, the last 4. a: 2,000 values, from 3 to 4, the last 4."
+        )
 
 
 def test_the_keyboard_is_enough(browser: Browser, origin: str) -> None:
@@ -300,6 +427,39 @@ def test_where_there_is_nothing_it_says_what_to_do(browser: Browser, tmp_path: P
         expect(page.locator("#flights > .empty")).to_contain_text("This run has no films")
 
 
+def test_a_run_that_is_removed_is_named_and_put_aside(browser: Browser, root: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        copy_run(root / name, tmp_path / name)
+    gone = ["404"]  # what is asked for just then is not there
+    with watch(tmp_path) as origin, visit(browser, origin, forgive=gone) as visited:
+        page = visited.open("run=a&run=b&run=dream")
+        missing, labels = page.locator("#missing"), page.locator(f"{REWARD} .readings .name")
+        expect(missing).to_have_text(f"dream is not in {tmp_path}.")
+        expect(labels).to_have_text(["a", "b"])
+        shutil.rmtree(tmp_path / "a")
+        expect(missing).to_have_text(f"a is not in {tmp_path} any more.")
+        expect(labels).to_have_text(["b"])
+        page.get_by_role("button", name="None").click()
+        expect(missing).to_be_hidden()
+        page.get_by_role("button", name="Only b").click()
+        expect(labels).to_have_text(["b"])
+        shutil.rmtree(tmp_path / "b")
+        expect(missing).to_have_text(f"b is not in {tmp_path} any more.")
+        expect(page.locator("#curves .empty")).to_contain_text("perilune train")
+        expect(page.locator(".chart").first).to_be_hidden()
+        expect(page.locator("#fold")).to_have_text("Runs (0 of 0)")
+        expect(page.locator("#curves .problem")).to_be_hidden()
+        copy_run(root / "other", tmp_path / "other")
+        expect(labels).to_have_text(["other"])  # as if one had come to an empty directory
+        expect(missing).to_be_hidden()
+
+
+def test_a_link_to_an_unknown_run_says_what_is_shown_instead(browser: Browser, origin: str, root: Path) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("run=dream")
+        expect(page.locator("#missing")).to_have_text(f"dream is not in {root}. Shown instead: a, b, other.")
+
+
 def check(page: Page) -> None:
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
@@ -325,6 +485,9 @@ def test_nobody_is_left_out(browser: Browser, origin: str, size: Any, scheme: st
             page.get_by_role("button", name="Runs (2 of 3)").click()
             page.get_by_label("other", exact=True).check()
             check(page)
+            page.keyboard.press("Escape")
+            expect(page.locator("#runs")).to_be_hidden()
+            expect(page.locator("#fold")).to_be_focused()
         page.get_by_role("button", name="Keys and help").click()
         check(page)
 

@@ -95,7 +95,7 @@ def test_a_finished_run_is_told_as_the_library_reads_it(copy: Path, tiny_run: Ti
     assert told["episodes"] == len(run.episodes) == 4
     assert told["env_steps"] == max(run.episodes[-1].env_steps, run.evaluations[-1].env_steps)
     assert told["recent"] == pytest.approx(sum(one.reward for one in run.episodes) / 4)
-    assert told["best"] == {"env_steps": evaluations[-1].env_steps, "mean_return": evaluations[-1].mean_return}
+    assert told["best"] == {name: getattr(evaluations[-1], name) for name in ("env_steps", "episodes", "mean_return")}
     assert sum(told["outcomes"].values()) == 4
     assert told["videos"] == 4
     assert get(client, "/api/run", id="group/one") == {
@@ -190,8 +190,22 @@ def test_who_is_looked_at_all_the_time_can_be_claimed_all_the_same(tmp_path: Pat
 
 def test_videos_and_what_they_show(copy: Path, tiny_run: TinyRun) -> None:
     client, run = asked(copy), tiny_run.history.run
-    shutil.copy(copy / "group/one/videos/episode-00001.mp4", copy / "group/one/videos/mine.mp4")
-    found = get(client, "/api/videos", id="group/one")
+    videos = copy / "group/one/videos"
+    for name in ("mine", "stages", "best-overlay", "stages-overlay"):
+        shutil.copy(videos / "episode-00001.mp4", videos / f"{name}.mp4")
+    played = telemetry.read(videos / "best.jsonl")
+    (videos / "best-overlay.jsonl").write_text(
+        "".join(json.dumps(moment._asdict() | {"episode": episode}) + "\n" for episode in (1, 2) for moment in played)
+    )
+    above = get(client, "/api/videos", id="group/one")
+    found = [above[0], *above[4:]]
+    assert [(video["name"], video["title"]) for video in above[1:4]] == [
+        ("best-overlay.mp4", "Best weights, overlay"),
+        ("stages.mp4", "Stages of learning"),
+        ("stages-overlay.mp4", "Stages of learning, overlay"),
+    ]
+    assert above[0]["reward"] == played[-1].reward > 0
+    assert [video["reward"] for video in above[1:4]] == [None] * 3  # several episodes, and no telemetry
     assert [video["name"] for video in found] == [
         "best.mp4", "episode-00004.mp4", "episode-00002.mp4", "episode-00001.mp4", "mine.mp4",
     ]  # fmt: skip

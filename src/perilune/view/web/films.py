@@ -11,12 +11,20 @@ from typing import Any, NamedTuple, get_type_hints
 import msgspec
 
 from perilune import files, names, telemetry
-from perilune.errors import FileFormatError
+from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.view.web.logs import Table
 
 MOST = 10_000  # files looked at in a run's directory of videos
 LARGEST_TELEMETRY = 2**24  # bytes; half an hour of frames
-FIRST = ("best", "final")  # and then the episodes, newest first
+LONGEST_LINE = 2**18  # bytes of telemetry, of a frame
+TITLES = {
+    "best": "Best weights",
+    "best-overlay": "Best weights, overlay",
+    "final": "Final weights",
+    "final-overlay": "Final weights, overlay",
+    "stages": "Stages of learning",
+    "stages-overlay": "Stages of learning, overlay",
+}  # in their order; then come the episodes, newest first
 
 Moment = msgspec.defstruct(
     "Moment",
@@ -52,9 +60,9 @@ def films(directory: Path) -> list[Film]:
 
 def _place(film: Film) -> tuple[int, int, str]:
     name = film.path.stem
-    if name in FIRST:
-        return FIRST.index(name), 0, name
-    return len(FIRST), -1 if film.episode is None else -film.episode, name
+    if name in TITLES:
+        return list(TITLES).index(name), 0, name
+    return len(TITLES), -1 if film.episode is None else -film.episode, name
 
 
 def listed(found: list[Film], episodes: Table, best: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -73,20 +81,34 @@ def listed(found: list[Film], episodes: Table, best: dict[str, Any] | None) -> l
 
 
 def _title(film: Film) -> str:
-    known = {"best": "Best weights", "final": "Final weights"}
-    return known.get(film.path.stem, film.path.stem) if film.episode is None else f"Episode {film.episode}"
+    stem = film.path.stem
+    return TITLES.get(stem, stem) if film.episode is None else f"Episode {film.episode}"
 
 
 def _came_to(film: Film, episodes: Table, best: dict[str, Any] | None) -> dict[str, Any]:
     unknown = {"env_steps": None, "reward": None, "outcome": None}
     if film.episode is None:
-        return unknown | ({"env_steps": best["env_steps"]} if best and film.path.stem == "best" else {})
+        stem = film.path.stem
+        env_steps = best["env_steps"] if best and stem.partition("-")[0] == "best" and stem in TITLES else None
+        return unknown | {"env_steps": env_steps, "reward": _played(film) if stem in TITLES else None}
     rows = (episodes.columns["episode"] == film.episode).nonzero()[0]
     if not len(rows):
         return unknown
     row = rows[-1]
     outcome = episodes.labels["outcome"][episodes.columns["outcome"][row]]
     return {name: float(episodes.columns[name][row]) for name in ("env_steps", "reward")} | {"outcome": outcome}
+
+
+def _played(film: Film) -> float | None:
+    """The sum of the rewards in a film of one greedy episode, which no log has: the telemetry's last line has it."""
+    try:
+        with files.opened(telemetry.path_of(film.path)) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
+            lines = file.read(LONGEST_LINE).splitlines()
+        last: Any = msgspec.json.decode(lines[-1] if lines else b"", type=Moment)
+    except (OSError, FileFormatError, RunDirectoryError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # there is none, or the player says what is wrong with it
+    return last.reward if last.episode == 1 else None
 
 
 def moments(film: Film, environment: str) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def best(evaluations: Table) -> dict[str, Any] | None:
     rows = np.flatnonzero(evaluations.columns["best"])
     if not len(rows):
         return None
-    return {name: number(evaluations.columns[name][rows[-1]]) for name in ("env_steps", "mean_return")}
+    return {name: number(evaluations.columns[name][rows[-1]]) for name in ("env_steps", "episodes", "mean_return")}
 
 
 def number(value: Any) -> float | int | None:

@@ -90,14 +90,15 @@ class Band(NamedTuple):
 
 
 def band(curves: Sequence[Curve]) -> Band:
-    """The middle of the curves' moving averages, where at least two have one; the lowest and the highest.
+    """The middle of the curves' moving averages, the lowest and the highest.
 
-    The middle is the mean of the middle half: of n, the n // 4 lowest and as many of the highest are left out.
+    It begins where all curves have begun, or each that begins would make it jump, and goes as far as at least two. The
+    middle is the mean of the middle half: of n, the n // 4 lowest and as many of the highest are left out.
     """
     known = [(one.x[there], one.mean[there]) for one in curves if (there := np.isfinite(one.mean)).any()]
     if len(known) < 2:
         return Band(*np.empty((4, 0)))
-    start = sorted(x[0] for x, _ in known)[1]
+    start = max(x[0] for x, _ in known)
     stop = sorted(x[-1] for x, _ in known)[-2]
     grid = np.linspace(start, stop, GRID) if stop > start else np.array([start] if stop == start else [])
     values = np.array([np.interp(grid, x, mean, np.nan, np.nan) for x, mean in known])  # [seeds, G]

@@ -218,7 +218,7 @@ class Pages:
     def _run_of(self, name: str) -> Run:
         found = self.watched.look().get(name)
         if found is None:
-            raise Bad("there is no run of that name", 404)
+            raise Bad(f"there is no run {films.text(name[:200])}", 404)
         return found
 
     def _film(self, request: Request) -> films.Film:

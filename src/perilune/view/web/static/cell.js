@@ -4,7 +4,7 @@ import { createChart } from "./chart.js";
 import { chartContent, inWords, readings } from "./content.js";
 import { announce, el, keep, text } from "./dom.js";
 import { paint, swatch } from "./palette.js";
-import { number, title } from "./words.js";
+import { ACROSS, number, title } from "./words.js";
 
 let cells = 0;
 
@@ -28,11 +28,12 @@ export function createCell(name, on) {
   const note = el("p", { class: "note" }, about);
   const said = el("p", { class: "hidden", id: `said-${place}` });
   const list = el("ul", { class: "readings" });
+  const axis = el("p", { class: "axis" });
   const where = el("span", { class: "where" });
   const rest = el("span", { class: "rest" });
   const head = el("header", {}, el("h3", {}, words), el("code", {}, name), note);
   const foot = el("div", { class: "foot" }, where, list, rest);
-  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, plot, nothing), foot, said);
+  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, plot, nothing), axis, foot, said);
   element.id = `chart-${name}`;
 
   const chart = createChart(plot, {
@@ -93,6 +94,7 @@ export function createCell(name, on) {
     show(answer, range, model, smooth) {
       shown = { answer, model };
       x = range;
+      text(axis, ACROSS[answer.x]);
       text(note, smooth > 1 ? `${about}, mean of ${smooth}` : about);
       draw();
     },

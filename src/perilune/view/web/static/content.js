@@ -2,7 +2,7 @@
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
-import { number } from "./words.js";
+import { count as howMany, number } from "./words.js";
 
 const RAW_UP_TO = 8; // runs; the raw values of more cover one another
 const SAID_UP_TO = 8; // lines; of more the rest is summed up
@@ -28,7 +28,7 @@ export function chartContent(answered, x, model) {
   ];
   const areas = answer.bands.map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
   const log = SPREADING.has(answer.name.split(".")[1]) && spreads(strong);
-  const rings = answer.name === "evaluations.mean_return" && answer.x === "env_steps" ? best(strong, model.byId) : [];
+  const rings = answer.name === "evaluations.mean_return" ? best(strong, model.byId, answer.x) : [];
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
@@ -99,12 +99,13 @@ function solved(answer, runs) {
   return [...marks].map((mark) => ({ y: mark, words: `solved at ${number(mark)}` }));
 }
 
-function best(strong, runs) {
+function best(strong, runs, x) {
   return strong
-    .filter((line) => runs.get(line.id)?.best)
-    .map((line) => ({
-      x: runs.get(line.id).best.env_steps,
-      y: runs.get(line.id).best.mean_return,
+    .map((line) => [line, runs.get(line.id)?.best])
+    .filter(([, found]) => found)
+    .map(([line, found]) => ({
+      x: x === "episode" ? found.episodes : found.env_steps,
+      y: found.mean_return,
       colour: look(line.place).colour,
     }));
 }
@@ -200,7 +201,7 @@ export function inWords(strong) {
     const values = y.filter((value) => value !== null);
     if (values.length === 0) return `${label}: nothing yet.`;
     const [low, high] = extent(values);
-    return `${label}: ${number(count)} values, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
+    return `${label}: ${howMany(count, "value")}, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
   });
   const more = strong.length - some.length;
   return some.join(" ") + (more > 0 ? ` And ${more} more.` : "");

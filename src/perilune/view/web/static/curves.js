@@ -6,7 +6,7 @@ import { el, keep, settled, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state } from "./state.js";
-import { number } from "./words.js";
+import { ACROSS, number } from "./words.js";
 
 const SMOOTH = [1, 5, 10, 20, 50, 100, 200, 500, 1000];
 const FIRST = ["episodes.reward", "evaluations.mean_return"];
@@ -33,6 +33,7 @@ export function createCurves(host) {
   const outcomes = createOutcomes();
   host.append(tools.element, notices, nobody, grid, outcomes.element);
   let model = null;
+  let across = state.x; // of the readings under the cursor
   let asked = ""; // ids, smoothing and the like, of which the charts show the answer
   const cells = []; // {cell, visible, stale, busy, next}
   const seen = new IntersectionObserver(
@@ -84,7 +85,9 @@ export function createCurves(host) {
   function point() {
     const [name, x] = pointed;
     pointed = null;
-    for (const { cell, visible } of cells) if (visible && xOf(cell.name) === xOf(name)) cell.point(x);
+    for (const { cell, visible } of cells) {
+      if ((visible || x === null) && xOf(cell.name) === xOf(name)) cell.point(x);
+    }
   }
 
   let waiting = 0;
@@ -122,7 +125,7 @@ export function createCurves(host) {
       if (question === asked) one.cell.show(answer, rangeOf(name), model, smooth);
       tools.problem("");
     } catch (error) {
-      tools.problem(error.message);
+      if (question === asked) tools.problem(error.message);
     }
     const took = performance.now() - began;
     Object.assign(one, {
@@ -148,6 +151,9 @@ export function createCurves(host) {
       model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model),
     );
     outcomes.update(model);
+    if (chosen().length === 0) tools.problem(""); // nothing is asked for that could take it back
+    if (across !== state.x) for (const { cell } of cells) cell.point(null); // it was read off at another x
+    across = state.x;
     try {
       await (starting ??= start());
     } catch (error) {
@@ -202,8 +208,7 @@ function createTools() {
   const over = el(
     "select",
     { id: "x", change: () => change({ x: over.value }) },
-    el("option", { value: "env_steps" }, "environment steps"),
-    el("option", { value: "episode" }, "episodes"),
+    ...Object.entries(ACROSS).map(([x, words]) => el("option", { value: x }, words)),
   );
   const bands = el("input", { type: "checkbox", id: "bands", change: () => change({ bands: bands.checked }) });
   const whole = el(

@@ -17,17 +17,22 @@ export function draw(u, content) {
   for (const area of content.areas) drawArea(ctx, place, area);
   for (const line of content.lines) drawLine(ctx, place, line, content.x);
   for (const ring of content.rings) drawRing(ctx, place, ring);
+  drawWords(ctx, bbox, place, content);
   ctx.restore();
 }
 
-/** From values to the canvas's pixels. */
+/** From values to the canvas's pixels, and ``back`` to an x. */
 function placing(u, { x, y, log }) {
   const { left, top, width, height } = u.bbox;
   const along = width / (x[1] - x[0]);
   const level = log ? Math.log10 : (value) => value;
   const up = height / (level(y[1]) - level(y[0]));
   const base = level(y[0]);
-  return { x: (value) => left + (value - x[0]) * along, y: (value) => top + height - (level(value) - base) * up };
+  return {
+    x: (value) => left + (value - x[0]) * along,
+    y: (value) => top + height - (level(value) - base) * up,
+    back: (pixel) => x[0] + (pixel - left) / along,
+  };
 }
 
 function drawLine(ctx, place, line, range) {
@@ -78,28 +83,64 @@ function drawArea(ctx, place, { x, low, high, colour }) {
 
 function drawMarks(ctx, bbox, place, marks) {
   const ratio = devicePixelRatio;
-  let last = Infinity;
-  for (const { y, words } of marks) {
-    const level = Math.round(place.y(y)) + 0.5;
-    drawMark(ctx, bbox, level, Math.abs(level - last) < 34 * ratio ? "" : words); // or they would cover one another
-    last = level;
-  }
-}
-
-function drawMark(ctx, bbox, level, words) {
-  const ratio = devicePixelRatio;
-  ctx.strokeStyle = ctx.fillStyle = ink("muted");
+  ctx.strokeStyle = ink("muted");
   ctx.lineWidth = ratio;
   ctx.setLineDash([5 * ratio, 4 * ratio]);
   ctx.beginPath();
-  ctx.moveTo(bbox.left, level);
-  ctx.lineTo(bbox.left + bbox.width, level);
+  for (const { y } of marks) {
+    const level = Math.round(place.y(y)) + 0.5;
+    ctx.moveTo(bbox.left, level);
+    ctx.lineTo(bbox.left + bbox.width, level);
+  }
   ctx.stroke();
   ctx.setLineDash([]);
+}
+
+/** What the marks are, over the lines: at the end and on the side of each where the fewest of them pass. */
+function drawWords(ctx, bbox, place, { marks, lines }) {
+  const ratio = devicePixelRatio;
+  const height = 16 * ratio;
+  let last = Infinity;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
   ctx.textAlign = "left";
-  ctx.textBaseline = level - bbox.top < 18 * ratio ? "top" : "bottom";
-  ctx.fillText(words, bbox.left + 6 * ratio, level + (ctx.textBaseline === "top" ? 4 : -3) * ratio);
+  ctx.textBaseline = "middle";
+  ctx.fillStyle = ink("muted");
+  ctx.strokeStyle = ink("surface");
+  ctx.lineWidth = 4 * ratio;
+  for (const { y, words } of marks) {
+    const level = Math.round(place.y(y)) + 0.5;
+    const near = Math.abs(level - last) < 34 * ratio; // or they would cover one another
+    last = level;
+    if (near) continue;
+    const { width } = ctx.measureText(words);
+    const ends = [bbox.left + bbox.width - width - 6 * ratio, bbox.left + 6 * ratio];
+    const boxes = [level - height, level + ratio]
+      .filter((top) => top >= bbox.top && top + height <= bbox.top + bbox.height)
+      .flatMap((top) => ends.map((left) => ({ left, top, width, height })));
+    if (boxes.length === 0) continue;
+    const covered = (box) => lines.reduce((sum, line) => sum + (line.alpha ?? 1) * inside(line, box, place), 0);
+    const inTheWay = boxes.map(covered);
+    const { left, top } = boxes[inTheWay.indexOf(Math.min(...inTheWay))];
+    ctx.strokeText(words, left, top + height / 2);
+    ctx.fillText(words, left, top + height / 2);
+  }
+}
+
+const LOOKS = 12; // across a box
+
+/** At how many places across a box a line is in it. */
+function inside({ x, y }, { left, top, width, height }, place) {
+  let many = 0;
+  for (let look = 0; look <= LOOKS; look += 1) {
+    const at = left + (width * look) / LOOKS;
+    const after = before(x, place.back(at));
+    if (after === 0 || after === x.length || y[after] === null || y[after - 1] === null) continue;
+    const [from, to] = [place.x(x[after - 1]), place.x(x[after])];
+    const part = to > from ? (at - from) / (to - from) : 1;
+    const level = place.y(y[after - 1]) * (1 - part) + place.y(y[after]) * part;
+    if (level >= top && level <= top + height) many += 1;
+  }
+  return many;
 }
 
 function drawRing(ctx, place, { x, y, colour }) {

@@ -3,6 +3,7 @@
 import { extent } from "./content.js";
 import { el, keep, text } from "./dom.js";
 import { ink, look, swatch } from "./palette.js";
+import { number } from "./words.js";
 
 /** The Q-values of a flight, or what they are above their mean: ``values`` [frame][action], and a chart's content. */
 export function qLines(telemetry, fps, difference) {
@@ -54,6 +55,7 @@ export function createBars() {
       );
     },
     at(frame, chosen) {
+      const greatest = Math.max(...(values[frame] ?? []).filter((q) => q !== null));
       for (const [action, item] of [...element.children].entries()) {
         const q = values[frame]?.[action] ?? null;
         const [, , track, words, mark] = item.children;
@@ -62,32 +64,58 @@ export function createBars() {
         const width = high - low;
         track.firstElementChild.style.transform = `translateX(${(100 * (from - low)) / width}%) scaleX(${(to - from) / width})`;
         text(words, q === null ? "–" : q.toFixed(Math.abs(q) >= 1000 ? 0 : 2).replace("-", "−"));
-        text(mark, action === chosen ? "chosen" : "");
+        text(mark, action !== chosen ? "" : q !== null && q < greatest ? "chosen, not the highest" : "chosen");
         item.classList.toggle("is-chosen", action === chosen);
       }
     },
   };
 }
 
-/** The readings by name: ``set(telemetry)`` for a flight, ``at(frame)`` for an instant. */
+const MOST = 24; // readings with a course each
+
+/**
+ * Which readings have a course, and words for the rest. A code of zeros and ones has none: it is said which are 1.
+ * Of very many readings the first are shown that change.
+ */
+function selected({ readings, obs }) {
+  const every = readings.map((_, index) => index);
+  const coded = readings.length > 2 && obs.every((row) => row.every((value) => value === 0 || value === 1));
+  if (coded) return { shown: [], coded, rest: `${number(every.length)}, each 0 or 1` };
+  if (every.length <= MOST) return { shown: every, coded, rest: "" };
+  const changing = every.filter((index) => obs.some((row) => row[index] !== obs[0][index]));
+  const shown = changing.slice(0, MOST);
+  const rest = `${number(shown.length)} of ${number(changing.length)} that change; there are ${number(every.length)}`;
+  return { shown, coded, rest };
+}
+
+/** The readings by name, with ``rest``, words on those left out: ``set(telemetry)`` for a flight, ``at(frame)``. */
 export function createReadings() {
-  const element = el("ul", { class: "gauges" });
+  const gauges = el("ul", { class: "gauges" });
+  const ones = el("p", { class: "ones" });
+  const rest = el("span", { class: "note" });
+  const element = el("div", {}, gauges, ones);
   let obs = [];
+  let readings = [];
+  let now = { shown: [], coded: false };
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", () => drawAll());
 
   function drawAll() {
-    for (const [index, item] of [...element.children].entries()) course(item.parts.canvas, obs, index);
+    for (const [place, item] of [...gauges.children].entries()) course(item.parts.canvas, obs, now.shown[place]);
   }
   new ResizeObserver(() => drawAll()).observe(element);
 
   return {
     element,
+    rest,
     set(telemetry) {
-      obs = telemetry.obs;
+      ({ obs, readings } = telemetry);
+      now = selected(telemetry);
+      text(rest, now.rest);
+      ones.hidden = !now.coded;
       keep(
-        element,
-        telemetry.readings,
+        gauges,
+        now.shown.map((index) => readings[index]),
         (name) => name,
         makeGauge,
         () => {},
@@ -95,13 +123,21 @@ export function createReadings() {
       drawAll();
     },
     at(frame) {
-      for (const [index, item] of [...element.children].entries()) {
-        const value = obs[frame]?.[index];
+      if (now.coded) text(ones, said(readings.filter((_, index) => obs[frame]?.[index] === 1)));
+      for (const [place, item] of [...gauges.children].entries()) {
+        const value = obs[frame]?.[now.shown[place]];
         text(item.parts.value, value === undefined || value === null ? "–" : value.toFixed(3).replace("-", "−"));
         item.parts.needle.style.left = `${(100 * frame) / Math.max(1, obs.length - 1)}%`;
       }
     },
   };
+}
+
+function said(names) {
+  if (names.length === 0) return "All are 0.";
+  const more = names.length - MOST;
+  const words = names.slice(0, MOST).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
+  return `${words} ${names.length === 1 ? "is" : "are"} 1.`;
 }
 
 function makeGauge(name) {

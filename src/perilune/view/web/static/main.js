@@ -19,6 +19,7 @@ let model = NOTHING;
 const views = Object.fromEntries(Object.entries(VIEWS).map(([name, create]) => [name, create($(name))]));
 const sidebar = createSidebar($("runs"));
 let known = false; // whether the runs have been read once
+const met = new Set(); // ids of all runs that there were
 let changed = new Set(); // ids that have changed since they were read; null: maybe all
 let reading = false;
 
@@ -36,8 +37,7 @@ async function refresh() {
     } catch (error) {
       problem = error.message;
     }
-    text($("problem"), problem);
-    $("problem").hidden = problem === "";
+    say("problem", problem);
     if (problem === "") show(now === null ? null : [...now]);
     await new Promise((resolve) => setTimeout(resolve, REST));
   }
@@ -46,12 +46,12 @@ async function refresh() {
 
 /** Bring the page up to date, after ``ids`` changed (null: maybe all; empty: only what the reader chose). */
 function show(ids) {
-  if (model.runs.length > 0) {
+  for (const { id } of model.runs) met.add(id);
+  const missing = chosen().filter((id) => !model.byId.has(id));
+  if (missing.length > 0 || (state.runs === null && model.runs.length > 0)) {
     const there = chosen().filter((id) => model.byId.has(id));
-    const lost = there.length === 0 && (state.runs === null || state.runs.length > 0);
-    if (lost)
-      change({ runs: unasked(model.runs) }); // which comes here again
-    else if (there.length < state.runs.length) change({ runs: there });
+    change({ runs: there.length > 0 ? there : model.runs.length > 0 ? unasked(model.runs) : null }); // comes here again
+    say("missing", missing.length > 0 ? aboutMissing(missing, there) : "");
   }
   assign(chosen(), (id) => (state.bands ? (model.byId.get(id)?.group ?? id) : id));
   sidebar(model);
@@ -66,7 +66,23 @@ function show(ids) {
   views[state.view](model, ids);
 }
 
-onChange(() => {
+/** A sentence on chosen runs that are not there, maybe no longer; ``there`` are the others that were chosen. */
+function aboutMissing(missing, there) {
+  const more = missing.length - 3;
+  const names = missing.slice(0, 3).join(", ") + (more > 0 ? ` and ${more} more` : "");
+  const gone = missing.every((id) => met.has(id)) ? " any more" : "";
+  const others = there.length === 0 ? chosen().map(model.label).join(", ") : "";
+  const instead = others && ` Shown instead: ${others}.`;
+  return `${names} ${missing.length === 1 ? "is" : "are"} not in ${model.root}${gone}.${instead}`;
+}
+
+function say(place, words) {
+  text($(place), words);
+  $(place).hidden = words === "";
+}
+
+onChange((changed) => {
+  if (changed.includes("runs")) say("missing", ""); // somebody has chosen since
   if (known) show([]);
 });
 
@@ -94,6 +110,13 @@ $("fold").addEventListener("click", () => {
 });
 
 addEventListener("keydown", (event) => {
+  const folds = document.body.classList.contains("open") && $("fold").checkVisibility();
+  const itsOwn = event.target.closest("dialog") || (event.target === $("filter") && $("filter").value);
+  if (event.key === "Escape" && folds && !itsOwn) {
+    $("fold").click();
+    $("fold").focus();
+    return;
+  }
   const typing = event.target.closest("input:not([type=checkbox], [type=range]), select, textarea, dialog");
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const act = {

@@ -46,7 +46,12 @@ export function createPlayer() {
     el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")),
     el("div", { class: "stage" }, trace),
   );
-  const seen = el("section", { class: "card" }, el("header", {}, el("h3", {}, "Readings")), readings.element);
+  const seen = el(
+    "section",
+    { class: "card" },
+    el("header", {}, el("h3", {}, "Readings"), readings.rest),
+    readings.element,
+  );
   const without = el(
     "p",
     { class: "empty", hidden: true },
@@ -55,7 +60,7 @@ export function createPlayer() {
   const controls = el("div", { class: "controls" }, play, scrub, time, speed);
   const element = el(
     "div",
-    { class: "player", hidden: true, keydown: keyed },
+    { class: "player", hidden: true },
     el(
       "div",
       { class: "watching" },
@@ -81,16 +86,19 @@ export function createPlayer() {
     });
   }
 
-  /** Go to a frame: to its middle, so that rounding cannot give the one before. */
+  /** Go to a frame: to its middle, so that rounding cannot give the one before. What belongs to it is shown at once. */
   function seek(to) {
-    video.currentTime = (Math.min(frames - 1, Math.max(0, to)) + 0.5) / fps;
+    at(Math.round(to));
+    video.currentTime = (frame + 0.5) / fps;
   }
 
+  /** The keys of the view, wherever the focus is but in a control that has its own use for them. */
   function keyed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, input[type=checkbox]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !element.checkVisibility()) return;
+    if (event.target.closest("select, textarea, dialog, input:not(.scrub, [type=checkbox])")) return;
     const leap = event.shiftKey ? fps : 1;
     const act = {
-      " ": () => event.target !== play && toggle(), // which a button does by itself
+      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // which they do by themselves
       ArrowLeft: () => seek(frame - leap),
       ArrowRight: () => seek(frame + leap),
       Home: () => seek(0),
@@ -99,6 +107,7 @@ export function createPlayer() {
     if (act === undefined || act() === false) return;
     event.preventDefault();
   }
+  addEventListener("keydown", keyed);
 
   function draw() {
     if (telemetry === null) return;
@@ -130,10 +139,13 @@ export function createPlayer() {
     scrub.setAttribute("aria-valuetext", words.join(", "));
   }
 
-  const atTime = (seconds) => at(Math.floor(seconds * fps + 0.05));
+  /** The film is at this instant: while it is still on its way to another, that one is shown already. */
+  function atTime(seconds) {
+    if (!video.seeking) at(Math.floor(seconds * fps + 0.05));
+  }
   if ("requestVideoFrameCallback" in video) {
     const shown = (_, { mediaTime }) => {
-      atTime(mediaTime);
+      if (!video.paused) atTime(mediaTime); // at rest the last frame's may come after a seek
       video.requestVideoFrameCallback(shown);
     };
     video.requestVideoFrameCallback(shown);
@@ -144,7 +156,10 @@ export function createPlayer() {
     };
     video.addEventListener("play", tick);
   }
-  for (const name of ["seeked", "timeupdate", "ended"]) video.addEventListener(name, () => atTime(video.currentTime));
+  for (const name of ["seeked", "ended"]) video.addEventListener(name, () => atTime(video.currentTime));
+  video.addEventListener("pause", () => {
+    if (!video.ended && video.readyState > 0) seek(frame); // time is ahead of the picture
+  });
   for (const name of ["play", "pause", "ended"]) {
     video.addEventListener(name, () => text(play, video.paused ? "Play" : "Pause"));
   }
@@ -154,6 +169,7 @@ export function createPlayer() {
     else fps = frames / video.duration; // a line for every frame
     scrub.max = String(frames - 1);
     draw();
+    if (frame > 0) seek(frame); // which was asked for before it was known where that is
   });
   video.addEventListener("error", () => {
     if (video.hasAttribute("src"))

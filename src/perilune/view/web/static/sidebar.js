@@ -149,13 +149,15 @@ function updateRun(item, run, label, grouped) {
   text(mark, run.state);
   mark.title = run.words ?? "";
   const said = [
-    grouped ? null : run.environment,
     `seed ${run.seed}`,
     run.env_steps > 0 ? `${brief(run.env_steps)} steps` : null,
+    grouped ? null : run.environment, // the last, because a narrow line cuts it off
     run.notices?.length ? count(run.notices.length, "notice") : null,
   ];
   text(about, run.state === "unreadable" ? (run.words ?? "It cannot be read.") : said.filter(Boolean).join(", "));
   text(best, run.best ? `best ${number(run.best.mean_return)}` : "");
   bar.hidden = run.share === null || run.share >= 1 || run.state === "unreadable";
   bar.value = run.share ?? 0;
+  bar.title = `${Math.floor(100 * bar.value)} % of its budget`;
+  bar.setAttribute("aria-valuetext", bar.title);
 }

@@ -41,6 +41,9 @@ export function clock(seconds) {
   return `${Math.floor(tenths / 600)}:${rest}`;
 }
 
+/** What a chart's x is. */
+export const ACROSS = { env_steps: "environment steps", episode: "episodes" };
+
 const TITLES = {
   "episodes.reward": ["Reward", "sum over the episode"],
   "evaluations.mean_return": ["Greedy evaluation", "mean return"],
