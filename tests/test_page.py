@@ -80,7 +80,7 @@ def test_curves_grow_and_films_appear_while_a_training_runs(browser: Browser, tm
             expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of its budget$"))
             first = values(page, "live")
             settle(page, lambda: values(page, "live") > first + 20)
-            assert painted(page, REWARD, LINE_0) > 100
+            settle(page, lambda: painted(page, REWARD, LINE_0) > 100)
             score = "[id='chart-evaluations.mean_return']"
             settle(page, lambda: values(page, "live", score) >= 2)
             expect(page.locator("#outcomes")).to_contain_text("fell")

@@ -28,6 +28,8 @@ def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun)
         assert [moment.action is None for moment in moments] == [False] * episode.length + [True]
         assert moments[0].reward == 0.0
         assert moments[-1].reward == episode.reward
+        assert [moment.outcome for moment in moments] == [None] * episode.length + [episode.outcome]
+        assert episode.outcome is not None
         assert {moment.episode for moment in moments} == {episode.episode}
         assert {(len(moment.q_values), len(moment.obs)) for moment in moments} == {(2, 4)}
 
@@ -69,6 +71,7 @@ def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
         b'{"episode": 1, "action": 0, "reward": null, "q_values": [], "obs": []}',
         b'{"episode": 1, "action": 0, "reward": 0, "q_values": ["1"], "obs": []}',
         b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": [], "more": 1}',
+        b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": [], "outcome": 3}',
         b"[" * 100_000,
     ],
 )

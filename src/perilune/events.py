@@ -20,7 +20,7 @@ class Frame(NamedTuple):
     """One instant of an episode that is filmed: the state as a picture, uint8 [height, width, 3], and as obs[O].
 
     ``action`` is the one chosen there, None at the episode's end; ``reward`` is the sum of the rewards so far;
-    ``outcome`` is what a greedy episode came to, at its end and where that has a name.
+    ``outcome`` is what the episode came to, at its end and where that has a name.
     """
 
     episode: int

@@ -20,7 +20,8 @@ LARGEST = 2**28  # bytes
 class Moment(NamedTuple):
     """One frame's instant: its episode, the action chosen there (None at the end), rewards so far, q[A] and obs[O].
 
-    ``q_values`` are those of the network that is evaluated; None where one is not finite.
+    ``q_values`` are those of the network that is evaluated; None where one is not finite. ``outcome`` is what the
+    episode came to, at its end and where that has a name; other lines do without.
     """
 
     episode: int
@@ -28,6 +29,7 @@ class Moment(NamedTuple):
     reward: float
     q_values: list[float | None]
     obs: list[float]
+    outcome: str | None = None
 
 
 def path_of(video: Path) -> Path:
@@ -54,10 +56,11 @@ class TelemetryWriter:
         """Write down ``frame``, and q[A] of its state."""
         moment = Moment(
             frame.episode, frame.action, round(frame.reward, 4), [_short(q) for q in q_values.tolist()],
-            [round(value, 5) for value in frame.obs.tolist()],
+            [round(value, 5) for value in frame.obs.tolist()], frame.outcome,
         )  # fmt: skip
+        said = {name: value for name, value in moment._asdict().items() if name != "outcome" or value is not None}
         try:
-            self._file.write(json.dumps(moment._asdict(), allow_nan=False) + "\n")
+            self._file.write(json.dumps(said, allow_nan=False) + "\n")
         except OSError as error:
             raise files.cannot("written", self._path, error) from error
 
@@ -101,6 +104,7 @@ def _moments(path: Path) -> Iterator[Moment]:
                 and isinstance(moment.reward, int | float)
                 and all(value is None or isinstance(value, int | float) for value in moment.q_values)
                 and all(isinstance(value, int | float) for value in moment.obs)
+                and isinstance(moment.outcome, str | None)
             ):
                 raise TypeError(f"{moment}"[:200])
         except (ValueError, TypeError, RecursionError) as error:

@@ -209,7 +209,7 @@ def _fly(
 
 
 def _frame(flight: Flight, action: int | None) -> Frame:
-    return Frame(flight.number, frame(flight.env), flight.obs, action, flight.reward)
+    return Frame(flight.number, frame(flight.env), flight.obs, action, flight.reward, flight.outcome)
 
 
 def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterator[Event]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from perilune import files, telemetry
 from perilune.errors import PeriluneError
-from perilune.evaluate import Evaluation
 from perilune.nn.layers import Array
 from perilune.runlog import Run
 from perilune.telemetry import Moment
@@ -41,12 +40,8 @@ class Choice:
     left_out: int
 
 
-def choose(runs: Sequence[Run], played: Sequence[Evaluation | None]) -> Choice:
-    """The best agent of every run, then training episodes spread over it, as many as there is room for.
-
-    ``played``: the episodes that score the best weights of each run, None where there are none.
-    """
-    scored = {run.directory: evaluation for run, evaluation in zip(runs, played, strict=True)}
+def choose(runs: Sequence[Run]) -> Choice:
+    """The best agent of every run, then training episodes spread over it, as many as there is room for."""
     every = [(run, _films(run.directory)) for run in runs]
     best = [(run, path) for run, paths in every for path in paths if path.stem == "best"]
     others = [(run, [path for path in paths if path.stem.startswith("episode-")]) for run, paths in every]
@@ -61,7 +56,7 @@ def choose(runs: Sequence[Run], played: Sequence[Evaluation | None]) -> Choice:
             continue
         room -= len(content)
         name = f"{run.directory.name}, " if len(runs) > 1 else ""
-        chosen.append(Film(path, name + _words(run, path, scored[run.directory]), content, _still(content)))
+        chosen.append(Film(path, name + _words(run, path), content, _still(content)))
     return Choice(chosen, sum(len(paths) for _, paths in every) - len(chosen))
 
 
@@ -81,7 +76,7 @@ def _spread(paths: Sequence[Path], most: int) -> list[Path]:
     return [paths[place] for place in index]
 
 
-def _words(run: Run, path: Path, scored: Evaluation | None) -> str:
+def _words(run: Run, path: Path) -> str:
     """What is known of the film's episode."""
     if path.stem.startswith("episode-"):
         number = int(path.stem.removeprefix("episode-"))
@@ -95,19 +90,15 @@ def _words(run: Run, path: Path, scored: Evaluation | None) -> str:
         moments = telemetry.read(telemetry.path_of(path))
     except PeriluneError:  # films of earlier versions have none
         moments = []
-    return f"{path.stem} weights, greedy{_came_to(moments, scored)}"
+    return f"{path.stem} weights, greedy{_came_to(moments)}"
 
 
-def _came_to(moments: Sequence[Moment], scored: Evaluation | None) -> str:
-    """What the best agent's film comes to: its telemetry has no outcome, but the score plays the same start states."""
+def _came_to(moments: Sequence[Moment]) -> str:
+    """What a greedy film comes to."""
     returns = list({moment.episode: moment.reward for moment in moments}.values())
     if len(returns) != 1:
         return f": {len(returns)} episodes, mean return {np.mean(returns):.0f}" if returns else ""
-    outcome = ""
-    # Rounded as telemetry is. Of other weights, or cut off elsewhere, the film would have another return.
-    if scored is not None and scored.outcomes is not None and round(scored.returns[0], 4) == returns[0]:
-        outcome = f", {scored.outcomes[0]}"
-    return f": return {returns[0]:.0f}{outcome}"
+    return f": return {returns[0]:.0f}" + (f", {moments[-1].outcome}" if moments[-1].outcome else "")
 
 
 def _still(content: bytes) -> bytes | None:

@@ -58,7 +58,7 @@ def gather(runs: Sequence[Run], episodes: int, say: Callable[[str], object]) -> 
         shown = found.pictures if len(runs) == 1 else found.pictures.keys() & SEVERAL
         drawn += [(name, found.pictures[name]) for name in shown]
         left_out += [f"{run.directory.name}: {sentence}" for sentence in found.left_out]
-    return Content(runs, scores, advised, films.choose(runs, best), curves, endings.draw(runs), drawn, left_out)
+    return Content(runs, scores, advised, films.choose(runs), curves, endings.draw(runs), drawn, left_out)
 
 
 def _can_be_made(environment: str) -> bool:

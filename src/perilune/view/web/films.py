@@ -26,9 +26,14 @@ TITLES = {
     "stages-overlay": "Stages of learning, overlay",
 }  # in their order; then come the episodes, newest first
 
+
+def _default(field: str) -> tuple[Any, ...]:
+    """What a line of telemetry may leave out, and what it means then."""
+    return (telemetry.Moment._field_defaults[field],) if field in telemetry.Moment._field_defaults else ()
+
+
 Moment = msgspec.defstruct(
-    "Moment",
-    [(name, {int: int, float: float}.get(hint, hint)) for name, hint in get_type_hints(telemetry.Moment).items()],
+    "Moment", [(name, hint, *_default(name)) for name, hint in get_type_hints(telemetry.Moment).items()]
 )
 
 
@@ -90,7 +95,7 @@ def _came_to(film: Film, episodes: Table, best: dict[str, Any] | None) -> dict[s
     if film.episode is None:
         stem = film.path.stem
         env_steps = best["env_steps"] if best and stem.partition("-")[0] == "best" and stem in TITLES else None
-        return unknown | {"env_steps": env_steps, "reward": _played(film) if stem in TITLES else None}
+        return unknown | {"env_steps": env_steps} | (_played(film) if stem in TITLES else {})
     rows = (episodes.columns["episode"] == film.episode).nonzero()[0]
     if not len(rows):
         return unknown
@@ -99,16 +104,16 @@ def _came_to(film: Film, episodes: Table, best: dict[str, Any] | None) -> dict[s
     return {name: float(episodes.columns[name][row]) for name in ("env_steps", "reward")} | {"outcome": outcome}
 
 
-def _played(film: Film) -> float | None:
-    """The sum of the rewards in a film of one greedy episode, which no log has: the telemetry's last line has it."""
+def _played(film: Film) -> dict[str, Any]:
+    """What a film of one greedy episode came to, which no log has: the telemetry's last line has it."""
     try:
         with files.opened(telemetry.path_of(film.path)) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
             lines = file.read(LONGEST_LINE).splitlines()
         last: Any = msgspec.json.decode(lines[-1] if lines else b"", type=Moment)
     except (OSError, FileFormatError, RunDirectoryError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None  # there is none, or the player says what is wrong with it
-    return last.reward if last.episode == 1 else None
+        return {}  # there is none, or the player says what is wrong with it
+    return {"reward": last.reward, "outcome": last.outcome} if last.episode == 1 else {}
 
 
 def moments(film: Film, environment: str) -> dict[str, Any]:
