@@ -39,13 +39,20 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 @contextmanager
 def watch(root: Path, port: int = 0) -> Iterator[str]:
     """``perilune watch``, and the address that it says."""
+    with served(root, port) as (address, _):
+        yield address
+
+
+@contextmanager
+def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
+    """``perilune watch``: the address that it says, and its process."""
     process = start("watch", root, "--port", port)
     assert process.stdout is not None
     said = process.stdout.readline()
     found = re.search(r"http://\S+", said)
     try:
         assert found, said + process.stdout.read()
-        yield found[0].rstrip("/")
+        yield found[0].rstrip("/"), process.pid
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

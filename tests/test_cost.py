@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -17,10 +20,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from fixtures_watch import browser, visit, watch
+from fixtures_runs import TinyRun, episode, tiny_run
+from fixtures_watch import browser, served, visit, watch
 from terminals import shown
 
-__all__ = ["browser"]
+__all__ = ["browser", "tiny_run"]
 
 PAIRS = 9
 LIMIT = 1.02
@@ -89,3 +93,50 @@ def test_the_page_that_watches(tmp_path: Path, torture: bool, browser: Browser) 
     trained("run")  # so that there is something to watch
     measured = [(trained("run"), watched("run")) for _ in range(PAIRS if torture else 1)]
     ratios(measured, "LunarLander-v3, watched in a browser", torture)
+
+
+DRAWN = """chart => {
+    const canvas = document.querySelector(`[id='chart-${chart}'] canvas`);
+    if (canvas === null) return false;
+    const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let many = 0;  // pixels of the first run's blue
+    for (let at = 0; at < data.length; at += 4) many += data[at] < 40 && data[at + 2] > 150 && data[at + 3] > 200;
+    return many > 20;
+}"""
+
+
+def test_a_million_rows(tmp_path: Path, torture: bool, tiny_run: TinyRun, browser: Browser) -> None:
+    rows = 1_000_000 if torture else 50_000
+    shutil.copytree(tiny_run.history.directory, tmp_path / "long")
+    shared = '"mean_td_target": 12.5678901, "gradient_norm": 1.2345, "learning_rate": 0.001, "epsilon": 0.1'
+    with (tmp_path / "long" / "metrics.jsonl").open("w") as log:
+        for row in range(rows):
+            numbers = f'"env_steps": {row}, "updates": {row}, "loss": {1 + row % 977 / 7}, "mean_q": {row % 613 / 3}'
+            log.write(f"{{{numbers}, {shared}}}\n")
+    with (tmp_path / "long" / "episodes.jsonl").open("w") as log:
+        for number in range(1, 20_001):
+            ended = episode(number, reward=number % 200, env_steps=number * rows // 20_000)
+            log.write(json.dumps(ended._asdict()) + "\n")
+    began = time.perf_counter()
+    with served(tmp_path) as (origin, process), visit(browser, origin) as visited:
+        started = time.perf_counter() - began
+        page, seconds = visited.page, []
+        page.goto("about:blank")  # where the browser itself begins is not counted
+        for _ in range(2):
+            began = time.perf_counter()
+            page.goto(f"{origin}/#run=long")
+            for chart in ("episodes.reward", "metrics.loss"):
+                page.locator(f"[id='chart-{chart}']").scroll_into_view_if_needed()
+                page.wait_for_function(DRAWN, arg=chart)
+                seconds.append(time.perf_counter() - began)
+            page.goto("about:blank")
+        status = Path(f"/proc/{process}/status").read_text()
+    peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**10
+    print(
+        f"\n{rows:,} rows: the server is there after {started:.2f} s; the first curve after {seconds[0]:.2f} s, one of "
+        f"all rows after {seconds[1]:.2f} s; opened again {seconds[2]:.2f} s, {seconds[3]:.2f} s; {peak:.0f} MB at most"
+    )
+    assert peak < 300
+    if torture:
+        assert started < 1
+        assert seconds[0] < 2
