@@ -288,7 +288,8 @@ def test_a_reading_over_steps_is_none_over_episodes(browser: Browser, origin: st
     evaluation = "[id='chart-evaluations.mean_return']"
     with visit(browser, origin) as visited:
         page = visited.open("run=a&smooth=1")
-        in_words(page, evaluation)
+        for chart in (REWARD, evaluation):  # both are drawn before a key is pressed
+            in_words(page, chart)
         plot = page.locator(f"{REWARD} .plot")
         plot.focus()
         page.keyboard.press("Shift+ArrowRight")
