@@ -492,8 +492,8 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
         path.write_bytes(content)
         how = _opened(run, None if forged else expected)
         if number % 10 == 0:  # not always, for it takes three times as long
-            # Once more where it is much: a table that grows with all that the process has ever met may just have doubled,
-            # and does not do so twice.
+            # Once more where it is much: a table that grows with all that the process has ever met may just have
+            # doubled, and does not do so twice.
             peaks = (_peak(lambda: _opened(run, None)) for _ in range(2))
             assert any(peak < 2 * honest + 2**21 for peak in peaks), path
         path.write_bytes(intact[path])
