@@ -13,7 +13,7 @@ from perilune import checkpoint, claim, envs, files, names, runlog, weights
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
 from perilune.checkpoint import Checkpoint, Setup
-from perilune.config import DQNConfig, TrainConfig, build, to_json
+from perilune.config import DQNConfig, TrainConfig, build
 from perilune.dqn import Agent
 from perilune.errors import (
     ConfigError,
@@ -159,16 +159,11 @@ class DQN:
         """The agent of a checkpoint, and the settings to go on with."""
         train_config = build(TrainConfig, settings, latest.setup.train if config is None else config)
         wanted = self._setup(train_config)
-        check_changes(latest.setup, wanted, change)
+        changed = check_changes(latest.setup, wanted, change)
         check_config(directory, latest.setup, wanted)
-        if _is_over(latest, train_config) and wanted != latest.setup:
-            (name, value), *_ = [
-                (name, value)
-                for name, value in to_json(wanted.agent).items()
-                if value != to_json(latest.setup.agent)[name]
-            ]
+        if changed and _is_over(latest, train_config):
             allowed = "as it was, because this run is at its end: with more steps to go it could be changed"
-            raise ConfigError(name, value, allowed)
+            raise ConfigError(changed[0], getattr(wanted.agent, changed[0]), allowed)
         agent = Agent(wanted.observation_size, wanted.actions, self.config, self.agent.seed, self.agent.symmetry)
         checkpoint.restore(directory, latest, agent)
         if not _is_over(latest, train_config):
@@ -423,12 +418,11 @@ def _flat_environment(env: envs.Env | str) -> envs.Env:
     return envs.flattened(envs.make(env) if isinstance(env, str) else env)
 
 
-def _told_so_far(directory: Path, latest: Checkpoint | None) -> list[Event]:
-    """What the logs of a run that goes on have by then, in its order."""
-    if latest is None:
-        return []
-    kinds: list[list[Any]] = [runlog.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
-    return sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)
+def _told_so_far(directory: Path, latest: Checkpoint | None) -> Iterator[Event]:
+    """What the logs of a run that goes on have by then, in its order; read when somebody wants it."""
+    if latest is not None:
+        kinds: list[list[Any]] = [runlog.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
+        yield from sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)
 
 
 def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:

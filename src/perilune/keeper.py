@@ -128,8 +128,11 @@ class Keeper:
             weights.save_weights(self._directory / runlog.WEIGHTS["final"], self._agent, self._setup.environment)
 
 
-def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> None:
+def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str]:
     """Refuse to go on with another setup than the one found, but for settings that are ``named`` and can be changed.
+
+    Returns:
+        Those that are changed, the agent's first.
 
     Raises:
         ConfigError: something differs that is not named, or cannot be changed, with both values.
@@ -140,6 +143,7 @@ def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> None:
             raise ConfigError(field.name, here, f"{there!r}, as in the run that goes on")
     settings: list[tuple[DQNConfig, DQNConfig] | tuple[TrainConfig, TrainConfig]]
     settings = [(found.agent, wanted.agent), (found.train, wanted.train)]
+    changed = []
     for before, after in settings:
         for name, here in asdict(after).items():
             there = asdict(before)[name]
@@ -151,6 +155,8 @@ def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> None:
                 raise ConfigError(
                     name, here, f"{there!r}, as in the run that goes on, unless the change is asked for by name"
                 )
+            changed.append(name)
+    return changed
 
 
 def check_config(directory: Path, found: Setup, wanted: Setup) -> None:

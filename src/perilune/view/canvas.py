@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from perilune.nn.layers import Array
-from perilune.view.plots import COLOURS, INK, PAPER, matplotlib_figure
+from perilune.view.plots import COLOURS, INK, PAPER, grid, matplotlib_figure
 
 
 def canvas(width: float, height: float, title: str, words: str) -> Any:
@@ -22,20 +22,10 @@ def canvas(width: float, height: float, title: str, words: str) -> Any:
     return figure
 
 
-def dress(axis: Any, title: str, x_label: str = "", y_label: str = "") -> None:
-    axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axis.set_xlabel(x_label, fontsize=9, color=PAPER)
-    axis.set_ylabel(y_label, fontsize=9, color=PAPER)
-    axis.tick_params(colors=PAPER, labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
-
-
 def over_steps(axis: Any, steps: Array) -> None:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 -- heavy, and optional
 
-    axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
-    axis.set_axisbelow(True)
+    grid(axis)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlim(steps[0], max(steps[-1], steps[0] + 1))

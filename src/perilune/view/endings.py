@@ -9,9 +9,9 @@ import numpy as np
 from perilune.nn.layers import Array
 from perilune.outcomes import OUTCOMES
 from perilune.runlog import Run
-from perilune.view.canvas import canvas, colours, dress, legend, over_steps
+from perilune.view.canvas import canvas, colours, legend, over_steps
 from perilune.view.insight import shares
-from perilune.view.plots import Picture
+from perilune.view.plots import Picture, dress
 
 PARTS = 40  # of a run's episodes
 

@@ -17,6 +17,7 @@ from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
 from perilune.presets import preset
 from perilune.runlog import Run
+from perilune.view.summary import finite
 
 ENVIRONMENT_ID = r"[A-Za-z0-9_][\w./:-]*"  # what may stand in a command
 
@@ -46,12 +47,14 @@ class Facts:
     @property
     def evaluations(self) -> list[Evaluated]:
         """The evaluations, but for one that came to no number."""
-        return [one for one in self.run.evaluations if _finite(one.mean_return, one.std_return)]
+        return [one for one in self.run.evaluations if finite(one.mean_return) and finite(one.std_return)]
 
     @property
     def episodes(self) -> list[Episode]:
         """The episodes that came to their end, and to a number."""
-        return [one for one in self.run.episodes if one.ended != "budget" and _finite(one.reward, one.epsilon)]
+        return [
+            one for one in self.run.episodes if one.ended != "budget" and finite(one.reward) and finite(one.epsilon)
+        ]
 
     @property
     def returns(self) -> Array:
@@ -81,10 +84,6 @@ class Facts:
         """One number of every line of metrics, those that are not finite left out."""
         values = np.array([getattr(line, name) for line in self.run.metrics], np.float64)
         return values[np.isfinite(values)]
-
-
-def _finite(*numbers: float | None) -> bool:
-    return all(number is not None and math.isfinite(number) for number in numbers)
 
 
 def train_command(facts: Facts, **changes: Any) -> str:

@@ -11,8 +11,8 @@ from perilune.dqn import Agent
 from perilune.nn.layers import Array
 from perilune.replay import Batch
 from perilune.view import insight
-from perilune.view.canvas import canvas, colours, dress, legend, over_steps
-from perilune.view.plots import COLOURS, INK, PAPER, Picture
+from perilune.view.canvas import canvas, colours, legend, over_steps
+from perilune.view.plots import COLOURS, INK, PAPER, Picture, dress
 
 SHOWN = 320  # states in the map of a layer's units
 

@@ -15,8 +15,8 @@ from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.nn.layers import Array
 from perilune.replay import Batch
 from perilune.view import insight, layers
-from perilune.view.canvas import canvas, colours, dress, ink_on, legend, over_steps
-from perilune.view.plots import INK, PAPER, Picture
+from perilune.view.canvas import canvas, colours, ink_on, legend, over_steps
+from perilune.view.plots import INK, PAPER, Picture, dress
 
 MOST_NAMED = 8  # readings whose medians are told
 PARTS = 60  # of what was lived, in the picture of action use

@@ -166,19 +166,29 @@ def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Pi
     return Picture(figure)
 
 
+def dress(axis: Any, title: str, x_label: str = "", y_label: str = "") -> None:
+    """Title, labels and frame of a panel, in one manner for all pictures."""
+    axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axis.set_xlabel(x_label, fontsize=9, color=PAPER)
+    axis.set_ylabel(y_label, fontsize=9, color=PAPER)
+    axis.tick_params(colors=PAPER, labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
+
+
+def grid(axis: Any) -> None:
+    """A faint grid behind what is drawn."""
+    axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
+    axis.set_axisbelow(True)
+
+
 def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
     """Title, labels, ticks and scale of a panel that has its lines."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
 
-    axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axis.set_xlabel(x_label, fontsize=9, color=PAPER)
-    axis.set_ylabel(label, fontsize=9, color=PAPER)
-    axis.tick_params(colors=PAPER, labelsize=8)
-    axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
-    axis.set_axisbelow(True)
+    dress(axis, title, x_label, label)
+    grid(axis)
     axis.margins(x=0.01)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
     y = np.concatenate([[np.nan], *(line.get_ydata() for line in axis.get_lines())])

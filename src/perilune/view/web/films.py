@@ -12,7 +12,7 @@ import msgspec
 
 from perilune import files, names, telemetry
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.view.web.logs import Table
+from perilune.view.web.logs import Table, struct
 
 MOST = 10_000  # files looked at in a run's directory of videos
 LARGEST_TELEMETRY = 2**24  # bytes; half an hour of frames
@@ -27,14 +27,7 @@ TITLES = {
 }  # in their order; then come the episodes, newest first
 
 
-def _default(field: str) -> tuple[Any, ...]:
-    """What a line of telemetry may leave out, and what it means then."""
-    return (telemetry.Moment._field_defaults[field],) if field in telemetry.Moment._field_defaults else ()
-
-
-Moment = msgspec.defstruct(
-    "Moment", [(name, hint, *_default(name)) for name, hint in get_type_hints(telemetry.Moment).items()]
-)
+Moment = struct(telemetry.Moment, get_type_hints(telemetry.Moment))
 
 
 class Film(NamedTuple):

@@ -52,6 +52,15 @@ class Table:
         return [self.labels[column][code] for code in self.columns[column]]
 
 
+def struct(kind: type[NamedTuple], hints: Mapping[str, Any]) -> Any:
+    """How msgspec reads a line that is a ``kind``, with the types in ``hints``; what has a default may be left out."""
+    defaults = kind._field_defaults
+    fields: list[Any] = [
+        (name, hint, defaults[name]) if name in defaults else (name, hint) for name, hint in hints.items()
+    ]
+    return msgspec.defstruct(kind.__name__, fields, gc=False)
+
+
 class Log:
     """A log of a run; it may grow, be cut off and go on, be replaced, or not be there.
 
@@ -62,13 +71,7 @@ class Log:
 
     def __init__(self, path: Path, kind: type[NamedTuple]) -> None:
         hints = {name: READ_AS.get(hint, hint) for name, hint in get_type_hints(kind).items()}
-        defaults = kind._field_defaults
-        fields: list[Any] = [
-            (name, hint, defaults[name]) if name in defaults else (name, hint) for name, hint in hints.items()
-        ]
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-            msgspec.defstruct(kind.__name__, fields, gc=False)
-        )
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct(kind, hints))
         self._path = path
         self._texts = [name for name, hint in hints.items() if hint not in {Count, float | None, bool}]
         self._names = list(hints)
