@@ -212,6 +212,20 @@ def test_both_pictures_are_shown_with_names_rewards_and_at_the_end_the_outcome(m
     assert (first[400:436, :100] != first[400:436, 606:706]).any()
 
 
+def test_a_window_has_its_name_from_the_moment_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    opened = pygame.display.set_mode
+
+    def open_it(*arguments: Any) -> pygame.Surface:
+        called.append(pygame.display.get_caption()[0])
+        return opened(*arguments)
+
+    monkeypatch.setattr(pygame.display, "set_mode", open_it)
+    window = play.Window("Perilune: CartPole-v1", np.zeros((20, 30, 3), np.uint8))
+    assert (called, pygame.display.get_caption()[0]) == (["Perilune: CartPole-v1"], "Perilune: CartPole-v1")
+    window.close()
+
+
 def test_an_environment_that_cannot_draw_and_a_seed_that_is_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="render_mode"):
         next(play.flights(Numbered()))

@@ -161,11 +161,11 @@ class Window:
         pygame = _pygame()
         try:
             pygame.display.init()
+            pygame.display.set_caption(title)  # before it opens: it has its name from the first
             height, width = picture.shape[:2]
             self._screen = pygame.display.set_mode((width, height), pygame.RESIZABLE | pygame.SCALED)
         except pygame.error as error:
             raise DisplayError(f"no window can be opened on the display here: {error}") from error
-        pygame.display.set_caption(title)
 
     def show(self, picture: Array) -> None:
         """Show ``picture``, uint8 [height, width, 3]."""
