@@ -476,6 +476,7 @@ def test_info_tells_what_a_run_and_a_file_are(run: Path, capfd: pytest.CaptureFi
 def test_verify_names_what_is_damaged(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capfd, "verify", run)
     assert "DAMAGED" not in out
+    assert f"All {len(out.splitlines()) - 2} are whole." in out
     for path in itertools.chain(run.glob("*.safetensors"), (run / "checkpoints" / "objects").iterdir()):
         intact = path.read_bytes()
         path.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
@@ -496,3 +497,66 @@ def test_a_setup_comes_back_from_its_json(run: Path) -> None:
     assert asdict(replace(setup, seed=5))["seed"] == 5
     assert setup.made == envs.description(gym.make("CartPole-v1", render_mode="rgb_array"))
     assert np.isfinite(setup.solved_mark or 0)
+
+
+def test_verify_misses_the_best_weights_and_resume_brings_them_back(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    best = run / "best.safetensors"
+    intact = best.read_bytes()
+    best.unlink()
+    out, err = said(capfd, "verify", run, status=1)
+    assert "DAMAGED  best.safetensors" in out
+    assert f"perilune resume {run} writes it again" in err
+    said(capfd, "resume", run, "--quiet")
+    assert best.read_bytes() == intact
+    assert "DAMAGED" not in said(capfd, "verify", run)[0]
+
+
+def test_a_terminal_does_not_obey_what_a_strangers_run_says(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    evil = "evil \x1b]0;mine\x07\x1b[31mred\u202e"
+    host = json.loads((run / "host.json").read_text())
+    (run / "host.json").write_text(json.dumps(host | {"platform": evil}))
+    strange = run.rename(run.with_name("run\x1b[2J"))
+    assert "platform evil \\x1b]0;mine\\x07\\x1b[31mred\\u202e," in said(capfd, "info", strange)[0]
+    for words in (("info",), ("verify",), ("evaluate", "--episodes", 1), ("resume", "--steps", 1, "--quiet")):
+        out, err = said(capfd, words[0], strange, *words[1:])
+        assert "\x1b" not in out + err
+        assert "\x07" not in out + err
+        assert words[0] == "verify" or "run\\x1b[2J" in out
+    _, err = said(capfd, "info", strange / "nothing\x1b[1m", status=1)
+    assert "nothing\\x1b[1m" in err
+    assert "\x1b" not in err
+
+
+def test_an_environment_of_ones_own_is_named_by_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_module.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Elsewhere-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=50)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = (
+        "--steps",
+        80,
+        "--warmup-steps",
+        32,
+        "--epsilon-decay-steps",
+        40,
+        "--eval-every",
+        60,
+        "--eval-episodes",
+        1,
+        "--quiet",
+    )
+    out, _ = said(capfd, "train", "my_module:Elsewhere-v0", "--out", tmp_path / "own", *words)
+    evaluating = out.splitlines()[-1].split()
+    assert evaluating[1:] == ["evaluate", str(tmp_path / "own"), "--episodes", "100", "--env", "my_module:Elsewhere-v0"]
+    gym.registry.pop("Elsewhere-v0")
+    monkeypatch.delitem(sys.modules, "my_module")
+    _, err = said(capfd, "resume", tmp_path / "own", "--steps", 60, status=1)
+    assert "--env my_module:Elsewhere-v0 on the command line" in err
+    out, _ = said(capfd, "resume", tmp_path / "own", "--steps", 60, "--env", "my_module:Elsewhere-v0", "--quiet")
+    assert out.splitlines()[-1].endswith("--env my_module:Elsewhere-v0")
+    gym.registry.pop("Elsewhere-v0")

@@ -119,12 +119,21 @@ def test_a_budget_of_episodes_takes_over_from_steps_that_are_used_up(
     assert (there.setup.train.steps, there.setup.train.episodes) == (None, had + 3)
 
 
-@pytest.mark.parametrize("change", ["bogus=1", "hidden=64", "seed=3"])
-def test_what_cannot_be_changed_says_what_can(whole: Path, change: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("bogus=1", "there is no such setting"),
+        ("hidden=64", "it cannot be changed on the way"),
+        ("environments=3", "it cannot be changed on the way"),
+    ],
+)
+def test_what_cannot_be_changed_says_what_can(
+    whole: Path, change: str, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["resume", str(whole), "--steps", "100", "--change", change])
     said = capfd.readouterr().err
-    assert "it cannot be changed on the way. What can:" in said
+    assert f"{why}. What can be changed:" in said
     assert "learning_rate," in said
 
 

@@ -290,21 +290,21 @@ def test_the_block_in_a_small_terminal_keeps_what_matters_most() -> None:
         "LunarLander-v3, seed",
         "━━━━━━━━━━━━━━━━━━━━─",
         "▁▁▁▂▂▃▃▃▄▄▅▅▆▆▆▇▇███",
-        "last 100       50.5",
+        "mean 100       50.5",
         "epsilon       0.900",
         "steps         3,000",
         "loss          0.500",
         "grad norm         -",
-        "landed  25  crashed",
-        "hovered  25  of the l",
+        "last 100  landed  25",
+        "flew off  25  hovered",
     ]
-    assert [line.split()[0] for line in drawn(summary, 40, 5)][2:] == ["last", "landed"]
+    assert [line.split()[0] for line in drawn(summary, 40, 5)][2:] == ["mean", "last"]
     assert drawn(summary, 40, 1) == drawn(summary, 40, 40)[:1]
 
 
 def test_a_narrow_terminal_gets_the_outcomes_line_by_line() -> None:
     lines = drawn(flown(("reached the goal", "ran out of time")), 22, 30)
-    assert lines[-3:] == ["reached the goal  50", "ran out of time  50", "of the last 100"]
+    assert lines[-3:] == ["last 100", "reached the goal  50", "ran out of time  50"]
 
 
 def test_figures_stay_in_their_places_while_they_grow() -> None:

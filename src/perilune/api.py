@@ -23,7 +23,6 @@ from perilune.errors import (
     PeriluneWarning,
     RunDirectoryError,
     ShapeError,
-    UnsupportedEnvironmentError,
 )
 from perilune.evaluate import Evaluation, evaluate
 from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest
@@ -358,15 +357,7 @@ class DQN:
         agent, saved = weights.load_weights(weights.weights_file(Path(path)))
         loaded = cls.__new__(cls)
         loaded.config, loaded.agent = saved.config, agent
-        try:
-            loaded.env = _flat_environment(saved.environment if env is None else env)
-        except UnsupportedEnvironmentError as error:
-            if env is None:
-                raise UnsupportedEnvironmentError(
-                    f"{error} Or say where it comes from: --env my_module:{saved.environment} on the command line, "
-                    "with my_module in PYTHONPATH; DQN.load(path, env) in Python."
-                ) from error
-            raise
+        loaded.env = _flat_environment(envs.make_named(saved.environment) if env is None else env)
         sizes = envs.check(loaded.env)
         if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
             raise ShapeError(

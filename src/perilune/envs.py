@@ -56,6 +56,21 @@ def make(env_id: str) -> Env:
         raise UnsupportedEnvironmentError(f"environment {env_id!r} cannot be made: {error}") from error
 
 
+def make_named(env_id: str) -> Env:
+    """The environment that a file of ours names, which may be one of somebody's own.
+
+    Raises:
+        UnsupportedEnvironmentError, MissingDependencyError: as from ``make``, with how to say where it comes from.
+    """
+    try:
+        return make(env_id)
+    except UnsupportedEnvironmentError as error:
+        raise UnsupportedEnvironmentError(
+            f"{error} Or say where it comes from: --env my_module:{env_id} on the command line, with my_module in "
+            "PYTHONPATH; in Python, give the environment itself."
+        ) from error
+
+
 def again(env: Env, render_mode: str | None = None) -> Env:
     """Another environment like ``env``, wrappers included: the same seed and actions give the same episode.
 

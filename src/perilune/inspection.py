@@ -147,6 +147,9 @@ def verify(directory: Path) -> Iterator[Finding]:
     for kind, name in runlog.FILES.items():
         if (directory / name).exists() or name in known:
             yield _looked_at(directory / name, partial(_check_log, kind=kind, stored=known.get(name)))
+    best = directory / runlog.WEIGHTS["best"]
+    if whole and whole[-1].weights is not None and not best.exists():
+        yield Finding(best, f"{best} is not there any more: perilune resume {directory} writes it again")
     for path in (*(directory / name for name in runlog.WEIGHTS.values()), *snapshots.paths(directory)):
         if path.exists():
             yield _looked_at(path, weights.load_weights)

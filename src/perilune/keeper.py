@@ -22,6 +22,7 @@ from perilune.course import TrainingState, beginning
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.events import Episode, Evaluated, Event, Rest
+from perilune.text import printable
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
 
@@ -240,6 +241,6 @@ def interruptions(say: str) -> Iterator[Interruption]:
     finally:
         restore()
     if heard.words is not None:
-        print(f"perilune: {heard.words}", file=sys.stderr, flush=True)
+        print(f"perilune: {printable(heard.words)}", file=sys.stderr, flush=True)
     if heard.signal is not None:
         signal.raise_signal(heard.signal)

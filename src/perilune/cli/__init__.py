@@ -14,7 +14,7 @@ from perilune import runlog
 from perilune.cli.bench import Bench, BenchCompare, BenchDoctor, BenchLearning, BenchSpeed
 from perilune.cli.doctor import Doctor
 from perilune.cli.looking import Maps, Play, Plot, Report, Video, Watch
-from perilune.cli.options import AgentOptions, TrainOptions
+from perilune.cli.options import AgentOptions, TrainOptions, say
 from perilune.cli.runs import Evaluate, Info, Verify
 from perilune.cli.training import Resume, Train
 from perilune.errors import PeriluneError, PeriluneWarning
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _showing()
             if arguments == ["--version"]:
-                print(f"perilune {runlog.version()}")
+                say(f"perilune {runlog.version()}")
             else:
                 command = parse(arguments)
                 failed = 2 if isinstance(command, Doctor) else 1  # the doctor's 1 says that there are faults
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(failed)
     except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
-        print("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        say("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]), aside=True)
         sys.exit(failed)
     except KeyboardInterrupt as error:
         kept = " What is written is kept, and the same command goes on." if arguments[:1] == ["bench"] else ""
-        print("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        say("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]), aside=True)
         sys.exit(130)
 
 
@@ -124,6 +124,6 @@ def _showing() -> Callable[..., None]:
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, PeriluneWarning) and str(message) not in shown:
             shown.add(str(message))
-            print(f"perilune: {message}", file=sys.stderr)
+            say(f"perilune: {message}", aside=True)
 
     return show

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -12,7 +11,7 @@ import tyro
 
 from perilune.bench import compare, report, results, speed
 from perilune.bench import doctor as mutation
-from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
+from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json, say
 from perilune.config import TrainConfig, build
 from perilune.errors import ConfigError, TrialError
 from perilune.presets import preset
@@ -35,19 +34,19 @@ class BenchSpeed:
                 continue
             if isinstance(result, speed.UpdateSpeed):
                 norm = ", LayerNorm" if result.layer_norm else ""
-                print(
+                say(
                     f"update, hidden {result.hidden[0]},{result.hidden[1]}{norm}: {result.update_us:.0f} us, "
                     f"its matrix products {result.floor_us:.0f} us, ratio {result.ratio:.2f}"
                 )
             else:
-                print(
+                say(
                     f"training LunarLander-v3 per step: {result.perilune_us:.0f} us, "
                     f"Stable-Baselines3 {result.peer_us:.0f} us, {result.ratio:.1f} times faster"
                 )
         if self.json:
             print_json({"results": [asdict(result) for result in measured]})
         elif not speed.peer_installed():
-            print("training against Stable-Baselines3: left out, it is not installed")
+            say("training against Stable-Baselines3: left out, it is not installed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +91,9 @@ class BenchLearning:
         if self.json:
             print_json(result.content)
         else:
-            print(result.text, end="\n\n")
+            say(f"{result.text}\n")
             for path in result.files:
-                print(f"  {path}")
+                say(f"  {path}")
         if result.failures:
             raise TrialError(report.failed(result.failures))
 
@@ -116,7 +115,7 @@ class BenchCompare:
         if self.json:
             print_json({"a": str(self.a), "b": str(self.b), **compare.to_json(comparison)})
         else:
-            print(compare.table(comparison, str(self.a), str(self.b)))
+            say(compare.table(comparison, str(self.a), str(self.b)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,15 +135,15 @@ class BenchDoctor:
         if self.jobs < 1:
             raise ConfigError("jobs", self.jobs, "a whole number >= 1")
         for line in mutation.run(self.hosts, self.out, self.jobs):
-            print(line, file=sys.stderr)
+            say(line, aside=True)
         for host in self.hosts:
             if not mutation.installed(host):
-                print(f"{host} is left out: {mutation.HOSTS[host]} is not installed", file=sys.stderr)
+                say(f"{host} is left out: {mutation.HOSTS[host]} is not installed", aside=True)
         outcomes = mutation.outcomes(self.out)
         if self.json:
             print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})
         else:
-            print(mutation.summary(outcomes))
+            say(mutation.summary(outcomes))
 
 
 # Which commands there are is said in _parse, where the preset's settings are known.

@@ -13,6 +13,7 @@ from typing import IO
 
 import tyro
 
+from perilune.cli.options import say
 from perilune.doctor.examination import check_budget, examine
 from perilune.doctor.loading import load_factory
 from perilune.doctor.scaffold import write_scaffold
@@ -43,7 +44,7 @@ class Doctor:
     def run(self) -> None:
         if self.new is not None:
             write_scaffold(self.new)
-            print(f"{self.new} is written: fill it in, then run perilune doctor {self.new}:make")
+            say(f"{self.new} is written: fill it in, then run perilune doctor {self.new}:make")
             return
         if not self.agent:
             raise ExaminationError("which agent? perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ import tyro
 
 from perilune import checkpoint, envs, inspection, weights
 from perilune.api import DQN
-from perilune.cli.options import print_json
+from perilune.cli.options import print_json, say
 from perilune.errors import FileFormatError
 from perilune.evaluate import ENDLESS
 
@@ -58,17 +57,17 @@ class Evaluate:
             )
             return
         which = f", {self.checkpoint} checkpoint" if self.run_or_file.is_dir() else ""
-        print(f"{self.run_or_file}{which}, {self.episodes} greedy episodes")
-        print(f"  mean return         {evaluation.mean_return:9.2f}")
-        print(f"  standard deviation  {evaluation.std_return:9.2f}")
-        print(f"  minimum             {evaluation.min_return:9.2f}")
+        say(f"{self.run_or_file}{which}, {self.episodes} greedy episodes")
+        say(f"  mean return         {evaluation.mean_return:9.2f}")
+        say(f"  standard deviation  {evaluation.std_return:9.2f}")
+        say(f"  minimum             {evaluation.min_return:9.2f}")
         if evaluation.solved_share is not None:
-            print(f"  at or above {evaluation.solved_mark:<8g}{evaluation.solved_share:9.0%}")
+            say(f"  at or above {evaluation.solved_mark:<8g}{evaluation.solved_share:9.0%}")
         for label, share in (evaluation.outcome_shares or {}).items():
-            print(f"  {label:<20}{share:9.0%}")
+            say(f"  {label:<20}{share:9.0%}")
         endless = sum(length == ENDLESS for length in evaluation.lengths)
         if endless and self.max_episode_steps is None and envs.time_limit(dqn.env) is None:
-            print(f"  {endless} went on without end and were cut off after {ENDLESS:,} steps")
+            say(f"  {endless} went on without end and were cut off after {ENDLESS:,} steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +84,12 @@ class Info:
         if self.json:
             print_json(found)
         else:
-            print("\n".join(inspection.told(found, str(self.run_or_file))))
+            say("\n".join(inspection.told(found, str(self.run_or_file))))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Check every checksum of a run, and that all of its files can be read."""
+    """Check every checksum of a run, and that its checkpoints, logs and weights can be read."""
 
     run_directory: tyro.conf.Positional[Path]
     """A run directory."""
@@ -99,11 +98,12 @@ class Verify:
         findings = list(inspection.verify(self.run_directory))
         for path, fault in findings:
             name = "its directories" if path == self.run_directory else path.relative_to(self.run_directory)
-            print(f"{'whole  ' if fault is None else 'DAMAGED'}  {name}")
+            say(f"{'whole  ' if fault is None else 'DAMAGED'}  {name}")
         if faults := [fault for _, fault in findings if fault is not None]:
             raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
+        say(f"\nAll {len(findings)} are whole. Films and pictures have no checksum: they were not looked at.")
         if not checkpoint.paths(self.run_directory):
-            print(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.", file=sys.stderr)
+            say(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.", aside=True)
 
 
 def load(run_or_file: Path, which: Which, env: str) -> DQN:

@@ -7,15 +7,15 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from perilune import checkpoint
+from perilune import checkpoint, envs
 from perilune.api import DQN
-from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
+from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json, say
 from perilune.config import DQNConfig, TrainConfig, build
 from perilune.errors import ConfigError
 from perilune.history import History
@@ -52,7 +52,7 @@ class Train:
         history = dqn.train(
             train, out=self.out, overwrite=self.overwrite, quiet=self.quiet, tensorboard=self.tensorboard
         )
-        _print_trained(dqn, history, train, self.json)
+        _tell_trained(dqn, history, train, self.env, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +87,21 @@ class Resume:
         train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
         agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
         dqn = DQN(
-            self.env or setup.environment,
+            self.env or envs.make_named(setup.environment),
             build(DQNConfig, agent_changes, setup.agent),
             seed=setup.seed,
             symmetry=setup.symmetry,
         )
         train = build(TrainConfig, train_changes, setup.train)
-        if latest.training.over and not changes:
-            print(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.", file=sys.stderr)
         history = dqn.train(
             train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet, tensorboard=self.tensorboard
         )
-        _print_trained(dqn, history, train, self.json)
+        if latest.training.over and not changes:
+            say(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.", aside=True)
+        _tell_trained(dqn, history, train, self.env, self.json)
 
 
-def _print_trained(dqn: DQN, history: History, train: TrainConfig, as_json: bool) -> None:
+def _tell_trained(dqn: DQN, history: History, train: TrainConfig, env: str, as_json: bool) -> None:
     best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
     final = history.evaluations[-1]
     if as_json:
@@ -119,21 +119,21 @@ def _print_trained(dqn: DQN, history: History, train: TrainConfig, as_json: bool
         )
         return
     episodes = train.eval_episodes
-    print(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
-    print(
-        f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), ",
-        end="",
+    say(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
+    say(
+        f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), "
+        f"final {final.mean_return:.1f}.\n"
     )
-    print(f"final {final.mean_return:.1f}.\n")
     if dqn.agent.epsilon > dqn.config.epsilon_floor + 0.005:  # or it would be told as the same
-        print(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
+        say(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
     for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
         if (history.directory / name).exists():
-            print(f"  {history.directory / name}")
+            say(f"  {history.directory / name}")
     installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
     program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
-    print("\nThat best was chosen by its figure, which flatters it. On other start states:")
-    print(f"  {program} evaluate {history.directory} --episodes 100")
+    say("\nThat best was chosen by its figure, which flatters it. On other start states:")
+    where = f" --env {env}" if ":" in env else ""  # else its own id is enough
+    say(f"  {program} evaluate {history.directory} --episodes 100{where}")
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:
@@ -149,10 +149,12 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             changes[name] = None if value == "None" else value
         if name not in CHANGEABLE:
+            known = {field.name for settings in (DQNConfig, TrainConfig) for field in fields(settings)}
+            what = "it cannot be changed on the way" if name in known else "there is no such setting"
             near = difflib.get_close_matches(name, CHANGEABLE, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
             can = ", ".join(sorted(CHANGEABLE))
-            raise ConfigError(name, changes[name], f"it cannot be changed on the way{hint} What can: {can}")
+            raise ConfigError(name, changes[name], f"{what}{hint} What can be changed: {can}")
     return changes
 
 

@@ -214,7 +214,7 @@ def _outcomes(came_to: Sequence[tuple[str, int, int]], width: int) -> list[Line]
     if gap < 2:
         lines: list[Line] = [[]]
         cells: list[Line] = [[(label, "dim"), (f" {recent:>3}", "")] for label, _, recent in came_to]
-        for cell in [*cells, [(f"of the last {RECENT}", "dim")]]:
+        for cell in [[(f"last {RECENT}", "dim")], *cells]:
             if not lines[-1] or _length(lines[-1]) + 2 + _length(cell) <= width:
                 lines[-1] += [("  " if lines[-1] else "", ""), *cell]
             else:

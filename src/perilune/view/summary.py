@@ -163,7 +163,7 @@ class Summary:
         mean = sum(rewards) / len(rewards) if (rewards := list(self._rewards)) else None
         metrics = self._metrics
         return [
-            Figure(f"mean of {RECENT}", f"last {RECENT}", number(mean, 1)),
+            Figure(f"mean of {RECENT}", f"mean {RECENT}", number(mean, 1)),
             Figure("best evaluation", "best eval", number(self._best, 1)),
             Figure("epsilon", "epsilon", number(self._epsilon, 3)),
             Figure("episode", "episode", whole(episodes)),
