@@ -34,6 +34,7 @@ LAYERS: tuple[set[str], ...] = (
         "runlog",
         "snapshots",
         "claim",
+        "console",
         "weights",
         "checkpoint",
         "keeper",

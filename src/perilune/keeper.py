@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,11 @@ import numpy as np
 from perilune import checkpoint, files, runlog, snapshots, weights
 from perilune.checkpoint import Checkpoint, Setup
 from perilune.config import DQNConfig, TrainConfig
+from perilune.console import aside
 from perilune.course import TrainingState, beginning
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.events import Episode, Evaluated, Event, Rest
-from perilune.text import printable
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
 
@@ -231,7 +230,7 @@ def interruptions(say: str) -> Iterator[Interruption]:
             signal.raise_signal(number)
             return
         heard.signal = number
-        print(f"\n{say}", file=sys.stderr, flush=True)
+        aside(f"\n{say}")
 
     try:
         for number in signals:
@@ -241,6 +240,6 @@ def interruptions(say: str) -> Iterator[Interruption]:
     finally:
         restore()
     if heard.words is not None:
-        print(f"perilune: {printable(heard.words)}", file=sys.stderr, flush=True)
+        aside(f"perilune: {heard.words}")
     if heard.signal is not None:
         signal.raise_signal(heard.signal)

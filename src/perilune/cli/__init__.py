@@ -14,9 +14,10 @@ from perilune import runlog
 from perilune.cli.bench import Bench, BenchCompare, BenchDoctor, BenchLearning, BenchSpeed
 from perilune.cli.doctor import Doctor
 from perilune.cli.looking import Maps, Play, Plot, Report, Video, Watch
-from perilune.cli.options import AgentOptions, TrainOptions, say
+from perilune.cli.options import AgentOptions, TrainOptions
 from perilune.cli.runs import Evaluate, Info, Verify
 from perilune.cli.training import Resume, Train
+from perilune.console import aside, say
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.presets import Preset, preset
 
@@ -39,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(failed)
     except (PeriluneError, OSError) as error:  # an OSError that is not ours: a full disk
-        say("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]), aside=True)
+        aside("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(failed)
     except KeyboardInterrupt as error:
         kept = " What is written is kept, and the same command goes on." if arguments[:1] == ["bench"] else ""
-        say("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]), aside=True)
+        aside("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]))
         sys.exit(130)
 
 
@@ -124,6 +125,6 @@ def _showing() -> Callable[..., None]:
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, PeriluneWarning) and str(message) not in shown:
             shown.add(str(message))
-            say(f"perilune: {message}", aside=True)
+            aside(f"perilune: {message}")
 
     return show

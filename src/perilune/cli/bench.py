@@ -11,8 +11,9 @@ import tyro
 
 from perilune.bench import compare, report, results, speed
 from perilune.bench import doctor as mutation
-from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json, say
+from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
 from perilune.config import TrainConfig, build
+from perilune.console import aside, say
 from perilune.errors import ConfigError, TrialError
 from perilune.presets import preset
 
@@ -135,10 +136,10 @@ class BenchDoctor:
         if self.jobs < 1:
             raise ConfigError("jobs", self.jobs, "a whole number >= 1")
         for line in mutation.run(self.hosts, self.out, self.jobs):
-            say(line, aside=True)
+            aside(line)
         for host in self.hosts:
             if not mutation.installed(host):
-                say(f"{host} is left out: {mutation.HOSTS[host]} is not installed", aside=True)
+                aside(f"{host} is left out: {mutation.HOSTS[host]} is not installed")
         outcomes = mutation.outcomes(self.out)
         if self.json:
             print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})

@@ -13,7 +13,7 @@ from typing import IO
 
 import tyro
 
-from perilune.cli.options import say
+from perilune.console import say
 from perilune.doctor.examination import check_budget, examine
 from perilune.doctor.loading import load_factory
 from perilune.doctor.scaffold import write_scaffold

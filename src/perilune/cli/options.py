@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from perilune.config import DQNConfig, TrainConfig, build
-from perilune.text import printable
 
 
 class TrainOptions(TrainConfig):
@@ -28,12 +26,6 @@ def chosen(options: AgentOptions, base: DQNConfig) -> DQNConfig:
     return build(
         DQNConfig, {name: value for name, value in vars(options).items() if value != getattr(base, name)}, base
     )
-
-
-def say(words: str = "", *, aside: bool = False) -> None:
-    """Print ``words``; ``aside`` is on standard error. Whatever of a stranger is in them, no terminal obeys it."""
-    lines = (printable(line) for line in words.split("\n"))
-    print("\n".join(lines), file=sys.stderr if aside else sys.stdout, flush=True)
 
 
 def print_json(value: object) -> None:

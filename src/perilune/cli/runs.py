@@ -10,7 +10,8 @@ import tyro
 
 from perilune import checkpoint, envs, inspection, weights
 from perilune.api import DQN
-from perilune.cli.options import print_json, say
+from perilune.cli.options import print_json
+from perilune.console import aside, say
 from perilune.errors import FileFormatError
 from perilune.evaluate import ENDLESS
 
@@ -103,7 +104,7 @@ class Verify:
             raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
         say(f"\nAll {len(findings)} are whole. Films and pictures have no checksum: they were not looked at.")
         if not checkpoint.paths(self.run_directory):
-            say(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.", aside=True)
+            aside(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.")
 
 
 def load(run_or_file: Path, which: Which, env: str) -> DQN:

@@ -15,8 +15,9 @@ import tyro
 
 from perilune import checkpoint, envs
 from perilune.api import DQN
-from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json, say
+from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
 from perilune.config import DQNConfig, TrainConfig, build
+from perilune.console import aside, say
 from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.keeper import CHANGEABLE
@@ -97,7 +98,7 @@ class Resume:
             train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet, tensorboard=self.tensorboard
         )
         if latest.training.over and not changes:
-            say(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.", aside=True)
+            aside(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.")
         _tell_trained(dqn, history, train, self.env, self.json)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from perilune.console import stderr
 from perilune.view.progress import BAR, PLAIN_SECONDS
 from perilune.view.summary import clock
 
@@ -72,7 +73,7 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
     from rich.console import Console  # noqa: PLC0415 -- a tenth of a second long
     from rich.live import Live  # noqa: PLC0415
 
-    console = Console(stderr=True, force_jupyter=False)
+    console = Console(file=stderr(), stderr=True, force_jupyter=False)
     pace = Pace()
 
     def say(line: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perilune.config import TrainConfig
+from perilune.console import stderr
 from perilune.events import Episode, Event
 from perilune.view import notebook
 from perilune.view.summary import RECENT, WIDTH, Figure, Summary, number
@@ -55,7 +56,7 @@ def live(
     # Not needed by those who only import the library, and a tenth of a second long.
     from rich.console import Console  # noqa: PLC0415
 
-    console = Console(stderr=True, force_jupyter=False)
+    console = Console(file=stderr(), stderr=True, force_jupyter=False)
     title = title.encode(console.encoding, "replace").decode(console.encoding)
     with (_block if console.is_terminal and not console.is_dumb_terminal else _lines)(title, summary, console) as tell:
         yield tell

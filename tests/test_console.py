@@ -1,0 +1,50 @@
+"""Whoever reads along may go away, and is told nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from perilune.console import aside, say
+
+
+@pytest.mark.parametrize("opened", [os.pipe, pty.openpty], ids=["a pipe", "a terminal"])
+def test_a_training_goes_on_where_nobody_reads_along_any_more(
+    opened: Callable[[], tuple[int, int]], tmp_path: Path
+) -> None:
+    reads, writes = opened()
+    os.close(reads)
+    words = "train CartPole-v1 --steps 400 --hidden 8 --warmup-steps 40 --epsilon-decay-steps 90000 --out run --json"
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "perilune", *words.split()],  # whose epsilon gives a warning as well
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=writes,
+        timeout=120,
+        check=False,
+    )
+    os.close(writes)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["env_steps"] == 400
+    assert (tmp_path / "run" / "notices.jsonl").read_text().count("epsilon") > 0
+
+
+def test_without_standard_error_nothing_is_said_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    aside("nobody hears it")
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_said_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    say("one\n  two\x1b[31m")
+    aside("three\x07\nfour")
+    assert capsys.readouterr() == ("one\n  two\\x1b[31m\n", "three\\x07\nfour\n")
