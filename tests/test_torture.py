@@ -65,6 +65,15 @@ def begun(command: list[str], **environ: str) -> subprocess.Popen[str]:
     )
 
 
+def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
+    """Wait until something is so, while the process runs."""
+    deadline = time.monotonic() + 120
+    while not until():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
     """The hash of the final and best weights and of those on the way, and the logs."""
     on_the_way = [path.read_bytes() for path in snapshots.paths(directory)]
@@ -124,8 +133,8 @@ def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
     finished(perilune(*TRAIN, "--out", tmp_path / "whole"))
     run = tmp_path / "run"
     process = begun(perilune(*TRAIN, "--out", run))
-    while not (run / "episodes.jsonl").exists() or len((run / "episodes.jsonl").read_bytes().splitlines()) < 20:
-        time.sleep(0.01)
+    log = run / "episodes.jsonl"
+    wait(process, lambda: log.exists() and len(log.read_bytes().splitlines()) >= 20)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
@@ -162,11 +171,12 @@ def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
     settings = ("--steps", 10**9, "--warmup-steps", 100, "--metrics-every", 50)
     command = perilune("train", "endless:Endless-v0", *settings, "--quiet", "--out", run)
     process = begun(command, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_bytes():
-        time.sleep(0.01)
+    log = run / "metrics.jsonl"
+    wait(process, lambda: log.exists() and bool(log.read_bytes()))
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None, process.communicate()[1]  # it waits for ten thousand steps
+    assert process.stderr is not None
+    assert any("once more" in line for line in process.stderr)  # that it was heard, or the second one would be lost
+    assert process.poll() is None  # it waits for ten thousand steps
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
