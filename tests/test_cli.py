@@ -188,7 +188,8 @@ def test_video_shows_what_the_agent_thinks_and_says_how_large_it_is(
 
 def test_video_shows_the_stages_of_a_run(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path) -> None:
     path = tmp_path / "film.gif"
-    out, _ = done(capfd, "video", str(tiny_run.history.directory), "--stages", "--overlay", "--out", str(path))
+    out, err = done(capfd, "video", str(tiny_run.history.directory), "--stages", "--overlay", "--out", str(path))
+    assert err == f"perilune: filming stages of {tiny_run.history.directory}\n"  # where no terminal is
     first, *rows = out.splitlines()
     assert re.fullmatch(rf"{path}  \(\d+ kB\)", first)
     titles = [title for title, _ in stages.chosen(tiny_run.history.directory)]

@@ -240,8 +240,9 @@ def test_the_command_draws_every_picture_of_a_real_run(run: Path, capsys: pytest
     cli.main(["maps", str(run), "--x", "angle", "--y", "1"])
     said = capsys.readouterr()
     expected = [run / "maps" / f"{name}.{kind}" for name in ALL for kind in ("png", "svg")]
+    told = ["values", "actions", "visited states", "units, weights and gradients over time"]
     assert said.out.splitlines() == [str(path) for path in expected]
-    assert said.err == ""
+    assert said.err.splitlines() == [f"perilune: drawing {words}" for words in told]
     for path in expected[::2]:
         assert imread(path).std() > 0.05
 

@@ -15,23 +15,28 @@ from PIL import ImageColor
 from perilune.errors import MissingDependencyError
 from perilune.events import Frame
 from perilune.nn.layers import Array
-from perilune.view.overlay import BAR, CHOSEN, INK, LINE, Panel, Reading, drawn, following, resized
+from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
+from perilune.view.pixels import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, cornered, resized
 
 NAMES = ("left", "stay", "right")
+LANDER = ("nothing", "left engine", "main engine", "right engine")
 PICTURE = np.full((400, 600, 3), 77, np.uint8)
 finite = st.floats(-1e6, 1e6)
 
 
-def reading(*q: float, action: int | None = 0, low: float = 0.0, high: float = 10.0, **more: Any) -> Reading:
-    return Reading(q, action, **{"reward": 12.0, "low": low, "high": high, "recent": (), "outcome": None} | more)
+TEN = Scale(0.0, 10.0)
+
+
+def reading(*q: float, action: int | None = 0, **more: Any) -> Reading:
+    return Reading(q, action, **{"reward": 12.0, "recent": (), "outcome": None} | more)
 
 
 def frame(action: int | None = 1, reward: float = 0.0, outcome: str | None = None) -> Frame:
     return Frame(1, PICTURE, np.zeros(2, np.float32), action, reward, outcome)
 
 
-def panel_of(image: Array, reading: Reading, panel: Panel) -> Array:
-    return drawn(image, reading, panel)[image.shape[0] :]
+def panel_of(image: Array, reading: Reading, panel: Panel, scale: Scale = TEN) -> Array:
+    return drawn(image, reading, panel, scale)[image.shape[0] :]
 
 
 def is_colour(pixels: Array, colour: str) -> Array:
@@ -57,19 +62,73 @@ def bars(panel: Array) -> list[tuple[int, int, int, str]]:
         for left in np.flatnonzero(there.any(0)):
             for top, height in runs(there[:, left]):
                 row = runs(there[top + height // 2])
-                if height >= 10 and any(left == first for first, _ in row):
+                if height >= 10 and any(left == first and length > 1 for first, length in row):  # an edge is no bar
                     found.append((top, int(left), next(length for first, length in row if first == left), colour))
     return sorted(found)
 
 
-def test_a_bar_is_as_long_as_its_q_value_is_high_on_the_scale() -> None:
-    panel = panel_of(PICTURE, reading(-15.0, -10.0, 0.0, action=1, low=-20.0, high=0.0), Panel("", NAMES))
-    tracks = is_colour(panel, LINE) | is_colour(panel, BAR) | is_colour(panel, CHOSEN)
-    (top, left, low, _), (_, _, middle, colour), (_, _, high, _) = (bar for bar in bars(panel) if bar[1] > 60)
-    full = next(length for first, length in runs(tracks[top + 5]) if first == left)
-    assert [low / full, middle / full, high / full] == pytest.approx([0.25, 0.5, 1.0], abs=1 / full)
-    assert colour == CHOSEN
-    assert full > 200
+def tracks(panel: Array) -> list[tuple[int, int, int]]:
+    """(top, left, right) of every bar's ground, from top to bottom, from the middle of a row of a 600 pixels panel."""
+    found = []
+    there = is_colour(panel, LINE) | is_colour(panel, BAR) | is_colour(panel, CHOSEN) | is_colour(panel, MUTED)
+    for top, height in runs(there[:, 390]):
+        if height >= 10:
+            left, length = next((at, long) for at, long in runs(there[top + height // 2]) if at <= 390 < at + long)
+            found.append((top, left, left + length))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("q", "scale"),
+    [
+        ((-26.0, -3.2, -15.0), (-30.0, 0.0)),  # Taxi: a bar is long where much is lost
+        ((-15.3, 100.0, 0.4), (-50.0, 100.0)),
+        ((5.0, 2.5, 10.0), (0.0, 10.0)),
+    ],
+)
+def test_a_bar_grows_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple[float, float]) -> None:
+    low, high = scale
+    panel = panel_of(PICTURE, reading(*q, action=1), Panel("", NAMES), Scale(low, high))
+    found = tracks(panel)
+    assert len(found) == 3
+    for number, (value, (top, left, right)) in enumerate(zip(q, found, strict=True)):
+        row = panel[top + 5, left:right]
+        zero, end = (round((at - low) / (high - low) * (right - left)) for at in (0.0, value))
+        assert right - left > 200
+        # A thin line at zero, which sticks out above and below, and the bar on one side of it.
+        at = min(zero, right - left - 1)
+        assert is_colour(panel[top - 2 : top + 20, left + at], MUTED).all()
+        expected = np.zeros(right - left, bool)
+        expected[min(zero, end) : max(zero, end)] = True
+        expected[at] = False
+        filled = is_colour(row, CHOSEN if number == 1 else BAR)
+        assert (filled[1:-1] == expected[1:-1]).all()  # the chosen action's ground has an edge of the colour
+        assert filled[[0, -1]].all() or number != 1 or at in (0, right - left - 1)
+
+
+@pytest.mark.parametrize("width", [240, 256, 600])
+def test_the_chosen_action_is_plain_to_see_where_its_bar_is_short(width: int) -> None:
+    image = np.zeros((100, width, 3), np.uint8)
+    panel = panel_of(image, reading(0.47, -0.5, 0.0, action=2), Panel("0 steps", NAMES, 50), Scale(-50, 150))
+    gold = is_colour(panel, CHOSEN)
+    longest = [max((length for _, length in runs(line)), default=0) for line in gold]
+    assert sum(length > 0.3 * width for length in longest) == 2  # the edges around its ground, above and below
+    assert max((length for line in is_colour(panel, BAR) for _, length in runs(line)), default=0) <= 1
+
+
+def test_where_the_bars_are_narrow_their_q_values_and_the_scale_are_written_all_the_same() -> None:
+    def right_of_the_bars(*q: float) -> Array:
+        panel = panel_of(np.zeros((160, 240, 3), np.uint8), reading(*q), Panel("0 steps", LANDER, 50), Scale(-50, 150))
+        return panel[20:, 200:]
+
+    assert (right_of_the_bars(0.47, 1.0, 2.0, 3.0) != right_of_the_bars(0.52, 1.0, 2.0, 3.0)).any()
+    scales = [
+        panel_of(np.zeros((160, 240, 3), np.uint8), reading(0.0, 0.0, 0.0, 0.0), Panel("", LANDER), Scale(-50, high))
+        for high in (150, 160)
+    ]
+    rows = np.flatnonzero((scales[0] != scales[1]).any((1, 2)))
+    assert len(rows) > 5
+    assert is_colour(scales[0][rows], MUTED).any()
 
 
 @pytest.mark.parametrize("action", [0, 1, 2, None])
@@ -110,30 +169,32 @@ def test_the_latest_actions_are_ticks_the_newest_on_the_right() -> None:
 
 
 @given(st.lists(st.lists(finite, min_size=2, max_size=2), min_size=1, max_size=20))
-def test_the_scale_holds_all_of_the_flight_so_far_and_never_shrinks(flight: list[list[float]]) -> None:
-    before: Reading | None = None
-    seen: list[float] = []
+def test_the_scale_holds_zero_and_all_so_far_and_never_shrinks(flight: list[list[float]]) -> None:
+    before, seen = NO_SCALE, [0.0]
     for q in flight:
-        now = following(before, frame(), np.array(q), 5)
+        now = widened(before, np.array(q))
         seen += q
         slack = 1e-4 * (now.high - now.low)
         assert now.low - slack <= min(seen)
         assert max(seen) <= now.high + slack
         assert now.low < now.high
-        if before is not None:
-            assert now.low <= before.low + slack
-            assert now.high >= before.high - slack
+        assert now.low <= before.low + slack
+        assert now.high >= before.high - slack
+        assert widened(now, np.array(seen)) == now  # what fits changes nothing
         before = now
 
 
 def test_a_scale_has_round_ends_and_moves_seldom() -> None:
     rng = np.random.default_rng(0)
-    ends, now = [], None
+    scales, now = [], NO_SCALE
     for value in np.cumsum(rng.normal(0, 2, 500)):
-        now = following(now, frame(), np.array([value, value + 3]), 5)
-        ends.append((now.low, now.high))
-    assert len(set(ends)) < 20
-    assert all(len(f"{end:.6g}".replace("-", "").replace(".", "").strip("0")) <= 2 for pair in ends for end in pair)
+        now = widened(now, (value, value + 3, float("nan"), float("-inf")))
+        scales.append(now)
+    assert len(set(scales)) < 20
+    assert all(len(f"{end:.6g}".replace("-", "").replace(".", "").strip("0")) <= 2 for pair in scales for end in pair)
+    assert widened(NO_SCALE, (-26.0, -3.2)) == (-30, 0)
+    assert widened(NO_SCALE, (57.0, 93.0)) == (0, 100)
+    assert widened(Scale(0, 100), (-15.3,)) == (-50, 100)
 
 
 def test_a_reading_remembers_so_many_actions_of_its_own_episode() -> None:
@@ -166,7 +227,7 @@ def test_the_outcome_is_told_at_the_end_alone() -> None:
 def test_any_number_of_actions_has_its_bars_within_the_picture(count: int, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 255, np.uint8)
     names = tuple(f"action {number}" for number in range(count))
-    picture = drawn(image, reading(*[10.0] * count, action=None), Panel("0 steps", names, 50))
+    picture = drawn(image, reading(*[10.0] * count, action=None), Panel("0 steps", names, 50), TEN)
     assert picture.shape[1:] == image.shape[1:]
     panel = picture[size[0] :]
     assert len(panel) < 0.75 * max(size)
@@ -203,3 +264,23 @@ def test_without_pillow_the_install_command_is_said(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):
         drawn(PICTURE, reading(1.0), Panel("", ("a",)))
+
+
+def test_captions_are_whole_in_letters_of_one_size_and_all_as_high_as_the_highest() -> None:
+    text = "down/s: south, up/w: north, right/d: east, left/a: west, 4: pick up, 5: drop off. Press one to begin"
+    for width in (256, 550, 1206):
+        long, short = captions(width, (text, "Space"))
+        assert long.shape == short.shape
+        assert long.shape[1] == width
+        rows = runs((long != long[0, 0]).any((1, 2)))
+        assert all(length > 0.5 * CAPTION for _, length in rows)  # of letters that can be read
+        assert (long[:, [0, -1]] == long[0, 0]).all()  # nothing is cut off
+        assert len(rows) == {256: 4, 550: 2, 1206: 1}[width]
+
+
+def test_a_word_in_the_corner_hides_little() -> None:
+    picture = np.full((244, 968, 3), 77, np.uint8)
+    rows, columns = (np.flatnonzero((cornered(picture, "2x speed") != picture).any((axis, 2))) for axis in (1, 0))
+    assert rows.max() < 50
+    assert 40 < columns.max() < 110
+    assert (picture == 77).all()

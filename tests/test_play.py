@@ -162,11 +162,11 @@ def test_where_no_action_is_nothing_the_game_waits_and_a_key_is_a_step(monkeypat
 def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = Numbered((2,), actions=2, draws=True), Numbered((4,), actions=2, draws=True)
     agent = DQN(Numbered(actions=2), hidden=(4,)).agent
-    script = [[key("left")], [], [], [], [], [key("space")], [], [], [key("space")], []]
+    # In the second episode the agent is still under way when the player goes on: it comes to its end all the same.
+    script = [[key("left")], [], [], [], [], [key("space")], [key("right")], [], [key("space")], []]
     scores, _ = flown(monkeypatch, [Side("you", mine), Side("agent", its, agent)], "CartPole-v1", *script)
     assert mine.seeds == its.seeds == [7, 8, 9]
     assert [len(episode) for episode in mine.lived[:2]] == [2, 2]
-    # In the second start the agent was still under way when the player went on: it comes to its end all the same.
     assert [len(episode) for episode in its.lived[:2]] == [4, 4]
     assert len(scores) == 2
     assert actions_of(mine)[0] == [0, 0]
@@ -176,6 +176,31 @@ def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pyte
     for number, (own, other) in enumerate(scores):
         assert own.reward == sum(lived.reward for lived in mine.lived[number])
         assert other.reward == sum(lived.reward for lived in its.lived[number])
+
+
+def test_every_start_waits_for_a_key_and_one_that_is_held_still_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, its = Numbered((2,), actions=2, draws=True), Numbered((2,), actions=2, draws=True)
+    agent = DQN(Numbered(actions=2), hidden=(4,)).agent
+    lengths: list[tuple[int, int]] = []  # of the latest episodes, whenever something is shown
+    words: list[bytes] = []
+    show = play.Window.show
+
+    def seen(self: play.Window, picture: np.ndarray[Any, Any]) -> None:
+        show(self, picture)
+        lengths.append((len(mine.lived[-1]), len(its.lived[-1])))
+        words.append(picture[-34:].tobytes())
+
+    monkeypatch.setattr(play.Window, "show", seen)
+    first = [[], [key("left")], [], [], [key("space")]]  # and left is held from here on
+    second = [[], [], [], [key("x")], [key("right"), key("right", UP)], [], [], [key("space")]]
+    third = [[], [key("space")], [], []]  # Space begins as well
+    flown(monkeypatch, [Side("you", mine), Side("agent", its, agent)], "CartPole-v1", *first, *second, *third)
+    steps = [own for own, _ in lengths]
+    assert steps == [other for _, other in lengths]
+    assert steps == [0, 0, 1, 2, 2, *[0] * 5, 1, 2, 2, 0, 0, 1, 2, 2]
+    assert actions_of(mine) == [[0, 0], [1, 0], [0, 0]]
+    waiting = [step == 0 for step in steps]
+    assert [said == words[0] for said in words] == waiting  # "Press one to begin"
 
 
 def test_the_agent_plays_as_in_an_evaluation_and_the_outcome_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,10 +265,34 @@ def test_without_pygame_the_install_command_is_said(monkeypatch: pytest.MonkeyPa
         play.check_display()
 
 
-def test_the_tally_says_who_came_to_more() -> None:
-    flights = [[Score("landed", 200.0), Score("landed", 250.0)], [Score("crashed", -100.0), Score(None, -150.0)]]
-    assert tally(flights) == "2 starts: you came to more in 1, the agent in 1; mean return 50.0 and 50.0"
-    assert tally([[Score(None, 3.0)]]) == "1 start: mean return 3.0"
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        ([(-152, 241.3)], "1 episode: the agent was better. Return: you -152.0, the agent 241.3"),
+        ([(30, 20)], "1 episode: you were better. Return: you 30.0, the agent 20.0"),
+        ([(0, 0)], "1 episode: it came out even. Return: you 0.0, the agent 0.0"),
+        (
+            [(1, 2), (5, 2), (0, 2)],
+            "3 episodes: you were better in 1, the agent in 2. Mean return: you 2.0, the agent 2.0",
+        ),
+        (
+            [(1, 1), (5, 2)],
+            "2 episodes: you were better in 1, the agent in 0, and 1 came out even. "
+            "Mean return: you 3.0, the agent 1.5",
+        ),
+        ([(3,)], "1 episode. Return: 3.0"),
+        ([(3,), (4,)], "2 episodes. Mean return: 3.5"),
+    ],
+)
+def test_the_tally_says_plainly_who_was_better(returns: list[tuple[float, ...]], said: str) -> None:
+    assert tally([[Score(None, reward) for reward in each] for each in returns]) == said
+
+
+def test_the_page_about_playing_has_the_keys_of_every_environment() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "video.md").read_text()
+    rows = dict(re.findall(r"^\| `(\S+-v\d)` \| (.+?) \|", page, re.MULTILINE))
+    own = {name: envs.check(envs.flattened(envs.make(name))).actions for name in play.CONTROLS}
+    assert rows == {name: play.legend(name, count) for name, count in own.items()}
 
 
 def command(*arguments: str) -> list[str]:
@@ -260,15 +309,15 @@ def command(*arguments: str) -> list[str]:
     ],
 )
 def test_without_a_display_one_sentence_says_so(given: dict[str, str], told: str) -> None:
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR")  # the last is missing in containers
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | given
     ended = subprocess.run(  # noqa: S603
         command("CartPole-v1"), env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout) == (1, "")
-    said = [line for line in ended.stderr.splitlines() if line.startswith("perilune")]
-    assert len(said) == 1
-    assert re.fullmatch(rf"perilune: playing needs a display .* \({told}\): run it on a desktop, .*", said[0])
+    assert re.fullmatch(
+        rf"perilune: playing needs a display .* \({told}\): run it on a desktop, .*\n", ended.stderr
+    )  # and nothing else
 
 
 XVFB = [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]
@@ -320,7 +369,7 @@ def test_a_real_window_listens_to_real_keys(screen: str, tiny_run: TinyRun, tmp_
             assert do("getwindowname", window[0]) == "Perilune: CartPole-v1\n"
             assert "WIDTH=1206\n" in do("getwindowgeometry", "--shell", window[0])
             do("keydown", "Left")  # held, the pole falls in ten steps or so; then on, and then it is enough
-            while "start 1" not in said.read_text():
+            while "episode 1" not in said.read_text():
                 assert time.monotonic() < deadline, said.read_text()
                 time.sleep(0.3)
                 do("key", "space")
@@ -334,6 +383,8 @@ def test_a_real_window_listens_to_real_keys(screen: str, tiny_run: TinyRun, tmp_
     its = evaluate(DQN.load(tiny_run.history.directory).agent.greedy_action, gym.make("CartPole-v1"), 1, first_seed=3)
     assert (own.outcomes, its.outcomes) != (None, None)
     assert (
-        f"start 1: you fell {own.returns[0]:.1f}, the agent {(its.outcomes or ('',))[0]} {its.returns[0]:.1f}" in told
+        f"episode 1: you fell {own.returns[0]:.1f}, the agent {(its.outcomes or ('',))[0]} {its.returns[0]:.1f}" in told
     )
-    assert re.match(r"\d starts?: you came to more in \d, the agent in \d; mean return", told[-1])
+    # As many as there was time for until the last key came.
+    scores = re.findall(r"^episode \d+: you \w+ (\S+), the agent .+ (\S+)$", said.read_text(), re.MULTILINE)
+    assert told[-1] == tally([[Score(None, float(own)), Score(None, float(its))] for own, its in scores])

@@ -440,3 +440,24 @@ def test_a_terminal_of_another_encoding_is_no_reason_to_fail() -> None:
     assert text.isascii()
     assert "Mondl?nder-v3, seed 0  ====" in plain
     assert "\x1b[36m" not in text  # and no colour where none is wanted
+
+
+FILMING = """
+from perilune.view import progress
+with progress.done("perilune: filming [runs/moon]") as tell:
+    for step in range(0, 1001, 100):
+        tell(step, 1000)
+"""
+
+
+def test_what_takes_its_time_has_a_bar_in_a_terminal_that_is_gone_in_the_end() -> None:
+    raw, plain = shown(FILMING)
+    assert "perilune: filming [runs/moon] " in plain
+    assert "100%" in plain
+    assert raw.rstrip().endswith("\x1b[2K")  # the line is wiped away
+    assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") == 1  # and the cursor is back
+
+
+def test_what_takes_its_time_is_one_line_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    exec(FILMING)  # noqa: S102 -- our own words
+    assert capfd.readouterr() == ("", "perilune: filming [runs/moon]\n")

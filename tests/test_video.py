@@ -18,8 +18,9 @@ from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryErr
 from perilune.evaluate import SCORE_SEEDS, evaluate
 from perilune.events import Frame, Started
 from perilune.nn.layers import Array
+from perilune.view import video
 from perilune.view.encoding import FORMATS, VideoWriter, closed, thinning
-from perilune.view.overlay import Panel
+from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, widened
 from perilune.view.video import Recorder, check_available, episodes, film, frames_per_second
 from worlds import Numbered
 
@@ -216,6 +217,31 @@ def test_a_film_with_overlay_labels_its_last_second_and_has_a_line_for_every_fra
     for image, moment in zip(frames, told, strict=True):
         bright = [int(np.abs(image[y, 200:210].astype(int) - (255, 176, 0)).max() < 60) for y in (446, 473)]
         assert bright == [int(moment.action == action) for action in (0, 1)]
+
+
+def test_the_bars_of_a_film_have_one_scale_from_the_first_frame_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales: list[Scale] = []
+
+    def noted(image: Array, reading: Reading, panel: Panel, scale: Scale) -> Array:
+        scales.append(scale)
+        return drawn(image, reading, panel, scale)
+
+    def growing(obs: Array) -> Array:
+        """From -1 down, as the cart goes to the left; at the end alone it is more than 50."""
+        fallen = np.abs(obs[:, 2]) > 0.2095
+        return np.stack([-1 + 40 * np.minimum(obs[:, 0], 0), np.where(fallen, 55.0, 3.0)], axis=1)
+
+    monkeypatch.setattr(video, "drawn", noted)
+    shown = film(lambda obs: 0, cartpole(), tmp_path / "film.mp4", episodes=2, q_values=growing, panel=PANEL)
+    assert len(scales) == sum(length + 1 for length in shown.lengths)
+    assert len(set(scales)) == 1
+    told = telemetry.read(tmp_path / "film.jsonl")
+    values = [q for moment in told for q in moment.q_values]
+    assert max(values) == 55
+    assert scales[0] == widened(NO_SCALE, (min(values), 55.0))
+    assert scales[0] == (-20, 60)
 
 
 def test_a_gif_is_half_as_wide_rests_at_its_end_and_leaves_an_mp4s_telemetry_alone(tmp_path: Path) -> None:

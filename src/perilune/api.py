@@ -375,8 +375,11 @@ def film_stages(
     checkpoint: str = "best",
     overlay: bool = False,
     max_episode_steps: int | None = None,
+    tell: Callable[[int, int], object] | None = None,
 ) -> list[stages.Ending]:
     """Film how a run learned, side by side from one start: untrained, early, in the middle and at its best.
+
+    All bars have one scale. The film lasts ten seconds at most and a rest; where that makes it faster, it says so.
 
     Args:
         run: a run directory.
@@ -385,6 +388,7 @@ def film_stages(
         checkpoint: the last one's weights, "best" or "final".
         overlay: show Q-values and actions too.
         max_episode_steps: cut episodes off here.
+        tell: takes how many steps of the longest episode are filmed, and how many there are.
 
     Returns:
         What each came to, from left to right.
@@ -402,6 +406,7 @@ def film_stages(
             Path(path),
             overlay=overlay,
             max_episode_steps=max_episode_steps,
+            tell=tell,
         )
 
 

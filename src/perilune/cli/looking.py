@@ -17,7 +17,7 @@ from perilune.camera import can_draw
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, RunDirectoryError
 from perilune.runlog import Run
-from perilune.view import maps, play, plots, report
+from perilune.view import maps, play, plots, progress, report
 from perilune.view.encoding import format_of
 from perilune.view.play import Score
 
@@ -62,14 +62,16 @@ class Video:
             raise ConfigError("run_or_file", str(self.run_or_file), "a run directory, where there are --stages")
         if self.episodes != 1:
             raise ConfigError("episodes", self.episodes, "1 with --stages, which play one episode each")
-        endings = film_stages(
-            self.run_or_file,
-            out,
-            self.env or None,
-            checkpoint=self.checkpoint,
-            overlay=self.overlay,
-            max_episode_steps=self.max_episode_steps,
-        )
+        with progress.done(f"perilune: filming stages of {self.run_or_file}") as tell:
+            endings = film_stages(
+                self.run_or_file,
+                out,
+                self.env or None,
+                checkpoint=self.checkpoint,
+                overlay=self.overlay,
+                max_episode_steps=self.max_episode_steps,
+                tell=tell,
+            )
         print(f"{out}  ({_size(out)})")
         for title, outcome, reward in endings:
             print(f"  {title:<24}{reward:9.1f}  {outcome or ''}".rstrip())
@@ -160,8 +162,12 @@ class Report:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise files.cannot("written", out, error) from error
-        report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
+        report.write(read, out, self.episodes, _say)
         print(out)
+
+
+def _say(words: str) -> None:
+    print(f"perilune: {words}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,12 +184,12 @@ class Maps:
     """Directory for the pictures; RUN/maps where it is left out."""
 
     def run(self) -> None:
-        drawn = maps.draw(self.run_directory, self.x, self.y)
+        drawn = maps.draw(self.run_directory, self.x, self.y, _say)
         for name, picture in drawn.pictures.items():
             for path in picture.save(self.out or self.run_directory / "maps", name):
                 print(path)
         for sentence in drawn.left_out:
-            print(f"perilune: left out: {sentence}", file=sys.stderr)
+            _say(f"left out: {sentence}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,18 +222,26 @@ class Play:
             for scores in play.flights(env, agent, title, self.seed):
                 flown.append(scores)
                 told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
-                print(f"start {len(flown)}: you {', the agent '.join(told)}", flush=True)
+                print(f"episode {len(flown)}: you {', the agent '.join(told)}", flush=True)
         if flown:
             print(tally(flown))
 
 
 def tally(flown: Sequence[Sequence[Score]]) -> str:
-    """Who came to what over all starts."""
+    """Who was better, over all episodes."""
+    several = len(flown) > 1
+    played = f"{len(flown)} episode{'s' if several else ''}"
     rewards = [[score.reward for score in scores] for scores in flown]
-    means = [sum(side) / len(side) for side in zip(*rewards, strict=True)]
-    count = f"{len(flown)} start{'s' if len(flown) > 1 else ''}"
-    if len(means) == 1:
-        return f"{count}: mean return {means[0]:.1f}"
-    yours = sum(you > agent for you, agent in rewards)
-    agents = sum(agent > you for you, agent in rewards)
-    return f"{count}: you came to more in {yours}, the agent in {agents}; mean return {means[0]:.1f} and {means[1]:.1f}"
+    returns = [f"{sum(side) / len(side):.1f}" for side in zip(*rewards, strict=True)]
+    mean = "Mean return" if several else "Return"
+    if len(returns) == 1:
+        return f"{played}. {mean}: {returns[0]}"
+    yours, agents = sum(you > agent for you, agent in rewards), sum(agent > you for you, agent in rewards)
+    if several:
+        level = len(flown) - yours - agents
+        better = f"you were better in {yours}, the agent in {agents}" + (
+            f", and {level} came out even" if level else ""
+        )
+    else:
+        better = "you were better" if yours else "the agent was better" if agents else "it came out even"
+    return f"{played}: {better}. {mean}: you {returns[0]}, the agent {returns[1]}"

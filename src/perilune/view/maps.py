@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,18 @@ class Maps:
     left_out: list[str]
 
 
-def draw(directory: Path, x: str | int | None = None, y: str | int | None = None) -> Maps:
+def draw(
+    directory: Path,
+    x: str | int | None = None,
+    y: str | int | None = None,
+    say: Callable[[str], object] = lambda words: None,
+) -> Maps:
     """Draw what the run in ``directory`` has learned, from its weights on the way and its newest checkpoint's replay.
 
     Args:
         directory: a run.
         x, y: the readings that maps are drawn over, by name (``names.py``) or by place; a telling pair where left out.
+        say: is told what takes its time.
 
     Raises:
         ConfigError: there is no such reading, or both are one.
@@ -70,9 +76,12 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
             if pair[0] == pair[1]:
                 name, value = ("y", y) if y is not None else ("x", x)
                 raise ConfigError(name, value, f"another reading than {readings[pair[0]]!r}, which is the other axis")
+            say("drawing values")
             pictures["values"] = _values(agent, lived.obs, pair, readings, words, title)
+        say("drawing actions")
         pictures["actions"] = _actions(agent, lived, forgotten, words, title)
         if not flat:
+            say("drawing visited states")
             pictures["visited"] = _visited(lived.obs, pair, readings, title)
     paths = snapshots.paths(directory)
     if not paths:
@@ -80,6 +89,7 @@ def draw(directory: Path, x: str | int | None = None, y: str | int | None = None
         if not pictures:
             raise RunDirectoryError("\n  ".join(["nothing can be drawn", *left_out]))
         return Maps(pictures, left_out)
+    say("drawing units, weights and gradients over time")
     course = insight.course(paths, lived, actions)
     if lived is not None and course.units is not None:
         newest = insight.agent_of(paths[-1])

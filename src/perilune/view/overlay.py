@@ -1,7 +1,7 @@
 """What an agent thinks, drawn beneath what it sees: Q-values as bars, its choice, the reward so far, the outcome.
 
-A ``Reading`` follows a flight from frame to frame (``following``), and ``drawn`` puts it beneath a picture: two pure
-functions. What stays from frame to frame is drawn once.
+A ``Reading`` follows a flight from frame to frame (``following``), a ``Scale`` holds all that the bars are to show
+(``widened``), and ``drawn`` puts both beneath a picture: pure functions. What stays from frame to frame is drawn once.
 """
 
 from __future__ import annotations
@@ -13,34 +13,55 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perilune.errors import MissingDependencyError
+from perilune.evaluate import Instant
 from perilune.events import Frame
 from perilune.nn.layers import Array
+from perilune.view.pixels import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, labelled
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image
 
-PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
-BAR, CHOSEN = "#5b7194", "#ffb000"
 IN_A_COLUMN = 6  # actions; more are in two columns, or three
-ROOMY = 400  # pixels of width, from which on there is room for figures and the latest actions
-MEMORY = 1.0  # seconds of latest actions
+ROOMY = 400  # pixels of width, from which on there is room for the latest actions
+FIGURE = 3.2  # widths of a letter that a Q-value takes
+SMALLEST = 10  # pixels of letters that can be read
+SHORTEST = 3  # widths of a letter: a bar that would be shorter has no Q-value beside it
 
 
 class Reading(NamedTuple):
     """What is to be read at one instant of a flight.
 
-    ``low`` and ``high`` are the ends of the bars' scale: round numbers around every Q-value of the flight so far.
     ``recent`` are the latest actions, the newest last; ``outcome`` is in words, at an episode's end.
     """
 
     q_values: tuple[float, ...]
     action: int | None
     reward: float
-    low: float
-    high: float
     recent: tuple[int, ...]
     outcome: str | None
+
+
+class Scale(NamedTuple):
+    """The ends of the bars' scale: round numbers around 0, at which every bar begins, and all values to be shown.
+
+    All panels of a film have the same one, so that a long bar is a high value whoever's it is.
+    """
+
+    low: float
+    high: float
+
+
+NO_SCALE = Scale(0.0, 0.0)
+
+
+def widened(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
+    """``scale``, or where one of ``q_values`` does not fit into it, a wider one."""
+    finite = [0.0, *(float(q) for q in q_values if math.isfinite(q))]
+    low, high = min(finite), max(finite)
+    slack = 1e-6 * (scale.high - scale.low)  # as in the rounding
+    if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
+        return scale  # not rounded once more, which could make it wider
+    return Scale(*_round_ends(min(low, scale.low), max(high, scale.high)))
 
 
 class Panel(NamedTuple):
@@ -54,20 +75,15 @@ class Panel(NamedTuple):
     memory: int = 0
 
 
-def following(before: Reading | None, frame: Frame, q_values: Array, memory: int) -> Reading:
-    """The reading of ``frame``, whose state has q[A], after the one ``before`` it; ``memory``: actions to remember."""
-    finite = [float(q) for q in q_values if math.isfinite(q)]
-    recent: tuple[int, ...] = ()
-    if before is not None:
-        finite += [before.low, before.high]
-        recent = () if before.action is None else before.recent
-    low, high = _round_ends(min(finite, default=0.0), max(finite, default=1.0))
+def following(before: Reading | None, now: Frame | Instant, q_values: Array, memory: int) -> Reading:
+    """The reading of ``now``, whose state has q[A], after the one ``before`` it; ``memory``: actions to remember."""
+    recent = () if before is None or before.action is None else before.recent
     outcome = None
-    if frame.action is not None:
-        recent = (*recent, frame.action)[-memory:]
+    if now.action is not None:
+        recent = (*recent, now.action)[-memory:]
     else:
-        outcome = f"{frame.outcome or 'ended'} {_number(frame.reward)}"
-    return Reading(tuple(map(float, q_values)), frame.action, frame.reward, low, high, recent, outcome)
+        outcome = f"{now.outcome or 'ended'} {_number(now.reward)}"
+    return Reading(tuple(map(float, q_values)), now.action, now.reward, recent, outcome)
 
 
 def _round_ends(low: float, high: float) -> tuple[float, float]:
@@ -105,34 +121,43 @@ class Row(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where everything is on a panel, in pixels; ``tick`` is one of the latest actions' width, 0 for no room."""
+    """Where everything is on a panel, in pixels.
+
+    ``size`` and ``small`` are letters' heights; ``tick`` is one of the latest actions' width, 0 for no room;
+    ``figures`` says whether there is room for the Q-values, ``ends`` whether for those of the scale.
+    """
 
     size: int
+    small: int
     pad: int
     head: int
     height: int
     tick: int
+    figures: bool
+    ends: bool
     rows: tuple[Row, ...]
 
 
 @lru_cache(maxsize=16)
 def _layout(width: int, panel: Panel) -> Layout:
-    size = round(min(max(width / 30, 11), 40))
+    size = round(min(max(width / 30, 12), 40))
+    small = max(round(0.7 * size), SMALLEST)
     pad, head = round(0.6 * size), round(1.9 * size)
     count = len(panel.actions)
     if not count:
-        return Layout(size, pad, head, head, 0, ())
+        return Layout(size, small, pad, head, head, 0, False, False, ())
     columns = math.ceil(count / IN_A_COLUMN)
     each = math.ceil(count / columns)
     column = (width - pad * (columns + 1)) // columns
-    mark, font, words = size, _font(size), panel.actions
-    longest = max(font.getlength(name) for name in words)
+    mark, letters, words = size, font(size), panel.actions
+    longest = max(letters.getlength(name) for name in words)
     if longest > 0.45 * column:
         words = tuple(str(number) for number in range(count))
-        longest = max(font.getlength(name) for name in words)
+        longest = max(letters.getlength(name) for name in words)
     roomy = columns == 1 and width >= ROOMY
     tick = round(0.2 * width / panel.memory) if roomy and panel.memory else 0
     taken = tick * panel.memory + pad if tick else 0
+    figures = column - mark - longest - pad - taken - FIGURE * size >= SHORTEST * size
     rows = []
     step = round(1.35 * size)
     for number in range(count):
@@ -140,129 +165,87 @@ def _layout(width: int, panel: Panel) -> Layout:
         right = left + column
         figure = right - taken
         start = left + mark + math.ceil(longest) + pad
-        end = figure - round(3.2 * size) if roomy else right
+        end = figure - round(FIGURE * size) if figures else figure
         rows.append(
             Row(words[number], left, top, top + round(0.95 * size), (start, max(end, start + 4)), figure, right)
         )
-    return Layout(size, pad, head, head + each * step + (round(1.1 * size) if roomy else pad // 2), tick, tuple(rows))
+    height = head + each * step + (round(1.6 * small) if columns == 1 and figures else pad // 2)
+    return Layout(size, small, pad, head, height, tick, figures, columns == 1 and figures, tuple(rows))
 
 
 @lru_cache(maxsize=16)
-def _still(width: int, panel: Panel, low: float, high: float) -> Image.Image:
+def _still(width: int, panel: Panel, scale: Scale) -> Image.Image:
     """What stays of a panel while its scale does. It is not to be drawn on."""
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
     layout = _layout(width, panel)
     still = Image.new("RGB", (width, layout.height), PAPER)
     draw = ImageDraw.Draw(still)
-    font, small = _font(layout.size), _font(round(0.7 * layout.size))
+    letters, small = font(layout.size), font(layout.small)
     draw.line((0, 0, width, 0), LINE)
-    draw.text((layout.pad, layout.head / 2), panel.title, INK, font, anchor="lm")
+    draw.text((layout.pad, layout.head / 2), panel.title, INK, letters, anchor="lm")
     for row in layout.rows:
-        draw.text((row.left + layout.size, (row.top + row.bottom) / 2), row.words, MUTED, font, anchor="lm")
+        draw.text((row.left + layout.size, (row.top + row.bottom) / 2), row.words, MUTED, letters, anchor="lm")
         draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), LINE)
-    room = width - 2 * layout.pad - font.getlength(panel.title) - small.getlength("reward")
+    room = width - 2 * layout.pad - letters.getlength(panel.title) - small.getlength("reward")
     if room > 4.5 * layout.size:
         draw.text((width - layout.pad - 3 * layout.size, layout.head / 2), "reward", MUTED, small, anchor="rm")
-    if layout.tick:
-        row, below = layout.rows[-1], layout.rows[-1].bottom + round(0.25 * layout.size)
-        draw.text((row.left + layout.size, below), "Q-values", MUTED, small, anchor="la")
-        draw.text((row.bar[0], below), f"{low:g}", MUTED, small, anchor="la")
-        draw.text((row.bar[1], below), f"{high:g}", MUTED, small, anchor="ra")
-        draw.text((row.recent, below), "last second", MUTED, small, anchor="ra")
+    if layout.ends:
+        row, below = layout.rows[-1], layout.rows[-1].bottom + round(0.3 * layout.small)
+        if small.getlength("Q-values ") < row.bar[0] - row.left - layout.size:
+            draw.text((row.left + layout.size, below), "Q-values", MUTED, small, anchor="la")
+        ends = [(row.bar[0], "la", f"{scale.low:g}"), (row.bar[1], "ra", f"{scale.high:g}")]
+        for at, anchor, words in ends:
+            draw.text((at, below), words, MUTED, small, anchor=anchor)
+        zero = _along(row.bar, scale, 0.0)
+        if all(abs(zero - at) > small.getlength(f"{words}0") for at, _, words in ends):
+            draw.text((zero, below), "0", MUTED, small, anchor="ma")
+        if layout.tick:
+            draw.text((row.recent, below), "last second", MUTED, small, anchor="ra")
     return still
 
 
-def drawn(image: Array, reading: Reading, panel: Panel) -> Array:
+def _along(bar: tuple[int, int], scale: Scale, value: float) -> int:
+    """The pixel at which ``value`` is on a bar, from the first to the one after the last."""
+    share = (value - scale.low) / (scale.high - scale.low) if scale.low < scale.high else 0.0
+    return bar[0] + round(min(max(share, 0.0), 1.0) * (bar[1] - bar[0]))
+
+
+def drawn(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SCALE) -> Array:
     """``image``, uint8 [height, width, 3], with its panel beneath: uint8 [height + the panel's, width, 3].
 
     Raises:
         MissingDependencyError: Pillow is not installed.
     """
-    _check_pillow()
+    check_pillow()
     from PIL import ImageDraw  # noqa: PLC0415
 
     width = image.shape[1]
     layout = _layout(width, panel)
-    beneath = _still(width, panel, reading.low, reading.high).copy()
-    draw, font = ImageDraw.Draw(beneath), _font(layout.size)
-    draw.text((width - layout.pad, layout.head / 2), _number(reading.reward), INK, font, anchor="rm")
+    beneath = _still(width, panel, scale).copy()
+    draw, letters = ImageDraw.Draw(beneath), font(layout.size)
+    draw.text((width - layout.pad, layout.head / 2), _number(reading.reward), INK, letters, anchor="rm")
     for number, row in enumerate(layout.rows):
         q, chosen, middle = reading.q_values[number], number == reading.action, (row.top + row.bottom) / 2
         if chosen:
             side = 0.3 * layout.size
             corners = [(row.left, middle - side), (row.left, middle + side), (row.left + 1.6 * side, middle)]
             draw.polygon(corners, CHOSEN)
-            draw.text((row.left + layout.size, middle), row.words, INK, font, anchor="lm")
-        if math.isfinite(q):
-            share = (q - reading.low) / (reading.high - reading.low)
-            end = row.bar[0] + max(1, round(share * (row.bar[1] - row.bar[0])))
-            draw.rectangle((row.bar[0], row.top, end - 1, row.bottom), CHOSEN if chosen else BAR)
+            draw.text((row.left + layout.size, middle), row.words, INK, letters, anchor="lm")
+        zero = _along(row.bar, scale, 0.0)
+        if math.isfinite(q) and (end := _along(row.bar, scale, q)) != zero:
+            draw.rectangle((min(zero, end), row.top, max(zero, end) - 1, row.bottom), CHOSEN if chosen else BAR)
+        if chosen:  # to be seen where the bar is short
+            draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), outline=CHOSEN)
+        at = min(zero, row.bar[1] - 1)
+        draw.line((at, row.top - 2, at, row.bottom + 2), MUTED)
+        if layout.figures:
+            draw.text((row.figure, middle), _q(q), INK if chosen else MUTED, letters, anchor="rm")
         if layout.tick:
-            figure = row.figure, middle
-            draw.text(figure, _q(q), INK if chosen else MUTED, font, anchor="rm")
             for ago, action in enumerate(reversed(reading.recent)):
                 if action == number:
                     right = row.recent - ago * layout.tick
                     draw.rectangle((right - layout.tick, row.top, right - 1, row.bottom), CHOSEN)
     if reading.outcome is not None:
-        image = _labelled(image, reading.outcome, layout.size)
+        image = labelled(image, reading.outcome, layout.size)
     return np.concatenate([image, np.asarray(beneath)])
-
-
-@lru_cache(maxsize=8)
-def caption(width: int, words: str) -> Array:
-    """A line of ``words``, as it looks in a panel, no wider than ``width``: uint8 [height, width, 3]."""
-    _check_pillow()
-    from PIL import Image, ImageDraw  # noqa: PLC0415
-
-    size = min(18, max(6, int(18 * (width - 20) / _font(18).getlength(words))))
-    line = Image.new("RGB", (width, 36), PAPER)
-    ImageDraw.Draw(line).text((width / 2, 18), words, MUTED, _font(size), anchor="mm")
-    return np.asarray(line)
-
-
-def side_by_side(pictures: Sequence[Array], gap: int) -> Array:
-    """Pictures of one height in a row, with so many black pixels between them."""
-    between = np.zeros((pictures[0].shape[0], gap, 3), np.uint8)
-    return np.concatenate([part for picture in pictures for part in (between, picture)][1:], axis=1)
-
-
-def _labelled(image: Array, words: str, size: int) -> Array:
-    """``image`` with a label low on it, where seldom anything is that it could hide."""
-    from PIL import Image, ImageDraw  # noqa: PLC0415
-
-    picture = Image.fromarray(image)
-    draw, font = ImageDraw.Draw(picture), _font(round(1.3 * size))
-    centre = picture.width / 2, picture.height * 0.88
-    left, top, right, bottom = draw.textbbox(centre, words, font=font, anchor="mm")
-    draw.rounded_rectangle(
-        (left - size, top - 0.6 * size, right + size, bottom + 0.6 * size), 0.6 * size, PAPER, CHOSEN, 2
-    )
-    draw.text(centre, words, INK, font, anchor="mm")
-    return np.asarray(picture)
-
-
-def resized(image: Array, width: int) -> Array:
-    """``image``, uint8 [height, width, 3], in another width and the same proportions."""
-    _check_pillow()
-    from PIL import Image  # noqa: PLC0415
-
-    height = round(image.shape[0] * width / image.shape[1])
-    return np.asarray(Image.fromarray(image).resize((width, max(height, 1)), Image.Resampling.LANCZOS))
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    from PIL import ImageFont  # noqa: PLC0415
-
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
-
-
-def _check_pillow() -> None:
-    try:
-        import PIL  # noqa: PLC0415, F401 -- optional
-    except ImportError as error:
-        raise MissingDependencyError("drawing on videos needs Pillow: pip install 'perilune[view]'") from error

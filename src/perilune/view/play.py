@@ -18,7 +18,8 @@ from perilune.events import Frame
 from perilune.nn.layers import Array
 from perilune.outcomes import known_outcomes
 from perilune.seeding import checked
-from perilune.view.overlay import Panel, caption, drawn, following, side_by_side
+from perilune.view.overlay import Panel, drawn, following
+from perilune.view.pixels import captions, side_by_side
 from perilune.view.video import cannot_draw, frames_per_second
 
 GAP = 6  # pixels between two pictures
@@ -189,6 +190,9 @@ def check_display() -> None:
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise DisplayError(message)
     pygame = _pygame()
+    if os.environ.get("DISPLAY") and not (os.environ.get("WAYLAND_DISPLAY") or os.environ.get("XDG_RUNTIME_DIR")):
+        # Wayland cannot be there, and its library would complain of that on stderr where X is not there either.
+        os.environ.setdefault("SDL_VIDEODRIVER", "x11")
     try:
         pygame.display.init()
         if pygame.display.get_driver() in ("dummy", "offscreen"):  # which SDL takes where it finds no other
@@ -234,17 +238,23 @@ def _flights(sides: Sequence[Side], environment: str, actions: int, fps: int, se
     known = controls(environment, actions)
     keyboard, clock = Keyboard(known.keys), pygame.time.Clock()
     keys = legend(environment, actions)
-    before, under_way = f"{keys}. Press one to begin, Escape to end", f"{keys}. Escape ends it"
-    after = "Space: the next start. Escape ends it"
+    words = (
+        f"{keys}. Press one to begin, Escape to end",
+        f"{keys}. Escape ends it",
+        "Space: the next episode. Escape ends it",
+    )
     window: Window | None = None
-    begun = False  # the first start waits for a key, as nobody is ready yet
     try:
         while True:
             for side in sides:
                 side.begin(seed)
             steps = 0
+            begun = False  # every start waits for a key: nobody is ready yet
             while not (sides[0].ended and keyboard.onward):
-                picture = _beside(sides, after if sides[0].ended else under_way if begun else before)
+                row = side_by_side([side.picture() for side in sides], GAP)
+                before, under_way, after = captions(row.shape[1], words)
+                beneath = after if sides[0].ended else under_way if begun else before
+                picture = np.concatenate([row, beneath])
                 window = window or Window(f"Perilune: {environment}", picture)
                 window.show(picture)
                 clock.tick(fps if known.idle or sides[0].ended else FRESH)
@@ -252,8 +262,10 @@ def _flights(sides: Sequence[Side], environment: str, actions: int, fps: int, se
                 if keyboard.over:
                     return
                 action = keyboard.action() if known.idle else keyboard.pressed()
-                begun = begun or keyboard.onward or action is not None
-                if action is None and known.idle and begun:
+                begun = begun or keyboard.onward or keyboard.pressed() is not None
+                if not begun:
+                    continue  # though a key of the episode before be held still
+                if action is None and known.idle:
                     action = known.idle[steps % len(known.idle)]
                 if action is not None or sides[0].ended:
                     for side in sides:
@@ -267,12 +279,6 @@ def _flights(sides: Sequence[Side], environment: str, actions: int, fps: int, se
     finally:
         if window is not None:
             window.close()
-
-
-def _beside(sides: Sequence[Side], words: str) -> Array:
-    """All sides' pictures, and ``words`` beneath them."""
-    row = side_by_side([side.picture() for side in sides], GAP)
-    return np.concatenate([row, caption(row.shape[1], words)])
 
 
 def _pygame() -> Any:

@@ -109,6 +109,33 @@ def _lines(title: str, summary: Summary, console: Console) -> Iterator[Callable[
     say()
 
 
+@contextmanager
+def done(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that takes how much is done, and of how much, and shows it on stderr: ``doing`` in words and a bar.
+
+    The bar is gone in the end. Where there is no terminal the words are told once, when something is done.
+    """
+    from rich.console import Console  # noqa: PLC0415 -- a tenth of a second long
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = Console(stderr=True, force_jupyter=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        told = False
+
+        def tell(count: int, whole: int) -> None:
+            nonlocal told
+            if not told:
+                console.print(doing, highlight=False, markup=False, soft_wrap=True)
+            told = True
+
+        yield tell
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(escape(doing), total=None)
+        yield lambda count, whole: bar.update(task, completed=count, total=whole)
+
+
 def block(title: str, summary: Summary, width: int, height: int, ascii_only: bool = False) -> list[Line]:
     """The lines of the block, none wider than ``width``; the least telling ones go where ``height`` is too small."""
     width = min(width, WIDEST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -11,15 +11,17 @@ from typing import NamedTuple
 from perilune import camera, envs, names, snapshots, weights
 from perilune.dqn import Agent
 from perilune.errors import RunDirectoryError
-from perilune.evaluate import SCORE_SEEDS, played, shot
-from perilune.events import Frame
+from perilune.evaluate import SCORE_SEEDS, Instant, played
 from perilune.nn.layers import Array
 from perilune.view.encoding import VideoWriter, closed, format_of, thinning
-from perilune.view.overlay import Panel, side_by_side
-from perilune.view.video import View, cannot_draw, frames_per_second
+from perilune.view.overlay import NO_SCALE, Panel, Reading, drawn, following, widened
+from perilune.view.pixels import cornered, side_by_side
+from perilune.view.video import beforehand, cannot_draw, fitted, frames_per_second
 
 WIDEST = 480  # pixels of a picture, so that four of them are no wider than a screen
 GAP = 6  # pixels between two, less in a small format
+SECONDS = 10  # that a film lasts at most, so that learning is seen at a glance; a rest comes after them
+SMOOTH = 60  # pictures per second, of which more are not seen
 
 
 class Stage(NamedTuple):
@@ -35,6 +37,14 @@ class Ending(NamedTuple):
     title: str
     outcome: str | None
     reward: float
+
+
+class Seen(NamedTuple):
+    """What a stage shows at one time: uint8 [height, width, 3], and what is to be read there."""
+
+    instant: Instant
+    reading: Reading
+    image: Array
 
 
 def chosen(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
@@ -71,8 +81,11 @@ def film(
     overlay: bool = False,
     seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
+    tell: Callable[[int, int], object] | None = None,
 ) -> list[Ending]:
     """Let all of ``which`` play greedily from one start state into one film; each stays where its episode ended.
+
+    They are played unseen before, so that all bars have one scale, and the film is no longer than ``SECONDS``.
 
     Args:
         which: the stages, from left to right.
@@ -81,6 +94,7 @@ def film(
         overlay: show Q-values and actions.
         seed: of the start state.
         max_episode_steps: cut episodes off here.
+        tell: takes how many steps of the longest episode are filmed, and how many there are.
 
     Raises:
         ConfigError: the environment cannot draw, or ``path`` has another ending than those that are written.
@@ -91,32 +105,69 @@ def film(
     small = format_of(path).small
     if not camera.can_draw(env):
         raise cannot_draw(env)
-    fps, every = frames_per_second(env), thinning(path, frames_per_second(env))
+    fps = frames_per_second(env)
     actions = names.actions(envs.name(env), which[0].agent.actions) if overlay else ()
-    with ExitStack() as drawing, closed(VideoWriter(path, Fraction(fps, every))) as written:
-        tiles = []
-        for stage in which:
-            own = envs.again(env, "rgb_array")
-            drawing.callback(own.close)
-            view = View(path, fps, Panel(stage.title, actions, fps), WIDEST)
-            tiles.append(_seen(stage.agent, own, view, seed, max_episode_steps))
-        latest = [next(tile) for tile in tiles]
-        moved: list[tuple[Array, Frame] | None] = [*latest]
-        while any(moved):
-            latest = [new or old for new, old in zip(moved, latest, strict=True)]
-            written.add(side_by_side([picture for picture, _ in latest], GAP // 2 if small else GAP))
-            moved = [next(tile, None) for tile in tiles]
-        for _ in range(fps // every):
-            written.add(side_by_side([picture for picture, _ in latest], GAP // 2 if small else GAP))
-    return [Ending(stage.title, frame.outcome, frame.reward) for stage, (_, frame) in zip(which, latest, strict=True)]
+    panels = [Panel(stage.title, actions, fps) for stage in which]
+    with ExitStack() as drawing:
+        own = []
+        for _ in which:
+            own.append(envs.again(env, "rgb_array"))
+            drawing.callback(own[-1].close)
+        known = [
+            beforehand(stage.agent.greedy_action, stage.agent.q_values, its, [seed], max_episode_steps)
+            for stage, its in zip(which, own, strict=True)
+        ]
+        steps = max(each.steps[0] for each in known)
+        scale = widened(NO_SCALE, [end for each in known for end in each.scale])
+        faster = speed(steps, fps)
+        every = max(thinning(path, faster * fps), -(-faster * fps // SMOOTH))
+        rate = Fraction(faster * fps, every)
+        tiles = [
+            _seen(stage.agent, its, path, panel.memory, every, seed, max_episode_steps)
+            for stage, its, panel in zip(which, own, panels, strict=True)
+        ]
+        with closed(VideoWriter(path, rate)) as written:
+
+            def add(seen: Sequence[Seen]) -> None:
+                pictures = [
+                    drawn(each.image, each.reading, panel, scale) for each, panel in zip(seen, panels, strict=True)
+                ]
+                row = side_by_side(pictures, GAP // 2 if small else GAP)
+                written.add(row if faster == 1 else cornered(row, f"{faster}x speed"))
+
+            for number, seen in enumerate(_together(tiles)):
+                scale = widened(scale, [q for each in seen for q in each.reading.q_values])
+                add(seen)
+                if tell is not None:
+                    tell(min(number * every, steps), steps)
+            for _ in range(int(rate)):
+                add(seen)
+    return [
+        Ending(stage.title, last.instant.outcome, last.instant.reward) for stage, last in zip(which, seen, strict=True)
+    ]
+
+
+def speed(steps: int, fps: int) -> int:
+    """How many times as fast a film of so many steps has to be to last no longer than ``SECONDS``."""
+    return max(1, -(-steps // (SECONDS * fps)))
+
+
+def _together(tiles: Sequence[Iterator[Seen]]) -> Iterator[list[Seen]]:
+    """What all of ``tiles`` show at each time, until the last has ended; each stays with its last."""
+    latest = [next(tile) for tile in tiles]
+    moved: list[Seen | None] = [*latest]
+    while any(moved):
+        latest = [new or old for new, old in zip(moved, latest, strict=True)]
+        yield latest
+        moved = [next(tile, None) for tile in tiles]
 
 
 def _seen(
-    agent: Agent, env: envs.Env, view: View, seed: int, max_episode_steps: int | None
-) -> Iterator[tuple[Array, Frame]]:
-    """The pictures of an episode that ``agent`` plays, and the frames that they are of."""
+    agent: Agent, env: envs.Env, path: Path, memory: int, every: int, seed: int, max_episode_steps: int | None
+) -> Iterator[Seen]:
+    """Every so many instants of an episode that ``agent`` plays, and the last."""
+    reading: Reading | None = None
     for instant in played(agent.greedy_action, env, seed, max_episode_steps):
-        frame = shot(instant, env)
-        picture = view.picture(frame, agent.q_values(frame.obs[None])[0])
-        if picture is not None:
-            yield picture, frame
+        reading = following(reading, instant, agent.q_values(instant.obs[None])[0], memory)
+        if instant.steps % every == 0 or instant.action is None:
+            yield Seen(instant, reading, fitted(camera.frame(env), path, WIDEST))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from perilune import envs
 from perilune.camera import drawing
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate
+from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate, played
 from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
 from perilune.telemetry import TelemetryWriter
 from perilune.telemetry import path_of as telemetry_path
 from perilune.view.encoding import FORMATS, VideoWriter, check_codec, closed, format_of, thinning
-from perilune.view.overlay import Panel, Reading, drawn, following, resized
+from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
+from perilune.view.pixels import resized
 from perilune.view.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
@@ -36,34 +39,37 @@ def frames_per_second(env: envs.Env) -> int:
     return int(env.metadata.get("render_fps") or 30)
 
 
-class View:
-    """Makes pictures of the frames of a flight: with a panel beneath, and fewer and smaller where the format is small.
+def fitted(image: Array, path: Path, widest: int | None = None) -> Array:
+    """``image`` as wide as it is to be in a film at ``path``: no wider than ``widest``, half in a small format."""
+    width = min(image.shape[1], widest or image.shape[1]) // (2 if format_of(path).small else 1)
+    return resized(image, width) if width < image.shape[1] else image
 
-    Args:
-        path: of the film, whose ending is the format.
-        fps: frames per second of what is filmed.
-        panel: what is to be beneath the pictures, if anything.
-        widest: of a picture in pixels, before it is halved for a small format.
+
+class Beforehand(NamedTuple):
+    """What is known of episodes that were played unseen, before they are filmed: it makes one scale for all of a film.
+
+    ``scale`` holds every Q-value; ``steps`` are those of each episode.
     """
 
-    def __init__(self, path: Path, fps: int, panel: Panel | None = None, widest: int | None = None) -> None:
-        self._small, self._every = format_of(path).small, thinning(path, fps)
-        self._panel, self._widest = panel, widest
-        self._count = 0
-        self._reading: Reading | None = None
+    scale: Scale
+    steps: tuple[int, ...]
 
-    def picture(self, frame: Frame, q_values: Array) -> Array | None:
-        """The picture of the next frame, whose state has q[A]: uint8 [height, width, 3]. None where it is left out."""
-        if self._panel is not None:
-            self._reading = following(self._reading, frame, q_values, self._panel.memory)
-        self._count += 1
-        if (self._count - 1) % self._every and frame.action is not None:
-            return None
-        image = frame.image
-        width = min(image.shape[1], self._widest or image.shape[1]) // (2 if self._small else 1)
-        if width < image.shape[1]:
-            image = resized(image, width)
-        return image if self._panel is None or self._reading is None else drawn(image, self._reading, self._panel)
+
+def beforehand(
+    policy: Callable[[Array], int],
+    q_values: QValues,
+    env: envs.Env,
+    seeds: Sequence[int],
+    max_episode_steps: int | None,
+) -> Beforehand:
+    """Play the episodes from ``seeds`` unseen. The arguments are ``evaluate``'s."""
+    low, high, steps = 0.0, 0.0, []
+    for seed in seeds:
+        for instant in played(policy, env, seed, max_episode_steps):
+            finite = [float(q) for q in q_values(instant.obs[None])[0] if math.isfinite(q)]
+            low, high = min([low, *finite]), max([high, *finite])
+        steps.append(instant.steps)
+    return Beforehand(widened(NO_SCALE, (low, high)), tuple(steps))
 
 
 class Film:
@@ -75,22 +81,38 @@ class Film:
         q_values: of whoever plays; without them there are no bars and no telemetry.
         panel: what is to be beneath the pictures, if anything. With it, or where the film begins again by itself, every
             episode's end stays for a second.
+        scale: of the bars. It grows where a Q-value does not fit into it.
     """
 
-    def __init__(self, path: Path, fps: int, q_values: QValues | None = None, panel: Panel | None = None) -> None:
-        small, every = format_of(path).small, thinning(path, fps)
-        self._view = View(path, fps, panel)
-        self._rest = fps // every if small or panel is not None else 0
-        self._video = VideoWriter(path, Fraction(fps, every))
+    def __init__(
+        self,
+        path: Path,
+        fps: int,
+        q_values: QValues | None = None,
+        panel: Panel | None = None,
+        scale: Scale = NO_SCALE,
+    ) -> None:
+        small, self._every = format_of(path).small, thinning(path, fps)
+        self._panel, self._scale = panel, scale
+        self._rest = fps // self._every if small or panel is not None else 0
+        self._count = 0
+        self._reading: Reading | None = None
+        self._video = VideoWriter(path, Fraction(fps, self._every))
         self._telemetry = None if q_values is None or small else TelemetryWriter(telemetry_path(path))
         self._q_values = q_values
 
     def add(self, frame: Frame) -> None:
         """Encode one frame, and write down what goes with it."""
         q_values = np.zeros(0) if self._q_values is None else self._q_values(frame.obs[None])[0]
-        picture = self._view.picture(frame, q_values)
-        if picture is None:
+        if self._panel is not None:
+            self._reading = following(self._reading, frame, q_values, self._panel.memory)
+            self._scale = widened(self._scale, q_values)
+        self._count += 1
+        if (self._count - 1) % self._every and frame.action is not None:
             return
+        picture = fitted(frame.image, self._video.path)
+        if self._panel is not None and self._reading is not None:
+            picture = drawn(picture, self._reading, self._panel, self._scale)
         for _ in range(1 if frame.action is not None else 1 + self._rest):
             self._video.add(picture)
             if self._telemetry is not None:
@@ -162,6 +184,8 @@ def film(
 ) -> Evaluation:
     """Play ``episodes`` episodes with ``policy`` into one film at ``path``, beside an MP4 its telemetry.
 
+    With a panel they are played unseen before, so that the bars have one scale from the first frame to the last.
+
     Raises:
         ConfigError: the environment cannot draw, or ``path`` has another ending than those that are written.
         RunDirectoryError: nothing can be written there.
@@ -171,8 +195,12 @@ def film(
     filmed = drawing(env)
     if filmed is None:
         raise cannot_draw(env)
+    scale = NO_SCALE
     try:
-        with closed(Film(path, frames_per_second(env), q_values, panel)) as written:
+        if q_values is not None and panel is not None and panel.actions:
+            seeds = range(first_seed, first_seed + episodes)
+            scale = beforehand(policy, q_values, env, seeds, max_episode_steps).scale
+        with closed(Film(path, frames_per_second(env), q_values, panel, scale)) as written:
             return evaluate(
                 policy,
                 filmed,
