@@ -119,7 +119,7 @@ def done(doing: str) -> Iterator[Callable[[int, int], None]]:
     from rich.markup import escape  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    console = Console(stderr=True, force_jupyter=False)
+    console = Console(file=stderr(), stderr=True, force_jupyter=False)
     if not console.is_terminal or console.is_dumb_terminal:
         told = False
 
