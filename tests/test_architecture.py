@@ -17,7 +17,7 @@ ROOT = Path(perilune.__file__).parent
 
 # A package stands for all its modules; each module of the house is on one floor.
 LAYERS: tuple[set[str], ...] = (
-    {"errors", "plain", "config", "seeding", "blas"},
+    {"errors", "plain", "config", "seeding", "blas", "text"},
     {"nn", "td", "replay", "prioritized", "exploration", "stats", "symmetry", "presets"},
     {"heads", "parts", "dqn", "state", "watch"},
     {

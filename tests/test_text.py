@@ -1,0 +1,40 @@
+"""What is shown holds nothing that a terminal would obey or XML refuse, and what is readable stays as it is."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perilune.text import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("runs/moon 1", "runs/moon 1"),
+        ("Mond-Läufe 月 🚀", "Mond-Läufe 月 🚀"),
+        ("red\x1b[31m", "red\\x1b[31m"),
+        ("two\nlines\r\t", "two\\nlines\\r\\t"),
+        ("\x00\x7f\x9b", "\\x00\\x7f\\x9b"),
+        ("left\u202eright", "left\\u202eright"),  # which would turn round what follows
+        ("\ud800\udcff", "\\ud800\\udcff"),  # bytes of a name that are no UTF-8
+        ("\uffff\U000e0001", "\\uffff\\U000e0001"),
+        ("C:\\new", "C:\\new"),
+    ],
+)
+def test_texts_worked_by_hand(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_whatever_it_is_it_shows_can_be_written_and_stands_in_xml(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert printable(shown) == shown
+    element = ET.Element("name")
+    element.text = shown
+    assert ET.fromstring(ET.tostring(element, "utf-8")).text == (shown or None)  # noqa: S314 -- our own
