@@ -356,8 +356,9 @@ def test_what_a_strangers_run_says_stays_text(tmp_path: Path) -> None:
 
 
 def test_the_file_goes_where_it_is_asked_to(run: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "taken.html").mkdir()
     with pytest.raises(SystemExit):
-        cli.main(["report", str(run), "--out", str(tmp_path)])
+        cli.main(["report", str(run), "--out", str(tmp_path / "taken.html")])
     assert "a file, and this is a directory" in capsys.readouterr().err
     cli.main(["report", str(run), "--episodes", "0"])
     said = capsys.readouterr()
@@ -367,6 +368,22 @@ def test_the_file_goes_where_it_is_asked_to(run: Path, tmp_path: Path, capsys: A
     assert (tmp_path / "some" / "where" / "it.html").read_bytes() == (run / "report.html").read_bytes()
     with pytest.raises(SystemExit):
         cli.main(["report", str(run), "--episodes", "-1"])
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "report", "report.html.mp4", ".html", "report.HTML"])
+def test_nothing_but_a_page_is_written_over(run: Path, capsys: Any, name: str) -> None:
+    before = (run / "best.safetensors").read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(run), str(run / "none"), "--out", str(run / "new" / name)])
+    assert (
+        "a file whose name ends in .html or .htm" in capsys.readouterr().err
+    )  # before it is seen that there is no such run
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(run), "--out", str(run / "best.safetensors")])
+    assert (run / "best.safetensors").read_bytes() == before
+    assert not (run / "new").exists()
+    cli.main(["report", str(run), "--episodes", "0", "--out", str(run / "old.htm")])
+    assert (run / "old.htm").exists()
 
 
 def test_a_directory_of_runs_stands_for_the_runs_in_it(whole: Path, tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ class Plot:
     """Directory for the pictures; RUN/plots for one run, the current directory for several."""
 
     def run(self) -> None:
+        if self.out is not None and self.out.suffix.lower() in (".png", ".svg"):
+            raise ConfigError("out", str(self.out), "a directory, for curves.png and curves.svg")
         read = _read("plot", self.runs)
         out = self.out or (read[0].directory / "plots" if len(read) == 1 else Path())
         for path in plots.curves(read).save(out, "curves"):
@@ -152,6 +154,8 @@ class Report:
     def run(self) -> None:
         if self.episodes < 0:
             raise ConfigError("episodes", self.episodes, "a whole number >= 0")
+        if self.out is not None:
+            report.check_name(self.out)
         read = _read("report", self.runs)
         out = self.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
         if out.is_dir():  # not after all has been played

@@ -16,6 +16,13 @@ from perilune.view.report_page import Content, html
 
 MOST_MAPPED = 4  # runs whose maps are shown
 SEVERAL = {"values"}  # the maps that are shown of several runs
+SUFFIXES = (".html", ".htm")
+
+
+def check_name(path: Path) -> None:
+    """Raise ConfigError where ``path`` is called what no page is: it may be weights, which would be written over."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError("out", str(path), f"a file whose name ends in {' or '.join(SUFFIXES)}")
 
 
 def write(runs: Sequence[Run], path: Path, episodes: int, say: Callable[[str], object]) -> None:
