@@ -137,6 +137,24 @@ def test_runs_of_the_same_name_are_told_apart_by_their_paths() -> None:
     assert {"a/seed-0", "b/seed-0"} < set(texts(curves(runs)))
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("red\x1b[31m", "red\\x1b[31m"), ("two\nlines", "two\\nlines"), ("no\udcffbytes", "no\\udcffbytes"),
+        ("\ufffe\x7f\u202e", "\\ufffe\\x7f\\u202e"), ("--><!--", "--><!--"), ("-", "-"), ("<&>'\"]]>", "<&>'\"]]>"),
+    ],
+)  # fmt: skip
+def test_whatever_a_run_is_called_its_curves_are_xml(tmp_path: Path, name: str, shown: str) -> None:
+    runs = [made_up_run(learning(5), directory=f"runs/{name}"), made_up_run(learning(5), environment=f"{name}-v0")]
+    picture = curves(runs)
+    assert shown in texts(picture)
+    assert (
+        texts(picture)[0] == f"{shown}-v0 and LunarLander-v3" or texts(picture)[0] == f"LunarLander-v3 and {shown}-v0"
+    )
+    ET.parse(picture.save(tmp_path, "curves")[1])  # noqa: S314 -- our own
+    assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0"
+
+
 def test_more_runs_than_colours_differ_all_the_same() -> None:
     picture = curves([made_up_run(learning(5), directory=str(number)) for number in range(14)])
     looks = {(line.get_color(), line._unscaled_dash_pattern) for line in panel(picture, EPSILON).get_lines()}

@@ -14,6 +14,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -355,6 +356,37 @@ def test_what_a_strangers_run_says_stays_text(tmp_path: Path) -> None:
     assert SCRIPT in found.words  # and not lost either
 
 
+NASTY = "red\x1b[31m\nnext--><b>\udcff\u202e$\\x$"
+SHOWN = "red\\x1b[31m\\nnext--><b>\\udcff\\u202e$\\x$"
+
+
+def test_what_cannot_be_seen_in_a_name_is_its_escape_on_the_page_and_in_the_pictures(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for name, damaged in ((NASTY, False), ("other", False), (f"{NASTY} damaged", True)):
+        shutil.copytree(run, runs / name)
+        if damaged:
+            (runs / name / "config.json").write_text("{")
+    cli.main(["report", str(runs), "--episodes", "1", "--out", str(tmp_path / "report.html")])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not {character for character in page if not character.isprintable()} - {"\n"}
+    found = Tags(page)
+    assert f"Runs side by side: other, {SHOWN}." in found.words
+    assert f"{SHOWN} damaged cannot be read" in found.words
+    assert found.row(f"{SHOWN}, best")[0] == "1"
+    drawn = [image["src"] for image in found.named("img") if image["src"].startswith("data:image/svg+xml")]
+    assert len(drawn) == 2
+    for source in drawn:
+        svg = base64.b64decode(source.partition(",")[2])
+        assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 -- our own
+        assert b"red\\x1b[31m\\nnext" in svg  # beside the letters' outlines
+    said = capsys.readouterr().err
+    assert f"left out: {SHOWN} damaged cannot be read" in said
+    assert not {character for character in said if not character.isprintable()} - {"\n"}
+
+
 def test_the_file_goes_where_it_is_asked_to(run: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(SystemExit):
@@ -395,6 +427,49 @@ def test_a_directory_of_runs_stands_for_the_runs_in_it(whole: Path, tmp_path: Pa
     given = [tmp_path / "runs", whole]
     cli.main(["report", *map(str, given), "--episodes", "0", "--out", str(out)])
     assert "Runs side by side: a, b, run." in Tags(out.read_text(encoding="utf-8")).words
+
+
+def test_a_damaged_run_among_many_is_named_and_the_others_are_drawn(whole: Path, tmp_path: Path, capsys: Any) -> None:
+    runs = tmp_path / "runs"
+    for name in ("a", "b", "c", "d"):
+        shutil.copytree(whole, runs / name)
+    config, line = (whole / "config.json").read_bytes(), b'{"episode": 1,\n'
+    (runs / "b" / "config.json").write_bytes(config[: len(config) // 2])
+    (runs / "c" / "episodes.jsonl").write_bytes(line)
+    out = tmp_path / "report.html"
+    cli.main(["report", str(runs), "--episodes", "0", "--out", str(out)])
+    reported = capsys.readouterr().err.splitlines()
+    found = Tags(out.read_text(encoding="utf-8"))
+    assert "Runs side by side: a, d." in found.words
+    for name, what in (("b", f"{runs}/b/config.json is not JSON"), ("c", f"{runs}/c/episodes.jsonl, line 1,")):
+        assert f"{name} cannot be read: {what}" in found.words.partition("Left out")[2]
+    cli.main(["plot", str(runs), "--out", str(tmp_path / "plots")])
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"{tmp_path}/plots/curves.{form}" for form in ("png", "svg")]
+    for lines in (said.err.splitlines(), [line for line in reported if "left out" in line]):
+        assert [line.partition(" cannot be read")[0] for line in lines] == [
+            "perilune: left out: b", "perilune: left out: c"
+        ]  # fmt: skip
+    # One that was named is wanted, and so is one of many at least.
+    for given in ([runs / "a", runs / "b"], [runs, runs / "b"]):
+        with pytest.raises(SystemExit):
+            cli.main(["plot", *map(str, given), "--out", str(tmp_path / "none")])
+        assert f"perilune verify {runs}/b" in capsys.readouterr().err
+    for name in ("a", "d"):
+        (runs / name / "config.json").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        cli.main(["plot", str(runs), "--out", str(tmp_path / "none")])
+    assert "none of the runs can be read" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_of_many_runs_it_is_said_whose_maps_are_not_there(run: Path, tmp_path: Path, capsys: Any) -> None:
+    runs = [run, *(Path(shutil.copytree(run, tmp_path / name)) for name in "bcdef")]
+    assert "Maps are of" not in written(runs[:4], tmp_path / "report.html").words
+    found = written(runs[:5], tmp_path / "report.html")
+    assert "Maps are of the first 4 runs, not of e: perilune maps RUN draws any run's." in found.words
+    assert sum("values and actions" in image["alt"] for image in found.named("img")) == 4
+    assert "not of the other 2: " in written(runs, tmp_path / "report.html").words
 
 
 def test_a_damaged_line_is_named_with_what_can_be_done(run: Path, capsys: Any) -> None:

@@ -15,8 +15,9 @@ from perilune.api import DQN, film_stages
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
 from perilune.cli.runs import Which, load
-from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
 from perilune.runlog import Run
+from perilune.text import printable
 from perilune.view import maps, play, plots, report
 from perilune.view.encoding import format_of
 from perilune.view.play import Score
@@ -93,32 +94,41 @@ class Plot:
     def run(self) -> None:
         if self.out is not None and self.out.suffix.lower() in (".png", ".svg"):
             raise ConfigError("out", str(self.out), "a directory, for curves.png and curves.svg")
-        read = _read("plot", self.runs)
+        read, _ = _read("plot", self.runs)
         out = self.out or (read[0].directory / "plots" if len(read) == 1 else Path())
         for path in plots.curves(read).save(out, "curves"):
             print(path)
 
 
-def _read(command: str, given: Sequence[Path]) -> list[Run]:
-    """The runs that ``given`` are, or that are right below them."""
+def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs that ``given`` are, or that are right below them; and which of the latter cannot be read, and why.
+
+    These are named on standard error too.
+    """
     if not given:
         raise RunDirectoryError(
             f"no run is given. Give run directories, or a directory of runs: perilune {command} runs"
         )
-    found: list[Path] = []
+    read, left_out = [], []
     for path in given:
         below = (
             [] if (path / "config.json").exists() else sorted(inside.parent for inside in path.glob("*/config.json"))
         )
-        found += below or [path]
-    read = []
-    for directory in found:
-        try:
-            read.append(runlog.read(directory))
-        except FileFormatError as error:
-            error.add_note(f"perilune verify {directory} looks at everything in it, and says what else is damaged.")
-            raise
-    return read
+        for directory in below or [path]:
+            try:
+                read.append(runlog.read(directory))
+            except PeriluneError as error:
+                if below:
+                    left_out.append(f"{directory.name} cannot be read: {error}")
+                    continue
+                if isinstance(error, FileFormatError):
+                    error.add_note(f"perilune verify {directory} looks at everything in it, and says what is damaged.")
+                raise
+    for sentence in left_out:
+        _say(f"left out: {sentence}")
+    if not read:
+        raise RunDirectoryError("none of the runs can be read. perilune verify RUN says what is damaged.")
+    return read, left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +160,15 @@ class Report:
     """The file; RUN/report.html for one run, report.html for several."""
     episodes: int = 100
     """Greedy episodes that score each run (>= 0; 0 for no scores)."""
+    env: str = ""
+    """Id of the environment, where a run's own is not enough: my_module:MyEnv-v0."""
 
     def run(self) -> None:
         if self.episodes < 0:
             raise ConfigError("episodes", self.episodes, "a whole number >= 0")
         if self.out is not None:
             report.check_name(self.out)
-        read = _read("report", self.runs)
+        read, left_out = _read("report", self.runs)
         out = self.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
         if out.is_dir():  # not after all has been played
             raise ConfigError("out", str(out), "a file, and this is a directory")
@@ -164,8 +176,12 @@ class Report:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise files.cannot("written", out, error) from error
-        report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
+        report.write(read, out, self.episodes, _say, env=self.env, left_out=left_out)
         print(out)
+
+
+def _say(words: str) -> None:
+    print(f"perilune: {printable(words)}", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from perilune.events import Episode
 from perilune.nn.layers import Array
 from perilune.runlog import Run
 from perilune.stats import moving_average
+from perilune.text import printable
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -161,7 +162,7 @@ def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Pi
     _dress(axis, words if several else "Greedy evaluation", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     figure.legend(loc="outside upper right", ncols=len(learners) + 1, frameon=False, fontsize=9, labelcolor=INK)
     return Picture(figure)
 
@@ -218,7 +219,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     if len(runs) == 1:
         title += f", seed {runs[0].config['seed']}"
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     figure.get_layout_engine().set(h_pad=0.09)
 
     colour = COLOURS[0] if len(runs) == 1 else PAPER
@@ -252,5 +253,6 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """The runs' directories, by their last part where that tells them apart."""
-    short = [run.directory.resolve().name for run in runs]
-    return short if len(set(short)) == len(runs) else [str(run.directory) for run in runs]
+    whole = [run.directory for run in runs]
+    short = [directory.resolve().name for directory in whole]
+    return [printable(name) for name in (short if len(set(short)) == len(runs) else map(str, whole))]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from perilune.runlog import Run
 from perilune.view import report_tables
 from perilune.view.advice import Advice
 from perilune.view.facts import Facts
 from perilune.view.films import Choice
-from perilune.view.html import document, embedded, section
+from perilune.view.html import document, embedded, section, shown
 from perilune.view.plots import Picture
 from perilune.view.report_style import STYLE
 from perilune.view.report_tables import number
@@ -49,7 +48,7 @@ def html(content: Content) -> str:
     runs = content.runs
     title = _title(runs)
     parts = [
-        f"<header><h1>{escape(title)}</h1><p class=lead>{_verdict(content)}</p></header>",
+        f"<header><h1>{shown(title)}</h1><p class=lead>{_verdict(content)}</p></header>",
         _tiles(content),
         _advised(content.advised),
         _films(content.films),
@@ -59,11 +58,11 @@ def html(content: Content) -> str:
     if content.endings is not None:
         parts.append(section("What episodes came to", _vector(content.endings, "Share of every outcome, over the run")))
     if content.maps:
-        shown = "".join(_raster(picture, CAPTIONS[name]) for name, picture in content.maps)
-        parts.append(section("What was learned", shown))
+        maps = "".join(_raster(picture, CAPTIONS[name]) for name, picture in content.maps)
+        parts.append(section("What was learned", maps))
     parts += [report_tables.notices_table(runs), report_tables.settings_table(runs), report_tables.machines_table(runs)]
     if content.left_out:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in content.left_out)
+        items = "".join(f"<li>{shown(sentence)}</li>" for sentence in content.left_out)
         parts.append(section("Left out", f"<ul>{items}</ul>"))
     return document(title, "\n".join(part for part in parts if part), STYLE)
 
@@ -83,7 +82,7 @@ def _verdict(content: Content) -> str:
     if len(content.runs) > 1:
         together = report_tables.over_seeds(content.runs, content.scores)
         names = ", ".join(run.directory.name for run in content.runs)
-        return escape(together[0] if together else f"Runs side by side: {names}.")
+        return shown(together[0] if together else f"Runs side by side: {names}.")
     if scored is not None:
         mark = run.config["solved_mark"]
         reached = "" if mark is None else " It is solved." if scored.mean.value >= mark else " It is not solved yet."
@@ -109,7 +108,7 @@ def _tiles(content: Content) -> str:
         shares = None if scored.evaluation is None else scored.evaluation.outcome_shares
         if shares:
             label, share = max(shares.items(), key=lambda item: item[1])
-            tiles.append((f"{share:.0%}", escape(label)))
+            tiles.append((f"{share:.0%}", shown(label)))
     tiles.append((f"{Facts(run).env_steps:,}", "environment steps"))
     tiles.append((f"{len(run.episodes):,}", "episodes of training"))
     if run.evaluations and run.evaluations[-1].seconds is not None:
@@ -131,8 +130,8 @@ def _advised(advised: Sequence[Advice]) -> str:
     if not advised:
         return ""
     items = "".join(
-        f"<li><p><b>{escape(one.seen)}</b> {escape(one.attempt)}</p>"
-        + (f"<pre><code>{escape(one.command)}</code></pre>" if one.command else "")
+        f"<li><p><b>{shown(one.seen)}</b> {shown(one.attempt)}</p>"
+        + (f"<pre><code>{shown(one.command)}</code></pre>" if one.command else "")
         + "</li>"
         for one in advised
     )
@@ -160,23 +159,23 @@ def _raster(picture: Picture, words: str) -> str:
     buffer = io.BytesIO()
     picture.figure.savefig(buffer, format="png", dpi=DPI)
     title = picture.figure.get_suptitle()
-    return _picture(embedded(buffer.getvalue(), "image/png"), title, f"<figcaption>{escape(words)}</figcaption>")
+    return _picture(embedded(buffer.getvalue(), "image/png"), title, f"<figcaption>{shown(words)}</figcaption>")
 
 
 def _picture(address: str, words: str, caption: str = "") -> str:
-    return f"<figure><img alt='{escape(words)}' src='{address}'>{caption}</figure>"
+    return f"<figure><img alt='{shown(words)}' src='{address}'>{caption}</figure>"
 
 
 def _films(choice: Choice) -> str:
     if not choice.films:
         return ""
-    shown = []
+    figures = []
     for film in choice.films:
-        words = escape(film.words)
+        words = shown(film.words)
         still = "" if film.still is None else embedded(film.still, "image/png")
         poster = f" poster='{still}'" if still else ""
         paper = f"<img class=paper alt='{words}' src='{still}'>" if still else ""
-        shown.append(
+        figures.append(
             f"<figure class=film><video controls muted playsinline preload=metadata aria-label='{words}'{poster} "
             f"src='{embedded(film.content, 'video/mp4')}'></video>{paper}<figcaption>{words}</figcaption></figure>"
         )
@@ -184,4 +183,4 @@ def _films(choice: Choice) -> str:
     if choice.left_out:
         more = "One more film is" if choice.left_out == 1 else f"{choice.left_out} more films are"
         left = f"<p class=soft>{more} in the run's directory <code>videos</code>, and not in this file.</p>"
-    return section("Films", f"<div class=films>{''.join(shown)}</div>{left}")
+    return section("Films", f"<div class=films>{''.join(figures)}</div>{left}")
