@@ -27,7 +27,7 @@ from perilune import DQN, cli, runlog
 from perilune.bench import statistics
 from perilune.bench.scores import score as bench_score
 from perilune.bench.scores import write_score
-from perilune.view import endings, films, report, scoring
+from perilune.view import endings, films, report, report_page, scoring
 from perilune.weights import load_weights, save_weights
 
 __all__ = ["browser", "tiny_run"]
@@ -305,10 +305,81 @@ def test_a_film_that_is_a_link_or_no_film_gives_nothing_away(run: Path, tmp_path
     best.unlink()
     best.symlink_to(tmp_path / "secret")
     (run / "videos" / "episode-00001.mp4").write_bytes(b"no film at all")
+    content = (run / "videos" / "episode-00002.mp4").read_bytes()
+    (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])  # without its index, at the end
     choice = films.choose([runlog.read(run)])
-    assert "best" not in [film.path.stem for film in choice.films]
-    assert choice.films[0].still is None
-    assert all(film.still for film in choice.films[1:])
+    assert [film.path.stem for film in choice.films] == ["episode-00004"]
+    assert all(film.still for film in choice.films)
+    assert choice.left_out == 0
+    assert [sentence.partition("videos/")[2] for sentence in choice.none] == [
+        "best.mp4 is a link. A run's files are ordinary ones; put the file itself there.",
+        "episode-00001.mp4 is no MP4",
+        "episode-00002.mp4 cannot be decoded",
+    ]
+    found = written([run], tmp_path / "report.html")
+    assert all(sentence in found.words.partition("Left out")[2] for sentence in choice.none)
+    assert len(found.named("video")) == 1
+
+
+FILMS = ("best", "best-overlay", "stages", "stages-overlay", *(f"episode-{number:05d}" for number in range(1, 8)))
+
+
+def filmed(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[runlog.Run]:
+    """A run for each of ``names``, with films that are so called."""
+    for run, stems in names.items():
+        (tmp_path / run / "videos").mkdir(parents=True)
+        for stem in stems:
+            shutil.copy(whole / "videos" / "best.mp4", tmp_path / run / "videos" / f"{stem}.mp4")
+    return [made_up_run([], directory=str(tmp_path / run)) for run in names]
+
+
+def shown(choice: films.Choice) -> list[str]:
+    return [f"{film.path.parts[-3]} {film.path.stem.replace('episode-0000', '')}" for film in choice.films]
+
+
+def test_how_it_learned_comes_first_and_every_film_is_counted(tmp_path: Path, whole: Path) -> None:
+    choice = films.choose(filmed(tmp_path, whole, a=FILMS))
+    assert shown(choice) == ["a stages-overlay", "a best", "a 1", "a 3", "a 5", "a 7"]
+    assert choice.left_out == len(FILMS) - 6 == 5
+    assert choice.films[0].words.startswith("how it learned")
+    assert shown(films.choose(filmed(tmp_path, whole, b=("stages", "best-overlay")))) == ["b stages", "b best-overlay"]
+
+
+def test_every_place_for_a_film_is_taken_where_there_are_so_many(tmp_path: Path, whole: Path) -> None:
+    two = filmed(tmp_path, whole, a=FILMS[:4], b=FILMS)
+    assert shown(films.choose(two)) == ["a stages-overlay", "b stages-overlay", "a best", "b best", "b 1", "b 7"]
+    four = filmed(tmp_path, whole, c=FILMS[:1], d=FILMS[4:], e=FILMS[4:5], f=FILMS[5:])
+    assert shown(films.choose(four)) == ["c best", "d 1", "d 7", "e 1", "f 2", "f 7"]
+    assert films.choose(four).left_out == 1 + 7 + 1 + 6 - 6
+
+
+@pytest.mark.parametrize(
+    ("room", "wanted", "each"),
+    [
+        (4, [9, 9], [2, 2]),
+        (5, [9, 9], [3, 2]),
+        (5, [1, 9], [1, 4]),
+        (5, [0, 1, 1], [0, 1, 1]),
+        (-2, [3], [0]),
+        (3, [], []),
+    ],
+)
+def test_places_are_shared_evenly(room: int, wanted: list[int], each: list[int]) -> None:
+    assert films._shares(room, wanted) == each
+
+
+@pytest.mark.parametrize(
+    ("left_out", "runs", "words"),
+    [
+        (1, 1, "One more film is in the run's directory videos, and"),
+        (5, 1, "5 more films are in the run's directory videos, and"),
+        (1, 2, "One more film is in the runs' directories videos, and"),
+        (5, 2, "5 more films are in the runs' directories videos, and"),
+    ],
+)
+def test_films_that_are_left_out_are_counted_in_words(left_out: int, runs: int, words: str) -> None:
+    assert words in Tags(report_page._films(films.Choice([], left_out, []), runs)).words
+    assert report_page._films(films.Choice([], 0, []), runs) == ""
 
 
 def test_outcomes_are_shares_of_the_episodes_that_have_one() -> None:

@@ -81,7 +81,9 @@ def gather(
         advised = []
         sentences.append(f"What to try next cannot be told: {error}")
     drawn, without = _maps(runs, say)
-    return Content(runs, scores, advised, films.choose(runs), curves, endings.draw(runs), drawn, [*sentences, *without])
+    shown = films.choose(runs)
+    sentences += [*without, *shown.none]
+    return Content(runs, scores, advised, shown, curves, endings.draw(runs), drawn, sentences)
 
 
 def _maps(runs: Sequence[Run], say: Callable[[str], object]) -> tuple[list[tuple[str, Picture]], list[str]]:

@@ -51,7 +51,7 @@ def html(content: Content) -> str:
         f"<header><h1>{shown(title)}</h1><p class=lead>{_verdict(content)}</p></header>",
         _tiles(content),
         _advised(content.advised),
-        _films(content.films),
+        _films(content.films, len(runs)),
         section("Curves", _vector(content.curves, "Reward, loss, epsilon and episode length over the episodes")),
         report_tables.scores_table(content.runs, content.scores),
     ]
@@ -166,8 +166,8 @@ def _picture(address: str, words: str, caption: str = "") -> str:
     return f"<figure><img alt='{shown(words)}' src='{address}'>{caption}</figure>"
 
 
-def _films(choice: Choice) -> str:
-    if not choice.films:
+def _films(choice: Choice, runs: int) -> str:
+    if not choice.films and not choice.left_out:
         return ""
     figures = []
     for film in choice.films:
@@ -182,5 +182,6 @@ def _films(choice: Choice) -> str:
     left = ""
     if choice.left_out:
         more = "One more film is" if choice.left_out == 1 else f"{choice.left_out} more films are"
-        left = f"<p class=soft>{more} in the run's directory <code>videos</code>, and not in this file.</p>"
+        where = "run's directory" if runs == 1 else "runs' directories"
+        left = f"<p class=soft>{more} in the {where} <code>videos</code>, and not in this file.</p>"
     return section("Films", f"<div class=films>{''.join(figures)}</div>{left}")
