@@ -76,6 +76,16 @@ class Facts:
         return max((record.env_steps for log in logs for record in log), default=0)
 
     @property
+    def finished(self) -> bool:
+        """Whether its budget is used up, or an evaluation came to what it was to stop at."""
+        train, returns = self.train, self.returns
+        if train.stop_at_return is not None and returns.size and returns[-1] >= train.stop_at_return:
+            return True
+        episodes = max((one.episode for one in self.run.episodes), default=0)
+        budgets = ((train.steps, self.env_steps), (train.episodes, episodes))
+        return any(budget is not None and had >= budget for budget, had in budgets)
+
+    @property
     def solved(self) -> bool:
         """Whether the best weights reach the solved mark, by their score where there is one."""
         mark = self.run.config["solved_mark"]
