@@ -33,6 +33,11 @@ class Film:
     content: bytes
     still: bytes | None
 
+    @property
+    def stages(self) -> bool:
+        """Whether it shows several agents side by side."""
+        return self.path.stem in FIRST[0]
+
 
 @dataclass(frozen=True)
 class Choice:

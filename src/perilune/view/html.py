@@ -67,7 +67,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") ->
     lines = "".join(
         f"<tr><th scope=row>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>\n" for row in rows
     )
-    return (
-        f"<div class=wide tabindex=0 role=region aria-label='{escape(kind or 'table')}'><table class='{escape(kind)}'>"
-        f"<thead><tr>{heads}</tr></thead><tbody>\n{lines}</tbody></table></div>"
-    )
+    rows_and_head = f"<thead><tr>{heads}</tr></thead><tbody>\n{lines}</tbody>"
+    return wide(f"<table class='{escape(kind)}'>{rows_and_head}</table>", kind or "table")
+
+
+def wide(body: str, label: str) -> str:
+    """What may be wider than a phone: it scrolls by itself, with the keyboard too. ``body`` is HTML, ``label`` text."""
+    return f"<div class=wide tabindex=0 role=group aria-label='{shown(label)}'>{body}</div>"

@@ -86,9 +86,9 @@ def gather(
     return Content(runs, scores, advised, shown, curves, endings.draw(runs), drawn, sentences)
 
 
-def _maps(runs: Sequence[Run], say: Callable[[str], object]) -> tuple[list[tuple[str, Picture]], list[str]]:
-    """The maps by their names, and a sentence for each that is not there."""
-    drawn: list[tuple[str, Picture]] = []
+def _maps(runs: Sequence[Run], say: Callable[[str], object]) -> tuple[list[tuple[str, str, Picture]], list[str]]:
+    """The maps, with whose they are and their names, and a sentence for each that is not there."""
+    drawn: list[tuple[str, str, Picture]] = []
     left_out: list[str] = []
     for run in runs[:MOST_MAPPED]:
         say(f"{run.directory.name}: maps of what was learned")
@@ -98,7 +98,8 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object]) -> tuple[list[tuple
             left_out.append(f"{run.directory.name} has no maps: {error}".replace("\n  ", " "))
             continue
         shown = found.pictures if len(runs) == 1 else found.pictures.keys() & SEVERAL
-        drawn += [(name, found.pictures[name]) for name in shown]
+        whose = f"{run.directory.name}: " if len(runs) > 1 else ""
+        drawn += [(whose, name, found.pictures[name]) for name in shown]
         left_out += [f"{run.directory.name}: {sentence}" for sentence in found.left_out]
     if further := runs[MOST_MAPPED:]:
         which = further[0].directory.name if len(further) == 1 else f"the other {len(further)}"

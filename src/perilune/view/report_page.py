@@ -11,7 +11,7 @@ from perilune.view import report_tables
 from perilune.view.advice import Advice
 from perilune.view.facts import Facts
 from perilune.view.films import Choice
-from perilune.view.html import document, embedded, section, shown
+from perilune.view.html import document, embedded, section, shown, wide
 from perilune.view.plots import Picture
 from perilune.view.report_style import STYLE
 from perilune.view.report_tables import number
@@ -22,7 +22,10 @@ DPI = 120  # of pictures that are no lines
 
 @dataclass(frozen=True)
 class Content:
-    """All that a report shows, gathered: runs, their scores, and the pictures by their captions."""
+    """All that a report shows, gathered: runs, their scores, and the pictures.
+
+    ``maps``: whose it is, in words before its caption where there are several runs; its name, and the picture.
+    """
 
     runs: Sequence[Run]
     scores: Sequence[Scores]
@@ -30,7 +33,7 @@ class Content:
     films: Choice
     curves: Picture
     endings: Picture | None
-    maps: Sequence[tuple[str, Picture]]
+    maps: Sequence[tuple[str, str, Picture]]
     left_out: Sequence[str]
 
 
@@ -58,7 +61,7 @@ def html(content: Content) -> str:
     if content.endings is not None:
         parts.append(section("What episodes came to", _vector(content.endings, "Share of every outcome, over the run")))
     if content.maps:
-        maps = "".join(_raster(picture, CAPTIONS[name]) for name, picture in content.maps)
+        maps = "".join(_raster(picture, f"{whose}{CAPTIONS[name]}") for whose, name, picture in content.maps)
         parts.append(section("What was learned", maps))
     parts += [report_tables.notices_table(runs), report_tables.settings_table(runs), report_tables.machines_table(runs)]
     if content.left_out:
@@ -163,7 +166,9 @@ def _raster(picture: Picture, words: str) -> str:
 
 
 def _picture(address: str, words: str, caption: str = "") -> str:
-    return f"<figure><img alt='{shown(words)}' src='{address}'>{caption}</figure>"
+    """A picture in a box of its own, for on a phone it is wider than the page."""
+    image = f"<img alt='{shown(words)}' src='{address}'>"
+    return f"<figure>{wide(image, words)}{caption}</figure>"
 
 
 def _films(choice: Choice, runs: int) -> str:
@@ -175,8 +180,9 @@ def _films(choice: Choice, runs: int) -> str:
         still = "" if film.still is None else embedded(film.still, "image/png")
         poster = f" poster='{still}'" if still else ""
         paper = f"<img class=paper alt='{words}' src='{still}'>" if still else ""
+        kind = "'film stages'" if film.stages else "film"
         figures.append(
-            f"<figure class=film><video controls muted playsinline preload=metadata aria-label='{words}'{poster} "
+            f"<figure class={kind}><video controls muted playsinline preload=metadata aria-label='{words}'{poster} "
             f"src='{embedded(film.content, 'video/mp4')}'></video>{paper}<figcaption>{words}</figcaption></figure>"
         )
     left = ""
