@@ -649,6 +649,9 @@ def test_how_it_learned_has_a_row_of_its_own(browser: Browser, run: Path, tmp_pa
     widths = page.evaluate("[...document.querySelectorAll('.film')].map(film => film.clientWidth)")
     assert widths[0] == page.evaluate("document.querySelector('.films').clientWidth")
     assert max(widths[1:]) < widths[0] / 2
+    page.emulate_media(media="print")
+    widths = page.evaluate("[...document.querySelectorAll('.film')].map(film => film.clientWidth)")
+    assert max(widths[1:]) < widths[0] / 2
     page.close()
 
 

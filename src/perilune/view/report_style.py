@@ -6,7 +6,7 @@ body { max-width: 64rem; }
 section { padding-bottom: .4rem; margin-top: 2rem; } section h2 { margin-top: 1rem; }
 .lead { font-size: 1.1rem; margin: .4rem 0 0; max-width: 46rem; }
 p { max-width: 46rem; }
-p, li, figcaption, dt, .scores th, .notices th, thead th { overflow-wrap: anywhere; }
+p, li:not(.tiles li), figcaption, dt, .scores th, .notices th, thead th { overflow-wrap: anywhere; }
 .tiles { display: flex; flex-wrap: wrap; gap: .6rem; list-style: none; margin: 1.2rem 0 0; padding: 0; }
 .tiles li { flex: 1 1 8rem; background: var(--raised); border-radius: 6px; padding: .6rem .8rem; color: var(--soft);
   font-size: .85rem; line-height: 1.3; }
@@ -64,7 +64,7 @@ dl.settings div { display: flex; justify-content: space-between; gap: .8rem; bor
   figcaption { font-size: 8pt; padding-top: .1rem; }
   .wide { overflow: visible; background: none; }
   .film video { display: none; } .paper { display: block; width: 100%; height: auto; }
-  .films { grid-template-columns: repeat(3, 1fr); } .film:first-child { grid-column: auto; }
+  .films { grid-template-columns: repeat(3, 1fr); } .film:first-child:not(.stages) { grid-column: auto; }
   dl.settings { columns: 3 10rem; font-size: 7.5pt; column-gap: 1.2rem; } table { font-size: 9pt; }
 }
 """
