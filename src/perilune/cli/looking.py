@@ -157,7 +157,7 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories, or directories of runs."""
     out: Path | None = None
-    """The file; RUN/report.html for one run, report.html for several."""
+    """The file, ending in .html or .htm; RUN/report.html for one run, report.html for several."""
     episodes: int = 100
     """Greedy episodes that score each run (>= 0; 0 for no scores)."""
     env: str = ""
