@@ -125,6 +125,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
         facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.05"), {"epsilon_floor": 0.01},
     ),
     "some_fail": (facts(best=flown(*["landed"] * 17, *["crashed"] * 3)), ("205.0", "3 of 20", "-50.0"), {}),
+    "look": (facts(best=flown(*["landed"] * 4, "crashed", *["landed"] * 2)), ("episode 5", "-50.0", "crashed"), {}),
     "one_seed": (replace(facts(), seeds=1), ("one seed",), {}),
     "early": (facts(train={"steps": 100_000}), ("40,000 of 100,000",), {"steps": STEPS}),
     "solved": (facts(), ("250.0", "200"), {}),
@@ -183,6 +184,7 @@ def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name:
         what = command.what if isinstance(command, Bench) else command
         if isinstance(what, BenchLearning):
             assert build(DQNConfig, vars(what.agent)) == about.agent
+            assert what.first_seed == 7
         else:
             assert isinstance(what, Resume | Evaluate | cli.Video)
             assert "runs/moon" in words
@@ -223,6 +225,66 @@ def test_random_actions_that_have_not_become_few_are_not_judged_by_their_floor()
         assert said is None or "(epsilon 0.06)" in said.seen
 
 
+# What the rules would change of the preset's own values, were the run whole.
+AGAINST_THE_PRESET: dict[str, dict[str, Any]] = {
+    "fell": {"returns": [-100, 100, 250, 240, 60, 40]},
+    "flat": {"returns": FLAT},
+    "random": {"returns": RISING, "episodes": [episode(n, env_steps=300 * n, epsilon=0.6) for n in range(1, 201)]},
+    "promises": {"lines": metrics(mean_q=np.linspace(0, 2_000, 60))},
+    "loss_grows": {"returns": FLAT, "lines": metrics(loss=np.geomspace(1, 1e4, 60))},
+    "clipped": {"returns": RISING, "lines": metrics(gradient_norm=33.0)},
+    "hidden_by_exploration": {"episodes": lived([-150.0] * 12)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGAINST_THE_PRESET)
+@pytest.mark.parametrize("budget", [{"steps": 350_000}, {"steps": None, "episodes": 201}])
+def test_a_run_that_is_not_whole_says_nothing_against_its_preset(name: str, budget: dict[str, Any]) -> None:
+    about = AGAINST_THE_PRESET[name]
+    assert rule(name)(facts(**about)) is not None
+    assert rule(name)(facts(**about, train=budget)) is None
+    assert rule(name)(facts(**about, train={"steps": None, "episodes": 200})) is not None
+
+
+def test_a_run_that_is_not_whole_speaks_of_what_is_not_its_presets() -> None:
+    lines = metrics(gradient_norm=33.0)
+    said = rule("clipped")(facts(RISING, lines=lines, max_grad_norm=5.0, train={"steps": 350_000}))
+    assert said is not None
+    assert "--max-grad-norm 33.0" in said.command
+    assert rule("flat")(facts(FLAT, double=False, train={"steps": 350_000})) is not None  # which goes back to it
+
+
+def test_episodes_are_a_budget_too() -> None:
+    for budget, seen in (
+        ({"steps": None, "episodes": 600}, "It stopped after 200 of 600 episodes."),
+        ({"steps": None, "episodes": 200}, None),
+        ({"steps": 100_000, "episodes": 200}, None),  # the first that is reached
+        ({"steps": 100_000, "episodes": 600}, "It stopped after 60,000 of 100,000 steps."),
+        ({"steps": None, "episodes": 600, "stop_at_return": 240.0}, None),
+    ):
+        said = rule("unfinished")(facts(train=budget))
+        assert (said and said.seen) == seen
+
+
+def test_the_film_of_what_went_wrong_ends_with_it_and_as_the_score_did() -> None:
+    best = flown("landed", "landed", "crashed", *["landed"] * 4)
+    for limit, longest, cut in ((None, 100, False), (100, 100, True), (99, 100, False)):
+        said = rule("look")(facts(best=replace(best, lengths=(longest,) * 7), train={"max_episode_steps": limit}))
+        assert said is not None
+        film = cli.parse(shlex.split(said.command)[1:])
+        assert isinstance(film, cli.Video)
+        assert (film.episodes, film.overlay) == (3, True)  # which leaves the best agent's film where it is
+        assert film.max_episode_steps == (limit if cut else None)
+    assert rule("look")(facts(best=flown(*["landed"] * 19, "crashed"))) is None
+
+
+def test_commands_name_the_environment_as_it_was_told() -> None:
+    told = replace(facts(FLAT, double=False), env="my_module:LunarLander-v3", seeds=1)
+    for said in advice.advice([told, replace(facts(train={"steps": 350_000}), env=told.env)], most=99):
+        assert "my_module:LunarLander-v3" in shlex.split(said.command)
+        assert cli.parse(shlex.split(said.command)[1:]) is not None
+
+
 def test_no_piece_of_advice_contradicts_another() -> None:
     # To explore longer, and less.
     explored = [episode(n, env_steps=300 * n, epsilon=0.9) for n in range(1, 201)]
@@ -261,7 +323,7 @@ def test_no_command_is_given_where_the_environment_cannot_be_made() -> None:
 def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:
     about = facts(
         [-100, 100, 250, 240, 60, 40], lines=metrics(mean_q=np.linspace(0, 2_000, 60), gradient_norm=33.0),
-        buffer_size=5_000, train={"steps": 100_000},
+        buffer_size=5_000, learning_rate=2e-3, train={"steps": 100_000},
     )  # fmt: skip
     given_ = advice.advice([replace(about, seeds=1)])
     assert len(given_) == 4

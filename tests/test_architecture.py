@@ -302,3 +302,13 @@ def test_nobody_asks_for_the_time_of_day() -> None:
                 asked = (node.value.id, node.attr)
                 assert asked not in {("time", "time"), ("time", "time_ns"), ("datetime", "now")}, f"{asked} in {file}"
         assert not [found for found in imports(tree) if found.module == "datetime"], file
+
+
+def test_what_a_terminal_is_told_goes_by_one_way() -> None:
+    printing = {
+        file
+        for file in HOUSE
+        for node in ast.walk(FILES[file])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing == {"console", "cli.options"}  # the latter JSON, which has escapes of its own

@@ -412,6 +412,8 @@ BAD = [
     (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
     (["plot", "{empty}"], 1, "{empty} holds no run", "config.json"),
     (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),
+    (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
+    (["plot", "{run}", "--out", "{empty}/many.SVG"], 1, "many.SVG", "a directory, for curves.png and curves.svg"),
     (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds = 0", ">= 1"),
     (["bench", "learning", "CartPole-v1", "--jobs", "0"], 1, "jobs = 0", ">= 1"),
     (["bench", "learning", "CartPole-v1", "--first-seed", "-1"], 1, "first_seed = -1", ">= 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ class Line(gym.Env):
 
 
 gym.register("Line-v0", Line, max_episode_steps=20)
+gym.register("Alike-v0", Line, max_episode_steps=20)
 """
 
 
@@ -81,3 +83,39 @@ def test_play_takes_an_environment_first(place: Path) -> None:
     refused = perilune(place, "play", "run")
     assert refused.returncode == 1
     assert "the id of an environment, and then the run: perilune play ID run" in refused.stderr
+
+
+def test_a_report_is_told_where_the_environment_is_for_the_runs_that_need_it(place: Path) -> None:
+    trained = perilune(
+        place, "train", "CartPole-v1", "--out", "cart", "--steps", "300", "--hidden", "8", "--warmup-steps", "50",
+        "--batch-size", "8", "--eval-episodes", "2", "--quiet",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    both = ("report", "run", "cart", "--episodes", "2", "--out", "both.html")
+    without = perilune(place, *both)
+    assert without.returncode == 0, without.stderr
+    page = (place / "both.html").read_text()
+    assert "run cannot be scored here" in page
+    assert "--env my_module:Line-v0" in page  # which the same command takes
+    assert "cart: 2 greedy episodes" in without.stderr
+    assert "run: 2 greedy episodes" not in without.stderr  # for none was played
+    done = perilune(place, *both, "--env", "my_module:Line-v0")
+    assert done.returncode == 0, done.stderr
+    page = (place / "both.html").read_text()
+    assert "cannot be scored" not in page
+    for words in ("run: 2 greedy episodes", "cart: 2 greedy episodes"):
+        assert words in done.stderr
+    assert "run, best" in page
+    assert "is of " not in page
+    # Its commands say where the environment is too.
+    assert perilune(place, "report", "run", "--episodes", "1", "--env", "my_module:Line-v0").returncode == 0
+    commands = re.findall(r"<pre><code>(.*?)</code>", (place / "run" / "report.html").read_text())
+    assert commands
+    assert all("my_module:Line-v0" in command for command in commands)
+    # What is played is said where it is not what the run names; and where there is no such environment.
+    other = perilune(place, "report", "run", "--episodes", "1", "--env", "my_module:Alike-v0")
+    assert other.returncode == 0, other.stderr
+    assert "run is of Line-v0, and played my_module:Alike-v0." in (place / "run" / "report.html").read_text()
+    nowhere = perilune(place, "report", "run", "--env", "my_module:None-v0")
+    assert nowhere.returncode == 1
+    assert "cannot be made" in nowhere.stderr

@@ -137,6 +137,24 @@ def test_runs_of_the_same_name_are_told_apart_by_their_paths() -> None:
     assert {"a/seed-0", "b/seed-0"} < set(texts(curves(runs)))
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("red\x1b[31m", "red\\x1b[31m"), ("two\nlines", "two\\nlines"), ("no\udcffbytes", "no\\udcffbytes"),
+        ("\ufffe\x7f\u202e", "\\ufffe\\x7f\\u202e"), ("--><!--", "--><!--"), ("-", "-"), ("<&>'\"]]>", "<&>'\"]]>"),
+    ],
+)  # fmt: skip
+def test_whatever_a_run_is_called_its_curves_are_xml(tmp_path: Path, name: str, shown: str) -> None:
+    runs = [made_up_run(learning(5), directory=f"runs/{name}"), made_up_run(learning(5), environment=f"{name}-v0")]
+    picture = curves(runs)
+    assert shown in texts(picture)
+    assert (
+        texts(picture)[0] == f"{shown}-v0 and LunarLander-v3" or texts(picture)[0] == f"LunarLander-v3 and {shown}-v0"
+    )
+    ET.parse(picture.save(tmp_path, "curves")[1])  # noqa: S314 -- our own
+    assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0"
+
+
 def test_more_runs_than_colours_differ_all_the_same() -> None:
     picture = curves([made_up_run(learning(5), directory=str(number)) for number in range(14)])
     looks = {(line.get_color(), line._unscaled_dash_pattern) for line in panel(picture, EPSILON).get_lines()}
@@ -169,6 +187,37 @@ def test_greedy_evaluations_are_dots_where_they_were_made() -> None:
     dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
     assert [line.get_xydata().tolist() for line in dots] == [[[10, -150.0], [30, 99.5]]]
     assert "greedy evaluation" in texts(picture)
+
+
+def test_greedy_evaluations_of_several_runs_are_in_their_colours_and_differ_as_their_lines_do() -> None:
+    runs = [
+        made_up_run(learning(40), [evaluated(100, number), evaluated(300, 99.5)], directory=f"{number}")
+        for number in range(8)
+    ]
+    picture = curves([*runs, made_up_run(learning(40), directory="none")])
+    dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
+    assert [line.get_xydata().tolist() for line in dots] == [[[10, n], [30, 99.5]] for n in range(8)]
+    assert [line.get_color() for line in dots] == [*COLOURS, *COLOURS[:2]]
+    assert len({(line.get_color(), line.get_marker()) for line in dots}) == 8
+    assert {line.get_linestyle() for line in dots} == {"None"}
+    assert texts(picture).count("greedy evaluation") == 1
+    assert "greedy evaluation" not in texts(curves([made_up_run(learning(40)), made_up_run(learning(4))]))
+
+
+def test_a_panel_with_nothing_in_it_has_no_solved_line() -> None:
+    begun = made_up_run([episode(1, ended="budget")])
+    assert begun.config["solved_mark"] == 200
+    picture = curves([begun])
+    assert panel(picture, REWARD).texts[0].get_text() == "nothing yet"
+    assert not [line for line in panel(picture, REWARD).get_lines() if len(line.get_xdata())]
+    assert not [text for text in texts(picture) if "solved" in text]
+    # An evaluation is something, before any episode has ended.
+    picture = curves([made_up_run([], [evaluated(5, 20.0)])])
+    assert not panel(picture, REWARD).texts
+    assert "solved at 200" in texts(picture)
+    low, high = panel(picture, REWARD).get_ylim()
+    assert low < 20
+    assert high > 200
 
 
 def test_a_loss_of_several_sizes_is_logarithmic_with_plain_numbers() -> None:

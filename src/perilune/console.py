@@ -44,6 +44,6 @@ def aside(words: str) -> None:
         print("\n".join(printable(line) for line in words.split("\n")), file=out, flush=True)
 
 
-def say(words: str = "") -> None:
+def say(words: object = "") -> None:
     """Print ``words`` on standard output, likewise."""
-    print("\n".join(printable(line) for line in words.split("\n")), flush=True)
+    print("\n".join(printable(line) for line in str(words).split("\n")), flush=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import tyro
@@ -15,7 +13,8 @@ from perilune.api import DQN, film_stages
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
 from perilune.cli.runs import Which, load
-from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, RunDirectoryError
+from perilune.console import aside, say
+from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
 from perilune.runlog import Run
 from perilune.view import maps, play, plots, progress, report
 from perilune.view.encoding import format_of
@@ -55,7 +54,7 @@ class Video:
         evaluation = load(run, self.checkpoint, self.env).film(
             out, self.episodes, self.max_episode_steps, overlay=self.overlay
         )
-        print(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
+        say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
 
     def _film_stages(self, out: Path) -> None:
         if self.run_or_file.is_file():
@@ -72,9 +71,9 @@ class Video:
                 max_episode_steps=self.max_episode_steps,
                 tell=tell,
             )
-        print(f"{out}  ({_size(out)})")
+        say(f"{out}  ({_size(out)})")
         for title, outcome, reward in endings:
-            print(f"  {title:<24}{reward:9.1f}  {outcome or ''}".rstrip())
+            say(f"  {title:<24}{reward:9.1f}  {outcome or ''}".rstrip())
 
 
 def _size(path: Path) -> str:
@@ -93,32 +92,43 @@ class Plot:
     """Directory for the pictures; RUN/plots for one run, the current directory for several."""
 
     def run(self) -> None:
-        read = _read("plot", self.runs)
+        if self.out is not None and self.out.suffix.lower() in (".png", ".svg"):
+            raise ConfigError("out", str(self.out), "a directory, for curves.png and curves.svg")
+        read, _ = _read("plot", self.runs)
         out = self.out or (read[0].directory / "plots" if len(read) == 1 else Path())
         for path in plots.curves(read).save(out, "curves"):
-            print(path)
+            say(path)
 
 
-def _read(command: str, given: Sequence[Path]) -> list[Run]:
-    """The runs that ``given`` are, or that are right below them."""
+def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs that ``given`` are, or that are right below them; and which of the latter cannot be read, and why.
+
+    These are named on standard error too.
+    """
     if not given:
         raise RunDirectoryError(
             f"no run is given. Give run directories, or a directory of runs: perilune {command} runs"
         )
-    found: list[Path] = []
+    read, left_out = [], []
     for path in given:
         below = (
             [] if (path / "config.json").exists() else sorted(inside.parent for inside in path.glob("*/config.json"))
         )
-        found += below or [path]
-    read = []
-    for directory in found:
-        try:
-            read.append(runlog.read(directory))
-        except FileFormatError as error:
-            error.add_note(f"perilune verify {directory} looks at everything in it, and says what else is damaged.")
-            raise
-    return read
+        for directory in below or [path]:
+            try:
+                read.append(runlog.read(directory))
+            except PeriluneError as error:
+                if below:
+                    left_out.append(f"{directory.name} cannot be read: {error}")
+                    continue
+                if isinstance(error, FileFormatError):
+                    error.add_note(f"perilune verify {directory} looks at everything in it, and says what is damaged.")
+                raise
+    for sentence in left_out:
+        _tell(f"left out: {sentence}")
+    if not read:
+        raise RunDirectoryError("none of the runs can be read. perilune verify RUN says what is damaged.")
+    return read, left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +147,7 @@ class Watch:
             from perilune.view.web.server import serve  # noqa: PLC0415 -- heavy, and optional
         except ImportError as error:
             raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
-        serve(self.path, self.host, self.port, partial(print, flush=True))
+        serve(self.path, self.host, self.port, say)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +157,18 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories, or directories of runs."""
     out: Path | None = None
-    """The file; RUN/report.html for one run, report.html for several."""
+    """The file, ending in .html or .htm; RUN/report.html for one run, report.html for several."""
     episodes: int = 100
     """Greedy episodes that score each run (>= 0; 0 for no scores)."""
+    env: str = ""
+    """Id of the environment, where a run's own is not enough: my_module:MyEnv-v0."""
 
     def run(self) -> None:
         if self.episodes < 0:
             raise ConfigError("episodes", self.episodes, "a whole number >= 0")
-        read = _read("report", self.runs)
+        if self.out is not None:
+            report.check_name(self.out)
+        read, left_out = _read("report", self.runs)
         out = self.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
         if out.is_dir():  # not after all has been played
             raise ConfigError("out", str(out), "a file, and this is a directory")
@@ -162,12 +176,12 @@ class Report:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise files.cannot("written", out, error) from error
-        report.write(read, out, self.episodes, _say)
-        print(out)
+        report.write(read, out, self.episodes, _tell, env=self.env, left_out=left_out)
+        say(out)
 
 
-def _say(words: str) -> None:
-    print(f"perilune: {words}", file=sys.stderr, flush=True)
+def _tell(words: str) -> None:
+    aside(f"perilune: {words}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +198,12 @@ class Maps:
     """Directory for the pictures; RUN/maps where it is left out."""
 
     def run(self) -> None:
-        drawn = maps.draw(self.run_directory, self.x, self.y, _say)
+        drawn = maps.draw(self.run_directory, self.x, self.y, _tell)
         for name, picture in drawn.pictures.items():
             for path in picture.save(self.out or self.run_directory / "maps", name):
-                print(path)
+                say(path)
         for sentence in drawn.left_out:
-            _say(f"left out: {sentence}")
+            _tell(f"left out: {sentence}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,15 +230,15 @@ class Play:
         play.check_display()
         agent = None if opponent is None else opponent.agent
         title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
-        print(f"{play.legend(envs.name(env), envs.check(env).actions)}. Escape, or closing the window, ends it.")
+        say(f"{play.legend(envs.name(env), envs.check(env).actions)}. Escape, or closing the window, ends it.")
         with one_blas_thread():
             flown = []
             for scores in play.flights(env, agent, title, self.seed):
                 flown.append(scores)
                 told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
-                print(f"episode {len(flown)}: you {', the agent '.join(told)}", flush=True)
+                say(f"episode {len(flown)}: you {', the agent '.join(told)}")
         if flown:
-            print(tally(flown))
+            say(tally(flown))
 
 
 def tally(flown: Sequence[Sequence[Score]]) -> str:

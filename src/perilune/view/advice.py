@@ -84,16 +84,40 @@ def _rises(facts: Facts) -> bool:
     return last - middle > max(0.1 * _span(returns), 2 * facts.noise)
 
 
+def _below(facts: Facts) -> list[int]:
+    """Which greedy episodes are below the solved mark, where the mean is not, and they are more than a few."""
+    best = facts.best
+    if best is None or not facts.solved or best.solved_share is None or best.solved_share >= 0.9:
+        return []
+    return [place for place, value in enumerate(best.returns) if value < (best.solved_mark or 0)]
+
+
+def _anew(facts: Facts, seen: str, attempt: str, **changes: Any) -> Advice | None:
+    """To train anew with ``changes``.
+
+    None where one of them is of the preset's own value, which was measured over whole runs, and this one is not whole.
+    """
+    if not facts.finished:
+        known = preset(facts.run.config["environment"])
+        own, presets = vars(facts.agent) | vars(facts.train), vars(known.agent) | vars(known.train)
+        if any(own[name] == presets[name] != value for name, value in changes.items()):
+            return None
+    return Advice(seen, attempt, train_command(facts, **changes))
+
+
 # The rules, the most telling first
 
 
 def unfinished(facts: Facts) -> Advice | None:
-    train, had = facts.train, facts.env_steps
-    ended = facts.returns.size and train.stop_at_return is not None and facts.returns[-1] >= train.stop_at_return
-    if train.steps is None or train.episodes is not None or had >= train.steps or ended:
+    if facts.finished:
         return None
+    train, had = facts.train, facts.env_steps
+    if train.steps is not None:
+        came = f"{had:,} of {train.steps:,} steps"
+    else:
+        came = f"{max((one.episode for one in facts.run.episodes), default=0):,} of {train.episodes:,} episodes"
     return Advice(
-        f"It stopped after {had:,} of {train.steps:,} steps.",
+        f"It stopped after {came}.",
         "Go on with it: it goes on exactly where it was.",
         of_run(facts, "resume"),
     )
@@ -117,10 +141,11 @@ def fell(facts: Facts) -> Advice | None:
         rate = agent.learning_rate / 2
         how = f"halve the learning rate, to {rate:g}"
         changes = {"learning_rate": rate, "learning_rate_floor": min(agent.learning_rate_floor, rate)}
-    return Advice(
+    return _anew(
+        facts,
         f"Greedy evaluation was at {returns.max():.1f} after {at:,} steps, and at {last:.1f} in the end.",
         f"Use the best weights, which are kept, and not the final ones. In a new run, {how}.",
-        train_command(facts, **changes),
+        **changes,
     )
 
 
@@ -139,16 +164,16 @@ def flat(facts: Facts) -> Advice | None:
         ]
         how = f"Try the preset; this run differs from it in {', '.join(differ[:4])}{' and more' if differ[4:] else ''}."
         changes = {name: getattr(known, name) for name in differ}
-        return Advice(seen, how, train_command(facts, **changes))
+        return _anew(facts, seen, how, **changes)
     if random(facts):  # nearly all of it was exploration: more of that is no help
         return None
     how = "It may never have met a reward worth more: explore longer, with random actions that last."
     steps, repeat = 2 * facts.agent.epsilon_decay_steps, max(20, facts.agent.repeat_most)
-    return Advice(seen, how, train_command(facts, epsilon_decay_steps=steps, repeat_most=repeat))
+    return _anew(facts, seen, how, epsilon_decay_steps=steps, repeat_most=repeat)
 
 
 def rises(facts: Facts) -> Advice | None:
-    if facts.solved or not _rises(facts) or unfinished(facts):
+    if facts.solved or not _rises(facts) or not facts.finished:
         return None
     _, middle, last = _thirds(facts.returns)
     train = facts.train
@@ -166,12 +191,13 @@ def random(facts: Facts) -> Advice | None:
     if epsilon <= 0.2 or facts.solved or facts.env_steps <= agent.warmup_steps:
         return None
     steps = max(1, (facts.train.steps or facts.env_steps) // 4)
-    return Advice(
+    return _anew(
+        facts,
         f"Epsilon never came down: in the last {len(last)} episodes {epsilon:.0%} of the actions were random.",
         f"Let epsilon reach its floor after a quarter of the run, {steps:,} steps.",
-        train_command(
-            facts, epsilon_decay=None, epsilon_decay_steps=steps, epsilon_floor=min(agent.epsilon_floor, 0.05)
-        ),
+        epsilon_decay=None,
+        epsilon_decay_steps=steps,
+        epsilon_floor=min(agent.epsilon_floor, 0.05),
     )
 
 
@@ -191,11 +217,12 @@ def promises(facts: Facts) -> Advice | None:
             "learning_rate": agent.learning_rate / 2, "tau": min(agent.tau, 0.0025), "target_update_every": 1,
             "learning_rate_floor": min(agent.learning_rate_floor, agent.learning_rate / 2),
         }  # fmt: skip
-    return Advice(
+    return _anew(
+        facts,
         f"The mean of Q is {late:.1f} in the end, but no episode ever came to more than {most:.1f}: values feed on "
         "each other.",
         how,
-        train_command(facts, **changes),
+        **changes,
     )
 
 
@@ -209,13 +236,13 @@ def loss_grows(facts: Facts) -> Advice | None:
         return None
     agent = facts.agent
     rate = agent.learning_rate / 3
-    return Advice(
+    return _anew(
+        facts,
         f"The loss grew from {early:.3g} in the second quarter of the run to {late:.3g} in the last, and evaluations "
         "did not.",
         f"Learn more slowly: a learning rate of {rate:.2g}.",
-        train_command(
-            facts, learning_rate=float(f"{rate:.2g}"), learning_rate_floor=min(agent.learning_rate_floor, rate)
-        ),
+        learning_rate=float(f"{rate:.2g}"),
+        learning_rate_floor=min(agent.learning_rate_floor, rate),
     )
 
 
@@ -229,7 +256,7 @@ def hovers(facts: Facts) -> Advice | None:
     )
     if agent.gamma < gamma:
         how = f"What landing is worth is too far off at gamma = {agent.gamma:g}: look further ahead, with {gamma:g}."
-        return Advice(seen, how, train_command(facts, gamma=gamma))
+        return _anew(facts, seen, how, gamma=gamma)
     how = "To hover is what comes before landing: give it half as much again."
     return Advice(seen, how, of_run(facts, "resume", "--steps", str(max(1, facts.env_steps // 2))))
 
@@ -238,10 +265,11 @@ def forgets(facts: Facts) -> Advice | None:
     agent, had = facts.agent, facts.env_steps
     if 2 * agent.buffer_size >= had or (facts.solved and not _fell(facts)):
         return None
-    return Advice(
+    return _anew(
+        facts,
         f"The replay holds {agent.buffer_size:,} transitions of {had:,} steps: what was lived before is forgotten.",
         "Keep all of it; a transition takes some hundred bytes.",
-        train_command(facts, buffer_size=had),
+        buffer_size=had,
     )
 
 
@@ -250,11 +278,12 @@ def clipped(facts: Facts) -> Advice | None:
     if longest is None or len(norm) < 10 or facts.solved or (share := float((norm > longest).mean())) < 0.9:
         return None
     usual = float(f"{np.median(norm):.2g}")
-    return Advice(
+    return _anew(
+        facts,
         f"{share:.0%} of the gradients looked at were longer than max_grad_norm = {longest:g} (median {usual:g}): "
         "every update is cut to one length.",
         "Let usual gradients pass, and cut the rest.",
-        train_command(facts, max_grad_norm=usual),
+        max_grad_norm=usual,
     )
 
 
@@ -270,24 +299,39 @@ def hidden_by_exploration(facts: Facts) -> Advice | None:
     # A lower floor is no help to an epsilon that has not come down to it.
     if greedy - training < 0.4 * (returns.max() - lowest) or not floor or epsilon > 2 * floor:
         return None
-    return Advice(
+    return _anew(
+        facts,
         f"The agent is better than its training looks: greedy {greedy:.1f}, while training {training:.1f}, with its "
         f"random actions (epsilon {epsilon:.2g}).",
         "Judge it by the greedy evaluations. For a training curve that comes near them, explore less in the end.",
-        train_command(facts, epsilon_floor=float(f"{floor / 3:.2g}")),
+        epsilon_floor=float(f"{floor / 3:.2g}"),
     )
 
 
 def some_fail(facts: Facts) -> Advice | None:
     best = facts.best
-    if best is None or not facts.solved or best.solved_share is None or best.solved_share >= 0.9:
+    if best is None or not (below := _below(facts)):
         return None
-    below = sum(value < (best.solved_mark or 0) for value in best.returns)
     return Advice(
-        f"The mean of {best.mean_return:.1f} is beyond the solved mark, but {below} of {len(best.returns)} episodes "
-        f"are below it, the worst at {best.min_return:.1f}.",
-        "Give it half as much again, and look at an episode that went wrong.",
+        f"The mean of {best.mean_return:.1f} is beyond the solved mark, but {len(below)} of {len(best.returns)} "
+        f"episodes are below it, the worst at {best.min_return:.1f}.",
+        "Give it half as much again.",
         of_run(facts, "resume", "--steps", str(max(1, facts.env_steps // 2))),
+    )
+
+
+def look(facts: Facts) -> Advice | None:
+    best = facts.best
+    if best is None or not (below := _below(facts)):
+        return None
+    which, limit = below[0], facts.train.max_episode_steps
+    outcome = f" and {best.outcomes[which]}" if best.outcomes else ""
+    # Where no episode was longer than the training's limit, it may have been that limit.
+    cut = ["--max-episode-steps", str(limit)] if limit is not None and max(best.lengths) <= limit else []
+    return Advice(
+        f"Greedy episode {which + 1} came to {best.returns[which]:.1f}{outcome}.",
+        "Look at what went wrong: it is the last one of this film.",
+        of_run(facts, "video", "--episodes", str(which + 1), "--overlay", *cut),
     )
 
 
@@ -309,7 +353,7 @@ def early(facts: Facts) -> Advice | None:
     if some_fail(facts):  # which asks for more
         return None
     steps = min(train.steps - 1, int(1.5 * first))
-    return Advice(
+    return Advice(  # also of a run that is not whole: that it was solved is all the evidence
         f"It was solved after {first:,} of {train.steps:,} steps.",
         "A smaller budget may do.",
         train_command(facts, steps=steps, learning_rate_decay_steps=min(steps, facts.agent.learning_rate_decay_steps)),
@@ -329,5 +373,5 @@ def solved(facts: Facts) -> Advice | None:
 
 RULES: tuple[Callable[[Facts], Advice | None], ...] = (
     *(unfinished, fell, flat, rises, random, promises, loss_grows, hovers, forgets, clipped),
-    *(hidden_by_exploration, some_fail, one_seed, early, solved),
+    *(hidden_by_exploration, some_fail, look, one_seed, early, solved),
 )

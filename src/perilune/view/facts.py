@@ -28,13 +28,15 @@ class Facts:
 
     ``best``: greedy episodes of its best weights on start states that no training sees, None where they were not
     played. ``seeds``: how many runs of the same settings there are, this one included. ``made``: whether its
-    environment can be made here by its id, as every command that trains or plays has to.
+    environment can be made here by an id, as every command that trains or plays has to: by ``env``, or where that is
+    empty by its own.
     """
 
     run: Run
     best: Evaluation | None = None
     seeds: int = 1
     made: bool = True
+    env: str = ""
 
     @property
     def agent(self) -> DQNConfig:
@@ -74,6 +76,16 @@ class Facts:
         return max((record.env_steps for log in logs for record in log), default=0)
 
     @property
+    def finished(self) -> bool:
+        """Whether its budget is used up, or an evaluation came to what it was to stop at."""
+        train, returns = self.train, self.returns
+        if train.stop_at_return is not None and returns.size and returns[-1] >= train.stop_at_return:
+            return True
+        episodes = max((one.episode for one in self.run.episodes), default=0)
+        budgets = ((train.steps, self.env_steps), (train.episodes, episodes))
+        return any(budget is not None and had >= budget for budget, had in budgets)
+
+    @property
     def solved(self) -> bool:
         """Whether the best weights reach the solved mark, by their score where there is one."""
         mark = self.run.config["solved_mark"]
@@ -94,11 +106,12 @@ def train_command(facts: Facts, **changes: Any) -> str:
 
 def seeds_command(facts: Facts, seeds: int) -> str:
     """The command that trains so many seeds of what the run trained, and scores them; "" where there is none."""
-    return _command(facts, ["bench", "learning"], ["--seeds", str(seeds)], {"video_every": None})
+    first = ["--first-seed", str(seed)] if (seed := facts.run.config["seed"]) else []
+    return _command(facts, ["bench", "learning"], ["--seeds", str(seeds), *first], {"video_every": None})
 
 
 def _command(facts: Facts, words: Sequence[str], options: Sequence[str], changes: dict[str, Any]) -> str:
-    environment = facts.run.config["environment"]
+    environment = facts.env or facts.run.config["environment"]
     if not re.fullmatch(ENVIRONMENT_ID, environment):
         return ""
     base = preset(environment)
@@ -126,4 +139,5 @@ def option(name: str, value: Any) -> list[str]:
 
 def of_run(facts: Facts, command: str, *options: str) -> str:
     """A command about the run itself."""
-    return shlex.join(["perilune", command, str(facts.run.directory), *options])
+    env = ["--env", facts.env] if facts.env else []
+    return shlex.join(["perilune", command, str(facts.run.directory), *options, *env])

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
+from perilune.text import printable
+
 # Whatever a run or an agent may have put in: nothing in the page can run, and nothing can be fetched or sent.
 POLICY = (
     "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -31,13 +33,18 @@ code { font: .9em ui-monospace, monospace; } section { border-top: 1px solid var
 """
 
 
+def shown(text: str) -> str:
+    """HTML that shows ``text``, whoever wrote it: nothing in it is markup, and what cannot be seen is its escape."""
+    return escape(printable(text))
+
+
 def document(title: str, body: str, style: str = "") -> str:
     """A whole page: ``title`` is text, ``body`` and ``style`` are put in as they are."""
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         f'<meta http-equiv=Content-Security-Policy content="{POLICY}">'
         "<meta name=viewport content='width=device-width, initial-scale=1'><meta name=referrer content=no-referrer>"
-        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+        f"<title>{shown(title)}</title><style>{STYLE}{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
     )
 
 
@@ -60,7 +67,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") ->
     lines = "".join(
         f"<tr><th scope=row>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>\n" for row in rows
     )
-    return (
-        f"<div class=wide tabindex=0 role=region aria-label='{escape(kind or 'table')}'><table class='{escape(kind)}'>"
-        f"<thead><tr>{heads}</tr></thead><tbody>\n{lines}</tbody></table></div>"
-    )
+    rows_and_head = f"<thead><tr>{heads}</tr></thead><tbody>\n{lines}</tbody>"
+    return wide(f"<table class='{escape(kind)}'>{rows_and_head}</table>", kind or "table")
+
+
+def wide(body: str, label: str) -> str:
+    """What may be wider than a phone: it scrolls by itself, with the keyboard too. ``body`` is HTML, ``label`` text."""
+    return f"<div class=wide tabindex=0 role=group aria-label='{shown(label)}'>{body}</div>"

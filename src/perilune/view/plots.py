@@ -15,13 +15,16 @@ from perilune.events import Episode
 from perilune.nn.layers import Array
 from perilune.runlog import Run
 from perilune.stats import moving_average
+from perilune.text import printable
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^")  # of evaluations, likewise
 INK, PAPER = "#222222", "#666666"
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
+DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DOTTED_UP_TO = 30  # episodes; so few are dots as well
 
 # (title, y label, value of an episode)
@@ -104,18 +107,23 @@ def curves(runs: Sequence[Run]) -> Picture:
     ]
     smooth = window(max(map(len, episodes), default=0))
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
-        for number, run in enumerate(episodes):
-            x = [episode.episode for episode in run]
-            y = np.array([value(episode) for episode in run], np.float64)  # None becomes NaN
+        for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
+            x = [episode.episode for episode in played]
+            y = np.array([value(episode) for episode in played], np.float64)  # None becomes NaN
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
-            style |= AVERAGE | {"marker": "o" if len(run) == 1 else ""}  # a line needs two
+            style |= AVERAGE | {"marker": "o" if len(played) == 1 else ""}  # a line needs two
             if title == "Epsilon":  # has no noise to smooth
                 axis.plot(x, y, **style)
                 continue
             raw = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
-            axis.plot(x, y, color=style["color"], **raw, marker="o" if len(run) <= DOTTED_UP_TO else "", markersize=3)
-            first = max(0, min(smooth, len(run) // 2) - 1)  # means of fewer episodes would jump about
+            axis.plot(
+                x, y, color=style["color"], **raw, marker="o" if len(played) <= DOTTED_UP_TO else "", markersize=3
+            )
+            first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes would jump about
             axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
+            if title == "Reward" and run.evaluations:
+                marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
+                _evaluations(axis, run, COLOURS[1] if len(runs) == 1 else style["color"], marker)
         _dress(axis, title, label)
     _explain(figure, axes.flat[0], runs, smooth)
     last = max(axis.get_xlim()[1] for axis in axes.flat)
@@ -161,7 +169,7 @@ def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Pi
     _dress(axis, words if several else "Greedy evaluation", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     figure.legend(loc="outside upper right", ncols=len(learners) + 1, frameon=False, fontsize=9, labelcolor=INK)
     return Picture(figure)
 
@@ -210,6 +218,13 @@ def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
+def _evaluations(axis: Any, run: Run, colour: str, marker: str) -> None:
+    """Dots for the greedy evaluations, above all lines."""
+    x = [evaluation.episodes for evaluation in run.evaluations]
+    y = np.array([evaluation.mean_return for evaluation in run.evaluations], np.float64)
+    axis.plot(x, y, linestyle="", color=colour, marker=marker, **DOTS, zorder=3, label="greedy evaluation")
+
+
 def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None:
     """Title and legends, all outside the panels; on the ``reward`` panel the solved mark and greedy evaluations."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
@@ -218,7 +233,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     if len(runs) == 1:
         title += f", seed {runs[0].config['seed']}"
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     figure.get_layout_engine().set(h_pad=0.09)
 
     colour = COLOURS[0] if len(runs) == 1 else PAPER
@@ -226,13 +241,11 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
         Line2D([], [], color=colour, linewidth=1.2, alpha=0.45, label="each episode"),
         Line2D([], [], color=colour, **AVERAGE, label=f"mean of the last {smooth}"),
     ]
-    if len(runs) == 1 and runs[0].evaluations:
-        x = [evaluation.episodes for evaluation in runs[0].evaluations]
-        y = [evaluation.mean_return for evaluation in runs[0].evaluations]
-        dots = {"color": COLOURS[1], "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
-        handles += reward.plot(x, y, "o", **dots, label="greedy evaluation")
+    if any(run.evaluations for run in runs):
+        colour = COLOURS[1] if len(runs) == 1 else PAPER
+        handles.append(Line2D([], [], color=colour, linestyle="", marker="o", **DOTS, label="greedy evaluation"))
     marks = {run.config.get("solved_mark") for run in runs}
-    if len(marks) == 1 and None not in marks:
+    if len(marks) == 1 and None not in marks and reward.get_yticks().size:  # or it would be a line in an empty panel
         (mark,) = marks
         handles.append(
             reward.axhline(mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
@@ -252,5 +265,6 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """The runs' directories, by their last part where that tells them apart."""
-    short = [run.directory.resolve().name for run in runs]
-    return short if len(set(short)) == len(runs) else [str(run.directory) for run in runs]
+    whole = [run.directory for run in runs]
+    short = [directory.resolve().name for directory in whole]
+    return [printable(name) for name in (short if len(set(short)) == len(runs) else map(str, whole))]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from perilune.runlog import Run
 from perilune.view import report_tables
 from perilune.view.advice import Advice
 from perilune.view.facts import Facts
 from perilune.view.films import Choice
-from perilune.view.html import document, embedded, section
+from perilune.view.html import document, embedded, section, shown, wide
 from perilune.view.plots import Picture
 from perilune.view.report_style import STYLE
 from perilune.view.report_tables import number
@@ -23,7 +22,10 @@ DPI = 120  # of pictures that are no lines
 
 @dataclass(frozen=True)
 class Content:
-    """All that a report shows, gathered: runs, their scores, and the pictures by their captions."""
+    """All that a report shows, gathered: runs, their scores, and the pictures.
+
+    ``maps``: whose it is, in words before its caption where there are several runs; its name, and the picture.
+    """
 
     runs: Sequence[Run]
     scores: Sequence[Scores]
@@ -31,7 +33,7 @@ class Content:
     films: Choice
     curves: Picture
     endings: Picture | None
-    maps: Sequence[tuple[str, Picture]]
+    maps: Sequence[tuple[str, str, Picture]]
     left_out: Sequence[str]
 
 
@@ -49,21 +51,21 @@ def html(content: Content) -> str:
     runs = content.runs
     title = _title(runs)
     parts = [
-        f"<header><h1>{escape(title)}</h1><p class=lead>{_verdict(content)}</p></header>",
+        f"<header><h1>{shown(title)}</h1><p class=lead>{_verdict(content)}</p></header>",
         _tiles(content),
         _advised(content.advised),
-        _films(content.films),
+        _films(content.films, len(runs)),
         section("Curves", _vector(content.curves, "Reward, loss, epsilon and episode length over the episodes")),
         report_tables.scores_table(content.runs, content.scores),
     ]
     if content.endings is not None:
         parts.append(section("What episodes came to", _vector(content.endings, "Share of every outcome, over the run")))
     if content.maps:
-        shown = "".join(_raster(picture, CAPTIONS[name]) for name, picture in content.maps)
-        parts.append(section("What was learned", shown))
+        maps = "".join(_raster(picture, f"{whose}{CAPTIONS[name]}") for whose, name, picture in content.maps)
+        parts.append(section("What was learned", maps))
     parts += [report_tables.notices_table(runs), report_tables.settings_table(runs), report_tables.machines_table(runs)]
     if content.left_out:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in content.left_out)
+        items = "".join(f"<li>{shown(sentence)}</li>" for sentence in content.left_out)
         parts.append(section("Left out", f"<ul>{items}</ul>"))
     return document(title, "\n".join(part for part in parts if part), STYLE)
 
@@ -83,7 +85,7 @@ def _verdict(content: Content) -> str:
     if len(content.runs) > 1:
         together = report_tables.over_seeds(content.runs, content.scores)
         names = ", ".join(run.directory.name for run in content.runs)
-        return escape(together[0] if together else f"Runs side by side: {names}.")
+        return shown(together[0] if together else f"Runs side by side: {names}.")
     if scored is not None:
         mark = run.config["solved_mark"]
         reached = "" if mark is None else " It is solved." if scored.mean.value >= mark else " It is not solved yet."
@@ -109,7 +111,7 @@ def _tiles(content: Content) -> str:
         shares = None if scored.evaluation is None else scored.evaluation.outcome_shares
         if shares:
             label, share = max(shares.items(), key=lambda item: item[1])
-            tiles.append((f"{share:.0%}", escape(label)))
+            tiles.append((f"{share:.0%}", shown(label)))
     tiles.append((f"{Facts(run).env_steps:,}", "environment steps"))
     tiles.append((f"{len(run.episodes):,}", "episodes of training"))
     if run.evaluations and run.evaluations[-1].seconds is not None:
@@ -131,8 +133,8 @@ def _advised(advised: Sequence[Advice]) -> str:
     if not advised:
         return ""
     items = "".join(
-        f"<li><p><b>{escape(one.seen)}</b> {escape(one.attempt)}</p>"
-        + (f"<pre><code>{escape(one.command)}</code></pre>" if one.command else "")
+        f"<li><p><b>{shown(one.seen)}</b> {shown(one.attempt)}</p>"
+        + (f"<pre><code>{shown(one.command)}</code></pre>" if one.command else "")
         + "</li>"
         for one in advised
     )
@@ -160,28 +162,32 @@ def _raster(picture: Picture, words: str) -> str:
     buffer = io.BytesIO()
     picture.figure.savefig(buffer, format="png", dpi=DPI)
     title = picture.figure.get_suptitle()
-    return _picture(embedded(buffer.getvalue(), "image/png"), title, f"<figcaption>{escape(words)}</figcaption>")
+    return _picture(embedded(buffer.getvalue(), "image/png"), title, f"<figcaption>{shown(words)}</figcaption>")
 
 
 def _picture(address: str, words: str, caption: str = "") -> str:
-    return f"<figure><img alt='{escape(words)}' src='{address}'>{caption}</figure>"
+    """A picture in a box of its own, for on a phone it is wider than the page."""
+    image = f"<img alt='{shown(words)}' src='{address}'>"
+    return f"<figure>{wide(image, words)}{caption}</figure>"
 
 
-def _films(choice: Choice) -> str:
-    if not choice.films:
+def _films(choice: Choice, runs: int) -> str:
+    if not choice.films and not choice.left_out:
         return ""
-    shown = []
+    figures = []
     for film in choice.films:
-        words = escape(film.words)
+        words = shown(film.words)
         still = "" if film.still is None else embedded(film.still, "image/png")
         poster = f" poster='{still}'" if still else ""
         paper = f"<img class=paper alt='{words}' src='{still}'>" if still else ""
-        shown.append(
-            f"<figure class=film><video controls muted playsinline preload=metadata aria-label='{words}'{poster} "
+        kind = "'film stages'" if film.stages else "film"
+        figures.append(
+            f"<figure class={kind}><video controls muted playsinline preload=metadata aria-label='{words}'{poster} "
             f"src='{embedded(film.content, 'video/mp4')}'></video>{paper}<figcaption>{words}</figcaption></figure>"
         )
     left = ""
     if choice.left_out:
         more = "One more film is" if choice.left_out == 1 else f"{choice.left_out} more films are"
-        left = f"<p class=soft>{more} in the run's directory <code>videos</code>, and not in this file.</p>"
-    return section("Films", f"<div class=films>{''.join(shown)}</div>{left}")
+        where = "run's directory" if runs == 1 else "runs' directories"
+        left = f"<p class=soft>{more} in the {where} <code>videos</code>, and not in this file.</p>"
+    return section("Films", f"<div class=films>{''.join(figures)}</div>{left}")

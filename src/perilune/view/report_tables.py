@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from perilune import files
@@ -15,7 +14,7 @@ from perilune.errors import PeriluneError
 from perilune.presets import preset
 from perilune.runlog import Run
 from perilune.view import scoring
-from perilune.view.html import section, table
+from perilune.view.html import section, shown, table
 from perilune.view.scoring import Scored, Scores
 
 # Scores
@@ -37,7 +36,7 @@ def scores_table(runs: Sequence[Run], scores: Sequence[Scores]) -> str:
     ]
     # Why there are no scores, or not all, comes first.
     whys = dict.fromkeys(found.why for found in scores if found.why is not None)
-    why = "".join(f"<p>{escape(sentence)}</p>" for sentence in whys)
+    why = "".join(f"<p>{shown(sentence)}</p>" for sentence in whys)
     if not rows:
         return section("Scores", why) if why else ""
     head = ("Weights", "Episodes", "Mean return", "Lowest", "Solved", "What they came to")
@@ -47,7 +46,7 @@ def scores_table(runs: Sequence[Run], scores: Sequence[Scores]) -> str:
         "change, and nothing of other seeds; of a share of episodes, Wilson's; of several seeds, by drawing the seeds "
         "anew."
     )
-    seeds = "".join(f"<p>{escape(sentence)}</p>" for sentence in over_seeds(runs, scores))
+    seeds = "".join(f"<p>{shown(sentence)}</p>" for sentence in over_seeds(runs, scores))
     return section("Scores", f"{why}{table(head, rows, 'scores')}{seeds}<p class=soft>{told}</p>")
 
 
@@ -56,12 +55,12 @@ def _score_row(name: str, one: Scored) -> list[str]:
     shares = None if evaluation is None else evaluation.outcome_shares
     came_to = ", ".join(f"{label} {share:.0%}" for label, share in (shares or {}).items() if share)
     return [
-        escape(name),
+        shown(name),
         f"{one.episodes}",
         f"<b>{number(one.mean)}</b>",
         "" if evaluation is None else f"{evaluation.min_return:.1f}",
         "" if one.solved is None else number(one.solved, ".0%"),
-        escape(came_to),
+        shown(came_to),
     ]
 
 
@@ -87,7 +86,7 @@ def over_seeds(runs: Sequence[Run], scores: Sequence[Scores]) -> list[str]:
 
 def notices_table(runs: Sequence[Run]) -> str:
     rows = [
-        [escape(run.directory.name), f"{notice.env_steps:,}", escape(notice.words)]
+        [shown(run.directory.name), f"{notice.env_steps:,}", shown(notice.words)]
         for run in runs
         for notice in run.notices
     ]
@@ -97,16 +96,16 @@ def notices_table(runs: Sequence[Run]) -> str:
 def settings_table(runs: Sequence[Run]) -> str:
     """What differs in a table: between runs, or from the preset; all else in a list."""
     columns = [run.config.get("agent", {}) | run.config.get("train", {}) | {"seed": run.config["seed"]} for run in runs]
-    head = ["Setting", *(escape(run.directory.name) for run in runs)]
+    head = ["Setting", *(shown(run.directory.name) for run in runs)]
     if len(runs) == 1:
         known = preset(runs[0].config["environment"])
         columns.append(to_json(known.agent) | to_json(known.train) | {"seed": runs[0].config["seed"]})
         head.append("preset")
     names = list(dict.fromkeys(name for column in columns for name in column))
     told = {name: [_plain(column[name]) if name in column else "" for column in columns] for name in names}
-    differ = [[f"<code>{escape(name)}</code>", *values] for name, values in told.items() if len(set(values)) > 1]
+    differ = [[f"<code>{shown(name)}</code>", *values] for name, values in told.items() if len(set(values)) > 1]
     same = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{values[0]}</dd></div>"
+        f"<div><dt>{shown(name)}</dt><dd>{values[0]}</dd></div>"
         for name, values in told.items()
         if len(set(values)) == 1
     )
@@ -124,8 +123,8 @@ def settings_table(runs: Sequence[Run]) -> str:
 def _plain(value: object) -> str:
     """A value as escaped text."""
     if isinstance(value, dict):
-        return ", ".join(f"{escape(name)} {_plain(inner)}" for name, inner in value.items())
-    return escape(value if isinstance(value, str) else json.dumps(value))
+        return ", ".join(f"{shown(name)} {_plain(inner)}" for name, inner in value.items())
+    return shown(value if isinstance(value, str) else json.dumps(value))
 
 
 def machines_table(runs: Sequence[Run]) -> str:
@@ -141,5 +140,5 @@ def machines_table(runs: Sequence[Run]) -> str:
     names = list(dict.fromkeys(name for host in hosts for name in host))
     if not names:
         return ""
-    rows = [[escape(name), *(_plain(host.get(name, "")) for host in hosts)] for name in names]
-    return section("Machine", table(["Of", *(escape(", ".join(runs)) for runs in found.values())], rows, "machines"))
+    rows = [[shown(name), *(_plain(host.get(name, "")) for host in hosts)] for name in names]
+    return section("Machine", table(["Of", *(shown(", ".join(runs)) for runs in found.values())], rows, "machines"))

@@ -60,17 +60,20 @@ class Scores:
         return next((one for one in self.scored if "best" in one.name), None)
 
 
-def score(run: Run, episodes: int, say: Callable[[str], object]) -> Scores:
+def score(run: Run, episodes: int, say: Callable[[str], object], env: str = "") -> Scores:
     """Score the best and the final weights of ``run`` on ``episodes`` episodes; ``say`` is told what is under way.
 
-    Where a benchmark has scored the run as it is, its score is taken. What stands in the way is told in ``why``.
+    They are played in ``env``, or where that is empty in the run's own environment. Where a benchmark has scored the
+    run as it is, its score is taken. What stands in the way is told in ``why``.
     """
     if episodes == 0:
         return Scores(why="No episodes were asked for.")
     try:
         if (known := _benchmark(run)) is not None:
             return known
-        return Scores(_scored(run, episodes, say))
+        own = run.config["environment"]
+        why = None if env.rpartition(":")[2] in ("", own) else f"{run.directory.name} is of {own}, and played {env}."
+        return Scores(_scored(run, episodes, say, env), why)
     except PeriluneError as error:
         return Scores(why=f"{run.directory.name} cannot be scored here: {error}")
 
@@ -88,14 +91,14 @@ def _benchmark(run: Run) -> Scores | None:
     return Scores(scored, f"{run.directory.name}: means of a benchmark's {SCORE_FILE}, which keeps no single episodes.")
 
 
-def _scored(run: Run, episodes: int, say: Callable[[str], object]) -> list[Scored]:
+def _scored(run: Run, episodes: int, say: Callable[[str], object], env: str) -> list[Scored]:
     paths = {name: run.directory / file for name, file in WEIGHTS.items() if (run.directory / file).exists()}
     if len(paths) == 2 and len({files.digest(path, path.stat().st_size)[0] for path in paths.values()}) == 1:
         paths = {"best and final": paths["best"]}
     found = []
     for name, path in paths.items():
-        say(f"{run.directory.name}: {episodes} greedy episodes of the {name} weights")
-        dqn = DQN.load(path)
+        dqn = DQN.load(path, env or None)
+        say(f"{run.directory.name}: {episodes} greedy episode{'s' if episodes > 1 else ''} of the {name} weights")
         train = build(TrainConfig, run.config["train"])
         evaluation = dqn.evaluate(episodes, greedy_limit(dqn.env, train))
         dqn.env.close()
