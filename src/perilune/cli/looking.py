@@ -16,6 +16,7 @@ from perilune.cli.runs import Which, load
 from perilune.console import aside, say
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
 from perilune.runlog import Run
+from perilune.text import printable
 from perilune.view import maps, play, plots, progress, report
 from perilune.view.encoding import format_of
 from perilune.view.play import Score
@@ -181,7 +182,7 @@ class Report:
 
 
 def _tell(words: str) -> None:
-    aside(f"perilune: {words}")
+    aside(f"perilune: {printable(words)}")
 
 
 @dataclass(frozen=True, kw_only=True)
