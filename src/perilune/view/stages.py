@@ -97,7 +97,7 @@ def film(
         tiles = []
         for stage in which:
             own = envs.again(env, "rgb_array")
-            drawing.callback(own.close)
+            drawing.callback(envs.close, own)
             view = View(path, fps, Panel(stage.title, actions, fps), WIDEST)
             tiles.append(_seen(stage.agent, own, view, seed, max_episode_steps))
         latest = [next(tile) for tile in tiles]
