@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from perilune import DQN, api, checkpoint, inspection, keeper
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning
+from perilune.nn.layers import Array
 from test_resume import SMALL, TRAINING, PowerCutError, cut, everything
 
 SETTINGS: dict[str, Any] = TRAINING | {"checkpoint_seconds": 1e-9}
@@ -79,6 +83,38 @@ def test_the_one_before_is_taken_and_leads_to_the_same_end(broken_off: Path, who
     assert all(finding.fault is None for finding in inspection.verify(broken_off))
 
 
+def spoil(run: Path, damage: Callable[[dict[str, Array]], object]) -> None:
+    """Change the newest checkpoint's replay and let every checksum fit, as if it had been saved so."""
+    path, *_ = reversed(checkpoint.paths(run))
+    content = json.loads(path.read_text())["checkpoint"]
+    objects = run / "checkpoints" / "objects"
+    arrays = load_file(objects / content["replay"][0]["sha256"])
+    damage(arrays)
+    held = save(arrays)
+    stored = {"sha256": hashlib.sha256(held).hexdigest(), "size": len(held)}
+    (objects / stored["sha256"]).write_bytes(held)
+    content["replay"][0] = stored
+    path.write_text(json.dumps({"sha256": checkpoint._checksum(content), "checkpoint": content}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "seen"),
+    [
+        (lambda arrays: arrays["reward"].__setitem__(0, np.inf), "reward has values that are not finite", True),
+        (lambda arrays: arrays["action"].__setitem__(0, 5), "actions of the environment", False),
+        (lambda arrays: arrays.__setitem__("deed", arrays.pop("action")), "it has arrays", False),
+    ],
+)
+def test_one_that_is_whole_and_cannot_be_gone_on_from_is_passed_over_too(
+    broken_off: Path, whole: Path, damage: Callable[[dict[str, Array]], object], said: str, seen: bool
+) -> None:
+    spoil(broken_off, damage)
+    assert any(finding.fault and said in finding.fault for finding in inspection.verify(broken_off)) is seen
+    with pytest.warns(PeriluneWarning, match=f"a checkpoint is passed over: .*{said}"):
+        agent().train(resume=broken_off, quiet=True, pictures=False)
+    assert everything(broken_off) == everything(whole)
+
+
 @pytest.mark.filterwarnings("always")
 def test_on_the_command_line_it_is_told_once(broken_off: Path, capfd: pytest.CaptureFixture[str]) -> None:
     newest(broken_off).write_bytes(b"")
@@ -135,6 +171,15 @@ def test_what_cannot_be_changed_says_what_can(
     said = capfd.readouterr().err
     assert f"{why}. What can be changed:" in said
     assert "learning_rate," in said
+
+
+def test_a_change_that_is_brackets_in_brackets_is_refused(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(whole), "--change", f"learning_rate={'[' * 10_000}"])
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert "change = 'learning_rate=[[[" in said
+    assert len(said) < 300
 
 
 def test_a_directory_in_a_files_place_is_named(tmp_path: Path, whole: Path) -> None:

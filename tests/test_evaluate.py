@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -96,6 +97,15 @@ def test_an_agent_is_scored_without_exploration() -> None:
 def test_episodes_without_an_end_are_cut_off_where_asked(limit: int) -> None:
     result = evaluate(lambda obs: 0, Numbered(lengths=()), 2, max_episode_steps=limit)
     assert result.lengths == (limit, limit)
+
+
+@pytest.mark.parametrize("limit", [0, -5, 2.5, True])
+@pytest.mark.parametrize("lengths", [(), (4,)])
+def test_a_limit_that_is_none_is_refused_before_anything_is_played(limit: Any, lengths: tuple[int, ...]) -> None:
+    world = Numbered(lengths=lengths)
+    with pytest.raises(ConfigError, match=f"max_episode_steps = {limit} is not allowed: a whole number >= 1"):
+        evaluate(lambda obs: 0, world, 1, max_episode_steps=limit)
+    assert not world.seeds
 
 
 def test_an_episode_that_nobody_would_end_ends() -> None:

@@ -32,6 +32,8 @@ from perilune.course import beginning
 from perilune.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.keeper import Keeper
+from perilune.train import WARMING_EVERY
+from perilune.weights import load_weights
 from test_resume import lines, weights
 
 TRAIN = [
@@ -143,6 +145,31 @@ def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
     there = checkpoint.latest(run)
     assert there.logs[0].stored.size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
     assert not there.training.over
+    finished(perilune("resume", run, "--quiet"))
+    assert outcome(run) == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_asked_to_end_in_the_warm_up_a_run_ends_soon_and_begins_again(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    settings = ["--warmup-steps", 60_000, "--buffer-size", 60_000, "--steps", 60_200]
+    finished(perilune(*TRAIN, *settings, "--out", tmp_path / "whole"))
+    run = tmp_path / "run"
+    process = begun(perilune(*TRAIN, *settings, "--out", run))
+    while not (run / "config.json").exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in said
+    assert "the last checkpoint is" in said
+    assert not (run / "episodes.jsonl").read_bytes()
+    (only,) = checkpoint.paths(run)
+    assert checkpoint.read(only).agent.env_steps == 0
+    _, final = load_weights(run / "final.safetensors")
+    assert 0 < final.env_steps < 60_000
+    assert final.env_steps % WARMING_EVERY == 0
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(tmp_path / "whole")
 

@@ -19,7 +19,7 @@ from perilune.config import TrainConfig
 from perilune.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
 from perilune.evaluate import evaluate
-from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Rest, Started
+from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Rest, Started, Warming
 from perilune.nn.layers import Array
 from perilune.seeding import TRAINING_SEEDS
 from perilune.train import training
@@ -236,7 +236,9 @@ def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
 def test_the_warm_up_plays_uniformly_at_random() -> None:
     world = Numbered(lengths=(7,), actions=4)
     agent = agent_for(world, warmup_steps=2000, buffer_size=2000, epsilon_start=0.0, epsilon_floor=0.0)
-    next(training(agent, world, TrainConfig(episodes=1)))
+    events = training(agent, world, TrainConfig(episodes=1))
+    # Now and then it can be broken off; the first that follows is the first episode's start.
+    assert list(itertools.islice(events, 3)) == [Warming(1000), Warming(2000), Started(None)]
     counts = np.bincount([step.action for steps in world.trained() for step in steps], minlength=4)
     assert counts.sum() == 2000
     assert float(np.sum((counts - 500) ** 2 / 500)) < 16.3  # chi-square, 3 degrees of freedom, once in a thousand
@@ -593,13 +595,99 @@ def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
     assert np.isfinite(agent.online.parameters).all()  # no weight was moved by what is not finite
 
 
-@pytest.mark.parametrize("reward", [math.nan, math.inf])
+@pytest.mark.parametrize("reward", [math.nan, math.inf, 1e39, -1e100])
 def test_a_reward_that_is_no_number_ends_the_training_where_it_comes(reward: float) -> None:
     world = Numbered(reward=lambda world, action: reward if len(world.lived) == 9 else 1.0)
     agent = agent_for(world)
-    with pytest.raises(EnvironmentFaultError, match=rf"reward {reward}.*step 1 of episode \d.*environment step \d+"):
+    with pytest.raises(
+        EnvironmentFaultError, match=rf"reward {re.escape(str(reward))}.*step 1 of episode \d.*environment step \d+"
+    ):
         run(agent, world, steps=1000)
     assert np.isfinite(agent.online.parameters).all()
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "where"), [(8, "step 3 of episode 13,"), (99, "step 3 of an episode in the warm-up,")]
+)
+def test_rewards_that_are_finite_alone_and_not_in_their_sum_never_reach_the_replay(
+    warmup_steps: int, where: str
+) -> None:
+    huge = float(np.finfo(np.float32).max)
+    world = Numbered(reward=lambda world, action: huge if len(world.trained()) == 15 else 1.0)
+    agent = agent_for(world, n_step=3, gamma=1.0, warmup_steps=warmup_steps)
+    with pytest.raises(DivergenceError, match=rf"3 rewards is 6\.80565e\+38.* {where} environment step 59$"):
+        run(agent, world, steps=1000)
+    assert np.isfinite(agent.replay.arrays.reward).all()
+    assert np.isfinite(agent.online.parameters).all()
+
+
+class Failing(Numbered):
+    """Raises at one of its resets or steps, both counted over all episodes from 1."""
+
+    def __init__(self, reset: int = 0, step: int = 0, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.fails_at, self.asked = {"reset": reset, "step": step}, {"reset": 0, "step": 0}
+
+    def ask(self, what: str) -> None:
+        self.asked[what] += 1
+        if self.asked[what] == self.fails_at[what]:
+            raise OSError("the simulator is gone")
+
+    def begin(self) -> Any:
+        self.ask("reset")
+        return super().begin()
+
+    def move(self, action: int) -> Any:
+        self.ask("step")
+        return super().move(action)
+
+
+@pytest.mark.parametrize(
+    ("fails", "where"),
+    [
+        # Eight steps of warm-up in episodes of three; an evaluation of two episodes after the third episode.
+        (
+            {"reset": 1},
+            "reset raised .*: the simulator is gone. It is a reset in the warm-up, before environment step 1",
+        ),
+        ({"reset": 2}, "a reset in the warm-up, before environment step 4"),
+        ({"step": 5}, "step raised .*. It is step 2 of an episode in the warm-up, environment step 5"),
+        ({"reset": 4}, "the reset of episode 1, after environment step 8"),
+        ({"step": 10}, "step 2 of episode 1, environment step 10"),
+        ({"reset": 6}, "the reset of episode 3, after environment step 14"),
+        (
+            {"reset": 7},
+            "the reset of the greedy episode from seed 1073741824, in the evaluation after 17 environment steps",
+        ),
+        (
+            {"step": 22},
+            "step 2 of the greedy episode from seed 1073741825, in the evaluation after 17 environment steps",
+        ),
+    ],
+    ids=str,
+)
+def test_wherever_an_environment_fails_the_message_says_where(fails: dict[str, int], where: str) -> None:
+    world = Failing(**fails, lengths=(3,))
+    with pytest.raises(EnvironmentFaultError, match=f"{where}$"):
+        run(agent_for(world), world, steps=100, eval_every=17, eval_episodes=2)
+
+
+def test_a_film_that_fails_says_where() -> None:
+    class Blind(Numbered):
+        def render(self) -> Array:
+            if len(self.seeds) >= 4 and self.steps >= 2:
+                raise OSError("it is dark")
+            return super().render()
+
+    world = Blind(lengths=(4,), draws=True)
+    agent = agent_for(world)
+    with pytest.raises(
+        EnvironmentFaultError, match=r"drawing Blind failed.* step 2 of episode 2, environment step 14$"
+    ):
+        run(agent, world, steps=100, video_every=1)
+    world = Blind(lengths=(4,), draws=True)
+    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 4 of the film$"):
+        evaluate(agent.greedy_action, world, 5, show=lambda frame: None)
 
 
 def test_an_environment_of_another_kind_is_refused() -> None:

@@ -387,12 +387,34 @@ def test_an_environment_that_cannot_be_made_to_draw_is_trained_without_a_picture
         assert run(env, steps=40)[0] == Started(None)
 
 
-@pytest.mark.parametrize(("world", "words"), [(Blank, "TypeError"), (Broken, "KeyError: 'colour'")])
+class Dot(Watched):
+    """Draws a single pixel."""
+
+    def render(self) -> Array:
+        return np.zeros((1, 1, 3), np.uint8)
+
+
+class Nothing(Watched):
+    """Draws none."""
+
+    def render(self) -> Array:
+        return np.zeros((0, 0, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [
+        (Blank, "failed: TypeError"),
+        (Broken, "failed: KeyError: 'colour'"),
+        (Dot, r"drew an array of shape \(1, 1, 3\), which is no picture .* of 2 by 2"),
+        (Nothing, r"drew an array of shape \(0, 0, 3\), which is no picture"),
+    ],
+)
 def test_a_picture_that_fails_is_told_and_costs_nothing_else(world: type[Watched], words: str, tmp_path: Path) -> None:
     Watched.made = []
     with known(world):
         env = gym.make("Own-v0")
-        with pytest.warns(PeriluneWarning, match=f"no picture of the initial state: drawing Own-v0 failed: .*{words}"):
+        with pytest.warns(PeriluneWarning, match=f"no picture of the initial state: .*Own-v0 .*{words}"):
             events = run(env, steps=40)
         assert events[0] == Started(None)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32
@@ -405,3 +427,43 @@ def test_a_picture_that_fails_is_told_and_costs_nothing_else(world: type[Watched
         # Asked for, they are an error.
         with pytest.warns(PeriluneWarning), pytest.raises(EnvironmentFaultError, match=words):
             run(env, steps=40, video_every=1)
+
+
+class Stubborn(Watched):
+    """Does not let itself be closed."""
+
+    def close(self) -> None:
+        super().close()
+        raise RuntimeError("no")
+
+
+class Blocked(Watched):
+    """Cannot begin where it draws."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        if self.render_mode is not None:
+            raise RuntimeError("no screen")
+        return super().reset(seed=seed, options=options)
+
+
+def test_an_environment_that_cannot_be_closed_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    Watched.made = []
+    with known(Stubborn):
+        env = gym.make("Own-v0")
+        with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as told:
+            history = DQN(env, small()).train(out=tmp_path / "run", steps=40, eval_episodes=1, quiet=True)
+        assert {str(warning.message).partition(":")[0] for warning in told} == {"Own-v0.close raised RuntimeError"}
+        assert history.run.episodes
+        assert (tmp_path / "run" / "videos" / "best.mp4").is_file()
+        assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all but the one that was given
+
+
+def test_a_twin_that_fails_costs_the_picture_and_not_the_training() -> None:
+    Watched.made = []
+    with known(Blocked):
+        env = gym.make("Own-v0")
+        with pytest.warns(
+            PeriluneWarning, match="pictures of Own-v0 stop .* because .* raised RuntimeError: no screen"
+        ):
+            events = run(env, steps=40)
+        assert sum(event.length for event in events if isinstance(event, Episode)) == 32

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from perilune import DQN, DQNConfig, TrainConfig, runlog, watch
+from perilune import DQN, DQNConfig, TrainConfig, envs, runlog, watch
 from perilune.dqn import Agent
 from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
 from perilune.events import Noticed
@@ -77,10 +77,15 @@ def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tm
         ({"epsilon_decay_steps": 10**6}, {"steps": 10_000}, True),
         ({"epsilon_decay_steps": 10**5}, {"steps": 10_000}, False),
         ({"epsilon_decay_steps": 10**6}, {"episodes": 10}, False),  # whose steps nobody knows
-        ({"epsilon_decay_steps": 10**6, "epsilon_floor": 1.0}, {"steps": 10_000}, False),  # it is not meant to fall
+        ({"epsilon_floor": 1.0}, {"steps": 10_000}, True),
+        ({"epsilon_start": 0.5, "epsilon_floor": 0.5}, {"episodes": 10}, True),
+        ({"epsilon_start": 0.4, "epsilon_floor": 0.4}, {"steps": 10_000}, False),  # it is not meant to fall
+        ({"epsilon_start": 0.0, "epsilon_floor": 0.0, "noisy": True}, {"steps": 10_000}, False),
         ({"epsilon_decay": 1.0}, {"steps": 10_000}, True),
         ({"epsilon_decay": 0.9999}, {"episodes": 50}, True),
         ({"epsilon_decay": 0.99}, {"episodes": 50}, False),
+        ({"epsilon_decay": 0.9999999}, {"steps": 10_000}, True),  # not even if every step were an episode
+        ({"epsilon_decay": 0.9999}, {"steps": 10_000}, False),  # nobody knows how many episodes that makes
         ({"epsilon_decay": 0.9999999, "epsilon_decay_per": "update"}, {"steps": 10_000}, True),
         ({"epsilon_decay": 0.9999, "epsilon_decay_per": "update"}, {"steps": 10_000}, False),
     ],
@@ -97,11 +102,43 @@ def test_no_preset_gives_cause_to_say_anything(name: str) -> None:
     assert watch.epsilon_stays(PRESETS[name].agent, PRESETS[name].train) is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "budget", "stayed"),
+    [
+        ({"epsilon_decay": 0.9999}, {"steps": 400}, True),  # 0.9999^98 is 0.99
+        ({"epsilon_decay": 0.9}, {"steps": 400}, False),
+        ({"epsilon_decay_steps": 10**5}, {"episodes": 50}, True),  # of which 200 steps are two thousandths
+        ({"epsilon_decay_steps": 5_000}, {"episodes": 50}, False),
+        ({"epsilon_decay_steps": 10**5}, {"episodes": 19}, False),  # a trial
+        ({"epsilon_decay_steps": 10**5, "epsilon_start": 0.1, "epsilon_floor": 0.1}, {"episodes": 50}, False),
+    ],
+)
+def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
+    settings: dict[str, Any], budget: dict[str, Any], stayed: bool
+) -> None:
+    world, agent = Numbered(lengths=(4,)), Agent(2, 3, DQNConfig(**SMALL | settings), 0)
+    assert watch.epsilon_stays(agent.config, TrainConfig(**budget)) is None
+    events = list(training(agent, world, TrainConfig(**budget, eval_every=None, eval_episodes=1)))
+    told = [event for event in events if isinstance(event, Noticed)]
+    assert [notice.what for notice in told] == (["epsilon_stays"] if stayed else [])
+    if stayed:
+        (notice,) = told
+        assert f"is still {agent.epsilon:.3g} when the budget is over" in notice.words
+        assert notice.env_steps == agent.env_steps
+
+
+def test_a_training_that_ends_before_its_budget_is_not_told_where_epsilon_would_have_been() -> None:
+    agent = Agent(2, 3, DQNConfig(**SMALL, epsilon_decay=0.9999), 0)
+    config = TrainConfig(steps=4_000, eval_every=100, eval_episodes=1, stop_at_return=-1e9)
+    assert not [event for event in training(agent, Numbered(), config) if isinstance(event, Noticed)]
+    assert agent.env_steps < 4_000
+
+
 # No update
 
 
 def test_a_training_without_an_update_is_told() -> None:
-    agent = Agent(2, 3, DQNConfig(**SMALL, train_every=1000, epsilon_floor=1.0), 0)
+    agent = Agent(2, 3, DQNConfig(**SMALL, train_every=1000, epsilon_decay_steps=100), 0)
     events = list(training(agent, Numbered(lengths=(3,)), TrainConfig(episodes=5, eval_episodes=1)))
     (notice,) = [event for event in events if isinstance(event, Noticed)]
     assert notice.what == "no_update"
@@ -135,6 +172,29 @@ class Broken(gym.Env[Any, Any]):
 FINE = np.zeros(2, np.float32)
 
 
+class Raising:
+    """Is nothing that could be made of it."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("no array")
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("no values")
+
+    def __repr__(self) -> str:
+        return "Raising"
+
+
+class SpeechlessError(Exception):
+    """Cannot even be told."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -142,6 +202,19 @@ FINE = np.zeros(2, np.float32)
         ({"step": 5}, "step gave int, not"),
         ({"step": (FINE, "much", False, False, {})}, "the reward 'much', which is no number"),
         ({"step": (FINE, None, False, False, {})}, "the reward None, which is no number"),
+        ({"step": (FINE, "3", False, False, {})}, "the reward '3', which is no number"),
+        ({"step": (FINE, np.array("3"), False, False, {})}, "the reward array.'3'.*, which is no number"),
+        ({"step": (FINE, np.complex64(1 + 2j), False, False, {})}, r"the reward .*1\+2j.*, which is no number"),
+        ({"step": (FINE, 10**400, False, False, {})}, r"the reward 10{50,99}\.\.\., which is no number"),
+        ({"step": (FINE, Raising(), False, False, {})}, "the reward Raising, which is no number"),
+        ({"step": (FINE, 3.5e38, False, False, {})}, r"the reward 3\.5e\+38, which is not finite in single precision"),
+        ({"step": (FINE, 1.0, 7, False, {})}, "terminated = 7, which is neither True nor False"),
+        ({"step": (FINE, 1.0, False, Raising(), {})}, "truncated = Raising, which is neither"),
+        ({"step": (Raising(), 1.0, False, False, {})}, "no array of numbers: no array"),
+        ({"step": (np.array([0, 3j]), 1.0, False, False, {})}, "no array of numbers: it is of complex128"),
+        ({"step": (["1", "2"], 1.0, False, False, {})}, "no array of numbers: it is of <U1"),
+        ({"step": Raising()}, r"step gave Raising, not \(obs"),
+        ({"reset": Raising()}, r"reset gave Raising, not \(obs"),
         ({"step": (FINE, math.nan, False, False, {})}, "the reward nan.*not finite"),
         ({"step": (FINE, 1.0, None, False, {})}, "terminated = None, which is neither True nor False"),
         ({"step": (FINE, 1.0, False, "no", {})}, "truncated = 'no'"),
@@ -163,3 +236,35 @@ def test_an_environment_that_breaks_the_interface_is_told_by_what_it_gave(broken
     if "step" in broken:
         assert "environment step 50" in str(caught.value)
     assert np.isfinite(agent.online.parameters).all()
+
+
+@pytest.mark.parametrize(
+    ("reward", "value"),
+    [(1, 1.0), (np.float32(0.5), 0.5), (np.int64(-3), -3.0), (np.array(2.5), 2.5), (True, 1.0), (3.4e38, 3.4e38)],
+)
+@pytest.mark.parametrize(("flag", "ends"), [(True, True), (np.False_, False), (0, False), (1, True)])
+def test_whatever_is_a_number_or_a_truth_is_taken(reward: Any, value: float, flag: Any, ends: bool) -> None:
+    world = Broken(step=([1, 2.5], reward, flag, np.True_, {}))
+    world.steps = 49
+    obs, *given = envs.step(world, envs.check(world), 0)
+    assert obs.tolist() == [1, 2.5]
+    assert given == [value, ends, True]
+    assert list(map(type, given)) == [float, bool, bool]
+
+
+def test_an_exception_that_cannot_be_told_is_named_all_the_same() -> None:
+    class Speechless(Broken):
+        def step(self, action: Any) -> Any:
+            raise SpeechlessError
+
+    with pytest.raises(EnvironmentFaultError, match=r"step raised SpeechlessError: \(its __str__ raised ValueError\)"):
+        list(training(Agent(2, 2, DQNConfig(**SMALL), 0), Speechless(), TrainConfig(steps=200)))
+
+
+def test_a_number_that_cannot_be_written_down_is_named_by_its_type() -> None:
+    with pytest.raises(EnvironmentFaultError, match="the reward of type int, which is no number"):
+        list(
+            training(
+                Agent(2, 2, DQNConfig(**SMALL), 0), Broken(step=(FINE, 10**9999, 0, 0, {})), TrainConfig(steps=200)
+            )
+        )

@@ -25,7 +25,7 @@ from perilune.errors import (
     ShapeError,
 )
 from perilune.evaluate import Evaluation, evaluate
-from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest
+from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Warming
 from perilune.history import History
 from perilune.keeper import Keeper, check_changes, check_config, differing_host, interruptions
 from perilune.nn.layers import Array
@@ -245,8 +245,9 @@ class DQN:
                         read(event)
                     if isinstance(event, Noticed):
                         warnings.warn(event.words, PeriluneWarning, stacklevel=3)
-                    if interruption.signal is not None and isinstance(event, Rest):
-                        keeper.save(event)
+                    if interruption.signal is not None and isinstance(event, Rest | Warming):
+                        if isinstance(event, Rest):
+                            keeper.save(event)
                         interruption.words = keeper.words
                         break
             except BaseException as error:

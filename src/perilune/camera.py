@@ -14,6 +14,9 @@ from perilune import envs
 from perilune.errors import EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.nn.layers import Array
 
+LEAST = 2  # pixels of a picture's side: of less no film can be made
+ELSEWHERE = "the same seed and actions lead elsewhere in a second one that draws"
+
 
 class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
     """An environment with pictures from a twin, which follows it with the same seeds and actions.
@@ -33,34 +36,49 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        drawn, _ = self.twin.reset(seed=seed, options=options)
         self.follows = True
-        self._compare(np.array_equal(observation, drawn, equal_nan=True))
+        try:
+            drawn, _ = self.twin.reset(seed=seed, options=options)
+            same = np.array_equal(observation, drawn, equal_nan=True)
+        except Exception as error:  # whatever environments may raise
+            self._stop(_raised(error))
+        else:
+            if not same:
+                self._stop(ELSEWHERE)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self.follows:
-            drawn, _, *ends, _ = self.twin.step(action)
-            self._compare(np.array_equal(observation, drawn, equal_nan=True) and ends == [terminated, truncated])
+            try:
+                drawn, _, *ends, _ = self.twin.step(action)
+                same = np.array_equal(observation, drawn, equal_nan=True) and ends == [terminated, truncated]
+            except Exception as error:  # as above
+                self._stop(_raised(error))
+            else:
+                if not same:
+                    self._stop(ELSEWHERE)
         return observation, reward, terminated, truncated, info
 
-    def _compare(self, same: bool) -> None:
-        if not same:
-            self.follows = False
-            warnings.warn(
-                f"the pictures of {envs.name(self.env)} stop in the middle of an episode, because the same seed and "
-                'actions lead elsewhere in a second one that draws. Make it with render_mode="rgb_array" instead.',
-                PeriluneWarning,
-                stacklevel=3,
-            )
+    def _stop(self, why: str) -> None:
+        self.follows = False
+        warnings.warn(
+            f"the pictures of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make it with "
+            'render_mode="rgb_array" instead.',
+            PeriluneWarning,
+            stacklevel=3,
+        )
 
     def render(self) -> Any:
         return self.twin.render()
 
     def close(self) -> None:
         """Close the twin. The environment is not ours."""
-        self.twin.close()
+        envs.close(self.twin)
+
+
+def _raised(error: Exception) -> str:
+    return f"a second one that draws raised {type(error).__name__}: {envs.said(error)}"
 
 
 def drawing(env: envs.Env) -> envs.Env | None:
@@ -82,7 +100,7 @@ def can_draw(env: envs.Env) -> bool:
     """Whether ``drawing`` gives an environment."""
     drawn = drawing(env)
     if drawn is not None and drawn is not env:
-        drawn.close()
+        envs.close(drawn)
     return drawn is not None
 
 
@@ -101,9 +119,11 @@ def frame(env: envs.Env) -> Array:
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise envs.missing(f"drawing {envs.name(env)}", error) from error
     except Exception as error:  # of others, again
-        raise EnvironmentFaultError(f"drawing {envs.name(env)} failed: {type(error).__name__}: {error}") from error
-    if image.ndim != 3 or image.shape[2] != 3:
+        said = f"{type(error).__name__}: {envs.said(error)}"
+        raise EnvironmentFaultError(f"drawing {envs.name(env)} failed: {said}") from error
+    if image.ndim != 3 or image.shape[2] != 3 or min(image.shape) < LEAST:
         raise EnvironmentFaultError(
-            f"{envs.name(env)} drew an array of shape {image.shape}, which is no picture [height, width, 3]"
+            f"{envs.name(env)} drew an array of shape {image.shape}, which is no picture [height, width, 3] of "
+            f"{LEAST} by {LEAST} pixels or more"
         )
     return image

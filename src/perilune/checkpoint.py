@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from perilune import files, runlog, state
@@ -271,7 +272,7 @@ def _check_sizes(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def latest(directory: Path) -> Checkpoint:
-    """The newest checkpoint of a run that is whole. Those that are not are passed over, with a warning.
+    """The newest checkpoint of a run that is whole, and can be gone on from. Others are passed over, with a warning.
 
     Raises:
         RunDirectoryError: there is none, or no run.
@@ -281,8 +282,9 @@ def latest(directory: Path) -> Checkpoint:
     for path in reversed(there):
         try:
             checkpoint = read(path)
-            for stored in checkpoint.objects:
-                check_object(directory, stored)
+            restored(directory, checkpoint)
+            if checkpoint.weights is not None:
+                check_object(directory, checkpoint.weights)
         except (FileFormatError, RunDirectoryError) as error:
             warnings.warn(f"a checkpoint is passed over: {error}", PeriluneWarning, stacklevel=2)
         else:
@@ -296,17 +298,38 @@ def latest(directory: Path) -> Checkpoint:
     )
 
 
-def check_object(directory: Path, stored: Stored) -> None:
-    """See that an object is what it was.
+def check_object(directory: Path, stored: Stored) -> Arrays:
+    """See that an object is what it was, and that its numbers are finite: its arrays.
 
     Raises:
         RunDirectoryError: it is not there, or cannot be read.
-        FileFormatError: it is damaged.
+        FileFormatError: it is damaged, or was spoilt before it was written.
     """
     path = object_path(directory, stored)
     found, _ = files.digest(path, stored.size + 1)
     if found != stored:
         raise FileFormatError(f"{path} is damaged: what is in it has another checksum than its name")
+    arrays = files.read_arrays(path)[1]
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise FileFormatError(f"{path} is spoilt: {name} has values that are not finite")
+    return arrays
+
+
+def restored(directory: Path, checkpoint: Checkpoint) -> Agent:
+    """The agent of a checkpoint, as it was saved.
+
+    Raises:
+        RunDirectoryError, FileFormatError: as from ``restore``.
+    """
+    setup = checkpoint.setup
+    try:
+        agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
+    except ConfigError as error:
+        path = path_of(directory, checkpoint.agent.env_steps)
+        raise FileFormatError(f"{path} has settings of which no agent can be made: {error}") from error
+    restore(directory, checkpoint, agent)
+    return agent
 
 
 def restore(directory: Path, checkpoint: Checkpoint, agent: Agent) -> None:
@@ -318,7 +341,7 @@ def restore(directory: Path, checkpoint: Checkpoint, agent: Agent) -> None:
     """
     path = path_of(directory, checkpoint.agent.env_steps)
     try:
-        state.restore(agent, checkpoint.agent, _load(directory, checkpoint.arrays))
+        state.restore(agent, checkpoint.agent, check_object(directory, checkpoint.arrays))
         _restore_replay(directory, checkpoint, agent.replay, agent.actions)
     except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
@@ -331,16 +354,10 @@ def _restore_replay(directory: Path, checkpoint: Checkpoint, replay: Replay, act
         raise ConfigError("replay", len(checkpoint.replay), f"{len(starts)} objects")
     for start, stored in zip(starts, checkpoint.replay, strict=True):
         views = _arrays(replay.arrays, start, min(start + rows, replay.size))
-        state.fill(views, _load(directory, stored))
+        state.fill(views, check_object(directory, stored))
         action, discount = views["action"], views["discount"]
         if action.min() < 0 or action.max() >= actions or discount.min() < 0 or discount.max() > 1:
             raise ConfigError("replay", "a transition", "actions of the environment, and discounts from 0 to 1")
-
-
-def _load(directory: Path, stored: Stored) -> Arrays:
-    """The arrays in an object."""
-    check_object(directory, stored)
-    return files.read_arrays(object_path(directory, stored))[1]
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:

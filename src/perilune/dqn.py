@@ -233,12 +233,12 @@ class Agent:
         truncated: bool,
         lane: int = 0,
     ) -> None:
-        """Store one step of the environment and count it. The arrays must not change afterwards."""
+        """Count one step of the environment and store it. The arrays must not change afterwards."""
+        self.env_steps += 1
         for transition in self.lanes[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
                 self.priorities.add(slot)
-        self.env_steps += 1
 
     def observe(
         self,

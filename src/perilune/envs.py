@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,13 +15,18 @@ from perilune.errors import (
     EnvironmentFaultError,
     MissingDependencyError,
     PeriluneError,
+    PeriluneWarning,
     UnsupportedEnvironmentError,
 )
 from perilune.nn.layers import Array
+from perilune.replay import LARGEST_REWARD
 
 Env = gym.Env[Any, Any]
 
 LARGEST_FLAT = 2**16  # entries of an observation that is flattened; the replay holds two for every step
+
+# float() would make a number of these, of the last by dropping half of it.
+NO_REWARDS = (str, bytes, bytearray, np.complexfloating)
 
 
 class Spaces(NamedTuple):
@@ -95,7 +99,7 @@ def again(env: Env, render_mode: str | None = None) -> Env:
                     made = type(wrapper)(made, **_arguments(wrapper))
             return made
     except Exception as error:  # whatever the constructors of others may raise
-        raise UnsupportedEnvironmentError(f"{name(env)} cannot be made a second time: {error}") from error
+        raise UnsupportedEnvironmentError(f"{name(env)} cannot be made a second time: {said(error)}") from error
 
 
 def _wrappers(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
@@ -241,11 +245,14 @@ def as_obs(observation: Any, size: int) -> Array:
         if getattr(observation, "dtype", None) == np.float32:
             obs = np.array(observation)
         else:
+            given = np.asarray(observation)
+            if given.dtype.kind not in "biufO":  # of text numbers would be made, and of a complex one half dropped
+                raise TypeError(f"it is of {given.dtype}")
             with np.errstate(over="ignore"):  # of which the infinity tells, below
-                obs = np.array(observation, np.float32)
-    except (TypeError, ValueError) as error:
+                obs = given.astype(np.float32)
+    except Exception as error:  # whatever its __array__ may raise
         raise EnvironmentFaultError(
-            f"the environment gave an observation that is no array of numbers: {error}"
+            f"the environment gave an observation that is no array of numbers: {said(error)}"
         ) from error
     if obs.shape != (size,):
         raise EnvironmentFaultError(
@@ -270,7 +277,7 @@ def reset(env: Env, seed: int) -> Array:
     given = _asked(env, "reset", lambda: env.reset(seed=seed))
     try:
         observation, _ = given
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever its __iter__ may raise
         raise EnvironmentFaultError(
             f"{name(env)}.reset gave {type(given).__name__}, not (obs, info): Gymnasium's reset gives both"
         ) from error
@@ -287,25 +294,35 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
     given = _asked(env, "step", lambda: env.step(sizes.first_action + action))
     try:
         observation, reward, terminated, truncated, _ = given
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # as above
         what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
         raise EnvironmentFaultError(
             f"{name(env)}.step gave {what}, not (obs, reward, terminated, truncated, info). The old Gym's done is "
             "terminated or truncated: the one is the end of the task, the other a time limit"
         ) from error
-    try:
-        value = float(reward)
-    except (TypeError, ValueError) as error:
-        raise EnvironmentFaultError(f"{name(env)}.step gave the reward {reward!r}, which is no number") from error
-    if not math.isfinite(value):
+    value = reward if type(reward) is float else _number(env, reward)
+    if not -LARGEST_REWARD <= value <= LARGEST_REWARD:  # nor is NaN
         raise EnvironmentFaultError(
-            f"{name(env)}.step gave the reward {value}. One that is not finite spoils every weight: see where it comes "
-            "from (a division by zero, a logarithm of zero)"
+            f"{name(env)}.step gave the reward {value}, which is not finite in single precision. One such number "
+            "spoils every weight: see where it comes from (a division by zero, a logarithm of zero, a penalty without "
+            "measure), or clip it with gymnasium.wrappers.TransformReward"
         )
     for word, flag in (("terminated", terminated), ("truncated", truncated)):
-        if not isinstance(flag, bool | np.bool_ | int):
-            raise EnvironmentFaultError(f"{name(env)}.step gave {word} = {flag!r}, which is neither True nor False")
+        if flag is not False and flag is not True and not (isinstance(flag, np.bool_ | int) and flag in (0, 1)):
+            raise EnvironmentFaultError(
+                f"{name(env)}.step gave {word} = {_shown(flag)}, which is neither True nor False"
+            )
     return as_obs(observation, sizes.observation_size), value, bool(terminated), bool(truncated)
+
+
+def _number(env: Env, reward: Any) -> float:
+    """A reward of another type than Python's own float."""
+    try:
+        if isinstance(reward, NO_REWARDS) or (isinstance(reward, np.ndarray) and reward.dtype.kind not in "biufO"):
+            raise TypeError
+        return float(reward)
+    except Exception as error:  # whatever its __float__ may raise; of a whole number that is too large, OverflowError
+        raise EnvironmentFaultError(f"{name(env)}.step gave the reward {_shown(reward)}, which is no number") from error
 
 
 def _asked(env: Env, what: str, ask: Callable[[], Any]) -> Any:
@@ -314,12 +331,41 @@ def _asked(env: Env, what: str, ask: Callable[[], Any]) -> Any:
     except PeriluneError:
         raise
     except Exception as error:  # whatever environments may raise
-        raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {error}") from error
+        raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {said(error)}") from error
+
+
+def close(env: Env) -> None:
+    """Close an environment that was made beside somebody's own. What goes wrong is told, and costs nothing."""
+    try:
+        env.close()
+    except Exception as error:  # whatever environments may raise
+        warnings.warn(
+            f"{name(env)}.close raised {type(error).__name__}: {said(error)}. Nothing is lost by it.",
+            PeriluneWarning,
+            stacklevel=2,
+        )
+
+
+def said(error: Exception) -> str:
+    """What an exception says, which is anybody's: its __str__ may raise as well."""
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"(its __str__ raised {type(failed).__name__})"
+
+
+def _shown(value: Any) -> str:
+    """What an environment gave, in no more words than fit into a message."""
+    try:
+        shown = repr(value)
+    except Exception:  # a __repr__ that raises, or a whole number of thousands of digits
+        return f"of type {type(value).__name__}"
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."
 
 
 def missing(what: str, error: Exception) -> MissingDependencyError:
     """The error that says what to install so that ``what`` can be done."""
-    text = str(error).lower()
+    text = said(error).lower()
     if "box2d" in text or "pygame" in text:
         return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")
-    return MissingDependencyError(f"{what} needs a library that is not installed: {error}")
+    return MissingDependencyError(f"{what} needs a library that is not installed: {said(error)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 
 class PeriluneError(Exception):
     """The root of every error that Perilune raises itself."""
@@ -66,3 +68,11 @@ class ExaminationError(PeriluneError, ValueError):
 
 class PeriluneWarning(UserWarning):
     """Something is off but no result is lost; training goes on."""
+
+
+Located = TypeVar("Located", EnvironmentFaultError, DivergenceError)
+
+
+def located(error: Located, where: str) -> Located:
+    """The same error, whose message goes on with ``where`` it came: the step, the episode, what was being done."""
+    return type(error)(f"{error}{where}")

@@ -10,10 +10,11 @@ import numpy as np
 
 from perilune import envs, seeding
 from perilune.camera import frame
-from perilune.errors import ConfigError
+from perilune.errors import ConfigError, EnvironmentFaultError, located
 from perilune.events import Frame
 from perilune.nn.layers import Array
 from perilune.outcomes import known_outcomes
+from perilune.plain import REFUSED, Count, converted
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
 # final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.
@@ -81,8 +82,12 @@ def evaluate(
         env: the environment; it is reset, so never one in the middle of an episode.
         episodes: how many (>= 1).
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
-        max_episode_steps: cut episodes off here; after ENDLESS steps where environment and caller set no limit.
+        max_episode_steps: cut episodes off here (>= 1); after ENDLESS steps where environment and caller set no limit.
         show: takes a frame of every step and of the end, for a video; episodes are counted from 1.
+
+    Raises:
+        ConfigError: no episode, or none that has a step.
+        EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
@@ -118,16 +123,24 @@ def played(
     policy: Callable[[Array], int], env: envs.Env, seed: int, max_episode_steps: int | None = None
 ) -> Iterator[Instant]:
     """Play an episode that starts from ``env.reset(seed=seed)``, its end included. The arguments are ``evaluate``'s."""
+    if converted(max_episode_steps, Count | None) is REFUSED:
+        raise ConfigError("max_episode_steps", max_episode_steps, "a whole number >= 1, or None")
     spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
     known = known_outcomes(env)
-    obs = envs.reset(env, seed)
     total, steps, ended = 0.0, 0, False
+    try:
+        obs = envs.reset(env, seed)
+    except EnvironmentFaultError as error:
+        raise located(error, f". It is the reset of the greedy episode from seed {seed}") from error
     while not ended:
         action = policy(obs)
         yield Instant(obs, action, total, steps)
-        obs, reward, terminated, truncated = envs.step(env, spaces, action)
+        try:
+            obs, reward, terminated, truncated = envs.step(env, spaces, action)
+        except EnvironmentFaultError as error:
+            raise located(error, f". It is step {steps + 1:,} of the greedy episode from seed {seed}") from error
         total += reward
         steps += 1
         ended = terminated or truncated or steps == max_episode_steps
@@ -136,4 +149,8 @@ def played(
 
 def shot(instant: Instant, env: envs.Env, episode: int = 1) -> Frame:
     """``instant`` as a frame, with the picture of ``env``, which is just there."""
-    return Frame(episode, frame(env), instant.obs, instant.action, instant.reward, instant.outcome)
+    try:
+        image = frame(env)
+    except EnvironmentFaultError as error:
+        raise located(error, f". It is after step {instant.steps:,} of episode {episode:,} of the film") from error
+    return Frame(episode, image, instant.obs, instant.action, instant.reward, instant.outcome)

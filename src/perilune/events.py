@@ -82,6 +82,12 @@ class Noticed(NamedTuple):
     words: str
 
 
+class Warming(NamedTuple):
+    """The warm-up is going on. Whoever reads may break it off, but not save it: it would be begun anew."""
+
+    env_steps: int
+
+
 class Rest(NamedTuple):
     """An episode has just begun, or is a long one, so that the training can be saved here and go on exactly.
 
@@ -92,4 +98,4 @@ class Rest(NamedTuple):
     best: bool
 
 
-Event = Started | Frame | Metrics | Episode | Evaluated | Noticed | Rest
+Event = Started | Frame | Metrics | Episode | Evaluated | Noticed | Warming | Rest

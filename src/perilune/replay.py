@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune.errors import ConfigError, ShapeError
+from perilune.errors import ConfigError, DivergenceError, ShapeError
 from perilune.nn.layers import Array
+
+LARGEST_REWARD = float(np.finfo(np.float32).max)  # beyond which it is stored as an infinity
 
 
 class Transition(NamedTuple):
@@ -39,6 +41,9 @@ class NStep:
     reward = sum over i < k of gamma^i r_i, discount = gamma^k (1 - terminated), where k is n, or fewer at the end of
     an episode: there every pending start is flushed, and a truncated end keeps its bootstrap. Nothing crosses an
     episode. Sutton and Barto, Reinforcement Learning, 2nd edition, section 7.1.
+
+    Raises:
+        DivergenceError: a sum of rewards is not finite in single precision.
     """
 
     def __init__(self, n: int, gamma: float) -> None:
@@ -62,6 +67,11 @@ class NStep:
         for _, _, reward in self.pending:
             total += discount * reward
             discount *= self.gamma
+        if not -LARGEST_REWARD <= total <= LARGEST_REWARD:
+            raise DivergenceError(
+                f"the sum of {len(self.pending)} rewards is {total:g}, which is not finite in single precision and "
+                "would spoil every weight: scale or clip rewards with gymnasium.wrappers.TransformReward"
+            )
         obs, action, _ = self.pending.popleft()
         return Transition(obs, action, total, 0.0 if terminated else discount, next_obs)
 

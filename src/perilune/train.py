@@ -23,13 +23,15 @@ from perilune.errors import (
     MissingDependencyError,
     PeriluneWarning,
     UnsupportedEnvironmentError,
+    located,
 )
 from perilune.evaluate import SELECTION_SEEDS, evaluate
-from perilune.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started
+from perilune.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started, Warming
 from perilune.nn.layers import Array
 from perilune.outcomes import known_outcomes
 
 REST_EVERY = 10_000  # steps of an episode; or one that never ends could never be saved
+WARMING_EVERY = 1_000  # steps of the warm-up, after which it may be broken off
 
 
 def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> Iterator[Event]:
@@ -76,7 +78,7 @@ def _training(
     flights, best, updates = course.flights, False, agent.updates
     yield from _noticed(agent, course, watch.epsilon_stays(agent.config, config))
     if not agent.warm:
-        _warm_up(agent, lanes[0].env, config)
+        yield from _warm_up(agent, lanes[0].env, config)
         course.looked = agent.env_steps
     for lane in range(len(lanes)):
         begin = _take_up(agent, lanes, lane, saved[lane], course, config) if saved else None
@@ -92,7 +94,7 @@ def _training(
             if ended is None:
                 continue
             yield from _landed(agent, flights[lane], ended)
-            stopping = agent.env_steps >= last_step or agent.episodes >= last_episode
+            stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
             if stopping or _crossed(config.eval_every, course.looked, agent.env_steps):
                 evaluated = _evaluated(agent, lanes[lane].env, config, course)
                 yield evaluated
@@ -105,6 +107,9 @@ def _training(
                 course.over = True
                 if agent.updates == updates and not saved:
                     yield from _noticed(agent, course, watch.no_update(agent.config))
+                if used_up:
+                    had = agent.episodes - course.start_episodes
+                    yield from _noticed(agent, course, watch.epsilon_stayed(agent.config, agent.epsilon, had))
                 yield Rest(course, best)
                 return
             flights[lane] = yield from _take_off(agent, lanes, lane, course, config)
@@ -118,7 +123,11 @@ def _take_off(
     number = course.next_number()
     filmed = _is_filmed(number, course, config)
     seen = camera if camera is not None and (filmed or number == course.first) else env
-    seed, obs = _reset(agent, seen, lane)
+    try:
+        seed, obs = _reset(agent, seen, lane)
+    except EnvironmentFaultError as error:
+        where = f"the reset of episode {number:,}, after environment step {agent.env_steps:,}"
+        raise located(error, f". It is {where}") from error
     if number == course.first:
         yield Started(None if camera is None else _picture(camera))
     return Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
@@ -139,15 +148,19 @@ def _take_up(
     filmed = _is_filmed(saved.number, course, config)
     seen = camera if camera is not None and filmed else env
     spaces = envs.check(env)
-    obs = envs.reset(seen, saved.seed)
+    obs = _reset_again(seen, saved)
     flight = Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
     flight.losses, flight.updates = saved.losses, saved.updates
     for action in saved.actions:
         if filmed:
-            yield _frame(flight, action)
-        flight.obs, reward, terminated, truncated = envs.step(seen, spaces, action)
-        flight.reward += reward
+            yield _frame(agent, flight, action)
         flight.actions.append(action)
+        try:
+            flight.obs, reward, terminated, truncated = envs.step(seen, spaces, action)
+        except EnvironmentFaultError as error:
+            where = f"step {flight.length:,} of episode {flight.number:,}, played again to go on from there"
+            raise located(error, f". It is {where}") from error
+        flight.reward += reward
         if terminated or truncated:
             break
     if flight.obs.tolist() != list(saved.obs):
@@ -159,9 +172,16 @@ def _take_up(
             stacklevel=2,
         )
         agent.begin_episode(lane)
-        flight.obs, flight.reward = envs.reset(seen, saved.seed), 0.0
+        flight.obs, flight.reward = _reset_again(seen, saved), 0.0
         flight.actions.clear()
     return flight
+
+
+def _reset_again(env: envs.Env, saved: FlightState) -> Array:
+    try:
+        return envs.reset(env, saved.seed)
+    except EnvironmentFaultError as error:
+        raise located(error, f". It is the reset of episode {saved.number:,}, to play it again") from error
 
 
 def _fly(
@@ -170,12 +190,12 @@ def _fly(
     """One step of an episode: the environment's, and what the agent learns from it. How it ended, if it did."""
     flights, flight = course.flights, course.flights[lane]
     if flight.filmed:
-        yield _frame(flight, action)
+        yield _frame(agent, flight, action)
     flight.actions.append(action)
     try:
         next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)
     except EnvironmentFaultError as error:
-        raise EnvironmentFaultError(f"{error}. It is {_where(flight, agent.env_steps + 1)}") from error
+        raise located(error, _where(flight, agent.env_steps + 1)) from error
     flight.reward += reward
     course.greatest_reward = max(course.greatest_reward, abs(reward))
     ended: Ended | None = None
@@ -189,7 +209,7 @@ def _fly(
     try:
         update = agent.observe(flight.obs, action, reward, next_obs, terminated, ended is not None, lane)
     except DivergenceError as error:
-        raise DivergenceError(f"{error}. It is {_where(flight, agent.env_steps)}") from error
+        raise located(error, _where(flight, agent.env_steps)) from error
     flight.obs = next_obs
     if update is not None:
         for lasting in flights:
@@ -204,12 +224,16 @@ def _fly(
         if known is not None and ended != "budget":
             flight.outcome = known.label(next_obs, reward, terminated)
         if flight.filmed:
-            yield _frame(flight, None)
+            yield _frame(agent, flight, None)
     return ended
 
 
-def _frame(flight: Flight, action: int | None) -> Frame:
-    return Frame(flight.number, frame(flight.env), flight.obs, action, flight.reward, flight.outcome)
+def _frame(agent: Agent, flight: Flight, action: int | None) -> Frame:
+    try:
+        image = frame(flight.env)
+    except EnvironmentFaultError as error:
+        raise located(error, _where(flight, agent.env_steps)) from error
+    return Frame(flight.number, image, flight.obs, action, flight.reward, flight.outcome)
 
 
 def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterator[Event]:
@@ -220,7 +244,7 @@ def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterat
 
 
 def _where(flight: Flight, env_step: int) -> str:
-    return f"step {flight.length:,} of episode {flight.number:,}, environment step {env_step:,}"
+    return f". It is step {flight.length:,} of episode {flight.number:,}, environment step {env_step:,}"
 
 
 def _landed(agent: Agent, flight: Flight, ended: Ended) -> Iterator[Event]:
@@ -256,7 +280,7 @@ def _closing(lanes: list[_Lane], events: Iterator[Event]) -> Iterator[Event]:
         given = lanes[0].env
         for made in itertools.chain(*lanes):
             if made is not None and made is not given:
-                made.close()
+                envs.close(made)
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
@@ -266,13 +290,16 @@ def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
 
 def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, course: Course) -> Evaluated:
     """Score the agent as it is now, on start states that only choose the best checkpoint."""
-    result = evaluate(
-        agent.greedy_action,
-        env,
-        config.eval_episodes,
-        first_seed=SELECTION_SEEDS,
-        max_episode_steps=greedy_limit(env, config),
-    )
+    try:
+        result = evaluate(
+            agent.greedy_action,
+            env,
+            config.eval_episodes,
+            first_seed=SELECTION_SEEDS,
+            max_episode_steps=greedy_limit(env, config),
+        )
+    except EnvironmentFaultError as error:
+        raise located(error, f", in the evaluation after {agent.env_steps:,} environment steps") from error
     return Evaluated(
         env_steps=agent.env_steps,
         episodes=agent.episodes,
@@ -315,7 +342,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState
         )
     if config.environments > 1:
         try:
-            envs.again(env).close()
+            envs.close(envs.again(env))
         except UnsupportedEnvironmentError as error:
             raise ConfigError("environments", config.environments, f"1, because {error}") from error
 
@@ -343,21 +370,30 @@ def _check_budget(agent: Agent, config: TrainConfig, state: TrainingState | None
         )
 
 
-def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
+def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event]:
     """Fill the replay with uniformly random play. Its episodes are not counted; the last is cut off (truncated)."""
     spaces = envs.check(env)
     obs = None
     length = 0
     while not agent.warm:
-        if obs is None:
-            obs, length = _reset(agent, env)[1], 0
-        action = agent.explore()
-        next_obs, reward, terminated, truncated = envs.step(env, spaces, action)
         length += 1
-        last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.warmup_steps
-        truncated = truncated or last or length == config.max_episode_steps
-        agent.remember(obs, action, reward, next_obs, terminated, truncated)
+        try:
+            if obs is None:
+                obs, length = _reset(agent, env)[1], 1
+            action = agent.explore()
+            next_obs, reward, terminated, truncated = envs.step(env, spaces, action)
+            last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.warmup_steps
+            truncated = truncated or last or length == config.max_episode_steps
+            agent.remember(obs, action, reward, next_obs, terminated, truncated)
+        except EnvironmentFaultError as error:
+            what = "a reset in the warm-up, before" if obs is None else f"step {length:,} of an episode in the warm-up,"
+            raise located(error, f". It is {what} environment step {agent.env_steps + 1:,}") from error
+        except DivergenceError as error:
+            where = f"step {length:,} of an episode in the warm-up, environment step {agent.env_steps:,}"
+            raise located(error, f". It is {where}") from error
         obs = None if terminated or truncated else next_obs
+        if agent.env_steps % WARMING_EVERY == 0:
+            yield Warming(agent.env_steps)
 
 
 def _timing(course: Course, events: Iterator[Event]) -> Iterator[Event]:

@@ -10,6 +10,8 @@ from perilune.exploration import multiplicative_epsilon
 
 BEYOND = 2.0  # times the greatest return that rewards allow: values are overestimated for a while in good trainings too
 MOVES = 0.02  # share of epsilon's way down that a training must go at least
+ENOUGH = 20  # episodes, before which a training is a trial of which nobody expects that epsilon falls
+MOST_RANDOM = 0.5  # share of random actions that an agent should not be left with
 
 
 class Notice(NamedTuple):
@@ -46,28 +48,46 @@ def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_rewa
 
 
 def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
-    """An epsilon that is to fall, and will have hardly fallen when the budget is over."""
+    """An epsilon that keeps the agent at random, or will have hardly fallen when the budget is over."""
+    if config.epsilon_floor >= MOST_RANDOM:
+        return Notice(
+            "epsilon_stays",
+            f"epsilon never goes below its floor of {config.epsilon_floor:g}, so that the agent acts at random to the "
+            "end. Try a smaller epsilon_floor",
+        )
     way = config.epsilon_start - config.epsilon_floor
     share = _share_of_way(config, train)
     if not way or share is None or share >= MOVES:
         return None
-    last = config.epsilon_start - share * way
+    return _hardly_falls(config, "will still be", config.epsilon_start - share * way)
+
+
+def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> Notice | None:
+    """The same at a budget's end, where it could not be told before: epsilon is ``last`` after all ``episodes``."""
+    moved = config.epsilon_start - last
+    if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_floor):
+        return None
+    return _hardly_falls(config, "is still", last)
+
+
+def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> Notice:
     setting = "epsilon_decay_steps" if config.epsilon_decay is None else "epsilon_decay"
     return Notice(
         "epsilon_stays",
-        f"epsilon starts at {config.epsilon_start:g} and will still be {last:.3g} when the budget is over, so that the "
-        f"agent acts at random to the end. Try a smaller {setting} (now {getattr(config, setting):g})",
+        f"epsilon starts at {config.epsilon_start:g} and {is_still} {last:.3g} when the budget is over, so that the "
+        f"agent acts at random to the end. Try a smaller {setting} (now {getattr(config, setting):.12g})",
     )
 
 
 def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
-    """How much of epsilon's way down a budget goes; None where that cannot be told in advance."""
+    """How much of epsilon's way down a budget goes at the most; None where that cannot be told in advance."""
     steps = None if train.steps is None else max(0, train.steps - config.warmup_steps)
     if config.epsilon_decay is None:
         return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
-    count = train.episodes
     if config.epsilon_decay_per == "update":
         count = None if steps is None else steps // config.train_every * config.updates_each
+    else:
+        count = steps if train.episodes is None else train.episodes  # an episode has at least one step
     if count is None:
         return 0.0 if config.epsilon_decay == 1 else None
     last = multiplicative_epsilon(config.epsilon_start, config.epsilon_floor, config.epsilon_decay, count)

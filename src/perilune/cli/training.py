@@ -81,14 +81,21 @@ class Resume:
         latest = checkpoint.latest(self.run_directory)
         setup, changes = latest.setup, _changes(self.change)
         for name, more in (("steps", self.steps), ("episodes", self.episodes)):
-            if more is not None:
-                changes[name] = _extended(latest, name, more)
+            if more is None:
+                continue
+            if name in changes:
+                allowed = f"left out where --{name} {more} is given, or the other way round: both say how far to go"
+                raise ConfigError(f"change {name}", changes[name], allowed)
+            changes[name] = _extended(latest, name, more)
         if latest.training.over and (self.steps is None) != (self.episodes is None):
-            changes |= {"steps" if self.steps is None else "episodes": None}  # it is used up
+            changes.setdefault("steps" if self.steps is None else "episodes", None)  # it is used up
         train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
         agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
+        env = envs.make(self.env) if self.env else envs.make_named(setup.environment)
+        if envs.name(env) != setup.environment:  # before its sizes are compared with settings that are not for it
+            raise ConfigError("env", self.env, f"{setup.environment}, as in the run that goes on")
         dqn = DQN(
-            self.env or envs.make_named(setup.environment),
+            env,
             build(DQNConfig, agent_changes, setup.agent),
             seed=setup.seed,
             symmetry=setup.symmetry,
@@ -149,6 +156,8 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
             changes[name] = json.loads(value)
         except ValueError:
             changes[name] = None if value == "None" else value
+        except RecursionError:  # lists in lists in lists
+            raise ConfigError("change", f"{word[:40]}...", "NAME=VALUE, for example learning_rate=1e-4") from None
         if name not in CHANGEABLE:
             known = {field.name for settings in (DQNConfig, TrainConfig) for field in fields(settings)}
             what = "it cannot be changed on the way" if name in known else "there is no such setting"

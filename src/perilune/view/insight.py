@@ -42,9 +42,7 @@ def lived(directory: Path) -> Lived:
     if not checkpoint.paths(directory):
         raise RunDirectoryError(f"{directory} has no checkpoint")
     newest = checkpoint.latest(directory)
-    setup = newest.setup
-    agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
-    checkpoint.restore(directory, newest, agent)
+    agent = checkpoint.restored(directory, newest)
     replay = agent.replay
     if not replay.size:
         raise FileFormatError(f"the newest checkpoint of {directory} was taken before anything was lived")

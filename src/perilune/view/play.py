@@ -228,7 +228,7 @@ def flights(env: envs.Env, agent: Agent | None = None, title: str = "agent", see
         sides = []
         for name, player in [("you", None), *([] if agent is None else [(title, agent)])]:
             own = envs.again(env, "rgb_array")
-            opened.callback(own.close)
+            opened.callback(envs.close, own)
             sides.append(Side(name, own, player))
         yield from _flights(sides, envs.name(env), envs.check(env).actions, frames_per_second(env), seed)
 

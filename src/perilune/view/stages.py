@@ -112,7 +112,7 @@ def film(
         own = []
         for _ in which:
             own.append(envs.again(env, "rgb_array"))
-            drawing.callback(own[-1].close)
+            drawing.callback(envs.close, own[-1])
         known = [
             beforehand(stage.agent.greedy_action, stage.agent.q_values, its, [seed], max_episode_steps)
             for stage, its in zip(which, own, strict=True)

@@ -211,7 +211,7 @@ def film(
             )
     finally:
         if filmed is not env:
-            filmed.close()
+            envs.close(filmed)
 
 
 def cannot_draw(env: envs.Env) -> ConfigError:
