@@ -96,7 +96,8 @@ def test_a_finished_run_is_told_as_the_library_reads_it(copy: Path, tiny_run: Ti
     assert told["env_steps"] == max(run.episodes[-1].env_steps, run.evaluations[-1].env_steps)
     assert told["recent"] == pytest.approx(sum(one.reward for one in run.episodes) / 4)
     assert told["best"] == {name: getattr(evaluations[-1], name) for name in ("env_steps", "episodes", "mean_return")}
-    assert sum(told["outcomes"].values()) == 4
+    assert [label for label, _ in told["outcomes"]] == ["balanced", "fell", "left the track"]  # also what never was
+    assert sum(many for _, many in told["outcomes"]) == 4
     assert told["videos"] == 4
     assert get(client, "/api/run", id="group/one") == {
         "id": "group/one",
@@ -409,7 +410,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     (hostile,) = (run for run in answer.json()["runs"] if run["videos"])
-    assert hostile["outcomes"] == {SCRIPT: 29}
+    assert hostile["outcomes"] == [[SCRIPT, 29]]
     assert hostile["notices"] == [SCRIPT + "\0"] * MOST_NOTICES
     assert hostile["videos"] == 5
     assert "damaged" in refused(client, "/api/telemetry", 404, id=hostile["id"], name="<b>.mp4")
