@@ -48,10 +48,14 @@ def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
     """``perilune watch``: the address that it says, and its process."""
     process = start("watch", root, "--port", port)
     assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.search(r"http://\S+", said)
+    said: list[str] = []
+    for line in process.stdout:  # the address comes last
+        said.append(line)
+        if "http://" in line:
+            break
+    found = re.search(r"http://\S+", said[-1]) if said else None
     try:
-        assert found, said + process.stdout.read()
+        assert found, said
         yield found[0].rstrip("/"), process.pid
     finally:
         process.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -169,10 +170,106 @@ def test_a_choice_that_is_not_the_highest_is_said_to_be_that(browser: Browser, r
     film_with(run, "episode-00040", lambda frame, line: {"action": 0} if frame < 4 else {})
     with watch(tmp_path) as origin, visit(browser, origin) as visited:
         page = visited.open("view=flights&run=a&film=episode-00040.mp4")
-        for words in ("chosen, not the highest", "chosen", "chosen", "chosen"):
+        for words, other in (("chosen, not the highest", "highest"), ("chosen", ""), ("chosen", ""), ("chosen", "")):
             expect(page.locator(".bars .chosen").first).to_have_text(words)
-            expect(page.locator(".bars .chosen").last).to_have_text("")
+            expect(page.locator(".bars .chosen").last).to_have_text(other)
             page.keyboard.press("ArrowRight")
+
+
+@pytest.mark.parametrize(
+    ("q_values", "zero", "bars"),
+    [
+        ([[-2.0, -8.0], [-10.0, -4.0]], 1.0, [(0.8, 1.0), (0.2, 1.0)]),
+        ([[2.0, 8.0], [10.0, 4.0]], 0.0, [(0.0, 0.2), (0.0, 0.8)]),
+        ([[-2.0, 4.0], [6.0, 0.0]], 0.25, [(0.0, 0.25), (0.25, 0.75)]),
+        ([[-2.0, None], [0.0, -2.0]], 1.0, [(0.0, 1.0), (1.0, 1.0)]),
+    ],
+    ids=["negative", "positive", "both", "none"],
+)
+def test_bars_grow_from_zero_on_one_scale(
+    browser: Browser, root: Path, tmp_path: Path, q_values: Any, zero: float, bars: Any
+) -> None:
+    run = copy_run(root / "a", tmp_path / "a")
+    film_with(run, "episode-00040", lambda frame, line: {"q_values": q_values[min(frame, 1)], "action": 1})
+    read = """items => items.map(item => {
+        const box = item.querySelector(".track").getBoundingClientRect();
+        const part = (name) => { const its = item.querySelector(name).getBoundingClientRect();
+            return [(its.left - box.left) / box.width, (its.right - box.left) / box.width]; };
+        const strong = getComputedStyle(item.querySelector(".fill")).opacity === "1";
+        return [part(".fill"), part(".zero"), strong && item.classList.contains("is-highest")];
+    })"""
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        items = page.locator(".bars li")
+        expect(items).to_have_count(2)
+        told = items.evaluate_all(read)  # at once: the bars are made anew when the film is known
+        highest = max(range(2), key=lambda action: -99 if q_values[0][action] is None else q_values[0][action])
+        for action, (bar, (before, behind), strong) in enumerate(told):
+            assert bar == pytest.approx(bars[action], abs=0.01)
+            assert before >= -0.001
+            assert behind <= 1.001
+            assert (before + behind) / 2 == pytest.approx(zero, abs=0.01)
+            assert strong == (action == highest)
+        expect(page.locator(".ends span", has_text=re.compile("^0$"))).to_have_count(1)
+
+
+def test_a_film_of_stages_has_the_whole_width_and_says_what_it_is(browser: Browser, root: Path, tmp_path: Path) -> None:
+    run = copy_run(root / "a", tmp_path / "a")
+    for name in ("stages", "stages-overlay", "mine"):
+        shutil.copy(run / "videos" / "episode-00040.mp4", run / "videos" / f"{name}.mp4")
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=stages-overlay.mp4")
+        words = page.locator(".without")
+        expect(words).to_contain_text("at several stages of its training")
+        expect(words).to_contain_text("The Q-values in a picture are that stage's.")
+        expect(page.locator(".thinking")).to_be_hidden()
+        screen, strip = page.locator(".screen").bounding_box(), page.locator(".strip").bounding_box()
+        assert screen is not None
+        assert strip is not None
+        assert screen["width"] > strip["width"] - 10
+        page.get_by_role("button", name="Stages of learning", exact=True).click()
+        expect(words).to_contain_text("With --overlay")
+        page.get_by_role("button", name="mine").click()
+        expect(words).to_have_text(re.compile("^There is no telemetry beside this film"))
+        page.get_by_role("button", name="Episode 40").click()
+        expect(page.locator(".bars li")).to_have_count(2)
+        expect(words).to_be_hidden()
+
+
+def test_a_film_fills_the_screen(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        expect(page.locator(".bars li")).to_have_count(2)
+        fills = "document.fullscreenElement?.querySelector('.screen video') != null"
+        page.get_by_role("button", name="Full screen").click()
+        settle(page, lambda: bool(page.evaluate(fills)))
+        expect(page.locator(".full")).to_have_text("Leave full screen")
+        video, play = page.locator(".screen video").bounding_box(), page.locator(".play").bounding_box()
+        assert video is not None
+        assert play is not None
+        assert video["height"] > 0.7 * DESKTOP["height"]
+        assert play["y"] + play["height"] <= DESKTOP["height"]
+        check(page)
+        page.keyboard.press("3")  # would hide what is on the screen
+        page.keyboard.press("End")
+        expect(page.locator(".time")).not_to_contain_text("step 0 ")
+        page.keyboard.press("f")
+        settle(page, lambda: not page.evaluate(fills))
+        expect(page.locator("#flights")).to_be_visible()
+        page.keyboard.press("f")
+        settle(page, lambda: bool(page.evaluate(fills)))
+        page.locator(".full").click()
+        settle(page, lambda: not page.evaluate(fills))
+        expect(page.locator(".full")).to_have_text("Full screen")
+
+
+def test_a_link_to_an_unknown_film_says_what_is_shown_instead(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("view=flights&run=a&flight=a&film=episode-99999.mp4")
+        said = page.locator("#flights").get_by_role("status")
+        expect(said).to_have_text("a has no film episode-99999.mp4. Shown instead: Best weights.")
+        page.get_by_role("button", name="Episode 40").click()
+        expect(said).to_be_hidden()
 
 
 def test_keys_move_a_flight_wherever_the_focus_is(browser: Browser, origin: str) -> None:
@@ -237,6 +334,151 @@ def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin
         assert set(rows) == {"Setting", "What differs", "seed", "agent.learning_rate", "train.video_every"}
         page.get_by_label("Only what differs").uncheck()
         expect(page.locator(".settings")).to_contain_text("host.numpy")
+
+
+def test_a_seed_that_was_trained_twice_is_one_seed(browser: Browser, root: Path, tmp_path: Path) -> None:
+    for age, (name, seed) in enumerate({"cart-seed1": 1, "cart-seed1-2": 1, "cart-seed2": 2}.items()):
+        config = copy_run(root / "a", tmp_path / name, seed=seed) / "config.json"
+        os.utime(config, (1e9 + age, 1e9 + age))
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open()
+        expect(page.locator("label.group")).to_have_text("CartPole-v12 seeds in 3 runs")
+        labels, notices = page.locator(f"{REWARD} .readings .name"), page.locator(".notices")
+        expect(labels).to_have_text(["cart-seed1", "cart-seed1-2", "cart-seed2"])
+        expect(notices).not_to_contain_text("Left out")
+        page.get_by_label("Bands over seeds").check()
+        expect(labels).to_have_text(["CartPole-v1, 2 seeds"])
+        expect(notices).to_contain_text("In a band a seed counts once, with its newest run. Left out: cart-seed1.")
+        page.get_by_label("cart-seed2", exact=True).uncheck()  # what is left is one seed, and no band
+        expect(labels).to_have_text(["cart-seed1", "cart-seed1-2"])
+        expect(notices).not_to_contain_text("Left out")
+        lines = page.locator(f"{REWARD} .readings line")
+        assert len({line.get_attribute("class") for line in lines.all()}) == 2  # each of its own colour
+
+
+def test_what_differs_in_long_names_is_to_be_seen(browser: Browser, root: Path, tmp_path: Path) -> None:
+    names = [f"CartPole-v1-with-quite-a-name-seed0{end}" for end in ("", "-2", "-3")]
+    for name in names:
+        copy_run(root / "a", tmp_path / name)
+    longest = f"{'so-long-a-name-' * 6}2"
+    copy_run(root / "other", tmp_path / longest)
+    whole = (
+        "spans => spans.every(span => span.scrollWidth <= span.clientWidth && span.scrollHeight <= span.clientHeight)"
+    )
+    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+        page = visited.open()
+        shown = page.locator(".groups li .name")
+        expect(shown).to_have_count(4)
+        assert shown.all_inner_texts()[:3] == names
+        short = shown.last.inner_text()
+        assert len(short) < 61
+        assert short.startswith("so-long-a-name-")
+        assert short.endswith("long-a-name-2")
+        assert shown.last.get_attribute("title") == longest
+        assert shown.evaluate_all(whole)
+        assert page.locator("label.group span").evaluate_all(whole)
+        expect(page.locator("label.group").first.locator("span").last).to_have_text("1 seed in 3 runs")
+
+
+OUTCOMES = {"balanced": 0, "fell": 3, "left the track": 1}
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
+def test_outcomes_are_whole_bars_in_the_order_of_the_environment(
+    browser: Browser, root: Path, tmp_path: Path, size: Any, scheme: str
+) -> None:
+    run = copy_run(root / "a", tmp_path / "a")
+    came_to = [label for label, many in reversed(OUTCOMES.items()) for _ in range(many)]
+    lines = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()[: len(came_to)]]
+    changed = [line | {"outcome": label, "ended": "terminated"} for line, label in zip(lines, came_to, strict=True)]
+    (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    with watch(tmp_path) as origin, visit(browser, origin, size, scheme) as visited:
+        page = visited.open()
+        table = page.locator("#outcomes table")
+        expect(table.locator("tr")).to_have_count(3)
+        read = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        assert table.locator("tr").evaluate_all(read) == [
+            ["balanced", "", "0 %", "0"], ["fell", "", "75 %", "3"], ["left the track", "", "25 %", "1"],
+        ]  # fmt: skip
+        for (label, many), row in zip(OUTCOMES.items(), table.locator("tr").all(), strict=True):
+            track, fill = row.locator(".track").bounding_box(), row.locator(".fill").bounding_box()
+            assert track is not None
+            assert fill is not None
+            assert fill["width"] == pytest.approx(track["width"] * many / 4, abs=1), label
+            assert fill["height"] == track["height"] >= 6
+        inside = table.bounding_box()
+        assert inside is not None
+        assert inside["x"] + inside["width"] <= size["width"]
+        assert table.locator("th, td").evaluate_all(
+            "cells => cells.every(cell => cell.scrollWidth <= cell.clientWidth)"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+DRAWN = """async ([answer, x, runs]) => {
+    const { chartContent } = await import("/static/content.js");
+    const { draw } = await import("/static/drawing.js");
+    const { modelOf } = await import("/static/model.js");
+    const { assign } = await import("/static/palette.js");
+    assign(runs.map((run) => run.id), (id) => id);
+    const content = chartContent(answer, x, modelOf({ root: "runs", words: null, runs }));
+    const ctx = Object.assign(document.createElement("canvas"), { width: 400, height: 200 }).getContext("2d");
+    const words = [];
+    ctx.fillText = (text, left, middle) => words.push([text, left, middle, ctx.measureText(text).width]);
+    draw({ ctx, bbox: { left: 0, top: 0, width: 400, height: 200 } }, content);
+    return [content.y, words];
+}"""
+
+
+def drawn(page: Page, name: str, runs: list[dict[str, Any]], x: tuple[float, float] = (0, 100)) -> Any:
+    """The range of a chart's y, and the words on it with their left ends, middles and widths."""
+    series = [
+        {"id": run["id"], "x": run["x"], "raw": run["y"], "mean": run.get("mean", run["y"]), "count": len(run["x"])}
+        for run in runs
+    ]
+    return page.evaluate(DRAWN, [{"name": name, "x": "env_steps", "series": series, "bands": []}, x, runs])
+
+
+def test_the_scale_has_all_that_is_drawn(browser: Browser, origin: str) -> None:
+    x = list(range(101))
+    one = {"id": "one", "x": x, "y": [410 if step == 50 else 20 for step in x], "mean": [20 for _ in x]}
+    with visit(browser, origin) as visited:
+        page = visited.open()
+        for name in ("episodes.length", "episodes.reward", "metrics.mean_q"):
+            (low, high), _ = drawn(page, name, [one])
+            assert low < 20
+            assert 410 < high < 450
+        (_, high), _ = drawn(page, "episodes.length", [one], (0, 40))
+        assert high < 30  # of what is seen
+        (_, high), _ = drawn(page, "episodes.length", [one], (0, 49.5))
+        assert 215 < high < 250  # half way up to it
+
+
+def test_words_on_marks_keep_off_the_data_and_each_other(browser: Browser, origin: str) -> None:
+    mark = {"solved_mark": 475, "environment": "CartPole-v1"}
+    best = {"env_steps": 96, "mean_return": 476}
+    up = {"id": "up", "x": [0, 96], "y": [100, 476], "best": best} | mark
+    with visit(browser, origin) as visited:
+        page = visited.open()
+        (low, high), [[words, left, middle, width]] = drawn(page, "evaluations.mean_return", [up])
+        assert words == "solved at 475"
+        ring = [96 * 4, 200 * (high - 476) / (high - low)]
+        assert left + width < ring[0] - 7 or abs(middle - ring[1]) > 7 + 5
+        for step in range(int(left), int(left + width) + 1):
+            value = 100 + 376 * step / 4 / 96
+            assert abs(200 * (high - value) / (high - low) - middle) > 5  # half of a letter's height
+
+        near = [
+            {"id": str(mark), "x": [0, 100], "y": [-20, 20], "solved_mark": mark, "environment": f"Env-{mark}"}
+            for mark in (0.7, 8, -1, 3)
+        ]
+        _, said = drawn(page, "episodes.reward", near)
+        assert {words for words, *_ in said} == {
+            "Env-0.7 solved at 0.7", "Env-8 solved at 8", f"Env--1 solved at {MINUS}1", "Env-3 solved at 3",
+        }  # fmt: skip
+        for place, (_, left, middle, width) in enumerate(said):
+            for _, other, level, its in said[:place]:
+                assert abs(middle - level) >= 11 or left + width <= other or other + its <= left
 
 
 def test_zoom_and_smoothing_are_of_all_charts_and_the_address_keeps_them(browser: Browser, origin: str) -> None:
@@ -416,10 +658,15 @@ def test_a_hostile_run_is_shown_as_text(browser: Browser, root: Path, tmp_path: 
 
 
 def test_where_there_is_nothing_it_says_what_to_do(browser: Browser, tmp_path: Path, root: Path) -> None:
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+    runs = tmp_path / "to come"
+    with watch(runs) as origin, visit(browser, origin) as visited:
         page = visited.open()
-        expect(page.locator("#curves .empty")).to_contain_text("perilune train LunarLander-v3 makes one")
-        copy_run(root / "other", tmp_path / "other")
+        expect(page.locator("#curves .empty")).to_have_text(
+            f"No runs in {runs} yet. perilune train LunarLander-v3 --out {runs}/moon makes one, which appears here by "
+            "itself."
+        )
+        runs.mkdir()
+        copy_run(root / "other", runs / "other")
         assert values(page, "other") > 30  # it appears by itself
         page.get_by_role("button", name="None").click()
         expect(page.locator("#curves .empty")).to_contain_text("Tick one in the list")

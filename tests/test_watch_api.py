@@ -141,6 +141,28 @@ def test_seeds_of_one_setting_are_a_group_and_have_a_band(copy: Path) -> None:
     assert get(client, "/api/series", id=list(told), name="episodes.reward")["bands"] == []
 
 
+def test_a_seed_that_was_trained_twice_is_in_a_band_once(copy: Path) -> None:
+    seeds = {"z-first": 2, "again": 2, "two": 5}
+    for age, (name, seed) in enumerate(seeds.items()):
+        shutil.copytree(copy / "group/one", copy / name)
+        path = copy / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": seed}))
+        os.utime(path, (1e9 + age, 1e9 + age))
+    shutil.rmtree(copy / "group")
+    client = asked(copy)
+    asked_for = {"name": "episodes.reward", "band": "1"}
+    answer = get(client, "/api/series", id=list(seeds), **asked_for)
+    (band,) = answer["bands"]
+    assert (band["ids"], band["left_out"]) == (["again", "two"], {"z-first": "again"})
+    assert [series["id"] for series in answer["series"]] == list(seeds)
+    assert get(client, "/api/series", id=["z-first", "again"], **asked_for)["bands"] == []  # one seed is no band
+    (band,) = get(client, "/api/series", id=["z-first", "two"], **asked_for)["bands"]  # of those that are asked for
+    assert (band["ids"], band["left_out"]) == (["z-first", "two"], {})
+    os.utime(copy / "z-first/config.json", (2e9, 2e9))
+    (band,) = get(client, "/api/series", id=list(seeds), **asked_for)["bands"]
+    assert (band["ids"], band["left_out"]) == (["z-first", "two"], {"again": "z-first"})
+
+
 def test_a_log_that_grows_is_a_new_version_and_a_new_answer(copy: Path) -> None:
     client = asked(copy)
     before = one(client)
