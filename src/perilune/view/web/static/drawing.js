@@ -101,7 +101,7 @@ const ON_OTHER_WORDS = 1000; // of being in the way, where a line all across a b
 const ON_RING = 50;
 const ON_MARK = 8;
 
-/** What the marks are, each beside its line where the least is in the way, with a halo where something is all the same. */
+/** What the marks are, each beside its line where the least is in the way, and with a halo for what is all the same. */
 function drawWords(ctx, bbox, place, content) {
   const ratio = devicePixelRatio;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;

@@ -49,5 +49,6 @@ function inCommon([first, ...others]) {
 /** What to say where there are no runs. */
 export function noRuns({ root, words }) {
   const out = root === "runs" ? "" : ` --out ${root}/moon`;
-  return words ?? `No runs in ${root} yet. perilune train LunarLander-v3${out} makes one, which appears here by itself.`;
+  const remedy = `perilune train LunarLander-v3${out} makes one, which appears here by itself.`;
+  return words ?? `No runs in ${root} yet. ${remedy}`;
 }

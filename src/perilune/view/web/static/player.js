@@ -93,7 +93,7 @@ export function createPlayer() {
     });
   }
 
-  /** Show the film with its controls on the whole screen, or no longer; a phone may only be able to show the film so. */
+  /** Show the film and its controls on the whole screen, or no longer; a phone may be able to show only the film so. */
   function fill() {
     if (document.fullscreenElement) return document.exitFullscreen();
     if (!watching.requestFullscreen) return video.webkitEnterFullscreen?.();
