@@ -109,7 +109,7 @@ def test_bars_grow_from_zero_on_one_scale(
 ) -> None:
     run = copy_run(root / "a", tmp_path / "a")
     film_with(run, "episode-00040", lambda frame, line: {"q_values": q_values[min(frame, 1)], "action": 1})
-    read = """items => items.map(item => {
+    read = """[...document.querySelectorAll(".bars li")].map(item => {
         const box = item.querySelector(".track").getBoundingClientRect();
         const part = (name) => { const its = item.querySelector(name).getBoundingClientRect();
             return [(its.left - box.left) / box.width, (its.right - box.left) / box.width]; };
@@ -118,9 +118,8 @@ def test_bars_grow_from_zero_on_one_scale(
     })"""
     with watch(tmp_path) as origin, visit(browser, origin) as visited:
         page = visited.open("view=flights&run=a&film=episode-00040.mp4")
-        items = page.locator(".bars li")
-        expect(items).to_have_count(2)
-        told = items.evaluate_all(read)  # at once: the bars are made anew when the film is known
+        expect(page.locator(".bars li")).to_have_count(2)
+        told = page.evaluate(read)  # in one go: the bars are made anew when the film is known
         highest = max(range(2), key=lambda action: -99 if q_values[0][action] is None else q_values[0][action])
         for action, (bar, (before, behind), strong) in enumerate(told):
             assert bar == pytest.approx(bars[action], abs=0.01)
