@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
 
 from fixtures_runs import AGENT, cartpole
@@ -27,6 +28,7 @@ QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 PATIENCE = 20_000  # milliseconds that a busy machine may take
 expect.set_options(timeout=PATIENCE)
+MINUS = "\N{MINUS SIGN}"
 LINE_0 = (0x00, 0x72, 0xB2)  # the first run's colour on light paper
 
 
@@ -48,10 +50,14 @@ def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
     """``perilune watch``: the address that it says, and its process."""
     process = start("watch", root, "--port", port)
     assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.search(r"http://\S+", said)
+    said: list[str] = []
+    for line in process.stdout:  # the address comes last
+        said.append(line)
+        if "http://" in line:
+            break
+    found = re.search(r"http://\S+", said[-1]) if said else None
     try:
-        assert found, said + process.stdout.read()
+        assert found, said
         yield found[0].rstrip("/"), process.pid
     finally:
         process.send_signal(signal.SIGINT)
@@ -136,3 +142,17 @@ def copy_run(run: Path, to: Path, **changes: Any) -> Path:
     config = json.loads((to / "config.json").read_text())
     (to / "config.json").write_text(json.dumps(config | changes))
     return to
+
+
+def settle(page: Page, true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until it is so."""
+    for _ in range(int(seconds * 10)):
+        if true():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it never came to that")
+
+
+def check(page: Page) -> None:
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert found.violations_count == 0, found.generate_report()

@@ -76,6 +76,20 @@ def test_the_header_gives_the_settings_back(tmp_path: Path) -> None:
     assert (config["environment"], config["seed"], config["solved_mark"]) == ("CartPole-v1", 4, 475.0)
 
 
+def test_a_family_is_what_differs_in_the_seed_alone() -> None:
+    config = {"environment": "CartPole-v1", "seed": 1, "agent": {"lr": 0.1, "head": "dqn"}, "train": {"steps": 10}}
+    same = {"train": {"steps": 10}, "agent": {"head": "dqn", "lr": 0.1}, "environment": "CartPole-v1", "seed": 2}
+    assert runlog.family(config) == runlog.family(same)
+    others = [config | {"environment": "CartPole-v0"}, config | {"more": None}, config | {"train": {"steps": 11}}]
+    others.append(config | {"agent": {"lr": 0.1, "head": "dqn", "seed": 1}})  # a setting of that name is one
+    assert len({runlog.family(one) for one in [config, *others]}) == 5
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(FileFormatError, match="nested too deeply"):
+        runlog.family(config | {"agent": nested})
+
+
 def test_the_host_is_told_without_who_and_where(tmp_path: Path) -> None:
     start(tmp_path)
     host = strict((tmp_path / "host.json").read_text())

@@ -96,7 +96,8 @@ def test_a_finished_run_is_told_as_the_library_reads_it(copy: Path, tiny_run: Ti
     assert told["env_steps"] == max(run.episodes[-1].env_steps, run.evaluations[-1].env_steps)
     assert told["recent"] == pytest.approx(sum(one.reward for one in run.episodes) / 4)
     assert told["best"] == {name: getattr(evaluations[-1], name) for name in ("env_steps", "episodes", "mean_return")}
-    assert sum(told["outcomes"].values()) == 4
+    assert [label for label, _ in told["outcomes"]] == ["balanced", "fell", "left the track"]  # also what never was
+    assert sum(many for _, many in told["outcomes"]) == 4
     assert told["videos"] == 4
     assert get(client, "/api/run", id="group/one") == {
         "id": "group/one",
@@ -138,6 +139,28 @@ def test_seeds_of_one_setting_are_a_group_and_have_a_band(copy: Path) -> None:
     assert band["ids"] == ["group/one", "two"]
     assert band["low"] == band["mean"] == band["high"]  # of a run and its copy
     assert get(client, "/api/series", id=list(told), name="episodes.reward")["bands"] == []
+
+
+def test_a_seed_that_was_trained_twice_is_in_a_band_once(copy: Path) -> None:
+    seeds = {"z-first": 2, "again": 2, "two": 5}
+    for age, (name, seed) in enumerate(seeds.items()):
+        shutil.copytree(copy / "group/one", copy / name)
+        path = copy / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": seed}))
+        os.utime(path, (1e9 + age, 1e9 + age))
+    shutil.rmtree(copy / "group")
+    client = asked(copy)
+    asked_for = {"name": "episodes.reward", "band": "1"}
+    answer = get(client, "/api/series", id=list(seeds), **asked_for)
+    (band,) = answer["bands"]
+    assert (band["ids"], band["left_out"]) == (["again", "two"], {"z-first": "again"})
+    assert [series["id"] for series in answer["series"]] == list(seeds)
+    assert get(client, "/api/series", id=["z-first", "again"], **asked_for)["bands"] == []  # one seed is no band
+    (band,) = get(client, "/api/series", id=["z-first", "two"], **asked_for)["bands"]  # of those that are asked for
+    assert (band["ids"], band["left_out"]) == (["z-first", "two"], {})
+    os.utime(copy / "z-first/config.json", (2e9, 2e9))
+    (band,) = get(client, "/api/series", id=list(seeds), **asked_for)["bands"]
+    assert (band["ids"], band["left_out"]) == (["z-first", "two"], {"again": "z-first"})
 
 
 def test_a_log_that_grows_is_a_new_version_and_a_new_answer(copy: Path) -> None:
@@ -409,7 +432,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     (hostile,) = (run for run in answer.json()["runs"] if run["videos"])
-    assert hostile["outcomes"] == {SCRIPT: 29}
+    assert hostile["outcomes"] == [[SCRIPT, 29]]
     assert hostile["notices"] == [SCRIPT + "\0"] * MOST_NOTICES
     assert hostile["videos"] == 5
     assert "damaged" in refused(client, "/api/telemetry", 404, id=hostile["id"], name="<b>.mp4")

@@ -323,8 +323,11 @@ def test_nothing_in_a_watched_run_is_written(tiny_run: TinyRun, tmp_path: Path) 
 
 
 def test_what_cannot_be_served_is_said_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match=r"there is no directory .*nowhere"):
-        serve(tmp_path / "nowhere", "127.0.0.1", 0, print)
+    with pytest.raises(RunDirectoryError, match=r"no.where is not there, and neither is .*no\. Give a run directory"):
+        serve(tmp_path / "no" / "where", "127.0.0.1", 0, print, print)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match=r"file is no directory\. Give a run directory"):
+        serve(tmp_path / "file", "127.0.0.1", 0, print, print)
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         program = [sys.executable, "-m", "perilune", "watch", str(tmp_path), "--port", str(port)]
@@ -332,12 +335,39 @@ def test_what_cannot_be_served_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert f"port = {port}" in line
-    assert "--port" in line
+    assert line == (
+        f"perilune: port {port} is in use at 127.0.0.1: give another with --port, or --port 0 for any that is free"
+    )
     with pytest.raises(ConfigError, match="from 0 to 65535"):
         listen("127.0.0.1", 65_536)
     with pytest.raises(ConfigError, match=r"host = '192\.0\.2\.1'"):  # an address that no machine has
         listen("192.0.2.1", 0)
+
+
+@pytest.mark.parametrize("given", [(), ("elsewhere",)])
+def test_it_waits_for_a_directory_that_the_first_training_makes(
+    given: tuple[str, ...], tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "perilune", "watch", *given, "--port", "0"]
+    process = subprocess.Popen(  # noqa: S603
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        (name,) = given or ("runs",)
+        assert process.stderr.readline() == f"perilune: there is no directory {name} yet; the page waits for it\n"
+        said = process.stdout.readline()
+        assert said.startswith(f"Watching {name}: http://127.0.0.1:"), said
+        running = Served(process, int(said.split(":")[-1].split()[0]), tmp_path / name)
+        assert json.loads(running.get("/api/runs").body) == {"root": name, "words": None, "runs": []}
+        with running.events() as told:
+            assert next(told)["versions"] == {}
+            shutil.copytree(tiny_run.history.directory, tmp_path / name / "one")
+            assert set(next(told)["versions"]) == {"one"}
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:

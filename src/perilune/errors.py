@@ -46,6 +46,10 @@ class DisplayError(PeriluneError, RuntimeError):
     """There is no display to open a window on."""
 
 
+class PortError(PeriluneError, OSError):
+    """A port of this machine cannot be listened to."""
+
+
 class RunDirectoryError(PeriluneError, OSError):
     """A run directory cannot be written, already holds a run, or does not hold one."""
 

@@ -321,6 +321,19 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+def family(config: dict[str, Any]) -> str:
+    """A short text that is the same for exactly those runs whose config.json differs in the seed alone.
+
+    Raises:
+        FileFormatError: ``config`` is nested more deeply than a run's is.
+    """
+    settings = {name: value for name, value in config.items() if name != "seed"}
+    try:
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    except RecursionError as error:
+        raise FileFormatError("config.json is nested too deeply to be compared") from error
+
+
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
     """One of a run's logs; empty where there is none.
 

@@ -137,7 +137,7 @@ class Watch:
     """Follow runs in a browser, while they train and after."""
 
     path: tyro.conf.Positional[Path] = Path("runs")
-    """A run directory, or a directory with runs in it, however deep."""
+    """A run directory, or a directory with runs in it, however deep; the first training may still have to make it."""
     port: int = 8080
     """Port of the page (from 0 to 65535; 0 takes a free one)."""
     host: str = "127.0.0.1"
@@ -148,7 +148,7 @@ class Watch:
             from perilune.view.web.server import serve  # noqa: PLC0415 -- heavy, and optional
         except ImportError as error:
             raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
-        serve(self.path, self.host, self.port, say)
+        serve(self.path, self.host, self.port, say, _tell)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perilune import files
+from perilune import files, runlog
 from perilune.api import DQN
 from perilune.bench import statistics
 from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, read_score
@@ -125,15 +125,10 @@ def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int
 
 def families(runs: Sequence[Run]) -> list[list[int]]:
     """The places of the runs, those together that differ in their seed alone."""
-    found: list[tuple[dict[str, Any], list[int]]] = []
+    found: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
-        settings = {name: value for name, value in run.config.items() if name != "seed"}
-        family = next((places for known, places in found if known == settings), None)
-        if family is None:
-            found.append((settings, [place]))
-        else:
-            family.append(place)
-    return [places for _, places in found]
+        found.setdefault(runlog.family(run.config), []).append(place)
+    return list(found.values())
 
 
 def seeds(runs: Sequence[Run], places: Sequence[int]) -> int:

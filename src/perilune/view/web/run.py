@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ import numpy as np
 from perilune import checkpoint, claim, files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.events import Episode, Evaluated, Metrics, Noticed
+from perilune.outcomes import OUTCOMES
 from perilune.stats import moving_average
 from perilune.view.web.films import films, is_directory, text
 from perilune.view.web.logs import Log, Table
@@ -101,6 +100,12 @@ class Run:
             self._about = stamp, about
         return self._about[1]
 
+    @property
+    def began(self) -> int:
+        """When the run began, or was gone on with, in nanoseconds: config.json is written then and no other time."""
+        stamp = _stamp(self.directory / "config.json")
+        return 0 if stamp is None else stamp[-1]
+
     def config(self) -> dict[str, Any]:
         """The whole of config.json.
 
@@ -175,7 +180,7 @@ class Run:
             "share": min(max(0.0, *shares), 1.0) if shares else None,
             "recent": number(moving_average(rewards, RECENT)[-1]) if len(rewards) else None,
             "best": best(evaluations),
-            "outcomes": _outcomes(episodes, whole),
+            "outcomes": _outcomes(episodes, whole, about.environment),
             "notices": [words for words in notices.texts("words")[-MOST_NOTICES:] if words],
         }
 
@@ -198,6 +203,13 @@ class Run:
         return State("stopped", [*words, f"It stopped before its end; {remedy}"], began)
 
 
+def one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
+    """Of each seed the run that began last; and for each of the others, by its name, that of the one in its place."""
+    newest = {run.about().seed: run for run in sorted(runs, key=lambda run: (run.began, run.id))}
+    places = {run.id: newest[run.about().seed].id for run in runs}
+    return [run for run in runs if places[run.id] == run.id], {old: new for old, new in places.items() if old != new}
+
+
 def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.lstat()
@@ -209,19 +221,17 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 def _about(config: dict[str, Any]) -> About:
     budget = [config["train"].get(name) for name in ("steps", "episodes")]
     steps, episodes = (value if type(value) is int and 0 < value < 2**63 else None for value in budget)
-    try:
-        same = json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
-    except RecursionError as error:
-        raise FileFormatError("config.json is nested too deeply to be shown") from error
-    group = hashlib.sha256(same.encode()).hexdigest()[:10]
+    group = runlog.family(config)
     return About(config["environment"], config["seed"], config["solved_mark"], steps, episodes, group, None)
 
 
-def _outcomes(episodes: Table, whole: Any) -> dict[str, int] | None:
+def _outcomes(episodes: Table, whole: Any, environment: str | None) -> list[list[str | int]] | None:
+    """How many episodes came to what: all that the environment's can come to, in its order, then what else is found."""
     labels = episodes.labels["outcome"]
     counts = np.bincount(episodes.columns["outcome"][whole], minlength=len(labels))
     found = {label: int(count) for label, count in zip(labels, counts, strict=True) if label is not None and count}
-    return found or None
+    known = OUTCOMES[environment].labels if environment in OUTCOMES else ()
+    return [[label, many] for label, many in (dict.fromkeys(known, 0) | found).items()] if found else None
 
 
 def best(evaluations: Table) -> dict[str, Any] | None:

@@ -91,6 +91,8 @@ def find(root: Path) -> tuple[list[Path], str | None]:
                     for one in inside
                     if not one.name.startswith(".") and one.is_dir(follow_symlinks=False)
                 ]
+            except FileNotFoundError:  # removed just now, or still to come
+                continue
             except OSError:
                 unread += 1
         level = below

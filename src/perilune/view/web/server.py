@@ -27,12 +27,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PortError, RunDirectoryError
 from perilune.events import Evaluated
 from perilune.view.web import films
 from perilune.view.web.guard import Guard
 from perilune.view.web.questions import Bad, Question, asked, only
-from perilune.view.web.run import Run, best, number
+from perilune.view.web.run import Run, best, number, one_a_seed
 from perilune.view.web.runs import Watched
 from perilune.view.web.series import NAMES, Curve, band, curve, thin
 
@@ -43,6 +43,7 @@ LONGEST_REQUEST = 2**18  # bytes; one that names many runs is long
 LOOK_EVERY = 1.0  # seconds
 HEARTBEAT = 10.0  # seconds
 CACHED = 2**24  # bytes of answers that are kept
+FAULTS = {errno.EADDRINUSE: "is in use", errno.EACCES: "is not allowed"}  # of a port
 
 
 class Answers:
@@ -155,16 +156,20 @@ class Pages:
         groups: dict[str, list[Run]] = {}
         for run in runs:
             groups.setdefault(run.about().group, []).append(run)
-        return [self._band(group, seeds, question) for group, seeds in groups.items() if len(seeds) > 1]
+        found = {group: one_a_seed(members) for group, members in groups.items()}
+        return [self._band(group, *one, question) for group, one in found.items() if len(one[0]) > 1]
 
-    def _band(self, group: str, seeds: list[Run], question: Question) -> tuple[object, Callable[[], bytes]]:
+    def _band(
+        self, group: str, seeds: list[Run], left_out: dict[str, str], question: Question
+    ) -> tuple[object, Callable[[], bytes]]:
         def make() -> bytes:
             found = band([_curve(run, question) for run in seeds])
             values = {name: values.tolist() for name, values in found._asdict().items()}
-            return msgspec.json.encode({"group": group, "ids": [run.id for run in seeds], **values})
+            ids = [run.id for run in seeds]
+            return msgspec.json.encode({"group": group, "ids": ids, "left_out": left_out, **values})
 
         versions = tuple((run.id, run.read(question.log).version) for run in seeds)
-        return ("band", group, versions, question), make
+        return ("band", group, versions, tuple(left_out.items()), question), make
 
     def videos(self, request: Request) -> Response:
         run = self._run(request)
@@ -266,7 +271,8 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket at ``host`` and ``port``; 0 is any that is free.
 
     Raises:
-        ConfigError: there is no such port or address, or it is taken.
+        ConfigError: there is no such port or address.
+        PortError: the port is taken.
     """
     if not 0 <= port <= 65535:
         raise ConfigError("port", port, "a number from 0 to 65535")
@@ -274,24 +280,30 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
+        code = getattr(error, "errno", None)
+        if code in FAULTS:
+            remedy = "give another with --port, or --port 0 for any that is free"
+            raise PortError(f"port {port} {FAULTS[code]} at {host}: {remedy}") from error
         reason = getattr(error, "strerror", None) or error
-        if getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}:
-            raise ConfigError("port", port, f"one that is free at {host} ({reason}); choose another --port") from error
         raise ConfigError("host", host, f"an address of this machine ({reason})") from error
 
 
-def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve the runs below ``root`` until somebody presses Ctrl-C.
+def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    """Serve the runs below ``root`` until somebody presses Ctrl-C. It may still be missing where its parent is there.
 
     Args:
         say: told where the page is, once it is there.
+        warn: told that there is no ``root`` yet.
 
     Raises:
-        RunDirectoryError: there is no such directory.
-        ConfigError: the address cannot be listened to.
+        RunDirectoryError: there is no such directory, nor its parent.
+        ConfigError: there is no such address.
+        PortError: the port is taken.
     """
-    if not root.is_dir():
-        raise RunDirectoryError(f"there is no directory {root}. Give a run directory, or one with runs in it.")
+    waits = not root.exists() and root.parent.is_dir()
+    if not root.is_dir() and not waits:
+        found = "is no directory" if root.exists() else f"is not there, and neither is {root.parent}"
+        raise RunDirectoryError(f"{root} {found}. Give a run directory, or one with runs in it.")
     with listen(host, port) as taken:
         port = taken.getsockname()[1]
         server: uvicorn.Server
@@ -304,6 +316,8 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
         server = uvicorn.Server(config)
         # A film that is being fetched when the server ends is broken off; that is no error.
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
+        if waits:
+            warn(f"there is no directory {root} yet; the page waits for it")
         say(f"Watching {root}: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[taken])

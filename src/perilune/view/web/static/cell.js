@@ -4,7 +4,9 @@ import { createChart } from "./chart.js";
 import { chartContent, inWords, readings } from "./content.js";
 import { announce, el, keep, text } from "./dom.js";
 import { paint, swatch } from "./palette.js";
-import { ACROSS, number, title } from "./words.js";
+import { ACROSS, number, shortened, title } from "./words.js";
+
+const LONGEST = 48; // characters of a name
 
 let cells = 0;
 
@@ -120,6 +122,7 @@ function makeReading() {
 function updateReading(item, [, { place, label, value }]) {
   const [line, name, words] = item.children;
   paint(line, place);
-  text(name, label);
+  text(name, shortened(label, LONGEST));
+  name.title = label;
   text(words, number(value));
 }

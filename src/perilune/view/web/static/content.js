@@ -2,7 +2,7 @@
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
-import { count as howMany, number } from "./words.js";
+import { count as howMany, number, some } from "./words.js";
 
 const RAW_UP_TO = 8; // runs; the raw values of more cover one another
 const SAID_UP_TO = 8; // lines; of more the rest is summed up
@@ -32,16 +32,24 @@ export function chartContent(answered, x, model) {
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
-/** What of an answer is of runs that have not been put aside meanwhile. */
+/** What of an answer is of runs that have not been put aside meanwhile, nor left out of a band. */
 function stillChosen(answer) {
   const chosen = (id) => slot(id) !== null;
-  const bands = (answer.bands ?? []).filter((band) => band.ids.every(chosen));
-  return { ...answer, series: answer.series.filter((one) => chosen(one.id)), bands };
+  const bands = answer.bands.filter((band) => band.ids.every(chosen));
+  const shown = (id) => chosen(id) && !bands.some((band) => Object.hasOwn(band.left_out, id));
+  return { ...answer, series: answer.series.filter((one) => shown(one.id)), bands };
+}
+
+/** What is to be said of the runs that an answer's bands leave out; nothing where there are none. */
+export function leftOut(answer, model) {
+  const ids = answer.bands.flatMap((band) => Object.keys(band.left_out));
+  const names = some(ids.map(model.label));
+  return ids.length === 0 ? [] : [`In a band a seed counts once, with its newest run. Left out: ${names}.`];
 }
 
 function bandLines(answer, model) {
   return answer.bands.map((band) => ({
-    label: `${model.groupLabel(band.group)}, ${band.ids.length} seeds`,
+    label: `${model.groupLabel(band.group)}, ${howMany(band.ids.length, "seed")}`,
     place: slot(band.ids[0]),
     x: band.x,
     y: band.mean,
@@ -92,11 +100,14 @@ function faintLines(answer) {
 
 const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id));
 
-function solved(answer, runs) {
-  const marks = new Set(
-    answer.series.map((one) => runs.get(one.id)?.solved_mark).filter((mark) => typeof mark === "number"),
-  );
-  return [...marks].map((mark) => ({ y: mark, words: `solved at ${number(mark)}` }));
+/** Where the environments of an answer's runs count as solved; of several it is said which. */
+function solved(answer, byId) {
+  const runs = answer.series.map((one) => byId.get(one.id)).filter((run) => typeof run?.solved_mark === "number");
+  const marks = new Map(); // to the environments
+  for (const { solved_mark: mark, environment } of runs)
+    marks.set(mark, (marks.get(mark) ?? new Set()).add(environment));
+  const whose = (environments) => (marks.size > 1 ? `${some([...environments])} ` : "");
+  return [...marks].map(([y, environments]) => ({ y, words: `${whose(environments)}solved at ${number(y)}` }));
 }
 
 function best(strong, runs, x) {
@@ -126,19 +137,8 @@ function spreads(strong) {
 function yRange(answer, { strong, faint, areas, marks, log }, x) {
   if (SHARES.has(answer.name.split(".")[1])) return [-0.03, 1.03];
   const values = [];
-  const inside = (line, of) => {
-    const last = before(line.x, x[1]);
-    for (let index = before(line.x, x[0]); index <= last; index += 1) {
-      const value = of[index];
-      if (value !== null && value !== undefined && (!log || value > 0)) values.push(value);
-    }
-  };
-  for (const line of faint) inside(line, line.y);
-  values.sort((a, b) => a - b);
-  const rest = Math.floor(values.length / 100); // a few wild ones may leave the picture
-  values.splice(values.length - rest, rest);
-  values.splice(0, rest);
-  for (const line of strong) inside(line, line.y);
+  const inside = (line, of) => values.push(...drawn(line.x, of, x).filter((value) => !log || value > 0));
+  for (const line of [...faint, ...strong]) inside(line, line.y);
   for (const area of areas) for (const edge of [area.low, area.high]) inside(area, edge);
   if (values.length === 0) return log ? [1, 10] : [0, 1];
   let [low, high] = extent(values);
@@ -151,6 +151,19 @@ function yRange(answer, { strong, faint, areas, marks, log }, x) {
   if (log) return [low / 1.3, high * 1.3];
   const room = high > low ? (high - low) * 0.06 : Math.max(Math.abs(high) * 0.1, 1e-9);
   return [low - room, high + room];
+}
+
+/** The values of a line that are to be seen from x[0] to x[1], those that it has at these ends as well. */
+function drawn(across, y, x) {
+  const [first, last] = [before(across, x[0]), before(across, x[1])];
+  const end = (at, after) => {
+    if (across[after] === at) return y[after];
+    const [low, high] = [y[after - 1] ?? null, y[after] ?? null];
+    if (low === null || high === null) return null;
+    return low + ((high - low) * (at - across[after - 1])) / (across[after] - across[after - 1]);
+  };
+  const ends = [end(x[0], first), end(x[1], last)];
+  return [...y.slice(first, last), ...ends].filter((value) => value !== null);
 }
 
 /** Lowest and highest of many; null is no value. */
@@ -197,12 +210,12 @@ function valueAt({ x, y }, at) {
 /** The chart in a sentence or a few, for people who do not see it. */
 export function inWords(strong) {
   if (strong.length === 0) return "Nothing yet.";
-  const some = strong.slice(0, SAID_UP_TO).map(({ label, y, count }) => {
+  const first = strong.slice(0, SAID_UP_TO).map(({ label, y, count }) => {
     const values = y.filter((value) => value !== null);
     if (values.length === 0) return `${label}: nothing yet.`;
     const [low, high] = extent(values);
     return `${label}: ${howMany(count, "value")}, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
   });
-  const more = strong.length - some.length;
-  return some.join(" ") + (more > 0 ? ` And ${more} more.` : "");
+  const more = strong.length - first.length;
+  return first.join(" ") + (more > 0 ? ` And ${more} more.` : "");
 }

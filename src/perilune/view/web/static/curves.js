@@ -2,11 +2,12 @@
 
 import { get } from "./api.js";
 import { createCell } from "./cell.js";
+import { leftOut } from "./content.js";
 import { el, keep, settled, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state } from "./state.js";
-import { ACROSS, number } from "./words.js";
+import { ACROSS, number, some } from "./words.js";
 
 const SMOOTH = [1, 5, 10, 20, 50, 100, 200, 500, 1000];
 const FIRST = ["episodes.reward", "evaluations.mean_return"];
@@ -34,6 +35,7 @@ export function createCurves(host) {
   host.append(tools.element, notices, nobody, grid, outcomes.element);
   let model = null;
   let across = state.x; // of the readings under the cursor
+  let left = []; // words on the runs that are in no band
   let asked = ""; // ids, smoothing and the like, of which the charts show the answer
   const cells = []; // {cell, visible, stale, busy, next}
   const seen = new IntersectionObserver(
@@ -122,7 +124,11 @@ export function createCurves(host) {
         to: to === null ? null : to + edge,
         points: Math.round(Math.min(600, Math.max(120, 6000 / chosen().length))),
       });
-      if (question === asked) one.cell.show(answer, rangeOf(name), model, smooth);
+      if (question === asked) {
+        one.cell.show(answer, rangeOf(name), model, smooth);
+        left = leftOut(answer, model);
+        updateNotices(notices, model, left);
+      }
       tools.problem("");
     } catch (error) {
       if (question === asked) tools.problem(error.message);
@@ -143,7 +149,8 @@ export function createCurves(host) {
   return async function update(next, changed) {
     model = next;
     tools.update(state.env_steps !== null || state.episode !== null);
-    updateNotices(notices, model);
+    if (!state.bands || chosen().length === 0) left = [];
+    updateNotices(notices, model, left);
     nobody.hidden = chosen().length > 0;
     grid.hidden = chosen().length === 0;
     text(
@@ -173,17 +180,15 @@ export function createCurves(host) {
   };
 }
 
-function updateNotices(list, model) {
+/** Show what there is to say of the chosen runs, after ``words`` on all of them. */
+function updateNotices(list, model, words) {
   const whose = new Map(); // the same words of many runs are said once
   for (const id of chosen()) {
     const { notices = [], words } = model.byId.get(id) ?? {};
     for (const said of words ? [...notices, words] : notices)
       whose.set(said, [...(whose.get(said) ?? []), model.label(id)]);
   }
-  const said = [...whose].map(([words, names]) => {
-    const more = names.length - 3;
-    return `${names.slice(0, 3).join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${words}`;
-  });
+  const said = [...words, ...[...whose].map(([its, names]) => `${some(names)}: ${its}`)];
   const first = said.length > 5 ? [...said.slice(0, 4), `There are ${said.length - 4} more notices.`] : said;
   keep(
     list,

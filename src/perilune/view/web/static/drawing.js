@@ -96,34 +96,76 @@ function drawMarks(ctx, bbox, place, marks) {
   ctx.setLineDash([]);
 }
 
-/** What the marks are, over the lines: at the end and on the side of each where the fewest of them pass. */
-function drawWords(ctx, bbox, place, { marks, lines }) {
+const PLACES = 16; // along a mark where its words may stand
+const ON_OTHER_WORDS = 1000; // of being in the way, where a line all across a box is 12
+const ON_RING = 50;
+const ON_MARK = 8;
+
+/** What the marks are, each beside its line where the least is in the way, and with a halo for what is all the same. */
+function drawWords(ctx, bbox, place, content) {
   const ratio = devicePixelRatio;
-  const height = 16 * ratio;
-  let last = Infinity;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
   ctx.fillStyle = ink("muted");
   ctx.strokeStyle = ink("surface");
-  ctx.lineWidth = 4 * ratio;
-  for (const { y, words } of marks) {
-    const level = Math.round(place.y(y)) + 0.5;
-    const near = Math.abs(level - last) < 34 * ratio; // or they would cover one another
-    last = level;
-    if (near) continue;
-    const { width } = ctx.measureText(words);
-    const ends = [bbox.left + bbox.width - width - 6 * ratio, bbox.left + 6 * ratio];
-    const boxes = [level - height, level + ratio]
-      .filter((top) => top >= bbox.top && top + height <= bbox.top + bbox.height)
-      .flatMap((top) => ends.map((left) => ({ left, top, width, height })));
-    if (boxes.length === 0) continue;
-    const covered = (box) => lines.reduce((sum, line) => sum + (line.alpha ?? 1) * inside(line, box, place), 0);
-    const inTheWay = boxes.map(covered);
-    const { left, top } = boxes[inTheWay.indexOf(Math.min(...inTheWay))];
-    ctx.strokeText(words, left, top + height / 2);
-    ctx.fillText(words, left, top + height / 2);
+  ctx.lineWidth = 3 * ratio;
+  const height = 15 * ratio;
+  const taken = [];
+  const some = content.marks
+    .map(({ y, words }) => {
+      const width = ctx.measureText(words).width + 8 * ratio;
+      return { words, width, boxes: aside(bbox, place.y(y), { width, height }) };
+    })
+    .filter(({ boxes }) => boxes.length > 0) // or its line is not on the chart
+    .sort((a, b) => a.boxes.length - b.boxes.length); // who has the fewest choices chooses first
+  for (const { words, width, boxes } of some) {
+    const inTheWay = boxes.map((box) => covered(box, content, place, taken, ratio));
+    const box = boxes[inTheWay.indexOf(Math.min(...inTheWay))];
+    taken.push(box);
+    const at = [box.left + 4 * ratio, box.top + height / 2];
+    ctx.strokeText(words, ...at);
+    ctx.fillText(words, ...at);
   }
+}
+
+/** Boxes right above and below a level, from the right end to the left, as far as they are on the chart. */
+function aside(bbox, level, { width, height }) {
+  if (level < bbox.top || level > bbox.top + bbox.height) return [];
+  const room = Math.max(0, bbox.width - width);
+  return [level - height - 2, level + 2]
+    .filter((top) => top >= bbox.top && top + height <= bbox.top + bbox.height)
+    .flatMap((top) =>
+      Array.from({ length: PLACES }, (_, step) => ({
+        left: bbox.left + (room * (PLACES - 1 - step)) / (PLACES - 1),
+        top,
+        width,
+        height,
+      })),
+    );
+}
+
+/** How much a box would cover. */
+function covered(box, { lines, rings, marks }, place, taken, ratio) {
+  const radius = 8 * ratio;
+  const overlap = (other) =>
+    other.left < box.left + box.width &&
+    box.left < other.left + other.width &&
+    other.top < box.top + box.height &&
+    box.top < other.top + other.height;
+  const around = ({ x, y }) => ({
+    left: place.x(x) - radius,
+    top: place.y(y) - radius,
+    width: 2 * radius,
+    height: 2 * radius,
+  });
+  const passes = ({ y }) => place.y(y) > box.top && place.y(y) < box.top + box.height;
+  return (
+    lines.reduce((sum, line) => sum + (line.alpha ?? 1) * inside(line, box, place), 0) +
+    ON_RING * rings.filter((ring) => overlap(around(ring))).length +
+    ON_MARK * marks.filter(passes).length +
+    ON_OTHER_WORDS * taken.filter(overlap).length
+  );
 }
 
 const LOOKS = 12; // across a box

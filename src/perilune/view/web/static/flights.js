@@ -14,9 +14,10 @@ export function createFlights(host) {
   const strip = el("ul", { class: "strip", "aria-label": "Films" });
   const empty = el("p", { class: "empty" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  const missing = el("p", { class: "problem", role: "status", hidden: true });
   const player = createPlayer();
   const thumbnails = createThumbnails();
-  host.append(el("div", { class: "tools" }, el("label", {}, "Run", which)), problem, strip, empty, player.element);
+  host.append(el("div", { class: "tools" }, el("label", {}, "Run", which)), problem, missing, strip, empty, player.element);
   let films = [];
   let of = null; // whose films these are
   const old = new Set(); // films that were there when the run was first shown, or have been looked at
@@ -24,7 +25,11 @@ export function createFlights(host) {
 
   function draw(model) {
     const { flight } = state;
-    const current = films.find((film) => film.name === state.film) ?? films[0] ?? null;
+    const asked = films.find((film) => film.name === state.film);
+    const current = asked ?? films[0] ?? null;
+    missing.hidden = of === null || of !== flight || state.film === null || asked !== undefined;
+    const instead = current === null ? "" : ` Shown instead: ${current.title}.`;
+    text(missing, missing.hidden ? "" : `${model.label(of)} has no film ${state.film}.${instead}`);
     keep(
       strip,
       films,

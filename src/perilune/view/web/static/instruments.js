@@ -26,49 +26,66 @@ export function qLines(telemetry, fps, difference) {
   return { values, y, content: { lines, x: [0, Math.max(x.at(-1) ?? 0, 1e-3)], y } };
 }
 
-/** Bars, one per action: ``set(actions, lines)`` for a flight, ``at(frame, chosen)`` for an instant. */
+/**
+ * Bars, one per action, from 0 to the value: ``set(actions, values)`` for a flight, whose scale has all of its values
+ * and 0; ``show(frame, chosen)`` for an instant.
+ */
 export function createBars() {
-  const element = el("ul", { class: "bars" });
+  const bars = el("ul", { class: "bars" });
+  const ends = el("p", { class: "ends", "aria-hidden": "true" });
+  const element = el("div", {}, bars, ends);
   let values = [];
-  let [low, high, zero] = [0, 1, 0];
+  let [low, high] = [0, 1];
+  const along = (value) => (value - low) / (high - low);
   return {
     element,
-    set(actions, lines) {
-      values = lines.values;
-      [low, high] = lines.y;
-      zero = Math.min(high, Math.max(low, 0)); // bars begin at 0 where that is on the scale
-      element.replaceChildren(
+    set(actions, next) {
+      values = next;
+      [low, high] = extent([0, ...values.flat()]);
+      if (low === high) high = 1;
+      const told = [low, 0, high].filter((value) => value === 0 || Math.abs(along(value) - along(0)) > 0.15);
+      ends.replaceChildren(...[...new Set(told)].map((value) => at(el("span", {}, number(value)), along(value))));
+      bars.replaceChildren(
         ...actions.map((name, action) => {
           const fill = el("span", { class: `fill c${action % 6}` });
-          const origin = el("span", { class: "origin" });
-          origin.style.left = `${(100 * (zero - low)) / (high - low)}%`;
+          const zero = at(el("span", { class: "zero" }), along(0));
           return el(
             "li",
             {},
             swatch(action),
             el("span", { class: "name" }, name),
-            el("span", { class: "track", "aria-hidden": "true" }, fill, origin),
+            el("span", { class: "track", "aria-hidden": "true" }, fill, zero),
             el("b"),
             el("span", { class: "chosen" }),
           );
         }),
       );
     },
-    at(frame, chosen) {
-      const greatest = Math.max(...(values[frame] ?? []).filter((q) => q !== null));
-      for (const [action, item] of [...element.children].entries()) {
-        const q = values[frame]?.[action] ?? null;
+    show(frame, chosen) {
+      const now = values[frame] ?? [];
+      const greatest = Math.max(...now.filter((q) => q !== null));
+      const lower = (action) => now[action] !== null && now[action] < greatest;
+      for (const [action, item] of [...bars.children].entries()) {
+        const q = now[action] ?? null;
         const [, , track, words, mark] = item.children;
-        const from = q === null ? zero : Math.min(q, zero);
-        const to = q === null ? zero : Math.max(q, zero);
-        const width = high - low;
-        track.firstElementChild.style.transform = `translateX(${(100 * (from - low)) / width}%) scaleX(${(to - from) / width})`;
+        const [from, to] = [Math.min(q, 0), Math.max(q, 0)].map(along); // null is 0, so no bar
+        track.firstElementChild.style.transform = `translateX(${100 * from}%) scaleX(${to - from})`;
         text(words, q === null ? "–" : q.toFixed(Math.abs(q) >= 1000 ? 0 : 2).replace("-", "−"));
-        text(mark, action !== chosen ? "" : q !== null && q < greatest ? "chosen, not the highest" : "chosen");
+        const highest = q === greatest;
+        if (action === chosen) text(mark, lower(action) ? "chosen, not the highest" : "chosen");
+        else text(mark, highest && lower(chosen) ? "highest" : "");
         item.classList.toggle("is-chosen", action === chosen);
+        item.classList.toggle("is-highest", highest);
       }
     },
   };
+}
+
+/** Put an element at a part of its parent's width: all to the left of it at 1, and all to the right at 0. */
+function at(element, part) {
+  element.style.left = `${100 * part}%`;
+  element.style.transform = `translateX(${-100 * part}%)`;
+  return element;
 }
 
 const MOST = 24; // readings with a course each
@@ -88,7 +105,7 @@ function selected({ readings, obs }) {
   return { shown, coded, rest };
 }
 
-/** The readings by name, with ``rest``, words on those left out: ``set(telemetry)`` for a flight, ``at(frame)``. */
+/** The readings by name, with ``rest``, words on those left out: ``set(telemetry)`` for a flight, ``show(frame)``. */
 export function createReadings() {
   const gauges = el("ul", { class: "gauges" });
   const ones = el("p", { class: "ones" });
@@ -122,7 +139,7 @@ export function createReadings() {
       );
       drawAll();
     },
-    at(frame) {
+    show(frame) {
       if (now.coded) text(ones, said(readings.filter((_, index) => obs[frame]?.[index] === 1)));
       for (const [place, item] of [...gauges.children].entries()) {
         const value = obs[frame]?.[now.shown[place]];

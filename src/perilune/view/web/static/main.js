@@ -9,6 +9,7 @@ import { assign } from "./palette.js";
 import { createSettings } from "./settings.js";
 import { createSidebar, unasked } from "./sidebar.js";
 import { change, chosen, onChange, state } from "./state.js";
+import { some } from "./words.js";
 
 const VIEWS = { curves: createCurves, flights: createFlights, settings: createSettings };
 const TITLES = { curves: "Curves", flights: "Flights", settings: "Settings" };
@@ -53,7 +54,8 @@ function show(ids) {
     change({ runs: there.length > 0 ? there : model.runs.length > 0 ? unasked(model.runs) : null }); // comes here again
     say("missing", missing.length > 0 ? aboutMissing(missing, there) : "");
   }
-  assign(chosen(), (id) => (state.bands ? (model.byId.get(id)?.group ?? id) : id));
+  const banded = state.bands ? model.groupsOfSeeds(chosen()) : new Set();
+  assign(chosen(), (id) => (banded.has(model.byId.get(id)?.group) ? model.byId.get(id).group : id));
   sidebar(model);
   for (const button of $("views").children) {
     const current = button.dataset.view === state.view;
@@ -68,12 +70,10 @@ function show(ids) {
 
 /** A sentence on chosen runs that are not there, maybe no longer; ``there`` are the others that were chosen. */
 function aboutMissing(missing, there) {
-  const more = missing.length - 3;
-  const names = missing.slice(0, 3).join(", ") + (more > 0 ? ` and ${more} more` : "");
   const gone = missing.every((id) => met.has(id)) ? " any more" : "";
   const others = there.length === 0 ? chosen().map(model.label).join(", ") : "";
   const instead = others && ` Shown instead: ${others}.`;
-  return `${names} ${missing.length === 1 ? "is" : "are"} not in ${model.root}${gone}.${instead}`;
+  return `${some(missing)} ${missing.length === 1 ? "is" : "are"} not in ${model.root}${gone}.${instead}`;
 }
 
 function say(place, words) {
@@ -118,7 +118,7 @@ addEventListener("keydown", (event) => {
     return;
   }
   const typing = event.target.closest("input:not([type=checkbox], [type=range]), select, textarea, dialog");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || document.fullscreenElement) return;
   const act = {
     1: () => change({ view: "curves" }),
     2: () => change({ view: "flights" }),

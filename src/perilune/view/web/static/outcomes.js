@@ -1,4 +1,4 @@
-// What the episodes of a training came to: a line per run, a bar per label.
+// What the episodes of a training came to: for each run a bar per label, in the environment's own order.
 
 import { el } from "./dom.js";
 import { slot, swatch } from "./palette.js";
@@ -21,50 +21,35 @@ export function createOutcomes() {
     update(model) {
       const runs = chosen()
         .map((id) => model.byId.get(id))
-        .filter((run) => run?.outcomes && Object.keys(run.outcomes).length);
-      const now = JSON.stringify(runs.map((run) => [run.id, slot(run.id), run.outcomes]));
+        .filter((run) => run?.outcomes);
+      const now = JSON.stringify(runs.map((run) => [run.id, model.label(run.id), slot(run.id), run.outcomes]));
       if (now === before) return;
       before = now;
       element.hidden = runs.length === 0;
-      const environments = [...new Set(runs.map((run) => run.environment))];
-      tables.replaceChildren(
-        ...environments.map((name) =>
-          table(
-            name,
-            runs.filter((run) => run.environment === name),
-            model,
-          ),
-        ),
-      );
+      tables.replaceChildren(...runs.map((run) => table(run, model.label(run.id))));
     },
   };
 }
 
-function table(environment, runs, model) {
-  const labels = [...new Set(runs.flatMap((run) => Object.keys(run.outcomes)))];
-  const head = el(
-    "tr",
-    {},
-    el("th", { scope: "col" }, environment),
-    ...labels.map((label) => el("th", { scope: "col" }, label)),
-  );
-  const rows = runs.map((run) => {
-    const all = Object.values(run.outcomes).reduce((sum, many) => sum + many, 0);
-    const name = el("th", { scope: "row" }, swatch(slot(run.id)), el("span", {}, model.label(run.id)));
-    return el("tr", {}, name, ...labels.map((label) => share(label, run.outcomes[label] ?? 0, all)));
-  });
-  const whole = el(
+function table({ id, outcomes }, label) {
+  const all = outcomes.reduce((sum, [, many]) => sum + many, 0);
+  return el(
     "table",
     {},
-    el("caption", { class: "hidden" }, `Outcomes in ${environment}`),
-    el("thead", {}, head),
-    el("tbody", {}, ...rows),
+    el("caption", { title: id }, swatch(slot(id)), el("span", { class: "name" }, label)),
+    el("tbody", {}, ...outcomes.map(([words, many]) => share(words, many, all))),
   );
-  return el("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": `Outcomes in ${environment}` }, whole);
 }
 
-function share(label, many, all) {
-  const words = `${number(many)} of ${number(all)} episodes`;
-  const meter = el("meter", { min: 0, max: 1, value: all ? many / all : 0, "aria-label": `${label}: ${words}` });
-  return el("td", { title: words }, el("b", {}, all ? `${Math.round((100 * many) / all)} %` : "–"), meter);
+function share(words, many, all) {
+  const fill = el("span", { class: "fill" });
+  fill.style.width = `${(100 * many) / all}%`;
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row", title: words }, words),
+    el("td", { class: "bar" }, el("span", { class: "track", "aria-hidden": "true" }, fill)),
+    el("td", {}, `${Math.round((100 * many) / all)} %`),
+    el("td", { class: "note", title: `${number(many)} of ${number(all)} episodes` }, number(many)),
+  );
 }

@@ -5,6 +5,14 @@ import { el, text } from "./dom.js";
 import { createBars, createReadings, qLines } from "./instruments.js";
 import { clock, number } from "./words.js";
 
+const STAGES =
+  "The same start, flown side by side by the agent as it was at several stages of its training; beneath each " +
+  "picture stands how many environment steps it had learned for.";
+const WITHOUT = {
+  "stages.mp4": `${STAGES} With --overlay, perilune video --stages draws the Q-values of each as well.`,
+  "stages-overlay.mp4": `${STAGES} The Q-values in a picture are that stage's.`,
+  telemetry: "There is no telemetry beside this film, so its Q-values and readings cannot be shown here.",
+};
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
 /** The player: ``element``; ``show(address, film, telemetry)``, telemetry null where there is none; ``clear()``; ``failed()`` whether it complains. */
@@ -52,25 +60,24 @@ export function createPlayer() {
     el("header", {}, el("h3", {}, "Readings"), readings.rest),
     readings.element,
   );
-  const without = el(
-    "p",
-    { class: "empty", hidden: true },
-    "This film has no telemetry beside it, so there are no Q-values to show.",
-  );
+  const without = el("p", { class: "without", hidden: true });
+  const full = el("button", { type: "button", class: "full", click: fill }, "Full screen");
   const controls = el("div", { class: "controls" }, play, scrub, time, speed);
+  const watching = el(
+    "div",
+    { class: "watching" },
+    el("header", {}, title, labels, full),
+    problem,
+    el("div", { class: "screen" }, video),
+    controls,
+    without,
+  );
   const element = el(
     "div",
     { class: "player", hidden: true },
-    el(
-      "div",
-      { class: "watching" },
-      el("header", {}, title, labels),
-      problem,
-      el("div", { class: "screen" }, video),
-      controls,
-    ),
+    watching,
     el("div", { class: "thinking" }, thoughts, seen),
-    el("div", { class: "along" }, over, without),
+    el("div", { class: "along" }, over),
   );
   let telemetry = null;
   let film = null;
@@ -85,6 +92,16 @@ export function createPlayer() {
       if (error.name !== "AbortError") complain(`The film cannot be played: ${error.message}`);
     });
   }
+
+  /** Show the film and its controls on the whole screen, or no longer; a phone may be able to show only the film so. */
+  function fill() {
+    if (document.fullscreenElement) return document.exitFullscreen();
+    if (!watching.requestFullscreen) return video.webkitEnterFullscreen?.();
+    watching.requestFullscreen().catch((error) => complain(`There is no full screen here: ${error.message}`));
+  }
+  watching.addEventListener("fullscreenchange", () =>
+    text(full, document.fullscreenElement ? "Leave full screen" : "Full screen"),
+  );
 
   /** Go to a frame: to its middle, so that rounding cannot give the one before. What belongs to it is shown at once. */
   function seek(to) {
@@ -103,6 +120,7 @@ export function createPlayer() {
       ArrowRight: () => seek(frame + leap),
       Home: () => seek(0),
       End: () => seek(frames - 1),
+      f: fill,
     }[event.key];
     if (act === undefined || act() === false) return;
     event.preventDefault();
@@ -112,7 +130,7 @@ export function createPlayer() {
   function draw() {
     if (telemetry === null) return;
     const lines = qLines(telemetry, fps, difference.checked);
-    bars.set(telemetry.actions, lines);
+    bars.set(telemetry.actions, lines.values);
     chart.set(lines.content);
     trace.querySelector(".u-over").append(needle);
     const now = frame;
@@ -129,8 +147,8 @@ export function createPlayer() {
     const words = [clock(frame / fps)];
     if (telemetry !== null) {
       const { action, reward, episode } = telemetry;
-      bars.at(frame, action[frame]);
-      readings.at(frame);
+      bars.show(frame, action[frame]);
+      readings.show(frame);
       needle.style.transform = `translateX(${(needle.parentElement.clientWidth * frame) / Math.max(1, frames - 1)}px)`;
       const step = frame - episode.indexOf(episode[frame]);
       words.push(`step ${number(step)}`, `reward ${reward[frame].toFixed(1).replace("-", "−")}`);
@@ -206,8 +224,9 @@ export function createPlayer() {
       video.src = same ? `${address}&again=${about.bytes}` : address; // best.mp4 may have become another film
       if (playing) toggle(); // whoever looks at one film after the other need not start each
       scrub.max = String(frames - 1);
-      for (const part of [thoughts, over, seen]) part.hidden = telemetry === null;
+      element.classList.toggle("alone", telemetry === null);
       without.hidden = telemetry !== null;
+      text(without, WITHOUT[about.name] ?? WITHOUT.telemetry);
       if (telemetry !== null) readings.set(telemetry);
       frame = 0;
       draw();

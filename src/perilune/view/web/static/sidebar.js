@@ -1,12 +1,13 @@
 // The runs, at the left: which there are, how far each is, and which are compared.
 
-import { brief, count, number } from "./words.js";
+import { brief, count, number, shortened } from "./words.js";
 import { el, keep, text } from "./dom.js";
-import { noRuns, NOTHING } from "./model.js";
+import { noRuns, NOTHING, seeds } from "./model.js";
 import { paint, slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 
 const SOME = 6; // so many runs are shown unasked
+const LONGEST = 60; // characters of a name
 
 /** Which runs to show to somebody who has not chosen: all if they are few, else those in training, else the first. */
 export function unasked(runs) {
@@ -91,8 +92,7 @@ function choose(ids, on = true) {
 
 function makeGroup() {
   const box = el("input", { type: "checkbox" });
-  const name = el("span", { class: "name" });
-  const head = el("label", { class: "group" }, box, name);
+  const head = el("label", { class: "group" }, box, el("span", { class: "name" }), el("span"));
   const section = el("section", {}, head, el("ul"));
   box.addEventListener("change", () => choose(section.ids, box.checked));
   return section;
@@ -106,8 +106,10 @@ function updateGroup(section, { name, runs }, model) {
   const box = head.firstElementChild;
   box.checked = ticked === runs.length;
   box.indeterminate = ticked > 0 && ticked < runs.length;
-  text(head.lastElementChild, `${model.groupLabel(name)}, ${runs.length} seeds`);
-  head.title = "These differ in nothing but the seed";
+  const many = seeds(runs);
+  text(head.children[1], shortened(model.groupLabel(name), LONGEST));
+  text(head.lastElementChild, count(many, "seed") + (many < runs.length ? ` in ${count(runs.length, "run")}` : ""));
+  head.title = many > 1 ? "These differ in nothing but the seed" : "These do not even differ in the seed";
   keep(
     list,
     runs,
@@ -141,7 +143,7 @@ function makeRun({ id }) {
 function updateRun(item, run, label, grouped) {
   const { box, name, swatch: line, state: mark, about, best, bar } = item.parts;
   const ticked = isChosen(run.id);
-  text(name, label);
+  text(name, shortened(label, LONGEST));
   box.checked = ticked;
   item.classList.toggle("chosen", ticked);
   paint(line, ticked ? slot(run.id) : null);

@@ -34,6 +34,18 @@ export function count(many, thing) {
   return `${number(many)} ${thing}${many === 1 ? "" : "s"}`;
 }
 
+/** The first few of ``names``, and how many more there are. */
+export function some(names) {
+  const more = names.length - 3;
+  return names.slice(0, 3).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
+}
+
+/** ``words`` without their middle where they are longer than ``most``: names often differ at the end alone. */
+export function shortened(words, most) {
+  const ends = Math.floor((most - 1) / 2);
+  return words.length <= most ? words : `${words.slice(0, ends)}…${words.slice(-ends)}`;
+}
+
 /** Seconds as 1:05.2. */
 export function clock(seconds) {
   const tenths = Math.round(Math.max(0, seconds) * 10);
