@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -18,13 +20,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, claim, envs, inspection, keeper, runlog
+from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, claim, envs, files, inspection, keeper, runlog
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.events import Episode
 from perilune.plain import from_json
 from perilune.replay import Replay
+from perilune.telemetry import read as read_telemetry
+from perilune.weights import load_weights
 from test_resume import PowerCutError, cut, everything
 
 STEPS: dict[str, Any] = {"steps": 300, "eval_every": 100, "eval_episodes": 1, "quiet": True, "pictures": False}
@@ -299,6 +305,55 @@ def test_settings_that_ask_for_more_than_a_file_holds_are_refused_before_it_is_t
     path.write_text(json.dumps(content))
     with pytest.raises(FileFormatError, match="too few for 10,00"):
         checkpoint.read(path)
+
+
+def hollow(size: int) -> str:
+    """A list of about so many bytes that would take twenty-five times as much memory."""
+    return "[" + "{}," * (size // 3) + "{}]"
+
+
+@pytest.mark.parametrize("size", [2**19, 2**24, 2**26 + 1])
+@pytest.mark.parametrize(
+    "name", ["config.json", "host.json", "checkpoints/000000000300.json", "episodes.jsonl", "telemetry", "weights"]
+)
+def test_what_a_file_holds_for_no_reason_takes_no_memory(run: Path, name: str, size: int) -> None:
+    path = run / name
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"x": 0}).replace('"x": 0', f'"x": {hollow(size)}'))
+    elif name == "weights":
+        path = run / "best.safetensors"
+        save_file({}, path, {"perilune": f'{{"x": {hollow(size)}}}'})
+    else:
+        path = path.with_suffix(".jsonl")
+        path.write_text(f'{{"x": {hollow(size)}}}\n')
+    reads: dict[str, Callable[[], object]] = {
+        "config.json": lambda: runlog.read_config(run),
+        "host.json": lambda: files.read_json(path),
+        "episodes.jsonl": lambda: runlog.read_log(run, Episode),
+        "telemetry": lambda: read_telemetry(path),
+        "weights": lambda: load_weights(path),
+    }
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match=r"at most [0-9,]+ are read"):
+            reads.get(name, lambda: checkpoint.read(path))()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * path.stat().st_size + 2**21
+
+
+def test_a_checkpoint_that_could_not_be_read_again_is_not_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = checkpoint.paths(run)
+    largest = max(path.stat().st_size for path in there)
+    monkeypatch.setattr(files, "PART", 1)
+    monkeypatch.setattr(checkpoint, "LARGEST", largest)  # a little too small for the next one
+    with pytest.raises(RunDirectoryError, match=r"no checkpoint can be taken: .* are read.*max_episode_steps"):
+        again(run, steps=10**9, change=["steps"])
+    monkeypatch.undo()
+    assert checkpoint.paths(run) == there
+    assert checkpoint.latest(run).agent.env_steps == 300
 
 
 # Whose it is

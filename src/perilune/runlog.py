@@ -59,6 +59,7 @@ JSON_KINDS: dict[Any, Any] = {
     str | None: str | None,
 }
 LARGEST_LOG = 2**32  # bytes
+LONGEST = 2**16  # bytes of a line
 LOCK, OWNER = ".lock", "owner.json"
 PARTIAL = (
     "*.partial",
@@ -336,6 +337,7 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
         files.read(path, LARGEST_LOG).split(b"\n")[:-1], 1
     ):  # what follows the last \n is unfinished
         try:
+            files.check_json(line, path, LONGEST)
             record = kind(**json.loads(line))
             for name, value in record._asdict().items():
                 if not isinstance(value, JSON_KINDS.get(hints[name], str)) or (
