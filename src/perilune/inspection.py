@@ -12,6 +12,7 @@ from perilune.checkpoint import Checkpoint
 from perilune.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.files import Stored
+from perilune.view.summary import number
 
 
 def about(run_or_file: Path) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def told(found: dict[str, Any], title: str) -> list[str]:
         "state": found.get("state"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
-        "best evaluation": f"{found['best']['mean_return']:.1f} after {found['best']['env_steps']:,} steps"
+        "best evaluation": f"{number(found['best']['mean_return'], 1)} after {found['best']['env_steps']:,} steps"
         if found.get("best")
         else None,
         "weights": f"{found['weights']:,}" if "weights" in found else None,

@@ -59,7 +59,7 @@ JSON_KINDS: dict[Any, Any] = {
     str | None: str | None,
 }
 LARGEST_LOG = 2**32  # bytes
-LONGEST = 2**16  # bytes of a line
+LONGEST = 2**18  # bytes of a line
 LOCK, OWNER = ".lock", "owner.json"
 PARTIAL = (
     "*.partial",
@@ -317,9 +317,16 @@ def read_config(directory: Path) -> dict[str, Any]:
     if config.get("format") != FORMAT:
         raise FileFormatError(f"{path} has format {config.get('format')!r}; this version of Perilune reads {FORMAT}")
     for key, kind in CONFIG.items():
-        if key not in config or not isinstance(config[key], kind):
-            raise FileFormatError(f"{path}: {key} is {config.get(key)!r}, which is not what a run has there")
+        if key not in config or not _is(config[key], kind):
+            raise FileFormatError(f"{path}: {key} is {config.get(key)!r}"[:300] + ", which is not what a run has there")
     return config
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value from JSON is of a kind, and no whole number that is too large for any."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) and not (isinstance(value, int) and abs(value) >= LARGEST)
 
 
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
@@ -340,9 +347,7 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
             files.check_json(line, path, LONGEST)
             record = kind(**json.loads(line))
             for name, value in record._asdict().items():
-                if not isinstance(value, JSON_KINDS.get(hints[name], str)) or (
-                    isinstance(value, int) and abs(value) >= LARGEST
-                ):
+                if not _is(value, JSON_KINDS.get(hints[name], str)):
                     raise TypeError(f"{name} is {str(value)[:100]}")
         except (ValueError, TypeError, RecursionError) as error:
             raise FileFormatError(

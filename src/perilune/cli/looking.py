@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from perilune import envs, files, runlog
 from perilune.api import DQN, film_stages
 from perilune.blas import one_blas_thread
 from perilune.camera import can_draw
+from perilune.cli.options import say
 from perilune.cli.runs import Which, load
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, RunDirectoryError
 from perilune.runlog import Run
@@ -55,7 +55,7 @@ class Video:
         evaluation = load(run, self.checkpoint, self.env).film(
             out, self.episodes, self.max_episode_steps, overlay=self.overlay
         )
-        print(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
+        say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
 
     def _film_stages(self, out: Path) -> None:
         if self.run_or_file.is_file():
@@ -70,7 +70,7 @@ class Video:
             overlay=self.overlay,
             max_episode_steps=self.max_episode_steps,
         )
-        print(f"{out}  ({_size(out)})")
+        say(f"{out}  ({_size(out)})")
         for title, outcome, reward in endings:
             print(f"  {title:<24}{reward:9.1f}  {outcome or ''}".rstrip())
 
@@ -94,7 +94,7 @@ class Plot:
         read = _read("plot", self.runs)
         out = self.out or (read[0].directory / "plots" if len(read) == 1 else Path())
         for path in plots.curves(read).save(out, "curves"):
-            print(path)
+            say(str(path))
 
 
 def _read(command: str, given: Sequence[Path]) -> list[Run]:
@@ -160,8 +160,8 @@ class Report:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise files.cannot("written", out, error) from error
-        report.write(read, out, self.episodes, lambda words: print(f"perilune: {words}", file=sys.stderr))
-        print(out)
+        report.write(read, out, self.episodes, lambda words: say(f"perilune: {words}", aside=True))
+        say(str(out))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +181,9 @@ class Maps:
         drawn = maps.draw(self.run_directory, self.x, self.y)
         for name, picture in drawn.pictures.items():
             for path in picture.save(self.out or self.run_directory / "maps", name):
-                print(path)
+                say(str(path))
         for sentence in drawn.left_out:
-            print(f"perilune: left out: {sentence}", file=sys.stderr)
+            say(f"perilune: left out: {sentence}", aside=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from perilune.nn.layers import Array
+from perilune.text import printable
 from perilune.view.plots import COLOURS, INK, PAPER, grid, matplotlib_figure
 
 
 def canvas(width: float, height: float, title: str, words: str) -> Any:
     """A figure with a title, and under it what there is to know about the picture."""
     figure = matplotlib_figure(width, height)
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
     lines = "\n".join(textwrap.wrap(words, int(14.5 * width)))
     figure.supxlabel(lines, fontsize=9, color=PAPER, x=0.008, ha="left", parse_math=False)
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)

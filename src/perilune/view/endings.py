@@ -9,6 +9,7 @@ import numpy as np
 from perilune.nn.layers import Array
 from perilune.outcomes import OUTCOMES
 from perilune.runlog import Run
+from perilune.text import printable
 from perilune.view.canvas import canvas, colours, legend, over_steps
 from perilune.view.insight import shares
 from perilune.view.plots import Picture, dress
@@ -44,7 +45,7 @@ def draw(runs: Sequence[Run]) -> Picture | None:
             axis.stairs(tops[:, place], at, baseline=low, fill=True, color=colour, linewidth=0)
         dress(axis, "", "episode" if axis is panels[-1] else "", "share")
         if len(shown) > 1:
-            axis.set_title(run.directory.name, loc="left", fontsize=10, parse_math=False)
+            axis.set_title(printable(run.directory.name), loc="left", fontsize=10, parse_math=False)
         over_steps(axis, at)
         axis.set_ylim(0, 1)
     legend(figure, labels)

@@ -15,6 +15,7 @@ from perilune.events import Episode
 from perilune.nn.layers import Array
 from perilune.runlog import Run
 from perilune.stats import moving_average
+from perilune.text import printable
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -23,6 +24,7 @@ INK, PAPER = "#222222", "#666666"
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTTED_UP_TO = 30  # episodes; so few are dots as well
+LARGEST = 1e100  # what is drawn, or the axes' own sums would not be finite
 
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
@@ -106,7 +108,7 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, run in enumerate(episodes):
             x = [episode.episode for episode in run]
-            y = np.array([value(episode) for episode in run], np.float64)  # None becomes NaN
+            y = drawn([value(episode) for episode in run])
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
             style |= AVERAGE | {"marker": "o" if len(run) == 1 else ""}  # a line needs two
             if title == "Epsilon":  # has no noise to smooth
@@ -122,6 +124,12 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis in axes.flat:
         axis.set_xlim(right=last)
     return Picture(figure)
+
+
+def drawn(values: Any) -> Array:
+    """Numbers as they are drawn: NaN for None, and none so large that no axis could have it."""
+    numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     """Title and legends, all outside the panels; on the ``reward`` panel the solved mark and greedy evaluations."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
-    environments = sorted({run.config["environment"] for run in runs})
+    environments = sorted({printable(run.config["environment"]) for run in runs})
     title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     if len(runs) == 1:
         title += f", seed {runs[0].config['seed']}"
@@ -228,14 +236,14 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     ]
     if len(runs) == 1 and runs[0].evaluations:
         x = [evaluation.episodes for evaluation in runs[0].evaluations]
-        y = [evaluation.mean_return for evaluation in runs[0].evaluations]
+        y = drawn([evaluation.mean_return for evaluation in runs[0].evaluations])
         dots = {"color": COLOURS[1], "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
         handles += reward.plot(x, y, "o", **dots, label="greedy evaluation")
     marks = {run.config.get("solved_mark") for run in runs}
     if len(marks) == 1 and None not in marks:
         (mark,) = marks
         handles.append(
-            reward.axhline(mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
+            reward.axhline(drawn(mark), color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
         )
     figure.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=9, labelcolor=INK)
 
@@ -252,5 +260,5 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """The runs' directories, by their last part where that tells them apart."""
-    short = [run.directory.resolve().name for run in runs]
-    return short if len(set(short)) == len(runs) else [str(run.directory) for run in runs]
+    short = [printable(run.directory.resolve().name) for run in runs]
+    return short if len(set(short)) == len(runs) else [printable(str(run.directory)) for run in runs]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from perilune import envs, files
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runlog import Run
@@ -25,7 +27,7 @@ def write(runs: Sequence[Run], path: Path, episodes: int, say: Callable[[str], o
         RunDirectoryError: it cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
-    files.write(path, html(gather(runs, episodes, say)).encode())
+    files.write(path, html(gather(runs, episodes, say)).encode(errors="backslashreplace"))
 
 
 def gather(runs: Sequence[Run], episodes: int, say: Callable[[str], object]) -> Content:
@@ -43,7 +45,8 @@ def gather(runs: Sequence[Run], episodes: int, say: Callable[[str], object]) -> 
     best = [None if found.best is None else found.best.evaluation for found in scores]
     try:
         made = [_can_be_made(run.config["environment"]) for run in runs]
-        advised = advice([Facts(run, best[place], seeds[place], made[place]) for place, run in enumerate(runs)])
+        with np.errstate(over="ignore", invalid="ignore"):  # a log may have numbers of which the sum is not finite
+            advised = advice([Facts(run, best[place], seeds[place], made[place]) for place, run in enumerate(runs)])
     except ConfigError as error:
         advised = []
         left_out.append(f"What to try next cannot be told: {error}")
