@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from perilune.replay import Replay
 from perilune.telemetry import read as read_telemetry
 from perilune.weights import load_weights
 from test_resume import PowerCutError, cut, everything
+from test_torture import as_others_are, perilune
 
 STEPS: dict[str, Any] = {"steps": 300, "eval_every": 100, "eval_episodes": 1, "quiet": True, "pictures": False}
 
@@ -387,6 +389,17 @@ def test_a_run_belongs_to_one_process(run: Path) -> None:
     assert not (run / runlog.OWNER).exists()
 
 
+@pytest.mark.parametrize(("mode", "perhaps"), [(0o444, ""), (0, "perhaps ")])
+def test_somebody_elses_training_is_seen_though_its_lock_cannot_be_written(run: Path, mode: int, perhaps: str) -> None:
+    info = [*as_others_are(), *perilune("info", run)]
+    with claim.claimed(run):
+        (run / runlog.LOCK).chmod(mode)
+        told = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
+        assert re.search(rf"state +{perhaps}process {os.getpid()} on '.+' is at work on it", told)
+    told = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert re.search("state +at its end", told)
+
+
 def test_in_one_process_too_a_run_is_held_once(run: Path) -> None:
     with (
         claim.claimed(run),
@@ -542,6 +555,32 @@ def test_verify_names_what_is_damaged(run: Path, capfd: pytest.CaptureFixture[st
     assert said(capfd, "verify", run)[1] == ""
     shutil.rmtree(run / "checkpoints")
     assert "has no checkpoint: it cannot be gone on with" in said(capfd, "verify", run)[1]
+
+
+def test_verify_takes_a_run_of_an_earlier_version_that_has_no_host(run: Path) -> None:
+    (run / "host.json").unlink()
+    assert all(finding.fault is None for finding in inspection.verify(run))
+    (run / "host.json").write_text("{")
+    assert [finding.path.name for finding in inspection.verify(run) if finding.fault] == ["host.json"]
+
+
+@pytest.mark.parametrize("goes", [1, 3, 6])
+def test_verify_leaves_out_what_a_training_removes_meanwhile(run: Path, goes: int) -> None:
+    older, newest = checkpoint.paths(run)
+    only = {stored.sha256 for stored in checkpoint.read(older).objects}
+    only -= {stored.sha256 for stored in checkpoint.read(newest).objects}
+    assert only
+    findings = inspection.verify(run)
+    first = list(itertools.islice(findings, goes))  # its directories, the checkpoints, config.json, host.json, ...
+    older.unlink()
+    for name in only:
+        (run / "checkpoints" / "objects" / name).unlink()
+    rest = list(findings)
+    assert all(finding.fault is None for finding in [*first, *rest])
+    assert newest in [finding.path for finding in [*first, *rest]]
+    missing = checkpoint.object_path(run, checkpoint.read(newest).arrays)
+    missing.unlink()  # of one that stands, it is missed
+    assert [finding.path for finding in inspection.verify(run) if finding.fault] == [missing]
 
 
 def test_a_setup_comes_back_from_its_json(run: Path) -> None:
