@@ -32,7 +32,7 @@ from perilune.plain import from_json
 from perilune.replay import Replay
 from perilune.telemetry import read as read_telemetry
 from perilune.weights import load_weights
-from test_resume import PowerCutError, cut, everything
+from test_resume import PowerCutError, cut, everything, lines
 from test_torture import as_others_are, perilune
 
 STEPS: dict[str, Any] = {"steps": 300, "eval_every": 100, "eval_episodes": 1, "quiet": True, "pictures": False}
@@ -460,27 +460,58 @@ def test_an_environment_that_goes_another_way_is_told(tmp_path: Path) -> None:
     assert [episode.episode for episode in episodes] == list(range(1, len(episodes) + 1))
 
 
-class Removing(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment in whose hundredth step somebody removes the run."""
+class Meanwhile(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment in whose hundredth step somebody does something."""
 
-    def __init__(self, env: gym.Env[Any, Any], run: Path) -> None:
+    def __init__(self, env: gym.Env[Any, Any], do: Callable[[], object]) -> None:
         super().__init__(env)
-        self.run, self.steps = run, 0
+        self.do, self.steps = do, 0
 
     def step(self, action: Any) -> Any:
         self.steps += 1
         if self.steps == 100:
-            shutil.rmtree(self.run)
+            self.do()
         return self.env.step(action)
 
 
 def test_a_run_that_is_removed_meanwhile_ends_and_is_not_made_again(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    dqn = DQN(Removing(cartpole(), run), seed=2, **AGENT)
+    dqn = DQN(Meanwhile(cartpole(), lambda: shutil.rmtree(run)), seed=2, **AGENT)
     with pytest.raises(RunDirectoryError, match="is no run any more"):
         dqn.train(out=run, **STEPS)
     assert not run.exists()
     assert 100 <= dqn.agent.env_steps < 300
+
+
+@pytest.mark.parametrize("name", ["episodes.jsonl", "evaluations.jsonl", "notices.jsonl"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_log_that_is_removed_meanwhile_is_written_again(
+    finished: Path, tmp_path: Path, name: str, replaced: bool
+) -> None:
+    run = tmp_path / "run"
+
+    def remove() -> None:
+        (run / name).unlink()
+        if replaced:
+            (run / name).write_text("mine\n")
+
+    dqn = DQN(Meanwhile(cartpole(), remove), seed=2, **AGENT)
+    with pytest.warns(PeriluneWarning, match=f"{name} was removed, or replaced, while") as warned:
+        dqn.train(out=run, **STEPS)
+    assert len([one for one in warned if "was removed" in str(one.message)]) == 1
+    assert lines(run) == lines(finished)
+    assert all(finding.fault is None for finding in inspection.verify(run))
+    dqn.train(resume=run, steps=400, change=["steps"], quiet=True, pictures=False)
+    assert all(finding.fault is None for finding in inspection.verify(run))
+
+
+def test_without_a_log_a_run_does_not_go_on_but_its_weights_do(run: Path, tmp_path: Path) -> None:
+    (run / "episodes.jsonl").unlink()
+    with pytest.raises(RunDirectoryError, match=r"episodes\.jsonl is not there any more.*Put the log back") as raised:
+        again(run, steps=400, change=["steps"])
+    (remedy,) = re.findall(r"DQN\.load\('(.+)'\)\.train", str(raised.value))
+    history = DQN.load(remedy).train(out=tmp_path / "another", **STEPS)
+    assert all(finding.fault is None for finding in inspection.verify(history.directory))
 
 
 def test_another_machine_or_version_is_told(run: Path) -> None:

@@ -23,6 +23,7 @@ import json
 import math
 import os
 import platform
+import warnings
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from perilune import files
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
 from perilune.events import Episode, Evaluated, Event, Metrics, Noticed
 from perilune.files import Stored
 from perilune.plain import LARGEST, check_fields
@@ -208,7 +209,7 @@ class RunLog:
         self._directory = directory
         self._digests = {name: _cut(directory / name, known.get(name)) for name in FILES.values()}
         try:
-            self._files = {name: (directory / name).open("ab") for name in FILES.values()}
+            self._files = {name: (directory / name).open("a+b") for name in FILES.values()}
         except OSError as error:
             raise files.cannot("written", directory, error) from error
 
@@ -230,9 +231,11 @@ class RunLog:
             raise files.cannot("written", self._directory / name, error) from error
 
     def flushed(self) -> list[Log]:
-        """What there is of each log, now on disk for certain."""
+        """What there is of each log, now on disk for certain. One that somebody removed meanwhile is written again."""
         logs = []
-        for name, file in self._files.items():
+        for name in self._files:
+            self._put_back(name)
+            file = self._files[name]
             try:
                 os.fsync(file.fileno())
                 size = os.fstat(file.fileno()).st_size
@@ -240,6 +243,26 @@ class RunLog:
                 raise files.cannot("written", self._directory / name, error) from error
             logs.append(Log(name=name, stored=Stored(sha256=self._digests[name].hexdigest(), size=size)))
         return logs
+
+    def _put_back(self, name: str) -> None:
+        """Where a log is not the file any more that is open, write it again: no checkpoint goes on without it."""
+        path, file = self._directory / name, self._files[name]
+        try:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
+                    return
+            file.seek(0)
+            content = file.read()
+        except OSError as error:
+            raise files.cannot("read", path, error) from error
+        files.write(path, content)
+        file.close()
+        try:
+            self._files[name] = path.open("a+b")
+        except OSError as error:
+            raise files.cannot("written", path, error) from error
+        words = f"{path} was removed, or replaced, while the training wrote it. It is written again, as it was."
+        warnings.warn(words, PeriluneWarning, stacklevel=2)
 
     def close(self) -> None:
         for file in self._files.values():
@@ -251,11 +274,16 @@ def _cut(path: Path, stored: Stored | None) -> hashlib._Hash:
     """Cut a log off behind what it was, which must be there still; the digest of that."""
     if stored is None or (stored.size == 0 and not path.exists()):
         return hashlib.sha256()
+    remedy = (
+        "Put the log back as it was; without it this run cannot be gone on with. Its weights can begin another one, in "
+        f"Python: DQN.load({str(path.parent)!r}).train(...)"
+    )
+    if not path.exists():
+        raise RunDirectoryError(f"{path} is not there any more. {remedy}")
     found, sha256 = files.digest(path, stored.size)
     if found != stored:
         raise FileFormatError(
-            f"{path} does not begin any more with the {stored.size:,} bytes that the checkpoint knows. "
-            "Put the log back as it was."
+            f"{path} does not begin any more with the {stored.size:,} bytes that the checkpoint knows. {remedy}"
         )
     with files.opened(path, "r+b") as file:
         try:
