@@ -241,7 +241,7 @@ import numpy as np
 from perilune.view.encoding import VideoWriter, closed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
-frames = np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8)
+frames = np.random.default_rng(1).integers(0, 256, (int(sys.argv[2]), 64, 64, 3)).astype(np.uint8)
 with closed(VideoWriter(Path(sys.argv[1]), 50)) as writer:
     for frame in frames:
         writer.add(frame)
@@ -268,11 +268,12 @@ def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> 
     assert everything_in(tmp_path) == ["initial_state.png", "videos/episode-00001.mp4", "videos/episode-00003.mp4"]
 
 
+@pytest.mark.parametrize("frames", [1, 5, 200])  # which fail when the film is closed, or before
 @pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
-def test_on_a_full_disk_a_film_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+def test_on_a_full_disk_a_film_leaves_nothing_behind(tmp_path: Path, name: str, frames: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(FULL)
-    command = [sys.executable, str(script), str(tmp_path / "films" / name)]
+    command = [sys.executable, str(script), str(tmp_path / "films" / name), str(frames)]
     said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
     assert said.stderr.endswith(f"{name} cannot be written: File too large\n")
     assert everything_in(tmp_path) == ["script.py"]
