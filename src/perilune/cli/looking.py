@@ -109,8 +109,11 @@ def _read(command: str, given: Sequence[Path]) -> list[Run]:
             [] if (path / "config.json").exists() else sorted(inside.parent for inside in path.glob("*/config.json"))
         )
         found += below or [path]
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(path.resolve(), path)
     read = []
-    for directory in found:
+    for directory in once.values():
         try:
             read.append(runlog.read(directory))
         except FileFormatError as error:
