@@ -24,7 +24,7 @@ import math
 import os
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -48,17 +48,15 @@ FILES: dict[type[NamedTuple], str] = {
     Noticed: "notices.jsonl",
 }
 WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
-CONFIG: dict[str, Any] = {
-    "environment": str, "solved_mark": int | float | None, "seed": int, "agent": dict, "train": dict,
+Kinds = tuple[type, ...]
+NUMBER: Kinds = (float, int, type(None))
+CONFIG: dict[str, Kinds] = {
+    "environment": (str,), "solved_mark": NUMBER, "seed": (int,), "agent": (dict,), "train": (dict,),
 }  # fmt: skip
 # What JSON has for each kind of field; a number that was not finite is null.
-JSON_KINDS: dict[Any, Any] = {
-    int: int,
-    float: int | float | None,
-    float | None: int | float | None,
-    bool: bool,
-    str | None: str | None,
-}
+JSON_KINDS: dict[Any, Kinds] = {
+    int: (int,), float: NUMBER, float | None: NUMBER, bool: (bool,), str | None: (str, type(None)),
+}  # fmt: skip
 LARGEST_LOG = 2**32  # bytes
 LONGEST = 2**18  # bytes of a line
 LOCK, OWNER = ".lock", "owner.json"
@@ -344,17 +342,15 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = files.read_json(path)
     if config.get("format") != FORMAT:
         raise FileFormatError(f"{path} has format {config.get('format')!r}; this version of Perilune reads {FORMAT}")
-    for key, kind in CONFIG.items():
-        if key not in config or not _is(config[key], kind):
+    for key, kinds in CONFIG.items():
+        if key not in config or not _is(config[key], kinds):
             raise FileFormatError(f"{path}: {key} is {config.get(key)!r}"[:300] + ", which is not what a run has there")
     return config
 
 
-def _is(value: object, kind: Any) -> bool:
-    """Whether a value from JSON is of a kind, and no whole number that is too large for any."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, kind) and not (isinstance(value, int) and abs(value) >= LARGEST)
+def _is(value: Any, kinds: Kinds) -> bool:
+    """Whether a value from JSON is of one of the kinds, and no whole number that is too large for any."""
+    return type(value) in kinds and (type(value) is not int or abs(value) < LARGEST)
 
 
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
@@ -366,16 +362,14 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
     path = directory / FILES[kind]
     if not path.exists():
         return []
-    hints = get_type_hints(kind)
+    kinds = [JSON_KINDS.get(hint, (str,)) for hint in get_type_hints(kind).values()]
     records = []
-    for number, line in enumerate(
-        files.read(path, LARGEST_LOG).split(b"\n")[:-1], 1
-    ):  # what follows the last \n is unfinished
+    for number, line in enumerate(_lines(path), 1):
         try:
             files.check_json(line, path, LONGEST)
-            record = kind(**json.loads(line))
-            for name, value in record._asdict().items():
-                if not _is(value, JSON_KINDS.get(hints[name], str)):
+            record = kind(**json.loads(line.decode()))
+            for name, value, allowed in zip(kind._fields, record, kinds, strict=True):
+                if not _is(value, allowed):
                     raise TypeError(f"{name} is {str(value)[:100]}")
         except (ValueError, TypeError, RecursionError) as error:
             raise FileFormatError(
@@ -383,3 +377,15 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
             ) from error
         records.append(record)
     return records
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a log one by one, each without its end; what follows the last end is unfinished, and left out."""
+    with files.opened(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST_LOG:
+            raise FileFormatError(f"{path} has {size:,} bytes; at most {LARGEST_LOG:,} are read")
+        try:
+            while (line := file.readline(LONGEST + 2)).endswith(b"\n") or len(line) > LONGEST + 1:
+                yield line.removesuffix(b"\n")
+        except OSError as error:
+            raise files.cannot("read", path, error) from error
