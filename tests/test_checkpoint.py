@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -18,14 +21,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, claim, envs, inspection, keeper, runlog
+from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, claim, envs, files, inspection, keeper, runlog
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.events import Episode
 from perilune.plain import from_json
 from perilune.replay import Replay
-from test_resume import PowerCutError, cut, everything
+from perilune.telemetry import read as read_telemetry
+from perilune.weights import load_weights
+from test_resume import PowerCutError, cut, everything, lines
+from test_torture import as_others_are, perilune
 
 STEPS: dict[str, Any] = {"steps": 300, "eval_every": 100, "eval_episodes": 1, "quiet": True, "pictures": False}
 
@@ -301,6 +309,55 @@ def test_settings_that_ask_for_more_than_a_file_holds_are_refused_before_it_is_t
         checkpoint.read(path)
 
 
+def hollow(size: int) -> str:
+    """A list of about so many bytes that would take twenty-five times as much memory."""
+    return "[" + "{}," * (size // 3) + "{}]"
+
+
+@pytest.mark.parametrize("size", [2**19, 2**24, 2**26 + 1])
+@pytest.mark.parametrize(
+    "name", ["config.json", "host.json", "checkpoints/000000000300.json", "episodes.jsonl", "telemetry", "weights"]
+)
+def test_what_a_file_holds_for_no_reason_takes_no_memory(run: Path, name: str, size: int) -> None:
+    path = run / name
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"x": 0}).replace('"x": 0', f'"x": {hollow(size)}'))
+    elif name == "weights":
+        path = run / "best.safetensors"
+        save_file({}, path, {"perilune": f'{{"x": {hollow(size)}}}'})
+    else:
+        path = path.with_suffix(".jsonl")
+        path.write_text(f'{{"x": {hollow(size)}}}\n')
+    reads: dict[str, Callable[[], object]] = {
+        "config.json": lambda: runlog.read_config(run),
+        "host.json": lambda: files.read_json(path),
+        "episodes.jsonl": lambda: runlog.read_log(run, Episode),
+        "telemetry": lambda: read_telemetry(path),
+        "weights": lambda: load_weights(path),
+    }
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match=r"at most [0-9,]+ are read"):
+            reads.get(name, lambda: checkpoint.read(path))()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * path.stat().st_size + 2**21
+
+
+def test_a_checkpoint_that_could_not_be_read_again_is_not_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = checkpoint.paths(run)
+    largest = max(path.stat().st_size for path in there)
+    monkeypatch.setattr(files, "PART", 1)
+    monkeypatch.setattr(checkpoint, "LARGEST", largest)  # a little too small for the next one
+    with pytest.raises(RunDirectoryError, match=r"no checkpoint can be taken: .* are read.*max_episode_steps"):
+        again(run, steps=10**9, change=["steps"])
+    monkeypatch.undo()
+    assert checkpoint.paths(run) == there
+    assert checkpoint.latest(run).agent.env_steps == 300
+
+
 # Whose it is
 
 HOLD = """
@@ -330,6 +387,17 @@ def test_a_run_belongs_to_one_process(run: Path) -> None:
     assert inspection.about(run)["state"] == "at its end"
     again(run, steps=400, change=["steps"])
     assert not (run / runlog.OWNER).exists()
+
+
+@pytest.mark.parametrize(("mode", "perhaps"), [(0o444, ""), (0, "perhaps ")])
+def test_somebody_elses_training_is_seen_though_its_lock_cannot_be_written(run: Path, mode: int, perhaps: str) -> None:
+    info = [*as_others_are(), *perilune("info", run)]
+    with claim.claimed(run):
+        (run / runlog.LOCK).chmod(mode)
+        told = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
+        assert re.search(rf"state +{perhaps}process {os.getpid()} on '.+' is at work on it", told)
+    told = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert re.search("state +at its end", told)
 
 
 def test_in_one_process_too_a_run_is_held_once(run: Path) -> None:
@@ -392,27 +460,58 @@ def test_an_environment_that_goes_another_way_is_told(tmp_path: Path) -> None:
     assert [episode.episode for episode in episodes] == list(range(1, len(episodes) + 1))
 
 
-class Removing(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment in whose hundredth step somebody removes the run."""
+class Meanwhile(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment in whose hundredth step somebody does something."""
 
-    def __init__(self, env: gym.Env[Any, Any], run: Path) -> None:
+    def __init__(self, env: gym.Env[Any, Any], do: Callable[[], object]) -> None:
         super().__init__(env)
-        self.run, self.steps = run, 0
+        self.do, self.steps = do, 0
 
     def step(self, action: Any) -> Any:
         self.steps += 1
         if self.steps == 100:
-            shutil.rmtree(self.run)
+            self.do()
         return self.env.step(action)
 
 
 def test_a_run_that_is_removed_meanwhile_ends_and_is_not_made_again(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    dqn = DQN(Removing(cartpole(), run), seed=2, **AGENT)
+    dqn = DQN(Meanwhile(cartpole(), lambda: shutil.rmtree(run)), seed=2, **AGENT)
     with pytest.raises(RunDirectoryError, match="is no run any more"):
         dqn.train(out=run, **STEPS)
     assert not run.exists()
     assert 100 <= dqn.agent.env_steps < 300
+
+
+@pytest.mark.parametrize("name", ["episodes.jsonl", "evaluations.jsonl", "notices.jsonl"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_log_that_is_removed_meanwhile_is_written_again(
+    finished: Path, tmp_path: Path, name: str, replaced: bool
+) -> None:
+    run = tmp_path / "run"
+
+    def remove() -> None:
+        (run / name).unlink()
+        if replaced:
+            (run / name).write_text("mine\n")
+
+    dqn = DQN(Meanwhile(cartpole(), remove), seed=2, **AGENT)
+    with pytest.warns(PeriluneWarning, match=f"{name} was removed, or replaced, while") as warned:
+        dqn.train(out=run, **STEPS)
+    assert len([one for one in warned if "was removed" in str(one.message)]) == 1
+    assert lines(run) == lines(finished)
+    assert all(finding.fault is None for finding in inspection.verify(run))
+    dqn.train(resume=run, steps=400, change=["steps"], quiet=True, pictures=False)
+    assert all(finding.fault is None for finding in inspection.verify(run))
+
+
+def test_without_a_log_a_run_does_not_go_on_but_its_weights_do(run: Path, tmp_path: Path) -> None:
+    (run / "episodes.jsonl").unlink()
+    with pytest.raises(RunDirectoryError, match=r"episodes\.jsonl is not there any more.*Put the log back") as raised:
+        again(run, steps=400, change=["steps"])
+    (remedy,) = re.findall(r"DQN\.load\('(.+)'\)\.train", str(raised.value))
+    history = DQN.load(remedy).train(out=tmp_path / "another", **STEPS)
+    assert all(finding.fault is None for finding in inspection.verify(history.directory))
 
 
 def test_another_machine_or_version_is_told(run: Path) -> None:
@@ -487,6 +586,32 @@ def test_verify_names_what_is_damaged(run: Path, capfd: pytest.CaptureFixture[st
     assert said(capfd, "verify", run)[1] == ""
     shutil.rmtree(run / "checkpoints")
     assert "has no checkpoint: it cannot be gone on with" in said(capfd, "verify", run)[1]
+
+
+def test_verify_takes_a_run_of_an_earlier_version_that_has_no_host(run: Path) -> None:
+    (run / "host.json").unlink()
+    assert all(finding.fault is None for finding in inspection.verify(run))
+    (run / "host.json").write_text("{")
+    assert [finding.path.name for finding in inspection.verify(run) if finding.fault] == ["host.json"]
+
+
+@pytest.mark.parametrize("goes", [1, 3, 6])
+def test_verify_leaves_out_what_a_training_removes_meanwhile(run: Path, goes: int) -> None:
+    older, newest = checkpoint.paths(run)
+    only = {stored.sha256 for stored in checkpoint.read(older).objects}
+    only -= {stored.sha256 for stored in checkpoint.read(newest).objects}
+    assert only
+    findings = inspection.verify(run)
+    first = list(itertools.islice(findings, goes))  # its directories, the checkpoints, config.json, host.json, ...
+    older.unlink()
+    for name in only:
+        (run / "checkpoints" / "objects" / name).unlink()
+    rest = list(findings)
+    assert all(finding.fault is None for finding in [*first, *rest])
+    assert newest in [finding.path for finding in [*first, *rest]]
+    missing = checkpoint.object_path(run, checkpoint.read(newest).arrays)
+    missing.unlink()  # of one that stands, it is missed
+    assert [finding.path for finding in inspection.verify(run) if finding.fault] == [missing]
 
 
 def test_a_setup_comes_back_from_its_json(run: Path) -> None:

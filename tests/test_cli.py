@@ -20,7 +20,7 @@ from PIL import Image
 
 import perilune
 from fixtures_runs import TinyRun, decode, tiny_run
-from perilune import DQN, DQNConfig, TrainConfig, runlog, telemetry
+from perilune import DQN, DQNConfig, TrainConfig, inspection, runlog, telemetry
 from perilune.cli import main, parse
 from perilune.cli.bench import Bench, BenchLearning
 from perilune.cli.options import chosen
@@ -217,10 +217,22 @@ def test_plot_draws_several_runs_into_one_picture(
     capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    directory = str(tiny_run.history.directory)
-    assert done(capfd, "plot", directory, directory)[0].splitlines() == ["curves.png", "curves.svg"]
-    done(capfd, "plot", directory, directory, "--out", "elsewhere")
+    directory, another = str(tiny_run.history.directory), str(tmp_path / "another")
+    shutil.copytree(directory, another)
+    assert done(capfd, "plot", directory, another)[0].splitlines() == ["curves.png", "curves.svg"]
+    done(capfd, "plot", directory, another, "--out", "elsewhere")
     assert (tmp_path / "elsewhere" / "curves.svg").stat().st_size > 10_000
+
+
+def test_a_run_that_is_given_twice_is_one_run(
+    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run.history.directory, "run")
+    assert done(capfd, "plot", "run", ".", "run/../run")[0].splitlines() == [
+        "run/plots/curves.png",
+        "run/plots/curves.svg",
+    ]
 
 
 def test_an_environment_of_numbered_states_goes_all_the_way(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -518,6 +530,16 @@ def test_a_reader_who_has_seen_enough_is_no_error(word: str) -> None:
     ended = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
     os.close(writes)
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_with_its_output_closed_a_training_ends_quietly_and_well(tmp_path: Path, closed: str) -> None:
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "perilune", "train", "CartPole-v1", "--out", str(run), "--quiet", *TINY]
+    command = ["sh", "-c", f'"$@" {closed}', "sh", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert all(finding.fault is None for finding in inspection.verify(run))
 
 
 def test_the_program_calls_itself_perilune() -> None:

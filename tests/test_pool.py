@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from perilune.bench import pool
 from perilune.bench.pool import Ended, Running, each
 from perilune.errors import ConfigError
 
@@ -23,6 +24,10 @@ def write(path: Path) -> None:
         raise ConfigError("gamma", 2, "from 0 to 1")
     if path.name == "is broken":
         raise ZeroDivisionError("nothing to share")
+    if path.name.startswith("talks"):
+        if path.name == "talks on and on":
+            pool.LONGEST = 10**7
+        raise ValueError("bad state " + "x" * 10**6 + " at the end")
     if path.name == "exits":
         sys.exit(3)
     if path.name == "is killed":
@@ -69,6 +74,20 @@ def test_what_goes_wrong_in_one_process_leaves_the_others_alone(tmp_path: Path) 
     assert ended["exits"] == "its process ended by itself with status 3"
     assert str(ended["is killed"]).startswith("its process died of signal 9 (Killed")
     assert len({(tmp_path / name).read_text() for name in "ab"}) == 2  # each in a process of its own
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("talks", True), ("talks on and on", False)])
+def test_a_reason_that_no_pipe_has_room_for_is_told_and_holds_nothing_up(
+    tmp_path: Path, name: str, left_out: bool
+) -> None:
+    ended = [one for one in each(write, [tmp_path / name, tmp_path / "a"], jobs=1) if isinstance(one, Ended)]
+    reason = ended[0].reason
+    assert reason is not None
+    assert reason.startswith("Traceback")
+    assert reason.endswith("xxx at the end")
+    assert ("characters are left out" in reason) == left_out
+    assert (len(reason) < pool.LONGEST + 100) == left_out
+    assert ended[1].reason is None
 
 
 def test_nothing_to_do_starts_nothing() -> None:

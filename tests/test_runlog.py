@@ -223,7 +223,8 @@ def test_whatever_is_in_a_file_the_error_is_ours(
         ('{"format": 2}', "format 2; this version of Perilune reads 1"),
         ('{"format": 1}', "environment"),
         ('{"format": 1, "environment": 3}', "environment is 3"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 2_000, "not JSON"),
+        ("[" * 100_000, "100,000 objects, lists and texts; at most 2,048 are read"),
     ],
 )
 def test_a_config_of_another_kind_is_refused(tmp_path: Path, content: str, said: str) -> None:

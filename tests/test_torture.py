@@ -33,6 +33,7 @@ from perilune.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.keeper import Keeper
 from perilune.train import WARMING_EVERY
+from perilune.view import plots, report
 from perilune.weights import load_weights
 from test_resume import lines, weights
 
@@ -466,7 +467,10 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
             return _another_number(content, generator)
 
 
-NUMBERS = (b"1e999", b"99999999999999999999", b"-1", b"null", b"[]", b"9" * 400, b"NaN", b'"x"', b"0")
+NUMBERS = (
+    *(b"1e999", b"1e308", b"99999999999999999999", b"-1", b"null", b"[]", b"9" * 400, b"NaN", b'"x"', b"0"),
+    b'"\\ud800"',
+)
 
 
 def _another_number(content: bytes, generator: np.random.Generator) -> bytes:
@@ -527,7 +531,8 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
         if content == intact[path] or _says_the_same(content, intact[path]):
             continue
         path.write_bytes(content)
-        how = _opened(run, None if forged else expected)
+        looked_at = number % (1000 if torture else 25) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
+        how = _opened(run, None if forged else expected, tmp_path if looked_at else None)
         if number % 10 == 0:  # not always, for it takes three times as long
             # Once more where it is much: a table that grows with all that the process has ever met may just have
             # doubled, and does not do so twice.
@@ -549,8 +554,11 @@ def _peak(do: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def _opened(run: Path, expected: Any) -> str:
-    """How everything that opens a run takes it: refused by name, or taken where what is damaged is not looked at."""
+def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
+    """How everything that opens a run takes it: refused by name, or taken where what is damaged is not looked at.
+
+    Pictures and the report of what is taken are put into ``shown``.
+    """
     found = "taken"
     if any(finding.fault for finding in inspection.verify(run)):
         found = "named by verify"
@@ -559,6 +567,13 @@ def _opened(run: Path, expected: Any) -> str:
             look(run)
         except PeriluneError as error:
             found = type(error).__name__
+    if shown is not None:
+        with suppress(PeriluneError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", PeriluneWarning)  # of checkpoints that are passed over
+            read = runlog.read(run)
+            inspection.told(inspection.about(run), str(run))
+            plots.curves([read]).save(shown, "curves")
+            report.write([read], shown / "report.html", 0, lambda words: None)
     for open_it in (_restored, lambda run: weights(run, "best")):
         try:
             taken = open_it(run)

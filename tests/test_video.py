@@ -260,6 +260,20 @@ def test_the_speed_is_the_environments_own() -> None:
     assert frames_per_second(Numbered(draws=True)) == 30  # it names none
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from perilune.view.encoding import VideoWriter, closed
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
+frames = np.random.default_rng(1).integers(0, 256, (int(sys.argv[2]), 64, 64, 3)).astype(np.uint8)
+with closed(VideoWriter(Path(sys.argv[1]), 50)) as writer:
+    for frame in frames:
+        writer.add(frame)
+"""
+
+
 def test_pictures_and_videos_can_be_written_here() -> None:
     check_available()
 
@@ -278,6 +292,17 @@ def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> 
     assert episodes(tmp_path) == videos
     assert [len(decode(path).frames) for path in videos] == [5, 8]
     assert everything_in(tmp_path) == ["initial_state.png", "videos/episode-00001.mp4", "videos/episode-00003.mp4"]
+
+
+@pytest.mark.parametrize("frames", [1, 5, 200])  # which fail when the film is closed, or before
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_on_a_full_disk_a_film_leaves_nothing_behind(tmp_path: Path, name: str, frames: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FULL)
+    command = [sys.executable, str(script), str(tmp_path / "films" / name), str(frames)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    assert said.stderr.endswith(f"{name} cannot be written: File too large\n")
+    assert everything_in(tmp_path) == ["script.py"]
 
 
 def test_a_recorder_gives_an_unfinished_episode_up(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from perilune.symmetry import Symmetry
 FORMAT = 1
 DIRECTORY, OBJECTS = "checkpoints", "objects"
 CHUNK = 2**22  # bytes of the replay in an object
+LARGEST = 2**26  # bytes of a checkpoint's JSON: an episode under way has three for every action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ def save(
         previous: the newest one there, with whose objects it shares what has not changed since.
 
     Raises:
-        RunDirectoryError: it cannot be written.
+        RunDirectoryError: it cannot be written, or is larger than what is read.
     """
     objects = directory / DIRECTORY / OBJECTS
     try:
@@ -155,8 +156,16 @@ def save(
     )
     files.sync_directory(objects)
     path = path_of(directory, agent.env_steps)
-    content = asdict(checkpoint)
-    files.write(path, json.dumps({"sha256": _checksum(content), "checkpoint": content}, allow_nan=False).encode())
+    plain = asdict(checkpoint)
+    content = json.dumps({"sha256": _checksum(plain), "checkpoint": plain}, allow_nan=False).encode()
+    try:  # or what can be read would make room for what cannot
+        files.check_json(content, path, LARGEST)
+    except FileFormatError as error:
+        raise RunDirectoryError(
+            f"no checkpoint can be taken: {error}. In it are the actions of every episode under way, and its last "
+            "n_step steps; let there be fewer (max_episode_steps, environments, n_step)."
+        ) from error
+    files.write(path, content)
     _prune(directory, path, setup.train.keep)
     return checkpoint
 
@@ -241,7 +250,7 @@ def read(path: Path) -> Checkpoint:
         RunDirectoryError: it is not there, or cannot be read.
         FileFormatError: it is damaged, foreign, or of a later version.
     """
-    content = files.read_json(path)
+    content = files.read_json(path, LARGEST)
     found = content.get("checkpoint")
     if content.keys() != {"sha256", "checkpoint"} or not isinstance(found, dict):
         raise FileFormatError(f"{path} is no checkpoint of Perilune")

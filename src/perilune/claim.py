@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,9 @@ from filelock import FileLock, Timeout
 
 from perilune import files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
+
+if sys.platform != "win32":
+    import fcntl
 
 MOMENT = 0.2  # seconds; whoever looks whether a run has an owner holds it for much less
 
@@ -51,18 +55,38 @@ def claimed(directory: Path) -> Iterator[None]:
 
 def owner(directory: Path) -> str | None:
     """The process that is at work on a run, in words; None where there is none."""
-    path = directory / runlog.LOCK
-    if path.is_symlink() or not path.is_file():
-        return None
-    lock = FileLock(path)
+    mine = directory / runlog.OWNER
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return _told(directory / runlog.OWNER)
+        with files.opened(directory / runlog.LOCK) as file:
+            return _told(mine) if _is_held(file.fileno(), file.name) else None
+    except (RunDirectoryError, FileFormatError) as error:
+        if isinstance(error.__cause__, PermissionError) and mine.exists():  # it is somebody else's, and may be held
+            return f"perhaps {_told(mine)}"
+        return None
     except (OSError, NotImplementedError):  # as above: no lock can be there
         return None
-    lock.release()
-    return None
+
+
+if sys.platform == "win32":
+
+    def _is_held(descriptor: int, path: str) -> bool:
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+else:
+
+    def _is_held(descriptor: int, path: str) -> bool:
+        """Whether anybody holds the lock that ``FileLock`` takes. To see that, the file need not be writable."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who else looks is in nobody's way
+        except (BlockingIOError, PermissionError):
+            return True
+        return False  # closed, the file is let go of
 
 
 def _told(owner: Path) -> str:

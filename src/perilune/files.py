@@ -21,7 +21,8 @@ from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.plain import Natural, check_fields
 
 PARTIAL = ".partial"  # behind the name of a file that is being written
-LARGEST_JSON = 2**26  # bytes
+LARGEST_JSON = 2**20  # bytes, but where a file can honestly have more
+PART = 512  # bytes for every object, list and text: they take some hundred in memory, and two in a file
 PIECE = 2**20  # bytes read at a time where a file is only looked through
 
 
@@ -117,22 +118,23 @@ def read(path: Path, largest: int) -> bytes:
             raise cannot("read", path, error) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``.
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The JSON object in ``path``, which must be no larger than ``check_json`` allows.
 
     Raises:
         RunDirectoryError: it is not there, or cannot be read.
-        FileFormatError: it is not JSON, or no object.
+        FileFormatError: it is not JSON, no object, or larger.
     """
-    return json_object(read(path, LARGEST_JSON), path)
+    return json_object(read(path, largest), path, largest)
 
 
-def json_object(content: bytes, path: Path) -> dict[str, Any]:
-    """``content`` as a JSON object; ``path`` is where it stood, for the error.
+def json_object(content: bytes, path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """``content`` as a JSON object, likewise; ``path`` is where it stood, for the error.
 
     Raises:
-        FileFormatError: it is not JSON, or no object.
+        FileFormatError: it is not JSON, no object, or larger.
     """
+    check_json(content, path, largest)
     try:
         value = json.loads(content, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -140,6 +142,21 @@ def json_object(content: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FileFormatError(f"{path} holds no JSON object, but {type(value).__name__}")
     return value
+
+
+def check_json(content: bytes, path: Path, largest: int) -> None:
+    """Refuse JSON of more than ``largest`` bytes, or of so many parts that they would take more than that in memory.
+
+    Raises:
+        FileFormatError: it is such; ``path`` is where it stands, for the error.
+    """
+    if len(content) > largest:
+        raise FileFormatError(f"{path} has {len(content):,} bytes; at most {largest:,} are read")
+    if len(content) <= largest // PART:  # so few cannot have more
+        return
+    parts = sum(content.count(mark) for mark in (b"{", b"[")) + content.count(b'"') // 2
+    if parts > largest // PART:
+        raise FileFormatError(f"{path} has {parts:,} objects, lists and texts; at most {largest // PART:,} are read")
 
 
 def read_arrays(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from perilune.checkpoint import Checkpoint
 from perilune.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.files import Stored
+from perilune.view.summary import number
 
 
 def about(run_or_file: Path) -> dict[str, Any]:
@@ -72,12 +73,19 @@ def _about_run(directory: Path) -> dict[str, Any]:
         "seconds": None if newest is None else newest.training.seconds,
         "best": best[0]._asdict() if best else None,
         "checkpoints": [str(path.relative_to(directory)) for path in there],
-        "bytes": sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+        "bytes": sum(_size(path) for path in directory.rglob("*") if path.is_file()),
         "health": [*faults, *(notice.words for notice in run.notices)],
         "machine": machine,
         "agent": run.config["agent"],
         "train": run.config["train"],
     }
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a training that is under way has just removed it
+        return 0
 
 
 def _state(directory: Path, newest: checkpoint.Checkpoint | None) -> str:
@@ -96,7 +104,7 @@ def told(found: dict[str, Any], title: str) -> list[str]:
         "state": found.get("state"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
-        "best evaluation": f"{found['best']['mean_return']:.1f} after {found['best']['env_steps']:,} steps"
+        "best evaluation": f"{number(found['best']['mean_return'], 1)} after {found['best']['env_steps']:,} steps"
         if found.get("best")
         else None,
         "weights": f"{found['weights']:,}" if "weights" in found else None,
@@ -128,6 +136,8 @@ class Finding(NamedTuple):
 def verify(directory: Path) -> Iterator[Finding]:
     """Look at everything of a run that has a checksum or a form: checkpoints, their objects, logs, weights.
 
+    What a training that is under way removes meanwhile, as it does with all but the last checkpoints, is left out.
+
     Raises:
         RunDirectoryError: there is no run.
     """
@@ -135,14 +145,18 @@ def verify(directory: Path) -> Iterator[Finding]:
         raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
     whole: list[Checkpoint] = []
     yield _looked_at(directory, claim.check_own)
-    for path in checkpoint.paths(directory):
-        yield _looked_at(path, lambda path: whole.append(checkpoint.read(path)))
+    yield from _still_there(checkpoint.paths(directory), lambda path: whole.append(checkpoint.read(path)))
     yield _looked_at(directory / "config.json", lambda path: _check_config(path, whole[-1:]))
-    yield _looked_at(directory / "host.json", files.read_json)
-    objects = {stored for one in whole for stored in one.objects}
-    for stored in sorted(objects, key=lambda stored: stored.sha256):
-        path = checkpoint.object_path(directory, stored)
-        yield _looked_at(path, partial(_check_object, stored=stored))
+    if (directory / "host.json").exists():  # runs of earlier versions have none
+        yield _looked_at(directory / "host.json", files.read_json)
+    needed: dict[Stored, list[Checkpoint]] = {}
+    for one in whole:
+        for stored in one.objects:
+            needed.setdefault(stored, []).append(one)
+    for stored, of in sorted(needed.items(), key=lambda item: item[0].sha256):
+        found = _looked_at(checkpoint.object_path(directory, stored), partial(_check_object, stored=stored))
+        if found.fault is None or any(_stands(directory, one) for one in of):
+            yield found
     known = {log.name: log.stored for log in whole[-1].logs} if whole else {}
     for kind, name in runlog.FILES.items():
         if (directory / name).exists() or name in known:
@@ -150,9 +164,8 @@ def verify(directory: Path) -> Iterator[Finding]:
     best = directory / runlog.WEIGHTS["best"]
     if whole and whole[-1].weights is not None and not best.exists():
         yield Finding(best, f"{best} is not there any more: perilune resume {directory} writes it again")
-    for path in (*(directory / name for name in runlog.WEIGHTS.values()), *snapshots.paths(directory)):
-        if path.exists():
-            yield _looked_at(path, weights.load_weights)
+    saved = (*(directory / name for name in runlog.WEIGHTS.values()), *snapshots.paths(directory))
+    yield from _still_there(saved, weights.load_weights)
 
 
 def _looked_at(path: Path, look: Callable[[Path], object]) -> Finding:
@@ -161,6 +174,22 @@ def _looked_at(path: Path, look: Callable[[Path], object]) -> Finding:
     except PeriluneError as error:
         return Finding(path, str(error))
     return Finding(path, None)
+
+
+def _still_there(paths: Iterable[Path], look: Callable[[Path], object]) -> Iterator[Finding]:
+    """Findings of those that are there, also once they have been looked at."""
+    for path in paths:
+        found = _looked_at(path, look)
+        if found.fault is None or path.exists():
+            yield found
+
+
+def _stands(directory: Path, one: Checkpoint) -> bool:
+    """Whether a checkpoint that was read is there still, and says the same."""
+    try:
+        return checkpoint.read(checkpoint.path_of(directory, one.agent.env_steps)) == one
+    except PeriluneError:
+        return False
 
 
 def _check_object(path: Path, stored: Stored) -> None:

@@ -23,7 +23,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -34,7 +35,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from perilune import files
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
 from perilune.events import Episode, Evaluated, Event, Metrics, Noticed
 from perilune.files import Stored
 from perilune.plain import LARGEST, check_fields
@@ -47,18 +48,17 @@ FILES: dict[type[NamedTuple], str] = {
     Noticed: "notices.jsonl",
 }
 WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
-CONFIG: dict[str, Any] = {
-    "environment": str, "solved_mark": int | float | None, "seed": int, "agent": dict, "train": dict,
+Kinds = tuple[type, ...]
+NUMBER: Kinds = (float, int, type(None))
+CONFIG: dict[str, Kinds] = {
+    "environment": (str,), "solved_mark": NUMBER, "seed": (int,), "agent": (dict,), "train": (dict,),
 }  # fmt: skip
 # What JSON has for each kind of field; a number that was not finite is null.
-JSON_KINDS: dict[Any, Any] = {
-    int: int,
-    float: int | float | None,
-    float | None: int | float | None,
-    bool: bool,
-    str | None: str | None,
-}
+JSON_KINDS: dict[Any, Kinds] = {
+    int: (int,), float: NUMBER, float | None: NUMBER, bool: (bool,), str | None: (str, type(None)),
+}  # fmt: skip
 LARGEST_LOG = 2**32  # bytes
+LONGEST = 2**18  # bytes of a line
 LOCK, OWNER = ".lock", "owner.json"
 PARTIAL = (
     "*.partial",
@@ -207,7 +207,7 @@ class RunLog:
         self._directory = directory
         self._digests = {name: _cut(directory / name, known.get(name)) for name in FILES.values()}
         try:
-            self._files = {name: (directory / name).open("ab") for name in FILES.values()}
+            self._files = {name: (directory / name).open("a+b") for name in FILES.values()}
         except OSError as error:
             raise files.cannot("written", directory, error) from error
 
@@ -229,9 +229,11 @@ class RunLog:
             raise files.cannot("written", self._directory / name, error) from error
 
     def flushed(self) -> list[Log]:
-        """What there is of each log, now on disk for certain."""
+        """What there is of each log, now on disk for certain. One that somebody removed meanwhile is written again."""
         logs = []
-        for name, file in self._files.items():
+        for name in self._files:
+            self._put_back(name)
+            file = self._files[name]
             try:
                 os.fsync(file.fileno())
                 size = os.fstat(file.fileno()).st_size
@@ -239,6 +241,26 @@ class RunLog:
                 raise files.cannot("written", self._directory / name, error) from error
             logs.append(Log(name=name, stored=Stored(sha256=self._digests[name].hexdigest(), size=size)))
         return logs
+
+    def _put_back(self, name: str) -> None:
+        """Where a log is not the file any more that is open, write it again: no checkpoint goes on without it."""
+        path, file = self._directory / name, self._files[name]
+        try:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
+                    return
+            file.seek(0)
+            content = file.read()
+        except OSError as error:
+            raise files.cannot("read", path, error) from error
+        files.write(path, content)
+        file.close()
+        try:
+            self._files[name] = path.open("a+b")
+        except OSError as error:
+            raise files.cannot("written", path, error) from error
+        words = f"{path} was removed, or replaced, while the training wrote it. It is written again, as it was."
+        warnings.warn(words, PeriluneWarning, stacklevel=2)
 
     def close(self) -> None:
         for file in self._files.values():
@@ -250,11 +272,16 @@ def _cut(path: Path, stored: Stored | None) -> hashlib._Hash:
     """Cut a log off behind what it was, which must be there still; the digest of that."""
     if stored is None or (stored.size == 0 and not path.exists()):
         return hashlib.sha256()
+    remedy = (
+        "Put the log back as it was; without it this run cannot be gone on with. Its weights can begin another one, in "
+        f"Python: DQN.load({str(path.parent)!r}).train(...)"
+    )
+    if not path.exists():
+        raise RunDirectoryError(f"{path} is not there any more. {remedy}")
     found, sha256 = files.digest(path, stored.size)
     if found != stored:
         raise FileFormatError(
-            f"{path} does not begin any more with the {stored.size:,} bytes that the checkpoint knows. "
-            "Put the log back as it was."
+            f"{path} does not begin any more with the {stored.size:,} bytes that the checkpoint knows. {remedy}"
         )
     with files.opened(path, "r+b") as file:
         try:
@@ -315,9 +342,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = files.read_json(path)
     if config.get("format") != FORMAT:
         raise FileFormatError(f"{path} has format {config.get('format')!r}; this version of Perilune reads {FORMAT}")
-    for key, kind in CONFIG.items():
-        if key not in config or not isinstance(config[key], kind):
-            raise FileFormatError(f"{path}: {key} is {config.get(key)!r}, which is not what a run has there")
+    for key, kinds in CONFIG.items():
+        if key not in config or not _is(config[key], kinds):
+            raise FileFormatError(f"{path}: {key} is {config.get(key)!r}"[:300] + ", which is not what a run has there")
     return config
 
 
@@ -334,6 +361,11 @@ def family(config: dict[str, Any]) -> str:
         raise FileFormatError("config.json is nested too deeply to be compared") from error
 
 
+def _is(value: Any, kinds: Kinds) -> bool:
+    """Whether a value from JSON is of one of the kinds, and no whole number that is too large for any."""
+    return type(value) in kinds and (type(value) is not int or abs(value) < LARGEST)
+
+
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
     """One of a run's logs; empty where there is none.
 
@@ -343,17 +375,14 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
     path = directory / FILES[kind]
     if not path.exists():
         return []
-    hints = get_type_hints(kind)
+    kinds = [JSON_KINDS.get(hint, (str,)) for hint in get_type_hints(kind).values()]
     records = []
-    for number, line in enumerate(
-        files.read(path, LARGEST_LOG).split(b"\n")[:-1], 1
-    ):  # what follows the last \n is unfinished
+    for number, line in enumerate(_lines(path), 1):
         try:
-            record = kind(**json.loads(line))
-            for name, value in record._asdict().items():
-                if not isinstance(value, JSON_KINDS.get(hints[name], str)) or (
-                    isinstance(value, int) and abs(value) >= LARGEST
-                ):
+            files.check_json(line, path, LONGEST)
+            record = kind(**json.loads(line.decode()))
+            for name, value, allowed in zip(kind._fields, record, kinds, strict=True):
+                if not _is(value, allowed):
                     raise TypeError(f"{name} is {str(value)[:100]}")
         except (ValueError, TypeError, RecursionError) as error:
             raise FileFormatError(
@@ -361,3 +390,15 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
             ) from error
         records.append(record)
     return records
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a log one by one, each without its end; what follows the last end is unfinished, and left out."""
+    with files.opened(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST_LOG:
+            raise FileFormatError(f"{path} has {size:,} bytes; at most {LARGEST_LOG:,} are read")
+        try:
+            while (line := file.readline(LONGEST + 2)).endswith(b"\n") or len(line) > LONGEST + 1:
+                yield line.removesuffix(b"\n")
+        except OSError as error:
+            raise files.cannot("read", path, error) from error

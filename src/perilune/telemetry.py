@@ -15,6 +15,7 @@ from perilune.events import Frame
 from perilune.nn.layers import Array
 
 LARGEST = 2**28  # bytes
+LONGEST = 2**22  # bytes of a line, in which every reading has a number
 
 
 class Moment(NamedTuple):
@@ -97,6 +98,7 @@ def read(path: Path) -> list[Moment]:
 def _moments(path: Path) -> Iterator[Moment]:
     for number, line in enumerate(files.read(path, LARGEST).splitlines(), 1):
         try:
+            files.check_json(line, path, LONGEST)
             moment = Moment(**json.loads(line))
             if not (
                 type(moment.episode) is int

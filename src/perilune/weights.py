@@ -23,6 +23,7 @@ from perilune.symmetry import Symmetry
 
 FORMAT = 2
 FORMATS = (1, 2)  # that are read; the first had no checksum
+LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every reading
 LARGEST_LAYER = 2**20  # units; what a file asks for is checked before anything is allocated
 
 
@@ -86,7 +87,7 @@ def load_weights(path: Path) -> tuple[Agent, Saved]:
     if "perilune" not in metadata:
         raise FileFormatError(f"{path} was not saved by Perilune: it has no settings in it")
     try:
-        header = dict(json.loads(metadata["perilune"]))
+        header = files.json_object(metadata["perilune"].encode(), path, LARGEST_HEADER)
         checksum = header.pop("sha256", None) if header.get("format") != 1 else None
         saved = _saved(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

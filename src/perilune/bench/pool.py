@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 from perilune.errors import PeriluneError, PeriluneWarning
 
 TICK = 0.5  # seconds from one look at the processes to the next, where none ends
+LONGEST = 10_000  # characters of a reason; of one that is longer the middle is left out
 
 Item = TypeVar("Item")
 
@@ -45,28 +46,64 @@ def each(work: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Ge
     Whatever ends the reading of this generator ends the processes too.
     """
     waiting = deque(items)
-    running: dict[int, tuple[Item, BaseProcess, Connection]] = {}
+    running: list[_Worker[Item]] = []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                item = waiting.popleft()
-                process, reasons = _start(work, item)
-                running[process.sentinel] = (item, process, reasons)
-            yield Running([item for item, _, _ in running.values()])
-            for sentinel in wait(list(running), TICK):
-                assert isinstance(sentinel, int)
-                item, process, reasons = running.pop(sentinel)
-                process.join()
-                yield Ended(item, _reason(process, reasons))
-                reasons.close()
+                running.append(_start(work, waiting.popleft()))
+            yield Running([worker.item for worker in running])
+            wait(
+                [
+                    *(worker.process.sentinel for worker in running),
+                    *(pipe for worker in running for pipe in worker.pipe),
+                ],
+                TICK,
+            )
+            for worker in list(running):
+                ended = worker.process.exitcode is not None
+                worker.listen()
+                if ended:
+                    worker.process.join()
+                    running.remove(worker)
+                    yield Ended(worker.item, worker.reason)
     finally:
-        for _, process, _ in running.values():
-            process.kill()
-        for _, process, _ in running.values():
-            process.join()
+        for worker in running:
+            worker.process.kill()
+        for worker in running:
+            worker.process.join()
 
 
-def _start(work: Callable[[Item], object], item: Item) -> tuple[BaseProcess, Connection]:
+@dataclass
+class _Worker(Generic[Item]):
+    """A process, its item, and what it said of how that failed. ``pipe`` is what it says it through, until it has."""
+
+    item: Item
+    process: BaseProcess
+    pipe: list[Connection]
+    said: str | None = None
+
+    def listen(self) -> None:
+        """Read what was said: a process whose words do not fit into the pipe waits until they are read."""
+        if not self.pipe or not self.pipe[0].poll():
+            return
+        with self.pipe.pop() as pipe, suppress(EOFError, OSError):  # it closed without a word, or amid one
+            self.said = str(pipe.recv())
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, once it has ended; None where it did not."""
+        status = self.process.exitcode
+        if status == 0:
+            return None
+        if self.said is not None:
+            return self.said
+        assert status is not None
+        if status > 0:
+            return f"its process ended by itself with status {status}"
+        return f"its process died of signal {-status} ({signal.strsignal(-status)})"
+
+
+def _start(work: Callable[[Item], object], item: Item) -> _Worker[Item]:
     # spawn, because a fork would inherit the threads and the locks of whatever runs here.
     context = multiprocessing.get_context("spawn")
     reasons, send = context.Pipe(duplex=False)
@@ -74,7 +111,7 @@ def _start(work: Callable[[Item], object], item: Item) -> tuple[BaseProcess, Con
     with _without_interrupts():
         process.start()
     send.close()
-    return process, reasons
+    return _Worker(item, process, [reasons])
 
 
 @contextmanager
@@ -97,11 +134,20 @@ def _process(work: Callable[[Item], object], item: Item, reasons: Connection) ->
     try:
         work(item)
     except PeriluneError as error:
-        reasons.send(f"{type(error).__name__}: {error}")
+        reasons.send(_cut(f"{type(error).__name__}: {error}"))
         sys.exit(1)
     except Exception:
-        reasons.send(traceback.format_exc().strip())
+        reasons.send(_cut(traceback.format_exc().strip()))
         sys.exit(1)
+
+
+def _cut(reason: str) -> str:
+    """A reason that people can read: its beginning and its end, which has the error itself."""
+    left_out = len(reason) - LONGEST
+    if left_out <= 0:
+        return reason
+    half = LONGEST // 2
+    return f"{reason[:half]}\n... {left_out:,} characters are left out ...\n{reason[-half:]}"
 
 
 def _end_with_parent() -> None:
@@ -110,17 +156,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _reason(process: BaseProcess, reasons: Connection) -> str | None:
-    if process.exitcode == 0:
-        return None
-    if reasons.poll():
-        try:
-            return str(reasons.recv())
-        except EOFError:  # it closed without a word
-            pass
-    assert process.exitcode is not None
-    if process.exitcode > 0:
-        return f"its process ended by itself with status {process.exitcode}"
-    return f"its process died of signal {-process.exitcode} ({signal.strsignal(-process.exitcode)})"

@@ -24,6 +24,7 @@ from perilune.view.plots import Band
 FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
 NOTHING = "nothing"  # where settings have no such one
+LARGEST = 2**26  # bytes of scores.json
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def load(path: Path) -> Result:
     file = path / JSON_FILE if path.is_dir() else path
     if not file.is_file():
         raise RunDirectoryError(f"{path} holds no {JSON_FILE}. Give what `perilune bench learning` wrote.")
-    content = read_json(file)
+    content = read_json(file, LARGEST)
     if content.get("format") != FORMAT:
         found = content.get("format")
         raise FileFormatError(f"{file} has format {found!r}; this version of Perilune reads {FORMAT}")

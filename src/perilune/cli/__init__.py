@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -25,6 +26,9 @@ from perilune.presets import Preset, preset
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Errors of ours end in one line and status 1, usage errors in status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # it was closed, as by >&-
+            setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 -- until the end
     failed = 1
     try:
         with warnings.catch_warnings():

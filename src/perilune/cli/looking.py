@@ -111,11 +111,15 @@ def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
             f"no run is given. Give run directories, or a directory of runs: perilune {command} runs"
         )
     read, left_out = [], []
+    once: set[Path] = set()
     for path in given:
         below = (
             [] if (path / "config.json").exists() else sorted(inside.parent for inside in path.glob("*/config.json"))
         )
         for directory in below or [path]:
+            if directory.resolve() in once:
+                continue
+            once.add(directory.resolve())
             try:
                 read.append(runlog.read(directory))
             except PeriluneError as error:

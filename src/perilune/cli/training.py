@@ -22,6 +22,7 @@ from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.keeper import CHANGEABLE
 from perilune.presets import preset
+from perilune.view.summary import number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +130,8 @@ def _tell_trained(dqn: DQN, history: History, train: TrainConfig, env: str, as_j
     episodes = train.eval_episodes
     say(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
     say(
-        f"Greedy, mean of {episodes} episodes: best {best.mean_return:.1f} (after {best.env_steps:,} steps), "
-        f"final {final.mean_return:.1f}.\n"
+        f"Greedy, mean of {episodes} episodes: best {number(best.mean_return, 1)} (after {best.env_steps:,} steps), "
+        f"final {number(final.mean_return, 1)}.\n"
     )
     if dqn.agent.epsilon > dqn.config.epsilon_floor + 0.005:  # or it would be told as the same
         say(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")

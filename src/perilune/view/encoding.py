@@ -136,6 +136,7 @@ class VideoWriter:
         """Give the film up."""
         with suppress(OSError, self._av.FFmpegError):  # a full disk, say, of which the first error already tells
             self._container.close()
+        with suppress(OSError):
             self._beside.unlink(missing_ok=True)
 
     @contextmanager

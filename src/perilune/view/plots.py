@@ -26,6 +26,7 @@ RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DOTTED_UP_TO = 30  # episodes; so few are dots as well
+LARGEST = 1e100  # what is drawn, or the axes' own sums would not be finite
 
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
@@ -109,7 +110,7 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
             x = [episode.episode for episode in played]
-            y = np.array([value(episode) for episode in played], np.float64)  # None becomes NaN
+            y = drawn([value(episode) for episode in played])
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
             style |= AVERAGE | {"marker": "o" if len(played) == 1 else ""}  # a line needs two
             if title == "Epsilon":  # has no noise to smooth
@@ -130,6 +131,12 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis in axes.flat:
         axis.set_xlim(right=last)
     return Picture(figure)
+
+
+def drawn(values: Any) -> Array:
+    """Numbers as they are drawn: NaN for None, and none so large that no axis could have it."""
+    numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -221,7 +228,7 @@ def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
 def _evaluations(axis: Any, run: Run, colour: str, marker: str) -> None:
     """Dots for the greedy evaluations, above all lines."""
     x = [evaluation.episodes for evaluation in run.evaluations]
-    y = np.array([evaluation.mean_return for evaluation in run.evaluations], np.float64)
+    y = drawn([evaluation.mean_return for evaluation in run.evaluations])
     axis.plot(x, y, linestyle="", color=colour, marker=marker, **DOTS, zorder=3, label="greedy evaluation")
 
 
@@ -229,7 +236,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     """Title and legends, all outside the panels; on the ``reward`` panel the solved mark and greedy evaluations."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
-    environments = sorted({run.config["environment"] for run in runs})
+    environments = sorted({printable(run.config["environment"]) for run in runs})
     title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     if len(runs) == 1:
         title += f", seed {runs[0].config['seed']}"
@@ -248,7 +255,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     if len(marks) == 1 and None not in marks and reward.get_yticks().size:  # or it would be a line in an empty panel
         (mark,) = marks
         handles.append(
-            reward.axhline(mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
+            reward.axhline(drawn(mark), color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
         )
     figure.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=9, labelcolor=INK)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from perilune import envs, files
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runlog import Run
@@ -51,7 +53,7 @@ def write(
         MissingDependencyError: matplotlib is not installed.
     """
     check_name(path)
-    files.write(path, html(gather(runs, episodes, say, env, left_out)).encode())
+    files.write(path, html(gather(runs, episodes, say, env, left_out)).encode(errors="backslashreplace"))
 
 
 def gather(
@@ -71,12 +73,13 @@ def gather(
     seeds = {place: scoring.seeds(runs, family) for family in scoring.families(runs) for place in family}
     best = [None if found.best is None else found.best.evaluation for found in scores]
     try:
-        advised = advice(
-            [
-                Facts(run, best[place], seeds[place], made[place] or bool(env), named[place])
-                for place, run in enumerate(runs)
-            ]
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # a log may have numbers of which the sum is not finite
+            advised = advice(
+                [
+                    Facts(run, best[place], seeds[place], made[place] or bool(env), named[place])
+                    for place, run in enumerate(runs)
+                ]
+            )
     except ConfigError as error:
         advised = []
         sentences.append(f"What to try next cannot be told: {error}")

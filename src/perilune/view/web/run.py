@@ -18,7 +18,6 @@ from perilune.stats import moving_average
 from perilune.view.web.films import films, is_directory, text
 from perilune.view.web.logs import Log, Table
 
-LARGEST_CONFIG = 2**20  # bytes
 RECENT = 100  # episodes
 MOST_NOTICES = 50
 LOGS = {"episodes": Episode, "metrics": Metrics, "evaluations": Evaluated, "notices": Noticed}
@@ -113,14 +112,12 @@ class Run:
             RunDirectoryError: it is not there.
             FileFormatError: it is damaged, or larger than a run's can be.
         """
-        files.read(self.directory / "config.json", LARGEST_CONFIG)
         return runlog.read_config(self.directory)
 
     def host(self) -> dict[str, Any] | None:
         """The whole of host.json, where it can be read."""
-        path = self.directory / "host.json"
         try:
-            return files.json_object(files.read(path, LARGEST_CONFIG), path)
+            return files.read_json(self.directory / "host.json")
         except (FileFormatError, RunDirectoryError):
             return None
 
@@ -189,7 +186,7 @@ class Run:
         try:
             there = checkpoint.paths(self.directory) if is_directory(self.directory / checkpoint.DIRECTORY) else []
             if there:
-                newest = msgspec.json.decode(files.read(there[-1], files.LARGEST_JSON), type=_Saved).checkpoint.training
+                newest = msgspec.json.decode(files.read(there[-1], checkpoint.LARGEST), type=_Saved).checkpoint.training
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FileFormatError, RunDirectoryError) as error:
             words = [f"The newest checkpoint cannot be read: {error}"]
         began = newest.start_steps if newest else 0
