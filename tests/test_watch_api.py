@@ -387,7 +387,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     run = root / "<img src=x onerror=alert(1)>" / "a\nb\t'\"&\x7f \u202e"
     (run / "videos").mkdir(parents=True)
     config = {
-        "format": 1, "environment": SCRIPT + "\ud800\0", "solved_mark": 10**400, "seed": -(10**300),
+        "format": 1, "environment": SCRIPT + "\ud800\0", "solved_mark": 1.7e308, "seed": -(2**62),
         "agent": {SCRIPT: [[[SCRIPT]]], "nested": json.loads("[" * 300 + "]" * 300)},
         "train": {"steps": "many", "episodes": 10**300},
     }  # fmt: skip
@@ -411,7 +411,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     (root / os.fsdecode(b"\xff") / "config.json").write_text("{" * 100_000)
     for name in ("checkpoints", "episodes.jsonl", "metrics.jsonl", "host.json", "notices.jsonl"):
         (root / "directories" / name).mkdir(parents=True)
-    (root / "directories" / "config.json").write_text(json.dumps(config | {"seed": 1}))
+    (root / "directories" / "config.json").write_text(json.dumps(config | {"seed": 10**300}))
     (root / "directories" / "videos").touch()
     (root / "damaged" / "checkpoints").mkdir(parents=True)
     (root / "damaged" / "checkpoints" / "000000000001.json").write_bytes(b"[" * 1_000_000)
@@ -426,6 +426,8 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     states = {run["id"]: (run["state"], run["words"]) for run in answers if "state" in run}
     assert states["\\udcff"][0] == states["large"][0] == "unreadable"
     assert "at most" in states["large"][1]
+    assert states["directories"][0] == "unreadable"
+    assert "seed is 1000" in states["directories"][1]
     assert "checkpoint cannot be read" in states["damaged"][1]
     assert "damaged and left out" in states["damaged"][1]
     answer = client.get("/api/runs")
