@@ -23,6 +23,7 @@ from fixtures_watch import (
     copy_run,
     origin,
     root,
+    served,
     settle,
     start,
     visit,
@@ -32,6 +33,7 @@ from fixtures_watch import (
 __all__ = ["browser", "origin", "root"]  # fixtures
 REWARD = "[id='chart-episodes.reward']"
 REFUSED = "ERR_CONNECTION_REFUSED"  # which a browser says of a server that is not there
+BROKEN = [REFUSED, "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503"]  # or is just going
 
 
 def in_words(page: Page, chart: str = REWARD) -> str:
@@ -386,7 +388,7 @@ def test_it_comes_back_when_the_server_does(browser: Browser, root: Path, tmp_pa
     shutil.copytree(root / "a", tmp_path / "a")
     with watch(tmp_path) as first:
         port = int(first.rsplit(":", 1)[1])
-        context = visit(browser, first, forgive=[REFUSED, "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET"])
+        context = visit(browser, first, forgive=BROKEN)
         visited = context.__enter__()
         page = visited.open()
         before = values(page, "a")
@@ -402,6 +404,21 @@ def test_it_comes_back_when_the_server_does(browser: Browser, root: Path, tmp_pa
             settle(page, lambda: values(page, "a") == before + 1)
     finally:
         context.__exit__(None, None, None)
+
+
+def test_a_server_that_is_silent_is_lost_and_found_again(browser: Browser, root: Path) -> None:
+    with served(root) as (address, process), visit(browser, address, forgive=BROKEN) as visited:
+        visited.page.clock.install()
+        page = visited.open()
+        os.kill(process, signal.SIGSTOP)  # as behind a tunnel whose other end is gone: nothing comes, nothing breaks
+        try:
+            page.clock.fast_forward(24_000)
+            expect(page.locator("#connection")).to_have_text("live")
+            page.clock.fast_forward(2_000)
+            expect(page.locator("#connection")).to_have_text("lost, trying again")
+        finally:
+            os.kill(process, signal.SIGCONT)
+        expect(page.locator("#connection")).to_have_text("live")
 
 
 def test_a_hostile_run_is_shown_as_text(browser: Browser, root: Path, tmp_path: Path) -> None:

@@ -559,9 +559,20 @@ def test_unreadable_telemetry_says_so(copy: Path) -> None:
     moment = {"episode": 1, "action": 0, "reward": 0, "q_values": [1, 2], "obs": [1]}
     for content, words in {
         b"[]\n": "damaged",
+        b"": "it has no line",
         (json.dumps(moment) + "\n" + json.dumps(moment | {"obs": [1, 2]})).encode(): "different numbers",
         b'{"episode": 1, "action": 0, "reward": NaN}': "damaged",
         b" " * (films.LARGEST_TELEMETRY + 1): "at most",
     }.items():
         path.write_bytes(content)
         assert words in refused(client, "/api/telemetry", 404, id="group/one", name="episode-00001.mp4")
+
+
+def test_a_reward_that_was_not_finite_is_none_beside_its_film(copy: Path) -> None:
+    log = copy / "group" / "one" / "episodes.jsonl"
+    first, *others = log.read_text().splitlines()
+    log.write_text("\n".join([json.dumps(json.loads(first) | {"reward": None}), *others]) + "\n")
+    films = {film["episode"]: film["reward"] for film in get(asked(copy), "/api/videos", id="group/one")}
+    assert json.loads(first)["episode"] in films
+    assert films.pop(json.loads(first)["episode"]) is None
+    assert any(films.values())

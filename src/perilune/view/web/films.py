@@ -12,7 +12,7 @@ import msgspec
 
 from perilune import files, names, telemetry
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.view.web.logs import Table, struct
+from perilune.view.web.logs import Table, number, struct
 
 MOST = 10_000  # files looked at in a run's directory of videos
 LARGEST_TELEMETRY = 2**24  # bytes; half an hour of frames
@@ -94,7 +94,7 @@ def _came_to(film: Film, episodes: Table, best: dict[str, Any] | None) -> dict[s
         return unknown
     row = rows[-1]
     outcome = episodes.labels["outcome"][episodes.columns["outcome"][row]]
-    return {name: float(episodes.columns[name][row]) for name in ("env_steps", "reward")} | {"outcome": outcome}
+    return {name: number(episodes.columns[name][row]) for name in ("env_steps", "reward")} | {"outcome": outcome}
 
 
 def _played(film: Film) -> dict[str, Any]:
@@ -122,10 +122,12 @@ def moments(film: Film, environment: str) -> dict[str, Any]:
         rows: list[Any] = msgspec.json.Decoder(Moment).decode_lines(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
+    if not rows:
+        raise FileFormatError(f"{path} is damaged: it has no line")
     sizes = {(len(row.q_values), len(row.obs)) for row in rows}
     if len(sizes) > 1:
         raise FileFormatError(f"{path} is damaged: its lines have different numbers of values")
-    actions, readings = sizes.pop() if sizes else (0, 0)
+    actions, readings = sizes.pop()
     return {
         "readings": names.readings(environment, readings),
         "actions": names.actions(environment, actions),

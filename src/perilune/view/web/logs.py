@@ -191,3 +191,11 @@ def _encode(texts: list[str | None], codes: dict[str | None, int]) -> list[int]:
         if text not in codes and len(codes) < MOST_LABELS:
             codes[text] = len(codes)
     return [codes.get(text, 0) for text in texts]
+
+
+def number(value: Any) -> float | int | None:
+    """A number for JSON, which has no word for one that is not finite."""
+    value = float(value)
+    if not np.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value

@@ -16,7 +16,7 @@ from perilune.events import Episode, Evaluated, Metrics, Noticed
 from perilune.outcomes import OUTCOMES
 from perilune.stats import moving_average
 from perilune.view.web.films import films, is_directory, text
-from perilune.view.web.logs import Log, Table
+from perilune.view.web.logs import Log, Table, number
 
 RECENT = 100  # episodes
 MOST_NOTICES = 50
@@ -237,11 +237,3 @@ def best(evaluations: Table) -> dict[str, Any] | None:
     if not len(rows):
         return None
     return {name: number(evaluations.columns[name][rows[-1]]) for name in ("env_steps", "episodes", "mean_return")}
-
-
-def number(value: Any) -> float | int | None:
-    """A number for JSON, which has no word for one that is not finite."""
-    value = float(value)
-    if not np.isfinite(value):
-        return None
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value

@@ -31,8 +31,9 @@ from perilune.errors import ConfigError, FileFormatError, PortError, RunDirector
 from perilune.events import Evaluated
 from perilune.view.web import films
 from perilune.view.web.guard import Guard
+from perilune.view.web.logs import number
 from perilune.view.web.questions import Bad, Question, asked, only
-from perilune.view.web.run import Run, best, number, one_a_seed
+from perilune.view.web.run import Run, best, one_a_seed
 from perilune.view.web.runs import Watched
 from perilune.view.web.series import NAMES, Curve, band, curve, thin
 
@@ -214,7 +215,7 @@ class Pages:
                     yield f"event: runs\ndata: {json.dumps({'versions': versions, 'changed': changed})}\n\n"
                 elif looked - spoke >= HEARTBEAT:
                     spoke = looked
-                    yield ": still here\n\n"
+                    yield "event: beat\ndata:\n\n"
             await asyncio.sleep(0.1)
 
     def _run(self, request: Request) -> Run:

@@ -25,6 +25,7 @@ export function film(id, name) {
 }
 
 const LONGEST_WAIT = 5000; // milliseconds between two attempts
+const LONGEST_SILENCE = 25000; // of a server that says every ten seconds that it is there
 
 /**
  * Follow the server for good. ``onRuns(changed)`` gets the ids that changed, or null where everything may have (at
@@ -35,19 +36,29 @@ export function follow(onRuns, onConnection) {
   function connect() {
     const source = new EventSource("/api/events");
     let first = true;
+    let silence = setTimeout(again, LONGEST_SILENCE);
+    function heard() {
+      clearTimeout(silence);
+      silence = setTimeout(again, LONGEST_SILENCE);
+    }
+    function again() {
+      clearTimeout(silence);
+      source.close();
+      onConnection("lost, trying again");
+      setTimeout(connect, wait);
+      wait = Math.min(LONGEST_WAIT, wait * 1.6);
+    }
+    source.addEventListener("beat", heard);
     source.addEventListener("runs", (event) => {
+      heard();
       wait = 500;
       onConnection("live");
       onRuns(first ? null : JSON.parse(event.data).changed);
       first = false;
     });
-    // The browser's own retry gives up on some errors and waits long on others.
-    source.addEventListener("error", () => {
-      source.close();
-      onConnection("lost, trying again");
-      setTimeout(connect, wait);
-      wait = Math.min(LONGEST_WAIT, wait * 1.6);
-    });
+    // The browser's own retry gives up on some errors and waits long on others. And a connection may be dead in
+    // silence: a tunnel whose other end is gone, a machine that sleeps.
+    source.addEventListener("error", again);
   }
   connect();
 }
