@@ -557,6 +557,7 @@ STANDARD = {
     "FileFormatError": ValueError,
     "DivergenceError": ArithmeticError,
     "DisplayError": RuntimeError,
+    "PortError": OSError,
     "TrialError": RuntimeError,
     "ExaminationError": ValueError,
 }

@@ -119,9 +119,9 @@ def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
         for directory in below or [path]:
             if directory.resolve() in once:
                 continue
-            once.add(directory.resolve())
             try:
                 read.append(runlog.read(directory))
+                once.add(directory.resolve())
             except PeriluneError as error:
                 if below:
                     left_out.append(f"{directory.name} cannot be read: {error}")
