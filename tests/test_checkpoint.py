@@ -633,6 +633,7 @@ def test_verify_misses_the_best_weights_and_resume_brings_them_back(
     out, err = said(capfd, "verify", run, status=1)
     assert "DAMAGED  best.safetensors" in out
     assert f"perilune resume {run} writes it again" in err
+    assert inspection.about(run)["health"] == [f"{best} is not there any more: perilune resume {run} writes it again"]
     said(capfd, "resume", run, "--quiet")
     assert best.read_bytes() == intact
     assert "DAMAGED" not in said(capfd, "verify", run)[0]

@@ -197,7 +197,7 @@ def test_info_says_when_the_settings_are_not_those_of_the_checkpoint(tmp_path: P
     config = tmp_path / "run" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"environment": "Acrobot-v1"}))
     (tmp_path / "run" / "host.json").write_text("nonsense")
-    (host, said) = inspection.about(tmp_path / "run")["health"]
+    (said, host) = inspection.about(tmp_path / "run")["health"]
     assert "host.json is not JSON" in host
     assert "says something else than the newest checkpoint" in said
     assert inspection.about(whole)["health"] == []

@@ -377,3 +377,11 @@ def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
     assert "yes or no" in drawn.left_out[0]
+
+
+def test_whose_values_are_drawn_is_said_where_the_best_weights_are_gone(run: Path) -> None:
+    (run / "best.safetensors").unlink()
+    steps = f"{insight.agent_of(run / 'final.safetensors').env_steps:,}"
+    assert maps.draw(run).left_out == [
+        f"The best weights are not there: values and actions are those after {steps} steps."
+    ]

@@ -130,6 +130,7 @@ def test_a_seed_that_was_trained_twice_is_one_seed(browser: Browser, root: Path,
         page.get_by_label("cart-seed2", exact=True).uncheck()  # what is left is one seed, and no band
         expect(labels).to_have_text(["cart-seed1", "cart-seed1-2"])
         expect(notices).not_to_contain_text("Left out")
+        expect(notices).to_contain_text("There is no band: no two of the runs shown differ in nothing but the seed.")
         lines = page.locator(f"{REWARD} .readings line")
         assert len({line.get_attribute("class") for line in lines.all()}) == 2  # each of its own colour
 

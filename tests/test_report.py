@@ -705,3 +705,11 @@ def test_on_paper_there_are_stills_where_the_films_were(page: Page) -> None:
     assert stills.count() == page.locator("video").count()
     assert all(still.bounding_box() for still in stills.all())
     assert page.evaluate("[...document.querySelectorAll('img.paper')].every(image => image.naturalWidth == 600)")
+
+
+def test_what_a_report_lacks_is_said_in_the_terminal_too(run: Path, tmp_path: Path, capsys: Any) -> None:
+    (run / "best.safetensors").write_bytes(b"nothing")
+    cli.main(["report", str(run), "--episodes", "1", "--out", str(tmp_path / "report.html")])
+    said = capsys.readouterr().err
+    assert "left out: run cannot be scored here" in said
+    assert "left out: run has no maps" in said

@@ -229,6 +229,7 @@ def test_videos_and_what_they_show(copy: Path, tiny_run: TinyRun) -> None:
     ]
     assert above[0]["reward"] == played[-1].reward > 0
     assert [video["reward"] for video in above[1:4]] == [None] * 3  # several episodes, and no telemetry
+    assert [video["env_steps"] for video in above[1:4]] == [None] * 3  # the best may have been another then
     assert [video["name"] for video in found] == [
         "best.mp4", "episode-00004.mp4", "episode-00002.mp4", "episode-00001.mp4", "mine.mp4",
     ]  # fmt: skip

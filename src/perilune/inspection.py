@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from perilune import checkpoint, claim, files, runlog, snapshots, weights
 from perilune.checkpoint import Checkpoint
@@ -13,6 +13,8 @@ from perilune.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.files import Stored
 from perilune.view.summary import number
+
+Read = TypeVar("Read")
 
 
 def about(run_or_file: Path) -> dict[str, Any]:
@@ -46,21 +48,12 @@ def _about_weights(path: Path) -> dict[str, Any]:
 def _about_run(directory: Path) -> dict[str, Any]:
     run = runlog.read(directory)
     there = checkpoint.paths(directory)
-    newest, faults = None, []
-    for path in reversed(there):
-        try:
-            newest = checkpoint.read(path)
-            break
-        except PeriluneError as error:
-            faults.append(f"a checkpoint would be passed over: {error}")
-    machine = None
-    if (directory / "host.json").exists():
-        try:
-            machine = files.read_json(directory / "host.json")
-        except PeriluneError as error:
-            faults.append(str(error))
-    if newest is not None and run.config != newest.setup.to_json():
-        faults.append("config.json, of which the settings below are, says something else than the newest checkpoint")
+    newest = next((found for path in reversed(there) if (found := _read(path, checkpoint.read)) is not None), None)
+    faults = [
+        f"a checkpoint would be passed over: {fault}" if path in there else fault
+        for path, fault in verify(directory)
+        if fault is not None
+    ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
     return {
         "kind": "run",
@@ -75,10 +68,17 @@ def _about_run(directory: Path) -> dict[str, Any]:
         "checkpoints": [str(path.relative_to(directory)) for path in there],
         "bytes": sum(_size(path) for path in directory.rglob("*") if path.is_file()),
         "health": [*faults, *(notice.words for notice in run.notices)],
-        "machine": machine,
+        "machine": _read(directory / "host.json", files.read_json),
         "agent": run.config["agent"],
         "train": run.config["train"],
     }
+
+
+def _read(path: Path, read: Callable[[Path], Read]) -> Read | None:
+    try:
+        return read(path)
+    except PeriluneError:  # ``verify`` has the words
+        return None
 
 
 def _size(path: Path) -> int:

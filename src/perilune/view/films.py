@@ -131,7 +131,7 @@ def _words(run: Run, path: Path) -> str:
         return f"training, episode {number}, after {played.env_steps:,} steps{came_to}{outcome}"
     name = path.stem.removesuffix("-overlay")
     if name == "stages":
-        return "how it learned: greedy, from one start state, by weights from before the training to the best"
+        return "how it learned: greedy, from one start state, by weights from before the training to the best there was"
     try:
         moments = telemetry.read(telemetry.path_of(path))
     except PeriluneError:  # films of earlier versions have none

@@ -62,6 +62,10 @@ def draw(
     else:
         words = names.actions(environment, actions)
         agent = insight.best_agent(directory, lived, actions)
+        if not (directory / runlog.WEIGHTS["best"]).exists():
+            left_out.append(
+                f"The best weights are not there: values and actions are those after {agent.env_steps:,} steps."
+            )
         size = lived.obs.shape[1]
         flat = size == 1 or bool(np.isin(lived.obs, (0, 1)).all())
         if flat:

@@ -86,6 +86,9 @@ def gather(
     drawn, without = _maps(runs, say)
     shown = films.choose(runs)
     sentences += [*without, *shown.none]
+    unscored = [found.why for found in scores if found.why and episodes]
+    for sentence in [*unscored, *sentences[len(left_out) :]]:
+        say(f"left out: {sentence}")
     return Content(runs, scores, advised, shown, curves, endings.draw(runs), drawn, sentences)
 
 

@@ -86,8 +86,8 @@ def _title(film: Film) -> str:
 def _came_to(film: Film, episodes: Table, best: dict[str, Any] | None) -> dict[str, Any]:
     unknown = {"env_steps": None, "reward": None, "outcome": None}
     if film.episode is None:
-        stem = film.path.stem
-        env_steps = best["env_steps"] if best and stem.partition("-")[0] == "best" and stem in TITLES else None
+        stem = film.path.stem  # those that were asked for may be of earlier weights; they say it in their pictures
+        env_steps = best["env_steps"] if best and stem == "best" else None
         return unknown | {"env_steps": env_steps} | (_played(film) if stem in TITLES else {})
     rows = (episodes.columns["episode"] == film.episode).nonzero()[0]
     if not len(rows):

@@ -42,6 +42,7 @@ function stillChosen(answer) {
 
 /** What is to be said of the runs that an answer's bands leave out; nothing where there are none. */
 export function leftOut(answer, model) {
+  if (answer.bands.length === 0) return ["There is no band: no two of the runs shown differ in nothing but the seed."];
   const ids = answer.bands.flatMap((band) => Object.keys(band.left_out));
   const names = some(ids.map(model.label));
   return ids.length === 0 ? [] : [`In a band a seed counts once, with its newest run. Left out: ${names}.`];

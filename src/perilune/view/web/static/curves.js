@@ -126,7 +126,7 @@ export function createCurves(host) {
       });
       if (question === asked) {
         one.cell.show(answer, rangeOf(name), model, smooth);
-        left = leftOut(answer, model);
+        left = state.bands ? leftOut(answer, model) : [];
         updateNotices(notices, model, left);
       }
       tools.problem("");
