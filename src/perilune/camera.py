@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,6 @@ from perilune.errors import EnvironmentFaultError, PeriluneWarning, UnsupportedE
 from perilune.nn.layers import Array
 
 LEAST = 2  # pixels of a picture's side: of less no film can be made
-ELSEWHERE = "the same seed and actions lead elsewhere in a second one that draws"
 
 
 class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
@@ -37,30 +37,33 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         self.follows = True
-        try:
+
+        def same() -> bool:
             drawn, _ = self.twin.reset(seed=seed, options=options)
-            same = np.array_equal(observation, drawn, equal_nan=True)
-        except Exception as error:  # whatever environments may raise
-            self._stop(_raised(error))
-        else:
-            if not same:
-                self._stop(ELSEWHERE)
+            return np.array_equal(observation, drawn, equal_nan=True)
+
+        self._follow(same)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self.follows:
-            try:
+
+            def same() -> bool:
                 drawn, _, *ends, _ = self.twin.step(action)
-                same = np.array_equal(observation, drawn, equal_nan=True) and ends == [terminated, truncated]
-            except Exception as error:  # as above
-                self._stop(_raised(error))
-            else:
-                if not same:
-                    self._stop(ELSEWHERE)
+                return np.array_equal(observation, drawn, equal_nan=True) and bool(ends == [terminated, truncated])
+
+            self._follow(same)
         return observation, reward, terminated, truncated, info
 
-    def _stop(self, why: str) -> None:
+    def _follow(self, same: Callable[[], bool]) -> None:
+        """Let the twin do what was done here; where it does not come to the ``same``, its pictures stop."""
+        try:
+            if same():
+                return
+            why = "the same seed and actions lead elsewhere in a second one that draws"
+        except Exception as error:  # whatever environments may raise
+            why = f"a second one that draws raised {type(error).__name__}: {envs.said(error)}"
         self.follows = False
         warnings.warn(
             f"the pictures of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make it with "
@@ -75,10 +78,6 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
     def close(self) -> None:
         """Close the twin. The environment is not ours."""
         envs.close(self.twin)
-
-
-def _raised(error: Exception) -> str:
-    return f"a second one that draws raised {type(error).__name__}: {envs.said(error)}"
 
 
 def drawing(env: envs.Env) -> envs.Env | None:

@@ -41,9 +41,13 @@ def stderr() -> TextIO | None:
 def aside(words: str) -> None:
     """Print ``words`` on standard error, with the escapes of what a terminal would obey."""
     if out := stderr():
-        print("\n".join(printable(line) for line in words.split("\n")), file=out, flush=True)
+        _print(words, out)
 
 
 def say(words: object = "") -> None:
     """Print ``words`` on standard output, likewise."""
-    print("\n".join(printable(line) for line in str(words).split("\n")), flush=True)
+    _print(str(words), sys.stdout)
+
+
+def _print(words: str, out: TextIO) -> None:
+    print("\n".join(printable(line) for line in words.split("\n")), file=out, flush=True)

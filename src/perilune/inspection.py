@@ -51,7 +51,7 @@ def _about_run(directory: Path) -> dict[str, Any]:
     newest = next((found for path in reversed(there) if (found := _read(path, checkpoint.read)) is not None), None)
     faults = [
         f"a checkpoint would be passed over: {fault}" if path in there else fault
-        for path, fault in verify(directory)
+        for path, fault in _findings(directory, _check_start)  # the logs themselves were read just now
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
@@ -141,6 +141,10 @@ def verify(directory: Path) -> Iterator[Finding]:
     Raises:
         RunDirectoryError: there is no run.
     """
+    yield from _findings(directory, _check_log)
+
+
+def _findings(directory: Path, check_log: Callable[..., None]) -> Iterator[Finding]:
     if not (directory / "config.json").exists():
         raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
     whole: list[Checkpoint] = []
@@ -160,7 +164,7 @@ def verify(directory: Path) -> Iterator[Finding]:
     known = {log.name: log.stored for log in whole[-1].logs} if whole else {}
     for kind, name in runlog.FILES.items():
         if (directory / name).exists() or name in known:
-            yield _looked_at(directory / name, partial(_check_log, kind=kind, stored=known.get(name)))
+            yield _looked_at(directory / name, partial(check_log, kind=kind, stored=known.get(name)))
     best = directory / runlog.WEIGHTS["best"]
     if whole and whole[-1].weights is not None and not best.exists():
         yield Finding(best, f"{best} is not there any more: perilune resume {directory} writes it again")
@@ -205,6 +209,10 @@ def _check_config(path: Path, newest: list[Checkpoint]) -> None:
 def _check_log(path: Path, kind: Any, stored: Stored | None) -> None:
     """See that every line of a log can be read, and that it begins with what the newest checkpoint knows of it."""
     runlog.read_log(path.parent, kind)
+    _check_start(path, kind, stored)
+
+
+def _check_start(path: Path, kind: Any, stored: Stored | None) -> None:
     if stored is None:
         return
     found, _ = files.digest(path, stored.size)
