@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -163,13 +164,18 @@ def read_arrays(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """The metadata and the arrays, by name, of a safetensors file. It takes as much memory as the file has bytes.
 
     Raises:
-        FileFormatError: it is no such file.
+        FileFormatError: it is no such file, or has values that are not finite.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
     except (SafetensorError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path} is not a safetensors file: {error}") from error
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise FileFormatError(f"{path} is spoilt: {name} has values that are not finite")
+    return metadata, arrays
 
 
 def _finite(text: str) -> float:

@@ -130,7 +130,7 @@ def fill(arrays: Arrays, stored: Arrays) -> None:
     """Copy arrays that were read from a file, as many as it pleases, into those that they are meant for.
 
     Raises:
-        ShapeError: there are others by name, shape or dtype, or one has values that are not finite.
+        ShapeError: there are others by name, shape or dtype.
     """
     if stored.keys() != arrays.keys():
         raise ShapeError(f"it has arrays {sorted(stored)}, but its settings ask for {sorted(arrays)}")
@@ -140,8 +140,6 @@ def fill(arrays: Arrays, stored: Arrays) -> None:
             raise ShapeError(
                 f"{name} is {found.dtype}{list(found.shape)}, but must be {array.dtype}{list(array.shape)}"
             )
-        if not np.isfinite(found).all():
-            raise ShapeError(f"{name} has values that are not finite")
         array[...] = found
 
 
