@@ -22,7 +22,7 @@ from perilune.bench import compare, results
 from perilune.bench.compare import Comparison
 from perilune.bench.learning import Trial, run_trials, settings
 from perilune.bench.results import Result
-from perilune.presets import preset
+from perilune.envs.known.presets import preset
 
 ENVIRONMENT = "LunarLander-v3"
 SOLVED = 200.0

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from perilune import DQNConfig, TrainConfig, runlog
+from perilune import DQNConfig, TrainConfig
+from perilune._utils.stats import moving_average
 from perilune.bench.learning import Trial, run_trials
 from perilune.bench.report import failed
 from perilune.bench.scores import Score
-from perilune.stats import moving_average
+from perilune.runs import runlog
 
 WINDOW = 100  # episodes in the moving average, as such results are usually given
 

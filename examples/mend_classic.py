@@ -20,8 +20,8 @@ import gymnasium as gym
 import numpy as np
 from matplotlib.figure import Figure
 
-from perilune.stats import moving_average
-from perilune.view.plots import COLOURS
+from perilune._utils.stats import moving_average
+from perilune.viz.plots import COLOURS
 
 ROOT = Path(__file__).parents[1]
 CLASSIC = ROOT / "examples" / "broken" / "classic.py"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from perilune import DQN, History
-from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
-from perilune.runlog import Run
+from perilune.runs.runlog import Run
+from perilune.training.events import Episode, Evaluated
 
 # An agent that learns within a hundred steps, and a training of a second.
 AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 500, "warmup_steps": 40}

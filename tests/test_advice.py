@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from fixtures_runs import episode
 from perilune import cli
+from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.cli.bench import Bench, BenchLearning
 from perilune.cli.runs import Evaluate
 from perilune.cli.training import Resume, Train
-from perilune.config import DQNConfig, TrainConfig, build
-from perilune.evaluate import Evaluation
-from perilune.events import Episode, Evaluated, Metrics
-from perilune.presets import PRESETS, preset
-from perilune.runlog import Run
-from perilune.view import advice
-from perilune.view.advice import RULES, Advice
-from perilune.view.facts import Facts, option, train_command
+from perilune.envs.known.presets import PRESETS, preset
+from perilune.runs.runlog import Run
+from perilune.training.evaluation import Evaluation
+from perilune.training.events import Episode, Evaluated, Metrics
+from perilune.viz import advice
+from perilune.viz.advice import RULES, Advice
+from perilune.viz.facts import Facts, option, train_command
 
 STEPS = 60_000
 AFTERWARDS = {"one_seed", "early", "solved"}  # what comes next, whatever the run is like

@@ -18,11 +18,12 @@ import pytest
 from matplotlib.image import imread
 
 from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode, tiny_run
-from perilune import DQN, DQNConfig, History, TrainConfig, runlog, weights
-from perilune.config import build
+from perilune import DQN, DQNConfig, History, TrainConfig
+from perilune.agent.config import build
+from perilune.envs.known.presets import preset
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError, UnsupportedEnvironmentError
 from perilune.nn.layers import Array
-from perilune.presets import preset
+from perilune.runs import runlog, weights
 from worlds import Numbered, small
 
 __all__ = ["tiny_run"]

@@ -273,7 +273,7 @@ def test_the_command_line_loads_the_web_server_only_to_serve() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
     loaded = set(done.stdout.split())
     assert "perilune.cli" in loaded
-    assert not {name for name in loaded if name.startswith(("perilune.view.web", "starlette", "matplotlib", "av."))}
+    assert not {name for name in loaded if name.startswith(("perilune.web", "starlette", "matplotlib", "av."))}
 
 
 # What would run what is in a file. `perilune doctor FILE.py` runs the user's own agent, as an import does.

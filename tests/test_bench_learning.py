@@ -17,15 +17,16 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from perilune import DQN, DQNConfig, TrainConfig, runlog
+from perilune import DQN, DQNConfig, TrainConfig
 from perilune.bench import learning, report, results
 from perilune.bench.learning import Trial, run_trials, stored_score
 from perilune.bench.scores import Score, score
 from perilune.cli import main
+from perilune.envs.known.presets import PRESETS
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.events import Episode, Evaluated
-from perilune.presets import PRESETS
-from perilune.runlog import Run
+from perilune.runs import runlog
+from perilune.runs.runlog import Run
+from perilune.training.events import Episode, Evaluated
 
 # So slow a learner that its greedy episodes stay short: the hundred that score it then take no time.
 SETTINGS: dict[str, Any] = {

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from perilune.view import board as module
-from perilune.view.board import Lane, Pace, Standing, board, fitted
+from perilune.viz import board as module
+from perilune.viz.board import Lane, Pace, Standing, board, fitted
 from terminals import shown
 
 LANES = [Lane("out/seed-3", 0.5, ["50,000 steps", "evaluation 231.5"]), Lane("out/seed-4", 0.1, ["9,000 steps"])]
@@ -92,7 +92,7 @@ def test_elsewhere_than_in_a_terminal_plain_lines_go_to_standard_error(
 
 SHOWN = """
 import time
-from perilune.view.board import Lane, Standing, board
+from perilune.viz.board import Lane, Standing, board
 with board("CartPole-v1") as screen:
     for share in (0.1, 0.4, 0.8):
         screen.show(Standing(share, "0 of 1 done", [Lane("out/seed-0", share, ["9 steps"])]))

@@ -24,14 +24,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, DQNConfig, TrainConfig, api, checkpoint, claim, envs, files, inspection, keeper, runlog
+from perilune import DQN, DQNConfig, TrainConfig, api, envs
+from perilune._utils.validation import from_json
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.events import Episode
-from perilune.plain import from_json
-from perilune.replay import Replay
-from perilune.telemetry import read as read_telemetry
-from perilune.weights import load_weights
+from perilune.replay.buffer import Replay
+from perilune.runs import checkpoint, files, inspection, lock, recorder, runlog
+from perilune.runs.telemetry import read as read_telemetry
+from perilune.runs.weights import load_weights
+from perilune.training.events import Episode
 from test_resume import PowerCutError, cut, everything, lines
 from test_torture import as_others_are, perilune
 
@@ -87,7 +88,7 @@ def test_checkpoints_share_the_objects_that_are_alike(tmp_path: Path, monkeypatc
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "SHARE", float("inf"))
+    monkeypatch.setattr(recorder, "SHARE", float("inf"))
     run = tmp_path / "run"
     DQN("CartPole-v1", seed=3, **AGENT).train(out=run, keep=3, checkpoint_seconds=1e-9, **STEPS | {"steps": 1000})
     there = [checkpoint.read(path) for path in checkpoint.paths(run)]
@@ -153,7 +154,7 @@ def test_what_was_changed_is_refused_unless_it_is_named(run: Path) -> None:
     assert runlog.read_config(run)["agent"]["learning_rate"] == 0.01
 
 
-FIXED = sorted({field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)} - keeper.CHANGEABLE)
+FIXED = sorted({field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)} - recorder.CHANGEABLE)
 
 
 def test_every_setting_is_told_whether_it_can_be_changed() -> None:
@@ -363,8 +364,8 @@ def test_a_checkpoint_that_could_not_be_read_again_is_not_written(run: Path, mon
 HOLD = """
 import sys, time
 from pathlib import Path
-from perilune import claim
-with claim.claimed(Path(sys.argv[1])):
+from perilune.runs import lock
+with lock.claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -392,7 +393,7 @@ def test_a_run_belongs_to_one_process(run: Path) -> None:
 @pytest.mark.parametrize(("mode", "perhaps"), [(0o444, ""), (0, "perhaps ")])
 def test_somebody_elses_training_is_seen_though_its_lock_cannot_be_written(run: Path, mode: int, perhaps: str) -> None:
     info = [*as_others_are(), *perilune("info", run)]
-    with claim.claimed(run):
+    with lock.claimed(run):
         (run / runlog.LOCK).chmod(mode)
         told = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
         assert re.search(rf"state +{perhaps}process {os.getpid()} on '.+' is at work on it", told)
@@ -402,12 +403,12 @@ def test_somebody_elses_training_is_seen_though_its_lock_cannot_be_written(run: 
 
 def test_in_one_process_too_a_run_is_held_once(run: Path) -> None:
     with (
-        claim.claimed(run),
+        lock.claimed(run),
         pytest.raises(RunDirectoryError, match=f"process {os.getpid()}"),
-        claim.claimed(run),
+        lock.claimed(run),
     ):
         pass
-    with claim.claimed(run):
+    with lock.claimed(run):
         pass
 
 

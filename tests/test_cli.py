@@ -20,14 +20,15 @@ from PIL import Image
 
 import perilune
 from fixtures_runs import TinyRun, decode, tiny_run
-from perilune import DQN, DQNConfig, TrainConfig, inspection, runlog, telemetry
+from perilune import DQN, DQNConfig, TrainConfig
+from perilune.agent.config import build
 from perilune.cli import main, parse
 from perilune.cli.bench import Bench, BenchLearning
 from perilune.cli.options import chosen
 from perilune.cli.training import Train
-from perilune.config import build
-from perilune.presets import PRESETS, preset
-from perilune.view import stages
+from perilune.envs.known.presets import PRESETS, preset
+from perilune.runs import inspection, runlog, telemetry
+from perilune.viz import stages
 
 __all__ = ["tiny_run"]
 

@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perilune import config as config_module
 from perilune import errors
-from perilune.config import DQNConfig, TrainConfig, build, to_json
-from perilune.dqn import Agent
+from perilune._utils.validation import Range
+from perilune.agent import config as config_module
+from perilune.agent.config import DQNConfig, TrainConfig, build, to_json
+from perilune.agent.dqn import Agent
+from perilune.envs.known.presets import DEFAULT, PRESETS, preset
 from perilune.errors import ConfigError, DivergenceError, PeriluneError
-from perilune.events import Rest
-from perilune.plain import Range
-from perilune.presets import DEFAULT, PRESETS, preset
-from perilune.train import training
+from perilune.training.events import Rest
+from perilune.training.loop import training
 from worlds import Numbered
 
 Settings = type[DQNConfig] | type[TrainConfig]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perilune.console import aside, say
+from perilune._utils.console import aside, say
 
 
 @pytest.mark.parametrize("opened", [os.pipe, pty.openpty], ids=["a pipe", "a terminal"])

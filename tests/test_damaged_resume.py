@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from perilune import DQN, api, checkpoint, inspection, keeper
+from perilune import DQN, api
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning
 from perilune.nn.layers import Array
+from perilune.runs import checkpoint, inspection, recorder
 from test_resume import SMALL, TRAINING, PowerCutError, cut, everything
 
 SETTINGS: dict[str, Any] = TRAINING | {"checkpoint_seconds": 1e-9}
@@ -38,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose power was cut when it had several checkpoints."""
     with monkeypatch.context() as patch:
-        patch.setattr(keeper, "SHARE", float("inf"))
+        patch.setattr(recorder, "SHARE", float("inf"))
         patch.setattr(api, "training", cut(120))
         with pytest.raises(PowerCutError):
             agent().train(out=tmp_path / "run", **SETTINGS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from perilune import cli
-from perilune.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig, build
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

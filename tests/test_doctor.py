@@ -18,17 +18,16 @@ import pytest
 
 import perilune
 from perilune import doctor
-from perilune.config import DQNConfig
-from perilune.doctor import catalogue, causes, loading, optimizers, pointing, scaffold, worlds
+from perilune.agent.config import DQNConfig
+from perilune.agent.dqn import Agent
+from perilune.doctor import catalogue, causes, loading, optimizers, page, pointing, scaffold, terminal, worlds
 from perilune.doctor.adapters import PerilunePatient
 from perilune.doctor.balance import NoBalance, still_reward
 from perilune.doctor.report import Component, Finding, Points, Spread
 from perilune.doctor.supervise import TooLong, supervised
 from perilune.doctor.ward import Ward
-from perilune.dqn import Agent
 from perilune.errors import ExaminationError
 from perilune.nn.optimizers import SGD, Adam, RMSProp
-from perilune.view import examination, page
 from test_doctor_patients import Linear
 
 ROOT = Path(perilune.__file__).parents[2]
@@ -411,7 +410,7 @@ def test_the_terminal_shows_roots_with_what_they_bring_and_what_was_not_checked(
     root = catalogue.found("forward.one_sign", "W0 100%", f"{agent}:2")
     report = doctor.Report(causes.sorted_out([finding("forward.narrow"), root]), [doctor.NotRun("replay", "no sample")])
     written = io.StringIO()
-    examination.show(report, written)
+    terminal.show(report, written)
     lines = [" ".join(line.split()) for line in written.getvalue().splitlines()]
     assert lines[0] == "One fault was found, and 1 more that follows from it (0.0 s)"
     assert "1. All weights begin with the same sign, so that all units say the same" in lines

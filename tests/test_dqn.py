@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perilune.config import DQNConfig, TrainConfig
-from perilune.dqn import Agent, Update, make_optimizer
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.dqn import Agent, Update, make_optimizer
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array
 from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp
-from perilune.train import training
+from perilune.training.loop import training
 from worlds import Numbered, small
 
 O, A = 3, 4  # noqa: E741 -- the axes' own names

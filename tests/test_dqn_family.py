@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from perilune import envs
-from perilune.config import TrainConfig
-from perilune.dqn import Agent
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
 from perilune.nn import Network, huber
 from perilune.nn.layers import Array
 from perilune.nn.losses import cross_entropy, quantile_huber
-from perilune.prioritized import SMALL
-from perilune.symmetry import Symmetry
-from perilune.train import training
+from perilune.replay.prioritized import SMALL
+from perilune.replay.symmetry import Symmetry
+from perilune.training.loop import training
 from worlds import Bandit, Countdown, Timeless, World, small
 
 STATES = np.eye(2, dtype=np.float32)  # one-hot, so that a table is a network

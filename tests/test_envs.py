@@ -13,19 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perilune import envs
-from perilune.camera import can_draw, frame
-from perilune.config import TrainConfig
-from perilune.dqn import Agent
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
+from perilune.envs.known.outcomes import OUTCOMES, known_outcomes
+from perilune.envs.rendering import can_draw, frame
 from perilune.errors import (
     EnvironmentFaultError,
     MissingDependencyError,
     PeriluneWarning,
     UnsupportedEnvironmentError,
 )
-from perilune.events import Episode, Started
 from perilune.nn.layers import Array
-from perilune.outcomes import OUTCOMES, known_outcomes
-from perilune.train import training
+from perilune.training.events import Episode, Started
+from perilune.training.loop import training
 from worlds import Bandit, Numbered, World, small
 
 # Made

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from perilune import envs
-from perilune.config import TrainConfig
-from perilune.dqn import Agent
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, EnvironmentFaultError, UnsupportedEnvironmentError
-from perilune.evaluate import ENDLESS, SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
 from perilune.nn.layers import Array
-from perilune.train import training
+from perilune.training.evaluation import ENDLESS, SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
+from perilune.training.loop import training
 from worlds import Bandit, Numbered, Walk, small
 
 

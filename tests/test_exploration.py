@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perilune.exploration import duration, duration_thresholds, multiplicative_epsilon
+from perilune.agent.exploration import duration, duration_thresholds, multiplicative_epsilon
 
 SHARES = st.floats(0, 1)
 

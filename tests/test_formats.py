@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from perilune import DQN, checkpoint, inspection, runlog, weights
+from perilune import DQN
 from perilune.errors import RunDirectoryError
+from perilune.runs import checkpoint, inspection, runlog, weights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(path.name for path in FIXTURES.iterdir())

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from fixtures_runs import TinyRun, tiny_run
-from perilune import DQN, cli, names, snapshots
-from perilune.config import DQNConfig
-from perilune.dqn import Agent
+from perilune import DQN, cli
+from perilune.agent.config import DQNConfig
+from perilune.agent.dqn import Agent
+from perilune.envs.known import names
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.nn.layers import Array
-from perilune.replay import Batch
-from perilune.view import insight, layers, maps
-from perilune.weights import save_weights
+from perilune.replay.buffer import Batch
+from perilune.runs import snapshots
+from perilune.runs.weights import save_weights
+from perilune.viz import insight, layers, maps
 
 __all__ = ["tiny_run"]
 

@@ -21,10 +21,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run, tiny_run
 from perilune import History
-from perilune.config import TrainConfig
+from perilune.agent.config import TrainConfig
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.view import notebook
-from perilune.view.summary import Summary
+from perilune.viz import notebook
+from perilune.viz.summary import Summary
 
 __all__ = ["tiny_run"]
 
@@ -112,8 +112,8 @@ import sys, time
 sys.path[:0] = {path!r}
 from IPython import get_ipython
 from fixtures_runs import episode
-from perilune.config import TrainConfig
-from perilune.view.progress import live
+from perilune.agent.config import TrainConfig
+from perilune.viz.terminal import live
 
 sent = []
 publish = get_ipython().display_pub.publish

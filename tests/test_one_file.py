@@ -13,11 +13,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from perilune.config import DQNConfig, TrainConfig
-from perilune.dqn import Agent
-from perilune.evaluate import evaluate
-from perilune.events import Episode
-from perilune.train import training
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.dqn import Agent
+from perilune.training.evaluation import evaluate
+from perilune.training.events import Episode
+from perilune.training.loop import training
 
 PAGE = Path(__file__).parents[1] / "examples" / "one_file_dqn.py"
 STEPS = 2_500

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import ImageColor
 
 from perilune.errors import MissingDependencyError
-from perilune.events import Frame
 from perilune.nn.layers import Array
-from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
-from perilune.view.pixels import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, cornered, resized
+from perilune.training.events import Frame
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
+from perilune.viz.pixels import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, cornered, resized
 
 NAMES = ("left", "stay", "right")
 LANDER = ("nothing", "left engine", "main engine", "right engine")

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perilune import DQNConfig, TrainConfig, runlog
+from perilune import DQNConfig, TrainConfig
 from perilune.bench import compare, peers, report, results
 from perilune.bench.speed import peer_installed
 from perilune.cli import main
 from perilune.errors import ConfigError, MissingDependencyError
+from perilune.runs import runlog
 
 TRAIN = TrainConfig(steps=600, eval_every=200, eval_episodes=2)
 

@@ -21,9 +21,9 @@ from fixtures_runs import TinyRun, tiny_run
 from perilune import DQN, envs
 from perilune.cli.looking import tally
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.evaluate import evaluate
-from perilune.view import play
-from perilune.view.play import Keyboard, Score, Side
+from perilune.training.evaluation import evaluate
+from perilune.viz import play
+from perilune.viz.play import Keyboard, Score, Side
 from worlds import Numbered
 
 __all__ = ["tiny_run"]

@@ -19,9 +19,9 @@ from matplotlib.image import imread
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
 from perilune.errors import RunDirectoryError
-from perilune.events import Episode
 from perilune.nn.layers import Array
-from perilune.view.plots import COLOURS, Picture, curves, save_image, window
+from perilune.training.events import Episode
+from perilune.viz.plots import COLOURS, Picture, curves, save_image, window
 
 __all__ = ["tiny_run"]
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from perilune.errors import DivergenceError, ShapeError
 from perilune.nn.layers import Array
-from perilune.prioritized import SMALL, Priorities, SumTree
+from perilune.replay.prioritized import SMALL, Priorities, SumTree
 
 # Whole numbers are added without rounding, so that a running sum and a tree must agree to the bit.
 WHOLE = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=40).filter(any)

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from fixtures_runs import AGENT, episode, evaluated
 from perilune import DQN
-from perilune.config import TrainConfig
-from perilune.events import Event, Frame, Metrics, Started
-from perilune.view import progress
-from perilune.view.progress import BLOCKS, block, live, sparkline, styled
-from perilune.view.summary import BUCKETS, WIDTH, Curve, Summary, clock, number, whole
+from perilune.agent.config import TrainConfig
+from perilune.training.events import Event, Frame, Metrics, Started
+from perilune.viz import terminal
+from perilune.viz.summary import BUCKETS, WIDTH, Curve, Summary, clock, number, whole
+from perilune.viz.terminal import BLOCKS, block, live, sparkline, styled
 from terminals import shown
 
 LANDER = ("landed", "crashed", "flew off", "hovered")
@@ -340,7 +340,7 @@ def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 def test_elsewhere_than_in_a_terminal_plain_lines_go_to_standard_error(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     with live("a [red] title", TrainConfig(episodes=2), 0, 0, outcomes=("landed", "crashed")) as show:
         show(episode(1, reward=3.0, outcome="landed"))
         show(episode(2, reward=5.0))
@@ -404,9 +404,9 @@ def test_frames_are_no_progress() -> None:
 TRAINING = """
 import time
 from fixtures_runs import episode
-from perilune.config import TrainConfig
-from perilune.events import Frame
-from perilune.view.progress import live
+from perilune.agent.config import TrainConfig
+from perilune.training.events import Frame
+from perilune.viz.terminal import live
 with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0, outcomes=("landed", "crashed")) as show:
     for number in range(1, 41):
         show(episode(number, reward=-400.0 + number, outcome="crashed"))
@@ -443,7 +443,7 @@ def test_a_terminal_of_another_encoding_is_no_reason_to_fail() -> None:
 
 
 FILMING = """
-from perilune.view import progress
+from perilune.viz import terminal
 with progress.done("perilune: filming [runs/moon]") as tell:
     for step in range(0, 1001, 100):
         tell(step, 1000)

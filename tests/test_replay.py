@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perilune.errors import ConfigError
 from perilune.nn.layers import Array
-from perilune.replay import Batch, NStep, Replay, Transition
+from perilune.replay.buffer import Batch, NStep, Replay, Transition
 from worlds import Lived, Stored, n_step
 
 

@@ -23,12 +23,13 @@ from playwright.sync_api import Browser, Page
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
 from fixtures_watch import browser
-from perilune import DQN, cli, runlog
-from perilune.bench import statistics
+from perilune import DQN, cli
+from perilune._utils import statistics
 from perilune.bench.scores import score as bench_score
 from perilune.bench.scores import write_score
-from perilune.view import endings, films, report, report_page, scoring
-from perilune.weights import load_weights, save_weights
+from perilune.runs import runlog
+from perilune.runs.weights import load_weights, save_weights
+from perilune.viz import endings, recordings, report, report_page, scoring
 
 __all__ = ["browser", "tiny_run"]
 
@@ -161,7 +162,7 @@ def test_the_best_film_says_what_it_came_to(whole: Path, run: Path) -> None:
     assert evaluation.outcomes is not None
 
     def caption() -> str:
-        return films.choose([runlog.read(run)]).films[0].words
+        return recordings.choose([runlog.read(run)]).films[0].words
 
     plain = f"best weights, greedy: return {evaluation.returns[0]:.0f}"
     assert caption() == f"{plain}, {evaluation.outcomes[0]}"
@@ -293,8 +294,8 @@ def test_runs_of_one_family_differ_in_nothing_but_their_seed() -> None:
 
 def test_films_stop_where_there_is_no_more_room(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {path.stem: path.stat().st_size for path in (run / "videos").glob("*.mp4")}
-    monkeypatch.setattr(films, "MOST_BYTES", sizes["best"] + sizes["episode-00001"])
-    choice = films.choose([runlog.read(run)])
+    monkeypatch.setattr(recordings, "MOST_BYTES", sizes["best"] + sizes["episode-00001"])
+    choice = recordings.choose([runlog.read(run)])
     assert [film.path.stem for film in choice.films] == ["best", "episode-00001"]
     assert choice.left_out == len(sizes) - 2
 
@@ -307,7 +308,7 @@ def test_a_film_that_is_a_link_or_no_film_gives_nothing_away(run: Path, tmp_path
     (run / "videos" / "episode-00001.mp4").write_bytes(b"no film at all")
     content = (run / "videos" / "episode-00002.mp4").read_bytes()
     (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])  # without its index, at the end
-    choice = films.choose([runlog.read(run)])
+    choice = recordings.choose([runlog.read(run)])
     assert [film.path.stem for film in choice.films] == ["episode-00004"]
     assert all(film.still for film in choice.films)
     assert choice.left_out == 0
@@ -333,24 +334,27 @@ def filmed(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[runlog
     return [made_up_run([], directory=str(tmp_path / run)) for run in names]
 
 
-def shown(choice: films.Choice) -> list[str]:
+def shown(choice: recordings.Choice) -> list[str]:
     return [f"{film.path.parts[-3]} {film.path.stem.replace('episode-0000', '')}" for film in choice.films]
 
 
 def test_how_it_learned_comes_first_and_every_film_is_counted(tmp_path: Path, whole: Path) -> None:
-    choice = films.choose(filmed(tmp_path, whole, a=FILMS))
+    choice = recordings.choose(filmed(tmp_path, whole, a=FILMS))
     assert shown(choice) == ["a stages-overlay", "a best", "a 1", "a 3", "a 5", "a 7"]
     assert choice.left_out == len(FILMS) - 6 == 5
     assert choice.films[0].words.startswith("how it learned")
-    assert shown(films.choose(filmed(tmp_path, whole, b=("stages", "best-overlay")))) == ["b stages", "b best-overlay"]
+    assert shown(recordings.choose(filmed(tmp_path, whole, b=("stages", "best-overlay")))) == [
+        "b stages",
+        "b best-overlay",
+    ]
 
 
 def test_every_place_for_a_film_is_taken_where_there_are_so_many(tmp_path: Path, whole: Path) -> None:
     two = filmed(tmp_path, whole, a=FILMS[:4], b=FILMS)
-    assert shown(films.choose(two)) == ["a stages-overlay", "b stages-overlay", "a best", "b best", "b 1", "b 7"]
+    assert shown(recordings.choose(two)) == ["a stages-overlay", "b stages-overlay", "a best", "b best", "b 1", "b 7"]
     four = filmed(tmp_path, whole, c=FILMS[:1], d=FILMS[4:], e=FILMS[4:5], f=FILMS[5:])
-    assert shown(films.choose(four)) == ["c best", "d 1", "d 7", "e 1", "f 2", "f 7"]
-    assert films.choose(four).left_out == 1 + 7 + 1 + 6 - 6
+    assert shown(recordings.choose(four)) == ["c best", "d 1", "d 7", "e 1", "f 2", "f 7"]
+    assert recordings.choose(four).left_out == 1 + 7 + 1 + 6 - 6
 
 
 @pytest.mark.parametrize(
@@ -365,7 +369,7 @@ def test_every_place_for_a_film_is_taken_where_there_are_so_many(tmp_path: Path,
     ],
 )
 def test_places_are_shared_evenly(room: int, wanted: list[int], each: list[int]) -> None:
-    assert films._shares(room, wanted) == each
+    assert recordings._shares(room, wanted) == each
 
 
 @pytest.mark.parametrize(
@@ -378,8 +382,8 @@ def test_places_are_shared_evenly(room: int, wanted: list[int], each: list[int])
     ],
 )
 def test_films_that_are_left_out_are_counted_in_words(left_out: int, runs: int, words: str) -> None:
-    assert words in Tags(report_page._films(films.Choice([], left_out, []), runs)).words
-    assert report_page._films(films.Choice([], 0, []), runs) == ""
+    assert words in Tags(report_page._films(recordings.Choice([], left_out, []), runs)).words
+    assert report_page._films(recordings.Choice([], 0, []), runs) == ""
 
 
 def test_outcomes_are_shares_of_the_episodes_that_have_one() -> None:

@@ -19,7 +19,7 @@ from perilune.bench.results import Result, band, summary
 from perilune.bench.scores import Score
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.view.plots import Picture, bands
+from perilune.viz.plots import Picture, bands
 
 
 def rng() -> np.random.Generator:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from fixtures_runs import decode
-from perilune import DQN, DQNConfig, api, checkpoint, keeper, runlog
-from perilune.events import Event
-from perilune.train import training
+from perilune import DQN, DQNConfig, api
+from perilune.runs import checkpoint, recorder, runlog
+from perilune.training.events import Event
+from perilune.training.loop import training
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
 TRAINING: dict[str, Any] = {
@@ -67,7 +68,7 @@ def everything(directory: Path) -> dict[str, Any]:
 
 def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> int:
     """Train with the power cut again and again, anywhere; how often."""
-    monkeypatch.setattr(keeper, "SHARE", math.inf)  # a checkpoint at every episode
+    monkeypatch.setattr(recorder, "SHARE", math.inf)  # a checkpoint at every episode
     generator = np.random.default_rng(5)
     resume: dict[str, Any] = {"out": directory}
     for stops in itertools.count():
@@ -108,7 +109,7 @@ def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
 
 
 def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perilune.train.REST_EVERY", 7)
+    monkeypatch.setattr("perilune.training.loop.REST_EVERY", 7)
     settings = TRAINING | {"checkpoint_seconds": 1e-9}
     agent = SMALL | {"n_step": 3, "repeat_most": 4}
     DQN("CartPole-v1", seed=3, **agent).train(out=tmp_path / "whole", **settings)

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, episode, evaluated, tiny_run
-from perilune import DQNConfig, TrainConfig, claim, runlog
-from perilune.config import build, to_json
+from perilune import DQNConfig, TrainConfig
+from perilune.agent.config import build, to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.events import Episode, Event, Frame, Metrics, Started
+from perilune.runs import lock, runlog
+from perilune.training.events import Episode, Event, Frame, Metrics, Started
 
 __all__ = ["tiny_run"]
 
@@ -254,7 +255,7 @@ def test_a_directory_without_a_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
-    with claim.claimed(tmp_path / "a" / "b"):
+    with lock.claimed(tmp_path / "a" / "b"):
         runlog.create(tmp_path / "a" / "b")
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [runlog.LOCK]
 
@@ -308,7 +309,7 @@ def test_a_directory_of_somebody_elses_is_not_touched(tmp_path: Path, overwrite:
 def test_where_nothing_can_be_written_the_path_is_named(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     directory = tmp_path / "file" / below
-    with pytest.raises(RunDirectoryError, match=f"{directory} cannot be written"), claim.claimed(directory):
+    with pytest.raises(RunDirectoryError, match=f"{directory} cannot be written"), lock.claimed(directory):
         pass
     assert (tmp_path / "file").is_file()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from perilune.blas import one_blas_thread
+from perilune._utils.blas import one_blas_thread
+from perilune._utils.seeding import Generators, episode_seed, generators
 from perilune.errors import ConfigError
-from perilune.seeding import Generators, episode_seed, generators
 
 ROLES = [field.name for field in fields(Generators)]
 

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perilune import DQN, envs, seeding
-from perilune.config import TrainConfig
-from perilune.dqn import Agent
+from perilune import DQN, envs
+from perilune._utils import seeding
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
-from perilune.events import Episode, Evaluated, Event, Metrics, Rest, Started
-from perilune.train import training
+from perilune.training.events import Episode, Evaluated, Event, Metrics, Rest, Started
+from perilune.training.loop import training
 from worlds import Lane, Walk, World, n_step, registered, small
 
 Kind = TypeVar("Kind", bound=Event)

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, tiny_run
-from perilune import DQN, inspection, snapshots
-from perilune.snapshots import MOST, is_kept, paths
-from perilune.weights import load_weights
+from perilune import DQN
+from perilune.runs import inspection, snapshots
+from perilune.runs.snapshots import MOST, is_kept, paths
+from perilune.runs.weights import load_weights
 
 __all__ = ["tiny_run"]
 

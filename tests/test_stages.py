@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixtures_runs import AGENT, TinyRun, cartpole, decode, tiny_run
-from perilune import DQN, camera, film_stages
+from perilune import DQN, film_stages
+from perilune.envs import rendering
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.evaluate import SCORE_SEEDS, Instant, played
 from perilune.nn.layers import Array
-from perilune.view import encoding, stages
-from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
-from perilune.view.pixels import resized
-from perilune.view.video import Beforehand
+from perilune.training.evaluation import SCORE_SEEDS, Instant, played
+from perilune.viz import encoding, stages
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
+from perilune.viz.pixels import resized
+from perilune.viz.video import Beforehand
 from worlds import Numbered
 
 __all__ = ["tiny_run"]
@@ -92,7 +93,7 @@ def alone(stage: stages.Stage, overlay: bool, scale: Scale) -> list[Array]:
     for instant in played(stage.agent.greedy_action, env, SCORE_SEEDS, 60):
         reading = following(reading, instant, stage.agent.q_values(instant.obs[None])[0], 50)
         if instant.steps % 3 == 0 or instant.action is None:
-            found.append(drawn(resized(camera.frame(env), 240), reading, panel, scale))
+            found.append(drawn(resized(rendering.frame(env), 240), reading, panel, scale))
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perilune.bench.statistics import (
+from perilune._utils.statistics import (
     CONFIDENCE,
     RESAMPLES,
     Estimate,

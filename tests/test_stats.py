@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perilune.stats import moving_average
+from perilune._utils.stats import moving_average
 
 
 @pytest.mark.parametrize(

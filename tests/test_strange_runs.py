@@ -12,9 +12,10 @@ from typing import Any, get_type_hints
 import pytest
 
 from fixtures_runs import TinyRun, tiny_run
-from perilune import cli, inspection, runlog
+from perilune import cli
 from perilune.errors import FileFormatError
-from perilune.view import plots, report
+from perilune.runs import inspection, runlog
+from perilune.viz import plots, report
 
 __all__ = ["tiny_run"]
 

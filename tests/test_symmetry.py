@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from perilune import envs
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array
-from perilune.symmetry import SYMMETRIES, Symmetry
+from perilune.replay.symmetry import SYMMETRIES, Symmetry
 
 # What it does to a batch
 

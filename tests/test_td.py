@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perilune.agent.targets import (
+    categorical_target,
+    greedy,
+    log_softmax,
+    munchausen_reward,
+    td_target,
+    under,
+    upper_mean,
+)
 from perilune.errors import ShapeError
 from perilune.nn.layers import Array
-from perilune.td import categorical_target, greedy, log_softmax, munchausen_reward, td_target, under, upper_mean
 
 # Three rows and two actions, so that an axis taken for the other cannot go unseen.
 REWARD = np.array([1, 2, -4], np.float32)

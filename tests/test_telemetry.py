@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fixtures_runs import TinyRun, decode, tiny_run
-from perilune import telemetry
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.events import Frame
-from perilune.telemetry import Moment, TelemetryWriter
+from perilune.runs import telemetry
+from perilune.runs.telemetry import Moment, TelemetryWriter
+from perilune.training.events import Frame
 
 __all__ = ["tiny_run"]
 IMAGE = np.zeros((2, 2, 3), np.uint8)

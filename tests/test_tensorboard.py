@@ -18,11 +18,11 @@ from PIL import Image
 from fixtures_runs import cartpole, episode
 from perilune import DQN, History, api, cli
 from perilune.errors import MissingDependencyError, RunDirectoryError
-from perilune.events import Event, Noticed
 from perilune.nn.layers import Array
-from perilune.train import training
-from perilune.view import tensorboard
-from perilune.view.tensorboard import FRAMES, LONGEST_SIDE, Animation, scalars
+from perilune.training.events import Event, Noticed
+from perilune.training.loop import training
+from perilune.viz import tensorboard
+from perilune.viz.tensorboard import FRAMES, LONGEST_SIDE, Animation, scalars
 
 AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
 TRAINING: dict[str, Any] = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perilune.text import printable
+from perilune._utils.text import printable
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,17 @@ import numpy as np
 import pytest
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, checkpoint, inspection, runlog, snapshots, state
-from perilune.config import TrainConfig
-from perilune.course import beginning
-from perilune.dqn import Agent
+from perilune import DQN
+from perilune.agent import state
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
-from perilune.keeper import Keeper
-from perilune.train import WARMING_EVERY
-from perilune.view import plots, report
-from perilune.weights import load_weights
+from perilune.runs import checkpoint, inspection, runlog, snapshots
+from perilune.runs.recorder import Keeper
+from perilune.runs.weights import load_weights
+from perilune.training.loop import WARMING_EVERY
+from perilune.training.progress import beginning
+from perilune.viz import plots, report
 from test_resume import lines, weights
 
 TRAIN = [

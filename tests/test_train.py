@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perilune import envs
-from perilune.config import TrainConfig
-from perilune.dqn import Agent
+from perilune._utils.seeding import TRAINING_SEEDS
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
-from perilune.evaluate import evaluate
-from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Rest, Started, Warming
 from perilune.nn.layers import Array
-from perilune.seeding import TRAINING_SEEDS
-from perilune.train import training
+from perilune.training.evaluation import evaluate
+from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics, Rest, Started, Warming
+from perilune.training.loop import training
 from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
 
 Kind = TypeVar("Kind", bound=Event)

@@ -14,16 +14,16 @@ import pytest
 
 from fixtures_runs import AGENT, TRAINING, decode
 from perilune import DQN, envs
-from perilune.camera import can_draw, drawing, frame
-from perilune.config import TrainConfig
-from perilune.dqn import Agent
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
+from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.rendering import can_draw, drawing, frame
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
-from perilune.evaluate import SCORE_SEEDS, evaluate
-from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
-from perilune.outcomes import known_outcomes
-from perilune.train import training
-from perilune.view.video import film
+from perilune.training.evaluation import SCORE_SEEDS, evaluate
+from perilune.training.events import Episode, Event, Frame, Started
+from perilune.training.loop import training
+from perilune.viz.video import film
 from worlds import Numbered, Walk, small
 
 Steps = list[tuple[Any, ...]]

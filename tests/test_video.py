@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 
 from fixtures_runs import cartpole, decode, episode
-from perilune import telemetry
-from perilune.camera import frame
+from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
-from perilune.evaluate import SCORE_SEEDS, evaluate
-from perilune.events import Frame, Started
 from perilune.nn.layers import Array
-from perilune.view import video
-from perilune.view.encoding import FORMATS, VideoWriter, closed, thinning
-from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, widened
-from perilune.view.video import Recorder, check_available, episodes, film, frames_per_second
+from perilune.runs import telemetry
+from perilune.training.evaluation import SCORE_SEEDS, evaluate
+from perilune.training.events import Frame, Started
+from perilune.viz import video
+from perilune.viz.encoding import FORMATS, VideoWriter, closed, thinning
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, widened
+from perilune.viz.video import Recorder, check_available, episodes, film, frames_per_second
 from worlds import Numbered
 
 
@@ -128,7 +128,7 @@ WRITING = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from perilune.view.encoding import VideoWriter, closed
+from perilune.viz.encoding import VideoWriter, closed
 
 with closed(VideoWriter(Path(sys.argv[1]), 50)) as video:
     for number in range(1_200):
@@ -264,7 +264,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from perilune.view.encoding import VideoWriter, closed
+from perilune.viz.encoding import VideoWriter, closed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
 frames = np.random.default_rng(1).integers(0, 256, (int(sys.argv[2]), 64, 64, 3)).astype(np.uint8)

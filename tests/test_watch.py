@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from perilune import DQN, DQNConfig, TrainConfig, envs, runlog, watch
-from perilune.dqn import Agent
+from perilune import DQN, DQNConfig, TrainConfig, envs
+from perilune.agent.dqn import Agent
+from perilune.envs.known.presets import PRESETS
 from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
-from perilune.events import Noticed
-from perilune.presets import PRESETS
-from perilune.train import training
+from perilune.runs import runlog
+from perilune.training import health
+from perilune.training.events import Noticed
+from perilune.training.loop import training
 from worlds import Numbered
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "warmup_steps": 10}
@@ -38,18 +40,18 @@ SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "w
 )
 def test_no_return_is_greater_than_this(settings: dict[str, Any], reward: float, limit: float) -> None:
     config = DQNConfig(**settings)
-    assert watch.greatest_return(config, 2, reward) == pytest.approx(limit)
+    assert health.greatest_return(config, 2, reward) == pytest.approx(limit)
     for sign in (1, -1):
-        assert watch.beyond_rewards(config, 2, sign * min(1.9 * limit, 1e30), reward) is None
+        assert health.beyond_rewards(config, 2, sign * min(1.9 * limit, 1e30), reward) is None
     if limit < math.inf:
-        notice = watch.beyond_rewards(config, 2, -2.1 * limit, reward)
+        notice = health.beyond_rewards(config, 2, -2.1 * limit, reward)
         assert notice is not None
         assert notice.what == "q_beyond_rewards"
         assert "learning_rate" in notice.words
 
 
 def test_without_a_reward_yet_nothing_is_said() -> None:
-    assert watch.beyond_rewards(DQNConfig(), 2, 50.0, 0.0) is None
+    assert health.beyond_rewards(DQNConfig(), 2, 50.0, 0.0) is None
 
 
 def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tm
     ],
 )
 def test_an_epsilon_that_hardly_falls_is_told(agent: dict[str, Any], train: dict[str, Any], stays: bool) -> None:
-    notice = watch.epsilon_stays(DQNConfig(**agent), TrainConfig(**train))
+    notice = health.epsilon_stays(DQNConfig(**agent), TrainConfig(**train))
     assert (notice is not None) is stays
     if notice is not None:
         assert notice.what == "epsilon_stays"
@@ -99,7 +101,7 @@ def test_an_epsilon_that_hardly_falls_is_told(agent: dict[str, Any], train: dict
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_preset_gives_cause_to_say_anything(name: str) -> None:
-    assert watch.epsilon_stays(PRESETS[name].agent, PRESETS[name].train) is None
+    assert health.epsilon_stays(PRESETS[name].agent, PRESETS[name].train) is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
     settings: dict[str, Any], budget: dict[str, Any], stayed: bool
 ) -> None:
     world, agent = Numbered(lengths=(4,)), Agent(2, 3, DQNConfig(**SMALL | settings), 0)
-    assert watch.epsilon_stays(agent.config, TrainConfig(**budget)) is None
+    assert health.epsilon_stays(agent.config, TrainConfig(**budget)) is None
     events = list(training(agent, world, TrainConfig(**budget, eval_every=None, eval_episodes=1)))
     told = [event for event in events if isinstance(event, Noticed)]
     assert [notice.what for notice in told] == (["epsilon_stays"] if stayed else [])

@@ -17,10 +17,10 @@ import httpx
 import pytest
 
 from fixtures_runs import TinyRun, episode, tiny_run
-from perilune import claim, runlog, telemetry
-from perilune.events import Episode, Evaluated, Metrics, Noticed
-from perilune.view.web import films, runs, server
-from perilune.view.web.run import MOST_NOTICES
+from perilune.runs import lock, runlog, telemetry
+from perilune.training.events import Episode, Evaluated, Metrics, Noticed
+from perilune.web import recordings, runs, server
+from perilune.web.run import MOST_NOTICES
 
 __all__ = ["tiny_run"]
 SCRIPT = "<script>alert(1)</script>"
@@ -183,7 +183,7 @@ def test_a_log_that_grows_is_a_new_version_and_a_new_answer(copy: Path) -> None:
 
 def test_whose_process_lives_is_training_and_who_was_killed_has_stopped(copy: Path) -> None:
     run, client = copy / "group/one", asked(copy)
-    with claim.claimed(run):
+    with lock.claimed(run):
         assert one(client)["state"] == "training"
     assert one(client)["state"] == "ended"
     (run / runlog.OWNER).write_text('{"host": "x", "pid": 1}')  # nobody holds the lock
@@ -195,17 +195,17 @@ def test_whose_process_lives_is_training_and_who_was_killed_has_stopped(copy: Pa
 
 
 def test_who_is_looked_at_all_the_time_can_be_claimed_all_the_same(tmp_path: Path) -> None:
-    with claim.claimed(tmp_path):
+    with lock.claimed(tmp_path):
         pass
-    script = "import sys; from pathlib import Path; from perilune import claim\nprint(flush=True)\n"
-    script += "while True: claim.owner(Path(sys.argv[1]))"
+    script = "import sys; from pathlib import Path; from perilune.runs import lock\nprint(flush=True)\n"
+    script += "while True: lock.owner(Path(sys.argv[1]))"
     program = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(program, stdout=subprocess.PIPE) as looking:  # noqa: S603
         assert looking.stdout is not None
         looking.stdout.readline()
         try:
             for _ in range(200):
-                with claim.claimed(tmp_path):
+                with lock.claimed(tmp_path):
                     pass
         finally:
             looking.kill()
@@ -563,7 +563,7 @@ def test_unreadable_telemetry_says_so(copy: Path) -> None:
         b"": "it has no line",
         (json.dumps(moment) + "\n" + json.dumps(moment | {"obs": [1, 2]})).encode(): "different numbers",
         b'{"episode": 1, "action": 0, "reward": NaN}': "damaged",
-        b" " * (films.LARGEST_TELEMETRY + 1): "at most",
+        b" " * (recordings.LARGEST_TELEMETRY + 1): "at most",
     }.items():
         path.write_bytes(content)
         assert words in refused(client, "/api/telemetry", 404, id="group/one", name="episode-00001.mp4")

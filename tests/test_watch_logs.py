@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, tiny_run
-from perilune import files, runlog
-from perilune.events import Episode, Evaluated, Metrics, Noticed
-from perilune.view.web import logs
-from perilune.view.web.logs import Log, Table
+from perilune.runs import files, runlog
+from perilune.training.events import Episode, Evaluated, Metrics, Noticed
+from perilune.web import logs
+from perilune.web.logs import Log, Table
 
 __all__ = ["tiny_run"]
 

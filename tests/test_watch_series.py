@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fixtures_runs import episode, evaluated
-from perilune import runlog
-from perilune.events import Episode, Evaluated
-from perilune.view.web.logs import Log
-from perilune.view.web.series import GRID, Curve, band, curve, thin
+from perilune.runs import runlog
+from perilune.training.events import Episode, Evaluated
+from perilune.web.logs import Log
+from perilune.web.series import GRID, Curve, band, curve, thin
 
 numbers = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.sampled_from([0.0, 1e300, -1e300]))
 rows = st.lists(st.tuples(st.integers(0, 10**6), numbers), min_size=1, max_size=400)

@@ -20,8 +20,8 @@ import pytest
 import perilune
 from fixtures_runs import TinyRun, episode, tiny_run
 from perilune.errors import ConfigError, RunDirectoryError
-from perilune.view.web.guard import HEADERS
-from perilune.view.web.server import listen, serve
+from perilune.web.guard import HEADERS
+from perilune.web.server import listen, serve
 
 __all__ = ["tiny_run"]
 
@@ -419,4 +419,4 @@ def test_many_rows_and_many_runs_are_quick_and_small(tiny_run: TinyRun, tmp_path
 
 
 def test_the_static_files_are_in_the_package() -> None:
-    assert (Path(perilune.__file__).parent / "view" / "web" / "static" / "index.html").is_file()
+    assert (Path(perilune.__file__).parent / "web" / "static" / "index.html").is_file()

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from perilune import DQNConfig
-from perilune.dqn import Agent
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
 from perilune.nn.layers import Array, Arrays
-from perilune.symmetry import Symmetry
-from perilune.weights import _checksum, load_weights, save_weights, weights_file
+from perilune.replay.symmetry import Symmetry
+from perilune.runs.weights import _checksum, load_weights, save_weights, weights_file
 
 SMALL: dict[str, Any] = {"hidden": (3,), "batch_size": 2, "buffer_size": 10, "warmup_steps": 4, "n_step": 1}
 

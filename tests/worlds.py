@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from perilune.config import DQNConfig
+from perilune._utils.seeding import TRAINING_SEEDS
+from perilune.agent.config import DQNConfig
 from perilune.nn.layers import Array
-from perilune.seeding import TRAINING_SEEDS
 
 
 class Lived(NamedTuple):

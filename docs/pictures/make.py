@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from perilune import film_stages
-from perilune.view import maps
+from perilune.viz import maps
 
 HERE = Path(__file__).parent
 

@@ -1,12 +1,12 @@
 """Perilune: deep Q-learning with the neural network written from scratch on NumPy."""
 
+from perilune._utils.blas import one_blas_thread
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN, film_stages
-from perilune.blas import one_blas_thread
-from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import PeriluneError
-from perilune.evaluate import Evaluation
 from perilune.history import History
-from perilune.runlog import version
+from perilune.runs.runlog import version
+from perilune.training.evaluation import Evaluation
 
 __version__ = version()
 __all__ = [

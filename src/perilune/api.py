@@ -9,12 +9,14 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from perilune import checkpoint, claim, envs, files, names, runlog, weights
-from perilune.blas import one_blas_thread
-from perilune.camera import can_draw
-from perilune.checkpoint import Checkpoint, Setup
-from perilune.config import DQNConfig, TrainConfig, build
-from perilune.dqn import Agent
+from perilune import envs
+from perilune._utils.blas import one_blas_thread
+from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.agent.dqn import Agent
+from perilune.envs.known import names
+from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.known.presets import preset
+from perilune.envs.rendering import can_draw
 from perilune.errors import (
     ConfigError,
     EnvironmentFaultError,
@@ -24,18 +26,18 @@ from perilune.errors import (
     RunDirectoryError,
     ShapeError,
 )
-from perilune.evaluate import Evaluation, evaluate
-from perilune.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Warming
 from perilune.history import History
-from perilune.keeper import Keeper, check_changes, check_config, differing_host, interruptions
 from perilune.nn.layers import Array
-from perilune.outcomes import known_outcomes
-from perilune.presets import preset
-from perilune.symmetry import SYMMETRIES, Symmetry
-from perilune.train import check, greedy_limit, training
-from perilune.view import progress, stages, video
-from perilune.view import tensorboard as event_files
-from perilune.view.overlay import Panel
+from perilune.replay.symmetry import SYMMETRIES, Symmetry
+from perilune.runs import checkpoint, files, lock, runlog, weights
+from perilune.runs.checkpoint import Checkpoint, Setup
+from perilune.runs.recorder import Keeper, check_changes, check_config, differing_host, interruptions
+from perilune.training.evaluation import Evaluation, evaluate
+from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Warming
+from perilune.training.loop import check, greedy_limit, training
+from perilune.viz import stages, terminal, video
+from perilune.viz import tensorboard as event_files
+from perilune.viz.overlay import Panel
 
 
 class DQN:
@@ -136,7 +138,7 @@ class DQN:
             video.check_available()
         if tensorboard:
             event_files.check_available()
-        with claim.claimed(directory), one_blas_thread():
+        with lock.claimed(directory), one_blas_thread():
             if latest is None:
                 runlog.create(directory, overwrite)
             elif checkpoint.paths(directory) != there:
@@ -210,7 +212,7 @@ class DQN:
         title = f"{setup.environment}, seed {agent.seed}"
         with (
             runlog.open_log(directory, () if latest is None else latest.logs) as log,
-            progress.live(
+            terminal.live(
                 title,
                 train_config,
                 agent.env_steps,

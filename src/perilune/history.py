@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from perilune import runlog
 from perilune.errors import PeriluneError
-from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
-from perilune.view import notebook, plots, video
+from perilune.runs import runlog
+from perilune.training.events import Episode, Evaluated
+from perilune.viz import notebook, plots, video
 
 
 @dataclass(frozen=True)

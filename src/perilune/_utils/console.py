@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
-from perilune.text import printable
+from perilune._utils.text import printable
 
 
 class _Lasting:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import numpy as np
 
+from perilune._utils.validation import Range, check_fields
 from perilune.errors import ConfigError
-from perilune.plain import Range, check_fields
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar
 
+from perilune._utils.validation import Count, Positive, Range, Share, check_fields
+from perilune.agent.heads import HeadName
 from perilune.errors import ConfigError
-from perilune.heads import HeadName
 from perilune.nn.initializers import Initializer
 from perilune.nn.layers import Activation
 from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 from perilune.nn.schedules import Schedule
-from perilune.plain import Count, Positive, Range, Share, check_fields
 
 RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single precision
 RESOLUTION = 1e-6  # of single precision, with some room

@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune import exploration, td
-from perilune.config import DQNConfig
+from perilune._utils.seeding import generators
+from perilune.agent import exploration, targets
+from perilune.agent.config import DQNConfig
+from perilune.agent.factory import check_symmetry, make_head, make_network, make_optimizer
 from perilune.errors import ConfigError, DivergenceError, ShapeError
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import Array, Arrays
 from perilune.nn.network import Network
 from perilune.nn.optimizers import clip_by_global_norm
 from perilune.nn.schedules import scheduled
-from perilune.parts import check_symmetry, make_head, make_network, make_optimizer
-from perilune.prioritized import Priorities
-from perilune.replay import Batch, NStep, Replay
-from perilune.seeding import generators
-from perilune.symmetry import Symmetry
+from perilune.replay.buffer import Batch, NStep, Replay
+from perilune.replay.prioritized import Priorities
+from perilune.replay.symmetry import Symmetry
 
 
 class Update(NamedTuple):
@@ -160,8 +160,8 @@ class Agent:
         network.draw_noise(self.generators.exploration)
         values = self._read(network, obs)
         if self.config.optimism:
-            return td.greedy(td.upper_mean(values, self.config.optimism))
-        return td.greedy(self.head.mean(values))
+            return targets.greedy(targets.upper_mean(values, self.config.optimism))
+        return targets.greedy(self.head.mean(values))
 
     def _exploratory_action(self, lane: int, epsilon: float) -> int | None:
         """With probability ``epsilon``, and while one lasts, an exploratory action; None for the greedy one."""
@@ -383,13 +383,13 @@ class Agent:
         next_values = self._read(self.target, next_obs)
         # Double DQN: the online network chooses the next action, and the target network judges it.
         next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
-        policy = td.greedy(next_q)
+        policy = targets.greedy(next_q)
         if q is not None:
             temperature = config.munchausen_temperature
-            log_policy = td.log_softmax(q, temperature)[self._rows, action]
-            next_log_policy = td.log_softmax(next_q, temperature)
+            log_policy = targets.log_softmax(q, temperature)[self._rows, action]
+            next_log_policy = targets.log_softmax(next_q, temperature)
             policy = np.exp(next_log_policy)
-            reward = td.munchausen_reward(
+            reward = targets.munchausen_reward(
                 reward,
                 discount,
                 log_policy,
@@ -400,7 +400,7 @@ class Agent:
             )
             if not np.isfinite(reward).all():  # of which c51 could make no distribution
                 raise self._diverged("the reward with Munchausen's share is not finite")
-        return head.target(reward, discount, td.under(policy, next_values))
+        return head.target(reward, discount, targets.under(policy, next_values))
 
     def sync_target(self) -> None:
         """target <- target + tau (online - target); with tau = 1 a copy. Lillicrap et al., arXiv:1509.02971."""

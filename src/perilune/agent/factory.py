@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from perilune.config import DQNConfig
+from perilune.agent.config import DQNConfig
+from perilune.agent.heads import Categorical, Expected, Head, Quantile
 from perilune.errors import ConfigError
-from perilune.heads import Categorical, Expected, Head, Quantile
 from perilune.nn.network import Network, mlp
 from perilune.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp
-from perilune.symmetry import Symmetry
+from perilune.replay.symmetry import Symmetry
 
 
 def make_network(config: DQNConfig, observation_size: int, actions: int) -> Network:

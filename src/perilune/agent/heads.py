@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from perilune import td
+from perilune.agent import targets
 from perilune.nn.layers import Array
 from perilune.nn.losses import Loss, cross_entropy, huber, mse, quantile_huber
 
@@ -55,7 +55,7 @@ class Expected:
         return values
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return td.td_target(reward, discount, next_values)
+        return targets.td_target(reward, discount, next_values)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         return mse(chosen, td_target) if self.name == "mse" else huber(chosen, td_target, self.delta)
@@ -81,7 +81,7 @@ class Categorical:
         return expected
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return td.categorical_target(reward, discount, next_values, self.support)
+        return targets.categorical_target(reward, discount, next_values, self.support)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         return cross_entropy(chosen, td_target)
@@ -107,7 +107,7 @@ class Quantile:
         return expected
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return td.td_target(reward, discount, next_values)
+        return targets.td_target(reward, discount, next_values)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         shape = (2, chosen.shape[1], td_target.shape[1], len(chosen))

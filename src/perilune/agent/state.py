@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perilune.dqn import Agent, Lane
+from perilune._utils.seeding import GeneratorState, generator_state, set_generator_state
+from perilune._utils.validation import Natural, Positive, check_fields
+from perilune.agent.dqn import Agent, Lane
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array, Arrays
-from perilune.plain import Natural, Positive, check_fields
-from perilune.prioritized import Priorities
-from perilune.replay import NStep
-from perilune.seeding import GeneratorState, generator_state, set_generator_state
+from perilune.replay.buffer import NStep
+from perilune.replay.prioritized import Priorities
 
 
 @dataclass(frozen=True, kw_only=True)

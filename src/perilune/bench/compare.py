@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
 from perilune.bench.results import Result, differences, estimate_words, finite, summary, whole
-from perilune.bench.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
 from perilune.errors import ConfigError
 
 FEW = 5  # seeds, below which an interval says little

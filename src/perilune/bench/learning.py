@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from perilune import runlog
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
 from perilune.bench import peers, pool, results
 from perilune.bench.peers import Peer
 from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
-from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.events import Episode, Evaluated, Metrics
-from perilune.files import read_json
-from perilune.train import greedy_limit
-from perilune.view.board import Lane, Standing, board
+from perilune.runs import runlog
+from perilune.runs.files import read_json
+from perilune.training.events import Episode, Evaluated, Metrics
+from perilune.training.loop import greedy_limit
+from perilune.viz.board import Lane, Standing, board
 
 MARK = ".benchmark"  # in a directory whose runs are a benchmark's, which may begin them anew
 TAIL = 4096  # bytes at the end of a log that hold its last line

@@ -11,14 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from perilune import claim, envs, files, runlog
+from perilune import envs
+from perilune.agent.config import TrainConfig, to_json
 from perilune.bench.speed import peer_installed
-from perilune.config import TrainConfig, to_json
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.evaluate import SELECTION_SEEDS, evaluate
-from perilune.events import Episode, Evaluated
 from perilune.nn.layers import Array
-from perilune.train import greedy_limit
+from perilune.runs import files, lock, runlog
+from perilune.training.evaluation import SELECTION_SEEDS, evaluate
+from perilune.training.events import Episode, Evaluated
+from perilune.training.loop import greedy_limit
 
 NAME = "Stable-Baselines3"
 
@@ -98,7 +99,7 @@ def train_and_score(
     torch.set_num_threads(1)
     env = envs.make(environment)
     with (
-        claim.claimed(directory),
+        lock.claimed(directory),
         closing(envs.make(environment)) as training_env,
         _log(directory, env, peer, train, seed) as log,
     ):

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from perilune import envs, runlog
+from perilune import envs
+from perilune._utils import statistics
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
-from perilune.bench import compare, peers, results, statistics
+from perilune.bench import compare, peers, results
 from perilune.bench.learning import Outcome, Trial, run_trials, settings
 from perilune.bench.results import Result
 from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE
-from perilune.config import DQNConfig, TrainConfig
 from perilune.errors import MissingDependencyError, PeriluneWarning, RunDirectoryError, TrialError
-from perilune.train import check
-from perilune.view import plots
+from perilune.runs import runlog
+from perilune.training.loop import check
+from perilune.viz import plots
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
 

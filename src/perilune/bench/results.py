@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.statistics import Estimate, estimate, interquartile_mean
 from perilune.bench.scores import SCORE_EPISODES, Score, read_score
-from perilune.bench.statistics import Estimate, estimate, interquartile_mean
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.files import read_json
 from perilune.nn.layers import Array
-from perilune.runlog import Run
-from perilune.view.plots import Band
+from perilune.runs.files import read_json
+from perilune.runs.runlog import Run
+from perilune.viz.plots import Band
 
 FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from perilune import files
 from perilune.errors import FileFormatError
-from perilune.runlog import Run
+from perilune.runs import files
+from perilune.runs.runlog import Run
 
 SCORE_FILE = "score.json"
 SCORE_EPISODES = 100

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from perilune import envs
-from perilune.blas import one_blas_thread
-from perilune.config import DQNConfig, TrainConfig
-from perilune.dqn import Agent
-from perilune.events import Evaluated
+from perilune._utils.blas import one_blas_thread
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.nn.layers import Array, Dense
 from perilune.nn.network import Network
-from perilune.train import training
+from perilune.training.events import Evaluated
+from perilune.training.loop import training
 
 LUNAR_LANDER = (8, 4)  # sizes of its observation and action space
 WIDTHS = (64, 128, 256)

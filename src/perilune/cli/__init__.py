@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from perilune import runlog
+from perilune._utils.console import aside, say
 from perilune.cli.bench import Bench, BenchCompare, BenchDoctor, BenchLearning, BenchSpeed
 from perilune.cli.doctor import Doctor
 from perilune.cli.looking import Maps, Play, Plot, Report, Video, Watch
 from perilune.cli.options import AgentOptions, TrainOptions
 from perilune.cli.runs import Evaluate, Info, Verify
 from perilune.cli.training import Resume, Train
-from perilune.console import aside, say
+from perilune.envs.known.presets import Preset, preset
 from perilune.errors import PeriluneError, PeriluneWarning
-from perilune.presets import Preset, preset
+from perilune.runs import runlog
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

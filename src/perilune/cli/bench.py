@@ -9,13 +9,13 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 import tyro
 
+from perilune._utils.console import aside, say
+from perilune.agent.config import TrainConfig, build
 from perilune.bench import compare, report, results, speed
 from perilune.bench import doctor as mutation
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
-from perilune.config import TrainConfig, build
-from perilune.console import aside, say
+from perilune.envs.known.presets import preset
 from perilune.errors import ConfigError, TrialError
-from perilune.presets import preset
 
 
 @dataclass(frozen=True, kw_only=True)

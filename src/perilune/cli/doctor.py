@@ -13,12 +13,12 @@ from typing import IO
 
 import tyro
 
-from perilune.console import say
+from perilune._utils.console import say
+from perilune.doctor import page, terminal
 from perilune.doctor.examination import check_budget, examine
 from perilune.doctor.loading import load_factory
 from perilune.doctor.scaffold import write_scaffold
 from perilune.errors import ConfigError, ExaminationError
-from perilune.view import examination, page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Doctor:
             if self.json:
                 out.write(json.dumps(result.as_json(), indent=2) + "\n")
             else:
-                examination.show(result, out)
+                terminal.show(result, out)
             if self.html is not None:
                 page.write(result, self.html, self.agent)
                 if not self.json:

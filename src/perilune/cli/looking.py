@@ -8,18 +8,19 @@ from pathlib import Path
 
 import tyro
 
-from perilune import envs, files, runlog
+from perilune import envs
+from perilune._utils.blas import one_blas_thread
+from perilune._utils.console import aside, say
+from perilune._utils.text import printable
 from perilune.api import DQN, film_stages
-from perilune.blas import one_blas_thread
-from perilune.camera import can_draw
 from perilune.cli.runs import Which, load
-from perilune.console import aside, say
+from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
-from perilune.runlog import Run
-from perilune.text import printable
-from perilune.view import maps, play, plots, progress, report
-from perilune.view.encoding import format_of
-from perilune.view.play import Score
+from perilune.runs import files, runlog
+from perilune.runs.runlog import Run
+from perilune.viz import maps, play, plots, report, terminal
+from perilune.viz.encoding import format_of
+from perilune.viz.play import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Video:
             raise ConfigError("run_or_file", str(self.run_or_file), "a run directory, where there are --stages")
         if self.episodes != 1:
             raise ConfigError("episodes", self.episodes, "1 with --stages, which play one episode each")
-        with progress.done(f"perilune: filming stages of {self.run_or_file}") as tell:
+        with terminal.done(f"perilune: filming stages of {self.run_or_file}") as tell:
             endings = film_stages(
                 self.run_or_file,
                 out,
@@ -149,7 +150,7 @@ class Watch:
 
     def run(self) -> None:
         try:
-            from perilune.view.web.server import serve  # noqa: PLC0415 -- heavy, and optional
+            from perilune.web.server import serve  # noqa: PLC0415 -- heavy, and optional
         except ImportError as error:
             raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
         serve(self.path, self.host, self.port, say, _tell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from perilune.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig, build
 
 
 class TrainOptions(TrainConfig):

@@ -8,12 +8,13 @@ from typing import Literal
 
 import tyro
 
-from perilune import checkpoint, envs, inspection, weights
+from perilune import envs
+from perilune._utils.console import aside, say
 from perilune.api import DQN
 from perilune.cli.options import print_json
-from perilune.console import aside, say
 from perilune.errors import FileFormatError
-from perilune.evaluate import ENDLESS
+from perilune.runs import checkpoint, inspection, weights
+from perilune.training.evaluation import ENDLESS
 
 Which = Literal["best", "final"]
 

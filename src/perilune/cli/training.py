@@ -13,16 +13,17 @@ from typing import Any
 
 import tyro
 
-from perilune import checkpoint, envs
+from perilune import envs
+from perilune._utils.console import aside, say
+from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.api import DQN
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
-from perilune.config import DQNConfig, TrainConfig, build
-from perilune.console import aside, say
+from perilune.envs.known.presets import preset
 from perilune.errors import ConfigError
 from perilune.history import History
-from perilune.keeper import CHANGEABLE
-from perilune.presets import preset
-from perilune.view.summary import number
+from perilune.runs import checkpoint
+from perilune.runs.recorder import CHANGEABLE
+from perilune.viz.summary import number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from perilune.config import DQNConfig, TrainConfig
-from perilune.dqn import Agent
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.nn.layers import Array, Arrays
-from perilune.replay import Batch
-from perilune.train import training
+from perilune.replay.buffer import Batch
+from perilune.training.loop import training
 
 
 class PerilunePatient:

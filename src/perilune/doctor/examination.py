@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perilune import seeding
-from perilune.blas import one_blas_thread
+from perilune._utils import seeding
+from perilune._utils.blas import one_blas_thread
 from perilune.doctor.catalogue import found
 from perilune.doctor.causes import sorted_out
 from perilune.doctor.checks import (

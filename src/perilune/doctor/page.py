@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from perilune.doctor.report import Finding, Points, Report, Spread
+from perilune.doctor.terminal import line_at, verdict
 from perilune.errors import MissingDependencyError
-from perilune.view.examination import line_at, verdict
-from perilune.view.html import document
-from perilune.view.plots import COLOURS, INK, matplotlib_figure
+from perilune.viz.html import document
+from perilune.viz.plots import COLOURS, INK, matplotlib_figure
 
 
 def write(report: Report, path: Path, agent: str) -> None:

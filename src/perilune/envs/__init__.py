@@ -1,0 +1,43 @@
+"""Environments: the Gymnasium adapter, rendering and what is known about single environments."""
+
+from perilune.envs.adapter import (
+    Env,
+    Spaces,
+    again,
+    as_obs,
+    check,
+    close,
+    description,
+    flat,
+    flattened,
+    make,
+    make_named,
+    missing,
+    name,
+    reset,
+    said,
+    solved_mark,
+    step,
+    time_limit,
+)
+
+__all__ = [
+    "Env",
+    "Spaces",
+    "again",
+    "as_obs",
+    "check",
+    "close",
+    "description",
+    "flat",
+    "flattened",
+    "make",
+    "make_named",
+    "missing",
+    "name",
+    "reset",
+    "said",
+    "solved_mark",
+    "step",
+    "time_limit",
+]

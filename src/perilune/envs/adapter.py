@@ -19,7 +19,7 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 from perilune.nn.layers import Array
-from perilune.replay import LARGEST_REWARD
+from perilune.replay.buffer import LARGEST_REWARD
 
 Env = gym.Env[Any, Any]
 

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from perilune._utils.validation import check_fields
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn.layers import Array
-from perilune.plain import check_fields
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,20 @@ from typing import Any
 
 from safetensors.numpy import save as to_bytes
 
-from perilune import files, runlog, state
-from perilune.config import DQNConfig, TrainConfig
-from perilune.course import TrainingState
-from perilune.dqn import Agent
+from perilune.agent import state
+from perilune.runs import files, runlog
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.training.progress import TrainingState
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
-from perilune.files import Stored
+from perilune.runs.files import Stored
 from perilune.nn.layers import Arrays
-from perilune.parts import least_weights
-from perilune.plain import Natural, check_fields, from_json
-from perilune.replay import Batch, Replay
-from perilune.runlog import WEIGHTS, Log, version
-from perilune.state import AgentState
-from perilune.symmetry import Symmetry
+from perilune.agent.factory import least_weights
+from perilune._utils.validation import Natural, check_fields, from_json
+from perilune.replay.buffer import Batch, Replay
+from perilune.runs.runlog import WEIGHTS, Log, version
+from perilune.agent.state import AgentState
+from perilune.replay.symmetry import Symmetry
 
 FORMAT = 1
 DIRECTORY, OBJECTS = "checkpoints", "objects"

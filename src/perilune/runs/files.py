@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.plain import Natural, check_fields
+from perilune._utils.validation import Natural, check_fields
 
 PARTIAL = ".partial"  # behind the name of a file that is being written
 LARGEST_JSON = 2**20  # bytes, but where a file can honestly have more

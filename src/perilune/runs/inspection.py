@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from perilune import checkpoint, claim, files, runlog, snapshots, weights
-from perilune.checkpoint import Checkpoint
-from perilune.config import to_json
+from perilune.runs import checkpoint, files, lock, runlog, snapshots, weights
+from perilune.runs.checkpoint import Checkpoint
+from perilune.agent.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.files import Stored
-from perilune.view.summary import number
+from perilune.runs.files import Stored
+from perilune.viz.summary import number
 
 Read = TypeVar("Read")
 
@@ -89,7 +89,7 @@ def _size(path: Path) -> int:
 
 
 def _state(directory: Path, newest: checkpoint.Checkpoint | None) -> str:
-    if (owner := claim.owner(directory)) is not None:
+    if (owner := lock.owner(directory)) is not None:
         return f"{owner} is at work on it"
     if newest is None:
         return "without a checkpoint that can be read: it cannot be gone on with"
@@ -148,7 +148,7 @@ def _findings(directory: Path, check_log: Callable[..., None]) -> Iterator[Findi
     if not (directory / "config.json").exists():
         raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
     whole: list[Checkpoint] = []
-    yield _looked_at(directory, claim.check_own)
+    yield _looked_at(directory, lock.check_own)
     yield from _still_there(checkpoint.paths(directory), lambda path: whole.append(checkpoint.read(path)))
     yield _looked_at(directory / "config.json", lambda path: _check_config(path, whole[-1:]))
     if (directory / "host.json").exists():  # runs of earlier versions have none

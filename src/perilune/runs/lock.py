@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from perilune import files, runlog
+from perilune.runs import files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
 
 if sys.platform != "win32":

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from perilune import checkpoint, files, runlog, snapshots, weights
-from perilune.checkpoint import Checkpoint, Setup
-from perilune.config import DQNConfig, TrainConfig
-from perilune.console import aside
-from perilune.course import TrainingState, beginning
-from perilune.dqn import Agent
+from perilune.runs import checkpoint, files, runlog, snapshots, weights
+from perilune.runs.checkpoint import Checkpoint, Setup
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune._utils.console import aside
+from perilune.training.progress import TrainingState, beginning
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
-from perilune.events import Episode, Evaluated, Event, Rest
+from perilune.training.events import Episode, Evaluated, Event, Rest
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
 

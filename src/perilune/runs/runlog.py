@@ -34,11 +34,11 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from perilune import files
+from perilune.runs import files
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.events import Episode, Evaluated, Event, Metrics, Noticed
-from perilune.files import Stored
-from perilune.plain import LARGEST, check_fields
+from perilune.training.events import Episode, Evaluated, Event, Metrics, Noticed
+from perilune.runs.files import Stored
+from perilune._utils.validation import LARGEST, check_fields
 
 FORMAT = 1
 FILES: dict[type[NamedTuple], str] = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from perilune import files
-from perilune.dqn import Agent
-from perilune.weights import save_weights
+from perilune.runs import files
+from perilune.agent.dqn import Agent
+from perilune.runs.weights import save_weights
 
 DIRECTORY = "snapshots"
 MOST = 16  # in a run, however long it is

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from perilune import files
+from perilune.runs import files
 from perilune.errors import FileFormatError
-from perilune.events import Frame
+from perilune.training.events import Frame
 from perilune.nn.layers import Array
 
 LARGEST = 2**28  # bytes

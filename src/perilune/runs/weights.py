@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from perilune import files
-from perilune.config import DQNConfig, build, to_json
-from perilune.dqn import Agent
+from perilune.runs import files
+from perilune.agent.config import DQNConfig, build, to_json
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.nn.layers import Arrays
-from perilune.parts import least_weights
-from perilune.runlog import WEIGHTS
-from perilune.state import fill
-from perilune.symmetry import Symmetry
+from perilune.agent.factory import least_weights
+from perilune.runs.runlog import WEIGHTS
+from perilune.agent.state import fill
+from perilune.replay.symmetry import Symmetry
 
 FORMAT = 2
 FORMATS = (1, 2)  # that are read; the first had no checksum

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune import envs, seeding
-from perilune.camera import frame
+from perilune import envs
+from perilune._utils import seeding
+from perilune._utils.validation import REFUSED, Count, converted
+from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
-from perilune.events import Frame
 from perilune.nn.layers import Array
-from perilune.outcomes import known_outcomes
-from perilune.plain import REFUSED, Count, converted
+from perilune.training.events import Frame
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
 # final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from perilune.course import Course
 from perilune.nn.layers import Array
+from perilune.training.progress import Course
 
 Ended = Literal["terminated", "truncated", "budget"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from perilune.config import DQNConfig, TrainConfig
-from perilune.exploration import multiplicative_epsilon
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.exploration import multiplicative_epsilon
 
 BEYOND = 2.0  # times the greatest return that rewards allow: values are overestimated for a while in good trainings too
 MOVES = 0.02  # share of epsilon's way down that a training must go at least

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune import envs, seeding, watch
-from perilune.camera import can_draw, drawing, frame
-from perilune.config import TrainConfig
-from perilune.course import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
-from perilune.dqn import Agent
+from perilune import envs
+from perilune._utils import seeding
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
+from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.rendering import can_draw, drawing, frame
 from perilune.errors import (
     ConfigError,
     DivergenceError,
@@ -25,10 +26,11 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
     located,
 )
-from perilune.evaluate import SELECTION_SEEDS, evaluate
-from perilune.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started, Warming
 from perilune.nn.layers import Array
-from perilune.outcomes import known_outcomes
+from perilune.training import health
+from perilune.training.evaluation import SELECTION_SEEDS, evaluate
+from perilune.training.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started, Warming
+from perilune.training.progress import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
 
 REST_EVERY = 10_000  # steps of an episode; or one that never ends could never be saved
 WARMING_EVERY = 1_000  # steps of the warm-up, after which it may be broken off
@@ -76,7 +78,7 @@ def _training(
     last_step = stop_step(config, course.start_steps)
     last_episode = stop_episode(config, course.start_episodes)
     flights, best, updates = course.flights, False, agent.updates
-    yield from _noticed(agent, course, watch.epsilon_stays(agent.config, config))
+    yield from _noticed(agent, course, health.epsilon_stays(agent.config, config))
     if not agent.warm:
         yield from _warm_up(agent, lanes[0].env, config)
         course.looked = agent.env_steps
@@ -106,10 +108,10 @@ def _training(
                 flights.clear()
                 course.over = True
                 if agent.updates == updates and not saved:
-                    yield from _noticed(agent, course, watch.no_update(agent.config))
+                    yield from _noticed(agent, course, health.no_update(agent.config))
                 if used_up:
                     had = agent.episodes - course.start_episodes
-                    yield from _noticed(agent, course, watch.epsilon_stayed(agent.config, agent.epsilon, had))
+                    yield from _noticed(agent, course, health.epsilon_stayed(agent.config, agent.epsilon, had))
                 yield Rest(course, best)
                 return
             flights[lane] = yield from _take_off(agent, lanes, lane, course, config)
@@ -217,7 +219,7 @@ def _fly(
             lasting.updates += 1
         if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
-            found = watch.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
+            found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
             yield from _noticed(agent, course, found)
     if ended is not None:
         known = known_outcomes(flight.env)
@@ -236,7 +238,7 @@ def _frame(agent: Agent, flight: Flight, action: int | None) -> Frame:
     return Frame(flight.number, image, flight.obs, action, flight.reward, flight.outcome)
 
 
-def _noticed(agent: Agent, course: Course, found: watch.Notice | None) -> Iterator[Event]:
+def _noticed(agent: Agent, course: Course, found: health.Notice | None) -> Iterator[Event]:
     """Tell of what is off, once in a run."""
     if found is not None and found.what not in course.noticed:
         course.noticed += (found.what,)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from perilune.envs.known.presets import preset
 from perilune.nn.layers import Array
-from perilune.presets import preset
-from perilune.view.facts import Facts, of_run, seeds_command, train_command
+from perilune.viz.facts import Facts, of_run, seeds_command, train_command
 
 MOST = 4  # pieces of advice: whoever gets more follows none
 

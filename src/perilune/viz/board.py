@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from perilune.console import stderr
-from perilune.view.progress import BAR, PLAIN_SECONDS
-from perilune.view.summary import clock
+from perilune._utils.console import stderr
+from perilune.viz.summary import clock
+from perilune.viz.terminal import BAR, PLAIN_SECONDS
 
 if TYPE_CHECKING:
     from rich.table import Table

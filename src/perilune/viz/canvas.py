@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.text import printable
 from perilune.nn.layers import Array
-from perilune.text import printable
-from perilune.view.plots import COLOURS, INK, PAPER, grid, matplotlib_figure
+from perilune.viz.plots import COLOURS, INK, PAPER, grid, matplotlib_figure
 
 
 def canvas(width: float, height: float, title: str, words: str) -> Any:

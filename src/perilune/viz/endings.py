@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perilune._utils.text import printable
+from perilune.envs.known.outcomes import OUTCOMES
 from perilune.nn.layers import Array
-from perilune.outcomes import OUTCOMES
-from perilune.runlog import Run
-from perilune.text import printable
-from perilune.view.canvas import canvas, colours, legend, over_steps
-from perilune.view.insight import shares
-from perilune.view.plots import Picture, dress
+from perilune.runs.runlog import Run
+from perilune.viz.canvas import canvas, colours, legend, over_steps
+from perilune.viz.insight import shares
+from perilune.viz.plots import Picture, dress
 
 PARTS = 40  # of a run's episodes
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from perilune.config import DQNConfig, TrainConfig, build
-from perilune.evaluate import Evaluation
-from perilune.events import Episode, Evaluated
+from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.envs.known.presets import preset
 from perilune.nn.layers import Array
-from perilune.presets import preset
-from perilune.runlog import Run
-from perilune.view.summary import finite
+from perilune.runs.runlog import Run
+from perilune.training.evaluation import Evaluation
+from perilune.training.events import Episode, Evaluated
+from perilune.viz.summary import finite
 
 ENVIRONMENT_ID = r"[A-Za-z0-9_][\w./:-]*"  # what may stand in a command
 

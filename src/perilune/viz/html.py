@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from perilune.text import printable
+from perilune._utils.text import printable
 
 # Whatever a run or an agent may have put in: nothing in the page can run, and nothing can be fetched or sent.
 POLICY = (

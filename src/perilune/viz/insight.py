@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune import checkpoint, runlog, snapshots
-from perilune.dqn import Agent
+from perilune.agent.dqn import Agent
 from perilune.errors import DivergenceError, FileFormatError, RunDirectoryError
 from perilune.nn.layers import Array, Arrays, Dense, NoisyDense, ReLU, Tanh
-from perilune.replay import Batch
-from perilune.weights import load_weights
+from perilune.replay.buffer import Batch
+from perilune.runs import checkpoint, runlog, snapshots
+from perilune.runs.weights import load_weights
 
 STATES, TRANSITIONS = 4_096, 1_024  # of those lived, enough for shares and for a gradient
 GRID = 96  # cells of a map along each axis

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from perilune.dqn import Agent
+from perilune.agent.dqn import Agent
 from perilune.nn.layers import Array
-from perilune.replay import Batch
-from perilune.view import insight
-from perilune.view.canvas import canvas, colours, legend, over_steps
-from perilune.view.plots import COLOURS, INK, PAPER, Picture, dress
+from perilune.replay.buffer import Batch
+from perilune.viz import insight
+from perilune.viz.canvas import canvas, colours, legend, over_steps
+from perilune.viz.plots import COLOURS, INK, PAPER, Picture, dress
 
 SHOWN = 320  # states in the map of a layer's units
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from perilune import names, runlog, snapshots
-from perilune.dqn import Agent
+from perilune.agent.dqn import Agent
+from perilune.envs.known import names
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.nn.layers import Array
-from perilune.replay import Batch
-from perilune.view import insight, layers
-from perilune.view.canvas import canvas, colours, ink_on, legend, over_steps
-from perilune.view.plots import INK, PAPER, Picture, dress
+from perilune.replay.buffer import Batch
+from perilune.runs import runlog, snapshots
+from perilune.viz import insight, layers
+from perilune.viz.canvas import canvas, colours, ink_on, legend, over_steps
+from perilune.viz.plots import INK, PAPER, Picture, dress
 
 MOST_NAMED = 8  # readings whose medians are told
 PARTS = 60  # of what was lived, in the picture of action use

@@ -11,14 +11,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from perilune import files
-from perilune.config import TrainConfig
+from perilune.agent.config import TrainConfig
+from perilune.envs.known.outcomes import OUTCOMES
 from perilune.errors import MissingDependencyError, PeriluneError
-from perilune.events import Episode, Evaluated, Event, Metrics
-from perilune.outcomes import OUTCOMES
-from perilune.runlog import Run
-from perilune.view.plots import curves
-from perilune.view.summary import RECENT, Curve, Summary, clock, number, whole
+from perilune.runs import files
+from perilune.runs.runlog import Run
+from perilune.training.events import Episode, Evaluated, Event, Metrics
+from perilune.viz.plots import curves
+from perilune.viz.summary import RECENT, Curve, Summary, clock, number, whole
 
 REFRESHES = 4  # of the display, per second, at most
 POINTS = 160  # of the course of the returns

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perilune.evaluate import Instant
-from perilune.events import Frame
 from perilune.nn.layers import Array
-from perilune.view.pixels import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, labelled
+from perilune.training.evaluation import Instant
+from perilune.training.events import Frame
+from perilune.viz.pixels import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, labelled
 
 if TYPE_CHECKING:
     from PIL import Image

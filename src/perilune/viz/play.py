@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perilune import camera, envs, names
-from perilune.dqn import Agent
+from perilune import envs
+from perilune._utils.seeding import checked
+from perilune.agent.dqn import Agent
+from perilune.envs import rendering
+from perilune.envs.known import names
+from perilune.envs.known.outcomes import known_outcomes
 from perilune.errors import DisplayError, MissingDependencyError
-from perilune.evaluate import ENDLESS
-from perilune.events import Frame
 from perilune.nn.layers import Array
-from perilune.outcomes import known_outcomes
-from perilune.seeding import checked
-from perilune.view.overlay import Panel, drawn, following
-from perilune.view.pixels import captions, side_by_side
-from perilune.view.video import cannot_draw, frames_per_second
+from perilune.training.evaluation import ENDLESS
+from perilune.training.events import Frame
+from perilune.viz.overlay import Panel, drawn, following
+from perilune.viz.pixels import captions, side_by_side
+from perilune.viz.video import cannot_draw, frames_per_second
 
 GAP = 6  # pixels between two pictures
 FRESH = 30  # looks at the keyboard per second where the game waits for it
@@ -149,7 +151,7 @@ class Side:
     def picture(self) -> Array:
         """How it looks now, with who it is and the reward so far beneath, and the outcome at the end."""
         if self._picture is None:
-            image = camera.frame(self._env)
+            image = rendering.frame(self._env)
             frame = Frame(1, image, self.obs, None if self.ended else 0, self.reward, self.outcome)
             self._picture = drawn(image, following(None, frame, np.zeros(0), 1), self._panel)
         return self._picture
@@ -222,7 +224,7 @@ def flights(env: envs.Env, agent: Agent | None = None, title: str = "agent", see
     """
     checked(seed)
     _pygame()
-    if not camera.can_draw(env):
+    if not rendering.can_draw(env):
         raise cannot_draw(env)
     with ExitStack() as opened:
         sides = []

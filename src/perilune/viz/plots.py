@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.stats import moving_average
+from perilune._utils.text import printable
 from perilune.errors import MissingDependencyError, RunDirectoryError
-from perilune.events import Episode
 from perilune.nn.layers import Array
-from perilune.runlog import Run
-from perilune.stats import moving_average
-from perilune.text import printable
+from perilune.runs.runlog import Run
+from perilune.training.events import Episode
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

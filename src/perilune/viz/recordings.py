@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from perilune import files, telemetry
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.nn.layers import Array
-from perilune.runlog import Run
-from perilune.telemetry import Moment
+from perilune.runs import files, telemetry
+from perilune.runs.runlog import Run
+from perilune.runs.telemetry import Moment
 
 MOST = 6  # films in a report
 MOST_BYTES = 12 * 2**20  # of all films together; a third more as text

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from perilune import envs, files
+from perilune import envs
 from perilune.errors import ConfigError, PeriluneError
-from perilune.runlog import Run
-from perilune.view import endings, films, maps, plots, scoring
-from perilune.view.advice import advice
-from perilune.view.facts import Facts
-from perilune.view.plots import Picture
-from perilune.view.report_page import Content, html
+from perilune.runs import files
+from perilune.runs.runlog import Run
+from perilune.viz import endings, maps, plots, recordings, scoring
+from perilune.viz.advice import advice
+from perilune.viz.facts import Facts
+from perilune.viz.plots import Picture
+from perilune.viz.report_page import Content, html
 
 MOST_MAPPED = 4  # runs whose maps are shown
 SEVERAL = {"values"}  # the maps that are shown of several runs
@@ -84,7 +85,7 @@ def gather(
         advised = []
         sentences.append(f"What to try next cannot be told: {error}")
     drawn, without = _maps(runs, say)
-    shown = films.choose(runs)
+    shown = recordings.choose(runs)
     sentences += [*without, *shown.none]
     unscored = [found.why for found in scores if found.why and episodes]
     for sentence in [*unscored, *sentences[len(left_out) :]]:

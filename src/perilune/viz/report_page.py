@@ -6,16 +6,16 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perilune.runlog import Run
-from perilune.view import report_tables
-from perilune.view.advice import Advice
-from perilune.view.facts import Facts
-from perilune.view.films import Choice
-from perilune.view.html import document, embedded, section, shown, wide
-from perilune.view.plots import Picture
-from perilune.view.report_style import STYLE
-from perilune.view.report_tables import number
-from perilune.view.scoring import Scores
+from perilune.runs.runlog import Run
+from perilune.viz import report_tables
+from perilune.viz.advice import Advice
+from perilune.viz.facts import Facts
+from perilune.viz.html import document, embedded, section, shown, wide
+from perilune.viz.plots import Picture
+from perilune.viz.recordings import Choice
+from perilune.viz.report_style import STYLE
+from perilune.viz.report_tables import number
+from perilune.viz.scoring import Scores
 
 DPI = 120  # of pictures that are no lines
 

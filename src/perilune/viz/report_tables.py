@@ -7,15 +7,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from perilune import files
-from perilune.bench.statistics import Estimate
-from perilune.config import to_json
+from perilune._utils.statistics import Estimate
+from perilune.agent.config import to_json
+from perilune.envs.known.presets import preset
 from perilune.errors import PeriluneError
-from perilune.presets import preset
-from perilune.runlog import Run
-from perilune.view import scoring
-from perilune.view.html import section, shown, table
-from perilune.view.scoring import Scored, Scores
+from perilune.runs import files
+from perilune.runs.runlog import Run
+from perilune.viz import scoring
+from perilune.viz.html import section, shown, table
+from perilune.viz.scoring import Scored, Scores
 
 # Scores
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from perilune import files, runlog
+from perilune._utils import statistics
+from perilune._utils.statistics import Estimate
+from perilune.agent.config import TrainConfig, build
 from perilune.api import DQN
-from perilune.bench import statistics
 from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, read_score
-from perilune.bench.statistics import Estimate
-from perilune.config import TrainConfig, build
 from perilune.errors import MissingDependencyError, PeriluneError
-from perilune.evaluate import Evaluation
 from perilune.nn.layers import Array
-from perilune.runlog import WEIGHTS, Run
-from perilune.train import greedy_limit
+from perilune.runs import files, runlog
+from perilune.runs.runlog import WEIGHTS, Run
+from perilune.training.evaluation import Evaluation
+from perilune.training.loop import greedy_limit
 
 FEWEST = 10  # episodes, or a resampled interval would be far too narrow
 

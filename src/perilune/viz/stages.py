@@ -8,15 +8,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from perilune import camera, envs, names, snapshots, weights
-from perilune.dqn import Agent
+from perilune import envs
+from perilune.agent.dqn import Agent
+from perilune.envs import rendering
+from perilune.envs.known import names
 from perilune.errors import RunDirectoryError
-from perilune.evaluate import SCORE_SEEDS, Instant, played
 from perilune.nn.layers import Array
-from perilune.view.encoding import VideoWriter, closed, format_of, thinning
-from perilune.view.overlay import NO_SCALE, Panel, Reading, drawn, following, widened
-from perilune.view.pixels import cornered, side_by_side
-from perilune.view.video import beforehand, cannot_draw, fitted, frames_per_second
+from perilune.runs import snapshots, weights
+from perilune.training.evaluation import SCORE_SEEDS, Instant, played
+from perilune.viz.encoding import VideoWriter, closed, format_of, thinning
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, drawn, following, widened
+from perilune.viz.pixels import cornered, side_by_side
+from perilune.viz.video import beforehand, cannot_draw, fitted, frames_per_second
 
 WIDEST = 480  # pixels of a picture, so that four of them are no wider than a screen
 GAP = 6  # pixels between two, less in a small format
@@ -103,7 +106,7 @@ def film(
         MissingDependencyError: a library is not installed.
     """
     small = format_of(path).small
-    if not camera.can_draw(env):
+    if not rendering.can_draw(env):
         raise cannot_draw(env)
     fps = frames_per_second(env)
     actions = names.actions(envs.name(env), which[0].agent.actions) if overlay else ()
@@ -170,4 +173,4 @@ def _seen(
     for instant in played(agent.greedy_action, env, seed, max_episode_steps):
         reading = following(reading, instant, agent.q_values(instant.obs[None])[0], memory)
         if instant.steps % every == 0 or instant.action is None:
-            yield Seen(instant, reading, fitted(camera.frame(env), path, WIDEST))
+            yield Seen(instant, reading, fitted(rendering.frame(env), path, WIDEST))

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from perilune.config import TrainConfig
-from perilune.events import Episode, Evaluated, Event, Metrics, Started
+from perilune.agent.config import TrainConfig
+from perilune.training.events import Episode, Evaluated, Event, Metrics, Started
 
 RECENT = 100  # episodes in the mean, and in the recent outcomes
 BUCKETS = 512  # a curve keeps at least as many, and at most twice as many, once there are enough values

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perilune import files
 from perilune.errors import MissingDependencyError
-from perilune.events import Episode, Evaluated, Event, Frame, Metrics
 from perilune.nn.layers import Array
-from perilune.view.summary import RECENT, finite
+from perilune.runs import files
+from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics
+from perilune.viz.summary import RECENT, finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image

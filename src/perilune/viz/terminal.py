@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perilune.config import TrainConfig
-from perilune.console import stderr
-from perilune.events import Episode, Event
-from perilune.view import notebook
-from perilune.view.summary import RECENT, WIDTH, Figure, Summary, number
+from perilune._utils.console import stderr
+from perilune.agent.config import TrainConfig
+from perilune.training.events import Episode, Event
+from perilune.viz import notebook
+from perilune.viz.summary import RECENT, WIDTH, Figure, Summary, number
 
 if TYPE_CHECKING:
     from rich.console import Console

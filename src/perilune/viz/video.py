@@ -12,17 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from perilune import envs
-from perilune.camera import drawing
+from perilune.envs.rendering import drawing
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.evaluate import SCORE_SEEDS, Evaluation, evaluate, played
-from perilune.events import Episode, Event, Frame, Started
 from perilune.nn.layers import Array
-from perilune.telemetry import TelemetryWriter
-from perilune.telemetry import path_of as telemetry_path
-from perilune.view.encoding import FORMATS, VideoWriter, check_codec, closed, format_of, thinning
-from perilune.view.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
-from perilune.view.pixels import resized
-from perilune.view.plots import matplotlib_figure, save_image
+from perilune.runs.telemetry import TelemetryWriter
+from perilune.runs.telemetry import path_of as telemetry_path
+from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, played
+from perilune.training.events import Episode, Event, Frame, Started
+from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, closed, format_of, thinning
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
+from perilune.viz.pixels import resized
+from perilune.viz.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
 """Q(obs, a) of every action: [N, A] for obs[N, O]."""

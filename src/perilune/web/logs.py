@@ -14,9 +14,9 @@ from typing import IO, Annotated, Any, NamedTuple, get_type_hints
 import msgspec
 import numpy as np
 
-from perilune import files
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.nn.layers import Array
+from perilune.runs import files
 
 MOST_ROWS = 10_000_000  # of a log; some hundred megabytes
 MOST_LABELS = 200  # different texts in a column of a log

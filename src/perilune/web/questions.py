@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from perilune.view.web.series import NAMES
+from perilune.web.series import NAMES
 
 MOST_POINTS = 4_000
 MOST_SMOOTH = 1_000_000

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from perilune import files, names, telemetry
+from perilune.envs.known import names
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.view.web.logs import Table, number, struct
+from perilune.runs import files, telemetry
+from perilune.web.logs import Table, number, struct
 
 MOST = 10_000  # files looked at in a run's directory of videos
 LARGEST_TELEMETRY = 2**24  # bytes; half an hour of frames

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from perilune import checkpoint, claim, files, runlog
+from perilune._utils.stats import moving_average
+from perilune.envs.known.outcomes import OUTCOMES
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.events import Episode, Evaluated, Metrics, Noticed
-from perilune.outcomes import OUTCOMES
-from perilune.stats import moving_average
-from perilune.view.web.films import films, is_directory, text
-from perilune.view.web.logs import Log, Table, number
+from perilune.runs import checkpoint, files, lock, runlog
+from perilune.training.events import Episode, Evaluated, Metrics, Noticed
+from perilune.web.logs import Log, Table, number
+from perilune.web.recordings import films, is_directory, text
 
 RECENT = 100  # episodes
 MOST_NOTICES = 50
@@ -77,7 +77,7 @@ class Run:
     def look(self, versions: Iterator[int]) -> None:
         """See whether anything changed; nothing is read."""
         seen = [_stamp(self.directory / part) for part in PARTS]
-        owner = None if seen[PARTS.index(runlog.OWNER)] is None else claim.owner(self.directory)
+        owner = None if seen[PARTS.index(runlog.OWNER)] is None else lock.owner(self.directory)
         if (seen, owner) != self._seen:
             self._seen, self._owner, self.version = (seen, owner), owner, next(versions)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from perilune.view.web.films import text
-from perilune.view.web.run import Run
+from perilune.web.recordings import text
+from perilune.web.run import Run
 
 DEEPEST = 8  # directories below the one that is watched
 MOST_DIRECTORIES = 20_000

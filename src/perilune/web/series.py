@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.stats import moving_average
 from perilune.nn.layers import Array
-from perilune.stats import moving_average
-from perilune.view.web.logs import Table
+from perilune.web.logs import Table
 
 NAMES = {
     "episodes": ("reward", "length", "loss", "epsilon", "target_syncs"),

@@ -1,8 +1,8 @@
 """Perilune's own agent. A host of the mutation benchmark: the package is copied, and faults are put into the copy."""
 
-from perilune.config import DQNConfig
+from perilune.agent.config import DQNConfig
 from perilune.doctor.adapters import PerilunePatient
-from perilune.dqn import Agent
+from perilune.agent.dqn import Agent
 
 
 def make(seed=0, n_obs=4, n_actions=3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perilune.config import DQNConfig, TrainConfig
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError
 
 
