@@ -35,22 +35,22 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "without LayerNorm": {"layer_norm": False},
     "without quantiles (and so without optimism)": {"head": "expected", "optimism": 0.0},
     "without optimism": {"optimism": 0.0},
-    "without actions that last": {"repeat_most": 1},
+    "without actions that last": {"max_action_repeat": 1},
     "without Munchausen": {"munchausen": 0.0},
-    "without averaged weights": {"average_decay": None},
+    "without averaged weights": {"ema_decay": None},
     "without the mirror": {"mirror": False},
     "without learning-rate decay": {"learning_rate_schedule": "constant"},
 }
 # The recipe leaves these out; each variant adds or changes one.
 WITH: dict[str, dict[str, Any]] = {
     "with a dueling head": {"dueling": True},
-    "with prioritised replay (0.6)": {"priority_exponent": 0.6, "priority_beta_steps": STEPS},
+    "with prioritised replay (0.6)": {"priority_alpha": 0.6, "priority_beta_steps": STEPS},
     "with noisy layers": {"noisy": True},
     "with AdamW": {"optimizer": "adamw"},
     "with C51 instead of quantiles": {"head": "c51", "value_range": (-500.0, 300.0), "optimism": 0.0},
-    "with the average acting": {"average_acts": True},
-    "with 2 updates a step": {"updates_each": 2},
-    "with an update every 2 steps": {"train_every": 2},
+    "with the average acting": {"ema_acts": True},
+    "with 2 updates a step": {"gradient_steps": 2},
+    "with an update every 2 steps": {"train_freq": 2},
 }
 PLAIN = "plain DQN: none of it"
 NOTHING: dict[str, Any] = {name: value for change in WITHOUT.values() for name, value in change.items()}

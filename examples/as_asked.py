@@ -26,8 +26,8 @@ from perilune import DQNConfig, TrainConfig
 from perilune._utils.stats import moving_average
 from perilune.bench.learning import Trial, run_trials
 from perilune.bench.report import failed
-from perilune.bench.scores import Score
 from perilune.runs import runlog
+from perilune.runs.scores import Score
 
 WINDOW = 100  # episodes in the moving average, as such results are usually given
 
@@ -48,9 +48,9 @@ def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
         hidden=hidden, activation="relu", layer_norm=False,
         optimizer="adam", learning_rate=1e-4, loss="huber", max_grad_norm=None,
         gamma=0.999, n_step=1, double=False,
-        buffer_size=10_000, warmup_steps=10_000, batch_size=128, train_every=1,
-        tau=1.0, target_update_every=1_000,
-        epsilon_start=1.0, epsilon_decay=0.9925, epsilon_floor=0.1,
+        buffer_size=10_000, learning_starts=10_000, batch_size=128, train_freq=1,
+        tau=1.0, target_update_interval=1_000,
+        epsilon_start=1.0, epsilon_decay=0.9925, epsilon_end=0.1,
     )  # fmt: skip
 
 
@@ -60,9 +60,9 @@ PAPER = DQNConfig(
     hidden=(128, 128), activation="relu", layer_norm=False,
     optimizer="adam", learning_rate=1e-3, loss="mse", max_grad_norm=None,
     gamma=0.99, n_step=1, double=False,
-    buffer_size=1_000_000, warmup_steps=64, batch_size=64, train_every=1,
-    tau=1.0, target_update_every=1,
-    epsilon_start=1.0, epsilon_decay=0.996, epsilon_decay_per="update", epsilon_floor=0.01,
+    buffer_size=1_000_000, learning_starts=64, batch_size=64, train_freq=1,
+    tau=1.0, target_update_interval=1,
+    epsilon_start=1.0, epsilon_decay=0.996, epsilon_decay_per="update", epsilon_end=0.01,
 )  # fmt: skip
 
 ASKED = TrainConfig(episodes=600, max_episode_steps=500, eval_every=10_000)
@@ -81,7 +81,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "gamma 0.99": {"gamma": 0.99},
     "learning rate 1e-3": {"learning_rate": 1e-3},
     "buffer 100,000": {"buffer_size": 100_000},
-    "target copy every 100": {"target_update_every": 100},
+    "target copy every 100": {"target_update_interval": 100},
     "3-step returns": {"n_step": 3},
 }
 CHANGES["all five"] = {name: value for change in CHANGES.values() for name, value in change.items()}
@@ -148,7 +148,7 @@ def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
         length = min(map(len, smooth))
         median = np.median([curve[:length] for curve in smooth], axis=0)
         axis.plot(range(1, length + 1), median, color="#0072B2", linewidth=2.2)
-        mark = runs[0].config["solved_mark"]
+        mark = runs[0].config["reward_threshold"]
         axis.axhline(mark, color="#666666", linewidth=1, linestyle=(0, (4, 3)))
         axis.annotate(f"solved: {mark:g}", (0.02, mark), xycoords=("axes fraction", "data"), xytext=(0, 3),
                       textcoords="offset points", fontsize=7, color="#666666")  # fmt: skip

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from perilune import DQN, History
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 from perilune.runs.runlog import Run
 from perilune.training.events import Episode, Evaluated
 
 # An agent that learns within a hundred steps, and a training of a second.
-AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 500, "warmup_steps": 40}
+AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 500, "learning_starts": 40}
 TRAINING: dict[str, Any] = {"episodes": 4, "max_episode_steps": 20, "eval_episodes": 2, "quiet": True}
 
 
@@ -64,11 +64,11 @@ def made_up_run(
     *,
     directory: str = "somewhere/run",
     environment: str = "LunarLander-v3",
-    solved_mark: float | None = 200.0,
+    reward_threshold: float | None = 200.0,
     seed: int = 0,
 ) -> Run:
     """A run as ``runlog.read`` gives it, without files."""
-    config = {"format": 1, "environment": environment, "solved_mark": solved_mark, "seed": seed}
+    config = {"format": 1, "environment": environment, "reward_threshold": reward_threshold, "seed": seed}
     return Run(Path(directory), config, list(episodes), [], list(evaluations), [])
 
 

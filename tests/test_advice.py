@@ -77,7 +77,7 @@ def facts(
     returns = HEALTHY if returns is None else returns
     known = preset("LunarLander-v3")
     config = {
-        "environment": "LunarLander-v3", "solved_mark": mark, "seed": 7,
+        "environment": "LunarLander-v3", "reward_threshold": mark, "seed": 7,
         "agent": asdict(replace(known.agent, **agent)),
         "train": asdict(replace(known.train, **{"steps": STEPS} | (train or {}))),
     }  # fmt: skip
@@ -102,7 +102,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "unfinished": (facts(train={"steps": 100_000}), ("60,000 of 100,000",), {}),
     "fell": (
         facts([-100, 100, 250, 240, 60, 40], learning_rate_schedule="constant"), ("250.0", "30,000", "50.0"),
-        {"learning_rate_schedule": "linear", "learning_rate_decay_steps": STEPS, "learning_rate_floor": 5e-5},
+        {"learning_rate_schedule": "linear", "learning_rate_decay_steps": STEPS, "learning_rate_end": 5e-5},
     ),
     "flat": (facts(FLAT, double=False), ("-149.0", "-149.5"), {"double": True}),
     "rises": (facts(RISING), ("-150.0", "30.0"), {}),
@@ -122,7 +122,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "forgets": (facts(RISING, buffer_size=5_000), ("5,000", "60,000"), {"buffer_size": STEPS}),
     "clipped": (facts(RISING, lines=metrics(gradient_norm=33.0)), ("100%", "10", "33"), {"max_grad_norm": 33.0}),
     "hidden_by_exploration": (
-        facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.05"), {"epsilon_floor": 0.01},
+        facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.05"), {"epsilon_end": 0.01},
     ),
     "some_fail": (facts(best=flown(*["landed"] * 17, *["crashed"] * 3)), ("205.0", "3 of 20", "-50.0"), {}),
     "look": (facts(best=flown(*["landed"] * 4, "crashed", *["landed"] * 2)), ("episode 5", "-50.0", "crashed"), {}),
@@ -177,7 +177,7 @@ def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name:
         expected = asdict(about.agent) | asdict(about.train) | changes
         found = asdict(agent) | asdict(train)
         differ = {name for name in found if found[name] != expected[name]}
-        assert differ <= {"learning_rate_floor", "learning_rate_decay_steps"}  # which must fit the others
+        assert differ <= {"learning_rate_end", "learning_rate_decay_steps"}  # which must fit the others
         assert changes
     else:
         assert not changes
@@ -198,7 +198,7 @@ def test_flat_with_the_presets_settings_explores_longer() -> None:
 
 def test_fell_tries_the_average_and_then_a_smaller_rate() -> None:
     returns = [-100.0, 100, 250, 240, 60, 40]
-    without, with_both = rule("fell")(facts(returns, average_decay=None)), rule("fell")(facts(returns))
+    without, with_both = rule("fell")(facts(returns, ema_decay=None)), rule("fell")(facts(returns))
     assert without is not None
     assert with_both is not None
     assert "average" in without.attempt
@@ -361,7 +361,7 @@ def test_an_environment_that_is_no_id_stands_in_no_command() -> None:
 def test_settings_of_any_preset_come_back_from_a_command_for_any_environment(environment: str, other: str) -> None:
     settings = PRESETS[other]
     config = {
-        "environment": environment, "solved_mark": None, "seed": 0, "agent": asdict(settings.agent),
+        "environment": environment, "reward_threshold": None, "seed": 0, "agent": asdict(settings.agent),
         "train": asdict(settings.train),
     }  # fmt: skip
     command = cli.parse(shlex.split(train_command(Facts(Run(Path("x"), config, [], [], [], []))))[1:])

@@ -19,10 +19,10 @@ from matplotlib.image import imread
 
 from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode, tiny_run
 from perilune import DQN, DQNConfig, History, TrainConfig
+from perilune._utils.arrays import Array
 from perilune.agent.config import build
 from perilune.envs.known.presets import preset
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError, UnsupportedEnvironmentError
-from perilune.nn.layers import Array
 from perilune.runs import runlog, weights
 from worlds import Numbered, small
 
@@ -102,7 +102,7 @@ def test_the_history_tells_of_the_evaluations(tiny_run: TinyRun) -> None:
 
 
 def test_an_episode_without_an_update_has_no_loss(tmp_path: Path) -> None:
-    dqn = DQN(cartpole(), **AGENT | {"train_every": 25})
+    dqn = DQN(cartpole(), **AGENT | {"train_freq": 25})
     history = dqn.train(out=tmp_path / "run", pictures=False, **TRAINING)
     assert None in history.losses
     assert dqn.agent.updates > 0
@@ -275,7 +275,7 @@ class Lamps(gym.Env[Any, int]):
 
 
 def test_what_a_dict_says_is_learned(tmp_path: Path) -> None:
-    dqn = DQN(Lamps(), small(learning_rate=1e-2, epsilon_floor=0.3))
+    dqn = DQN(Lamps(), small(learning_rate=1e-2, epsilon_end=0.3))
     assert dqn.evaluate(30).mean_return < 1  # or there would be nothing to learn
     dqn.train(steps=500, out=tmp_path / "run", eval_episodes=5, pictures=False, quiet=True)
     assert dqn.evaluate(30).mean_return == 1
@@ -432,14 +432,14 @@ out = Path(sys.argv[1])
 answer = dict()
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    dqn = DQN("CartPole-v1", hidden=(8,), batch_size=8, buffer_size=500, warmup_steps=40)
+    dqn = DQN("CartPole-v1", hidden=(8,), batch_size=8, buffer_size=500, learning_starts=40)
     dqn.train(episodes=3, out=out / "run", eval_episodes=1, quiet=True)
 answer["warnings"] = sorted([warning.category.__name__, str(warning.message)] for warning in caught)
 answer["updates"] = dqn.agent.updates
 for name, call in {{
     "video_every": lambda: DQN("CartPole-v1").train(episodes=3, video_every=1, out=out / "films", quiet=True),
     "film": lambda: dqn.film(out / "film.mp4"),
-    "plot": lambda: DQN("CartPole-v1", warmup_steps=40, batch_size=8).train(
+    "plot": lambda: DQN("CartPole-v1", learning_starts=40, batch_size=8).train(
         episodes=1, out=out / "plot", pictures=False, quiet=True).plot(),
 }}.items():
     try:

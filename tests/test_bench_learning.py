@@ -20,18 +20,18 @@ from matplotlib.image import imread
 from perilune import DQN, DQNConfig, TrainConfig
 from perilune.bench import learning, report, results
 from perilune.bench.learning import Trial, run_trials, stored_score
-from perilune.bench.scores import Score, score
 from perilune.cli import main
 from perilune.envs.known.presets import PRESETS
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.runs import runlog
 from perilune.runs.runlog import Run
+from perilune.runs.scores import Score, score
 from perilune.training.events import Episode, Evaluated
 
 # So slow a learner that its greedy episodes stay short: the hundred that score it then take no time.
 SETTINGS: dict[str, Any] = {
-    "hidden": (4,), "learning_rate": 1e-6, "learning_rate_floor": 0.0,
-    "batch_size": 8, "buffer_size": 400, "warmup_steps": 50,
+    "hidden": (4,), "learning_rate": 1e-6, "learning_rate_end": 0.0,
+    "batch_size": 8, "buffer_size": 400, "learning_starts": 50,
 }  # fmt: skip
 AGENT = replace(PRESETS["default"].agent, **SETTINGS)
 TRAIN = TrainConfig(steps=400, eval_every=100, eval_episodes=2, metrics_every=50)
@@ -42,13 +42,13 @@ OPTIONS = [
         "4",
         "--learning-rate",
         "1e-6",
-        "--learning-rate-floor",
+        "--learning-rate-end",
         "0",
         "--batch-size",
         "8",
         "--buffer-size",
         "400",
-        "--warmup-steps",
+        "--learning-starts",
         "50",
     ),
 ]
@@ -108,18 +108,23 @@ def test_a_seed_is_solved_at_its_first_evaluation_at_the_mark() -> None:
         evaluation(4_000, 90.0, 23.0),
     ]
     episodes = [*(episode(n, float(n)) for n in range(1, 151)), episode(151, 1e9, "budget")]
-    run = Run(Path(), {"solved_mark": 200.0, "seed": 7}, episodes, [], evaluations, [])
+    run = Run(Path(), {"reward_threshold": 200.0, "seed": 7}, episodes, [], evaluations, [])
     assert score(run, final=88.0, best=240.0) == Score(
         seed=7, final=88.0, best=240.0, best_env_steps=3_000, solved_env_steps=2_000, solved_seconds=11.5,
         training_peak=sum(range(51, 151)) / 100, env_steps=4_000, episodes=400, seconds=23.0,
     )  # fmt: skip
-    unmarked = score(replace(run, config={"solved_mark": None, "seed": 7}), 1.0, 1.0)
+    unmarked = score(replace(run, config={"reward_threshold": None, "seed": 7}), 1.0, 1.0)
     assert (unmarked.solved_env_steps, unmarked.solved_seconds) == (None, None)
 
 
 def test_a_budget_within_the_first_episode_has_no_training_peak() -> None:
     run = Run(
-        Path(), {"solved_mark": 200.0, "seed": 0}, [episode(1, 5.0, "budget")], [], [evaluation(9, 1.0, 1.0, True)], []
+        Path(),
+        {"reward_threshold": 200.0, "seed": 0},
+        [episode(1, 5.0, "budget")],
+        [],
+        [evaluation(9, 1.0, 1.0, True)],
+        [],
     )
     assert score(run, 1.0, 1.0).training_peak is None
 
@@ -137,7 +142,7 @@ def test_json_and_csv_say_the_same(benchmark: Path) -> None:
 
 def test_the_result_tells_its_settings(benchmark: Path) -> None:
     content = json.loads((benchmark / "scores.json").read_text())
-    assert (content["environment"], content["solved_mark"]) == ("CartPole-v1", 475.0)  # asked for as "CartPole"
+    assert (content["environment"], content["reward_threshold"]) == ("CartPole-v1", 475.0)  # asked for as "CartPole"
     config = runlog.read(benchmark / "seed-0").config
     assert content["settings"] == {"agent": config["agent"], "train": config["train"]}
     assert (content["settings"]["agent"]["hidden"], content["failures"]) == ([4], [])
@@ -408,7 +413,7 @@ def test_an_environment_that_a_module_registers_is_made_in_every_process(
     main(arguments)
     main(arguments)  # and known again
     result = results.load(out)
-    assert (result.environment, result.solved_mark) == ("OfAModule-v3", None)
+    assert (result.environment, result.reward_threshold) == ("OfAModule-v3", None)
     summary = json.loads((out / "scores.json").read_text())["summary"]
     assert (summary["final"]["solved_share"], summary["solved_env_steps"], summary["never_solved"]) == (None, None, [])
     assert (summary["final"]["low"], summary["final"]["high"]) == (None, None)  # one seed has no interval

@@ -90,7 +90,9 @@ def test_checkpoints_share_the_objects_that_are_alike(tmp_path: Path, monkeypatc
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "SHARE", float("inf"))
     run = tmp_path / "run"
-    DQN("CartPole-v1", seed=3, **AGENT).train(out=run, keep=3, checkpoint_seconds=1e-9, **STEPS | {"steps": 1000})
+    DQN("CartPole-v1", seed=3, **AGENT).train(
+        out=run, keep_checkpoints=3, checkpoint_seconds=1e-9, **STEPS | {"steps": 1000}
+    )
     there = [checkpoint.read(path) for path in checkpoint.paths(run)]
     best = max(evaluation.env_steps for evaluation in runlog.read(run).evaluations if evaluation.best)
     assert 3 <= len(there) <= 4
@@ -133,8 +135,8 @@ def test_more_steps_go_on_where_the_schedules_were(run: Path) -> None:
     after = [episode for episode in episodes if episode.env_steps > 300]
     # Epsilon as it would have been: its way goes on from the end of the warm-up.
     settings, began = dqn.config, after[0].env_steps - after[0].length
-    share = (began - settings.warmup_steps) / settings.epsilon_decay_steps
-    assert after[0].epsilon == pytest.approx(1 - (1 - settings.epsilon_floor) * share)
+    share = (began - settings.learning_starts) / settings.epsilon_decay_steps
+    assert after[0].epsilon == pytest.approx(1 - (1 - settings.epsilon_end) * share)
     assert runlog.read_config(run)["train"]["steps"] == 500
     assert all(finding.fault is None for finding in inspection.verify(run))
 
@@ -159,9 +161,9 @@ FIXED = sorted({field.name for cls in (DQNConfig, TrainConfig) for field in fiel
 
 def test_every_setting_is_told_whether_it_can_be_changed() -> None:
     assert FIXED == [
-        "activation", "atoms", "average_decay", "buffer_size", "dueling", "environments", "gamma", "head", "hidden",
-        "initializer", "layer_norm", "n_step", "noisy", "optimizer", "priority_exponent", "quantiles", "value_range",
-        "warmup_steps",
+        "activation", "atoms", "ema_decay", "buffer_size", "dueling", "num_envs", "gamma", "head", "hidden",
+        "initializer", "layer_norm", "n_step", "noisy", "optimizer", "priority_alpha", "quantiles", "value_range",
+        "learning_starts",
     ]  # fmt: skip
 
 
@@ -169,7 +171,7 @@ def test_every_setting_is_told_whether_it_can_be_changed() -> None:
     ("name", "value"),
     [
         ("hidden", (9,)), ("gamma", 0.5), ("n_step", 2), ("optimizer", "sgd"), ("buffer_size", 600), ("noisy", True),
-        ("average_decay", 0.9), ("priority_exponent", 0.5), ("warmup_steps", 41), ("activation", "tanh"),
+        ("ema_decay", 0.9), ("priority_alpha", 0.5), ("learning_starts", 41), ("activation", "tanh"),
     ],
 )  # fmt: skip
 def test_what_is_in_the_shape_of_a_run_cannot_be_changed_even_by_name(run: Path, name: str, value: object) -> None:
@@ -622,7 +624,7 @@ def test_a_setup_comes_back_from_its_json(run: Path) -> None:
     assert from_json(checkpoint.Setup, content) == setup
     assert asdict(replace(setup, seed=5))["seed"] == 5
     assert setup.made == envs.description(gym.make("CartPole-v1", render_mode="rgb_array"))
-    assert np.isfinite(setup.solved_mark or 0)
+    assert np.isfinite(setup.reward_threshold or 0)
 
 
 def test_verify_misses_the_best_weights_and_resume_brings_them_back(
@@ -667,7 +669,7 @@ def test_an_environment_of_ones_own_is_named_by_where_it_comes_from(
     words = (
         "--steps",
         80,
-        "--warmup-steps",
+        "--learning-starts",
         32,
         "--epsilon-decay-steps",
         40,

@@ -32,7 +32,7 @@ from perilune.viz import stages
 
 __all__ = ["tiny_run"]
 
-TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--warmup-steps", "30"]
+TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--learning-starts", "30"]
 TINY += ["--batch-size", "8", "--buffer-size", "300", "--hidden", "6", "5"]
 
 
@@ -82,7 +82,7 @@ def test_train_leaves_a_run_and_says_where(capfd: pytest.CaptureFixture[str], tm
 def test_what_it_trains_is_what_python_trains(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     options = ["--seed", "8", "--quiet"]
     done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, *TINY)
-    settings: dict[str, Any] = {"warmup_steps": 30, "batch_size": 8, "buffer_size": 300, "hidden": (6, 5)}
+    settings: dict[str, Any] = {"learning_starts": 30, "batch_size": 8, "buffer_size": 300, "hidden": (6, 5)}
     budget = replace(preset("CartPole-v1").train, episodes=3, max_episode_steps=15, eval_episodes=1)
     DQN("CartPole-v1", seed=8, **settings).train(budget, out=tmp_path / "b", quiet=True, pictures=False)
     for name in ("final.safetensors", "episodes.jsonl", "config.json"):
@@ -123,7 +123,7 @@ def test_evaluate_scores_the_checkpoint_that_is_asked_for(
         scored = dqn.evaluate(3)
         assert (said["returns"], said["lengths"]) == (list(scored.returns), list(scored.lengths))
         assert (said["mean_return"], said["min_return"]) == (scored.mean_return, scored.min_return)
-        assert (said["checkpoint"], said["episodes"], said["solved_mark"]) == (which, 3, 475.0)
+        assert (said["checkpoint"], said["episodes"], said["reward_threshold"]) == (which, 3, 475.0)
         assert said["env_steps"] == dqn.agent.env_steps
 
 
@@ -258,7 +258,7 @@ def test_episodes_that_nobody_would_end_are_told(capfd: pytest.CaptureFixture[st
 
 def test_a_budget_that_ends_before_epsilon_is_told(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = "Epsilon was still 0.85 at the end; how long its way down is, is a setting."
-    options = ["--epsilon-start", "0.9", "--epsilon-decay-steps", "1000", "--epsilon-floor", "0.4", *TINY]
+    options = ["--epsilon-start", "0.9", "--epsilon-decay-steps", "1000", "--epsilon-end", "0.4", *TINY]
     budget = ["--episodes", "None", "--steps", "130", "--quiet"]
     out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "short"), *options, *budget)
     assert said in out
@@ -273,22 +273,23 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     # of TrainConfig
     "steps": (["9000"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["500"], 500),
     "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
-    "metrics_every": (["9"], 9), "video_every": (["20"], 20), "checkpoint_seconds": (["2.5"], 2.5), "keep": (["4"], 4),
-    "environments": (["3"], 3),
+    "metrics_every": (["9"], 9), "video_every": (["20"], 20), "checkpoint_seconds": (["2.5"], 2.5),
+    "keep_checkpoints": (["4"], 4),
+    "num_envs": (["3"], 3),
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
     "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),
     "initializer": (["glorot"], "glorot"),
     "huber_delta": (["2.5"], 2.5), "optimizer": (["sgd"], "sgd"), "learning_rate": (["3e-4"], 3e-4),
-    "learning_rate_schedule": (["cosine"], "cosine"), "learning_rate_floor": (["1e-6"], 1e-6),
+    "learning_rate_schedule": (["cosine"], "cosine"), "learning_rate_end": (["1e-6"], 1e-6),
     "learning_rate_decay_steps": (["11"], 11), "momentum": (["0.9"], 0.9), "weight_decay": (["0.5"], 0.5),
-    "max_grad_norm": (["None"], None), "batch_size": (["32"], 32), "train_every": (["4"], 4), "gamma": (["0.9"], 0.9),
-    "n_step": (["2"], 2), "double": (None, False), "target_update_every": (["1000"], 1_000), "tau": (["1"], 1.0),
-    "buffer_size": (["4000"], 4_000), "warmup_steps": (["400"], 400), "epsilon_start": (["0.8"], 0.8),
-    "epsilon_floor": (["0.2"], 0.2), "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
-    "epsilon_decay_per": (["update"], "update"), "repeat_most": (["8"], 8), "updates_each": (["2"], 2),
+    "max_grad_norm": (["None"], None), "batch_size": (["32"], 32), "train_freq": (["4"], 4), "gamma": (["0.9"], 0.9),
+    "n_step": (["2"], 2), "double": (None, False), "target_update_interval": (["1000"], 1_000), "tau": (["1"], 1.0),
+    "buffer_size": (["4000"], 4_000), "learning_starts": (["400"], 400), "epsilon_start": (["0.8"], 0.8),
+    "epsilon_end": (["0.2"], 0.2), "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
+    "epsilon_decay_per": (["update"], "update"), "max_action_repeat": (["8"], 8), "gradient_steps": (["2"], 2),
     "munchausen": (["0.9"], 0.9), "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2"], -2.0),
-    "average_decay": (["0.99"], 0.99), "average_acts": ([], True), "priority_exponent": (["0.6"], 0.6),
+    "ema_decay": (["0.99"], 0.99), "ema_acts": ([], True), "priority_alpha": (["0.6"], 0.6),
     "priority_beta": (["0.5"], 0.5), "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21),
     "quantiles": (["8"], 8),
 }  # fmt: skip
@@ -369,9 +370,9 @@ def test_a_preset_is_where_settings_start_from(name: str) -> None:
 
 def test_an_option_is_measured_by_the_preset_that_it_changes() -> None:
     # More than the default buffer holds, and a higher floor than the default rate.
-    given = ["--warmup-steps", "120000", "--learning-rate-floor", "8e-4"]
+    given = ["--learning-starts", "120000", "--learning-rate-end", "8e-4"]
     settings = settings_of("train", "LunarLander-v3", *given)
-    assert (settings["warmup_steps"], settings["learning_rate_floor"]) == (120_000, 8e-4)
+    assert (settings["learning_starts"], settings["learning_rate_end"]) == (120_000, 8e-4)
 
 
 @pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "Taxi-v4"])

@@ -24,7 +24,7 @@ from perilune.agent.config import DQNConfig, TrainConfig, build, to_json
 from perilune.agent.dqn import Agent
 from perilune.envs.known.presets import DEFAULT, PRESETS, preset
 from perilune.errors import ConfigError, DivergenceError, PeriluneError
-from perilune.training.events import Rest
+from perilune.training.events import SafePoint
 from perilune.training.loop import training
 from worlds import Numbered
 
@@ -120,14 +120,14 @@ DQN_FIELDS: dict[str, Kind] = {
     "optimizer": word("sgd", "rmsprop", "adam", "adamw"),
     "learning_rate": POSITIVE,
     "learning_rate_schedule": word("constant", "linear", "cosine"),
-    "learning_rate_floor": number(0),
+    "learning_rate_end": number(0),
     "learning_rate_decay_steps": COUNT,
     "momentum": SHARE,
     "weight_decay": number(0),
     "max_grad_norm": POSITIVE.or_none(),
     "batch_size": COUNT,
-    "train_every": COUNT,
-    "updates_each": COUNT,
+    "train_freq": COUNT,
+    "gradient_steps": COUNT,
     "mirror": FLAG,
     "gamma": SHARE,
     "n_step": COUNT,
@@ -135,28 +135,28 @@ DQN_FIELDS: dict[str, Kind] = {
     "munchausen": SHARE,
     "munchausen_temperature": POSITIVE,
     "munchausen_floor": at_most(0),
-    "target_update_every": COUNT,
+    "target_update_interval": COUNT,
     "tau": SHARE_ABOVE_ZERO,
-    "average_decay": SHARE.or_none(),
-    "average_acts": FLAG,
+    "ema_decay": SHARE.or_none(),
+    "ema_acts": FLAG,
     "buffer_size": COUNT,
-    "warmup_steps": COUNT,
-    "priority_exponent": SHARE,
+    "learning_starts": COUNT,
+    "priority_alpha": SHARE,
     "priority_beta": SHARE,
     "priority_beta_steps": COUNT,
     "epsilon_start": SHARE,
-    "epsilon_floor": SHARE,
+    "epsilon_end": SHARE,
     "epsilon_decay_steps": COUNT,
     "epsilon_decay": SHARE_ABOVE_ZERO.or_none(),
     "epsilon_decay_per": word("episode", "update"),
-    "repeat_most": whole(1, 10_000),
+    "max_action_repeat": whole(1, 10_000),
     "optimism": number(0, 0.99),
 }
 TRAIN_FIELDS: dict[str, Kind] = {
     "steps": COUNT.or_none(),
     "episodes": COUNT.or_none(),
     "max_episode_steps": COUNT.or_none(),
-    "environments": COUNT,
+    "num_envs": COUNT,
     "eval_every": COUNT.or_none(),
     "eval_episodes": COUNT,
     "stop_at_return": Kind(
@@ -166,7 +166,7 @@ TRAIN_FIELDS: dict[str, Kind] = {
     "metrics_every": COUNT,
     "video_every": COUNT.or_none(),
     "checkpoint_seconds": POSITIVE.or_none(),
-    "keep": COUNT,
+    "keep_checkpoints": COUNT,
 }
 FIELDS: dict[Settings, dict[str, Kind]] = {DQNConfig: DQN_FIELDS, TrainConfig: TRAIN_FIELDS}
 EVERY_FIELD = [pytest.param(cls, name, id=name) for cls, kinds in FIELDS.items() for name in kinds]
@@ -175,8 +175,8 @@ EVERY_FIELD = [pytest.param(cls, name, id=name) for cls, kinds in FIELDS.items()
 def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` with those that limit or contradict one another put in order."""
     values = dict(values)
-    values["buffer_size"] = max(values["buffer_size"], values["batch_size"], values["warmup_steps"])
-    for high, low in (("epsilon_start", "epsilon_floor"), ("learning_rate", "learning_rate_floor")):
+    values["buffer_size"] = max(values["buffer_size"], values["batch_size"], values["learning_starts"])
+    for high, low in (("epsilon_start", "epsilon_end"), ("learning_rate", "learning_rate_end")):
         values[high] = max(values[high], values[low])
     if values["head"] != "c51":
         values["value_range"] = None
@@ -186,8 +186,8 @@ def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
         values["loss"] = "huber"
     if values["head"] != "qr":
         values["optimism"] = 0
-    if values["average_decay"] is None:
-        values["average_acts"] = False
+    if values["ema_decay"] is None:
+        values["ema_acts"] = False
     return values
 
 
@@ -242,7 +242,7 @@ def test_numpy_scalars_become_plain() -> None:
         hidden=[np.int64(32), (np.uint8(16), "tanh")],
         batch_size=np.int32(16),
         gamma=np.float32(0.5),
-        epsilon_floor=np.int64(0),
+        epsilon_end=np.int64(0),
         double=np.False_,
     )
     assert config.hidden == (32, (16, "tanh"))
@@ -251,7 +251,7 @@ def test_numpy_scalars_become_plain() -> None:
         config.hidden[1][0],
         config.batch_size,
         config.gamma,
-        config.epsilon_floor,
+        config.epsilon_end,
         config.double,
     ]
     assert [type(value) for value in plain] == [int, int, int, float, float, bool]
@@ -324,10 +324,14 @@ def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> N
 @pytest.mark.parametrize(
     ("values", "name", "words"),
     [
-        ({"batch_size": 33, "buffer_size": 32, "warmup_steps": 1}, "batch_size", "at most buffer_size, which is 32"),
-        ({"warmup_steps": 33, "buffer_size": 32, "batch_size": 1}, "warmup_steps", "at most buffer_size, which is 32"),
-        ({"epsilon_start": 0.1, "epsilon_floor": 0.2}, "epsilon_floor", "at most epsilon_start = 0.1"),
-        ({"learning_rate": 1e-4, "learning_rate_floor": 2e-4}, "learning_rate_floor", "at most learning_rate = 0.0001"),
+        ({"batch_size": 33, "buffer_size": 32, "learning_starts": 1}, "batch_size", "at most buffer_size, which is 32"),
+        (
+            {"learning_starts": 33, "buffer_size": 32, "batch_size": 1},
+            "learning_starts",
+            "at most buffer_size, which is 32",
+        ),
+        ({"epsilon_start": 0.1, "epsilon_end": 0.2}, "epsilon_end", "at most epsilon_start = 0.1"),
+        ({"learning_rate": 1e-4, "learning_rate_end": 2e-4}, "learning_rate_end", "at most learning_rate = 0.0001"),
         ({"hidden": ()}, "hidden", "at least one hidden layer"),
         (
             {"head": "c51", "value_range": None},
@@ -352,7 +356,7 @@ def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> N
         ({"head": "c51", "value_range": (0.0, 1.0), "loss": "mse"}, "loss", "'huber' with the head 'c51'"),
         ({"optimism": 0.5}, "optimism", "0, because the head 'expected' has no quantiles (qr has)"),
         ({"head": "c51", "value_range": (0.0, 1.0), "optimism": 0.5}, "optimism", "0, because the head 'c51' has no"),
-        ({"average_acts": True}, "average_acts", "False, because there is no average without an average_decay"),
+        ({"ema_acts": True}, "ema_acts", "False, because there is no average without an ema_decay"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], name: str, words: str) -> None:
@@ -364,12 +368,12 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any],
 
 def test_settings_that_just_agree_are_accepted() -> None:
     config = DQNConfig(
-        batch_size=32, warmup_steps=32, buffer_size=32, epsilon_start=0.2, epsilon_floor=0.2, learning_rate_floor=5e-4
+        batch_size=32, learning_starts=32, buffer_size=32, epsilon_start=0.2, epsilon_end=0.2, learning_rate_end=5e-4
     )
-    assert (config.buffer_size, config.epsilon_floor, config.learning_rate_floor) == (32, 0.2, 5e-4)
-    config = DQNConfig(head="c51", value_range=(0, 1e-9), average_decay=0, average_acts=True)
-    assert (config.value_range, config.average_acts) == ((0.0, 1e-9), True)
-    assert DQNConfig(head="qr", optimism=0.99, priority_exponent=1).optimism == 0.99
+    assert (config.buffer_size, config.epsilon_end, config.learning_rate_end) == (32, 0.2, 5e-4)
+    config = DQNConfig(head="c51", value_range=(0, 1e-9), ema_decay=0, ema_acts=True)
+    assert (config.value_range, config.ema_acts) == ((0.0, 1e-9), True)
+    assert DQNConfig(head="qr", optimism=0.99, priority_alpha=1).optimism == 0.99
 
 
 @pytest.mark.parametrize("value_range", [[-1, 2], (-1, 2), np.array([-1.0, 2.0]), (np.float32(-1), np.int64(2))])
@@ -539,7 +543,7 @@ def test_an_unknown_preset_is_refused_with_those_that_are_known() -> None:
 def test_every_preset_has_room_to_learn(name: str) -> None:
     agent, train = PRESETS[name].agent, PRESETS[name].train
     assert train.steps is not None
-    assert train.steps > 10 * (agent.warmup_steps + agent.train_every)
+    assert train.steps > 10 * (agent.learning_starts + agent.train_freq)
     assert agent.epsilon_decay_steps < train.steps
     assert train.eval_every is not None
     assert train.eval_every < train.steps
@@ -583,8 +587,8 @@ def test_a_config_error_keeps_its_parts_when_it_is_copied() -> None:
 # What is accepted runs
 
 MOST = {
-    "batch_size": 16, "buffer_size": 100, "warmup_steps": 30, "atoms": 9, "quantiles": 9, "updates_each": 3,
-    "train_every": 5, "n_step": 20, "eval_every": 200, "eval_episodes": 2, "environments": 3, "episodes": 10,
+    "batch_size": 16, "buffer_size": 100, "learning_starts": 30, "atoms": 9, "quantiles": 9, "gradient_steps": 3,
+    "train_freq": 5, "n_step": 20, "eval_every": 200, "eval_episodes": 2, "num_envs": 3, "episodes": 10,
     "max_episode_steps": 20,
 }  # fmt: skip
 
@@ -597,7 +601,7 @@ def smaller(values: dict[str, Any]) -> dict[str, Any]:
         sized["hidden"] = tuple((min(units, 12), activation) for units, activation in layers)
         sized["mirror"] = False  # the world has no symmetry
         return in_agreement(sized)
-    return sized | {"steps": 80, "video_every": None, "environments": 1}
+    return sized | {"steps": 80, "video_every": None, "num_envs": 1}
 
 
 @settings(max_examples=60)
@@ -611,7 +615,7 @@ def test_what_is_accepted_runs_or_ends_by_name(agent: dict[str, Any], train: dic
         except DivergenceError:  # a step size of 1e300, say
             pass
         else:
-            assert isinstance(events[-1], Rest)
+            assert isinstance(events[-1], SafePoint)
             assert events[-1].course.over
             assert learner.env_steps > 0
     assert np.isfinite(learner.target.parameters).all()

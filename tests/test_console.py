@@ -21,7 +21,7 @@ def test_a_training_goes_on_where_nobody_reads_along_any_more(
 ) -> None:
     reads, writes = opened()
     os.close(reads)
-    words = "train CartPole-v1 --steps 400 --hidden 8 --warmup-steps 40 --epsilon-decay-steps 90000 --out run --json"
+    words = "train CartPole-v1 --steps 400 --hidden 8 --learning-starts 40 --epsilon-decay-steps 90000 --out run --json"
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "perilune", *words.split()],  # whose epsilon gives a warning as well
         cwd=tmp_path,

@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from perilune import DQN, api
+from perilune._utils.arrays import Array
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning
-from perilune.nn.layers import Array
 from perilune.runs import checkpoint, inspection, recorder
 from test_resume import SMALL, TRAINING, PowerCutError, cut, everything
 
@@ -161,7 +161,7 @@ def test_a_budget_of_episodes_takes_over_from_steps_that_are_used_up(
     [
         ("bogus=1", "there is no such setting"),
         ("hidden=64", "it cannot be changed on the way"),
-        ("environments=3", "it cannot be changed on the way"),
+        ("num_envs=3", "it cannot be changed on the way"),
     ],
 )
 def test_what_cannot_be_changed_says_what_can(

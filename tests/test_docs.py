@@ -154,4 +154,11 @@ def test_notebook_page_names_every_setting_that_a_notebook_has() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
     every = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
     unnamed = {setting for setting in every if setting not in text}
-    assert unnamed <= {"initializer", "eval_every", "eval_episodes", "stop_at_return", "metrics_every", "keep"}
+    assert unnamed <= {
+        "initializer",
+        "eval_every",
+        "eval_episodes",
+        "stop_at_return",
+        "metrics_every",
+        "keep_checkpoints",
+    }

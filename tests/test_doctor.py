@@ -484,7 +484,7 @@ def test_pytest_items_fail_pass_and_skip(tmp_path: Path) -> None:
 
 
 def test_perilunes_own_patient_trains_what_the_agent_would() -> None:
-    config = DQNConfig(batch_size=16, buffer_size=100, warmup_steps=16)
+    config = DQNConfig(batch_size=16, buffer_size=100, learning_starts=16)
     one, other = (Agent(4, 2, config, seed=3) for _ in range(2))
     generator = np.random.default_rng(0)
     for _ in range(40):
@@ -497,7 +497,7 @@ def test_perilunes_own_patient_trains_what_the_agent_would() -> None:
     one.learn()
     # Truncated after one step, so that each is worth gamma, while the patient's batch counts n steps.
     assert not np.array_equal(one.online.parameters, Agent(4, 2, config, seed=3).online.parameters)
-    other_again = Agent(4, 2, DQNConfig(batch_size=16, buffer_size=100, warmup_steps=16, n_step=1), seed=3)
+    other_again = Agent(4, 2, DQNConfig(batch_size=16, buffer_size=100, learning_starts=16, n_step=1), seed=3)
     PerilunePatient(other_again).train_batch(batch.obs, batch.action, batch.reward, batch.next_obs, np.zeros(16, bool))
     assert np.allclose(one.online.parameters, other_again.online.parameters, atol=1e-7)
 

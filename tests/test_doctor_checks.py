@@ -19,7 +19,7 @@ class Whole(Linear):
     """Linear Q-learning with every method that a patient can have."""
 
     epsilon_falls = 500  # steps
-    epsilon_floor = 0.05
+    epsilon_end = 0.05
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
@@ -49,7 +49,7 @@ class Whole(Linear):
     def run(self, env: Any, env_steps: int) -> None:
         obs, _ = env.reset()
         for step in range(env_steps):
-            action = self.act(obs, max(self.epsilon_floor, 1 - step / self.epsilon_falls))
+            action = self.act(obs, max(self.epsilon_end, 1 - step / self.epsilon_falls))
             next_obs, reward, terminated, truncated, _ = env.step(action)
             self.remember(obs, action, reward, next_obs, terminated, truncated)
             obs = env.reset()[0] if terminated or truncated else next_obs
@@ -169,7 +169,7 @@ SICK: dict[str, dict[str, Any]] = {
     "exploration.uneven": {"act": seldom},
     "exploration.epsilon_ignored": {"act": all_or_nothing},
     "exploration.stuck": {"epsilon_falls": 1e9},
-    "exploration.never_explores": {"epsilon_falls": 1e-9, "epsilon_floor": 0.0},
+    "exploration.never_explores": {"epsilon_falls": 1e-9, "epsilon_end": 0.0},
     "loop.hangs": {"run": hang},
     "loop.termination_lost": {"remember": never_ended},
     "loop.no_updates": {"after": lambda self, step: None},

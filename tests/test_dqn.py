@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent, Update, make_optimizer
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.layers import Array
 from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp
 from perilune.training.loop import training
 from worlds import Numbered, small
@@ -53,7 +53,7 @@ def warm(seed: int = 0, **settings: Any) -> Agent:
     generator = np.random.default_rng(99)
     while not agent.warm:
         obs, next_obs = generator.normal(size=(2, O)).astype(np.float32)
-        last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 == agent.config.warmup_steps
+        last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 == agent.config.learning_starts
         agent.remember(obs, int(generator.integers(A)), float(generator.normal()), next_obs, False, last)
     return agent
 
@@ -209,7 +209,7 @@ def test_learning_keeps_everything_float32() -> None:
 
 
 def test_only_the_taken_action_is_pushed() -> None:
-    agent = agent_of(batch_size=1, warmup_steps=1, max_grad_norm=None, hidden=((8, "tanh"),))
+    agent = agent_of(batch_size=1, learning_starts=1, max_grad_norm=None, hidden=((8, "tanh"),))
     agent.remember(np.ones(O, np.float32), 2, 100.0, np.ones(O, np.float32), True, False)
     agent.learn()
     gradients = list(agent.online.named_gradients().values())
@@ -223,7 +223,7 @@ def test_only_the_taken_action_is_pushed() -> None:
 
 
 def test_an_update_leaves_no_trace_of_the_actions_before() -> None:
-    agent = agent_of(batch_size=1, warmup_steps=1, buffer_size=1)
+    agent = agent_of(batch_size=1, learning_starts=1, buffer_size=1)
     for action in (2, 0, 3):
         agent.remember(np.ones(O, np.float32), action, 100.0, np.ones(O, np.float32), True, False)
         agent.learn()
@@ -233,7 +233,7 @@ def test_an_update_leaves_no_trace_of_the_actions_before() -> None:
 
 def test_only_the_taken_actions_value_moves_to_its_target_at_first() -> None:
     # Of a linear unit on the last layer alone: the value of action 2 rises by the step, the others keep theirs.
-    agent = agent_of(batch_size=1, warmup_steps=1, optimizer="sgd", learning_rate=1e-3, hidden=((8, "tanh"),))
+    agent = agent_of(batch_size=1, learning_starts=1, optimizer="sgd", learning_rate=1e-3, hidden=((8, "tanh"),))
     obs = np.ones(O, np.float32)
     agent.remember(obs, 2, 100.0, obs, True, False)
     biases = agent.online.named_parameters()["2.Dense.bias"]
@@ -292,7 +292,7 @@ def test_one_update_is_the_one_computed_independently(double: bool, loss: str, l
         "gamma": 0.9,
         "batch_size": 16,
         "buffer_size": 64,
-        "warmup_steps": 40,
+        "learning_starts": 40,
     }
     agent, twin = agent_of(seed=3, **settings), agent_of(seed=3, **settings)
     for each in (agent, twin):
@@ -360,7 +360,7 @@ def test_without_a_longest_gradient_none_is_cut() -> None:
 )
 def test_the_learning_rate_follows_its_schedule_by_env_steps(schedule: str, rates: list[float]) -> None:
     agent = agent_of(
-        learning_rate=0.1, learning_rate_floor=0.02, learning_rate_decay_steps=100, learning_rate_schedule=schedule
+        learning_rate=0.1, learning_rate_end=0.02, learning_rate_decay_steps=100, learning_rate_schedule=schedule
     )
     for env_steps, rate in zip((0, 50, 100, 1000), rates, strict=True):
         agent.env_steps = env_steps
@@ -381,35 +381,35 @@ def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
 # When it learns
 
 
-@pytest.mark.parametrize("train_every", [1, 3, 4])
-def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_every: int) -> None:
-    agent = Agent(2, 3, small(train_every=train_every, warmup_steps=10, n_step=2), 0)
+@pytest.mark.parametrize("train_freq", [1, 3, 4])
+def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_freq: int) -> None:
+    agent = Agent(2, 3, small(train_freq=train_freq, learning_starts=10, n_step=2), 0)
     list(training(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=47)))
-    due = [step for step in range(11, 48) if step % train_every == 0]
+    due = [step for step in range(11, 48) if step % train_freq == 0]
     assert agent.env_steps == 47
     assert agent.updates == len(due)
 
 
-@pytest.mark.parametrize("updates_each", [1, 3])
-def test_each_time_of_learning_has_its_updates_and_tells_of_the_last(updates_each: int) -> None:
-    agent, twin = (warm(train_every=4, updates_each=updates_each) for _ in range(2))
+@pytest.mark.parametrize("gradient_steps", [1, 3])
+def test_each_time_of_learning_has_its_updates_and_tells_of_the_last(gradient_steps: int) -> None:
+    agent, twin = (warm(train_freq=4, gradient_steps=gradient_steps) for _ in range(2))
     told = live(agent, 4, take="observe")
     live(twin, 4)
-    expected = [twin.learn() for _ in range(updates_each)]
+    expected = [twin.learn() for _ in range(gradient_steps)]
     assert told == [None] * 3 + [expected[-1]]
-    assert agent.updates == updates_each
+    assert agent.updates == gradient_steps
     assert agent.target_syncs == 4  # by env_steps, as before
     np.testing.assert_array_equal(agent.online.parameters, twin.online.parameters)
 
 
 def test_observing_gives_an_update_only_where_one_is_due() -> None:
-    agent = warm(train_every=3)
+    agent = warm(train_freq=3)
     assert [update is not None for update in live(agent, 7, take="observe")] == [step % 3 == 0 for step in range(9, 16)]
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_observing_learns_nothing_before_the_warm_up_is_filled(n_step: int) -> None:
-    agent = agent_of(n_step=n_step, warmup_steps=8)
+    agent = agent_of(n_step=n_step, learning_starts=8)
     before = agent.online.parameters.copy()
     assert live(agent, 7, take="observe") == [None] * 7
     assert agent.updates == 0
@@ -425,7 +425,7 @@ def test_remembering_never_learns() -> None:
 
 
 def test_observing_counts_steps_and_ended_episodes() -> None:
-    agent = warm(warmup_steps=8)
+    agent = warm(learning_starts=8)
     obs = np.zeros(O, np.float32)
     for terminated, truncated in ((False, False), (True, False), (False, True), (True, True), (False, False)):
         agent.observe(obs, 0, 0.0, obs, terminated, truncated)
@@ -436,7 +436,7 @@ def test_observing_counts_steps_and_ended_episodes() -> None:
 
 
 def test_the_target_is_a_copy_every_so_many_env_steps_and_rests_between() -> None:
-    agent = warm(tau=1.0, target_update_every=5)
+    agent = warm(tau=1.0, target_update_interval=5)
     copy = agent.target.parameters.copy()
     for env_steps in range(9, 31):
         live(agent, 1, seed=env_steps, take="observe")
@@ -478,7 +478,7 @@ def test_a_synced_network_values_as_the_online_one_does() -> None:
 
 
 def test_without_epsilon_every_action_is_greedy() -> None:
-    agent = warm(epsilon_start=0.0, epsilon_floor=0.0)
+    agent = warm(epsilon_start=0.0, epsilon_end=0.0)
     observations = np.random.default_rng(0).normal(size=(60, O)).astype(np.float32)
     best = [int(np.argmax(agent.q_values(obs[None])[0])) for obs in observations]
     assert len(set(best)) > 1
@@ -489,7 +489,7 @@ def test_without_epsilon_every_action_is_greedy() -> None:
 
 
 def test_with_epsilon_one_all_actions_come_equally_often() -> None:
-    agent = warm(epsilon_start=1.0, epsilon_floor=1.0)
+    agent = warm(epsilon_start=1.0, epsilon_end=1.0)
     counts = np.bincount([agent.act(np.ones((1, O), np.float32))[0] for _ in range(4000)], minlength=A)
     # Chi-square with 3 degrees of freedom is above 16.3 once in a thousand seeds.
     assert len(counts) == A
@@ -497,7 +497,7 @@ def test_with_epsilon_one_all_actions_come_equally_often() -> None:
 
 
 def test_epsilon_is_the_share_of_random_actions() -> None:
-    agent = warm(epsilon_start=0.4, epsilon_floor=0.4)
+    agent = warm(epsilon_start=0.4, epsilon_end=0.4)
     obs = np.ones(O, np.float32)
     other = np.mean([agent.act(obs[None]) != [agent.greedy_action(obs)] for _ in range(4000)])
     # A random action is the greedy one once in four: 0.4 * 3/4, and five standard deviations of 4000 draws.
@@ -505,7 +505,7 @@ def test_epsilon_is_the_share_of_random_actions() -> None:
 
 
 def test_every_lane_throws_its_own_dice() -> None:
-    agent = warm(epsilon_start=0.5, epsilon_floor=0.5)
+    agent = warm(epsilon_start=0.5, epsilon_end=0.5)
     with_lanes(agent, 3)
     obs = np.ones((3, O), np.float32)
     other = np.array([agent.act(obs) for _ in range(2000)]) != agent.greedy_action(obs[0])
@@ -516,18 +516,18 @@ def test_every_lane_throws_its_own_dice() -> None:
 
 
 def test_actions_are_plain_numbers_whether_greedy_or_not() -> None:
-    agent = warm(epsilon_start=0.5, epsilon_floor=0.5)
+    agent = warm(epsilon_start=0.5, epsilon_end=0.5)
     assert {type(action) for _ in range(20) for action in agent.act(np.ones((1, O), np.float32))} == {int}
 
 
 def test_a_cold_agent_plays_at_random() -> None:
-    agent = agent_of(epsilon_start=0.0, epsilon_floor=0.0)
+    agent = agent_of(epsilon_start=0.0, epsilon_end=0.0)
     assert agent.epsilon == 1
     assert {agent.act(np.ones((1, O), np.float32))[0] for _ in range(100)} == set(range(A))
 
 
 def test_the_straight_way_of_epsilon_counts_env_steps_after_the_warm_up() -> None:
-    agent = warm(epsilon_start=1.0, epsilon_floor=0.2, epsilon_decay_steps=4, train_every=2)
+    agent = warm(epsilon_start=1.0, epsilon_end=0.2, epsilon_decay_steps=4, train_freq=2)
     seen = [agent.epsilon]
     for _ in range(6):
         live(agent, 1, take="observe")
@@ -536,7 +536,7 @@ def test_the_straight_way_of_epsilon_counts_env_steps_after_the_warm_up() -> Non
 
 
 def test_epsilon_decay_counts_episodes_after_the_warm_up() -> None:
-    agent = warm(epsilon_start=0.8, epsilon_floor=0.15, epsilon_decay=0.5, epsilon_decay_steps=1)
+    agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_steps=1)
     obs, seen = np.zeros(O, np.float32), [agent.epsilon]
     for _ in range(4):
         agent.observe(obs, 0, 0.0, obs, False, False)
@@ -546,7 +546,7 @@ def test_epsilon_decay_counts_episodes_after_the_warm_up() -> None:
 
 
 def test_epsilon_decay_may_count_updates() -> None:
-    agent = warm(epsilon_start=0.8, epsilon_floor=0.15, epsilon_decay=0.5, epsilon_decay_per="update", train_every=4)
+    agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_per="update", train_freq=4)
     obs, seen = np.zeros(O, np.float32), []
     for _ in range(8):  # env_steps 9 to 16, of which 12 and 16 learn
         agent.observe(obs, 0, 0.0, obs, True, False)
@@ -595,7 +595,7 @@ def test_one_seed_gives_the_same_agent_to_the_last_bit(settings: dict[str, Any])
 
 
 def test_another_seed_differs_in_weights_actions_and_batches() -> None:
-    one, other = agent_of(0, warmup_steps=30), agent_of(1, warmup_steps=30)
+    one, other = agent_of(0, learning_starts=30), agent_of(1, learning_starts=30)
     assert not np.array_equal(one.online.parameters, other.online.parameters)
     assert [one.explore() for _ in range(30)] != [other.explore() for _ in range(30)]
     for agent in (one, other):
@@ -611,7 +611,7 @@ def test_initial_weights_do_not_depend_on_what_else_is_drawn() -> None:
 
 
 def test_the_default_settings_learn_too() -> None:
-    agent = Agent(O, A, DQNConfig(warmup_steps=200, batch_size=32, buffer_size=1000), 0)
+    agent = Agent(O, A, DQNConfig(learning_starts=200, batch_size=32, buffer_size=1000), 0)
     live(agent, 220)
     before = agent.online.parameters.copy()
     losses = [agent.learn().loss for _ in range(5)]

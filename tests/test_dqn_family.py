@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
 from perilune.nn import Network, huber
-from perilune.nn.layers import Array
 from perilune.nn.losses import cross_entropy, quantile_huber
 from perilune.replay.prioritized import SMALL
 from perilune.replay.symmetry import Symmetry
@@ -34,7 +34,7 @@ every_head = pytest.mark.parametrize("head", HEADS)
 
 def of_tables(states: int = 2, actions: int = 3, symmetry: Symmetry | None = None, **settings: Any) -> Agent:
     """An agent that learns from one transition at a time, with a linear network in place of a table."""
-    one = {"batch_size": 1, "warmup_steps": 1, "gamma": 0.5, "optimizer": "sgd", "max_grad_norm": None}
+    one = {"batch_size": 1, "learning_starts": 1, "gamma": 0.5, "optimizer": "sgd", "max_grad_norm": None}
     return Agent(states, actions, small(hidden=((states, "linear"),), **one | settings), 0, symmetry)
 
 
@@ -162,7 +162,7 @@ def test_munchausen_of_a_terminated_step_pays_no_entropy_ahead() -> None:
 
 
 def averaging(**settings: Any) -> Agent:
-    agent = of_tables(**{"learning_rate": 0.1, "average_decay": 0.5} | settings)
+    agent = of_tables(**{"learning_rate": 0.1, "ema_decay": 0.5} | settings)
     live(agent, reward=10.0, terminated=True)
     return agent
 
@@ -199,7 +199,7 @@ def test_the_average_forgets_slowly_only_once_it_knows_something() -> None:
 
 
 def test_the_average_is_of_the_online_network_after_its_step_and_the_target_has_no_part_in_it() -> None:
-    agent = averaging(average_decay=0.0)
+    agent = averaging(ema_decay=0.0)
     agent.target.parameters[:] = 77
     for _ in range(3):
         agent.learn()
@@ -218,7 +218,7 @@ def test_only_updates_move_the_average() -> None:
 
 
 def test_learning_does_not_see_the_average() -> None:
-    plain, with_average = averaging(average_decay=None), averaging()
+    plain, with_average = averaging(ema_decay=None), averaging()
     for _ in range(5):
         average_of(with_average).parameters[:] = -50
         assert plain.learn() == with_average.learn()
@@ -227,7 +227,7 @@ def test_learning_does_not_see_the_average() -> None:
 
 @pytest.mark.parametrize("acts", [False, True])
 def test_the_average_is_evaluated_and_acts_in_training_only_where_it_is_told_to(acts: bool) -> None:
-    agent = averaging(average_acts=acts, epsilon_start=0.0, epsilon_floor=0.0)
+    agent = averaging(ema_acts=acts, epsilon_start=0.0, epsilon_end=0.0)
     tell(agent.online, [[9, 2, 3], [9, 2, 3]])
     tell(agent.target, [[1, 8, 3], [1, 8, 3]])
     tell(average_of(agent), [[1, 2, 7], [1, 2, 7]])
@@ -283,11 +283,11 @@ class Watched(Symmetry):
         super().mirror(obs, action, next_obs)
 
 
-@pytest.mark.parametrize("priority_exponent", [0.0, 0.01])
-def test_every_transition_is_learned_from_both_as_it_was_and_mirrored(priority_exponent: float) -> None:
+@pytest.mark.parametrize("priority_alpha", [0.0, 0.01])
+def test_every_transition_is_learned_from_both_as_it_was_and_mirrored(priority_alpha: float) -> None:
     # Prioritised slots come in their order; a mirrored half that is always the same would always hold the same slots.
     watched = Watched(observation_index=(0,), observation_sign=(-1,), action_index=(1, 0))
-    agent = of_tables(1, 2, watched, batch_size=8, mirror=True, priority_exponent=priority_exponent)
+    agent = of_tables(1, 2, watched, batch_size=8, mirror=True, priority_alpha=priority_alpha)
     for number in range(1, 9):
         agent.remember(np.full(1, number, np.float32), 0, 0.0, np.zeros(1, np.float32), True, False)
     for _ in range(40):
@@ -321,7 +321,7 @@ def test_a_symmetry_must_fit_in_observations_and_in_actions(states: int, actions
 
 def prioritised(exponent: float = 1.0, beta: float = 1.0, **settings: Any) -> Agent:
     """Values of 0 everywhere, and two ends: action 0 pays 100, action 1 pays 100; of priorities 1 and 3."""
-    agent = of_tables(**{"batch_size": 4, "priority_exponent": exponent, "priority_beta": beta} | settings)
+    agent = of_tables(**{"batch_size": 4, "priority_alpha": exponent, "priority_beta": beta} | settings)
     tell(agent.online, np.zeros((2, 3 * agent.config.outputs_per_action)))
     for action in (0, 1):
         live(agent, action, 100.0, terminated=True)
@@ -378,7 +378,7 @@ def test_the_exponent_flattens_the_priorities() -> None:
 
 
 def test_what_is_new_is_drawn_at_once() -> None:
-    agent = of_tables(batch_size=4, priority_exponent=1.0)
+    agent = of_tables(batch_size=4, priority_alpha=1.0)
     tell(agent.online, np.zeros((2, 3)))
     assert agent.priorities is not None
     for _ in range(50):
@@ -392,7 +392,7 @@ def test_what_is_new_is_drawn_at_once() -> None:
 
 
 def test_a_slot_that_is_written_over_is_new_again() -> None:
-    agent = of_tables(batch_size=2, buffer_size=2, priority_exponent=1.0)
+    agent = of_tables(batch_size=2, buffer_size=2, priority_alpha=1.0)
     assert agent.priorities is not None
     for _ in range(2):
         live(agent)
@@ -403,21 +403,21 @@ def test_a_slot_that_is_written_over_is_new_again() -> None:
 
 
 def test_beta_goes_straight_to_one_by_env_steps() -> None:
-    agent = of_tables(priority_exponent=0.5, priority_beta=0.4, priority_beta_steps=100)
+    agent = of_tables(priority_alpha=0.5, priority_beta=0.4, priority_beta_steps=100)
     for env_steps, beta in ((0, 0.4), (50, 0.7), (100, 1.0), (10**6, 1.0)):
         agent.env_steps = env_steps
         assert agent.priority_beta == pytest.approx(beta)
 
 
 def test_without_an_exponent_there_are_no_priorities() -> None:
-    assert of_tables(priority_exponent=0.0).priorities is None
+    assert of_tables(priority_alpha=0.0).priorities is None
 
 
 # Noise
 
 
 def noisy(actions: int = 4, **settings: Any) -> Agent:
-    agent = Agent(2, actions, small(noisy=True, epsilon_start=0.0, epsilon_floor=0.0, warmup_steps=4, **settings), 0)
+    agent = Agent(2, actions, small(noisy=True, epsilon_start=0.0, epsilon_end=0.0, learning_starts=4, **settings), 0)
     for _ in range(4):
         live(agent, 0)
     return agent
@@ -455,7 +455,7 @@ def test_every_update_draws_for_either_network_anew() -> None:
 
 
 def test_evaluating_between_updates_changes_nothing_in_the_training() -> None:
-    one, other = (noisy(head="qr", quantiles=4, dueling=True, average_decay=0.9) for _ in range(2))
+    one, other = (noisy(head="qr", quantiles=4, dueling=True, ema_decay=0.9) for _ in range(2))
     for step in range(12):
         if step % 3 == 0:
             other.greedy_action(STATES[1])
@@ -481,7 +481,7 @@ HOPEFUL = [[[4, 4, 4, 4], [-9, 0, 5, 10], [0, 0, 0, 1]]] * 2  # means 4, 1.5 and
 
 @pytest.mark.parametrize(("optimism", "acted"), [(0.0, 0), (0.24, 0), (0.5, 1)])
 def test_optimism_acts_in_training_alone(optimism: float, acted: int) -> None:
-    agent = of_tables(head="qr", quantiles=4, optimism=optimism, epsilon_start=0.0, epsilon_floor=0.0)
+    agent = of_tables(head="qr", quantiles=4, optimism=optimism, epsilon_start=0.0, epsilon_end=0.0)
     for network in (agent.online, agent.target):
         tell(network, HOPEFUL)
     live(agent)
@@ -496,7 +496,7 @@ def test_optimism_acts_in_training_alone(optimism: float, acted: int) -> None:
 
 def lasting(most: int, epsilon: float = 1.0) -> Agent:
     """Of so many actions that the same one is hardly drawn twice in a row."""
-    agent = Agent(2, 10_000, small(hidden=(1,), repeat_most=most, epsilon_start=epsilon, epsilon_floor=0.0), 3)
+    agent = Agent(2, 10_000, small(hidden=(1,), max_action_repeat=most, epsilon_start=epsilon, epsilon_end=0.0), 3)
     for _ in range(8):
         live(agent)
     return agent
@@ -549,11 +549,11 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "c51": {"head": "c51", "atoms": 21, "value_range": (-10, 10)},
     "dueling": {"dueling": True},
     "noisy": {"noisy": True},
-    "priorities": {"priority_exponent": 0.6},
-    "average": {"average_decay": 0.95, "average_acts": True},
+    "priorities": {"priority_alpha": 0.6},
+    "average": {"ema_decay": 0.95, "ema_acts": True},
     "mirror": {"mirror": True},
-    "repeats": {"repeat_most": 8},
-    "several updates": {"updates_each": 2, "train_every": 2},
+    "repeats": {"max_action_repeat": 8},
+    "several updates": {"gradient_steps": 2, "train_freq": 2},
     "munchausen": {"munchausen": 0.5},
 }
 TOGETHER = {name: value for part in COMPONENTS.values() for name, value in part.items()}
@@ -568,8 +568,8 @@ def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 15
     """Q(obs, a) after a training with exploration throughout."""
     quick = {
         "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
-        "learning_rate_decay_steps": steps, "batch_size": 32, "warmup_steps": 50, "buffer_size": 5_000, "tau": 0.05,
-        "epsilon_floor": 1.0, "gamma": 0.9,
+        "learning_rate_decay_steps": steps, "batch_size": 32, "learning_starts": 50, "buffer_size": 5_000, "tau": 0.05,
+        "epsilon_end": 1.0, "gamma": 0.9,
     }  # fmt: skip
     size, actions, _ = envs.check(world)
     agent = Agent(size, actions, small(**quick | settings), 0, symmetry)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known.outcomes import OUTCOMES, known_outcomes
@@ -23,7 +24,6 @@ from perilune.errors import (
     PeriluneWarning,
     UnsupportedEnvironmentError,
 )
-from perilune.nn.layers import Array
 from perilune.training.events import Episode, Started
 from perilune.training.loop import training
 from worlds import Bandit, Numbered, World, small
@@ -46,7 +46,7 @@ def test_supported_environments_are_made_fast_and_can_draw_all_the_same(
     assert tuple(envs.check(env)) == sizes
     assert envs.name(env) == env_id
     assert envs.time_limit(env) == limit
-    assert envs.solved_mark(env) == mark
+    assert envs.reward_threshold(env) == mark
     assert env.render_mode is None
     assert can_draw(env)
     env.close()
@@ -89,7 +89,7 @@ def test_an_environment_without_an_id_has_its_classs_name_and_no_marks() -> None
     assert envs.name(world) == "Numbered"
     assert envs.name(gym.wrappers.TimeLimit(world, 3)) == "Numbered"
     assert envs.time_limit(world) is None
-    assert envs.solved_mark(world) is None
+    assert envs.reward_threshold(world) is None
 
 
 # Refused
@@ -262,10 +262,10 @@ def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None
     raw, plain = (gym.make(env_id, render_mode="rgb_array") for _ in range(2))
     env = envs.flattened(plain)
     assert envs.check(env).observation_size == size
-    assert (envs.name(env), envs.time_limit(env), envs.solved_mark(env)) == (
+    assert (envs.name(env), envs.time_limit(env), envs.reward_threshold(env)) == (
         env_id,
         envs.time_limit(raw),
-        envs.solved_mark(raw),
+        envs.reward_threshold(raw),
     )
     assert can_draw(env)
     assert env.metadata["render_fps"] == raw.metadata["render_fps"]
@@ -328,7 +328,7 @@ def test_training_tells_an_observation_unlike_its_space() -> None:
 
 def test_actions_are_counted_from_the_environments_first() -> None:
     world = Bandit({-1: (0, 1, 0), 1: (0, 1, 0)}, first_action=3)  # which refuses all but 3, 4 and 5
-    agent = Agent(1, 3, small(epsilon_floor=1.0), 0)
+    agent = Agent(1, 3, small(epsilon_end=1.0), 0)
     events = list(training(agent, world, TrainConfig(steps=200)))
     taken = [step.action for steps in world.trained() for step in steps]
     assert set(taken) == {3, 4, 5}

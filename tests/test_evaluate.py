@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, EnvironmentFaultError, UnsupportedEnvironmentError
-from perilune.nn.layers import Array
 from perilune.training.evaluation import ENDLESS, SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
 from perilune.training.loop import training
 from worlds import Bandit, Numbered, Walk, small
@@ -29,7 +29,7 @@ def test_episodes_are_played_in_order_and_summed() -> None:
     # Steps 1, 2, 3 pay 3, 4, 5 with action 2.
     assert result.returns == (3, 12, 7, 3)
     assert result.lengths == (1, 3, 2, 1)
-    assert result.solved_mark is None
+    assert result.reward_threshold is None
 
 
 def test_the_policy_sees_what_the_environment_shows_and_its_action_is_taken() -> None:
@@ -86,7 +86,7 @@ def test_the_seeds_of_training_choosing_and_scoring_never_meet() -> None:
 
 
 def test_an_agent_is_scored_without_exploration() -> None:
-    agent = Agent(1, 3, small(epsilon_start=1.0, epsilon_floor=1.0), 2)
+    agent = Agent(1, 3, small(epsilon_start=1.0, epsilon_end=1.0), 2)
     world = Walk()
     evaluate(agent.greedy_action, world, 5)
     steps = [step for steps in world.lived for step in steps]
@@ -156,7 +156,7 @@ def test_an_observation_unlike_its_space_is_told() -> None:
 
 
 def test_statistics_are_those_of_the_returns() -> None:
-    result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), solved_mark=3)
+    result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), reward_threshold=3)
     assert result.mean_return == 3
     assert result.std_return == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 4))
     assert result.min_return == 1
@@ -164,19 +164,19 @@ def test_statistics_are_those_of_the_returns() -> None:
 
 
 def test_one_episode_has_no_spread() -> None:
-    result = Evaluation(returns=(-5,), lengths=(1,), solved_mark=0)
+    result = Evaluation(returns=(-5,), lengths=(1,), reward_threshold=0)
     assert (result.mean_return, result.std_return, result.min_return, result.solved_share) == (-5, 0, -5, 0)
 
 
 def test_without_a_mark_there_is_no_share() -> None:
-    assert Evaluation(returns=(1, 2), lengths=(1, 1), solved_mark=None).solved_share is None
+    assert Evaluation(returns=(1, 2), lengths=(1, 1), reward_threshold=None).solved_share is None
 
 
 def test_the_mark_is_the_environments_own() -> None:
     env = envs.make("CartPole-v1")
     result = evaluate(lambda obs: 0, env, 2)
     env.close()
-    assert result.solved_mark == 475
+    assert result.reward_threshold == 475
     assert result.solved_share == 0
     # Pushing one way only, the pole falls within a dozen steps, and each of them pays 1.
     assert all(5 < length < 15 for length in result.lengths)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
 from perilune.nn import (
     Dense,
@@ -25,7 +26,7 @@ from perilune.nn import (
     mse,
 )
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
-from perilune.nn.layers import Activation, Array, Arrays, Dueling, Layer, NoisyDense
+from perilune.nn.layers import Activation, Dueling, Layer, NoisyDense
 
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
 Loss = Callable[[Array, Array], tuple[float, Array]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perilune._utils.arrays import Array
 from perilune.nn import Dense, Network, initialize, mlp
 from perilune.nn.initializers import VARIANCES, Initializer
-from perilune.nn.layers import Array
 
 INITIALIZERS: list[Initializer] = ["he", "glorot", "lecun"]
 FAN_IN, FAN_OUT = 600, 300

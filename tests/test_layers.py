@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
+from perilune._utils.arrays import Array, Arrays
 from perilune.nn import Dense, LayerNorm, ReLU, Tanh
-from perilune.nn.layers import Array, Arrays, Dueling, Layer, NoisyDense
+from perilune.nn.layers import Dueling, Layer, NoisyDense
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["layers"]
 LAYERS: dict[str, Layer] = {"Dense": Dense(4, 3), "ReLU": ReLU(5), "Tanh": Tanh(5), "LayerNorm": LayerNorm(6)}

@@ -16,11 +16,11 @@ from matplotlib.image import imread
 
 from fixtures_runs import TinyRun, tiny_run
 from perilune import DQN, cli
+from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known import names
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
 from perilune.runs.weights import save_weights
@@ -29,8 +29,8 @@ from perilune.viz import insight, layers, maps
 __all__ = ["tiny_run"]
 
 PLAIN = DQNConfig(
-    hidden=((3, "linear"),), layer_norm=False, n_step=1, double=False, batch_size=4, buffer_size=50, warmup_steps=4,
-    tau=1, target_update_every=100,
+    hidden=((3, "linear"),), layer_norm=False, n_step=1, double=False, batch_size=4, buffer_size=50, learning_starts=4,
+    tau=1, target_update_interval=100,
 )  # fmt: skip
 ALL = ["values", "actions", "visited", "units", "weights"]
 
@@ -217,7 +217,7 @@ def test_a_replay_that_was_written_round_is_read_in_the_order_lived(tmp_path: Pa
         "hidden": (4,),
         "batch_size": 4,
         "buffer_size": 60,
-        "warmup_steps": 10,
+        "learning_starts": 10,
         "n_step": 1,
         "epsilon_decay_steps": 50,
     }
@@ -358,7 +358,7 @@ def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
             self.left -= 1
             return np.full(1, action, np.float32), float(action), self.left == 0, False, {}
 
-    dqn = DQN(Line(), hidden=(4,), batch_size=4, buffer_size=100, warmup_steps=10, epsilon_decay_steps=20)
+    dqn = DQN(Line(), hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
     dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
@@ -374,7 +374,7 @@ def test_readings_are_called_by_name_or_by_place() -> None:
 
 
 def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
-    dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, warmup_steps=10, epsilon_decay_steps=20)
+    dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
     dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]

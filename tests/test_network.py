@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn import (
     SGD,
@@ -28,7 +29,7 @@ from perilune.nn import (
     mlp,
     mse,
 )
-from perilune.nn.layers import Activation, Array, Arrays, NoisyDense
+from perilune.nn.layers import Activation, NoisyDense
 from perilune.nn.optimizers import Optimizer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["networks"]

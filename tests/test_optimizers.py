@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
+from perilune._utils.arrays import Array
 from perilune.nn import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
-from perilune.nn.layers import Array
 from perilune.nn.optimizers import Optimizer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["optimizers"]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageColor
 
+from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
-from perilune.nn.layers import Array
 from perilune.training.events import Frame
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
 from perilune.viz.pixels import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, cornered, resized

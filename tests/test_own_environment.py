@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "my_module.py").write_text(MODULE)
     said = perilune(
         directory, "train", "my_module:Line-v0", "--out", "run", "--steps", "300", "--hidden", "8",
-        "--warmup-steps", "50", "--batch-size", "8", "--eval-episodes", "2", "--quiet",
+        "--learning-starts", "50", "--batch-size", "8", "--eval-episodes", "2", "--quiet",
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     return directory
@@ -87,7 +87,7 @@ def test_play_takes_an_environment_first(place: Path) -> None:
 
 def test_a_report_is_told_where_the_environment_is_for_the_runs_that_need_it(place: Path) -> None:
     trained = perilune(
-        place, "train", "CartPole-v1", "--out", "cart", "--steps", "300", "--hidden", "8", "--warmup-steps", "50",
+        place, "train", "CartPole-v1", "--out", "cart", "--steps", "300", "--hidden", "8", "--learning-starts", "50",
         "--batch-size", "8", "--eval-episodes", "2", "--quiet",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr

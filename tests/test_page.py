@@ -63,8 +63,8 @@ def painted(page: Page, chart: str, colour: tuple[int, int, int]) -> int:
 
 def test_curves_grow_and_films_appear_while_a_training_runs(browser: Browser, tmp_path: Path) -> None:
     training = start(
-        "train", "CartPole-v1", "--out", tmp_path / "live", "--steps", 100_000, "--hidden", 8, "--train-every", 8,
-        "--batch-size", 8, "--warmup-steps", 100, "--eval-every", 1000, "--eval-episodes", 1, "--metrics-every", 100,
+        "train", "CartPole-v1", "--out", tmp_path / "live", "--steps", 100_000, "--hidden", 8, "--train-freq", 8,
+        "--batch-size", 8, "--learning-starts", 100, "--eval-every", 1000, "--eval-episodes", 1, "--metrics-every", 100,
         "--video-every", 40, "--max-episode-steps", 40, "--quiet",
     )  # fmt: skip
     try:
@@ -234,7 +234,7 @@ def test_the_scale_has_all_that_is_drawn(browser: Browser, origin: str) -> None:
 
 
 def test_words_on_marks_keep_off_the_data_and_each_other(browser: Browser, origin: str) -> None:
-    mark = {"solved_mark": 475, "environment": "CartPole-v1"}
+    mark = {"reward_threshold": 475, "environment": "CartPole-v1"}
     best = {"env_steps": 96, "mean_return": 476}
     up = {"id": "up", "x": [0, 96], "y": [100, 476], "best": best} | mark
     with visit(browser, origin) as visited:
@@ -248,7 +248,7 @@ def test_words_on_marks_keep_off_the_data_and_each_other(browser: Browser, origi
             assert abs(200 * (high - value) / (high - low) - middle) > 5  # half of a letter's height
 
         near = [
-            {"id": str(mark), "x": [0, 100], "y": [-20, 20], "solved_mark": mark, "environment": f"Env-{mark}"}
+            {"id": str(mark), "x": [0, 100], "y": [-20, 20], "reward_threshold": mark, "environment": f"Env-{mark}"}
             for mark in (0.7, 8, -1, 3)
         ]
         _, said = drawn(page, "episodes.reward", near)

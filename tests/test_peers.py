@@ -46,7 +46,7 @@ def test_a_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypa
     pytest.importorskip("stable_baselines3")
     tuned = replace(peers.ZOO["CartPole-v1"], learning_starts=100, train_freq=32, gradient_steps=4, n_timesteps=600)
     monkeypatch.setitem(peers.ZOO, "CartPole-v1", tuned)
-    agent = DQNConfig(hidden=(4,), warmup_steps=50, batch_size=8, buffer_size=600)
+    agent = DQNConfig(hidden=(4,), learning_starts=50, batch_size=8, buffer_size=600)
     arguments = {"seeds": range(2), "out": tmp_path / "out", "against": True, "quiet": True}
     said = report.benchmark("CartPole-v1", agent, TRAIN, **arguments)  # type: ignore[arg-type]
     assert not said.failures
@@ -54,7 +54,7 @@ def test_a_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypa
     peer = tmp_path / "out" / "sb3"
     for seed in range(2):
         run = runlog.read(peer / f"seed-{seed}")
-        assert (run.config["seed"], run.config["solved_mark"]) == (seed, 475.0)
+        assert (run.config["seed"], run.config["reward_threshold"]) == (seed, 475.0)
         assert run.config["agent"]["exploration_final_eps"] == 0.04
         steps = [evaluation.env_steps for evaluation in run.evaluations]
         ends = {episode.env_steps for episode in run.episodes}

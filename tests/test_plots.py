@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
+from perilune._utils.arrays import Array
 from perilune.errors import RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.training.events import Episode
 from perilune.viz.plots import COLOURS, Picture, curves, save_image, window
 
@@ -170,14 +170,14 @@ def test_runs_of_different_lengths_share_one_moving_average() -> None:
 
 
 def test_the_solved_mark_is_a_line_across_the_reward() -> None:
-    picture = curves([made_up_run(learning(9), solved_mark=195.5)])
+    picture = curves([made_up_run(learning(9), reward_threshold=195.5)])
     assert "solved at 195.5" in texts(picture)
     assert [195.5, 195.5] in [list(line.get_ydata()) for line in panel(picture, REWARD).get_lines()]
 
 
 @pytest.mark.parametrize("marks", [(None,), (None, None), (200.0, 475.0), (200.0, None)])
 def test_runs_without_one_solved_mark_show_none(marks: Sequence[float | None]) -> None:
-    runs = [made_up_run(learning(9), solved_mark=mark, directory=str(number)) for number, mark in enumerate(marks)]
+    runs = [made_up_run(learning(9), reward_threshold=mark, directory=str(number)) for number, mark in enumerate(marks)]
     assert not [text for text in texts(curves(runs)) if "solved" in text]
 
 
@@ -206,7 +206,7 @@ def test_greedy_evaluations_of_several_runs_are_in_their_colours_and_differ_as_t
 
 def test_a_panel_with_nothing_in_it_has_no_solved_line() -> None:
     begun = made_up_run([episode(1, ended="budget")])
-    assert begun.config["solved_mark"] == 200
+    assert begun.config["reward_threshold"] == 200
     picture = curves([begun])
     assert panel(picture, REWARD).texts[0].get_text() == "nothing yet"
     assert not [line for line in panel(picture, REWARD).get_lines() if len(line.get_xdata())]

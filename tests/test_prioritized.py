@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from perilune._utils.arrays import Array
 from perilune.errors import DivergenceError, ShapeError
-from perilune.nn.layers import Array
 from perilune.replay.prioritized import SMALL, Priorities, SumTree
 
 # Whole numbers are added without rounding, so that a running sum and a tree must agree to the bit.

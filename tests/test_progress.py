@@ -15,10 +15,11 @@ from rich.console import Console
 
 from fixtures_runs import AGENT, episode, evaluated
 from perilune import DQN
+from perilune._utils.text import WIDTH, clock, number, whole
 from perilune.agent.config import TrainConfig
 from perilune.training.events import Event, Frame, Metrics, Started
 from perilune.viz import terminal
-from perilune.viz.summary import BUCKETS, WIDTH, Curve, Summary, clock, number, whole
+from perilune.viz.summary import BUCKETS, Curve, Summary
 from perilune.viz.terminal import BLOCKS, block, live, sparkline, styled
 from terminals import shown
 

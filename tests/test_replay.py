@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perilune._utils.arrays import Array
 from perilune.errors import ConfigError
-from perilune.nn.layers import Array
 from perilune.replay.buffer import Batch, NStep, Replay, Transition
 from worlds import Lived, Stored, n_step
 

@@ -25,9 +25,9 @@ from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
 from fixtures_watch import browser
 from perilune import DQN, cli
 from perilune._utils import statistics
-from perilune.bench.scores import score as bench_score
-from perilune.bench.scores import write_score
 from perilune.runs import runlog
+from perilune.runs.scores import score as bench_score
+from perilune.runs.scores import write_score
 from perilune.runs.weights import load_weights, save_weights
 from perilune.viz import endings, recordings, report, report_page, scoring
 

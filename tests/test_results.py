@@ -16,9 +16,9 @@ import pytest
 from fixtures_runs import evaluated, made_up_run
 from perilune.bench import compare, results
 from perilune.bench.results import Result, band, summary
-from perilune.bench.scores import Score
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.runs.scores import Score
 from perilune.viz.plots import Picture, bands
 
 
@@ -85,7 +85,7 @@ def test_most_seeds_never_solved_makes_the_median_never() -> None:
 
 
 def test_an_environment_without_a_mark_is_never_solved_nor_unsolved() -> None:
-    result = replace(RESULT, solved_mark=None)
+    result = replace(RESULT, reward_threshold=None)
     found = summary(result, rng())
     assert (found.final.solved_share, found.solved_env_steps, found.never_solved) == (None, None, [])
     assert "solved" not in results.words(result, found)

@@ -18,7 +18,7 @@ from perilune.runs import checkpoint, recorder, runlog
 from perilune.training.events import Event
 from perilune.training.loop import training
 
-SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
+SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40}
 TRAINING: dict[str, Any] = {
     "steps": 400, "eval_every": 150, "eval_episodes": 2, "metrics_every": 4, "max_episode_steps": 40,
     "quiet": True, "pictures": False,
@@ -85,21 +85,21 @@ def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyP
 
 FAMILY: list[dict[str, Any]] = [
     {},
-    {"n_step": 1, "double": False, "tau": 1.0, "target_update_every": 7, "optimizer": "sgd", "momentum": 0.9},
-    {"priority_exponent": 0.6, "learning_rate_schedule": "linear", "learning_rate_decay_steps": 300},
-    {"head": "qr", "quantiles": 4, "optimism": 0.5, "repeat_most": 6, "average_decay": 0.9, "n_step": 5},
+    {"n_step": 1, "double": False, "tau": 1.0, "target_update_interval": 7, "optimizer": "sgd", "momentum": 0.9},
+    {"priority_alpha": 0.6, "learning_rate_schedule": "linear", "learning_rate_decay_steps": 300},
+    {"head": "qr", "quantiles": 4, "optimism": 0.5, "max_action_repeat": 6, "ema_decay": 0.9, "n_step": 5},
     {"head": "c51", "atoms": 5, "value_range": (0, 100), "noisy": True, "dueling": True, "optimizer": "adamw"},
-    {"mirror": True, "munchausen": 0.9, "epsilon_decay": 0.9, "optimizer": "rmsprop", "train_every": 3},
+    {"mirror": True, "munchausen": 0.9, "epsilon_decay": 0.9, "optimizer": "rmsprop", "train_freq": 3},
 ]
 
 
-@pytest.mark.parametrize("environments", [1, 3])
+@pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("agent", FAMILY, ids=lambda agent: ",".join(agent) or "default")
 def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: dict[str, Any], environments: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: dict[str, Any], num_envs: int
 ) -> None:
     config = DQNConfig(**SMALL | agent)
-    settings = TRAINING | {"environments": environments, "checkpoint_seconds": 1e-9}
+    settings = TRAINING | {"num_envs": num_envs, "checkpoint_seconds": 1e-9}
     DQN("CartPole-v1", config, seed=3).train(out=tmp_path / "whole", **settings)
     stops = stopped(lambda: DQN("CartPole-v1", config, seed=3), tmp_path / "parts", monkeypatch, **settings)
     assert stops > 3
@@ -111,7 +111,7 @@ def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
 def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perilune.training.loop.REST_EVERY", 7)
     settings = TRAINING | {"checkpoint_seconds": 1e-9}
-    agent = SMALL | {"n_step": 3, "repeat_most": 4}
+    agent = SMALL | {"n_step": 3, "max_action_repeat": 4}
     DQN("CartPole-v1", seed=3, **agent).train(out=tmp_path / "whole", **settings)
     under_way = []
     read = checkpoint.latest
@@ -128,7 +128,7 @@ def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monk
 
 
 def test_films_that_were_being_made_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TRAINING | {"steps": 150, "environments": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
+    settings = TRAINING | {"steps": 150, "num_envs": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
     agent = SMALL | {"epsilon_decay_steps": 1_000}
     DQN("CartPole-v1", **agent).train(out=tmp_path / "whole", **settings)
     assert stopped(lambda: DQN("CartPole-v1", **agent), tmp_path / "parts", monkeypatch, **settings) > 3

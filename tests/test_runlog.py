@@ -28,7 +28,7 @@ AGENT, TRAIN = DQNConfig(hidden=(8, (4, "tanh"))), TrainConfig(steps=2_000)
 def start(directory: Path) -> None:
     """A new run without events."""
     runlog.create(directory)
-    content = {"environment": "CartPole-v1", "solved_mark": 475.0, "seed": 4}
+    content = {"environment": "CartPole-v1", "reward_threshold": 475.0, "seed": 4}
     content |= {"agent": to_json(AGENT), "train": to_json(TRAIN)}
     runlog.write_config(directory, {"format": runlog.FORMAT, **content})
 
@@ -74,7 +74,7 @@ def test_the_header_gives_the_settings_back(tmp_path: Path) -> None:
     config = runlog.read(tmp_path).config
     assert build(DQNConfig, config["agent"]) == AGENT
     assert build(TrainConfig, config["train"]) == TRAIN
-    assert (config["environment"], config["seed"], config["solved_mark"]) == ("CartPole-v1", 4, 475.0)
+    assert (config["environment"], config["seed"], config["reward_threshold"]) == ("CartPole-v1", 4, 475.0)
 
 
 def test_a_family_is_what_differs_in_the_seed_alone() -> None:
@@ -235,7 +235,7 @@ def test_a_config_of_another_kind_is_refused(tmp_path: Path, content: str, said:
         runlog.read(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["environment", "seed", "agent", "train", "solved_mark"])
+@pytest.mark.parametrize("key", ["environment", "seed", "agent", "train", "reward_threshold"])
 def test_a_config_without_one_of_its_parts_is_refused(tmp_path: Path, key: str) -> None:
     start(tmp_path)
     config = strict((tmp_path / "config.json").read_text())

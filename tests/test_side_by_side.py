@@ -1,4 +1,4 @@
-"""Several environments side by side: what is stored is what was lived in each, and nothing else."""
+"""Several num_envs side by side: what is stored is what was lived in each, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perilune._utils import seeding
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
-from perilune.training.events import Episode, Evaluated, Event, Metrics, Rest, Started
+from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started
 from perilune.training.loop import training
 from worlds import Lane, Walk, World, n_step, registered, small
 
@@ -33,7 +33,7 @@ def only(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
 def run(agent: Agent, env: envs.Env, **train_settings: Any) -> list[Event]:
     quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
     events = training(agent, env, TrainConfig(**quiet | train_settings))
-    return [event for event in events if not isinstance(event, Rest)]
+    return [event for event in events if not isinstance(event, SafePoint)]
 
 
 def lanes_of(made: Sequence[Lane]) -> list[Lane]:
@@ -51,7 +51,7 @@ def stored_of(agent: Agent) -> Counter[tuple[float, ...]]:
 
 
 def expected_of(
-    lanes: Sequence[Lane], n: int, gamma: float, warmup_steps: int, limit: int | None, cut: int | None
+    lanes: Sequence[Lane], n: int, gamma: float, learning_starts: int, limit: int | None, cut: int | None
 ) -> tuple[Counter[tuple[float, ...]], int]:
     """The transitions that the diaries ask for, and how many episodes after the warm-up came to an end.
 
@@ -65,7 +65,7 @@ def expected_of(
         lived = 0
         for steps in world.trained():
             lived += len(steps)
-            warming = lane == 0 and lived <= warmup_steps
+            warming = lane == 0 and lived <= learning_starts
             over = steps[-1].terminated or steps[-1].truncated or len(steps) == limit or warming or lane == cut
             assert over or steps is world.trained()[-1]  # only the last one of a lane may be broken off
             rows = n_step(steps, n, gamma)
@@ -76,60 +76,60 @@ def expected_of(
 
 
 @given(
-    environments=st.sampled_from([1, 2, 3, 5]),
+    num_envs=st.sampled_from([1, 2, 3, 5]),
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
     ends=st.lists(st.sampled_from(["terminated", "truncated"]), min_size=1, max_size=3),
     n=st.integers(1, 5),
     limit=st.none() | st.integers(1, 6),
-    warmup_steps=st.integers(1, 9),
+    learning_starts=st.integers(1, 9),
     steps=st.integers(1, 60),
     eval_every=st.none() | st.integers(1, 20),
 )
 @settings(max_examples=80)
 def test_what_is_stored_is_what_was_lived_in_each_environment(
-    environments: int,
+    num_envs: int,
     lengths: list[int],
     ends: list[str],
     n: int,
     limit: int | None,
-    warmup_steps: int,
+    learning_starts: int,
     steps: int,
     eval_every: int | None,
 ) -> None:
     with registered(lambda number: Lane(number, lengths[number % len(lengths) :] + lengths, ends)) as made:
         # gamma = 0.5 and rewards in eighths: every sum is exact in float32.
-        agent = Agent(2, 3, small(n_step=n, gamma=0.5, warmup_steps=warmup_steps), 0)
+        agent = Agent(2, 3, small(n_step=n, gamma=0.5, learning_starts=learning_starts), 0)
         events = run(
             agent,
             gym.make("World-v0"),
-            steps=warmup_steps + steps,
-            environments=environments,
+            steps=learning_starts + steps,
+            num_envs=num_envs,
             max_episode_steps=limit,
             eval_every=eval_every,
         )
     lanes = lanes_of(made)
-    assert len(lanes) == environments
+    assert len(lanes) == num_envs
     # In turn, one step each: so much is lived in each lane, and the last step is in this one.
     lived = [sum(map(len, world.trained())) for world in lanes]
-    assert lived == [warmup_steps * (lane == 0) + len(range(lane, steps, environments)) for lane in range(environments)]
-    cut = (steps - 1) % environments
-    expected, ended = expected_of(lanes, n, 0.5, warmup_steps, limit, cut)
+    assert lived == [learning_starts * (lane == 0) + len(range(lane, steps, num_envs)) for lane in range(num_envs)]
+    cut = (steps - 1) % num_envs
+    expected, ended = expected_of(lanes, n, 0.5, learning_starts, limit, cut)
     assert stored_of(agent) == expected
-    assert agent.env_steps == sum(lived) == warmup_steps + steps
+    assert agent.env_steps == sum(lived) == learning_starts + steps
     assert agent.updates == steps
     assert agent.episodes == ended == len(only(Episode, events))
     assert isinstance(events[-1], Evaluated)
 
 
-@pytest.mark.parametrize("environments", [1, 2, 3, 5])
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 5])
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("ends", [("terminated",), ("truncated",), ("terminated", "truncated")])
 def test_no_transition_is_made_up_and_the_last_observation_of_every_episode_is_kept(
-    environments: int, n: int, ends: tuple[str, ...]
+    num_envs: int, n: int, ends: tuple[str, ...]
 ) -> None:
     with registered(lambda number: Lane(number, (3, 1, 6, 2), ends)) as made:
         agent = Agent(2, 3, small(n_step=n, gamma=0.5), 0)
-        run(agent, gym.make("World-v0"), episodes=20, environments=environments, eval_every=7)
+        run(agent, gym.make("World-v0"), episodes=20, num_envs=num_envs, eval_every=7)
     stored = agent.replay.arrays
     rows = slice(0, len(agent.replay))
     # An observation is (1000 lane + episode, step).
@@ -145,12 +145,12 @@ def test_no_transition_is_made_up_and_the_last_observation_of_every_episode_is_k
                 assert (tuple(last.next_obs.tolist()) in bootstrapped) == last.truncated
 
 
-@pytest.mark.parametrize("environments", [1, 2, 3, 5])
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 5])
 @pytest.mark.parametrize("episodes", [1, 2, 9])
-def test_a_budget_of_episodes_is_kept_to_the_episode(environments: int, episodes: int) -> None:
+def test_a_budget_of_episodes_is_kept_to_the_episode(num_envs: int, episodes: int) -> None:
     with registered(lambda number: Lane(number, (3 + number, 5, 2))) as made:
         agent = Agent(2, 3, small(n_step=2, gamma=0.5), 0)
-        events = run(agent, gym.make("World-v0"), episodes=episodes, environments=environments)
+        events = run(agent, gym.make("World-v0"), episodes=episodes, num_envs=num_envs)
     told = only(Episode, events)
     expected, ended = expected_of(lanes_of(made), 2, 0.5, 8, None, None)
     assert stored_of(agent) == expected
@@ -164,7 +164,7 @@ def test_episodes_are_told_as_they_end_with_the_number_by_which_they_began() -> 
     lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to see whether it can be
     with registered(lambda number: Lane(number, lengths[number])) as made:
         agent = Agent(2, 3, small(), 0)
-        told = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, environments=3))
+        told = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, num_envs=3))
     assert len(lanes_of(made)) == 3
     # Steps of the training in which they end: 5, 9, 10, 11, 16.
     assert [(event.env_steps - 8, event.episode, event.length, event.ended) for event in told] == [
@@ -186,8 +186,8 @@ def test_nothing_crosses_from_a_training_with_many_environments_to_one_with_few(
     with registered(lambda number: Lane(number, (6,))) as made:
         env = gym.make("World-v0")
         agent = Agent(2, 3, small(n_step=3, gamma=0.5), 0)
-        for environments in (5, 1, 3, 2):
-            run(agent, env, steps=23, environments=environments)
+        for num_envs in (5, 1, 3, 2):
+            run(agent, env, steps=23, num_envs=num_envs)
     rows = slice(0, len(agent.replay))
     np.testing.assert_array_equal(agent.replay.arrays.obs[rows, 0], agent.replay.arrays.next_obs[rows, 0])
     assert agent.env_steps == 4 * 23 == sum(len(steps) for world in made for steps in world.trained())
@@ -197,18 +197,20 @@ def test_nothing_crosses_from_a_training_with_many_environments_to_one_with_few(
 # What is played
 
 
-def of_the_stream(seed: int, lanes: Sequence[Lane], warmup_steps: int, repeat_most: int) -> list[list[int]]:
+def of_the_stream(seed: int, lanes: Sequence[Lane], learning_starts: int, max_action_repeat: int) -> list[list[int]]:
     """The actions of each lane where all are exploratory, by the generator's own stream.
 
     The share of durations of n steps is as 1 / n^2. A new episode begins with a new action.
     """
     generator = seeding.generators(seed).exploration
-    shares = [1 / n**2 for n in range(1, repeat_most + 1)]
+    shares = [1 / n**2 for n in range(1, max_action_repeat + 1)]
     up_to = list(itertools.accumulate(share / sum(shares) for share in shares))
 
     def drawn() -> list[int]:
         action, luck = int(generator.integers(3)), generator.random()
-        return [action] * (1 + next(at for at, share in enumerate(up_to) if luck < share or at == repeat_most - 1))
+        return [action] * (
+            1 + next(at for at, share in enumerate(up_to) if luck < share or at == max_action_repeat - 1)
+        )
 
     episodes = [[len(steps) for steps in world.trained()] for world in lanes]
     actions: list[list[int]] = [[] for _ in lanes]
@@ -222,7 +224,7 @@ def of_the_stream(seed: int, lanes: Sequence[Lane], warmup_steps: int, repeat_mo
             lasting[lane] = []
             left[lane] = episodes[lane].pop(0) if episodes[lane] else -1
 
-    for _ in range(warmup_steps):
+    for _ in range(learning_starts):
         lasting[0] = lasting[0] or drawn()
         play(0)
     total = sum(len(steps) for world in lanes for steps in world.trained())
@@ -237,11 +239,11 @@ def of_the_stream(seed: int, lanes: Sequence[Lane], warmup_steps: int, repeat_mo
     return actions
 
 
-@pytest.mark.parametrize("environments", [1, 2, 3])
-def test_actions_that_last_end_with_their_episode_and_stay_in_their_lane(environments: int) -> None:
+@pytest.mark.parametrize("num_envs", [1, 2, 3])
+def test_actions_that_last_end_with_their_episode_and_stay_in_their_lane(num_envs: int) -> None:
     with registered(lambda number: Lane(number, (5, 9, 3), ("terminated", "truncated"))) as made:
-        agent = Agent(2, 3, small(epsilon_start=1.0, epsilon_floor=1.0, repeat_most=6), 4)
-        run(agent, gym.make("World-v0"), steps=300, environments=environments, eval_every=40)
+        agent = Agent(2, 3, small(epsilon_start=1.0, epsilon_end=1.0, max_action_repeat=6), 4)
+        run(agent, gym.make("World-v0"), steps=300, num_envs=num_envs, eval_every=40)
     lanes = lanes_of(made)
     taken = [[step.action for steps in world.trained() for step in steps] for world in lanes]
     assert taken == of_the_stream(4, lanes, 8, 6)
@@ -252,8 +254,8 @@ def test_actions_that_last_end_with_their_episode_and_stay_in_their_lane(environ
 def test_a_greedy_action_is_that_of_its_lanes_own_observation() -> None:
     with registered(lambda number: Walk(5 + number % 2)) as made:
         # With steps so small the weights stay what they are, so that it can be said afterwards what was greedy.
-        agent = Agent(1, 3, small(epsilon_start=0.0, epsilon_floor=0.0, learning_rate=1e-30, hidden=(32,)), 6)
-        run(agent, gym.make("World-v0"), steps=100, environments=3)
+        agent = Agent(1, 3, small(epsilon_start=0.0, epsilon_end=0.0, learning_rate=1e-30, hidden=(32,)), 6)
+        run(agent, gym.make("World-v0"), steps=100, num_envs=3)
     played = [step for world in made for step in itertools.chain(*world.trained())]
     greedy = [step.action == agent.greedy_action(step.obs) for step in played]
     assert {step.action for step in played[8:]} == {0, 2}
@@ -265,11 +267,11 @@ def starts(made: Sequence[World]) -> list[int]:
     return [seed for world in made for seed in world.seeds if seed is not None and seed < seeding.TRAINING_SEEDS]
 
 
-@pytest.mark.parametrize("environments", [1, 3])
-def test_every_reset_is_seeded_from_the_runs_own_stream_and_apart_from_evaluations(environments: int) -> None:
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_every_reset_is_seeded_from_the_runs_own_stream_and_apart_from_evaluations(num_envs: int) -> None:
     with registered(lambda number: Lane(number, (5, 3))) as made:
         agent = Agent(2, 3, small(), 6)
-        events = run(agent, gym.make("World-v0"), steps=100, environments=environments, eval_every=20, eval_episodes=2)
+        events = run(agent, gym.make("World-v0"), steps=100, num_envs=num_envs, eval_every=20, eval_episodes=2)
     assert not [seed for world in made for seed in world.seeds if seed is None]
     stream = seeding.generators(6).environment
     assert sorted(starts(made)) == sorted(seeding.episode_seed(stream) for _ in starts(made))
@@ -284,11 +286,11 @@ def test_every_reset_is_seeded_from_the_runs_own_stream_and_apart_from_evaluatio
 # What looks on, and what comes out
 
 
-def weights(environments: int, look: Callable[[Agent], object] = lambda agent: None, **train_settings: Any) -> bytes:
+def weights(num_envs: int, look: Callable[[Agent], object] = lambda agent: None, **train_settings: Any) -> bytes:
     """What is learned of a world in which everything follows from seeds and actions."""
     with registered(lambda number: Walk(5 + number % 2)):
-        agent = Agent(1, 3, small(n_step=2, layer_norm=True, repeat_most=3), 0)
-        config = TrainConfig(**{"steps": 200, "environments": environments, "eval_every": None} | train_settings)
+        agent = Agent(1, 3, small(n_step=2, layer_norm=True, max_action_repeat=3), 0)
+        config = TrainConfig(**{"steps": 200, "num_envs": num_envs, "eval_every": None} | train_settings)
         for _ in training(agent, gym.make("World-v0"), config):
             look(agent)
     assert agent.updates == 192
@@ -296,8 +298,8 @@ def weights(environments: int, look: Callable[[Agent], object] = lambda agent: N
 
 
 def test_one_seed_says_everything_with_any_number_of_environments() -> None:
-    known = [weights(environments) for environments in (1, 2, 3, 5)]
-    assert known == [weights(environments) for environments in (1, 2, 3, 5)]
+    known = [weights(num_envs) for num_envs in (1, 2, 3, 5)]
+    assert known == [weights(num_envs) for num_envs in (1, 2, 3, 5)]
     assert len(set(known)) == 4
 
 
@@ -309,21 +311,19 @@ def test_evaluations_and_readers_change_no_weight() -> None:
     assert weights(3) == weights(3, eval_every=5, eval_episodes=3) == weights(3, look, metrics_every=1)
 
 
-@pytest.mark.parametrize("environments", [1, 2, 4])
-def test_the_loss_of_an_episode_is_the_mean_over_the_updates_while_it_lasts(environments: int) -> None:
+@pytest.mark.parametrize("num_envs", [1, 2, 4])
+def test_the_loss_of_an_episode_is_the_mean_over_the_updates_while_it_lasts(num_envs: int) -> None:
     with registered(lambda number: Lane(number, (9,))):
         # As many as there are steps from update to update: every one comes after a step of the same lane.
-        agent = Agent(2, 3, small(train_every=environments), 0)
-        events = run(
-            agent, gym.make("World-v0"), steps=8 + 9 * environments, environments=environments, metrics_every=1
-        )
+        agent = Agent(2, 3, small(train_freq=num_envs), 0)
+        events = run(agent, gym.make("World-v0"), steps=8 + 9 * num_envs, num_envs=num_envs, metrics_every=1)
     losses = [metrics.loss for metrics in only(Metrics, events)]
     assert len(losses) == 9
     told = only(Episode, events)
-    assert len(told) == environments
+    assert len(told) == num_envs
     # 8 is a multiple of 1, 2 and 4: the ninth update comes with the last lane's last step.
     for number, event in enumerate(told, 1):
-        seen = losses if number == environments else losses[:8]
+        seen = losses if number == num_envs else losses[:8]
         assert event.loss == pytest.approx(sum(seen) / len(seen))
 
 
@@ -333,9 +333,9 @@ def test_the_loss_of_an_episode_is_the_mean_over_the_updates_while_it_lasts(envi
 def test_what_was_made_is_closed_and_what_was_given_is_not() -> None:
     with registered(lambda number: Lane(number, (5,))) as made:
         agent = Agent(2, 3, small(), 0)
-        run(agent, gym.make("World-v0"), steps=50, environments=3)
+        run(agent, gym.make("World-v0"), steps=50, num_envs=3)
         assert [world.closed for world in made] == [False, True, True, True]
-        events = training(agent, gym.make("World-v0"), TrainConfig(steps=50, environments=2))
+        events = training(agent, gym.make("World-v0"), TrainConfig(steps=50, num_envs=2))
         assert isinstance(next(events), Started)
         del events  # left in the middle
         assert [world.closed for world in made[4:]] == [False, True, True]
@@ -366,12 +366,12 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
             env.unwrapped.spec = None
         env = wrapped(env)
         for start in (
-            lambda: training(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, environments=3)),
-            lambda: DQN(env, small()).train(steps=50, environments=3, out=tmp_path / "run", quiet=True),
+            lambda: training(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, num_envs=3)),
+            lambda: DQN(env, small()).train(steps=50, num_envs=3, out=tmp_path / "run", quiet=True),
         ):
-            with pytest.raises(ConfigError, match=r"environments = 3 .*cannot be made a second time") as caught:
+            with pytest.raises(ConfigError, match=r"num_envs = 3 .*cannot be made a second time") as caught:
                 start()
-            assert caught.value.name == "environments"
+            assert caught.value.name == "num_envs"
             for word in words:
                 assert word in str(caught.value)
         assert not [seed for world in made for seed in world.seeds]
@@ -380,9 +380,9 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
 
 
 def test_a_run_with_several_environments_is_a_run_like_any_other(tmp_path: Path) -> None:
-    dqn = DQN("CartPole-v1", small(warmup_steps=40), seed=3)
+    dqn = DQN("CartPole-v1", small(learning_starts=40), seed=3)
     history = dqn.train(
-        out=tmp_path / "run", steps=600, environments=4, eval_episodes=1, video_every=2, frames=True, quiet=True
+        out=tmp_path / "run", steps=600, num_envs=4, eval_episodes=1, video_every=2, frames=True, quiet=True
     )
     numbers = [episode.episode for episode in history.episodes]
     assert len(numbers) == len(set(numbers)) > 10

@@ -18,9 +18,9 @@ from PIL import Image
 
 from fixtures_runs import AGENT, TinyRun, cartpole, decode, tiny_run
 from perilune import DQN, film_stages
+from perilune._utils.arrays import Array
 from perilune.envs import rendering
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.training.evaluation import SCORE_SEEDS, Instant, played
 from perilune.viz import encoding, stages
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened

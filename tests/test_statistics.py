@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perilune._utils.arrays import Array
 from perilune._utils.statistics import (
     CONFIDENCE,
     RESAMPLES,
@@ -21,7 +22,6 @@ from perilune._utils.statistics import (
     probability_of_improvement,
 )
 from perilune.errors import MissingDependencyError
-from perilune.nn.layers import Array
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 A = np.array([231.0, 244.0, 198.0, 251.0, 260.0, 17.0, 239.0])

@@ -48,7 +48,7 @@ def rewritten(run: Path, value: Any) -> None:
 def test_whatever_the_numbers_of_its_logs_a_run_is_shown(run: Path, tmp_path: Path, value: Any) -> None:
     rewritten(run, value)
     config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"solved_mark": value}))
+    (run / "config.json").write_text(json.dumps(config | {"reward_threshold": value}))
     told, curves, page = shown(run, tmp_path)
     assert "best evaluation             " + ("-" if value is None else "") in told
     assert len(curves) > 10_000
@@ -67,7 +67,7 @@ def test_whatever_its_environment_is_called_a_run_is_shown(run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("seed", True), ("seed", 10**400), ("solved_mark", 10**400), ("solved_mark", True)]
+    ("key", "value"), [("seed", True), ("seed", 10**400), ("reward_threshold", 10**400), ("reward_threshold", True)]
 )
 def test_a_config_that_says_what_none_can_is_refused(run: Path, key: str, value: Any) -> None:
     config = json.loads((run / "config.json").read_text())

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.layers import Array
 from perilune.replay.symmetry import SYMMETRIES, Symmetry
 
 # What it does to a batch

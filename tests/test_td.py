@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perilune._utils.arrays import Array
 from perilune.agent.targets import (
     categorical_target,
     greedy,
@@ -20,7 +21,6 @@ from perilune.agent.targets import (
     upper_mean,
 )
 from perilune.errors import ShapeError
-from perilune.nn.layers import Array
 
 # Three rows and two actions, so that an axis taken for the other cannot go unseen.
 REWARD = np.array([1, 2, -4], np.float32)

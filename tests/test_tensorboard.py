@@ -17,14 +17,14 @@ from PIL import Image
 
 from fixtures_runs import cartpole, episode
 from perilune import DQN, History, api, cli
+from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError, RunDirectoryError
-from perilune.nn.layers import Array
-from perilune.training.events import Event, Noticed
+from perilune.training.events import Event, HealthWarning
 from perilune.training.loop import training
 from perilune.viz import tensorboard
 from perilune.viz.tensorboard import FRAMES, LONGEST_SIDE, Animation, scalars
 
-AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "warmup_steps": 40}
+AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40}
 TRAINING: dict[str, Any] = {
     "steps": 400, "eval_every": 150, "eval_episodes": 2, "metrics_every": 20, "quiet": True, "pictures": False,
     "video_every": 4,
@@ -177,7 +177,7 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
 
 def test_the_command_line_asks_for_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
-    small = "--episodes 3 --steps None --warmup-steps 70 --eval-episodes 1 --hidden 8 --quiet --json --tensorboard"
+    small = "--episodes 3 --steps None --learning-starts 70 --eval-episodes 1 --hidden 8 --quiet --json --tensorboard"
     cli.main(["train", "CartPole-v1", "--out", run, *small.split()])
     assert len(shown(tmp_path / "run")["episode/reward"]) == 3
     cli.main(["resume", run, "--episodes", "2", "--quiet", "--json", "--tensorboard"])
@@ -191,7 +191,7 @@ def test_shares_of_the_outcomes_are_those_of_the_recent_episodes() -> None:
         "episode/reward": 1.0, "episode/length": 10, "episode/epsilon": 0.9,
     }  # fmt: skip
     assert list(scalars(episode(4, ended="budget"), [], ())) == []
-    assert list(scalars(Noticed(1, "what", "words"), [], ())) == []
+    assert list(scalars(HealthWarning(1, "what", "words"), [], ())) == []
 
 
 def grey(value: int, height: int = 400, width: int = 600) -> Array:

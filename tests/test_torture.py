@@ -32,7 +32,7 @@ from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.runs import checkpoint, inspection, runlog, snapshots
-from perilune.runs.recorder import Keeper
+from perilune.runs.recorder import Recorder
 from perilune.runs.weights import load_weights
 from perilune.training.loop import WARMING_EVERY
 from perilune.training.progress import beginning
@@ -46,8 +46,8 @@ TRAIN = [
 KINDS = {
     "plain": [],
     "family": [
-        *("--priority-exponent", "0.6", "--n-step", "3", "--learning-rate-schedule", "linear", "--environments", "3"),
-        *("--learning-rate-decay-steps", "3000", "--learning-rate-floor", "1e-5", "--epsilon-decay-steps", "2000"),
+        *("--priority-alpha", "0.6", "--n-step", "3", "--learning-rate-schedule", "linear", "--num-envs", "3"),
+        *("--learning-rate-decay-steps", "3000", "--learning-rate-end", "1e-5", "--epsilon-decay-steps", "2000"),
     ],
 }
 
@@ -156,7 +156,7 @@ def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
 def test_asked_to_end_in_the_warm_up_a_run_ends_soon_and_begins_again(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    settings = ["--warmup-steps", 60_000, "--buffer-size", 60_000, "--steps", 60_200]
+    settings = ["--learning-starts", 60_000, "--buffer-size", 60_000, "--steps", 60_200]
     finished(perilune(*TRAIN, *settings, "--out", tmp_path / "whole"))
     run = tmp_path / "run"
     process = begun(perilune(*TRAIN, *settings, "--out", run))
@@ -198,7 +198,7 @@ gymnasium.register("Endless-v0", Endless)
 def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (tmp_path / "endless.py").write_text(ENDLESS)
-    settings = ("--steps", 10**9, "--warmup-steps", 100, "--metrics-every", 50)
+    settings = ("--steps", 10**9, "--learning-starts", 100, "--metrics-every", 50)
     command = perilune("train", "endless:Endless-v0", *settings, "--quiet", "--out", run)
     process = begun(command, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     log = run / "metrics.jsonl"
@@ -222,14 +222,14 @@ def test_saving_costs_less_than_two_percent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, steps: int, torture: bool
 ) -> None:
     spent = []
-    save = Keeper._save
+    save = Recorder._save
 
     def timed(*arguments: Any, **named: Any) -> None:
         started = time.perf_counter()
         save(*arguments, **named)
         spent.append(time.perf_counter() - started)
 
-    monkeypatch.setattr(Keeper, "_save", timed)
+    monkeypatch.setattr(Recorder, "_save", timed)
     # In the short form as often as a training allows, whose share of the time is bounded; else at the default interval.
     settings = {"steps": steps} if torture else {"steps": 15_000, "checkpoint_seconds": 1e-9}
     started = time.perf_counter()
@@ -245,7 +245,7 @@ def test_saving_costs_less_than_two_percent(
 
 def test_a_large_replay_is_saved_without_a_stop_and_without_a_copy(tmp_path: Path, torture: bool) -> None:
     size, more = 1_000_000 if torture else 300_000, 30_000
-    dqn = DQN("LunarLander-v3", buffer_size=size, warmup_steps=1_000, priority_exponent=0.6)
+    dqn = DQN("LunarLander-v3", buffer_size=size, learning_starts=1_000, priority_alpha=0.6)
     agent, replay, generator = dqn.agent, dqn.agent.replay, np.random.default_rng(0)
     agent.take_memory()
     for array in replay.arrays:
@@ -444,8 +444,8 @@ def test_permissions_that_are_taken_away_harm_nothing_and_with_them_the_run_goes
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in its middle."""
     out = tmp_path_factory.mktemp("damaged") / "run"
-    dqn = DQN(cartpole(), seed=2, **AGENT | {"priority_exponent": 0.5})
-    dqn.train(out=out, steps=300, eval_every=100, eval_episodes=1, environments=2, quiet=True, pictures=False)
+    dqn = DQN(cartpole(), seed=2, **AGENT | {"priority_alpha": 0.5})
+    dqn.train(out=out, steps=300, eval_every=100, eval_episodes=1, num_envs=2, quiet=True, pictures=False)
     return out
 
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune._utils.seeding import TRAINING_SEEDS
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
-from perilune.nn.layers import Array
 from perilune.training.evaluation import evaluate
-from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics, Rest, Started, Warming
+from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics, SafePoint, Started, WarmingUp
 from perilune.training.loop import training
 from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
 
@@ -36,7 +36,7 @@ def agent_for(world: World, seed: int = 0, **agent_settings: Any) -> Agent:
 def run(agent: Agent, world: World, **train_settings: Any) -> list[Event]:
     quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
     events = training(agent, world, TrainConfig(**quiet | train_settings))
-    return [event for event in events if not isinstance(event, Rest)]
+    return [event for event in events if not isinstance(event, SafePoint)]
 
 
 def only(kind: type[Kind], events: list[Event]) -> list[Kind]:
@@ -75,7 +75,7 @@ def test_events_come_in_order_and_with_their_numbers() -> None:
 def test_an_episode_tells_what_was_lived_in_it() -> None:
     world = Numbered(lengths=(3, 5, 2), ends=("terminated", "truncated"))
     agent = agent_for(
-        world, epsilon_start=1.0, epsilon_floor=0.0, epsilon_decay_steps=10, tau=1.0, target_update_every=4
+        world, epsilon_start=1.0, epsilon_end=0.0, epsilon_decay_steps=10, tau=1.0, target_update_interval=4
     )
     episodes = only(Episode, run(agent, world, episodes=5))
     lived = world.trained()[-5:]
@@ -93,23 +93,23 @@ def test_an_episode_tells_what_was_lived_in_it() -> None:
     assert [episode.target_syncs for episode in episodes] == [end // 4 - 2 for end in ends[1:]]
 
 
-@pytest.mark.parametrize("train_every", [1, 2])
-def test_the_loss_of_an_episode_is_the_mean_over_its_updates(train_every: int) -> None:
+@pytest.mark.parametrize("train_freq", [1, 2])
+def test_the_loss_of_an_episode_is_the_mean_over_its_updates(train_freq: int) -> None:
     world = Numbered(lengths=(4, 6))
-    events = run(agent_for(world, train_every=train_every), world, episodes=6, metrics_every=1)
+    events = run(agent_for(world, train_freq=train_freq), world, episodes=6, metrics_every=1)
     of_updates: list[float] = []
     for event in events:
         if isinstance(event, Metrics):
             of_updates.append(event.loss)
         elif isinstance(event, Episode):
-            assert len(of_updates) == event.length / train_every
+            assert len(of_updates) == event.length / train_freq
             assert event.loss == pytest.approx(sum(of_updates) / len(of_updates))
             of_updates.clear()
 
 
 def test_an_episode_without_an_update_has_no_loss() -> None:
     world = Numbered(lengths=(2,))
-    episodes = only(Episode, run(agent_for(world, train_every=5), world, steps=18))
+    episodes = only(Episode, run(agent_for(world, train_freq=5), world, steps=18))
     assert [episode.env_steps for episode in episodes] == [10, 12, 14, 16, 18]
     assert [episode.loss is None for episode in episodes] == [False, True, True, False, True]  # updates at 10 and 15
 
@@ -119,17 +119,19 @@ def test_an_episode_without_an_update_has_no_loss() -> None:
 
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    warmup_steps=st.integers(1, 12),
+    learning_starts=st.integers(1, 12),
     steps=st.integers(1, 40),
     n_step=st.integers(1, 4),
 )
 @settings(max_examples=40)
-def test_a_budget_of_steps_is_kept_to_the_step(lengths: list[int], warmup_steps: int, steps: int, n_step: int) -> None:
+def test_a_budget_of_steps_is_kept_to_the_step(
+    lengths: list[int], learning_starts: int, steps: int, n_step: int
+) -> None:
     world = Numbered(lengths=lengths)
-    agent = agent_for(world, warmup_steps=warmup_steps, n_step=n_step)
-    events = run(agent, world, steps=warmup_steps + steps)
+    agent = agent_for(world, learning_starts=learning_starts, n_step=n_step)
+    events = run(agent, world, steps=learning_starts + steps)
     episodes = only(Episode, events)
-    assert agent.env_steps == sum(map(len, world.trained())) == warmup_steps + steps
+    assert agent.env_steps == sum(map(len, world.trained())) == learning_starts + steps
     assert sum(episode.length for episode in episodes) == steps
     assert agent.updates == steps
     assert agent.episodes == len(episodes)
@@ -180,7 +182,7 @@ def test_a_second_training_goes_on_without_another_warm_up() -> None:
 
 def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> None:
     world = Numbered()
-    with pytest.raises(ConfigError, match=r"steps = 8 .*warmup_steps = 8, train_every = 1") as caught:
+    with pytest.raises(ConfigError, match=r"steps = 8 .*learning_starts = 8, train_freq = 1") as caught:
         training(agent_for(world), world, TrainConfig(steps=8))
     assert caught.value.name == "steps"
     assert not world.seeds
@@ -189,12 +191,12 @@ def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> N
     assert agent.updates == 1
 
 
-@pytest.mark.parametrize(("warmup_steps", "train_every"), [(8, 4), (7, 4), (10, 3), (5, 9)])
-def test_every_budget_that_is_accepted_holds_an_update(warmup_steps: int, train_every: int) -> None:
+@pytest.mark.parametrize(("learning_starts", "train_freq"), [(8, 4), (7, 4), (10, 3), (5, 9)])
+def test_every_budget_that_is_accepted_holds_an_update(learning_starts: int, train_freq: int) -> None:
     accepted = []
     for steps in range(1, 25):
         world = Numbered()
-        agent = agent_for(world, warmup_steps=warmup_steps, train_every=train_every)
+        agent = agent_for(world, learning_starts=learning_starts, train_freq=train_freq)
         try:
             run(agent, world, steps=steps)
         except ConfigError:
@@ -202,7 +204,7 @@ def test_every_budget_that_is_accepted_holds_an_update(warmup_steps: int, train_
         accepted.append(steps)
         assert agent.updates >= 1
     assert accepted == list(range(accepted[0], 25))
-    assert accepted[0] <= warmup_steps + train_every
+    assert accepted[0] <= learning_starts + train_freq
 
 
 def test_an_agent_that_is_warm_needs_no_budget_for_the_warm_up() -> None:
@@ -218,16 +220,16 @@ def test_an_agent_that_is_warm_needs_no_budget_for_the_warm_up() -> None:
 
 @pytest.mark.parametrize("lengths", [(3,), (5, 2), (100,)])
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("warmup_steps", [1, 2, 11])
+@pytest.mark.parametrize("learning_starts", [1, 2, 11])
 def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
-    lengths: tuple[int, ...], n: int, warmup_steps: int
+    lengths: tuple[int, ...], n: int, learning_starts: int
 ) -> None:
     world = Numbered(lengths=lengths)
-    agent = agent_for(world, n_step=n, warmup_steps=warmup_steps)
+    agent = agent_for(world, n_step=n, learning_starts=learning_starts)
     before = agent.online.parameters.copy()
     events = training(agent, world, TrainConfig(episodes=1))
     assert isinstance(next(events), Started)
-    assert len(agent.replay) == agent.env_steps == sum(map(len, world.trained())) == warmup_steps
+    assert len(agent.replay) == agent.env_steps == sum(map(len, world.trained())) == learning_starts
     assert (agent.updates, agent.episodes, agent.target_syncs) == (0, 0, 0)
     assert not agent.lanes[0].n_step.pending
     np.testing.assert_array_equal(agent.online.parameters, before)
@@ -235,10 +237,10 @@ def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
 
 def test_the_warm_up_plays_uniformly_at_random() -> None:
     world = Numbered(lengths=(7,), actions=4)
-    agent = agent_for(world, warmup_steps=2000, buffer_size=2000, epsilon_start=0.0, epsilon_floor=0.0)
+    agent = agent_for(world, learning_starts=2000, buffer_size=2000, epsilon_start=0.0, epsilon_end=0.0)
     events = training(agent, world, TrainConfig(episodes=1))
     # Now and then it can be broken off; the first that follows is the first episode's start.
-    assert list(itertools.islice(events, 3)) == [Warming(1000), Warming(2000), Started(None)]
+    assert list(itertools.islice(events, 3)) == [WarmingUp(1000), WarmingUp(2000), Started(None)]
     counts = np.bincount([step.action for steps in world.trained() for step in steps], minlength=4)
     assert counts.sum() == 2000
     assert float(np.sum((counts - 500) ** 2 / 500)) < 16.3  # chi-square, 3 degrees of freedom, once in a thousand
@@ -264,7 +266,7 @@ def assert_holds_what_was_lived(agent: Agent, world: World, n: int) -> None:
 @pytest.mark.parametrize("reuses_buffer", [False, True])
 def test_what_is_stored_is_what_was_lived(n: int, reuses_buffer: bool) -> None:
     world = Numbered(lengths=(3, 1, 6, 2), ends=("terminated", "truncated"), reuses_buffer=reuses_buffer)
-    agent = agent_for(world, n_step=n, gamma=0.5, warmup_steps=10)
+    agent = agent_for(world, n_step=n, gamma=0.5, learning_starts=10)
     run(agent, world, steps=75, eval_every=7, eval_episodes=3)
     assert_holds_what_was_lived(agent, world, n)
     # The observation says its episode and its step: they follow each other, in one episode.
@@ -290,7 +292,7 @@ def test_what_is_stored_is_what_was_lived_however_episodes_end(
     lengths: list[int], ends: list[str], n: int, limit: int | None, steps: int
 ) -> None:
     world = Numbered(lengths=lengths, ends=ends)
-    agent = agent_for(world, n_step=n, gamma=0.75, warmup_steps=6)
+    agent = agent_for(world, n_step=n, gamma=0.75, learning_starts=6)
     run(agent, world, steps=6 + steps, max_episode_steps=limit)
     assert_holds_what_was_lived(agent, world, n)
 
@@ -331,7 +333,7 @@ def test_an_end_at_the_limit_is_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("warmup_steps", "train_every", "metrics_every", "lines"),
+    ("learning_starts", "train_freq", "metrics_every", "lines"),
     [
         (8, 1, 5, [10, 15, 20, 25, 30, 35, 40]),
         (8, 1, 16, [16, 32]),
@@ -342,14 +344,14 @@ def test_an_end_at_the_limit_is_an_end() -> None:
     ],
 )
 def test_metrics_come_every_so_many_env_steps(
-    warmup_steps: int, train_every: int, metrics_every: int, lines: list[int]
+    learning_starts: int, train_freq: int, metrics_every: int, lines: list[int]
 ) -> None:
     world = Numbered(lengths=(7, 3))
-    agent = agent_for(world, warmup_steps=warmup_steps, train_every=train_every)
+    agent = agent_for(world, learning_starts=learning_starts, train_freq=train_freq)
     metrics = only(Metrics, run(agent, world, steps=40, metrics_every=metrics_every))
     assert [line.env_steps for line in metrics] == lines
-    first = warmup_steps // train_every
-    assert [line.updates for line in metrics] == [line // train_every - first for line in lines]
+    first = learning_starts // train_freq
+    assert [line.updates for line in metrics] == [line // train_freq - first for line in lines]
 
 
 def test_metrics_tell_the_latest_update_and_the_settings_of_the_moment() -> None:
@@ -369,7 +371,7 @@ def test_metrics_tell_the_latest_update_and_the_settings_of_the_moment() -> None
 
 
 @pytest.mark.parametrize(
-    ("warmup_steps", "eval_every", "at"),
+    ("learning_starts", "eval_every", "at"),
     [
         (8, 10, [12, 20, 32, 40]),
         (8, 1, [12, 16, 20, 24, 28, 32, 36, 40]),
@@ -380,18 +382,18 @@ def test_metrics_tell_the_latest_update_and_the_settings_of_the_moment() -> None
     ],
 )
 def test_evaluations_come_at_the_first_episode_end_at_or_after_each_mark(
-    warmup_steps: int, eval_every: int | None, at: list[int]
+    learning_starts: int, eval_every: int | None, at: list[int]
 ) -> None:
     world = Numbered(lengths=(4,))
-    agent = agent_for(world, warmup_steps=warmup_steps)
+    agent = agent_for(world, learning_starts=learning_starts)
     evaluated = only(Evaluated, run(agent, world, steps=40, eval_every=eval_every))
     assert [event.env_steps for event in evaluated] == at
-    assert [event.episodes for event in evaluated] == [(step - warmup_steps) // 4 for step in at]
+    assert [event.episodes for event in evaluated] == [(step - learning_starts) // 4 for step in at]
 
 
 def test_evaluations_are_greedy_and_on_the_same_start_states_every_time() -> None:
     world = Walk()
-    agent = agent_for(world, epsilon_start=1.0, epsilon_floor=1.0)
+    agent = agent_for(world, epsilon_start=1.0, epsilon_end=1.0)
     for event in training(agent, world, TrainConfig(steps=40, eval_every=10, eval_episodes=3)):
         if isinstance(event, Evaluated):
             scored = world.scored()[-3:]
@@ -580,7 +582,7 @@ def test_a_training_in_two_parts_is_as_good_as_known() -> None:
 def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
     world = Timeless(reward=100.0, length=20)
     agent = agent_for(
-        world, optimizer="sgd", learning_rate=1e4, loss="mse", max_grad_norm=None, tau=1.0, target_update_every=1
+        world, optimizer="sgd", learning_rate=1e4, loss="mse", max_grad_norm=None, tau=1.0, target_update_interval=1
     )
     with (
         np.errstate(all="ignore"),
@@ -607,14 +609,14 @@ def test_a_reward_that_is_no_number_ends_the_training_where_it_comes(reward: flo
 
 
 @pytest.mark.parametrize(
-    ("warmup_steps", "where"), [(8, "step 3 of episode 13,"), (99, "step 3 of an episode in the warm-up,")]
+    ("learning_starts", "where"), [(8, "step 3 of episode 13,"), (99, "step 3 of an episode in the warm-up,")]
 )
 def test_rewards_that_are_finite_alone_and_not_in_their_sum_never_reach_the_replay(
-    warmup_steps: int, where: str
+    learning_starts: int, where: str
 ) -> None:
     huge = float(np.finfo(np.float32).max)
     world = Numbered(reward=lambda world, action: huge if len(world.trained()) == 15 else 1.0)
-    agent = agent_for(world, n_step=3, gamma=1.0, warmup_steps=warmup_steps)
+    agent = agent_for(world, n_step=3, gamma=1.0, learning_starts=learning_starts)
     with pytest.raises(DivergenceError, match=rf"3 rewards is 6\.80565e\+38.* {where} environment step 59$"):
         run(agent, world, steps=1000)
     assert np.isfinite(agent.replay.arrays.reward).all()
@@ -704,8 +706,8 @@ def learned(world: World, observations: Array, steps: int = 1500, **agent_settin
     """Q(obs, a) after a training with exploration throughout."""
     quick = {
         "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
-        "learning_rate_decay_steps": steps, "batch_size": 32, "warmup_steps": 50, "buffer_size": 5_000, "tau": 0.05,
-        "epsilon_floor": 1.0, "gamma": 0.9,
+        "learning_rate_decay_steps": steps, "batch_size": 32, "learning_starts": 50, "buffer_size": 5_000, "tau": 0.05,
+        "epsilon_end": 1.0, "gamma": 0.9,
     }  # fmt: skip
     agent = agent_for(world, **quick | agent_settings)
     run(agent, world, steps=steps)
@@ -744,7 +746,7 @@ def test_the_value_of_every_action_in_every_context_is_learned(settings: dict[st
 
 def test_the_best_actions_are_found_and_played() -> None:
     world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)})
-    agent = agent_for(world, seed=1, learning_rate=1e-2, epsilon_floor=0.1)
+    agent = agent_for(world, seed=1, learning_rate=1e-2, epsilon_end=0.1)
     assert evaluate(agent.greedy_action, world, 40).min_return < 1  # or there would be nothing to find
     events = run(agent, world, steps=600, eval_every=100, eval_episodes=10)
     assert set(evaluate(agent.greedy_action, world, 40).returns) == {1.0, 3.0}

@@ -14,12 +14,12 @@ import pytest
 
 from fixtures_runs import AGENT, TRAINING, decode
 from perilune import DQN, envs
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known.outcomes import known_outcomes
 from perilune.envs.rendering import can_draw, drawing, frame
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
-from perilune.nn.layers import Array
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Episode, Event, Frame, Started
 from perilune.training.loop import training
@@ -281,12 +281,12 @@ def test_a_film_closes_what_it_made_and_nothing_else(watched: list[Watched], tmp
 # Looking on changes nothing
 
 
-@pytest.mark.parametrize("environments", [1, 3])
+@pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3"])
-def test_films_change_no_weight(env_id: str, environments: int) -> None:
+def test_films_change_no_weight(env_id: str, num_envs: int) -> None:
     def weights(env: envs.Env, **settings: Any) -> bytes:
         agent = agent_of(env)
-        config = TrainConfig(steps=260, environments=environments, max_episode_steps=60, eval_episodes=1, **settings)
+        config = TrainConfig(steps=260, num_envs=num_envs, max_episode_steps=60, eval_episodes=1, **settings)
         for _ in training(agent, env, config):
             pass
         assert agent.updates == 252

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from fixtures_runs import cartpole, decode, episode
+from perilune._utils.arrays import Array
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.runs import telemetry
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Frame, Started

@@ -17,11 +17,11 @@ from perilune.envs.known.presets import PRESETS
 from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
 from perilune.runs import runlog
 from perilune.training import health
-from perilune.training.events import Noticed
+from perilune.training.events import HealthWarning
 from perilune.training.loop import training
 from worlds import Numbered
 
-SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "warmup_steps": 10}
+SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "learning_starts": 10}
 
 
 # Q beyond what rewards allow
@@ -58,7 +58,7 @@ def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tm
     dqn = DQN(
         Numbered(lengths=(30,)), **SMALL, head="expected", optimism=0.0,
         optimizer="sgd", learning_rate=0.3, max_grad_norm=None, loss="mse", tau=1.0,
-        target_update_every=1, layer_norm=False, epsilon_decay_steps=100,
+        target_update_interval=1, layer_norm=False, epsilon_decay_steps=100,
     )  # fmt: skip
     told = pytest.warns(PeriluneWarning, match=r"the mean of Q is .* no return is greater than")
     with np.errstate(all="ignore"), told, pytest.raises(DivergenceError) as caught:
@@ -79,10 +79,10 @@ def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tm
         ({"epsilon_decay_steps": 10**6}, {"steps": 10_000}, True),
         ({"epsilon_decay_steps": 10**5}, {"steps": 10_000}, False),
         ({"epsilon_decay_steps": 10**6}, {"episodes": 10}, False),  # whose steps nobody knows
-        ({"epsilon_floor": 1.0}, {"steps": 10_000}, True),
-        ({"epsilon_start": 0.5, "epsilon_floor": 0.5}, {"episodes": 10}, True),
-        ({"epsilon_start": 0.4, "epsilon_floor": 0.4}, {"steps": 10_000}, False),  # it is not meant to fall
-        ({"epsilon_start": 0.0, "epsilon_floor": 0.0, "noisy": True}, {"steps": 10_000}, False),
+        ({"epsilon_end": 1.0}, {"steps": 10_000}, True),
+        ({"epsilon_start": 0.5, "epsilon_end": 0.5}, {"episodes": 10}, True),
+        ({"epsilon_start": 0.4, "epsilon_end": 0.4}, {"steps": 10_000}, False),  # it is not meant to fall
+        ({"epsilon_start": 0.0, "epsilon_end": 0.0, "noisy": True}, {"steps": 10_000}, False),
         ({"epsilon_decay": 1.0}, {"steps": 10_000}, True),
         ({"epsilon_decay": 0.9999}, {"episodes": 50}, True),
         ({"epsilon_decay": 0.99}, {"episodes": 50}, False),
@@ -112,7 +112,7 @@ def test_no_preset_gives_cause_to_say_anything(name: str) -> None:
         ({"epsilon_decay_steps": 10**5}, {"episodes": 50}, True),  # of which 200 steps are two thousandths
         ({"epsilon_decay_steps": 5_000}, {"episodes": 50}, False),
         ({"epsilon_decay_steps": 10**5}, {"episodes": 19}, False),  # a trial
-        ({"epsilon_decay_steps": 10**5, "epsilon_start": 0.1, "epsilon_floor": 0.1}, {"episodes": 50}, False),
+        ({"epsilon_decay_steps": 10**5, "epsilon_start": 0.1, "epsilon_end": 0.1}, {"episodes": 50}, False),
     ],
 )
 def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
@@ -121,7 +121,7 @@ def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
     world, agent = Numbered(lengths=(4,)), Agent(2, 3, DQNConfig(**SMALL | settings), 0)
     assert health.epsilon_stays(agent.config, TrainConfig(**budget)) is None
     events = list(training(agent, world, TrainConfig(**budget, eval_every=None, eval_episodes=1)))
-    told = [event for event in events if isinstance(event, Noticed)]
+    told = [event for event in events if isinstance(event, HealthWarning)]
     assert [notice.what for notice in told] == (["epsilon_stays"] if stayed else [])
     if stayed:
         (notice,) = told
@@ -132,7 +132,7 @@ def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
 def test_a_training_that_ends_before_its_budget_is_not_told_where_epsilon_would_have_been() -> None:
     agent = Agent(2, 3, DQNConfig(**SMALL, epsilon_decay=0.9999), 0)
     config = TrainConfig(steps=4_000, eval_every=100, eval_episodes=1, stop_at_return=-1e9)
-    assert not [event for event in training(agent, Numbered(), config) if isinstance(event, Noticed)]
+    assert not [event for event in training(agent, Numbered(), config) if isinstance(event, HealthWarning)]
     assert agent.env_steps < 4_000
 
 
@@ -140,11 +140,11 @@ def test_a_training_that_ends_before_its_budget_is_not_told_where_epsilon_would_
 
 
 def test_a_training_without_an_update_is_told() -> None:
-    agent = Agent(2, 3, DQNConfig(**SMALL, train_every=1000, epsilon_decay_steps=100), 0)
+    agent = Agent(2, 3, DQNConfig(**SMALL, train_freq=1000, epsilon_decay_steps=100), 0)
     events = list(training(agent, Numbered(lengths=(3,)), TrainConfig(episodes=5, eval_episodes=1)))
-    (notice,) = [event for event in events if isinstance(event, Noticed)]
+    (notice,) = [event for event in events if isinstance(event, HealthWarning)]
     assert notice.what == "no_update"
-    assert "train_every = 1000" in notice.words
+    assert "train_freq = 1000" in notice.words
 
 
 # Environments that break Gymnasium's interface

@@ -18,7 +18,7 @@ import pytest
 
 from fixtures_runs import TinyRun, episode, tiny_run
 from perilune.runs import lock, runlog, telemetry
-from perilune.training.events import Episode, Evaluated, Metrics, Noticed
+from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import recordings, runs, server
 from perilune.web.run import MOST_NOTICES
 
@@ -89,7 +89,7 @@ def test_a_finished_run_is_told_as_the_library_reads_it(copy: Path, tiny_run: Ti
     told = one(client)
     evaluations = [evaluation for evaluation in run.evaluations if evaluation.best]
     assert told["id"] == "group/one"
-    assert (told["environment"], told["seed"], told["solved_mark"]) == ("CartPole-v1", 2, 475.0)
+    assert (told["environment"], told["seed"], told["reward_threshold"]) == ("CartPole-v1", 2, 475.0)
     assert (told["state"], told["words"], told["share"]) == ("ended", None, 1.0)
     assert told["budget"] == {"steps": None, "episodes": 4}
     assert told["episodes"] == len(run.episodes) == 4
@@ -125,7 +125,7 @@ def test_series_are_the_logs(copy: Path, tiny_run: TinyRun) -> None:
 
 
 def test_seeds_of_one_setting_are_a_group_and_have_a_band(copy: Path) -> None:
-    for name, changes in {"two": {"seed": 5}, "other": {"solved_mark": 1.0}}.items():
+    for name, changes in {"two": {"seed": 5}, "other": {"reward_threshold": 1.0}}.items():
         shutil.copytree(copy / "group/one", copy / name)
         config = json.loads((copy / name / "config.json").read_text())
         (copy / name / "config.json").write_text(json.dumps(config | changes))
@@ -388,7 +388,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     run = root / "<img src=x onerror=alert(1)>" / "a\nb\t'\"&\x7f \u202e"
     (run / "videos").mkdir(parents=True)
     config = {
-        "format": 1, "environment": SCRIPT + "\ud800\0", "solved_mark": 1.7e308, "seed": -(2**62),
+        "format": 1, "environment": SCRIPT + "\ud800\0", "reward_threshold": 1.7e308, "seed": -(2**62),
         "agent": {SCRIPT: [[[SCRIPT]]], "nested": json.loads("[" * 300 + "]" * 300)},
         "train": {"steps": "many", "episodes": 10**300},
     }  # fmt: skip
@@ -400,7 +400,7 @@ def test_a_hostile_directory_is_text_and_always_an_answer(tmp_path: Path) -> Non
     write(run, Episode, [one._asdict() for one in huge])
     write(run, Metrics, [dict.fromkeys(Metrics._fields, value) for value in (large, -large, 0, 1e300, -1) * 9])
     write(run, Evaluated, [dict.fromkeys(Evaluated._fields, large) | {"best": True}] * 3)
-    write(run, Noticed, [{"env_steps": 1, "what": SCRIPT, "words": SCRIPT + "\0"}] * 1_000)
+    write(run, HealthWarning, [{"env_steps": 1, "what": SCRIPT, "words": SCRIPT + "\0"}] * 1_000)
     names = ("<b>.mp4", "episode-99999.mp4", "episode-٣٣٣٣٣.mp4", "\x01.mp4")
     for name in names:
         (run / "videos" / name).write_bytes(b"\0\0\0\0moov\0")
@@ -508,7 +508,7 @@ def test_a_fault_of_the_servers_own_is_an_answer_too(copy: Path, monkeypatch: py
 
 
 def test_the_search_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = {"format": 1, "environment": "X", "solved_mark": None, "seed": 1, "agent": {}, "train": {}}
+    config = {"format": 1, "environment": "X", "reward_threshold": None, "seed": 1, "agent": {}, "train": {}}
     deep = tmp_path.joinpath(*map(str, range(runs.DEEPEST + 1)))
     just = deep.parents[1] / "just"  # as deep as is searched
     for run in (deep, just):

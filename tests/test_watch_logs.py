@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, tiny_run
 from perilune.runs import files, runlog
-from perilune.training.events import Episode, Evaluated, Metrics, Noticed
+from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import logs
 from perilune.web.logs import Log, Table
 
@@ -43,7 +43,7 @@ def same(one: Table, other: Table) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", [Episode, Metrics, Evaluated, Noticed])
+@pytest.mark.parametrize("kind", [Episode, Metrics, Evaluated, HealthWarning])
 def test_a_log_is_what_the_library_reads_of_it(tiny_run: TinyRun, kind: Any) -> None:
     table = Log(tiny_run.history.directory / runlog.FILES[kind], kind).read()
     records: Sequence[Any] = runlog.read_log(tiny_run.history.directory, kind)

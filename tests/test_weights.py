@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from perilune import DQNConfig
+from perilune._utils.arrays import Array, Arrays
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
-from perilune.nn.layers import Array, Arrays
 from perilune.replay.symmetry import Symmetry
 from perilune.runs.weights import _checksum, load_weights, save_weights, weights_file
 
-SMALL: dict[str, Any] = {"hidden": (3,), "batch_size": 2, "buffer_size": 10, "warmup_steps": 4, "n_step": 1}
+SMALL: dict[str, Any] = {"hidden": (3,), "batch_size": 2, "buffer_size": 10, "learning_starts": 4, "n_step": 1}
 
 
 MIRROR = Symmetry(observation_index=(1, 0), observation_sign=(-1, -1), action_index=(1, 0))
@@ -74,7 +74,7 @@ CONFIGS = [
     DQNConfig(**SMALL),
     DQNConfig(**SMALL | {"hidden": (5, (4, "tanh"), (3, "linear")), "layer_norm": False, "initializer": "glorot"}),
     DQNConfig(**SMALL | {"optimizer": "adamw", "loss": "mse", "max_grad_norm": None, "epsilon_decay": 0.99}),
-    DQNConfig(**SMALL | {"head": "qr", "quantiles": 5, "dueling": True, "munchausen": 0.9, "priority_exponent": 0.6}),
+    DQNConfig(**SMALL | {"head": "qr", "quantiles": 5, "dueling": True, "munchausen": 0.9, "priority_alpha": 0.6}),
     DQNConfig(**SMALL | {"head": "c51", "atoms": 5, "value_range": (-2, 3), "noisy": True}),
 ]
 
@@ -96,7 +96,7 @@ def test_an_agent_comes_back_bit_for_bit(tmp_path: Path, config: DQNConfig) -> N
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_the_average_comes_back_beside_the_weights_that_it_averages(tmp_path: Path, noisy: bool) -> None:
-    agent = trained(DQNConfig(**SMALL, average_decay=0.9, noisy=noisy))
+    agent = trained(DQNConfig(**SMALL, ema_decay=0.9, noisy=noisy))
     assert agent.average is not None
     assert not np.array_equal(agent.average.parameters, agent.online.parameters)
     save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")
@@ -112,7 +112,7 @@ def test_the_average_comes_back_beside_the_weights_that_it_averages(tmp_path: Pa
 
 
 def test_any_program_can_tell_the_average_from_the_weights(tmp_path: Path) -> None:
-    agent = trained(DQNConfig(**SMALL, average_decay=0.9))
+    agent = trained(DQNConfig(**SMALL, ema_decay=0.9))
     save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")
     arrays = load_file(tmp_path / "agent.safetensors")
     online = agent.online.named_parameters()
@@ -196,7 +196,7 @@ def test_a_damaged_symmetry_is_refused_by_name(tmp_path: Path, symmetry: Any, sa
 )
 def test_a_damaged_average_is_refused_by_name(tmp_path: Path, change: Callable[[Arrays], object], said: str) -> None:
     path = tmp_path / "agent.safetensors"
-    save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9)), "CartPole-v1")
+    save_weights(path, trained(DQNConfig(**SMALL, ema_decay=0.9)), "CartPole-v1")
     settings, arrays = taken_apart(path)
     change(arrays)
     put_together(path, settings, arrays)
@@ -206,9 +206,9 @@ def test_a_damaged_average_is_refused_by_name(tmp_path: Path, change: Callable[[
 
 def test_an_average_that_nobody_asks_for_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "agent.safetensors"
-    save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9)), "CartPole-v1")
+    save_weights(path, trained(DQNConfig(**SMALL, ema_decay=0.9)), "CartPole-v1")
     settings, arrays = taken_apart(path)
-    put_together(path, settings | {"config": settings["config"] | {"average_decay": None}}, arrays)
+    put_together(path, settings | {"config": settings["config"] | {"ema_decay": None}}, arrays)
     with pytest.raises(FileFormatError, match=r"has arrays .*average.* ask for"):
         load_weights(path)
 
@@ -341,7 +341,7 @@ def test_settings_that_are_not_ours_are_refused(saved: Path, change: dict[str, A
 
 def test_a_replay_beyond_memory_takes_none_before_it_is_filled(saved: Path) -> None:
     settings, arrays = taken_apart(saved)
-    put_together(saved, settings | {"config": SMALL | {"buffer_size": 10**17, "priority_exponent": 0.5}}, arrays)
+    put_together(saved, settings | {"config": SMALL | {"buffer_size": 10**17, "priority_alpha": 0.5}}, arrays)
     agent, _ = load_weights(saved)
     with pytest.raises(ConfigError, match="buffer_size = 100000000000000000 is not allowed: it must fit into memory"):
         agent.take_memory()
@@ -387,7 +387,7 @@ def loads_or_is_refused(path: Path) -> None:
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     path = tmp_path_factory.mktemp("checkpoint") / "agent.safetensors"
-    save_weights(path, trained(DQNConfig(**SMALL, average_decay=0.9, mirror=True), symmetry=MIRROR), "CartPole-v1")
+    save_weights(path, trained(DQNConfig(**SMALL, ema_decay=0.9, mirror=True), symmetry=MIRROR), "CartPole-v1")
     return path, path.read_bytes()
 
 

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from perilune._utils.arrays import Array
 from perilune._utils.seeding import TRAINING_SEEDS
 from perilune.agent.config import DQNConfig
-from perilune.nn.layers import Array
 
 
 class Lived(NamedTuple):
@@ -291,7 +291,7 @@ def small(**settings: Any) -> DQNConfig:
         "layer_norm": False,
         "batch_size": 4,
         "buffer_size": 1_000,
-        "warmup_steps": 8,
+        "learning_starts": 8,
         "n_step": 1,
         "epsilon_decay_steps": 50,
     }

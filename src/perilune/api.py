@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.agent.dqn import Agent
@@ -27,13 +28,12 @@ from perilune.errors import (
     ShapeError,
 )
 from perilune.history import History
-from perilune.nn.layers import Array
 from perilune.replay.symmetry import SYMMETRIES, Symmetry
 from perilune.runs import checkpoint, files, lock, runlog, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
-from perilune.runs.recorder import Keeper, check_changes, check_config, differing_host, interruptions
+from perilune.runs.recorder import Recorder, check_changes, check_config, differing_host, interruptions
 from perilune.training.evaluation import Evaluation, evaluate
-from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Warming
+from perilune.training.events import Episode, Evaluated, Event, Frame, HealthWarning, Metrics, SafePoint, WarmingUp
 from perilune.training.loop import check, greedy_limit, training
 from perilune.viz import stages, terminal, video
 from perilune.viz import tensorboard as event_files
@@ -176,7 +176,7 @@ class DQN:
         return Setup(
             environment=envs.name(self.env),
             made=envs.description(self.env),
-            solved_mark=envs.solved_mark(self.env),
+            reward_threshold=envs.reward_threshold(self.env),
             observation_size=agent.observation_size,
             actions=agent.actions,
             seed=agent.seed,
@@ -237,7 +237,7 @@ class DQN:
                     words = f"{directory} goes on, but perhaps not to the bit as it would have done: {other}"
                     warnings.warn(words, PeriluneWarning, stacklevel=3)
                 runlog.write_config(directory, setup.to_json())
-            keeper = Keeper(directory, agent, setup, log, latest)
+            keeper = Recorder(directory, agent, setup, log, latest)
             if latest is None:  # where there is a config.json, there is a checkpoint
                 runlog.write_config(directory, setup.to_json())
             readers = [keeper.read, recorder.read, write, show, *([gather] if frames else [])]
@@ -245,10 +245,10 @@ class DQN:
                 for event in self._events(train_config, latest):
                     for read in readers:
                         read(event)
-                    if isinstance(event, Noticed):
+                    if isinstance(event, HealthWarning):
                         warnings.warn(event.words, PeriluneWarning, stacklevel=3)
-                    if interruption.signal is not None and isinstance(event, Rest | Warming):
-                        if isinstance(event, Rest):
+                    if interruption.signal is not None and isinstance(event, SafePoint | WarmingUp):
+                        if isinstance(event, SafePoint):
                             keeper.save(event)
                         interruption.words = keeper.words
                         break

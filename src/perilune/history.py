@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from perilune._utils.arrays import Array
 from perilune.errors import PeriluneError
-from perilune.nn.layers import Array
 from perilune.runs import runlog
 from perilune.training.events import Episode, Evaluated
 from perilune.viz import notebook, plots, video

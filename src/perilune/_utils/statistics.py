@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
-from perilune.nn.layers import Array
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 PIECE = 2**16  # places averaged at a time, which fit into the processor's cache
 

@@ -63,8 +63,8 @@ class DQNConfig:
     learning_rate: Positive = 5e-4
     """Step size of the optimiser at the start (> 0)."""
     learning_rate_schedule: Schedule = "constant"
-    """Shape of the way from learning_rate to learning_rate_floor."""
-    learning_rate_floor: Annotated[float, Range(0)] = 0.0
+    """Shape of the way from learning_rate to learning_rate_end."""
+    learning_rate_end: Annotated[float, Range(0)] = 0.0
     """Step size at the end of the schedule and after it (>= 0)."""
     learning_rate_decay_steps: Count = 100_000
     """Environment steps of the schedule's way down (>= 1)."""
@@ -76,9 +76,9 @@ class DQNConfig:
     """Longest gradient, by global norm, beyond which it is scaled down (> 0), or None."""
     batch_size: Count = 128
     """Transitions in a batch (>= 1)."""
-    train_every: Count = 1
+    train_freq: Count = 1
     """Environment steps from one time of learning to the next (>= 1)."""
-    updates_each: Count = 1
+    gradient_steps: Count = 1
     """Updates at each of these times (>= 1)."""
     mirror: bool = False
     """Show half of every batch as the environment's declared symmetry mirrors it."""
@@ -96,23 +96,23 @@ class DQNConfig:
     """Temperature of that policy, a softmax of Q, in units of return (> 0)."""
     munchausen_floor: Annotated[float, Range(-math.inf, 0)] = -1.0
     """Least value of temperature times log-probability (<= 0)."""
-    target_update_every: Count = 1
+    target_update_interval: Count = 1
     """Environment steps from one sync of the target network to the next (>= 1)."""
     tau: Annotated[float, Range(0, 1, above=True)] = 0.005
     """Share of the online network in a sync (above 0 to 1): 1 is a hard copy, less is Polyak averaging."""
 
-    average_decay: Annotated[float, Range(0, 1)] | None = None
+    ema_decay: Annotated[float, Range(0, 1)] | None = None
     """Decay (from 0 to 1) of an average of the weights over the updates, which is then evaluated, or None."""
-    average_acts: bool = False
+    ema_acts: bool = False
     """Let the averaged weights act in training too."""
 
     # The replay buffer
     buffer_size: Count = 100_000
     """Transitions kept at most (>= 1)."""
-    warmup_steps: Count = 1_000
+    learning_starts: Count = 1_000
     """Environment steps of uniformly random play that fill the buffer before learning starts (>= 1)."""
 
-    priority_exponent: Share = 0.0
+    priority_alpha: Share = 0.0
     """Prioritised replay: how much a transition's TD error makes it likelier (from 0 to 1; 0 is uniform)."""
     priority_beta: Share = 0.4
     """How much importance weights correct for that at the start (from 0 to 1); 1 corrects wholly."""
@@ -122,7 +122,7 @@ class DQNConfig:
     # Exploration
     epsilon_start: Share = 1.0
     """Share of random actions after the warm-up (from 0 to 1)."""
-    epsilon_floor: Share = 0.05
+    epsilon_end: Share = 0.05
     """Share of random actions that stays (from 0 to 1)."""
     epsilon_decay_steps: Count = 10_000
     """Environment steps of epsilon's straight way down (>= 1); not used where epsilon_decay is given."""
@@ -130,7 +130,7 @@ class DQNConfig:
     """Factor on epsilon after each episode (above 0 to 1), or None for the straight way."""
     epsilon_decay_per: Literal["episode", "update"] = "episode"
     """What epsilon_decay counts."""
-    repeat_most: Annotated[int, Range(1, 10_000)] = 1
+    max_action_repeat: Annotated[int, Range(1, 10_000)] = 1
     """Most steps that a random action lasts (from 1 to 10000): n of them with a probability as 1 / n^2."""
     optimism: Annotated[float, Range(0, 0.99)] = 0.0
     """Share of the lower quantiles left out of a training action's value, with the head qr (from 0 to 0.99)."""
@@ -139,14 +139,14 @@ class DQNConfig:
         check_fields(self)
         if not self.hidden:
             raise ConfigError("hidden", self.hidden, "at least one hidden layer, for example (128, 128)")
-        for name, limit in (("batch_size", "buffer_size"), ("warmup_steps", "buffer_size")):
+        for name, limit in (("batch_size", "buffer_size"), ("learning_starts", "buffer_size")):
             if getattr(self, name) > getattr(self, limit):
                 raise ConfigError(name, getattr(self, name), f"at most {limit}, which is {getattr(self, limit)}")
-        if self.epsilon_floor > self.epsilon_start:
-            raise ConfigError("epsilon_floor", self.epsilon_floor, f"at most epsilon_start = {self.epsilon_start}")
-        if self.learning_rate_floor > self.learning_rate:
+        if self.epsilon_end > self.epsilon_start:
+            raise ConfigError("epsilon_end", self.epsilon_end, f"at most epsilon_start = {self.epsilon_start}")
+        if self.learning_rate_end > self.learning_rate:
             raise ConfigError(
-                "learning_rate_floor", self.learning_rate_floor, f"at most learning_rate = {self.learning_rate}"
+                "learning_rate_end", self.learning_rate_end, f"at most learning_rate = {self.learning_rate}"
             )
 
         self._check_switches()
@@ -178,10 +178,8 @@ class DQNConfig:
             raise ConfigError(
                 "optimism", self.optimism, f"it must be 0, because the head {self.head!r} has no quantiles (qr has)"
             )
-        if self.average_acts and self.average_decay is None:
-            raise ConfigError(
-                "average_acts", True, "it must be False, because there is no average without an average_decay"
-            )
+        if self.ema_acts and self.ema_decay is None:
+            raise ConfigError("ema_acts", True, "it must be False, because there is no average without an ema_decay")
 
     @property
     def outputs_per_action(self) -> int:
@@ -204,7 +202,7 @@ class TrainConfig:
     """Episodes after the warm-up (>= 1), or None for no limit by episodes."""
     max_episode_steps: Count | None = None
     """Steps after which an episode is cut off (truncated) even if the environment would go on (>= 1), or None."""
-    environments: Count = 1
+    num_envs: Count = 1
     """Environments played side by side, with one pass of the network for all (>= 1)."""
     eval_every: Count | None = 5_000
     """Environment steps from one greedy evaluation to the next (>= 1), or None for none but the last."""
@@ -218,7 +216,7 @@ class TrainConfig:
     """Episodes from one video to the next (>= 1; the first is filmed too), or None for none."""
     checkpoint_seconds: Positive | None = 30.0
     """Seconds from one checkpoint to the next (> 0), or None for those at the start, best evaluations and the end."""
-    keep: Count = 2
+    keep_checkpoints: Count = 2
     """Newest checkpoints kept (>= 1); the one at the best evaluation is kept besides."""
 
     def __post_init__(self) -> None:

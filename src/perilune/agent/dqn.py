@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array, Arrays
 from perilune._utils.seeding import generators
 from perilune.agent import exploration, targets
 from perilune.agent.config import DQNConfig
 from perilune.agent.factory import check_symmetry, make_head, make_network, make_optimizer
 from perilune.errors import ConfigError, DivergenceError, ShapeError
 from perilune.nn.initializers import initialize
-from perilune.nn.layers import Array, Arrays
 from perilune.nn.network import Network
 from perilune.nn.optimizers import clip_by_global_norm
 from perilune.nn.schedules import scheduled
@@ -81,15 +81,15 @@ class Agent:
         initialize(self.online, config.initializer, self.generators.network)
         self.target.parameters[:] = self.online.parameters
         self.average: Network | None = None  # of the online network's weights over the updates
-        if config.average_decay is not None:
+        if config.ema_decay is not None:
             self.average = make_network(config, observation_size, actions)
             self.average.parameters[:] = self.online.parameters
 
         self.optimizer = make_optimizer(config, len(self.online.parameters))
         self.replay = Replay(config.buffer_size, observation_size)
         self.priorities: Priorities | None = None
-        if config.priority_exponent:
-            self.priorities = Priorities(config.buffer_size, config.priority_exponent)
+        if config.priority_alpha:
+            self.priorities = Priorities(config.buffer_size, config.priority_alpha)
         self.lanes: list[Lane] = []
         self.begin_episode()
 
@@ -101,7 +101,7 @@ class Agent:
         self._allocate(0)  # until the first batch comes
         self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
-        self._durations = exploration.duration_thresholds(config.repeat_most)
+        self._durations = exploration.duration_thresholds(config.max_action_repeat)
 
     def _read(self, network: Network, obs: Array) -> Array:
         """What ``network`` says of obs[B, O]: values [B, A], or quantiles or probabilities [B, A, N]."""
@@ -156,7 +156,7 @@ class Agent:
 
     def _training_actions(self, obs: Array) -> Array:
         """Greedy actions[K] for obs[K, O] as training takes them: with noise, and with optimism where that is on."""
-        network = self.policy_network if self.config.average_acts else self.online
+        network = self.policy_network if self.config.ema_acts else self.online
         network.draw_noise(self.generators.exploration)
         values = self._read(network, obs)
         if self.config.optimism:
@@ -176,14 +176,14 @@ class Agent:
             state.left -= 1
             return state.action
         state.action = int(generator.integers(self.actions))
-        if self.config.repeat_most > 1:
+        if self.config.max_action_repeat > 1:
             state.left = exploration.duration(self._durations, generator.random()) - 1
         return state.action
 
     @property
     def warm(self) -> bool:
         """Whether the replay holds what the warm-up fills in, so that learning can start."""
-        return len(self.replay) >= self.config.warmup_steps
+        return len(self.replay) >= self.config.learning_starts
 
     @property
     def epsilon(self) -> float:
@@ -192,12 +192,10 @@ class Agent:
         if not self.warm:
             return 1.0
         if config.epsilon_decay is None:
-            count = self.env_steps - config.warmup_steps
-            return scheduled("linear", config.epsilon_start, config.epsilon_floor, count, config.epsilon_decay_steps)
+            count = self.env_steps - config.learning_starts
+            return scheduled("linear", config.epsilon_start, config.epsilon_end, count, config.epsilon_decay_steps)
         count = self.episodes if config.epsilon_decay_per == "episode" else self.updates
-        return exploration.multiplicative_epsilon(
-            config.epsilon_start, config.epsilon_floor, config.epsilon_decay, count
-        )
+        return exploration.multiplicative_epsilon(config.epsilon_start, config.epsilon_end, config.epsilon_decay, count)
 
     @property
     def learning_rate(self) -> float:
@@ -206,7 +204,7 @@ class Agent:
         return scheduled(
             config.learning_rate_schedule,
             config.learning_rate,
-            config.learning_rate_floor,
+            config.learning_rate_end,
             self.env_steps,
             config.learning_rate_decay_steps,
         )
@@ -257,10 +255,10 @@ class Agent:
         if terminated or truncated:
             self.episodes += 1
         update = None
-        if self.env_steps % self.config.train_every == 0:
-            for _ in range(self.config.updates_each):
+        if self.env_steps % self.config.train_freq == 0:
+            for _ in range(self.config.gradient_steps):
                 update = self.learn()
-        if self.env_steps % self.config.target_update_every == 0:
+        if self.env_steps % self.config.target_update_interval == 0:
             self.sync_target()
         return update
 
@@ -326,8 +324,8 @@ class Agent:
         if not math.isfinite(np.dot(self.online.parameters, self.online.parameters)):
             raise self._diverged("weights are not finite any more after the step")
         self.updates += 1
-        if self.average is not None and config.average_decay is not None:
-            decay = min(config.average_decay, self.updates / (self.updates + 9))  # the first weights soon forgotten
+        if self.average is not None and config.ema_decay is not None:
+            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # the first weights soon forgotten
             self._move(self.average, 1 - decay)
         return norm, learning_rate
 
@@ -336,8 +334,8 @@ class Agent:
         return DivergenceError(
             f"{what} in update {self.updates + 1:,}: the weights have diverged. Try a smaller learning_rate (now "
             f"{self.learning_rate:g}), a max_grad_norm such as 10 (now {config.max_grad_norm}), the huber loss (now "
-            f"{config.loss}) or a slower target network (now tau = {config.tau:g} every {config.target_update_every} "
-            "environment steps)"
+            f"{config.loss}) or a slower target network (now tau = {config.tau:g} every "
+            f"{config.target_update_interval} environment steps)"
         )
 
     def take_memory(self) -> None:

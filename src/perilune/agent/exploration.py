@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 
 def multiplicative_epsilon(start: float, floor: float, decay: float, count: int) -> float:

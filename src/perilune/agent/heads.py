@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.agent import targets
-from perilune.nn.layers import Array
 from perilune.nn.losses import Loss, cross_entropy, huber, mse, quantile_huber
 
 HeadName = Literal["expected", "c51", "qr"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perilune._utils.arrays import Array, Arrays
 from perilune._utils.seeding import GeneratorState, generator_state, set_generator_state
 from perilune._utils.validation import Natural, Positive, check_fields
 from perilune.agent.dqn import Agent, Lane
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.layers import Array, Arrays
 from perilune.replay.buffer import NStep
 from perilune.replay.prioritized import Priorities
 
@@ -157,6 +157,6 @@ def _lane(agent: Agent, saved: LaneState) -> Lane:
         if len(step.obs) != agent.observation_size or step.action >= agent.actions:
             raise ConfigError("pending", (len(step.obs), step.action), "observations and actions of the environment")
         lane.n_step.pending.append((np.array(step.obs, np.float32), step.action, step.reward))
-    if saved.action >= agent.actions or saved.left >= agent.config.repeat_most:
+    if saved.action >= agent.actions or saved.left >= agent.config.max_action_repeat:
         raise ConfigError("lane", (saved.action, saved.left), "an action of the environment, and steps that it lasts")
     return lane

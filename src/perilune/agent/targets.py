@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
-from perilune.nn.layers import Array
 
 
 def greedy(q_values: Array) -> Array:

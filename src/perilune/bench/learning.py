@@ -15,10 +15,10 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
 from perilune.bench import peers, pool, results
 from perilune.bench.peers import Peer
-from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
 from perilune.runs import runlog
 from perilune.runs.files import read_json
+from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.training.events import Episode, Evaluated, Metrics
 from perilune.training.loop import greedy_limit
 from perilune.viz.board import Lane, Standing, board

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig, to_json
 from perilune.bench.speed import peer_installed
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.nn.layers import Array
 from perilune.runs import files, lock, runlog
 from perilune.training.evaluation import SELECTION_SEEDS, evaluate
 from perilune.training.events import Episode, Evaluated
@@ -130,7 +130,7 @@ def _log(
     config = {
         "format": runlog.FORMAT,
         "environment": envs.name(env),
-        "solved_mark": envs.solved_mark(env),
+        "reward_threshold": envs.reward_threshold(env),
         "seed": seed,
         "agent": asdict(peer),
         "train": to_json(train),

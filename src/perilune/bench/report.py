@@ -18,9 +18,9 @@ from perilune.api import DQN
 from perilune.bench import compare, peers, results
 from perilune.bench.learning import Outcome, Trial, run_trials, settings
 from perilune.bench.results import Result
-from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE
 from perilune.errors import MissingDependencyError, PeriluneWarning, RunDirectoryError, TrialError
 from perilune.runs import runlog
+from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE
 from perilune.training.loop import check
 from perilune.viz import plots
 
@@ -67,7 +67,7 @@ def benchmark(
     statistics.check_available()
     dqn = DQN(environment, agent)
     check(dqn.agent, dqn.env, train)
-    name, mark = envs.name(dqn.env), envs.solved_mark(dqn.env)
+    name, mark = envs.name(dqn.env), envs.reward_threshold(dqn.env)
     # Made again in processes of their own: with the version that it has here, and by the module that registers it.
     made = ":".join([*environment.split(":")[:-1], name])
     peer = peers.zoo(name) if against else None

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.statistics import Estimate, estimate, interquartile_mean
-from perilune.bench.scores import SCORE_EPISODES, Score, read_score
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.runs.files import read_json
 from perilune.runs.runlog import Run
+from perilune.runs.scores import SCORE_EPISODES, Score, read_score
 from perilune.viz.plots import Band
 
 FORMAT = 1
@@ -32,7 +32,7 @@ class Result:
     """The scores of one learner on one environment, seed by seed, and why other seeds have none."""
 
     environment: str
-    solved_mark: float | None
+    reward_threshold: float | None
     settings: dict[str, Any]
     """Of the agent and of the training, as in every seed's config.json."""
     scores: list[Score]
@@ -73,11 +73,11 @@ class Summary:
 def summary(result: Result, generator: np.random.Generator) -> Summary:
     """Sum up a result that has at least one score; ``generator`` draws the bootstrap's resamples."""
     scores = result.scores
-    marked = result.solved_mark is not None
+    marked = result.reward_threshold is not None
     return Summary(
         seeds=len(scores),
-        final=_spread(scores, [score.final for score in scores], result.solved_mark, generator),
-        best=_spread(scores, [score.best for score in scores], result.solved_mark, generator),
+        final=_spread(scores, [score.final for score in scores], result.reward_threshold, generator),
+        best=_spread(scores, [score.best for score in scores], result.reward_threshold, generator),
         fall=float(np.median([score.best - score.final for score in scores])),
         solved_env_steps=_median([score.solved_env_steps for score in scores]) if marked else None,
         solved_seconds=_median([score.solved_seconds for score in scores]) if marked else None,
@@ -110,7 +110,7 @@ def to_json(result: Result, summed: Summary) -> dict[str, Any]:
     content = {
         "format": FORMAT,
         "environment": result.environment,
-        "solved_mark": result.solved_mark,
+        "reward_threshold": result.reward_threshold,
         "episodes": SCORE_EPISODES,
         "settings": result.settings,
         "scores": [asdict(score) for score in result.scores],
@@ -157,14 +157,19 @@ def load(path: Path) -> Result:
     if content.get("format") != FORMAT:
         found = content.get("format")
         raise FileFormatError(f"{file} has format {found!r}; this version of Perilune reads {FORMAT}")
-    kinds: dict[str, Any] = {"environment": str, "solved_mark": int | float | None, "settings": dict, "scores": list}
+    kinds: dict[str, Any] = {
+        "environment": str,
+        "reward_threshold": int | float | None,
+        "settings": dict,
+        "scores": list,
+    }
     for key, kind in kinds.items():
         if key not in content or not isinstance(content[key], kind):
             raise FileFormatError(f"{file}: {key} is {content.get(key)!r}, which is not what a result has there")
     if not content["scores"]:
         raise FileFormatError(f"{file} has no scores")
     scores = [read_score(record, file) for record in content["scores"]]
-    return Result(content["environment"], content["solved_mark"], content["settings"], scores, failures={})
+    return Result(content["environment"], content["reward_threshold"], content["settings"], scores, failures={})
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -199,7 +204,7 @@ def whole(value: float | None, unit: str = "") -> str:
 
 def words(result: Result, summed: Summary) -> str:
     """The summary in a few lines of Markdown."""
-    mark = result.solved_mark
+    mark = result.reward_threshold
     lines = [f"- {name}: {_spread_words(spread, summed.seeds)}"
              for name, spread in (("final", summed.final), ("best", summed.best))]  # fmt: skip
     if mark is not None:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.nn.layers import Array, Dense
+from perilune.nn.layers import Dense
 from perilune.nn.network import Network
 from perilune.training.events import Evaluated
 from perilune.training.loop import training
@@ -54,7 +55,7 @@ def update_speed(width: int, layer_norm: bool, pairs: int = 15, calls: int = 200
 
     The floor is the matrix products of that update alone: three forward passes and one backward pass.
     """
-    config = DQNConfig(hidden=(width, width), layer_norm=layer_norm, n_step=1, warmup_steps=1000, buffer_size=50_000)
+    config = DQNConfig(hidden=(width, width), layer_norm=layer_norm, n_step=1, learning_starts=1000, buffer_size=50_000)
     agent = Agent(*LUNAR_LANDER, config, seed=0)
     generator = np.random.default_rng(0)
     for _ in range(20_000):
@@ -126,9 +127,9 @@ def training_speed(env_steps: int = 10_000, pairs: int = 3) -> TrainingSpeed:
 
 def _own_training(env_steps: int) -> float:
     config = DQNConfig(
-        hidden=(128, 128), layer_norm=False, double=False, n_step=1, batch_size=128, train_every=4, tau=1.0,
-        target_update_every=250, learning_rate=6.3e-4, buffer_size=50_000, warmup_steps=1000,
-        epsilon_floor=0.1, epsilon_decay_steps=12_000,
+        hidden=(128, 128), layer_norm=False, double=False, n_step=1, batch_size=128, train_freq=4, tau=1.0,
+        target_update_interval=250, learning_rate=6.3e-4, buffer_size=50_000, learning_starts=1000,
+        epsilon_end=0.1, epsilon_decay_steps=12_000,
     )  # fmt: skip
     env = envs.make("LunarLander-v3")
     agent = Agent(*LUNAR_LANDER, config, seed=0)

@@ -49,7 +49,7 @@ class Evaluate:
                     "mean_return": evaluation.mean_return,
                     "std_return": evaluation.std_return,
                     "min_return": evaluation.min_return,
-                    "solved_mark": evaluation.solved_mark,
+                    "solved_mark": evaluation.reward_threshold,
                     "solved_share": evaluation.solved_share,
                     "outcome_shares": evaluation.outcome_shares,
                     "returns": evaluation.returns,
@@ -64,7 +64,7 @@ class Evaluate:
         say(f"  standard deviation  {evaluation.std_return:9.2f}")
         say(f"  minimum             {evaluation.min_return:9.2f}")
         if evaluation.solved_share is not None:
-            say(f"  at or above {evaluation.solved_mark:<8g}{evaluation.solved_share:9.0%}")
+            say(f"  at or above {evaluation.reward_threshold:<8g}{evaluation.solved_share:9.0%}")
         for label, share in (evaluation.outcome_shares or {}).items():
             say(f"  {label:<20}{share:9.0%}")
         endless = sum(length == ENDLESS for length in evaluation.lengths)

@@ -15,6 +15,7 @@ import tyro
 
 from perilune import envs
 from perilune._utils.console import aside, say
+from perilune._utils.text import number
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.api import DQN
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
@@ -23,7 +24,6 @@ from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.runs import checkpoint
 from perilune.runs.recorder import CHANGEABLE
-from perilune.viz.summary import number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ def _tell_trained(dqn: DQN, history: History, train: TrainConfig, env: str, as_j
         f"Greedy, mean of {episodes} episodes: best {number(best.mean_return, 1)} (after {best.env_steps:,} steps), "
         f"final {number(final.mean_return, 1)}.\n"
     )
-    if dqn.agent.epsilon > dqn.config.epsilon_floor + 0.005:  # or it would be told as the same
+    if dqn.agent.epsilon > dqn.config.epsilon_end + 0.005:  # or it would be told as the same
         say(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
     for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
         if (history.directory / name).exists():

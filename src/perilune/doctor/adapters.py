@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array, Arrays
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.nn.layers import Array, Arrays
 from perilune.replay.buffer import Batch
 from perilune.training.loop import training
 
@@ -30,7 +30,7 @@ class PerilunePatient:
         self.observation_size = agent.observation_size
         self.n_step = agent.config.n_step
         # Optimism and the average choose other actions than the best by q_values.
-        self._plain = replace(agent.config, optimism=0.0, average_acts=False)
+        self._plain = replace(agent.config, optimism=0.0, ema_acts=False)
 
     def q_values(self, obs: Array) -> Array:
         return self.agent.q_values(obs, self.agent.online)
@@ -92,9 +92,9 @@ class PerilunePatient:
         kept = self.agent.config
         short = replace(
             kept,
-            warmup_steps=min(200, env_steps // 4),
+            learning_starts=min(200, env_steps // 4),
             epsilon_decay_steps=env_steps // 2,
-            target_update_every=min(100, kept.target_update_every),
+            target_update_interval=min(100, kept.target_update_interval),
         )
         with self._settings(short):
             config = TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1, video_every=None)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.ward import CannotTell, Case, NotFinite, PatientFailed, as_array
-from perilune.nn.layers import Array
 
 Named = dict[str, Array]
 

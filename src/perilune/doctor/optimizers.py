@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 Steps = Callable[[Array], Array]  # gradients[K] -> steps[K] for a learning rate of 1
 

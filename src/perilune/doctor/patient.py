@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 
 class Transitions(NamedTuple):

@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks
 from perilune.doctor.balance import still_reward
 from perilune.doctor.patient import Transitions
 from perilune.doctor.ward import CannotTell, Case
-from perilune.nn.layers import Array
 
 COORDINATES = 50  # of each array
 

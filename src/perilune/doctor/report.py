@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 Component = Literal[
     "environment",

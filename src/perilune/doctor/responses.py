@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks, pushes
 from perilune.doctor.patient import Transitions
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 
 class Known(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.patient import Transitions
 from perilune.doctor.supervise import Call
-from perilune.nn.layers import Array
 
 
 class CannotTell(Exception):  # noqa: N818 -- a verdict, not an error of ours

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 UNIT = 1 / 64  # the difference between two states' numbers as they stand in obs
 SHIFT = 1 / 128  # which keeps them off whole numbers, and both are exact in float32

@@ -15,8 +15,8 @@ from perilune.envs.adapter import (
     missing,
     name,
     reset,
+    reward_threshold,
     said,
-    solved_mark,
     step,
     time_limit,
 )
@@ -36,8 +36,8 @@ __all__ = [
     "missing",
     "name",
     "reset",
+    "reward_threshold",
     "said",
-    "solved_mark",
     "step",
     "time_limit",
 ]

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from perilune._utils.arrays import Array
 from perilune.errors import (
     EnvironmentFaultError,
     MissingDependencyError,
@@ -18,7 +19,6 @@ from perilune.errors import (
     PeriluneWarning,
     UnsupportedEnvironmentError,
 )
-from perilune.nn.layers import Array
 from perilune.replay.buffer import LARGEST_REWARD
 
 Env = gym.Env[Any, Any]
@@ -228,7 +228,7 @@ def time_limit(env: Env) -> int | None:
     return env.spec.max_episode_steps if env.spec is not None else None
 
 
-def solved_mark(env: Env) -> float | None:
+def reward_threshold(env: Env) -> float | None:
     """The mean return from which the environment's makers call it solved, where they name one."""
     mark = env.spec.reward_threshold if env.spec is not None else None
     return None if mark is None else float(mark)

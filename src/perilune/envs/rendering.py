@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.errors import EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
-from perilune.nn.layers import Array
 
 LEAST = 2  # pixels of a picture's side: of less no film can be made
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
-from perilune.nn.layers import Array, Layer
+from perilune.nn.layers import Layer
 from perilune.nn.network import Network
 
 STEP = 1e-5

@@ -9,13 +9,13 @@ Notation: x[B, inputs] comes in, y[B, outputs] goes out; dx and dy are d loss / 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-Array = NDArray[Any]
-Arrays = dict[str, Array]
+from perilune._utils.arrays import Array, Arrays
+
 Activation = Literal["relu", "tanh", "linear"]
 
 

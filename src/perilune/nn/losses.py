@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
-from perilune.nn.layers import Array
 
 Loss = Literal["mse", "huber"]
 

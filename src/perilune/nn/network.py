@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.layers import ACTIVATIONS, Activation, Array, Arrays, Dense, Dueling, Layer, LayerNorm, NoisyDense
+from perilune.nn.layers import ACTIVATIONS, Activation, Dense, Dueling, Layer, LayerNorm, NoisyDense
 
 MOST_WORKSPACES = 8  # training needs two; more come from questions about any number of observations
 

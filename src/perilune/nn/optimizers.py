@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from perilune.nn.layers import Array, Arrays
+from perilune._utils.arrays import Array, Arrays
 
 OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, DivergenceError, ShapeError
-from perilune.nn.layers import Array
 
 LARGEST_REWARD = float(np.finfo(np.float32).max)  # beyond which it is stored as an infinity
 

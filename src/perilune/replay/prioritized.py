@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import DivergenceError, ShapeError
-from perilune.nn.layers import Array
 
 SMALL = 0.01  # added to |td_error|, in units of return, so that what is already well predicted is still drawn
 

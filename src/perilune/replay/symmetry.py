@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.validation import check_fields
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.layers import Array
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from perilune.training.progress import TrainingState
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
 from perilune.runs.files import Stored
-from perilune.nn.layers import Arrays
+from perilune._utils.arrays import Arrays
 from perilune.agent.factory import least_weights
 from perilune._utils.validation import Natural, check_fields, from_json
 from perilune.replay.buffer import Batch, Replay
@@ -47,7 +47,7 @@ class Setup:
 
     environment: str
     made: str
-    solved_mark: float | None
+    reward_threshold: float | None
     observation_size: Natural
     actions: Natural
     seed: Natural
@@ -166,7 +166,7 @@ def save(
             "n_step steps; let there be fewer (max_episode_steps, environments, n_step)."
         ) from error
     files.write(path, content)
-    _prune(directory, path, setup.train.keep)
+    _prune(directory, path, setup.train.keep_checkpoints)
     return checkpoint
 
 

@@ -12,7 +12,7 @@ from perilune.runs.checkpoint import Checkpoint
 from perilune.agent.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.runs.files import Stored
-from perilune.viz.summary import number
+from perilune._utils.text import number
 
 Read = TypeVar("Read")
 

@@ -21,24 +21,24 @@ from perilune._utils.console import aside
 from perilune.training.progress import TrainingState, beginning
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
-from perilune.training.events import Episode, Evaluated, Event, Rest
+from perilune.training.events import Episode, Evaluated, Event, SafePoint
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
 
 # What a run may go on with otherwise than it began. All else is in the shape of what was saved, or in its numbers.
 CHANGEABLE = frozenset(
     {
-        *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_floor"),
-        *("learning_rate_decay_steps", "momentum", "weight_decay", "max_grad_norm", "batch_size", "train_every"),
-        *("updates_each", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
-        *("target_update_every", "tau", "average_acts", "priority_beta", "priority_beta_steps", "epsilon_start"),
-        *("epsilon_floor", "epsilon_decay_steps", "epsilon_decay", "epsilon_decay_per", "repeat_most", "optimism"),
-        *(field.name for field in fields(TrainConfig) if field.name != "environments"),
+        *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
+        *("learning_rate_decay_steps", "momentum", "weight_decay", "max_grad_norm", "batch_size", "train_freq"),
+        *("gradient_steps", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
+        *("target_update_interval", "tau", "ema_acts", "priority_beta", "priority_beta_steps", "epsilon_start"),
+        *("epsilon_end", "epsilon_decay_steps", "epsilon_decay", "epsilon_decay_per", "max_action_repeat", "optimism"),
+        *(field.name for field in fields(TrainConfig) if field.name != "num_envs"),
     }
 )
 
 
-class Keeper:
+class Recorder:
     """Reads a training's events and keeps what they say: the logs, the best weights, snapshots, and checkpoints.
 
     Args:
@@ -82,7 +82,7 @@ class Keeper:
             snapshots.take(self._directory, self._agent, self._setup.environment, self._evaluations)
             if event.best:
                 weights.save_weights(self._directory / runlog.WEIGHTS["best"], self._agent, self._setup.environment)
-        elif isinstance(event, Rest) and (event.best or event.course.over or self._due):
+        elif isinstance(event, SafePoint) and (event.best or event.course.over or self._due):
             self.save(event)
 
     @property
@@ -93,7 +93,7 @@ class Keeper:
             return False
         return time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
 
-    def save(self, rest: Rest) -> None:
+    def save(self, rest: SafePoint) -> None:
         """Take a checkpoint."""
         self._save(rest.course.state(), rest.best)
 

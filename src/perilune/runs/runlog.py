@@ -5,7 +5,7 @@ host.json           the machine and the versions that made it
 episodes.jsonl      a line per episode      (events.Episode)
 metrics.jsonl       a line now and then     (events.Metrics)
 evaluations.jsonl   a line per evaluation   (events.Evaluated)
-notices.jsonl       a line per thing that is off (events.Noticed)
+notices.jsonl       a line per thing that is off (events.HealthWarning)
 best.safetensors    weights at the best evaluation, final.safetensors those at the end
 snapshots/          weights on the way (snapshots)
 checkpoints/        all that is needed to go on (checkpoint)
@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_info
 
 from perilune.runs import files
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.training.events import Episode, Evaluated, Event, Metrics, Noticed
+from perilune.training.events import Episode, Evaluated, Event, Metrics, HealthWarning
 from perilune.runs.files import Stored
 from perilune._utils.validation import LARGEST, check_fields
 
@@ -45,13 +45,13 @@ FILES: dict[type[NamedTuple], str] = {
     Episode: "episodes.jsonl",
     Metrics: "metrics.jsonl",
     Evaluated: "evaluations.jsonl",
-    Noticed: "notices.jsonl",
+    HealthWarning: "notices.jsonl",
 }
 WEIGHTS = {"best": "best.safetensors", "final": "final.safetensors"}
 Kinds = tuple[type, ...]
 NUMBER: Kinds = (float, int, type(None))
 CONFIG: dict[str, Kinds] = {
-    "environment": (str,), "solved_mark": NUMBER, "seed": (int,), "agent": (dict,), "train": (dict,),
+    "environment": (str,), "reward_threshold": NUMBER, "seed": (int,), "agent": (dict,), "train": (dict,),
 }  # fmt: skip
 # What JSON has for each kind of field; a number that was not finite is null.
 JSON_KINDS: dict[Any, Kinds] = {
@@ -305,10 +305,10 @@ class Run:
     episodes: list[Episode]
     metrics: list[Metrics]
     evaluations: list[Evaluated]
-    notices: list[Noticed]
+    notices: list[HealthWarning]
 
 
-Record = TypeVar("Record", Episode, Metrics, Evaluated, Noticed)
+Record = TypeVar("Record", Episode, Metrics, Evaluated, HealthWarning)
 
 
 def read(directory: Path) -> Run:
@@ -325,7 +325,7 @@ def read(directory: Path) -> Run:
         read_log(directory, Episode),
         read_log(directory, Metrics),
         read_log(directory, Evaluated),
-        read_log(directory, Noticed),
+        read_log(directory, HealthWarning),
     )
 
 

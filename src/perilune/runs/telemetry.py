@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 from perilune.runs import files
 from perilune.errors import FileFormatError
 from perilune.training.events import Frame
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 LARGEST = 2**28  # bytes
 LONGEST = 2**22  # bytes of a line, in which every reading has a number

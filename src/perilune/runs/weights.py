@@ -15,7 +15,7 @@ from perilune.runs import files
 from perilune.agent.config import DQNConfig, build, to_json
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
-from perilune.nn.layers import Arrays
+from perilune._utils.arrays import Arrays
 from perilune.agent.factory import least_weights
 from perilune.runs.runlog import WEIGHTS
 from perilune.agent.state import fill

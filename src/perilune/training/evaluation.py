@@ -10,11 +10,11 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils import seeding
+from perilune._utils.arrays import Array
 from perilune._utils.validation import REFUSED, Count, converted
 from perilune.envs.known.outcomes import known_outcomes
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
-from perilune.nn.layers import Array
 from perilune.training.events import Frame
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
@@ -27,7 +27,7 @@ ENDLESS = 10_000  # steps of an episode that neither its environment nor anybody
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of the episodes, in order; ``solved_mark`` is the environment's own, or None.
+    """Returns and lengths of the episodes, in order; ``reward_threshold`` is the environment's own, or None.
 
     ``outcomes`` names what each episode came to, with words from ``labels``; both are None where the environment's
     outcomes have no names (``outcomes.OUTCOMES``).
@@ -35,7 +35,7 @@ class Evaluation:
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
-    solved_mark: float | None
+    reward_threshold: float | None
     outcomes: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
 
@@ -55,9 +55,9 @@ class Evaluation:
     @property
     def solved_share(self) -> float | None:
         """Share of episodes whose return is at or above the solved mark."""
-        if self.solved_mark is None:
+        if self.reward_threshold is None:
             return None
-        return float(np.mean([episode_return >= self.solved_mark for episode_return in self.returns]))
+        return float(np.mean([episode_return >= self.reward_threshold for episode_return in self.returns]))
 
     @property
     def outcome_shares(self) -> dict[str, float] | None:
@@ -101,7 +101,7 @@ def evaluate(
         returns.append(instant.reward)
         lengths.append(instant.steps)
         outcomes.append(instant.outcome)
-    result = Evaluation(tuple(returns), tuple(lengths), envs.solved_mark(env))
+    result = Evaluation(tuple(returns), tuple(lengths), envs.reward_threshold(env))
     if known is None:
         return result
     return replace(result, outcomes=tuple(map(str, outcomes)), labels=known.labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 from perilune.training.progress import Course
 
 Ended = Literal["terminated", "truncated", "budget"]
@@ -74,7 +74,7 @@ class Evaluated(NamedTuple):
     seconds: float
 
 
-class Noticed(NamedTuple):
+class HealthWarning(NamedTuple):
     """Something is off, though the training can go on: what, and in words with the likely cause and the remedy."""
 
     env_steps: int
@@ -82,13 +82,13 @@ class Noticed(NamedTuple):
     words: str
 
 
-class Warming(NamedTuple):
+class WarmingUp(NamedTuple):
     """The warm-up is going on. Whoever reads may break it off, but not save it: it would be begun anew."""
 
     env_steps: int
 
 
-class Rest(NamedTuple):
+class SafePoint(NamedTuple):
     """An episode has just begun, or is a long one, so that the training can be saved here and go on exactly.
 
     ``best``: the latest evaluation was the best so far. Where ``course.over`` is True, this is the last event.
@@ -98,4 +98,4 @@ class Rest(NamedTuple):
     best: bool
 
 
-Event = Started | Frame | Metrics | Episode | Evaluated | Noticed | Warming | Rest
+Event = Started | Frame | Metrics | Episode | Evaluated | HealthWarning | WarmingUp | SafePoint

@@ -43,19 +43,19 @@ def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_rewa
         "q_beyond_rewards",
         f"the mean of Q is {mean_q:.4g}, but with rewards up to {greatest_reward:.4g} and gamma = {config.gamma:g} no "
         f"return is greater than {limit:.4g}: the values feed on each other and are about to diverge. Try a smaller "
-        "learning_rate, a slower target network (a smaller tau, or a larger target_update_every), or double",
+        "learning_rate, a slower target network (a smaller tau, or a larger target_update_interval), or double",
     )
 
 
 def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
     """An epsilon that keeps the agent at random, or will have hardly fallen when the budget is over."""
-    if config.epsilon_floor >= MOST_RANDOM:
+    if config.epsilon_end >= MOST_RANDOM:
         return Notice(
             "epsilon_stays",
-            f"epsilon never goes below its floor of {config.epsilon_floor:g}, so that the agent acts at random to the "
-            "end. Try a smaller epsilon_floor",
+            f"epsilon never goes below its floor of {config.epsilon_end:g}, so that the agent acts at random to the "
+            "end. Try a smaller epsilon_end",
         )
-    way = config.epsilon_start - config.epsilon_floor
+    way = config.epsilon_start - config.epsilon_end
     share = _share_of_way(config, train)
     if not way or share is None or share >= MOVES:
         return None
@@ -65,7 +65,7 @@ def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
 def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> Notice | None:
     """The same at a budget's end, where it could not be told before: epsilon is ``last`` after all ``episodes``."""
     moved = config.epsilon_start - last
-    if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_floor):
+    if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_end):
         return None
     return _hardly_falls(config, "is still", last)
 
@@ -81,23 +81,23 @@ def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> Notice:
 
 def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
     """How much of epsilon's way down a budget goes at the most; None where that cannot be told in advance."""
-    steps = None if train.steps is None else max(0, train.steps - config.warmup_steps)
+    steps = None if train.steps is None else max(0, train.steps - config.learning_starts)
     if config.epsilon_decay is None:
         return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
     if config.epsilon_decay_per == "update":
-        count = None if steps is None else steps // config.train_every * config.updates_each
+        count = None if steps is None else steps // config.train_freq * config.gradient_steps
     else:
         count = steps if train.episodes is None else train.episodes  # an episode has at least one step
     if count is None:
         return 0.0 if config.epsilon_decay == 1 else None
-    last = multiplicative_epsilon(config.epsilon_start, config.epsilon_floor, config.epsilon_decay, count)
-    return (config.epsilon_start - last) / ((config.epsilon_start - config.epsilon_floor) or 1)
+    last = multiplicative_epsilon(config.epsilon_start, config.epsilon_end, config.epsilon_decay, count)
+    return (config.epsilon_start - last) / ((config.epsilon_start - config.epsilon_end) or 1)
 
 
 def no_update(config: DQNConfig) -> Notice:
     """A training in which nothing was learned."""
     return Notice(
         "no_update",
-        f"not one update was made, and no weight has moved: the budget was over before train_every = "
-        f"{config.train_every} environment steps after the warm-up. Try a greater budget, or a smaller train_every",
+        f"not one update was made, and no weight has moved: the budget was over before train_freq = "
+        f"{config.train_freq} environment steps after the warm-up. Try a greater budget, or a smaller train_freq",
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils import seeding
+from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known.outcomes import known_outcomes
@@ -26,10 +27,20 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
     located,
 )
-from perilune.nn.layers import Array
 from perilune.training import health
 from perilune.training.evaluation import SELECTION_SEEDS, evaluate
-from perilune.training.events import Ended, Episode, Evaluated, Event, Frame, Metrics, Noticed, Rest, Started, Warming
+from perilune.training.events import (
+    Ended,
+    Episode,
+    Evaluated,
+    Event,
+    Frame,
+    HealthWarning,
+    Metrics,
+    SafePoint,
+    Started,
+    WarmingUp,
+)
 from perilune.training.progress import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
 
 REST_EVERY = 10_000  # steps of an episode; or one that never ends could never be saved
@@ -46,8 +57,8 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingSt
         agent: it is changed.
         env: a supported environment, which ``check`` looks at.
         config: how long, and what to look at on the way.
-        state: what a ``Rest`` of an earlier training said, of which this one is to be the rest; the agent must be as
-            it was then, and its budgets count from where they began then. A new training where it is left out.
+        state: the state in a ``SafePoint`` of an earlier training, to continue from it. The agent must be in the state
+            it was in then, and the budgets count from where they began then. If omitted, a new training starts.
 
     Raises:
         ConfigError: see ``check``.
@@ -55,7 +66,7 @@ def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingSt
         DivergenceError: the loss or a gradient is no longer finite.
     """
     check(agent, env, config, state)
-    every = [env, *(envs.again(env) for _ in range(config.environments - 1))]
+    every = [env, *(envs.again(env) for _ in range(config.num_envs - 1))]
     # The first episode's start is pictured in any case; else an environment draws for films alone, for it takes time.
     lanes = [_Lane(one, drawing(one) if one is env or config.video_every else None) for one in every]
     if state is None:
@@ -88,7 +99,7 @@ def _training(
 
     while True:
         if any(flight.length % REST_EVERY == 0 for flight in flights):
-            yield Rest(course, best)
+            yield SafePoint(course, best)
             best = False
         actions = agent.act(np.stack([flight.obs for flight in flights]))
         for lane, action in enumerate(actions):
@@ -112,7 +123,7 @@ def _training(
                 if used_up:
                     had = agent.episodes - course.start_episodes
                     yield from _noticed(agent, course, health.epsilon_stayed(agent.config, agent.epsilon, had))
-                yield Rest(course, best)
+                yield SafePoint(course, best)
                 return
             flights[lane] = yield from _take_off(agent, lanes, lane, course, config)
 
@@ -217,7 +228,7 @@ def _fly(
         for lasting in flights:
             lasting.losses += update.loss
             lasting.updates += 1
-        if _crossed(config.metrics_every, agent.env_steps - agent.config.train_every, agent.env_steps):
+        if _crossed(config.metrics_every, agent.env_steps - agent.config.train_freq, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
             found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
             yield from _noticed(agent, course, found)
@@ -242,7 +253,7 @@ def _noticed(agent: Agent, course: Course, found: health.Notice | None) -> Itera
     """Tell of what is off, once in a run."""
     if found is not None and found.what not in course.noticed:
         course.noticed += (found.what,)
-        yield Noticed(agent.env_steps, *found)
+        yield HealthWarning(agent.env_steps, *found)
 
 
 def _where(flight: Flight, env_step: int) -> str:
@@ -342,11 +353,11 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState
             config.video_every,
             f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
         )
-    if config.environments > 1:
+    if config.num_envs > 1:
         try:
             envs.close(envs.again(env))
         except UnsupportedEnvironmentError as error:
-            raise ConfigError("environments", config.environments, f"1, because {error}") from error
+            raise ConfigError("num_envs", config.num_envs, f"1, because {error}") from error
 
 
 def _check_budget(agent: Agent, config: TrainConfig, state: TrainingState | None) -> None:
@@ -357,18 +368,18 @@ def _check_budget(agent: Agent, config: TrainConfig, state: TrainingState | None
         if min(left, more) <= 0:
             name = "steps" if left <= 0 else "episodes"
             raise ConfigError(name, getattr(config, name), "more than this run has already had")
-        if state.flights and len(state.flights) != config.environments:
-            raise ConfigError("environments", config.environments, f"{len(state.flights)}, as many as are under way")
+        if state.flights and len(state.flights) != config.num_envs:
+            raise ConfigError("num_envs", config.num_envs, f"{len(state.flights)}, as many as are under way")
         return
-    warmup_steps, train_every = agent.config.warmup_steps, agent.config.train_every
-    learning_from = agent.env_steps + (0 if agent.warm else warmup_steps)
-    needed = (learning_from // train_every + 1) * train_every - agent.env_steps
+    learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
+    learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
+    needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
     if config.steps is not None and config.steps < needed:
         raise ConfigError(
             "steps",
             config.steps,
             f"at least {needed}, or no update would ever happen "
-            f"(warmup_steps = {warmup_steps}, train_every = {train_every})",
+            f"(learning_starts = {learning_starts}, train_freq = {train_freq})",
         )
 
 
@@ -384,7 +395,7 @@ def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
                 obs, length = _reset(agent, env)[1], 1
             action = agent.explore()
             next_obs, reward, terminated, truncated = envs.step(env, spaces, action)
-            last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.warmup_steps
+            last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.learning_starts
             truncated = truncated or last or length == config.max_episode_steps
             agent.remember(obs, action, reward, next_obs, terminated, truncated)
         except EnvironmentFaultError as error:
@@ -395,7 +406,7 @@ def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event
             raise located(error, f". It is {where}") from error
         obs = None if terminated or truncated else next_obs
         if agent.env_steps % WARMING_EVERY == 0:
-            yield Warming(agent.env_steps)
+            yield WarmingUp(agent.env_steps)
 
 
 def _timing(course: Course, events: Iterator[Event]) -> Iterator[Event]:

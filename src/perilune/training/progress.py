@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune._utils.validation import Count, Natural, Range, Share, check_fields
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.nn.layers import Array
 
 
 @dataclass(frozen=True, kw_only=True)

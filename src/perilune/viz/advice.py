@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.envs.known.presets import preset
-from perilune.nn.layers import Array
 from perilune.viz.facts import Facts, of_run, seeds_command, train_command
 
 MOST = 4  # pieces of advice: whoever gets more follows none
@@ -89,7 +89,7 @@ def _below(facts: Facts) -> list[int]:
     best = facts.best
     if best is None or not facts.solved or best.solved_share is None or best.solved_share >= 0.9:
         return []
-    return [place for place, value in enumerate(best.returns) if value < (best.solved_mark or 0)]
+    return [place for place, value in enumerate(best.returns) if value < (best.reward_threshold or 0)]
 
 
 def _anew(facts: Facts, seen: str, attempt: str, **changes: Any) -> Advice | None:
@@ -133,14 +133,14 @@ def fell(facts: Facts) -> Advice | None:
         how = "let the learning rate fall to the end of the run"
         changes: dict[str, Any] = {
             "learning_rate_schedule": "linear", "learning_rate_decay_steps": steps,
-            "learning_rate_floor": agent.learning_rate / 20,
+            "learning_rate_end": agent.learning_rate / 20,
         }  # fmt: skip
-    elif agent.average_decay is None:
-        how, changes = "evaluate an average of the weights", {"average_decay": 0.9995}
+    elif agent.ema_decay is None:
+        how, changes = "evaluate an average of the weights", {"ema_decay": 0.9995}
     else:
         rate = agent.learning_rate / 2
         how = f"halve the learning rate, to {rate:g}"
-        changes = {"learning_rate": rate, "learning_rate_floor": min(agent.learning_rate_floor, rate)}
+        changes = {"learning_rate": rate, "learning_rate_end": min(agent.learning_rate_end, rate)}
     return _anew(
         facts,
         f"Greedy evaluation was at {returns.max():.1f} after {at:,} steps, and at {last:.1f} in the end.",
@@ -151,7 +151,13 @@ def fell(facts: Facts) -> Advice | None:
 
 def flat(facts: Facts) -> Advice | None:
     returns = facts.returns
-    if len(returns) < 4 or facts.solved or facts.run.config["solved_mark"] is None or _rises(facts) or _fell(facts):
+    if (
+        len(returns) < 4
+        or facts.solved
+        or facts.run.config["reward_threshold"] is None
+        or _rises(facts)
+        or _fell(facts)
+    ):
         return None
     first, _, last = _thirds(returns)
     if returns.max() - returns[0] > max(3 * facts.noise, 0.02 * abs(returns[0])) or last - first > 2 * facts.noise:
@@ -168,8 +174,8 @@ def flat(facts: Facts) -> Advice | None:
     if random(facts):  # nearly all of it was exploration: more of that is no help
         return None
     how = "It may never have met a reward worth more: explore longer, with random actions that last."
-    steps, repeat = 2 * facts.agent.epsilon_decay_steps, max(20, facts.agent.repeat_most)
-    return _anew(facts, seen, how, epsilon_decay_steps=steps, repeat_most=repeat)
+    steps, repeat = 2 * facts.agent.epsilon_decay_steps, max(20, facts.agent.max_action_repeat)
+    return _anew(facts, seen, how, epsilon_decay_steps=steps, max_action_repeat=repeat)
 
 
 def rises(facts: Facts) -> Advice | None:
@@ -188,7 +194,7 @@ def rises(facts: Facts) -> Advice | None:
 def random(facts: Facts) -> Advice | None:
     agent, last = facts.agent, facts.episodes[-10:]
     epsilon = float(np.mean([episode.epsilon for episode in last])) if last else 0.0
-    if epsilon <= 0.2 or facts.solved or facts.env_steps <= agent.warmup_steps:
+    if epsilon <= 0.2 or facts.solved or facts.env_steps <= agent.learning_starts:
         return None
     steps = max(1, (facts.train.steps or facts.env_steps) // 4)
     return _anew(
@@ -197,7 +203,7 @@ def random(facts: Facts) -> Advice | None:
         f"Let epsilon reach its floor after a quarter of the run, {steps:,} steps.",
         epsilon_decay=None,
         epsilon_decay_steps=steps,
-        epsilon_floor=min(agent.epsilon_floor, 0.05),
+        epsilon_end=min(agent.epsilon_end, 0.05),
     )
 
 
@@ -214,8 +220,8 @@ def promises(facts: Facts) -> Advice | None:
     else:
         how = f"Halve the learning rate, to {agent.learning_rate / 2:g}, and let the target network follow more slowly."
         changes = {
-            "learning_rate": agent.learning_rate / 2, "tau": min(agent.tau, 0.0025), "target_update_every": 1,
-            "learning_rate_floor": min(agent.learning_rate_floor, agent.learning_rate / 2),
+            "learning_rate": agent.learning_rate / 2, "tau": min(agent.tau, 0.0025), "target_update_interval": 1,
+            "learning_rate_end": min(agent.learning_rate_end, agent.learning_rate / 2),
         }  # fmt: skip
     return _anew(
         facts,
@@ -242,7 +248,7 @@ def loss_grows(facts: Facts) -> Advice | None:
         "did not.",
         f"Learn more slowly: a learning rate of {rate:.2g}.",
         learning_rate=float(f"{rate:.2g}"),
-        learning_rate_floor=min(agent.learning_rate_floor, rate),
+        learning_rate_end=min(agent.learning_rate_end, rate),
     )
 
 
@@ -295,7 +301,7 @@ def hidden_by_exploration(facts: Facts) -> Advice | None:
     greedy = float(returns[-max(1, len(returns) // 5) :].mean())
     training = float(np.mean([episode.reward for episode in late]))
     lowest = min([*returns, *(episode.reward for episode in facts.episodes)])
-    floor, epsilon = facts.agent.epsilon_floor, float(np.mean([episode.epsilon for episode in late]))
+    floor, epsilon = facts.agent.epsilon_end, float(np.mean([episode.epsilon for episode in late]))
     # A lower floor is no help to an epsilon that has not come down to it.
     if greedy - training < 0.4 * (returns.max() - lowest) or not floor or epsilon > 2 * floor:
         return None
@@ -304,7 +310,7 @@ def hidden_by_exploration(facts: Facts) -> Advice | None:
         f"The agent is better than its training looks: greedy {greedy:.1f}, while training {training:.1f}, with its "
         f"random actions (epsilon {epsilon:.2g}).",
         "Judge it by the greedy evaluations. For a training curve that comes near them, explore less in the end.",
-        epsilon_floor=float(f"{floor / 3:.2g}"),
+        epsilon_end=float(f"{floor / 3:.2g}"),
     )
 
 
@@ -346,7 +352,7 @@ def one_seed(facts: Facts) -> Advice | None:
 
 
 def early(facts: Facts) -> Advice | None:
-    mark, train = facts.run.config["solved_mark"], facts.train
+    mark, train = facts.run.config["reward_threshold"], facts.train
     first = next((one.env_steps for one in facts.evaluations if mark is not None and one.mean_return >= mark), None)
     if first is None or not facts.solved or _fell(facts) or train.steps is None or 2 * first > train.steps:
         return None
@@ -365,7 +371,7 @@ def solved(facts: Facts) -> Advice | None:
         return None
     reached = facts.best.mean_return if facts.best else float(facts.returns.max())
     return Advice(
-        f"It is solved: {reached:.1f}, where {facts.run.config['solved_mark']:g} is asked for.",
+        f"It is solved: {reached:.1f}, where {facts.run.config['reward_threshold']:g} is asked for.",
         "Look at how it does it.",
         of_run(facts, "video", "--episodes", "5"),
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from perilune._utils.console import stderr
-from perilune.viz.summary import clock
+from perilune._utils.text import clock
 from perilune.viz.terminal import BAR, PLAIN_SECONDS
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.text import printable
-from perilune.nn.layers import Array
 from perilune.viz.plots import COLOURS, INK, PAPER, grid, matplotlib_figure
 
 

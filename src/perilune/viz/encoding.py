@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
-from perilune.nn.layers import Array
 
 
 class Format(NamedTuple):

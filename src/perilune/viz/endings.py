@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known.outcomes import OUTCOMES
-from perilune.nn.layers import Array
 from perilune.runs.runlog import Run
 from perilune.viz.canvas import canvas, colours, legend, over_steps
 from perilune.viz.insight import shares

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.envs.known.presets import preset
-from perilune.nn.layers import Array
 from perilune.runs.runlog import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated
@@ -88,7 +88,7 @@ class Facts:
     @property
     def solved(self) -> bool:
         """Whether the best weights reach the solved mark, by their score where there is one."""
-        mark = self.run.config["solved_mark"]
+        mark = self.run.config["reward_threshold"]
         reached = self.best.mean_return if self.best else self.returns.max(initial=-np.inf)
         return mark is not None and reached >= mark
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array, Arrays
 from perilune.agent.dqn import Agent
 from perilune.errors import DivergenceError, FileFormatError, RunDirectoryError
-from perilune.nn.layers import Array, Arrays, Dense, NoisyDense, ReLU, Tanh
+from perilune.nn.layers import Dense, NoisyDense, ReLU, Tanh
 from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, runlog, snapshots
 from perilune.runs.weights import load_weights

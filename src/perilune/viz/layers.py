@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
-from perilune.nn.layers import Array
 from perilune.replay.buffer import Batch
 from perilune.viz import insight
 from perilune.viz.canvas import canvas, colours, legend, over_steps

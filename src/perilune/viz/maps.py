@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
 from perilune.envs.known import names
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.replay.buffer import Batch
 from perilune.runs import runlog, snapshots
 from perilune.viz import insight, layers

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from perilune._utils.text import clock, number, whole
 from perilune.agent.config import TrainConfig
 from perilune.envs.known.outcomes import OUTCOMES
 from perilune.errors import MissingDependencyError, PeriluneError
@@ -18,7 +19,7 @@ from perilune.runs import files
 from perilune.runs.runlog import Run
 from perilune.training.events import Episode, Evaluated, Event, Metrics
 from perilune.viz.plots import curves
-from perilune.viz.summary import RECENT, Curve, Summary, clock, number, whole
+from perilune.viz.summary import RECENT, Curve, Summary
 
 REFRESHES = 4  # of the display, per second, at most
 POINTS = 160  # of the course of the returns

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 from perilune.training.evaluation import Instant
 from perilune.training.events import Frame
 from perilune.viz.pixels import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, labelled

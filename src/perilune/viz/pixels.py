@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
-from perilune.nn.layers import Array
 
 if TYPE_CHECKING:
     from PIL import ImageFont

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune._utils.seeding import checked
 from perilune.agent.dqn import Agent
 from perilune.envs import rendering
 from perilune.envs.known import names
 from perilune.envs.known.outcomes import known_outcomes
 from perilune.errors import DisplayError, MissingDependencyError
-from perilune.nn.layers import Array
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Frame
 from perilune.viz.overlay import Panel, drawn, following

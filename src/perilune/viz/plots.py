@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.stats import moving_average
 from perilune._utils.text import printable
 from perilune.errors import MissingDependencyError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.runs.runlog import Run
 from perilune.training.events import Episode
 
@@ -154,7 +154,7 @@ class Band:
     high: Array
 
 
-def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Picture:
+def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) -> Picture:
     """Greedy evaluations over environment steps: every seed faint, their interquartile mean strong in its interval."""
     figure = matplotlib_figure(9, 5.4)
     axis = figure.subplots()
@@ -168,9 +168,9 @@ def bands(title: str, learners: Sequence[Band], solved_mark: float | None) -> Pi
         axis.plot(
             learner.env_steps, learner.mean, color=colour, **AVERAGE, marker=dot, label=f"{learner.name}, {seeds}"
         )
-    if solved_mark is not None:
-        label = f"solved at {solved_mark:g}"
-        axis.axhline(solved_mark, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=label)
+    if reward_threshold is not None:
+        label = f"solved at {reward_threshold:g}"
+        axis.axhline(reward_threshold, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=label)
     several = any(len(learner.seeds) > 1 for learner in learners)
     words = "Greedy evaluation: interquartile mean of the seeds, 95 % interval; faint, each seed"
     _dress(axis, words if several else "Greedy evaluation", "return", "environment step")
@@ -251,7 +251,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     if any(run.evaluations for run in runs):
         colour = COLOURS[1] if len(runs) == 1 else PAPER
         handles.append(Line2D([], [], color=colour, linestyle="", marker="o", **DOTS, label="greedy evaluation"))
-    marks = {run.config.get("solved_mark") for run in runs}
+    marks = {run.config.get("reward_threshold") for run in runs}
     if len(marks) == 1 and None not in marks and reward.get_yticks().size:  # or it would be a line in an empty panel
         (mark,) = marks
         handles.append(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import FileFormatError, PeriluneError
-from perilune.nn.layers import Array
 from perilune.runs import files, telemetry
 from perilune.runs.runlog import Run
 from perilune.runs.telemetry import Moment

@@ -87,7 +87,7 @@ def _verdict(content: Content) -> str:
         names = ", ".join(run.directory.name for run in content.runs)
         return shown(together[0] if together else f"Runs side by side: {names}.")
     if scored is not None:
-        mark = run.config["solved_mark"]
+        mark = run.config["reward_threshold"]
         reached = "" if mark is None else " It is solved." if scored.mean.value >= mark else " It is not solved yet."
         return (
             f"The best weights return {number(scored.mean)} over {scored.episodes} greedy episodes from start states "
@@ -107,7 +107,7 @@ def _tiles(content: Content) -> str:
     if scored is not None:
         tiles.append((f"{scored.mean.value:.1f}", "mean return, best weights"))
         if scored.solved is not None:
-            tiles.append((f"{scored.solved.value:.0%}", f"of episodes at or above {run.config['solved_mark']:g}"))
+            tiles.append((f"{scored.solved.value:.0%}", f"of episodes at or above {run.config['reward_threshold']:g}"))
         shares = None if scored.evaluation is None else scored.evaluation.outcome_shares
         if shares:
             label, share = max(shares.items(), key=lambda item: item[1])

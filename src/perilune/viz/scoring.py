@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from perilune._utils import statistics
+from perilune._utils.arrays import Array
 from perilune._utils.statistics import Estimate
 from perilune.agent.config import TrainConfig, build
 from perilune.api import DQN
-from perilune.bench.scores import SCORE_EPISODES, SCORE_FILE, read_score
 from perilune.errors import MissingDependencyError, PeriluneError
-from perilune.nn.layers import Array
 from perilune.runs import files, runlog
 from perilune.runs.runlog import WEIGHTS, Run
+from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, read_score
 from perilune.training.evaluation import Evaluation
 from perilune.training.loop import greedy_limit
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
 from perilune.envs import rendering
 from perilune.envs.known import names
 from perilune.errors import RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.runs import snapshots, weights
 from perilune.training.evaluation import SCORE_SEEDS, Instant, played
 from perilune.viz.encoding import VideoWriter, closed, format_of, thinning

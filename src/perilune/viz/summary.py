@@ -8,12 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from perilune._utils.text import clock, number, whole
 from perilune.agent.config import TrainConfig
 from perilune.training.events import Episode, Evaluated, Event, Metrics, Started
 
 RECENT = 100  # episodes in the mean, and in the recent outcomes
 BUCKETS = 512  # a curve keeps at least as many, and at most twice as many, once there are enough values
-WIDTH = 9  # characters of a figure's value; none is longer
 
 
 class Curve:
@@ -191,26 +191,3 @@ class Summary:
 def finite(value: float | None) -> bool:
     """Whether there is a number: in a log there is none where it was not finite."""
     return value is not None and math.isfinite(value)
-
-
-def number(value: float | None, decimals: int | None = None) -> str:
-    """``value`` in at most 9 characters; a dash where there is none. Small ones get more decimals if none are given."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    size = abs(value)
-    text = f"{value:,.{(3 if size < 10 else 1) if decimals is None else decimals}f}"
-    lost = decimals is None and 0 < size < 0.001
-    return f"{value:.1e}" if lost or len(text) > WIDTH else text
-
-
-def whole(count: int) -> str:
-    """A count in at most 9 characters."""
-    text = f"{count:,}"
-    return text if len(text) <= WIDTH else f"{count / 1e6:,.0f}M"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as M:SS, or H:MM:SS from an hour on."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

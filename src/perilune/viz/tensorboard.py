@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
-from perilune.nn.layers import Array
 from perilune.runs import files
 from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics
 from perilune.viz.summary import RECENT, finite

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perilune._utils.console import stderr
+from perilune._utils.text import WIDTH, number
 from perilune.agent.config import TrainConfig
 from perilune.training.events import Episode, Event
 from perilune.viz import notebook
-from perilune.viz.summary import RECENT, WIDTH, Figure, Summary, number
+from perilune.viz.summary import RECENT, Figure, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console

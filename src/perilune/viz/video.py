@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from perilune import envs
+from perilune._utils.arrays import Array
 from perilune.envs.rendering import drawing
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.nn.layers import Array
 from perilune.runs.telemetry import TelemetryWriter
 from perilune.runs.telemetry import path_of as telemetry_path
 from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, played

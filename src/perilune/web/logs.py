@@ -14,8 +14,8 @@ from typing import IO, Annotated, Any, NamedTuple, get_type_hints
 import msgspec
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.nn.layers import Array
 from perilune.runs import files
 
 MOST_ROWS = 10_000_000  # of a log; some hundred megabytes

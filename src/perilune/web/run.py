@@ -14,13 +14,13 @@ from perilune._utils.stats import moving_average
 from perilune.envs.known.outcomes import OUTCOMES
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import checkpoint, files, lock, runlog
-from perilune.training.events import Episode, Evaluated, Metrics, Noticed
+from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web.logs import Log, Table, number
 from perilune.web.recordings import films, is_directory, text
 
 RECENT = 100  # episodes
 MOST_NOTICES = 50
-LOGS = {"episodes": Episode, "metrics": Metrics, "evaluations": Evaluated, "notices": Noticed}
+LOGS = {"episodes": Episode, "metrics": Metrics, "evaluations": Evaluated, "notices": HealthWarning}
 PARTS = (
     "config.json", "host.json", *runlog.FILES.values(), "videos", checkpoint.DIRECTORY, runlog.LOCK, runlog.OWNER,
 )  # fmt: skip
@@ -47,7 +47,7 @@ class About:
 
     environment: str | None
     seed: int | None
-    solved_mark: float | None
+    reward_threshold: float | None
     steps: int | None
     episodes: int | None
     group: str
@@ -148,7 +148,7 @@ class Run:
             "id": self.id,
             "environment": about.environment,
             "seed": about.seed,
-            "solved_mark": about.solved_mark,
+            "reward_threshold": about.reward_threshold,
             "state": state.name,
             "words": " ".join(words) or None,
             **dict.fromkeys(("env_steps", "episodes", "share", "recent", "best", "outcomes")),
@@ -219,7 +219,7 @@ def _about(config: dict[str, Any]) -> About:
     budget = [config["train"].get(name) for name in ("steps", "episodes")]
     steps, episodes = (value if type(value) is int and 0 < value < 2**63 else None for value in budget)
     group = runlog.family(config)
-    return About(config["environment"], config["seed"], config["solved_mark"], steps, episodes, group, None)
+    return About(config["environment"], config["seed"], config["reward_threshold"], steps, episodes, group, None)
 
 
 def _outcomes(episodes: Table, whole: Any, environment: str | None) -> list[list[str | int]] | None:

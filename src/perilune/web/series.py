@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.stats import moving_average
-from perilune.nn.layers import Array
 from perilune.web.logs import Table
 
 NAMES = {

@@ -7,10 +7,10 @@ from math import erfc, sqrt
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import found
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
-from perilune.nn.layers import Array
 
 STATES = 600
 UNLIKELY = 1e-7  # a healthy agent is called sick as often as this

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks, pushes
 from perilune.doctor.balance import still_reward
 from perilune.doctor.catalogue import found, listed
@@ -15,7 +16,6 @@ from perilune.doctor.patient import Transitions
 from perilune.doctor.pushes import cosine, joined
 from perilune.doctor.report import Finding, NotRun, Points
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 ERROR = 10.0  # the TD error that is trained on, in units of return
 ALIKE = 0.9  # cosine below which a push is a wrong one

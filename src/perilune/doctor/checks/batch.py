@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import found
 from perilune.doctor.checks.td import regression, speaks
 from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 ROWS = 4
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks
 from perilune.doctor.catalogue import found, listed
 from perilune.doctor.report import Finding, NotRun, Spread
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 STATES = 20_000
 

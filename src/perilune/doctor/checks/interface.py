@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import found, listed
 from perilune.doctor.patient import Transitions
 from perilune.doctor.pointing import raised_at
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import Case, NotFinite, PatientFailed, Ward
-from perilune.nn.layers import Array
 
 ROWS = (1, 2, 8, 32, 64, 128, 256)
 MOST_CALLS = 64

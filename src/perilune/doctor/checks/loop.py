@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import found
 from perilune.doctor.checks.stored import DRAWN, check_stored, draw
 from perilune.doctor.pointing import raised_at
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import CannotTell, Case, NotFinite, PatientFailed, Ward, undisturbed
 from perilune.doctor.worlds import Diary, Numbered
-from perilune.nn.layers import Array
 
 RUN_STEPS = 1_000
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks, pushes
 from perilune.doctor.balance import still_reward
 from perilune.doctor.catalogue import found, listed
@@ -15,7 +16,6 @@ from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.responses import Known, known_weight, response
 from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
-from perilune.nn.layers import Array
 
 ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
 DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # as a rule, delta is 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks, optimizers, pushes
 from perilune.doctor.catalogue import found, listed
 from perilune.doctor.checks.backward import TRIALS, trial
@@ -15,7 +16,6 @@ from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding, NotRun
 from perilune.doctor.responses import known_weight, response
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 # TD errors that are trained on in turn, in units of return: small, so that no clipping sets in, then smaller, then
 # the other way. What follows are errors of 0, and the steps must fade.

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import found
 from perilune.doctor.report import Finding
 from perilune.doctor.ward import Case, PatientFailed, Ward, as_array
 from perilune.doctor.worlds import Diary, Step, number
-from perilune.nn.layers import Array
 
 DRAWN = 4000
 RARE = 0.01  # the share of transitions that may be odd: a loop's first and last ones sometimes are

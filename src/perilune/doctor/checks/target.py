@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor import networks, pushes
 from perilune.doctor.catalogue import found, listed
 from perilune.doctor.checks.td import CLEAR, Targets, against, best_fit, fit, read_targets, regression
 from perilune.doctor.report import Finding, NotRun
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 ONLINE = "the online network's largest Q(next_obs, a)"
 TARGET = "the target network's largest Q(next_obs, a)"

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.doctor.balance import still_reward
 from perilune.doctor.catalogue import found, listed
 from perilune.doctor.patient import Transitions
 from perilune.doctor.report import Finding, Points
 from perilune.doctor.ward import CannotTell, Case, Ward
-from perilune.nn.layers import Array
 
 UNSURE = 5e-3  # of the largest bootstrap: how well it can be read
 CLEAR = 0.01  # up to where a candidate is what the update aims at

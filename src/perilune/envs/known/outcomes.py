@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from perilune import envs
-from perilune.nn.layers import Array
+from perilune._utils.arrays import Array
 
 
 class Outcomes(NamedTuple):

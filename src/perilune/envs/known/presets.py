@@ -24,11 +24,11 @@ RECIPE = DQNConfig(
     batch_size=64,
     learning_rate=1e-3,
     learning_rate_schedule="linear",
-    learning_rate_floor=5e-5,
-    average_decay=0.9995,
-    repeat_most=20,
+    learning_rate_end=5e-5,
+    ema_decay=0.9995,
+    max_action_repeat=20,
     optimism=0.5,
-    epsilon_floor=0.03,
+    epsilon_end=0.03,
 )
 
 
@@ -42,7 +42,7 @@ PRESETS: dict[str, Preset] = {
     DEFAULT: Preset(_recipe(100_000, epsilon_decay_steps=30_000, optimism=0.0), TrainConfig(steps=100_000)),
     # Mnih et al., Nature 518, 2015, at the size of these environments.
     PLAIN: Preset(
-        DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_every=500),
+        DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_interval=500),
         TrainConfig(steps=100_000),
     ),
     "LunarLander-v3": Preset(
@@ -58,10 +58,10 @@ PRESETS: dict[str, Preset] = {
         TrainConfig(steps=200_000),
     ),
     "CartPole-v1": Preset(
-        _recipe(40_000, mirror=True, gamma=0.995, huber_delta=10.0, optimism=0.75, repeat_most=5),
+        _recipe(40_000, mirror=True, gamma=0.995, huber_delta=10.0, optimism=0.75, max_action_repeat=5),
         TrainConfig(steps=40_000, eval_every=2_500, eval_episodes=20),
     ),
-    "Acrobot-v1": Preset(_recipe(100_000, mirror=True, epsilon_floor=0.01), TrainConfig(steps=100_000)),
+    "Acrobot-v1": Preset(_recipe(100_000, mirror=True, epsilon_end=0.01), TrainConfig(steps=100_000)),
     "MountainCar-v0": Preset(_recipe(100_000), TrainConfig(steps=100_000)),
 }
 

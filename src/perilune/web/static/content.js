@@ -103,9 +103,9 @@ const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id
 
 /** Where the environments of an answer's runs count as solved; of several it is said which. */
 function solved(answer, byId) {
-  const runs = answer.series.map((one) => byId.get(one.id)).filter((run) => typeof run?.solved_mark === "number");
+  const runs = answer.series.map((one) => byId.get(one.id)).filter((run) => typeof run?.reward_threshold === "number");
   const marks = new Map(); // to the environments
-  for (const { solved_mark: mark, environment } of runs)
+  for (const { reward_threshold: mark, environment } of runs)
     marks.set(mark, (marks.get(mark) ?? new Set()).add(environment));
   const whose = (environments) => (marks.size > 1 ? `${some([...environments])} ` : "");
   return [...marks].map(([y, environments]) => ({ y, words: `${whose(environments)}solved at ${number(y)}` }));

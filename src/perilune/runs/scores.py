@@ -38,7 +38,7 @@ class Score:
 
 def score(run: Run, final: float, best: float) -> Score:
     """The score of a finished run, whose final and best weights had these mean returns over 100 episodes."""
-    mark = run.config["solved_mark"]
+    mark = run.config["reward_threshold"]
     solved = [evaluation for evaluation in run.evaluations if mark is not None and evaluation.mean_return >= mark]
     rewards = [episode.reward for episode in run.episodes if episode.ended != "budget"]
     window = min(100, len(rewards))
