@@ -1,11 +1,11 @@
-# Everything here needs Python 3.11 or newer, make and git; the rest is set up in .venv, from uv.lock.
+# Needs Python 3.11 or newer, make and git. Everything else is installed into .venv from uv.lock.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 BIN := .venv/bin
 DEMO ?= --eval-episodes 20 --stop-at-return 220
 
-.PHONY: setup demo test lint torture benchmarks clean
+.PHONY: setup demo test test-long lint torture benchmarks clean
 
 setup: .venv/ready
 
@@ -28,13 +28,17 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
-# The tests of tests/test_torture.py as often as docs/checkpoints.md says: an hour or two; then what looking on costs, by
-# itself, for it is measured in time.
+# Every test, also those marked `long`, then the full counts of docs/checkpoints.md: an hour or two.
+test-long: lint
+	$(BIN)/pytest -n auto --dist worksteal -m ""
+	$(MAKE) torture
+
+# test_cost.py runs alone: it compares durations.
 torture: setup
-	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
-	$(BIN)/pytest --torture -s tests/test_cost.py
+	$(BIN)/pytest --torture -m "" -n 2 -s tests/test_torture.py
+	$(BIN)/pytest --torture -m "" -s tests/test_cost.py
 
 # The figures in docs/benchmarks.md; hours.
 benchmarks: setup

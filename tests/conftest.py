@@ -1,8 +1,9 @@
-"""What every test runs under."""
+"""Settings and fixtures that apply to every test."""
 
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -10,26 +11,40 @@ from hypothesis import HealthCheck, settings
 
 from perilune import one_blas_thread
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the processes that tests start would not hear it
+# A shell starts background jobs with SIGINT ignored, and the processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine is slow now and then; a test that fails for that says nothing about the code.
+# No deadlines: a slow machine is not a fault of the code.
 settings.register_profile("perilune", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perilune")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--torture", action="store_true", help="as often as docs/checkpoints.md says; hours")
+    parser.addoption("--torture", action="store_true", help="run the full counts of docs/checkpoints.md; takes hours")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List which tests were skipped, grouped by what they need."""
+    reasons = Counter(
+        (report.longrepr[2].removeprefix("Skipped: "), report.nodeid.split("::")[0])
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section("skipped tests")
+    for (reason, file), count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} in {file}: {reason}")
 
 
 @pytest.fixture(scope="session")
 def torture(request: pytest.FixtureRequest) -> bool:
-    """Whether the long form is asked for."""
+    """Whether the tests run the full counts of docs/checkpoints.md."""
     return bool(request.config.getoption("--torture"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_blas_thread() -> Iterator[None]:
-    """As in training. Two workers with two BLAS threads each would wait for one another."""
+    """Use one BLAS thread, as in training: workers with several threads each slow one another down."""
     with one_blas_thread():
         yield
