@@ -20,20 +20,20 @@ from typing import Any
 
 from safetensors.numpy import save as to_bytes
 
-from perilune.agent import state
-from perilune.runs import files, runlog
-from perilune.agent.config import DQNConfig, TrainConfig
-from perilune.training.progress import TrainingState
-from perilune.agent.dqn import Agent
-from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
-from perilune.runs.files import Stored
 from perilune._utils.arrays import Arrays
-from perilune.agent.factory import least_weights
 from perilune._utils.validation import Natural, check_fields, from_json
-from perilune.replay.buffer import Batch, Replay
-from perilune.runs.runlog import WEIGHTS, Log, version
+from perilune.agent import state
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.dqn import Agent
+from perilune.agent.factory import least_weights
 from perilune.agent.state import AgentState
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
+from perilune.replay.buffer import Batch, Replay
 from perilune.replay.symmetry import Symmetry
+from perilune.runs import files, runlog
+from perilune.runs.files import Stored
+from perilune.runs.runlog import WEIGHTS, Log, version
+from perilune.training.progress import TrainingState
 
 FORMAT = 1
 DIRECTORY, OBJECTS = "checkpoints", "objects"

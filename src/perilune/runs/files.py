@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune._utils.validation import Natural, check_fields
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 
 PARTIAL = ".partial"  # behind the name of a file that is being written
 LARGEST_JSON = 2**20  # bytes, but where a file can honestly have more

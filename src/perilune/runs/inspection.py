@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from perilune.runs import checkpoint, files, lock, runlog, snapshots, weights
-from perilune.runs.checkpoint import Checkpoint
+from perilune._utils.text import number
 from perilune.agent.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
+from perilune.runs import checkpoint, files, lock, runlog, snapshots, weights
+from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.files import Stored
-from perilune._utils.text import number
 
 Read = TypeVar("Read")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from perilune.runs import files, runlog
 from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.runs import files, runlog
 
 if sys.platform != "win32":
     import fcntl

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from perilune.runs import checkpoint, files, runlog, snapshots, weights
-from perilune.runs.checkpoint import Checkpoint, Setup
-from perilune.agent.config import DQNConfig, TrainConfig
 from perilune._utils.console import aside
-from perilune.training.progress import TrainingState, beginning
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
+from perilune.runs import checkpoint, files, runlog, snapshots, weights
+from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.training.events import Episode, Evaluated, Event, SafePoint
+from perilune.training.progress import TrainingState, beginning
 
 SHARE = 0.01  # of a training's time that its checkpoints may take
 

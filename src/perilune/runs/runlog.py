@@ -34,11 +34,11 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from perilune.runs import files
-from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.training.events import Episode, Evaluated, Event, Metrics, HealthWarning
-from perilune.runs.files import Stored
 from perilune._utils.validation import LARGEST, check_fields
+from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.runs import files
+from perilune.runs.files import Stored
+from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics
 
 FORMAT = 1
 FILES: dict[type[NamedTuple], str] = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from perilune.runs import files
 from perilune.agent.dqn import Agent
+from perilune.runs import files
 from perilune.runs.weights import save_weights
 
 DIRECTORY = "snapshots"

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from perilune.runs import files
-from perilune.errors import FileFormatError
-from perilune.training.events import Frame
 from perilune._utils.arrays import Array
+from perilune.errors import FileFormatError
+from perilune.runs import files
+from perilune.training.events import Frame
 
 LARGEST = 2**28  # bytes
 LONGEST = 2**22  # bytes of a line, in which every reading has a number

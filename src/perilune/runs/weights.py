@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from perilune.runs import files
+from perilune._utils.arrays import Arrays
 from perilune.agent.config import DQNConfig, build, to_json
 from perilune.agent.dqn import Agent
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
-from perilune._utils.arrays import Arrays
 from perilune.agent.factory import least_weights
-from perilune.runs.runlog import WEIGHTS
 from perilune.agent.state import fill
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.replay.symmetry import Symmetry
+from perilune.runs import files
+from perilune.runs.runlog import WEIGHTS
 
 FORMAT = 2
 FORMATS = (1, 2)  # that are read; the first had no checksum
