@@ -25,7 +25,6 @@ from perilune.errors import (
     PeriluneError,
     PeriluneWarning,
     RunDirectoryError,
-    ShapeError,
 )
 from perilune.history import History
 from perilune.replay.symmetry import SYMMETRIES, Symmetry
@@ -357,16 +356,9 @@ class DQN:
             FileFormatError: the file is damaged, foreign or of another version.
             ShapeError: the environment has other sizes than the agent.
         """
-        agent, saved = weights.load_weights(weights.weights_file(Path(path)))
+        agent, saved, made = weights.load_with_env(weights.weights_file(Path(path)), env)
         loaded = cls.__new__(cls)
-        loaded.config, loaded.agent = saved.config, agent
-        loaded.env = _flat_environment(envs.make_named(saved.environment) if env is None else env)
-        sizes = envs.check(loaded.env)
-        if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
-            raise ShapeError(
-                f"the agent in {path} was trained for {agent.observation_size} observations and {agent.actions} "
-                f"actions, but {envs.name(loaded.env)} has {sizes.observation_size} and {sizes.actions}"
-            )
+        loaded.config, loaded.agent, loaded.env = saved.config, agent, made
         return loaded
 
 

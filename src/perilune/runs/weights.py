@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from perilune import envs
 from perilune._utils.arrays import Arrays
 from perilune.agent.config import DQNConfig, build, to_json
 from perilune.agent.dqn import Agent
@@ -100,6 +101,30 @@ def load_weights(path: Path) -> tuple[Agent, Saved]:
     agent.env_steps, agent.updates = saved.env_steps, saved.updates
     agent.episodes, agent.target_syncs = saved.episodes, saved.target_syncs
     return agent, saved
+
+
+def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent, Saved, envs.Env]:
+    """Return the agent in a weights file, its header, and the environment to use it in.
+
+    Args:
+        path: a weights file.
+        env: an environment or the id of one. By default, the environment named in the file.
+
+    Raises:
+        FileFormatError: the file is damaged, or not a weights file.
+        ShapeError: the environment has other sizes than the agent.
+    """
+    agent, saved = load_weights(path)
+    if env is None:
+        env = envs.make_named(saved.environment)
+    env = envs.flattened(envs.make(env) if isinstance(env, str) else env)
+    sizes = envs.check(env)
+    if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
+        raise ShapeError(
+            f"the agent in {path} was trained for {agent.observation_size} observations and {agent.actions} "
+            f"actions, but {envs.name(env)} has {sizes.observation_size} and {sizes.actions}"
+        )
+    return agent, saved, env
 
 
 def _saved(header: dict[str, Any]) -> Saved:

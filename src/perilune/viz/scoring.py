@@ -10,14 +10,14 @@ import numpy as np
 
 from perilune._utils import statistics
 from perilune._utils.arrays import Array
+from perilune._utils.blas import one_blas_thread
 from perilune._utils.statistics import Estimate
 from perilune.agent.config import TrainConfig, build
-from perilune.api import DQN
 from perilune.errors import MissingDependencyError, PeriluneError
-from perilune.runs import files, runlog
+from perilune.runs import files, runlog, weights
 from perilune.runs.runlog import WEIGHTS, Run
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, read_score
-from perilune.training.evaluation import Evaluation
+from perilune.training.evaluation import Evaluation, evaluate
 from perilune.training.loop import greedy_limit
 
 FEWEST = 10  # episodes, or a resampled interval would be far too narrow
@@ -97,11 +97,13 @@ def _scored(run: Run, episodes: int, say: Callable[[str], object], env: str) -> 
         paths = {"best and final": paths["best"]}
     found = []
     for name, path in paths.items():
-        dqn = DQN.load(path, env or None)
+        agent, _, made = weights.load_with_env(path, env or None)
         say(f"{run.directory.name}: {episodes} greedy episode{'s' if episodes > 1 else ''} of the {name} weights")
         train = build(TrainConfig, run.config["train"])
-        evaluation = dqn.evaluate(episodes, greedy_limit(dqn.env, train))
-        dqn.env.close()
+        with one_blas_thread():
+            limit = greedy_limit(made, train)
+            evaluation = evaluate(agent.greedy_action, made, episodes, max_episode_steps=limit)
+        made.close()
         found.append(Scored(name, interval(_mean, evaluation.returns, FEWEST), episodes, evaluation))
     return found
 
