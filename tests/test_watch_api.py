@@ -19,7 +19,7 @@ import pytest
 from fixtures_runs import TinyRun, episode, tiny_run
 from perilune.runs import lock, runlog, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
-from perilune.web import recordings, runs, server
+from perilune.web import server, videos, watcher
 from perilune.web.run import MOST_NOTICES
 
 __all__ = ["tiny_run"]
@@ -60,9 +60,9 @@ def copy(tiny_run: TinyRun, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _always_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "FRESH", 0.0)
-    monkeypatch.setattr(runs, "PATIENCE", 0)
-    monkeypatch.setattr(runs, "AT_ONCE", 60.0)
+    monkeypatch.setattr(watcher, "FRESH", 0.0)
+    monkeypatch.setattr(watcher, "PATIENCE", 0)
+    monkeypatch.setattr(watcher, "AT_ONCE", 60.0)
 
 
 def get(client: Client, path: str, **parameters: Any) -> Any:
@@ -491,10 +491,10 @@ def test_a_run_in_anothers_place_is_not_taken_for_it(copy: Path) -> None:
 
 
 def test_a_fault_of_the_servers_own_is_an_answer_too(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: runs.Watched) -> None:
+    def broken(self: watcher.Watched) -> None:
         raise KeyError(SCRIPT)
 
-    monkeypatch.setattr(runs.Watched, "told", broken)
+    monkeypatch.setattr(watcher.Watched, "told", broken)
     application = server.application(server.Pages(copy, lambda: False), "127.0.0.1", 80)
 
     async def ask() -> httpx.Response:
@@ -509,7 +509,7 @@ def test_a_fault_of_the_servers_own_is_an_answer_too(copy: Path, monkeypatch: py
 
 def test_the_search_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"format": 1, "environment": "X", "reward_threshold": None, "seed": 1, "agent": {}, "train": {}}
-    deep = tmp_path.joinpath(*map(str, range(runs.DEEPEST + 1)))
+    deep = tmp_path.joinpath(*map(str, range(watcher.DEEPEST + 1)))
     just = deep.parents[1] / "just"  # as deep as is searched
     for run in (deep, just):
         run.mkdir(parents=True)
@@ -517,7 +517,7 @@ def test_the_search_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = get(asked(tmp_path), "/api/runs")
     assert [Path(run["id"]).name for run in found["runs"]] == ["just"]
     assert found["words"] == "What is more than 8 directories deep is not searched."
-    monkeypatch.setattr(runs, "MOST_DIRECTORIES", 3)
+    monkeypatch.setattr(watcher, "MOST_DIRECTORIES", 3)
     found = get(asked(tmp_path), "/api/runs")
     assert found["runs"] == []
     assert found["words"] == "There is more than is searched: 3 directories, 1,000 runs."
@@ -527,13 +527,13 @@ def test_many_long_runs_are_answered_at_once_and_completed_afterwards(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = one(asked(copy))
-    monkeypatch.setattr(runs, "AT_ONCE", -1.0)
-    watched = runs.Watched(copy)
+    monkeypatch.setattr(watcher, "AT_ONCE", -1.0)
+    watched = watcher.Watched(copy)
     (outline,) = watched.told()
     unknown = {"env_steps", "episodes", "share", "recent", "best", "outcomes"}
     assert {name for name, value in outline.items() if value is None and whole[name] is not None} == unknown
     assert outline["state"] == "ended"
-    monkeypatch.setattr(runs, "AT_ONCE", 60.0)
+    monkeypatch.setattr(watcher, "AT_ONCE", 60.0)
     (run,) = watched.catch_up().values()
     assert run.version > outline["version"]
     assert run.is_told
@@ -563,7 +563,7 @@ def test_unreadable_telemetry_says_so(copy: Path) -> None:
         b"": "it has no line",
         (json.dumps(moment) + "\n" + json.dumps(moment | {"obs": [1, 2]})).encode(): "different numbers",
         b'{"episode": 1, "action": 0, "reward": NaN}': "damaged",
-        b" " * (recordings.LARGEST_TELEMETRY + 1): "at most",
+        b" " * (videos.LARGEST_TELEMETRY + 1): "at most",
     }.items():
         path.write_bytes(content)
         assert words in refused(client, "/api/telemetry", 404, id="group/one", name="episode-00001.mp4")

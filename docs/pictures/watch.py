@@ -34,7 +34,7 @@ def main(root: str, flight: str, *compared: str) -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             picture(browser, f"{address[0]}/#{urlencode(runs)}", "watch_curves", (1440, 900), "light")
-            picture(browser, f"{address[0]}/#{urlencode(flying)}", "watch_flight", (1440, 960), "dark")
+            picture(browser, f"{address[0]}/#{urlencode(flying)}", "watch_video", (1440, 960), "dark")
             picture(
                 browser, f"{address[0]}/#{urlencode([*runs, ('bands', 'true')])}", "watch_phone", (390, 844), "light"
             )

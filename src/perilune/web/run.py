@@ -16,7 +16,7 @@ from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import checkpoint, files, lock, runlog
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web.logs import Log, Table, number
-from perilune.web.recordings import films, is_directory, text
+from perilune.web.videos import films, is_directory, text
 
 RECENT = 100  # episodes
 MOST_NOTICES = 50

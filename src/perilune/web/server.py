@@ -29,13 +29,14 @@ from starlette.staticfiles import StaticFiles
 
 from perilune.errors import ConfigError, FileFormatError, PortError, RunDirectoryError
 from perilune.training.events import Evaluated
-from perilune.web import recordings
+from perilune.web import videos
 from perilune.web.guard import Guard
 from perilune.web.logs import number
 from perilune.web.questions import Bad, Question, asked, only
 from perilune.web.run import Run, best, one_a_seed
-from perilune.web.runs import Watched
 from perilune.web.series import NAMES, Curve, band, curve, thin
+from perilune.web.videos import Film
+from perilune.web.watcher import Watched
 
 STATIC = Path(__file__).parent / "static"
 MOST_IDS = 500  # runs in one question
@@ -93,7 +94,7 @@ class Pages:
 
     def runs(self, request: Request) -> Response:
         told = self.watched.told()
-        return _json({"root": recordings.text(str(self.watched.root)), "words": self.watched.words, "runs": told})
+        return _json({"root": videos.text(str(self.watched.root)), "words": self.watched.words, "runs": told})
 
     def run(self, request: Request) -> Response:
         run = self._run(request)
@@ -174,8 +175,8 @@ class Pages:
 
     def videos(self, request: Request) -> Response:
         run = self._run(request)
-        found = recordings.films(run.directory)
-        return _json(recordings.listed(found, run.read("episodes"), best(run.read("evaluations"))))
+        found = videos.films(run.directory)
+        return _json(videos.listed(found, run.read("episodes"), best(run.read("evaluations"))))
 
     async def video(self, request: Request) -> Response:
         film = await run_sync(partial(self._film, request))
@@ -188,9 +189,9 @@ class Pages:
         film = self._film(request)
         environment = self._run(request).about().environment or ""
         try:
-            return Response(msgspec.json.encode(recordings.moments(film, environment)), media_type="application/json")
+            return Response(msgspec.json.encode(videos.moments(film, environment)), media_type="application/json")
         except (FileFormatError, RunDirectoryError) as error:
-            raise Bad(recordings.text(str(error)), 404) from error
+            raise Bad(videos.text(str(error)), 404) from error
 
     async def events(self, request: Request) -> Response:
         if request.method == "HEAD":  # which would never come to an end
@@ -224,13 +225,13 @@ class Pages:
     def _run_of(self, name: str) -> Run:
         found = self.watched.look().get(name)
         if found is None:
-            raise Bad(f"there is no run {recordings.text(name[:200])}", 404)
+            raise Bad(f"there is no run {videos.text(name[:200])}", 404)
         return found
 
-    def _film(self, request: Request) -> recordings.Film:
+    def _film(self, request: Request) -> Film:
         run, name = self._run(request), only(request, "name")
-        for film in recordings.films(run.directory):
-            if recordings.text(film.path.name) == name:
+        for film in videos.films(run.directory):
+            if videos.text(film.path.name) == name:
                 return film
         raise Bad("the run has no video of that name", 404)
 

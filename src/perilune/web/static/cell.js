@@ -4,7 +4,7 @@ import { createChart } from "./chart.js";
 import { chartContent, inWords, readings } from "./content.js";
 import { announce, el, keep, text } from "./dom.js";
 import { paint, swatch } from "./palette.js";
-import { ACROSS, number, shortened, title } from "./words.js";
+import { ACROSS, number, shortened, title } from "./text.js";
 
 const LONGEST = 48; // characters of a name
 

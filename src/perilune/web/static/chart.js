@@ -4,7 +4,7 @@
 import uPlot from "./vendor/uPlot.esm.js";
 import { draw } from "./drawing.js";
 import { ink } from "./palette.js";
-import { brief } from "./words.js";
+import { brief } from "./text.js";
 
 const FONT = "11px system-ui, sans-serif";
 const NOTHING = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: false };

@@ -2,7 +2,7 @@
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
-import { count as howMany, number, some } from "./words.js";
+import { count as howMany, number, some } from "./text.js";
 
 const RAW_UP_TO = 8; // runs; the raw values of more cover one another
 const SAID_UP_TO = 8; // lines; of more the rest is summed up

@@ -7,7 +7,7 @@ import { el, keep, settled, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state } from "./state.js";
-import { ACROSS, number, some } from "./words.js";
+import { ACROSS, number, some } from "./text.js";
 
 const SMOOTH = [1, 5, 10, 20, 50, 100, 200, 500, 1000];
 const FIRST = ["episodes.reward", "evaluations.mean_return"];

@@ -3,13 +3,13 @@
 import { follow, get } from "./api.js";
 import { createCurves } from "./curves.js";
 import { text } from "./dom.js";
-import { createFlights } from "./flights.js";
+import { createFlights } from "./videos.js";
 import { modelOf, NOTHING } from "./model.js";
 import { assign } from "./palette.js";
 import { createSettings } from "./settings.js";
 import { createSidebar, unasked } from "./sidebar.js";
 import { change, chosen, onChange, state } from "./state.js";
-import { some } from "./words.js";
+import { some } from "./text.js";
 
 const VIEWS = { curves: createCurves, flights: createFlights, settings: createSettings };
 const TITLES = { curves: "Curves", flights: "Flights", settings: "Settings" };

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { slot, swatch } from "./palette.js";
 import { chosen } from "./state.js";
-import { number } from "./words.js";
+import { number } from "./text.js";
 
 /** The panel ``element``; ``update(model)`` fills it with the chosen runs that have labels, or hides it. */
 export function createOutcomes() {

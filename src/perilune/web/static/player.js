@@ -2,8 +2,8 @@
 
 import { createChart } from "./chart.js";
 import { el, text } from "./dom.js";
-import { createBars, createReadings, qLines } from "./instruments.js";
-import { clock, number } from "./words.js";
+import { createBars, createReadings, qLines } from "./panels.js";
+import { clock, number } from "./text.js";
 
 const STAGES =
   "The same start, flown side by side by the agent as it was at several stages of its training; beneath each " +

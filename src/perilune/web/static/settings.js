@@ -5,7 +5,7 @@ import { el, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
-import { number } from "./words.js";
+import { number } from "./text.js";
 
 const AT_ONCE = 4; // questions under way
 const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // the rest is the run itself

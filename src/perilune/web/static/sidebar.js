@@ -1,6 +1,6 @@
 // The runs, at the left: which there are, how far each is, and which are compared.
 
-import { brief, count, number, shortened } from "./words.js";
+import { brief, count, number, shortened } from "./text.js";
 import { el, keep, text } from "./dom.js";
 import { noRuns, NOTHING, seeds } from "./model.js";
 import { paint, slot, swatch } from "./palette.js";

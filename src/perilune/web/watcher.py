@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from perilune.web.recordings import text
 from perilune.web.run import Run
+from perilune.web.videos import text
 
 DEEPEST = 8  # directories below the one that is watched
 MOST_DIRECTORIES = 20_000

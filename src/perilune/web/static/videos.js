@@ -5,7 +5,7 @@ import { el, keep, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createPlayer } from "./player.js";
 import { change, chosen, state } from "./state.js";
-import { brief, count, number } from "./words.js";
+import { brief, count, number } from "./text.js";
 import { createThumbnails } from "./thumbnails.js";
 
 /** The view in ``host``: ``update(model, changed)`` where the ids of ``changed`` grew (null: all may be different). */

@@ -3,7 +3,7 @@
 import { extent } from "./content.js";
 import { el, keep, text } from "./dom.js";
 import { ink, look, swatch } from "./palette.js";
-import { number } from "./words.js";
+import { number } from "./text.js";
 
 /** The Q-values of a flight, or what they are above their mean: ``values`` [frame][action], and a chart's content. */
 export function qLines(telemetry, fps, difference) {
