@@ -24,9 +24,9 @@ from perilune.envs.known.presets import PRESETS, preset
 from perilune.runs.runlog import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated, Metrics
-from perilune.viz import advice
-from perilune.viz.advice import RULES, Advice
-from perilune.viz.facts import Facts, option, train_command
+from perilune.viz.report import advice
+from perilune.viz.report.advice import RULES, Advice
+from perilune.viz.report.facts import Facts, option, train_command
 
 STEPS = 60_000
 AFTERWARDS = {"one_seed", "early", "solved"}  # what comes next, whatever the run is like

@@ -29,7 +29,10 @@ from perilune.runs import runlog
 from perilune.runs.scores import score as bench_score
 from perilune.runs.scores import write_score
 from perilune.runs.weights import load_weights, save_weights
-from perilune.viz import endings, recordings, report, report_page, scoring
+from perilune.viz import endings
+from perilune.viz.report import content as report
+from perilune.viz.report import page as report_page
+from perilune.viz.report import recordings, scoring
 
 __all__ = ["browser", "tiny_run"]
 

@@ -15,7 +15,8 @@ from fixtures_runs import TinyRun, tiny_run
 from perilune import cli
 from perilune.errors import FileFormatError
 from perilune.runs import inspection, runlog
-from perilune.viz import plots, report
+from perilune.viz import plots
+from perilune.viz.report import content as report
 
 __all__ = ["tiny_run"]
 

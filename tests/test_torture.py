@@ -36,7 +36,8 @@ from perilune.runs.recorder import Recorder
 from perilune.runs.weights import load_weights
 from perilune.training.loop import WARMING_EVERY
 from perilune.training.progress import beginning
-from perilune.viz import plots, report
+from perilune.viz import plots
+from perilune.viz.report import content as report
 from test_resume import lines, weights
 
 TRAIN = [

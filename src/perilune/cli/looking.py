@@ -18,9 +18,10 @@ from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
 from perilune.runs import files, runlog
 from perilune.runs.runlog import Run
-from perilune.viz import maps, play, plots, report, terminal
+from perilune.viz import maps, play, plots, terminal
 from perilune.viz.encoding import format_of
 from perilune.viz.play import Score
+from perilune.viz.report import content as report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perilune.runs.runlog import Run
-from perilune.viz import report_tables
-from perilune.viz.advice import Advice
-from perilune.viz.facts import Facts
 from perilune.viz.html import document, embedded, section, shown, wide
 from perilune.viz.plots import Picture
-from perilune.viz.recordings import Choice
-from perilune.viz.report_style import STYLE
-from perilune.viz.report_tables import number
-from perilune.viz.scoring import Scores
+from perilune.viz.report import tables as report_tables
+from perilune.viz.report.advice import Advice
+from perilune.viz.report.facts import Facts
+from perilune.viz.report.recordings import Choice
+from perilune.viz.report.scoring import Scores
+from perilune.viz.report.style import STYLE
+from perilune.viz.report.tables import number
 
 DPI = 120  # of pictures that are no lines
 

@@ -11,11 +11,12 @@ from perilune import envs
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
 from perilune.runs.runlog import Run
-from perilune.viz import endings, maps, plots, recordings, scoring
-from perilune.viz.advice import advice
-from perilune.viz.facts import Facts
+from perilune.viz import endings, maps, plots
 from perilune.viz.plots import Picture
-from perilune.viz.report_page import Content, html
+from perilune.viz.report import recordings, scoring
+from perilune.viz.report.advice import advice
+from perilune.viz.report.facts import Facts
+from perilune.viz.report.page import Content, html
 
 MOST_MAPPED = 4  # runs whose maps are shown
 SEVERAL = {"values"}  # the maps that are shown of several runs

@@ -13,9 +13,9 @@ from perilune.envs.known.presets import preset
 from perilune.errors import PeriluneError
 from perilune.runs import files
 from perilune.runs.runlog import Run
-from perilune.viz import scoring
 from perilune.viz.html import section, shown, table
-from perilune.viz.scoring import Scored, Scores
+from perilune.viz.report import scoring
+from perilune.viz.report.scoring import Scored, Scores
 
 # Scores
 

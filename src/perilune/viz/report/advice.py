@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.envs.known.presets import preset
-from perilune.viz.facts import Facts, of_run, seeds_command, train_command
+from perilune.viz.report.facts import Facts, of_run, seeds_command, train_command
 
 MOST = 4  # pieces of advice: whoever gets more follows none
 
