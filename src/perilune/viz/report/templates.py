@@ -1,0 +1,53 @@
+"""HTML from Jinja2 templates: a page is one file, runs no script and makes no request."""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from perilune._utils.text import printable
+from perilune.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(name: str, **context: Any) -> str:
+    """Return the template ``name`` of ``viz/report/templates``, filled in with ``context``.
+
+    Every string is shown as text: markup in it is escaped, and a character that does not show is replaced by its
+    Python escape. Pass ``markupsafe.Markup`` for HTML that this package produced itself.
+
+    Args:
+        name: File name of the template, for example "report.html".
+        context: Values by the names that the template uses.
+
+    Raises:
+        MissingDependencyError: Jinja2 is not installed.
+    """
+    return _environment().get_template(name).render(context)
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return ``content`` as a ``data:`` address, so that the page contains it. In templates this is a filter."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+@cache
+def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 -- optional
+    except ImportError as error:
+        raise MissingDependencyError("HTML pages need Jinja2: pip install 'perilune[view]'") from error
+    environment = Environment(
+        loader=PackageLoader("perilune.viz.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters["data_uri"] = data_uri
+    return environment
