@@ -14,7 +14,7 @@ from PIL import ImageColor
 
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
-from perilune.training.events import Frame
+from perilune.training.events import Timestep
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
 from perilune.viz.pixels import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, cornered, resized
 
@@ -31,8 +31,8 @@ def reading(*q: float, action: int | None = 0, **more: Any) -> Reading:
     return Reading(q, action, **{"reward": 12.0, "recent": (), "outcome": None} | more)
 
 
-def frame(action: int | None = 1, reward: float = 0.0, outcome: str | None = None) -> Frame:
-    return Frame(1, PICTURE, np.zeros(2, np.float32), action, reward, outcome)
+def frame(action: int | None = 1, reward: float = 0.0, outcome: str | None = None) -> Timestep:
+    return Timestep(1, 0, np.zeros(2, np.float32), action, reward, outcome, PICTURE)
 
 
 def panel_of(image: Array, reading: Reading, panel: Panel, scale: Scale = TEN) -> Array:

@@ -17,7 +17,7 @@ from fixtures_runs import AGENT, episode, evaluated
 from perilune import DQN
 from perilune._utils.text import WIDTH, clock, number, whole
 from perilune.agent.config import TrainConfig
-from perilune.training.events import Event, Frame, Metrics, Started
+from perilune.training.events import Event, Metrics, Started, Timestep
 from perilune.viz import terminal
 from perilune.viz.summary import BUCKETS, Curve, Summary
 from perilune.viz.terminal import BLOCKS, block, live, sparkline, styled
@@ -397,7 +397,7 @@ def test_a_drawing_costs_next_to_nothing() -> None:
 
 def test_frames_are_no_progress() -> None:
     summary = Summary(TrainConfig(episodes=5), 0, 0, Clock())
-    summary.read(Frame(1, None, None, None, 0.0))  # type: ignore[arg-type]
+    summary.read(Timestep(1, 0, None, None, 0.0))  # type: ignore[arg-type]
     assert summary.share == 0
     assert summary.state == "filling the replay"
 
@@ -406,12 +406,12 @@ TRAINING = """
 import time
 from fixtures_runs import episode
 from perilune.agent.config import TrainConfig
-from perilune.training.events import Frame
+from perilune.training.events import Timestep
 from perilune.viz.terminal import live
 with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0, outcomes=("landed", "crashed")) as show:
     for number in range(1, 41):
         show(episode(number, reward=-400.0 + number, outcome="crashed"))
-        show(Frame(number, None, None, None, 0.0))
+        show(Timestep(number, 0, None, None, 0.0))
         if number == 20:
             print("a word in between")
         time.sleep(0.04)

@@ -18,7 +18,7 @@ from perilune import DQNConfig, TrainConfig
 from perilune.agent.config import build, to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.runs import lock, runlog
-from perilune.training.events import Episode, Event, Frame, Metrics, Started
+from perilune.training.events import Episode, Event, Metrics, Started, Timestep
 
 __all__ = ["tiny_run"]
 
@@ -59,7 +59,7 @@ def test_what_was_written_is_what_is_read(tmp_path: Path) -> None:
             *episodes,
             metrics(0.25),
             *evaluations,
-            Frame(1, np.zeros(1), np.zeros(1), 0, 0.0),
+            Timestep(1, 0, np.zeros(1), 0, 0.0),
         ]
         for event in events:
             log.write(event)

@@ -21,7 +21,8 @@ from perilune import DQN, film_stages
 from perilune._utils.arrays import Array
 from perilune.envs import rendering
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.training.evaluation import SCORE_SEEDS, Instant, played
+from perilune.training.evaluation import SCORE_SEEDS, play_episode
+from perilune.training.events import Timestep
 from perilune.viz import encoding, stages
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
 from perilune.viz.pixels import resized
@@ -79,9 +80,9 @@ def stage(seed: int) -> stages.Stage:
     return stages.Stage(f"seed {seed}", DQN("CartPole-v1", hidden=(8,), seed=seed).agent)
 
 
-def lived(stage: stages.Stage, steps: int = 60) -> list[tuple[Instant, Array]]:
+def lived(stage: stages.Stage, steps: int = 60) -> list[tuple[Timestep, Array]]:
     """Every instant of a stage's episode, and its Q-values."""
-    instants = played(stage.agent.greedy_action, cartpole(), SCORE_SEEDS, steps)
+    instants = play_episode(stage.agent.greedy_action, cartpole(), SCORE_SEEDS, steps)
     return [(instant, stage.agent.q_values(instant.obs[None])[0]) for instant in instants]
 
 
@@ -90,9 +91,9 @@ def alone(stage: stages.Stage, overlay: bool, scale: Scale) -> list[Array]:
     panel, env = Panel(stage.title, ("push left", "push right") if overlay else (), 50), cartpole()
     reading: Reading | None = None
     found = []
-    for instant in played(stage.agent.greedy_action, env, SCORE_SEEDS, 60):
+    for instant in play_episode(stage.agent.greedy_action, env, SCORE_SEEDS, 60):
         reading = following(reading, instant, stage.agent.q_values(instant.obs[None])[0], 50)
-        if instant.steps % 3 == 0 or instant.action is None:
+        if instant.step % 3 == 0 or instant.action is None:
             found.append(drawn(resized(rendering.frame(env), 240), reading, panel, scale))
     return found
 

@@ -11,11 +11,10 @@ import pytest
 from fixtures_runs import TinyRun, decode, tiny_run
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import telemetry
-from perilune.runs.telemetry import Moment, TelemetryWriter
-from perilune.training.events import Frame
+from perilune.runs.telemetry import TelemetryWriter
+from perilune.training.events import Timestep
 
 __all__ = ["tiny_run"]
-IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
 def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun) -> None:
@@ -31,7 +30,8 @@ def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun)
         assert [moment.outcome for moment in moments] == [None] * episode.length + [episode.outcome]
         assert episode.outcome is not None
         assert {moment.episode for moment in moments} == {episode.episode}
-        assert {(len(moment.q_values), len(moment.obs)) for moment in moments} == {(2, 4)}
+        assert {(np.shape(moment.q_values), moment.obs.shape) for moment in moments} == {((2,), (4,))}
+        assert [moment.step for moment in moments] == [*range(episode.length + 1)]
 
 
 def test_a_film_of_the_trained_agent_tells_its_own_values_and_greedy_actions(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -41,17 +41,22 @@ def test_a_film_of_the_trained_agent_tells_its_own_values_and_greedy_actions(tin
     assert [moment.reward for moment in moments if moment.action is None] == list(shown.returns)
     for moment in moments:
         expected = tiny_run.dqn.q_values(np.array([moment.obs], np.float32))[0]
-        assert moment.q_values == pytest.approx(expected.tolist(), abs=1e-3)
+        assert moment.q_values is not None
+        assert moment.q_values.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
         if moment.action is not None:
-            assert moment.q_values[moment.action] == max(q for q in moment.q_values if q is not None)
+            assert moment.q_values[moment.action] == moment.q_values.max()
 
 
 def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     writer = TelemetryWriter(tmp_path / "film.jsonl")
-    writer.add(Frame(3, IMAGE, np.array([0.1, 2.0]), 1, -0.5), np.array([1.5, math.inf]))
+    writer.add(Timestep(3, 7, np.array([0.1, 2.0]), 1, -0.5, q_values=np.array([1.5, math.inf])))
     assert not (tmp_path / "film.jsonl").exists()
     writer.close()
-    assert telemetry.read(tmp_path / "film.jsonl") == [Moment(3, 1, -0.5, [1.5, None], [0.1, 2.0])]
+    (found,) = telemetry.read(tmp_path / "film.jsonl")
+    assert found[:2] + found[3:6] == (3, 7, 1, -0.5, None)
+    assert found.obs.tolist() == [0.1, 2.0]
+    assert found.q_values is not None
+    assert found.q_values.tolist() == pytest.approx([1.5, math.nan], nan_ok=True)
     assert [path.name for path in tmp_path.iterdir()] == ["film.jsonl"]
 
 
@@ -66,19 +71,19 @@ def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
         b"{",
         b"[]",
         b"{}",
-        b'{"episode": 1, "action": 0, "reward": 0, "q_values": 3, "obs": []}',
-        b'{"episode": 1, "action": "<script>", "reward": 0, "q_values": [], "obs": []}',
-        b'{"episode": 1, "action": 0, "reward": null, "q_values": [], "obs": []}',
-        b'{"episode": 1, "action": 0, "reward": 0, "q_values": ["1"], "obs": []}',
-        b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": [], "more": 1}',
-        b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": [], "outcome": 3}',
+        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": 3, "obs": []}',
+        b'{"episode": 1, "step": 0, "action": "<script>", "reward": 0, "q_values": [], "obs": []}',
+        b'{"episode": 1, "step": 0, "action": 0, "reward": null, "q_values": [], "obs": []}',
+        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": ["1"], "obs": []}',
+        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": [], "more": 1}',
+        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": [], "outcome": 3}',
         b"[" * 100_000,
     ],
 )
 def test_what_is_no_telemetry_is_refused_by_its_line(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "film.jsonl"
-    path.write_bytes(b'{"episode": 1, "action": 0, "reward": 0, "q_values": [], "obs": []}\n' + line + b"\n")
-    with pytest.raises(FileFormatError, match=r"film\.jsonl, line 2, is no moment"):
+    path.write_bytes(b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": []}\n' + line + b"\n")
+    with pytest.raises(FileFormatError, match=r"film\.jsonl, line 2, is damaged"):
         telemetry.read(path)
 
 

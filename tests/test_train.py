@@ -21,7 +21,7 @@ from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
 from perilune.training.evaluation import evaluate
-from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics, SafePoint, Started, WarmingUp
+from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started, Timestep, WarmingUp
 from perilune.training.loop import training
 from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
 
@@ -53,14 +53,14 @@ def test_events_come_in_order_and_with_their_numbers() -> None:
     )  # of which 8 are the warm-up
     assert [(type(event).__name__, getattr(event, "env_steps", None)) for event in events] == [
         ("Started", None),
-        *[("Frame", None)] * 2,
+        *[("Timestep", None)] * 2,
         ("Metrics", 10),
-        *[("Frame", None)] * 3,
+        *[("Timestep", None)] * 3,
         ("Episode", 12),
         ("Evaluated", 12),
-        *[("Frame", None)] * 3,
+        *[("Timestep", None)] * 3,
         ("Metrics", 15),
-        *[("Frame", None)] * 2,
+        *[("Timestep", None)] * 2,
         ("Episode", 16),
         ("Episode", 19),
         ("Evaluated", 19),
@@ -470,7 +470,8 @@ def test_only_the_first_and_every_so_manieth_episode_is_filmed() -> None:
     world = Numbered(lengths=(2, 4, 3), draws=True)
     events = run(agent_for(world), world, episodes=7, video_every=3)
     filmed: dict[int, list[int]] = {}
-    for frame in only(Frame, events):
+    for frame in only(Timestep, events):
+        assert frame.image is not None
         assert frame.image.shape == (2, 3, 3)
         filmed.setdefault(frame.episode, []).append(int(frame.image[0, 0, 0]))
     lengths = {episode.episode: episode.length for episode in only(Episode, events)}
@@ -482,7 +483,7 @@ def test_the_frames_of_an_episode_come_before_it_is_told() -> None:
     world = Numbered(lengths=(2,), draws=True)
     told = 0
     for event in run(agent_for(world), world, episodes=4, video_every=1):
-        if isinstance(event, Frame):
+        if isinstance(event, Timestep):
             assert event.episode == told + 1
         if isinstance(event, Episode):
             told = event.episode
@@ -491,7 +492,7 @@ def test_the_frames_of_an_episode_come_before_it_is_told() -> None:
 def test_a_frame_says_where_the_episode_is_and_what_is_done_there() -> None:
     world = Numbered(lengths=(3,), draws=True)
     events = run(agent_for(world), world, episodes=2, video_every=2)
-    frames = [frame for frame in only(Frame, events) if frame.episode == 2]
+    frames = [frame for frame in only(Timestep, events) if frame.episode == 2]
     assert [int(frame.obs[1]) for frame in frames] == [0, 1, 2, 3]
     assert [frame.action is None for frame in frames] == [False, False, False, True]
     assert frames[0].reward == 0.0
@@ -505,7 +506,7 @@ def test_a_training_that_goes_on_films_its_own_first_episode() -> None:
     agent = agent_for(world)
     run(agent, world, episodes=4)
     events = run(agent, world, episodes=4, video_every=7)
-    assert {frame.episode for frame in only(Frame, events)} == {5, 7}
+    assert {frame.episode for frame in only(Timestep, events)} == {5, 7}
 
 
 def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
@@ -515,7 +516,7 @@ def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
     assert events[0] is started
     assert started.image is not None
     assert not started.image.any()  # step 0
-    assert not only(Frame, events)
+    assert not only(Timestep, events)
     assert run(agent_for(Numbered()), Numbered(), episodes=1)[0] == Started(None)
 
 
@@ -688,7 +689,7 @@ def test_a_film_that_fails_says_where() -> None:
     ):
         run(agent, world, steps=100, video_every=1)
     world = Blind(lengths=(4,), draws=True)
-    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 4 of the film$"):
+    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 4 of the video$"):
         evaluate(agent.greedy_action, world, 5, show=lambda frame: None)
 
 

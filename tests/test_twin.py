@@ -21,7 +21,7 @@ from perilune.envs.known.outcomes import known_outcomes
 from perilune.envs.rendering import can_draw, drawing, frame
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
-from perilune.training.events import Episode, Event, Frame, Started
+from perilune.training.events import Episode, Event, Started, Timestep
 from perilune.training.loop import training
 from perilune.viz.video import film
 from worlds import Numbered, Walk, small
@@ -226,7 +226,11 @@ def test_only_what_is_filmed_is_drawn_and_what_was_made_for_it_is_closed(watched
     assert not tried.seeds  # made to see whether it can be
     assert [len(steps) for steps in twin.lived] == [lengths[number] for number in (1, 3, 6)]
     assert [world.closed for world in watched] == [0, 1, 1]
-    shown = [(event.episode, int(event.image[0, 0, 0])) for event in events if isinstance(event, Frame)]
+    shown = [
+        (event.episode, int(event.image[0, 0, 0]))
+        for event in events
+        if isinstance(event, Timestep) and event.image is not None
+    ]
     assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
 
 

@@ -17,7 +17,7 @@ from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 from perilune.runs import telemetry
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
-from perilune.training.events import Frame, Started
+from perilune.training.events import Started, Timestep
 from perilune.viz import video
 from perilune.viz.encoding import FORMATS, VideoWriter, closed, thinning
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, widened
@@ -29,8 +29,8 @@ def picture(height: int = 48, width: int = 64, grey: int = 128) -> Array:
     return np.full((height, width, 3), grey, np.uint8)
 
 
-def frame_of(episode: int, action: int | None = 1, reward: float = 0.0) -> Frame:
-    return Frame(episode, picture(), np.array([0.5, -1.25], np.float32), action, reward)
+def frame_of(episode: int, action: int | None = 1, reward: float = 0.0) -> Timestep:
+    return Timestep(episode, 0, np.array([0.5, -1.25], np.float32), action, reward, image=picture())
 
 
 def everything_in(directory: Path) -> list[str]:

@@ -32,7 +32,7 @@ from perilune.runs import checkpoint, files, lock, runlog, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.runs.recorder import Recorder, check_changes, check_config, differing_host, interruptions
 from perilune.training.evaluation import Evaluation, evaluate
-from perilune.training.events import Episode, Evaluated, Event, Frame, HealthWarning, Metrics, SafePoint, WarmingUp
+from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
 from perilune.training.loop import check, greedy_limit, training
 from perilune.viz import stages, terminal, video
 from perilune.viz import tensorboard as event_files
@@ -202,7 +202,7 @@ class DQN:
         kept: dict[int, list[Array]] = {}
 
         def gather(event: Event) -> None:
-            if isinstance(event, Frame):
+            if isinstance(event, Timestep) and event.image is not None:
                 shown.setdefault(event.episode, []).append(event.image)
             if isinstance(event, Episode) and event.episode in shown:  # else it may yet be broken off
                 kept[event.episode] = shown.pop(event.episode)

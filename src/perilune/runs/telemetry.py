@@ -1,31 +1,30 @@
-"""What a film cannot show: beside each video VIDEO.mp4 there is VIDEO.jsonl, with a line for every frame of it."""
+"""Telemetry of a video: next to VIDEO.mp4, VIDEO.jsonl holds one line per frame with the timestep that it shows."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
+
+import msgspec
+import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.errors import FileFormatError
 from perilune.runs import files
-from perilune.training.events import Frame
+from perilune.training.events import Timestep
 
-LARGEST = 2**28  # bytes
-LONGEST = 2**22  # bytes of a line, in which every reading has a number
+LARGEST = 2**28  # bytes of a file
+LONGEST = 2**22  # bytes of a line, which has a number for every entry of obs
 
 
-class Moment(NamedTuple):
-    """One frame's instant: its episode, the action chosen there (None at the end), rewards so far, q[A] and obs[O].
-
-    ``q_values`` are those of the network that is evaluated; None where one is not finite. ``outcome`` is what the
-    episode came to, at its end and where that has a name; other lines do without.
-    """
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """A timestep as it is stored. A Q-value that is not finite is null."""
 
     episode: int
+    step: int
     action: int | None
     reward: float
     q_values: list[float | None]
@@ -33,16 +32,19 @@ class Moment(NamedTuple):
     outcome: str | None = None
 
 
+_DECODER = msgspec.json.Decoder(_Line)
+
+
 def path_of(video: Path) -> Path:
-    """Where the telemetry of a video is."""
+    """Return the path of a video's telemetry."""
     return video.with_suffix(".jsonl")
 
 
 class TelemetryWriter:
-    """Writes a line per frame. The file appears under its name when it is complete.
+    """Write one line per frame. The file gets its name only when it is complete.
 
     Raises:
-        RunDirectoryError: it cannot be written.
+        RunDirectoryError: the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,15 +55,21 @@ class TelemetryWriter:
         except OSError as error:
             raise files.cannot("written", path, error) from error
 
-    def add(self, frame: Frame, q_values: Array) -> None:
-        """Write down ``frame``, and q[A] of its state."""
-        moment = Moment(
-            frame.episode, frame.action, round(frame.reward, 4), [_short(q) for q in q_values.tolist()],
-            [round(value, 5) for value in frame.obs.tolist()], frame.outcome,
-        )  # fmt: skip
-        said = {name: value for name, value in moment._asdict().items() if name != "outcome" or value is not None}
+    def add(self, timestep: Timestep) -> None:
+        """Append ``timestep``, whose ``q_values`` must be there."""
+        assert timestep.q_values is not None
+        line: dict[str, object] = {
+            "episode": timestep.episode,
+            "step": timestep.step,
+            "action": timestep.action,
+            "reward": round(timestep.reward, 4),
+            "q_values": [round(q, 4) if math.isfinite(q) else None for q in timestep.q_values.tolist()],
+            "obs": [round(value, 5) for value in timestep.obs.tolist()],
+        }
+        if timestep.outcome is not None:
+            line["outcome"] = timestep.outcome
         try:
-            self._file.write(json.dumps(said, allow_nan=False) + "\n")
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
         except OSError as error:
             raise files.cannot("written", self._path, error) from error
 
@@ -74,41 +82,46 @@ class TelemetryWriter:
             raise files.cannot("written", self._path, error) from error
 
     def discard(self) -> None:
-        """Give the file up."""
-        with suppress(OSError):  # of which the first error already tells
+        """Remove the unfinished file."""
+        with suppress(OSError):  # the first error has already been raised
             self._file.close()
         with suppress(OSError):
             self._beside.unlink(missing_ok=True)
 
 
-def _short(q: float) -> float | None:
-    return round(q, 4) if math.isfinite(q) else None
-
-
-def read(path: Path) -> list[Moment]:
-    """All moments of a film, in order.
+def read(path: Path, largest: int = LARGEST) -> list[Timestep]:
+    """Return all timesteps of a video, in order.
 
     Raises:
-        FileFormatError: it is damaged, or no telemetry.
-        RunDirectoryError: it is not there, or cannot be read.
+        FileFormatError: the file is damaged, larger than ``largest`` bytes, or not telemetry.
+        RunDirectoryError: the file does not exist or cannot be read.
     """
-    return list(_moments(path))
+    lines = files.read(path, largest).splitlines()
+    return [parse(line, f"{path}, line {number},") for number, line in enumerate(lines, 1)]
 
 
-def _moments(path: Path) -> Iterator[Moment]:
-    for number, line in enumerate(files.read(path, LARGEST).splitlines(), 1):
-        try:
-            files.check_json(line, path, LONGEST)
-            moment = Moment(**json.loads(line))
-            if not (
-                type(moment.episode) is int
-                and (moment.action is None or type(moment.action) is int)
-                and isinstance(moment.reward, int | float)
-                and all(value is None or isinstance(value, int | float) for value in moment.q_values)
-                and all(isinstance(value, int | float) for value in moment.obs)
-                and isinstance(moment.outcome, str | None)
-            ):
-                raise TypeError(f"{moment}"[:200])
-        except (ValueError, TypeError, RecursionError) as error:
-            raise FileFormatError(f"{path}, line {number}, is no moment of a film: {error}") from error
-        yield moment
+def parse(line: bytes, where: str) -> Timestep:
+    """Return the timestep in one line of telemetry.
+
+    Raises:
+        FileFormatError: the line is not telemetry; the message starts with ``where``.
+    """
+    try:
+        if len(line) > LONGEST:
+            raise ValueError(f"it has {len(line):,} bytes; at most {LONGEST:,} are read")
+        stored = _DECODER.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FileFormatError(f"{where} is damaged: {error}") from error
+    return Timestep(
+        stored.episode,
+        stored.step,
+        _array(stored.obs),
+        stored.action,
+        stored.reward,
+        stored.outcome,
+        q_values=_array(stored.q_values),
+    )
+
+
+def _array(values: list[float] | list[float | None]) -> Array:
+    return np.array(values, np.float64)  # None becomes NaN

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from perilune._utils.validation import REFUSED, Count, converted
 from perilune.envs.known.outcomes import known_outcomes
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
-from perilune.training.events import Frame
+from perilune.training.events import Timestep
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
 # final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.
@@ -74,7 +73,7 @@ def evaluate(
     *,
     first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
-    show: Callable[[Frame], object] | None = None,
+    show: Callable[[Timestep], object] | None = None,
 ) -> Evaluation:
     """Play ``episodes`` episodes with ``policy``; give their returns, and what they came to where that has a name.
 
@@ -95,35 +94,25 @@ def evaluate(
     known = known_outcomes(env)
     returns, lengths, outcomes = [], [], []
     for episode in range(episodes):
-        for instant in played(policy, env, first_seed + episode, max_episode_steps):
+        for timestep in play_episode(policy, env, first_seed + episode, max_episode_steps, episode + 1):
             if show is not None:
-                show(shot(instant, env, episode + 1))
-        returns.append(instant.reward)
-        lengths.append(instant.steps)
-        outcomes.append(instant.outcome)
+                show(with_image(timestep, env))
+        returns.append(timestep.reward)
+        lengths.append(timestep.step)
+        outcomes.append(timestep.outcome)
     result = Evaluation(tuple(returns), tuple(lengths), envs.reward_threshold(env))
     if known is None:
         return result
     return replace(result, outcomes=tuple(map(str, outcomes)), labels=known.labels)
 
 
-class Instant(NamedTuple):
-    """A state of an episode: obs[O], the action chosen there (None at the end), the sum of rewards and steps so far.
+def play_episode(
+    policy: Callable[[Array], int], env: envs.Env, seed: int, max_episode_steps: int | None = None, episode: int = 1
+) -> Iterator[Timestep]:
+    """Play one episode from ``env.reset(seed=seed)`` and yield its states, the last one included.
 
-    ``outcome`` is what the episode came to, at its end and where that has a name.
+    The other arguments are those of ``evaluate``; ``episode`` is the number to give the episode.
     """
-
-    obs: Array
-    action: int | None
-    reward: float
-    steps: int
-    outcome: str | None = None
-
-
-def played(
-    policy: Callable[[Array], int], env: envs.Env, seed: int, max_episode_steps: int | None = None
-) -> Iterator[Instant]:
-    """Play an episode that starts from ``env.reset(seed=seed)``, its end included. The arguments are ``evaluate``'s."""
     if converted(max_episode_steps, Count | None) is REFUSED:
         raise ConfigError("max_episode_steps", max_episode_steps, "a whole number >= 1, or None")
     spaces = envs.check(env)
@@ -137,7 +126,7 @@ def played(
         raise located(error, f". It is the reset of the greedy episode from seed {seed}") from error
     while not ended:
         action = policy(obs)
-        yield Instant(obs, action, total, steps)
+        yield Timestep(episode, steps, obs, action, total)
         try:
             obs, reward, terminated, truncated = envs.step(env, spaces, action)
         except EnvironmentFaultError as error:
@@ -145,13 +134,14 @@ def played(
         total += reward
         steps += 1
         ended = terminated or truncated or steps == max_episode_steps
-    yield Instant(obs, None, total, steps, None if known is None else known.label(obs, reward, terminated))
+    outcome = None if known is None else known.label(obs, reward, terminated)
+    yield Timestep(episode, steps, obs, None, total, outcome)
 
 
-def shot(instant: Instant, env: envs.Env, episode: int = 1) -> Frame:
-    """``instant`` as a frame, with the picture of ``env``, which is just there."""
+def with_image(timestep: Timestep, env: envs.Env) -> Timestep:
+    """Return ``timestep`` with an image of ``env``, which must be in that state now."""
     try:
         image = frame(env)
     except EnvironmentFaultError as error:
-        raise located(error, f". It is after step {instant.steps:,} of episode {episode:,} of the film") from error
-    return Frame(episode, image, instant.obs, instant.action, instant.reward, instant.outcome)
+        raise located(error, f", after step {timestep.step:,} of episode {timestep.episode:,} of the video") from error
+    return timestep._replace(image=image)

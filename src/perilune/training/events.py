@@ -16,19 +16,30 @@ class Started(NamedTuple):
     image: Array | None
 
 
-class Frame(NamedTuple):
-    """One instant of an episode that is filmed: the state as a picture, uint8 [height, width, 3], and as obs[O].
+class Timestep(NamedTuple):
+    """One time step of an episode: a state, and what is known about it.
 
-    ``action`` is the one chosen there, None at the episode's end; ``reward`` is the sum of the rewards so far;
-    ``outcome`` is what the episode came to, at its end and where that has a name.
+    In training, these events are only emitted for episodes that are recorded on video.
+
+    Attributes:
+        episode: number of the episode, counted from 1.
+        step: number of environment steps that the episode has had before this state, 0 at its reset.
+        obs: the observation, float [O].
+        action: the action chosen in this state, None in an episode's last state.
+        reward: the episode's return so far (sum of its rewards before this state).
+        outcome: how the episode ended, in its last state and only for environments that define outcomes.
+        image: the rendered state, uint8 [height, width, 3], or None if it was not rendered.
+        q_values: Q(obs, a) of the evaluated network, float [A], or None if they were not computed.
     """
 
     episode: int
-    image: Array
+    step: int
     obs: Array
     action: int | None
     reward: float
     outcome: str | None = None
+    image: Array | None = None
+    q_values: Array | None = None
 
 
 class Metrics(NamedTuple):
@@ -98,4 +109,4 @@ class SafePoint(NamedTuple):
     best: bool
 
 
-Event = Started | Frame | Metrics | Episode | Evaluated | HealthWarning | WarmingUp | SafePoint
+Event = Started | Timestep | Metrics | Episode | Evaluated | HealthWarning | WarmingUp | SafePoint

@@ -34,11 +34,11 @@ from perilune.training.events import (
     Episode,
     Evaluated,
     Event,
-    Frame,
     HealthWarning,
     Metrics,
     SafePoint,
     Started,
+    Timestep,
     WarmingUp,
 )
 from perilune.training.progress import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
@@ -241,12 +241,12 @@ def _fly(
     return ended
 
 
-def _frame(agent: Agent, flight: Flight, action: int | None) -> Frame:
+def _frame(agent: Agent, flight: Flight, action: int | None) -> Timestep:
     try:
         image = frame(flight.env)
     except EnvironmentFaultError as error:
         raise located(error, _where(flight, agent.env_steps)) from error
-    return Frame(flight.number, image, flight.obs, action, flight.reward, flight.outcome)
+    return Timestep(flight.number, flight.length, flight.obs, action, flight.reward, flight.outcome, image)
 
 
 def _noticed(agent: Agent, course: Course, found: health.Notice | None) -> Iterator[Event]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.training.evaluation import Instant
-from perilune.training.events import Frame
+from perilune.training.events import Timestep
 from perilune.viz.pixels import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, labelled
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Panel(NamedTuple):
     memory: int = 0
 
 
-def following(before: Reading | None, now: Frame | Instant, q_values: Array, memory: int) -> Reading:
+def following(before: Reading | None, now: Timestep, q_values: Array, memory: int) -> Reading:
     """The reading of ``now``, whose state has q[A], after the one ``before`` it; ``memory``: actions to remember."""
     recent = () if before is None or before.action is None else before.recent
     outcome = None

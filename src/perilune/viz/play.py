@@ -19,7 +19,7 @@ from perilune.envs.known import names
 from perilune.envs.known.outcomes import known_outcomes
 from perilune.errors import DisplayError, MissingDependencyError
 from perilune.training.evaluation import ENDLESS
-from perilune.training.events import Frame
+from perilune.training.events import Timestep
 from perilune.viz.overlay import Panel, drawn, following
 from perilune.viz.pixels import captions, side_by_side
 from perilune.viz.video import cannot_draw, frames_per_second
@@ -152,7 +152,7 @@ class Side:
         """How it looks now, with who it is and the reward so far beneath, and the outcome at the end."""
         if self._picture is None:
             image = rendering.frame(self._env)
-            frame = Frame(1, image, self.obs, None if self.ended else 0, self.reward, self.outcome)
+            frame = Timestep(1, self._steps, self.obs, None if self.ended else 0, self.reward, self.outcome)
             self._picture = drawn(image, following(None, frame, np.zeros(0), 1), self._panel)
         return self._picture
 

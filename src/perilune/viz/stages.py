@@ -15,7 +15,8 @@ from perilune.envs import rendering
 from perilune.envs.known import names
 from perilune.errors import RunDirectoryError
 from perilune.runs import snapshots, weights
-from perilune.training.evaluation import SCORE_SEEDS, Instant, played
+from perilune.training.evaluation import SCORE_SEEDS, play_episode
+from perilune.training.events import Timestep
 from perilune.viz.encoding import VideoWriter, closed, format_of, thinning
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, drawn, following, widened
 from perilune.viz.pixels import cornered, side_by_side
@@ -45,7 +46,7 @@ class Ending(NamedTuple):
 class Seen(NamedTuple):
     """What a stage shows at one time: uint8 [height, width, 3], and what is to be read there."""
 
-    instant: Instant
+    timestep: Timestep
     reading: Reading
     image: Array
 
@@ -146,7 +147,8 @@ def film(
             for _ in range(int(rate)):
                 add(seen)
     return [
-        Ending(stage.title, last.instant.outcome, last.instant.reward) for stage, last in zip(which, seen, strict=True)
+        Ending(stage.title, last.timestep.outcome, last.timestep.reward)
+        for stage, last in zip(which, seen, strict=True)
     ]
 
 
@@ -170,7 +172,7 @@ def _seen(
 ) -> Iterator[Seen]:
     """Every so many instants of an episode that ``agent`` plays, and the last."""
     reading: Reading | None = None
-    for instant in played(agent.greedy_action, env, seed, max_episode_steps):
-        reading = following(reading, instant, agent.q_values(instant.obs[None])[0], memory)
-        if instant.steps % every == 0 or instant.action is None:
-            yield Seen(instant, reading, fitted(rendering.frame(env), path, WIDEST))
+    for timestep in play_episode(agent.greedy_action, env, seed, max_episode_steps):
+        reading = following(reading, timestep, agent.q_values(timestep.obs[None])[0], memory)
+        if timestep.step % every == 0 or timestep.action is None:
+            yield Seen(timestep, reading, fitted(rendering.frame(env), path, WIDEST))

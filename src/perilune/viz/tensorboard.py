@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
 from perilune.runs import files
-from perilune.training.events import Episode, Evaluated, Event, Frame, Metrics
+from perilune.training.events import Episode, Evaluated, Event, Metrics, Timestep
 from perilune.viz.summary import RECENT, finite
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def written(
             raise files.cannot("written", target, error) from error
 
     def read(event: Event) -> None:
-        if isinstance(event, Frame):
+        if isinstance(event, Timestep) and event.image is not None:
             films.setdefault(event.episode, Animation(fps)).add(event.image)
             return
         if isinstance(event, Episode) and event.ended != "budget":

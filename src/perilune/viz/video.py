@@ -17,8 +17,8 @@ from perilune.envs.rendering import drawing
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.runs.telemetry import TelemetryWriter
 from perilune.runs.telemetry import path_of as telemetry_path
-from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, played
-from perilune.training.events import Episode, Event, Frame, Started
+from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, play_episode
+from perilune.training.events import Episode, Event, Started, Timestep
 from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, closed, format_of, thinning
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
 from perilune.viz.pixels import resized
@@ -65,10 +65,10 @@ def beforehand(
     """Play the episodes from ``seeds`` unseen. The arguments are ``evaluate``'s."""
     low, high, steps = 0.0, 0.0, []
     for seed in seeds:
-        for instant in played(policy, env, seed, max_episode_steps):
+        for instant in play_episode(policy, env, seed, max_episode_steps):
             finite = [float(q) for q in q_values(instant.obs[None])[0] if math.isfinite(q)]
             low, high = min([low, *finite]), max([high, *finite])
-        steps.append(instant.steps)
+        steps.append(instant.step)
     return Beforehand(widened(NO_SCALE, (low, high)), tuple(steps))
 
 
@@ -101,22 +101,23 @@ class Film:
         self._telemetry = None if q_values is None or small else TelemetryWriter(telemetry_path(path))
         self._q_values = q_values
 
-    def add(self, frame: Frame) -> None:
+    def add(self, timestep: Timestep) -> None:
         """Encode one frame, and write down what goes with it."""
-        q_values = np.zeros(0) if self._q_values is None else self._q_values(frame.obs[None])[0]
+        q_values = np.zeros(0) if self._q_values is None else self._q_values(timestep.obs[None])[0]
         if self._panel is not None:
-            self._reading = following(self._reading, frame, q_values, self._panel.memory)
+            self._reading = following(self._reading, timestep, q_values, self._panel.memory)
             self._scale = widened(self._scale, q_values)
         self._count += 1
-        if (self._count - 1) % self._every and frame.action is not None:
+        if (self._count - 1) % self._every and timestep.action is not None:
             return
-        picture = fitted(frame.image, self._video.path)
+        assert timestep.image is not None
+        picture = fitted(timestep.image, self._video.path)
         if self._panel is not None and self._reading is not None:
             picture = drawn(picture, self._reading, self._panel, self._scale)
-        for _ in range(1 if frame.action is not None else 1 + self._rest):
+        for _ in range(1 if timestep.action is not None else 1 + self._rest):
             self._video.add(picture)
             if self._telemetry is not None:
-                self._telemetry.add(frame, q_values)
+                self._telemetry.add(timestep._replace(q_values=q_values))
 
     def close(self) -> None:
         """Finish both files."""
@@ -152,7 +153,7 @@ class Recorder:
             case Started(image) if image is not None:
                 with suppress(MissingDependencyError):  # as for the curves, of which the training's end will tell
                     save_image(image, self._directory / "initial_state.png")
-            case Frame(episode):
+            case Timestep(episode):
                 if episode not in self._films:
                     path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
                     self._films[episode] = Film(path, self._fps, self._q_values)

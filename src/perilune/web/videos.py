@@ -6,14 +6,14 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
-import msgspec
+import numpy as np
 
 from perilune.envs.known import names
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files, telemetry
-from perilune.web.logs import Table, number, struct
+from perilune.web.logs import Table, number
 
 MOST = 10_000  # files looked at in a run's directory of videos
 LARGEST_TELEMETRY = 2**24  # bytes; half an hour of frames
@@ -26,9 +26,6 @@ TITLES = {
     "stages": "Stages of learning",
     "stages-overlay": "Stages of learning, overlay",
 }  # in their order; then come the episodes, newest first
-
-
-Moment = struct(telemetry.Moment, get_type_hints(telemetry.Moment))
 
 
 class Film(NamedTuple):
@@ -104,8 +101,8 @@ def _played(film: Film) -> dict[str, Any]:
         with files.opened(telemetry.path_of(film.path)) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
             lines = file.read(LONGEST_LINE).splitlines()
-        last: Any = msgspec.json.decode(lines[-1] if lines else b"", type=Moment)
-    except (OSError, FileFormatError, RunDirectoryError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        last = telemetry.parse(lines[-1] if lines else b"", f"{film.path.name}: the last line")
+    except (OSError, FileFormatError, RunDirectoryError):
         return {}  # there is none, or the player says what is wrong with it
     return {"reward": last.reward, "outcome": last.outcome} if last.episode == 1 else {}
 
@@ -118,21 +115,18 @@ def moments(film: Film, environment: str) -> dict[str, Any]:
         FileFormatError: it is damaged, or too large.
     """
     path = telemetry.path_of(film.path)
-    content = files.read(path, LARGEST_TELEMETRY)
-    try:
-        rows: list[Any] = msgspec.json.Decoder(Moment).decode_lines(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise FileFormatError(f"{path} is damaged: {error}") from error
+    rows = telemetry.read(path, LARGEST_TELEMETRY)
     if not rows:
         raise FileFormatError(f"{path} is damaged: it has no line")
-    sizes = {(len(row.q_values), len(row.obs)) for row in rows}
+    sizes = {(0 if row.q_values is None else len(row.q_values), len(row.obs)) for row in rows}
     if len(sizes) > 1:
         raise FileFormatError(f"{path} is damaged: its lines have different numbers of values")
     actions, readings = sizes.pop()
     return {
         "readings": names.readings(environment, readings),
         "actions": names.actions(environment, actions),
-        **{name: [getattr(row, name) for row in rows] for name in telemetry.Moment._fields},
+        **{name: [getattr(row, name) for row in rows] for name in ("episode", "step", "action", "reward", "outcome")},
+        **{name: np.array([getattr(row, name) for row in rows]).tolist() for name in ("obs", "q_values")},
     }
 
 

@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import files, telemetry
 from perilune.runs.runlog import Run
-from perilune.runs.telemetry import Moment
+from perilune.training.events import Timestep
 
 MOST = 6  # films in a report
 MOST_BYTES = 12 * 2**20  # of all films together; a third more as text
@@ -139,7 +139,7 @@ def _words(run: Run, path: Path) -> str:
     return f"{name} weights, greedy{_came_to(moments)}"
 
 
-def _came_to(moments: Sequence[Moment]) -> str:
+def _came_to(moments: Sequence[Timestep]) -> str:
     """What a greedy film comes to."""
     returns = list({moment.episode: moment.reward for moment in moments}.values())
     if len(returns) != 1:
