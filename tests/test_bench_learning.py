@@ -380,7 +380,7 @@ def test_seeds_that_fail_for_one_reason_are_told_together() -> None:
 
 
 def test_jobs_are_at_least_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="jobs = 0"):
+    with pytest.raises(ConfigError, match="jobs=0"):
         run_trials(trials(tmp_path, 1), jobs=0)
 
 

@@ -144,11 +144,11 @@ def test_more_steps_go_on_where_the_schedules_were(run: Path) -> None:
 def test_what_was_changed_is_refused_unless_it_is_named(run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     dqn = DQN("CartPole-v1", seed=2, **AGENT | {"learning_rate": 0.01})
-    with pytest.raises(ConfigError, match=r"learning_rate = 0\.01 is not allowed: 0\.001, as in the run.*by name"):
+    with pytest.raises(ConfigError, match=r"learning_rate=0\.01 is invalid: expected 0\.001, as in the run.*by name"):
         dqn.train(resume=run, quiet=True)
-    with pytest.raises(ConfigError, match="steps = 500 is not allowed: 300, as in the run"):
+    with pytest.raises(ConfigError, match="steps=500 is invalid: expected 300, as in the run"):
         again(run, steps=500)
-    with pytest.raises(ConfigError, match="steps = 200 is not allowed: more than this run has already had"):
+    with pytest.raises(ConfigError, match="steps=200 is invalid: expected more than this run has already had"):
         again(run, steps=200, change=["steps"])
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     dqn.train(resume=run, steps=400, change=["learning_rate", "steps"], quiet=True, pictures=False)
@@ -181,9 +181,9 @@ def test_what_is_in_the_shape_of_a_run_cannot_be_changed_even_by_name(run: Path,
 
 
 def test_another_seed_or_environment_is_another_run(run: Path) -> None:
-    with pytest.raises(ConfigError, match="seed = 3 is not allowed: 2, as in the run"):
+    with pytest.raises(ConfigError, match="seed=3 is invalid: expected 2, as in the run"):
         DQN("CartPole-v1", seed=3, **AGENT).train(resume=run, quiet=True)
-    with pytest.raises(ConfigError, match="environment = 'Acrobot-v1' is not allowed: 'CartPole-v1'"):
+    with pytest.raises(ConfigError, match="environment='Acrobot-v1' is invalid: expected 'CartPole-v1'"):
         DQN("Acrobot-v1", seed=2, **AGENT).train(resume=run, quiet=True)
     wider = gym.make("CartPole-v1", sutton_barto_reward=True)
     with pytest.raises(ConfigError, match="sutton_barto_reward"):
@@ -195,7 +195,7 @@ def test_settings_that_were_edited_in_the_directory_are_refused(run: Path) -> No
     config = json.loads(path.read_text())
     config["agent"]["learning_rate"] = 1.0
     path.write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=r"learning_rate = 1\.0 is not allowed: 0\.001, as in the checkpoint"):
+    with pytest.raises(ConfigError, match=r"learning_rate=1\.0 is invalid: expected 0\.001, as in the checkpoint"):
         again(run)
 
 
@@ -212,7 +212,7 @@ def test_a_change_that_was_only_begun_can_be_asked_for_again(run: Path) -> None:
     config = json.loads(path.read_text())
     config["train"]["steps"] = 400
     path.write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="steps = 400 is not allowed: 300, as in the checkpoint"):
+    with pytest.raises(ConfigError, match="steps=400 is invalid: expected 300, as in the checkpoint"):
         again(run)
     assert again(run, steps=400, change=["steps"]).agent.env_steps == 400
 
@@ -553,9 +553,9 @@ def test_resume_goes_on_and_says_what_came_of_it(run: Path, capfd: pytest.Captur
     assert json.loads(out)["env_steps"] == 400
     assert checkpoint.latest(run).setup.agent.learning_rate == 1e-4
     _, err = said(capfd, "resume", run, "--steps", 0, status=1)
-    assert "steps = 0 is not allowed: a whole number >= 1" in err
+    assert "steps=0 is invalid: expected a whole number >= 1" in err
     _, err = said(capfd, "resume", run, "--change", "gamma=0.5", status=1)
-    assert "gamma = 0.5 is not allowed: it cannot be changed on the way" in err
+    assert "gamma=0.5 is invalid: expected a setting that can change" in err
     _, err = said(capfd, "resume", run, "--change", "lerning_rate=0.5", status=1)
     assert "did you mean learning_rate?" in err
     _, err = said(capfd, "resume", run, "--change", "gamma", status=1)
@@ -621,7 +621,7 @@ def test_a_setup_comes_back_from_its_json(run: Path) -> None:
     setup = checkpoint.latest(run).setup
     content = setup.to_json()
     content.pop("format")
-    assert from_json(checkpoint.Setup, content) == setup
+    assert from_json(json.dumps(content).encode(), checkpoint.Setup) == setup
     assert asdict(replace(setup, seed=5))["seed"] == 5
     assert setup.made == envs.description(gym.make("CartPole-v1", render_mode="rgb_array"))
     assert np.isfinite(setup.reward_threshold or 0)

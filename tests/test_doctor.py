@@ -355,7 +355,7 @@ def test_no_fault_found_in_too_little_time_is_not_health(agents: Path) -> None:
         (["nothing.py:make"], "lacks q_values, train_batch, gamma, observation_size"),
         (["good.py:make", "--budget", "0"], "budget"),
         (["good.py:make", "--budget", "nan"], "budget"),
-        (["good.py:make", "--seed", "-1"], "seed = -1 is not allowed: a whole number >= 0"),
+        (["good.py:make", "--seed", "-1"], "seed=-1 is invalid: expected a whole number >= 0"),
         (["good.py:make", "--html", "nowhere/report.html"], "a file in a directory that exists"),
         (["good.py:make", "--html", "."], "a file in a directory that exists"),
         (["--new", "good.py"], "exists already"),

@@ -39,8 +39,8 @@ def test_a_warning_is_no_error() -> None:
 
 def test_a_config_error_says_name_value_and_what_is_allowed() -> None:
     error = ConfigError("gamma", "1.5", "a number from 0 to 1")
-    assert str(error) == "gamma = '1.5' is not allowed: a number from 0 to 1"
-    assert (error.name, error.value, error.allowed) == ("gamma", "1.5", "a number from 0 to 1")
+    assert str(error) == "gamma='1.5' is invalid: expected a number from 0 to 1."
+    assert (error.name, error.value, error.expected) == ("gamma", "1.5", "a number from 0 to 1")
 
 
 def test_a_config_error_travels_between_processes() -> None:
@@ -48,7 +48,7 @@ def test_a_config_error_travels_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
     assert type(again) is ConfigError
     assert str(again) == str(error)
-    assert (again.name, again.value, again.allowed) == ("hidden", (0,), "whole numbers >= 1")
+    assert (again.name, again.value, again.expected) == ("hidden", (0,), "whole numbers >= 1")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not ConfigError])

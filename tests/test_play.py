@@ -254,7 +254,7 @@ def test_a_window_has_its_name_from_the_moment_it_opens(monkeypatch: pytest.Monk
 def test_an_environment_that_cannot_draw_and_a_seed_that_is_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="render_mode"):
         next(play.flights(Numbered()))
-    with pytest.raises(ConfigError, match="seed = -1"):
+    with pytest.raises(ConfigError, match="seed=-1"):
         next(play.flights(gym.make("CartPole-v1"), seed=-1))
 
 

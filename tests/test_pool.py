@@ -67,7 +67,7 @@ def test_what_goes_wrong_in_one_process_leaves_the_others_alone(tmp_path: Path) 
     assert most == 2
     assert sorted(ended) == sorted(names)
     assert [name for name, reason in ended.items() if reason is None] == [name for name in ended if len(name) == 1]
-    assert ended["raises"] == "ConfigError: gamma = 2 is not allowed: from 0 to 1"
+    assert ended["raises"] == "ConfigError: gamma=2 is invalid: expected from 0 to 1."
     broken = str(ended["is broken"])
     assert broken.startswith("Traceback")  # nobody foresaw it
     assert broken.endswith("ZeroDivisionError: nothing to share")

@@ -193,7 +193,7 @@ def test_results_may_have_different_numbers_of_seeds() -> None:
 
 
 def test_different_environments_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"'CartPole-v1' is not allowed: .* LunarLander-v3"):
+    with pytest.raises(ConfigError, match=r"'CartPole-v1' is invalid: .* LunarLander-v3"):
         compare.compare(RESULT, replace(RESULT, environment="CartPole-v1"), rng())
 
 

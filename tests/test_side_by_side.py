@@ -369,7 +369,7 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
             lambda: training(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, num_envs=3)),
             lambda: DQN(env, small()).train(steps=50, num_envs=3, out=tmp_path / "run", quiet=True),
         ):
-            with pytest.raises(ConfigError, match=r"num_envs = 3 .*cannot be made a second time") as caught:
+            with pytest.raises(ConfigError, match=r"num_envs=3 .*cannot be made a second time") as caught:
                 start()
             assert caught.value.name == "num_envs"
             for word in words:

@@ -182,7 +182,7 @@ def test_a_second_training_goes_on_without_another_warm_up() -> None:
 
 def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> None:
     world = Numbered()
-    with pytest.raises(ConfigError, match=r"steps = 8 .*learning_starts = 8, train_freq = 1") as caught:
+    with pytest.raises(ConfigError, match=r"steps=8 .*learning_starts = 8, train_freq = 1") as caught:
         training(agent_for(world), world, TrainConfig(steps=8))
     assert caught.value.name == "steps"
     assert not world.seeds

@@ -350,7 +350,7 @@ def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) ->
     env = Backwards(gym.make("CartPole-v1"))
     assert drawing(env) is None
     assert run(env, steps=40)[0] == Started(None)
-    with pytest.raises(ConfigError, match=r"video_every = 2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
+    with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
         training(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
         film(lambda obs: 0, env, tmp_path / "film.mp4")

@@ -340,7 +340,7 @@ def test_what_cannot_be_served_is_said_in_a_sentence(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="from 0 to 65535"):
         listen("127.0.0.1", 65_536)
-    with pytest.raises(ConfigError, match=r"host = '192\.0\.2\.1'"):  # an address that no machine has
+    with pytest.raises(ConfigError, match=r"host='192\.0\.2\.1'"):  # an address that no machine has
         listen("192.0.2.1", 0)
 
 

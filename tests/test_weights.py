@@ -153,12 +153,12 @@ SWAPPED = {"observation_index": [1, 0], "observation_sign": [-1, -1], "action_in
 @pytest.mark.parametrize(
     ("symmetry", "said"),
     [
-        (SWAPPED | {"observation_index": [1, 1]}, r"observation_index = .* is not allowed"),
+        (SWAPPED | {"observation_index": [1, 1]}, r"observation_index =.* is invalid"),
         (SWAPPED | {"observation_index": [0.0, 1.0]}, "cannot be read"),
         (SWAPPED | {"action_index": ["a", 1]}, "cannot be read"),
-        (SWAPPED | {"observation_sign": [1, -1]}, "observation_sign = .* is not allowed"),
+        (SWAPPED | {"observation_sign": [1, -1]}, "observation_sign =.* is invalid"),
         (SWAPPED | {"observation_sign": [[1], [1]]}, "cannot be read"),
-        (SWAPPED | {"observation_sign": [2, 2]}, "observation_sign = .* is not allowed"),
+        (SWAPPED | {"observation_sign": [2, 2]}, "observation_sign =.* is invalid"),
         (SWAPPED | {"more": [1]}, "more"),
         (SWAPPED | {"action_index": 1}, "cannot be read"),
         ({"action_index": [1, 0]}, "observation_index"),
@@ -168,7 +168,7 @@ SWAPPED = {"observation_index": [1, 0], "observation_sign": [-1, -1], "action_in
         # Whole, but not this agent's
         (SWAPPED | {"action_index": [1, 0, 2]}, r"symmetry = \(2, 3\) .* 2 observations and 2 actions"),
         (SWAPPED | {"observation_index": [0], "observation_sign": [1]}, r"symmetry = \(1, 2\) .* 2 observations"),
-        (None, "mirror = True is not allowed"),
+        (None, "mirror=True is invalid"),
     ],
     ids=str,
 )
@@ -311,9 +311,9 @@ def test_weights_that_do_not_fit_the_settings_are_refused(
     [
         ({"format": 3}, "the format is none of"),
         ({"config": {"gama": 0.9}}, "did you mean gamma"),
-        ({"config": SMALL | {"gamma": 1.5}}, "gamma = 1.5 is not allowed"),
-        ({"config": SMALL | {"head": "c51"}}, "value_range = None is not allowed: the head c51 needs one"),
-        ({"config": SMALL | {"head": "qr", "quantiles": 10**9}}, "quantiles = 1000000000 is not allowed"),
+        ({"config": SMALL | {"gamma": 1.5}}, "Expected `float` <= 1.0"),
+        ({"config": SMALL | {"head": "c51"}}, "value_range=None is invalid"),
+        ({"config": SMALL | {"head": "qr", "quantiles": 10**9}}, "Expected `int` <= 10000"),
         ({"config": SMALL | {"head": "qr", "quantiles": 10**4}}, "has 23 weights"),
         ({"config": SMALL | {"dueling": True}}, "has arrays|must be"),
         ({"config": SMALL | {"noisy": True}}, "has arrays .* ask for .*weight_sigma"),
@@ -328,7 +328,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused(
         ({"actions": 10**12}, "sizes"),
         ({"actions": 10**6}, "has 23 weights"),  # before a gigabyte is taken for them
         ({"config": SMALL | {"hidden": [2**20, 2**20]}}, "has 23 weights"),
-        ({"config": SMALL | {"buffer_size": 10**40}}, "more memory than there is|not allowed"),
+        ({"config": SMALL | {"buffer_size": 10**40}}, "more memory than there is|Expected `int`"),
         ({"environment": 5}, "environment"),
     ],
 )
@@ -343,7 +343,7 @@ def test_a_replay_beyond_memory_takes_none_before_it_is_filled(saved: Path) -> N
     settings, arrays = taken_apart(saved)
     put_together(saved, settings | {"config": SMALL | {"buffer_size": 10**17, "priority_alpha": 0.5}}, arrays)
     agent, _ = load_weights(saved)
-    with pytest.raises(ConfigError, match="buffer_size = 100000000000000000 is not allowed: it must fit into memory"):
+    with pytest.raises(ConfigError, match=r"buffer_size=10+ is invalid: .*fits into memory"):
         agent.take_memory()
 
 

@@ -119,7 +119,7 @@ class DQN:
         name = envs.name(self.env)
         if resume is not None:
             if out is not None or overwrite:
-                raise ConfigError("resume", str(resume), "None where out or overwrite is given")
+                raise ConfigError("resume", str(resume), "None when out or overwrite is given")
             directory = Path(resume)
             there = checkpoint.paths(directory)
             latest = checkpoint.latest(directory)

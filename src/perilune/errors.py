@@ -10,20 +10,24 @@ class PeriluneError(Exception):
 
 
 class ConfigError(PeriluneError, ValueError):
-    """A setting has a value that is not allowed, or does not exist.
+    """A setting does not exist, or its value is invalid.
 
-    The parts stay apart so that a program can read them: ``name``, ``value`` and ``allowed``.
+    Args:
+        name: the setting. Also an attribute.
+        value: the value that was given. Also an attribute.
+        expected: what is allowed, as a noun phrase. Also an attribute.
     """
 
-    def __init__(self, name: str, value: object, allowed: str) -> None:
-        super().__init__(f"{name} = {value!r} is not allowed: {allowed}")
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        end = "" if expected.endswith((".", "?")) else "."
+        super().__init__(f"{name}={value!r} is invalid: expected {expected}{end}")
         self.name = name
         self.value = value
-        self.allowed = allowed
+        self.expected = expected
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
         # Exceptions travel between processes by their constructor's arguments, not by their message.
-        return ConfigError, (self.name, self.value, self.allowed)
+        return ConfigError, (self.name, self.value, self.expected)
 
 
 class ShapeError(PeriluneError, ValueError):

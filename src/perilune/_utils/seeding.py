@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
-from perilune._utils.validation import Range, check_fields
 from perilune.errors import ConfigError
 
 
@@ -54,20 +54,18 @@ def episode_seed(generator: np.random.Generator) -> int:
     return int(generator.integers(TRAINING_SEEDS))
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeneratorState:
-    """Where a generator (NumPy's PCG64) is. Its two numbers of 128 bits are written in hexadecimal digits."""
+Hex128 = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
-    state: str
-    inc: str
-    has_uint32: Annotated[int, Range(0, 1)]
-    uinteger: Annotated[int, Range(0, 2**32 - 1)]
+
+class GeneratorState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """State of a NumPy PCG64 generator. Its two 128-bit numbers are stored as hexadecimal digits."""
+
+    state: Hex128
+    inc: Hex128
+    has_uint32: Annotated[int, Meta(ge=0, le=1)]
+    uinteger: Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        for name in ("state", "inc"):
-            if not re.fullmatch("[0-9a-f]{32}", getattr(self, name)):
-                raise ConfigError(name, getattr(self, name), "32 hexadecimal digits")
         if int(self.inc, 16) % 2 == 0:
             raise ConfigError("inc", self.inc, "an odd number")
 

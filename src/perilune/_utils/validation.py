@@ -1,138 +1,121 @@
-"""Plain values in frozen dataclasses: every field is checked against its annotation when the object is made."""
+"""Validation of dataclass fields and JSON objects against their annotations, by msgspec.
+
+Ranges are part of a type: ``Annotated[int, Meta(ge=1)]``. Do not put such an integer beside a tuple in a union: msgspec
+0.22 crashes on that combination.
+"""
 
 from __future__ import annotations
 
 import math
 import types
-from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from perilune.errors import ConfigError
 
-LARGEST = 2**63  # of whole numbers: what an index can hold
+LARGEST = 2**63 - 1  # the largest integer that can be an index
+EXACT = 2**53  # up to here every integer has an exact float
 
-
-@dataclass(frozen=True)
-class Range:
-    """The numbers a field allows: from ``low`` to ``high``, ``low`` itself left out where ``above`` is True."""
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and value <= self.high and (value > self.low if self.above else value >= self.low)
-
-    def __str__(self) -> str:
-        if math.isinf(self.low):
-            return f"<= {self.high:g}"
-        if math.isinf(self.high):
-            return f"{'>' if self.above else '>='} {self.low:g}"
-        return f"{'above' if self.above else 'from'} {self.low:g} to {self.high:g}"
-
-
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(0, above=True)]
-Natural = Annotated[int, Range(0)]
-
+Count = Annotated[int, Meta(ge=1, le=LARGEST)]
+Natural = Annotated[int, Meta(ge=0, le=LARGEST)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
 T = TypeVar("T")
-
-
-def from_json(cls: type[T], value: Any) -> T:
-    """``cls``, a dataclass whose fields are checked, from a JSON object. A field that has a default may be left out.
-
-    Raises:
-        ConfigError: it is no such object, or one of its values is not allowed.
-    """
-    made = _made(cls, value)
-    if made is REFUSED:
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # a dataclass
-        found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise ConfigError(cls.__name__, found, f"an object with {', '.join(sorted(known))}")
-    plain: T = made
-    return plain
+NAMES = {int: "a whole number", float: "a number", bool: "True or False", type(None): "None", str: "a string"}
 
 
 def check_fields(config: object) -> None:
-    """Check every field against its annotation and store it in plain Python types."""
+    """Convert every field of a frozen dataclass to the plain Python type of its annotation.
+
+    NumPy scalars and arrays, lists for tuples, and integral floats for integers (1e5) are accepted.
+
+    Raises:
+        ConfigError: a value has another type, lies outside its range, is not finite, or is an integer >= 2**63.
+    """
     for name, hint in _hints(type(config)).items():  # type: ignore[arg-type]  # mypy doubts that types have hashes
-        value = getattr(config, name)
-        plain = converted(value, hint)
-        if plain is REFUSED:
-            large = isinstance(value, int) and abs(value) >= LARGEST
-            raise ConfigError(name, value, _words(hint) + (", and below 2**63" if large else ""))
-        object.__setattr__(config, name, plain)
+        object.__setattr__(config, name, check_value(name, getattr(config, name), hint))
+
+
+def check_value(name: str, value: Any, hint: Any) -> Any:
+    """Return ``value`` as the plain Python type ``hint``, or raise ConfigError as ``check_fields`` does."""
+    try:
+        return msgspec.convert(_plain(value), hint)
+    except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ConfigError(name, value, description(hint)) from error
+
+
+def from_json(content: bytes, cls: type[T]) -> T:
+    """Decode a JSON object into ``cls``. Fields that have a default may be missing; unknown fields are refused.
+
+    Raises:
+        ConfigError: the JSON is malformed, or a value does not fit its annotation.
+    """
+    try:
+        made = msgspec.json.decode(content, type=cls)
+        unknown = _unknown(msgspec.json.decode(content), msgspec.to_builtins(made))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(cls.__name__, str(error)[:300], "a valid JSON object") from error
+    if unknown is not None:
+        raise ConfigError(unknown, None, f"no such field in {cls.__name__}")
+    return made
+
+
+def description(hint: Any) -> str:
+    """Describe in words what ``hint`` allows: "a whole number >= 1, or None"."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{description(arguments[0])} {_range(arguments[1])}"
+    if origin in (Union, types.UnionType):
+        return ", or ".join(map(description, arguments))
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"a tuple, each entry {description(arguments[0])}"
+    if origin is tuple:
+        return f"({', '.join(map(description, arguments))})"
+    return NAMES.get(hint, f"an object of type {getattr(hint, '__name__', hint)}")
+
+
+def _range(meta: Meta) -> str:
+    if meta.ge is not None and meta.le is not None and meta.le != LARGEST:
+        return f"from {meta.ge:g} to {meta.le:g}"
+    ends = {">": meta.gt, ">=": meta.ge, "<": meta.lt, "<=": None if meta.le == LARGEST else meta.le}
+    return " and ".join(f"{sign} {end:g}" for sign, end in ends.items() if end is not None)
+
+
+def _plain(value: Any) -> Any:
+    """Replace NumPy values, tuples and integral floats by plain Python values; refuse what msgspec would let pass."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        raise TypeError("a set has no order")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise OverflowError("integers must be below 2**63")
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    return int(value) if value.is_integer() and abs(value) < EXACT else value
+
+
+def _unknown(given: Any, known: Any) -> str | None:
+    """Return the name of a field that is in ``given`` but not in ``known``, at any depth."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        found = (name if name not in known else _unknown(value, known[name]) for name, value in given.items())
+    elif isinstance(given, list) and isinstance(known, list | tuple):
+        found = (_unknown(*pair) for pair in zip(given, known, strict=False))
+    else:
+        return None
+    return next((name for name in found if name is not None), None)
 
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
-
-
-REFUSED = object()
-
-
-def converted(value: Any, hint: Any) -> Any:  # noqa: PLR0911 -- each kind of annotation by itself
-    """``value`` as the plain type that ``hint`` asks for, or REFUSED."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        plain = converted(value, arguments[0])
-        return plain if plain is not REFUSED and plain in arguments[1] else REFUSED
-    if origin in (Union, types.UnionType):
-        candidates = (converted(value, argument) for argument in arguments)
-        return next((plain for plain in candidates if plain is not REFUSED), REFUSED)
-    if origin is Literal:
-        return next((choice for choice in arguments if isinstance(value, str) and choice == value), REFUSED)
-    if origin is tuple:
-        if not isinstance(value, list | tuple) and not (isinstance(value, np.ndarray) and value.ndim):
-            return REFUSED
-        hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        plain = tuple(converted(item, item_hint) for item, item_hint in zip(value, hints, strict=False))
-        return plain if len(plain) == len(value) == len(hints) and REFUSED not in plain else REFUSED
-    if is_dataclass(hint):
-        return _made(hint, value)
-    if hint is type(None):
-        return None if value is None else REFUSED
-    if hint is str:
-        return value if isinstance(value, str) else REFUSED
-    if hint is bool:
-        return bool(value) if isinstance(value, bool | np.bool_) else REFUSED
-    if isinstance(value, bool | np.bool_):
-        return REFUSED
-    if isinstance(value, int | np.integer) and abs(int(value)) < LARGEST:
-        return int(value) if hint is int else float(value)
-    if isinstance(value, float | np.floating) and hint is float and math.isfinite(value):
-        return float(value)
-    return REFUSED
-
-
-def _made(cls: Any, value: Any) -> Any:
-    """A dataclass from a JSON object with its fields, or REFUSED. One that has a default may be left out."""
-    if isinstance(value, cls):
-        return value
-    needed = {field.name for field in fields(cls) if field.default is MISSING}
-    if not isinstance(value, dict) or not needed <= value.keys() <= {field.name for field in fields(cls)}:
-        return REFUSED
-    return cls(**value)
-
-
-def _words(hint: Any) -> str:  # noqa: PLR0911 -- as above
-    """What ``hint`` allows, in words."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return f"{_words(arguments[0])} {arguments[1]}"
-    if origin in (Union, types.UnionType):
-        return ", or ".join(_words(argument) for argument in arguments)
-    if origin is Literal:
-        return "one of " + ", ".join(map(repr, arguments))
-    if origin is tuple:
-        if arguments[-1] is Ellipsis:
-            return f"a tuple, each entry {_words(arguments[0])}"
-        return f"({', '.join(map(_words, arguments))})"
-    if is_dataclass(hint):
-        return f"an object with {', '.join(field.name for field in fields(hint))}"
-    return {int: "a whole number", float: "a number", bool: "True or False", type(None): "None", str: "a text"}[hint]

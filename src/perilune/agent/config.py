@@ -6,12 +6,13 @@ The docstring under a field is what the command line and the docs show for it.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar
 
-from perilune._utils.validation import Count, Positive, Range, Share, check_fields
+from msgspec import Meta
+
+from perilune._utils.validation import LARGEST, Count, NonNegative, Positive, Share, check_fields
 from perilune.agent.heads import HeadName
 from perilune.errors import ConfigError
 from perilune.nn.initializers import Initializer
@@ -24,7 +25,7 @@ RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single pre
 RESOLUTION = 1e-6  # of single precision, with some room
 
 
-Hidden = tuple[Count | tuple[Count, Activation], ...]
+Hidden = tuple[int | tuple[Count, Activation], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,11 @@ class DQNConfig:
     """Dueling: the outputs are a state's value plus each action's advantage over the mean."""
     head: HeadName = "expected"
     """What the network gives for an action: its expected return, or the return's distribution (c51, qr)."""
-    atoms: Annotated[int, Range(2, 10_000)] = 51
+    atoms: Annotated[int, Meta(ge=2, le=10_000)] = 51
     """Points of the distribution of the head c51 (from 2 to 10000)."""
     value_range: tuple[float, float] | None = None
     """Lowest and highest return that the head c51 can tell, which it needs, or None with every other head."""
-    quantiles: Annotated[int, Range(1, 10_000)] = 16
+    quantiles: Annotated[int, Meta(ge=1, le=10_000)] = 16
     """Quantiles of the distribution of the head qr (from 1 to 10000)."""
 
     # One update
@@ -64,13 +65,13 @@ class DQNConfig:
     """Step size of the optimiser at the start (> 0)."""
     learning_rate_schedule: Schedule = "constant"
     """Shape of the way from learning_rate to learning_rate_end."""
-    learning_rate_end: Annotated[float, Range(0)] = 0.0
+    learning_rate_end: NonNegative = 0.0
     """Step size at the end of the schedule and after it (>= 0)."""
     learning_rate_decay_steps: Count = 100_000
     """Environment steps of the schedule's way down (>= 1)."""
     momentum: Share = 0.0
     """Momentum of the optimiser sgd (from 0 to 1)."""
-    weight_decay: Annotated[float, Range(0)] = 0.01
+    weight_decay: NonNegative = 0.01
     """Decoupled weight decay of the optimiser adamw (>= 0)."""
     max_grad_norm: Positive | None = 10.0
     """Longest gradient, by global norm, beyond which it is scaled down (> 0), or None."""
@@ -94,14 +95,14 @@ class DQNConfig:
     """Munchausen: share of the policy's log-probability of the action added to the reward (from 0 to 1; 0 is off)."""
     munchausen_temperature: Positive = 0.03
     """Temperature of that policy, a softmax of Q, in units of return (> 0)."""
-    munchausen_floor: Annotated[float, Range(-math.inf, 0)] = -1.0
+    munchausen_floor: Annotated[float, Meta(le=0)] = -1.0
     """Least value of temperature times log-probability (<= 0)."""
     target_update_interval: Count = 1
     """Environment steps from one sync of the target network to the next (>= 1)."""
-    tau: Annotated[float, Range(0, 1, above=True)] = 0.005
-    """Share of the online network in a sync (above 0 to 1): 1 is a hard copy, less is Polyak averaging."""
+    tau: Annotated[float, Meta(gt=0, le=1)] = 0.005
+    """Share of the online network in a sync (> 0 and <= 1): 1 is a hard copy, less is Polyak averaging."""
 
-    ema_decay: Annotated[float, Range(0, 1)] | None = None
+    ema_decay: Share | None = None
     """Decay (from 0 to 1) of an average of the weights over the updates, which is then evaluated, or None."""
     ema_acts: bool = False
     """Let the averaged weights act in training too."""
@@ -126,60 +127,49 @@ class DQNConfig:
     """Share of random actions that stays (from 0 to 1)."""
     epsilon_decay_steps: Count = 10_000
     """Environment steps of epsilon's straight way down (>= 1); not used where epsilon_decay is given."""
-    epsilon_decay: Annotated[float, Range(0, 1, above=True)] | None = None
-    """Factor on epsilon after each episode (above 0 to 1), or None for the straight way."""
+    epsilon_decay: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """Factor on epsilon after each episode (> 0 and <= 1), or None for the straight way."""
     epsilon_decay_per: Literal["episode", "update"] = "episode"
     """What epsilon_decay counts."""
-    max_action_repeat: Annotated[int, Range(1, 10_000)] = 1
+    max_action_repeat: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """Most steps that a random action lasts (from 1 to 10000): n of them with a probability as 1 / n^2."""
-    optimism: Annotated[float, Range(0, 0.99)] = 0.0
+    optimism: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
     """Share of the lower quantiles left out of a training action's value, with the head qr (from 0 to 0.99)."""
 
     def __post_init__(self) -> None:
+        hidden = self.hidden
         check_fields(self)
-        if not self.hidden:
-            raise ConfigError("hidden", self.hidden, "at least one hidden layer, for example (128, 128)")
-        for name, limit in (("batch_size", "buffer_size"), ("learning_starts", "buffer_size")):
-            if getattr(self, name) > getattr(self, limit):
-                raise ConfigError(name, getattr(self, name), f"at most {limit}, which is {getattr(self, limit)}")
-        if self.epsilon_end > self.epsilon_start:
-            raise ConfigError("epsilon_end", self.epsilon_end, f"at most epsilon_start = {self.epsilon_start}")
-        if self.learning_rate_end > self.learning_rate:
-            raise ConfigError(
-                "learning_rate_end", self.learning_rate_end, f"at most learning_rate = {self.learning_rate}"
-            )
+        if not self.hidden or any(isinstance(layer, int) and not 1 <= layer <= LARGEST for layer in self.hidden):
+            raise ConfigError("hidden", hidden, "one or more layers of >= 1 units, for example (128, 128)")
+        for name, limit in (
+            ("batch_size", "buffer_size"),
+            ("learning_starts", "buffer_size"),
+            ("epsilon_end", "epsilon_start"),
+            ("learning_rate_end", "learning_rate"),
+        ):
+            value, largest = getattr(self, name), getattr(self, limit)
+            if value > largest:
+                raise ConfigError(name, value, f"at most {limit}={largest}")
+        self._check_combinations()
 
-        self._check_switches()
-
-    def _check_switches(self) -> None:
-        """Refuse switches that contradict each other."""
+    def _check_combinations(self) -> None:
+        """Refuse settings that contradict each other."""
         if self.head == "c51" and self.value_range is None:
-            raise ConfigError(
-                "value_range", None, "the head c51 needs one: lowest and highest return, as in (-500, 300)"
-            )
+            raise ConfigError("value_range", None, "the lowest and highest return, as in (-500, 300), with head='c51'")
         if self.value_range is not None:
             if self.head != "c51":
-                raise ConfigError(
-                    "value_range", self.value_range, f"it must be None, because {self.head!r} is not the head c51"
-                )
+                raise ConfigError("value_range", self.value_range, f"None, because head={self.head!r} is not 'c51'")
             low, high = self.value_range
             largest = max(abs(low), abs(high))
             if not RETURNS[0] < largest < RETURNS[1] or (high - low) / (self.atoms - 1) <= largest * RESOLUTION:
-                raise ConfigError(
-                    "value_range",
-                    self.value_range,
-                    f"the lowest return, then a higher one, with room for {self.atoms} that differ in single precision",
-                )
+                expected = f"a lower and a higher return, far enough apart for {self.atoms} atoms in single precision"
+                raise ConfigError("value_range", self.value_range, expected)
         if self.head != "expected" and self.loss != "huber":
-            raise ConfigError(
-                "loss", self.loss, f"'huber' with the head {self.head!r}; 'mse' goes with the head 'expected'"
-            )
+            raise ConfigError("loss", self.loss, f"'huber' with head={self.head!r}; 'mse' needs head='expected'")
         if self.optimism and self.head != "qr":
-            raise ConfigError(
-                "optimism", self.optimism, f"it must be 0, because the head {self.head!r} has no quantiles (qr has)"
-            )
+            raise ConfigError("optimism", self.optimism, f"0, because head={self.head!r} has no quantiles ('qr' has)")
         if self.ema_acts and self.ema_decay is None:
-            raise ConfigError("ema_acts", True, "it must be False, because there is no average without an ema_decay")
+            raise ConfigError("ema_acts", True, "False, because there is no average without ema_decay")
 
     @property
     def outputs_per_action(self) -> int:
@@ -222,29 +212,28 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.steps is None and self.episodes is None:
-            raise ConfigError("steps", None, "a budget: give steps, or episodes, or both (the first reached ends it)")
+            raise ConfigError("steps", None, "a budget: steps, episodes, or both (the first one reached ends training)")
 
 
 T = TypeVar("T", DQNConfig, TrainConfig)
-# What goes with one head alone: whoever chooses another one leaves these of a preset behind.
-OF_A_HEAD = ("loss", "value_range", "optimism")
+OF_A_HEAD = ("loss", "value_range", "optimism")  # valid with some heads only
 
 
 def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
-    """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for what they leave out.
+    """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for settings that are not given.
 
-    Where they choose another head than the base has, what only the base's head can use is left behind.
+    If ``settings`` choose another head than ``base``, the values of ``base`` that depend on its head are dropped.
 
     Raises:
-        ConfigError: an unknown name, with the nearest known one; or a value that is not allowed.
+        ConfigError: a setting does not exist (the message names the nearest one), or its value is invalid.
     """
     known = [field.name for field in fields(cls)]
     for name, value in settings.items():
         if name not in known:
             near = [long for long in known if "".join(word[0] for word in long.split("_")) == name]  # lr
             near = near or difflib.get_close_matches(str(name), known, n=1)
-            hint = f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting."
-            raise ConfigError(str(name), value, f"{hint} Known: {', '.join(known)}")
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise ConfigError(str(name), value, f"a setting that exists{hint} Known: {', '.join(known)}")
     taken = {name: getattr(base, name) for name in known} if base else {}
     if "head" in settings and settings["head"] != taken.get("head"):
         taken = {name: value for name, value in taken.items() if name not in OF_A_HEAD}
@@ -252,5 +241,5 @@ def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T
 
 
 def to_json(config: DQNConfig | TrainConfig) -> dict[str, Any]:
-    """The settings as plain JSON values; ``build`` takes them back."""
+    """Return the settings as plain JSON values, which ``build`` accepts."""
     return asdict(config)

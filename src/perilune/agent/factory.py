@@ -63,7 +63,7 @@ def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: in
         raise ConfigError(
             "mirror",
             True,
-            "it must be False, because this environment has no declared symmetry; Python takes one as symmetry=",
+            "False, because this environment declares no symmetry; in Python, pass symmetry=...",
         )
     sizes = (len(symmetry.observation_index), len(symmetry.action_index))
     if sizes != (observation_size, actions):

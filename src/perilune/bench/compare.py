@@ -50,7 +50,7 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
         ConfigError: they are of different environments.
     """
     if a.environment != b.environment:
-        raise ConfigError("B", b.environment, f"only results of A's environment, {a.environment}, can be compared")
+        raise ConfigError("B", b.environment, f"the environment of A, {a.environment}")
 
     def difference(checkpoint: str) -> Difference:
         x, y = ([getattr(score, checkpoint) for score in result.scores] for result in (a, b))

@@ -73,7 +73,7 @@ def zoo(environment: str) -> Peer:
         MissingDependencyError: Stable-Baselines3 is not installed.
     """
     if environment not in ZOO:
-        raise ConfigError("against", "sb3", f"there are tuned settings for {', '.join(ZOO)}, not for {environment}")
+        raise ConfigError("against", "sb3", f"an environment with tuned settings ({', '.join(ZOO)}), not {environment}")
     if not peer_installed():
         raise MissingDependencyError(f"a comparison with {NAME} needs it: pip install stable-baselines3")
     return ZOO[environment]

@@ -162,11 +162,11 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
             raise ConfigError("change", f"{word[:40]}...", "NAME=VALUE, for example learning_rate=1e-4") from None
         if name not in CHANGEABLE:
             known = {field.name for settings in (DQNConfig, TrainConfig) for field in fields(settings)}
-            what = "it cannot be changed on the way" if name in known else "there is no such setting"
+            what = "a setting that can change" if name in known else "a setting that exists"
             near = difflib.get_close_matches(name, CHANGEABLE, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
             can = ", ".join(sorted(CHANGEABLE))
-            raise ConfigError(name, changes[name], f"{what}{hint} What can be changed: {can}")
+            raise ConfigError(name, changes[name], f"{what}{hint} These can change: {can}")
     return changes
 
 

@@ -99,7 +99,7 @@ class Replay:
         except (MemoryError, ValueError) as error:
             gib = self.capacity * (8 * self.observation_size + 16) / 2**30
             raise ConfigError(
-                "buffer_size", self.capacity, f"it must fit into memory, and needs {gib:,.1f} GiB"
+                "buffer_size", self.capacity, f"a buffer that fits into memory; this one needs {gib:,.1f} GiB"
             ) from error
 
     @property

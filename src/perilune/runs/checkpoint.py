@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from safetensors.numpy import save as to_bytes
 
 from perilune._utils.arrays import Arrays
@@ -156,7 +157,7 @@ def save(
     )
     files.sync_directory(objects)
     path = path_of(directory, agent.env_steps)
-    plain = asdict(checkpoint)
+    plain = msgspec.to_builtins(checkpoint)
     content = json.dumps({"sha256": _checksum(plain), "checkpoint": plain}, allow_nan=False).encode()
     try:  # or what can be read would make room for what cannot
         files.check_json(content, path, LARGEST)
@@ -259,7 +260,7 @@ def read(path: Path) -> Checkpoint:
     if found.get("format") != FORMAT:
         raise FileFormatError(f"{path} has format {found.get('format')!r}; this version of Perilune reads {FORMAT}")
     try:
-        checkpoint = from_json(Checkpoint, found)
+        checkpoint = from_json(json.dumps(found).encode(), Checkpoint)
     except (ConfigError, RecursionError) as error:
         raise FileFormatError(f"{path} says what no checkpoint can say: {error}") from error
     _check_sizes(checkpoint, path)

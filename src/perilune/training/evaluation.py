@@ -10,7 +10,7 @@ import numpy as np
 from perilune import envs
 from perilune._utils import seeding
 from perilune._utils.arrays import Array
-from perilune._utils.validation import REFUSED, Count, converted
+from perilune._utils.validation import Count, check_value
 from perilune.envs.known.outcomes import known_outcomes
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
@@ -113,8 +113,7 @@ def play_episode(
 
     The other arguments are those of ``evaluate``; ``episode`` is the number to give the episode.
     """
-    if converted(max_episode_steps, Count | None) is REFUSED:
-        raise ConfigError("max_episode_steps", max_episode_steps, "a whole number >= 1, or None")
+    max_episode_steps = check_value("max_episode_steps", max_episode_steps, Count | None)
     spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS

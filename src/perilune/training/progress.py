@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Annotated
 
 from perilune import envs
 from perilune._utils.arrays import Array
-from perilune._utils.validation import Count, Natural, Range, Share, check_fields
+from perilune._utils.validation import Count, Natural, NonNegative, Share, check_fields
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 
@@ -20,7 +19,7 @@ class FlightState:
     number: Count
     seed: Natural
     epsilon: Share
-    losses: Annotated[float, Range(0)]
+    losses: NonNegative
     updates: Natural
     actions: tuple[Natural, ...]
     obs: tuple[float, ...]
@@ -43,8 +42,8 @@ class TrainingState:
     number: Count
     looked: Natural
     best: float | None
-    seconds: Annotated[float, Range(0)]
-    greatest_reward: Annotated[float, Range(0)]
+    seconds: NonNegative
+    greatest_reward: NonNegative
     noticed: tuple[str, ...]
     over: bool
     flights: tuple[FlightState, ...]
