@@ -16,7 +16,7 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known.outcomes import OUTCOMES, known_outcomes
+from perilune.envs.known import lookup
 from perilune.envs.rendering import can_draw, frame
 from perilune.errors import (
     EnvironmentFaultError,
@@ -359,7 +359,8 @@ def test_actions_are_counted_from_the_environments_first() -> None:
     ],
 )
 def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
-    known = OUTCOMES[env_id]
+    known = lookup(env_id).outcomes
+    assert known is not None
     obs = np.full(8, 0.3, np.float32)
     obs[0] = x
     assert known.label(obs, reward, terminated) == expected
@@ -369,10 +370,10 @@ def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, t
 def test_outcomes_are_known_by_the_id_whatever_is_around_the_environment() -> None:
     cart = gym.make("CartPole-v1", sutton_barto_reward=True, max_episode_steps=20)
     for env in (cart, gym.wrappers.ClipReward(cart, 0, 1), envs.make("CartPole-v1")):
-        assert known_outcomes(env) is OUTCOMES["CartPole-v1"]
+        assert lookup(envs.name(env)) is lookup("CartPole-v1")
         env.close()
     for other in (gym.make("FrozenLake-v1"), Numbered()):
-        assert known_outcomes(other) is None
+        assert lookup(envs.name(other)).outcomes is None
         other.close()
 
 

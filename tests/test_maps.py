@@ -19,7 +19,7 @@ from perilune import DQN, cli
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known import names
+from perilune.envs.known import lookup
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
@@ -366,11 +366,11 @@ def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
 
 
 def test_readings_are_called_by_name_or_by_place() -> None:
-    assert names.reading("LunarLander-v3", 8, "angle") == 4
-    assert names.reading("LunarLander-v3", 8, "7") == names.reading("LunarLander-v3", 8, 7) == 7
+    assert lookup("LunarLander-v3").observation_index(8, "angle") == 4
+    assert lookup("LunarLander-v3").observation_index(8, "7") == lookup("LunarLander-v3").observation_index(8, 7) == 7
     for wrong in ("8", "-1", "speed", 8, -1):
         with pytest.raises(ConfigError, match="4 \\(angle\\)"):
-            names.reading("LunarLander-v3", 8, wrong)
+            lookup("LunarLander-v3").observation_index(8, wrong)
 
 
 def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from fixtures_runs import TinyRun, tiny_run
 from perilune import DQN, envs
 from perilune.cli.looking import tally
+from perilune.envs.known import ENVIRONMENTS
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.training.evaluation import evaluate
 from perilune.viz import play
@@ -31,6 +32,7 @@ __all__ = ["tiny_run"]
 pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # as where nobody sees it
 
 DOWN, UP = pygame.KEYDOWN, pygame.KEYUP
+CONTROLS = {name: known.controls for name, known in ENVIRONMENTS.items() if known.controls is not None}
 QUIT = pygame.event.Event(pygame.QUIT)
 
 
@@ -68,7 +70,7 @@ def flown(
     """What came of playing with these keys, and the speeds at which it went."""
     typist = type("Scripted", (Typist,), {"script": script, "speeds": []})
     monkeypatch.setattr(pygame.time, "Clock", typist)
-    actions = play.CONTROLS[environment] if environment in play.CONTROLS else play.controls("", 3)
+    actions = CONTROLS[environment] if environment in CONTROLS else play.controls("", 3)
     count = max(actions.keys.values()) + 1
     return list(play._flights(sides, environment, count, 50, seed=7)), typist.speeds
 
@@ -77,11 +79,11 @@ def actions_of(world: Numbered) -> list[list[int]]:
     return [[lived.action for lived in episode] for episode in world.lived]
 
 
-@pytest.mark.parametrize("environment", play.CONTROLS)
+@pytest.mark.parametrize("environment", CONTROLS)
 def test_every_action_of_a_known_environment_has_a_key_or_is_what_happens_without(environment: str) -> None:
     count = envs.check(envs.flattened(envs.make(environment))).actions
     known = play.controls(environment, count)
-    assert known is play.CONTROLS[environment]
+    assert known is CONTROLS[environment]
     assert set(known.keys.values()) | set(known.idle) == set(range(count))
     for name in known.keys:
         assert pygame.key.name(pygame.key.key_code(name)) == name
@@ -92,7 +94,7 @@ def test_left_is_where_the_lander_and_the_car_go() -> None:
         env = envs.make(environment)
         env.reset(seed=3)
         for _ in range(steps):
-            obs = env.step(play.CONTROLS[environment].keys[name])[0]
+            obs = env.step(CONTROLS[environment].keys[name])[0]
         return float(obs[entry])
 
     for environment, steps, entry in (("LunarLander-v3", 30, 2), ("MountainCar-v0", 5, 1), ("CartPole-v1", 5, 1)):
@@ -291,7 +293,7 @@ def test_the_tally_says_plainly_who_was_better(returns: list[tuple[float, ...]],
 def test_the_page_about_playing_has_the_keys_of_every_environment() -> None:
     page = (Path(__file__).parents[1] / "docs" / "video.md").read_text()
     rows = dict(re.findall(r"^\| `(\S+-v\d)` \| (.+?) \|", page, re.MULTILINE))
-    own = {name: envs.check(envs.flattened(envs.make(name))).actions for name in play.CONTROLS}
+    own = {name: envs.check(envs.flattened(envs.make(name))).actions for name in CONTROLS}
     assert rows == {name: play.legend(name, count) for name, count in own.items()}
 
 

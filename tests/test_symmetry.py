@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 
 from perilune import envs
 from perilune._utils.arrays import Array
+from perilune.envs.known import ENVIRONMENTS
 from perilune.errors import ConfigError, ShapeError
-from perilune.replay.symmetry import SYMMETRIES, Symmetry
+from perilune.replay.symmetry import Symmetry
+
+SYMMETRIES = {name: known.symmetry for name, known in ENVIRONMENTS.items() if known.symmetry is not None}
+
 
 # What it does to a batch
 

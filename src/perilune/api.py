@@ -14,8 +14,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.agent.dqn import Agent
-from perilune.envs.known import names
-from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.known import lookup
 from perilune.envs.known.presets import preset
 from perilune.envs.rendering import can_draw
 from perilune.errors import (
@@ -27,7 +26,7 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.replay.symmetry import SYMMETRIES, Symmetry
+from perilune.replay.symmetry import Symmetry
 from perilune.runs import checkpoint, files, lock, runlog, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.runs.recorder import Recorder, check_changes, check_config, differing_host, interruptions
@@ -69,7 +68,7 @@ class DQN:
         self.config = build(DQNConfig, settings, preset(envs.name(self.env)).agent if config is None else config)
         observation_size, actions, _ = envs.check(self.env)
         if symmetry is None:
-            symmetry = SYMMETRIES.get(envs.name(self.env))
+            symmetry = lookup(envs.name(self.env)).symmetry
         self.agent = Agent(observation_size, actions, self.config, seed, symmetry)
 
     def train(
@@ -195,8 +194,7 @@ class DQN:
     ) -> History:
         """Train, with everybody who reads along: the keeper of the run directory, the film makers, the progress."""
         agent, setup = self.agent, self._setup(train_config)
-        fps, known = video.frames_per_second(self.env), known_outcomes(self.env)
-        outcomes = known.labels if known else ()
+        fps, outcomes = video.frames_per_second(self.env), lookup(setup.environment).outcome_labels
         recorder = video.Recorder(directory, fps, agent.q_values)
         shown: dict[int, list[Array]] = {}
         kept: dict[int, list[Array]] = {}
@@ -319,7 +317,7 @@ class DQN:
         """
         agent, panel = self.agent, None
         if overlay:
-            actions = names.actions(envs.name(self.env), agent.actions)
+            actions = lookup(envs.name(self.env)).action_names(agent.actions)
             panel = Panel(f"{agent.env_steps:,} steps", actions, video.frames_per_second(self.env))
         with one_blas_thread():
             return video.film(

@@ -18,7 +18,8 @@ from perilune.cli.looking import Maps, Play, Plot, Report, Video, Watch
 from perilune.cli.options import AgentOptions, TrainOptions
 from perilune.cli.runs import Evaluate, Info, Verify
 from perilune.cli.training import Resume, Train
-from perilune.envs.known.presets import Preset, preset
+from perilune.envs.known import Preset
+from perilune.envs.known.presets import preset
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.runs import runlog
 

@@ -75,24 +75,3 @@ class Symmetry:
         for array in (obs, next_obs):
             np.multiply(array.take(observation_index, axis=1), sign, out=array)
         action[:] = action_index.take(action)
-
-
-CART_POLE = Symmetry(observation_index=(0, 1, 2, 3), observation_sign=(-1, -1, -1, -1), action_index=(1, 0))
-
-SYMMETRIES = {
-    # x, y, their velocities, angle, angular velocity, the two legs; nothing, one side engine, main engine, the other.
-    "LunarLander-v3": Symmetry(
-        observation_index=(0, 1, 2, 3, 4, 5, 7, 6),
-        observation_sign=(-1, 1, -1, 1, -1, -1, 1, 1),
-        action_index=(0, 3, 2, 1),
-    ),
-    # x, its velocity, angle, angular velocity; push to the left, to the right.
-    "CartPole-v0": CART_POLE,
-    "CartPole-v1": CART_POLE,
-    # Cosine and sine of both angles, both angular velocities; torque -1, 0, 1.
-    "Acrobot-v1": Symmetry(
-        observation_index=(0, 1, 2, 3, 4, 5),
-        observation_sign=(1, -1, 1, -1, -1, -1),
-        action_index=(2, 1, 0),
-    ),
-}

@@ -11,7 +11,7 @@ from perilune import envs
 from perilune._utils import seeding
 from perilune._utils.arrays import Array
 from perilune._utils.validation import Count, check_value
-from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.known import lookup
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
 from perilune.training.events import Timestep
@@ -29,7 +29,7 @@ class Evaluation:
     """Returns and lengths of the episodes, in order; ``reward_threshold`` is the environment's own, or None.
 
     ``outcomes`` names what each episode came to, with words from ``labels``; both are None where the environment's
-    outcomes have no names (``outcomes.OUTCOMES``).
+    outcomes have no names.
     """
 
     returns: tuple[float, ...]
@@ -91,7 +91,7 @@ def evaluate(
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
-    known = known_outcomes(env)
+    known = lookup(envs.name(env)).outcomes
     returns, lengths, outcomes = [], [], []
     for episode in range(episodes):
         for timestep in play_episode(policy, env, first_seed + episode, max_episode_steps, episode + 1):
@@ -117,7 +117,7 @@ def play_episode(
     spaces = envs.check(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
-    known = known_outcomes(env)
+    known = lookup(envs.name(env)).outcomes
     total, steps, ended = 0.0, 0, False
     try:
         obs = envs.reset(env, seed)

@@ -59,7 +59,7 @@ class Episode(NamedTuple):
     """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean of the updates while it lasted.
 
     ``episode`` is its number in the order of beginning; of several environments, who begins first need not end first.
-    ``outcome`` is what it came to (``outcomes.OUTCOMES``), None where that has no name or the budget cut it off.
+    ``outcome`` is what it came to, None where that has no name or the budget cut it off.
     """
 
     episode: int

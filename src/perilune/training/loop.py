@@ -16,7 +16,7 @@ from perilune._utils import seeding
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.known import lookup
 from perilune.envs.rendering import can_draw, drawing, frame
 from perilune.errors import (
     ConfigError,
@@ -233,7 +233,7 @@ def _fly(
             found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
             yield from _noticed(agent, course, found)
     if ended is not None:
-        known = known_outcomes(flight.env)
+        known = lookup(envs.name(flight.env)).outcomes
         if known is not None and ended != "budget":
             flight.outcome = known.label(next_obs, reward, terminated)
         if flight.filmed:

@@ -8,7 +8,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune._utils.text import printable
-from perilune.envs.known.outcomes import OUTCOMES
+from perilune.envs.known import lookup
 from perilune.runs.runlog import Run
 from perilune.viz.canvas import canvas, colours, legend, over_steps
 from perilune.viz.insight import shares
@@ -19,8 +19,7 @@ PARTS = 40  # of a run's episodes
 
 def labelled(run: Run) -> tuple[tuple[str, ...], Array]:
     """The labels of the environment's outcomes, and the place in them of every episode's that has one, in order."""
-    known = OUTCOMES.get(run.config["environment"])
-    labels = () if known is None else known.labels
+    labels = lookup(run.config["environment"]).outcome_labels
     named = sorted(run.episodes, key=lambda episode: episode.episode)
     return labels, np.array([labels.index(one.outcome) for one in named if one.outcome in labels], np.int64)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
-from perilune.envs.known import names
+from perilune.envs.known import lookup
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import runlog, snapshots
@@ -41,7 +41,7 @@ def draw(
 
     Args:
         directory: a run.
-        x, y: the readings that maps are drawn over, by name (``names.py``) or by place; a telling pair where left out.
+        x, y: the readings that maps are drawn over, by name or by place; a telling pair where left out.
         say: is told what takes its time.
 
     Raises:
@@ -61,7 +61,8 @@ def draw(
     except PeriluneError as error:
         left_out.append(f"Values, actions, visited states, units and gradients need what was lived: {error}")
     else:
-        words = names.actions(environment, actions)
+        known = lookup(environment)
+        words = known.action_names(actions)
         agent = insight.best_agent(directory, lived, actions)
         if not (directory / runlog.WEIGHTS["best"]).exists():
             left_out.append(
@@ -72,12 +73,12 @@ def draw(
         if flat:
             left_out.append("Maps of values and of visited states need two readings that are more than yes or no.")
         else:
-            pair = names.PAIRS.get(environment, (0, 1))
+            pair = known.map_axes
             pair = (
-                names.reading(environment, size, pair[0] if x is None else x, "x"),
-                names.reading(environment, size, pair[1] if y is None else y, "y"),
+                known.observation_index(size, pair[0] if x is None else x, "x"),
+                known.observation_index(size, pair[1] if y is None else y, "y"),
             )
-            readings = names.readings(environment, size)
+            readings = known.observation_names(size)
             if pair[0] == pair[1]:
                 name, value = ("y", y) if y is not None else ("x", x)
                 raise ConfigError(name, value, f"another reading than {readings[pair[0]]!r}, which is the other axis")

@@ -13,7 +13,7 @@ from typing import Any
 
 from perilune._utils.text import clock, number, whole
 from perilune.agent.config import TrainConfig
-from perilune.envs.known.outcomes import OUTCOMES
+from perilune.envs.known import lookup
 from perilune.errors import MissingDependencyError, PeriluneError
 from perilune.runs import files
 from perilune.runs.runlog import Run
@@ -89,9 +89,9 @@ def progress_html(title: str, summary: Summary) -> str:
 
 def run_html(run: Run, videos: Iterable[Path]) -> str:
     """A run: its figures, what its episodes came to, its curves, and the newest of ``videos``."""
-    known = OUTCOMES.get(run.config["environment"])
+    labels = lookup(run.config["environment"]).outcome_labels
     events: list[Episode | Metrics | Evaluated] = [*run.episodes, *run.metrics, *run.evaluations]
-    summary = Summary(TrainConfig(episodes=1), 0, 0, outcomes=known.labels if known else (), earlier=events)
+    summary = Summary(TrainConfig(episodes=1), 0, 0, outcomes=labels, earlier=events)
     mean, best, *_ = summary.figures
     last = run.evaluations[-1] if run.evaluations else None
     figures = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -15,8 +15,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.seeding import checked
 from perilune.agent.dqn import Agent
 from perilune.envs import rendering
-from perilune.envs.known import names
-from perilune.envs.known.outcomes import known_outcomes
+from perilune.envs.known import Controls, lookup
 from perilune.errors import DisplayError, MissingDependencyError
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Timestep
@@ -28,36 +27,9 @@ GAP = 6  # pixels between two pictures
 FRESH = 30  # looks at the keyboard per second where the game waits for it
 
 
-class Controls(NamedTuple):
-    """What the keys do.
-
-    ``keys`` is the action of every key, "left", "a" or "0", say. ``idle`` are the actions, taken in turns, while none
-    is held; without any the game waits for a key, and each time that one is pressed is a step.
-    """
-
-    keys: dict[str, int]
-    idle: tuple[int, ...] = ()
-
-
-def _arrows(left: int, right: int, **more: int) -> dict[str, int]:
-    return {"left": left, "a": left, "right": right, "d": right} | more
-
-
-CONTROLS = {
-    "LunarLander-v3": Controls(_arrows(1, 3, up=2, w=2), idle=(0,)),
-    # A cart is always pushed. To the left and to the right by turns comes to nothing, as nearly as can be.
-    "CartPole-v1": Controls(_arrows(0, 1), idle=(0, 1)),
-    "Acrobot-v1": Controls(_arrows(0, 2), idle=(1,)),
-    "MountainCar-v0": Controls(_arrows(0, 2), idle=(1,)),
-    "FrozenLake-v1": Controls(_arrows(0, 2, down=1, s=1, up=3, w=3)),
-    "CliffWalking-v1": Controls(_arrows(3, 1, down=2, s=2, up=0, w=0)),
-    "Taxi-v4": Controls(_arrows(3, 2, down=0, s=0, up=1, w=1) | {"4": 4, "5": 5}),
-}
-
-
 def controls(environment: str, actions: int) -> Controls:
     """The keys: arrows and WASD where the environment is known, else the number keys for its first ten actions."""
-    known = CONTROLS.get(environment)
+    known = lookup(environment).controls
     if known is not None and max(known.keys.values()) + 1 == actions:
         return known
     return Controls({str(action): action for action in range(min(actions, 10))})
@@ -65,7 +37,7 @@ def controls(environment: str, actions: int) -> Controls:
 
 def legend(environment: str, actions: int) -> str:
     """What the keys do, in words."""
-    known, called = controls(environment, actions), names.actions(environment, actions)
+    known, called = controls(environment, actions), lookup(environment).action_names(actions)
     keys: dict[int, list[str]] = {}
     for key, action in known.keys.items():
         keys.setdefault(action, []).append(key)
@@ -75,7 +47,7 @@ def legend(environment: str, actions: int) -> str:
 class Keyboard:
     """The keys that are held, the latest first, and what else was asked for since the last look."""
 
-    def __init__(self, keys: dict[str, int]) -> None:
+    def __init__(self, keys: Mapping[str, int]) -> None:
         pygame = _pygame()
         codes = {key: getattr(pygame, f"K_{key if len(key) == 1 else key.upper()}") for key in keys}
         self._actions = {codes[key]: action for key, action in keys.items()}
@@ -119,7 +91,7 @@ class Side:
 
     def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
         self._env, self._agent = env, agent
-        self._spaces, self._known = envs.check(env), known_outcomes(env)
+        self._spaces, self._known = envs.check(env), lookup(envs.name(env)).outcomes
         self._panel = Panel(title)
         self._endless = envs.time_limit(env) is None
 

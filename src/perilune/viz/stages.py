@@ -12,7 +12,7 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
 from perilune.envs import rendering
-from perilune.envs.known import names
+from perilune.envs.known import lookup
 from perilune.errors import RunDirectoryError
 from perilune.runs import snapshots, weights
 from perilune.training.evaluation import SCORE_SEEDS, play_episode
@@ -110,7 +110,7 @@ def film(
     if not rendering.can_draw(env):
         raise cannot_draw(env)
     fps = frames_per_second(env)
-    actions = names.actions(envs.name(env), which[0].agent.actions) if overlay else ()
+    actions = lookup(envs.name(env)).action_names(which[0].agent.actions) if overlay else ()
     panels = [Panel(stage.title, actions, fps) for stage in which]
     with ExitStack() as drawing:
         own = []

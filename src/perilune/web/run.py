@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from perilune._utils.stats import moving_average
-from perilune.envs.known.outcomes import OUTCOMES
+from perilune.envs.known import lookup
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import checkpoint, files, lock, runlog
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
@@ -227,7 +227,7 @@ def _outcomes(episodes: Table, whole: Any, environment: str | None) -> list[list
     labels = episodes.labels["outcome"]
     counts = np.bincount(episodes.columns["outcome"][whole], minlength=len(labels))
     found = {label: int(count) for label, count in zip(labels, counts, strict=True) if label is not None and count}
-    known = OUTCOMES[environment].labels if environment in OUTCOMES else ()
+    known = lookup(environment or "").outcome_labels
     return [[label, many] for label, many in (dict.fromkeys(known, 0) | found).items()] if found else None
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perilune.envs.known import names
+from perilune.envs.known import lookup
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files, telemetry
 from perilune.web.logs import Table, number
@@ -121,10 +121,11 @@ def moments(film: Film, environment: str) -> dict[str, Any]:
     sizes = {(0 if row.q_values is None else len(row.q_values), len(row.obs)) for row in rows}
     if len(sizes) > 1:
         raise FileFormatError(f"{path} is damaged: its lines have different numbers of values")
-    actions, readings = sizes.pop()
+    actions, observation_size = sizes.pop()
+    known = lookup(environment)
     return {
-        "readings": names.readings(environment, readings),
-        "actions": names.actions(environment, actions),
+        "readings": known.observation_names(observation_size),
+        "actions": known.action_names(actions),
         **{name: [getattr(row, name) for row in rows] for name in ("episode", "step", "action", "reward", "outcome")},
         **{name: np.array([getattr(row, name) for row in rows]).tolist() for name in ("obs", "q_values")},
     }

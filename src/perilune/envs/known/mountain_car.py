@@ -1,0 +1,14 @@
+"""MountainCar-v0: drive a weak car up a hill by swinging back and forth."""
+
+from __future__ import annotations
+
+from perilune.envs.known.record import GOAL, Controls, KnownEnv, tuned
+
+MOUNTAIN_CAR = KnownEnv(
+    env_id="MountainCar-v0",
+    observations=("position", "velocity"),
+    actions=("push left", "nothing", "push right"),
+    outcomes=GOAL,
+    controls=Controls.arrows(left=0, right=2, idle=(1,)),
+    preset=tuned(100_000),
+)
