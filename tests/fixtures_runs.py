@@ -41,7 +41,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     dqn = DQN(cartpole(), seed=2, **AGENT)
     initial_weights = dqn.agent.online.parameters.copy()
     out = tmp_path_factory.mktemp("tiny") / "run"
-    history = dqn.train(out=out, video_every=2, eval_every=20, metrics_every=10, frames=True, **TRAINING)
+    history = dqn.train(run_dir=out, video_every=2, eval_every=20, metrics_every=10, frames=True, **TRAINING)
     return TinyRun(dqn, history, initial_weights)
 
 

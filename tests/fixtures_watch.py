@@ -124,7 +124,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed, learning_rate, films in (("a", 1, 1e-3, 10), ("b", 2, 1e-3, 10), ("other", 1, 5e-4, None)):
         dqn = DQN(cartpole(), seed=seed, **AGENT | {"learning_rate": learning_rate})
         dqn.train(
-            out=runs / name, episodes=40, max_episode_steps=60, eval_every=100, eval_episodes=2, metrics_every=20,
+            run_dir=runs / name, episodes=40, max_episode_steps=60, eval_every=100, eval_episodes=2, metrics_every=20,
             video_every=films, quiet=True,
         )  # fmt: skip
     return runs

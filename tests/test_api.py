@@ -83,7 +83,7 @@ def test_the_picture_of_the_start_is_the_first_frame(tiny_run: TinyRun) -> None:
 
 
 def test_frames_are_not_kept_unasked(tmp_path: Path) -> None:
-    history = DQN(cartpole(), **AGENT).train(out=tmp_path / "run", video_every=1, pictures=False, **TRAINING)
+    history = DQN(cartpole(), **AGENT).train(run_dir=tmp_path / "run", video_every=1, pictures=False, **TRAINING)
     assert history.frames == {}
     assert len(history.videos) == 4
 
@@ -103,14 +103,14 @@ def test_the_history_tells_of_the_evaluations(tiny_run: TinyRun) -> None:
 
 def test_an_episode_without_an_update_has_no_loss(tmp_path: Path) -> None:
     dqn = DQN(cartpole(), **AGENT | {"train_freq": 25})
-    history = dqn.train(out=tmp_path / "run", pictures=False, **TRAINING)
+    history = dqn.train(run_dir=tmp_path / "run", pictures=False, **TRAINING)
     assert None in history.losses
     assert dqn.agent.updates > 0
 
 
 def test_an_episode_that_the_budget_cut_is_not_in_the_lists(tmp_path: Path) -> None:
-    dqn = DQN(Numbered(lengths=(30,)), small())
-    history = dqn.train(steps=8 + 30 + 11, out=tmp_path / "run", eval_episodes=1, pictures=False, quiet=True)
+    dqn = DQN(Numbered(lengths=(30,)), config=small())
+    history = dqn.train(steps=8 + 30 + 11, run_dir=tmp_path / "run", eval_episodes=1, pictures=False, quiet=True)
     assert history.lengths == [30]
     assert [episode.ended for episode in history.run.episodes] == ["terminated", "budget"]
     assert history.run.episodes[1].length == 11
@@ -121,7 +121,7 @@ def test_an_episode_that_the_budget_cut_is_not_in_the_lists(tmp_path: Path) -> N
 
 def test_one_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
     runs = [
-        DQN(cartpole(), seed=seed, **AGENT).train(out=tmp_path / str(number), pictures=False, **TRAINING)
+        DQN(cartpole(), seed=seed, **AGENT).train(run_dir=tmp_path / str(number), pictures=False, **TRAINING)
         for number, seed in enumerate((6, 6, 7))
     ]
     assert files(runs[0]) == files(runs[1])
@@ -132,9 +132,11 @@ def test_one_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> N
 
 def test_to_be_looked_at_changes_nothing(tmp_path: Path) -> None:
     """Videos, frames, pictures and evaluations read a training; they have no part in it."""
-    plain = DQN("CartPole-v1", seed=6, **AGENT).train(out=tmp_path / "a", pictures=False, eval_every=None, **TRAINING)
+    plain = DQN("CartPole-v1", seed=6, **AGENT).train(
+        run_dir=tmp_path / "a", pictures=False, eval_every=None, **TRAINING
+    )
     watched = DQN(cartpole(), seed=6, **AGENT).train(
-        out=tmp_path / "b", video_every=1, frames=True, eval_every=7, **TRAINING
+        run_dir=tmp_path / "b", video_every=1, frames=True, eval_every=7, **TRAINING
     )
     for name in ("episodes.jsonl", "final.safetensors"):
         assert files(plain)[name] == files(watched)[name]
@@ -173,7 +175,7 @@ def test_an_agent_saved_is_an_agent_loaded(tiny_run: TinyRun, tmp_path: Path) ->
 
 
 def test_a_film_is_of_the_episode_that_evaluate_scores(tiny_run: TinyRun, tmp_path: Path) -> None:
-    shown = tiny_run.dqn.film(tmp_path / "film.mp4")
+    shown = tiny_run.dqn.record_video(tmp_path / "film.mp4")
     assert shown == tiny_run.dqn.evaluate(1)
     assert len(decode(tmp_path / "film.mp4").frames) == shown.lengths[0] + 1
 
@@ -183,9 +185,9 @@ def test_an_environment_that_cannot_draw_cannot_be_filmed(tiny_run: TinyRun, tmp
     cart.spec = None  # as of an environment of one's own, that was never registered
     blind = DQN.load(tiny_run.history.directory, cart)
     with pytest.raises(ConfigError, match="rgb_array"):
-        blind.film(tmp_path / "film.mp4")
+        blind.record_video(tmp_path / "film.mp4")
     with pytest.raises(ConfigError, match="video_every"):
-        blind.train(episodes=1, video_every=1, out=tmp_path / "run")
+        blind.train(episodes=1, video_every=1, run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,21 +206,21 @@ class Endless(Numbered):
 
 
 def test_an_environment_without_an_end_is_filmed_as_long_as_it_was_trained(tmp_path: Path) -> None:
-    history = DQN(Endless(), small()).train(
-        out=tmp_path / "run", steps=60, max_episode_steps=20, eval_episodes=1, quiet=True
+    history = DQN(Endless(), config=small()).train(
+        run_dir=tmp_path / "run", steps=60, max_episode_steps=20, eval_episodes=1, quiet=True
     )
     assert len(decode(history.directory / "videos" / "best.mp4").frames) == 21
 
 
 def test_actions_are_counted_as_the_environment_counts_them() -> None:
-    dqn = DQN(Numbered(first_action=3), small())
+    dqn = DQN(Numbered(first_action=3), config=small())
     for obs in np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32):
         assert dqn.act(obs) == 3 + int(np.argmax(dqn.q_values(obs[None])[0]))
 
 
 def test_a_seed_may_be_one_of_numpys(tmp_path: Path) -> None:
-    history = DQN(Numbered(), small(), seed=np.int64(3)).train(  # type: ignore[arg-type]
-        out=tmp_path / "run", steps=20, eval_episodes=1, pictures=False, quiet=True
+    history = DQN(Numbered(), config=small(), seed=np.int64(3)).train(  # type: ignore[arg-type]
+        run_dir=tmp_path / "run", steps=20, eval_episodes=1, pictures=False, quiet=True
     )
     assert history.run.config["seed"] == 3
     assert DQN.load(history.directory, Numbered()).agent.seed == 3
@@ -241,7 +243,7 @@ def test_numbered_states_are_trained_kept_loaded_scored_and_filmed(tmp_path: Pat
     env = gym.make("FrozenLake-v1", is_slippery=False, render_mode="rgb_array")
     dqn = DQN(env, seed=3, **AGENT)
     assert dqn.env.unwrapped is env.unwrapped
-    history = dqn.train(out=tmp_path / "run", pictures=False, video_every=4, **TRAINING)
+    history = dqn.train(run_dir=tmp_path / "run", pictures=False, video_every=4, **TRAINING)
     assert dqn.agent.updates == sum(history.lengths) > 0
     assert history.run.config["environment"] == "FrozenLake-v1"
     assert decode(history.videos[0]).frames[0].std() > 0
@@ -249,7 +251,7 @@ def test_numbered_states_are_trained_kept_loaded_scored_and_filmed(tmp_path: Pat
     by_name, by_object = DQN.load(final), DQN.load(final, env)
     assert (by_name.agent.observation_size, by_name.env.spec and by_name.env.spec.id) == (16, "FrozenLake-v1")
     assert by_object.evaluate(3) == dqn.evaluate(3)
-    shown = by_object.film(tmp_path / "film.mp4", max_episode_steps=5)
+    shown = by_object.record_video(tmp_path / "film.mp4", max_episode_steps=5)
     assert len(decode(tmp_path / "film.mp4").frames) == shown.lengths[0] + 1
     q_values = dqn.q_values(np.eye(16))
     for observation in walked(env):  # of the environment that was given, and not of the one around it
@@ -275,9 +277,9 @@ class Lamps(gym.Env[Any, int]):
 
 
 def test_what_a_dict_says_is_learned(tmp_path: Path) -> None:
-    dqn = DQN(Lamps(), small(learning_rate=1e-2, epsilon_end=0.3))
+    dqn = DQN(Lamps(), config=small(learning_rate=1e-2, epsilon_end=0.3))
     assert dqn.evaluate(30).mean_return < 1  # or there would be nothing to learn
-    dqn.train(steps=500, out=tmp_path / "run", eval_episodes=5, pictures=False, quiet=True)
+    dqn.train(steps=500, run_dir=tmp_path / "run", eval_episodes=5, pictures=False, quiet=True)
     assert dqn.evaluate(30).mean_return == 1
 
 
@@ -286,9 +288,9 @@ def test_what_a_dict_says_is_learned(tmp_path: Path) -> None:
 
 def test_training_again_goes_on(tmp_path: Path) -> None:
     dqn = DQN(cartpole(), seed=1, **AGENT)
-    first = dqn.train(out=tmp_path / "a", pictures=False, **TRAINING)
+    first = dqn.train(run_dir=tmp_path / "a", pictures=False, **TRAINING)
     weights, steps = dqn.agent.online.parameters.copy(), dqn.agent.env_steps
-    second = dqn.train(out=tmp_path / "b", pictures=False, **TRAINING)
+    second = dqn.train(run_dir=tmp_path / "b", pictures=False, **TRAINING)
     assert [episode.episode for episode in first.run.episodes] == [1, 2, 3, 4]
     assert [episode.episode for episode in second.run.episodes] == [5, 6, 7, 8]
     assert second.run.episodes[0].env_steps == steps + second.lengths[0]  # no second warm-up
@@ -300,7 +302,7 @@ def test_training_again_goes_on(tmp_path: Path) -> None:
 def test_a_loaded_agent_trains_on(tiny_run: TinyRun, tmp_path: Path) -> None:
     dqn = DQN.load(tiny_run.history.directory / "final.safetensors")
     before, updates = dqn.agent.online.parameters.copy(), dqn.agent.updates
-    history = dqn.train(out=tmp_path / "run", pictures=False, **TRAINING)
+    history = dqn.train(run_dir=tmp_path / "run", pictures=False, **TRAINING)
     assert [episode.episode for episode in history.run.episodes] == [5, 6, 7, 8]
     assert dqn.agent.updates == updates + sum(history.lengths)
     assert not np.array_equal(dqn.agent.online.parameters, before)
@@ -324,7 +326,7 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path) -> None:
     dqn = DQN(Interrupted(cartpole(), 40 + 150), seed=2, **AGENT)
     before = dqn.agent.online.parameters.copy()
     with pytest.raises(KeyboardInterrupt):
-        dqn.train(out=tmp_path / "run", steps=1_000, video_every=1, eval_every=None, quiet=True)
+        dqn.train(run_dir=tmp_path / "run", steps=1_000, video_every=1, eval_every=None, quiet=True)
     run = runlog.read(tmp_path / "run")
     assert len(run.episodes) >= 2
     assert sum(episode.length for episode in run.episodes) < 150
@@ -344,7 +346,7 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path) -> None:
 def test_runs_find_a_place_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     places = [
-        DQN(Numbered(), small(), seed=9).train(steps=20, eval_episodes=1, pictures=False, quiet=True).directory
+        DQN(Numbered(), config=small(), seed=9).train(steps=20, eval_episodes=1, pictures=False, quiet=True).directory
         for _ in range(2)
     ]
     assert places == [Path("runs/Numbered-seed9"), Path("runs/Numbered-seed9-2")]
@@ -352,12 +354,12 @@ def test_runs_find_a_place_of_their_own(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_run_is_not_overwritten_unasked_and_its_replacement_is_whole(tmp_path: Path) -> None:
     out = str(tmp_path / "run")
-    first = DQN(cartpole(), seed=1, **AGENT).train(out=out, video_every=1, **TRAINING)
+    first = DQN(cartpole(), seed=1, **AGENT).train(run_dir=out, video_every=1, **TRAINING)
     before = files(first)
     with pytest.raises(RunDirectoryError, match="already holds a run"):
-        DQN(cartpole(), seed=2, **AGENT).train(out=out, **TRAINING)
+        DQN(cartpole(), seed=2, **AGENT).train(run_dir=out, **TRAINING)
     assert files(first) == before
-    second = DQN(cartpole(), seed=2, **AGENT).train(out=out, overwrite=True, pictures=False, **TRAINING)
+    second = DQN(cartpole(), seed=2, **AGENT).train(run_dir=out, overwrite=True, pictures=False, **TRAINING)
     assert files(second) != before
     assert second.run.config["seed"] == 2
     assert not (tmp_path / "run" / "videos").exists()
@@ -372,7 +374,7 @@ def test_a_wrong_environment_is_refused_with_both_sizes(tiny_run: TinyRun) -> No
 
 
 def test_an_environment_that_is_gone_is_named(tmp_path: Path) -> None:
-    weights.save_weights(tmp_path / "a.safetensors", DQN(Numbered(), small()).agent, "Numbered")
+    weights.save_weights(tmp_path / "a.safetensors", DQN(Numbered(), config=small()).agent, "Numbered")
     with pytest.raises(UnsupportedEnvironmentError, match="'Numbered' cannot be made"):
         DQN.load(tmp_path / "a.safetensors")
     assert DQN.load(tmp_path / "a.safetensors", Numbered()).agent.actions == 3
@@ -388,7 +390,7 @@ def test_what_is_no_agent_is_not_loaded(tmp_path: Path) -> None:
 
 def test_settings_come_by_name_over_those_of_a_config() -> None:
     base = DQNConfig(gamma=0.9, hidden=(5,))
-    dqn = DQN("CartPole-v1", base, hidden=[7, 6], batch_size=32)
+    dqn = DQN("CartPole-v1", config=base, hidden=[7, 6], batch_size=32)
     assert (dqn.config.gamma, dqn.config.hidden, dqn.config.batch_size) == (0.9, (7, 6), 32)
     with pytest.raises(ConfigError, match="did you mean gamma"):
         DQN("CartPole-v1", gama=0.9)
@@ -398,7 +400,7 @@ def test_settings_come_by_name_over_those_of_a_config() -> None:
 def test_a_training_that_makes_no_sense_writes_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
     dqn = DQN(cartpole(), **AGENT)
     with pytest.raises(ConfigError):
-        dqn.train(out=tmp_path / "run", quiet=True, **settings)
+        dqn.train(run_dir=tmp_path / "run", quiet=True, **settings)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -406,16 +408,18 @@ def test_what_is_not_said_is_the_preset_of_the_environment(tmp_path: Path) -> No
     known = preset("CartPole-v1")
     dqn = DQN("CartPole-v1", batch_size=8)
     assert dqn.config == replace(known.agent, batch_size=8)
-    history = dqn.train(out=tmp_path / "run", pictures=False, quiet=True, stop_at_return=-1.0, eval_every=1_000)
+    history = dqn.train(run_dir=tmp_path / "run", pictures=False, quiet=True, stop_at_return=-1.0, eval_every=1_000)
     assert build(TrainConfig, history.run.config["train"]) == replace(
         known.train, stop_at_return=-1.0, eval_every=1_000
     )
-    assert DQN("CartPole-v1", DQNConfig()).config == DQNConfig()  # a whole config is taken as it is
+    assert DQN("CartPole-v1", config=DQNConfig()).config == DQNConfig()  # a whole config is taken as it is
 
 
 def test_a_training_config_may_be_given_whole(tmp_path: Path) -> None:
     config = TrainConfig(steps=30, eval_episodes=1)
-    history = DQN(Numbered(), small()).train(config, steps=40, out=tmp_path / "run", pictures=False, quiet=True)
+    history = DQN(Numbered(), config=small()).train(
+        config, steps=40, run_dir=tmp_path / "run", pictures=False, quiet=True
+    )
     assert history.run.episodes[-1].env_steps == 40
     assert history.run.config["train"]["eval_episodes"] == 1
 
@@ -433,14 +437,14 @@ answer = dict()
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     dqn = DQN("CartPole-v1", hidden=(8,), batch_size=8, buffer_size=500, learning_starts=40)
-    dqn.train(episodes=3, out=out / "run", eval_episodes=1, quiet=True)
+    dqn.train(episodes=3, run_dir=out / "run", eval_episodes=1, quiet=True)
 answer["warnings"] = sorted([warning.category.__name__, str(warning.message)] for warning in caught)
 answer["updates"] = dqn.agent.updates
 for name, call in {{
-    "video_every": lambda: DQN("CartPole-v1").train(episodes=3, video_every=1, out=out / "films", quiet=True),
-    "film": lambda: dqn.film(out / "film.mp4"),
+    "video_every": lambda: DQN("CartPole-v1").train(episodes=3, video_every=1, run_dir=out / "films", quiet=True),
+    "film": lambda: dqn.record_video(out / "film.mp4"),
     "plot": lambda: DQN("CartPole-v1", learning_starts=40, batch_size=8).train(
-        episodes=1, out=out / "plot", pictures=False, quiet=True).plot(),
+        episodes=1, run_dir=out / "plot", pictures=False, quiet=True).plot(),
 }}.items():
     try:
         call()

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from fixtures_runs import AGENT, cartpole
-from perilune import DQN, DQNConfig, TrainConfig, api, envs
+from perilune import DQN, DQNConfig, TrainConfig, envs, recording
 from perilune._utils.validation import from_json
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
@@ -43,7 +43,7 @@ STEPS: dict[str, Any] = {"steps": 300, "eval_every": 100, "eval_episodes": 1, "q
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run at its end. Not to be changed by a test."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    DQN("CartPole-v1", seed=2, **AGENT).train(out=out, **STEPS)
+    DQN("CartPole-v1", seed=2, **AGENT).train(run_dir=out, **STEPS)
     return out
 
 
@@ -55,7 +55,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def again(run: Path, **settings: Any) -> DQN:
     dqn = DQN("CartPole-v1", seed=2, **AGENT)
-    dqn.train(resume=run, quiet=True, pictures=False, **settings)
+    dqn.train(resume=True, run_dir=run, quiet=True, pictures=False, **settings)
     return dqn
 
 
@@ -77,7 +77,7 @@ def test_an_object_is_written_anew_if_and_only_if_one_of_its_slots_was(
 def test_checkpoints_share_the_objects_that_are_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK", 50 * (8 * 4 + 16))  # fifty transitions an object
     run = tmp_path / "run"
-    DQN("CartPole-v1", seed=2, **AGENT).train(out=run, **STEPS)
+    DQN("CartPole-v1", seed=2, **AGENT).train(run_dir=run, **STEPS)
     earlier, last = [checkpoint.read(path) for path in checkpoint.paths(run)][-2:]
     assert len(last.replay) == 6
     common = len(set(last.replay) & set(earlier.replay))
@@ -91,7 +91,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(recorder, "SHARE", float("inf"))
     run = tmp_path / "run"
     DQN("CartPole-v1", seed=3, **AGENT).train(
-        out=run, keep_checkpoints=3, checkpoint_seconds=1e-9, **STEPS | {"steps": 1000}
+        run_dir=run, keep_checkpoints=3, checkpoint_seconds=1e-9, **STEPS | {"steps": 1000}
     )
     there = [checkpoint.read(path) for path in checkpoint.paths(run)]
     best = max(evaluation.env_steps for evaluation in runlog.read(run).evaluations if evaluation.best)
@@ -110,7 +110,7 @@ def test_a_checkpoint_costs_no_more_than_its_share_of_the_time(tmp_path: Path, m
 
     monkeypatch.setattr(checkpoint, "save", counted)
     DQN("CartPole-v1", seed=2, **AGENT).train(
-        out=tmp_path / "run", checkpoint_seconds=1e-9, **STEPS | {"steps": 2_000, "eval_every": None}
+        run_dir=tmp_path / "run", checkpoint_seconds=1e-9, **STEPS | {"steps": 2_000, "eval_every": None}
     )
     assert len(saves) < 12  # of some hundred episodes
 
@@ -145,13 +145,13 @@ def test_what_was_changed_is_refused_unless_it_is_named(run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     dqn = DQN("CartPole-v1", seed=2, **AGENT | {"learning_rate": 0.01})
     with pytest.raises(ConfigError, match=r"learning_rate=0\.01 is invalid: expected 0\.001, as in the run.*by name"):
-        dqn.train(resume=run, quiet=True)
+        dqn.train(resume=True, run_dir=run, quiet=True)
     with pytest.raises(ConfigError, match="steps=500 is invalid: expected 300, as in the run"):
         again(run, steps=500)
     with pytest.raises(ConfigError, match="steps=200 is invalid: expected more than this run has already had"):
         again(run, steps=200, change=["steps"])
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    dqn.train(resume=run, steps=400, change=["learning_rate", "steps"], quiet=True, pictures=False)
+    dqn.train(resume=True, run_dir=run, steps=400, change=["learning_rate", "steps"], quiet=True, pictures=False)
     assert checkpoint.latest(run).setup.agent.learning_rate == 0.01
     assert runlog.read_config(run)["agent"]["learning_rate"] == 0.01
 
@@ -177,17 +177,17 @@ def test_every_setting_is_told_whether_it_can_be_changed() -> None:
 def test_what_is_in_the_shape_of_a_run_cannot_be_changed_even_by_name(run: Path, name: str, value: object) -> None:
     dqn = DQN("CartPole-v1", seed=2, **AGENT | {name: value})
     with pytest.raises(ConfigError, match=f"{name} = .* cannot be changed on the way"):
-        dqn.train(resume=run, change=[name], quiet=True)
+        dqn.train(resume=True, run_dir=run, change=[name], quiet=True)
 
 
 def test_another_seed_or_environment_is_another_run(run: Path) -> None:
     with pytest.raises(ConfigError, match="seed=3 is invalid: expected 2, as in the run"):
-        DQN("CartPole-v1", seed=3, **AGENT).train(resume=run, quiet=True)
+        DQN("CartPole-v1", seed=3, **AGENT).train(resume=True, run_dir=run, quiet=True)
     with pytest.raises(ConfigError, match="environment='Acrobot-v1' is invalid: expected 'CartPole-v1'"):
-        DQN("Acrobot-v1", seed=2, **AGENT).train(resume=run, quiet=True)
+        DQN("Acrobot-v1", seed=2, **AGENT).train(resume=True, run_dir=run, quiet=True)
     wider = gym.make("CartPole-v1", sutton_barto_reward=True)
     with pytest.raises(ConfigError, match="sutton_barto_reward"):
-        DQN(wider, seed=2, **AGENT).train(resume=run, quiet=True)
+        DQN(wider, seed=2, **AGENT).train(resume=True, run_dir=run, quiet=True)
 
 
 def test_settings_that_were_edited_in_the_directory_are_refused(run: Path) -> None:
@@ -200,7 +200,7 @@ def test_settings_that_were_edited_in_the_directory_are_refused(run: Path) -> No
 
 
 def test_a_change_holds_from_the_moment_it_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "training", cut(1))  # killed before anything else is saved
+    monkeypatch.setattr(recording, "training", cut(1))  # killed before anything else is saved
     with pytest.raises(PowerCutError):
         again(run, steps=400, change=["steps"])
     monkeypatch.undo()
@@ -280,7 +280,7 @@ def test_a_link_in_a_run_is_not_followed(run: Path, tmp_path: Path, name: str) -
     with pytest.raises(FileFormatError, match=f"{name} is a link"):
         again(run, steps=400, change=["steps"])
     with pytest.raises(FileFormatError, match=f"{name} is a link"):
-        DQN("CartPole-v1", seed=2, **AGENT).train(out=run, overwrite=True, **STEPS)
+        DQN("CartPole-v1", seed=2, **AGENT).train(run_dir=run, overwrite=True, **STEPS)
     assert outside.exists()
 
 
@@ -381,7 +381,7 @@ def test_a_run_belongs_to_one_process(run: Path) -> None:
         with pytest.raises(RunDirectoryError, match=f"belongs to process {other.pid} on '.+', which is at work on it"):
             again(run, steps=400, change=["steps"])
         with pytest.raises(RunDirectoryError, match=f"process {other.pid}"):
-            DQN("CartPole-v1", seed=2, **AGENT).train(out=run, overwrite=True, **STEPS)
+            DQN("CartPole-v1", seed=2, **AGENT).train(run_dir=run, overwrite=True, **STEPS)
         assert f"process {other.pid}" in inspection.about(run)["state"]
     finally:
         other.kill()
@@ -438,27 +438,27 @@ class Fading(gym.Wrapper[Any, Any, Any, Any]):
 
 def test_an_environment_that_fails_is_named_with_the_step_and_the_run_goes_on_later(tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
-    DQN(Fading(cartpole()), seed=2, **AGENT).train(out=whole, **STEPS)
+    DQN(Fading(cartpole()), seed=2, **AGENT).train(run_dir=whole, **STEPS)
     failing = DQN(Fading(cartpole(), fails_at=250), seed=2, **AGENT)
     with pytest.raises(EnvironmentFaultError) as caught:
-        failing.train(out=run, **STEPS)
+        failing.train(run_dir=run, **STEPS)
     assert "CartPole-v1.step raised OSError: the simulator is gone" in str(caught.value)
     last = checkpoint.paths(run)[-1]
     assert caught.value.__notes__ == [
         f"Nothing saved is lost: the last checkpoint is {last}. Go on from there: perilune resume {run}"
     ]
-    DQN(Fading(cartpole()), seed=2, **AGENT).train(resume=run, quiet=True, pictures=False)
+    DQN(Fading(cartpole()), seed=2, **AGENT).train(resume=True, run_dir=run, quiet=True, pictures=False)
     assert everything(run) == everything(whole)
 
 
 def test_an_environment_that_goes_another_way_is_told(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(EnvironmentFaultError):
-        DQN(Fading(cartpole(), fails_at=250), seed=2, **AGENT).train(out=run, **STEPS)
+        DQN(Fading(cartpole(), fails_at=250), seed=2, **AGENT).train(run_dir=run, **STEPS)
     assert checkpoint.latest(run).training.flights
     elsewhere = DQN(Fading(cartpole(), elsewhere=True), seed=2, **AGENT)
     with pytest.warns(PeriluneWarning, match="does not lead where it did with the same seed"):
-        elsewhere.train(resume=run, quiet=True, pictures=False)
+        elsewhere.train(resume=True, run_dir=run, quiet=True, pictures=False)
     episodes = runlog.read(run).episodes
     assert [episode.episode for episode in episodes] == list(range(1, len(episodes) + 1))
 
@@ -481,7 +481,7 @@ def test_a_run_that_is_removed_meanwhile_ends_and_is_not_made_again(tmp_path: Pa
     run = tmp_path / "run"
     dqn = DQN(Meanwhile(cartpole(), lambda: shutil.rmtree(run)), seed=2, **AGENT)
     with pytest.raises(RunDirectoryError, match="is no run any more"):
-        dqn.train(out=run, **STEPS)
+        dqn.train(run_dir=run, **STEPS)
     assert not run.exists()
     assert 100 <= dqn.agent.env_steps < 300
 
@@ -500,11 +500,11 @@ def test_a_log_that_is_removed_meanwhile_is_written_again(
 
     dqn = DQN(Meanwhile(cartpole(), remove), seed=2, **AGENT)
     with pytest.warns(PeriluneWarning, match=f"{name} was removed, or replaced, while") as warned:
-        dqn.train(out=run, **STEPS)
+        dqn.train(run_dir=run, **STEPS)
     assert len([one for one in warned if "was removed" in str(one.message)]) == 1
     assert lines(run) == lines(finished)
     assert all(finding.fault is None for finding in inspection.verify(run))
-    dqn.train(resume=run, steps=400, change=["steps"], quiet=True, pictures=False)
+    dqn.train(resume=True, run_dir=run, steps=400, change=["steps"], quiet=True, pictures=False)
     assert all(finding.fault is None for finding in inspection.verify(run))
 
 
@@ -513,7 +513,7 @@ def test_without_a_log_a_run_does_not_go_on_but_its_weights_do(run: Path, tmp_pa
     with pytest.raises(RunDirectoryError, match=r"episodes\.jsonl is not there any more.*Put the log back") as raised:
         again(run, steps=400, change=["steps"])
     (remedy,) = re.findall(r"DQN\.load\('(.+)'\)\.train", str(raised.value))
-    history = DQN.load(remedy).train(out=tmp_path / "another", **STEPS)
+    history = DQN.load(remedy).train(run_dir=tmp_path / "another", **STEPS)
     assert all(finding.fault is None for finding in inspection.verify(history.directory))
 
 
@@ -528,8 +528,10 @@ def test_another_machine_or_version_is_told(run: Path) -> None:
 def test_the_videos_from_before_are_the_runs_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = STEPS | {"video_every": 5}
-    first = DQN(cartpole(), seed=2, **AGENT).train(out=run, **settings)
-    more = DQN(cartpole(), seed=2, **AGENT).train(resume=run, change=["steps"], **settings | {"steps": 400})
+    first = DQN(cartpole(), seed=2, **AGENT).train(run_dir=run, **settings)
+    more = DQN(cartpole(), seed=2, **AGENT).train(
+        resume=True, run_dir=run, change=["steps"], **settings | {"steps": 400}
+    )
     assert more.videos[: len(first.videos)] == first.videos
     assert len(more.videos) > len(first.videos) > 1
 

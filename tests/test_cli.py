@@ -84,7 +84,7 @@ def test_what_it_trains_is_what_python_trains(capfd: pytest.CaptureFixture[str],
     done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, *TINY)
     settings: dict[str, Any] = {"learning_starts": 30, "batch_size": 8, "buffer_size": 300, "hidden": (6, 5)}
     budget = replace(preset("CartPole-v1").train, episodes=3, max_episode_steps=15, eval_episodes=1)
-    DQN("CartPole-v1", seed=8, **settings).train(budget, out=tmp_path / "b", quiet=True, pictures=False)
+    DQN("CartPole-v1", seed=8, **settings).train(budget, run_dir=tmp_path / "b", quiet=True, pictures=False)
     for name in ("final.safetensors", "episodes.jsonl", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

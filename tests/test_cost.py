@@ -36,7 +36,7 @@ from perilune import DQN
 environment, steps, out, quiet = {environment!r}, {steps}, Path({out!r}), {quiet}
 dqn = DQN(environment, seed=3)
 wall, cpu = time.perf_counter(), time.process_time()
-dqn.train(out=out, overwrite=True, steps=steps, eval_every=None, eval_episodes=1, pictures=False, quiet=quiet)
+dqn.train(run_dir=out, overwrite=True, steps=steps, eval_every=None, eval_episodes=1, pictures=False, quiet=quiet)
 told = {{"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}}
 told["weights"] = hashlib.sha256(dqn.agent.online.parameters.tobytes()).hexdigest()
 out.with_suffix(".json").write_text(json.dumps(told))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from perilune import DQN, api
+from perilune import DQN, recording
 from perilune._utils.arrays import Array
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, PeriluneWarning
@@ -31,7 +31,7 @@ def agent() -> DQN:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run at its end. Not to be changed by a test."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    agent().train(out=out, **SETTINGS)
+    agent().train(run_dir=out, **SETTINGS)
     return out
 
 
@@ -40,9 +40,9 @@ def broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose power was cut when it had several checkpoints."""
     with monkeypatch.context() as patch:
         patch.setattr(recorder, "SHARE", float("inf"))
-        patch.setattr(api, "training", cut(120))
+        patch.setattr(recording, "training", cut(120))
         with pytest.raises(PowerCutError):
-            agent().train(out=tmp_path / "run", **SETTINGS)
+            agent().train(run_dir=tmp_path / "run", **SETTINGS)
     assert len(checkpoint.paths(tmp_path / "run")) >= 2
     return tmp_path / "run"
 
@@ -78,7 +78,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_the_one_before_is_taken_and_leads_to_the_same_end(broken_off: Path, whole: Path, damage: str) -> None:
     DAMAGE[damage](broken_off)
     with pytest.warns(PeriluneWarning, match="a checkpoint is passed over"):
-        agent().train(resume=broken_off, quiet=True, pictures=False)
+        agent().train(resume=True, run_dir=broken_off, quiet=True, pictures=False)
     assert everything(broken_off) == everything(whole)
     assert [path.name for path in checkpoint.paths(broken_off)] != ["999999999999.json"]
     assert all(finding.fault is None for finding in inspection.verify(broken_off))
@@ -112,7 +112,7 @@ def test_one_that_is_whole_and_cannot_be_gone_on_from_is_passed_over_too(
     spoil(broken_off, damage)
     assert any(finding.fault and said in finding.fault for finding in inspection.verify(broken_off)) is seen
     with pytest.warns(PeriluneWarning, match=f"a checkpoint is passed over: .*{said}"):
-        agent().train(resume=broken_off, quiet=True, pictures=False)
+        agent().train(resume=True, run_dir=broken_off, quiet=True, pictures=False)
     assert everything(broken_off) == everything(whole)
 
 
@@ -128,17 +128,17 @@ def test_a_run_at_its_end_is_not_given_settings_that_it_was_not_trained_with(who
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     dqn = DQN("CartPole-v1", seed=3, **SMALL, learning_rate=1e-4)
     with pytest.raises(ConfigError, match=r"learning_rate=0\.0001 is invalid: .* at its end"):
-        dqn.train(resume=whole, change=["learning_rate"], quiet=True)
+        dqn.train(resume=True, run_dir=whole, change=["learning_rate"], quiet=True)
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_at_its_end_keeps_its_pictures(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    agent().train(out=run, **SETTINGS | {"pictures": True})
+    agent().train(run_dir=run, **SETTINGS | {"pictures": True})
     curves, film = run / "plots" / "curves.png", run / "videos" / "best.mp4"
     curves.write_bytes(b"my own")
     film.unlink()
-    agent().train(resume=run, quiet=True)
+    agent().train(resume=True, run_dir=run, quiet=True)
     assert curves.read_bytes() == b"my own"
     assert film.stat().st_size > 1000  # which was missing
 
@@ -147,7 +147,7 @@ def test_a_budget_of_episodes_takes_over_from_steps_that_are_used_up(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    agent().train(out=run, **SETTINGS)
+    agent().train(run_dir=run, **SETTINGS)
     had = checkpoint.latest(run).agent.episodes
     main(["resume", str(run), "--episodes", "3", "--quiet"])
     capfd.readouterr()

@@ -49,8 +49,8 @@ def test_the_formats_that_are_written_have_a_fixture_each() -> None:
 def test_a_checkpoint_of_the_first_version_goes_on(tmp_path: Path) -> None:
     run = Path(shutil.copytree(FIXTURES / "format-2", tmp_path / "run"))
     saved = checkpoint.latest(run).setup
-    dqn = DQN("CartPole-v1", saved.agent, seed=saved.seed)
-    dqn.train(resume=run, steps=160, change=["steps"], quiet=True, pictures=False)
+    dqn = DQN("CartPole-v1", config=saved.agent, seed=saved.seed)
+    dqn.train(resume=True, run_dir=run, steps=160, change=["steps"], quiet=True, pictures=False)
     assert dqn.agent.env_steps == 160
     assert dqn.agent.updates == 140
 
@@ -58,5 +58,5 @@ def test_a_checkpoint_of_the_first_version_goes_on(tmp_path: Path) -> None:
 def test_a_run_from_before_there_were_checkpoints_says_that_it_cannot_go_on(tmp_path: Path) -> None:
     run = Path(shutil.copytree(FIXTURES / "format-1", tmp_path / "run"))
     with pytest.raises(RunDirectoryError, match="has no checkpoint"):
-        DQN.load(run).train(resume=run)
+        DQN.load(run).train(resume=True, run_dir=run)
     assert "cannot be gone on with" in inspection.about(run)["state"]

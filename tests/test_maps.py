@@ -222,7 +222,7 @@ def test_a_replay_that_was_written_round_is_read_in_the_order_lived(tmp_path: Pa
         "epsilon_decay_steps": 50,
     }
     dqn = DQN("CartPole-v1", seed=1, **settings)
-    dqn.train(out=tmp_path / "run", steps=150, eval_every=None, eval_episodes=1, pictures=False, quiet=True)
+    dqn.train(run_dir=tmp_path / "run", steps=150, eval_every=None, eval_episodes=1, pictures=False, quiet=True)
     found = insight.lived(tmp_path / "run")
     assert (len(found.transitions.action), found.forgotten, found.actions) == (60, 90, 2)
     obs, next_obs = found.transitions.obs, found.transitions.next_obs
@@ -359,7 +359,7 @@ def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
             return np.full(1, action, np.float32), float(action), self.left == 0, False, {}
 
     dqn = DQN(Line(), hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
-    dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
+    dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
     assert "two readings" in drawn.left_out[0]
@@ -375,7 +375,7 @@ def test_readings_are_called_by_name_or_by_place() -> None:
 
 def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
     dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
-    dqn.train(out=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
+    dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
     assert "yes or no" in drawn.left_out[0]

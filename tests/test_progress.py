@@ -365,8 +365,8 @@ def test_a_short_training_elsewhere_is_told_in_its_last_line_alone(capfd: pytest
 def test_a_run_that_is_resumed_shows_all_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     agent = DQN("CartPole-v1", seed=1, **AGENT)
     training = {"eval_episodes": 2, "max_episode_steps": 20, "pictures": False}
-    agent.train(out=tmp_path / "run", episodes=3, **training)
-    history = agent.train(resume=tmp_path / "run", change=["episodes"], episodes=5, **training)
+    agent.train(run_dir=tmp_path / "run", episodes=3, **training)
+    history = agent.train(resume=True, run_dir=tmp_path / "run", change=["episodes"], episodes=5, **training)
     last = capfd.readouterr().err.splitlines()[-1]
     assert len(history.rewards) == 5
     assert f"mean of 100 {sum(history.rewards) / 5:.1f}  " in last

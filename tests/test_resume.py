@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fixtures_runs import decode
-from perilune import DQN, DQNConfig, api
+from perilune import DQN, DQNConfig, recording
 from perilune.runs import checkpoint, recorder, runlog
 from perilune.training.events import Event
 from perilune.training.loop import training
@@ -70,14 +70,14 @@ def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyP
     """Train with the power cut again and again, anywhere; how often."""
     monkeypatch.setattr(recorder, "SHARE", math.inf)  # a checkpoint at every episode
     generator = np.random.default_rng(5)
-    resume: dict[str, Any] = {"out": directory}
+    resume: dict[str, Any] = {"run_dir": directory}
     for stops in itertools.count():
         with monkeypatch.context() as patch:
-            patch.setattr(api, "training", cut(int(generator.integers(2, 50))))
+            patch.setattr(recording, "training", cut(int(generator.integers(2, 50))))
             try:
                 dqn().train(**settings, **resume)
             except PowerCutError:
-                resume = {"resume": directory}
+                resume = {"run_dir": directory, "resume": True}
             else:
                 return stops
     raise AssertionError
@@ -100,8 +100,8 @@ def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
 ) -> None:
     config = DQNConfig(**SMALL | agent)
     settings = TRAINING | {"num_envs": num_envs, "checkpoint_seconds": 1e-9}
-    DQN("CartPole-v1", config, seed=3).train(out=tmp_path / "whole", **settings)
-    stops = stopped(lambda: DQN("CartPole-v1", config, seed=3), tmp_path / "parts", monkeypatch, **settings)
+    DQN("CartPole-v1", config=config, seed=3).train(run_dir=tmp_path / "whole", **settings)
+    stops = stopped(lambda: DQN("CartPole-v1", config=config, seed=3), tmp_path / "parts", monkeypatch, **settings)
     assert stops > 3
     expected, found = everything(tmp_path / "whole"), everything(tmp_path / "parts")
     for part, value in expected.items():
@@ -112,7 +112,7 @@ def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monk
     monkeypatch.setattr("perilune.training.loop.REST_EVERY", 7)
     settings = TRAINING | {"checkpoint_seconds": 1e-9}
     agent = SMALL | {"n_step": 3, "max_action_repeat": 4}
-    DQN("CartPole-v1", seed=3, **agent).train(out=tmp_path / "whole", **settings)
+    DQN("CartPole-v1", seed=3, **agent).train(run_dir=tmp_path / "whole", **settings)
     under_way = []
     read = checkpoint.latest
 
@@ -130,7 +130,7 @@ def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monk
 def test_films_that_were_being_made_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TRAINING | {"steps": 150, "num_envs": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
     agent = SMALL | {"epsilon_decay_steps": 1_000}
-    DQN("CartPole-v1", **agent).train(out=tmp_path / "whole", **settings)
+    DQN("CartPole-v1", **agent).train(run_dir=tmp_path / "whole", **settings)
     assert stopped(lambda: DQN("CartPole-v1", **agent), tmp_path / "parts", monkeypatch, **settings) > 3
     assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
     videos = sorted((tmp_path / "whole" / "videos").glob("*.mp4"))
@@ -148,17 +148,17 @@ def test_an_agent_that_was_trained_before_goes_on_in_its_second_run(
 ) -> None:
     def twice(second: dict[str, Any]) -> None:
         dqn = DQN("CartPole-v1", seed=1, **SMALL)
-        dqn.train(out=tmp_path / "first", overwrite=True, **TRAINING)
+        dqn.train(run_dir=tmp_path / "first", overwrite=True, **TRAINING)
         dqn.train(**TRAINING, **second)
 
-    twice({"out": tmp_path / "whole"})
+    twice({"run_dir": tmp_path / "whole"})
     dqn = DQN("CartPole-v1", seed=1, **SMALL)
-    dqn.train(out=tmp_path / "first", overwrite=True, **TRAINING)
-    monkeypatch.setattr(api, "training", cut(9))
+    dqn.train(run_dir=tmp_path / "first", overwrite=True, **TRAINING)
+    monkeypatch.setattr(recording, "training", cut(9))
     with pytest.raises(PowerCutError):
-        dqn.train(out=tmp_path / "parts", **TRAINING)
+        dqn.train(run_dir=tmp_path / "parts", **TRAINING)
     monkeypatch.undo()
     fresh = DQN("CartPole-v1", seed=1, **SMALL)
-    fresh.train(resume=tmp_path / "parts", quiet=True, pictures=False)
+    fresh.train(resume=True, run_dir=tmp_path / "parts", quiet=True, pictures=False)
     assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
     assert fresh.agent.env_steps == 2 * TRAINING["steps"]

@@ -367,7 +367,7 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
         env = wrapped(env)
         for start in (
             lambda: training(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, num_envs=3)),
-            lambda: DQN(env, small()).train(steps=50, num_envs=3, out=tmp_path / "run", quiet=True),
+            lambda: DQN(env, config=small()).train(steps=50, num_envs=3, run_dir=tmp_path / "run", quiet=True),
         ):
             with pytest.raises(ConfigError, match=r"num_envs=3 .*cannot be made a second time") as caught:
                 start()
@@ -380,9 +380,9 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
 
 
 def test_a_run_with_several_environments_is_a_run_like_any_other(tmp_path: Path) -> None:
-    dqn = DQN("CartPole-v1", small(learning_starts=40), seed=3)
+    dqn = DQN("CartPole-v1", config=small(learning_starts=40), seed=3)
     history = dqn.train(
-        out=tmp_path / "run", steps=600, num_envs=4, eval_episodes=1, video_every=2, frames=True, quiet=True
+        run_dir=tmp_path / "run", steps=600, num_envs=4, eval_episodes=1, video_every=2, frames=True, quiet=True
     )
     numbers = [episode.episode for episode in history.episodes]
     assert len(numbers) == len(set(numbers)) > 10

@@ -45,17 +45,17 @@ def test_a_run_has_its_beginning_and_its_evaluations(tiny_run: TinyRun) -> None:
 
 def test_those_from_after_the_place_where_a_run_goes_on_are_taken_again(tmp_path: Path) -> None:
     settings = TRAINING | {"eval_every": 15, "checkpoint_seconds": None}
-    DQN(cartpole(), seed=1, **AGENT).train(out=tmp_path / "run", **settings)
+    DQN(cartpole(), seed=1, **AGENT).train(run_dir=tmp_path / "run", **settings)
     before = {path.name: path.read_bytes() for path in paths(tmp_path / "run")}
     snapshots.cut(tmp_path / "run", 1)
     assert [path.stem for path in paths(tmp_path / "run")] == ["00000", "00001"]
     agent = DQN(cartpole(), seed=1, **AGENT)
-    agent.train(out=tmp_path / "again", **settings)
+    agent.train(run_dir=tmp_path / "again", **settings)
     assert {path.name: path.read_bytes() for path in paths(tmp_path / "again")} == before
 
 
 def test_a_damaged_one_is_found(tmp_path: Path) -> None:
-    DQN(cartpole(), seed=1, **AGENT).train(out=tmp_path / "run", **TRAINING)
+    DQN(cartpole(), seed=1, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
     path = paths(tmp_path / "run")[0]
     path.write_bytes(path.read_bytes()[:-1])
     assert [finding.path for finding in inspection.verify(tmp_path / "run") if finding.fault] == [path]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixtures_runs import AGENT, TinyRun, cartpole, decode, tiny_run
-from perilune import DQN, film_stages
+from perilune import DQN, History
 from perilune._utils.arrays import Array
 from perilune.envs import rendering
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
@@ -217,7 +217,7 @@ def test_a_run_shows_itself_untrained_on_the_way_and_at_its_best(tiny_run: TinyR
     steps = [DQN.load(path).agent.env_steps for _, path in chosen]
     assert steps == sorted(steps)
     assert [title for title, _ in chosen[:-1]] == [f"{step} steps" for step in steps[:-1]]
-    endings = film_stages(run, tmp_path / "film.gif", checkpoint="final", overlay=True)
+    endings = History(run).record_stages(tmp_path / "film.gif", checkpoint="final", overlay=True)
     assert [ending.title for ending in endings] == [title for title, _ in chosen]
     assert [ending.reward for ending in endings] == [DQN.load(path).evaluate(1).returns[0] for _, path in chosen]
     assert len(pictures(tmp_path / "film.gif")) == 1 + -(-int(max(ending.reward for ending in endings)) // 3) + 16
@@ -234,14 +234,14 @@ def half_written(run: Path, where: Path) -> Path:
 def test_what_a_run_lacks_is_said_in_one_sentence(tiny_run: TinyRun, tmp_path: Path) -> None:
     half = half_written(tiny_run.history.directory, tmp_path / "half")
     with pytest.raises(RunDirectoryError, match="half holds no 'best' checkpoint: it has no best"):
-        film_stages(half, tmp_path / "film.mp4")
+        History(half).record_stages(tmp_path / "film.mp4")
     shutil.copy(tiny_run.history.directory / "best.safetensors", half)
     (half / "snapshots" / "00001.safetensors").write_bytes(b"cut off")
     with pytest.raises(FileFormatError, match="00001"):
-        film_stages(half, tmp_path / "film.mp4")
+        History(half).record_stages(tmp_path / "film.mp4")
     shutil.rmtree(half / "snapshots")
     with pytest.raises(RunDirectoryError, match=r"half has no snapshots/ .* train again, or film its best weights"):
-        film_stages(half, tmp_path / "film.mp4")
+        History(half).record_stages(tmp_path / "film.mp4")
     assert not (tmp_path / "film.mp4").exists()
 
 

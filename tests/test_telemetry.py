@@ -35,7 +35,7 @@ def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun)
 
 
 def test_a_film_of_the_trained_agent_tells_its_own_values_and_greedy_actions(tiny_run: TinyRun, tmp_path: Path) -> None:
-    shown = tiny_run.dqn.film(tmp_path / "film.mp4", episodes=2)
+    shown = tiny_run.dqn.record_video(tmp_path / "film.mp4", episodes=2)
     moments = telemetry.read(tmp_path / "film.jsonl")
     assert len(moments) == sum(shown.lengths) + 2
     assert [moment.reward for moment in moments if moment.action is None] == list(shown.returns)

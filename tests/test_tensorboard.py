@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fixtures_runs import cartpole, episode
-from perilune import DQN, History, api, cli
+from perilune import DQN, History, cli, recording
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError, RunDirectoryError
 from perilune.training.events import Event, HealthWarning
@@ -102,7 +102,7 @@ def cut(after: int) -> Callable[..., Iterator[Event]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> History:
     """A training with event files, from its beginning to its end. Not to be changed."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    return DQN(cartpole(), seed=3, **AGENT).train(out=run, tensorboard=True, **TRAINING)
+    return DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
 
 
 def test_every_figure_of_the_logs_is_shown(whole: History) -> None:
@@ -128,7 +128,7 @@ def test_every_filmed_episode_is_an_animation_at_its_step(whole: History) -> Non
 
 
 def test_a_training_is_the_same_with_event_files_to_the_bit(whole: History, tmp_path: Path) -> None:
-    without = DQN(cartpole(), seed=3, **AGENT).train(out=tmp_path / "run", **TRAINING)
+    without = DQN(cartpole(), seed=3, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
     assert not (tmp_path / "run" / "tensorboard").exists()
     for name in ("final.safetensors", "best.safetensors", "episodes.jsonl", "metrics.jsonl"):
         assert (without.directory / name).read_bytes() == (whole.directory / name).read_bytes()
@@ -139,12 +139,12 @@ def test_a_training_that_goes_on_shows_nothing_twice_and_leaves_nothing_out(
     whole: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr(api, "training", cut(after))
+    monkeypatch.setattr(recording, "training", cut(after))
     with pytest.raises(PowerCutError):
-        DQN(cartpole(), seed=3, **AGENT).train(out=run, tensorboard=True, **TRAINING)
+        DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
     monkeypatch.undo()
     history = DQN(cartpole(), seed=3, **AGENT).train(
-        resume=run, tensorboard=True, quiet=True, pictures=False
+        resume=True, run_dir=run, tensorboard=True, quiet=True, pictures=False
     )  # in the same second
     assert len(list((run / "tensorboard").iterdir())) == 2
     assert_shows(run, history)
@@ -156,8 +156,8 @@ def test_a_training_that_goes_on_shows_nothing_twice_and_leaves_nothing_out(
 def test_a_run_that_had_no_event_files_gets_all_of_it(tmp_path: Path) -> None:
     run = tmp_path / "run"
     agent = DQN(cartpole(), seed=3, **AGENT)
-    agent.train(out=run, **TRAINING)
-    history = agent.train(resume=run, change=["steps"], **TRAINING | {"steps": 500}, tensorboard=True)
+    agent.train(run_dir=run, **TRAINING)
+    history = agent.train(resume=True, run_dir=run, change=["steps"], **TRAINING | {"steps": 500}, tensorboard=True)
     assert history.episodes[0].env_steps < 400 < history.episodes[-1].env_steps
     assert_shows(run, history)
 
@@ -165,7 +165,7 @@ def test_a_run_that_had_no_event_files_gets_all_of_it(tmp_path: Path) -> None:
 def test_without_tensorboardx_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[tensorboard\]'"):
-        DQN(cartpole(), **AGENT).train(out=tmp_path / "run", tensorboard=True, **TRAINING)
+        DQN(cartpole(), **AGENT).train(run_dir=tmp_path / "run", tensorboard=True, **TRAINING)
     assert not (tmp_path / "run").exists()
 
 

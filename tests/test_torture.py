@@ -234,7 +234,7 @@ def test_saving_costs_less_than_two_percent(
     # In the short form as often as a training allows, whose share of the time is bounded; else at the default interval.
     settings = {"steps": steps} if torture else {"steps": 15_000, "checkpoint_seconds": 1e-9}
     started = time.perf_counter()
-    DQN(env, seed=1).train(**settings, eval_every=5_000, quiet=True, pictures=False, out=tmp_path / "run")
+    DQN(env, seed=1).train(**settings, eval_every=5_000, quiet=True, pictures=False, run_dir=tmp_path / "run")
     seconds = time.perf_counter() - started
     print(
         f"\n{env}: {len(spent)} checkpoints, {sum(spent):.3f} s of {seconds:.1f} s, {sum(spent) / seconds:.2%}, "
@@ -446,7 +446,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in its middle."""
     out = tmp_path_factory.mktemp("damaged") / "run"
     dqn = DQN(cartpole(), seed=2, **AGENT | {"priority_alpha": 0.5})
-    dqn.train(out=out, steps=300, eval_every=100, eval_episodes=1, num_envs=2, quiet=True, pictures=False)
+    dqn.train(run_dir=out, steps=300, eval_every=100, eval_episodes=1, num_envs=2, quiet=True, pictures=False)
     return out
 
 

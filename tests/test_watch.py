@@ -62,7 +62,7 @@ def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tm
     )  # fmt: skip
     told = pytest.warns(PeriluneWarning, match=r"the mean of Q is .* no return is greater than")
     with np.errstate(all="ignore"), told, pytest.raises(DivergenceError) as caught:
-        dqn.train(out=tmp_path / "run", steps=5_000, metrics_every=1, eval_every=None, quiet=True, pictures=False)
+        dqn.train(run_dir=tmp_path / "run", steps=5_000, metrics_every=1, eval_every=None, quiet=True, pictures=False)
     (notice,) = runlog.read(tmp_path / "run").notices
     assert notice.what == "q_beyond_rewards"
     assert notice.env_steps <= dqn.agent.env_steps

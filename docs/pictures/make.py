@@ -12,14 +12,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from perilune import film_stages
+from perilune import History
 from perilune.viz import maps
 
 HERE = Path(__file__).parent
 
 
 def main(run: Path) -> None:
-    film_stages(run, HERE / "learning.gif", overlay=True, max_episode_steps=500)
+    History.load(run).record_stages(HERE / "learning.gif", overlay=True, max_episode_steps=500)
     with Image.open(run / "plots" / "curves.png") as curves:
         save(curves, (1100, 680), "curves.png")
     pictures = maps.draw(run).pictures

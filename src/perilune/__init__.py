@@ -1,21 +1,56 @@
 """Perilune: deep Q-learning with the neural network written from scratch on NumPy."""
 
-from perilune._utils.blas import one_blas_thread
-from perilune.agent.config import DQNConfig, TrainConfig
-from perilune.api import DQN, film_stages
-from perilune.errors import PeriluneError
-from perilune.history import History
-from perilune.runs.runlog import version
-from perilune.training.evaluation import Evaluation
+from __future__ import annotations
 
-__version__ = version()
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perilune import errors
+    from perilune.agent.config import DQNConfig, TrainConfig
+    from perilune.agent.dqn import Agent
+    from perilune.api import DQN
+    from perilune.envs.known import presets
+    from perilune.history import History
+    from perilune.training.evaluation import Evaluation
+
+    __version__: str
+
 __all__ = [
     "DQN",
+    "Agent",
     "DQNConfig",
     "Evaluation",
     "History",
-    "PeriluneError",
     "TrainConfig",
-    "film_stages",
-    "one_blas_thread",
+    "__version__",
+    "errors",
+    "presets",
 ]
+
+_MODULES = {
+    "DQN": "perilune.api",
+    "Agent": "perilune.agent.dqn",
+    "DQNConfig": "perilune.agent.config",
+    "Evaluation": "perilune.training.evaluation",
+    "History": "perilune.history",
+    "TrainConfig": "perilune.agent.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that the command line starts fast."""
+    if name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    elif name == "__version__":
+        value = importlib.import_module("perilune.runs.runlog").version()
+    elif name in ("errors", "presets"):
+        value = importlib.import_module("perilune.errors" if name == "errors" else "perilune.envs.known.presets")
+    else:
+        raise AttributeError(f"module 'perilune' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

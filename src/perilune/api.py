@@ -1,173 +1,284 @@
-"""The library as one object: an environment and the agent that learns it."""
+"""The main class: an environment and the agent that learns it."""
 
 from __future__ import annotations
 
-import itertools
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import MethodType
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
 
-from perilune import envs
+import numpy as np
+
+from perilune import envs, recording
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
+from perilune._utils.console import aside
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.agent.dqn import Agent
-from perilune.envs.known import lookup
-from perilune.envs.known.presets import preset
-from perilune.envs.rendering import can_draw
-from perilune.errors import (
-    ConfigError,
-    EnvironmentFaultError,
-    MissingDependencyError,
-    PeriluneError,
-    PeriluneWarning,
-    RunDirectoryError,
-)
+from perilune.agent.settings import AgentSettings, TrainSettings, checked
+from perilune.envs.known import Preset, lookup, presets
+from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
 from perilune.history import History
+from perilune.recording import Callback
 from perilune.replay.symmetry import Symmetry
-from perilune.runs import checkpoint, files, lock, runlog, weights
+from perilune.runs import checkpoint, files, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
-from perilune.runs.recorder import Recorder, check_changes, check_config, differing_host, interruptions
 from perilune.training.evaluation import Evaluation, evaluate
-from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
-from perilune.training.loop import check, greedy_limit, training
-from perilune.viz import stages, terminal, video
-from perilune.viz import tensorboard as event_files
+from perilune.training.events import Event
+from perilune.training.loop import check, training
+from perilune.viz import video
 from perilune.viz.overlay import Panel
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _ClassMethod(Generic[P, R]):
+    """A class method that refuses to be called on an instance, where its result would be lost."""
+
+    def __init__(self, function: Callable[Concatenate[Any, P], R]) -> None:
+        self._function = function
+
+    def __get__(self, instance: object, owner: type) -> Callable[P, R]:
+        if instance is not None:
+            raise UsageError(
+                "load returns a new agent and does not change this one. Write agent = DQN.load(path, env)."
+            )
+        return MethodType(self._function, owner)
 
 
 class DQN:
     """A deep Q-network for one environment.
 
     Args:
-        env: a Gymnasium environment, or the id of one. Actions must be Discrete, observations a one-dimensional Box,
-            or Discrete, MultiDiscrete, MultiBinary or a Tuple or Dict of these, which are flattened.
-        config: the settings, all in one; the preset of this environment, or the default one, where it is left out.
-        seed: two agents of one seed on one machine are the same to the last bit; other seeds differ in everything.
-        symmetry: for the setting ``mirror``; LunarLander's, CartPole's and Acrobot's are known.
-        settings: single settings by name, over those of ``config``: ``DQN(env, hidden=(64, 64), gamma=0.98)``. Every
-            field of ``perilune.DQNConfig`` is one.
+        env: a Gymnasium environment or the id of one. Actions must be Discrete. Observations must be a one-dimensional
+            Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these, which Perilune flattens.
+        preset: the settings to start from. "recommended" are the tuned settings of the environment, or a default
+            recipe for environments without a preset. "plain" is the DQN of Mnih et al. (2015). The id of an
+            environment takes the preset of that environment, None the defaults of ``DQNConfig``.
+        config: all settings at once, instead of a preset.
+        seed: seed of everything random (>= 0). The same seed gives the same weights, bit for bit, on one machine.
+        symmetry: the symmetry for the setting ``mirror``. Those of LunarLander, CartPole and Acrobot are known.
+        settings: single settings by name, such as ``hidden=(64, 64), gamma=0.98``. They replace those of the preset.
+            ``perilune.DQNConfig`` documents all of them.
+
+    Attributes:
+        env: the environment, with flattened observations.
+        agent: the networks, the replay buffer, the optimizer and the counters.
+        preset: name of the preset; None if the settings came from ``config`` or from a file.
 
     Raises:
-        ConfigError: a setting that does not exist, or whose value is not allowed.
-        UnsupportedEnvironmentError: an environment that is not there, or of a kind that is not covered.
+        UsageError: a setting does not exist.
+        ConfigError: a setting has a value that is not allowed.
+        UnsupportedEnvironmentError: the environment does not exist, or Perilune does not support its spaces.
     """
 
     def __init__(
         self,
         env: envs.Env | str,
-        config: DQNConfig | None = None,
+        preset: Literal["recommended", "plain"] | str | None = presets.RECOMMENDED,
         *,
+        config: DQNConfig | None = None,
         seed: int = 0,
         symmetry: Symmetry | None = None,
-        **settings: Any,
+        **settings: Unpack[AgentSettings],
     ) -> None:
-        self.env = _flat_environment(env)
-        self.config = build(DQNConfig, settings, preset(envs.name(self.env)).agent if config is None else config)
-        observation_size, actions, _ = envs.check(self.env)
+        if preset is not None and not isinstance(preset, str):
+            if isinstance(env, str) and env.endswith("Policy"):
+                raise _no_policy(env)
+            raise UsageError(
+                f"preset={preset!r} is invalid: expected a name. To give all settings at once, write "
+                "DQN(env, config=DQNConfig(...))."
+            )
+        self.env = _environment(env)
+        sizes = envs.check(self.env)
+        self.preset = preset if config is None else None
+        base = config if config is not None else self._preset().agent
+        self._chosen = frozenset(settings)
+        config = build(DQNConfig, checked(DQNConfig, settings), base)
         if symmetry is None:
             symmetry = lookup(envs.name(self.env)).symmetry
-        self.agent = Agent(observation_size, actions, self.config, seed, symmetry)
+        self.agent = Agent(sizes.observation_size, sizes.actions, config, seed, symmetry)
+
+    @property
+    def config(self) -> DQNConfig:
+        """The settings in use."""
+        return self.agent.config
+
+    def __repr__(self) -> str:
+        parts = [repr(envs.name(self.env))]
+        if self.preset != presets.RECOMMENDED:
+            parts.append(f"preset={self.preset!r}")
+        if self.agent.seed:
+            parts.append(f"seed={self.agent.seed}")
+        return f"DQN({', '.join([*parts, *self._changes()])})"
+
+    def _preset(self) -> Preset:
+        found = presets.preset(envs.name(self.env), self.preset or presets.RECOMMENDED)
+        return found if self.preset is not None else Preset(DQNConfig(), found.train)
+
+    def _changes(self) -> list[str]:
+        """Return the settings that differ from the preset, each as ``name=value``."""
+        base = vars(self._preset().agent)
+        return [f"{name}={value!r}" for name, value in vars(self.config).items() if value != base[name]]
+
+    # Copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for ``copy.deepcopy`` and ``pickle``: an environment that has an id is made again."""
+        return self.__dict__ | {"env": envs.recipe(self.env)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"env": envs.from_recipe(state["env"])})
+
+    # Train
 
     def train(
         self,
         config: TrainConfig | None = None,
         *,
-        out: str | Path | None = None,
+        run_dir: str | Path | None = None,
+        resume: bool = False,
         overwrite: bool = False,
-        resume: str | Path | None = None,
         change: Sequence[str] = (),
+        callback: Callback | None = None,
         frames: bool = False,
         pictures: bool = True,
         quiet: bool = False,
         tensorboard: bool = False,
-        **settings: Any,
+        **settings: Unpack[TrainSettings],
     ) -> History:
-        """Train, and keep everything in a run directory. Called again, it goes on where it was, in another one.
+        """Train the agent. Call it again to continue where the last training ended.
 
-        SIGINT (Ctrl-C) and SIGTERM end it when the episode is over and all is saved; a second one ends it at once.
+        Without ``run_dir`` nothing is written. With it, everything is recorded there: logs, weights, checkpoints,
+        curves and videos; SIGINT (Ctrl-C) and SIGTERM then end the training at the end of the episode, after saving.
+
+        Schedules of the preset follow the budget in ``steps``: see ``perilune.presets``.
 
         Args:
-            config: budget, evaluations and videos, all in one. Where neither it nor a budget (``steps``, ``episodes``)
-                is given, the preset's, or those of the run that goes on.
-            out: the run directory; runs/ENVIRONMENT-seedS (or the next free name after it) where it is left out.
-            overwrite: replace a run that is already in ``out``.
-            resume: a run directory: go on with the training in it exactly where its last checkpoint is. What this agent
-                has learned so far is replaced by what the run's has.
-            change: names of settings that may differ from the run's, where it is resumed: ``train(resume=run,
-                change=["steps"], steps=200_000)``. ``keeper.CHANGEABLE`` has those that can.
-            frames: give the filmed episodes' frames back as arrays too; a LunarLander episode takes some 200 MB.
-            pictures: draw the curves and film the best agent at the end, where the libraries for it are installed.
+            config: all settings of the training at once.
+            run_dir: directory to record the training in.
+            resume: continue the run in ``run_dir`` exactly from its last checkpoint, which replaces what this agent
+                has learned. The settings must be those of the run.
+            overwrite: replace the run in ``run_dir``.
+            change: names of settings that may differ from those of the run when it is resumed, for example
+                ``train(run_dir=run, resume=True, change=["steps"], steps=200_000)``.
+            callback: called with every event (``perilune.training.events``). If it returns False, the training stops
+                at the end of the episode.
+            frames: keep the images of recorded episodes in ``history.frames``. One of LunarLander takes about 200 MB.
+            pictures: draw the learning curves and record a video of the best agent at the end, if the libraries for
+                that are installed.
             quiet: show no progress.
-            tensorboard: write the figures and the films for TensorBoard too, into the run's ``tensorboard``.
-            settings: single settings by name, over those of ``config``: ``train(episodes=600, video_every=20)``.
-                Every field of ``perilune.TrainConfig`` is one.
+            tensorboard: write TensorBoard event files into ``run_dir``/tensorboard.
+            settings: single settings by name, such as ``steps=50_000, eval_every=5_000``. ``perilune.TrainConfig``
+                documents all of them. If you give neither ``steps`` nor ``episodes``, the preset's budget is used.
+
+        Returns:
+            The history of the training.
 
         Raises:
-            ConfigError: a setting that does not exist or is not allowed; a budget that would never reach an update; a
-                run that is resumed with other settings than its own, which are not named in ``change``.
-            RunDirectoryError: ``out`` cannot be written or already holds a run; another process is at work on it; or
-                ``resume`` holds none.
-            FileFormatError: what ``resume`` holds is damaged.
-            MissingDependencyError: videos or event files are asked for and cannot be written here.
-            DivergenceError: the loss is no longer finite. What the run directory holds by then stays.
-            EnvironmentFaultError: the environment raised, or broke Gymnasium's interface. Likewise.
+            UsageError: a setting does not exist, or needs ``run_dir``.
+            ConfigError: a value is not allowed, the budget ends before the first update, or a resumed run has other
+                settings that ``change`` does not name.
+            RunDirectoryError: ``run_dir`` cannot be written or already holds a run, another process uses it, or
+                there is no run to resume.
+            FileFormatError: the run to resume is damaged.
+            MissingDependencyError: videos or event files need a library that is not installed.
+            DivergenceError: the loss is no longer finite. What has been recorded stays.
+            EnvironmentFaultError: the environment raised, or broke Gymnasium's interface.
         """
-        name = envs.name(self.env)
-        if resume is not None:
-            if out is not None or overwrite:
-                raise ConfigError("resume", str(resume), "None when out or overwrite is given")
-            directory = Path(resume)
-            there = checkpoint.paths(directory)
+        _check_config(config)
+        options = recording.Options(
+            callback=callback, frames=frames, pictures=pictures, quiet=quiet, tensorboard=tensorboard
+        )
+        if run_dir is None:
+            train_config = self._prepare(config, settings)
+            asked = {"resume": resume, "overwrite": overwrite, "change": change, "tensorboard": tensorboard}
+            for name, value in (asked | {"video_every": train_config.video_every}).items():
+                if value:
+                    raise UsageError(f"{name} needs a run directory. Write train(run_dir='runs/first', {name}=...).")
+            self._announce(train_config, quiet)
+            return recording.train_in_memory(self.agent, self.env, self._setup(train_config), options)
+        directory = Path(run_dir)
+        if resume:
+            if overwrite:
+                raise UsageError("resume and overwrite exclude each other. Use one of them.")
             latest = checkpoint.latest(directory)
-            agent, train_config = self._taken_up(directory, latest, config, change, settings)
-            over = _is_over(latest, train_config)
-        else:
-            agent, latest, over = self.agent, None, False
-            if config is None and not {"steps", "episodes"} & settings.keys():
-                config = preset(name).train
-            train_config = build(TrainConfig, settings, config)
-            directory = Path(out) if out is not None else runlog.free_directory(name, agent.seed)
-            check(agent, self.env, train_config)
-            runlog.check_free(directory, overwrite)
-        if train_config.video_every is not None:
-            video.check_available()
-        if tensorboard:
-            event_files.check_available()
-        with lock.claimed(directory), one_blas_thread():
-            if latest is None:
-                runlog.create(directory, overwrite)
-            elif checkpoint.paths(directory) != there:
-                raise RunDirectoryError(f"{directory} has been gone on with meanwhile. Resume it again.")
-            self.agent = agent
-            history = self._keep(directory, train_config, latest, frames, quiet, tensorboard)
-            if pictures:
-                self._draw(history, greedy_limit(self.env, train_config), anew=not over)
-        return history
+            wanted = self._setup_to_resume(latest, config, settings, change)
+            resumed = recording.restore(directory, latest, wanted, change, self.env)
+            self._announce(wanted.train, quiet)
+            self.agent = resumed.agent
+            return recording.resume(resumed, self.env, options)
+        train_config = self._prepare(config, settings)
+        setup = self._setup(train_config)
+        self._announce(train_config, quiet)
+        return recording.start(self.agent, self.env, setup, directory, overwrite, options)
 
-    def _taken_up(
+    def iterate(self, config: TrainConfig | None = None, **settings: Unpack[TrainSettings]) -> Iterator[Event]:
+        """Train and yield every event, for a loop of your own. Nothing is written or printed.
+
+        The agent learns while you iterate, and stops when you leave the loop.
+
+        Args:
+            config: all settings of the training at once.
+            settings: single settings by name, as in ``train``.
+
+        Returns:
+            An iterator over the events in ``perilune.training.events``.
+
+        Raises:
+            UsageError, ConfigError, DivergenceError, EnvironmentFaultError: as ``train``.
+        """
+        _check_config(config)
+        train_config = self._prepare(config, settings)
+        check(self.agent, self.env, train_config)
+        return self._iterate(train_config)
+
+    def _iterate(self, config: TrainConfig) -> Iterator[Event]:
+        with one_blas_thread():
+            yield from training(self.agent, self.env, config)
+
+    def learn(
         self,
-        directory: Path,
-        latest: Checkpoint,
-        config: TrainConfig | None,
-        change: Sequence[str],
-        settings: dict[str, Any],
-    ) -> tuple[Agent, TrainConfig]:
-        """The agent of a checkpoint, and the settings to go on with."""
-        train_config = build(TrainConfig, settings, latest.setup.train if config is None else config)
-        wanted = self._setup(train_config)
-        changed = check_changes(latest.setup, wanted, change)
-        check_config(directory, latest.setup, wanted)
-        if changed and _is_over(latest, train_config):
-            allowed = "as it was, because this run is at its end: with more steps to go it could be changed"
-            raise ConfigError(changed[0], getattr(wanted.agent, changed[0]), allowed)
-        agent = Agent(wanted.observation_size, wanted.actions, self.config, self.agent.seed, self.agent.symmetry)
-        checkpoint.restore(directory, latest, agent)
-        if not _is_over(latest, train_config):
-            check(agent, self.env, train_config, latest.training)
-        return agent, train_config
+        total_timesteps: int,
+        callback: Callback | None = None,
+        *,
+        progress_bar: bool = False,
+        **settings: Unpack[TrainSettings],
+    ) -> DQN:
+        """Train for ``total_timesteps`` environment steps and return the agent, as in Stable-Baselines3.
+
+        Args:
+            total_timesteps: environment steps (>= 1).
+            callback: as in ``train``.
+            progress_bar: show the progress.
+            settings: single settings of the training by name, as in ``train``.
+        """
+        if callback is not None and not callable(callback):
+            raise UsageError("callback must be a function that takes an event, not an object of another library.")
+        self.train(callback=callback, quiet=not progress_bar, **(settings | {"steps": total_timesteps}))
+        return self
+
+    def _prepare(self, config: TrainConfig | None, settings: TrainSettings) -> TrainConfig:
+        """Return the settings of a new training, and fit the schedules of an untrained agent to its budget."""
+        if config is None:
+            config = self._preset().train
+            if {"steps", "episodes"} & settings.keys():  # a budget replaces the preset's
+                settings = {"steps": None, "episodes": None, **settings}
+        config = build(TrainConfig, checked(TrainConfig, settings), config)
+        if self.preset is not None and self.agent.env_steps == 0:
+            chosen = {name: getattr(self.config, name) for name in self._chosen}
+            base = build(DQNConfig, chosen, self._preset().agent)
+            self.agent.config = presets.for_budget(base, self._preset(), config.steps, self._chosen)
+        return config
+
+    def _announce(self, config: TrainConfig, quiet: bool) -> None:
+        if quiet:
+            return
+        what = "the settings of DQNConfig" if self.preset is None else f"the {self.preset!r} preset"
+        changed = f", with {', '.join(self._changes())}" if self._changes() else ""
+        aside(f"perilune: training {envs.name(self.env)} with {what}{changed}")
 
     def _setup(self, train_config: TrainConfig) -> Setup:
         agent = self.agent
@@ -183,136 +294,96 @@ class DQN:
             train=train_config,
         )
 
-    def _keep(
-        self,
-        directory: Path,
-        train_config: TrainConfig,
-        latest: Checkpoint | None,
-        frames: bool,
-        quiet: bool,
-        tensorboard: bool,
-    ) -> History:
-        """Train, with everybody who reads along: the keeper of the run directory, the film makers, the progress."""
-        agent, setup = self.agent, self._setup(train_config)
-        fps, outcomes = video.frames_per_second(self.env), lookup(setup.environment).outcome_labels
-        recorder = video.Recorder(directory, fps, agent.q_values)
-        shown: dict[int, list[Array]] = {}
-        kept: dict[int, list[Array]] = {}
+    def _setup_to_resume(
+        self, latest: Checkpoint, config: TrainConfig | None, settings: TrainSettings, change: Sequence[str]
+    ) -> Setup:
+        """Return the setup to resume a run with. Schedules that this agent does not set itself are those of the run."""
+        base = latest.setup.train if config is None else config
+        wanted = self._setup(build(TrainConfig, checked(TrainConfig, settings), base))
+        if self.preset is None:
+            return wanted
+        schedules = {*presets.SCALED, "epsilon_decay_steps"} - self._chosen - set(change)
+        stored = {name: getattr(latest.setup.agent, name) for name in schedules}
+        return replace(wanted, agent=replace(wanted.agent, **stored))
 
-        def gather(event: Event) -> None:
-            if isinstance(event, Timestep) and event.image is not None:
-                shown.setdefault(event.episode, []).append(event.image)
-            if isinstance(event, Episode) and event.episode in shown:  # else it may yet be broken off
-                kept[event.episode] = shown.pop(event.episode)
+    # Act
 
-        began = None if latest is None else (latest.training.start_steps, latest.training.start_episodes)
-        title = f"{setup.environment}, seed {agent.seed}"
-        with (
-            runlog.open_log(directory, () if latest is None else latest.logs) as log,
-            terminal.live(
-                title,
-                train_config,
-                agent.env_steps,
-                agent.episodes,
-                quiet,
-                began=began,
-                outcomes=outcomes,
-                earlier=_told_so_far(directory, latest),
-            ) as show,
-            event_files.written(directory, fps, agent.env_steps, outcomes, _told_so_far(directory, latest))
-            if tensorboard
-            else nullcontext(lambda event: None) as write,
-            interruptions(
-                "perilune: all is saved at the end of this episode (a long one's next ten thousand steps); "
-                "once more ends it at once."
-            ) as interruption,
-        ):
-            if latest is not None:
-                runlog.sweep(directory)
-                checkpoint.restore_weights(directory, latest)
-                if other := differing_host(directory):
-                    words = f"{directory} goes on, but perhaps not to the bit as it would have done: {other}"
-                    warnings.warn(words, PeriluneWarning, stacklevel=3)
-                runlog.write_config(directory, setup.to_json())
-            keeper = Recorder(directory, agent, setup, log, latest)
-            if latest is None:  # where there is a config.json, there is a checkpoint
-                runlog.write_config(directory, setup.to_json())
-            readers = [keeper.read, recorder.read, write, show, *([gather] if frames else [])]
-            try:
-                for event in self._events(train_config, latest):
-                    for read in readers:
-                        read(event)
-                    if isinstance(event, HealthWarning):
-                        warnings.warn(event.words, PeriluneWarning, stacklevel=3)
-                    if interruption.signal is not None and isinstance(event, SafePoint | WarmingUp):
-                        if isinstance(event, SafePoint):
-                            keeper.save(event)
-                        interruption.words = keeper.words
-                        break
-            except BaseException as error:
-                error.add_note(keeper.words)
-                with suppress(PeriluneError):  # of what went wrong first it is told
-                    keeper.save_final()
-                raise
-            else:
-                keeper.save_final()
-            finally:
-                recorder.discard()
-        return History(directory, video.episodes(directory), kept)
+    def q_values(self, obs: Any) -> Array:
+        """Return Q(obs, a) of the evaluated network: [A] for one observation, [N, A] for N of them.
 
-    def _events(self, train_config: TrainConfig, latest: Checkpoint | None) -> Iterator[Event]:
-        """A training from its beginning, or from a checkpoint; none where that was the end."""
-        if latest is None:
-            return training(self.agent, self.env, train_config)
-        if _is_over(latest, train_config):
-            return iter(())
-        return training(self.agent, self.env, train_config, latest.training)
-
-    def _draw(self, history: History, limit: int | None, *, anew: bool) -> None:
-        """Curves, and the best agent's flight, which stay as they are unless ``anew``.
-
-        What goes wrong costs the picture, not the run.
+        Args:
+            obs: one observation or many, flattened or as the environment gives them.
         """
-        curves, film = history.directory / "plots" / "curves.png", history.directory / "videos" / "best.mp4"
-        drawings: list[Callable[[], object]] = []
-        if anew or not curves.exists():
-            drawings.append(lambda: history.plot().save(curves.parent, curves.stem))
-        if (anew or not film.exists()) and can_draw(self.env):
-            best = DQN.load(weights.weights_file(history.directory), self.env)
-            drawings.append(lambda: best.film(film, max_episode_steps=limit))
-        for draw in drawings:
-            try:
-                draw()
-            except (MissingDependencyError, EnvironmentFaultError, RunDirectoryError) as error:
-                warnings.warn(f"left out: {error}", PeriluneWarning, stacklevel=3)
+        rows, one = self._rows(obs)
+        values = self.agent.q_values(rows)
+        return values[0] if one else values
 
-    def q_values(self, obs: Array) -> Array:
-        """Q(obs, a) of the network that is evaluated: [N, A] for obs[N, O]."""
-        return self.agent.q_values(obs)
+    def act(self, obs: Any) -> Any:
+        """Return the greedy action for one observation (int), or those for N observations (int array [N]).
 
-    def act(self, obs: Any) -> int:
-        """The greedy action for one observation, flattened (obs[O]) or not, as the environment counts it."""
-        size, _, first_action = envs.check(self.env)
-        return first_action + self.agent.greedy_action(envs.as_obs(envs.flat(self.env, obs), size))
+        Args:
+            obs: one observation or many, flattened or as the environment gives them.
+        """
+        rows, one = self._rows(obs)
+        first = envs.check(self.env).first_action
+        if one:
+            return first + self.agent.greedy_action(rows[0])
+        return first + self.agent.q_values(rows).argmax(axis=1)
+
+    def predict(self, obs: Any, deterministic: bool = True) -> tuple[Any, None]:
+        """Return (action, None) for one observation or many, as in Stable-Baselines3.
+
+        Args:
+            obs: one observation or many, flattened or as the environment gives them.
+            deterministic: greedy actions. If False, the share epsilon of the actions is random, as in training now.
+        """
+        action = np.asarray(self.act(obs))
+        if not deterministic:
+            generator = self.__dict__.setdefault("_predictions", np.random.default_rng(self.agent.seed))
+            first = envs.check(self.env).first_action
+            uniform = first + generator.integers(self.agent.actions, size=action.shape)
+            action = np.where(generator.random(action.shape) < self.agent.epsilon, uniform, action)
+        return (action if action.ndim else np.int64(action)), None
+
+    def _rows(self, obs: Any) -> tuple[Array, bool]:
+        """Return ``obs`` as [N, O], and whether it was a single observation."""
+        size = self.agent.observation_size
+        rows = envs.as_rows(self.env, obs)
+        if rows.ndim not in (1, 2) or rows.shape[-1] != size or not np.isfinite(rows).all():
+            raise ShapeError(
+                f"obs of shape {list(rows.shape)} is invalid: expected finite numbers of shape [{size}] for one "
+                f"observation or [N, {size}] for many."
+            )
+        return (rows[None], True) if rows.ndim == 1 else (rows, False)
 
     def evaluate(self, episodes: int = 100, max_episode_steps: int | None = None) -> Evaluation:
-        """Play greedily from ``episodes`` fixed start states that training never sees.
+        """Play greedily from ``episodes`` fixed start states that training never uses.
 
-        ``max_episode_steps`` cuts episodes off, for environments that set no limit themselves.
+        Args:
+            episodes: number of episodes (>= 1).
+            max_episode_steps: steps after which an episode is truncated, for environments without a limit.
         """
+        if not isinstance(episodes, int | np.integer) or isinstance(episodes, bool):
+            raise UsageError(
+                f"episodes={episodes!r} is invalid: evaluate plays in agent.env and takes a number of episodes. Write "
+                "agent.evaluate(episodes=100), or DQN.load(path, env).evaluate() for another environment."
+            )
         with one_blas_thread():
-            return evaluate(self.agent.greedy_action, self.env, episodes, max_episode_steps=max_episode_steps)
+            return evaluate(self.agent.greedy_action, self.env, int(episodes), max_episode_steps=max_episode_steps)
 
-    def film(
+    def record_video(
         self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None, *, overlay: bool = False
     ) -> Evaluation:
-        """Play greedily into a film at ``path``, an .mp4 or .gif.
+        """Play greedily and record a video.
 
-        ``overlay`` shows beneath the pictures what the agent thinks: Q-values, its choice, the reward so far; and at
-        the end the outcome. A GIF is made for pages: half the size, and fewer frames.
+        Args:
+            path: file to write, ending in .mp4 or .gif. A GIF has half the width and fewer frames, for web pages.
+            episodes: number of episodes (>= 1).
+            max_episode_steps: steps after which an episode is truncated, for environments without a limit.
+            overlay: show Q-values, the chosen action, the return so far and the outcome below the images.
 
         Raises:
-            ConfigError: the environment cannot draw, or ``path`` ends in something else.
+            ConfigError: the environment cannot render, or ``path`` has another ending.
             MissingDependencyError: the video library is not installed.
         """
         agent, panel = self.agent, None
@@ -321,17 +392,19 @@ class DQN:
             panel = Panel(f"{agent.env_steps:,} steps", actions, video.frames_per_second(self.env))
         with one_blas_thread():
             return video.film(
-                self.agent.greedy_action,
+                agent.greedy_action,
                 self.env,
                 Path(path),
                 episodes=episodes,
                 max_episode_steps=max_episode_steps,
-                q_values=self.agent.q_values,
+                q_values=agent.q_values,
                 panel=panel,
             )
 
+    # Files
+
     def save(self, path: str | Path) -> Path:
-        """Write the weights and settings to ``path`` (.safetensors is added where it is missing); the path written."""
+        """Write the weights and settings to ``path``, and return the path. The suffix is .safetensors."""
         target = Path(path)
         if target.suffix != ".safetensors":
             target = target.with_name(target.name + ".safetensors")
@@ -342,78 +415,52 @@ class DQN:
         weights.save_weights(target, self.agent, envs.name(self.env))
         return target
 
-    @classmethod
-    def load(cls, path: str | Path, env: envs.Env | str | None = None) -> DQN:
-        """The agent that ``save`` or a training wrote, to evaluate, film or train on (with an empty replay).
+    @_ClassMethod
+    def load(cls: type[DQN], path: str | Path, env: envs.Env | str | None = None) -> DQN:  # noqa: N805 -- a class method
+        """Return the agent in a file or run directory, to evaluate it, record it or train it further.
+
+        A trained agent that is loaded fills a new replay buffer before it learns.
 
         Args:
-            path: a .safetensors file, or a run directory (its best weights).
-            env: the environment; the one named in the file where it is left out.
+            path: a .safetensors file (the suffix may be omitted), or a run directory for its best weights.
+            env: the environment or its id; by default, the one named in the file.
 
         Raises:
-            FileFormatError: the file is damaged, foreign or of another version.
+            UsageError: it is called on an agent, which it would not change.
+            FileFormatError: the file is damaged, or not a weights file.
             ShapeError: the environment has other sizes than the agent.
         """
-        agent, saved, made = weights.load_with_env(weights.weights_file(Path(path)), env)
+        agent, _, made = weights.load_with_env(weights.weights_file(Path(path)), env)
         loaded = cls.__new__(cls)
-        loaded.config, loaded.agent, loaded.env = saved.config, agent, made
+        loaded.agent, loaded.env, loaded.preset, loaded._chosen = agent, made, None, frozenset()
         return loaded
 
 
-def film_stages(
-    run: str | Path,
-    path: str | Path,
-    env: envs.Env | str | None = None,
-    *,
-    checkpoint: str = "best",
-    overlay: bool = False,
-    max_episode_steps: int | None = None,
-    tell: Callable[[int, int], object] | None = None,
-) -> list[stages.Ending]:
-    """Film how a run learned, side by side from one start: untrained, early, in the middle and at its best.
-
-    All bars have one scale. The film lasts ten seconds at most and a rest; where that makes it faster, it says so.
-
-    Args:
-        run: a run directory.
-        path: where to, an .mp4 or .gif.
-        env: the environment; the one named in the run where it is left out. It is made again for each.
-        checkpoint: the last one's weights, "best" or "final".
-        overlay: show Q-values and actions too.
-        max_episode_steps: cut episodes off here.
-        tell: takes how many steps of the longest episode are filmed, and how many there are.
-
-    Returns:
-        What each came to, from left to right.
-
-    Raises:
-        RunDirectoryError: there is no such run, or it kept no weights on the way.
-        ConfigError: the environment cannot draw, or ``path`` ends in something else.
-        MissingDependencyError: the video library is not installed.
-    """
-    loaded = [(title, DQN.load(weights_path, env)) for title, weights_path in stages.chosen(Path(run), checkpoint)]
-    with one_blas_thread():
-        return stages.film(
-            [stages.Stage(title, dqn.agent) for title, dqn in loaded],
-            loaded[-1][1].env,
-            Path(path),
-            overlay=overlay,
-            max_episode_steps=max_episode_steps,
-            tell=tell,
+def _environment(env: envs.Env | str) -> envs.Env:
+    """Return the environment with flattened observations; explain how to use one that is not of Gymnasium."""
+    if isinstance(env, str):
+        if env.endswith("Policy"):
+            raise _no_policy(env)
+        return envs.flattened(envs.make(env))
+    if any(kind.__module__.partition(".")[0] == "gym" for kind in type(env).__mro__):
+        raise UnsupportedEnvironmentError(
+            f"{type(env).__name__} is an environment of the old gym package. Perilune needs Gymnasium: "
+            "import gymnasium as gym. To convert it, install shimmy and write "
+            'gymnasium.make("GymV21Environment-v0", env=env).'
         )
+    return envs.flattened(env)
 
 
-def _flat_environment(env: envs.Env | str) -> envs.Env:
-    return envs.flattened(envs.make(env) if isinstance(env, str) else env)
+def _no_policy(policy: str) -> UsageError:
+    return UsageError(
+        f"DQN has no policy argument, but was given {policy!r}. Write DQN(env), or DQN(env, hidden=(64, 64)) to choose "
+        "the layers of the network."
+    )
 
 
-def _told_so_far(directory: Path, latest: Checkpoint | None) -> Iterator[Event]:
-    """What the logs of a run that goes on have by then, in its order; read when somebody wants it."""
-    if latest is not None:
-        kinds: list[list[Any]] = [runlog.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
-        yield from sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)
-
-
-def _is_over(latest: Checkpoint, train_config: TrainConfig) -> bool:
-    """Whether there is nothing left of a training but what comes after its end."""
-    return latest.training.over and train_config == latest.setup.train
+def _check_config(config: object) -> None:
+    if config is not None and not isinstance(config, TrainConfig):
+        raise UsageError(
+            f"train({config!r}) is ambiguous. Write agent.train(steps={config!r}) for environment steps or "
+            f"agent.train(episodes={config!r}) for episodes."
+        )

@@ -30,6 +30,10 @@ class ConfigError(PeriluneError, ValueError):
         return ConfigError, (self.name, self.value, self.expected)
 
 
+class UsageError(PeriluneError, TypeError):
+    """A call has an argument that it does not take. The message shows the call to use instead."""
+
+
 class ShapeError(PeriluneError, ValueError):
     """An array has another shape or dtype than the equation needs."""
 

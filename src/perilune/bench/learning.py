@@ -113,7 +113,7 @@ def run_trial(trial: Trial) -> None:
             trial.environment, trial.agent, trial.train, trial.seed, trial.directory, SCORE_EPISODES
         )
     else:
-        dqn = DQN(trial.environment, trial.agent, seed=trial.seed)
+        dqn = DQN(trial.environment, config=trial.agent, seed=trial.seed)
         _train(dqn, trial)
         limit = greedy_limit(dqn.env, trial.train)
         final = dqn.evaluate(SCORE_EPISODES, limit).mean_return
@@ -125,13 +125,13 @@ def _train(dqn: DQN, trial: Trial) -> None:
     """Train one seed, from where it was stopped if it was; what is damaged there is begun anew."""
     if (trial.directory / "config.json").exists():
         try:
-            dqn.train(trial.train, resume=trial.directory, pictures=False, quiet=True)
+            dqn.train(trial.train, resume=True, run_dir=trial.directory, pictures=False, quiet=True)
         except (FileFormatError, RunDirectoryError, ConfigError) as error:
             message = f"{trial.title} is begun anew, for it cannot be gone on with: {error}"
             warnings.warn(message, PeriluneWarning, stacklevel=2)
         else:
             return
-    dqn.train(trial.train, out=trial.directory, overwrite=True, pictures=False, quiet=True)
+    dqn.train(trial.train, run_dir=trial.directory, overwrite=True, pictures=False, quiet=True)
 
 
 def stored_score(trial: Trial) -> Score | None:

@@ -65,7 +65,7 @@ def benchmark(
         TrialError: no seed came to a score.
     """
     statistics.check_available()
-    dqn = DQN(environment, agent)
+    dqn = DQN(environment, config=agent)
     check(dqn.agent, dqn.env, train)
     name, mark = envs.name(dqn.env), envs.reward_threshold(dqn.env)
     # Made again in processes of their own: with the version that it has here, and by the module that registers it.

@@ -19,7 +19,7 @@ from perilune.cli.options import AgentOptions, TrainOptions
 from perilune.cli.runs import Evaluate, Info, Verify
 from perilune.cli.training import Resume, Train
 from perilune.envs.known import Preset
-from perilune.envs.known.presets import preset
+from perilune.envs.known.presets import RECOMMENDED, preset
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.runs import runlog
 
@@ -86,7 +86,9 @@ def parse(arguments: Sequence[str]) -> Command:
             raise
         return _parse(arguments, preset(""))
     trains = command.what if isinstance(command, Bench) else command
-    settings = preset(trains.env, trains.preset) if isinstance(trains, Train | BenchLearning) else preset("")
+    settings = (
+        preset(trains.env, trains.preset or RECOMMENDED) if isinstance(trains, Train | BenchLearning) else preset("")
+    )
     return _parse(arguments, settings)
 
 

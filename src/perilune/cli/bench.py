@@ -14,7 +14,7 @@ from perilune.agent.config import TrainConfig, build
 from perilune.bench import compare, report, results, speed
 from perilune.bench import doctor as mutation
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
-from perilune.envs.known.presets import preset
+from perilune.envs.known.presets import RECOMMENDED, preset
 from perilune.errors import ConfigError, TrialError
 
 
@@ -81,7 +81,7 @@ class BenchLearning:
                 raise ConfigError(name, value, f"a whole number >= {low}")
         result = report.benchmark(
             self.env,
-            chosen(self.agent, preset(self.env, self.preset).agent),
+            chosen(self.agent, preset(self.env, self.preset or RECOMMENDED).agent),
             build(TrainConfig, vars(self.train)),
             seeds=range(self.first_seed, self.first_seed + self.seeds),
             out=self.out or Path("runs", "bench", f"{self.env}-{self.preset}" if self.preset else self.env),

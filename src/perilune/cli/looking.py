@@ -12,10 +12,11 @@ from perilune import envs
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
 from perilune._utils.text import printable
-from perilune.api import DQN, film_stages
+from perilune.api import DQN
 from perilune.cli.runs import Which, load
 from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
+from perilune.history import History
 from perilune.runs import files, runlog
 from perilune.runs.runlog import Run
 from perilune.viz import maps, play, plots, terminal
@@ -54,7 +55,7 @@ class Video:
         if self.stages:
             self._film_stages(out)
             return
-        evaluation = load(run, self.checkpoint, self.env).film(
+        evaluation = load(run, self.checkpoint, self.env).record_video(
             out, self.episodes, self.max_episode_steps, overlay=self.overlay
         )
         say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in evaluation.returns)})")
@@ -65,8 +66,7 @@ class Video:
         if self.episodes != 1:
             raise ConfigError("episodes", self.episodes, "1 with --stages, which play one episode each")
         with terminal.done(f"perilune: filming stages of {self.run_or_file}") as tell:
-            endings = film_stages(
-                self.run_or_file,
+            endings = History(self.run_or_file).record_stages(
                 out,
                 self.env or None,
                 checkpoint=self.checkpoint,

@@ -19,10 +19,10 @@ from perilune._utils.text import number
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.api import DQN
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
-from perilune.envs.known.presets import preset
+from perilune.envs.known.presets import RECOMMENDED, preset
 from perilune.errors import ConfigError
 from perilune.history import History
-from perilune.runs import checkpoint
+from perilune.runs import checkpoint, runlog
 from perilune.runs.recorder import CHANGEABLE
 
 
@@ -51,9 +51,15 @@ class Train:
 
     def run(self) -> None:
         train = build(TrainConfig, vars(self.train))
-        dqn = DQN(self.env, chosen(self.agent, preset(self.env, self.preset).agent), seed=self.seed)
+        dqn = DQN(
+            self.env, config=chosen(self.agent, preset(self.env, self.preset or RECOMMENDED).agent), seed=self.seed
+        )
         history = dqn.train(
-            train, out=self.out, overwrite=self.overwrite, quiet=self.quiet, tensorboard=self.tensorboard
+            train,
+            run_dir=self.out or runlog.free_directory(envs.name(dqn.env), self.seed),
+            overwrite=self.overwrite,
+            quiet=self.quiet,
+            tensorboard=self.tensorboard,
         )
         _tell_trained(dqn, history, train, self.env, self.json)
 
@@ -98,13 +104,18 @@ class Resume:
             raise ConfigError("env", self.env, f"{setup.environment}, as in the run that goes on")
         dqn = DQN(
             env,
-            build(DQNConfig, agent_changes, setup.agent),
+            config=build(DQNConfig, agent_changes, setup.agent),
             seed=setup.seed,
             symmetry=setup.symmetry,
         )
         train = build(TrainConfig, train_changes, setup.train)
         history = dqn.train(
-            train, resume=self.run_directory, change=tuple(changes), quiet=self.quiet, tensorboard=self.tensorboard
+            train,
+            run_dir=self.run_directory,
+            resume=True,
+            change=tuple(changes),
+            quiet=self.quiet,
+            tensorboard=self.tensorboard,
         )
         if latest.training.over and not changes:
             aside(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.")
@@ -136,9 +147,10 @@ def _tell_trained(dqn: DQN, history: History, train: TrainConfig, env: str, as_j
     )
     if dqn.agent.epsilon > dqn.config.epsilon_end + 0.005:  # or it would be told as the same
         say(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
+    run = history.run.directory
     for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
-        if (history.directory / name).exists():
-            say(f"  {history.directory / name}")
+        if (run / name).exists():
+            say(f"  {run / name}")
     installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
     program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
     say("\nThat best was chosen by its figure, which flatters it. On other start states:")

@@ -149,14 +149,6 @@ def flattened(env: Env) -> Env:
     return gym.wrappers.FlattenObservation(env)
 
 
-def flat(env: Env, observation: Any) -> Any:
-    """An observation as the flattened ``env`` gives it, of one from before the flattening or after it."""
-    if not isinstance(env, gym.wrappers.FlattenObservation):
-        return observation
-    done = isinstance(observation, np.ndarray) and observation.shape == env.observation_space.shape
-    return observation if done else env.observation(observation)
-
-
 def check(env: Env) -> Spaces:
     """The sizes of a supported environment.
 
@@ -369,3 +361,41 @@ def missing(what: str, error: Exception) -> MissingDependencyError:
     if "box2d" in text or "pygame" in text:
         return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")
     return MissingDependencyError(f"{what} needs a library that is not installed: {said(error)}")
+
+
+def recipe(env: Env) -> Env | gym.envs.registration.EnvSpec:
+    """Return the specification from which ``env`` can be made again, or ``env`` itself if there is none.
+
+    An environment is its own recipe if it has no id, or a wrapper whose state or arguments a specification lacks.
+    """
+    spec = env.spec
+    wrappers = () if spec is None else spec.additional_wrappers
+    stateful = any(each.kwargs is None or each.name.startswith("Normalize") for each in wrappers)
+    return env if spec is None or stateful else spec
+
+
+def from_recipe(given: Env | gym.envs.registration.EnvSpec) -> Env:
+    """Return the environment of a ``recipe``."""
+    if isinstance(given, gym.Env):
+        return given
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were shown when the first one was made
+        return gym.make(given)
+
+
+def as_rows(env: Env, observations: Any) -> Array:
+    """Return one observation as float32 [O], or several as [N, O]. They may be flattened, or as ``env`` gives them.
+
+    Arrays of another shape, and objects that are not observations, become arrays of another shape than these.
+    """
+    if isinstance(env, gym.wrappers.FlattenObservation):
+        space = env.env.observation_space
+        if space.contains(observations):
+            return np.asarray(env.observation(observations), np.float32)
+        sequence = isinstance(observations, list | tuple | np.ndarray) and len(observations) > 0
+        if sequence and all(space.contains(each) for each in observations):
+            return np.asarray([env.observation(each) for each in observations], np.float32)
+    try:
+        return np.asarray(observations, np.float32)
+    except (TypeError, ValueError):
+        return np.empty((0, 0, 0), np.float32)

@@ -172,15 +172,17 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
     Raises:
         RunDirectoryError: there is no such file.
     """
-    if run_or_file.is_file():
-        return run_or_file
+    named = run_or_file.with_name(f"{run_or_file.name}.safetensors") if run_or_file.name else run_or_file
+    for file in (run_or_file, named):
+        if file.is_file() and not run_or_file.is_dir():
+            return file
     path = run_or_file / WEIGHTS[checkpoint]
     if not path.is_file():
         where = "there is no such directory" if not run_or_file.exists() else f"it has no {path.name}"
         others = [name for name, file in WEIGHTS.items() if (run_or_file / file).is_file()]
         hint = f", but {others[0]!r} is there" if others else ""
-        named = [run_or_file.with_name(f"{run_or_file.name}.safetensors"), *sorted(run_or_file.glob(f"*/{path.name}"))]
-        if found := [str(candidate) for candidate in named if candidate.is_file()]:
+        others_named = [named, *sorted(run_or_file.glob(f"*/{path.name}"))]
+        if found := [str(candidate) for candidate in others_named if candidate.is_file()]:
             hint += f". Did you mean {found[0]}?"
         raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}{hint}")
     return path

@@ -1,6 +1,19 @@
-"""Presets by name: "default", "plain", and the tuned settings of each known environment (docs/tuning.md)."""
+"""Presets by name: "default", "plain", and the tuned settings of each known environment (docs/tuning.md).
+
+The schedules of a preset follow the budget. If a new agent is trained for another number of environment steps than
+the preset's own, with ``ratio`` = budget / the preset's budget:
+
+- ``learning_rate_decay_steps`` and ``priority_beta_steps`` are multiplied by ``ratio``;
+- ``epsilon_decay_steps`` is multiplied by ``ratio`` if the budget is smaller than the preset's;
+- settings that you give yourself, budgets in episodes and later trainings of the same agent change nothing.
+
+With the preset's own budget every setting stays as it is in the preset.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
 
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.envs.known import ENVIRONMENTS, lookup
@@ -8,6 +21,8 @@ from perilune.envs.known.record import Preset, tuned
 from perilune.errors import ConfigError
 
 DEFAULT, PLAIN = "default", "plain"
+RECOMMENDED = "recommended"
+"""The preset of the environment, or "default" for an environment that has none."""
 PRESETS: dict[str, Preset] = {
     # For any environment: epsilon falls slowly, and there is no optimism that a lucky return could mislead.
     DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
@@ -17,16 +32,38 @@ PRESETS: dict[str, Preset] = {
         TrainConfig(steps=100_000),
     ),
 } | {known.env_id: known.preset for known in ENVIRONMENTS.values() if known.preset is not None}
+SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
 
-def preset(environment: str, name: str | None = None) -> Preset:
-    """Return the preset called ``name``; by default that of ``environment``, or the default one.
+def preset(environment: str, name: str = RECOMMENDED) -> Preset:
+    """Return the preset called ``name`` for ``environment``.
+
+    Args:
+        environment: id of the environment. Without a version it means the newest one.
+        name: "recommended", "plain", "default", or the id of an environment that has a preset.
 
     Raises:
         ConfigError: there is no preset of that name.
     """
-    if name is None:
-        return lookup(environment).preset or PRESETS[DEFAULT]
+    if name == RECOMMENDED:
+        return lookup(environment.rpartition(":")[2]).preset or PRESETS[DEFAULT]  # of my_module:MyEnv-v0
     if name not in PRESETS:
-        raise ConfigError("preset", name, f"one of {', '.join(PRESETS)}")
+        raise ConfigError("preset", name, f"one of {', '.join([RECOMMENDED, *PRESETS])}, or None")
     return PRESETS[name]
+
+
+def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collection[str] = ()) -> DQNConfig:
+    """Return ``config`` with the schedules of the preset ``base`` scaled to a budget of ``steps`` environment steps.
+
+    Args:
+        config: the settings, most of them from ``base``.
+        base: the preset.
+        steps: the budget; None for no limit by steps, which scales nothing.
+        given: names of settings that the user chose, which stay as they are.
+    """
+    if steps is None or base.train.steps is None:
+        return config
+    ratio = steps / base.train.steps
+    names = (*SCALED, *(("epsilon_decay_steps",) if ratio < 1 else ()))
+    scaled = {name: max(1, round(getattr(config, name) * ratio)) for name in names if name not in given}
+    return replace(config, **scaled)

@@ -1,0 +1,148 @@
+"""The settings as keyword arguments, so that editors complete them, and the names other libraries use for them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal, TypedDict, get_type_hints
+
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.heads import HeadName
+from perilune.errors import UsageError
+from perilune.nn.initializers import Initializer
+from perilune.nn.layers import Activation
+from perilune.nn.losses import Loss
+from perilune.nn.optimizers import OptimizerName
+from perilune.nn.schedules import Schedule
+
+
+class AgentSettings(TypedDict, total=False):
+    """Keyword arguments of ``DQN(env, ...)``. ``DQNConfig`` documents each of them."""
+
+    hidden: Sequence[int | tuple[int, Activation]]
+    activation: Activation
+    layer_norm: bool
+    initializer: Initializer
+    noisy: bool
+    dueling: bool
+    head: HeadName
+    atoms: int
+    value_range: tuple[float, float] | None
+    quantiles: int
+    loss: Loss
+    huber_delta: float
+    optimizer: OptimizerName
+    learning_rate: float
+    learning_rate_schedule: Schedule
+    learning_rate_end: float
+    learning_rate_decay_steps: int
+    momentum: float
+    weight_decay: float
+    max_grad_norm: float | None
+    batch_size: int
+    train_freq: int
+    gradient_steps: int
+    mirror: bool
+    gamma: float
+    n_step: int
+    double: bool
+    munchausen: float
+    munchausen_temperature: float
+    munchausen_floor: float
+    target_update_interval: int
+    tau: float
+    ema_decay: float | None
+    ema_acts: bool
+    buffer_size: int
+    learning_starts: int
+    priority_alpha: float
+    priority_beta: float
+    priority_beta_steps: int
+    epsilon_start: float
+    epsilon_end: float
+    epsilon_decay_steps: int
+    epsilon_decay: float | None
+    epsilon_decay_per: Literal["episode", "update"]
+    max_action_repeat: int
+    optimism: float
+
+
+class TrainSettings(TypedDict, total=False):
+    """Keyword arguments of ``DQN.train(...)``. ``TrainConfig`` documents each of them."""
+
+    steps: int | None
+    episodes: int | None
+    max_episode_steps: int | None
+    num_envs: int
+    eval_every: int | None
+    eval_episodes: int
+    stop_at_return: float | None
+    metrics_every: int
+    video_every: int | None
+    checkpoint_seconds: float | None
+    keep_checkpoints: int
+
+
+# Names of Stable-Baselines3 and of common scripts, and the setting or the call that does the same here.
+ELSEWHERE = {
+    "total_timesteps": "steps, as in agent.train(steps=50_000) or agent.learn(50_000)",
+    "exploration_fraction": "epsilon_decay_steps, in environment steps instead of a fraction of the training",
+    "exploration_initial_eps": "epsilon_start",
+    "exploration_final_eps": "epsilon_end",
+    "epsilon": "epsilon_start",
+    "epsilon_min": "epsilon_end",
+    "policy": "hidden, as in hidden=(64, 64): there is no policy argument",
+    "policy_kwargs": "hidden and activation, as in hidden=(64, 64), activation='tanh'",
+    "net_arch": "hidden",
+    "hidden_sizes": "hidden",
+    "activation_fn": "activation",
+    "optimizer_class": "optimizer",
+    "replay_buffer_class": "priority_alpha, which turns on prioritized replay",
+    "memory_size": "buffer_size",
+    "capacity": "buffer_size",
+    "discount": "gamma",
+    "n_steps": "n_step",
+    "n_envs": "num_envs",
+    "max_steps": "max_episode_steps",
+    "eval_freq": "eval_every",
+    "n_eval_episodes": "eval_episodes",
+    "log_interval": "metrics_every, an argument of train",
+    "verbose": "quiet, an argument of train",
+    "progress_bar": "quiet, an argument of train",
+    "tensorboard_log": "tensorboard=True and run_dir, arguments of train",
+    "out": "run_dir, an argument of train",
+    "device": "no setting: Perilune trains on one CPU core",
+    "prioritized_replay_alpha": "priority_alpha",
+    "prioritized_replay_beta0": "priority_beta",
+    "double_q": "double",
+    "target_network_update_freq": "target_update_interval",
+}
+
+
+def checked(cls: type[DQNConfig] | type[TrainConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments as settings of ``cls``: a whole number may be given as a float, such as 1e5.
+
+    Raises:
+        UsageError: a name is unknown. The message names the setting that is meant, or the nearest ones.
+    """
+    known = [field.name for field in fields(cls)]
+    other, call = (TrainConfig, "agent.train") if cls is DQNConfig else (DQNConfig, "DQN(env, ...)")
+    for name in settings:
+        if name in known:
+            continue
+        if name in ELSEWHERE:
+            raise UsageError(f"{name} is not a setting of Perilune. Use {ELSEWHERE[name]}.")
+        if name in {field.name for field in fields(other)}:
+            where = f"{call}({name}=...)" if cls is DQNConfig else f"DQN(env, {name}=...)"
+            raise UsageError(f"{name} is a setting of {call.partition('(')[0]}. Write {where}.")
+        initials = [long for long in known if "".join(word[0] for word in long.split("_")) == name]  # lr
+        near = initials or difflib.get_close_matches(name, known, n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Settings: {', '.join(known)}."
+        raise UsageError(f"{name} is not a setting of {cls.__name__}. {hint}")
+    hints = get_type_hints(AgentSettings if cls is DQNConfig else TrainSettings)
+    whole = {name for name in settings if hints[name] in (int, int | None)}
+    return {
+        name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
+        for name, value in settings.items()
+    }
