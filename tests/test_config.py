@@ -556,6 +556,7 @@ def test_every_preset_has_room_to_learn(name: str) -> None:
 
 STANDARD = {
     "ConfigError": ValueError,
+    "UsageError": TypeError,
     "ShapeError": ValueError,
     "UnsupportedEnvironmentError": ValueError,
     "EnvironmentFaultError": RuntimeError,

@@ -58,7 +58,7 @@ class FrameCollector:
 
     def read(self, event: Event) -> None:
         """Keep the image of ``event``, which counts once its episode has ended."""
-        if isinstance(event, Timestep):
+        if isinstance(event, Timestep) and event.image is not None:
             self._open.setdefault(event.episode, []).append(event.image)
         if isinstance(event, Episode) and event.episode in self._open:
             self.frames[event.episode] = self._open.pop(event.episode)
