@@ -168,7 +168,7 @@ def restore(directory: Path, latest: Checkpoint, wanted: Setup, change: Sequence
     agent = Agent(wanted.observation_size, wanted.actions, wanted.agent, wanted.seed, wanted.symmetry)
     resumed = Resumed(directory, latest, there, agent, wanted)
     if changed and resumed.over:
-        allowed = f"{getattr(latest.setup.agent, changed[0])!r}: this run has reached its budget; extend it with steps"
+        allowed = f"{getattr(latest.setup.agent, changed[0])!r}: this run is at its end; extend it with steps"
         raise ConfigError(changed[0], getattr(wanted.agent, changed[0]), allowed)
     checkpoint.restore(directory, latest, agent)
     if not resumed.over:
