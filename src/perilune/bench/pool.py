@@ -1,122 +1,80 @@
-"""Work in processes of their own: one that raises or dies loses its own item and no other's."""
+"""Run work in worker processes. An item that fails, or whose process dies, does not affect the others."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import traceback
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from perilune.errors import PeriluneError, PeriluneWarning
+from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
 
-TICK = 0.5  # seconds from one look at the processes to the next, where none ends
-LONGEST = 10_000  # characters of a reason; of one that is longer the middle is left out
+if TYPE_CHECKING:
+    from pebble import ProcessFuture
+
+TICK = 0.5  # seconds between two progress events while no item ends
+LONGEST = 10_000  # characters of a reason; the middle of a longer one is omitted
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Running(Generic[Item]):
-    """The items that are being worked on."""
+    """Progress event: the items in progress."""
 
     items: list[Item]
 
 
 @dataclass(frozen=True)
 class Ended(Generic[Item]):
-    """An item is done, or, where there is a ``reason``, it failed."""
+    """An item is done, or failed for ``reason``."""
 
     item: Item
     reason: str | None
 
 
 def each(work: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Generator[Running[Item] | Ended[Item]]:
-    """Call ``work`` on every item, ``jobs`` at a time, and tell what is running and what ended.
+    """Call ``work`` on every item, each in a process of its own, and yield progress and outcomes.
 
-    Whatever ends the reading of this generator ends the processes too.
+    Closing the generator stops all processes. Ctrl-C reaches the calling process only.
+
+    Args:
+        work: a function of a module, which worker processes import.
+        items: picklable.
+        jobs: processes at the same time (>= 1).
+
+    Raises:
+        MissingDependencyError: Pebble is not installed.
     """
-    waiting = deque(items)
-    running: list[_Worker[Item]] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(_start(work, waiting.popleft()))
-            yield Running([worker.item for worker in running])
-            wait(
-                [
-                    *(worker.process.sentinel for worker in running),
-                    *(pipe for worker in running for pipe in worker.pipe),
-                ],
-                TICK,
-            )
-            for worker in list(running):
-                ended = worker.process.exitcode is not None
-                worker.listen()
-                if ended:
-                    worker.process.join()
-                    running.remove(worker)
-                    yield Ended(worker.item, worker.reason)
-    finally:
-        for worker in running:
-            worker.process.kill()
-        for worker in running:
-            worker.process.join()
-
-
-@dataclass
-class _Worker(Generic[Item]):
-    """A process, its item, and what it said of how that failed. ``pipe`` is what it says it through, until it has."""
-
-    item: Item
-    process: BaseProcess
-    pipe: list[Connection]
-    said: str | None = None
-
-    def listen(self) -> None:
-        """Read what was said: a process whose words do not fit into the pipe waits until they are read."""
-        if not self.pipe or not self.pipe[0].poll():
-            return
-        with self.pipe.pop() as pipe, suppress(EOFError, OSError):  # it closed without a word, or amid one
-            self.said = str(pipe.recv())
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed, once it has ended; None where it did not."""
-        status = self.process.exitcode
-        if status == 0:
-            return None
-        if self.said is not None:
-            return self.said
-        assert status is not None
-        if status > 0:
-            return f"its process ended by itself with status {status}"
-        return f"its process died of signal {-status} ({signal.strsignal(-status)})"
-
-
-def _start(work: Callable[[Item], object], item: Item) -> _Worker[Item]:
-    # spawn, because a fork would inherit the threads and the locks of whatever runs here.
+        from pebble import ProcessPool  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise MissingDependencyError("worker processes need Pebble: pip install 'perilune[bench]'") from error
+    # spawn: a forked process would inherit the threads and locks of this one.
     context = multiprocessing.get_context("spawn")
-    reasons, send = context.Pipe(duplex=False)
-    process = context.Process(target=_process, args=(work, item, send))
-    with _without_interrupts():
-        process.start()
-    send.close()
-    return _Worker(item, process, [reasons])
+    pool = ProcessPool(jobs, max_tasks=1, initializer=_prepare, context=context)
+    try:
+        with _interrupts_blocked():
+            waiting = {pool.schedule(_attempt, (work, item)): item for item in items}
+        while waiting:
+            yield Running([item for future, item in waiting.items() if future.running()])
+            for future in wait(waiting, TICK, FIRST_COMPLETED).done:
+                yield Ended(waiting.pop(future), _reason(future))  # type: ignore[call-overload]
+    finally:
+        pool.stop()
+        pool.join()
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes started inside do not hear Ctrl-C: it is for this one, which then ends them."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT in threads and processes started inside, also while they start up."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -127,32 +85,46 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _process(work: Callable[[Item], object], item: Item, reasons: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    warnings.simplefilter("ignore")  # those of libraries are for their developers
+def _prepare() -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    warnings.simplefilter("ignore")  # warnings of libraries
     warnings.simplefilter("default", PeriluneWarning)
-    try:
-        work(item)
-    except PeriluneError as error:
-        reasons.send(_cut(f"{type(error).__name__}: {error}"))
-        sys.exit(1)
-    except Exception:
-        reasons.send(_cut(traceback.format_exc().strip()))
-        sys.exit(1)
 
 
-def _cut(reason: str) -> str:
-    """A reason that people can read: its beginning and its end, which has the error itself."""
-    left_out = len(reason) - LONGEST
-    if left_out <= 0:
-        return reason
-    half = LONGEST // 2
-    return f"{reason[:half]}\n... {left_out:,} characters are left out ...\n{reason[-half:]}"
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its processes. One that went on would write where the next one begins."""
+def _exit_with_parent() -> None:
+    """Exit when the parent is killed: two processes must not write the same files after a restart."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+def _attempt(work: Callable[[Item], object], item: Item) -> str | None:
+    """Return why ``work`` failed, as text: not every exception can be pickled."""
+    try:
+        work(item)
+    except PeriluneError as error:
+        return _shortened(f"{type(error).__name__}: {error}")
+    except BaseException:
+        return _shortened(traceback.format_exc().strip())
+    return None
+
+
+def _shortened(reason: str) -> str:
+    omitted = len(reason) - LONGEST
+    if omitted <= 0:
+        return reason
+    half = LONGEST // 2
+    return f"{reason[:half]}\n... {omitted:,} characters omitted ...\n{reason[-half:]}"
+
+
+def _reason(future: ProcessFuture[str | None]) -> str | None:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    status = getattr(error, "exitcode", None)  # of pebble.ProcessExpired
+    if status is None:
+        return f"{type(error).__name__}: {error}"
+    if status < 0:
+        return f"the worker process was killed by signal {-status} ({signal.strsignal(-status)})"
+    return f"the worker process exited with status {status}"
