@@ -1,9 +1,15 @@
-"""Stable-Baselines3's DQN, measured as we measure ourselves: the same seeds, evaluations, start states and files."""
+"""Stable-Baselines3's DQN, measured like Perilune: same seeds, evaluations, start states and files.
+
+Used by ``perilune bench learning ENV --against sb3`` and ``perilune bench speed``.
+"""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
+import statistics
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, replace
@@ -13,20 +19,21 @@ from typing import Any
 
 from perilune import envs
 from perilune._utils.arrays import Array
-from perilune.agent.config import TrainConfig, to_json
-from perilune.bench.speed import peer_installed
+from perilune._utils.blas import one_blas_thread
+from perilune.agent.config import DQNConfig, TrainConfig, to_json
+from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.runs import files, lock, runlog
 from perilune.training.evaluation import SELECTION_SEEDS, evaluate
 from perilune.training.events import Episode, Evaluated
-from perilune.training.loop import greedy_limit
+from perilune.training.loop import greedy_limit, training
 
 NAME = "Stable-Baselines3"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Settings of Stable-Baselines3's DQN, by its own names."""
+    """Settings of Stable-Baselines3's DQN, under its own names."""
 
     learner: str = f"{NAME} DQN"
     net_arch: tuple[int, ...] = (256, 256)
@@ -42,14 +49,45 @@ class Peer:
     exploration_final_eps: float
     n_timesteps: int
 
+    def train_and_score(
+        self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
+    ) -> tuple[float, float]:
+        """Train into a run directory without weights. Return the mean returns of the final and the best weights.
 
-OURS = {"learner", "net_arch", "n_timesteps"}  # of a Peer's fields, those that are no argument of the model
+        As in Perilune's training, an evaluation waits for the end of the episode, and its time does not count.
+        """
+        env = envs.make(environment)
+        with (
+            lock.claimed(directory),
+            closing(envs.make(environment)) as training_env,
+            _log(directory, env, self, train, seed) as log,
+        ):
+            model = _model(
+                training_env, seed, net_arch=self.net_arch,
+                **{name: value for name, value in asdict(self).items() if name not in NOT_ARGUMENTS},
+            )  # fmt: skip
+
+            def policy(obs: Array) -> int:
+                return int(model.predict(obs, deterministic=True)[0])
+
+            recorder = _Recorder(log.write, model, policy, env, self, train)
+            model.learn(self.n_timesteps, callback=recorder.step)
+            recorder.evaluate()
+        limit = greedy_limit(env, train)
+        final = evaluate(policy, env, episodes, max_episode_steps=limit).mean_return
+        model.policy.load_state_dict(recorder.best_weights)
+        best = evaluate(policy, env, episodes, max_episode_steps=limit).mean_return
+        env.close()
+        return final, best
+
+
+NOT_ARGUMENTS = {"learner", "net_arch", "n_timesteps"}  # fields of a Peer that DQN's constructor does not take
 
 TUNED = Peer(
     learning_rate=6.3e-4, batch_size=128, buffer_size=50_000, learning_starts=0, target_update_interval=250,
     train_freq=4, gradient_steps=-1, exploration_fraction=0.12, exploration_final_eps=0.1, n_timesteps=100_000,
 )  # fmt: skip
-# The tuned settings of RL Baselines3 Zoo, hyperparams/dqn.yml; LunarLander's are those of its version 2.
+# Tuned settings of RL Baselines3 Zoo, hyperparams/dqn.yml. Those of LunarLander are for its version 2.
 ZOO: dict[str, Peer] = {
     "LunarLander-v3": TUNED,
     "Acrobot-v1": TUNED,
@@ -65,67 +103,44 @@ ZOO: dict[str, Peer] = {
 }  # fmt: skip
 
 
+def check_installed() -> None:
+    """Raise MissingDependencyError if Stable-Baselines3 is not installed."""
+    if importlib.util.find_spec("stable_baselines3") is None:
+        raise MissingDependencyError(f"a comparison with {NAME} needs it: pip install stable-baselines3")
+
+
 def zoo(environment: str) -> Peer:
-    """The zoo's settings for ``environment``.
+    """Return the zoo's settings for ``environment``.
 
     Raises:
-        ConfigError: the zoo has none.
+        ConfigError: the zoo has no settings for it.
         MissingDependencyError: Stable-Baselines3 is not installed.
     """
     if environment not in ZOO:
         raise ConfigError("against", "sb3", f"an environment with tuned settings ({', '.join(ZOO)}), not {environment}")
-    if not peer_installed():
-        raise MissingDependencyError(f"a comparison with {NAME} needs it: pip install stable-baselines3")
+    check_installed()
     return ZOO[environment]
 
 
 def budget(peer: Peer, train: TrainConfig) -> TrainConfig:
-    """``train``'s evaluations, with the budget that ``peer`` was tuned to and nothing that only we can do."""
+    """Return ``train`` with the number of steps that ``peer`` is tuned for and without what only Perilune can do."""
     return replace(
         train, steps=peer.n_timesteps, episodes=None, max_episode_steps=None, stop_at_return=None, video_every=None
     )
 
 
-def train_and_score(
-    environment: str, peer: Peer, train: TrainConfig, seed: int, directory: Path, episodes: int
-) -> tuple[float, float]:
-    """Train ``peer`` into a run directory without weights; mean returns of its final and best weights.
-
-    As in our own training an evaluation waits for the end of the episode, and its time does not count.
-    """
-    import torch  # noqa: PLC0415 -- a peer, never a dependency
+def _model(env: envs.Env, seed: int, net_arch: tuple[int, ...], **settings: Any) -> Any:
+    import torch  # noqa: PLC0415 -- optional
     from stable_baselines3 import DQN  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    env = envs.make(environment)
-    with (
-        lock.claimed(directory),
-        closing(envs.make(environment)) as training_env,
-        _log(directory, env, peer, train, seed) as log,
-    ):
-        model = DQN(
-            "MlpPolicy", training_env, policy_kwargs={"net_arch": list(peer.net_arch)}, seed=seed, device="cpu",
-            **{name: value for name, value in asdict(peer).items() if name not in OURS},
-        )  # fmt: skip
-
-        def policy(obs: Array) -> int:
-            return int(model.predict(obs, deterministic=True)[0])
-
-        watch = _Watch(log.write, model, policy, env, peer, train)
-        model.learn(peer.n_timesteps, callback=watch.step)
-        watch.evaluate()
-    limit = greedy_limit(env, train)
-    final = evaluate(policy, env, episodes, max_episode_steps=limit).mean_return
-    model.policy.load_state_dict(watch.best_weights)
-    best = evaluate(policy, env, episodes, max_episode_steps=limit).mean_return
-    env.close()
-    return final, best
+    return DQN("MlpPolicy", env, policy_kwargs={"net_arch": list(net_arch)}, seed=seed, device="cpu", **settings)
 
 
 def _log(
     directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int
 ) -> AbstractContextManager[runlog.RunLog]:
-    """Begin the run directory; its log."""
+    """Create the run directory and return its log."""
     runlog.create(directory, overwrite=True)
     config = {
         "format": runlog.FORMAT,
@@ -141,8 +156,8 @@ def _log(
     return runlog.open_log(directory)
 
 
-class _Watch:
-    """Writes a peer's episodes and evaluations as it trains, and keeps its best weights. ``step`` is its callback."""
+class _Recorder:
+    """Write a peer's episodes and evaluations while it trains, and keep its best weights. ``step`` is its callback."""
 
     def __init__(
         self,
@@ -160,17 +175,17 @@ class _Watch:
         self.best_weights: Any = None
 
     def step(self, local: dict[str, Any], _: object) -> bool:
-        """After an environment step; ``local`` is what the peer's loop holds."""
+        """Handle one environment step; ``local`` holds the variables of the peer's loop."""
         if local["dones"][0]:
-            self._ended(local["infos"][0])
+            self._end_episode(local["infos"][0])
             env_steps, every = self._model.num_timesteps, self._train.eval_every
-            crossed = every is not None and self._episode_start // every < env_steps // every
-            if crossed and env_steps < self._peer.n_timesteps:  # the last is made when the last update is
+            due = every is not None and self._episode_start // every < env_steps // every
+            if due and env_steps < self._peer.n_timesteps:  # the last evaluation follows the last update
                 self.evaluate()
             self._episode_start = env_steps
         return True
 
-    def _ended(self, info: dict[str, Any]) -> None:
+    def _end_episode(self, info: dict[str, Any]) -> None:
         self._episodes += 1
         env_steps = self._model.num_timesteps
         self._write(
@@ -187,7 +202,7 @@ class _Watch:
         )
 
     def evaluate(self) -> None:
-        """Score the peer as it is now, on the start states of our own selection."""
+        """Evaluate the peer's current weights on the start states that Perilune selects checkpoints with."""
         self._seconds += time.perf_counter() - self._since
         limit = greedy_limit(self._env, self._train)
         result = evaluate(
@@ -213,3 +228,56 @@ class _Watch:
             )
         )
         self._since = time.perf_counter()
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """Microseconds per environment step of a whole training of LunarLander-v3; ``ratio`` is the peer's over ours."""
+
+    perilune_us: float
+    peer_us: float
+    ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"training LunarLander-v3 per step: {self.perilune_us:.0f} us, {NAME} {self.peer_us:.0f} us, "
+            f"{self.ratio:.1f} times faster"
+        )
+
+
+def training_speed(env_steps: int = 10_000, pairs: int = 3) -> TrainingSpeed:
+    """Train LunarLander-v3 with Perilune and with Stable-Baselines3, in turn, with the same settings.
+
+    Hidden 128,128, batch 128, an update every 4 steps, a target copy every 250 steps, plain DQN without LayerNorm.
+    """
+    times = [(_own_training(env_steps), _peer_training(env_steps)) for _ in range(pairs)]
+    return TrainingSpeed(
+        perilune_us=statistics.median(own for own, _ in times),
+        peer_us=statistics.median(peer for _, peer in times),
+        ratio=statistics.median(peer / own for own, peer in times),
+    )
+
+
+def _own_training(env_steps: int) -> float:
+    config = DQNConfig(
+        hidden=(128, 128), layer_norm=False, double=False, n_step=1, batch_size=128, train_freq=4, tau=1.0,
+        target_update_interval=250, learning_rate=6.3e-4, buffer_size=50_000, learning_starts=1000,
+        epsilon_end=0.1, epsilon_decay_steps=12_000,
+    )  # fmt: skip
+    with closing(envs.make("LunarLander-v3")) as env, one_blas_thread():
+        agent = Agent(8, 4, config, seed=0)
+        events = list(training(agent, env, TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1)))
+    return next(event.seconds for event in events if isinstance(event, Evaluated)) / env_steps * 1e6
+
+
+def _peer_training(env_steps: int) -> float:
+    with closing(envs.make("LunarLander-v3")) as env, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = _model(
+            env, 0, net_arch=(128, 128), batch_size=128, train_freq=4, gradient_steps=1, target_update_interval=250,
+            learning_rate=6.3e-4, buffer_size=50_000, learning_starts=1000, exploration_final_eps=0.1,
+            exploration_fraction=1.0,
+        )  # fmt: skip
+        started = time.perf_counter()
+        model.learn(env_steps)
+        return (time.perf_counter() - started) / env_steps * 1e6

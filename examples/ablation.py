@@ -85,7 +85,7 @@ def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
         scores = [outcome.scores[trial] for trial in group if trial in outcome.scores]
         if scores:
             found[name] = Result(ENVIRONMENT, SOLVED, settings(group[0]), scores, {})
-            summed = results.summary(found[name], np.random.default_rng(0))
+            summed = results.summarize(found[name], np.random.default_rng(0))
             results.save(results.to_json(found[name], summed), out / directory(name))
     return [
         Variant(name, result, compare.compare(result, found[RECIPE], np.random.default_rng(0)))
@@ -105,12 +105,13 @@ def table(found: Sequence[Variant]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for variant in found:
-        summed = results.summary(variant.result, np.random.default_rng(0))
-        margin = "" if variant.name == RECIPE else results.estimate_words(variant.comparison.final.margin, 0)
+        summed = results.summarize(variant.result, np.random.default_rng(0))
+        margin = "" if variant.name == RECIPE else results.format_estimate(variant.comparison.final.margin, 0)
         solved = sum(score.final >= SOLVED for score in variant.result.scores)
+        first = results.format_count(summed.solved_env_steps)
         lines.append(
-            f"| {variant.name} | {results.estimate_words(variant.comparison.final.a, 0)} | {margin} "
-            f"| {summed.final.worst:.0f} | {solved} of {summed.seeds} | {results.whole(summed.solved_env_steps)} |"
+            f"| {variant.name} | {results.format_estimate(variant.comparison.final.a, 0)} | {margin} "
+            f"| {summed.final.worst:.0f} | {solved} of {summed.seeds} | {first} |"
         )
     return "\n".join(lines)
 

@@ -23,9 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perilune import DQNConfig, TrainConfig
-from perilune._utils.stats import moving_average
-from perilune.bench.learning import Trial, run_trials
-from perilune.bench.report import failed
+from perilune._utils.statistics import moving_average
+from perilune.bench.learning import Trial, failed, run_trials
 from perilune.runs import runlog
 from perilune.runs.scores import Score
 

@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 from matplotlib.figure import Figure
 
-from perilune._utils.stats import moving_average
+from perilune._utils.statistics import moving_average
 from perilune.viz.plots import COLOURS
 
 ROOT = Path(__file__).parents[1]

@@ -1,8 +1,9 @@
-"""Statistics over seeds, against numbers worked by hand and against plain loops."""
+"""Statistics, checked against numbers worked by hand and against loops that follow the definitions."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import statistics as stdlib
 import sys
 
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 from perilune._utils.arrays import Array
 from perilune._utils.statistics import (
     CONFIDENCE,
-    RESAMPLES,
     Estimate,
     estimate,
     interquartile_mean,
     margin,
+    moving_average,
     probability_of_improvement,
 )
 from perilune.errors import MissingDependencyError
@@ -26,61 +27,47 @@ from perilune.errors import MissingDependencyError
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 A = np.array([231.0, 244.0, 198.0, 251.0, 260.0, 17.0, 239.0])
 B = np.array([180.0, 244.0, 150.0, 199.0, -40.0])
+NAN = math.nan
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize(
-    ("scores", "mean"),
-    [
-        ([7.0], 7.0),
-        ([1.0, 2.0, 6.0], 3.0),  # a quarter of three is less than one: nothing is left out
-        ([-1000.0, 2.0, 4.0, 9999.0], 3.0),
-        ([5.0, 1.0, 2.0, 3.0, 1e9], 10 / 3),  # 2, 3 and 5 are left
-        ([-1e9, -1e8, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1e8, 1e9], 3.5),
-    ],
-)
-def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end(scores: list[float], mean: float) -> None:
-    for order in (scores, scores[::-1]):
-        assert interquartile_mean(np.array(order)) == pytest.approx(mean)
-
-
 @given(SCORES)
-def test_the_interquartile_mean_is_that_of_the_sorted_middle(scores: list[float]) -> None:
+def test_interquartile_mean_omits_a_quarter_at_either_end(scores: list[float]) -> None:
     cut = len(scores) // 4
     middle = sorted(scores)[cut : len(scores) - cut]
     assert interquartile_mean(np.array(scores)) == pytest.approx(stdlib.fmean(middle), abs=1e-6)
 
 
-def test_the_interquartile_mean_of_several_strata_is_that_of_all_their_scores() -> None:
+def test_interquartile_mean_of_strata_is_that_of_all_scores() -> None:
     assert interquartile_mean(A, B) == interquartile_mean(np.concatenate([A, B]))
 
 
-def test_the_margin_is_positive_where_the_first_is_better() -> None:
+def test_margin_is_positive_if_the_first_is_better() -> None:
     # 198, 231, 239, 244 and 251 are left of A; 150, 180 and 199 of B.
     assert margin(A, B) == pytest.approx(1163 / 5 - 529 / 3)
     assert margin(B, A) == pytest.approx(529 / 3 - 1163 / 5)
 
 
-def test_the_probability_of_improvement_counts_pairs_and_half_of_the_ties() -> None:
-    # 3 beats 1, 2 and ties with 3; 2 beats 1 and ties with 2; of the six pairs that makes 3 + 2/2.
-    assert probability_of_improvement(np.array([3.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(4 / 6)
-    assert probability_of_improvement(np.array([1.0, 2.0]), np.array([3.0])) == 0
-    assert probability_of_improvement(np.array([4.0]), np.array([3.0, 1.0])) == 1
-    assert probability_of_improvement(np.array([5.0, 5.0]), np.array([5.0])) == 0.5
+@pytest.mark.parametrize(
+    ("a", "b", "probability"),
+    [([3.0, 2.0], [1.0, 2.0, 3.0], 4 / 6), ([1.0, 2.0], [3.0], 0), ([4.0], [3.0, 1.0], 1), ([5.0, 5.0], [5.0], 0.5)],
+)
+def test_probability_of_improvement_by_hand(a: list[float], b: list[float], probability: float) -> None:
+    assert probability_of_improvement(np.array(a), np.array(b)) == pytest.approx(probability)
 
 
 @given(SCORES, SCORES)
-def test_the_probability_of_improvement_is_a_loop_over_pairs(a: list[float], b: list[float]) -> None:
+def test_probability_of_improvement_is_a_loop_over_pairs(a: list[float], b: list[float]) -> None:
     won = sum((x > y) + 0.5 * (x == y) for x, y in itertools.product(a, b)) / (len(a) * len(b))
     assert probability_of_improvement(np.array(a), np.array(b)) == pytest.approx(won)
     assert probability_of_improvement(np.array(b), np.array(a)) == pytest.approx(1 - won)
 
 
 def bootstrap(samples: list[Array], statistic: object, generator: np.random.Generator) -> tuple[float, float]:
-    """Percentiles of the statistic of resamples, each drawn within its stratum, one after the other in a loop."""
+    """Resample each stratum within itself, one resample after the other, and return the percentiles."""
     assert callable(statistic)
     values = [statistic(*(generator.choice(sample, len(sample)) for sample in samples)) for _ in range(1_500)]
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -96,50 +83,75 @@ def bootstrap(samples: list[Array], statistic: object, generator: np.random.Gene
         (probability_of_improvement, [A, B], 0.03),
     ],
 )
-def test_the_interval_is_that_of_a_loop_that_resamples_each_stratum(
-    statistic: object, samples: list[Array], tolerance: float
-) -> None:
+def test_interval_equals_that_of_a_loop(statistic: object, samples: list[Array], tolerance: float) -> None:
     assert callable(statistic)
-    value, low, high = estimate(statistic, samples, rng())
-    assert value == statistic(*samples)
-    assert low < value < high
-    assert (low, high) == pytest.approx(bootstrap(samples, statistic, rng(1)), abs=tolerance)
+    found = estimate(statistic, samples, rng())
+    assert found == estimate(statistic, samples, rng())
+    assert found.value == statistic(*samples)
+    assert found.low < found.value < found.high
+    assert (found.low, found.high) == pytest.approx(bootstrap(samples, statistic, rng(1)), abs=tolerance)
 
 
-def test_a_stratum_keeps_its_share_of_the_whole() -> None:
-    # Were all scores resampled together, the 8 zeros could be 7 or 9 and the mean would move.
-    value, low, high = estimate(lambda *strata: np.concatenate(strata, -1).mean(-1), [[0.0] * 8, [1.0] * 2], rng())
-    assert (value, low, high) == (0.2, 0.2, 0.2)
-
-
-def test_one_generator_gives_one_interval_and_another_another() -> None:
-    assert estimate(margin, [A, B], rng()) == estimate(margin, [A, B], rng())
-    assert estimate(margin, [A, B], rng()) != estimate(margin, [A, B], rng(5))
-    assert RESAMPLES >= 2_000
-
-
-def test_equal_scores_leave_no_doubt() -> None:
-    assert estimate(interquartile_mean, [[500.0] * 5], rng()) == Estimate(500.0, 500.0, 500.0)
+def test_stratum_keeps_its_share_of_the_whole() -> None:
+    # Resampling all scores together could draw 7 or 9 of the 8 zeros, and the mean would vary.
+    found = estimate(lambda *strata: np.concatenate(strata, -1).mean(-1), [[0.0] * 8, [1.0] * 2], rng())
+    assert found == Estimate(0.2, 0.2, 0.2)
 
 
 def test_one_seed_has_a_value_and_no_interval() -> None:
-    value, low, high = estimate(margin, [[3.0], [1.0, 2.0]], rng())
-    assert value == 1.5
-    assert np.isnan([low, high]).all()
+    found = estimate(margin, [[3.0], [1.0, 2.0]], rng())
+    assert found.value == 1.5
+    assert np.isnan([found.low, found.high]).all()
 
 
-def test_a_missing_scipy_is_answered_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curve_is_resampled_as_a_whole() -> None:
+    # Two seeds whose curves cross: at each place the mean of both is 0, and a resample of one of them is +-1.
+    curves = np.array([[1.0, -1.0], [-1.0, 1.0]])  # [places, seeds]
+    found = estimate(interquartile_mean, [curves], rng())
+    assert (found.value.tolist(), found.low.tolist(), found.high.tolist()) == ([0, 0], [-1, -1], [1, 1])
+    # The sum over places is 0 in every resample, which it would not be if each place drew its own seeds.
+    total = estimate(lambda x: interquartile_mean(x).sum(0, keepdims=True), [curves], rng())
+    assert (total.low.tolist(), total.high.tolist()) == ([0], [0])
+
+
+def test_missing_scipy_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[bench\]'"):
         interquartile_mean(A)
 
 
-def test_a_curve_is_resampled_as_a_whole() -> None:
-    # Two seeds whose curves cross: at each place the mean of both is 0, and a resample of one of them is +-1.
-    curves = np.array([[1.0, -1.0], [-1.0, 1.0]])  # [places, seeds]
-    value, low, high = estimate(interquartile_mean, [curves], rng())
-    assert value.tolist() == [0, 0]
-    assert (low.tolist(), high.tolist()) == ([-1, -1], [1, 1])
-    # And the sum over places is 0 in every resample, which it would not be if each place drew its own seeds.
-    total = estimate(lambda x: interquartile_mean(x).sum(0, keepdims=True), [curves], rng())
-    assert (total.low.tolist(), total.high.tolist()) == ([0], [0])
+@pytest.mark.parametrize(
+    ("values", "window", "averages"),
+    [
+        ([1, 2, 3, 4, 5], 1, [1, 2, 3, 4, 5]),
+        ([2, 4, 9, 2, -5, 3], 3, [2, 3, 5, 5, 2, 0]),
+        ([6, 0, 3], 100, [6, 3, 3]),
+        ([], 4, []),
+        ([NAN, 4, NAN, 6, NAN, NAN, 1], 2, [NAN, 4, 4, 6, 6, NAN, 1]),
+        ([1e17, 1.0, 2.0, 3.0], 2, [5e16, 5e16, 1.5, 2.5]),  # a huge value affects its own windows only
+        ([1.7e308, 1.7e308, 4.0], 2, [1.7e308, np.inf, 8.5e307]),
+    ],
+)
+def test_moving_average_by_hand(values: list[float], window: int, averages: list[float]) -> None:
+    found = moving_average(np.array(values, np.float32 if max(values, default=0) < 10 else np.float64), window)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, averages)
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(NAN), max_size=40), st.integers(1, 50))
+def test_moving_average_is_a_loop_over_windows(values: list[float], window: int) -> None:
+    expected = []
+    for place in range(len(values)):
+        seen = [value for value in values[max(0, place - window + 1) : place + 1] if not math.isnan(value)]
+        expected.append(stdlib.fmean(seen) if seen else NAN)
+    np.testing.assert_allclose(moving_average(values, window), expected, rtol=1e-9, atol=1e-7)
+
+
+@pytest.mark.parametrize("window", [7, 70_000, 10**9])
+def test_moving_average_in_chunks_equals_one_pass(window: int) -> None:
+    values = np.random.default_rng(0).normal(size=150_000)
+    values[::1_000] = np.nan
+    averages = moving_average(values, window)
+    for place in (0, 1, 65_535, 65_536, 65_537, 69_999, 131_072, 149_999):
+        expected = np.nanmean(values[max(0, place - window + 1) : place + 1]) if place else np.nan
+        assert averages[place] == pytest.approx(expected, abs=1e-12, nan_ok=True)

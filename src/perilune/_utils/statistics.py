@@ -1,25 +1,30 @@
-"""What few seeds can tell: the interquartile mean, a bootstrap interval, and which of two learners is better.
+"""Moving average, interquartile mean, bootstrap intervals and the probability of improvement.
 
-Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv:2108.13264.
+The statistics over seeds follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
+arXiv:2108.13264, and need SciPy. The moving average needs NumPy only, because plots work without SciPy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-BATCH = 100  # resamples at a time: all pairs of many seeds would not fit into memory at once
+BATCH = 100  # resamples evaluated at a time; all of them would not fit into memory
+CHUNK = 2**16  # values averaged at a time, which fit into the processor's cache
 
 
-class Estimate(NamedTuple):
-    """A statistic of the seeds and its 95 % interval, numbers or arrays; NaN where one seed gives no interval."""
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic of the seeds and its 95 % interval, numbers or arrays. A single seed has the interval (NaN, NaN)."""
 
     value: Any
     low: Any
@@ -27,7 +32,7 @@ class Estimate(NamedTuple):
 
 
 def check_available() -> Any:
-    """SciPy's statistics.
+    """Return ``scipy.stats``.
 
     Raises:
         MissingDependencyError: SciPy is not installed.
@@ -40,34 +45,34 @@ def check_available() -> Any:
 
 
 def interquartile_mean(*strata: Array) -> Any:
-    """Mean of the middle half of all scores: of n, the n // 4 lowest and as many of the highest are left out.
+    """Return the mean of all scores without the n // 4 lowest and the n // 4 highest of n.
 
     Args:
-        strata: scores [..., N] of every seed, a stratum for each environment.
+        strata: scores [..., N] of every seed; one stratum per environment.
     """
     return check_available().trim_mean(np.concatenate(strata, axis=-1), 0.25, axis=-1)
 
 
 def margin(a: Array, b: Array) -> Any:
-    """Interquartile mean of a[..., N] less that of b[..., M]."""
+    """Return IQM(a) - IQM(b) of scores a [..., N] and b [..., M]."""
     return interquartile_mean(a) - interquartile_mean(b)
 
 
 def probability_of_improvement(a: Array, b: Array) -> Any:
-    """P(A > B) + P(A = B) / 2 over all pairs of a seed of a[..., N] and a seed of b[..., M]."""
+    """Return P(A > B) + P(A = B) / 2 over all pairs of a seed of a [..., N] and a seed of b [..., M]."""
     x, y = a[..., :, None], b[..., None, :]
     return np.mean((x > y) + (x == y) / 2, axis=(-2, -1))
 
 
 def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: np.random.Generator) -> Estimate:
-    """``statistic(*samples)`` with its percentile bootstrap interval.
+    """Return ``statistic(*samples)`` with its stratified percentile bootstrap interval.
 
-    Stratified: every sample is a stratum (the seeds of one environment, or of one learner) and is resampled with
-    replacement within itself, so that each keeps its share of the whole.
+    Every sample is a stratum (the seeds of one environment, or of one learner) and is resampled with replacement
+    within itself.
 
     Args:
-        statistic: takes the samples and works on their last axis.
-        samples: scores [..., N], the seeds last. A seed of more dimensions (a curve) is resampled as a whole.
+        statistic: takes the samples and reduces their last axis.
+        samples: scores [..., N], seeds on the last axis. A seed with more dimensions (a curve) is resampled as a whole.
         generator: draws the resamples.
     """
     strata = [np.asarray(sample, np.float64) for sample in samples]
@@ -75,7 +80,7 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
     if min(stratum.shape[-1] for stratum in strata) < 2:
         return Estimate(value, value * np.nan, value * np.nan)
 
-    def resampled(*samples: Any, axis: int) -> Any:  # always the last
+    def resampled(*samples: Any, axis: int) -> Any:  # SciPy passes the last axis
         return statistic(*samples)
 
     interval = check_available().bootstrap(
@@ -86,6 +91,46 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
 
 
 def share(count: int, of: int) -> Estimate:
-    """``count`` of so many, as a share, with Wilson's 95 % interval."""
+    """Return ``count`` / ``of`` with Wilson's 95 % interval."""
     interval = check_available().binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(count / of, float(interval.low), float(interval.high))
+
+
+def moving_average(values: ArrayLike, window: int) -> Array:
+    """Return the mean of the last ``window`` finite values at each position; the first positions have fewer.
+
+    Args:
+        values: [N]; NaN and infinity are ignored.
+        window: >= 1.
+
+    Returns:
+        [N], float64; NaN where a window has no finite value.
+    """
+    numbers = np.asarray(values, np.float64)
+    average = np.empty(len(numbers))
+    step = max(CHUNK, window)
+    for start in range(0, len(numbers), step):
+        before = min(start, window - 1)
+        chunk = numbers[start - before : start + step]
+        size = min(window, len(chunk))
+        finite = np.isfinite(chunk)
+        count = _window_sums(finite.astype(np.float64), size)
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of huge values overflow to infinity
+            sums = _window_sums(np.where(finite, chunk, 0.0), size)
+        means = np.divide(sums, count, out=np.full(len(chunk), np.nan), where=count > 0)
+        average[start : start + step] = means[before:]
+    return average
+
+
+def _window_sums(numbers: Array, window: int) -> Array:
+    """Return the sum of the last ``window`` numbers at each position.
+
+    A window is the start of one block of ``window`` numbers and the end of the block before. Unlike a running sum,
+    this keeps a huge value out of all windows that do not contain it. The time does not depend on ``window``.
+    """
+    blocks = np.zeros((-(-len(numbers) // window), window))
+    blocks.flat[: len(numbers)] = numbers
+    sums = blocks.cumsum(axis=1)
+    sums[1:, :-1] += blocks[:-1, :0:-1].cumsum(axis=1)[:, ::-1]
+    found: Array = sums.ravel()[: len(numbers)]
+    return found

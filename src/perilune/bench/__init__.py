@@ -1,1 +1,31 @@
-"""Measurements that anybody can repeat: how fast an update is, and how well a preset learns."""
+"""Benchmarks: learning over many seeds, comparison of results, speed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from perilune.errors import MissingDependencyError
+
+
+def from_repository(name: str, purpose: str) -> ModuleType:
+    """Import ``benchmarks/NAME`` of the repository, which is not part of the installed package.
+
+    Args:
+        name: of a module or package in ``benchmarks/``.
+        purpose: what needs it, for the error.
+
+    Raises:
+        MissingDependencyError: Perilune does not run from a clone of the repository.
+    """
+    root = Path(__file__).parents[3]
+    if not (root / "benchmarks" / "__init__.py").is_file():
+        raise MissingDependencyError(
+            f"{purpose} needs the benchmarks/ directory of the repository, which the package does not contain. "
+            "Clone the repository and run this command from its environment (make setup)."
+        )
+    if str(root) not in sys.path:
+        sys.path.append(str(root))  # worker processes inherit it
+    return importlib.import_module(f"benchmarks.{name}")

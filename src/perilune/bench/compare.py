@@ -1,18 +1,18 @@
-"""Which of two results is better, by how much, and how sure that is."""
+"""Comparison of two benchmark results: which is better, by how much, and how certain that is."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from perilune._utils.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
-from perilune.bench.results import Result, differences, estimate_words, finite, summary, whole
+from perilune.bench.results import Result, differences, format_count, format_estimate, markdown, plain, summarize
 from perilune.errors import ConfigError
 
-FEW = 5  # seeds, below which an interval says little
-MOST_TOLD = 12  # settings that differ
+FEW = 5  # seeds, below which intervals are too narrow
+MOST_LISTED = 12  # settings that differ
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Difference:
     """Interquartile mean of A's returns."""
     b: Estimate
     margin: Estimate
-    """The one less the other."""
+    """IQM of A minus IQM of B."""
     improvement: Estimate
-    """Probability that a seed of A is better than one of B."""
+    """Probability that a seed of A is better than a seed of B."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Comparison:
     """Medians over the seeds, of A and of B."""
     solved_seconds: tuple[float | None, float | None]
     settings: list[tuple[str, Any, Any]]
-    """Those that differ: name, A's value, B's value."""
+    """Settings that differ: name, A's value, B's value."""
 
 
 def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
     """Compare two results of one environment.
 
     Raises:
-        ConfigError: they are of different environments.
+        ConfigError: their environments differ.
     """
     if a.environment != b.environment:
         raise ConfigError("B", b.environment, f"the environment of A, {a.environment}")
@@ -61,48 +61,46 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
             improvement=estimate(probability_of_improvement, [x, y], generator),
         )
 
-    sums = [summary(result, generator) for result in (a, b)]
+    summaries = [summarize(result, generator) for result in (a, b)]
     return Comparison(
         environment=a.environment,
         seeds=(len(a.scores), len(b.scores)),
         final=difference("final"),
         best=difference("best"),
-        solved_env_steps=(sums[0].solved_env_steps, sums[1].solved_env_steps),
-        solved_seconds=(sums[0].solved_seconds, sums[1].solved_seconds),
+        solved_env_steps=(summaries[0].solved_env_steps, summaries[1].solved_env_steps),
+        solved_seconds=(summaries[0].solved_seconds, summaries[1].solved_seconds),
         settings=list(differences(a.settings, b.settings)),
     )
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Plain JSON values; a number that is not finite is None."""
-    content = asdict(comparison)
-    for checkpoint in ("final", "best"):
-        difference = getattr(comparison, checkpoint)
-        content[checkpoint] = {name: getattr(difference, name)._asdict() for name in content[checkpoint]}
-    plain: dict[str, Any] = finite(content)
-    return plain
+    """Return plain JSON values; non-finite numbers are None."""
+    found: dict[str, Any] = plain(comparison)
+    return found
 
 
 def table(comparison: Comparison, a: str, b: str) -> str:
-    """The comparison as a Markdown table; ``a`` and ``b`` are what the two are called."""
-    lines = [
-        f"| {comparison.environment} | A: {a} ({comparison.seeds[0]} seeds) | B: {b} ({comparison.seeds[1]} seeds) "
-        "| A - B | probability that A is better |",
-        "| --- | --- | --- | --- | --- |",
+    """Return the comparison as a Markdown table; ``a`` and ``b`` name the two results."""
+    header = [
+        comparison.environment,
+        f"A: {a} ({comparison.seeds[0]} seeds)",
+        f"B: {b} ({comparison.seeds[1]} seeds)",
+        "A - B",
+        "probability that A is better",
     ]
+    rows = []
     for name, difference in (("final", comparison.final), ("best", comparison.best)):
-        sides = f"{estimate_words(difference.a, 1)} | {estimate_words(difference.b, 1)}"
-        sure = f"{estimate_words(difference.margin, 1)} | {estimate_words(difference.improvement, 2)}"
-        lines.append(f"| {name}, IQM | {sides} | {sure} |")
+        returns = [format_estimate(value, 1) for value in (difference.a, difference.b, difference.margin)]
+        rows.append([f"{name}, IQM", *returns, format_estimate(difference.improvement, 2)])
     for name, (x, y), unit in (
         ("first solved, median", comparison.solved_env_steps, " steps"),
         ("after training for", comparison.solved_seconds, " s"),
     ):
         if x is not None and y is not None:
-            lines.append(f"| {name} | {whole(x, unit)} | {whole(y, unit)} | | |")
-    told = "; ".join(f"{name} = {x!r} and {y!r}" for name, x, y in comparison.settings[:MOST_TOLD])
-    more = f"; and {len(comparison.settings) - MOST_TOLD} more" if len(comparison.settings) > MOST_TOLD else ""
-    lines += ["", f"Settings of A and of B that differ: {told or 'none'}{more}."]
+            rows.append([name, format_count(x, unit), format_count(y, unit), "", ""])
+    listed = "; ".join(f"{name} = {x!r} and {y!r}" for name, x, y in comparison.settings[:MOST_LISTED])
+    more = f"; and {len(comparison.settings) - MOST_LISTED} more" if len(comparison.settings) > MOST_LISTED else ""
+    lines = [markdown(header, rows), "", f"Settings of A and B that differ: {listed or 'none'}{more}."]
     if min(comparison.seeds) < FEW:
-        lines.append(f"With fewer than {FEW} seeds a side, the intervals look surer than anybody can be.")
+        lines.append(f"With fewer than {FEW} seeds per side the intervals are too narrow to be trusted.")
     return "\n".join(lines)

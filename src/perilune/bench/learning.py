@@ -1,30 +1,58 @@
-"""How well settings learn, over many seeds: each seed a run directory and a score of its own."""
+"""Train and score many seeds of one environment, and write tables, files and learning curves.
+
+Every seed is a run directory of its own, trained in a process of its own. A benchmark that was stopped resumes: seeds
+with a score are not run again.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+
+from perilune import envs
+from perilune._utils import statistics
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
-from perilune.bench import peers, pool, results
-from perilune.bench.peers import Peer
-from perilune.errors import ConfigError, FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.bench import compare, from_repository, pool, results
+from perilune.bench.results import Result
+from perilune.errors import (
+    ConfigError,
+    FileFormatError,
+    MissingDependencyError,
+    PeriluneWarning,
+    RunDirectoryError,
+    TrialError,
+)
 from perilune.runs import runlog
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.training.events import Episode, Evaluated, Metrics
-from perilune.training.loop import greedy_limit
+from perilune.training.loop import check, greedy_limit
+from perilune.viz import plots
 from perilune.viz.board import Lane, Standing, board
 
-MARK = ".benchmark"  # in a directory whose runs are a benchmark's, which may begin them anew
+OWN, PEER_DIRECTORY = "Perilune", "sb3"
+MARK = ".benchmark"  # in a directory of runs that a benchmark started and may restart
 TAIL = 4096  # bytes at the end of a log that hold its last line
+
+
+class Peer(Protocol):
+    """Settings of another library's learner (a frozen dataclass), and how to train and score it."""
+
+    def train_and_score(
+        self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
+    ) -> tuple[float, float]:
+        """Train into a run directory. Return the mean returns of the final and the best weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +60,7 @@ class Trial:
     """One seed of one experiment."""
 
     environment: str
-    """Its id, which is made anew in the trial's own process."""
+    """Gymnasium id; the trial's process makes the environment."""
     agent: DQNConfig | Peer
     train: TrainConfig
     seed: int
@@ -40,60 +68,173 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """The end of its directory, which tells experiment and seed."""
+        """The last two parts of the directory: experiment and seed."""
         return "/".join(self.directory.parts[-2:])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The scores of the trials that came to their end, in the order of the trials, and why the others did not."""
+    """Scores of the trials that finished, in the order of the trials, and the reasons of those that failed."""
 
     scores: dict[Trial, Score]
     failures: dict[Trial, str]
 
 
-def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outcome:
-    """Run every trial, ``jobs`` at a time in processes of their own, and show the progress on standard error.
+@dataclass(frozen=True)
+class Report:
+    """The result of a benchmark."""
 
-    A trial that has a score is not run again; one that was interrupted goes on where it was; one that fails, or whose
-    process dies, leaves the others alone.
+    content: dict[str, Any]
+    """As in scores.json; with a peer also ``peer`` (its scores.json) and ``comparison``."""
+    text: str
+    files: list[Path]
+    failures: dict[Trial, str]
+
+
+def benchmark(
+    environment: str,
+    agent: DQNConfig,
+    train: TrainConfig,
+    *,
+    seeds: Iterable[int],
+    out: Path,
+    jobs: int = 1,
+    against: bool = False,
+    quiet: bool = False,
+) -> Report:
+    """Train and score every seed that has no score yet in ``out``/seed-S, and write the results into ``out``.
+
+    Args:
+        environment: Gymnasium id.
+        agent: settings of the agent.
+        train: settings of each training.
+        seeds: at least one.
+        out: directory of the runs, scores.json, scores.csv, learning_curves.png and learning_curves.svg.
+        jobs: seeds trained at the same time.
+        against: also train Stable-Baselines3 on the same seeds, into ``out``/sb3. Both learners take turns, so that
+            they meet the same load of the machine. Needs a clone of the repository.
+        quiet: show no progress.
+
+    Raises:
+        ConfigError, MissingDependencyError: the settings cannot be run. Nothing has run.
+        RunDirectoryError: ``out`` cannot be written, or holds runs with other settings.
+        TrialError: every seed failed.
+    """
+    statistics.check_available()
+    dqn = DQN(environment, config=agent)
+    check(dqn.agent, dqn.env, train)
+    name, threshold = envs.name(dqn.env), envs.reward_threshold(dqn.env)
+    # Worker processes make the environment again: with its version, and with the module that registers it.
+    made = ":".join([*environment.split(":")[:-1], name])
+    trials = {OWN: [Trial(made, agent, train, seed, out / f"seed-{seed}") for seed in seeds]}
+    if against:
+        peers = from_repository("peers", "--against sb3")
+        peer = peers.zoo(name)
+        trials[peers.NAME] = [
+            Trial(made, peer, peers.budget(peer, train), trial.seed, out / PEER_DIRECTORY / trial.directory.name)
+            for trial in trials[OWN]
+        ]
+    if (out / "config.json").exists():
+        raise RunDirectoryError(f"{out} is the directory of one run. Choose another directory for a benchmark.")
+    outcome = run_trials(sorted(itertools.chain(*trials.values()), key=lambda trial: trial.seed), jobs, quiet)
+    if not any(trial in outcome.scores for trial in trials[OWN]):
+        raise TrialError(failed(outcome.failures))
+
+    found, contents, texts, curves = [], [], [], []
+    for learner, group in trials.items():
+        result = _result(name, threshold, group, outcome)
+        if not result.scores:
+            continue
+        summary = results.summarize(result, np.random.default_rng(0))
+        found.append(result)
+        contents.append(results.to_json(result, summary))
+        directory = out if learner == OWN else out / PEER_DIRECTORY
+        results.save(contents[-1], directory)
+        heading = f"{name}, {learner}: {len(result.scores)} seeds, means of {SCORE_EPISODES} greedy episodes"
+        texts += [heading, results.table(result.scores), results.describe(result, summary)]
+        if others := _other_seeds(directory, group):
+            texts.append(f"Seeds in {directory} that are not included: {', '.join(others)}.")
+        runs = [runlog.read(trial.directory) for trial in group if trial in outcome.scores]
+        curves.append(results.band(learner, runs, np.random.default_rng(0)))
+    content = contents[0]
+    if len(found) == 2:
+        comparison = compare.compare(found[0], found[1], np.random.default_rng(0))
+        content |= {"peer": contents[1], "comparison": compare.to_json(comparison)}
+        texts.append(compare.table(comparison, *trials))
+    written = [out / results.JSON_FILE, out / results.CSV_FILE]
+    try:
+        written += plots.bands(name, curves, threshold).save(out, "learning_curves")
+    except MissingDependencyError as error:
+        warnings.warn(f"learning curves are not drawn: {error}", PeriluneWarning, stacklevel=2)
+    return Report(content, "\n\n".join(texts), written, outcome.failures)
+
+
+def _result(environment: str, threshold: float | None, trials: list[Trial], outcome: Outcome) -> Result:
+    scores = [outcome.scores[trial] for trial in trials if trial in outcome.scores]
+    failures = {trial.seed: outcome.failures[trial] for trial in trials if trial in outcome.failures}
+    shared = {name: settings(trials[0])[name] for name in ("agent", "train")}
+    return Result(environment, threshold, shared, scores, failures)
+
+
+def _other_seeds(directory: Path, trials: Sequence[Trial]) -> list[str]:
+    """Names of the scored seeds in ``directory`` that ``trials`` does not include."""
+    requested = {trial.directory for trial in trials}
+    found = [path.parent for path in directory.glob(f"seed-*/{SCORE_FILE}") if path.parent not in requested]
+    return [path.name for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+
+def failed(failures: dict[Trial, str]) -> str:
+    """List the trials that failed, grouped by reason."""
+    titles: dict[str, list[str]] = {}
+    for trial, reason in failures.items():
+        titles.setdefault(reason, []).append(trial.title)
+    reasons = [f"  {', '.join(group)}: {reason}" for reason, group in titles.items()]
+    return "\n".join([f"{len(failures)} failed. The same command tries them again.", *reasons])
+
+
+def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outcome:
+    """Run every trial in a process of its own, ``jobs`` at a time, and show the progress on standard error.
+
+    A trial that has a score is not run again, and one that was interrupted resumes. A trial that fails, or whose
+    process dies, does not affect the others.
 
     Raises:
         ConfigError: ``jobs`` < 1.
-        RunDirectoryError: a trial's directory holds a run with other settings, or one that no benchmark began, and that
-            has no score; nothing has been run then.
+        RunDirectoryError: a trial's directory holds a run with other settings, or a run without a score that no
+            benchmark started. Nothing has run.
     """
     if jobs < 1:
         raise ConfigError("jobs", jobs, "a whole number >= 1")
     stored = {trial: stored_score(trial) for trial in trials}
-    outcome = Outcome({trial: scored for trial, scored in stored.items() if scored is not None}, {})
-    waiting = [trial for trial in trials if trial not in outcome.scores]
-    _claim(waiting)
+    scores = {trial: found for trial, found in stored.items() if found is not None}
+    failures: dict[Trial, str] = {}
+    waiting = [trial for trial in trials if trial not in scores]
+    _prepare(waiting)
     title = " and ".join(sorted({trial.environment for trial in trials}))
-    with board(title, quiet) as screen, closing(pool.each(run_trial, waiting, jobs)) as events:
-        if outcome.scores:
-            screen.say(f"{len(outcome.scores)} of {len(trials)} have their scores already")
+    with board(title, quiet) as screen, closing(pool.each(_run, waiting, jobs)) as events:
+        if scores:
+            screen.say(f"{len(scores)} of {len(trials)} have a score already")
         for event in events:
             if isinstance(event, pool.Running):
-                screen.show(_standing(len(trials), outcome, event.items))
+                screen.show(_standing(len(trials), len(scores), len(failures), event.items))
                 continue
             trial = event.item
-            scored = stored_score(trial) if event.reason is None else None
-            if scored is not None:
-                outcome.scores[trial] = scored
-                screen.say(f"{trial.title}: best {scored.best:.1f}, final {scored.final:.1f}")
+            found = stored_score(trial) if event.reason is None else None
+            if found is not None:
+                scores[trial] = found
+                screen.say(f"{trial.title}: best {found.best:.1f}, final {found.final:.1f}")
             else:
-                outcome.failures[trial] = event.reason or f"it left no {SCORE_FILE}"
-                screen.say(f"{trial.title} failed: {outcome.failures[trial].splitlines()[-1]}")
-    return Outcome({trial: outcome.scores[trial] for trial in trials if trial in outcome.scores}, outcome.failures)
+                failures[trial] = event.reason or f"it wrote no {SCORE_FILE}"
+                screen.say(f"{trial.title} failed: {failures[trial].splitlines()[-1]}")
+    return Outcome({trial: scores[trial] for trial in trials if trial in scores}, failures)
 
 
-def _claim(trials: Sequence[Trial]) -> None:
-    """Mark the directories of the trials to come as a benchmark's, so that it may begin them anew if it is stopped."""
+def _prepare(trials: Sequence[Trial]) -> None:
+    """Create and mark the parent directories of ``trials``, so that the benchmark may restart runs in them."""
     for trial in trials:
         if (trial.directory / "config.json").exists() and not (trial.directory.parent / MARK).exists():
             raise RunDirectoryError(
-                f"{trial.directory} holds a run that no benchmark began, and that would be lost. "
+                f"{trial.directory} holds a run that no benchmark started, and a benchmark would overwrite it. "
                 "Choose another directory (--out), or remove that one."
             )
     for parent in {trial.directory.parent for trial in trials}:
@@ -106,49 +247,53 @@ def _claim(trials: Sequence[Trial]) -> None:
             ) from error
 
 
-def run_trial(trial: Trial) -> None:
+def _run(trial: Trial) -> None:
     """Train and score one seed."""
-    if isinstance(trial.agent, Peer):
-        final, best = peers.train_and_score(
-            trial.environment, trial.agent, trial.train, trial.seed, trial.directory, SCORE_EPISODES
-        )
-    else:
+    if isinstance(trial.agent, DQNConfig):
         dqn = DQN(trial.environment, config=trial.agent, seed=trial.seed)
         _train(dqn, trial)
         limit = greedy_limit(dqn.env, trial.train)
         final = dqn.evaluate(SCORE_EPISODES, limit).mean_return
         best = DQN.load(trial.directory, dqn.env).evaluate(SCORE_EPISODES, limit).mean_return
+    else:
+        final, best = trial.agent.train_and_score(
+            trial.environment, trial.train, trial.seed, trial.directory, SCORE_EPISODES
+        )
     write_score(score(runlog.read(trial.directory), final, best), trial.directory)
 
 
 def _train(dqn: DQN, trial: Trial) -> None:
-    """Train one seed, from where it was stopped if it was; what is damaged there is begun anew."""
+    """Train one seed. Resume an interrupted run; restart one that is damaged."""
     if (trial.directory / "config.json").exists():
         try:
             dqn.train(trial.train, resume=True, run_dir=trial.directory, pictures=False, quiet=True)
         except (FileFormatError, RunDirectoryError, ConfigError) as error:
-            message = f"{trial.title} is begun anew, for it cannot be gone on with: {error}"
-            warnings.warn(message, PeriluneWarning, stacklevel=2)
+            warnings.warn(
+                f"{trial.title} starts again, because it cannot be resumed: {error}", PeriluneWarning, stacklevel=2
+            )
         else:
             return
     dqn.train(trial.train, run_dir=trial.directory, overwrite=True, pictures=False, quiet=True)
 
 
 def stored_score(trial: Trial) -> Score | None:
-    """The score in the trial's directory, or None where it has yet to be run.
+    """Return the score in the trial's directory, or None if it has none.
 
     Raises:
-        RunDirectoryError: what is there was run with other settings.
-        FileFormatError: a file there is damaged.
+        RunDirectoryError: the directory holds a run with other settings.
+        FileFormatError: a file in it is damaged.
     """
-    path = trial.directory / SCORE_FILE
-    config = _stored_config(trial.directory, path.exists())
-    if config and isinstance(trial.agent, DQNConfig):
-        config = _completed(config)
+    path, config_path = trial.directory / SCORE_FILE, trial.directory / "config.json"
+    config: dict[str, Any] = {}
+    if path.exists():
+        config = read_json(config_path)
+    elif config_path.exists():
+        with suppress(FileFormatError):  # an interrupted run left half of it
+            config = read_json(config_path)
     if different := list(results.differences(config, settings(trial))) if config else []:
-        told = ", ".join(f"{name} = {there!r} there, {asked!r} asked" for name, there, asked in different)
+        listed = ", ".join(f"{name} = {found!r} there, {wanted!r} requested" for name, found, wanted in different)
         raise RunDirectoryError(
-            f"{trial.directory} holds a run with other settings: {told}. "
+            f"{trial.directory} holds a run with other settings: {listed}. "
             "Choose another directory (--out), or remove that one."
         )
     if not path.exists():
@@ -156,59 +301,30 @@ def stored_score(trial: Trial) -> Score | None:
     try:
         return read_score(read_json(path), path)
     except FileFormatError as error:
-        raise FileFormatError(f"{error}. Remove that file, and its seed is run anew.") from error
-
-
-def _stored_config(directory: Path, scored: bool) -> dict[str, Any]:
-    """config.json of a run, empty where there is none. A run that was broken off may have left half of it."""
-    path = directory / "config.json"
-    if not scored and not path.exists():
-        return {}
-    try:
-        config = read_json(path)
-    except FileFormatError:
-        if scored:
-            raise
-        return {}
-    return config
-
-
-def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    """config.json of an older version, with the defaults of the settings that were not there yet."""
-    groups: dict[str, type[DQNConfig | TrainConfig]] = {"agent": DQNConfig, "train": TrainConfig}
-    return config | {
-        name: {field.name: plain(field.default) for field in fields(cls)} | config[name]
-        for name, cls in groups.items()
-        if isinstance(config.get(name), dict)
-    }
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON gives it back: a tuple is a list."""
-    return json.loads(json.dumps(value))
+        raise FileFormatError(f"{error}. Remove this file to run its seed again.") from error
 
 
 def settings(trial: Trial) -> dict[str, Any]:
-    """What config.json says of a run of the trial, as plain JSON values."""
-    found = {
-        "environment": trial.environment.rpartition(":")[2],  # which may begin with the module that registers it
-        "seed": trial.seed,
-        "agent": asdict(trial.agent),
-        "train": asdict(trial.train),
-    }
-    content: dict[str, Any] = plain(found)
-    return content
+    """Return what config.json holds of a run of ``trial``."""
+    found: dict[str, Any] = results.plain(
+        {
+            "environment": trial.environment.rpartition(":")[2],  # without the module that registers it
+            "seed": trial.seed,
+            "agent": trial.agent,
+            "train": trial.train,
+        }
+    )
+    return found
 
 
-def _standing(trials: int, outcome: Outcome, running: Sequence[Trial]) -> Standing:
-    lanes = [_lane(trial) for trial in running]
-    ended = len(outcome.scores) + len(outcome.failures)
-    words = f"{ended} of {trials} done" + (f", {len(outcome.failures)} failed" if outcome.failures else "")
-    return Standing((ended + sum(lane.share for lane in lanes)) / trials, words, lanes)
+def _standing(trials: int, scored: int, failed: int, running: Sequence[Trial]) -> Standing:
+    lanes = [progress(trial) for trial in running]
+    words = f"{scored + failed} of {trials} done" + (f", {failed} failed" if failed else "")
+    return Standing((scored + failed + sum(lane.share for lane in lanes)) / trials, words, lanes)
 
 
-def _lane(trial: Trial) -> Lane:
-    """How far a trial is, read off the ends of its logs."""
+def progress(trial: Trial) -> Lane:
+    """Read the progress of a trial from the last lines of its logs."""
     episode, metrics, evaluation = (
         _last_line(trial.directory / runlog.FILES[kind]) for kind in (Episode, Metrics, Evaluated)
     )

@@ -9,15 +9,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
-
-if TYPE_CHECKING:
-    from pebble import ProcessFuture
 
 TICK = 0.5  # seconds between two progress events while no item ends
 LONGEST = 10_000  # characters of a reason; the middle of a longer one is omitted
@@ -62,13 +59,13 @@ def each(work: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Ge
     pool = ProcessPool(jobs, max_tasks=1, initializer=_prepare, context=context)
     try:
         with _interrupts_blocked():
-            waiting = {pool.schedule(_attempt, (work, item)): item for item in items}
+            waiting: dict[Future[str | None], Item] = {pool.schedule(_attempt, (work, item)): item for item in items}
         while waiting:
             yield Running([item for future, item in waiting.items() if future.running()])
             for future in wait(waiting, TICK, FIRST_COMPLETED).done:
-                yield Ended(waiting.pop(future), _reason(future))  # type: ignore[call-overload]
+                yield Ended(waiting.pop(future), _reason(future))
     finally:
-        pool.stop()
+        pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
 
 
@@ -118,7 +115,7 @@ def _shortened(reason: str) -> str:
     return f"{reason[:half]}\n... {omitted:,} characters omitted ...\n{reason[-half:]}"
 
 
-def _reason(future: ProcessFuture[str | None]) -> str | None:
+def _reason(future: Future[str | None]) -> str | None:
     error = future.exception()
     if error is None:
         return future.result()

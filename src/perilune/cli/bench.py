@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import tyro
 
 from perilune._utils.console import aside, say
 from perilune.agent.config import TrainConfig, build
-from perilune.bench import compare, report, results, speed
+from perilune.bench import compare, from_repository, learning, results, speed
 from perilune.bench import doctor as mutation
 from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
 from perilune.envs.known.presets import RECOMMENDED, preset
-from perilune.errors import ConfigError, TrialError
+from perilune.errors import ConfigError, MissingDependencyError, TrialError
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSpeed:
-    """Time an update against its matrix products alone, and training against Stable-Baselines3 where installed."""
+    """Time an update against its matrix products and, in a clone, training against Stable-Baselines3."""
 
     steps: int = 10_000
     """Environment steps of each training."""
@@ -28,31 +30,28 @@ class BenchSpeed:
     """Print one JSON object on standard output."""
 
     def run(self) -> None:
-        measured = []
-        for result in speed.measure(self.steps):
+        measured: list[Any] = []
+        for result in itertools.chain(speed.update_speeds(), self._training_speed()):
             measured.append(result)
-            if self.json:
-                continue
-            if isinstance(result, speed.UpdateSpeed):
-                norm = ", LayerNorm" if result.layer_norm else ""
-                say(
-                    f"update, hidden {result.hidden[0]},{result.hidden[1]}{norm}: {result.update_us:.0f} us, "
-                    f"its matrix products {result.floor_us:.0f} us, ratio {result.ratio:.2f}"
-                )
-            else:
-                say(
-                    f"training LunarLander-v3 per step: {result.perilune_us:.0f} us, "
-                    f"Stable-Baselines3 {result.peer_us:.0f} us, {result.ratio:.1f} times faster"
-                )
+            if not self.json:
+                say(result)
         if self.json:
             print_json({"results": [asdict(result) for result in measured]})
-        elif not speed.peer_installed():
-            say("training against Stable-Baselines3: left out, it is not installed")
+
+    def _training_speed(self) -> Iterator[Any]:
+        try:
+            peers = from_repository("peers", "training against Stable-Baselines3")
+            peers.check_installed()
+        except MissingDependencyError as error:
+            if not self.json:
+                say(f"not measured: {error}")
+        else:
+            yield peers.training_speed(self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchLearning:
-    """Train several seeds of one environment and score each on 100 fixed episodes. Goes on where it was stopped."""
+    """Train several seeds of one environment and score each on 100 fixed episodes. Resumes if it was stopped."""
 
     env: tyro.conf.Positional[str]
     """Id of a Gymnasium environment."""
@@ -61,13 +60,13 @@ class BenchLearning:
     first_seed: int = 0
     """The first of them (>= 0)."""
     preset: str | None = None
-    """Settings to start from, which the options below change; that of ENV where there is one, else "default"."""
+    """Preset that the options below change; default: that of ENV if it has one, else "default"."""
     jobs: int = 1
     """Seeds trained at the same time (>= 1)."""
     out: Path | None = None
-    """Directory of the runs and of the results; runs/bench/ENV, or ENV-PRESET, where it is left out."""
+    """Directory of the runs and the results; default: runs/bench/ENV, or runs/bench/ENV-PRESET with --preset."""
     against: Literal["sb3"] | None = None
-    """Train Stable-Baselines3's DQN, with the RL Zoo's settings, on the same seeds too, into OUT/sb3."""
+    """Also train Stable-Baselines3's DQN with the RL Zoo's settings on the same seeds, into OUT/sb3 (in a clone)."""
     json: bool = False
     """Print one JSON object on standard output."""
     quiet: bool = False
@@ -79,7 +78,7 @@ class BenchLearning:
         for name, value, low in (("seeds", self.seeds, 1), ("first_seed", self.first_seed, 0), ("jobs", self.jobs, 1)):
             if value < low:
                 raise ConfigError(name, value, f"a whole number >= {low}")
-        result = report.benchmark(
+        result = learning.benchmark(
             self.env,
             chosen(self.agent, preset(self.env, self.preset or RECOMMENDED).agent),
             build(TrainConfig, vars(self.train)),
@@ -96,17 +95,17 @@ class BenchLearning:
             for path in result.files:
                 say(f"  {path}")
         if result.failures:
-            raise TrialError(report.failed(result.failures))
+            raise TrialError(learning.failed(result.failures))
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCompare:
-    """Say by which margin one result of `bench learning` is better than another, and how sure that is."""
+    """Compare two results of `bench learning`: the margin, and how certain it is."""
 
     a: tyro.conf.Positional[Path]
-    """A directory of results, or its scores.json."""
+    """Directory that `bench learning` wrote, or its scores.json."""
     b: tyro.conf.Positional[Path]
-    """Another, of the same environment. A positive margin is in favour of A."""
+    """Another result of the same environment. A positive margin is in favour of A."""
     json: bool = False
     """Print one JSON object on standard output."""
 

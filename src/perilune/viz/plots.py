@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune._utils.stats import moving_average
+from perilune._utils.statistics import moving_average
 from perilune._utils.text import printable
 from perilune.errors import MissingDependencyError, RunDirectoryError
 from perilune.runs.runlog import Run

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from perilune._utils.stats import moving_average
+from perilune._utils.statistics import moving_average
 from perilune.envs.known import lookup
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import checkpoint, files, lock, runlog

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune._utils.stats import moving_average
+from perilune._utils.statistics import moving_average
 from perilune.web.logs import Table
 
 NAMES = {
