@@ -90,9 +90,9 @@ def test_score_is_the_mean_of_100_episodes_of_final_and_best(benchmark: Path) ->
 
 def test_seed_is_solved_at_its_first_evaluation_at_the_threshold() -> None:
     evaluations = [
-        evaluated(steps, mean, best=best)._replace(seconds=seconds)
+        evaluated(steps, mean, best=bool(best))._replace(seconds=seconds)
         for steps, mean, seconds, best in (
-            (1_000, 199.9, 5.0, True), (2_000, 200.0, 11.5, True), (3_000, 250.0, 17.0, True), (4_000, 9.0, 23.0, False),
+            (1_000, 199.9, 5.0, True), (2_000, 200.0, 11.5, True), (3_000, 250.0, 17.0, True), (4_000, 9.0, 23.0, 0),
         )
     ]  # fmt: skip
     episodes = [*(episode(n, float(n)) for n in range(1, 151)), episode(151, 1e9, ended="budget")]

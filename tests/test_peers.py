@@ -1,55 +1,85 @@
-"""Stable-Baselines3 under the same roof, where it is installed."""
+"""Stable-Baselines3, measured like Perilune."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import peers
 
-from perilune import DQNConfig, TrainConfig
-from perilune.bench import compare, peers, report, results
-from perilune.bench.speed import peer_installed
+from perilune import DQNConfig, TrainConfig, bench
+from perilune.bench import compare, learning, results
 from perilune.cli import main
-from perilune.errors import ConfigError, MissingDependencyError
+from perilune.errors import ConfigError
 from perilune.runs import runlog
 
-TRAIN = TrainConfig(steps=600, eval_every=200, eval_episodes=2)
+INSTALLED = importlib.util.find_spec("stable_baselines3") is not None
 
 
-def test_a_peer_has_its_own_budget_and_our_evaluations() -> None:
+def test_peer_has_its_own_budget_and_our_evaluations() -> None:
     train = TrainConfig(episodes=5, max_episode_steps=20, stop_at_return=9.0, eval_every=300, eval_episodes=7)
     budget = peers.budget(peers.ZOO["CartPole-v1"], train)
     assert budget == TrainConfig(steps=50_000, eval_every=300, eval_episodes=7)
 
 
-@pytest.mark.skipif(peer_installed(), reason="nothing is missing: Stable-Baselines3 is installed")
-def test_a_peer_that_is_not_installed_is_answered_with_the_command(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("clone", "advice"),
+    [
+        (True, "pip install stable-baselines3"),
+        (False, "--against sb3 needs the benchmarks/ directory of the repository"),
+    ],
+)
+@pytest.mark.skipif(INSTALLED, reason="needs an environment without Stable-Baselines3")
+def test_missing_peer_is_answered_with_what_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clone: bool, advice: str
 ) -> None:
-    with pytest.raises(MissingDependencyError, match="pip install stable-baselines3"):
-        peers.zoo("CartPole-v1")
+    if not clone:
+        monkeypatch.setattr(bench, "__file__", str(tmp_path / "lib" / "site-packages" / "perilune" / "bench" / "x.py"))
     with pytest.raises(SystemExit):
         main(["bench", "learning", "CartPole-v1", "--against", "sb3", "--out", str(tmp_path / "out")])
-    assert "pip install stable-baselines3" in capfd.readouterr().err
+    assert advice in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_an_environment_without_tuned_settings_is_refused() -> None:
+def test_environment_without_tuned_settings_is_refused() -> None:
     with pytest.raises(ConfigError, match="not for Blackjack-v1"):
         peers.zoo("Blackjack-v1")
 
 
-def test_a_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("stable_baselines3")
+def test_speed_command_prints_what_it_measures(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = bench.speed.update_speed
+    monkeypatch.setattr(bench.speed, "update_speed", lambda *args: measure(*args, pairs=1, calls=1))
+    monkeypatch.setattr(bench.speed, "WIDTHS", (64,))
+    monkeypatch.setattr(peers, "training_speed", lambda steps: peers.TrainingSpeed(10.0, 30.0, steps / 100))
+    main(["bench", "speed", "--steps", "300"])
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("update, hidden 64,64: ")
+    assert lines[1].startswith("update, hidden 64,64, LayerNorm: ")
+    last = "training LunarLander-v3 per step: 10 us, Stable-Baselines3 30 us, 3.0 times faster" if INSTALLED else "not"
+    assert lines[2].startswith(last)
+    main(["bench", "speed", "--json"])
+    printed = json.loads(capfd.readouterr().out)["results"]
+    assert set(printed[0]) == {"hidden", "layer_norm", "floor_us", "update_us", "ratio"}
+    assert len(printed) == 2 + INSTALLED
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs Stable-Baselines3")
+def test_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = replace(peers.ZOO["CartPole-v1"], learning_starts=100, train_freq=32, gradient_steps=4, n_timesteps=600)
     monkeypatch.setitem(peers.ZOO, "CartPole-v1", tuned)
     agent = DQNConfig(hidden=(4,), learning_starts=50, batch_size=8, buffer_size=600)
-    arguments = {"seeds": range(2), "out": tmp_path / "out", "against": True, "quiet": True}
-    said = report.benchmark("CartPole-v1", agent, TRAIN, **arguments)  # type: ignore[arg-type]
-    assert not said.failures
+    train = TrainConfig(steps=600, eval_every=200, eval_episodes=2)
+    arguments: dict[str, Any] = {"seeds": range(2), "out": tmp_path / "out", "against": True, "quiet": True}
+    report = learning.benchmark("CartPole-v1", agent, train, **arguments)
+    assert not report.failures
 
     peer = tmp_path / "out" / "sb3"
     for seed in range(2):
@@ -57,21 +87,18 @@ def test_a_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypa
         assert (run.config["seed"], run.config["reward_threshold"]) == (seed, 475.0)
         assert run.config["agent"]["exploration_final_eps"] == 0.04
         steps = [evaluation.env_steps for evaluation in run.evaluations]
-        ends = {episode.env_steps for episode in run.episodes}
+        ends = [episode.env_steps for episode in run.episodes]
         assert len(steps) == 3
-        assert 200 <= steps[0] < 400 <= steps[1] < 600 <= steps[2]
-        assert set(steps[:-1]) <= ends
-        assert 600 <= steps[2] < 600 + 32
-        assert [episode.env_steps - episode.length for episode in run.episodes][1:] == [
-            episode.env_steps for episode in run.episodes[:-1]
-        ]
-        assert all(episode.reward == episode.length for episode in run.episodes)  # CartPole's reward is one a step
+        assert 200 <= steps[0] < 400 <= steps[1] < 600 <= steps[2] < 600 + 32
+        assert set(steps[:-1]) <= set(ends)
+        assert [episode.env_steps - episode.length for episode in run.episodes][1:] == ends[:-1]
+        assert all(episode.reward == episode.length for episode in run.episodes)  # CartPole's reward is 1 per step
         seconds = [evaluation.seconds for evaluation in run.evaluations]
         assert 0 < seconds[0] < seconds[1] < seconds[2]
     ours, theirs = results.load(tmp_path / "out"), results.load(peer)
-    assert said.content["peer"] == json.loads((peer / "scores.json").read_text())
-    assert compare.table(compare.compare(ours, theirs, np.random.default_rng(0)), "Perilune", peers.NAME) in said.text
+    assert report.content["peer"] == json.loads((peer / "scores.json").read_text())
+    assert compare.table(compare.compare(ours, theirs, np.random.default_rng(0)), "Perilune", peers.NAME) in report.text
 
     before = {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")}
-    report.benchmark("CartPole-v1", agent, TRAIN, **arguments)  # type: ignore[arg-type]
+    learning.benchmark("CartPole-v1", agent, train, **arguments)
     assert {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")} == before

@@ -69,7 +69,7 @@ def test_probability_of_improvement_is_a_loop_over_pairs(a: list[float], b: list
 def bootstrap(samples: list[Array], statistic: object, generator: np.random.Generator) -> tuple[float, float]:
     """Resample each stratum within itself, one resample after the other, and return the percentiles."""
     assert callable(statistic)
-    values = [statistic(*(generator.choice(sample, len(sample)) for sample in samples)) for _ in range(1_500)]
+    values = [statistic(*(generator.choice(sample, len(sample)) for sample in samples)) for _ in range(600)]
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
@@ -128,7 +128,7 @@ def test_missing_scipy_names_the_install_command(monkeypatch: pytest.MonkeyPatch
         ([6, 0, 3], 100, [6, 3, 3]),
         ([], 4, []),
         ([NAN, 4, NAN, 6, NAN, NAN, 1], 2, [NAN, 4, 4, 6, 6, NAN, 1]),
-        ([1e17, 1.0, 2.0, 3.0], 2, [5e16, 5e16, 1.5, 2.5]),  # a huge value affects its own windows only
+        ([1e17, 1.0, 2.0, 3.0], 2, [1e17, 5e16, 1.5, 2.5]),  # a huge value affects its own windows only
         ([1.7e308, 1.7e308, 4.0], 2, [1.7e308, np.inf, 8.5e307]),
     ],
 )
