@@ -47,7 +47,7 @@ def test_missing_peer_is_answered_with_what_to_do(
 
 
 def test_environment_without_tuned_settings_is_refused() -> None:
-    with pytest.raises(ConfigError, match="not for Blackjack-v1"):
+    with pytest.raises(ConfigError, match="not Blackjack-v1"):
         peers.zoo("Blackjack-v1")
 
 
