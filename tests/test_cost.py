@@ -1,6 +1,7 @@
-"""What looking on costs a training: nothing of what it learns, and next to nothing of its time.
+"""What watching costs a training: the weights stay the same, and the time grows by less than 2 %.
 
-A short form; ``pytest --torture -s tests/test_cost.py`` makes pairs of long trainings and says what came out.
+``pytest -m long`` compares short trainings. ``pytest -m long --torture -s tests/test_cost.py`` compares pairs of long
+trainings, prints the figures of docs/seeing.md and asserts the durations.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from terminals import shown
 
 __all__ = ["browser", "tiny_run"]
 
+pytestmark = pytest.mark.long
+
 PAIRS = 9
 LIMIT = 1.02
 TRAINING = """
@@ -45,7 +48,7 @@ STEPS = {"LunarLander-v3": 15_000, "CartPole-v1": 15_000}
 
 
 def ratios(measured: list[tuple[dict[str, Any], dict[str, Any]]], what: str, torture: bool) -> None:
-    """See that all came to the same weights; and in the long form that what is looked at takes no longer."""
+    """Assert that all trainings have the same weights and, with --torture, that watched ones take no longer."""
     assert len({one["weights"] for pair in measured for one in pair}) == 1
     for kind in ("cpu", "wall"):
         plain, seen = (median(one[kind] for one in side) for side in zip(*measured, strict=True))
@@ -59,7 +62,7 @@ def ratios(measured: list[tuple[dict[str, Any], dict[str, Any]]], what: str, tor
 
 
 @pytest.mark.parametrize("environment", STEPS)
-def test_the_view_in_the_terminal(tmp_path: Path, torture: bool, environment: str) -> None:
+def test_terminal_view_changes_neither_weights_nor_time(tmp_path: Path, torture: bool, environment: str) -> None:
     def trained(quiet: bool) -> dict[str, Any]:
         steps = STEPS[environment] if torture else 1_500
         out = tmp_path / "run"
@@ -72,13 +75,12 @@ def test_the_view_in_the_terminal(tmp_path: Path, torture: bool, environment: st
     ratios(measured, f"{environment} in a terminal", torture)
 
 
-def test_the_page_that_watches(tmp_path: Path, torture: bool, browser: Browser) -> None:
-    # The page stays open, in a browser of the same machine, at the run that is trained.
+def test_open_page_changes_neither_weights_nor_time(tmp_path: Path, torture: bool, browser: Browser) -> None:
     def trained(name: str) -> dict[str, Any]:
         script = TRAINING.format(
             environment="LunarLander-v3", steps=15_000 if torture else 1_500, out=str(tmp_path / name), quiet=True
         )
-        subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)  # noqa: S603 -- our own words
+        subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)  # noqa: S603
         told: dict[str, Any] = json.loads((tmp_path / f"{name}.json").read_text())
         return told
 
@@ -90,7 +92,7 @@ def test_the_page_that_watches(tmp_path: Path, torture: bool, browser: Browser) 
             page.locator("canvas").first.wait_for()
         return told
 
-    trained("run")  # so that there is something to watch
+    trained("run")  # the page opens an existing run
     measured = [(trained("run"), watched("run")) for _ in range(PAIRS if torture else 1)]
     ratios(measured, "LunarLander-v3, watched in a browser", torture)
 
@@ -105,7 +107,9 @@ DRAWN = """chart => {
 }"""
 
 
-def test_a_million_rows(tmp_path: Path, torture: bool, tiny_run: TinyRun, browser: Browser) -> None:
+def test_page_shows_a_million_rows_in_bounded_memory(
+    tmp_path: Path, torture: bool, tiny_run: TinyRun, browser: Browser
+) -> None:
     rows = 1_000_000 if torture else 50_000
     shutil.copytree(tiny_run.history.directory, tmp_path / "long")
     shared = '"mean_td_target": 12.5678901, "gradient_norm": 1.2345, "learning_rate": 0.001, "epsilon": 0.1'
@@ -121,7 +125,7 @@ def test_a_million_rows(tmp_path: Path, torture: bool, tiny_run: TinyRun, browse
     with served(tmp_path) as (origin, process), visit(browser, origin) as visited:
         started = time.perf_counter() - began
         page, seconds = visited.page, []
-        page.goto("about:blank")  # where the browser itself begins is not counted
+        page.goto("about:blank")  # do not time the start of the browser
         for _ in range(2):
             began = time.perf_counter()
             page.goto(f"{origin}/#run=long")
@@ -133,7 +137,7 @@ def test_a_million_rows(tmp_path: Path, torture: bool, tiny_run: TinyRun, browse
         status = Path(f"/proc/{process}/status").read_text()
     peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**10
     print(
-        f"\n{rows:,} rows: the server is there after {started:.2f} s; the first curve after {seconds[0]:.2f} s, one of "
+        f"\n{rows:,} rows: the server starts in {started:.2f} s; the first curve after {seconds[0]:.2f} s, one of "
         f"all rows after {seconds[1]:.2f} s; opened again {seconds[2]:.2f} s, {seconds[3]:.2f} s; {peak:.0f} MB at most"
     )
     assert peak < 300
