@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from perilune._utils.blas import one_blas_thread
 
+# Fixtures of these modules are trained or started once for all tests of a process.
+pytest_plugins = ["fixtures_runs", "fixtures_watch"]
+
 # A shell starts background jobs with SIGINT ignored, and the processes that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -117,7 +117,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds of CartPole, and a third run with other settings; the first two have films. Not to be changed."""
     runs = tmp_path_factory.mktemp("runs")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode, tiny_run
+from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode
 from perilune import DQN, DQNConfig, History, TrainConfig
 from perilune._utils.arrays import Array
 from perilune.agent.config import build
@@ -32,8 +32,6 @@ from perilune.errors import (
 )
 from perilune.runs import runlog, weights
 from worlds import Numbered, small
-
-__all__ = ["tiny_run"]
 
 LOGS = ("episodes.jsonl", "metrics.jsonl", "best.safetensors", "final.safetensors")
 

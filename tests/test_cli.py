@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from PIL import Image
 
 import perilune
-from fixtures_runs import TinyRun, decode, tiny_run
+from fixtures_runs import TinyRun, decode
 from perilune import DQN, DQNConfig, TrainConfig
 from perilune.agent.config import build
 from perilune.cli import main, parse
@@ -29,8 +29,6 @@ from perilune.cli.training import Train
 from perilune.envs.known.presets import PRESETS, preset
 from perilune.runs import inspection, runlog, telemetry
 from perilune.viz import stages
-
-__all__ = ["tiny_run"]
 
 TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--learning-starts", "30"]
 TINY += ["--batch-size", "8", "--buffer-size", "300", "--hidden", "6", "5"]

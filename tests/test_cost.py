@@ -21,11 +21,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from fixtures_runs import TinyRun, episode, tiny_run
-from fixtures_watch import browser, served, visit, watch
+from fixtures_runs import TinyRun, episode
+from fixtures_watch import served, visit, watch
 from terminals import shown
-
-__all__ = ["browser", "tiny_run"]
 
 pytestmark = pytest.mark.long
 

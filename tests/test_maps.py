@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from fixtures_runs import TinyRun, tiny_run
+from fixtures_runs import TinyRun
 from perilune import DQN, cli
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
@@ -25,8 +25,6 @@ from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
 from perilune.runs.weights import save_weights
 from perilune.viz import insight, layers, maps
-
-__all__ = ["tiny_run"]
 
 PLAIN = DQNConfig(
     hidden=((3, "linear"),), layer_norm=False, n_step=1, double=False, batch_size=4, buffer_size=50, learning_starts=4,

@@ -19,14 +19,12 @@ from matplotlib.image import imread
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run, tiny_run
+from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run
 from perilune import History
 from perilune.agent.config import TrainConfig
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.viz import notebook
 from perilune.viz.summary import Summary
-
-__all__ = ["tiny_run"]
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cartpole.ipynb"
 

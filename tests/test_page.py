@@ -13,24 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from fixtures_watch import (
-    DESKTOP,
-    LINE_0,
-    MINUS,
-    PHONE,
-    browser,
-    check,
-    copy_run,
-    origin,
-    root,
-    served,
-    settle,
-    start,
-    visit,
-    watch,
-)  # fmt: skip
+from fixtures_watch import DESKTOP, LINE_0, MINUS, PHONE, check, copy_run, served, settle, start, visit, watch
 
-__all__ = ["browser", "origin", "root"]  # fixtures
 REWARD = "[id='chart-episodes.reward']"
 REFUSED = "ERR_CONNECTION_REFUSED"  # which a browser says of a server that is not there
 BROKEN = [REFUSED, "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503"]  # or is just going

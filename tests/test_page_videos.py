@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from fixtures_watch import DESKTOP, MINUS, browser, check, copy_run, origin, root, settle, visit, watch
-
-__all__ = ["browser", "origin", "root"]  # fixtures
+from fixtures_watch import DESKTOP, MINUS, check, copy_run, settle, visit, watch
 
 
 def film_with(run: Path, name: str, changes: Callable[[int, dict[str, Any]], dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pygame
 import pytest
 
-from fixtures_runs import TinyRun, tiny_run
+from fixtures_runs import TinyRun
 from perilune import DQN, envs
 from perilune.cli.looking import tally
 from perilune.envs.known import ENVIRONMENTS
@@ -26,8 +26,6 @@ from perilune.training.evaluation import evaluate
 from perilune.viz import play
 from perilune.viz.play import Keyboard, Score, Side
 from worlds import Numbered
-
-__all__ = ["tiny_run"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # as where nobody sees it
 

@@ -17,13 +17,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
+from fixtures_runs import TinyRun, episode, evaluated, made_up_run
 from perilune._utils.arrays import Array
 from perilune.errors import RunDirectoryError
 from perilune.training.events import Episode
 from perilune.viz.plots import COLOURS, Picture, curves, save_image, window
-
-__all__ = ["tiny_run"]
 
 REWARD, LOSS, EPSILON, LENGTH = range(4)
 

@@ -21,8 +21,7 @@ import pytest
 from matplotlib.image import imread
 from playwright.sync_api import Browser, Page
 
-from fixtures_runs import TinyRun, episode, evaluated, made_up_run, tiny_run
-from fixtures_watch import browser
+from fixtures_runs import TinyRun, episode, evaluated, made_up_run
 from perilune import DQN, cli
 from perilune._utils import statistics
 from perilune.runs import runlog
@@ -33,8 +32,6 @@ from perilune.viz import endings
 from perilune.viz.report import content as report
 from perilune.viz.report import page as report_page
 from perilune.viz.report import recordings, scoring
-
-__all__ = ["browser", "tiny_run"]
 
 EPISODES = 12
 

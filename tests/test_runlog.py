@@ -13,14 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures_runs import TinyRun, episode, evaluated, tiny_run
+from fixtures_runs import TinyRun, episode, evaluated
 from perilune import DQNConfig, TrainConfig
 from perilune.agent.config import build, to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.runs import lock, runlog
 from perilune.training.events import Episode, Event, Metrics, Started, Timestep
-
-__all__ = ["tiny_run"]
 
 AGENT, TRAIN = DQNConfig(hidden=(8, (4, "tanh"))), TrainConfig(steps=2_000)
 

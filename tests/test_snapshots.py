@@ -8,13 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, tiny_run
+from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole
 from perilune import DQN
 from perilune.runs import inspection, snapshots
 from perilune.runs.snapshots import MOST, is_kept, paths
 from perilune.runs.weights import load_weights
-
-__all__ = ["tiny_run"]
 
 
 @given(st.integers(0, 5_000))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fixtures_runs import AGENT, TinyRun, cartpole, decode, tiny_run
+from fixtures_runs import AGENT, TinyRun, cartpole, decode
 from perilune import DQN, History
 from perilune._utils.arrays import Array
 from perilune.envs import rendering
@@ -28,8 +28,6 @@ from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, followi
 from perilune.viz.pixels import resized
 from perilune.viz.video import Beforehand
 from worlds import Numbered
-
-__all__ = ["tiny_run"]
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,12 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from fixtures_runs import TinyRun, tiny_run
+from fixtures_runs import TinyRun
 from perilune import cli
 from perilune.errors import FileFormatError
 from perilune.runs import inspection, runlog
 from perilune.viz import plots
 from perilune.viz.report import content as report
-
-__all__ = ["tiny_run"]
 
 
 @pytest.fixture

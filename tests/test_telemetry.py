@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures_runs import TinyRun, decode, tiny_run
+from fixtures_runs import TinyRun, decode
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import telemetry
 from perilune.runs.telemetry import TelemetryWriter
 from perilune.training.events import Timestep
-
-__all__ = ["tiny_run"]
 
 
 def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun) -> None:

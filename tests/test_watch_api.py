@@ -16,13 +16,12 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from fixtures_runs import TinyRun, episode, tiny_run
+from fixtures_runs import TinyRun, episode
 from perilune.runs import lock, runlog, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import server, videos, watcher
 from perilune.web.run import MOST_NOTICES
 
-__all__ = ["tiny_run"]
 SCRIPT = "<script>alert(1)</script>"
 
 

@@ -15,13 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures_runs import TinyRun, tiny_run
+from fixtures_runs import TinyRun
 from perilune.runs import files, runlog
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import logs
 from perilune.web.logs import Log, Table
-
-__all__ = ["tiny_run"]
 
 
 def line(number: int, **values: Any) -> bytes:

@@ -18,12 +18,10 @@ from typing import Any, NamedTuple
 import pytest
 
 import perilune
-from fixtures_runs import TinyRun, episode, tiny_run
+from fixtures_runs import TinyRun, episode
 from perilune.errors import ConfigError, RunDirectoryError
 from perilune.web.guard import HEADERS
 from perilune.web.server import listen, serve
-
-__all__ = ["tiny_run"]
 
 
 class Answer(NamedTuple):
