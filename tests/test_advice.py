@@ -1,4 +1,4 @@
-"""Every rule speaks where its numbers say so and not of a healthy run; its command does what it says."""
+"""Every rule applies where the numbers ask for it, not to a healthy run; its command does what it says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures_runs import episode
@@ -24,8 +24,7 @@ from perilune.envs.known.presets import PRESETS, preset
 from perilune.runs.runlog import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated, Metrics
-from perilune.viz.report import advice
-from perilune.viz.report.advice import RULES, Advice
+from perilune.viz.report.advice import RULES, TEXTS, Advice, advise, check
 from perilune.viz.report.facts import Facts, option, train_command
 
 STEPS = 60_000
@@ -110,7 +109,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
         facts(RISING, episodes=[episode(n, env_steps=300 * n, epsilon=0.6) for n in range(1, 201)]), ("60%",),
         {"epsilon_decay_steps": STEPS // 4},
     ),
-    "promises": (
+    "overestimates": (
         facts(lines=metrics(mean_q=np.linspace(0, 2_000, 60)), double=False), ("1762.7", "250.0"), {"double": True},
     ),
     "loss_grows": (
@@ -119,7 +118,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "hovers": (
         facts(best=flown("landed", "landed", "hovered", "crashed"), gamma=0.99), ("25%", "50%"), {"gamma": 0.995},
     ),
-    "forgets": (facts(RISING, buffer_size=5_000), ("5,000", "60,000"), {"buffer_size": STEPS}),
+    "small_buffer": (facts(RISING, buffer_size=5_000), ("5,000", "60,000"), {"buffer_size": STEPS}),
     "clipped": (facts(RISING, lines=metrics(gradient_norm=33.0)), ("100%", "10", "33"), {"max_grad_norm": 33.0}),
     "hidden_by_exploration": (
         facts(episodes=lived([-150.0] * 12)), ("249.0", "-170.0", "0.05"), {"epsilon_end": 0.01},
@@ -133,34 +132,26 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
 
 
 def rule(name: str) -> Callable[[Facts], Advice | None]:
-    (found,) = [one for one in RULES if one.__name__ == name]  # type: ignore[attr-defined]
-    return found
+    return lambda about: check(name, about)
 
 
-def test_every_rule_has_its_case() -> None:
-    assert {one.__name__ for one in RULES} == set(CASES)  # type: ignore[attr-defined]
+def test_every_rule_has_texts_and_a_case() -> None:
+    assert [*RULES] == [*TEXTS] == [*CASES]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_rule_speaks_of_its_case_with_the_numbers(name: str) -> None:
+def test_rule_gives_the_numbers_and_ignores_healthy_and_empty_runs(name: str) -> None:
     about, words, _ = CASES[name]
     said = rule(name)(about)
     assert said is not None
     for word in words:
-        assert word in said.seen
-    assert said.attempt.endswith(".")
-
-
-@pytest.mark.parametrize("name", sorted(set(CASES) - AFTERWARDS))
-def test_a_rule_is_silent_about_a_healthy_run(name: str) -> None:
-    assert rule(name)(facts()) is None
-    assert rule(name)(facts(best=flown(*["landed"] * 20))) is None
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_no_rule_stumbles_over_a_run_that_has_hardly_begun_or_has_no_mark(name: str) -> None:
-    for about in (facts([], episodes=[], lines=[]), facts([1.0], episodes=[], lines=[]), facts(FLAT, mark=None)):
-        rule(name)(about)
+        assert word in said.observation
+    assert said.suggestion.endswith(".")
+    if name not in AFTERWARDS:
+        assert rule(name)(facts()) is None
+        assert rule(name)(facts(best=flown(*["landed"] * 20))) is None
+    for other in (facts([], episodes=[], lines=[]), facts([1.0], episodes=[], lines=[]), facts(FLAT, mark=None)):
+        rule(name)(other)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -201,13 +192,13 @@ def test_fell_tries_the_average_and_then_a_smaller_rate() -> None:
     without, with_both = rule("fell")(facts(returns, ema_decay=None)), rule("fell")(facts(returns))
     assert without is not None
     assert with_both is not None
-    assert "average" in without.attempt
+    assert "average" in without.suggestion
     assert "--learning-rate 0.0005" in with_both.command
 
 
 def test_a_rule_ends_where_it_says() -> None:
-    assert rule("forgets")(facts(RISING, buffer_size=STEPS // 2)) is None
-    assert rule("forgets")(facts(RISING, buffer_size=STEPS // 2 - 1)) is not None
+    assert rule("small_buffer")(facts(RISING, buffer_size=STEPS // 2)) is None
+    assert rule("small_buffer")(facts(RISING, buffer_size=STEPS // 2 - 1)) is not None
     assert rule("early")(facts()) is None  # solved after two thirds of the budget
     assert rule("fell")(facts([-100, 0, 50, 100, 250, -100])) is None  # once, at the end: it may be chance
     assert rule("fell")(facts([-100, 0, 50, 250, 50, -100])) is not None
@@ -222,7 +213,7 @@ def test_random_actions_that_have_not_become_few_are_not_judged_by_their_floor()
     for epsilon, speaks in ((0.98, False), (0.061, False), (0.06, True)):
         said = rule("hidden_by_exploration")(facts(episodes=[one._replace(epsilon=epsilon) for one in late]))
         assert (said is not None) == speaks
-        assert said is None or "(epsilon 0.06)" in said.seen
+        assert said is None or "(epsilon 0.06)" in said.observation
 
 
 # What the rules would change of the preset's own values, were the run whole.
@@ -230,7 +221,7 @@ AGAINST_THE_PRESET: dict[str, dict[str, Any]] = {
     "fell": {"returns": [-100, 100, 250, 240, 60, 40]},
     "flat": {"returns": FLAT},
     "random": {"returns": RISING, "episodes": [episode(n, env_steps=300 * n, epsilon=0.6) for n in range(1, 201)]},
-    "promises": {"lines": metrics(mean_q=np.linspace(0, 2_000, 60))},
+    "overestimates": {"lines": metrics(mean_q=np.linspace(0, 2_000, 60))},
     "loss_grows": {"returns": FLAT, "lines": metrics(loss=np.geomspace(1, 1e4, 60))},
     "clipped": {"returns": RISING, "lines": metrics(gradient_norm=33.0)},
     "hidden_by_exploration": {"episodes": lived([-150.0] * 12)},
@@ -256,14 +247,14 @@ def test_a_run_that_is_not_whole_speaks_of_what_is_not_its_presets() -> None:
 
 def test_episodes_are_a_budget_too() -> None:
     for budget, seen in (
-        ({"steps": None, "episodes": 600}, "It stopped after 200 of 600 episodes."),
+        ({"steps": None, "episodes": 600}, "The run stopped after 200 of 600 episodes."),
         ({"steps": None, "episodes": 200}, None),
         ({"steps": 100_000, "episodes": 200}, None),  # the first that is reached
-        ({"steps": 100_000, "episodes": 600}, "It stopped after 60,000 of 100,000 steps."),
+        ({"steps": 100_000, "episodes": 600}, "The run stopped after 60,000 of 100,000 steps."),
         ({"steps": None, "episodes": 600, "stop_at_return": 240.0}, None),
     ):
         said = rule("unfinished")(facts(train=budget))
-        assert (said and said.seen) == seen
+        assert (said and said.observation) == seen
 
 
 def test_the_film_of_what_went_wrong_ends_with_it_and_as_the_score_did() -> None:
@@ -280,7 +271,7 @@ def test_the_film_of_what_went_wrong_ends_with_it_and_as_the_score_did() -> None
 
 def test_commands_name_the_environment_as_it_was_told() -> None:
     told = replace(facts(FLAT, double=False), env="my_module:LunarLander-v3", seeds=1)
-    for said in advice.advice([told, replace(facts(train={"steps": 350_000}), env=told.env)], most=99):
+    for said in advise([told, replace(facts(train={"steps": 350_000}), env=told.env)], most=99):
         assert "my_module:LunarLander-v3" in shlex.split(said.command)
         assert cli.parse(shlex.split(said.command)[1:]) is not None
 
@@ -304,18 +295,18 @@ def test_no_two_pieces_of_advice_ask_for_the_same() -> None:
     assert alone[0] is not None
     assert alone[1] is not None
     assert alone[0].command == alone[1].command
-    given_ = advice.advice([about], most=99)
+    given_ = advise([about], most=99)
     assert alone[0] in given_
     assert alone[1] not in given_
     # More steps for what is to go on anyway are the same too.
-    given_ = advice.advice([facts(best=hovering, gamma=0.995, mark=150.0, train={"steps": 100_000})], most=99)
+    given_ = advise([facts(best=hovering, gamma=0.995, mark=150.0, train={"steps": 100_000})], most=99)
     assert [said.command for said in given_ if "resume" in said.command] == ["perilune resume runs/moon"]
 
 
 def test_no_command_is_given_where_the_environment_cannot_be_made() -> None:
-    with_commands = advice.advice([facts(FLAT, double=False)])
-    without = advice.advice([replace(facts(FLAT, double=False), made=False)])
-    assert [said.seen for said in without] == [said.seen for said in with_commands]
+    with_commands = advise([facts(FLAT, double=False)])
+    without = advise([replace(facts(FLAT, double=False), made=False)])
+    assert [said.observation for said in without] == [said.observation for said in with_commands]
     assert all(said.command for said in with_commands)
     assert not any(said.command for said in without)
 
@@ -325,17 +316,17 @@ def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:
         [-100, 100, 250, 240, 60, 40], lines=metrics(mean_q=np.linspace(0, 2_000, 60), gradient_norm=33.0),
         buffer_size=5_000, learning_rate=2e-3, train={"steps": 100_000},
     )  # fmt: skip
-    given_ = advice.advice([replace(about, seeds=1)])
+    given_ = advise([replace(about, seeds=1)])
     assert len(given_) == 4
-    assert [said.seen[:12] for said in given_[:2]] == ["It stopped a", "Greedy evalu"]
+    assert [said.observation[:12] for said in given_[:2]] == ["The run stop", "The mean ret"]
 
 
 def test_of_several_runs_it_is_said_which_and_how_many() -> None:
     about = [facts(name="a"), facts(RISING, name="b"), facts(RISING, name="c"), facts(RISING, name="d")]
-    said = advice.advice(about)
-    assert said[0].seen.startswith("b: Evaluations were still rising")
-    assert said[0].seen.endswith("So it is in 3 runs.")
-    assert advice.advice(about[:2])[0].seen.startswith("b: ")
+    said = advise(about)
+    assert said[0].observation.startswith("b: Evaluations were still improving")
+    assert said[0].observation.endswith("This applies to 3 runs.")
+    assert advise(about[:2])[0].observation.startswith("b: ")
 
 
 def test_numbers_that_are_none_are_passed_over() -> None:
@@ -347,7 +338,7 @@ def test_numbers_that_are_none_are_passed_over() -> None:
         evaluations=[*run.evaluations, run.evaluations[0]._replace(mean_return=None)],  # type: ignore[arg-type]
         metrics=[line._replace(loss=None, mean_q=None, gradient_norm=None) for line in run.metrics],  # type: ignore[arg-type]
     )
-    assert advice.advice([Facts(broken, seeds=5)]) == advice.advice([about])
+    assert advise([Facts(broken, seeds=5)]) == advise([about])
 
 
 def test_an_environment_that_is_no_id_stands_in_no_command() -> None:
@@ -357,22 +348,23 @@ def test_an_environment_that_is_no_id_stands_in_no_command() -> None:
 
 
 @pytest.mark.parametrize("environment", PRESETS)
-@pytest.mark.parametrize("other", PRESETS)
+@pytest.mark.parametrize("other", ["LunarLander-v3", "CartPole-v1"])
 def test_settings_of_any_preset_come_back_from_a_command_for_any_environment(environment: str, other: str) -> None:
-    settings = PRESETS[other]
+    preset_settings = PRESETS[other]
     config = {
-        "environment": environment, "reward_threshold": None, "seed": 0, "agent": asdict(settings.agent),
-        "train": asdict(settings.train),
+        "environment": environment, "reward_threshold": None, "seed": 0, "agent": asdict(preset_settings.agent),
+        "train": asdict(preset_settings.train),
     }  # fmt: skip
     command = cli.parse(shlex.split(train_command(Facts(Run(Path("x"), config, [], [], [], []))))[1:])
     assert isinstance(command, Train)
-    assert build(DQNConfig, vars(command.agent)) == settings.agent
-    assert build(TrainConfig, vars(command.train)) == settings.train
+    assert build(DQNConfig, vars(command.agent)) == preset_settings.agent
+    assert build(TrainConfig, vars(command.train)) == preset_settings.train
 
 
 UNITS = st.integers(1, 99)
 
 
+@settings(max_examples=5)
 @given(st.lists(st.one_of(UNITS, st.tuples(UNITS, st.sampled_from(["relu", "tanh"]))), min_size=1, max_size=4))
 def test_hidden_layers_come_back_from_their_option(hidden: list[Any]) -> None:
     command = cli.parse(["train", "CartPole-v1", *option("hidden", tuple(hidden))])

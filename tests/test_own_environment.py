@@ -106,7 +106,7 @@ def test_a_report_is_told_where_the_environment_is_for_the_runs_that_need_it(pla
     for words in ("run: 2 greedy episodes", "cart: 2 greedy episodes"):
         assert words in done.stderr
     assert "run, best" in page
-    assert "is of " not in page
+    assert "was trained on" not in page
     # Its commands say where the environment is too.
     assert perilune(place, "report", "run", "--episodes", "1", "--env", "my_module:Line-v0").returncode == 0
     commands = re.findall(r"<pre><code>(.*?)</code>", (place / "run" / "report.html").read_text())
@@ -115,7 +115,7 @@ def test_a_report_is_told_where_the_environment_is_for_the_runs_that_need_it(pla
     # What is played is said where it is not what the run names; and where there is no such environment.
     other = perilune(place, "report", "run", "--episodes", "1", "--env", "my_module:Alike-v0")
     assert other.returncode == 0, other.stderr
-    assert "run is of Line-v0, and played my_module:Alike-v0." in (place / "run" / "report.html").read_text()
+    assert "run was trained on Line-v0 and scored on my_module:Alike-v0." in (place / "run" / "report.html").read_text()
     nowhere = perilune(place, "report", "run", "--env", "my_module:None-v0")
     assert nowhere.returncode == 1
     assert "cannot be made" in nowhere.stderr

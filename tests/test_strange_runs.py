@@ -28,7 +28,7 @@ def shown(run: Path, out: Path) -> tuple[str, bytes, bytes]:
     """All that is made of a run for people: what is told, its curves, and its report."""
     read = runlog.read(run)
     curves = plots.curves([read]).save(out, "curves")
-    report.write([read], out / "report.html", 0, lambda words: None)
+    report.write_report([read], out / "report.html", 0, lambda words: None)
     told = "\n".join(inspection.told(inspection.about(run), str(run)))
     return told, curves[0].read_bytes(), (out / "report.html").read_bytes()
 

@@ -576,7 +576,7 @@ def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
             read = runlog.read(run)
             inspection.told(inspection.about(run), str(run))
             plots.curves([read]).save(shown, "curves")
-            report.write([read], shown / "report.html", 0, lambda words: None)
+            report.write_report([read], shown / "report.html", 0, lambda words: None)
     for open_it in (_restored, lambda run: weights(run, "best")):
         try:
             taken = open_it(run)

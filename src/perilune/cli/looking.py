@@ -22,7 +22,7 @@ from perilune.runs.runlog import Run
 from perilune.viz import maps, play, plots, terminal
 from perilune.viz.encoding import format_of
 from perilune.viz.play import Score
-from perilune.viz.report import content as report
+from perilune.viz.report.content import check_name, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class Report:
         if self.episodes < 0:
             raise ConfigError("episodes", self.episodes, "a whole number >= 0")
         if self.out is not None:
-            report.check_name(self.out)
+            check_name(self.out)
         read, left_out = _read("report", self.runs)
         out = self.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
         if out.is_dir():  # not after all has been played
@@ -183,7 +183,7 @@ class Report:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise files.cannot("written", out, error) from error
-        report.write(read, out, self.episodes, _tell, env=self.env, left_out=left_out)
+        write_report(read, out, self.episodes, _tell, env=self.env, left_out=left_out)
         say(out)
 
 

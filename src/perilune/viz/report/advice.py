@@ -1,11 +1,13 @@
-"""What to try next: read off a run's numbers, by rules that give the numbers they go by and a command that does it."""
+"""What to try next: rules that read a run's numbers. Their texts stand in advice.toml."""
 
 from __future__ import annotations
 
 import shlex
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import fields
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,48 +15,79 @@ from perilune._utils.arrays import Array
 from perilune.envs.known.presets import preset
 from perilune.viz.report.facts import Facts, of_run, seeds_command, train_command
 
-MOST = 4  # pieces of advice: whoever gets more follows none
+MAX_ADVICE = 4  # more would not be followed
+TEXTS: dict[str, dict[str, str]] = tomllib.loads((files(__package__) / "advice.toml").read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What was ``seen``, with its numbers; what to ``attempt``; and the ``command`` that does that, "" for none."""
+class Advice(NamedTuple):
+    """What the run shows, with its numbers; what to try; and the command that does it ("" if there is none)."""
 
-    seen: str
-    attempt: str
+    observation: str
+    suggestion: str
     command: str
 
 
-def advice(runs: Sequence[Facts], most: int = MOST) -> list[Advice]:
-    """The most telling rules that speak, each for the first run it speaks of; how many others it holds for is said.
+class Match(NamedTuple):
+    """A rule that applies: the numbers of its texts, the settings it changes, and which suggestion it makes."""
 
-    No two ask for the same: the more telling one stays.
+    numbers: dict[str, Any]
+    changes: dict[str, Any] | None = None
+    variant: str = "suggestion"
+
+
+def advise(runs: Sequence[Facts], most: int = MAX_ADVICE) -> list[Advice]:
+    """Return the advice of the most important rules that apply, each for the first run that it applies to.
+
+    No two pieces of advice suggest the same command: the more important rule wins.
 
     Raises:
-        ConfigError: a run has settings that no version of Perilune knows.
+        ConfigError: A run has settings that do not exist.
     """
     found: dict[tuple[str, ...], Advice] = {}
-    for rule in RULES:
-        spoken = [(facts, said) for facts in runs if (said := rule(facts)) is not None]
-        if spoken:
-            facts, said = spoken[0]
-            deed = _deed(said)
-            if not facts.made:
-                said = replace(said, command="")
-            if len(runs) > 1:
-                others = {1: "", 2: " So it is in another run."}.get(len(spoken), f" So it is in {len(spoken)} runs.")
-                said = replace(said, seen=f"{facts.run.directory.name}: {said.seen}{others}")
-            found.setdefault(deed, said)
+    for name in TEXTS:
+        said = [(facts, advice) for facts in runs if (advice := check(name, facts)) is not None]
+        if not said:
+            continue
+        facts, advice = said[0]
+        words = shlex.split(advice.command) or [advice.observation]
+        # To resume a run is one thing, however many steps it is given.
+        action = tuple(words[:3] if words[1:2] == ["resume"] else words)
+        if not facts.made:
+            advice = advice._replace(command="")
+        if len(runs) > 1:
+            others = {1: "", 2: " This applies to another run too."}.get(
+                len(said), f" This applies to {len(said)} runs."
+            )
+            advice = advice._replace(observation=f"{facts.run.directory.name}: {advice.observation}{others}")
+        found.setdefault(action, advice)
     return list(found.values())[:most]
 
 
-def _deed(said: Advice) -> tuple[str, ...]:
-    """What a piece of advice comes to: to go on with a run is one thing, however many steps it is given."""
-    words = shlex.split(said.command) or [said.seen]
-    return tuple(words[:3] if words[1:2] == ["resume"] else words)
+def check(name: str, facts: Facts) -> Advice | None:
+    """Return the advice of the rule ``name``; None if it does not apply.
+
+    A run that is not finished says nothing against its preset's values, which were measured over whole runs.
+    """
+    match = RULES[name](facts)
+    if match is None:
+        return None
+    numbers, changes, variant = match
+    if changes is not None and not facts.finished and name != "early":
+        default = preset(facts.run.config["environment"])
+        own, presets = vars(facts.agent) | vars(facts.train), vars(default.agent) | vars(default.train)
+        if any(own[setting] == presets[setting] != value for setting, value in changes.items()):
+            return None
+    texts = TEXTS[name]
+    if name == "one_seed":
+        command = seeds_command(facts, 5)
+    elif changes is not None:
+        command = train_command(facts, **changes)
+    else:
+        command = of_run(facts, *texts["command"].format(**numbers).split())
+    return Advice(texts["observation"].format(**numbers), texts[variant].format(**numbers), command)
 
 
-# What to see in numbers
+# Measures
 
 
 def _thirds(values: Array) -> tuple[float, float, float]:
@@ -67,7 +100,7 @@ def _span(values: Array) -> float:
 
 
 def _fell(facts: Facts) -> bool:
-    """Whether the last evaluations are far below the best, which was before them."""
+    """Return whether the last evaluations are far below the best one, which came before them."""
     returns = facts.returns
     last = max(2, len(returns) // 5)
     if len(returns) < 4 or returns.argmax() >= len(returns) - last:
@@ -76,7 +109,7 @@ def _fell(facts: Facts) -> bool:
 
 
 def _rises(facts: Facts) -> bool:
-    """Whether evaluations are still rising where they end."""
+    """Return whether evaluations are still improving at the end."""
     returns = facts.returns
     if len(returns) < 5 or returns.argmax() < len(returns) * 2 // 3:
         return False
@@ -85,154 +118,109 @@ def _rises(facts: Facts) -> bool:
 
 
 def _below(facts: Facts) -> list[int]:
-    """Which greedy episodes are below the solved mark, where the mean is not, and they are more than a few."""
+    """Return the greedy episodes below the reward threshold, if their mean is not and they are more than a few."""
     best = facts.best
     if best is None or not facts.solved or best.solved_share is None or best.solved_share >= 0.9:
         return []
     return [place for place, value in enumerate(best.returns) if value < (best.reward_threshold or 0)]
 
 
-def _anew(facts: Facts, seen: str, attempt: str, **changes: Any) -> Advice | None:
-    """To train anew with ``changes``.
-
-    None where one of them is of the preset's own value, which was measured over whole runs, and this one is not whole.
-    """
-    if not facts.finished:
-        known = preset(facts.run.config["environment"])
-        own, presets = vars(facts.agent) | vars(facts.train), vars(known.agent) | vars(known.train)
-        if any(own[name] == presets[name] != value for name, value in changes.items()):
-            return None
-    return Advice(seen, attempt, train_command(facts, **changes))
+def _slower(facts: Facts, factor: float, digits: str = "") -> dict[str, float]:
+    rate = float(f"{facts.agent.learning_rate / factor:{digits}}")
+    return {"learning_rate": rate, "learning_rate_end": min(facts.agent.learning_rate_end, rate)}
 
 
-# The rules, the most telling first
+def _half(facts: Facts) -> int:
+    return max(1, facts.env_steps // 2)
 
 
-def unfinished(facts: Facts) -> Advice | None:
+# Rules
+
+
+def _unfinished(facts: Facts) -> Match | None:
     if facts.finished:
         return None
-    train, had = facts.train, facts.env_steps
+    train = facts.train
     if train.steps is not None:
-        came = f"{had:,} of {train.steps:,} steps"
-    else:
-        came = f"{max((one.episode for one in facts.run.episodes), default=0):,} of {train.episodes:,} episodes"
-    return Advice(
-        f"It stopped after {came}.",
-        "Go on with it: it goes on exactly where it was.",
-        of_run(facts, "resume"),
-    )
+        return Match({"done": f"{facts.env_steps:,} of {train.steps:,} steps"})
+    return Match({"done": f"{facts.last_episode:,} of {train.episodes:,} episodes"})
 
 
-def fell(facts: Facts) -> Advice | None:
+def _fell_after_best(facts: Facts) -> Match | None:
     if not _fell(facts):
         return None
     returns, agent = facts.returns, facts.agent
-    last, steps = float(returns[-max(2, len(returns) // 5) :].mean()), facts.env_steps
-    at = facts.evaluations[int(returns.argmax())].env_steps
+    numbers = {
+        "best": returns.max(),
+        "last": returns[-max(2, len(returns) // 5) :].mean(),
+        "step": facts.evaluations[int(returns.argmax())].env_steps,
+        "rate": agent.learning_rate / 2,
+    }
     if agent.learning_rate_schedule == "constant":
-        how = "let the learning rate fall to the end of the run"
-        changes: dict[str, Any] = {
-            "learning_rate_schedule": "linear", "learning_rate_decay_steps": steps,
-            "learning_rate_end": agent.learning_rate / 20,
-        }  # fmt: skip
-    elif agent.ema_decay is None:
-        how, changes = "evaluate an average of the weights", {"ema_decay": 0.9995}
-    else:
-        rate = agent.learning_rate / 2
-        how = f"halve the learning rate, to {rate:g}"
-        changes = {"learning_rate": rate, "learning_rate_end": min(agent.learning_rate_end, rate)}
-    return _anew(
-        facts,
-        f"Greedy evaluation was at {returns.max():.1f} after {at:,} steps, and at {last:.1f} in the end.",
-        f"Use the best weights, which are kept, and not the final ones. In a new run, {how}.",
-        **changes,
-    )
+        decay = {"learning_rate_decay_steps": facts.env_steps, "learning_rate_end": agent.learning_rate / 20}
+        return Match(numbers, {"learning_rate_schedule": "linear", **decay}, "decay")
+    if agent.ema_decay is None:
+        return Match(numbers, {"ema_decay": 0.9995}, "average")
+    return Match(numbers, _slower(facts, 2), "halve")
 
 
-def flat(facts: Facts) -> Advice | None:
+def _flat(facts: Facts) -> Match | None:
     returns = facts.returns
-    if (
-        len(returns) < 4
-        or facts.solved
-        or facts.run.config["reward_threshold"] is None
-        or _rises(facts)
-        or _fell(facts)
-    ):
+    threshold = facts.run.config["reward_threshold"]
+    if len(returns) < 4 or facts.solved or threshold is None or _rises(facts) or _fell(facts):
         return None
     first, _, last = _thirds(returns)
     if returns.max() - returns[0] > max(3 * facts.noise, 0.02 * abs(returns[0])) or last - first > 2 * facts.noise:
         return None
-    known = preset(facts.run.config["environment"]).agent
-    seen = f"Evaluations have not moved: {first:.1f} in the first third of the run, {last:.1f} in the last."
-    if facts.agent != known:
-        differ = [
-            field.name for field in fields(known) if getattr(known, field.name) != getattr(facts.agent, field.name)
-        ]
-        how = f"Try the preset; this run differs from it in {', '.join(differ[:4])}{' and more' if differ[4:] else ''}."
-        changes = {name: getattr(known, name) for name in differ}
-        return _anew(facts, seen, how, **changes)
-    if random(facts):  # nearly all of it was exploration: more of that is no help
+    default, agent = preset(facts.run.config["environment"]).agent, facts.agent
+    if agent != default:
+        names = [field.name for field in fields(default)]
+        changes = {name: getattr(default, name) for name in names if getattr(default, name) != getattr(agent, name)}
+        differ = ", ".join([*changes][:4]) + (" and more" if len(changes) > 4 else "")
+        return Match({"first": first, "last": last, "differ": differ}, changes, "preset")
+    if _random(facts):  # nearly all actions were random: exploring longer does not help
         return None
-    how = "It may never have met a reward worth more: explore longer, with random actions that last."
-    steps, repeat = 2 * facts.agent.epsilon_decay_steps, max(20, facts.agent.max_action_repeat)
-    return _anew(facts, seen, how, epsilon_decay_steps=steps, max_action_repeat=repeat)
+    longer = {
+        "epsilon_decay_steps": 2 * agent.epsilon_decay_steps,
+        "max_action_repeat": max(20, agent.max_action_repeat),
+    }
+    return Match({"first": first, "last": last}, longer, "explore")
 
 
-def rises(facts: Facts) -> Advice | None:
+def _still_rises(facts: Facts) -> Match | None:
     if facts.solved or not _rises(facts) or not facts.finished:
         return None
     _, middle, last = _thirds(facts.returns)
     train = facts.train
-    more = ("--steps", facts.env_steps) if train.steps is not None else ("--episodes", train.episodes or 1)
-    return Advice(
-        f"Evaluations were still rising: {middle:.1f} in the middle third of the run, {last:.1f} in the last.",
-        "Give it as much again.",
-        of_run(facts, "resume", *map(str, more)),
-    )
+    budget = f"--steps {facts.env_steps}" if train.steps is not None else f"--episodes {train.episodes or 1}"
+    return Match({"middle": middle, "last": last, "budget": budget})
 
 
-def random(facts: Facts) -> Advice | None:
+def _random(facts: Facts) -> Match | None:
     agent, last = facts.agent, facts.episodes[-10:]
     epsilon = float(np.mean([episode.epsilon for episode in last])) if last else 0.0
     if epsilon <= 0.2 or facts.solved or facts.env_steps <= agent.learning_starts:
         return None
     steps = max(1, (facts.train.steps or facts.env_steps) // 4)
-    return _anew(
-        facts,
-        f"Epsilon never came down: in the last {len(last)} episodes {epsilon:.0%} of the actions were random.",
-        f"Let epsilon reach its floor after a quarter of the run, {steps:,} steps.",
-        epsilon_decay=None,
-        epsilon_decay_steps=steps,
-        epsilon_end=min(agent.epsilon_end, 0.05),
-    )
+    changes = {"epsilon_decay": None, "epsilon_decay_steps": steps, "epsilon_end": min(agent.epsilon_end, 0.05)}
+    return Match({"episodes": len(last), "epsilon": epsilon, "steps": steps}, changes)
 
 
-def promises(facts: Facts) -> Advice | None:
-    q, rewards = facts.metrics("mean_q"), [episode.reward for episode in facts.episodes]
-    most = max([*rewards, *facts.returns], default=0.0)
+def _overestimates(facts: Facts) -> Match | None:
+    q = facts.metrics("mean_q")
+    most = max([*(episode.reward for episode in facts.episodes), *facts.returns], default=0.0)
     late = float(q[-max(1, len(q) // 4) :].mean()) if q.size else 0.0
     if len(q) < 8 or not 0 < 1.5 * most < late:
         return None
     agent = facts.agent
+    numbers = {"q": late, "most": most, "rate": agent.learning_rate / 2}
     if not agent.double:
-        how = "Let one network choose and the other judge (Double DQN)."
-        changes: dict[str, Any] = {"double": True}
-    else:
-        how = f"Halve the learning rate, to {agent.learning_rate / 2:g}, and let the target network follow more slowly."
-        changes = {
-            "learning_rate": agent.learning_rate / 2, "tau": min(agent.tau, 0.0025), "target_update_interval": 1,
-            "learning_rate_end": min(agent.learning_rate_end, agent.learning_rate / 2),
-        }  # fmt: skip
-    return _anew(
-        facts,
-        f"The mean of Q is {late:.1f} in the end, but no episode ever came to more than {most:.1f}: values feed on "
-        "each other.",
-        how,
-        **changes,
-    )
+        return Match(numbers, {"double": True}, "double")
+    slower = {"tau": min(agent.tau, 0.0025), "target_update_interval": 1}
+    return Match(numbers, _slower(facts, 2) | slower, "slower")
 
 
-def loss_grows(facts: Facts) -> Advice | None:
+def _loss_grows(facts: Facts) -> Match | None:
     loss, returns = facts.metrics("loss"), facts.returns
     if len(loss) < 8 or len(returns) < 3 or (facts.solved and not _fell(facts)):
         return None
@@ -240,144 +228,107 @@ def loss_grows(facts: Facts) -> Advice | None:
     _, middle, last = _thirds(returns)
     if not 0 < 5 * early < late or last > middle + 2 * facts.noise:
         return None
-    agent = facts.agent
-    rate = agent.learning_rate / 3
-    return _anew(
-        facts,
-        f"The loss grew from {early:.3g} in the second quarter of the run to {late:.3g} in the last, and evaluations "
-        "did not.",
-        f"Learn more slowly: a learning rate of {rate:.2g}.",
-        learning_rate=float(f"{rate:.2g}"),
-        learning_rate_end=min(agent.learning_rate_end, rate),
-    )
+    return Match({"early": early, "late": late, "rate": facts.agent.learning_rate / 3}, _slower(facts, 3, ".2g"))
 
 
-def hovers(facts: Facts) -> Advice | None:
+def _hovers(facts: Facts) -> Match | None:
     shares = facts.best.outcome_shares if facts.best else None
     if not shares or shares.get("hovered", 0.0) < 0.2:
         return None
-    agent, gamma = facts.agent, 0.995
-    seen = (
-        f"{shares['hovered']:.0%} of the greedy episodes hovered until the time was up, {shares['landed']:.0%} landed."
-    )
-    if agent.gamma < gamma:
-        how = f"What landing is worth is too far off at gamma = {agent.gamma:g}: look further ahead, with {gamma:g}."
-        return _anew(facts, seen, how, gamma=gamma)
-    how = "To hover is what comes before landing: give it half as much again."
-    return Advice(seen, how, of_run(facts, "resume", "--steps", str(max(1, facts.env_steps // 2))))
+    numbers = {"hovered": shares["hovered"], "landed": shares["landed"], "gamma": facts.agent.gamma}
+    if facts.agent.gamma < 0.995:
+        return Match(numbers, {"gamma": 0.995}, "gamma")
+    return Match(numbers | {"steps": _half(facts)})
 
 
-def forgets(facts: Facts) -> Advice | None:
-    agent, had = facts.agent, facts.env_steps
-    if 2 * agent.buffer_size >= had or (facts.solved and not _fell(facts)):
+def _small_buffer(facts: Facts) -> Match | None:
+    size, steps = facts.agent.buffer_size, facts.env_steps
+    if 2 * size >= steps or (facts.solved and not _fell(facts)):
         return None
-    return _anew(
-        facts,
-        f"The replay holds {agent.buffer_size:,} transitions of {had:,} steps: what was lived before is forgotten.",
-        "Keep all of it; a transition takes some hundred bytes.",
-        buffer_size=had,
-    )
+    return Match({"size": size, "steps": steps}, {"buffer_size": steps})
 
 
-def clipped(facts: Facts) -> Advice | None:
-    norm, longest = facts.metrics("gradient_norm"), facts.agent.max_grad_norm
-    if longest is None or len(norm) < 10 or facts.solved or (share := float((norm > longest).mean())) < 0.9:
+def _clipped(facts: Facts) -> Match | None:
+    norms, limit = facts.metrics("gradient_norm"), facts.agent.max_grad_norm
+    if limit is None or len(norms) < 10 or facts.solved or (share := float((norms > limit).mean())) < 0.9:
         return None
-    usual = float(f"{np.median(norm):.2g}")
-    return _anew(
-        facts,
-        f"{share:.0%} of the gradients looked at were longer than max_grad_norm = {longest:g} (median {usual:g}): "
-        "every update is cut to one length.",
-        "Let usual gradients pass, and cut the rest.",
-        max_grad_norm=usual,
-    )
+    usual = float(f"{np.median(norms):.2g}")
+    return Match({"share": share, "limit": limit, "usual": usual}, {"max_grad_norm": usual})
 
 
-def hidden_by_exploration(facts: Facts) -> Advice | None:
-    returns, had = facts.returns, facts.env_steps
-    late = [episode for episode in facts.episodes if episode.env_steps > 0.8 * had]
+def _hidden_by_exploration(facts: Facts) -> Match | None:
+    returns = facts.returns
+    late = [episode for episode in facts.episodes if episode.env_steps > 0.8 * facts.env_steps]
     if not returns.size or len(late) < 5:
         return None
     greedy = float(returns[-max(1, len(returns) // 5) :].mean())
     training = float(np.mean([episode.reward for episode in late]))
     lowest = min([*returns, *(episode.reward for episode in facts.episodes)])
-    floor, epsilon = facts.agent.epsilon_end, float(np.mean([episode.epsilon for episode in late]))
-    # A lower floor is no help to an epsilon that has not come down to it.
-    if greedy - training < 0.4 * (returns.max() - lowest) or not floor or epsilon > 2 * floor:
+    final, epsilon = facts.agent.epsilon_end, float(np.mean([episode.epsilon for episode in late]))
+    # A lower final value does not help an epsilon that has not reached it.
+    if greedy - training < 0.4 * (returns.max() - lowest) or not final or epsilon > 2 * final:
         return None
-    return _anew(
-        facts,
-        f"The agent is better than its training looks: greedy {greedy:.1f}, while training {training:.1f}, with its "
-        f"random actions (epsilon {epsilon:.2g}).",
-        "Judge it by the greedy evaluations. For a training curve that comes near them, explore less in the end.",
-        epsilon_end=float(f"{floor / 3:.2g}"),
-    )
+    numbers = {"greedy": greedy, "training": training, "epsilon": epsilon}
+    return Match(numbers, {"epsilon_end": float(f"{final / 3:.2g}")})
 
 
-def some_fail(facts: Facts) -> Advice | None:
-    best = facts.best
-    if best is None or not (below := _below(facts)):
+def _some_fail(facts: Facts) -> Match | None:
+    best, below = facts.best, _below(facts)
+    if best is None or not below:
         return None
-    return Advice(
-        f"The mean of {best.mean_return:.1f} is beyond the solved mark, but {len(below)} of {len(best.returns)} "
-        f"episodes are below it, the worst at {best.min_return:.1f}.",
-        "Give it half as much again.",
-        of_run(facts, "resume", "--steps", str(max(1, facts.env_steps // 2))),
-    )
+    episodes = {"below": len(below), "episodes": len(best.returns)}
+    return Match({"mean": best.mean_return, "worst": best.min_return, "steps": _half(facts), **episodes})
 
 
-def look(facts: Facts) -> Advice | None:
-    best = facts.best
-    if best is None or not (below := _below(facts)):
+def _look(facts: Facts) -> Match | None:
+    best, below = facts.best, _below(facts)
+    if best is None or not below:
         return None
-    which, limit = below[0], facts.train.max_episode_steps
-    outcome = f" and {best.outcomes[which]}" if best.outcomes else ""
-    # Where no episode was longer than the training's limit, it may have been that limit.
-    cut = ["--max-episode-steps", str(limit)] if limit is not None and max(best.lengths) <= limit else []
-    return Advice(
-        f"Greedy episode {which + 1} came to {best.returns[which]:.1f}{outcome}.",
-        "Look at what went wrong: it is the last one of this film.",
-        of_run(facts, "video", "--episodes", str(which + 1), "--overlay", *cut),
-    )
+    first, limit = below[0], facts.train.max_episode_steps
+    outcome = f" and {best.outcomes[first]}" if best.outcomes else ""
+    # If no episode was longer than the training's limit, that limit may have ended it.
+    cut = f"--max-episode-steps {limit}" if limit is not None and max(best.lengths) <= limit else ""
+    return Match({"episode": first + 1, "reward": best.returns[first], "outcome": outcome, "limit": cut})
 
 
-def one_seed(facts: Facts) -> Advice | None:
-    if facts.seeds > 1 or not facts.evaluations:
+def _one_seed(facts: Facts) -> Match | None:
+    return None if facts.seeds > 1 or not facts.evaluations else Match({})
+
+
+def _early(facts: Facts) -> Match | None:
+    threshold, budget = facts.run.config["reward_threshold"], facts.train.steps
+    if threshold is None or budget is None or not facts.solved or _fell(facts) or _below(facts):
         return None
-    return Advice(
-        "This is one seed. Another one may do much better or worse with the same settings.",
-        "Train five, each scored on 100 episodes, before believing a difference.",
-        seeds_command(facts, 5),
-    )
-
-
-def early(facts: Facts) -> Advice | None:
-    mark, train = facts.run.config["reward_threshold"], facts.train
-    first = next((one.env_steps for one in facts.evaluations if mark is not None and one.mean_return >= mark), None)
-    if first is None or not facts.solved or _fell(facts) or train.steps is None or 2 * first > train.steps:
+    first = next((one.env_steps for one in facts.evaluations if one.mean_return >= threshold), budget)
+    if 2 * first > budget:
         return None
-    if some_fail(facts):  # which asks for more
-        return None
-    steps = min(train.steps - 1, int(1.5 * first))
-    return Advice(  # also of a run that is not whole: that it was solved is all the evidence
-        f"It was solved after {first:,} of {train.steps:,} steps.",
-        "A smaller budget may do.",
-        train_command(facts, steps=steps, learning_rate_decay_steps=min(steps, facts.agent.learning_rate_decay_steps)),
-    )
+    steps = min(budget - 1, int(1.5 * first))
+    changes = {"steps": steps, "learning_rate_decay_steps": min(steps, facts.agent.learning_rate_decay_steps)}
+    return Match({"first": first, "steps": budget}, changes)
 
 
-def solved(facts: Facts) -> Advice | None:
+def _solved(facts: Facts) -> Match | None:
     if not facts.solved:
         return None
     reached = facts.best.mean_return if facts.best else float(facts.returns.max())
-    return Advice(
-        f"It is solved: {reached:.1f}, where {facts.run.config['reward_threshold']:g} is asked for.",
-        "Look at how it does it.",
-        of_run(facts, "video", "--episodes", "5"),
-    )
+    return Match({"reached": reached, "threshold": facts.run.config["reward_threshold"]})
 
 
-RULES: tuple[Callable[[Facts], Advice | None], ...] = (
-    *(unfinished, fell, flat, rises, random, promises, loss_grows, hovers, forgets, clipped),
-    *(hidden_by_exploration, some_fail, look, one_seed, early, solved),
-)
+RULES: dict[str, Callable[[Facts], Match | None]] = {
+    "unfinished": _unfinished,
+    "fell": _fell_after_best,
+    "flat": _flat,
+    "rises": _still_rises,
+    "random": _random,
+    "overestimates": _overestimates,
+    "loss_grows": _loss_grows,
+    "hovers": _hovers,
+    "small_buffer": _small_buffer,
+    "clipped": _clipped,
+    "hidden_by_exploration": _hidden_by_exploration,
+    "some_fail": _some_fail,
+    "look": _look,
+    "one_seed": _one_seed,
+    "early": _early,
+    "solved": _solved,
+}

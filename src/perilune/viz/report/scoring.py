@@ -1,4 +1,4 @@
-"""What a run's weights are worth: greedy episodes from start states that no training sees, and how sure that is."""
+"""Scores of a run's weights: greedy episodes from start states that training never uses, with intervals."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, read_score
 from perilune.training.evaluation import Evaluation, evaluate
 from perilune.training.loop import greedy_limit
 
-FEWEST = 10  # episodes, or a resampled interval would be far too narrow
+MIN_EPISODES = 10  # for an interval; with fewer episodes, the bootstrap interval is far too narrow
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The score of one file of weights.
+class WeightsScore:
+    """The score of one weights file.
 
-    ``name``: "best", "final", or both in one. ``mean`` has its 95 % interval over start states, NaN where too few were
-    played or nothing can tell it. ``evaluation``: the episodes, None where a benchmark's score.json tells the mean.
+    Attributes:
+        name: "best", "final", or "best and final" if both are the same.
+        mean: Mean return with its 95 % interval over start states, which is NaN if it is not known.
+        episodes: How many episodes were played.
+        evaluation: The episodes; None if the mean is from a benchmark's score.json.
     """
 
     name: str
@@ -38,7 +41,7 @@ class Scored:
 
     @property
     def solved(self) -> Estimate | None:
-        """Share of episodes at or above the solved mark, with Wilson's interval where that can be told."""
+        """Share of episodes at or above the reward threshold, with Wilson's interval if SciPy is installed."""
         share = None if self.evaluation is None else self.evaluation.solved_share
         if share is None:
             return None
@@ -49,37 +52,46 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The scores of one run; a sentence where there are none, or not all that there could be."""
+class RunScores:
+    """The scores of one run, and a sentence if some or all of them are missing."""
 
-    scored: list[Scored] = field(default_factory=list)
+    weights: list[WeightsScore] = field(default_factory=list)
     why: str | None = None
 
     @property
-    def best(self) -> Scored | None:
-        return next((one for one in self.scored if "best" in one.name), None)
+    def best(self) -> WeightsScore | None:
+        """The score of the best weights."""
+        return next((one for one in self.weights if "best" in one.name), None)
 
 
-def score(run: Run, episodes: int, say: Callable[[str], object], env: str = "") -> Scores:
-    """Score the best and the final weights of ``run`` on ``episodes`` episodes; ``say`` is told what is under way.
+def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = "") -> RunScores:
+    """Score the best and the final weights of ``run``.
 
-    They are played in ``env``, or where that is empty in the run's own environment. Where a benchmark has scored the
-    run as it is, its score is taken. What stands in the way is told in ``why``.
+    If a benchmark scored the run and it was not resumed since, return the benchmark's means and play nothing.
+
+    Args:
+        run: The run.
+        episodes: Greedy episodes of each weights file.
+        say: Called with a sentence about each file that is scored.
+        env: Environment id; by default the run's own environment.
+
+    Returns:
+        The scores. ``why`` says what is missing; nothing is raised for that.
     """
     if episodes == 0:
-        return Scores(why="No episodes were asked for.")
+        return RunScores(why="No episodes were asked for.")
     try:
-        if (known := _benchmark(run)) is not None:
-            return known
-        own = run.config["environment"]
-        why = None if env.rpartition(":")[2] in ("", own) else f"{run.directory.name} is of {own}, and played {env}."
-        return Scores(_scored(run, episodes, say, env), why)
+        if (found := _benchmark_scores(run)) is not None:
+            return found
+        own, why = run.config["environment"], None
+        if env.rpartition(":")[2] not in ("", own):
+            why = f"{run.directory.name} was trained on {own} and scored on {env}."
+        return RunScores(_play(run, episodes, say, env), why)
     except PeriluneError as error:
-        return Scores(why=f"{run.directory.name} cannot be scored here: {error}")
+        return RunScores(why=f"{run.directory.name} cannot be scored here: {error}")
 
 
-def _benchmark(run: Run) -> Scores | None:
-    """What score.json says, unless the run has gone on since."""
+def _benchmark_scores(run: Run) -> RunScores | None:
     path = run.directory / SCORE_FILE
     if not path.exists():
         return None
@@ -87,25 +99,24 @@ def _benchmark(run: Run) -> Scores | None:
     if not run.evaluations or found.env_steps != run.evaluations[-1].env_steps:
         return None
     means = (("best", found.best), ("final", found.final))
-    scored = [Scored(name, Estimate(mean, np.nan, np.nan), SCORE_EPISODES) for name, mean in means]
-    return Scores(scored, f"{run.directory.name}: means of a benchmark's {SCORE_FILE}, which keeps no single episodes.")
+    scores = [WeightsScore(name, Estimate(mean, np.nan, np.nan), SCORE_EPISODES) for name, mean in means]
+    return RunScores(scores, f"{run.directory.name}: means from a benchmark's {SCORE_FILE}, without single episodes.")
 
 
-def _scored(run: Run, episodes: int, say: Callable[[str], object], env: str) -> list[Scored]:
+def _play(run: Run, episodes: int, say: Callable[[str], object], env: str) -> list[WeightsScore]:
     paths = {name: run.directory / file for name, file in WEIGHTS.items() if (run.directory / file).exists()}
     if len(paths) == 2 and len({files.digest(path, path.stat().st_size)[0] for path in paths.values()}) == 1:
         paths = {"best and final": paths["best"]}
-    found = []
+    scores = []
     for name, path in paths.items():
         agent, _, made = weights.load_with_env(path, env or None)
         say(f"{run.directory.name}: {episodes} greedy episode{'s' if episodes > 1 else ''} of the {name} weights")
-        train = build(TrainConfig, run.config["train"])
+        limit = greedy_limit(made, build(TrainConfig, run.config["train"]))
         with one_blas_thread():
-            limit = greedy_limit(made, train)
             evaluation = evaluate(agent.greedy_action, made, episodes, max_episode_steps=limit)
         made.close()
-        found.append(Scored(name, interval(_mean, evaluation.returns, FEWEST), episodes, evaluation))
-    return found
+        scores.append(WeightsScore(name, interval(_mean, evaluation.returns, MIN_EPISODES), episodes, evaluation))
+    return scores
 
 
 def _mean(values: Array) -> Any:
@@ -113,12 +124,15 @@ def _mean(values: Array) -> Any:
 
 
 def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int = 2) -> Estimate:
-    """``statistic`` of the values with its interval, which is NaN for fewer than ``fewest``, or without SciPy."""
+    """Return ``statistic`` of ``values`` with its 95 % bootstrap interval.
+
+    The interval is NaN if there are fewer than ``fewest`` values, or if SciPy is not installed.
+    """
     known = np.asarray(values, np.float64)
     if len(known) < fewest or not np.ptp(known):
         value = float(statistic(known))
-        same = value if len(known) >= fewest else np.nan
-        return Estimate(value, same, same)
+        end = value if len(known) >= fewest else np.nan
+        return Estimate(value, end, end)
     try:
         return statistics.estimate(statistic, [known], np.random.default_rng(0))
     except MissingDependencyError:
@@ -126,7 +140,7 @@ def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int
 
 
 def families(runs: Sequence[Run]) -> list[list[int]]:
-    """The places of the runs, those together that differ in their seed alone."""
+    """Return the indices of the runs, grouped by runs that differ in their seed alone."""
     found: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         found.setdefault(runlog.family(run.config), []).append(place)
@@ -134,12 +148,12 @@ def families(runs: Sequence[Run]) -> list[list[int]]:
 
 
 def seeds(runs: Sequence[Run], places: Sequence[int]) -> int:
-    """How many seeds there are among the runs at ``places``."""
+    """Return how many seeds the runs at the indices ``places`` have."""
     return len({runs[place].config["seed"] for place in places})
 
 
-def over_seeds(scores: Sequence[Scored]) -> Estimate | None:
-    """Interquartile mean of the seeds' mean returns, with its interval; None where SciPy is not installed."""
+def over_seeds(scores: Sequence[WeightsScore]) -> Estimate | None:
+    """Return the interquartile mean of the seeds' mean returns with its interval; None without SciPy."""
     try:
         return interval(statistics.interquartile_mean, [one.mean.value for one in scores])
     except MissingDependencyError:
