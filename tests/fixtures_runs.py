@@ -1,4 +1,4 @@
-"""One tiny run of CartPole, trained once for all tests that read runs; and runs made up without any training."""
+"""A tiny run of CartPole, trained once for all tests that read runs, and synthetic runs without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perilune._utils.arrays import Array
 from perilune.runs.runlog import Run
 from perilune.training.events import Episode, Evaluated
 
-# An agent that learns within a hundred steps, and a training of a second.
+# The agent learns after 40 steps; training takes about a second.
 AGENT: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 500, "learning_starts": 40}
 TRAINING: dict[str, Any] = {"episodes": 4, "max_episode_steps": 20, "eval_episodes": 2, "quiet": True}
 
@@ -28,7 +28,7 @@ def cartpole() -> gym.Env[Any, Any]:
 
 @dataclass(frozen=True)
 class TinyRun:
-    """A finished training, with the weights that it started from."""
+    """A finished training and its initial weights."""
 
     dqn: DQN
     history: History
@@ -37,7 +37,7 @@ class TinyRun:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """Four episodes, of which the first, the second and the fourth are filmed. Not to be changed by a test."""
+    """Four episodes, with videos of the first, second and fourth. Tests must not change it."""
     dqn = DQN(cartpole(), seed=2, **AGENT)
     initial_weights = dqn.agent.online.parameters.copy()
     out = tmp_path_factory.mktemp("tiny") / "run"
@@ -46,7 +46,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 
 
 def episode(number: int, reward: float = 1.0, **values: Any) -> Episode:
-    """A record of an episode of ten steps."""
+    """Return the record of an episode of ten steps."""
     defaults: dict[str, Any] = {
         "episode": number, "env_steps": 10 * number, "reward": reward, "length": 10, "loss": 0.5, "epsilon": 0.9,
         "target_syncs": 0, "ended": "terminated",
@@ -67,14 +67,14 @@ def made_up_run(
     reward_threshold: float | None = 200.0,
     seed: int = 0,
 ) -> Run:
-    """A run as ``runlog.read`` gives it, without files."""
+    """Return a run as read from a run directory, without files."""
     config = {"format": 1, "environment": environment, "reward_threshold": reward_threshold, "seed": seed}
     return Run(Path(directory), config, list(episodes), [], list(evaluations), [])
 
 
 @dataclass(frozen=True)
-class Film:
-    """An MP4, decoded."""
+class Video:
+    """A decoded MP4."""
 
     codec: str
     pixel_format: str
@@ -84,7 +84,7 @@ class Film:
     frames: list[Array]
 
 
-def decode(path: Path) -> Film:
+def decode(path: Path) -> Video:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
@@ -92,4 +92,4 @@ def decode(path: Path) -> Film:
         assert rate is not None
         context = stream.codec_context
         assert context.pix_fmt is not None
-        return Film(context.name, context.pix_fmt, context.width, context.height, float(rate), frames)
+        return Video(context.name, context.pix_fmt, context.width, context.height, float(rate), frames)

@@ -1,4 +1,4 @@
-"""A real browser at a real ``perilune watch`` over real runs."""
+"""A Chromium browser and a ``perilune watch`` server over trained runs."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from perilune import DQN
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
-PATIENCE = 20_000  # milliseconds that a busy machine may take
+PATIENCE = 120_000  # milliseconds; a busy machine is slow
 expect.set_options(timeout=PATIENCE)
 MINUS = "\N{MINUS SIGN}"
 LINE_0 = (0x00, 0x72, 0xB2)  # the first run's colour on light paper
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """A perilune of its own."""
+    """Start ``perilune`` in a process."""
     command = [sys.executable, "-m", "perilune", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
 
 
 @contextmanager
 def watch(root: Path, port: int = 0) -> Iterator[str]:
-    """``perilune watch``, and the address that it says."""
+    """Run ``perilune watch`` and yield the address that it prints."""
     with served(root, port) as (address, _):
         yield address
 
 
 @contextmanager
 def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
-    """``perilune watch``: the address that it says, and its process."""
+    """Run ``perilune watch`` and yield the address that it prints and its process id."""
     process = start("watch", root, "--port", port)
     assert process.stdout is not None
     said: list[str] = []
@@ -61,12 +61,12 @@ def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
         yield found[0].rstrip("/"), process.pid
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 @dataclass
 class Visit:
-    """A page with all that went wrong in it and all that it asked for."""
+    """A page with its errors and requests."""
 
     page: Page
     origin: str
@@ -74,11 +74,11 @@ class Visit:
     requests: list[str] = field(default_factory=list)
 
     def asked(self, path: str) -> list[dict[str, list[str]]]:
-        """The questions of every request for ``path`` so far."""
+        """Return the query of every request for ``path`` so far."""
         return [parse_qs(urlsplit(url).query) for url in self.requests if urlsplit(url).path == path]
 
     def open(self, fragment: str = "") -> Page:
-        """Go to the page, and wait until it is live."""
+        """Open the page and wait until it is connected."""
         self.page.goto(f"{self.origin}/#{fragment}")
         self.page.locator("#connection.live").wait_for()
         return self.page
@@ -88,7 +88,7 @@ class Visit:
 def visit(
     browser: Browser, origin: str, size: ViewportSize = DESKTOP, scheme: Any = "light", forgive: Sequence[str] = ()
 ) -> Iterator[Visit]:
-    """A visit that fails in the end where the console had an error, or a request left for anywhere else."""
+    """Open a page. Fail at the end if the console has an error or a request went to another server."""
     with browser.new_context(viewport=size, color_scheme=scheme, has_touch=size == PHONE) as context:
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -119,7 +119,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of CartPole, and a third run with other settings; the first two have films. Not to be changed."""
+    """Two seeds of CartPole with videos and a third run with other settings. Tests must not change them."""
     runs = tmp_path_factory.mktemp("runs")
     for name, seed, learning_rate, films in (("a", 1, 1e-3, 10), ("b", 2, 1e-3, 10), ("other", 1, 5e-4, None)):
         dqn = DQN(cartpole(), seed=seed, **AGENT | {"learning_rate": learning_rate})
@@ -137,20 +137,20 @@ def origin(root: Path) -> Iterator[str]:
 
 
 def copy_run(run: Path, to: Path, **changes: Any) -> Path:
-    """A copy with other words in config.json."""
+    """Copy a run, with ``changes`` in its config.json."""
     shutil.copytree(run, to, ignore=shutil.ignore_patterns("checkpoints", "snapshots"))
     config = json.loads((to / "config.json").read_text())
     (to / "config.json").write_text(json.dumps(config | changes))
     return to
 
 
-def settle(page: Page, true: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until it is so."""
+def settle(page: Page, true: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until ``true()``."""
     for _ in range(int(seconds * 10)):
         if true():
             return
         page.wait_for_timeout(100)
-    raise AssertionError("it never came to that")
+    raise AssertionError("the condition did not become true")
 
 
 def check(page: Page) -> None:

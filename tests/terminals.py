@@ -1,4 +1,4 @@
-"""A real terminal, as a process that is shown in one sees it."""
+"""Run a script in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sys
 
 
 def shown(script: str, **variables: str) -> tuple[str, str]:
-    """What ``script`` writes on standard error, run in a terminal of 80 columns: as it comes, and without escapes.
+    """Run ``script`` in a terminal of 80 columns. Return its standard error as written, and without escape sequences.
 
-    ``variables`` are more of its environment.
+    ``variables`` are added to its environment.
     """
     master, terminal = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
     environment |= variables
-    process = subprocess.Popen(  # noqa: S603 -- our own words
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=terminal, env=environment
     )
     os.close(terminal)
@@ -25,7 +25,7 @@ def shown(script: str, **variables: str) -> tuple[str, str]:
     while True:
         try:
             chunk = os.read(master, 65_536)
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux: the other side is closed
             break
         if not chunk:
             break

@@ -1,4 +1,4 @@
-"""Tiny environments whose right answer is known, and what a replay must hold of the steps lived in them."""
+"""Tiny environments whose Q-values are known, and the transitions that a replay must hold of their episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perilune.agent.config import DQNConfig
 
 
 class Lived(NamedTuple):
-    """One step as the environment saw it, with arrays of its own."""
+    """One step as the environment recorded it, with arrays of its own."""
 
     obs: Array
     action: int
@@ -28,11 +28,10 @@ class Lived(NamedTuple):
 
 
 class World(gym.Env[Array, int], ABC):
-    """Keeps a diary of every reset (``seeds``) and of every step since (``lived``, a list for each reset).
+    """Records the seed of every reset (``seeds``) and the steps after it (``lived``, one list per reset).
 
-    It refuses an action outside its space, a step after an episode's end and an episode that nobody ends, none of
-    which a real environment is sure to tell.
-    A subclass says how an episode begins and how it goes on.
+    It fails on an action outside its space, on a step after an episode's end and on an endless episode. Real
+    environments do not always check these. Subclasses define ``begin`` and ``move``.
     """
 
     def __init__(self, observation_size: int, actions: int, *, first_action: int = 0, draws: bool = False) -> None:
@@ -46,11 +45,11 @@ class World(gym.Env[Array, int], ABC):
 
     @abstractmethod
     def begin(self) -> Sequence[float]:
-        """The first observation of an episode."""
+        """Return the first observation of an episode."""
 
     @abstractmethod
     def move(self, action: int) -> tuple[Sequence[float], float, bool, bool]:
-        """Observation, reward, terminated and truncated of the step numbered ``self.steps`` (from 1)."""
+        """Return observation, reward, terminated and truncated of the step number ``self.steps``, counted from 1."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
@@ -61,8 +60,8 @@ class World(gym.Env[Array, int], ABC):
         return self.hand_out(self.now), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        assert not self.over, "a step after the end"
-        assert self.steps < 10_000, "nobody cuts this episode off"
+        assert not self.over, "step after the end of the episode"
+        assert self.steps < 10_000, "endless episode"
         assert self.action_space.contains(action), f"no such action: {action}"
         self.steps += 1
         values, reward, terminated, truncated = self.move(action)
@@ -72,15 +71,15 @@ class World(gym.Env[Array, int], ABC):
         return self.hand_out(self.now), reward, terminated, truncated, {}
 
     def hand_out(self, obs: Array) -> Array:
-        """What the caller gets to hold."""
+        """Return the array that the caller receives."""
         return obs.copy()
 
     def render(self) -> Array:
-        """A picture whose every pixel is the number of the step."""
+        """Return an image whose pixels all hold the number of the step."""
         return np.full((2, 3, 3), self.steps, np.uint8)
 
     def trained(self) -> list[list[Lived]]:
-        """The episodes of training and warm-up alone, without those of evaluations."""
+        """Return the episodes of training and warm-up, without those of evaluations."""
         return [
             steps
             for seed, steps in zip(self.seeds, self.lived, strict=True)
@@ -88,7 +87,7 @@ class World(gym.Env[Array, int], ABC):
         ]
 
     def scored(self) -> list[list[Lived]]:
-        """The episodes of evaluations alone."""
+        """Return the episodes of evaluations."""
         return [
             steps
             for seed, steps in zip(self.seeds, self.lived, strict=True)
@@ -97,13 +96,13 @@ class World(gym.Env[Array, int], ABC):
 
 
 class Numbered(World):
-    """The observation is (number of the episode, number of the step), so that every step tells where it belongs.
+    """The observation is (number of the episode, number of the step), which identifies every step.
 
     Args:
-        lengths: steps of the first, second, ... episode, and round again; none for episodes without an end.
-        ends: how they end, "terminated" or "truncated", and round again.
-        reward: of a step, from the world and the action; by default different for every step and action.
-        reuses_buffer: hand out one and the same array, overwritten at every step.
+        lengths: steps of the first, second, ... episode, repeated in a cycle; empty for endless episodes.
+        ends: "terminated" or "truncated" for each episode, repeated in a cycle.
+        reward: of a step, given the world and the action; by default different for every step and action.
+        reuses_buffer: return the same array at every step, overwritten.
     """
 
     def __init__(
@@ -141,9 +140,9 @@ class Numbered(World):
 
 
 class Timeless(World):
-    """Always the same observation and reward; every episode is cut off (truncated) after ``length`` steps.
+    """Constant observation and reward; every episode is truncated after ``length`` steps.
 
-    Time is not in the observation, so the cut is no end: Q = reward / (1 - gamma) for every action.
+    Truncation does not end the return: Q = reward / (1 - gamma) for every action.
     """
 
     def __init__(self, reward: float, length: int) -> None:
@@ -158,10 +157,10 @@ class Timeless(World):
 
 
 class Countdown(World):
-    """The observation shows (one-hot) how many steps are left of ``length``; then the episode terminates.
+    """The observation is the one-hot number of steps left of ``length``; then the episode terminates.
 
     With k steps left, Q = reward (1 + gamma + ... + gamma^(k - 1)) for every action, unless ``last_only``: then only
-    the last step pays, and Q = reward gamma^(k - 1).
+    the last step has a reward, and Q = reward gamma^(k - 1).
     """
 
     def __init__(self, reward: float, length: int, *, last_only: bool = False) -> None:
@@ -180,7 +179,7 @@ class Countdown(World):
 
 
 class Bandit(World):
-    """One step, a context of -1 or 1 drawn by the seed, and a reward for every pair of context and action.
+    """One step per episode, with a context of -1 or 1 drawn from the seed and a reward per context and action.
 
     Q(context, action) is that reward.
     """
@@ -199,9 +198,9 @@ class Bandit(World):
 
 
 class Walk(World):
-    """Left, stay or right on a line from a start drawn by the seed; each step costs the distance from 0.
+    """Left, stay or right on a line; the start is drawn from the seed, and each step costs the distance from 0.
 
-    Everything in it follows from the seed and the actions, never from how often it was used before.
+    An episode depends on its seed and actions only, not on earlier episodes.
     """
 
     def __init__(self, length: int = 6, *, draws: bool = False) -> None:
@@ -218,7 +217,7 @@ class Walk(World):
 
 
 class Lane(Numbered):
-    """A Numbered world that also numbers itself: in thousands, in its observations and its rewards."""
+    """A Numbered world with a number of its own: its observations and rewards include 1,000 times that number."""
 
     def __init__(self, number: int, lengths: Sequence[int], ends: Sequence[str] = ("terminated",)) -> None:
         super().__init__(lengths, ends)
@@ -242,7 +241,7 @@ W = TypeVar("W", bound=World)
 
 @contextmanager
 def registered(world: Callable[[int], W]) -> Iterator[list[W]]:
-    """Makes World-v0 known to Gymnasium; ``world`` makes the first (0), the second (1), ..., which the list keeps."""
+    """Register World-v0 with Gymnasium. ``world(k)`` makes the k-th environment; the yielded list collects them."""
     made: list[W] = []
 
     def entry_point() -> W:
@@ -257,7 +256,7 @@ def registered(world: Callable[[int], W]) -> Iterator[list[W]]:
 
 
 class Stored(NamedTuple):
-    """A transition as a replay must hold it."""
+    """A transition that a replay must hold."""
 
     obs: Array
     action: int
@@ -267,9 +266,10 @@ class Stored(NamedTuple):
 
 
 def n_step(episode: Sequence[Lived], n: int, gamma: float) -> list[Stored]:
-    """What a replay must hold of ``episode``, which is over after its last step, by recursion on n.
+    """Return the n-step transitions of a finished episode, by recursion on n.
 
-    One step is reward, gamma (0 where it terminated) and next_obs. n steps are one step, then n - 1 from its next_obs.
+    One step has reward, discount gamma (0 if it terminated) and next_obs. n steps are one step, then n - 1 steps from
+    its next_obs.
     """
 
     def ahead(at: int, steps: int) -> tuple[float, float, Array]:
@@ -285,7 +285,7 @@ def n_step(episode: Sequence[Lived], n: int, gamma: float) -> list[Stored]:
 
 
 def small(**settings: Any) -> DQNConfig:
-    """Settings that fit into these worlds: a small network, soon warm, one-step returns."""
+    """Return settings for these worlds: a small network, a short warm-up, one-step returns."""
     defaults: dict[str, Any] = {
         "hidden": (8,),
         "layer_norm": False,
