@@ -16,10 +16,7 @@ from hypothesis import strategies as st
 
 from fixtures_runs import episode
 from perilune import cli
-from perilune.agent.config import DQNConfig, TrainConfig, build
-from perilune.cli.bench import Bench, BenchLearning
-from perilune.cli.runs import Evaluate
-from perilune.cli.training import Resume, Train
+from perilune.cli.settings import choose
 from perilune.envs.known.presets import PRESETS, preset
 from perilune.runs.runlog import Run
 from perilune.training.evaluation import Evaluation
@@ -162,9 +159,9 @@ def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name:
     words = shlex.split(said.command)
     assert words[0] == "perilune"
     command = cli.parse(words[1:])
-    if isinstance(command, Train):
-        assert command.seed == 7
-        agent, train = build(DQNConfig, vars(command.agent)), build(TrainConfig, vars(command.train))
+    if command.name == "train":
+        assert command.options.seed == 7
+        agent, train = choose(command.options).configs()
         expected = asdict(about.agent) | asdict(about.train) | changes
         found = asdict(agent) | asdict(train)
         differ = {name for name in found if found[name] != expected[name]}
@@ -172,12 +169,11 @@ def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name:
         assert changes
     else:
         assert not changes
-        what = command.what if isinstance(command, Bench) else command
-        if isinstance(what, BenchLearning):
-            assert build(DQNConfig, vars(what.agent)) == about.agent
-            assert what.first_seed == 7
+        if command.name == "bench learning":
+            assert choose(command.options).configs()[0] == about.agent
+            assert command.options.first_seed == 7
         else:
-            assert isinstance(what, Resume | Evaluate | cli.Video)
+            assert command.name in ("resume", "evaluate", "video")
             assert "runs/moon" in words
 
 
@@ -262,8 +258,7 @@ def test_the_film_of_what_went_wrong_ends_with_it_and_as_the_score_did() -> None
     for limit, longest, cut in ((None, 100, False), (100, 100, True), (99, 100, False)):
         said = rule("look")(facts(best=replace(best, lengths=(longest,) * 7), train={"max_episode_steps": limit}))
         assert said is not None
-        film = cli.parse(shlex.split(said.command)[1:])
-        assert isinstance(film, cli.Video)
+        film = cli.parse(shlex.split(said.command)[1:]).options
         assert (film.episodes, film.overlay) == (3, True)  # which leaves the best agent's film where it is
         assert film.max_episode_steps == (limit if cut else None)
     assert rule("look")(facts(best=flown(*["landed"] * 19, "crashed"))) is None
@@ -356,9 +351,7 @@ def test_settings_of_any_preset_come_back_from_a_command_for_any_environment(env
         "train": asdict(preset_settings.train),
     }  # fmt: skip
     command = cli.parse(shlex.split(train_command(Facts(Run(Path("x"), config, [], [], [], []))))[1:])
-    assert isinstance(command, Train)
-    assert build(DQNConfig, vars(command.agent)) == preset_settings.agent
-    assert build(TrainConfig, vars(command.train)) == preset_settings.train
+    assert choose(command.options).configs() == (preset_settings.agent, preset_settings.train)
 
 
 UNITS = st.integers(1, 99)
@@ -368,5 +361,4 @@ UNITS = st.integers(1, 99)
 @given(st.lists(st.one_of(UNITS, st.tuples(UNITS, st.sampled_from(["relu", "tanh"]))), min_size=1, max_size=4))
 def test_hidden_layers_come_back_from_their_option(hidden: list[Any]) -> None:
     command = cli.parse(["train", "CartPole-v1", *option("hidden", tuple(hidden))])
-    assert isinstance(command, Train)
-    assert tuple(command.agent.hidden) == tuple(hidden)
+    assert command.options.hidden == tuple(hidden)

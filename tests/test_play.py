@@ -19,7 +19,7 @@ import pytest
 
 from fixtures_runs import TinyRun
 from perilune import DQN, envs
-from perilune.cli.looking import tally
+from perilune.cli.viewing import tally
 from perilune.envs.known import ENVIRONMENTS
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.training.evaluation import evaluate

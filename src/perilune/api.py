@@ -16,7 +16,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.agent.dqn import Agent
-from perilune.agent.settings import AgentSettings, TrainSettings, checked
+from perilune.agent.settings import AgentSettings, TrainSettings, check_names
 from perilune.envs.known import Preset, lookup, presets
 from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
 from perilune.history import History
@@ -91,12 +91,13 @@ class DQN:
                 f"preset={preset!r} is invalid: expected a name. To give all settings at once, write "
                 "DQN(env, config=DQNConfig(...))."
             )
+        check_names(DQNConfig, settings)
         self.env = _environment(env)
         sizes = envs.check(self.env)
         self.preset = preset if config is None else None
         base = config if config is not None else self._preset().agent
         self._chosen = frozenset(settings)
-        config = build(DQNConfig, checked(DQNConfig, settings), base)
+        config = build(DQNConfig, settings, base)
         if symmetry is None:
             symmetry = lookup(envs.name(self.env)).symmetry
         self.agent = Agent(sizes.observation_size, sizes.actions, config, seed, symmetry)
@@ -115,8 +116,7 @@ class DQN:
         return f"DQN({', '.join([*parts, *self._changes()])})"
 
     def _preset(self) -> Preset:
-        found = presets.preset(envs.name(self.env), self.preset or presets.RECOMMENDED)
-        return found if self.preset is not None else Preset(DQNConfig(), found.train)
+        return presets.preset(envs.name(self.env), self.preset)
 
     def _changes(self) -> list[str]:
         """Return the settings that differ from the preset, each as ``name=value``."""
@@ -262,16 +262,13 @@ class DQN:
 
     def _prepare(self, config: TrainConfig | None, settings: TrainSettings) -> TrainConfig:
         """Return the settings of a new training, and fit the schedules of an untrained agent to its budget."""
-        if config is None:
-            config = self._preset().train
-            if {"steps", "episodes"} & settings.keys():  # a budget replaces the preset's
-                settings = {"steps": None, "episodes": None, **settings}
-        config = build(TrainConfig, checked(TrainConfig, settings), config)
+        check_names(TrainConfig, settings)
+        train = settings if config is None else vars(config) | settings
+        chosen = {} if self.preset is None else {name: getattr(self.config, name) for name in self._chosen}
+        fitted, train_config = presets.resolve(envs.name(self.env), self.preset, chosen, train)
         if self.preset is not None and self.agent.env_steps == 0:
-            chosen = {name: getattr(self.config, name) for name in self._chosen}
-            base = build(DQNConfig, chosen, self._preset().agent)
-            self.agent.config = presets.for_budget(base, self._preset(), config.steps, self._chosen)
-        return config
+            self.agent.config = fitted
+        return train_config
 
     def _announce(self, config: TrainConfig, quiet: bool) -> None:
         if quiet:
@@ -299,7 +296,8 @@ class DQN:
     ) -> Setup:
         """Return the setup to resume a run with. Schedules that this agent does not set itself are those of the run."""
         base = latest.setup.train if config is None else config
-        wanted = self._setup(build(TrainConfig, checked(TrainConfig, settings), base))
+        check_names(TrainConfig, settings)
+        wanted = self._setup(build(TrainConfig, settings, base))
         if self.preset is None:
             return wanted
         schedules = {*presets.SCALED, "epsilon_decay_steps"} - self._chosen - set(change)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.runs import checkpoint, lock, runlog, weights
+from perilune.runs import checkpoint, files, lock, runlog, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.runs.recorder import Recorder, check_changes, check_config, differing_host, interruptions
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
@@ -126,10 +127,28 @@ def start(agent: Agent, env: Env, setup: Setup, directory: Path, overwrite: bool
     _check_libraries(setup.train, options)
     with lock.claimed(directory), one_blas_thread():
         runlog.create(directory, overwrite)
+        files.write(directory / "settings.toml", settings_toml(env, setup).encode())
         history = _record(agent, env, setup, directory, None, options)
         if options.pictures:
             _draw(env, setup.train, directory, history, anew=True)
     return history
+
+
+def settings_toml(env: Env, setup: Setup) -> str:
+    """Return every setting of a training as a file for ``perilune train --config``. "none" stands for None."""
+    lines = [
+        "# perilune train --config settings.toml",
+        f"env = {json.dumps(setup.environment)}",
+        f"seed = {setup.seed}",
+    ]
+    kwargs = {} if env.spec is None else {key: value for key, value in env.spec.kwargs.items() if key != "render_mode"}
+    tables = {"env_kwargs": kwargs, "train": asdict(setup.train), "agent": asdict(setup.agent)}
+    for table, values in tables.items():
+        plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | tuple | None)}
+        lines += ["", f"[{table}]"] if plain else []
+        # JSON and TOML write strings, numbers, booleans and arrays in the same way.
+        lines += [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in plain.items()]
+    return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)

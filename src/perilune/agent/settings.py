@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Literal, TypedDict
 
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.heads import HeadName
@@ -120,8 +120,8 @@ ELSEWHERE = {
 }
 
 
-def checked(cls: type[DQNConfig] | type[TrainConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments as settings of ``cls``: a whole number may be given as a float, such as 1e5.
+def check_names(cls: type[DQNConfig] | type[TrainConfig], settings: Iterable[str]) -> None:
+    """Refuse keyword arguments that are not settings of ``cls``.
 
     Raises:
         UsageError: a name is unknown. The message names the setting that is meant, or the nearest ones.
@@ -140,9 +140,3 @@ def checked(cls: type[DQNConfig] | type[TrainConfig], settings: Mapping[str, Any
         near = initials or difflib.get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Settings: {', '.join(known)}."
         raise UsageError(f"{name} is not a setting of {cls.__name__}. {hint}")
-    hints = get_type_hints(AgentSettings if cls is DQNConfig else TrainSettings)
-    whole = {name for name in settings if hints[name] in (int, int | None)}
-    return {
-        name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
-        for name, value in settings.items()
-    }

@@ -1,160 +1,147 @@
-"""The commands that measure."""
+"""The commands that measure: bench speed, learning, compare and doctor."""
 
 from __future__ import annotations
 
 import itertools
+from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any
 
 import numpy as np
-import tyro
 
 from perilune._utils.console import aside, say
-from perilune.agent.config import TrainConfig, build
 from perilune.bench import compare, from_repository, learning, results, speed
 from perilune.bench import doctor as mutation
-from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
-from perilune.envs.known.presets import RECOMMENDED, preset
+from perilune.cli.parser import Parser, choice, whole
+from perilune.cli.runs import print_json
+from perilune.cli.settings import add_settings, choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchSpeed:
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+
+
+def add_bench_speed(parser: Parser) -> None:
+    """Add the options of ``perilune bench speed``."""
+    parser.add_argument("--steps", type=whole, default=10_000, metavar="N", help="Environment steps of each training.")
+    _add_json(parser)
+
+
+def run_bench_speed(options: Namespace) -> None:
     """Time an update against its matrix products and, in a clone, training against Stable-Baselines3."""
-
-    steps: int = 10_000
-    """Environment steps of each training."""
-    json: bool = False
-    """Print one JSON object on standard output."""
-
-    def run(self) -> None:
-        measured: list[Any] = []
-        for result in itertools.chain(speed.update_speeds(), self._training_speed()):
-            measured.append(result)
-            if not self.json:
-                say(result)
-        if self.json:
-            print_json({"results": [asdict(result) for result in measured]})
-
-    def _training_speed(self) -> Iterator[Any]:
-        try:
-            peers = from_repository("peers", "training against Stable-Baselines3")
-            peers.check_installed()
-        except MissingDependencyError as error:
-            if not self.json:
-                say(f"not measured: {error}")
-        else:
-            yield peers.training_speed(self.steps)
+    measured: list[Any] = []
+    for result in itertools.chain(speed.update_speeds(), _training_speed(options)):
+        measured.append(result)
+        if not options.json:
+            say(result)
+    if options.json:
+        print_json({"results": [asdict(result) for result in measured]})
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchLearning:
-    """Train several seeds of one environment and score each on 100 fixed episodes. Resumes if it was stopped."""
-
-    env: tyro.conf.Positional[str]
-    """Id of a Gymnasium environment."""
-    seeds: int = 10
-    """Number of seeds (>= 1)."""
-    first_seed: int = 0
-    """The first of them (>= 0)."""
-    preset: str | None = None
-    """Preset that the options below change; default: that of ENV if it has one, else "default"."""
-    jobs: int = 1
-    """Seeds trained at the same time (>= 1)."""
-    out: Path | None = None
-    """Directory of the runs and the results; default: runs/bench/ENV, or runs/bench/ENV-PRESET with --preset."""
-    against: Literal["sb3"] | None = None
-    """Also train Stable-Baselines3's DQN with the RL Zoo's settings on the same seeds, into OUT/sb3 (in a clone)."""
-    json: bool = False
-    """Print one JSON object on standard output."""
-    quiet: bool = False
-    """Show no progress."""
-    train: tyro.conf.OmitArgPrefixes[TrainOptions]
-    agent: tyro.conf.OmitArgPrefixes[AgentOptions]
-
-    def run(self) -> None:
-        for name, value, low in (("seeds", self.seeds, 1), ("first_seed", self.first_seed, 0), ("jobs", self.jobs, 1)):
-            if value < low:
-                raise ConfigError(name, value, f"a whole number >= {low}")
-        result = learning.benchmark(
-            self.env,
-            chosen(self.agent, preset(self.env, self.preset or RECOMMENDED).agent),
-            build(TrainConfig, vars(self.train)),
-            seeds=range(self.first_seed, self.first_seed + self.seeds),
-            out=self.out or Path("runs", "bench", f"{self.env}-{self.preset}" if self.preset else self.env),
-            jobs=self.jobs,
-            against=self.against is not None,
-            quiet=self.quiet,
-        )
-        if self.json:
-            print_json(result.content)
-        else:
-            say(f"{result.text}\n")
-            for path in result.files:
-                say(f"  {path}")
-        if result.failures:
-            raise TrialError(learning.failed(result.failures))
+def _training_speed(options: Namespace) -> Iterator[Any]:
+    try:
+        peers = from_repository("peers", "training against Stable-Baselines3")
+        peers.check_installed()
+    except MissingDependencyError as error:
+        if not options.json:
+            say(f"not measured: {error}")
+    else:
+        yield peers.training_speed(options.steps)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchCompare:
-    """Compare two results of `bench learning`: the margin, and how certain it is."""
-
-    a: tyro.conf.Positional[Path]
-    """Directory that `bench learning` wrote, or its scores.json."""
-    b: tyro.conf.Positional[Path]
-    """Another result of the same environment. A positive margin is in favour of A."""
-    json: bool = False
-    """Print one JSON object on standard output."""
-
-    def run(self) -> None:
-        a, b = results.load(self.a), results.load(self.b)
-        comparison = compare.compare(a, b, np.random.default_rng(0))
-        if self.json:
-            print_json({"a": str(self.a), "b": str(self.b), **compare.to_json(comparison)})
-        else:
-            say(compare.table(comparison, str(self.a), str(self.b)))
+def add_bench_learning(parser: Parser) -> None:
+    """Add the options of ``perilune bench learning``."""
+    parser.add_argument("--seeds", type=whole, default=10, metavar="N", help="Number of seeds (>= 1).")
+    parser.add_argument("--first-seed", type=whole, default=0, metavar="N", help="The first of them (>= 0).")
+    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="Seeds trained at the same time (>= 1).")
+    parser.add_argument("--out", type=Path, help="Directory of runs and results (default: runs/bench/ENV[-PRESET]).")
+    parser.add_argument(
+        "--against",
+        type=choice(("sb3",)),
+        default=None,
+        metavar="{sb3}",
+        help="Train Stable-Baselines3 on the same seeds.",
+    )
+    parser.add_argument("--quiet", action="store_true", default=False, help="Show no progress.")
+    _add_json(parser)
+    add_settings(parser)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchDoctor:
-    """Put the catalogue's faults into agents of different style and examine each. Goes on where it was stopped."""
-
-    hosts: tuple[str, ...] = tuple(mutation.HOSTS)
-    """Agents that faults are put into; those whose library is not installed are left out, by name."""
-    jobs: int = 1
-    """Examinations at the same time (>= 1)."""
-    out: Path = Path("runs", "bench", "doctor")
-    """Directory of the outcomes."""
-    json: bool = False
-    """Print one JSON object on standard output."""
-
-    def run(self) -> None:
-        if self.jobs < 1:
-            raise ConfigError("jobs", self.jobs, "a whole number >= 1")
-        for line in mutation.run(self.hosts, self.out, self.jobs):
-            aside(line)
-        for host in self.hosts:
-            if not mutation.installed(host):
-                aside(f"{host} is left out: {mutation.HOSTS[host]} is not installed")
-        outcomes = mutation.outcomes(self.out)
-        if self.json:
-            print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})
-        else:
-            say(mutation.summary(outcomes))
-
-
-# Which commands there are is said in _parse, where the preset's settings are known.
-Benchmark = TypeVar("Benchmark", bound=BenchSpeed | BenchLearning | BenchCompare | BenchDoctor)
+def run_bench_learning(options: Namespace) -> None:
+    """Train several seeds and score each on 100 fixed episodes. A stopped benchmark continues where it stopped."""
+    for name, low in (("seeds", 1), ("first_seed", 0), ("jobs", 1)):
+        if getattr(options, name) < low:
+            raise ConfigError(name, getattr(options, name), f"a whole number >= {low}")
+    chosen = choose(options)
+    if chosen.env_kwargs:
+        raise ConfigError("env_kwargs", chosen.env_kwargs, "none: register an id with these arguments to benchmark it")
+    agent, train = chosen.configs()
+    named = f"{chosen.env}-{options.preset}" if getattr(options, "preset", None) else chosen.env
+    result = learning.benchmark(
+        chosen.env,
+        agent,
+        train,
+        seeds=range(options.first_seed, options.first_seed + options.seeds),
+        out=getattr(options, "out", None) or Path("runs", "bench", named),
+        jobs=options.jobs,
+        against=options.against is not None,
+        quiet=options.quiet,
+    )
+    if options.json:
+        print_json(result.content)
+    else:
+        say(f"{result.text}\n")
+        for path in result.files:
+            say(f"  {path}")
+    if result.failures:
+        raise TrialError(learning.failed(result.failures))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench(Generic[Benchmark]):
-    """Measure: speed, learning over many seeds, or what the doctor finds."""
+def add_bench_compare(parser: Parser) -> None:
+    """Add the options of ``perilune bench compare``."""
+    parser.add_argument("a", metavar="A", type=Path, help="Directory of results, or its scores.json.")
+    parser.add_argument("b", metavar="B", type=Path, help="Another one of the same environment.")
+    _add_json(parser)
 
-    what: tyro.conf.OmitSubcommandPrefixes[Benchmark]
 
-    def run(self) -> None:
-        self.what.run()
+def run_bench_compare(options: Namespace) -> None:
+    """Compare two results of bench learning: the margin of A over B, and how certain it is."""
+    a, b = results.load(options.a), results.load(options.b)
+    comparison = compare.compare(a, b, np.random.default_rng(0))
+    if options.json:
+        print_json({"a": str(options.a), "b": str(options.b), **compare.to_json(comparison)})
+    else:
+        say(compare.table(comparison, str(options.a), str(options.b)))
+
+
+def add_bench_doctor(parser: Parser) -> None:
+    """Add the options of ``perilune bench doctor``."""
+    parser.add_argument(
+        "--hosts",
+        nargs="+",
+        default=tuple(mutation.HOSTS),
+        metavar="NAME",
+        help="Reference agents that get the faults.",
+    )
+    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="Examinations at the same time (>= 1).")
+    parser.add_argument("--out", type=Path, default=Path("runs", "bench", "doctor"), help="Directory of the outcomes.")
+    _add_json(parser)
+
+
+def run_bench_doctor(options: Namespace) -> None:
+    """Inject known faults into reference agents and count which ones the doctor finds."""
+    if options.jobs < 1:
+        raise ConfigError("jobs", options.jobs, "a whole number >= 1")
+    for line in mutation.run(tuple(options.hosts), options.out, options.jobs):
+        aside(line)
+    for host in options.hosts:
+        if not mutation.installed(host):
+            aside(f"{host} is left out: {mutation.HOSTS[host]} is not installed")
+    outcomes = mutation.outcomes(options.out)
+    if options.json:
+        print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})
+    else:
+        say(mutation.summary(outcomes))

@@ -1,19 +1,18 @@
-"""The command that examines anybody's DQN."""
+"""The command that examines a DQN program."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import tyro
-
 from perilune._utils.console import say
+from perilune.cli.parser import Parser, number, whole
 from perilune.doctor import page, terminal
 from perilune.doctor.examination import check_budget, examine
 from perilune.doctor.loading import load_factory
@@ -21,55 +20,53 @@ from perilune.doctor.scaffold import write_scaffold
 from perilune.errors import ConfigError, ExaminationError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Doctor:
-    """Examine a DQN, whoever wrote it, and say what is wrong with it.
+def add_doctor(parser: Parser) -> None:
+    """Add the options of ``perilune doctor``."""
+    parser.add_argument(
+        "agent",
+        metavar="FILE:FACTORY",
+        nargs="?",
+        default="",
+        help="FILE.py:FACTORY or FILE.ipynb:FACTORY. The factory returns a new agent at each call (docs/doctor.md).",
+    )
+    parser.add_argument("--new", type=Path, help="Write a commented adapter for your own agent to this file, and stop.")
+    parser.add_argument("--html", type=Path, help="Also write the report as an HTML file with pictures.")
+    parser.add_argument("--budget", type=number, default=60.0, metavar="SECONDS", help="Time of the examination (> 0).")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="Seed that the factory may use (>= 0).")
+    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
 
-    Exit status 0: no fault; 1: faults; 2: it could not be examined.
-    """
 
-    agent: tyro.conf.Positional[str] = ""
-    """FILE.py:FACTORY or FILE.ipynb:FACTORY; the factory gives a new agent each time (docs/doctor.md)."""
-    new: Path | None = None
-    """Write a commented adapter for an agent of your own to this file, and stop."""
-    json: bool = False
-    """Print one JSON object on standard output."""
-    html: Path | None = None
-    """Write the report as a page that can be passed on, with pictures."""
-    budget: float = 60.0
-    """Seconds that the examination may take (> 0)."""
-    seed: int = 0
-    """Seed that is offered to the factory (>= 0)."""
-
-    def run(self) -> None:
-        if self.new is not None:
-            write_scaffold(self.new)
-            say(f"{self.new} is written: fill it in, then run perilune doctor {self.new}:make")
-            return
-        if not self.agent:
-            raise ExaminationError("which agent? perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
-        if self.html is not None and (self.html.is_dir() or not self.html.parent.is_dir()):
-            raise ConfigError("html", str(self.html), "a file in a directory that exists")
-        check_budget(self.budget)
-        with _stdout_apart() as out:
-            result = examine(load_factory(self.agent, self.budget), budget=self.budget, seed=self.seed)
-            if self.json:
-                out.write(json.dumps(result.as_json(), indent=2) + "\n")
-            else:
-                terminal.show(result, out)
-            if self.html is not None:
-                page.write(result, self.html, self.agent)
-                if not self.json:
-                    out.write(f"\n{self.html}\n")
-        if result.faults:
-            sys.exit(1)
-        if not result.complete:
-            raise ExaminationError(f"no fault was found, but {self.budget:g} s were not enough to look at everything")
+def run_doctor(options: Namespace) -> None:
+    """Examine a DQN program and report its faults. Exit status 0: none; 1: faults; 2: it could not be examined."""
+    new, html = getattr(options, "new", None), getattr(options, "html", None)
+    if new is not None:
+        write_scaffold(new)
+        say(f"{new} is written. Fill it in, then run perilune doctor {new}:make")
+        return
+    if not options.agent:
+        raise ExaminationError("no agent is given: perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise ConfigError("html", str(html), "a file in a directory that exists")
+    check_budget(options.budget)
+    with _private_stdout() as out:
+        result = examine(load_factory(options.agent, options.budget), budget=options.budget, seed=options.seed)
+        if options.json:
+            out.write(json.dumps(result.as_json(), indent=2) + "\n")
+        else:
+            terminal.show(result, out)
+        if html is not None:
+            page.write(result, html, options.agent)
+            if not options.json:
+                out.write(f"\n{html}\n")
+    if result.faults:
+        sys.exit(1)
+    if not result.complete:
+        raise ExaminationError(f"no fault was found, but {options.budget:g} s were not enough for all checks")
 
 
 @contextmanager
-def _stdout_apart() -> Iterator[IO[str]]:
-    """Standard output for us alone: what anybody else writes there meanwhile, in whatever language, is lost."""
+def _private_stdout() -> Iterator[IO[str]]:
+    """Give the report standard output for itself: what the examined program prints there is dropped."""
     sys.stdout.flush()
     ours = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,113 +1,196 @@
-"""The commands that say what a run is, and what it has learned."""
+"""The commands about runs and what they learned: evaluate, info, verify and list."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from argparse import Namespace
 from pathlib import Path
-from typing import Literal
-
-import tyro
+from typing import Any
 
 from perilune import envs
 from perilune._utils.console import aside, say
+from perilune._utils.text import number
 from perilune.api import DQN
-from perilune.cli.options import print_json
-from perilune.errors import FileFormatError
-from perilune.runs import checkpoint, inspection, weights
+from perilune.cli.parser import Parser, choice, whole
+from perilune.cli.settings import add_env_kwargs
+from perilune.envs.known import ENVIRONMENTS, presets
+from perilune.errors import FileFormatError, PeriluneError
+from perilune.runs import checkpoint, inspection, runlog, weights
 from perilune.training.evaluation import ENDLESS
+from perilune.training.events import Evaluated
 
-Which = Literal["best", "final"]
+
+def add_source(parser: Parser) -> None:
+    """Add a run directory or weights file, and the options that choose its weights and environment."""
+    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help="A run directory or a .safetensors file.")
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--max-episode-steps",
+        type=whole,
+        default=None,
+        metavar="N",
+        help="Steps after which an episode is truncated, for environments without a limit (>= 1).",
+    )
+    add_env(parser)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Play greedily from fixed start states that training never sees; report returns, and what episodes came to."""
+def add_checkpoint(parser: Parser) -> None:
+    """Add ``--checkpoint``."""
+    parser.add_argument(
+        "--checkpoint",
+        type=choice(("best", "final")),
+        default="best",
+        metavar="{best,final}",
+        help="Weights of a run to use.",
+    )
 
-    run_or_file: tyro.conf.Positional[Path]
-    """A run directory, or a .safetensors file."""
-    episodes: int = 100
-    """Episodes to play (>= 1)."""
-    checkpoint: Which = "best"
-    """Which weights of a run."""
-    max_episode_steps: int | None = None
-    """Cut episodes off after so many steps, for environments that set no limit themselves."""
-    env: str = ""
-    """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
-    json: bool = False
-    """Print one JSON object, and nothing else, on standard output."""
 
-    def run(self) -> None:
-        dqn = load(self.run_or_file, self.checkpoint, self.env)
-        evaluation = dqn.evaluate(self.episodes, self.max_episode_steps)
-        if self.json:
-            print_json(
-                {
-                    "environment": envs.name(dqn.env),
-                    "checkpoint": self.checkpoint if self.run_or_file.is_dir() else str(self.run_or_file),
-                    "env_steps": dqn.agent.env_steps,
-                    "episodes": self.episodes,
-                    "mean_return": evaluation.mean_return,
-                    "std_return": evaluation.std_return,
-                    "min_return": evaluation.min_return,
-                    "solved_mark": evaluation.reward_threshold,
-                    "solved_share": evaluation.solved_share,
-                    "outcome_shares": evaluation.outcome_shares,
-                    "returns": evaluation.returns,
-                    "lengths": evaluation.lengths,
-                    "outcomes": evaluation.outcomes,
-                }
+def add_env(parser: Parser) -> None:
+    """Add ``--env`` and ``--env-kwargs``."""
+    parser.add_argument(
+        "--env", default="", metavar="ID", help="Environment, if its module must be imported: my_module:MyEnv-v0."
+    )
+    add_env_kwargs(parser)
+
+
+def make_env(options: Namespace, env_id: str) -> envs.Env:
+    """Return the environment of ``--env`` and ``--env-kwargs``; by default, ``env_id`` from a file."""
+    kwargs = dict(getattr(options, "env_kwargs", ()))
+    return envs.make(options.env, **kwargs) if options.env else envs.make_named(env_id, **kwargs)
+
+
+def load(options: Namespace) -> DQN:
+    """Return the agent that ``add_source``'s options mean. Warn if its run used another environment."""
+    path, env = weights.weights_file(options.source, options.checkpoint), None
+    if options.env or hasattr(options, "env_kwargs"):
+        env = make_env(options, weights.load_weights(path)[1].environment)
+    dqn = DQN.load(path, env)
+    if options.source.is_dir() and (options.source / "config.json").exists():
+        config, here = runlog.read_config(options.source), envs.description(dqn.env)
+        if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):
+            aside(
+                f"perilune: the run was trained in {config['made']}, not in {here}. Use --env-kwargs for its arguments."
             )
-            return
-        which = f", {self.checkpoint} checkpoint" if self.run_or_file.is_dir() else ""
-        say(f"{self.run_or_file}{which}, {self.episodes} greedy episodes")
-        say(f"  mean return         {evaluation.mean_return:9.2f}")
-        say(f"  standard deviation  {evaluation.std_return:9.2f}")
-        say(f"  minimum             {evaluation.min_return:9.2f}")
-        if evaluation.solved_share is not None:
-            say(f"  at or above {evaluation.reward_threshold:<8g}{evaluation.solved_share:9.0%}")
-        for label, share in (evaluation.outcome_shares or {}).items():
-            say(f"  {label:<20}{share:9.0%}")
-        endless = sum(length == ENDLESS for length in evaluation.lengths)
-        if endless and self.max_episode_steps is None and envs.time_limit(dqn.env) is None:
-            say(f"  {endless} went on without end and were cut off after {ENDLESS:,} steps")
+    return dqn
 
 
-@dataclass(frozen=True, kw_only=True)
-class Info:
-    """Tell what a run or a weights file is: its counters, settings, machine, and whether it can be gone on with."""
-
-    run_or_file: tyro.conf.Positional[Path]
-    """A run directory, or a .safetensors file."""
-    json: bool = False
+def print_json(value: object) -> None:
     """Print one JSON object on standard output."""
-
-    def run(self) -> None:
-        found = inspection.about(self.run_or_file)
-        if self.json:
-            print_json(found)
-        else:
-            say("\n".join(inspection.told(found, str(self.run_or_file))))
+    print(json.dumps(value, allow_nan=False))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verify:
+def add_evaluate(parser: Parser) -> None:
+    """Add the options of ``perilune evaluate``."""
+    add_source(parser)
+    parser.add_argument("--episodes", type=whole, default=100, metavar="N", help="Episodes to play (>= 1).")
+    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+
+
+def run_evaluate(options: Namespace) -> None:
+    """Play greedily from fixed start states that training never uses, and report returns and outcomes."""
+    dqn, run = load(options), options.source.is_dir()
+    result = dqn.evaluate(options.episodes, options.max_episode_steps)
+    if options.json:
+        print_json(
+            {
+                "environment": envs.name(dqn.env),
+                "checkpoint": options.checkpoint if run else str(options.source),
+                "env_steps": dqn.agent.env_steps,
+                "episodes": options.episodes,
+                "mean_return": result.mean_return,
+                "std_return": result.std_return,
+                "min_return": result.min_return,
+                "solved_mark": result.reward_threshold,
+                "solved_share": result.solved_share,
+                "outcome_shares": result.outcome_shares,
+                "returns": result.returns,
+                "lengths": result.lengths,
+                "outcomes": result.outcomes,
+            }
+        )
+        return
+    which = f", {options.checkpoint} checkpoint" if run else ""
+    say(f"{options.source}{which}, {options.episodes} greedy episodes")
+    say(f"  mean return         {result.mean_return:9.2f}")
+    say(f"  standard deviation  {result.std_return:9.2f}")
+    say(f"  minimum             {result.min_return:9.2f}")
+    if result.solved_share is not None:
+        say(f"  at or above {result.reward_threshold:<8g}{result.solved_share:9.0%}")
+    for label, share in (result.outcome_shares or {}).items():
+        say(f"  {label:<20}{share:9.0%}")
+    endless = sum(length == ENDLESS for length in result.lengths)
+    if endless and options.max_episode_steps is None and envs.time_limit(dqn.env) is None:
+        say(f"  {endless} of them did not end and were truncated after {ENDLESS:,} steps")
+
+
+def add_info(parser: Parser) -> None:
+    """Add the options of ``perilune info``."""
+    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help="A run directory or a .safetensors file.")
+    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+
+
+def run_info(options: Namespace) -> None:
+    """Show counters, settings and machine of a run or weights file, and whether the run can be resumed."""
+    source = options.source if options.source.is_dir() else weights.weights_file(options.source)
+    found = inspection.about(source)
+    if options.json:
+        print_json(found)
+    else:
+        say("\n".join(inspection.told(found, str(source))))
+
+
+def add_verify(parser: Parser) -> None:
+    """Add the options of ``perilune verify``."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
+
+
+def run_verify(options: Namespace) -> None:
     """Check every checksum of a run, and that its checkpoints, logs and weights can be read."""
-
-    run_directory: tyro.conf.Positional[Path]
-    """A run directory."""
-
-    def run(self) -> None:
-        findings = list(inspection.verify(self.run_directory))
-        for path, fault in findings:
-            name = "its directories" if path == self.run_directory else path.relative_to(self.run_directory)
-            say(f"{'whole  ' if fault is None else 'DAMAGED'}  {name}")
-        if faults := [fault for _, fault in findings if fault is not None]:
-            raise FileFormatError("\n  ".join([f"{self.run_directory} is damaged", *faults]))
-        say(f"\nAll {len(findings)} are whole. Films and pictures have no checksum: they were not looked at.")
-        if not checkpoint.paths(self.run_directory):
-            aside(f"perilune: {self.run_directory} has no checkpoint: it cannot be gone on with.")
+    run, findings = options.run, list(inspection.verify(options.run))
+    for path, fault in findings:
+        name = "its directories" if path == run else path.relative_to(run)
+        say(f"{'whole  ' if fault is None else 'DAMAGED'}  {name}")
+    if faults := [fault for _, fault in findings if fault is not None]:
+        raise FileFormatError("\n  ".join([f"{run} is damaged", *faults]))
+    say(f"\nAll {len(findings)} are whole. Videos and images have no checksum and were not checked.")
+    if not checkpoint.paths(run):
+        aside(f"perilune: {run} has no checkpoint, so it cannot be resumed.")
 
 
-def load(run_or_file: Path, which: Which, env: str) -> DQN:
-    """The agent of a run or a weights file, for the environment ``env``, or where that is empty for its own."""
-    return DQN.load(weights.weights_file(run_or_file, which), env or None)
+def add_list(parser: Parser) -> None:
+    """Add the options of ``perilune list``."""
+    parser.add_argument("path", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="Directory of runs.")
+    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+
+
+def run_list(options: Namespace) -> None:
+    """List runs, presets and known environments."""
+    runs = [_summary(path.parent) for path in sorted(options.path.rglob("config.json"))]
+    tuned = {name: vars(preset.train)["steps"] for name, preset in presets.PRESETS.items()}
+    if options.json:
+        print_json({"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)})
+        return
+    say(f"Runs in {options.path}:" if runs else f"No runs in {options.path}.")
+    for run in runs:
+        say(f"  {run['run']:<36}{run['environment']:<20}{run['env_steps']:>10,} steps  best {number(run['best'], 1)}")
+    say("\nPresets (--preset) and their budgets:")
+    say(f"  {presets.RECOMMENDED:<20}that of the environment, or default")
+    for name, steps in tuned.items():
+        say(f"  {name:<20}{steps:>10,} steps")
+    say("\nEnvironments with names for observations, actions or outcomes:")
+    for name in ENVIRONMENTS:
+        say(f"  {name}")
+    say("Any other Gymnasium environment with discrete actions and flat observations works, too.")
+
+
+def _summary(directory: Path) -> dict[str, Any]:
+    try:
+        config, scores = runlog.read_config(directory), runlog.read_log(directory, Evaluated)
+    except PeriluneError:
+        return {"run": str(directory), "environment": "(damaged)", "env_steps": 0, "best": None}
+    return {
+        "run": str(directory),
+        "environment": config["environment"],
+        "env_steps": scores[-1].env_steps if scores else 0,
+        "best": max((score.mean_return for score in scores), default=None),
+    }

@@ -1,189 +1,161 @@
-"""The commands that train."""
+"""The commands that train: train and resume."""
 
 from __future__ import annotations
 
-import difflib
-import json
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
-
-import tyro
 
 from perilune import envs
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.api import DQN
-from perilune.cli.options import AgentOptions, TrainOptions, chosen, print_json
-from perilune.envs.known.presets import RECOMMENDED, preset
+from perilune.cli.parser import Parser, assignment, nearest, whole
+from perilune.cli.runs import add_env, make_env, print_json
+from perilune.cli.settings import add_settings, choose
 from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.runs import checkpoint, runlog
 from perilune.runs.recorder import CHANGEABLE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a deep Q-network and keep everything in a run directory."""
-
-    env: tyro.conf.Positional[str]
-    """Id of a Gymnasium environment, for example LunarLander-v3."""
-    preset: str | None = None
-    """Settings to start from, which the options below change; that of ENV where there is one, else "default"."""
-    seed: int = 0
-    """Seed of everything random (>= 0)."""
-    out: Path | None = None
-    """Run directory; runs/ENV-seedS, or the next free name after it, where it is left out."""
-    overwrite: bool = False
-    """Replace a run that is already there."""
-    quiet: bool = False
-    """Show no progress."""
-    tensorboard: bool = False
-    """Write the figures and the films for TensorBoard too, into RUN/tensorboard."""
-    json: bool = False
-    """Print the result as one JSON object on standard output."""
-    train: tyro.conf.OmitArgPrefixes[TrainOptions]
-    agent: tyro.conf.OmitArgPrefixes[AgentOptions]
-
-    def run(self) -> None:
-        train = build(TrainConfig, vars(self.train))
-        dqn = DQN(
-            self.env, config=chosen(self.agent, preset(self.env, self.preset or RECOMMENDED).agent), seed=self.seed
-        )
-        history = dqn.train(
-            train,
-            run_dir=self.out or runlog.free_directory(envs.name(dqn.env), self.seed),
-            overwrite=self.overwrite,
-            quiet=self.quiet,
-            tensorboard=self.tensorboard,
-        )
-        _tell_trained(dqn, history, train, self.env, self.json)
+def add_train(parser: Parser) -> None:
+    """Add the options of ``perilune train``."""
+    parser.add_argument("--seed", type=whole, metavar="N", help="Seed of everything random (>= 0) (default: 0).")
+    parser.add_argument("--out", type=Path, help="Run directory (default: runs/ENV-seedN, or the next free name).")
+    parser.add_argument("--overwrite", action="store_true", default=False, help="Replace the run in that directory.")
+    _add_output(parser)
+    add_settings(parser)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resume:
-    """Go on with a run exactly where its last checkpoint is."""
-
-    run_directory: tyro.conf.Positional[Path]
-    """A run directory."""
-    steps: int | None = None
-    """So many environment steps more than the run was to have (>= 1)."""
-    episodes: int | None = None
-    """So many episodes more than the run was to have (>= 1)."""
-    change: tuple[str, ...] = ()
-    """Settings to go on with otherwise, each as NAME=VALUE: learning_rate=1e-4."""
-    env: str = ""
-    """Id of the environment, where its own is not enough: my_module:MyEnv-v0."""
-    quiet: bool = False
-    """Show no progress."""
-    tensorboard: bool = False
-    """Write the figures and the films for TensorBoard too, into RUN/tensorboard."""
-    json: bool = False
-    """Print the result as one JSON object on standard output."""
-
-    def run(self) -> None:
-        latest = checkpoint.latest(self.run_directory)
-        setup, changes = latest.setup, _changes(self.change)
-        for name, more in (("steps", self.steps), ("episodes", self.episodes)):
-            if more is None:
-                continue
-            if name in changes:
-                allowed = f"left out where --{name} {more} is given, or the other way round: both say how far to go"
-                raise ConfigError(f"change {name}", changes[name], allowed)
-            changes[name] = _extended(latest, name, more)
-        if latest.training.over and (self.steps is None) != (self.episodes is None):
-            changes.setdefault("steps" if self.steps is None else "episodes", None)  # it is used up
-        train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
-        agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
-        env = envs.make(self.env) if self.env else envs.make_named(setup.environment)
-        if envs.name(env) != setup.environment:  # before its sizes are compared with settings that are not for it
-            raise ConfigError("env", self.env, f"{setup.environment}, as in the run that goes on")
-        dqn = DQN(
-            env,
-            config=build(DQNConfig, agent_changes, setup.agent),
-            seed=setup.seed,
-            symmetry=setup.symmetry,
-        )
-        train = build(TrainConfig, train_changes, setup.train)
-        history = dqn.train(
-            train,
-            run_dir=self.run_directory,
-            resume=True,
-            change=tuple(changes),
-            quiet=self.quiet,
-            tensorboard=self.tensorboard,
-        )
-        if latest.training.over and not changes:
-            aside(f"perilune: {self.run_directory} is at its end; --steps MORE extends it.")
-        _tell_trained(dqn, history, train, self.env, self.json)
+def _add_output(parser: Parser) -> None:
+    parser.add_argument("--quiet", action="store_true", default=False, help="Show no progress.")
+    parser.add_argument("--json", action="store_true", default=False, help="Print the result as one JSON object.")
+    parser.add_argument(
+        "--tensorboard", action="store_true", default=False, help="Write TensorBoard event files into RUN/tensorboard."
+    )
 
 
-def _tell_trained(dqn: DQN, history: History, train: TrainConfig, env: str, as_json: bool) -> None:
+def run_train(options: Namespace) -> None:
+    """Train a DQN and record it in a run directory."""
+    chosen = choose(options)
+    env = envs.make(chosen.env, **chosen.env_kwargs)
+    dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
+    history = dqn.train(
+        run_dir=getattr(options, "out", None) or runlog.free_directory(envs.name(dqn.env), chosen.seed),
+        overwrite=options.overwrite,
+        quiet=options.quiet,
+        tensorboard=options.tensorboard,
+        **chosen.train,
+    )
+    _report(dqn, history, chosen.env, options.json)
+
+
+def add_resume(parser: Parser) -> None:
+    """Add the options of ``perilune resume``."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
+    parser.add_argument("--steps", type=whole, metavar="N", help="Environment steps to add to the budget (>= 1).")
+    parser.add_argument("--episodes", type=whole, metavar="N", help="Episodes to add to the budget (>= 1).")
+    parser.add_argument(
+        "--change",
+        nargs="+",
+        type=assignment,
+        default=[],
+        metavar="NAME=VALUE",
+        help="Settings to change from here on, such as learning_rate=1e-4.",
+    )
+    add_env(parser)
+    _add_output(parser)
+
+
+def run_resume(options: Namespace) -> None:
+    """Continue a run exactly from its last checkpoint."""
+    latest = checkpoint.latest(options.run)
+    setup, changes = latest.setup, _changes(options.change)
+    steps, episodes = (getattr(options, name, None) for name in ("steps", "episodes"))
+    for name, more in (("steps", steps), ("episodes", episodes)):
+        if more is None:
+            continue
+        if name in changes:
+            raise ConfigError(
+                f"change {name}", changes[name], f"either --{name} {more} or --change {name}=..., not both"
+            )
+        changes[name] = _extended(latest, name, more)
+    if latest.training.over and (steps is None) != (episodes is None):
+        changes.setdefault("steps" if steps is None else "episodes", None)  # that budget is used up
+    train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
+    agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
+    env = make_env(options, setup.environment)
+    if envs.name(env) != setup.environment:
+        raise ConfigError("env", options.env, f"{setup.environment}, as in the run that is resumed")
+    config = build(DQNConfig, agent_changes, setup.agent)
+    dqn = DQN(env, config=config, seed=setup.seed, symmetry=setup.symmetry)
+    history = dqn.train(
+        build(TrainConfig, train_changes, setup.train),
+        run_dir=options.run,
+        resume=True,
+        change=tuple(changes),
+        quiet=options.quiet,
+        tensorboard=options.tensorboard,
+    )
+    if latest.training.over and not changes:
+        aside(f"perilune: {options.run} has reached its budget. Extend it with --steps.")
+    _report(dqn, history, options.env, options.json)
+
+
+def _report(dqn: DQN, history: History, env: str, as_json: bool) -> None:
+    """Print the result of a training."""
+    agent, run, final = dqn.agent, history.run, history.evaluations[-1]
     best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
-    final = history.evaluations[-1]
     if as_json:
         print_json(
             {
                 "run": str(history.directory),
-                "environment": history.run.config["environment"],
-                "seed": dqn.agent.seed,
-                "env_steps": dqn.agent.env_steps,
-                "updates": dqn.agent.updates,
-                "episodes": dqn.agent.episodes,
+                "environment": run.config["environment"],
+                "seed": agent.seed,
+                "env_steps": agent.env_steps,
+                "updates": agent.updates,
+                "episodes": agent.episodes,
                 "best": best._asdict(),
                 "final": final._asdict(),
             }
         )
         return
-    episodes = train.eval_episodes
-    say(f"\n{dqn.agent.env_steps:,} steps, {dqn.agent.episodes:,} episodes, {dqn.agent.updates:,} updates.")
+    say(f"\n{agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.")
     say(
-        f"Greedy, mean of {episodes} episodes: best {number(best.mean_return, 1)} (after {best.env_steps:,} steps), "
-        f"final {number(final.mean_return, 1)}.\n"
+        f"Greedy mean return of {run.config['train']['eval_episodes']} episodes: best {number(best.mean_return, 1)} "
+        f"(after {best.env_steps:,} steps), final {number(final.mean_return, 1)}.\n"
     )
-    if dqn.agent.epsilon > dqn.config.epsilon_end + 0.005:  # or it would be told as the same
-        say(f"Epsilon was still {dqn.agent.epsilon:.2f} at the end; how long its way down is, is a setting.\n")
-    run = history.run.directory
+    if agent.epsilon > dqn.config.epsilon_end + 0.005:  # less is the same number when it is printed
+        say(f"Epsilon was still {agent.epsilon:.2f} at the end. --epsilon-decay-steps sets how long it decays.\n")
     for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
-        if (run / name).exists():
-            say(f"  {run / name}")
+        if (run.directory / name).exists():
+            say(f"  {run.directory / name}")
     installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
-    program = "perilune" if installed else sys.argv[0]  # .venv/bin/perilune, say
-    say("\nThat best was chosen by its figure, which flatters it. On other start states:")
-    where = f" --env {env}" if ":" in env else ""  # else its own id is enough
-    say(f"  {program} evaluate {history.directory} --episodes 100{where}")
+    program = "perilune" if installed else sys.argv[0]  # such as .venv/bin/perilune
+    where = f" --env {env}" if ":" in env else ""
+    say("\nThe best score is optimistic because it selected the checkpoint. Evaluate it on other start states:")
+    say(f"  {program} evaluate {run.directory} --episodes 100{where}")
 
 
-def _changes(words: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE by name; a value that is not JSON is a word."""
-    changes = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError("change", word, "NAME=VALUE, for example learning_rate=1e-4")
-        name = name.replace("-", "_")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            changes[name] = None if value == "None" else value
-        except RecursionError:  # lists in lists in lists
-            raise ConfigError("change", f"{word[:40]}...", "NAME=VALUE, for example learning_rate=1e-4") from None
+def _changes(assignments: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return settings to change by name; refuse those that a run cannot change."""
+    changes = {name.replace("-", "_"): value for name, value in assignments}
+    for name, value in changes.items():
         if name not in CHANGEABLE:
-            known = {field.name for settings in (DQNConfig, TrainConfig) for field in fields(settings)}
-            what = "a setting that can change" if name in known else "a setting that exists"
-            near = difflib.get_close_matches(name, CHANGEABLE, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            can = ", ".join(sorted(CHANGEABLE))
-            raise ConfigError(name, changes[name], f"{what}{hint} These can change: {can}")
+            raise ConfigError(
+                name,
+                value,
+                f"a setting that a run can change.{nearest(name, CHANGEABLE)} {', '.join(sorted(CHANGEABLE))}",
+            )
     return changes
 
 
 def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
-    """The budget of a run that is to have ``more`` than it was, or, where it is over, than it had."""
+    """Return the budget of a run extended by ``more``; of one that has ended, counted from where it ended."""
     if more < 1:
         raise ConfigError(name, more, "a whole number >= 1")
     training, agent = latest.training, latest.agent

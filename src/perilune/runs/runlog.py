@@ -1,5 +1,6 @@
 """The run directory: a contract that pictures, benchmarks and people read.
 
+settings.toml       every setting, for ``perilune train --config``
 config.json         what was trained, with every setting; it is there as soon as there is a run
 host.json           the machine and the versions that made it
 episodes.jsonl      a line per episode      (events.Episode)
@@ -67,7 +68,7 @@ PARTIAL = (
     "checkpoints/*.partial",
 )  # of a process that was killed
 RUN_FILES = (
-    *("host.json", "initial_state.png", "score.json", *FILES.values(), *WEIGHTS.values()),
+    *("host.json", "settings.toml", "initial_state.png", "score.json", *FILES.values(), *WEIGHTS.values()),
     *("plots/curves.png", "plots/curves.svg", "videos/episode-*.mp4", "videos/best.mp4", "videos/final.mp4"),
     *("videos/episode-*.jsonl", "videos/best.jsonl", "videos/final.jsonl", "videos/*.gif"),
     *("videos/*-overlay.mp4", "videos/*-overlay.jsonl", "videos/stages.mp4"),

@@ -12,10 +12,11 @@ With the preset's own budget every setting stays as it is in the preset.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
-from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.envs.known import ENVIRONMENTS, lookup
 from perilune.envs.known.record import Preset, tuned
 from perilune.errors import ConfigError
@@ -35,18 +36,21 @@ PRESETS: dict[str, Preset] = {
 SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
 
-def preset(environment: str, name: str = RECOMMENDED) -> Preset:
+def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
     """Return the preset called ``name`` for ``environment``.
 
     Args:
         environment: id of the environment. Without a version it means the newest one.
-        name: "recommended", "plain", "default", or the id of an environment that has a preset.
+        name: "recommended", "plain", "default", or the id of an environment that has a preset. None: the defaults of
+            ``DQNConfig``, with the recommended training.
 
     Raises:
         ConfigError: there is no preset of that name.
     """
     if name == RECOMMENDED:
         return lookup(environment.rpartition(":")[2]).preset or PRESETS[DEFAULT]  # of my_module:MyEnv-v0
+    if name is None:
+        return replace(preset(environment), agent=DQNConfig())
     if name not in PRESETS:
         raise ConfigError("preset", name, f"one of {', '.join([RECOMMENDED, *PRESETS])}, or None")
     return PRESETS[name]
@@ -67,3 +71,24 @@ def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collec
     names = (*SCALED, *(("epsilon_decay_steps",) if ratio < 1 else ()))
     scaled = {name: max(1, round(getattr(config, name) * ratio)) for name in names if name not in given}
     return replace(config, **scaled)
+
+
+def resolve(
+    environment: str, name: str | None, agent: Mapping[str, Any], train: Mapping[str, Any]
+) -> tuple[DQNConfig, TrainConfig]:
+    """Return all settings of a new agent and its training.
+
+    Args:
+        environment: id of the environment.
+        name: name of the preset, as in ``preset``.
+        agent: the settings of the agent that the user chose.
+        train: the settings of the training that the user chose. A budget replaces that of the preset.
+
+    Raises:
+        ConfigError: a setting or the preset does not exist, or a value is invalid.
+    """
+    base = preset(environment, name)
+    budget = {"steps": None, "episodes": None} if {"steps", "episodes"} & train.keys() else {}
+    training = build(TrainConfig, {**budget, **train}, base.train)
+    config = build(DQNConfig, agent, base.agent)
+    return config if name is None else for_budget(config, base, training.steps, agent), training

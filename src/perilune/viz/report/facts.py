@@ -13,7 +13,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig, TrainConfig, build
-from perilune.envs.known.presets import preset
+from perilune.envs.known.presets import for_budget, preset
 from perilune.runs.runlog import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated
@@ -132,8 +132,10 @@ def _command(facts: Facts, words: Sequence[str], options: Sequence[str], changes
     names = {field.name for field in fields(DQNConfig)}
     agent = replace(facts.agent, **{name: value for name, value in changes.items() if name in names})
     train = replace(facts.train, **{name: value for name, value in changes.items() if name not in names})
+    # A budget in episodes replaces the preset's budget of steps.
+    base_train = base.train if train.episodes is None else replace(base.train, steps=None, episodes=1)
     options = ["perilune", *words, environment, *options]
-    for config, default in ((train, base.train), (agent, base.agent)):
+    for config, default in ((train, base_train), (agent, for_budget(base.agent, base, train.steps))):
         for field in fields(config):
             if (value := getattr(config, field.name)) != getattr(default, field.name):
                 options += option(field.name, value)

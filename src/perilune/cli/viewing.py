@@ -1,0 +1,279 @@
+"""The commands that show something: video, plot, maps, watch, report and play."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from perilune import envs
+from perilune._utils.blas import one_blas_thread
+from perilune._utils.console import aside, say
+from perilune._utils.text import printable
+from perilune.api import DQN
+from perilune.cli.parser import Parser, whole
+from perilune.cli.runs import add_source, load, make_env
+from perilune.cli.settings import add_env_kwargs
+from perilune.envs.rendering import can_draw
+from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
+from perilune.history import History
+from perilune.runs import files, runlog
+from perilune.runs.runlog import Run
+from perilune.viz import maps, play, plots, terminal
+from perilune.viz.encoding import format_of
+from perilune.viz.play import Score
+from perilune.viz.report.content import check_name, write_report
+
+
+def add_video(parser: Parser) -> None:
+    """Add the options of ``perilune video``."""
+    add_source(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="File ending in .mp4 or .gif (default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4).",
+    )
+    parser.add_argument("--episodes", type=whole, default=1, metavar="N", help="Episodes to play, one after the other.")
+    parser.add_argument(
+        "--overlay", action="store_true", default=False, help="Show Q-values, chosen action, return so far and outcome."
+    )
+    parser.add_argument(
+        "--stages",
+        action="store_true",
+        default=False,
+        help="Show how the run learned: untrained, early, halfway and best, side by side from one start state.",
+    )
+
+
+def run_video(options: Namespace) -> None:
+    """Record a video of a trained agent that plays greedily, as MP4 or as a small GIF."""
+    source, out = options.source, options.out
+    if out is None:
+        first = "stages" if options.stages else options.checkpoint
+        name = f"{first}-overlay" if options.overlay else first
+        out = source / "videos" / f"{name}.mp4" if source.is_dir() else source.with_suffix(".mp4")
+    format_of(out)
+    if options.stages:
+        _record_stages(options, out)
+        return
+    result = load(options).record_video(out, options.episodes, options.max_episode_steps, overlay=options.overlay)
+    say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in result.returns)})")
+
+
+def _record_stages(options: Namespace, out: Path) -> None:
+    if options.source.is_file():
+        raise ConfigError("run_or_file", str(options.source), "a run directory with --stages")
+    if options.episodes != 1:
+        raise ConfigError("episodes", options.episodes, "1 with --stages, which play one episode each")
+    env = None
+    if options.env or hasattr(options, "env_kwargs"):
+        env = make_env(options, runlog.read_config(options.source)["environment"])
+    with terminal.done(f"perilune: recording stages of {options.source}") as tell:
+        endings = History(options.source).record_stages(
+            out,
+            env,
+            checkpoint=options.checkpoint,
+            overlay=options.overlay,
+            max_episode_steps=options.max_episode_steps,
+            tell=tell,
+        )
+    say(f"{out}  ({_size(out)})")
+    for title, outcome, reward in endings:
+        say(f"  {title:<24}{reward:9.1f}  {outcome or ''}".rstrip())
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def add_plot(parser: Parser) -> None:
+    """Add the options of ``perilune plot``."""
+    parser.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="Run directories, or directories of runs.")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="Directory for the pictures (default: RUN/plots for one run, the current directory for several).",
+    )
+
+
+def run_plot(options: Namespace) -> None:
+    """Draw the learning curves of one run, or of several in one picture, as PNG and SVG."""
+    out = options.out
+    if out is not None and out.suffix.lower() in (".png", ".svg"):
+        raise ConfigError("out", str(out), "a directory, for curves.png and curves.svg")
+    read, _ = _read("plot", options.runs)
+    out = out or (read[0].directory / "plots" if len(read) == 1 else Path())
+    for path in plots.curves(read).save(out, "curves"):
+        say(path)
+
+
+def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Return the runs that are ``given`` or lie directly below, and which of the latter cannot be read and why.
+
+    These are also reported on standard error.
+    """
+    if not given:
+        raise RunDirectoryError(
+            f"no run is given. Pass run directories or a directory of runs: perilune {command} runs"
+        )
+    read, left_out = [], []
+    seen: set[Path] = set()
+    for path in given:
+        is_run = (path / "config.json").exists()
+        below = [] if is_run else sorted(inside.parent for inside in path.glob("*/config.json"))
+        for directory in below or [path]:
+            if directory.resolve() in seen:
+                continue
+            try:
+                read.append(runlog.read(directory))
+                seen.add(directory.resolve())
+            except PeriluneError as error:
+                if below:
+                    left_out.append(f"{directory.name} cannot be read: {error}")
+                    continue
+                if isinstance(error, FileFormatError):
+                    error.add_note(f"perilune verify {directory} checks all of it and reports what is damaged.")
+                raise
+    for sentence in left_out:
+        _tell(f"left out: {sentence}")
+    if not read:
+        raise RunDirectoryError("none of the runs can be read. perilune verify RUN reports what is damaged.")
+    return read, left_out
+
+
+def add_watch(parser: Parser) -> None:
+    """Add the options of ``perilune watch``."""
+    parser.add_argument(
+        "path",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        help="A run directory or a directory of runs.",
+    )
+    parser.add_argument("--port", type=whole, default=8080, metavar="N", help="Port (0 to 65535; 0 takes a free one).")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="Address to listen on. Everyone who can reach it sees the runs."
+    )
+
+
+def run_watch(options: Namespace) -> None:
+    """Show runs in a browser while they train and after."""
+    try:
+        from perilune.web.server import serve  # noqa: PLC0415 -- optional
+    except ImportError as error:
+        raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
+    serve(options.path, options.host, options.port, say, _tell)
+
+
+def add_report(parser: Parser) -> None:
+    """Add the options of ``perilune report``."""
+    parser.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="Run directories, or directories of runs.")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="File ending in .html or .htm (default: RUN/report.html for one run, report.html for several).",
+    )
+    parser.add_argument(
+        "--episodes", type=whole, default=100, metavar="N", help="Greedy episodes that score each run (>= 0)."
+    )
+    parser.add_argument(
+        "--env", default="", metavar="ID", help="Environment, if its module must be imported: my_module:MyEnv-v0."
+    )
+
+
+def run_report(options: Namespace) -> None:
+    """Write one HTML file about runs: curves, videos, settings, scores, and what to try next."""
+    if options.episodes < 0:
+        raise ConfigError("episodes", options.episodes, "a whole number >= 0")
+    if options.out is not None:
+        check_name(options.out)
+    read, left_out = _read("report", options.runs)
+    out = options.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
+    if out.is_dir():  # checked before all episodes are played
+        raise ConfigError("out", str(out), "a file, not a directory")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.cannot("written", out, error) from error
+    write_report(read, out, options.episodes, _tell, env=options.env, left_out=left_out)
+    say(out)
+
+
+def _tell(words: str) -> None:
+    aside(f"perilune: {printable(words)}")
+
+
+def add_maps(parser: Parser) -> None:
+    """Add the options of ``perilune maps``."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
+    parser.add_argument("--x", default=None, help="Observation on the horizontal axis: its name or index.")
+    parser.add_argument("--y", default=None, help="Observation on the vertical axis: its name or index.")
+    parser.add_argument("--out", type=Path, default=None, help="Directory for the pictures (default: RUN/maps).")
+
+
+def run_maps(options: Namespace) -> None:
+    """Draw what a run learned: values and actions over two observations, visited states, units and gradients."""
+    drawn = maps.draw(options.run, options.x, options.y, _tell)
+    for name, picture in drawn.pictures.items():
+        for path in picture.save(options.out or options.run / "maps", name):
+            say(path)
+    for sentence in drawn.left_out:
+        _tell(f"left out: {sentence}")
+
+
+def add_play(parser: Parser) -> None:
+    """Add the options of ``perilune play``."""
+    parser.add_argument("env", metavar="ENV", help="Id of a Gymnasium environment.")
+    parser.add_argument(
+        "source", metavar="RUN_OR_FILE", nargs="?", type=Path, default=None, help="The agent to play against."
+    )
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="Seed of the first start state (>= 0).")
+    add_env_kwargs(parser)
+
+
+def run_play(options: Namespace) -> None:
+    """Play an environment yourself with the keyboard, against an agent if you like."""
+    if Path(options.env).is_dir():
+        expected = f"the id of an environment, and then the run: perilune play ID {options.env}"
+        raise ConfigError("env", options.env, expected)
+    env = envs.make(options.env, **dict(getattr(options, "env_kwargs", ())))
+    opponent = None if options.source is None else DQN.load(options.source, env)
+    env = envs.flattened(env) if opponent is None else opponent.env
+    envs.check(env)
+    if not can_draw(env):
+        raise ConfigError("env", options.env, "an environment that can render (render_mode rgb_array)")
+    play.check_display()
+    agent = None if opponent is None else opponent.agent
+    title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
+    say(f"{play.legend(envs.name(env), envs.check(env).actions)}. Press Escape or close the window to stop.")
+    with one_blas_thread():
+        played = []
+        for scores in play.flights(env, agent, title, options.seed):
+            played.append(scores)
+            told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
+            say(f"episode {len(played)}: you {', the agent '.join(told)}")
+    if played:
+        say(tally(played))
+
+
+def tally(played_scores: Sequence[Sequence[Score]]) -> str:
+    """Return a sentence about who was better over all episodes."""
+    several = len(played_scores) > 1
+    played = f"{len(played_scores)} episode{'s' if several else ''}"
+    rewards = [[score.reward for score in scores] for scores in played_scores]
+    returns = [f"{sum(side) / len(side):.1f}" for side in zip(*rewards, strict=True)]
+    mean = "Mean return" if several else "Return"
+    if len(returns) == 1:
+        return f"{played}. {mean}: {returns[0]}"
+    yours, agents = sum(you > agent for you, agent in rewards), sum(agent > you for you, agent in rewards)
+    if several:
+        level = len(played_scores) - yours - agents
+        better = f"you were better in {yours}, the agent in {agents}" + (f", and {level} were even" if level else "")
+    else:
+        better = "you were better" if yours else "the agent was better" if agents else "it were even"
+    return f"{played}: {better}. {mean}: you {returns[0]}, the agent {returns[1]}"
