@@ -1,4 +1,4 @@
-"""The command line: what people type, and what they read when it was wrong."""
+"""The command line: what people type, what it does, and what they read when something is wrong."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, fields
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +24,8 @@ from PIL import Image
 import perilune
 from fixtures_runs import TinyRun, decode
 from perilune import DQN, DQNConfig, TrainConfig
-from perilune.agent.config import build
-from perilune.cli import main, parse
-from perilune.cli.bench import Bench, BenchLearning
-from perilune.cli.options import chosen
-from perilune.cli.training import Train
+from perilune.cli import COMMANDS, main, parse
+from perilune.cli.settings import choose
 from perilune.envs.known.presets import PRESETS, preset
 from perilune.runs import inspection, runlog, telemetry
 from perilune.viz import stages
@@ -35,296 +35,275 @@ TINY += ["--batch-size", "8", "--buffer-size", "300", "--hidden", "6", "5"]
 
 
 class Ended(NamedTuple):
-    """How a command ended and what it said."""
+    """How a command ended and what it printed."""
 
     status: object
     out: str
     err: str
 
 
-def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> Ended:
-    capfd.readouterr()
-    try:
-        main(arguments)
-        status: object = 0
-    except SystemExit as stop:
-        status = stop.code
-    return Ended(status, *capfd.readouterr())
+def call(*arguments: str) -> Ended:
+    status: object = 0
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        try:
+            main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+    return Ended(status, out.getvalue(), err.getvalue())
 
 
-def done(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
-    """Standard output and standard error of a command that succeeds."""
-    status, out, err = call(capfd, *arguments)
-    assert status == 0, err
-    return out, err
+def done(*arguments: str) -> str:
+    """Return the standard output of a command that succeeds."""
+    ended = call(*arguments)
+    assert ended.status == 0, ended.err
+    return ended.out
 
 
-# What it does
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """A run that the command line trained, and what it printed. Not to be changed by a test."""
+    run = tmp_path_factory.mktemp("cli") / "run"
+    return run, call("train", "CartPole-v1", "--out", str(run), "--seed", "8", "--video-every", "2", *TINY)
 
 
-def test_train_leaves_a_run_and_says_where(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    options = ["--seed", "5", "--video-every", "2"]
-    out, err = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "run"), *options, *TINY)
-    run = runlog.read(tmp_path / "run")
-    assert [episode.episode for episode in run.episodes] == [1, 2, 3]
-    assert (run.config["seed"], run.config["agent"]["hidden"]) == (5, [6, 5])
-    steps = 30 + sum(episode.length for episode in run.episodes)
-    assert f"{steps} steps, 3 episodes, {steps - 30} updates." in out
+# Commands
+
+
+def test_train_records_a_run_and_reports_it(trained: tuple[Path, Ended]) -> None:
+    run, ended = trained
+    assert ended.status == 0
+    read = runlog.read(run)
+    assert [episode.episode for episode in read.episodes] == [1, 2, 3]
+    assert (read.config["seed"], read.config["agent"]["hidden"]) == (8, [6, 5])
+    steps = 30 + sum(episode.length for episode in read.episodes)
+    assert f"{steps} steps, 3 episodes, {steps - 30} updates." in ended.out
     for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
-        assert str(tmp_path / "run" / name) in out
-    assert f"perilune evaluate {tmp_path / 'run'}" in out
-    assert err.startswith("CartPole-v1, seed 5")  # the progress
-    assert len(list((tmp_path / "run" / "videos").glob("*.mp4"))) == 3
+        assert str(run / name) in ended.out
+    assert f"perilune evaluate {run}" in ended.out
+    first, second, *_ = ended.err.splitlines()
+    assert first.startswith("perilune: training CartPole-v1 with the 'recommended' preset, with hidden=(6, 5)")
+    assert second.startswith("CartPole-v1, seed 8")  # the progress
+    assert len(list((run / "videos").glob("*.mp4"))) == 3
 
 
-def test_what_it_trains_is_what_python_trains(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    options = ["--seed", "8", "--quiet"]
-    done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, *TINY)
-    settings: dict[str, Any] = {"learning_starts": 30, "batch_size": 8, "buffer_size": 300, "hidden": (6, 5)}
-    budget = replace(preset("CartPole-v1").train, episodes=3, max_episode_steps=15, eval_episodes=1)
-    DQN("CartPole-v1", seed=8, **settings).train(budget, run_dir=tmp_path / "b", quiet=True, pictures=False)
-    for name in ("final.safetensors", "episodes.jsonl", "config.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+def test_train_gives_the_weights_of_the_same_python_call(trained: tuple[Path, Ended]) -> None:
+    agent = DQN("CartPole-v1", seed=8, learning_starts=30, batch_size=8, buffer_size=300, hidden=(6, 5))
+    agent.train(episodes=3, max_episode_steps=15, eval_episodes=1, quiet=True)
+    final = DQN.load(trained[0] / "final.safetensors")
+    assert final.agent.online.parameters.tobytes() == agent.agent.online.parameters.tobytes()
+    assert final.config == agent.config
 
 
-def test_quiet_shows_no_progress(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    _, err = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "run"), "--quiet", *TINY)
-    assert err == ""
+def test_settings_file_of_a_run_repeats_it_and_options_replace_it(trained: tuple[Path, Ended], tmp_path: Path) -> None:
+    file = trained[0] / "settings.toml"
+    assert set(tomllib.loads(file.read_text())["agent"]) == {field.name for field in fields(DQNConfig)}
+    again = ["train", "--config", str(file), "--quiet", "--out", str(tmp_path / "again"), "--json"]
+    said = json.loads(done(*again))
+    assert (said["run"], said["episodes"], said["seed"]) == (str(tmp_path / "again"), 3, 8)
+    for name in ("final.safetensors", "settings.toml", "episodes.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained[0] / name).read_bytes()
+    agent, train = configs("train", "--config", str(file), "--gamma", "0.5", "--max-grad-norm", "none")
+    assert (agent.gamma, agent.max_grad_norm, agent.hidden, train.episodes) == (0.5, None, (6, 5), 3)
 
 
-def test_train_as_json_is_one_object_and_nothing_else(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", *TINY)
-    assert out.count("\n") == 1
-    said = json.loads(out)
-    run = runlog.read(tmp_path / "run")
-    assert (said["run"], said["environment"], said["seed"], said["episodes"]) == (
-        str(tmp_path / "run"),
-        "CartPole-v1",
-        0,
-        3,
-    )
+def test_quiet_json_prints_one_object_and_nothing_else(tmp_path: Path) -> None:
+    ended = call("train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", "--quiet", *TINY)
+    assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 1)
+    said, run = json.loads(ended.out), runlog.read(tmp_path / "run")
+    assert (said["run"], said["environment"], said["seed"]) == (str(tmp_path / "run"), "CartPole-v1", 0)
     assert said["updates"] == said["env_steps"] - 30 > 0
     assert said["final"] == run.evaluations[-1]._asdict()
     assert said["best"]["mean_return"] == max(evaluation.mean_return for evaluation in run.evaluations)
 
 
-def test_evaluate_scores_the_checkpoint_that_is_asked_for(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
-) -> None:
+def test_evaluate_json_has_the_scores_of_the_named_checkpoint(tiny_run: TinyRun, tmp_path: Path) -> None:
     agents = {"best": tiny_run.dqn, "final": DQN("CartPole-v1", hidden=(4,))}
     for which, dqn in agents.items():
         dqn.save(tmp_path / which)
     for which, dqn in agents.items():
-        out, err = done(capfd, "evaluate", str(tmp_path), "--episodes", "3", "--checkpoint", which, "--json")
-        assert (out.count("\n"), err) == (1, "")
-        said = json.loads(out)
+        said = json.loads(done("evaluate", str(tmp_path), "--episodes", "3", "--checkpoint", which, "--json"))
         scored = dqn.evaluate(3)
-        assert (said["returns"], said["lengths"]) == (list(scored.returns), list(scored.lengths))
-        assert (said["mean_return"], said["min_return"]) == (scored.mean_return, scored.min_return)
-        assert (said["checkpoint"], said["episodes"], said["reward_threshold"]) == (which, 3, 475.0)
-        assert said["env_steps"] == dqn.agent.env_steps
+        assert said == {
+            "environment": "CartPole-v1", "checkpoint": which, "env_steps": dqn.agent.env_steps, "episodes": 3,
+            "mean_return": scored.mean_return, "std_return": scored.std_return, "min_return": scored.min_return,
+            "solved_mark": 475.0, "solved_share": scored.solved_share, "outcome_shares": scored.outcome_shares,
+            "returns": list(scored.returns), "lengths": list(scored.lengths), "outcomes": list(scored.outcomes or ()),
+        }  # fmt: skip
 
 
-def test_evaluate_tells_people_the_same(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
-    scored = DQN.load(tiny_run.history.directory).evaluate(4)
-    file = str(tiny_run.history.directory / "best.safetensors")
-    out, _ = done(capfd, "evaluate", file, "--episodes", "4")
+def test_evaluate_prints_scores_and_outcomes_of_a_file_by_name(tiny_run: TinyRun) -> None:
+    scored = DQN.load(tiny_run.history.run.directory).evaluate(4)
+    file = str(tiny_run.history.run.directory / "best")  # the suffix may be omitted
+    out = done("evaluate", file, "--episodes", "4")
     assert out.startswith(f"{file}, 4 greedy episodes\n")
     assert re.search(rf"mean return +{scored.mean_return:.2f}\n", out)
     assert re.search(rf"minimum +{scored.min_return:.2f}\n", out)
     for label, share in (scored.outcome_shares or {}).items():
         assert re.search(rf"{label} +{share:.0%}\n", out)
+    said = json.loads(done("evaluate", file, "--episodes", "2", "--max-episode-steps", "3", "--json"))
+    assert (said["lengths"], said["outcomes"]) == ([3, 3], ["balanced"] * 2)
 
 
-def test_evaluate_names_what_the_episodes_came_to_and_their_shares(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun
-) -> None:
-    arguments = ["evaluate", str(tiny_run.history.directory), "--episodes", "4", "--json"]
-    said = json.loads(done(capfd, *arguments)[0])
-    assert len(said["outcomes"]) == 4
-    assert list(said["outcome_shares"]) == ["balanced", "fell", "left the track"]
-    assert said["outcome_shares"]["fell"] == said["outcomes"].count("fell") / 4 > 0
-
-    said = json.loads(done(capfd, *arguments, "--max-episode-steps", "3")[0])
-    assert said["outcomes"] == ["balanced"] * 4
-    assert said["outcome_shares"] == {"balanced": 1.0, "fell": 0.0, "left the track": 0.0}
+def test_evaluate_reports_episodes_without_an_end(tmp_path: Path) -> None:
+    dqn = DQN("CliffWalking-v1", hidden=(2,))
+    dqn.agent.online.parameters[:] = 0  # always up, into the wall
+    file = str(dqn.save(tmp_path / "cliff"))
+    assert done("evaluate", file, "--episodes", "1").endswith(
+        "  1 of them did not end and were truncated after 10,000 steps\n"
+    )
+    assert "did not end" not in done("evaluate", file, "--episodes", "1", "--max-episode-steps", "9")
 
 
-def test_an_evaluation_can_be_cut_short(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun) -> None:
-    arguments = ["evaluate", str(tiny_run.history.directory), "--episodes", "2", "--max-episode-steps", "5", "--json"]
-    assert json.loads(done(capfd, *arguments)[0])["lengths"] == [5, 5]
+def test_arguments_of_the_environment_are_passed_and_checked(tmp_path: Path) -> None:
+    run, kwargs = str(tmp_path / "run"), ["--env-kwargs", "sutton_barto_reward=True"]
+    done("train", "CartPole-v1", "--out", run, "--quiet", *kwargs, *TINY)
+    assert {episode.reward for episode in runlog.read(Path(run)).episodes} <= {-1.0, 0.0}
+    assert json.loads(done("evaluate", run, "--episodes", "1", "--json", *kwargs))["mean_return"] <= 0
+    assert "Use --env-kwargs" in call("evaluate", run, "--episodes", "1").err
+    refused = call("resume", run, "--steps", "5")
+    assert (refused.status, "sutton_barto_reward" in refused.err) == (1, True)
+    assert call("train", "CartPole-v1", "--env-kwargs", "wind=1").status == 1
 
 
-def test_video_films_a_run_or_a_file(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path) -> None:
-    directory = tiny_run.history.directory
-    out, _ = done(capfd, "video", str(directory), "--out", str(tmp_path / "film.mp4"), "--episodes", "2")
+def test_video_records_a_run_or_a_file(tiny_run: TinyRun, tmp_path: Path) -> None:
+    directory = tiny_run.history.run.directory
+    out = done("video", str(directory), "--out", str(tmp_path / "film.mp4"), "--episodes", "2")
     assert out.startswith(str(tmp_path / "film.mp4"))
     lengths = DQN.load(directory).evaluate(2).lengths
     assert len(decode(tmp_path / "film.mp4").frames) == sum(lengths) + 2
     weights = tiny_run.dqn.save(tmp_path / "mine")
-    done(capfd, "video", str(weights), "--max-episode-steps", "4")
+    done("video", str(weights), "--max-episode-steps", "4")
     assert len(decode(tmp_path / "mine.mp4").frames) == 5
 
 
-def test_video_shows_what_the_agent_thinks_and_says_how_large_it_is(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
-) -> None:
+def test_video_with_overlay_and_stages_belongs_to_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(tiny_run.history.directory, run)
-    before = (run / "videos" / "best.mp4").read_bytes()
-    out, _ = done(capfd, "video", str(run), "--overlay", "--max-episode-steps", "4")
+    shutil.copytree(tiny_run.history.run.directory, run)
     path = run / "videos" / "best-overlay.mp4"
+    out = done("video", str(run), "--overlay", "--max-episode-steps", "4")
     assert re.fullmatch(rf"{path}  \(\d+ kB, return 4\.0\)\n", out)
-    film = decode(path)
-    assert film.height > 500  # of which 400 are the picture
-    assert len(telemetry.read(telemetry.path_of(path))) == len(film.frames) == 5 + 50
-    assert (run / "videos" / "best.mp4").read_bytes() == before
-    done(capfd, "video", str(run), "--stages", "--max-episode-steps", "4")
-    assert (run / "videos" / "stages.mp4").exists()
-    runlog.create(run, overwrite=True)  # all of it is the run's, and goes with it
+    assert len(telemetry.read(telemetry.path_of(path))) == len(decode(path).frames) == 5 + 50
+    gif = run / "videos" / "stages.gif"
+    ended = call("video", str(run), "--stages", "--max-episode-steps", "4", "--out", str(gif))
+    assert ended.err == f"perilune: recording stages of {run}\n"  # where no terminal is
+    first, *rows = ended.out.splitlines()
+    assert re.fullmatch(rf"{gif}  \(\d+ kB\)", first)
+    titles = [title for title, _ in stages.chosen(run)]
+    assert [row[2:26].rstrip() for row in rows] == titles
+    with Image.open(gif) as animation:
+        assert animation.width == len(titles) * 240 + (len(titles) - 1) * 3 - (len(titles) - 1) % 2
+    runlog.create(run, overwrite=True)  # removes what belongs to the run
     assert not (run / "videos").exists()
 
 
-def test_video_shows_the_stages_of_a_run(capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path) -> None:
-    path = tmp_path / "film.gif"
-    out, err = done(capfd, "video", str(tiny_run.history.directory), "--stages", "--overlay", "--out", str(path))
-    assert err == f"perilune: filming stages of {tiny_run.history.directory}\n"  # where no terminal is
-    first, *rows = out.splitlines()
-    assert re.fullmatch(rf"{path}  \(\d+ kB\)", first)
-    titles = [title for title, _ in stages.chosen(tiny_run.history.directory)]
-    assert [row[2:26].rstrip() for row in rows] == titles
-    assert titles[0] == "0 steps"
-    returns = [DQN.load(where).evaluate(1).returns[0] for _, where in stages.chosen(tiny_run.history.directory)]
-    assert [float(row[26:35]) for row in rows] == returns
-    with Image.open(path) as animation:
-        assert animation.width == len(titles) * 240 + (len(titles) - 1) * 3 - (len(titles) - 1) % 2
-
-
-def test_plot_draws_one_run_into_its_own_directory(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
+def test_plot_draws_each_run_once(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
     for name in ("config.json", "episodes.jsonl"):
-        (run / name).write_bytes((tiny_run.history.directory / name).read_bytes())
-    out, _ = done(capfd, "plot", str(run))
-    assert out.splitlines() == [str(run / "plots" / "curves.png"), str(run / "plots" / "curves.svg")]
-    assert imread(run / "plots" / "curves.png").std() > 0.05
+        shutil.copy(tiny_run.history.run.directory / name, "run")
+    assert done("plot", "run", ".", "run/../run").splitlines() == ["run/plots/curves.png", "run/plots/curves.svg"]
+    assert imread("run/plots/curves.png").std() > 0.05
+    shutil.copytree("run", "another")
+    assert done("plot", "run", "another").splitlines() == ["curves.png", "curves.svg"]
+    (Path("another") / "episodes.jsonl").write_text('{"episode": 1,\n')
+    stopped = call("plot", "another")
+    assert (stopped.status, stopped.out) == (1, "")
+    assert "another/episodes.jsonl, line 1," in stopped.err
 
 
-def test_plot_draws_several_runs_into_one_picture(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    directory, another = str(tiny_run.history.directory), str(tmp_path / "another")
-    shutil.copytree(directory, another)
-    assert done(capfd, "plot", directory, another)[0].splitlines() == ["curves.png", "curves.svg"]
-    done(capfd, "plot", directory, another, "--out", "elsewhere")
-    assert (tmp_path / "elsewhere" / "curves.svg").stat().st_size > 10_000
+def test_list_shows_runs_presets_and_environments(tiny_run: TinyRun) -> None:
+    parent = tiny_run.history.run.directory.parent
+    said = json.loads(done("list", str(parent), "--json"))
+    (run,) = (run for run in said["runs"] if run["run"] == str(tiny_run.history.run.directory))
+    assert (run["environment"], run["env_steps"]) == ("CartPole-v1", tiny_run.dqn.agent.env_steps)
+    assert said["presets"]["CartPole-v1"] == 40_000
+    assert "LunarLander-v3" in said["environments"]
+    out = done("list", str(parent))
+    assert str(tiny_run.history.run.directory) in out
+    assert "plain" in out
 
 
-def test_a_run_that_is_given_twice_is_one_run(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_run.history.directory, "run")
-    assert done(capfd, "plot", "run", ".", "run/../run")[0].splitlines() == [
-        "run/plots/curves.png",
-        "run/plots/curves.svg",
+def test_train_reports_that_epsilon_was_still_high(tmp_path: Path) -> None:
+    options = [
+        "--epsilon-start",
+        "0.9",
+        "--epsilon-end",
+        "0.4",
+        *TINY,
+        "--episodes",
+        "none",
+        "--steps",
+        "130",
+        "--quiet",
     ]
-
-
-def test_an_environment_of_numbered_states_goes_all_the_way(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    run = str(tmp_path / "run")
-    done(capfd, "train", "CliffWalking-v1", "--out", run, "--quiet", *TINY)
-    said = json.loads(done(capfd, "evaluate", run, "--episodes", "2", "--max-episode-steps", "9", "--json")[0])
-    assert (said["environment"], said["lengths"]) == ("CliffWalking-v1", [9, 9])  # the goal is 13 steps away
-    assert (said["outcomes"], said["outcome_shares"]) == (None, None)  # which have no names there
-    done(capfd, "video", run, "--max-episode-steps", "4", "--out", str(tmp_path / "film.mp4"))
-    assert len(decode(tmp_path / "film.mp4").frames) == 5
-
-
-def test_episodes_that_nobody_would_end_are_told(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    dqn = DQN("CliffWalking-v1", hidden=(2,))
-    dqn.agent.online.parameters[:] = 0  # always up, into the wall
-    file = str(dqn.save(tmp_path / "cliff"))
-    out, _ = done(capfd, "evaluate", file, "--episodes", "1")
-    assert out.endswith("  1 went on without end and were cut off after 10,000 steps\n")
-    out, _ = done(capfd, "evaluate", file, "--episodes", "1", "--max-episode-steps", "9")
-    assert "without end" not in out
-
-
-def test_a_budget_that_ends_before_epsilon_is_told(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = "Epsilon was still 0.85 at the end; how long its way down is, is a setting."
-    options = ["--epsilon-start", "0.9", "--epsilon-decay-steps", "1000", "--epsilon-end", "0.4", *TINY]
-    budget = ["--episodes", "None", "--steps", "130", "--quiet"]
-    out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "short"), *options, *budget)
-    assert said in out
-    budget += ["--epsilon-decay-steps", "100"]
-    out, _ = done(capfd, "train", "CartPole-v1", "--out", str(tmp_path / "long"), *options, *budget)
-    assert "Epsilon" not in out
+    long = done("train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, "--epsilon-decay-steps", "1000")
+    assert "Epsilon was still 0.85 at the end." in long
+    assert "Epsilon" not in done("train", "CartPole-v1", "--out", str(tmp_path / "b"), *options)
 
 
 # Options are settings
 
 OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     # of TrainConfig
-    "steps": (["9000"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["500"], 500),
+    "steps": (["9e3"], 9_000), "episodes": (["77"], 77), "max_episode_steps": (["5_00"], 500),
     "eval_every": (["None"], None), "eval_episodes": (["4"], 4), "stop_at_return": (["-12.5"], -12.5),
     "metrics_every": (["9"], 9), "video_every": (["20"], 20), "checkpoint_seconds": (["2.5"], 2.5),
-    "keep_checkpoints": (["4"], 4),
-    "num_envs": (["3"], 3),
+    "keep_checkpoints": (["4"], 4), "num_envs": (["3"], 3),
     # of DQNConfig
     "hidden": (["32", "64", "tanh", "16"], (32, (64, "tanh"), 16)), "activation": (["tanh"], "tanh"),
     "noisy": ([], True), "dueling": ([], True), "mirror": ([], True), "layer_norm": (None, False),
-    "initializer": (["glorot"], "glorot"),
-    "huber_delta": (["2.5"], 2.5), "optimizer": (["sgd"], "sgd"), "learning_rate": (["3e-4"], 3e-4),
-    "learning_rate_schedule": (["cosine"], "cosine"), "learning_rate_end": (["1e-6"], 1e-6),
-    "learning_rate_decay_steps": (["11"], 11), "momentum": (["0.9"], 0.9), "weight_decay": (["0.5"], 0.5),
-    "max_grad_norm": (["None"], None), "batch_size": (["32"], 32), "train_freq": (["4"], 4), "gamma": (["0.9"], 0.9),
-    "n_step": (["2"], 2), "double": (None, False), "target_update_interval": (["1000"], 1_000), "tau": (["1"], 1.0),
-    "buffer_size": (["4000"], 4_000), "learning_starts": (["400"], 400), "epsilon_start": (["0.8"], 0.8),
-    "epsilon_end": (["0.2"], 0.2), "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
-    "epsilon_decay_per": (["update"], "update"), "max_action_repeat": (["8"], 8), "gradient_steps": (["2"], 2),
-    "munchausen": (["0.9"], 0.9), "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2"], -2.0),
-    "ema_decay": (["0.99"], 0.99), "ema_acts": ([], True), "priority_alpha": (["0.6"], 0.6),
-    "priority_beta": (["0.5"], 0.5), "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21),
-    "quantiles": (["8"], 8),
+    "initializer": (["glorot"], "glorot"), "huber_delta": (["2.5"], 2.5), "optimizer": (["sgd"], "sgd"),
+    "learning_rate": (["3e-4"], 3e-4), "learning_rate_schedule": (["cosine"], "cosine"),
+    "learning_rate_end": (["1e-6"], 1e-6), "learning_rate_decay_steps": (["11"], 11), "momentum": (["0.9"], 0.9),
+    "weight_decay": (["0.5"], 0.5), "max_grad_norm": (["none"], None), "batch_size": (["32"], 32),
+    "train_freq": (["4"], 4), "gamma": (["0.9"], 0.9), "n_step": (["2"], 2), "double": (None, False),
+    "target_update_interval": (["1000"], 1_000), "tau": (["1"], 1.0), "buffer_size": (["4000"], 4_000),
+    "learning_starts": (["400"], 400), "epsilon_start": (["0.8"], 0.8), "epsilon_end": (["0.2"], 0.2),
+    "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
+    "epsilon_decay_per": (["update"], "update"), "max_action_repeat": (["8"], 8), "gradient_steps": (["2"], 2), "munchausen": (["0.9"], 0.9),
+    "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2e0"], -2.0), "ema_decay": (["0.99"], 0.99),
+    "ema_acts": ([], True), "priority_alpha": (["0.6"], 0.6), "priority_beta": (["0.5"], 0.5),
+    "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21), "quantiles": (["8"], 8),
 }  # fmt: skip
-# What does not go with every head.
-HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {
+HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings that not every head has
     "expected": {"head": (["expected"], "expected"), "loss": (["mse"], "mse")},
-    "c51": {"head": (["c51"], "c51"), "value_range": (["-500", "300"], (-500.0, 300.0))},
-    "qr": {"optimism": (["0.25"], 0.25)},  # the preset's head
+    "c51": {"head": (["c51"], "c51"), "value_range": (["-5e2", "300"], (-500.0, 300.0))},
+    "qr": {"optimism": (["0.25"], 0.25)},
 }
 
 
-def test_all_options_together_are_all_fields() -> None:
-    train, agent = ([field.name for field in fields(kind)] for kind in (TrainConfig, DQNConfig))
-    assert set(OPTIONS).union(*HEADS.values()) == {*train, *agent}
+def configs(*arguments: str) -> tuple[DQNConfig, TrainConfig]:
+    return choose(parse(arguments).options).configs()
+
+
+def settings_of(*arguments: str) -> dict[str, Any]:
+    agent, train = configs(*arguments)
+    return asdict(train) | asdict(agent)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_field_of_both_configs_is_an_option(head: str) -> None:
+    assert set(OPTIONS).union(*HEADS.values()) == {
+        field.name for cls in (TrainConfig, DQNConfig) for field in fields(cls)
+    }
     options = OPTIONS | HEADS[head]
     arguments = ["train", "CartPole-v1", "--preset", "default"]
     for name, (values, _) in options.items():
         option = name.replace("_", "-")
         arguments += [f"--no-{option}"] if values is None else [f"--{option}", *values]
-    command = parse(arguments)
-    assert isinstance(command, Train)
-    made = asdict(build(TrainConfig, vars(command.train))) | asdict(chosen(command.agent, PRESETS["default"].agent))
+    made = settings_of(*arguments)
     defaults = asdict(PRESETS["default"].agent) | asdict(PRESETS["default"].train)
     assert made == defaults | {name: value for name, (_, value) in options.items()}
     assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
 
 
-def test_help_tells_every_setting_with_its_unit_and_default(capfd: pytest.CaptureFixture[str]) -> None:
-    stopped = call(capfd, "train", "--help")
-    assert stopped.status == 0
-    for name in OPTIONS:
-        assert f"--{name.replace('_', '-')}" in stopped.out
-    assert "Discount of one step (from 0 to 1). (default: 0.99)" in " ".join(stopped.out.replace("│", " ").split())
+@pytest.mark.parametrize("words", [["64", "32"], ["64,32"], ["6_4,", "3.2e1"]])
+def test_numbers_and_layers_may_be_written_in_several_ways(words: list[str]) -> None:
+    if words[0].endswith(","):
+        words = ["".join(words)]
+    agent, train = configs("train", "CartPole-v1", "--steps", "1e5", "--hidden", *words)
+    assert (agent.hidden, train.steps) == ((64, 32), 100_000)
+    assert configs("train", "CartPole-v1", "--steps", "15_000")[1].steps == 15_000
 
 
 @pytest.mark.parametrize("command", [["train"], ["bench", "learning"]])
@@ -336,50 +315,55 @@ def test_help_tells_every_setting_with_its_unit_and_default(capfd: pytest.Captur
         (["LunarLander-v3", "--preset", "plain"], "0.99"),
         (["--preset", "CartPole-v1", "Taxi-v4"], "0.995"),
         (["LunarLander-v3", "--gamma", "0.98"], "0.995"),
+        (["LunarLander-v3", "--gamma", "much"], "0.99"),
     ],
 )
-def test_help_tells_the_defaults_of_the_preset_that_is_meant(
-    capfd: pytest.CaptureFixture[str], command: list[str], arguments: list[str], gamma: str
+def test_help_shows_every_setting_with_the_presets_default(
+    command: list[str], arguments: list[str], gamma: str
 ) -> None:
-    for word in ("--help", "-h"):
-        stopped = call(capfd, *command, *arguments, word)
-        assert (stopped.status, stopped.err) == (0, "")
-        assert f"(from 0 to 1). (default: {gamma})" in " ".join(stopped.out.replace("│", " ").split())
+    out = done(*command, *arguments, "--help")
+    assert f"(from 0 to 1). (default: {gamma})" in " ".join(out.split())
+    assert all(f"--{name.replace('_', '-')}" in out for name in OPTIONS)
+    assert out.index("--seed") < out.index("--steps") < out.index("--hidden") < out.index("--munchausen")
 
 
-def settings_of(*arguments: str) -> dict[str, Any]:
-    command = parse(arguments)
-    if isinstance(command, Bench):
-        command = command.what
-    assert isinstance(command, Train | BenchLearning)
-    base = preset(command.env, command.preset).agent
-    return asdict(build(TrainConfig, vars(command.train))) | asdict(chosen(command.agent, base))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_and_a_line_in_the_overview(command: str) -> None:
+    assert f"  {command} " in done("--help")
+    assert done(*command.split(), "-h").startswith(f"usage: perilune {command}")
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_is_where_settings_start_from(name: str) -> None:
-    expected = asdict(PRESETS[name].agent) | asdict(PRESETS[name].train)
-    assert settings_of("train", "Acrobot-v1", "--preset", name) == expected
-    if name != "plain":
-        assert settings_of("train", name if name != "default" else "Taxi-v4") == expected
+@pytest.mark.parametrize("name", [*sorted(PRESETS), "none"])
+def test_settings_start_from_the_named_preset(name: str) -> None:
+    agent, train = (DQNConfig(), preset("Acrobot-v1").train) if name == "none" else vars(PRESETS[name]).values()
+    expected = asdict(agent) | asdict(train)
     for command in (["train"], ["bench", "learning"]):
+        assert settings_of(*command, "Acrobot-v1", "--preset", name) == expected
         assert settings_of(*command, "Acrobot-v1", "--preset", name, "--gamma", "0.5") == expected | {"gamma": 0.5}
+    if name not in ("plain", "none"):
+        assert settings_of("train", "Taxi-v4" if name == "default" else name) == expected
 
 
-def test_an_option_is_measured_by_the_preset_that_it_changes() -> None:
-    # More than the default buffer holds, and a higher floor than the default rate.
-    given = ["--learning-starts", "120000", "--learning-rate-end", "8e-4"]
-    settings = settings_of("train", "LunarLander-v3", *given)
-    assert (settings["learning_starts"], settings["learning_rate_end"]) == (120_000, 8e-4)
+def test_schedules_follow_the_budget_unless_they_are_given() -> None:
+    half = settings_of("train", "LunarLander-v3", "--steps", "1e5")
+    assert (half["learning_rate_decay_steps"], half["priority_beta_steps"], half["epsilon_decay_steps"]) == (
+        10**5,
+        50_000,
+        5_000,
+    )
+    double = settings_of(
+        "bench", "learning", "LunarLander-v3", "--steps", "4e5", "--learning-rate-decay-steps", "200000"
+    )
+    assert (double["learning_rate_decay_steps"], double["epsilon_decay_steps"]) == (200_000, 10_000)
+    assert settings_of("train", "LunarLander-v3", "--episodes", "9")["learning_rate_decay_steps"] == 200_000
 
 
 @pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "Taxi-v4"])
-def test_another_head_leaves_what_only_the_presets_head_can_use_behind(environment: str) -> None:
+def test_another_head_drops_the_presets_settings_of_its_own_head(environment: str) -> None:
     settings = settings_of("train", environment, "--head", "c51", "--value-range", "-500", "300")
     assert (settings["head"], settings["value_range"], settings["optimism"]) == ("c51", (-500.0, 300.0), 0.0)
     settings = settings_of("train", environment, "--head", "expected", "--loss", "mse")
     assert (settings["head"], settings["loss"], settings["optimism"]) == ("expected", "mse", 0.0)
-    assert settings["munchausen"] == preset(environment).agent.munchausen  # which goes with every head
 
 
 # What is wrong, and what to do
@@ -388,67 +372,69 @@ BAD = [
     (["train", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
     (["train", "LunarLander-v2"], 1, "'LunarLander-v2' cannot be made", "LunarLander-v3"),
     (["train", "MountainCarContinuous-v0"], 1, "MountainCarContinuous-v0 has continuous actions", "Discrete"),
-    (["train", "CarRacing-v3"], 1, "CarRacing-v3 has continuous actions", "Discrete"),
     (["train", "CartPole-v1", "--hidden", "0"], 1, "hidden=(0,)", ">= 1"),
     (["train", "CartPole-v1", "--hidden", "-3"], 1, "hidden=(-3,)", ">= 1"),
-    (["train", "CartPole-v1", "--hidden", "64", "sigmoid"], 2, "--hidden", "tanh"),
+    (["train", "CartPole-v1", "--hidden", "64", "tahn"], 2, "--hidden: 'tahn' is invalid", "Did you mean tanh?"),
+    (["train", "CartPole-v1", "--value-range", "1"], 2, "--value-range: '1' is invalid", "two numbers"),
     (["train", "CartPole-v1", "--gamma", "1.5"], 1, "gamma=1.5", "from 0 to 1"),
     (["train", "CartPole-v1", "--gamma", "nan"], 1, "gamma=nan", "from 0 to 1"),
-    (["train", "CartPole-v1", "--gamma", "much"], 2, "--gamma", "FLOAT"),
-    (["train", "CartPole-v1", "--optimizer", "adagrad"], 2, "adagrad", "adamw"),
+    (["train", "CartPole-v1", "--gamma", "much"], 2, "--gamma: 'much' is invalid", "a number"),
+    (["train", "CartPole-v1", "--steps", "1.5"], 2, "--steps: '1.5' is invalid", "a whole number"),
+    (["train", "CartPole-v1", "--optimizer", "adagard"], 2, "'adagard' is invalid", "sgd, rmsprop, adam, adamw"),
+    (["train", "CartPole-v1", "--optimism", "0.75", "--head", "expected"], 1, "optimism=0.75", "head='expected'"),
     (["train", "CartPole-v1", "--steps", "10"], 1, "steps=10", "at least 1001"),
     (["train", "CartPole-v1", "--episodes", "0"], 1, "episodes=0", ">= 1"),
     (["train", "CartPole-v1", "--steps", "None"], 1, "steps=None", "a budget: steps, episodes"),
     (["train", "CartPole-v1", "--batch-size", "70000"], 1, "batch_size=70000", "at most buffer_size=40000"),
     (["train", "CartPole-v1", "--seed", "-1"], 1, "seed=-1", ">= 0"),
-    (["train", "CartPole-v1", "--preset", "nope"], 1, "preset='nope'", "one of default, plain, LunarLander-v3"),
-    (["train", "CartPole-v1", "--nonsense", "3"], 2, "--nonsense", "--help"),
-    (["train"], 2, "Missing from perilune train", "Id of a Gymnasium environment"),
+    (["train", "CartPole-v1", "--preset", "nope"], 1, "preset='nope'", "one of recommended, default, plain"),
+    (["train", "CartPole-v1", "--gama", "3"], 2, "unknown option --gama", "Did you mean --gamma"),
+    (["train", "CartPole-v1", "spare"], 2, "unknown argument spare", "perilune train --help"),
+    (["train", "CartPole-v1", "--config", "{file}/a"], 1, "{file}/a cannot be read", ""),
+    (["train", "CartPole-v1", "--config", "{other}/notes.txt"], 1, "{other}/notes.txt is not a TOML file", ""),
+    (["train", "CartPole-v1", "--env-kwargs", "wind"], 2, "'wind' is invalid", "expected NAME=VALUE"),
+    (["train"], 1, "env=None", "the id of a Gymnasium environment"),
     (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),
     (["train", "CartPole-v1", "--out", "{run}"], 1, "{run} already holds a run", "--overwrite"),
-    (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files that are not a run's", "empty directory"),
+    (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
+    (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
     (["evaluate", "{empty}"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
     (["evaluate", "{empty}/nowhere"], 1, "{empty}/nowhere holds no 'best' checkpoint", "no such directory"),
     (["evaluate", "{file}"], 1, "{file} is not a safetensors file", ""),
     (["evaluate", "{run}", "--episodes", "0"], 1, "episodes=0", ">= 1"),
     (["evaluate", "{run}", "--max-episode-steps", "0"], 1, "max_episode_steps=0", ">= 1"),
-    (["video", "{run}", "--out", "{empty}/film.mp4", "--max-episode-steps", "0"], 1, "max_episode_steps=0", ">= 1"),
-    (["video", "{run}", "--stages", "--max-episode-steps", "-5"], 1, "max_episode_steps=-5", ">= 1"),
-    (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps = 20", "--steps 9"),
-    (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, as in the run"),
     (["evaluate", "{run}", "--checkpoint", "worst"], 2, "worst", "final"),
-    (["video", "{empty}"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
+    (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),
+    (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, as in the run"),
+    (["resume", "{run}", "--change", "learning_rat=0.9"], 1, "learning_rat=0.9", "Did you mean"),
     (["video", "{run}", "--out", "{file}/film.mp4"], 1, "{file}/film.mp4 cannot be written", ""),
     (["video", "{run}", "--out", "{empty}/film.mp4", "--episodes", "0"], 1, "episodes=0", ">= 1"),
     (["video", "{run}", "--out", "{empty}/film.avi"], 1, "{empty}/film.avi' is invalid", ".mp4, .gif"),
-    (["video", "{empty}", "--stages"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
     (["video", "{run}/best.safetensors", "--stages"], 1, "best.safetensors' is invalid", "a run directory"),
     (["video", "{run}", "--stages", "--episodes", "2"], 1, "episodes=2", "1 with --stages"),
+    (["video", "{run}", "--stages", "--max-episode-steps", "-5"], 1, "max_episode_steps=-5", ">= 1"),
     (["plot"], 1, "no run is given", "perilune plot runs"),
-    (["report"], 1, "no run is given", "perilune report runs"),
-    (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
     (["plot", "{empty}"], 1, "{empty} holds no run", "config.json"),
     (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),
     (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
-    (["plot", "{run}", "--out", "{empty}/many.SVG"], 1, "many.SVG", "a directory, for curves.png and curves.svg"),
+    (["report"], 1, "no run is given", "perilune report runs"),
+    (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
     (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds=0", ">= 1"),
     (["bench", "learning", "CartPole-v1", "--jobs", "0"], 1, "jobs=0", ">= 1"),
     (["bench", "learning", "CartPole-v1", "--first-seed", "-1"], 1, "first_seed=-1", ">= 0"),
     (["bench", "learning", "CartPole-v1", "--steps", "10"], 1, "steps=10", "at least 1001"),
-    (["bench", "learning", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
     (["bench", "learning", "CartPole-v1", "--out", "{file}/results"], 1, "written to {file}/results", "Choose another"),
     (["bench", "learning", "CartPole-v1", "--against", "cleanrl"], 2, "cleanrl", "sb3"),
-    (["bench", "learning", "CarRacing-v3"], 1, "CarRacing-v3 has continuous actions", "Discrete"),
     (["bench", "compare", "{empty}", "{empty}"], 1, "{empty} holds no scores.json", "`perilune bench learning`"),
-    (["bench", "compare", "{file}", "{file}"], 1, "{file} is not JSON", ""),
-    (["land"], 2, "land", "train"),
-    ([], 2, "subcommand", "train"),
+    (["bench", "lerning"], 2, "unknown command 'bench lerning'", "Did you mean bench learning"),
+    (["trian"], 2, "unknown command 'trian'", "Did you mean train?"),
+    ([], 2, "a command is missing", "perilune --help"),
+    (["--print-completion", "tcsh"], 2, "no completion for 'tcsh'", "bash, zsh or fish"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "status", "wrong", "allowed"), BAD, ids=[" ".join(bad[0]) for bad in BAD])
-def test_what_is_wrong_is_said_in_one_message_with_what_is_allowed(
-    capfd: pytest.CaptureFixture[str],
+def test_error_is_one_line_with_what_is_wrong_and_what_is_allowed(
     tiny_run: TinyRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -458,35 +444,22 @@ def test_what_is_wrong_is_said_in_one_message_with_what_is_allowed(
     allowed: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {"run": tiny_run.history.directory} | {name: tmp_path / name for name in ("file", "empty", "other")}
+    places = {"run": tiny_run.history.run.directory} | {name: tmp_path / name for name in ("file", "empty", "other")}
     places["file"].touch()
     places["empty"].mkdir()
     places["other"].mkdir()
-    (places["other"] / "notes.txt").touch()
+    (places["other"] / "notes.txt").write_text("= not TOML")
     before = sorted(tmp_path.rglob("*"))
 
-    stopped = call(capfd, *(argument.format(**places) for argument in arguments))
+    stopped = call(*(argument.format(**places) for argument in arguments))
 
-    assert stopped.status == status
-    assert stopped.out == ""
-    assert "Traceback" not in stopped.err
-    said = " ".join(re.sub("[│╭╮╰╯─]", " ", stopped.err).split())
-    assert wrong.format(**places) in said
-    assert allowed in said
-    if status == 1:  # one line of ours; usage errors come in a box of the command-line library's
-        assert stopped.err.startswith("perilune: ")
-        assert stopped.err.count("\n") == 1
+    assert (stopped.status, stopped.out) == (status, "")
+    assert wrong.format(**places) in stopped.err
+    assert allowed in stopped.err
+    own = [line for line in stopped.err.splitlines() if not line.startswith("perilune: training ")]
+    assert len(own) == 1
+    assert own[0].startswith("perilune")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_run_that_was_damaged_is_named_with_the_line(
-    capfd: pytest.CaptureFixture[str], tiny_run: TinyRun, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_bytes((tiny_run.history.directory / "config.json").read_bytes())
-    (tmp_path / "episodes.jsonl").write_text('{"episode": 1,\n')
-    stopped = call(capfd, "plot", str(tmp_path))
-    assert (stopped.status, stopped.out) == (1, "")
-    assert f"{tmp_path / 'episodes.jsonl'}, line 1," in stopped.err
 
 
 # As a program
@@ -502,49 +475,48 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_the_program_trains_and_leaves_a_clean_output(tmp_path: Path) -> None:
-    environment = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"), "")  # a machine without a screen
-    ended = program("train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", "--quiet", *TINY, **environment)
-    assert ended.returncode == 0
-    assert ended.stderr == ""
-    assert json.loads(ended.stdout)["episodes"] == 3
-    assert (tmp_path / "run" / "videos" / "best.mp4").exists()
+def test_training_with_closed_output_and_no_screen_completes(tmp_path: Path) -> None:
+    environment = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"), "")
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "perilune", "train", "CartPole-v1", "--out", str(run), "--quiet", *TINY]
+    command = ["sh", "-c", '"$@" >&- 2>&-', "sh", *words]
+    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (run / "videos" / "best.mp4").exists()
+    assert all(finding.fault is None for finding in inspection.verify(run))
 
 
-def test_the_program_ends_with_the_status_of_its_error(tmp_path: Path) -> None:
+def test_program_exits_with_the_status_of_its_error(tmp_path: Path) -> None:
     ended = program("evaluate", str(tmp_path))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"perilune: {tmp_path} holds no 'best' checkpoint: it has no best.safetensors\n"
 
 
-def test_the_program_tells_its_version() -> None:
-    assert program("--version").stdout == f"perilune {perilune.__version__}\n"
-    assert perilune.__version__ == metadata.version("perilune")
+def test_help_needs_neither_gymnasium_nor_matplotlib() -> None:
+    code = "import sys; from perilune.cli import main; main(['--help']); print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- our own words
+    assert ended.stdout.startswith("usage: perilune")
+    assert not {"gymnasium", "matplotlib", "safetensors"} & set(ended.stdout.split())
 
 
-@pytest.mark.parametrize("word", ["--help", "--version"])
-def test_a_reader_who_has_seen_enough_is_no_error(word: str) -> None:
+def test_reader_that_stops_early_is_no_error() -> None:
     reads, writes = os.pipe()
     os.close(reads)
-    command = [sys.executable, "-m", "perilune", word]
+    command = [sys.executable, "-m", "perilune", "--version"]
     ended = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
     os.close(writes)
     assert ended.stderr == ""
+    assert done("--version") == f"perilune {perilune.__version__}\n"
+    assert perilune.__version__ == metadata.version("perilune")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_with_its_output_closed_a_training_ends_quietly_and_well(tmp_path: Path, closed: str) -> None:
-    run = tmp_path / "run"
-    words = [sys.executable, "-m", "perilune", "train", "CartPole-v1", "--out", str(run), "--quiet", *TINY]
-    command = ["sh", "-c", f'"$@" {closed}', "sh", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert all(finding.fault is None for finding in inspection.verify(run))
-
-
-def test_the_program_calls_itself_perilune() -> None:
-    ended = program("--help")
-    assert ended.returncode == 0
-    assert ended.stdout.startswith("usage: perilune")
-    for command in ("train", "evaluate", "video", "plot", "bench"):
-        assert command in ended.stdout
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_and_options(shell: str) -> None:
+    script = done("--print-completion", shell)
+    assert "--munchausen-floor" in done("--print-completion", "fish").replace("-l ", "--")
+    for words, expected in ((["perilune", "tr"], "train"), (["perilune", "evaluate", "--ep"], "--episodes")):
+        typed = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _perilune; echo ${{COMPREPLY[@]}}"
+        if shell == "bash":
+            told = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True, check=True)  # noqa: S603, S607
+            assert told.stdout.split() == [expected]

@@ -90,7 +90,9 @@ def _size(path: Path) -> str:
 
 def add_plot(parser: Parser) -> None:
     """Add the options of ``perilune plot``."""
-    parser.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="Run directories, or directories of runs.")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -171,7 +173,9 @@ def run_watch(options: Namespace) -> None:
 
 def add_report(parser: Parser) -> None:
     """Add the options of ``perilune report``."""
-    parser.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="Run directories, or directories of runs.")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
+    )
     parser.add_argument(
         "--out",
         type=Path,
