@@ -260,9 +260,10 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "target_update_interval": (["1000"], 1_000), "tau": (["1"], 1.0), "buffer_size": (["4000"], 4_000),
     "learning_starts": (["400"], 400), "epsilon_start": (["0.8"], 0.8), "epsilon_end": (["0.2"], 0.2),
     "epsilon_decay_steps": (["300"], 300), "epsilon_decay": (["0.99"], 0.99),
-    "epsilon_decay_per": (["update"], "update"), "max_action_repeat": (["8"], 8), "gradient_steps": (["2"], 2), "munchausen": (["0.9"], 0.9),
-    "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2e0"], -2.0), "ema_decay": (["0.99"], 0.99),
-    "ema_acts": ([], True), "priority_alpha": (["0.6"], 0.6), "priority_beta": (["0.5"], 0.5),
+    "epsilon_decay_per": (["update"], "update"), "max_action_repeat": (["8"], 8), "gradient_steps": (["2"], 2),
+    "munchausen": (["0.9"], 0.9), "munchausen_temperature": (["0.1"], 0.1), "munchausen_floor": (["-2e0"], -2.0),
+    "ema_decay": (["0.99"], 0.99), "ema_acts": ([], True), "priority_alpha": (["0.6"], 0.6),
+    "priority_beta": (["0.5"], 0.5),
     "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21), "quantiles": (["8"], 8),
 }  # fmt: skip
 HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings that not every head has

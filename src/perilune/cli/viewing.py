@@ -88,6 +88,12 @@ def _size(path: Path) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
+def _add_runs(parser: Parser) -> None:
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
+    )
+
+
 def add_plot(parser: Parser) -> None:
     """Add the options of ``perilune plot``."""
     parser.add_argument(
