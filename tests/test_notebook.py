@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -171,17 +170,6 @@ def test_one_return_and_equal_ones_are_a_level_line() -> None:
     summary = Summary(TrainConfig(episodes=5), 0, 0)
     summary.read(episode(1, reward=7.0))
     assert Page(notebook.progress_html("t", summary)).named("polyline")[0]["points"] == "0.0,50.0 600.0,50.0"
-
-
-def test_an_update_costs_next_to_nothing() -> None:
-    # A fifth of a millisecond in truth, four times a second.
-    summary = Summary(TrainConfig(episodes=10**4), 0, 0, outcomes=("landed", "crashed"))
-    for number in range(1, 5_001):
-        summary.read(episode(number, outcome="landed"))
-    started = time.perf_counter()
-    for _ in range(50):
-        notebook.progress_html("t", summary)
-    assert (time.perf_counter() - started) / 50 < 20e-3
 
 
 def test_a_run_tells_its_figures_and_what_its_episodes_came_to() -> None:

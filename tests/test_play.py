@@ -312,7 +312,7 @@ def test_without_a_display_one_sentence_says_so(given: dict[str, str], told: str
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR")  # the last is missing in containers
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | given
     ended = subprocess.run(  # noqa: S603
-        command("CartPole-v1"), env=environment, capture_output=True, text=True, timeout=60, check=False
+        command("CartPole-v1"), env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert re.fullmatch(
@@ -361,7 +361,7 @@ def test_a_real_window_listens_to_real_keys(screen: str, tiny_run: TinyRun, tmp_
         ) as player,
     ):
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not (window := do("search", "--onlyvisible", "--class", ".").split()):
                 assert time.monotonic() < deadline, said.read_text()
                 assert player.poll() is None, said.read_text()
@@ -375,7 +375,7 @@ def test_a_real_window_listens_to_real_keys(screen: str, tiny_run: TinyRun, tmp_
                 do("key", "space")
             do("keyup", "Left")
             do("key", "Escape")
-            assert player.wait(20) == 0
+            assert player.wait(120) == 0
         finally:
             player.kill()
     told = said.read_text().splitlines()

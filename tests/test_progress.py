@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -373,26 +372,6 @@ def test_a_run_that_is_resumed_shows_all_of_it(tmp_path: Path, capfd: pytest.Cap
     assert "episode 5  " in last
     for label in ("balanced", "fell", "left the track"):
         assert f"{label} {[one.outcome for one in history.episodes].count(label)}" in last
-
-
-def test_an_event_costs_next_to_nothing() -> None:
-    # Microseconds in truth; an update of the network takes hundreds.
-    summary = Summary(TrainConfig(episodes=10**6), 0, 0, outcomes=LANDER)
-    events = [episode(number, outcome="landed") for number in range(1, 5_001)]
-    started = time.perf_counter()
-    for event in events:
-        summary.read(event)
-    assert (time.perf_counter() - started) / len(events) < 200e-6
-
-
-def test_a_drawing_costs_next_to_nothing() -> None:
-    # Half a millisecond in truth, a few times a second.
-    summary = flown(episodes=5_000)
-    console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True)
-    started = time.perf_counter()
-    for _ in range(50):
-        console.print(styled(block("LunarLander-v3, seed 0", summary, 120, 30)))
-    assert (time.perf_counter() - started) / 50 < 20e-3
 
 
 def test_frames_are_no_progress() -> None:
