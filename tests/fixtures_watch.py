@@ -1,4 +1,4 @@
-"""A Chromium browser and a ``perilune watch`` server over trained runs."""
+"""A real browser, real runs, and `perilune watch` that serves them."""
 
 from __future__ import annotations
 
@@ -24,61 +24,60 @@ from fixtures_runs import AGENT, cartpole
 from perilune import DQN
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--mute-audio"),
+)
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
-PATIENCE = 120_000  # milliseconds; a busy machine is slow
-expect.set_options(timeout=PATIENCE)
+TIMEOUT = 240_000  # milliseconds; only a page that hangs takes so long
+expect.set_options(timeout=TIMEOUT)
 MINUS = "\N{MINUS SIGN}"
-LINE_0 = (0x00, 0x72, 0xB2)  # the first run's colour on light paper
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    """Start ``perilune`` in a process."""
-    command = [sys.executable, "-m", "perilune", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
+REWARD = "[id='chart-episodes.reward']"
+VIDEO = "episode-00040"
 
 
 @contextmanager
 def watch(root: Path, port: int = 0) -> Iterator[str]:
-    """Run ``perilune watch`` and yield the address that it prints."""
+    """Run `perilune watch` and return its address."""
     with served(root, port) as (address, _):
         yield address
 
 
 @contextmanager
 def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
-    """Run ``perilune watch`` and yield the address that it prints and its process id."""
-    process = start("watch", root, "--port", port)
+    """Run `perilune watch` and return its address and process id once it prints the address."""
+    command = [sys.executable, "-m", "perilune", "watch", str(root), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
     assert process.stdout is not None
-    said: list[str] = []
-    for line in process.stdout:  # the address comes last
-        said.append(line)
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
         if "http://" in line:
             break
-    found = re.search(r"http://\S+", said[-1]) if said else None
+    found = re.search(r"http://\S+", lines[-1]) if lines else None
     try:
-        assert found, said
+        assert found, lines
         yield found[0].rstrip("/"), process.pid
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=TIMEOUT / 1000)
 
 
 @dataclass
 class Visit:
-    """A page with its errors and requests."""
+    """A page with all its errors and requests."""
 
     page: Page
     origin: str
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def asked(self, path: str) -> list[dict[str, list[str]]]:
-        """Return the query of every request for ``path`` so far."""
+    def queries(self, path: str) -> list[dict[str, list[str]]]:
+        """Return the queries of all requests for ``path`` so far."""
         return [parse_qs(urlsplit(url).query) for url in self.requests if urlsplit(url).path == path]
 
     def open(self, fragment: str = "") -> Page:
-        """Open the page and wait until it is connected."""
+        """Go to the page and wait until it is connected."""
         self.page.goto(f"{self.origin}/#{fragment}")
         self.page.locator("#connection.live").wait_for()
         return self.page
@@ -86,73 +85,90 @@ class Visit:
 
 @contextmanager
 def visit(
-    browser: Browser, origin: str, size: ViewportSize = DESKTOP, scheme: Any = "light", forgive: Sequence[str] = ()
+    browser: Browser, origin: str, size: ViewportSize = DESKTOP, scheme: Any = "light", ignore: Sequence[str] = ()
 ) -> Iterator[Visit]:
-    """Open a page. Fail at the end if the console has an error or a request went to another server."""
+    """Open a page; fail at the end if it had an error other than those to ignore, or sent a request to another site."""
     with browser.new_context(viewport=size, color_scheme=scheme, has_touch=size == PHONE) as context:
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         visited = Visit(page, origin)
 
-        def asked(request: Request) -> None:
+        def record(request: Request) -> None:
             visited.requests.append(request.url)
 
-        page.on("request", asked)
+        page.on("request", record)
         page.on("pageerror", lambda error: visited.errors.append(str(error)))
-        page.on("console", lambda said: visited.errors.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda line: visited.errors.append(line.text) if line.type in ("error", "warning") else None)
         page.on("dialog", lambda dialog: visited.errors.append(f"dialog: {dialog.message}"))
         yield visited
-        assert [error for error in visited.errors if not any(words in error for words in forgive)] == []
+        assert [error for error in visited.errors if not any(text in error for text in ignore)] == []
         assert {url for url in visited.requests if not url.startswith(f"{origin}/")} == set()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        words = "no Chromium was found: install it (apt-get install chromium) to test the page of perilune watch"
-        pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
+        reason = "Chromium (apt-get install chromium)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
         opened.close()
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of CartPole with videos and a third run with other settings. Tests must not change them."""
+    """Two seeds of CartPole, a and b, and a run with other settings and no videos. Tests must not change them."""
     runs = tmp_path_factory.mktemp("runs")
-    for name, seed, learning_rate, films in (("a", 1, 1e-3, 10), ("b", 2, 1e-3, 10), ("other", 1, 5e-4, None)):
-        dqn = DQN(cartpole(), seed=seed, **AGENT | {"learning_rate": learning_rate})
-        dqn.train(
-            run_dir=runs / name, episodes=40, max_episode_steps=60, eval_every=100, eval_episodes=2, metrics_every=20,
-            video_every=films, quiet=True,
-        )  # fmt: skip
+    dqn = DQN(cartpole(), seed=1, **AGENT)
+    dqn.train(
+        run_dir=runs / "a", episodes=40, max_episode_steps=60, eval_every=100, eval_episodes=2, metrics_every=20,
+        video_every=20, quiet=True,
+    )  # fmt: skip
+    config = json.loads((runs / "a" / "config.json").read_text())
+    copy_run(runs / "a", runs / "b", seed=2)
+    agent, train = config["agent"] | {"learning_rate": 5e-4}, config["train"] | {"video_every": None}
+    copy_run(runs / "a", runs / "other", agent=agent, train=train)
+    shutil.rmtree(runs / "other" / "videos")
     return runs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def origin(root: Path) -> Iterator[str]:
     with watch(root) as address:
         yield address
 
 
-def copy_run(run: Path, to: Path, **changes: Any) -> Path:
-    """Copy a run, with ``changes`` in its config.json."""
-    shutil.copytree(run, to, ignore=shutil.ignore_patterns("checkpoints", "snapshots"))
-    config = json.loads((to / "config.json").read_text())
-    (to / "config.json").write_text(json.dumps(config | changes))
+def copy_run(run: Path, to: Path, **config: Any) -> Path:
+    """Copy a run and change its config.json."""
+    shutil.copytree(run, to)
+    content = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(content | config))
     return to
 
 
-def settle(page: Page, true: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until ``true()``."""
-    for _ in range(int(seconds * 10)):
-        if true():
+def wait_until(page: Page, condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    for _ in range(TIMEOUT // 100):
+        if condition():
             return
         page.wait_for_timeout(100)
-    raise AssertionError("the condition did not become true")
+    raise AssertionError("the condition never held")
 
 
-def check(page: Page) -> None:
+def assert_accessible(page: Page) -> None:
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
+
+
+def description(page: Page, chart: str = REWARD) -> str:
+    """Return what the chart tells screen readers, once it has data."""
+    text = page.locator(f"{chart} > p.hidden")
+    expect(text).to_contain_text("values")
+    return text.inner_text()
+
+
+def count_values(page: Page, run: str, chart: str = REWARD) -> int:
+    """Return the number of values that the chart shows of a run."""
+    found = re.search(rf"{run}: ([\d,]+) values", description(page, chart))
+    return int(found[1].replace(",", "")) if found else 0

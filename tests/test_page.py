@@ -1,4 +1,4 @@
-"""The page of perilune watch, in a real browser, over real runs, some of them still training."""
+"""The page of `perilune watch` in a real browser, over real runs."""
 
 from __future__ import annotations
 
@@ -7,175 +7,198 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from fixtures_watch import DESKTOP, LINE_0, MINUS, PHONE, check, copy_run, served, settle, start, visit, watch
+from fixtures_watch import (
+    DESKTOP,
+    MINUS,
+    PHONE,
+    REWARD,
+    assert_accessible,
+    copy_run,
+    count_values,
+    description,
+    served,
+    visit,
+    wait_until,
+    watch,
+)
+from perilune.runs import lock
 
-REWARD = "[id='chart-episodes.reward']"
-REFUSED = "ERR_CONNECTION_REFUSED"  # which a browser says of a server that is not there
-BROKEN = [REFUSED, "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503"]  # or is just going
-
-
-def in_words(page: Page, chart: str = REWARD) -> str:
-    """What the chart says to people who do not see it, once it has something to say."""
-    said = page.locator(f"{chart} p.hidden")
-    expect(said).to_contain_text("values")
-    return said.inner_text()
-
-
-def values(page: Page, run: str, chart: str = REWARD) -> int:
-    found = re.search(rf"{run}: ([\d,]+) values", in_words(page, chart))
-    return int(found[1].replace(",", "")) if found else 0
-
-
-def painted(page: Page, chart: str, colour: tuple[int, int, int]) -> int:
-    """Pixels of about that colour on the chart's canvas."""
-    script = """([chart, colour]) => {
-        const canvas = document.querySelector(`${chart} canvas`);
-        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        let many = 0;
-        for (let at = 0; at < data.length; at += 4)
-            many += data[at + 3] > 200 && colour.every((part, index) => Math.abs(data[at + index] - part) < 12);
-        return many;
-    }"""
-    return int(page.evaluate(script, [chart, list(colour)]))
+DISCONNECTED = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503"]
+EVALUATION = "[id='chart-evaluations.mean_return']"
+LABELS = f"{REWARD} .readings .name"
+EVIL = '<img src=x onerror="window.hacked=1;alert(1)"><script>window.hacked=2</script>'
+OUTCOMES = {"balanced": 0, "fell": 3, "left the track": 1}
+LONG_NAMES = [f"CartPole-v1-with-quite-a-name-seed0{end}" for end in ("", "-2", "-3")]
+LONGEST_NAME = f"{'so-long-a-name-' * 6}2"
 
 
-def test_curves_grow_and_films_appear_while_a_training_runs(browser: Browser, tmp_path: Path) -> None:
-    training = start(
-        "train", "CartPole-v1", "--out", tmp_path / "live", "--steps", 100_000, "--hidden", 8, "--train-freq", 8,
-        "--batch-size", 8, "--learning-starts", 100, "--eval-every", 1000, "--eval-episodes", 1, "--metrics-every", 100,
-        "--video-every", 40, "--max-episode-steps", 40, "--quiet",
-    )  # fmt: skip
-    try:
-        with watch(tmp_path) as origin, visit(browser, origin) as visited:
-            page = visited.open()
-            expect(page.locator("#runs .state")).to_have_text("training")
-            expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of its budget$"))
-            first = values(page, "live")
-            settle(page, lambda: values(page, "live") > first + 20)
-            settle(page, lambda: painted(page, REWARD, LINE_0) > 100)
-            score = "[id='chart-evaluations.mean_return']"
-            settle(page, lambda: values(page, "live", score) >= 2)
-            expect(page.locator("#outcomes")).to_contain_text("fell")
-            page.get_by_role("button", name="Flights").click()
-            films = page.locator(".strip li")
-            films.first.wait_for()
-            there = films.count()
-            settle(page, lambda: films.count() > there)
-            expect(page.locator(".strip li.new").first).to_be_visible()
-            training.send_signal(signal.SIGINT)
-            training.communicate(timeout=60)
-            expect(page.locator("#runs .state")).to_have_text("stopped")
-    finally:
-        training.kill()
-        training.communicate()
+def change_log(run: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """Replace a log by its first rows with these changes."""
+    lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
+    (run / name).write_text("".join(json.dumps(line | row) + "\n" for line, row in zip(lines, rows, strict=False)))
 
 
-def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin: str) -> None:
+@pytest.fixture(scope="module")
+def variants(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve changed copies of the runs."""
+    runs = tmp_path_factory.mktemp("variants")
+    for age, (name, seed) in enumerate({"seed1": 1, "seed1-2": 1, "seed2": 2}.items()):
+        run = copy_run(root / "other", runs / name, seed=seed, environment="CartPole-v0")
+        os.utime(run / "config.json", (1e9 + age, 1e9 + age))
+    for name in LONG_NAMES:
+        copy_run(root / "a", runs / name)
+    copy_run(root / "other", runs / LONGEST_NAME)
+    endings = [{"outcome": label, "ended": "terminated"} for label, n in OUTCOMES.items() for _ in range(n)]
+    change_log(copy_run(root / "a", runs / "outcomes", seed=9), "episodes.jsonl", endings[::-1])
+    agent = json.loads((root / "a" / "config.json").read_text())["agent"] | {"head": EVIL, EVIL: 1}
+    hostile = copy_run(root / "a", runs / "<b onclick=alert(2)>&amp;", environment=EVIL, agent=agent)
+    change_log(hostile, "episodes.jsonl", [{"outcome": EVIL}] * 1000)
+    (hostile / "notices.jsonl").write_text(json.dumps({"env_steps": 1, "what": EVIL, "words": EVIL}) + "\n")
+    (runs / "damaged").mkdir()
+    (runs / "damaged" / "config.json").write_text("{" + EVIL)
+    with watch(runs) as address:
+        yield address
+
+
+def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, tmp_path: Path) -> None:
+    runs, run = tmp_path / "later", tmp_path / "later" / "live"
+    command = f"perilune train LunarLander-v3 --out {runs}/moon"
+    with watch(runs) as address, visit(browser, address, ignore=["404"]) as visited, ExitStack() as training:
+        page = visited.open()
+        empty, missing, state = page.locator("#curves .empty"), page.locator("#missing"), page.locator("#runs .state")
+        expect(empty).to_have_text(f"No runs in {runs} yet. Start one with {command}; it appears here.")
+        copy_run(root / "other", run)
+        lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+        (run / "episodes.jsonl").write_text("".join(lines[:-10]))
+        training.enter_context(lock.claimed(run))
+        expect(state).to_have_text("training")
+        expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of the budget$"))
+        before = count_values(page, "live")
+        with (run / "episodes.jsonl").open("a") as log:
+            log.writelines(lines[-10:])
+        wait_until(page, lambda: count_values(page, "live") == before + 10)
+        page.get_by_role("button", name="Videos").click()
+        expect(page.locator("#videos > .empty")).to_contain_text("No video yet")
+        shutil.copytree(root / "a" / "videos", run / "videos")
+        expect(page.locator(".strip li.new").first).to_be_visible()
+        training.close()
+        shutil.rmtree(run / "checkpoints")
+        expect(state).to_have_text("stopped")
+        shutil.rmtree(run / "videos")
+        expect(page.locator("#videos > .empty")).to_contain_text("This run has no videos. Record one with")
+        page.get_by_role("button", name="Curves").click()
+        page.get_by_role("button", name="None").click()
+        expect(empty).to_contain_text("Select one in the list of runs")
+        page.get_by_role("button", name="Only live").click()
+        expect(page.locator(LABELS)).to_have_text(["live"])
+        shutil.rmtree(run)
+        expect(missing).to_have_text(f"live was removed from {runs}.")
+        expect(empty).to_contain_text("perilune train")
+        expect(page.locator("#fold")).to_have_text("Runs (0 of 0)")
+        copy_run(root / "other", runs / "next")
+        expect(page.locator(LABELS)).to_have_text(["next"])
+        expect(missing).to_be_hidden()
+
+
+def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin: str, root: Path) -> None:
     with visit(browser, origin) as visited:
-        page = visited.open("run=a&run=other")
-        labels = page.locator(f"{REWARD} .readings .name")
-        expect(labels).to_have_text(["a", "other"])
+        page = visited.open("run=dream")
+        expect(page.locator("#missing")).to_have_text(f"dream is not in {root}. Showing a, b, other instead.")
+        page.get_by_label("b", exact=True).uncheck()
+        expect(page.locator("#missing")).to_be_hidden()
+        expect(page.locator(LABELS)).to_have_text(["a", "other"])
         page.get_by_label("b", exact=True).check()
-        expect(labels).to_have_text(["a", "other", "b"])
+        expect(page.locator(LABELS)).to_have_text(["a", "other", "b"])
         page.get_by_label("Bands over seeds").check()
-        expect(labels).to_have_text(["CartPole-v1, 2 seeds", "other"])
+        expect(page.locator(LABELS)).to_have_text(["CartPole-v1, 2 seeds", "other"])
         page.get_by_role("button", name="Settings").click()
-        page.get_by_label("Only what differs").check()
+        expect(page.locator(".settings")).to_contain_text("host.numpy")
+        page.get_by_label("Only differences").check()
         expect(page.locator(".settings tr.differs")).to_have_count(3)
         script = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
-        rows = {name: rest for name, *rest in page.locator(".settings tr").evaluate_all(script)}
-        assert [rows["Setting"], rows["seed"], rows["agent.learning_rate"]] == [
-            ["a", "other", "b"], ["1", "1", "2"], ["0.001", "0.0005", "0.001"],
-        ]  # fmt: skip
-        assert set(rows) == {"Setting", "What differs", "seed", "agent.learning_rate", "train.video_every"}
-        page.get_by_label("Only what differs").uncheck()
-        expect(page.locator(".settings")).to_contain_text("host.numpy")
+        rows = {name: values for name, *values in page.locator(".settings tr").evaluate_all(script)}
+        assert set(rows) == {"Setting", "Differences", "seed", "agent.learning_rate", "train.video_every"}
+        assert (rows["Setting"], rows["seed"]) == (["a", "other", "b"], ["1", "1", "2"])
+        assert rows["agent.learning_rate"][1] == "0.0005" != rows["agent.learning_rate"][0]
 
 
-def test_a_seed_that_was_trained_twice_is_one_seed(browser: Browser, root: Path, tmp_path: Path) -> None:
-    for age, (name, seed) in enumerate({"cart-seed1": 1, "cart-seed1-2": 1, "cart-seed2": 2}.items()):
-        config = copy_run(root / "a", tmp_path / name, seed=seed) / "config.json"
-        os.utime(config, (1e9 + age, 1e9 + age))
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        page = visited.open()
-        expect(page.locator("label.group")).to_have_text("CartPole-v12 seeds in 3 runs")
-        labels, notices = page.locator(f"{REWARD} .readings .name"), page.locator(".notices")
-        expect(labels).to_have_text(["cart-seed1", "cart-seed1-2", "cart-seed2"])
-        expect(notices).not_to_contain_text("Left out")
+def test_band_counts_a_repeated_seed_once(browser: Browser, variants: str) -> None:
+    with visit(browser, variants) as visited:
+        page = visited.open("run=seed1&run=seed1-2&run=seed2")
+        labels, warnings = page.locator(LABELS), page.locator(".warnings")
+        expect(page.locator("label.group", has_text="CartPole-v0")).to_have_text("CartPole-v02 seeds in 3 runs")
+        expect(labels).to_have_text(["seed1", "seed1-2", "seed2"])
         page.get_by_label("Bands over seeds").check()
-        expect(labels).to_have_text(["CartPole-v1, 2 seeds"])
-        expect(notices).to_contain_text("In a band a seed counts once, with its newest run. Left out: cart-seed1.")
-        page.get_by_label("cart-seed2", exact=True).uncheck()  # what is left is one seed, and no band
-        expect(labels).to_have_text(["cart-seed1", "cart-seed1-2"])
-        expect(notices).not_to_contain_text("Left out")
-        expect(notices).to_contain_text("There is no band: no two of the runs shown differ in nothing but the seed.")
+        expect(labels).to_have_text(["CartPole-v0, 2 seeds"])
+        expect(warnings).to_contain_text("A band uses only the newest run of each seed. Left out: seed1.")
+        page.get_by_label("seed2", exact=True).uncheck()
+        expect(labels).to_have_text(["seed1", "seed1-2"])
+        expect(warnings).not_to_contain_text("Left out")
+        expect(warnings).to_contain_text("There is no band: no two of the chosen runs differ in the seed only.")
         lines = page.locator(f"{REWARD} .readings line")
-        assert len({line.get_attribute("class") for line in lines.all()}) == 2  # each of its own colour
+        assert len({line.get_attribute("class") for line in lines.all()}) == 2  # two colours
 
 
-def test_what_differs_in_long_names_is_to_be_seen(browser: Browser, root: Path, tmp_path: Path) -> None:
-    names = [f"CartPole-v1-with-quite-a-name-seed0{end}" for end in ("", "-2", "-3")]
-    for name in names:
-        copy_run(root / "a", tmp_path / name)
-    longest = f"{'so-long-a-name-' * 6}2"
-    copy_run(root / "other", tmp_path / longest)
-    whole = (
+def test_long_names_keep_the_part_that_differs(browser: Browser, variants: str) -> None:
+    fits = (
         "spans => spans.every(span => span.scrollWidth <= span.clientWidth && span.scrollHeight <= span.clientHeight)"
     )
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
+    with visit(browser, variants) as visited:
         page = visited.open()
         shown = page.locator(".groups li .name")
-        expect(shown).to_have_count(4)
-        assert shown.all_inner_texts()[:3] == names
-        short = shown.last.inner_text()
-        assert len(short) < 61
-        assert short.startswith("so-long-a-name-")
-        assert short.endswith("long-a-name-2")
-        assert shown.last.get_attribute("title") == longest
-        assert shown.evaluate_all(whole)
-        assert page.locator("label.group span").evaluate_all(whole)
-        expect(page.locator("label.group").first.locator("span").last).to_have_text("1 seed in 3 runs")
+        expect(shown.filter(has_text="with-quite-a-name")).to_have_text(LONG_NAMES)
+        longest = page.locator(f".groups li .name[title='{LONGEST_NAME}']")
+        assert re.fullmatch(r"so-long-a-name-.{,44}long-a-name-2", longest.inner_text())
+        assert shown.evaluate_all(fits)
+        assert page.locator("label.group:visible span").evaluate_all(fits)
 
 
-OUTCOMES = {"balanced": 0, "fell": 3, "left the track": 1}
-
-
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
-def test_outcomes_are_whole_bars_in_the_order_of_the_environment(
-    browser: Browser, root: Path, tmp_path: Path, size: Any, scheme: str
+@pytest.mark.parametrize(
+    ("size", "scheme", "views"),
+    [(DESKTOP, "light", {"Curves", "Videos", "Settings"}), (DESKTOP, "dark", {"Videos"}), (PHONE, "light", {"Curves"})],
+)
+def test_page_is_accessible_in_every_layout(
+    browser: Browser, origin: str, variants: str, size: Any, scheme: str, views: set[str]
 ) -> None:
-    run = copy_run(root / "a", tmp_path / "a")
-    came_to = [label for label, many in reversed(OUTCOMES.items()) for _ in range(many)]
-    lines = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()[: len(came_to)]]
-    changed = [line | {"outcome": label, "ended": "terminated"} for line, label in zip(lines, came_to, strict=True)]
-    (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
-    with watch(tmp_path) as origin, visit(browser, origin, size, scheme) as visited:
-        page = visited.open()
-        table = page.locator("#outcomes table")
-        expect(table.locator("tr")).to_have_count(3)
-        read = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
-        assert table.locator("tr").evaluate_all(read) == [
-            ["balanced", "", "0 %", "0"], ["fell", "", "75 %", "3"], ["left the track", "", "25 %", "1"],
-        ]  # fmt: skip
-        for (label, many), row in zip(OUTCOMES.items(), table.locator("tr").all(), strict=True):
+    def fits() -> bool:
+        return bool(page.evaluate("document.documentElement.scrollWidth") <= size["width"])
+
+    with visit(browser, origin, size, scheme) as visited:
+        page = visited.open("run=a&run=b")
+        contents = {"Curves": f"{REWARD} canvas", "Videos": ".strip canvas.ready", "Settings": "#settings td"}
+        for view, content in contents.items():
+            page.get_by_role("button", name=view, exact=True).click()
+            page.locator(content).first.wait_for()
+            if view in views:  # the check takes long
+                assert_accessible(page)
+            assert fits()
+        if size == PHONE:
+            expect(page.locator("#runs")).to_be_hidden()
+            page.get_by_role("button", name="Runs (2 of 3)").click()
+            page.get_by_label("other", exact=True).check()
+            assert_accessible(page)
+            page.keyboard.press("Escape")
+            expect(page.locator("#runs")).to_be_hidden()
+            expect(page.locator("#fold")).to_be_focused()
+    with visit(browser, variants, size, scheme) as visited:
+        page = visited.open("run=outcomes")
+        rows = page.locator("#outcomes tr")
+        expect(rows).to_have_text(["balanced0 %0", "fell75 %3", "left the track25 %1"])
+        for row, number in zip(rows.all(), OUTCOMES.values(), strict=True):
             track, fill = row.locator(".track").bounding_box(), row.locator(".fill").bounding_box()
             assert track is not None
             assert fill is not None
-            assert fill["width"] == pytest.approx(track["width"] * many / 4, abs=1), label
+            assert fill["width"] == pytest.approx(track["width"] * number / 4, abs=1)
             assert fill["height"] == track["height"] >= 6
-        inside = table.bounding_box()
-        assert inside is not None
-        assert inside["x"] + inside["width"] <= size["width"]
-        assert table.locator("th, td").evaluate_all(
-            "cells => cells.every(cell => cell.scrollWidth <= cell.clientWidth)"
-        )
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert fits()
 
 
 DRAWN = """async ([answer, x, runs]) => {
@@ -184,349 +207,199 @@ DRAWN = """async ([answer, x, runs]) => {
     const { modelOf } = await import("/static/model.js");
     const { assign } = await import("/static/palette.js");
     assign(runs.map((run) => run.id), (id) => id);
-    const content = chartContent(answer, x, modelOf({ root: "runs", words: null, runs }));
+    const content = chartContent(answer, x, modelOf({ root: "runs", message: null, runs }));
     const ctx = Object.assign(document.createElement("canvas"), { width: 400, height: 200 }).getContext("2d");
-    const words = [];
-    ctx.fillText = (text, left, middle) => words.push([text, left, middle, ctx.measureText(text).width]);
+    const labels = [];
+    ctx.fillText = (text, left, middle) => labels.push([text, left, middle, ctx.measureText(text).width]);
     draw({ ctx, bbox: { left: 0, top: 0, width: 400, height: 200 } }, content);
-    return [content.y, words];
+    return [content.y, labels];
 }"""
 
 
 def drawn(page: Page, name: str, runs: list[dict[str, Any]], x: tuple[float, float] = (0, 100)) -> Any:
-    """The range of a chart's y, and the words on it with their left ends, middles and widths."""
-    series = [
-        {"id": run["id"], "x": run["x"], "raw": run["y"], "mean": run.get("mean", run["y"]), "count": len(run["x"])}
-        for run in runs
-    ]
+    """Return the y range of a chart, and its labels with their left ends, middles and widths in pixels."""
+    series = [{"mean": run["y"], "count": len(run["x"])} | run for run in runs]
     return page.evaluate(DRAWN, [{"name": name, "x": "env_steps", "series": series, "bands": []}, x, runs])
 
 
-def test_the_scale_has_all_that_is_drawn(browser: Browser, origin: str) -> None:
+def test_chart_range_and_labels_fit_the_data(browser: Browser, origin: str) -> None:
     x = list(range(101))
-    one = {"id": "one", "x": x, "y": [410 if step == 50 else 20 for step in x], "mean": [20 for _ in x]}
-    with visit(browser, origin) as visited:
-        page = visited.open()
-        for name in ("episodes.length", "episodes.reward", "metrics.mean_q"):
-            (low, high), _ = drawn(page, name, [one])
-            assert low < 20
-            assert 410 < high < 450
-        (_, high), _ = drawn(page, "episodes.length", [one], (0, 40))
-        assert high < 30  # of what is seen
-        (_, high), _ = drawn(page, "episodes.length", [one], (0, 49.5))
-        assert 215 < high < 250  # half way up to it
-
-
-def test_words_on_marks_keep_off_the_data_and_each_other(browser: Browser, origin: str) -> None:
+    spike = {"id": "one", "x": x, "y": [410 if step == 50 else 20 for step in x], "mean": [20 for _ in x]}
     mark = {"reward_threshold": 475, "environment": "CartPole-v1"}
-    best = {"env_steps": 96, "mean_return": 476}
-    up = {"id": "up", "x": [0, 96], "y": [100, 476], "best": best} | mark
+    rising = {"id": "up", "x": [0, 96], "y": [100, 476], "best": {"env_steps": 96, "mean_return": 476}} | mark
+    close = [
+        {"id": str(mark), "x": [0, 100], "y": [-20, 20], "reward_threshold": mark, "environment": f"Env-{mark}"}
+        for mark in (0.7, 8, -1, 3)
+    ]
     with visit(browser, origin) as visited:
         page = visited.open()
-        (low, high), [[words, left, middle, width]] = drawn(page, "evaluations.mean_return", [up])
-        assert words == "solved at 475"
+        for part, lowest, highest in (((0, 100), 410, 450), ((0, 40), 20, 30), ((0, 49.5), 215, 250)):
+            (low, high), _ = drawn(page, "episodes.reward", [spike], part)
+            assert low < 20
+            assert lowest < high < highest  # of the visible part
+
+        (low, high), [[label, left, middle, width]] = drawn(page, "evaluations.mean_return", [rising])
+        assert label == "solved at 475"
         ring = [96 * 4, 200 * (high - 476) / (high - low)]
         assert left + width < ring[0] - 7 or abs(middle - ring[1]) > 7 + 5
         for step in range(int(left), int(left + width) + 1):
             value = 100 + 376 * step / 4 / 96
-            assert abs(200 * (high - value) / (high - low) - middle) > 5  # half of a letter's height
+            assert abs(200 * (high - value) / (high - low) - middle) > 5  # half the height of a letter
 
-        near = [
-            {"id": str(mark), "x": [0, 100], "y": [-20, 20], "reward_threshold": mark, "environment": f"Env-{mark}"}
-            for mark in (0.7, 8, -1, 3)
-        ]
-        _, said = drawn(page, "episodes.reward", near)
-        assert {words for words, *_ in said} == {
+        _, labels = drawn(page, "episodes.reward", close)
+        assert {label for label, *_ in labels} == {
             "Env-0.7 solved at 0.7", "Env-8 solved at 8", f"Env--1 solved at {MINUS}1", "Env-3 solved at 3",
         }  # fmt: skip
-        for place, (_, left, middle, width) in enumerate(said):
-            for _, other, level, its in said[:place]:
-                assert abs(middle - level) >= 11 or left + width <= other or other + its <= left
+        for index, (_, left, middle, width) in enumerate(labels):
+            for _, other, level, length in labels[:index]:
+                assert abs(middle - level) >= 11 or left + width <= other or other + length <= left
+
+        script = "async lines => (await import('/static/content.js')).describe(lines)"
+        lines = [{"label": "a", "y": [3, 4], "count": count} for count in (1, 2000)]
+        assert (
+            page.evaluate(script, lines) == "a: 1 value, from 3 to 4, latest 4. a: 2,000 values, from 3 to 4, latest 4."
+        )
 
 
-def test_zoom_and_smoothing_are_of_all_charts_and_the_address_keeps_them(browser: Browser, origin: str) -> None:
+def test_zoom_and_smoothing_apply_to_all_charts_and_the_url(browser: Browser, origin: str) -> None:
     with visit(browser, origin) as visited:
         page = visited.open("run=a&run=b")
-        whole = values(page, "a")
+        whole = count_values(page, "a")
         area = page.locator(f"{REWARD} .u-over").bounding_box()
         assert area is not None
         page.mouse.move(area["x"] + area["width"] * 0.25, area["y"] + 50)
         page.mouse.down()
         page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + 60, steps=3)
         page.mouse.up()
-        settle(page, lambda: 0 < values(page, "a") < whole)
-        settle(page, lambda: "from" in visited.asked("/api/series")[-1])
-        zoomed = [asked for asked in visited.asked("/api/series") if "from" in asked]
-        settle(page, lambda: len({one["name"][0] for one in visited.asked("/api/series") if "from" in one}) > 2)
-        assert {tuple(asked["id"]) for asked in zoomed} == {("a", "b")}  # one question for all runs
+        wait_until(page, lambda: 0 < count_values(page, "a") < whole)
+
+        def zoomed() -> list[dict[str, list[str]]]:
+            return [query for query in visited.queries("/api/series") if "from" in query]
+
+        wait_until(page, lambda: len({query["name"][0] for query in zoomed()}) > 2)
+        assert {tuple(query["id"]) for query in zoomed()} == {("a", "b")}  # one request for all runs
         page.get_by_label("Smoothing").fill("5")
-        settle(page, lambda: any(asked["smooth"] == ["100"] for asked in visited.asked("/api/series")))
-        page.locator("#x").select_option("episode")
-        settle(page, lambda: any(asked["x"] == ["episode"] for asked in visited.asked("/api/series")))
-        page.locator("#x").select_option("env_steps")
-        settle(page, lambda: "smooth=100" in page.url and "x=episode" not in page.url)
-        address = page.url
+        wait_until(page, lambda: any(query["smooth"] == ["100"] for query in visited.queries("/api/series")))
+        wait_until(page, lambda: "smooth=100" in page.url)
+        url = page.url
         page.reload()
         page.locator("#connection.live").wait_for()
-        assert 0 < values(page, "a") < whole
-        assert page.url == address
+        assert 0 < count_values(page, "a") < whole
+        assert page.url == url
         expect(page.locator("output")).to_have_text("mean of 100 episodes")
         page.mouse.dblclick(area["x"] + 100, area["y"] + 40)
-        settle(page, lambda: values(page, "a") == whole)
-        settle(page, lambda: "env_steps" not in page.url)
+        wait_until(page, lambda: count_values(page, "a") == whole)
+        wait_until(page, lambda: "env_steps" not in page.url)
 
 
-def test_the_cursor_reads_off_every_chart(browser: Browser, origin: str) -> None:
-    with visit(browser, origin) as visited:
-        page = visited.open("run=a")
-        in_words(page)
-        in_words(page, "[id='chart-episodes.length']")
-        page.locator(f"{REWARD} .u-over").hover(position={"x": 200, "y": 40})
-        places = page.locator(".chart .where")
-        expect(places.first).to_have_text(re.compile(r"at [\d,]+"))
-        expect(page.locator("[id='chart-episodes.length'] .where")).to_have_text(places.first.inner_text())
-        page.locator("h1").hover()
-        expect(places.first).to_have_text("last")
-
-
-def test_a_reading_over_steps_is_none_over_episodes(browser: Browser, origin: str) -> None:
-    evaluation = "[id='chart-evaluations.mean_return']"
+def test_cursor_reads_all_charts_with_the_same_x_axis(browser: Browser, origin: str) -> None:
+    length = "[id='chart-episodes.length']"
     with visit(browser, origin) as visited:
         page = visited.open("run=a&smooth=1")
-        for chart in (REWARD, evaluation):  # both are drawn before a key is pressed
-            in_words(page, chart)
-        plot = page.locator(f"{REWARD} .plot")
-        plot.focus()
-        page.keyboard.press("Shift+ArrowRight")
+        for chart in (REWARD, EVALUATION, length):
+            description(page, chart)
+        page.locator(f"{REWARD} .u-over").hover(position={"x": 200, "y": 40})
         place = page.locator(f"{REWARD} .where")
         expect(place).to_have_text(re.compile(r"at [\d,]+"))
-        expect(page.locator(f"{REWARD} .axis")).to_have_text("environment steps")
+        expect(page.locator(f"{length} .where")).to_have_text(place.inner_text())
+        page.locator("h1").hover()
+        expect(place).to_have_text("latest")
+        page.locator(f"{REWARD} .plot").focus()
+        page.keyboard.press("Shift+ArrowRight")
+        expect(place).to_have_text(re.compile(r"at [\d,]+"))
         page.locator("#x").select_option("episode")
-        expect(place).to_have_text("last")
-        expect(page.locator(f"{REWARD} .axis")).to_have_text("episodes")
-        expect(page.locator(f"{evaluation} .axis")).to_have_text("episodes")
+        expect(place).to_have_text("latest")
+        expect(page.locator(f"{EVALUATION} .axis")).to_have_text("episodes")
         expect(page.locator("[id='chart-metrics.loss'] .axis")).to_have_text("environment steps")
-        rings, answer = page.evaluate("""async () => {
+        (ring,), series = page.evaluate("""async () => {
             const { chartContent } = await import("/static/content.js");
             const { modelOf } = await import("/static/model.js");
-            const model = modelOf(await fetch("/api/runs").then((answer) => answer.json()));
-            const asked = "/api/series?id=a&name=evaluations.mean_return&x=episode";
-            const answer = await fetch(asked).then((answer) => answer.json());
-            return [chartContent(answer, [0, 41], model).rings, answer.series[0]];
+            const json = (url) => fetch(url).then((answer) => answer.json());
+            const answer = await json("/api/series?id=a&name=evaluations.mean_return&x=episode");
+            return [chartContent(answer, [0, 41], modelOf(await json("/api/runs"))).rings, answer.series[0]];
         }""")
-        (ring,) = rings
-        highest = max(range(len(answer["raw"])), key=answer["raw"].__getitem__)
-        assert (ring["x"], ring["y"]) == (answer["x"][highest], answer["raw"][highest])
+        best = max(range(len(series["y"])), key=series["y"].__getitem__)
+        assert (ring["x"], ring["y"]) == (series["x"][best], series["y"][best])
 
 
-def test_one_value_is_one(browser: Browser, origin: str) -> None:
-    script = """async () => (await import("/static/content.js")).inWords(
-        [1, 2000].map((count) => ({ label: "a", y: [3, 4], count })))"""
-    with visit(browser, origin) as visited:
-        assert visited.open().evaluate(script) == (
-            "a: 1 value, from 3 to 4, the last 4. a: 2,000 values, from 3 to 4, the last 4."
-        )
-
-
-def test_the_keyboard_is_enough(browser: Browser, origin: str) -> None:
+def test_page_can_be_used_with_the_keyboard_alone(browser: Browser, origin: str) -> None:
     with visit(browser, origin) as visited:
         page = visited.open("run=a")
-        whole = values(page, "a")
+        whole = count_values(page, "a")
 
-        def tab_to(selector: str, most: int = 60) -> None:
-            for _ in range(most):
+        def tab_to(selector: str) -> None:
+            for _ in range(60):
                 if page.evaluate("selector => document.activeElement.matches(selector)", selector):
                     return
                 page.keyboard.press("Tab")
-            raise AssertionError(f"Tab never comes to {selector}")
+            raise AssertionError(f"Tab does not reach {selector}")
 
         tab_to(f"{REWARD} .plot")
         page.keyboard.press("+")
-        settle(page, lambda: 0 < values(page, "a") < whole)
-        before = page.locator("#announce").inner_text()
+        wait_until(page, lambda: 0 < count_values(page, "a") < whole)
         page.keyboard.press("Shift+ArrowRight")
-        settle(page, lambda: page.locator("#announce").inner_text() != before)
+        expect(page.locator("#announce")).to_contain_text("at ")
         page.keyboard.press("0")
-        settle(page, lambda: values(page, "a") == whole)
+        wait_until(page, lambda: count_values(page, "a") == whole)
         page.keyboard.press("/")
         page.keyboard.type("oth")
         expect(page.locator(".groups li .name")).to_have_text(["other"])
         page.keyboard.press("Tab")
         tab_to(".groups li input")
         page.keyboard.press("Space")
-        expect(page.locator(f"{REWARD} .readings .name")).to_have_text(["a", "other"])
+        expect(page.locator(LABELS)).to_have_text(["a", "other"])
         page.keyboard.press("2")
         tab_to(".strip button")
         page.keyboard.press("Enter")
         tab_to(".scrub")
         page.keyboard.press("Space")
-        settle(page, lambda: page.evaluate("document.querySelector('video').currentTime") > 0)
+        wait_until(page, lambda: page.evaluate("document.querySelector('.player video').currentTime") > 0)
         page.keyboard.press("3")
         expect(page.locator("#settings table")).to_be_visible()
         page.keyboard.press("?")
         expect(page.get_by_role("dialog")).to_be_visible()
+        assert_accessible(page)
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_it_comes_back_when_the_server_does(browser: Browser, root: Path, tmp_path: Path) -> None:
-    shutil.copytree(root / "a", tmp_path / "a")
-    with watch(tmp_path) as first:
-        port = int(first.rsplit(":", 1)[1])
-        context = visit(browser, first, forgive=BROKEN)
-        visited = context.__enter__()
+def test_page_reconnects_to_a_restarted_or_stalled_server(browser: Browser, root: Path, tmp_path: Path) -> None:
+    run = copy_run(root / "other", tmp_path / "other")
+    with ExitStack() as stack:
+        with watch(tmp_path) as address:
+            visited = stack.enter_context(visit(browser, address, ignore=DISCONNECTED))
+            visited.page.clock.install()
+            page = visited.open()
+            before, status = count_values(page, "other"), page.locator("#connection")
+        expect(status).to_have_text("reconnecting")
+        last = json.loads((run / "episodes.jsonl").read_text().splitlines()[-1])
+        added = last | {"episode": 41, "env_steps": last["env_steps"] + 10, "ended": "terminated"}
+        with (run / "episodes.jsonl").open("a") as log:
+            log.write(json.dumps(added) + "\n")
+        with served(tmp_path, int(address.rsplit(":", 1)[1])) as (_, process):
+            expect(status).to_have_text("live")
+            wait_until(page, lambda: count_values(page, "other") == before + 1)
+            os.kill(process, signal.SIGSTOP)  # as behind a broken tunnel: the connection stays open and silent
+            try:
+                page.clock.fast_forward(26_000)
+                expect(status).to_have_text("reconnecting")
+            finally:
+                os.kill(process, signal.SIGCONT)
+            expect(status).to_have_text("live")
+
+
+def test_malicious_run_is_shown_as_text(browser: Browser, variants: str) -> None:
+    name = "<b onclick=alert(2)>&amp;"
+    with visit(browser, variants) as visited:
         page = visited.open()
-        before = values(page, "a")
-    try:
-        expect(page.locator("#connection")).to_have_text("lost, trying again")
-        with (tmp_path / "a" / "episodes.jsonl").open("a") as log:
-            last = json.loads((root / "a" / "episodes.jsonl").read_text().splitlines()[-1])
-            log.write(
-                json.dumps(last | {"episode": 41, "env_steps": last["env_steps"] + 10, "ended": "terminated"}) + "\n"
-            )
-        with watch(tmp_path, port):
-            expect(page.locator("#connection")).to_have_text("live")
-            settle(page, lambda: values(page, "a") == before + 1)
-    finally:
-        context.__exit__(None, None, None)
-
-
-def test_a_server_that_is_silent_is_lost_and_found_again(browser: Browser, root: Path) -> None:
-    with served(root) as (address, process), visit(browser, address, forgive=BROKEN) as visited:
-        visited.page.clock.install()
-        page = visited.open()
-        os.kill(process, signal.SIGSTOP)  # as behind a tunnel whose other end is gone: nothing comes, nothing breaks
-        try:
-            page.clock.fast_forward(24_000)
-            expect(page.locator("#connection")).to_have_text("live")
-            page.clock.fast_forward(2_000)
-            expect(page.locator("#connection")).to_have_text("lost, trying again")
-        finally:
-            os.kill(process, signal.SIGCONT)
-        expect(page.locator("#connection")).to_have_text("live")
-
-
-def test_a_hostile_run_is_shown_as_text(browser: Browser, root: Path, tmp_path: Path) -> None:
-    evil = '<img src=x onerror="window.hacked=1;alert(1)"><script>window.hacked=2</script>'
-    config = json.loads((root / "a" / "config.json").read_text())
-    run = copy_run(
-        root / "a",
-        tmp_path / "<b onclick=alert(2)>&amp;",
-        environment=evil,
-        agent=config["agent"] | {"head": evil, evil: 1},
-    )
-    episodes = [json.loads(line) | {"outcome": evil} for line in (run / "episodes.jsonl").read_text().splitlines()]
-    (run / "episodes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in episodes))
-    (run / "notices.jsonl").write_text(json.dumps({"env_steps": 1, "what": evil, "words": evil}) + "\n")
-    (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / "config.json").write_text("{" + evil)
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        page = visited.open()
-        in_words(page)
+        page.get_by_role("button", name=f"Only {name}").click()
+        expect(page.locator(LABELS)).to_have_text([name])
         expect(page.locator("#runs .state.unreadable")).to_have_count(1)
-        for place in ("#runs", ".notices", "#outcomes"):
-            expect(page.locator(place)).to_contain_text(evil)
-        expect(page.locator(f"{REWARD} .readings")).to_contain_text("<b onclick=alert(2)>&amp;")
-        page.get_by_role("button", name="Flights").click()
-        expect(page.locator(".strip")).to_contain_text(evil)
+        for place in ("#runs", ".warnings", "#outcomes"):
+            expect(page.locator(place)).to_contain_text(EVIL)
+        page.get_by_role("button", name="Videos").click()
+        expect(page.locator(".strip")).to_contain_text(EVIL)
         page.get_by_role("button", name="Settings").click()
-        expect(page.locator(".settings")).to_contain_text(evil)
+        expect(page.locator(".settings")).to_contain_text(EVIL)
         assert page.evaluate("document.querySelectorAll('img[src=x], body script, [onerror], [onclick]').length") == 0
         assert page.evaluate("window.hacked") is None
-
-
-def test_where_there_is_nothing_it_says_what_to_do(browser: Browser, tmp_path: Path, root: Path) -> None:
-    runs = tmp_path / "to come"
-    with watch(runs) as origin, visit(browser, origin) as visited:
-        page = visited.open()
-        expect(page.locator("#curves .empty")).to_have_text(
-            f"No runs in {runs} yet. perilune train LunarLander-v3 --out {runs}/moon makes one, which appears here by "
-            "itself."
-        )
-        runs.mkdir()
-        copy_run(root / "other", runs / "other")
-        assert values(page, "other") > 30  # it appears by itself
-        page.get_by_role("button", name="None").click()
-        expect(page.locator("#curves .empty")).to_contain_text("Tick one in the list")
-        page.get_by_role("button", name="Only other").click()
-        page.get_by_role("button", name="Flights").click()
-        expect(page.locator("#flights > .empty")).to_contain_text("This run has no films")
-
-
-def test_a_run_that_is_removed_is_named_and_put_aside(browser: Browser, root: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        copy_run(root / name, tmp_path / name)
-    gone = ["404"]  # what is asked for just then is not there
-    with watch(tmp_path) as origin, visit(browser, origin, forgive=gone) as visited:
-        page = visited.open("run=a&run=b&run=dream")
-        missing, labels = page.locator("#missing"), page.locator(f"{REWARD} .readings .name")
-        expect(missing).to_have_text(f"dream is not in {tmp_path}.")
-        expect(labels).to_have_text(["a", "b"])
-        shutil.rmtree(tmp_path / "a")
-        expect(missing).to_have_text(f"a is not in {tmp_path} any more.")
-        expect(labels).to_have_text(["b"])
-        page.get_by_role("button", name="None").click()
-        expect(missing).to_be_hidden()
-        page.get_by_role("button", name="Only b").click()
-        expect(labels).to_have_text(["b"])
-        shutil.rmtree(tmp_path / "b")
-        expect(missing).to_have_text(f"b is not in {tmp_path} any more.")
-        expect(page.locator("#curves .empty")).to_contain_text("perilune train")
-        expect(page.locator(".chart").first).to_be_hidden()
-        expect(page.locator("#fold")).to_have_text("Runs (0 of 0)")
-        expect(page.locator("#curves .problem")).to_be_hidden()
-        copy_run(root / "other", tmp_path / "other")
-        expect(labels).to_have_text(["other"])  # as if one had come to an empty directory
-        expect(missing).to_be_hidden()
-
-
-def test_a_link_to_an_unknown_run_says_what_is_shown_instead(browser: Browser, origin: str, root: Path) -> None:
-    with visit(browser, origin) as visited:
-        page = visited.open("run=dream")
-        expect(page.locator("#missing")).to_have_text(f"dream is not in {root}. Shown instead: a, b, other.")
-
-
-@pytest.mark.parametrize(
-    ("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")], ids=["light", "dark", "phone"]
-)
-def test_nobody_is_left_out(browser: Browser, origin: str, size: Any, scheme: str) -> None:
-    with visit(browser, origin, size, scheme) as visited:
-        page = visited.open("run=a&run=b")
-        for view, there in (
-            ("Curves", f"{REWARD} canvas"),
-            ("Flights", ".strip canvas.ready"),
-            ("Settings", "#settings td"),
-        ):
-            page.get_by_role("button", name=view, exact=True).click()
-            page.locator(there).first.wait_for()
-            check(page)
-            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]  # nothing sticks out
-        if size == PHONE:
-            expect(page.locator("#runs")).to_be_hidden()
-            page.get_by_role("button", name="Runs (2 of 3)").click()
-            page.get_by_label("other", exact=True).check()
-            check(page)
-            page.keyboard.press("Escape")
-            expect(page.locator("#runs")).to_be_hidden()
-            expect(page.locator("#fold")).to_be_focused()
-        page.get_by_role("button", name="Keys and help").click()
-        check(page)
-
-
-def test_fifty_runs_do_not_make_it_slow(browser: Browser, root: Path, tmp_path: Path) -> None:
-    for seed in range(50):
-        copy_run(root / "other", tmp_path / f"run-{seed:02}", seed=seed)
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        visited.page.add_init_script(
-            "window.tasks = []; new PerformanceObserver(list => tasks.push(...list.getEntries().map(e => e.duration)))"
-            ".observe({type: 'longtask', buffered: true})"
-        )
-        page = visited.open()
-        in_words(page)
-        page.get_by_role("button", name="Compare all").click()
-        settle(page, lambda: "And 42 more" in in_words(page))
-        page.get_by_label("Bands over seeds").check()
-        expect(page.locator(f"{REWARD} .readings .name")).to_have_text(["CartPole-v1, 50 seeds"])
-        visible = [asked for asked in visited.asked("/api/series") if len(asked["id"]) == 50]
-        assert len(visible) <= 3 * 8  # only charts on the screen are asked for, each once a change
-        assert max(page.evaluate("tasks"), default=0) < 1000  # milliseconds, and a tenth of it where nothing else runs

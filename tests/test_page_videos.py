@@ -1,194 +1,95 @@
-"""The films on the page of perilune watch, and what goes with each frame."""
+"""The videos on the page of `perilune watch`, and the values beside each frame."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
-from fixtures_watch import DESKTOP, MINUS, check, copy_run, settle, visit, watch
+from fixtures_watch import DESKTOP, MINUS, VIDEO, assert_accessible, copy_run, visit, wait_until, watch
+
+Q_VALUES: dict[str, tuple[list[list[float | None]], float, list[tuple[float, float]]]] = {
+    # Q-values of the first and of all other frames; position of 0; the two bars from their left to their right end.
+    "negative": ([[-2.0, -8.0], [-10.0, -4.0]], 1.0, [(0.8, 1.0), (0.2, 1.0)]),
+    "positive": ([[2.0, 8.0], [10.0, 4.0]], 0.0, [(0.0, 0.2), (0.0, 0.8)]),
+    "both": ([[-2.0, 4.0], [6.0, 0.0]], 0.25, [(0.0, 0.25), (0.25, 0.75)]),
+    "missing": ([[-2.0, None], [0.0, -2.0]], 1.0, [(0.0, 1.0), (1.0, 1.0)]),
+}
+CHOICES: list[list[float | None]] = [[1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [1.0, None]]
 
 
-def film_with(run: Path, name: str, changes: Callable[[int, dict[str, Any]], dict[str, Any]]) -> None:
-    """Change the telemetry of a film: what differs in each of its lines."""
-    path = run / "videos" / f"{name}.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(line | changes(frame, line)) + "\n" for frame, line in enumerate(lines)))
+@pytest.fixture(scope="module")
+def variants(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a run whose videos have other telemetry, or none."""
+    run = copy_run(root / "a", tmp_path_factory.mktemp("variants") / "a")
+    video = run / "videos" / f"{VIDEO}.mp4"
+    lines = [json.loads(line) for line in video.with_suffix(".jsonl").read_text().splitlines()]
+
+    def add(name: str, change: Callable[[int], dict[str, Any]]) -> None:
+        shutil.copy(video, video.with_stem(name))
+        changed = [json.dumps(line | change(frame)) for frame, line in enumerate(lines)]
+        video.with_name(f"{name}.jsonl").write_text("\n".join(changed) + "\n")
+
+    for name, (q_values, _, _) in Q_VALUES.items():
+        add(name, lambda frame, q=q_values: {"q_values": q[min(frame, 1)], "action": 1})
+    add("choices", lambda frame: {"q_values": CHOICES[min(frame, 3)], "action": 0})
+    add("coded", lambda frame: {"obs": [float(index == 100 + frame) for index in range(500)]})
+    add("many", lambda frame: {"obs": [0.5, *(float(frame * index) for index in range(1, 41))]})
+    for name in ("stages", "stages-overlay", "mine"):
+        shutil.copy(video, video.with_stem(name))
+    with watch(run.parent) as address:
+        yield address
 
 
-def test_a_film_plays_and_the_q_values_move_with_it(browser: Browser, origin: str) -> None:
+def open_video(page: Page, title: str, exact: bool = True) -> None:
+    page.locator(".strip li").filter(has=page.get_by_text(title, exact=exact)).get_by_role("button").click()
+    expect(page.locator(".title")).to_have_text(title)
+
+
+def video_property(page: Page, name: str) -> Any:
+    return page.evaluate(f"document.querySelector('.player video').{name}")
+
+
+def test_q_values_follow_the_video(browser: Browser, origin: str) -> None:
     with visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        page = visited.open(f"view=videos&run=a&video={VIDEO}.mp4")
         bars = page.locator(".bars li")
         expect(bars).to_have_count(2)
         expect(page.locator(".gauges li .name")).to_have_text(["position", "velocity", "angle", "angular velocity"])
         expect(page.locator(".labels")).to_contain_text("fell")
-        telemetry = page.evaluate("fetch('/api/telemetry?id=a&name=episode-00040.mp4').then(a => a.json())")
+        telemetry = page.evaluate(f"fetch('/api/telemetry?id=a&name={VIDEO}.mp4').then(answer => answer.json())")
         first = bars.all_inner_texts()
         page.get_by_role("button", name="Play").click()
-        settle(page, lambda: page.evaluate("document.querySelector('video').currentTime") > 0.1)
-        settle(page, lambda: bars.all_inner_texts() != first)
-        settle(page, lambda: bool(page.evaluate("document.querySelector('video').ended")))
+        wait_until(page, lambda: bars.all_inner_texts() != first)
+        wait_until(page, lambda: bool(video_property(page, "ended")))
 
         page.locator(".play").focus()
         page.keyboard.press("Home")
-        for frame in range(3):  # every frame has its own numbers, not its neighbour's
+        for frame in range(3):
             expect(page.locator(".time")).to_contain_text(f"step {frame} ")
-            q, chosen = telemetry["q_values"][frame], telemetry["action"][frame]
-            assert page.locator(".bars b").all_inner_texts() == [f"{value:.2f}".replace("-", MINUS) for value in q]
-            expect(bars.nth(chosen)).to_contain_text("chosen")
-            assert page.locator(".gauges b").first.inner_text() == f"{telemetry['obs'][frame][0]:.3f}".replace(
-                "-", MINUS
-            )
+            q_values, action = telemetry["q_values"][frame], telemetry["action"][frame]
+            shown = [f"{value:.2f}".replace("-", MINUS) for value in q_values]
+            assert page.locator(".bars b").all_inner_texts() == shown
+            expect(bars.nth(action)).to_contain_text("chosen")
+            position = f"{telemetry['obs'][frame][0]:.3f}".replace("-", MINUS)
+            assert page.locator(".gauges b").first.inner_text() == position
             page.keyboard.press("ArrowRight")
-        width = page.locator(".trace .u-over").bounding_box()
-        assert width is not None
-        page.mouse.click(width["x"] + width["width"] * 0.99, width["y"] + 20)  # to near the end
-        settle(page, lambda: page.evaluate("v = document.querySelector('video'), v.currentTime / v.duration") > 0.9)
+        box = page.locator(".trace .u-over").bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + box["width"] * 0.99, box["y"] + 20)
+        wait_until(page, lambda: video_property(page, "currentTime") > 0.9 * video_property(page, "duration"))
+        page.get_by_label("advantage (Q - mean)").check()
+        expect(page.locator(".bars b").first).to_have_text(re.compile(rf"^({MINUS}|0)"))
 
 
-def test_of_very_many_readings_a_few_are_shown(browser: Browser, root: Path, tmp_path: Path) -> None:
-    run = copy_run(root / "a", tmp_path / "a")
-
-    def coded(frame: int, line: dict[str, Any]) -> dict[str, Any]:
-        return {"obs": [float(index == 100 + frame) for index in range(500)]}
-
-    def many(frame: int, line: dict[str, Any]) -> dict[str, Any]:
-        return {"obs": [0.5, *(float(frame * index) for index in range(1, 41))]}
-
-    film_with(run, "episode-00040", coded)
-    film_with(run, "episode-00030", many)
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
-        expect(page.locator(".ones")).to_have_text("obs[100] is 1.")
-        expect(page.get_by_text("500, each 0 or 1")).to_be_visible()
-        page.keyboard.press("ArrowRight")
-        expect(page.locator(".ones")).to_have_text("obs[101] is 1.")
-        assert page.evaluate("document.documentElement.scrollHeight") < 2000
-        page.get_by_role("button", name="Episode 30").click()
-        expect(page.locator(".gauges .name")).to_have_text([f"obs[{index}]" for index in range(1, 25)])
-        expect(page.get_by_text("24 of 40 that change; there are 41")).to_be_visible()
-        page.keyboard.press("ArrowRight")
-        expect(page.locator(".gauges b").nth(4)).to_have_text("5.000")
-        expect(page.locator(".ones")).to_be_hidden()
-
-
-def test_a_choice_that_is_not_the_highest_is_said_to_be_that(browser: Browser, root: Path, tmp_path: Path) -> None:
-    run = copy_run(root / "a", tmp_path / "a")
-    q_values = [[1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [1.0, None]]
-    film_with(run, "episode-00040", lambda frame, line: {"q_values": q_values[min(frame, 3)]} if frame < 4 else {})
-    film_with(run, "episode-00040", lambda frame, line: {"action": 0} if frame < 4 else {})
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
-        for words, other in (("chosen, not the highest", "highest"), ("chosen", ""), ("chosen", ""), ("chosen", "")):
-            expect(page.locator(".bars .chosen").first).to_have_text(words)
-            expect(page.locator(".bars .chosen").last).to_have_text(other)
-            page.keyboard.press("ArrowRight")
-
-
-@pytest.mark.parametrize(
-    ("q_values", "zero", "bars"),
-    [
-        ([[-2.0, -8.0], [-10.0, -4.0]], 1.0, [(0.8, 1.0), (0.2, 1.0)]),
-        ([[2.0, 8.0], [10.0, 4.0]], 0.0, [(0.0, 0.2), (0.0, 0.8)]),
-        ([[-2.0, 4.0], [6.0, 0.0]], 0.25, [(0.0, 0.25), (0.25, 0.75)]),
-        ([[-2.0, None], [0.0, -2.0]], 1.0, [(0.0, 1.0), (1.0, 1.0)]),
-    ],
-    ids=["negative", "positive", "both", "none"],
-)
-def test_bars_grow_from_zero_on_one_scale(
-    browser: Browser, root: Path, tmp_path: Path, q_values: Any, zero: float, bars: Any
-) -> None:
-    run = copy_run(root / "a", tmp_path / "a")
-    film_with(run, "episode-00040", lambda frame, line: {"q_values": q_values[min(frame, 1)], "action": 1})
-    read = """[...document.querySelectorAll(".bars li")].map(item => {
-        const box = item.querySelector(".track").getBoundingClientRect();
-        const part = (name) => { const its = item.querySelector(name).getBoundingClientRect();
-            return [(its.left - box.left) / box.width, (its.right - box.left) / box.width]; };
-        const strong = getComputedStyle(item.querySelector(".fill")).opacity === "1";
-        return [part(".fill"), part(".zero"), strong && item.classList.contains("is-highest")];
-    })"""
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
-        expect(page.locator(".bars li")).to_have_count(2)
-        told = page.evaluate(read)  # in one go: the bars are made anew when the film is known
-        highest = max(range(2), key=lambda action: -99 if q_values[0][action] is None else q_values[0][action])
-        for action, (bar, (before, behind), strong) in enumerate(told):
-            assert bar == pytest.approx(bars[action], abs=0.01)
-            assert before >= -0.001
-            assert behind <= 1.001
-            assert (before + behind) / 2 == pytest.approx(zero, abs=0.01)
-            assert strong == (action == highest)
-        expect(page.locator(".ends span", has_text=re.compile("^0$"))).to_have_count(1)
-
-
-def test_a_film_of_stages_has_the_whole_width_and_says_what_it_is(browser: Browser, root: Path, tmp_path: Path) -> None:
-    run = copy_run(root / "a", tmp_path / "a")
-    for name in ("stages", "stages-overlay", "mine"):
-        shutil.copy(run / "videos" / "episode-00040.mp4", run / "videos" / f"{name}.mp4")
-    with watch(tmp_path) as origin, visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=stages-overlay.mp4")
-        words = page.locator(".without")
-        expect(words).to_contain_text("at several stages of its training")
-        expect(words).to_contain_text("The Q-values in a picture are that stage's.")
-        expect(page.locator(".thinking")).to_be_hidden()
-        screen, strip = page.locator(".screen").bounding_box(), page.locator(".strip").bounding_box()
-        assert screen is not None
-        assert strip is not None
-        assert screen["width"] > strip["width"] - 10
-        page.get_by_role("button", name="Stages of learning", exact=True).click()
-        expect(words).to_contain_text("With --overlay")
-        page.get_by_role("button", name="mine").click()
-        expect(words).to_have_text(re.compile("^There is no telemetry beside this film"))
-        page.get_by_role("button", name="Episode 40").click()
-        expect(page.locator(".bars li")).to_have_count(2)
-        expect(words).to_be_hidden()
-
-
-def test_a_film_fills_the_screen(browser: Browser, origin: str) -> None:
-    with visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
-        expect(page.locator(".bars li")).to_have_count(2)
-        fills = "document.fullscreenElement?.querySelector('.screen video') != null"
-        page.get_by_role("button", name="Full screen").click()
-        settle(page, lambda: bool(page.evaluate(fills)))
-        expect(page.locator(".full")).to_have_text("Leave full screen")
-        video, play = page.locator(".screen video").bounding_box(), page.locator(".play").bounding_box()
-        assert video is not None
-        assert play is not None
-        assert 0.7 * DESKTOP["height"] < video["height"] <= play["y"] - video["y"]
-        assert play["y"] + play["height"] <= DESKTOP["height"]
-        check(page)
-        page.keyboard.press("3")  # would hide what is on the screen
-        page.keyboard.press("End")
-        expect(page.locator(".time")).not_to_contain_text("step 0 ")
-        page.keyboard.press("f")
-        settle(page, lambda: not page.evaluate(fills))
-        expect(page.locator("#flights")).to_be_visible()
-        page.keyboard.press("f")
-        settle(page, lambda: bool(page.evaluate(fills)))
-        page.locator(".full").click()
-        settle(page, lambda: not page.evaluate(fills))
-        expect(page.locator(".full")).to_have_text("Full screen")
-
-
-def test_a_link_to_an_unknown_film_says_what_is_shown_instead(browser: Browser, origin: str) -> None:
-    with visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&flight=a&film=episode-99999.mp4")
-        said = page.locator("#flights").get_by_role("status")
-        expect(said).to_have_text("a has no film episode-99999.mp4. Shown instead: Best weights.")
-        page.get_by_role("button", name="Episode 40").click()
-        expect(said).to_be_hidden()
-
-
-def test_keys_move_a_flight_wherever_the_focus_is(browser: Browser, origin: str) -> None:
-    together = """() => {
+def test_keys_move_the_video_wherever_the_focus_is(browser: Browser, origin: str) -> None:
+    is_settled = """() => {
         const video = document.querySelector(".player video");
         const frames = Number(document.querySelector(".scrub").max) + 1;
         const shown = Number(document.querySelector(".time").textContent.match(/step (\\d+)/)[1]);
@@ -196,34 +97,120 @@ def test_keys_move_a_flight_wherever_the_focus_is(browser: Browser, origin: str)
         return video.paused && !video.seeking && frame === shown;
     }"""
     with visit(browser, origin) as visited:
-        page = visited.open("view=flights&run=a&film=episode-00040.mp4")
+        page = visited.open(f"view=videos&run=a&video={VIDEO}.mp4")
         time = page.locator(".time")
         expect(time).to_contain_text("step 0 ")
-        settle(page, lambda: page.evaluate("document.querySelector('.player video').readyState") > 2)
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowRight")  # quicker than a film can follow
-        page.keyboard.press("ArrowRight")
+        wait_until(page, lambda: video_property(page, "readyState") > 2)
+        for _ in range(3):  # faster than the video can seek
+            page.keyboard.press("ArrowRight")
         expect(time).to_contain_text("step 3 ")
-        for _ in range(3):
-            page.keyboard.press("Space")
-            settle(page, lambda: page.evaluate("document.querySelector('.player video').currentTime") > 0.2)
-            page.keyboard.press("End")
-            page.keyboard.press("Home")
-            page.keyboard.press("ArrowRight")
-            page.keyboard.press("ArrowRight")
-            page.keyboard.press("Space")
-            settle(page, lambda: bool(page.evaluate(together)))
-        last = int(page.locator(".scrub").get_attribute("max") or 0)
+        page.keyboard.press("Space")
+        wait_until(page, lambda: video_property(page, "currentTime") > 0.2)
+        for key in ("End", "Home", "ArrowRight", "ArrowRight", "Space"):
+            page.keyboard.press(key)
+        wait_until(page, lambda: bool(page.evaluate(is_settled)))
         page.keyboard.press("End")
-        expect(time).to_contain_text(f"step {last} ")
+        expect(time).to_contain_text(f"step {page.locator('.scrub').get_attribute('max')} ")
         page.keyboard.press("Home")
-        expect(time).to_contain_text("step 0 ")
-        settle(page, lambda: bool(page.evaluate(together)))
         page.keyboard.press("/")
         page.keyboard.press("ArrowRight")
         page.keyboard.type(" a")
         expect(page.locator("#filter")).to_have_value(" a")
-        expect(time).to_contain_text("step 0 ")
         page.get_by_label("Speed").focus()
         page.keyboard.press("ArrowRight")
         expect(time).to_contain_text("step 0 ")
+
+
+def test_video_fills_the_screen(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open(f"view=videos&run=a&video={VIDEO}.mp4")
+        expect(page.locator(".bars li")).to_have_count(2)
+        is_full = "document.fullscreenElement?.querySelector('.screen video') != null"
+        page.get_by_role("button", name="Full screen").click()
+        wait_until(page, lambda: bool(page.evaluate(is_full)))
+        expect(page.locator(".full")).to_have_text("Leave full screen")
+        video, play = page.locator(".screen video").bounding_box(), page.locator(".play").bounding_box()
+        assert video is not None
+        assert play is not None
+        assert 0.7 * DESKTOP["height"] < video["height"] <= play["y"] - video["y"]
+        assert play["y"] + play["height"] <= DESKTOP["height"]
+        assert_accessible(page)
+        page.keyboard.press("3")  # would hide what is on the screen
+        page.keyboard.press("End")
+        expect(page.locator(".time")).not_to_contain_text("step 0 ")
+        page.keyboard.press("f")
+        wait_until(page, lambda: not page.evaluate(is_full))
+        expect(page.locator("#videos")).to_be_visible()
+        expect(page.locator(".full")).to_have_text("Full screen")
+
+
+def test_unknown_video_in_a_link_is_reported(browser: Browser, origin: str) -> None:
+    with visit(browser, origin) as visited:
+        page = visited.open("view=videos&run=a&source=a&video=episode-99999.mp4")
+        message = page.locator("#videos").get_by_role("status")
+        expect(message).to_have_text("a has no video episode-99999.mp4. Showing Best weights instead.")
+        page.get_by_role("button", name="Episode 40").click()
+        expect(message).to_be_hidden()
+
+
+def test_long_observations_are_summarized(browser: Browser, variants: str) -> None:
+    with visit(browser, variants) as visited:
+        page = visited.open("view=videos&run=a&video=coded.mp4")
+        expect(page.locator(".ones")).to_have_text("obs[100] is 1.")
+        expect(page.get_by_text("500, each 0 or 1")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".ones")).to_have_text("obs[101] is 1.")
+        assert page.evaluate("document.documentElement.scrollHeight") < 2000
+        open_video(page, "many")
+        expect(page.locator(".gauges .name")).to_have_text([f"obs[{index}]" for index in range(1, 25)])
+        expect(page.get_by_text("24 of 40 that change, 41 in total")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".gauges b").nth(4)).to_have_text("5.000")
+        expect(page.locator(".ones")).to_be_hidden()
+
+
+def test_bars_start_at_zero_and_mark_the_chosen_action(browser: Browser, variants: str) -> None:
+    read = """[...document.querySelectorAll(".bars li")].map(item => {
+        const box = item.querySelector(".track").getBoundingClientRect();
+        const part = (name) => { const own = item.querySelector(name).getBoundingClientRect();
+            return [(own.left - box.left) / box.width, (own.right - box.left) / box.width]; };
+        const strong = getComputedStyle(item.querySelector(".fill")).opacity === "1";
+        return [part(".fill"), part(".zero"), strong && item.classList.contains("is-highest")];
+    })"""
+    with visit(browser, variants) as visited:
+        page = visited.open("view=videos&run=a&video=choices.mp4")
+        for marks in (("chosen, not the highest", "highest"), ("chosen", ""), ("chosen", ""), ("chosen", "")):
+            expect(page.locator(".bars .chosen")).to_have_text(list(marks))
+            page.keyboard.press("ArrowRight")
+        for name, (q_values, zero, bars) in Q_VALUES.items():
+            open_video(page, name)
+            values = ["\N{EN DASH}" if q is None else f"{q:.2f}".replace("-", MINUS) for q in q_values[0]]
+            expect(page.locator(".bars b")).to_have_text(values)
+            highest = max(range(2), key=lambda action, q=q_values[0]: -99 if q[action] is None else q[action])
+            for action, (bar, (left, right), strong) in enumerate(page.evaluate(read)):
+                assert bar == pytest.approx(bars[action], abs=0.01), name
+                assert left >= -0.001
+                assert right <= 1.001
+                assert (left + right) / 2 == pytest.approx(zero, abs=0.01)
+                assert strong == (action == highest)
+            expect(page.locator(".ends span", has_text=re.compile("^0$"))).to_have_count(1)
+
+
+def test_video_without_telemetry_explains_itself(browser: Browser, variants: str) -> None:
+    with visit(browser, variants) as visited:
+        page = visited.open("view=videos&run=a&video=stages-overlay.mp4")
+        text = page.locator(".without")
+        expect(text).to_contain_text("at several stages of its training")
+        expect(text).to_contain_text("Each picture shows the Q-values of its own stage.")
+        expect(page.locator(".details")).to_be_hidden()
+        screen, strip = page.locator(".screen").bounding_box(), page.locator(".strip").bounding_box()
+        assert screen is not None
+        assert strip is not None
+        assert screen["width"] > strip["width"] - 10
+        open_video(page, "Stages of training")
+        expect(text).to_contain_text("With --overlay")
+        open_video(page, "mine")
+        expect(text).to_have_text(re.compile("^This video has no telemetry"))
+        open_video(page, "Episode 40")
+        expect(page.locator(".bars li")).to_have_count(2)
+        expect(text).to_be_hidden()

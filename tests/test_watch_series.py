@@ -18,7 +18,7 @@ from fixtures_runs import episode, evaluated
 from perilune.runs import runlog
 from perilune.training.events import Episode, Evaluated
 from perilune.web.logs import Log
-from perilune.web.series import GRID, Curve, band, curve, thin
+from perilune.web.series import BAND_POINTS, Curve, band, curve, thin
 
 numbers = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.sampled_from([0.0, 1e300, -1e300]))
 rows = st.lists(st.tuples(st.integers(0, 10**6), numbers), min_size=1, max_size=400)
@@ -107,7 +107,7 @@ def test_a_band_of_three_seeds_worked_by_hand() -> None:
     found = band([seed([0, 100], [0, 10]), seed([40, 150], [20, 20]), seed([50, 400], [-1, -1])])
     assert found.x[0] == 50  # where the last begins
     assert found.x[-1] == 150  # where the last but one ends
-    assert len(found.x) == GRID
+    assert len(found.x) == BAND_POINTS
     np.testing.assert_allclose([found.low[0], found.mean[0], found.high[0]], [-1, (5 + 20 - 1) / 3, 20])
     np.testing.assert_allclose([found.low[-1], found.mean[-1], found.high[-1]], [-1, 9.5, 20])
 

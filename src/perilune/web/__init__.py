@@ -1,1 +1,1 @@
-"""The local web page that follows runs. Loaded only to serve."""
+"""The web server and page of `perilune watch`."""

@@ -1,8 +1,8 @@
-"""Who is answered: only pages of this server's own, and whoever asks to read."""
+"""Middleware: refuse requests that do not come from this server's own pages, and set security headers."""
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,53 +14,53 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-READING = ("GET", "HEAD")
+METHODS = ("GET", "HEAD")
 
 
 class Guard:
-    """Stands before an application. What asks by another name than ours, or for another site, is refused.
+    """Answer only GET and HEAD requests whose Host and Origin are this server's.
 
-    A site whose name somebody points at this machine (DNS rebinding) is told apart by that name, in Host.
+    Checking Host defeats DNS rebinding: a foreign domain name that resolves to this machine.
 
     Args:
-        app: what is guarded.
-        host: the address that is listened to.
-        port: and its port.
+        app: the application to guard.
+        host: the address that the server listens on.
+        port: the port that the server listens on.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self._app, self._port = app, port
-        self._names = {"localhost", "127.0.0.1", "[::1]", _bracketed(host.lower())}
+        self._hosts = {"localhost", "127.0.0.1", "[::1]", in_url(host.lower())}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        refused = self._refused(scope)
-        if refused is None:
-            await self._app(scope, receive, send_guarded)
-            return
-        status, words = refused
-        headers = {"Allow": ", ".join(READING)} if status == 405 else {}
-        await JSONResponse({"error": words}, status, headers)(scope, receive, send_guarded)
+        response = self._refusal(scope) or self._app
+        await response(scope, receive, send_with_headers)
 
-    def _refused(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and words where it is not to be answered."""
-        hosts, origins = ([value.decode("latin-1").lower() for name, value in scope["headers"] if name == wanted]
-                          for wanted in (b"host", b"origin"))  # fmt: skip
-        # What listens to every address is known by the one that was called.
-        names = self._names | {_bracketed(str((scope.get("server") or ("localhost",))[0]))}
-        known = {f"{name}{port}" for name in names for port in ("", f":{self._port}")}
-        if len(hosts) != 1 or hosts[0] not in known:
-            return 403, f"this server answers to {', '.join(sorted(names))} at port {self._port}, and to no other name"
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        """Return the answer to a request that is refused."""
+        headers = Headers(scope=scope)
+        hosts, origins = ([value.lower() for value in headers.getlist(name)] for name in ("host", "origin"))
+        # A server that listens on all addresses also answers to the address that the client connected to.
+        names = self._hosts | {in_url(str((scope.get("server") or ("localhost",))[0]))}
+        allowed = {f"{name}{port}" for name in names for port in ("", f":{self._port}")}
+        if len(hosts) != 1 or hosts[0] not in allowed:
+            return _refuse(403, f"This server answers only to {', '.join(sorted(names))} at port {self._port}.")
         if any(origin != f"http://{hosts[0]}" for origin in origins):
-            return 403, "this server answers its own pages only, not those of other sites"
-        if scope["method"] not in READING:
-            return 405, "this server can only be read from"
+            return _refuse(403, "This server answers only its own pages, not those of other sites.")
+        if scope["method"] not in METHODS:
+            return _refuse(405, "This server is read-only: use GET or HEAD.", {"Allow": ", ".join(METHODS)})
         return None
 
 
-def _bracketed(host: str) -> str:
+def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": message}, status, headers)
+
+
+def in_url(host: str) -> str:
+    """Return ``host`` as it is written in a URL: IPv6 addresses have brackets."""
     return f"[{host}]" if ":" in host else host

@@ -1,54 +1,54 @@
-// Talks to the server: JSON by GET, and the stream of what has changed.
+// Requests to the server: JSON answers, and the stream of changes.
 
-/** The answer to a question, or an Error whose message is a sentence for people. */
-export async function get(path, questions = {}, signal = undefined) {
-  const words = new URLSearchParams();
-  for (const [name, value] of Object.entries(questions)) {
-    for (const one of Array.isArray(value) ? value : [value]) if (one !== null) words.append(name, one);
+/** Return the JSON answer to a query, or throw an Error with a message for the user. */
+export async function get(path, query = {}, signal = undefined) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) if (one !== null) parameters.append(name, one);
   }
-  let answer;
+  let response;
   try {
-    answer = await fetch(words.size ? `${path}?${words}` : path, { signal });
+    response = await fetch(parameters.size ? `${path}?${parameters}` : path, { signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer. Is perilune watch still running?", { cause: error });
+    throw new Error("The server does not respond. Check that perilune watch is still running.", { cause: error });
   }
-  const body = await answer.json().catch(() => null);
-  if (!answer.ok) throw new Error(body?.error ?? `The server answers ${answer.status} to ${path}.`);
-  if (body === null) throw new Error(`The server's answer to ${path} is no JSON.`);
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Error(body?.error ?? `The server answered ${path} with status ${response.status}.`);
+  if (body === null) throw new Error(`The server's answer to ${path} is not JSON.`);
   return body;
 }
 
-/** Address of a film. */
-export function film(id, name) {
+/** The URL of a video. */
+export function videoUrl(id, name) {
   return `/video?${new URLSearchParams({ id, name })}`;
 }
 
-const LONGEST_WAIT = 5000; // milliseconds between two attempts
-const LONGEST_SILENCE = 25000; // of a server that says every ten seconds that it is there
+const MAX_WAIT = 5000; // milliseconds between two attempts
+const MAX_SILENCE = 25000; // milliseconds; the server sends something at least every 10 seconds
 
 /**
- * Follow the server for good. ``onRuns(changed)`` gets the ids that changed, or null where everything may have (at
- * the start and after each break); ``onConnection`` gets "live" or "lost, trying again".
+ * Receive changes from the server, reconnecting forever. ``onRuns(changed)`` gets the ids of changed runs, or null if
+ * any run may have changed (at the start and after an interruption). ``onConnection(status)`` gets "live" or
+ * "reconnecting".
  */
 export function follow(onRuns, onConnection) {
   let wait = 500;
   function connect() {
     const source = new EventSource("/api/events");
     let first = true;
-    let silence = setTimeout(again, LONGEST_SILENCE);
+    let silence = setTimeout(reconnect, MAX_SILENCE);
     function heard() {
       clearTimeout(silence);
-      silence = setTimeout(again, LONGEST_SILENCE);
+      silence = setTimeout(reconnect, MAX_SILENCE);
     }
-    function again() {
+    function reconnect() {
       clearTimeout(silence);
       source.close();
-      onConnection("lost, trying again");
+      onConnection("reconnecting");
       setTimeout(connect, wait);
-      wait = Math.min(LONGEST_WAIT, wait * 1.6);
+      wait = Math.min(MAX_WAIT, wait * 1.6);
     }
-    source.addEventListener("beat", heard);
     source.addEventListener("runs", (event) => {
       heard();
       wait = 500;
@@ -56,9 +56,9 @@ export function follow(onRuns, onConnection) {
       onRuns(first ? null : JSON.parse(event.data).changed);
       first = false;
     });
-    // The browser's own retry gives up on some errors and waits long on others. And a connection may be dead in
-    // silence: a tunnel whose other end is gone, a machine that sleeps.
-    source.addEventListener("error", again);
+    // The browser's own retry gives up on some errors and waits long after others. A connection may also die without
+    // an error, for example through a broken tunnel or a suspended machine; hence the timeout.
+    source.addEventListener("error", reconnect);
   }
   connect();
 }

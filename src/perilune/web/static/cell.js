@@ -1,41 +1,41 @@
-// A chart with its title, its readings under the cursor, its keys, and words for those who do not see it.
+// A chart with its title, the values under the cursor, its keys, and a description for screen readers.
 
 import { createChart } from "./chart.js";
-import { chartContent, inWords, readings } from "./content.js";
+import { chartContent, describe, readings } from "./content.js";
 import { announce, el, keep, text } from "./dom.js";
 import { paint, swatch } from "./palette.js";
-import { ACROSS, number, shortened, title } from "./text.js";
+import { number, shortened, title, X_LABELS } from "./text.js";
 
 const LONGEST = 48; // characters of a name
 
 let cells = 0;
 
 /**
- * The chart of the metric ``name``. ``on`` has ``zoom(name, range)`` (null: the whole) and ``cursor(name, x)``.
- * What comes back: ``element``; ``show(answer, x, model)``; ``range(x)``, the part of x to see; ``point(x)``.
+ * The chart of the series ``name``. ``on`` holds ``zoom(name, range)`` (null: the whole range) and ``cursor(name, x)``.
+ * Returns ``element``; ``show(answer, x, model, smooth)``; ``range(x)`` to show another part; ``point(x)`` for the cursor.
  */
 export function createCell(name, on) {
-  const [words, about] = title(name);
-  const place = (cells += 1);
+  const [heading, subtitle] = title(name);
+  const index = (cells += 1);
   const plot = el("div", {
     class: "plot",
     tabIndex: 0,
     role: "group",
-    "aria-label": `Chart: ${words}`,
+    "aria-label": `Chart: ${heading}`,
     "aria-roledescription": "chart",
-    "aria-describedby": `said-${place} chart-keys`,
+    "aria-describedby": `description-${index} chart-keys`,
     keydown: keyed,
   });
   const nothing = el("p", { class: "nothing" }, "loading");
-  const note = el("p", { class: "note" }, about);
-  const said = el("p", { class: "hidden", id: `said-${place}` });
+  const note = el("p", { class: "note" }, subtitle);
+  const description = el("p", { class: "hidden", id: `description-${index}` });
   const list = el("ul", { class: "readings" });
   const axis = el("p", { class: "axis" });
   const where = el("span", { class: "where" });
   const rest = el("span", { class: "rest" });
-  const head = el("header", {}, el("h3", {}, words), el("code", {}, name), note);
+  const head = el("header", {}, el("h3", {}, heading), el("code", {}, name), note);
   const foot = el("div", { class: "foot" }, where, list, rest);
-  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, plot, nothing), axis, foot, said);
+  const element = el("section", { class: "chart" }, head, el("div", { class: "stage" }, plot, nothing), axis, foot, description);
   element.id = `chart-${name}`;
 
   const chart = createChart(plot, {
@@ -50,25 +50,25 @@ export function createCell(name, on) {
   let content = null;
   let x = [0, 1];
   let cursor = null;
-  let asked = false; // whether the reading is to be said aloud
-  let pointer = null; // its y, where the pointer is on this chart
+  let announced = true; // whether screen readers know the values under the cursor
+  let pointer = null; // y of the pointer if it is on this chart
 
   function draw() {
     content = chartContent(shown.answer, x, shown.model);
     chart.set(content);
-    if (cursor !== null) chart.point(cursor); // new data may have moved what is below it
+    if (cursor !== null) chart.point(cursor); // new data may have moved the axis
     const empty = content.strong.length === 0;
     nothing.hidden = !empty;
-    text(nothing, "nothing yet");
-    text(said, inWords(content.strong));
+    text(nothing, "no data yet");
+    text(description, describe(content.strong));
     read();
   }
 
   function read() {
     if (content === null) return;
     const at = readings(content.strong, cursor, pointer);
-    text(where, cursor === null ? "last" : `at ${number(Math.round(cursor))}`);
-    keep(list, [...at.said.entries()], ([place]) => place, makeReading, updateReading);
+    text(where, cursor === null ? "latest" : `at ${number(Math.round(cursor))}`);
+    keep(list, [...at.listed.entries()], ([place]) => place, makeReading, updateReading);
     text(rest, at.rest);
   }
 
@@ -83,7 +83,7 @@ export function createCell(name, on) {
     else if (event.key === "0") on.zoom(name, null);
     else if (along && event.shiftKey) {
       on.cursor(name, Math.min(x[1], Math.max(x[0], (cursor ?? middle) + (along * width) / 50)));
-      asked = true;
+      announced = false;
     } else if (along) on.zoom(name, [x[0] + (along * width) / 5, x[1] + (along * width) / 5]);
     else return;
     event.preventDefault();
@@ -96,8 +96,8 @@ export function createCell(name, on) {
     show(answer, range, model, smooth) {
       shown = { answer, model };
       x = range;
-      text(axis, ACROSS[answer.x]);
-      text(note, smooth > 1 ? `${about}, mean of ${smooth}` : about);
+      text(axis, X_LABELS[answer.x]);
+      text(note, smooth > 1 ? `${subtitle}, mean of ${smooth}` : subtitle);
       draw();
     },
     range(next) {
@@ -109,8 +109,8 @@ export function createCell(name, on) {
       cursor = next;
       chart.point(next);
       read();
-      if (asked) announce(`${where.textContent}: ${[...list.children].map((item) => item.textContent).join(", ")}`);
-      asked = false;
+      if (!announced) announce(`${where.textContent}: ${[...list.children].map((item) => item.textContent).join(", ")}`);
+      announced = true;
     },
   };
 }
@@ -120,9 +120,9 @@ function makeReading() {
 }
 
 function updateReading(item, [, { place, label, value }]) {
-  const [line, name, words] = item.children;
+  const [line, name, content] = item.children;
   paint(line, place);
   text(name, shortened(label, LONGEST));
   name.title = label;
-  text(words, number(value));
+  text(content, number(value));
 }

@@ -1,5 +1,5 @@
-// One chart. uPlot draws axes and grid and handles cursor and selection; the lines are drawn here, because every run
-// has its own x and uPlot wants one for all.
+// One chart. uPlot draws axes and grid and handles cursor and selection. drawing.js draws the lines, because each run
+// has its own x values and uPlot expects one x for all lines.
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { draw } from "./drawing.js";
@@ -7,17 +7,17 @@ import { ink } from "./palette.js";
 import { brief } from "./text.js";
 
 const FONT = "11px system-ui, sans-serif";
-const NOTHING = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: false };
+const EMPTY = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: false };
 
 /**
- * A chart in ``host``, whose size it takes. ``on`` has what the reader does: ``zoom([from, to])``, ``whole()``,
- * ``cursor(x, y)`` (null: gone), ``pick(x)`` (a click).
+ * A chart that fills ``host``. ``on`` holds the handlers: ``zoom([from, to])``, ``whole()``, ``cursor(x, y)`` (null: the
+ * pointer has left), ``pick(x)`` (a click).
  *
- * What it shows is plain data: ``lines`` {x, y, colour, dash, width, alpha, dots}, ``areas`` {x, low, high, colour},
- * ``marks`` {y, words}, ``rings`` {x, y, colour}, ``x`` and ``y`` as [from, to], and ``log`` for a logarithmic y.
+ * Its content is plain data: ``lines`` {x, y, colour, dash, width, alpha, dots}, ``areas`` {x, low, high, colour},
+ * ``marks`` {y, label}, ``rings`` {x, y, colour}, ``x`` and ``y`` as [from, to], and ``log`` for a logarithmic y.
  */
 export function createChart(host, on) {
-  let content = NOTHING;
+  let content = EMPTY;
   let plot = null;
 
   function options() {
@@ -71,26 +71,24 @@ export function createChart(host, on) {
     on.zoom?.([u.posToVal(left, "x"), u.posToVal(left + width, "x")]);
   }
 
-  const watcher = new ResizeObserver(() => {
+  new ResizeObserver(() => {
     const now = size();
     const hidden = host.clientWidth === 0;
     if (plot !== null && !hidden && (now.width !== plot.width || now.height !== plot.height)) plot.setSize(now);
-  });
-  watcher.observe(host);
+  }).observe(host);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
-  const repaint = () => plot?.redraw(false, true);
-  scheme.addEventListener("change", repaint);
+  scheme.addEventListener("change", () => plot?.redraw(false, true));
 
   return {
-    /** Show this. */
+    /** Show ``next``. */
     set(next) {
-      const other = plot === null || next.log !== content.log;
-      content = { ...NOTHING, ...next };
+      const rebuild = plot === null || next.log !== content.log;
+      content = { ...EMPTY, ...next };
       const data = [content.x, content.y];
-      if (!other) return plot.setData(data);
+      if (!rebuild) return plot.setData(data);
       plot?.destroy();
       plot = new uPlot(options(), data, host);
-      const { over } = plot; // whose own events are the reader's; uPlot's hooks are also called for what the page does
+      const { over } = plot; // its events come from the user; uPlot's hooks also run when the page moves the cursor
       over.addEventListener("mousemove", (event) =>
         on.cursor?.(plot.posToVal(event.offsetX, "x"), plot.posToVal(event.offsetY, "y")),
       );
@@ -98,24 +96,19 @@ export function createChart(host, on) {
       over.addEventListener("click", (event) => on.pick?.(plot.posToVal(event.offsetX, "x")));
       dragByTouch(plot);
     },
-    /** Put the cursor at x, or away where it is null. */
+    /** Move the cursor to x; null hides it. */
     point(x) {
       const inside = x !== null && x >= content.x[0] && x <= content.x[1];
       plot?.setCursor(inside ? { left: plot.valToPos(x, "x"), top: 0 } : { left: -10, top: -10 }, false);
-    },
-    destroy() {
-      watcher.disconnect();
-      scheme.removeEventListener("change", repaint);
-      plot?.destroy();
     },
   };
 }
 
 const roundTick = (value) =>
   value !== null && Number(value.toPrecision(1)) === Number(value.toPrecision(6)) ? tick(value) : "";
-const tick = (value) => (value === null ? "" : brief(value)); // a logarithmic axis has ticks without a number
+const tick = (value) => (value === null ? "" : brief(value)); // ticks of a logarithmic axis may have no number
 
-/** uPlot knows the mouse alone: let one finger that moves sideways select, and leave up and down to the page. */
+/** uPlot handles the mouse only: let one finger select a range horizontally, and scroll the page vertically. */
 function dragByTouch(plot) {
   let start = null;
   const along = (event) => event.clientX - plot.over.getBoundingClientRect().left;

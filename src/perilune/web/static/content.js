@@ -1,25 +1,25 @@
-// From the server's answer about a metric to what its chart shows, and says. Pure functions.
+// Turn the server's answer about a series into what its chart draws and its description says. Pure functions.
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
-import { count as howMany, number, some } from "./text.js";
+import { count, number, some } from "./text.js";
 
-const RAW_UP_TO = 8; // runs; the raw values of more cover one another
-const SAID_UP_TO = 8; // lines; of more the rest is summed up
-const GOAL_WITHIN = 1.5; // of the spread of the values, or a mark is too far off to be on the chart
+const MAX_RAW = 8; // runs; with more, single values would cover one another
+const MAX_LISTED = 8; // lines; the others are summarized
+const THRESHOLD_REACH = 1.5; // times the range of the values; a threshold further away is not on the chart
 const SCORES = new Set(["episodes.reward", "evaluations.mean_return", "evaluations.min_return"]);
-const SPREADING = new Set(["loss", "gradient_norm"]); // over decades, maybe: these may have a logarithmic axis
+const LOGARITHMIC = new Set(["loss", "gradient_norm"]); // logarithmic if they span a decade
 const SHARES = new Set(["epsilon"]);
 
 /**
- * What the chart of ``answered`` shows between x[0] and x[1]; also ``strong``, the lines that are read off, each with
- * its ``label`` and ``place``. ``model`` knows the runs.
+ * What the chart of ``answered`` shows between x[0] and x[1]. ``strong`` are the main lines, whose values are read off,
+ * each with its ``label`` and ``place``.
  */
 export function chartContent(answered, x, model) {
   const answer = stillChosen(answered);
   const strong = [...bandLines(answer, model), ...runLines(answer, model)];
   const scored = SCORES.has(answer.name);
-  const marks = scored ? solved(answer, model.byId) : [];
+  const marks = scored ? thresholds(answer, model.byId) : [];
   const evaluated = answer.name.startsWith("evaluations.");
   const faint = faintLines(answer);
   const lines = [
@@ -27,12 +27,12 @@ export function chartContent(answered, x, model) {
     ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined })),
   ];
   const areas = answer.bands.map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
-  const log = SPREADING.has(answer.name.split(".")[1]) && spreads(strong);
+  const log = LOGARITHMIC.has(answer.name.split(".")[1]) && spansDecade(strong);
   const rings = answer.name === "evaluations.mean_return" ? best(strong, model.byId, answer.x) : [];
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
-/** What of an answer is of runs that have not been put aside meanwhile, nor left out of a band. */
+/** The part of an answer for runs that are still chosen and not replaced by a newer run of the same seed. */
 function stillChosen(answer) {
   const chosen = (id) => slot(id) !== null;
   const bands = answer.bands.filter((band) => band.ids.every(chosen));
@@ -40,17 +40,17 @@ function stillChosen(answer) {
   return { ...answer, series: answer.series.filter((one) => shown(one.id)), bands };
 }
 
-/** What is to be said of the runs that an answer's bands leave out; nothing where there are none. */
+/** Messages about runs that the bands of an answer leave out. */
 export function leftOut(answer, model) {
-  if (answer.bands.length === 0) return ["There is no band: no two of the runs shown differ in nothing but the seed."];
+  if (answer.bands.length === 0) return ["There is no band: no two of the chosen runs differ in the seed only."];
   const ids = answer.bands.flatMap((band) => Object.keys(band.left_out));
   const names = some(ids.map(model.label));
-  return ids.length === 0 ? [] : [`In a band a seed counts once, with its newest run. Left out: ${names}.`];
+  return ids.length === 0 ? [] : [`A band uses only the newest run of each seed. Left out: ${names}.`];
 }
 
 function bandLines(answer, model) {
   return answer.bands.map((band) => ({
-    label: `${model.groupLabel(band.group)}, ${howMany(band.ids.length, "seed")}`,
+    label: `${model.groupLabel(band.group)}, ${count(band.ids.length, "seed")}`,
     place: slot(band.ids[0]),
     x: band.x,
     y: band.mean,
@@ -74,15 +74,15 @@ function runLines(answer, model) {
     }));
 }
 
-/** The raw values of the runs; of those in a band, their averages. */
+/** Single values of the runs; for runs in a band, their moving averages. */
 function faintLines(answer) {
   const banded = inBands(answer);
   const raw =
-    answer.series.length <= RAW_UP_TO ? answer.series.filter((one) => !banded.has(one.id) && one.raw !== one.mean) : [];
+    answer.series.length <= MAX_RAW ? answer.series.filter((one) => !banded.has(one.id)) : [];
   return [
     ...raw.map((one) => ({
       x: one.x,
-      y: one.raw,
+      y: one.y,
       colour: look(slot(one.id)).colour,
       alpha: raw.length > 1 ? 0.22 : 0.32,
       width: 0.9,
@@ -101,14 +101,14 @@ function faintLines(answer) {
 
 const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id));
 
-/** Where the environments of an answer's runs count as solved; of several it is said which. */
-function solved(answer, byId) {
+/** The reward thresholds of an answer's environments, with the environment's name if there are several. */
+function thresholds(answer, byId) {
   const runs = answer.series.map((one) => byId.get(one.id)).filter((run) => typeof run?.reward_threshold === "number");
-  const marks = new Map(); // to the environments
+  const marks = new Map(); // threshold -> environments
   for (const { reward_threshold: mark, environment } of runs)
     marks.set(mark, (marks.get(mark) ?? new Set()).add(environment));
-  const whose = (environments) => (marks.size > 1 ? `${some([...environments])} ` : "");
-  return [...marks].map(([y, environments]) => ({ y, words: `${whose(environments)}solved at ${number(y)}` }));
+  const prefix = (environments) => (marks.size > 1 ? `${some([...environments])} ` : "");
+  return [...marks].map(([y, environments]) => ({ y, label: `${prefix(environments)}solved at ${number(y)}` }));
 }
 
 function best(strong, runs, x) {
@@ -122,7 +122,7 @@ function best(strong, runs, x) {
     }));
 }
 
-function spreads(strong) {
+function spansDecade(strong) {
   let low = Infinity;
   let high = 0;
   for (const { y } of strong) {
@@ -138,12 +138,12 @@ function spreads(strong) {
 function yRange(answer, { strong, faint, areas, marks, log }, x) {
   if (SHARES.has(answer.name.split(".")[1])) return [-0.03, 1.03];
   const values = [];
-  const inside = (line, of) => values.push(...drawn(line.x, of, x).filter((value) => !log || value > 0));
+  const inside = (line, of) => values.push(...visible(line.x, of, x).filter((value) => !log || value > 0));
   for (const line of [...faint, ...strong]) inside(line, line.y);
   for (const area of areas) for (const edge of [area.low, area.high]) inside(area, edge);
   if (values.length === 0) return log ? [1, 10] : [0, 1];
   let [low, high] = extent(values);
-  const reach = GOAL_WITHIN * (high - low);
+  const reach = THRESHOLD_REACH * (high - low);
   [low, high] = extent([
     low,
     high,
@@ -154,20 +154,20 @@ function yRange(answer, { strong, faint, areas, marks, log }, x) {
   return [low - room, high + room];
 }
 
-/** The values of a line that are to be seen from x[0] to x[1], those that it has at these ends as well. */
-function drawn(across, y, x) {
-  const [first, last] = [before(across, x[0]), before(across, x[1])];
+/** The values of a line from x[0] to x[1], including those interpolated at the two ends. */
+function visible(xs, y, x) {
+  const [first, last] = [before(xs, x[0]), before(xs, x[1])];
   const end = (at, after) => {
-    if (across[after] === at) return y[after];
+    if (xs[after] === at) return y[after];
     const [low, high] = [y[after - 1] ?? null, y[after] ?? null];
     if (low === null || high === null) return null;
-    return low + ((high - low) * (at - across[after - 1])) / (across[after] - across[after - 1]);
+    return low + ((high - low) * (at - xs[after - 1])) / (xs[after] - xs[after - 1]);
   };
   const ends = [end(x[0], first), end(x[1], last)];
   return [...y.slice(first, last), ...ends].filter((value) => value !== null);
 }
 
-/** Lowest and highest of many; null is no value. */
+/** The lowest and the highest value; null is skipped. */
 export function extent(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
@@ -179,25 +179,25 @@ export function extent(values) {
 }
 
 /**
- * The values at x (null: the last ones): [{place, label, value}], and words for the lines beyond the first few. Of many
- * lines the first are those nearest to y, where that is given.
+ * The values at x (null: the latest): ``listed`` as [{place, label, value}], and ``rest``, a summary of the other lines.
+ * With y, the lines nearest to it are listed.
  */
 export function readings(strong, x, y) {
   const all = strong.map((line) => ({ place: line.place, label: line.label, value: valueAt(line, x) }));
-  if (y !== null && all.length > SAID_UP_TO)
+  if (y !== null && all.length > MAX_LISTED)
     all.sort((a, b) => Math.abs((a.value ?? Infinity) - y) - Math.abs((b.value ?? Infinity) - y));
-  const known = all
-    .slice(SAID_UP_TO)
+  const values = all
+    .slice(MAX_LISTED)
     .map((one) => one.value)
     .filter((value) => value !== null);
-  const more = all.length - SAID_UP_TO;
+  const more = all.length - MAX_LISTED;
   const rest =
     more <= 0
       ? ""
-      : known.length
-        ? `and ${more} more, from ${number(Math.min(...known))} to ${number(Math.max(...known))}`
+      : values.length
+        ? `and ${more} more, from ${number(Math.min(...values))} to ${number(Math.max(...values))}`
         : `and ${more} more`;
-  return { said: all.slice(0, SAID_UP_TO), rest };
+  return { listed: all.slice(0, MAX_LISTED), rest };
 }
 
 function valueAt({ x, y }, at) {
@@ -208,14 +208,14 @@ function valueAt({ x, y }, at) {
   return y[nearest];
 }
 
-/** The chart in a sentence or a few, for people who do not see it. */
-export function inWords(strong) {
-  if (strong.length === 0) return "Nothing yet.";
-  const first = strong.slice(0, SAID_UP_TO).map(({ label, y, count }) => {
+/** A description of the chart for screen readers. */
+export function describe(strong) {
+  if (strong.length === 0) return "No data yet.";
+  const first = strong.slice(0, MAX_LISTED).map(({ label, y, count: rows }) => {
     const values = y.filter((value) => value !== null);
-    if (values.length === 0) return `${label}: nothing yet.`;
+    if (values.length === 0) return `${label}: no data yet.`;
     const [low, high] = extent(values);
-    return `${label}: ${howMany(count, "value")}, from ${number(low)} to ${number(high)}, the last ${number(values.at(-1))}.`;
+    return `${label}: ${count(rows, "value")}, from ${number(low)} to ${number(high)}, latest ${number(values.at(-1))}.`;
   });
   const more = strong.length - first.length;
   return first.join(" ") + (more > 0 ? ` And ${more} more.` : "");

@@ -1,42 +1,42 @@
-// The view of the learning curves: a chart per metric. Only charts on the screen are asked for and drawn.
+// The view of the learning curves: one chart per series. Only charts on the screen are requested and drawn.
 
 import { get } from "./api.js";
 import { createCell } from "./cell.js";
 import { leftOut } from "./content.js";
-import { el, keep, settled, text } from "./dom.js";
+import { debounced, el, keep, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
 import { change, chosen, state } from "./state.js";
-import { ACROSS, number, some } from "./text.js";
+import { number, some, X_LABELS } from "./text.js";
 
 const SMOOTH = [1, 5, 10, 20, 50, 100, 200, 500, 1000];
 const FIRST = ["episodes.reward", "evaluations.mean_return"];
-const WITHOUT_NOISE = new Set(["epsilon", "learning_rate", "target_syncs"]);
-const AT_ONCE = 2; // questions under way
-const LEAST_WAIT = 500; // milliseconds between two answers to the same chart while runs grow
+const NOT_SMOOTHED = new Set(["epsilon", "learning_rate", "target_syncs"]);
+const MAX_REQUESTS = 2; // at the same time
+const MIN_WAIT = 500; // milliseconds between two requests for the same chart while runs grow
 
-/** Rows in the moving average of a metric. Its lines are a fraction of the episodes', and less noisy. */
+/** Rows in the moving average of a series. Metrics have fewer rows than episodes and less noise. */
 function smoothing(name) {
   const [log, metric] = name.split(".");
-  if (log === "evaluations" || WITHOUT_NOISE.has(metric)) return 1;
+  if (log === "evaluations" || NOT_SMOOTHED.has(metric)) return 1;
   return log === "episodes" ? state.smooth : Math.ceil(state.smooth / 5);
 }
 
-/** What x is in the chart of a metric: metrics know no episodes. */
+/** The x axis of a series: rows of metrics do not record the episode. */
 const xOf = (name) => (name.startsWith("metrics.") ? "env_steps" : state.x);
 
-/** The view in ``host``: ``update(model, changed)`` where the ids of ``changed`` grew (null: all may be different). */
+/** The view in ``host``; returns ``update(model, changed)`` with the ids of changed runs (null: any run). */
 export function createCurves(host) {
   const tools = createTools();
-  const notices = el("ul", { class: "notices" });
-  const nobody = el("p", { class: "empty" });
+  const warnings = el("ul", { class: "warnings" });
+  const empty = el("p", { class: "empty" });
   const grid = el("div", { class: "grid" });
   const outcomes = createOutcomes();
-  host.append(tools.element, notices, nobody, grid, outcomes.element);
+  host.append(tools.element, warnings, empty, grid, outcomes.element);
   let model = null;
-  let across = state.x; // of the readings under the cursor
-  let left = []; // words on the runs that are in no band
-  let asked = ""; // ids, smoothing and the like, of which the charts show the answer
+  let x = state.x; // of the values under the cursor
+  let bandMessages = [];
+  let query = ""; // what the charts show: ids, smoothing and so on
   const cells = []; // {cell, visible, stale, busy, next}
   const seen = new IntersectionObserver(
     (entries) => {
@@ -48,8 +48,8 @@ export function createCurves(host) {
   );
 
   async function start() {
-    const names = await get("/api/names");
-    const all = Object.entries(names).flatMap(([log, metrics]) => metrics.map((metric) => `${log}.${metric}`));
+    const columns = await get("/api/columns");
+    const all = Object.entries(columns).flatMap(([log, names]) => names.map((name) => `${log}.${name}`));
     const sorted = [...FIRST.filter((name) => all.includes(name)), ...all.filter((name) => !FIRST.includes(name))];
     for (const name of sorted) {
       const cell = createCell(name, { zoom, cursor });
@@ -78,17 +78,17 @@ export function createCurves(host) {
     change({ [kind]: range });
   }
 
-  let pointed = null; // [name, x], until the next picture: a mouse moves more often than that
-  function cursor(name, x) {
+  let pointed = null; // [name, x] until the next animation frame; the mouse moves more often
+  function cursor(name, at) {
     if (pointed === null) requestAnimationFrame(point);
-    pointed = [name, x];
+    pointed = [name, at];
   }
 
   function point() {
-    const [name, x] = pointed;
+    const [name, at] = pointed;
     pointed = null;
     for (const { cell, visible } of cells) {
-      if ((visible || x === null) && xOf(cell.name) === xOf(name)) cell.point(x);
+      if ((visible || at === null) && xOf(cell.name) === xOf(name)) cell.point(at);
     }
   }
 
@@ -99,20 +99,20 @@ export function createCurves(host) {
     const now = performance.now();
     const due = cells.filter((one) => one.visible && one.stale && !one.busy);
     for (const one of due.filter(({ next }) => next <= now)) {
-      if (cells.filter(({ busy }) => busy).length >= AT_ONCE) return;
-      ask(one);
+      if (cells.filter(({ busy }) => busy).length >= MAX_REQUESTS) return;
+      request(one);
     }
     const next = Math.min(...due.filter((one) => !one.busy).map((one) => one.next));
     if (Number.isFinite(next)) waiting = setTimeout(pump, Math.max(20, next - now));
   }
 
-  async function ask(one) {
+  async function request(one) {
     const { name } = one.cell;
     const [from, to] = state[xOf(name)] ?? [null, null];
-    const edge = from === null ? 0 : (to - from) * 0.05; // so that lines go on beyond the picture
+    const edge = from === null ? 0 : (to - from) * 0.05; // so that lines extend beyond the chart
     const smooth = smoothing(name);
     Object.assign(one, { busy: true, stale: false });
-    const [began, question] = [performance.now(), asked];
+    const [start, requested] = [performance.now(), query];
     try {
       const answer = await get("/api/series", {
         id: chosen(),
@@ -124,24 +124,24 @@ export function createCurves(host) {
         to: to === null ? null : to + edge,
         points: Math.round(Math.min(600, Math.max(120, 6000 / chosen().length))),
       });
-      if (question === asked) {
+      if (requested === query) {
         one.cell.show(answer, rangeOf(name), model, smooth);
-        left = state.bands ? leftOut(answer, model) : [];
-        updateNotices(notices, model, left);
+        bandMessages = state.bands ? leftOut(answer, model) : [];
+        updateWarnings(warnings, model, bandMessages);
       }
       tools.problem("");
     } catch (error) {
-      if (question === asked) tools.problem(error.message);
+      if (requested === query) tools.problem(error.message);
     }
-    const took = performance.now() - began;
+    const took = performance.now() - start;
     Object.assign(one, {
       busy: false,
-      next: question === asked ? performance.now() + Math.max(LEAST_WAIT, 3 * took) : 0,
+      next: requested === query ? performance.now() + Math.max(MIN_WAIT, 3 * took) : 0,
     });
     pump();
   }
 
-  const refine = settled(() => {
+  const refine = debounced(() => {
     for (const one of cells) Object.assign(one, { stale: true, next: 0 });
     pump();
   }, 150);
@@ -149,29 +149,29 @@ export function createCurves(host) {
   return async function update(next, changed) {
     model = next;
     tools.update(state.env_steps !== null || state.episode !== null);
-    if (!state.bands || chosen().length === 0) left = [];
-    updateNotices(notices, model, left);
-    nobody.hidden = chosen().length > 0;
+    if (!state.bands || chosen().length === 0) bandMessages = [];
+    updateWarnings(warnings, model, bandMessages);
+    empty.hidden = chosen().length > 0;
     grid.hidden = chosen().length === 0;
     text(
-      nobody,
-      model.runs.length ? "No run is chosen. Tick one in the list of runs to see its curves." : noRuns(model),
+      empty,
+      model.runs.length ? "No run is selected. Select one in the list of runs to see its curves." : noRuns(model),
     );
     outcomes.update(model);
-    if (chosen().length === 0) tools.problem(""); // nothing is asked for that could take it back
-    if (across !== state.x) for (const { cell } of cells) cell.point(null); // it was read off at another x
-    across = state.x;
+    if (chosen().length === 0) tools.problem(""); // no request will clear it
+    if (x !== state.x) for (const { cell } of cells) cell.point(null); // the cursor was on another x axis
+    x = state.x;
     try {
       await (starting ??= start());
     } catch (error) {
-      starting = null; // and once more with the next update
+      starting = null; // try again with the next update
       return tools.problem(error.message);
     }
-    const question = JSON.stringify([chosen(), state.smooth, state.bands, state.x, state.env_steps, state.episode]);
-    const sameLines = question === asked;
-    asked = question;
+    const requested = JSON.stringify([chosen(), state.smooth, state.bands, state.x, state.env_steps, state.episode]);
+    const sameLines = requested === query;
+    query = requested;
     if (!sameLines) {
-      for (const { cell, visible } of cells) if (visible) cell.range(rangeOf(cell.name)); // at once, of what is known
+      for (const { cell, visible } of cells) if (visible) cell.range(rangeOf(cell.name)); // redraw known data at once
       refine();
     } else if (changed === null || changed.some((id) => chosen().includes(id))) {
       for (const one of cells) one.stale = true;
@@ -180,24 +180,24 @@ export function createCurves(host) {
   };
 }
 
-/** Show what there is to say of the chosen runs, after ``words`` on all of them. */
-function updateNotices(list, model, words) {
-  const whose = new Map(); // the same words of many runs are said once
+/** Show ``messages`` and the warnings of the chosen runs. */
+function updateWarnings(list, model, messages) {
+  const labels = new Map(); // message -> runs, so that each message is shown once
   for (const id of chosen()) {
-    const { notices = [], words } = model.byId.get(id) ?? {};
-    for (const said of words ? [...notices, words] : notices)
-      whose.set(said, [...(whose.get(said) ?? []), model.label(id)]);
+    const { warnings = [], message } = model.byId.get(id) ?? {};
+    for (const one of message ? [...warnings, message] : warnings)
+      labels.set(one, [...(labels.get(one) ?? []), model.label(id)]);
   }
-  const said = [...words, ...[...whose].map(([its, names]) => `${some(names)}: ${its}`)];
-  const first = said.length > 5 ? [...said.slice(0, 4), `There are ${said.length - 4} more notices.`] : said;
+  const all = [...messages, ...[...labels].map(([message, names]) => `${some(names)}: ${message}`)];
+  const shown = all.length > 5 ? [...all.slice(0, 4), `${all.length - 4} more warnings.`] : all;
   keep(
     list,
-    first,
-    (words) => words,
-    (words) => el("li", {}, words),
+    shown,
+    (message) => message,
+    (message) => el("li", {}, message),
     () => {},
   );
-  list.hidden = said.length === 0;
+  list.hidden = all.length === 0;
 }
 
 function createTools() {
@@ -213,7 +213,7 @@ function createTools() {
   const over = el(
     "select",
     { id: "x", change: () => change({ x: over.value }) },
-    ...Object.entries(ACROSS).map(([x, words]) => el("option", { value: x }, words)),
+    ...Object.entries(X_LABELS).map(([x, label]) => el("option", { value: x }, label)),
   );
   const bands = el("input", { type: "checkbox", id: "bands", change: () => change({ bands: bands.checked }) });
   const whole = el(
@@ -227,10 +227,10 @@ function createTools() {
     { class: "tools" },
     el("label", {}, "Smoothing", slider),
     output,
-    el("label", {}, "Over", over),
+    el("label", {}, "x axis", over),
     el(
       "label",
-      { title: "The mean of the middle half of the seeds, and their lowest and highest" },
+      { title: "Interquartile mean, minimum and maximum of the seeds" },
       bands,
       "Bands over seeds",
     ),
@@ -238,16 +238,16 @@ function createTools() {
   );
   return {
     element: el("div", {}, bar, problem),
-    problem(words) {
-      problem.hidden = words === "";
-      text(problem, words);
+    problem(message) {
+      problem.hidden = message === "";
+      text(problem, message);
     },
     update(zoomed) {
       const place = SMOOTH.findIndex((rows) => rows >= state.smooth);
       slider.value = String(place < 0 ? SMOOTH.length - 1 : place);
-      const words = state.smooth === 1 ? "off" : `mean of ${number(state.smooth)} episodes`;
-      slider.setAttribute("aria-valuetext", words);
-      text(output, words);
+      const label = state.smooth === 1 ? "off" : `mean of ${number(state.smooth)} episodes`;
+      slider.setAttribute("aria-valuetext", label);
+      text(output, label);
       over.value = state.x;
       bands.checked = state.bands;
       whole.hidden = !zoomed;

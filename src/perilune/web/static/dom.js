@@ -1,8 +1,8 @@
-// Makes elements. Whatever is shown goes in as text: nothing that a run says is ever read as HTML.
+// Create elements. All content is set as text: nothing from a run is ever parsed as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element. Functions are listeners, other values that are not text are properties; null is left out. */
+/** Create an element. A function becomes a listener, a string an attribute, another value a property; null is skipped. */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,7 +14,7 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A piece of SVG; every attribute is text. */
+/** Create an SVG element. */
 export function svg(tag, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -22,34 +22,34 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Set an element's text, if it is another: what does not change is not laid out again. */
-export function text(element, words) {
-  if (element.textContent !== words) element.textContent = words;
+/** Set an element's text if it differs, to avoid a needless layout. */
+export function text(element, content) {
+  if (element.textContent !== content) element.textContent = content;
 }
 
 /**
- * Make ``parent`` have one child per item, in order, keeping those that are there.
- * ``make(item)`` gives a new child, ``update(child, item)`` brings any up to date.
+ * Give ``parent`` one child per item, in order, and reuse the children that exist. ``make(item)`` creates a child,
+ * ``update(child, item)`` updates a new or an existing one.
  */
 export function keep(parent, items, key, make, update) {
-  const there = new Map([...parent.children].map((child) => [child.keptAs, child]));
+  const existing = new Map([...parent.children].map((child) => [child.itemKey, child]));
   let before = parent.firstElementChild;
   for (const item of items) {
-    let child = there.get(key(item));
-    there.delete(key(item));
+    let child = existing.get(key(item));
+    existing.delete(key(item));
     if (child === undefined) {
       child = make(item);
-      child.keptAs = key(item);
+      child.itemKey = key(item);
     }
     if (child === before) before = before.nextElementSibling;
     else parent.insertBefore(child, before);
     update(child, item);
   }
-  for (const child of there.values()) child.remove();
+  for (const child of existing.values()) child.remove();
 }
 
 /** Call ``action`` once calls have stopped for ``milliseconds``. */
-export function settled(action, milliseconds) {
+export function debounced(action, milliseconds) {
   let timer = 0;
   return () => {
     clearTimeout(timer);
@@ -57,7 +57,7 @@ export function settled(action, milliseconds) {
   };
 }
 
-/** Say something to people who hear the page. */
-export function announce(words) {
-  text(document.getElementById("announce"), words);
+/** Announce a message to screen readers. */
+export function announce(message) {
+  text(document.getElementById("announce"), message);
 }

@@ -1,10 +1,10 @@
-// What is drawn on a chart, between its axes. Everything is in the canvas's own pixels.
+// Draw the content of a chart between its axes, in pixels of the canvas.
 
 import { ink } from "./palette.js";
 
-const FEW = 30; // points; so few are dots as well
+const MAX_DOTS = 30; // points; so few also get dots
 
-/** Draw ``content`` on a chart of uPlot's. */
+/** Draw ``content`` on the uPlot chart ``u``. */
 export function draw(u, content) {
   const { ctx, bbox } = u;
   const place = placing(u, content);
@@ -17,11 +17,11 @@ export function draw(u, content) {
   for (const area of content.areas) drawArea(ctx, place, area);
   for (const line of content.lines) drawLine(ctx, place, line, content.x);
   for (const ring of content.rings) drawRing(ctx, place, ring);
-  drawWords(ctx, bbox, place, content);
+  drawLabels(ctx, bbox, place, content);
   ctx.restore();
 }
 
-/** From values to the canvas's pixels, and ``back`` to an x. */
+/** Convert values to pixels of the canvas, and with ``back`` pixels to x. */
 function placing(u, { x, y, log }) {
   const { left, top, width, height } = u.bbox;
   const along = width / (x[1] - x[0]);
@@ -54,7 +54,7 @@ function drawLine(ctx, place, line, range) {
   }
   ctx.stroke();
   ctx.setLineDash([]);
-  if (line.dots || last - first < FEW) {
+  if (line.dots || last - first < MAX_DOTS) {
     const radius = (line.dots ?? (line.width ?? 2) * 0.9) * ratio;
     for (let index = first; index <= last; index += 1) {
       if (y[index] !== null) dot(ctx, place.x(x[index]), place.y(y[index]), radius);
@@ -96,13 +96,13 @@ function drawMarks(ctx, bbox, place, marks) {
   ctx.setLineDash([]);
 }
 
-const PLACES = 16; // along a mark where its words may stand
-const ON_OTHER_WORDS = 1000; // of being in the way, where a line all across a box is 12
-const ON_RING = 50;
-const ON_MARK = 8;
+const PLACES = 16; // candidate positions of a label along its line
+const LABEL_COST = 1000; // of covering another label; a curve through the whole label costs 12
+const RING_COST = 50;
+const MARK_COST = 8;
 
-/** What the marks are, each beside its line where the least is in the way, and with a halo for what is all the same. */
-function drawWords(ctx, bbox, place, content) {
+/** Label the marks, each beside its line where it covers least, with a halo around the letters. */
+function drawLabels(ctx, bbox, place, content) {
   const ratio = devicePixelRatio;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
   ctx.textAlign = "left";
@@ -112,25 +112,25 @@ function drawWords(ctx, bbox, place, content) {
   ctx.lineWidth = 3 * ratio;
   const height = 15 * ratio;
   const taken = [];
-  const some = content.marks
-    .map(({ y, words }) => {
-      const width = ctx.measureText(words).width + 8 * ratio;
-      return { words, width, boxes: aside(bbox, place.y(y), { width, height }) };
+  const labels = content.marks
+    .map(({ y, label }) => {
+      const width = ctx.measureText(label).width + 8 * ratio;
+      return { label, boxes: candidates(bbox, place.y(y), { width, height }) };
     })
-    .filter(({ boxes }) => boxes.length > 0) // or its line is not on the chart
-    .sort((a, b) => a.boxes.length - b.boxes.length); // who has the fewest choices chooses first
-  for (const { words, width, boxes } of some) {
-    const inTheWay = boxes.map((box) => covered(box, content, place, taken, ratio));
-    const box = boxes[inTheWay.indexOf(Math.min(...inTheWay))];
+    .filter(({ boxes }) => boxes.length > 0) // otherwise its line is not on the chart
+    .sort((a, b) => a.boxes.length - b.boxes.length); // those with the fewest candidates first
+  for (const { label, boxes } of labels) {
+    const costs = boxes.map((box) => cost(box, content, place, taken, ratio));
+    const box = boxes[costs.indexOf(Math.min(...costs))];
     taken.push(box);
     const at = [box.left + 4 * ratio, box.top + height / 2];
-    ctx.strokeText(words, ...at);
-    ctx.fillText(words, ...at);
+    ctx.strokeText(label, ...at);
+    ctx.fillText(label, ...at);
   }
 }
 
-/** Boxes right above and below a level, from the right end to the left, as far as they are on the chart. */
-function aside(bbox, level, { width, height }) {
+/** Candidate boxes just above and below a level, from right to left. */
+function candidates(bbox, level, { width, height }) {
   if (level < bbox.top || level > bbox.top + bbox.height) return [];
   const room = Math.max(0, bbox.width - width);
   return [level - height - 2, level + 2]
@@ -145,8 +145,8 @@ function aside(bbox, level, { width, height }) {
     );
 }
 
-/** How much a box would cover. */
-function covered(box, { lines, rings, marks }, place, taken, ratio) {
+/** How much a label in ``box`` would cover. */
+function cost(box, { lines, rings, marks }, place, taken, ratio) {
   const radius = 8 * ratio;
   const overlap = (other) =>
     other.left < box.left + box.width &&
@@ -162,19 +162,19 @@ function covered(box, { lines, rings, marks }, place, taken, ratio) {
   const passes = ({ y }) => place.y(y) > box.top && place.y(y) < box.top + box.height;
   return (
     lines.reduce((sum, line) => sum + (line.alpha ?? 1) * inside(line, box, place), 0) +
-    ON_RING * rings.filter((ring) => overlap(around(ring))).length +
-    ON_MARK * marks.filter(passes).length +
-    ON_OTHER_WORDS * taken.filter(overlap).length
+    RING_COST * rings.filter((ring) => overlap(around(ring))).length +
+    MARK_COST * marks.filter(passes).length +
+    LABEL_COST * taken.filter(overlap).length
   );
 }
 
-const LOOKS = 12; // across a box
+const SAMPLES = 12; // across a box
 
-/** At how many places across a box a line is in it. */
+/** The number of samples across a box at which a line is inside it. */
 function inside({ x, y }, { left, top, width, height }, place) {
   let many = 0;
-  for (let look = 0; look <= LOOKS; look += 1) {
-    const at = left + (width * look) / LOOKS;
+  for (let sample = 0; sample <= SAMPLES; sample += 1) {
+    const at = left + (width * sample) / SAMPLES;
     const after = before(x, place.back(at));
     if (after === 0 || after === x.length || y[after] === null || y[after - 1] === null) continue;
     const [from, to] = [place.x(x[after - 1]), place.x(x[after])];
@@ -193,7 +193,7 @@ function drawRing(ctx, place, { x, y, colour }) {
   ctx.stroke();
 }
 
-/** How many of the sorted ``x`` are below ``value``. */
+/** The number of the sorted ``x`` below ``value``. */
 export function before(x, value) {
   let low = 0;
   let high = x.length;

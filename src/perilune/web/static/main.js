@@ -1,30 +1,30 @@
-// The page of perilune watch: runs at the left; curves, flights and settings at the right.
+// The page of perilune watch: the list of runs on the left; curves, videos and settings on the right.
 
 import { follow, get } from "./api.js";
 import { createCurves } from "./curves.js";
 import { text } from "./dom.js";
-import { createFlights } from "./videos.js";
-import { modelOf, NOTHING } from "./model.js";
+import { EMPTY, modelOf } from "./model.js";
 import { assign } from "./palette.js";
 import { createSettings } from "./settings.js";
-import { createSidebar, unasked } from "./sidebar.js";
+import { createSidebar, defaultRuns } from "./sidebar.js";
 import { change, chosen, onChange, state } from "./state.js";
 import { some } from "./text.js";
+import { createVideos } from "./videos.js";
 
-const VIEWS = { curves: createCurves, flights: createFlights, settings: createSettings };
-const TITLES = { curves: "Curves", flights: "Flights", settings: "Settings" };
-const REST = 800; // milliseconds between two looks at a growing directory
+const VIEWS = { curves: createCurves, videos: createVideos, settings: createSettings };
+const TITLES = { curves: "Curves", videos: "Videos", settings: "Settings" };
+const PAUSE = 800; // milliseconds between two requests for the list of runs
 const $ = (id) => document.getElementById(id);
 
-let model = NOTHING;
+let model = EMPTY;
 const views = Object.fromEntries(Object.entries(VIEWS).map(([name, create]) => [name, create($(name))]));
 const sidebar = createSidebar($("runs"));
-let known = false; // whether the runs have been read once
-const met = new Set(); // ids of all runs that there were
-let changed = new Set(); // ids that have changed since they were read; null: maybe all
+let loaded = false; // whether the list of runs has been read
+const seen = new Set(); // ids of all runs so far, also of removed ones
+let changed = new Set(); // ids that changed since they were read; null: any run may have changed
 let reading = false;
 
-/** Read the list of runs again, and show what changed: never twice at once, and not more often than REST. */
+/** Read the list of runs and show what changed; one request at a time, at least PAUSE apart. */
 async function refresh() {
   if (reading) return;
   reading = true;
@@ -34,25 +34,26 @@ async function refresh() {
     let problem = "";
     try {
       model = modelOf(await get("/api/runs"));
-      known = true;
+      loaded = true;
     } catch (error) {
       problem = error.message;
     }
-    say("problem", problem);
+    setMessage("problem", problem);
     if (problem === "") show(now === null ? null : [...now]);
-    await new Promise((resolve) => setTimeout(resolve, REST));
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
   reading = false;
 }
 
-/** Bring the page up to date, after ``ids`` changed (null: maybe all; empty: only what the reader chose). */
+/** Update the page after the runs ``ids`` changed (null: any run; empty: only the choices of the user). */
 function show(ids) {
-  for (const { id } of model.runs) met.add(id);
+  for (const { id } of model.runs) seen.add(id);
   const missing = chosen().filter((id) => !model.byId.has(id));
   if (missing.length > 0 || (state.runs === null && model.runs.length > 0)) {
     const there = chosen().filter((id) => model.byId.has(id));
-    change({ runs: there.length > 0 ? there : model.runs.length > 0 ? unasked(model.runs) : null }); // comes here again
-    say("missing", missing.length > 0 ? aboutMissing(missing, there) : "");
+    const runs = there.length > 0 ? there : model.runs.length > 0 ? defaultRuns(model.runs) : null;
+    change({ runs }); // calls show again
+    setMessage("missing", missing.length > 0 ? aboutMissing(missing, there) : "");
   }
   const banded = state.bands ? model.groupsOfSeeds(chosen()) : new Set();
   assign(chosen(), (id) => (banded.has(model.byId.get(id)?.group) ? model.byId.get(id).group : id));
@@ -68,22 +69,23 @@ function show(ids) {
   views[state.view](model, ids);
 }
 
-/** A sentence on chosen runs that are not there, maybe no longer; ``there`` are the others that were chosen. */
+/** A sentence about chosen runs that do not exist; ``there`` are the other chosen runs. */
 function aboutMissing(missing, there) {
-  const gone = missing.every((id) => met.has(id)) ? " any more" : "";
+  const removed = missing.every((id) => seen.has(id));
   const others = there.length === 0 ? chosen().map(model.label).join(", ") : "";
-  const instead = others && ` Shown instead: ${others}.`;
-  return `${some(missing)} ${missing.length === 1 ? "is" : "are"} not in ${model.root}${gone}.${instead}`;
+  const instead = others && ` Showing ${others} instead.`;
+  const verb = missing.length === 1 ? (removed ? "was" : "is") : removed ? "were" : "are";
+  return `${some(missing)} ${verb} ${removed ? "removed from" : "not in"} ${model.root}.${instead}`;
 }
 
-function say(place, words) {
-  text($(place), words);
-  $(place).hidden = words === "";
+function setMessage(id, message) {
+  text($(id), message);
+  $(id).hidden = message === "";
 }
 
 onChange((changed) => {
-  if (changed.includes("runs")) say("missing", ""); // somebody has chosen since
-  if (known) show([]);
+  if (changed.includes("runs")) setMessage("missing", ""); // the user has made another choice
+  if (loaded) show([]);
 });
 
 follow(
@@ -92,15 +94,15 @@ follow(
     else for (const id of ids) changed.add(id);
     refresh();
   },
-  (words) => {
-    text($("connection"), words);
-    $("connection").className = words === "live" ? "live" : "lost";
+  (status) => {
+    text($("connection"), status);
+    $("connection").className = status === "live" ? "live" : "lost";
   },
 );
 
 for (const button of $("views").children) button.addEventListener("click", () => change({ view: button.dataset.view }));
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the fragment is the state's
+  event.preventDefault(); // the URL's fragment holds the state
   $("main").focus();
 });
 $("help").addEventListener("click", () => $("keys").showModal());
@@ -110,9 +112,9 @@ $("fold").addEventListener("click", () => {
 });
 
 addEventListener("keydown", (event) => {
-  const folds = document.body.classList.contains("open") && $("fold").checkVisibility();
-  const itsOwn = event.target.closest("dialog") || (event.target === $("filter") && $("filter").value);
-  if (event.key === "Escape" && folds && !itsOwn) {
+  const folded = document.body.classList.contains("open") && $("fold").checkVisibility();
+  const handled = event.target.closest("dialog") || (event.target === $("filter") && $("filter").value);
+  if (event.key === "Escape" && folded && !handled) {
     $("fold").click();
     $("fold").focus();
     return;
@@ -121,7 +123,7 @@ addEventListener("keydown", (event) => {
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.fullscreenElement) return;
   const act = {
     1: () => change({ view: "curves" }),
-    2: () => change({ view: "flights" }),
+    2: () => change({ view: "videos" }),
     3: () => change({ view: "settings" }),
     0: () => change({ env_steps: null, episode: null }),
     "?": () => $("keys").showModal(),

@@ -1,16 +1,16 @@
-// What is known of the runs, with names for them and for their groups.
+// The runs, with short names for them and for groups of runs.
 
-/** The model before anything is known. */
-export const NOTHING = modelOf({ root: "", words: null, runs: [] });
+/** The model before the list of runs has been read. */
+export const EMPTY = modelOf({ root: "", message: null, runs: [] });
 
 /**
- * From the server's list of runs: ``byId``; ``label(id)`` and ``groupLabel(group)``, short names for people; and
- * ``groupsOfSeeds(ids)``, the groups of which there is more than one seed among ``ids``.
+ * Index the server's list of runs: ``byId``; ``label(id)`` and ``groupLabel(group)`` return short names;
+ * ``groupsOfSeeds(ids)`` returns the groups with more than one seed among ``ids``.
  */
-export function modelOf({ root, words, runs }) {
+export function modelOf({ root, message, runs }) {
   const paths = runs.map((run) => run.id.split("/"));
-  const ends = new Set(paths.map((path) => path.at(-1)));
-  const common = ends.size === runs.length ? Infinity : inCommon(paths);
+  const names = new Set(paths.map((path) => path.at(-1)));
+  const common = names.size === runs.length ? Infinity : commonParts(paths);
   const label = (id) =>
     id
       .split("/")
@@ -18,37 +18,36 @@ export function modelOf({ root, words, runs }) {
       .join("/");
   const groups = new Map();
   for (const run of runs) groups.set(run.group, [...(groups.get(run.group) ?? []), run]);
-  const several = (environment) =>
-    [...groups.values()].filter((of) => of.length > 1 && of[0].environment === environment).length > 1;
+  const isAmbiguous = (environment) =>
+    [...groups.values()].filter((runs) => runs.length > 1 && runs[0].environment === environment).length > 1;
   const groupLabel = (group) => {
     const [first] = groups.get(group) ?? [];
     const environment = first?.environment ?? "unknown environment";
-    return several(environment) ? `${environment} like ${label(first.id)}` : environment;
+    return isAmbiguous(environment) ? `${environment} like ${label(first.id)}` : environment;
   };
   const byId = new Map(runs.map((run) => [run.id, run]));
   const groupsOfSeeds = (ids) => {
-    const some = new Map(); // by group
+    const found = new Map(); // runs by group
     for (const run of ids.map((id) => byId.get(id)).filter(Boolean))
-      some.set(run.group, [...(some.get(run.group) ?? []), run]);
-    return new Set([...some.keys()].filter((group) => seeds(some.get(group)) > 1));
+      found.set(run.group, [...(found.get(run.group) ?? []), run]);
+    return new Set([...found.keys()].filter((group) => countSeeds(found.get(group)) > 1));
   };
-  return { root, words, runs, byId, label, groupLabel, groupsOfSeeds };
+  return { root, message, runs, byId, label, groupLabel, groupsOfSeeds };
 }
 
-/** How many seeds there are among ``runs``: one may have been trained more than once. */
-export function seeds(runs) {
+/** The number of different seeds of ``runs``. */
+export function countSeeds(runs) {
   return new Set(runs.map((run) => run.seed)).size;
 }
 
-/** How many parts all paths begin with. */
-function inCommon([first, ...others]) {
+/** The number of leading parts that all paths share. */
+function commonParts([first, ...others]) {
   const apart = first.findIndex((part, place) => others.some((path) => path[place] !== part));
   return apart < 0 ? first.length : apart;
 }
 
-/** What to say where there are no runs. */
-export function noRuns({ root, words }) {
+/** A message for when there are no runs. */
+export function noRuns({ root, message }) {
   const out = root === "runs" ? "" : ` --out ${root}/moon`;
-  const remedy = `perilune train LunarLander-v3${out} makes one, which appears here by itself.`;
-  return words ?? `No runs in ${root} yet. ${remedy}`;
+  return message ?? `No runs in ${root} yet. Start one with perilune train LunarLander-v3${out}; it appears here.`;
 }

@@ -1,18 +1,18 @@
-// What the episodes of a training came to: for each run a bar per label, in the environment's own order.
+// How training episodes ended: for each run one bar per outcome, in the environment's order.
 
 import { el } from "./dom.js";
 import { slot, swatch } from "./palette.js";
 import { chosen } from "./state.js";
 import { number } from "./text.js";
 
-/** The panel ``element``; ``update(model)`` fills it with the chosen runs that have labels, or hides it. */
+/** The panel ``element``; ``update(model)`` shows the chosen runs that have outcomes, or hides the panel. */
 export function createOutcomes() {
   const tables = el("div", { class: "outcomes" });
   const title = el(
     "header",
     {},
-    el("h3", {}, "What the episodes came to"),
-    el("span", { class: "note" }, "share of all so far"),
+    el("h3", {}, "Outcomes"),
+    el("span", { class: "note" }, "share of all episodes so far"),
   );
   const element = el("section", { class: "panel", id: "outcomes" }, title, tables);
   let before = "";
@@ -37,17 +37,17 @@ function table({ id, outcomes }, label) {
     "table",
     {},
     el("caption", { title: id }, swatch(slot(id)), el("span", { class: "name" }, label)),
-    el("tbody", {}, ...outcomes.map(([words, many]) => share(words, many, all))),
+    el("tbody", {}, ...outcomes.map(([label, many]) => row(label, many, all))),
   );
 }
 
-function share(words, many, all) {
+function row(label, many, all) {
   const fill = el("span", { class: "fill" });
   fill.style.width = `${(100 * many) / all}%`;
   return el(
     "tr",
     {},
-    el("th", { scope: "row", title: words }, words),
+    el("th", { scope: "row", title: label }, label),
     el("td", { class: "bar" }, el("span", { class: "track", "aria-hidden": "true" }, fill)),
     el("td", {}, `${Math.round((100 * many) / all)} %`),
     el("td", { class: "note", title: `${number(many)} of ${number(all)} episodes` }, number(many)),

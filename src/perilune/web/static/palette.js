@@ -1,15 +1,15 @@
-// Okabe and Ito's colours, which stay apart for colour-blind readers; those after them get the next line style.
-// style.css has the colours, lighter ones for dark screens.
+// Line colours and styles. The colours, from Okabe and Ito, are distinguishable for colour-blind readers; after six
+// runs they repeat with another line style. style.css defines them, lighter for dark mode.
 
 import { el, svg } from "./dom.js";
 
 const COLOURS = 6;
 const DASHES = [[], [7, 3], [2, 3]];
 
-const places = new Map(); // by key; it keeps its own while a run with it is chosen
-let keys = new Map(); // of the chosen runs
+const places = new Map(); // key -> place; a key keeps its place as long as a run with that key is chosen
+let keys = new Map(); // id -> key of the chosen runs
 
-/** Give each chosen run the first place that is free; runs with the same ``key(id)`` share one. */
+/** Give each chosen run the first free place; runs with the same ``key(id)`` share one. */
 export function assign(ids, key) {
   keys = new Map(ids.map((id) => [id, key(id)]));
   const wanted = new Set(keys.values());
@@ -24,7 +24,7 @@ export function assign(ids, key) {
   }
 }
 
-/** The place of a run among the colours; null where it is not chosen. */
+/** The place of a run, null if it is not chosen. */
 export function slot(id) {
   return places.get(keys.get(id)) ?? null;
 }
@@ -32,7 +32,7 @@ export function slot(id) {
 let sheet = null;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (sheet = null));
 
-/** A colour of style.css by its name, for canvases. */
+/** A colour of style.css by name, for canvases. */
 export function ink(name) {
   sheet ??= getComputedStyle(document.documentElement);
   return sheet.getPropertyValue(`--${name}`).trim();
@@ -43,14 +43,14 @@ export function look(place) {
   return { colour: ink(`line-${place % COLOURS}`), dash: DASHES[Math.floor(place / COLOURS) % DASHES.length] };
 }
 
-/** A short line that looks like the curve at that place; null is an empty one. */
+/** A short line in the style of a place; empty for null. */
 export function swatch(place) {
   const holder = el("span", { class: "swatch", "aria-hidden": "true" });
   paint(holder, place);
   return holder;
 }
 
-/** Make a swatch look like the curve at another place. */
+/** Change a swatch to the style of another place. */
 export function paint(holder, place) {
   if (holder.place === place) return;
   holder.place = place;

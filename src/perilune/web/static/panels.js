@@ -1,22 +1,22 @@
-// Q-values as bars and lines, and the readings of the state, each with its course over the flight.
+// Panels beside the video: Q-values as bars and lines, and the observation with each entry over time.
 
 import { extent } from "./content.js";
 import { el, keep, text } from "./dom.js";
 import { ink, look, swatch } from "./palette.js";
 import { number } from "./text.js";
 
-/** The Q-values of a flight, or what they are above their mean: ``values`` [frame][action], and a chart's content. */
-export function qLines(telemetry, fps, difference) {
+/** Q-values or, with ``advantage``, Q minus its mean over actions: ``values`` [frame][action], and a chart's content. */
+export function qLines(telemetry, fps, advantage) {
   const values = telemetry.q_values.map((row) => {
     const known = row.filter((q) => q !== null);
-    const mean = difference && known.length ? known.reduce((sum, q) => sum + q, 0) / known.length : 0;
+    const mean = advantage && known.length ? known.reduce((sum, q) => sum + q, 0) / known.length : 0;
     return row.map((q) => (q === null ? null : q - mean));
   });
   let [low, high] = extent(values.flat());
   if (!(low <= high)) [low, high] = [0, 1];
   const room = high > low ? (high - low) * 0.06 : Math.max(1e-6, Math.abs(high) * 0.1);
   const x = values.map((_, index) => index / fps);
-  const lines = telemetry.actions.map((_, action) => ({
+  const lines = telemetry.action_names.map((_, action) => ({
     x,
     y: values.map((row) => row[action] ?? null),
     width: 1.6,
@@ -27,8 +27,8 @@ export function qLines(telemetry, fps, difference) {
 }
 
 /**
- * Bars, one per action, from 0 to the value: ``set(actions, values)`` for a flight, whose scale has all of its values
- * and 0; ``show(frame, chosen)`` for an instant.
+ * One bar per action, from 0 to its value: ``set(actions, values)`` for a video, with one scale for all values and 0;
+ * ``show(frame, chosen)`` for a frame.
  */
 export function createBars() {
   const bars = el("ul", { class: "bars" });
@@ -36,19 +36,19 @@ export function createBars() {
   const element = el("div", {}, bars, ends);
   let values = [];
   let [low, high] = [0, 1];
-  const along = (value) => (value - low) / (high - low);
+  const position = (value) => (value - low) / (high - low);
   return {
     element,
     set(actions, next) {
       values = next;
       [low, high] = extent([0, ...values.flat()]);
       if (low === high) high = 1;
-      const told = [low, 0, high].filter((value) => value === 0 || Math.abs(along(value) - along(0)) > 0.15);
-      ends.replaceChildren(...[...new Set(told)].map((value) => at(el("span", {}, number(value)), along(value))));
+      const marked = [low, 0, high].filter((value) => value === 0 || Math.abs(position(value) - position(0)) > 0.15);
+      ends.replaceChildren(...[...new Set(marked)].map((value) => at(el("span", {}, number(value)), position(value))));
       bars.replaceChildren(
         ...actions.map((name, action) => {
           const fill = el("span", { class: `fill c${action % 6}` });
-          const zero = at(el("span", { class: "zero" }), along(0));
+          const zero = at(el("span", { class: "zero" }), position(0));
           return el(
             "li",
             {},
@@ -67,10 +67,10 @@ export function createBars() {
       const lower = (action) => now[action] !== null && now[action] < greatest;
       for (const [action, item] of [...bars.children].entries()) {
         const q = now[action] ?? null;
-        const [, , track, words, mark] = item.children;
-        const [from, to] = [Math.min(q, 0), Math.max(q, 0)].map(along); // null is 0, so no bar
+        const [, , track, value, mark] = item.children;
+        const [from, to] = [Math.min(q, 0), Math.max(q, 0)].map(position); // null gives no bar
         track.firstElementChild.style.transform = `translateX(${100 * from}%) scaleX(${to - from})`;
-        text(words, q === null ? "–" : q.toFixed(Math.abs(q) >= 1000 ? 0 : 2).replace("-", "−"));
+        text(value, q === null ? "–" : q.toFixed(Math.abs(q) >= 1000 ? 0 : 2).replace("-", "−"));
         const highest = q === greatest;
         if (action === chosen) text(mark, lower(action) ? "chosen, not the highest" : "chosen");
         else text(mark, highest && lower(chosen) ? "highest" : "");
@@ -81,58 +81,58 @@ export function createBars() {
   };
 }
 
-/** Put an element at a part of its parent's width: all to the left of it at 1, and all to the right at 0. */
+/** Place an element at a fraction of its parent's width without leaving the parent. */
 function at(element, part) {
   element.style.left = `${100 * part}%`;
   element.style.transform = `translateX(${-100 * part}%)`;
   return element;
 }
 
-const MOST = 24; // readings with a course each
+const MAX_PLOTS = 24; // entries of the observation that are plotted
 
 /**
- * Which readings have a course, and words for the rest. A code of zeros and ones has none: it is said which are 1.
- * Of very many readings the first are shown that change.
+ * Which entries of the observation to plot, and a note about the others. Of a code of zeros and ones none is plotted; the
+ * panel lists those that are 1. Of very many entries the first that change are plotted.
  */
-function selected({ readings, obs }) {
-  const every = readings.map((_, index) => index);
-  const coded = readings.length > 2 && obs.every((row) => row.every((value) => value === 0 || value === 1));
-  if (coded) return { shown: [], coded, rest: `${number(every.length)}, each 0 or 1` };
-  if (every.length <= MOST) return { shown: every, coded, rest: "" };
-  const changing = every.filter((index) => obs.some((row) => row[index] !== obs[0][index]));
-  const shown = changing.slice(0, MOST);
-  const rest = `${number(shown.length)} of ${number(changing.length)} that change; there are ${number(every.length)}`;
-  return { shown, coded, rest };
+function select({ obs_names, obs }) {
+  const all = obs_names.map((_, index) => index);
+  const coded = obs_names.length > 2 && obs.every((row) => row.every((value) => value === 0 || value === 1));
+  if (coded) return { shown: [], coded, note: `${number(all.length)}, each 0 or 1` };
+  if (all.length <= MAX_PLOTS) return { shown: all, coded, note: "" };
+  const changing = all.filter((index) => obs.some((row) => row[index] !== obs[0][index]));
+  const shown = changing.slice(0, MAX_PLOTS);
+  const note = `${number(shown.length)} of ${number(changing.length)} that change, ${number(all.length)} in total`;
+  return { shown, coded, note };
 }
 
-/** The readings by name, with ``rest``, words on those left out: ``set(telemetry)`` for a flight, ``show(frame)``. */
-export function createReadings() {
+/** The observation by name: ``set(telemetry)`` for a video, ``show(frame)``; ``note`` is about entries not plotted. */
+export function createObservation() {
   const gauges = el("ul", { class: "gauges" });
   const ones = el("p", { class: "ones" });
-  const rest = el("span", { class: "note" });
+  const note = el("span", { class: "note" });
   const element = el("div", {}, gauges, ones);
   let obs = [];
-  let readings = [];
+  let names = [];
   let now = { shown: [], coded: false };
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", () => drawAll());
 
   function drawAll() {
-    for (const [place, item] of [...gauges.children].entries()) course(item.parts.canvas, obs, now.shown[place]);
+    for (const [place, item] of [...gauges.children].entries()) plot(item.parts.canvas, obs, now.shown[place]);
   }
   new ResizeObserver(() => drawAll()).observe(element);
 
   return {
     element,
-    rest,
+    note,
     set(telemetry) {
-      ({ obs, readings } = telemetry);
-      now = selected(telemetry);
-      text(rest, now.rest);
+      ({ obs, obs_names: names } = telemetry);
+      now = select(telemetry);
+      text(note, now.note);
       ones.hidden = !now.coded;
       keep(
         gauges,
-        now.shown.map((index) => readings[index]),
+        now.shown.map((index) => names[index]),
         (name) => name,
         makeGauge,
         () => {},
@@ -140,7 +140,7 @@ export function createReadings() {
       drawAll();
     },
     show(frame) {
-      if (now.coded) text(ones, said(readings.filter((_, index) => obs[frame]?.[index] === 1)));
+      if (now.coded) text(ones, listOnes(names.filter((_, index) => obs[frame]?.[index] === 1)));
       for (const [place, item] of [...gauges.children].entries()) {
         const value = obs[frame]?.[now.shown[place]];
         text(item.parts.value, value === undefined || value === null ? "–" : value.toFixed(3).replace("-", "−"));
@@ -150,11 +150,11 @@ export function createReadings() {
   };
 }
 
-function said(names) {
+function listOnes(names) {
   if (names.length === 0) return "All are 0.";
-  const more = names.length - MOST;
-  const words = names.slice(0, MOST).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
-  return `${words} ${names.length === 1 ? "is" : "are"} 1.`;
+  const more = names.length - MAX_PLOTS;
+  const listed = names.slice(0, MAX_PLOTS).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
+  return `${listed} ${names.length === 1 ? "is" : "are"} 1.`;
 }
 
 function makeGauge(name) {
@@ -166,14 +166,14 @@ function makeGauge(name) {
     {},
     el("span", { class: "name" }, name),
     value,
-    el("span", { class: "course" }, canvas, needle),
+    el("span", { class: "sparkline" }, canvas, needle),
   );
   item.parts = { canvas, value, needle };
   return item;
 }
 
-/** Draw the course of one reading, with a line at 0 where it passes there. */
-function course(canvas, obs, index) {
+/** Plot one entry of the observation over time, with a line at 0 if it changes sign. */
+function plot(canvas, obs, index) {
   const ratio = devicePixelRatio;
   const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio];
   Object.assign(canvas, { width, height });
@@ -186,7 +186,7 @@ function course(canvas, obs, index) {
     context.fillStyle = ink("grid");
     context.fillRect(0, Math.round(y(0)), width, ratio);
   }
-  context.strokeStyle = ink("course");
+  context.strokeStyle = ink("plain");
   context.lineWidth = 1.4 * ratio;
   context.lineJoin = "round";
   context.beginPath();

@@ -1,23 +1,26 @@
-// A film, and beside it what the agent saw and thought at the very frame that is on the screen.
+// The video player, with the Q-values and the observation of the frame on the screen.
 
 import { createChart } from "./chart.js";
 import { el, text } from "./dom.js";
-import { createBars, createReadings, qLines } from "./panels.js";
+import { createBars, createObservation, qLines } from "./panels.js";
 import { clock, number } from "./text.js";
 
 const STAGES =
-  "The same start, flown side by side by the agent as it was at several stages of its training; beneath each " +
-  "picture stands how many environment steps it had learned for.";
+  "The agent at several stages of its training, side by side, each from the same initial state. The caption of each " +
+  "picture is the number of environment steps that the agent had trained for.";
 const WITHOUT = {
-  "stages.mp4": `${STAGES} With --overlay, perilune video --stages draws the Q-values of each as well.`,
-  "stages-overlay.mp4": `${STAGES} The Q-values in a picture are that stage's.`,
-  telemetry: "There is no telemetry beside this film, so its Q-values and readings cannot be shown here.",
+  "stages.mp4": `${STAGES} With --overlay, perilune video --stages also draws the Q-values of each stage.`,
+  "stages-overlay.mp4": `${STAGES} Each picture shows the Q-values of its own stage.`,
+  telemetry: "This video has no telemetry, so the page cannot show its Q-values and observations.",
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
-/** The player: ``element``; ``show(address, film, telemetry)``, telemetry null where there is none; ``clear()``; ``failed()`` whether it complains. */
+/**
+ * The player: ``element``; ``show(url, video, telemetry)``, telemetry null if there is none; ``clear()``; ``failed()``,
+ * whether it shows an error.
+ */
 export function createPlayer() {
-  const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Film" });
+  const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Video" });
   const play = el("button", { type: "button", class: "play", click: toggle }, "Play");
   const scrub = el("input", {
     type: "range",
@@ -38,34 +41,34 @@ export function createPlayer() {
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const difference = el("input", { type: "checkbox", change: () => draw() });
   const bars = createBars();
-  const readings = createReadings();
-  const trace = el("div", { class: "trace", "aria-hidden": "true" }); // the slider does the same by keyboard
+  const observation = createObservation();
+  const trace = el("div", { class: "trace", "aria-hidden": "true" }); // the slider does the same for the keyboard
   const needle = el("div", { class: "needle" });
   const chart = createChart(trace, { pick: (seconds) => seek(Math.round(seconds * fps)) });
-  const thoughts = el(
+  const qCard = el(
     "section",
     { class: "card" },
-    el("header", {}, el("h3", {}, "Q-values"), el("label", { class: "note" }, difference, "less their mean")),
+    el("header", {}, el("h3", {}, "Q-values"), el("label", { class: "note" }, difference, "advantage (Q - mean)")),
     bars.element,
   );
-  const over = el(
+  const traceCard = el(
     "section",
     { class: "card" },
-    el("header", {}, el("h3", {}, "Over the flight"), el("span", { class: "note" }, "seconds; click to go there")),
+    el("header", {}, el("h3", {}, "Over the episode"), el("span", { class: "note" }, "seconds; click to seek")),
     el("div", { class: "stage" }, trace),
   );
-  const seen = el(
+  const observationCard = el(
     "section",
     { class: "card" },
-    el("header", {}, el("h3", {}, "Readings"), readings.rest),
-    readings.element,
+    el("header", {}, el("h3", {}, "Observation"), observation.note),
+    observation.element,
   );
   const without = el("p", { class: "without", hidden: true });
-  const full = el("button", { type: "button", class: "full", click: fill }, "Full screen");
+  const full = el("button", { type: "button", class: "full", click: toggleFullScreen }, "Full screen");
   const controls = el("div", { class: "controls" }, play, scrub, time, speed);
-  const watching = el(
+  const viewer = el(
     "div",
-    { class: "watching" },
+    { class: "viewer" },
     el("header", {}, title, labels, full),
     problem,
     el("div", { class: "screen" }, video),
@@ -75,12 +78,12 @@ export function createPlayer() {
   const element = el(
     "div",
     { class: "player", hidden: true },
-    watching,
-    el("div", { class: "thinking" }, thoughts, seen),
-    el("div", { class: "along" }, over),
+    viewer,
+    el("div", { class: "details" }, qCard, observationCard),
+    el("div", { class: "over" }, traceCard),
   );
   let telemetry = null;
-  let film = null;
+  let current = null;
   let fps = 30;
   let frames = 1;
   let frame = -1;
@@ -89,48 +92,48 @@ export function createPlayer() {
     if (!video.paused) return video.pause();
     if (video.ended) video.currentTime = 0;
     video.play().catch((error) => {
-      if (error.name !== "AbortError") complain(`The film cannot be played: ${error.message}`);
+      if (error.name !== "AbortError") setProblem(`The video cannot be played: ${error.message}`);
     });
   }
 
-  /** Show the film and its controls on the whole screen, or no longer; a phone may be able to show only the film so. */
-  function fill() {
+  /** Enter or leave full screen. Some phones support it only for the video itself. */
+  function toggleFullScreen() {
     if (document.fullscreenElement) return document.exitFullscreen();
-    if (!watching.requestFullscreen) return video.webkitEnterFullscreen?.();
-    watching.requestFullscreen().catch((error) => complain(`There is no full screen here: ${error.message}`));
+    if (!viewer.requestFullscreen) return video.webkitEnterFullscreen?.();
+    viewer.requestFullscreen().catch((error) => setProblem(`Full screen is not available: ${error.message}`));
   }
-  watching.addEventListener("fullscreenchange", () =>
+  viewer.addEventListener("fullscreenchange", () =>
     text(full, document.fullscreenElement ? "Leave full screen" : "Full screen"),
   );
 
-  /** Go to a frame: to its middle, so that rounding cannot give the one before. What belongs to it is shown at once. */
+  /** Go to the middle of a frame, so that rounding cannot give the previous one. Update the page at once. */
   function seek(to) {
     at(Math.round(to));
     video.currentTime = (frame + 0.5) / fps;
   }
 
-  /** The keys of the view, wherever the focus is but in a control that has its own use for them. */
-  function keyed(event) {
+  /** Handle the keys of the view, unless the focus is in a control that uses them itself. */
+  function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !element.checkVisibility()) return;
     if (event.target.closest("select, textarea, dialog, input:not(.scrub, [type=checkbox])")) return;
-    const leap = event.shiftKey ? fps : 1;
+    const step = event.shiftKey ? fps : 1;
     const act = {
-      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // which they do by themselves
-      ArrowLeft: () => seek(frame - leap),
-      ArrowRight: () => seek(frame + leap),
+      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // those react to the key themselves
+      ArrowLeft: () => seek(frame - step),
+      ArrowRight: () => seek(frame + step),
       Home: () => seek(0),
       End: () => seek(frames - 1),
-      f: fill,
+      f: toggleFullScreen,
     }[event.key];
     if (act === undefined || act() === false) return;
     event.preventDefault();
   }
-  addEventListener("keydown", keyed);
+  addEventListener("keydown", onKey);
 
   function draw() {
     if (telemetry === null) return;
     const lines = qLines(telemetry, fps, difference.checked);
-    bars.set(telemetry.actions, lines.values);
+    bars.set(telemetry.action_names, lines.values);
     chart.set(lines.content);
     trace.querySelector(".u-over").append(needle);
     const now = frame;
@@ -138,32 +141,31 @@ export function createPlayer() {
     at(now);
   }
 
-  /** Show what belongs to a frame. */
+  /** Show the values of a frame. */
   function at(next) {
     next = Math.min(frames - 1, Math.max(0, next));
     if (next === frame) return;
     frame = next;
     scrub.value = String(frame);
-    const words = [clock(frame / fps)];
+    const facts = [clock(frame / fps)];
     if (telemetry !== null) {
-      const { action, reward, episode } = telemetry;
+      const { action, reward, step } = telemetry;
       bars.show(frame, action[frame]);
-      readings.show(frame);
+      observation.show(frame);
       needle.style.transform = `translateX(${(needle.parentElement.clientWidth * frame) / Math.max(1, frames - 1)}px)`;
-      const step = frame - episode.indexOf(episode[frame]);
-      words.push(`step ${number(step)}`, `reward ${reward[frame].toFixed(1).replace("-", "−")}`);
+      facts.push(`step ${number(step[frame])}`, `return ${reward[frame].toFixed(1).replace("-", "−")}`);
     }
-    text(time, words.join(" · "));
-    scrub.setAttribute("aria-valuetext", words.join(", "));
+    text(time, facts.join(" · "));
+    scrub.setAttribute("aria-valuetext", facts.join(", "));
   }
 
-  /** The film is at this instant: while it is still on its way to another, that one is shown already. */
+  /** Show the frame at this time, unless the video is still seeking. */
   function atTime(seconds) {
     if (!video.seeking) at(Math.floor(seconds * fps + 0.05));
   }
   if ("requestVideoFrameCallback" in video) {
     const shown = (_, { mediaTime }) => {
-      if (!video.paused) atTime(mediaTime); // at rest the last frame's may come after a seek
+      if (!video.paused) atTime(mediaTime); // when paused, an older frame may be reported after a seek
       video.requestVideoFrameCallback(shown);
     };
     video.requestVideoFrameCallback(shown);
@@ -176,7 +178,7 @@ export function createPlayer() {
   }
   for (const name of ["seeked", "ended"]) video.addEventListener(name, () => atTime(video.currentTime));
   video.addEventListener("pause", () => {
-    if (!video.ended && video.readyState > 0) seek(frame); // time is ahead of the picture
+    if (!video.ended && video.readyState > 0) seek(frame); // the time is ahead of the picture
   });
   for (const name of ["play", "pause", "ended"]) {
     video.addEventListener(name, () => text(play, video.paused ? "Play" : "Pause"));
@@ -184,14 +186,14 @@ export function createPlayer() {
   video.addEventListener("loadedmetadata", () => {
     video.playbackRate = Number(speed.value);
     if (telemetry === null) frames = Math.max(1, Math.round(video.duration * fps));
-    else fps = frames / video.duration; // a line for every frame
+    else fps = frames / video.duration; // telemetry has one line per frame
     scrub.max = String(frames - 1);
     draw();
-    if (frame > 0) seek(frame); // which was asked for before it was known where that is
+    if (frame > 0) seek(frame); // requested before the frame rate was known
   });
   video.addEventListener("error", () => {
     if (video.hasAttribute("src"))
-      complain("The film cannot be shown: it may be damaged, or the server does not answer.");
+      setProblem("The video cannot be shown: it may be damaged, or the server does not respond.");
   });
   new ResizeObserver(() => {
     const now = frame;
@@ -199,35 +201,35 @@ export function createPlayer() {
     at(now);
   }).observe(trace);
 
-  function complain(words) {
-    problem.hidden = words === "";
-    text(problem, words);
+  function setProblem(message) {
+    problem.hidden = message === "";
+    text(problem, message);
   }
 
   return {
     element,
-    show(address, about, its) {
-      const same = film?.name === about.name && video.getAttribute("src")?.startsWith(address);
-      [film, telemetry, fps, frame] = [about, its, 30, -1]; // until the film says how long it is
-      frames = Math.max(1, its?.action.length ?? 1);
-      complain("");
-      text(title, about.title);
-      const said = [
-        about.outcome,
-        about.reward === null ? null : `reward ${number(about.reward)}`,
-        about.env_steps === null ? null : `after ${number(about.env_steps)} steps`,
+    show(url, info, timesteps) {
+      const same = current?.name === info.name && video.getAttribute("src")?.startsWith(url);
+      [current, telemetry, fps, frame] = [info, timesteps, 30, -1]; // fps until the duration is known
+      frames = Math.max(1, timesteps?.action.length ?? 1);
+      setProblem("");
+      text(title, info.title);
+      const facts = [
+        info.outcome,
+        info.reward === null ? null : `return ${number(info.reward)}`,
+        info.env_steps === null ? null : `after ${number(info.env_steps)} steps`,
       ];
-      labels.replaceChildren(...said.filter(Boolean).map((words) => el("span", { class: "label" }, words)));
-      video.setAttribute("aria-label", `Film: ${about.title}`);
+      labels.replaceChildren(...facts.filter(Boolean).map((fact) => el("span", { class: "label" }, fact)));
+      video.setAttribute("aria-label", `Video: ${info.title}`);
       const playing = !video.paused && !video.ended;
       element.hidden = false;
-      video.src = same ? `${address}&again=${about.bytes}` : address; // best.mp4 may have become another film
-      if (playing) toggle(); // whoever looks at one film after the other need not start each
+      video.src = same ? `${url}&again=${info.bytes}` : url; // best.mp4 may have been replaced
+      if (playing) toggle(); // keep playing from one video to the next
       scrub.max = String(frames - 1);
       element.classList.toggle("alone", telemetry === null);
       without.hidden = telemetry !== null;
-      text(without, WITHOUT[about.name] ?? WITHOUT.telemetry);
-      if (telemetry !== null) readings.set(telemetry);
+      text(without, WITHOUT[info.name] ?? WITHOUT.telemetry);
+      if (telemetry !== null) observation.set(telemetry);
       frame = 0;
       draw();
       frame = -1;
@@ -235,7 +237,7 @@ export function createPlayer() {
     },
     failed: () => !problem.hidden,
     clear() {
-      [film, telemetry] = [null, null];
+      [current, telemetry] = [null, null];
       element.hidden = true;
       video.removeAttribute("src");
       video.load();

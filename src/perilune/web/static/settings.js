@@ -1,4 +1,4 @@
-// The settings of the chosen runs side by side; those that differ are marked and come first.
+// The settings of the chosen runs side by side. Settings that differ come first and are marked.
 
 import { get } from "./api.js";
 import { el, text } from "./dom.js";
@@ -7,14 +7,14 @@ import { slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 import { number } from "./text.js";
 
-const AT_ONCE = 4; // questions under way
-const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // the rest is the run itself
+const MAX_REQUESTS = 4; // at the same time
+const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // others belong to "Run"
 
-/** The view in ``host``: ``update(model, changed)``. */
+/** The view in ``host``; returns ``update(model, changed)``. */
 export function createSettings(host) {
   const box = el("input", { type: "checkbox", id: "differs", change: () => change({ differs: box.checked }) });
   const note = el("span", { class: "note", role: "status" });
-  const tools = el("div", { class: "tools" }, el("label", {}, box, "Only what differs"), note);
+  const tools = el("div", { class: "tools" }, el("label", {}, box, "Only differences"), note);
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const table = el("table", {});
   const scroll = el(
@@ -23,7 +23,7 @@ export function createSettings(host) {
     table,
   );
   host.append(tools, problem, scroll);
-  const known = new Map(); // id -> settings as a flat map
+  const known = new Map(); // id -> flat map of settings
   let drawn = "";
 
   return async function update(model, changed) {
@@ -38,7 +38,7 @@ export function createSettings(host) {
       problem.hidden = false;
       text(problem, error.message);
     }
-    if (String(ids) !== String(chosen())) return; // another choice was made meanwhile
+    if (String(ids) !== String(chosen())) return; // the user has made another choice
     const there = ids.filter((id) => known.has(id));
     const now = JSON.stringify([there, there.map(slot), state.differs]);
     if (now === drawn && changed !== null) return;
@@ -50,12 +50,12 @@ export function createSettings(host) {
       model.runs.length === 0
         ? noRuns(model)
         : ids.length === 0
-          ? "No run is chosen. Tick one in the list of runs to see its settings."
+          ? "No run is selected. Select one in the list of runs to see its settings."
           : ids.length === 1
-            ? "Tick a second run to see what differs."
+            ? "Select a second run to compare settings."
             : different === 0
-              ? "Nothing differs."
-              : `${number(different)} of ${number(rows.length)} differ.`,
+              ? "No differences."
+              : `${number(different)} of ${number(rows.length)} settings differ.`,
     );
     draw(
       table,
@@ -78,23 +78,23 @@ async function readAll(ids, known) {
       }
     }
   }
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  await Promise.all(Array.from({ length: MAX_REQUESTS }, work));
   if (failures.length > 0) throw failures[0];
 }
 
-/** [path, words] of everything in ``value``; lists are one value. */
+/** Yield [path, text] for every value; a list is one value. */
 function* flat(value, path = []) {
   if (value !== null && typeof value === "object" && !Array.isArray(value)) {
     for (const [name, inner] of Object.entries(value)) yield* flat(inner, [...path, name]);
-  } else yield [path.join("."), inWords(value)];
+  } else yield [path.join("."), toText(value)];
 }
 
-function inWords(value) {
+function toText(value) {
   if (typeof value === "string") return value;
   return JSON.stringify(value)?.replaceAll(",", ", ") ?? "";
 }
 
-/** A row per setting, {section, name, values, differs}; of each section those that differ first. */
+/** One row {section, path, values, differs} per setting, those that differ first. */
 function lines(columns) {
   const paths = [...new Set(columns.flatMap((column) => [...column.keys()]))];
   const rows = paths.map((path) => {
@@ -118,10 +118,10 @@ function draw(table, runs, rows) {
   const bodies = [];
   let title = null;
   for (const row of shown) {
-    const its = row.differs ? "What differs" : row.section;
-    if (its !== title)
-      bodies.push(el("tbody", {}, el("tr", {}, el("th", { scope: "rowgroup", colSpan: runs.length + 1 }, its))));
-    title = its;
+    const group = row.differs ? "Differences" : row.section;
+    if (group !== title)
+      bodies.push(el("tbody", {}, el("tr", {}, el("th", { scope: "rowgroup", colSpan: runs.length + 1 }, group))));
+    title = group;
     const line = el(
       "tr",
       {},
@@ -139,12 +139,12 @@ function draw(table, runs, rows) {
 }
 
 function cell(value, row) {
-  const words =
+  const content =
     value === null ? el("span", { class: "note" }, "not set") : el("span", { class: "value", title: value }, value);
-  return el("td", { class: value === row.values[0] ? "" : "other" }, words); // than the first run's
+  return el("td", { class: value === row.values[0] ? "" : "other" }, content); // differs from the first run
 }
 
-/** A path whose parts may stand on lines of their own. */
+/** A path that may break after each part. */
 function breakable(path) {
   return path.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
 }

@@ -1,30 +1,30 @@
-// The runs, at the left: which there are, how far each is, and which are compared.
+// The list of runs on the left: their progress, and which of them are compared.
 
 import { brief, count, number, shortened } from "./text.js";
 import { el, keep, text } from "./dom.js";
-import { noRuns, NOTHING, seeds } from "./model.js";
+import { countSeeds, EMPTY, noRuns } from "./model.js";
 import { paint, slot, swatch } from "./palette.js";
 import { change, chosen, state } from "./state.js";
 
-const SOME = 6; // so many runs are shown unasked
+const MAX_DEFAULT = 6; // runs
 const LONGEST = 60; // characters of a name
 
-/** Which runs to show to somebody who has not chosen: all if they are few, else those in training, else the first. */
-export function unasked(runs) {
+/** The runs to show before the user has chosen: all if they are few, else those in training, else the first. */
+export function defaultRuns(runs) {
   const readable = runs.filter((run) => run.state !== "unreadable");
   const training = readable.filter((run) => run.state === "training");
-  const some = readable.length <= SOME ? readable : training.length ? training : readable.slice(0, 1);
-  return some.slice(0, SOME).map((run) => run.id);
+  const some = readable.length <= MAX_DEFAULT ? readable : training.length ? training : readable.slice(0, 1);
+  return some.slice(0, MAX_DEFAULT).map((run) => run.id);
 }
 
-/** The sidebar in ``host``; ``update(model)`` brings it up to date. */
+/** The sidebar in ``host``; returns ``update(model)``. */
 export function createSidebar(host) {
   const filter = el("input", {
     type: "search",
     id: "filter",
-    placeholder: "Filter the runs",
+    placeholder: "Filter runs",
     autocomplete: "off",
-    "aria-label": "Filter the runs",
+    "aria-label": "Filter runs",
     spellcheck: false,
     input: () => change({ filter: filter.value }),
   });
@@ -37,13 +37,13 @@ export function createSidebar(host) {
   const none = el("button", { type: "button", class: "quiet", click: () => change({ runs: [] }) }, "None");
   const list = el("div", { class: "groups" });
   host.append(filter, el("div", { class: "row" }, total, every, none), list);
-  let model = NOTHING;
+  let model = EMPTY;
 
   return function update(next) {
     model = next;
     if (filter.value !== state.filter) filter.value = state.filter;
     const runs = shown(model);
-    text(total, words(model, runs));
+    text(total, summary(model, runs));
     every.hidden = runs.length < 2;
     none.hidden = chosen().length === 0;
     keep(
@@ -56,13 +56,13 @@ export function createSidebar(host) {
   };
 }
 
-function words(model, shown) {
+function summary(model, shown) {
   const { runs } = model;
   if (runs.length === 0) return noRuns(model);
-  if (shown.length === 0) return "No run fits the filter. Empty it to see all.";
+  if (shown.length === 0) return "No run matches the filter.";
   return shown.length < runs.length
     ? `${shown.length} of ${count(runs.length, "run")}`
-    : `${count(runs.length, "run")}, ${chosen().length} shown`;
+    : `${count(runs.length, "run")}, ${chosen().length} selected`;
 }
 
 function shown({ runs }) {
@@ -73,7 +73,7 @@ function shown({ runs }) {
   });
 }
 
-/** Runs that differ in nothing but the seed are together; where there is one of a kind, the group has no head. */
+/** Groups of runs that differ in the seed only. */
 function grouped(runs) {
   const groups = new Map();
   for (const run of runs) {
@@ -106,10 +106,10 @@ function updateGroup(section, { name, runs }, model) {
   const box = head.firstElementChild;
   box.checked = ticked === runs.length;
   box.indeterminate = ticked > 0 && ticked < runs.length;
-  const many = seeds(runs);
+  const many = countSeeds(runs);
   text(head.children[1], shortened(model.groupLabel(name), LONGEST));
   text(head.lastElementChild, count(many, "seed") + (many < runs.length ? ` in ${count(runs.length, "run")}` : ""));
-  head.title = many > 1 ? "These differ in nothing but the seed" : "These do not even differ in the seed";
+  head.title = many > 1 ? "These runs differ in the seed only" : "These runs have the same settings and the same seed";
   keep(
     list,
     runs,
@@ -149,17 +149,17 @@ function updateRun(item, run, label, grouped) {
   paint(line, ticked ? slot(run.id) : null);
   mark.className = `state ${run.state}`;
   text(mark, run.state);
-  mark.title = run.words ?? "";
-  const said = [
+  mark.title = run.message ?? "";
+  const facts = [
     `seed ${run.seed}`,
     run.env_steps > 0 ? `${brief(run.env_steps)} steps` : null,
-    grouped ? null : run.environment, // the last, because a narrow line cuts it off
-    run.notices?.length ? count(run.notices.length, "notice") : null,
+    grouped ? null : run.environment, // last, because a narrow line cuts it off
+    run.warnings.length ? count(run.warnings.length, "warning") : null,
   ];
-  text(about, run.state === "unreadable" ? (run.words ?? "It cannot be read.") : said.filter(Boolean).join(", "));
+  text(about, run.state === "unreadable" ? (run.message ?? "Cannot be read.") : facts.filter(Boolean).join(", "));
   text(best, run.best ? `best ${number(run.best.mean_return)}` : "");
-  bar.hidden = run.share === null || run.share >= 1 || run.state === "unreadable";
-  bar.value = run.share ?? 0;
-  bar.title = `${Math.floor(100 * bar.value)} % of its budget`;
+  bar.hidden = run.progress === null || run.progress >= 1 || run.state === "unreadable";
+  bar.value = run.progress ?? 0;
+  bar.title = `${Math.floor(100 * bar.value)} % of the budget`;
   bar.setAttribute("aria-valuetext", bar.title);
 }

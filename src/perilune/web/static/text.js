@@ -1,12 +1,12 @@
-// Numbers and names, for people.
+// Numbers and names as text.
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** A number in a few characters: 12,345  312.4  0.0123  2.1e-6; an en dash for what is not known. */
+/** A number in a few characters: 12,345  312.4  0.0123  2.1e-6; an en dash if it is unknown. */
 export function number(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  const words =
+  const digits =
     Number.isInteger(value) || size >= 1000
       ? size < 1e15
         ? WHOLE.format(value)
@@ -18,7 +18,7 @@ export function number(value) {
           : size >= 1e-3
             ? String(Number(value.toPrecision(3)))
             : value.toExponential(1);
-  return words.replace(/^-/, "−");
+  return digits.replace(/^-/, "−");
 }
 
 /** A number for an axis: 20k, 1.5M. */
@@ -30,8 +30,8 @@ export function brief(value) {
 }
 
 /** "1 run", "3 runs". */
-export function count(many, thing) {
-  return `${number(many)} ${thing}${many === 1 ? "" : "s"}`;
+export function count(many, noun) {
+  return `${number(many)} ${noun}${many === 1 ? "" : "s"}`;
 }
 
 /** The first few of ``names``, and how many more there are. */
@@ -40,10 +40,10 @@ export function some(names) {
   return names.slice(0, 3).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
 }
 
-/** ``words`` without their middle where they are longer than ``most``: names often differ at the end alone. */
-export function shortened(words, most) {
-  const ends = Math.floor((most - 1) / 2);
-  return words.length <= most ? words : `${words.slice(0, ends)}…${words.slice(-ends)}`;
+/** A name of at most ``longest`` characters. The middle is cut out, because names often differ only at the end. */
+export function shortened(name, longest) {
+  const ends = Math.floor((longest - 1) / 2);
+  return name.length <= longest ? name : `${name.slice(0, ends)}…${name.slice(-ends)}`;
 }
 
 /** Seconds as 1:05.2. */
@@ -53,27 +53,27 @@ export function clock(seconds) {
   return `${Math.floor(tenths / 600)}:${rest}`;
 }
 
-/** What a chart's x is. */
-export const ACROSS = { env_steps: "environment steps", episode: "episodes" };
+/** Labels of the x axis. */
+export const X_LABELS = { env_steps: "environment steps", episode: "episodes" };
 
 const TITLES = {
-  "episodes.reward": ["Reward", "sum over the episode"],
-  "evaluations.mean_return": ["Greedy evaluation", "mean return"],
-  "evaluations.std_return": ["Spread of the evaluation", "standard deviation of the returns"],
-  "evaluations.min_return": ["Worst of the evaluation", "lowest return"],
+  "episodes.reward": ["Return", "sum of rewards per episode"],
+  "evaluations.mean_return": ["Evaluation mean", "mean return of greedy episodes"],
+  "evaluations.std_return": ["Evaluation std", "standard deviation of the returns"],
+  "evaluations.min_return": ["Evaluation minimum", "lowest return"],
   "episodes.length": ["Episode length", "environment steps"],
-  "episodes.loss": ["Loss", "mean over the episode's updates"],
-  "episodes.epsilon": ["Epsilon", "share of random actions"],
-  "episodes.target_syncs": ["Target syncs", "of the target network, so far"],
-  "metrics.loss": ["Loss of an update", "of the latest batch"],
-  "metrics.mean_q": ["Mean Q", "over the latest batch"],
-  "metrics.mean_td_target": ["Mean TD target", "over the latest batch"],
+  "episodes.loss": ["Loss", "mean over the updates of an episode"],
+  "episodes.epsilon": ["Epsilon", "probability of a random action"],
+  "episodes.target_syncs": ["Target updates", "of the target network so far"],
+  "metrics.loss": ["Loss per update", "latest batch"],
+  "metrics.mean_q": ["Mean Q", "latest batch"],
+  "metrics.mean_td_target": ["Mean TD target", "latest batch"],
   "metrics.gradient_norm": ["Gradient norm", "before clipping"],
-  "metrics.learning_rate": ["Learning rate", "of the optimiser"],
-  "metrics.epsilon": ["Epsilon of an update", "share of random actions"],
+  "metrics.learning_rate": ["Learning rate", "of the optimizer"],
+  "metrics.epsilon": ["Epsilon per update", "probability of a random action"],
 };
 
-/** Title of a chart, and what its values are. */
+/** Title and subtitle of a chart. */
 export function title(name) {
   const bare = name.split(".").slice(1).join(".").replaceAll("_", " ");
   return TITLES[name] ?? [bare.charAt(0).toUpperCase() + bare.slice(1), name.split(".")[0]];

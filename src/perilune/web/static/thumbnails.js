@@ -1,8 +1,8 @@
-// Small pictures of films: one hidden video visits them in turn and leaves a picture of the end of each.
+// Thumbnails: one hidden video element loads the videos in turn and draws a frame near the end of each.
 
-const AT = 0.97; // of the film: how it came out
+const AT = 0.97; // of the duration
 
-/** ``ask(canvas, address, bytes)`` puts the picture on the canvas when its turn comes, once for each film. */
+/** ``request(canvas, url, bytes)`` draws the thumbnail on the canvas when its turn comes, once per video. */
 export function createThumbnails() {
   const waiting = [];
   const video = document.createElement("video");
@@ -12,7 +12,7 @@ export function createThumbnails() {
   function next() {
     current = waiting.shift() ?? null;
     if (current === null) video.removeAttribute("src");
-    else video.src = current.address;
+    else video.src = current.url;
   }
 
   video.addEventListener("loadedmetadata", () => {
@@ -21,21 +21,21 @@ export function createThumbnails() {
   video.addEventListener("seeked", () => {
     if (current === null) return;
     const { canvas } = current;
-    const scale = Math.max(canvas.width / video.videoWidth, canvas.height / video.videoHeight); // fill it
+    const scale = Math.max(canvas.width / video.videoWidth, canvas.height / video.videoHeight); // cover the canvas
     const [width, height] = [video.videoWidth * scale, video.videoHeight * scale];
     canvas.getContext("2d").drawImage(video, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
     canvas.classList.add("ready");
     next();
   });
   video.addEventListener("error", () => {
-    if (current !== null) next(); // an empty picture; the player says what is wrong when it is chosen
+    if (current !== null) next(); // no thumbnail; the player reports the error
   });
 
   return {
-    ask(canvas, address, bytes) {
-      if (canvas.dataset.of === `${address}/${bytes}`) return;
-      canvas.dataset.of = `${address}/${bytes}`;
-      waiting.push({ canvas, address });
+    request(canvas, url, bytes) {
+      if (canvas.dataset.of === `${url}/${bytes}`) return;
+      canvas.dataset.of = `${url}/${bytes}`;
+      waiting.push({ canvas, url });
       if (current === null) next();
     },
   };

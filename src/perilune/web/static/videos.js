@@ -1,6 +1,6 @@
-// The view of the films: a strip of all that were recorded, and the player.
+// The view of the videos: a strip of all recorded videos, and the player.
 
-import { film as address, get } from "./api.js";
+import { get, videoUrl } from "./api.js";
 import { el, keep, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createPlayer } from "./player.js";
@@ -8,135 +8,133 @@ import { change, chosen, state } from "./state.js";
 import { brief, count, number } from "./text.js";
 import { createThumbnails } from "./thumbnails.js";
 
-/** The view in ``host``: ``update(model, changed)`` where the ids of ``changed`` grew (null: all may be different). */
-export function createFlights(host) {
-  const which = el("select", { id: "flight", change: () => change({ flight: which.value, film: null }) });
-  const strip = el("ul", { class: "strip", "aria-label": "Films" });
+/** The view in ``host``; returns ``update(model, changed)`` with the ids of changed runs (null: any run). */
+export function createVideos(host) {
+  const select = el("select", { id: "source", change: () => change({ source: select.value, video: null }) });
+  const strip = el("ul", { class: "strip", "aria-label": "Videos" });
   const empty = el("p", { class: "empty" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const missing = el("p", { class: "problem", role: "status", hidden: true });
   const player = createPlayer();
   const thumbnails = createThumbnails();
-  host.append(el("div", { class: "tools" }, el("label", {}, "Run", which)), problem, missing, strip, empty, player.element);
-  let films = [];
-  let of = null; // whose films these are
-  const old = new Set(); // films that were there when the run was first shown, or have been looked at
-  let shown = null; // the film in the player
+  host.append(el("div", { class: "tools" }, el("label", {}, "Run", select)), problem, missing, strip, empty, player.element);
+  let videos = [];
+  let source = null; // id of the run that ``videos`` belong to
+  const old = new Set(); // videos that existed when the run was first shown, or have been opened
+  let shown = null; // the video in the player
 
   function draw(model) {
-    const { flight } = state;
-    const asked = films.find((film) => film.name === state.film);
-    const current = asked ?? films[0] ?? null;
-    missing.hidden = of === null || of !== flight || state.film === null || asked !== undefined;
-    const instead = current === null ? "" : ` Shown instead: ${current.title}.`;
-    text(missing, missing.hidden ? "" : `${model.label(of)} has no film ${state.film}.${instead}`);
+    const requested = videos.find((video) => video.name === state.video);
+    const current = requested ?? videos[0] ?? null;
+    missing.hidden = source === null || source !== state.source || state.video === null || requested !== undefined;
+    const instead = current === null ? "" : ` Showing ${current.title} instead.`;
+    text(missing, missing.hidden ? "" : `${model.label(source)} has no video ${state.video}.${instead}`);
     keep(
       strip,
-      films,
-      (film) => `${of}/${film.name}`,
-      makeFilm,
-      (item, film) => {
-        const { button, picture, title, about } = item.parts;
-        if (film === current) button.setAttribute("aria-current", "true");
+      videos,
+      (video) => `${source}/${video.name}`,
+      makeItem,
+      (item, video) => {
+        const { button, picture, title, result } = item.parts;
+        if (video === current) button.setAttribute("aria-current", "true");
         else button.removeAttribute("aria-current");
-        text(title, film.title);
-        const said = [film.outcome, film.reward === null ? null : number(Math.round(film.reward))].filter(Boolean);
-        text(about, said.join(", ") || (film.env_steps === null ? "" : `after ${brief(film.env_steps)} steps`));
-        item.classList.toggle("new", !old.has(`${of}/${film.name}`));
-        thumbnails.ask(picture, address(of, film.name), film.bytes);
+        text(title, video.title);
+        const facts = [video.outcome, video.reward === null ? null : number(Math.round(video.reward))].filter(Boolean);
+        text(result, facts.join(", ") || (video.env_steps === null ? "" : `after ${brief(video.env_steps)} steps`));
+        item.classList.toggle("new", !old.has(`${source}/${video.name}`));
+        thumbnails.request(picture, videoUrl(source, video.name), video.bytes);
       },
     );
-    strip.hidden = films.length === 0;
-    empty.hidden = films.length > 0;
-    const run = model.byId.get(flight);
+    strip.hidden = videos.length === 0;
+    empty.hidden = videos.length > 0;
+    const run = model.byId.get(state.source);
     text(
       empty,
       model.runs.length === 0
         ? noRuns(model)
         : !run
-          ? "No run is chosen. Tick one in the list of runs to see its flights."
+          ? "No run is selected. Select one in the list of runs to see its videos."
           : run.state === "training"
-            ? "No film yet: the first is on its way. It appears here when it is recorded."
-            : "This run has no films. perilune video " +
-              `${model.root}/${flight}` +
-              " makes one; a training films every so many episodes with --video-every.",
+            ? "No video yet. The first one appears here when it has been recorded."
+            : `This run has no videos. Record one with perilune video ${model.root}/${state.source}, ` +
+              "or during training with --video-every.",
     );
     show(current);
   }
 
-  function makeFilm(film) {
+  function makeItem(video) {
     const parts = {
       picture: el("canvas", { width: 168, height: 112, "aria-hidden": "true" }),
       title: el("span", { class: "name" }),
-      about: el("span", { class: "note" }),
+      result: el("span", { class: "note" }),
     };
     parts.button = el(
       "button",
       {
         type: "button",
         click: () => {
-          old.add(`${of}/${film.name}`);
-          change({ flight: of, film: film.name });
+          old.add(`${source}/${video.name}`);
+          change({ source, video: video.name });
         },
       },
       parts.picture,
       parts.title,
-      parts.about,
+      parts.result,
     );
     const item = el("li", {}, parts.button);
     item.parts = parts;
     return item;
   }
 
-  async function show(film) {
-    const now = film === null ? null : `${of}/${film.name}/${film.bytes}`;
+  async function show(video) {
+    const now = video === null ? null : `${source}/${video.name}/${video.bytes}`;
     if (now === shown) return;
     shown = now;
-    if (film === null) return player.clear();
+    if (video === null) return player.clear();
     let telemetry = null;
-    if (film.telemetry) {
+    if (video.telemetry) {
       try {
-        telemetry = await get("/api/telemetry", { id: of, name: film.name });
+        telemetry = await get("/api/telemetry", { id: source, name: video.name });
       } catch (error) {
-        complain(error.message);
+        setProblem(error.message);
       }
     }
-    if (now === shown) player.show(address(of, film.name), film, telemetry);
+    if (now === shown) player.show(videoUrl(source, video.name), video, telemetry);
   }
 
-  function complain(words) {
-    problem.hidden = words === "";
-    text(problem, words);
+  function setProblem(message) {
+    problem.hidden = message === "";
+    text(problem, message);
   }
 
   return async function update(model, changed) {
     const runs = chosen()
       .map((id) => model.byId.get(id))
       .filter(Boolean);
-    if (!chosen().includes(state.flight)) {
+    if (!chosen().includes(state.source)) {
       const first = runs.find((run) => run.videos > 0) ?? runs[0];
-      if (first) return change({ flight: first.id, film: state.flight === null ? state.film : null }); // and so here again
+      if (first) return change({ source: first.id, video: state.source === null ? state.video : null }); // calls update again
     }
-    if (changed === null && player.failed()) shown = null; // once more, now that the server is there again
+    if (changed === null && player.failed()) shown = null; // the server is available again: retry
     keep(
-      which,
+      select,
       runs,
       (run) => run.id,
       (run) => el("option", { value: run.id }),
-      (option, run) => text(option, `${model.label(run.id)} (${count(run.videos, "film")})`),
+      (option, run) => text(option, `${model.label(run.id)} (${count(run.videos, "video")})`),
     );
-    which.value = state.flight ?? "";
-    const id = runs.length ? state.flight : null;
-    if (id !== of || changed === null || changed.includes(id)) {
+    select.value = state.source ?? "";
+    const id = runs.length ? state.source : null;
+    if (id !== source || changed === null || changed.includes(id)) {
       try {
         const answer = id === null ? [] : await get("/api/videos", { id });
-        if (id !== null && id !== state.flight) return; // another was chosen meanwhile
-        if (id !== of) for (const film of answer) old.add(`${id}/${film.name}`);
-        films = answer;
-        of = id;
-        complain("");
+        if (id !== null && id !== state.source) return; // the user has made another choice
+        if (id !== source) for (const video of answer) old.add(`${id}/${video.name}`);
+        videos = answer;
+        source = id;
+        setProblem("");
       } catch (error) {
-        complain(error.message);
+        setProblem(error.message);
       }
     }
     draw(model);

@@ -1,0 +1,253 @@
+"""The web application: routes, queries and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import mimetypes
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from anyio.to_thread import run_sync
+from msgspec import Meta
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from perilune._utils.text import printable
+from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.web.guard import HEADERS, Guard
+from perilune.web.run import WatchedRun, newest_per_seed
+from perilune.web.series import COLUMNS, Band, Curve, band, curve, thin
+from perilune.web.videos import Video, find_videos, telemetry_columns, video_info
+from perilune.web.watcher import Watcher
+
+STATIC = Path(__file__).parent / "static"
+MAX_RUNS = 500  # in one query
+POLL_SECONDS = 1.0
+HEARTBEAT_SECONDS = 10.0
+
+
+class RunQuery(msgspec.Struct):
+    """Names one run."""
+
+    id: str
+
+
+class VideoQuery(RunQuery):
+    """Names one video of a run."""
+
+    name: str
+
+
+class RunsQuery(msgspec.Struct):
+    """Names any number of runs."""
+
+    id: str | Annotated[list[str], Meta(max_length=MAX_RUNS)] = []
+
+
+class SeriesQuery(msgspec.Struct, frozen=True):
+    """The column LOG.COLUMN over ``x`` from ``low`` to ``high``, its moving average and the points to return."""
+
+    name: str
+    x: Literal["env_steps", "episode"] = "env_steps"
+    smooth: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    low: float = msgspec.field(default=-math.inf, name="from")
+    high: float = msgspec.field(default=math.inf, name="to")
+    points: Annotated[int, Meta(ge=8, le=1_000)] = 600
+    band: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError("Expected `from` <= `to`")
+
+
+Query = TypeVar("Query", bound=msgspec.Struct)
+
+
+def parse(request: Request, query: type[Query]) -> Query:
+    """Return the request's query parameters. Unknown parameters are ignored.
+
+    Raises:
+        msgspec.ValidationError: a parameter is missing, repeated or invalid.
+    """
+    given = {name: request.query_params.getlist(name) for name in request.query_params}
+    single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
+    return msgspec.convert(single, query, strict=False)
+
+
+class JsonResponse(Response):
+    """JSON. Numbers that are not finite become null."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return msgspec.json.encode(content)
+
+
+def _whole_curve(run: WatchedRun, query: SeriesQuery) -> Curve:
+    log, _, column = query.name.partition(".")
+    return curve(run.read(log), log, column, query.x, query.smooth).between(query.low, query.high)
+
+
+# The two functions below are cached; ``version`` changes with the logs.
+@lru_cache(maxsize=512)
+def _thinned(run: WatchedRun, query: SeriesQuery, version: object) -> tuple[int, Curve]:
+    """Return the number of rows and those to draw."""
+    whole = _whole_curve(run, query)
+    return len(whole.x), whole.at(thin(whole.x, whole.y, query.points))
+
+
+@lru_cache(maxsize=64)
+def _band(runs: tuple[WatchedRun, ...], query: SeriesQuery, version: object) -> Band:
+    return band([_whole_curve(run, query) for run in runs])
+
+
+def _lists(arrays: Curve | Band) -> dict[str, list[float]]:
+    return {name: array.tolist() for name, array in arrays._asdict().items()}
+
+
+class Api:
+    """The routes. ``is_stopping`` returns whether the server is shutting down."""
+
+    def __init__(self, watcher: Watcher, is_stopping: Callable[[], bool]) -> None:
+        self._watcher = watcher
+        self._is_stopping = is_stopping
+        self._lock = Lock()  # one series query at a time: averaging a million rows takes memory
+        self._static = StaticFiles(directory=STATIC)
+
+    def routes(self) -> list[Route | Mount]:
+        """Return all routes."""
+        return [
+            Route("/", self.page),
+            Route("/api/runs", self.runs),
+            Route("/api/run", self.run),
+            Route("/api/columns", self.columns),
+            Route("/api/series", self.series),
+            Route("/api/videos", self.videos),
+            Route("/api/telemetry", self.telemetry),
+            Route("/api/events", self.events),
+            Route("/video", self.video),
+            Mount("/static", self._static),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        """Return the page."""
+        return await self._static.get_response("index.html", request.scope)
+
+    def runs(self, request: Request) -> Response:
+        """Return a summary of every run."""
+        runs = [run.summary() for run in self._watcher.poll().values()]
+        return JsonResponse(
+            {"root": printable(str(self._watcher.root)), "message": self._watcher.message, "runs": runs}
+        )
+
+    def run(self, request: Request) -> Response:
+        """Return config.json and host.json of a run."""
+        return JsonResponse(self._run(parse(request, RunQuery).id).files())
+
+    def columns(self, request: Request) -> Response:
+        """Return the columns of each log that can be plotted."""
+        return JsonResponse(COLUMNS)
+
+    def series(self, request: Request) -> Response:
+        """Return a column of several runs, and bands over runs that differ in the seed only."""
+        query, names = parse(request, SeriesQuery), parse(request, RunsQuery).id
+        log, _, column = query.name.partition(".")
+        if column not in COLUMNS.get(log, ()):
+            raise HTTPException(404, f"There is no series {query.name[:200]!r}. /api/columns lists all of them.")
+        runs = [self._run(name) for name in dict.fromkeys([names] if isinstance(names, str) else names)]
+        series, bands = [], []
+        with self._lock:
+            for run in runs:
+                count, drawn = _thinned(run, query, run.read(log).version)
+                series.append({"id": run.id, "count": count, **_lists(drawn)})
+            for seeds, replaced in newest_per_seed(runs) if query.band else []:
+                values = _band(seeds, query, tuple(run.read(log).version for run in seeds))
+                ids = [run.id for run in seeds]
+                bands.append({"group": seeds[0].setup.group, "ids": ids, "left_out": replaced, **_lists(values)})
+        return JsonResponse({"name": query.name, "x": query.x, "series": series, "bands": bands})
+
+    def videos(self, request: Request) -> Response:
+        """Return what is known about each video of a run."""
+        run = self._run(parse(request, RunQuery).id)
+        episodes, evaluations = run.read("episodes"), run.read("evaluations")
+        return JsonResponse([video_info(video, episodes, evaluations) for video in find_videos(run.directory)])
+
+    async def video(self, request: Request) -> Response:
+        """Return a video file, or the requested range of it."""
+        _, video = await run_sync(self._video, request)
+        try:
+            return self._static.file_response(video.path, video.path.lstat(), request.scope)
+        except OSError as error:  # removed in the meantime
+            raise HTTPException(404, "The run has no video of that name.") from error
+
+    def telemetry(self, request: Request) -> Response:
+        """Return the timesteps that a video shows, one per frame."""
+        run, video = self._video(request)
+        return JsonResponse(telemetry_columns(video, run.setup.environment or ""))
+
+    async def events(self, request: Request) -> Response:
+        """Stream the names of changed runs as server-sent events."""
+        if request.method == "HEAD":  # the body would never end
+            return Response(media_type="text/event-stream")
+        return StreamingResponse(self._changes(), media_type="text/event-stream")
+
+    async def _changes(self) -> AsyncIterator[bytes]:
+        """Yield an event at the start, after each change and, so that the page knows it is connected, regularly."""
+        now = asyncio.get_running_loop().time
+        known: dict[str, int] = {}
+        sent = -math.inf
+        while not self._is_stopping():
+            runs = await run_sync(self._watcher.poll)
+            versions = {name: run.version for name, run in runs.items()}
+            if versions != known or now() - sent >= HEARTBEAT_SECONDS:
+                changed = [name for name in versions | known if versions.get(name) != known.get(name)]
+                known, sent = versions, now()
+                yield b"event: runs\ndata: " + msgspec.json.encode({"versions": versions, "changed": changed}) + b"\n\n"
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _run(self, name: str) -> WatchedRun:
+        run = self._watcher.poll().get(name)
+        if run is None:
+            raise HTTPException(404, f"There is no run {name[:200]!r}.")
+        return run
+
+    def _video(self, request: Request) -> tuple[WatchedRun, Video]:
+        query = parse(request, VideoQuery)
+        run = self._run(query.id)
+        for video in find_videos(run.directory):
+            if video.name == query.name:
+                return run, video
+        raise HTTPException(404, "The run has no video of that name.")
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    """Answer a request that failed."""
+    match error:
+        case HTTPException():
+            status, message = error.status_code, error.detail
+        case msgspec.ValidationError():
+            status, message = 400, f"Invalid query: {error}."
+        case FileFormatError() | RunDirectoryError():
+            status, message = 404, printable(str(error))
+        case _:  # the terminal shows the traceback
+            status, message = 500, f"The server failed with {type(error).__name__}. See its terminal for the cause."
+    return JsonResponse({"error": message}, status, HEADERS)  # an internal error bypasses the guard
+
+
+def create_app(root: Path, host: str, port: int, is_stopping: Callable[[], bool]) -> Starlette:
+    """Return the application that serves the runs below ``root`` at ``host`` and ``port``."""
+    mimetypes.add_type("text/javascript", ".js")  # some systems register another type
+    handled = (HTTPException, msgspec.ValidationError, FileFormatError, RunDirectoryError, Exception)
+    handlers: dict[Any, Any] = dict.fromkeys(handled, _error)
+    guard = Middleware(Guard, host=host, port=port)
+    return Starlette(routes=Api(Watcher(root), is_stopping).routes(), middleware=[guard], exception_handlers=handlers)
