@@ -37,8 +37,8 @@ test-long: lint
 
 # test_cost.py runs alone: it compares durations.
 torture: setup
-	$(BIN)/pytest --torture -m "" -n 2 -s tests/test_torture.py
-	$(BIN)/pytest --torture -m "" -s tests/test_cost.py
+	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
+	$(BIN)/pytest --torture -s tests/test_cost.py
 
 # The figures in docs/benchmarks.md; hours.
 benchmarks: setup

@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="run the full counts of docs/checkpoints.md; takes hours")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--torture"):
+        config.option.markexpr = ""  # select the tests marked `long`, too
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List which tests were skipped, grouped by what they need."""
     reasons = Counter(

@@ -424,7 +424,7 @@ def test_a_terminal_of_another_encoding_is_no_reason_to_fail() -> None:
 
 FILMING = """
 from perilune.viz import terminal
-with progress.done("perilune: filming [runs/moon]") as tell:
+with terminal.done("perilune: filming [runs/moon]") as tell:
     for step in range(0, 1001, 100):
         tell(step, 1000)
 """
