@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from perilune.cli.looking import Watch
+from  import Watch
 
 import perilune
 from fixtures_runs import TinyRun, episode
