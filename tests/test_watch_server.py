@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from  import Watch
 
 import perilune
 from fixtures_runs import TinyRun, episode
-from perilune.errors import ConfigError, MissingDependencyError, PortError, RunDirectoryError
+from perilune import cli
+from perilune.errors import ConfigError, PortError, RunDirectoryError
 from perilune.web.app import create_app
 from perilune.web.guard import HEADERS
 from perilune.web.server import listen, serve
@@ -271,7 +271,8 @@ def test_directory_host_and_port_errors_say_what_to_do(tmp_path: Path) -> None:
         listen("192.0.2.1", 0)
 
 
-def test_missing_web_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_web_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "perilune.web.server", None)  # as if starlette were not installed
-    with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[web\]'"):
-        Watch().run()
+    with pytest.raises(SystemExit):
+        cli.main(["watch"])
+    assert "pip install 'perilune[web]'" in capsys.readouterr().err
