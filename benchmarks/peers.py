@@ -23,7 +23,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig, TrainConfig, to_json
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.runs import files, lock, runlog
+from perilune.runs import files, layout, lock, logs, manifest
 from perilune.training.evaluation import SELECTION_SEEDS, evaluate
 from perilune.training.events import Episode, Evaluated
 from perilune.training.loop import greedy_limit, training
@@ -58,7 +58,7 @@ class Peer:
         """
         env = envs.make(environment)
         with (
-            lock.claimed(directory),
+            lock.acquire(directory),
             closing(envs.make(environment)) as training_env,
             _log(directory, env, self, train, seed) as log,
         ):
@@ -139,21 +139,21 @@ def _model(env: envs.Env, seed: int, net_arch: tuple[int, ...], **settings: Any)
 
 def _log(
     directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int
-) -> AbstractContextManager[runlog.RunLog]:
+) -> AbstractContextManager[logs.LogWriter]:
     """Create the run directory and return its log."""
-    runlog.create(directory, overwrite=True)
+    layout.create(directory, overwrite=True)
     config = {
-        "format": runlog.FORMAT,
+        "format": manifest.FORMAT,
         "environment": envs.name(env),
         "reward_threshold": envs.reward_threshold(env),
         "seed": seed,
         "agent": asdict(peer),
         "train": to_json(train),
     }
-    host = runlog.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
+    host = manifest.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
     files.write_json(directory / "host.json", host)
     files.write_json(directory / "config.json", config)
-    return runlog.open_log(directory)
+    return logs.open_log(directory)
 
 
 class _Recorder:

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from perilune import DQNConfig, TrainConfig
 from perilune._utils.statistics import moving_average
 from perilune.bench.learning import Trial, failed, run_trials
-from perilune.runs import runlog
+from perilune.runs import logs
 from perilune.runs.scores import Score
 
 WINDOW = 100  # episodes in the moving average, as such results are usually given
@@ -140,7 +140,7 @@ def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
     for axis in axes[len(experiments) :]:
         axis.set_visible(False)
     for axis, experiment in zip(axes, experiments, strict=False):
-        runs = [runlog.read(directory(path.parent, experiment) / f"seed-{seed}") for seed in range(seeds)]
+        runs = [logs.read_run(directory(path.parent, experiment) / f"seed-{seed}") for seed in range(seeds)]
         smooth = [moving_average([episode.reward for episode in run.episodes], WINDOW) for run in runs]
         for curve in smooth:
             axis.plot(range(1, len(curve) + 1), curve, color="#0072B2", alpha=0.3, linewidth=0.8)

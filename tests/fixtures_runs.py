@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import av
 import gymnasium as gym
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from perilune import DQN, History
 from perilune._utils.arrays import Array
-from perilune.runs.runlog import Run
+from perilune.runs import archive
+from perilune.runs.logs import Run
 from perilune.training.events import Episode, Evaluated
 
 # The agent learns after 40 steps; training takes about a second.
@@ -93,3 +97,35 @@ def decode(path: Path) -> Video:
         context = stream.codec_context
         assert context.pix_fmt is not None
         return Video(context.name, context.pix_fmt, context.width, context.height, float(rate), frames)
+
+
+def unsealed(path: Path) -> tuple[str, Any, dict[str, Array]]:
+    """The kind, the JSON object and the arrays of a file of weights or a checkpoint."""
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    return metadata["kind"], json.loads(metadata["perilune"]), dict(load_file(path))
+
+
+def resealed(
+    path: Path,
+    content: Callable[[Any], Any] | None = None,
+    arrays: Mapping[str, Callable[[Array], Array] | None] | None = None,
+    kind: str | None = None,
+) -> None:
+    """Change a file of weights or a checkpoint so that its checksums match again, as an attacker can.
+
+    Args:
+        content: gets the JSON object and returns the new one, or JSON as a string.
+        arrays: for some names a function of the array, or None to remove it.
+        kind: another kind.
+    """
+    was, held, stored = unsealed(path)
+    changed = content(held) if content is not None else held
+    for name, change in (arrays or {}).items():
+        array = stored.pop(name, np.zeros(3, np.float32))
+        if change is not None:
+            stored[name] = np.ascontiguousarray(change(array))
+    text = changed if isinstance(changed, str) else json.dumps(changed)
+    parts = (kind or was, text, archive.checksum(stored))
+    metadata = dict(zip(("kind", "perilune", "arrays"), parts, strict=True))
+    save_file(stored, path, metadata | {"sha256": archive._seal(*parts)})

@@ -18,7 +18,7 @@ from fixtures_runs import episode
 from perilune import cli
 from perilune.cli.settings import choose
 from perilune.envs.known.presets import PRESETS, preset
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated, Metrics
 from perilune.viz.report.advice import RULES, TEXTS, Advice, advise, check

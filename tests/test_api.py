@@ -30,7 +30,7 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
     UsageError,
 )
-from perilune.runs import runlog, weights
+from perilune.runs import logs, weights
 from worlds import Numbered, small
 
 LOGS = ("episodes.jsonl", "metrics.jsonl", "best.safetensors", "final.safetensors")
@@ -332,7 +332,7 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path) -> None:
     before = dqn.agent.online.parameters.copy()
     with pytest.raises(KeyboardInterrupt):
         dqn.train(run_dir=tmp_path / "run", steps=1_000, video_every=1, eval_every=None, quiet=True)
-    run = runlog.read(tmp_path / "run")
+    run = logs.read_run(tmp_path / "run")
     assert len(run.episodes) >= 2
     assert sum(episode.length for episode in run.episodes) < 150
     final = DQN.load(tmp_path / "run" / "final.safetensors")

@@ -24,7 +24,7 @@ from perilune.bench.learning import Trial, run_trials, stored_score
 from perilune.cli import main
 from perilune.envs.known.presets import PRESETS
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
-from perilune.runs import runlog
+from perilune.runs import logs
 from perilune.runs.scores import Score, score
 
 # It learns so slowly that its greedy episodes stay short, and scoring takes no time.
@@ -85,7 +85,7 @@ def test_score_is_the_mean_of_100_episodes_of_final_and_best(benchmark: Path) ->
         final, best = (DQN.load(run / f"{which}.safetensors").evaluate(100) for which in ("final", "best"))
         assert (found["seed"], found["final"], found["best"]) == (seed, final.mean_return, best.mean_return)
         assert found["env_steps"] == 400
-        assert found["seconds"] == runlog.read(run).evaluations[-1].seconds
+        assert found["seconds"] == logs.read_run(run).evaluations[-1].seconds
 
 
 def test_seed_is_solved_at_its_first_evaluation_at_the_threshold() -> None:
@@ -117,7 +117,7 @@ def test_files_hold_scores_settings_and_curves(benchmark: Path) -> None:
     for row, scored in zip(rows, found["scores"], strict=True):
         assert row == {name: "" if value is None else str(value) for name, value in scored.items()}
     assert (found["environment"], found["reward_threshold"]) == ("CartPole-v1", 475.0)  # given as "CartPole"
-    config = runlog.read(benchmark / "seed-0").config
+    config = logs.read_run(benchmark / "seed-0").config
     assert found["settings"] == {"agent": config["agent"], "train": config["train"]}
     assert (found["settings"]["agent"]["hidden"], found["failures"]) == ([4], [])
     assert found["summary"]["never_solved"] == [0, 1]

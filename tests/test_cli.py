@@ -27,7 +27,7 @@ from perilune import DQN, DQNConfig, TrainConfig
 from perilune.cli import COMMANDS, main, parse
 from perilune.cli.settings import choose
 from perilune.envs.known.presets import PRESETS, preset
-from perilune.runs import inspection, runlog, telemetry
+from perilune.runs import inspection, layout, logs, telemetry
 from perilune.viz import stages
 
 TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--learning-starts", "30"]
@@ -72,7 +72,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
 def test_train_records_a_run_and_reports_it(trained: tuple[Path, Ended]) -> None:
     run, ended = trained
     assert ended.status == 0
-    read = runlog.read(run)
+    read = logs.read_run(run)
     assert [episode.episode for episode in read.episodes] == [1, 2, 3]
     assert (read.config["seed"], read.config["agent"]["hidden"]) == (8, [6, 5])
     steps = 30 + sum(episode.length for episode in read.episodes)
@@ -109,7 +109,7 @@ def test_settings_file_of_a_run_repeats_it_and_options_replace_it(trained: tuple
 def test_quiet_json_prints_one_object_and_nothing_else(tmp_path: Path) -> None:
     ended = call("train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", "--quiet", *TINY)
     assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 1)
-    said, run = json.loads(ended.out), runlog.read(tmp_path / "run")
+    said, run = json.loads(ended.out), logs.read_run(tmp_path / "run")
     assert (said["run"], said["environment"], said["seed"]) == (str(tmp_path / "run"), "CartPole-v1", 0)
     assert said["updates"] == said["env_steps"] - 30 > 0
     assert said["final"] == run.evaluations[-1]._asdict()
@@ -157,7 +157,7 @@ def test_evaluate_reports_episodes_without_an_end(tmp_path: Path) -> None:
 def test_arguments_of_the_environment_are_passed_and_checked(tmp_path: Path) -> None:
     run, kwargs = str(tmp_path / "run"), ["--env-kwargs", "sutton_barto_reward=True"]
     done("train", "CartPole-v1", "--out", run, "--quiet", *kwargs, *TINY)
-    assert {episode.reward for episode in runlog.read(Path(run)).episodes} <= {-1.0, 0.0}
+    assert {episode.reward for episode in logs.read_run(Path(run)).episodes} <= {-1.0, 0.0}
     assert json.loads(done("evaluate", run, "--episodes", "1", "--json", *kwargs))["mean_return"] <= 0
     assert "Use --env-kwargs" in call("evaluate", run, "--episodes", "1").err
     refused = call("resume", run, "--steps", "5")
@@ -192,7 +192,7 @@ def test_video_with_overlay_and_stages_belongs_to_the_run(tiny_run: TinyRun, tmp
     assert [row[2:26].rstrip() for row in rows] == titles
     with Image.open(gif) as animation:
         assert animation.width == len(titles) * 240 + (len(titles) - 1) * 3 - (len(titles) - 1) % 2
-    runlog.create(run, overwrite=True)  # removes what belongs to the run
+    layout.create(run, overwrite=True)  # removes what belongs to the run
     assert not (run / "videos").exists()
 
 

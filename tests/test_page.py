@@ -78,7 +78,7 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
         copy_run(root / "other", run)
         lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
         (run / "episodes.jsonl").write_text("".join(lines[:-10]))
-        training.enter_context(lock.claimed(run))
+        training.enter_context(lock.acquire(run))
         expect(state).to_have_text("training")
         expect(page.locator("#runs progress")).to_have_attribute("title", re.compile(r"^\d+ % of the budget$"))
         before = count_values(page, "live")

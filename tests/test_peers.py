@@ -16,7 +16,7 @@ from perilune import DQNConfig, TrainConfig, bench
 from perilune.bench import compare, learning, results
 from perilune.cli import main
 from perilune.errors import ConfigError
-from perilune.runs import runlog
+from perilune.runs import logs
 
 INSTALLED = importlib.util.find_spec("stable_baselines3") is not None
 
@@ -83,7 +83,7 @@ def test_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypatc
 
     peer = tmp_path / "out" / "sb3"
     for seed in range(2):
-        run = runlog.read(peer / f"seed-{seed}")
+        run = logs.read_run(peer / f"seed-{seed}")
         assert (run.config["seed"], run.config["reward_threshold"]) == (seed, 475.0)
         assert run.config["agent"]["exploration_final_eps"] == 0.04
         steps = [evaluation.env_steps for evaluation in run.evaluations]

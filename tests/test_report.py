@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run
 from perilune import DQN, cli
 from perilune._utils import statistics
-from perilune.runs import runlog
+from perilune.runs import logs
 from perilune.runs.scores import score as bench_score
 from perilune.runs.scores import write_score
 from perilune.runs.weights import load_weights, save_weights
@@ -76,7 +76,7 @@ def silent(_: str) -> None:
 
 
 def written(runs: list[Path], out: Path, episodes: int = 0) -> Tags:
-    write_report([runlog.read(run) for run in runs], out, episodes, silent)
+    write_report([logs.read_run(run) for run in runs], out, episodes, silent)
     return Tags(out.read_text(encoding="utf-8"))
 
 
@@ -161,7 +161,7 @@ def test_the_best_film_says_what_it_came_to(whole: Path, run: Path) -> None:
     assert evaluation.outcomes is not None
 
     def caption() -> str:
-        return recordings.select([runlog.read(run)]).videos[0].caption
+        return recordings.select([logs.read_run(run)]).videos[0].caption
 
     plain = f"best weights, greedy: return {evaluation.returns[0]:.0f}"
     assert caption() == f"{plain}, {evaluation.outcomes[0]}"
@@ -181,7 +181,7 @@ def test_commands_of_the_advice_are_understood(page_path: Path) -> None:
 
 
 def test_two_reports_of_one_run_are_the_same_to_the_byte(whole: Path, tmp_path: Path) -> None:
-    run = [runlog.read(whole)]
+    run = [logs.read_run(whole)]
     write_report(run, tmp_path / "a.html", 0, silent)
     write_report(run, tmp_path / "b.html", 0, silent)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
@@ -205,7 +205,7 @@ def test_several_seeds_are_put_together_and_what_differs_is_told(run: Path, tmp_
 
 
 def test_a_benchmarks_score_is_taken_where_the_run_is_still_what_was_scored(run: Path, tmp_path: Path) -> None:
-    read = runlog.read(run)
+    read = logs.read_run(run)
     write_score(bench_score(read, final=123.25, best=321.5), run)
     found = written([run], tmp_path / "report.html", 2)
     assert found.row("best")[:2] == ["100", "321.5"]
@@ -294,7 +294,7 @@ def test_runs_of_one_family_differ_in_nothing_but_their_seed() -> None:
 def test_films_stop_where_there_is_no_more_room(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {path.stem: path.stat().st_size for path in (run / "videos").glob("*.mp4")}
     monkeypatch.setattr(recordings, "MAX_BYTES", sizes["best"] + sizes["episode-00001"])
-    choice = recordings.select([runlog.read(run)])
+    choice = recordings.select([logs.read_run(run)])
     assert [film.path.stem for film in choice.videos] == ["best", "episode-00001"]
     assert choice.omitted == len(sizes) - 2
 
@@ -307,7 +307,7 @@ def test_a_film_that_is_a_link_or_no_film_gives_nothing_away(run: Path, tmp_path
     (run / "videos" / "episode-00001.mp4").write_bytes(b"no film at all")
     content = (run / "videos" / "episode-00002.mp4").read_bytes()
     (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])  # without its index, at the end
-    choice = recordings.select([runlog.read(run)])
+    choice = recordings.select([logs.read_run(run)])
     assert [film.path.stem for film in choice.videos] == ["episode-00004"]
     assert all(film.still for film in choice.videos)
     assert choice.omitted == 0
@@ -324,7 +324,7 @@ def test_a_film_that_is_a_link_or_no_film_gives_nothing_away(run: Path, tmp_path
 FILMS = ("best", "best-overlay", "stages", "stages-overlay", *(f"episode-{number:05d}" for number in range(1, 8)))
 
 
-def filmed(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[runlog.Run]:
+def filmed(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[logs.Run]:
     """A run for each of ``names``, with films that are so called."""
     for run, stems in names.items():
         (tmp_path / run / "videos").mkdir(parents=True)

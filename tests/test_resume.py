@@ -1,10 +1,11 @@
-"""A training that was stopped anywhere goes on as if nothing had been: the same weights, lines, counters to the bit."""
+"""A stopped training resumes to the same weights, logs and counters, also when its newest checkpoint is damaged."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures_runs import decode
-from perilune import DQN, DQNConfig, recording
-from perilune.runs import checkpoint, recorder, runlog
+from fixtures_runs import decode, resealed
+from perilune import DQN, DQNConfig, api
+from perilune.agent import state
+from perilune.cli import main
+from perilune.errors import ConfigError, PeriluneWarning
+from perilune.runs import checkpoint, inspection, layout, recorder
 from perilune.training.events import Event
 from perilune.training.loop import training
 
-SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40}
+SMALL: dict[str, Any] = {
+    "hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40, "epsilon_decay_steps": 60,
+}  # fmt: skip
 TRAINING: dict[str, Any] = {
-    "steps": 400, "eval_every": 150, "eval_episodes": 2, "metrics_every": 4, "max_episode_steps": 40,
+    "steps": 280, "eval_every": 110, "eval_episodes": 1, "metrics_every": 4, "max_episode_steps": 40,
     "quiet": True, "pictures": False,
 }  # fmt: skip
 
@@ -41,100 +47,81 @@ def cut(after: int) -> Callable[..., Iterator[Event]]:
 
 
 def lines(directory: Path) -> dict[str, list[Any]]:
-    """The logs of a run, without what the clock says."""
+    """The logs of a run, without wall-clock times."""
     found = {}
-    for name in runlog.FILES.values():
+    for name in layout.FILES.values():
         records = [json.loads(line) for line in (directory / name).read_text().splitlines()]
         found[name] = [{key: value for key, value in record.items() if key != "seconds"} for record in records]
     return found
 
 
 def weights(directory: Path, name: str = "final") -> bytes:
-    return DQN.load(directory / runlog.WEIGHTS[name]).agent.online.parameters.tobytes()
+    return DQN.load(directory / layout.WEIGHTS[name]).agent.online.parameters.tobytes()
 
 
 def everything(directory: Path) -> dict[str, Any]:
-    """All of a run that must come out the same: not what the clock says, nor which checkpoints were taken."""
-    last = checkpoint.latest(directory)
-    return {
-        **lines(directory),
-        "final": weights(directory),
-        "best": weights(directory, "best"),
-        "agent": last.agent,
-        "arrays": last.arrays,
-        "replay": last.replay,
-    }
+    """All of a run that must be the same, however often it was stopped."""
+    last, agent = checkpoint.latest(directory)
+    arrays = {name: array.tobytes() for name, array in state.arrays(agent).items()}
+    weights_too = {name: weights(directory, name) for name in layout.WEIGHTS}
+    return {**lines(directory), **weights_too, "agent": last.agent, "arrays": arrays}
 
 
 def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> int:
-    """Train with the power cut again and again, anywhere; how often."""
+    """Train with the power cut again and again, anywhere; return how often."""
     monkeypatch.setattr(recorder, "SHARE", math.inf)  # a checkpoint at every episode
     generator = np.random.default_rng(5)
-    resume: dict[str, Any] = {"run_dir": directory}
+    target: dict[str, Any] = {"run_dir": directory}
     for stops in itertools.count():
         with monkeypatch.context() as patch:
-            patch.setattr(recording, "training", cut(int(generator.integers(2, 50))))
+            patch.setattr(api, "training", cut(int(generator.integers(10, 60))))
             try:
-                dqn().train(**settings, **resume)
+                dqn().train(**settings, **target)
             except PowerCutError:
-                resume = {"run_dir": directory, "resume": True}
+                target = {"run_dir": directory, "resume": True}
             else:
                 return stops
     raise AssertionError
 
 
-FAMILY: list[dict[str, Any]] = [
-    {},
-    {"n_step": 1, "double": False, "tau": 1.0, "target_update_interval": 7, "optimizer": "sgd", "momentum": 0.9},
-    {"priority_alpha": 0.6, "learning_rate_schedule": "linear", "learning_rate_decay_steps": 300},
-    {"head": "qr", "quantiles": 4, "optimism": 0.5, "max_action_repeat": 6, "ema_decay": 0.9, "n_step": 5},
-    {"head": "c51", "atoms": 5, "value_range": (0, 100), "noisy": True, "dueling": True, "optimizer": "adamw"},
-    {"mirror": True, "munchausen": 0.9, "epsilon_decay": 0.9, "optimizer": "rmsprop", "train_freq": 3},
+FAMILY: list[tuple[int, dict[str, Any]]] = [
+    (1, {}),
+    (3, {"n_step": 1, "double": False, "tau": 1.0, "target_update_interval": 7, "optimizer": "sgd", "momentum": 0.9}),
+    (3, {"priority_alpha": 0.6, "learning_rate_schedule": "linear", "learning_rate_decay_steps": 300}),
+    (1, {"head": "qr", "quantiles": 4, "optimism": 0.5, "max_action_repeat": 6, "ema_decay": 0.9, "n_step": 5}),
+    (3, {"head": "c51", "atoms": 5, "value_range": (0, 9), "noisy": True, "dueling": True, "optimizer": "adamw"}),
+    (1, {"mirror": True, "munchausen": 0.9, "epsilon_decay": 0.9, "optimizer": "rmsprop", "train_freq": 3}),
 ]
 
 
-@pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("agent", FAMILY, ids=lambda agent: ",".join(agent) or "default")
-def test_stopped_and_gone_on_with_is_the_same_as_in_one_go(
+@pytest.mark.parametrize(("num_envs", "agent"), FAMILY, ids=str)
+def test_stopped_run_ends_as_if_never_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: dict[str, Any], num_envs: int
 ) -> None:
     config = DQNConfig(**SMALL | agent)
     settings = TRAINING | {"num_envs": num_envs, "checkpoint_seconds": 1e-9}
-    DQN("CartPole-v1", config=config, seed=3).train(run_dir=tmp_path / "whole", **settings)
-    stops = stopped(lambda: DQN("CartPole-v1", config=config, seed=3), tmp_path / "parts", monkeypatch, **settings)
-    assert stops > 3
+    DQN("CartPole-v1", config, seed=3).train(run_dir=tmp_path / "whole", **settings)
+    assert stopped(lambda: DQN("CartPole-v1", config, seed=3), tmp_path / "parts", monkeypatch, **settings) > 1
     expected, found = everything(tmp_path / "whole"), everything(tmp_path / "parts")
     for part, value in expected.items():
         assert found[part] == value, part
 
 
-def test_an_episode_that_is_long_is_saved_in_its_middle_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_episode_is_saved_and_resumed_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perilune.training.loop.REST_EVERY", 7)
     settings = TRAINING | {"checkpoint_seconds": 1e-9}
     agent = SMALL | {"n_step": 3, "max_action_repeat": 4}
     DQN("CartPole-v1", seed=3, **agent).train(run_dir=tmp_path / "whole", **settings)
-    under_way = []
-    read = checkpoint.latest
-
-    def latest(directory: Path) -> checkpoint.Checkpoint:
-        found = read(directory)
-        under_way.extend(len(flight.actions) for flight in found.training.flights)
-        return found
-
-    monkeypatch.setattr(checkpoint, "latest", latest)
-    assert stopped(lambda: DQN("CartPole-v1", seed=3, **agent), tmp_path / "parts", monkeypatch, **settings) > 3
-    assert max(under_way) >= 7
+    assert stopped(lambda: DQN("CartPole-v1", seed=3, **agent), tmp_path / "parts", monkeypatch, **settings) > 1
     assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
 
 
-def test_films_that_were_being_made_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TRAINING | {"steps": 150, "num_envs": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
-    agent = SMALL | {"epsilon_decay_steps": 1_000}
-    DQN("CartPole-v1", **agent).train(run_dir=tmp_path / "whole", **settings)
-    assert stopped(lambda: DQN("CartPole-v1", **agent), tmp_path / "parts", monkeypatch, **settings) > 3
-    assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
+def test_videos_of_a_stopped_run_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TRAINING | {"steps": 110, "num_envs": 2, "checkpoint_seconds": 1e-9, "video_every": 2}
+    DQN("CartPole-v1", **SMALL).train(run_dir=tmp_path / "whole", **settings)
+    assert stopped(lambda: DQN("CartPole-v1", **SMALL), tmp_path / "parts", monkeypatch, **settings) > 1
     videos = sorted((tmp_path / "whole" / "videos").glob("*.mp4"))
-    assert len(videos) >= 3
+    assert len(videos) >= 2
     assert sorted(path.name for path in (tmp_path / "parts" / "videos").glob("*.mp4")) == [path.name for path in videos]
     for video in videos:
         frames, again = (decode(path).frames for path in (video, tmp_path / "parts" / "videos" / video.name))
@@ -143,22 +130,138 @@ def test_films_that_were_being_made_are_made_whole(tmp_path: Path, monkeypatch: 
     assert not list((tmp_path / "parts").rglob("*.partial"))
 
 
-def test_an_agent_that_was_trained_before_goes_on_in_its_second_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def twice(second: dict[str, Any]) -> None:
+def test_second_run_of_a_trained_agent_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second(out: Path) -> None:
         dqn = DQN("CartPole-v1", seed=1, **SMALL)
         dqn.train(run_dir=tmp_path / "first", overwrite=True, **TRAINING)
-        dqn.train(**TRAINING, **second)
+        with monkeypatch.context() as patch:
+            if out.name == "parts":
+                patch.setattr(api, "training", cut(9))
+            dqn.train(run_dir=out, **TRAINING)
 
-    twice({"run_dir": tmp_path / "whole"})
-    dqn = DQN("CartPole-v1", seed=1, **SMALL)
-    dqn.train(run_dir=tmp_path / "first", overwrite=True, **TRAINING)
-    monkeypatch.setattr(recording, "training", cut(9))
+    second(tmp_path / "whole")
     with pytest.raises(PowerCutError):
-        dqn.train(run_dir=tmp_path / "parts", **TRAINING)
-    monkeypatch.undo()
+        second(tmp_path / "parts")
     fresh = DQN("CartPole-v1", seed=1, **SMALL)
-    fresh.train(resume=True, run_dir=tmp_path / "parts", quiet=True, pictures=False)
+    fresh.train(run_dir=tmp_path / "parts", resume=True, quiet=True, pictures=False)
     assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
     assert fresh.agent.env_steps == 2 * TRAINING["steps"]
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run. Tests must not change it."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=out, **TRAINING | {"checkpoint_seconds": 1e-9})
+    return out
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, whose power was cut when it had several checkpoints. Tests must not change it."""
+    out = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorder, "SHARE", math.inf)
+        patch.setattr(api, "training", cut(60))
+        with pytest.raises(PowerCutError):
+            DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=out, **TRAINING | {"checkpoint_seconds": 1e-9})
+    assert len(checkpoint.paths(out)) >= 2
+    return out
+
+
+@pytest.fixture
+def broken(interrupted: Path, tmp_path: Path) -> Path:
+    """A copy of the interrupted run that tests may change."""
+    return Path(shutil.copytree(interrupted, tmp_path / "run"))
+
+
+def one_bit(path: Path, at: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(at * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "one bit of the header": lambda path: one_bit(path, 0.02),
+    "one bit of the arrays": lambda path: one_bit(path, 0.9),
+    "foreign": lambda path: path.write_text("[1, 2]"),
+    "wrong name": lambda path: shutil.copy(path, path.with_name("999999999999.safetensors")),
+    "values not finite": lambda path: resealed(path, arrays={"replay.reward": lambda array: array * np.inf}),
+    "unknown action": lambda path: resealed(path, arrays={"replay.action": lambda array: array + 5}),
+    "missing array": lambda path: resealed(path, arrays={"online": None}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_newest_checkpoint_is_skipped(broken: Path, whole: Path, damage: str) -> None:
+    DAMAGE[damage](checkpoint.paths(broken)[-1])
+    assert any(finding.fault for finding in inspection.verify(broken))
+    with pytest.warns(PeriluneWarning, match="skipped a checkpoint: "):
+        DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=broken, resume=True, quiet=True, pictures=False)
+    assert everything(broken) == everything(whole)
+    assert all(finding.fault is None for finding in inspection.verify(broken))
+
+
+@pytest.mark.filterwarnings("always")
+def test_skipped_checkpoint_is_reported_once(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoint.paths(broken)[-1].write_bytes(b"")
+    assert "this checkpoint would be skipped" in "".join(inspection.describe(broken)["health"])
+    main(["resume", str(broken), "--quiet"])
+    assert capfd.readouterr().err.count("skipped a checkpoint") == 1
+
+
+# Finished runs
+
+
+def test_finished_run_refuses_changed_agent_settings(whole: Path) -> None:
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    dqn = DQN("CartPole-v1", seed=3, **SMALL, learning_rate=1e-4)
+    with pytest.raises(ConfigError, match=r"learning_rate=0\.0001 is invalid: .* at its end"):
+        dqn.train(run_dir=whole, resume=True, change=["learning_rate"], quiet=True)
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+
+
+def test_finished_run_keeps_its_pictures(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=run, **TRAINING | {"pictures": True, "steps": 80})
+    curves, video = run / "plots" / "curves.png", run / "videos" / "best.mp4"
+    curves.write_bytes(b"my own")
+    video.unlink()
+    DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=run, resume=True, quiet=True)
+    assert curves.read_bytes() == b"my own"
+    assert video.stat().st_size > 1000  # it was missing
+
+
+def test_episode_budget_replaces_used_up_steps(tmp_path: Path, whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    had = checkpoint.latest(run)[0].agent.episodes
+    main(["resume", str(run), "--episodes", "3", "--quiet"])
+    capfd.readouterr()
+    there, _ = checkpoint.latest(run)
+    assert there.agent.episodes == had + 3
+    assert (there.setup.train.steps, there.setup.train.episodes) == (None, had + 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("bogus=1", "a setting that exists. These can change:"),
+        ("num_envs=3", "a setting that can change. These can change:"),
+        (f"learning_rate={'[' * 10_000}", "change='learning_rate=[[["),
+    ],
+)
+def test_invalid_change_names_what_can_change(
+    whole: Path, change: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(whole), "--steps", "100", "--change", change])
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert message in said
+    assert len(said) < 2_000

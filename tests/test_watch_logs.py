@@ -16,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun
-from perilune.runs import files, runlog
+from perilune.runs import files, layout, logs
+from perilune.runs.logs import LogReader, Table
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
-from perilune.web import logs
-from perilune.web.logs import Log, Table
 
 
 def line(number: int, **values: Any) -> bytes:
@@ -37,14 +36,14 @@ def same(one: Table, other: Table) -> bool:
         one.columns.keys() == other.columns.keys()
         and all(np.array_equal(one.columns[name], other.columns[name], equal_nan=True) for name in columns)
         and all(one.texts(name) == other.texts(name) for name in one.labels)
-        and one.words == other.words
+        and one.fault == other.fault
     )
 
 
 @pytest.mark.parametrize("kind", [Episode, Metrics, Evaluated, HealthWarning])
 def test_a_log_is_what_the_library_reads_of_it(tiny_run: TinyRun, kind: Any) -> None:
-    table = Log(tiny_run.history.directory / runlog.FILES[kind], kind).read()
-    records: Sequence[Any] = runlog.read_log(tiny_run.history.directory, kind)
+    table = LogReader(tiny_run.history.directory / layout.FILES[kind], kind).read()
+    records: Sequence[Any] = logs.read_log(tiny_run.history.directory, kind)
     assert table.rows == len(records)
     for name in kind._fields:
         values = [getattr(record, name) for record in records]
@@ -52,13 +51,13 @@ def test_a_log_is_what_the_library_reads_of_it(tiny_run: TinyRun, kind: Any) -> 
             assert table.texts(name) == values
         else:
             np.testing.assert_array_equal(table.columns[name], np.array(values, np.float64))
-    assert table.words is None
+    assert table.fault is None
 
 
 def test_steps_and_rewards_are_exact_and_null_is_no_number(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
     path.write_bytes(line(1, env_steps=2**53 - 1, reward=0.1, loss=None) + line(2, reward=-1.7e308, outcome=None))
-    table = Log(path, Episode).read()
+    table = LogReader(path, Episode).read()
     assert table.columns["env_steps"].tolist() == [2**53 - 1, 20]
     assert table.columns["reward"].tolist() == [0.1, -1.7e308]
     assert np.isnan(table.columns["loss"]).all()
@@ -70,20 +69,20 @@ def test_a_log_of_an_earlier_version_has_no_outcomes(tmp_path: Path) -> None:
     record = json.loads(line(1))
     del record["outcome"]
     (tmp_path / "log").write_bytes(json.dumps(record).encode() + b"\n")
-    table = Log(tmp_path / "log", Episode).read()
+    table = LogReader(tmp_path / "log", Episode).read()
     assert table.texts("outcome") == [None]
-    assert table.words is None
+    assert table.fault is None
 
 
 def test_a_line_counts_when_it_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = Log(path, Episode)
-    assert (log.read().rows, log.read().words) == (0, None)  # not there yet
+    log = LogReader(path, Episode)
+    assert (log.read().rows, log.read().fault) == (0, None)  # not there yet
     written = line(1) + line(2)
     for size in range(len(written) + 1):
         path.write_bytes(written[:size])
         assert log.read().rows == written[:size].count(b"\n")
-    assert log.read().words is None
+    assert log.read().fault is None
 
 
 BAD = [
@@ -98,27 +97,27 @@ BAD = [
 @pytest.mark.parametrize("bad", BAD)
 def test_a_damaged_line_is_left_out_and_said(bad: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(line(1) + line(2) + bad + line(3) + bad)
-    table = Log(tmp_path / "x.jsonl", Episode).read()
+    table = LogReader(tmp_path / "x.jsonl", Episode).read()
     assert table.columns["episode"].tolist() == [1, 2, 3]
-    assert table.words == "x.jsonl: 2 lines are damaged and left out, the first is line 3"
+    assert table.fault == "x.jsonl: 2 damaged lines were skipped, the first is line 3"
 
 
 def test_a_line_longer_than_any_takes_no_memory_and_hides_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(line(1) + b"[" * (3 * files.PIECE + 5))
-    log = Log(path, Episode)
+    log = LogReader(path, Episode)
     assert log.read().rows == 1
     with path.open("ab") as file:
         file.write(b"\n" + line(2))
     table = log.read()
     assert table.columns["episode"].tolist() == [1, 2]
-    assert table.words == "x.jsonl: 1 line is damaged and left out, the first is line 2"
-    assert same(Log(path, Episode).read(), table)
+    assert table.fault == "x.jsonl: 1 damaged line was skipped, the first is line 2"
+    assert same(LogReader(path, Episode).read(), table)
 
 
 def test_what_goes_on_from_before_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = Log(path, Episode)
+    log = LogReader(path, Episode)
     path.write_bytes(line(1) + line(2) + line(3))
     before = log.read()
     with path.open("r+b") as file:  # as resume does: cut off, and written on, here past where it was
@@ -146,13 +145,17 @@ def test_links_pipes_and_directories_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name, words in {"link": "is a link", "pipe": "is no ordinary file", "directory": "is no ordinary file"}.items():
+    for name, words in {
+        "link": "is a link",
+        "pipe": "is not a regular file",
+        "directory": "is not a regular file",
+    }.items():
         before = open_files()
-        table = Log(tmp_path / name, Episode).read()
+        table = LogReader(tmp_path / name, Episode).read()
         assert table.rows == 0
-        assert table.words is not None
+        assert table.fault is not None
         assert open_files() == before
-        assert words in table.words
+        assert words in table.fault
 
 
 def test_there_is_an_end_to_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,14 +163,14 @@ def test_there_is_an_end_to_what_is_read(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(files, "PIECE", 2 * len(line(1)))
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"".join(line(number) for number in range(1, 10)))
-    table = Log(path, Episode).read()
+    table = LogReader(path, Episode).read()
     assert table.rows == 4  # as many as came with the third
-    assert table.words == "x.jsonl is read no further than 3 lines"
+    assert table.fault == "x.jsonl: only the first 3 lines are read"
 
 
 def test_texts_without_end_are_cut_short(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"".join(line(number, outcome=f"{number}" * 2_000) for number in range(10, 300)))
-    table = Log(tmp_path / "log", Episode).read()
+    table = LogReader(tmp_path / "log", Episode).read()
     assert table.rows == 290
     assert len(table.labels["outcome"]) == logs.MOST_LABELS
     assert max(len(text or "") for text in table.labels["outcome"]) == logs.LONGEST_LABEL
@@ -196,7 +199,7 @@ def test_however_it_changed_it_comes_to_a_reading_from_scratch(
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "PIECE", max(piece, 400))  # longer than a line is
         path = Path(directory) / "log"
-        log = Log(path, Episode)
+        log = LogReader(path, Episode)
         for (what, value), look in steps:
             content = path.read_bytes() if path.exists() else b""
             if what == "append":
@@ -211,13 +214,13 @@ def test_however_it_changed_it_comes_to_a_reading_from_scratch(
                 path.unlink(missing_ok=True)
             if look:
                 log.read()
-        assert same(log.read(), Log(path, Episode).read())
+        assert same(log.read(), LogReader(path, Episode).read())
 
 
 def test_many_lines_that_come_in_pieces_are_all_there(tmp_path: Path) -> None:
     count, pieces = 60_000, 3
     path = tmp_path / "log"
-    log = Log(path, Episode)
+    log = LogReader(path, Episode)
     for piece in range(pieces):
         with path.open("ab") as file:
             file.write(b"".join(line(number) for number in range(piece * count + 1, (piece + 1) * count + 1)))

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fixtures_runs import episode, evaluated
-from perilune.runs import runlog
+from perilune.runs import logs
+from perilune.runs.logs import LogReader
 from perilune.training.events import Episode, Evaluated
-from perilune.web.logs import Log
 from perilune.web.series import BAND_POINTS, Curve, band, curve, thin
 
 numbers = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.sampled_from([0.0, 1e300, -1e300]))
@@ -70,7 +70,7 @@ def test_all_in_one_place_or_without_any_number() -> None:
 
 
 def written(directory: Path, records: list[Any]) -> Path:
-    with runlog.open_log(directory) as log:
+    with logs.open_log(directory) as log:
         for record in records:
             log.write(record)
     return directory
@@ -79,7 +79,7 @@ def written(directory: Path, records: list[Any]) -> Path:
 def test_episodes_are_in_order_and_those_cut_off_are_left_out(tmp_path: Path) -> None:
     out_of_order = [episode(2, 4.0, env_steps=10), episode(1, 8.0, env_steps=25), episode(3, 0.0, env_steps=30)]
     written(tmp_path, [*out_of_order, episode(4, 99.0, env_steps=35, ended="budget")])
-    table = Log(tmp_path / "episodes.jsonl", Episode).read()
+    table = LogReader(tmp_path / "episodes.jsonl", Episode).read()
     by_steps = curve(table, "episodes", "reward", "env_steps", 2)
     assert by_steps.x.tolist() == [10, 25, 30]
     assert by_steps.y.tolist() == [4, 8, 0]
@@ -94,7 +94,7 @@ def test_episodes_are_in_order_and_those_cut_off_are_left_out(tmp_path: Path) ->
 
 def test_evaluations_by_steps_and_by_episodes(tmp_path: Path) -> None:
     written(tmp_path, [evaluated(100, 1.0), evaluated(250, 3.0)])
-    table = Log(tmp_path / "evaluations.jsonl", Evaluated).read()
+    table = LogReader(tmp_path / "evaluations.jsonl", Evaluated).read()
     assert curve(table, "evaluations", "mean_return", "env_steps", 1).x.tolist() == [100, 250]
     assert curve(table, "evaluations", "mean_return", "episode", 1).x.tolist() == [10, 25]
 

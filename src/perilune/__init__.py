@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         value = getattr(importlib.import_module(_MODULES[name]), name)
     elif name == "__version__":
-        value = importlib.import_module("perilune.runs.runlog").version()
+        value = importlib.import_module("perilune.runs.manifest").version()
     elif name in ("errors", "presets"):
         value = importlib.import_module("perilune.errors" if name == "errors" else "perilune.envs.known.presets")
     else:

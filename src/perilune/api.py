@@ -204,7 +204,7 @@ class DQN:
         if resume:
             if overwrite:
                 raise UsageError("resume and overwrite exclude each other. Use one of them.")
-            latest = checkpoint.latest(directory)
+            latest, _ = checkpoint.latest(directory)
             wanted = self._setup_to_resume(latest, config, settings, change)
             resumed = recording.restore(directory, latest, wanted, change, self.env)
             self._announce(wanted.train, quiet)

@@ -11,7 +11,7 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune.errors import PeriluneError, UsageError
-from perilune.runs import runlog, weights
+from perilune.runs import logs, manifest, weights
 from perilune.training.events import Episode, Evaluated
 from perilune.viz import notebook, plots, stages, video
 
@@ -28,7 +28,7 @@ class History:
     frames: dict[int, list[Array]] = field(default_factory=dict)
     """Images of each recorded episode, uint8 [height, width, 3], by its number, after ``train(frames=True)``."""
     _: KW_ONLY
-    memory: runlog.Run | None = None
+    memory: logs.Run | None = None
     """What a training without a run directory logged."""
 
     @classmethod
@@ -39,15 +39,15 @@ class History:
             RunDirectoryError: the directory holds no run.
             FileFormatError: the run is damaged.
         """
-        runlog.read_config(Path(directory))
+        manifest.read_config(Path(directory))
         return cls(Path(directory))
 
     @cached_property
-    def run(self) -> runlog.Run:
+    def run(self) -> logs.Run:
         """The settings and every logged event."""
         if self.memory is not None:
             return self.memory
-        return runlog.read(self._directory("run"))
+        return logs.read_run(self._directory("run"))
 
     @cached_property
     def episodes(self) -> list[Episode]:

@@ -27,9 +27,11 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.runs import checkpoint, files, lock, runlog, weights
+from perilune.runs import checkpoint, files, layout, lock, logs, manifest, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
-from perilune.runs.recorder import Recorder, check_changes, check_config, differing_host, interruptions
+from perilune.runs.interruption import interruptions
+from perilune.runs.recorder import Recorder
+from perilune.runs.resume import check_changes, check_config, differing_host
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
 from perilune.training.loop import check, greedy_limit, training
 from perilune.viz import tensorboard as event_files
@@ -102,17 +104,17 @@ def train_in_memory(agent: Agent, env: Env, setup: Setup, options: Options) -> H
     Raises:
         PeriluneError: see ``DQN.train``.
     """
-    logs: dict[type[Event], list[Any]] = {Episode: [], Metrics: [], Evaluated: [], HealthWarning: []}
+    events: dict[type[Event], list[Any]] = {Episode: [], Metrics: [], Evaluated: [], HealthWarning: []}
     control = Control(options.callback)
     with one_blas_thread(), progress(agent, env, setup.train, options.quiet) as show:
         for event in training(agent, env, setup.train):
-            if type(event) in logs:
-                logs[type(event)].append(event)
+            if type(event) in events:
+                events[type(event)].append(event)
             show(event)
             control.read(event)
             if control.stop and isinstance(event, SafePoint | WarmingUp):
                 break
-    run = runlog.Run(Path(), setup.to_json(), logs[Episode], logs[Metrics], logs[Evaluated], logs[HealthWarning])
+    run = logs.Run(Path(), setup.to_json(), events[Episode], events[Metrics], events[Evaluated], events[HealthWarning])
     return History(None, memory=run)
 
 
@@ -123,10 +125,10 @@ def start(agent: Agent, env: Env, setup: Setup, directory: Path, overwrite: bool
         PeriluneError: see ``DQN.train``.
     """
     check(agent, env, setup.train)
-    runlog.check_free(directory, overwrite)
+    layout.check_free(directory, overwrite)
     _check_libraries(setup.train, options)
-    with lock.claimed(directory), one_blas_thread():
-        runlog.create(directory, overwrite)
+    with lock.acquire(directory), one_blas_thread():
+        layout.create(directory, overwrite)
         files.write(directory / "settings.toml", settings_toml(env, setup).encode())
         history = _record(agent, env, setup, directory, None, options)
         if options.pictures:
@@ -203,7 +205,7 @@ def resume(resumed: Resumed, env: Env, options: Options) -> History:
     """
     directory, train = resumed.directory, resumed.setup.train
     _check_libraries(train, options)
-    with lock.claimed(directory), one_blas_thread():
+    with lock.acquire(directory), one_blas_thread():
         if checkpoint.paths(directory) != resumed.checkpoints:
             raise RunDirectoryError(f"another process has continued the run {directory}. Resume it again.")
         history = _record(resumed.agent, env, resumed.setup, directory, resumed.latest, options)
@@ -229,7 +231,7 @@ def _record(
     if options.tensorboard:
         tensorboard = event_files.written(directory, fps, agent.env_steps, outcomes, _logged(directory, latest))
     with (
-        runlog.open_log(directory, () if latest is None else latest.logs) as log,
+        logs.open_log(directory, () if latest is None else latest.logs) as log,
         progress(agent, env, setup.train, options.quiet, latest, directory) as show,
         tensorboard as write,
         interruptions(
@@ -238,14 +240,14 @@ def _record(
         ) as interruption,
     ):
         if latest is not None:
-            runlog.sweep(directory)
+            layout.sweep(directory)
             checkpoint.restore_weights(directory, latest)
             if other := differing_host(directory):
                 _warn(f"{directory} resumes on another machine or version, so its numbers may differ: {other}")
-            runlog.write_config(directory, setup.to_json())
+            manifest.write_config(directory, setup.to_json())
         recorder = Recorder(directory, agent, setup, log, latest)
         if latest is None:  # after the first checkpoint: a directory with a config.json can be resumed
-            runlog.write_config(directory, setup.to_json())
+            manifest.write_config(directory, setup.to_json())
         control = Control(options.callback)
         readers = [recorder.read, videos.read, write, show, control.read]
         readers += [collector.read] if options.frames else []
@@ -257,10 +259,10 @@ def _record(
                 if stopping and isinstance(event, SafePoint | WarmingUp):
                     if isinstance(event, SafePoint):
                         recorder.save(event)
-                    interruption.words = recorder.words
+                    interruption.message = recorder.message
                     break
         except BaseException as error:
-            error.add_note(recorder.words)
+            error.add_note(recorder.message)
             with suppress(PeriluneError):  # the first error is the one to report
                 recorder.save_final()
             raise
@@ -306,5 +308,5 @@ def _warn(message: str) -> None:
 def _logged(directory: Path, latest: Checkpoint | None) -> Iterator[Event]:
     """Yield the events that a resumed run has logged so far, in order. They are read when a reader asks for them."""
     if latest is not None:
-        kinds: list[list[Any]] = [runlog.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
+        kinds: list[list[Any]] = [logs.read_log(directory, kind) for kind in (Episode, Metrics, Evaluated)]
         yield from sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)

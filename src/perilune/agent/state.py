@@ -1,50 +1,46 @@
-"""All that an agent is, as plain values and arrays, so that it can be written down and go on exactly where it was.
-
-The replay's transitions are not among them: there may be gigabytes, so ``checkpoint`` writes what is new of them.
-"""
+"""The complete state of an agent as plain values and arrays, to save it and to restore it to the same bits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
-from perilune._utils.arrays import Array, Arrays
+from perilune._utils.arrays import Arrays
 from perilune._utils.seeding import GeneratorState, generator_state, set_generator_state
-from perilune._utils.validation import Natural, Positive, check_fields
+from perilune._utils.validation import Natural, Positive
 from perilune.agent.dqn import Agent, Lane
 from perilune.errors import ConfigError, ShapeError
 from perilune.replay.buffer import NStep
-from perilune.replay.prioritized import Priorities
+
+GENERATORS = ("network", "exploration", "replay", "environment")
+COUNTERS = ("env_steps", "updates", "episodes", "target_syncs")
+REPLAY = "replay."  # prefix of the names of the replay buffer's arrays
 
 
-@dataclass(frozen=True, kw_only=True)
-class PendingStep:
-    """A step whose n-step return is not complete."""
+class PendingStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A step whose n-step return is not complete: obs[O], action and reward."""
 
     obs: tuple[float, ...]
     action: Natural
     reward: float
 
-    def __post_init__(self) -> None:
-        check_fields(self)
 
-
-@dataclass(frozen=True, kw_only=True)
-class LaneState:
-    """What the agent keeps of one environment's running episode."""
+class LaneState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the agent remembers about the running episode of one environment."""
 
     action: Natural
     left: Natural
     pending: tuple[PendingStep, ...]
 
-    def __post_init__(self) -> None:
-        check_fields(self)
 
+class AgentState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The values of an agent that are not arrays.
 
-@dataclass(frozen=True, kw_only=True)
-class AgentState:
-    """The values of an agent. ``greatest`` is that of its priorities, or None; ``added`` that of its replay."""
+    Attributes:
+        added: transitions ever added to the replay buffer.
+        greatest: the greatest priority so far, None if replay is uniform.
+        network, exploration, replay, environment: states of the random generators.
+    """
 
     env_steps: Natural
     updates: Natural
@@ -60,37 +56,35 @@ class AgentState:
     lanes: tuple[LaneState, ...]
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if self.added > self.env_steps:
-            raise ConfigError("added", self.added, f"at most env_steps = {self.env_steps}")
-
-
-GENERATORS = ("network", "exploration", "replay", "environment")
-COUNTERS = ("env_steps", "updates", "episodes", "target_syncs")
+            raise ConfigError("added", self.added, f"at most env_steps={self.env_steps}")
 
 
 def arrays(agent: Agent) -> Arrays:
-    """The agent's arrays by name, live: weights, the optimiser's moments, and the priorities of the slots in use."""
+    """Return the agent's arrays by name, without copies: weights, optimizer moments, priorities and transitions."""
     named = {"online": agent.online.parameters, "target": agent.target.parameters}
     if agent.average is not None:
         named["average"] = agent.average.parameters
     named |= {f"optimizer.{name}": array for name, array in agent.optimizer.arrays.items()}
     if agent.priorities is not None:
         named["priorities"] = agent.priorities.tree.values[: len(agent.replay)]
+    if agent.replay.size:  # the buffer is allocated when it is first used
+        rows = agent.replay.arrays._asdict().items()
+        named |= {f"{REPLAY}{name}": array[: len(agent.replay)] for name, array in rows}
     return named
 
 
 def values(agent: Agent) -> AgentState:
-    """The agent's values: counters, generators, and what is pending in its lanes."""
+    """Return the agent's counters, generators and incomplete n-step returns."""
     return AgentState(
         **{name: getattr(agent, name) for name in COUNTERS},
-        optimizer_updates=agent.optimizer.updates,
-        added=agent.replay.added,
-        greatest=None if agent.priorities is None else agent.priorities.greatest,
         network=generator_state(agent.generators.network),
         exploration=generator_state(agent.generators.exploration),
         replay=generator_state(agent.generators.replay),
         environment=generator_state(agent.generators.environment),
+        optimizer_updates=agent.optimizer.updates,
+        added=agent.replay.added,
+        greatest=None if agent.priorities is None else agent.priorities.greatest,
         lanes=tuple(
             LaneState(
                 action=lane.action,
@@ -106,31 +100,32 @@ def values(agent: Agent) -> AgentState:
 
 
 def restore(agent: Agent, saved: AgentState, stored: Arrays) -> None:
-    """Put an agent with the same settings into a state that was saved, but for the transitions of its replay.
+    """Put ``agent``, which must have the settings of the saved one, into the saved state.
 
     Raises:
         ConfigError, ShapeError: the state does not fit the agent's settings. The agent may be half changed then.
     """
-    agent.replay.added = saved.added
     if (agent.priorities is None) != (saved.greatest is None):
-        raise ConfigError("greatest", saved.greatest, "a number where the replay is prioritised, else null")
+        raise ConfigError("greatest", saved.greatest, "a number with prioritized replay, else None")
+    agent.replay.added = saved.added
     fill(arrays(agent), stored)
+    _check_replay(agent, stored)
     for name in COUNTERS:
         setattr(agent, name, getattr(saved, name))
     agent.optimizer.updates = saved.optimizer_updates
     if agent.priorities is not None and saved.greatest is not None:
         agent.priorities.greatest = saved.greatest
-        _set_priorities(agent.priorities, stored["priorities"])
+        agent.priorities.tree.set(np.arange(len(agent.replay)), stored["priorities"])
     for name in GENERATORS:
         set_generator_state(getattr(agent.generators, name), getattr(saved, name))
     agent.lanes = [_lane(agent, lane) for lane in saved.lanes]
 
 
 def fill(arrays: Arrays, stored: Arrays) -> None:
-    """Copy arrays that were read from a file, as many as it pleases, into those that they are meant for.
+    """Copy the arrays read from a file into those of the same name.
 
     Raises:
-        ShapeError: there are others by name, shape or dtype.
+        ShapeError: the names, shapes or dtypes differ.
     """
     if stored.keys() != arrays.keys():
         raise ShapeError(f"it has arrays {sorted(stored)}, but its settings ask for {sorted(arrays)}")
@@ -140,23 +135,32 @@ def fill(arrays: Arrays, stored: Arrays) -> None:
             raise ShapeError(
                 f"{name} is {found.dtype}{list(found.shape)}, but must be {array.dtype}{list(array.shape)}"
             )
-        array[...] = found
+    for name, array in arrays.items():
+        array[...] = stored[name]
 
 
-def _set_priorities(priorities: Priorities, stored: Array) -> None:
-    if len(stored) and stored.min() <= 0:
-        raise ConfigError("priorities", float(stored.min()), "numbers > 0")
-    priorities.tree.set(np.arange(len(stored)), stored)
+def _check_replay(agent: Agent, stored: Arrays) -> None:
+    if not agent.replay.size:
+        return
+    action, discount = stored[f"{REPLAY}action"], stored[f"{REPLAY}discount"]
+    if action.min() < 0 or action.max() >= agent.actions:
+        raise ConfigError(
+            "replay.action", int(action.max()), f"actions of the environment, from 0 to {agent.actions - 1}"
+        )
+    if discount.min() < 0 or discount.max() > 1:
+        raise ConfigError("replay.discount", float(discount.max()), "discounts from 0 to 1")
+    if "priorities" in stored and stored["priorities"].min() <= 0:
+        raise ConfigError("priorities", float(stored["priorities"].min()), "numbers > 0")
 
 
 def _lane(agent: Agent, saved: LaneState) -> Lane:
     lane = Lane(NStep(agent.config.n_step, agent.config.gamma), saved.action, saved.left)
     if len(saved.pending) >= agent.config.n_step:
-        raise ConfigError("pending", len(saved.pending), f"fewer than n_step = {agent.config.n_step}")
+        raise ConfigError("pending", len(saved.pending), f"fewer than n_step={agent.config.n_step} steps")
     for step in saved.pending:
         if len(step.obs) != agent.observation_size or step.action >= agent.actions:
             raise ConfigError("pending", (len(step.obs), step.action), "observations and actions of the environment")
         lane.n_step.pending.append((np.array(step.obs, np.float32), step.action, step.reward))
     if saved.action >= agent.actions or saved.left >= agent.config.max_action_repeat:
-        raise ConfigError("lane", (saved.action, saved.left), "an action of the environment, and steps that it lasts")
+        raise ConfigError("action", (saved.action, saved.left), "an action of the environment and its remaining steps")
     return lane

@@ -7,8 +7,6 @@ with a score are not run again.
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -32,7 +30,7 @@ from perilune.errors import (
     RunDirectoryError,
     TrialError,
 )
-from perilune.runs import runlog
+from perilune.runs import logs
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.training.events import Episode, Evaluated, Metrics
@@ -42,7 +40,6 @@ from perilune.viz.board import Lane, Standing, board
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
 MARK = ".benchmark"  # in a directory of runs that a benchmark started and may restart
-TAIL = 4096  # bytes at the end of a log that hold its last line
 
 
 class Peer(Protocol):
@@ -154,7 +151,7 @@ def benchmark(
         texts += [heading, results.table(result.scores), results.describe(result, summary)]
         if others := _other_seeds(directory, group):
             texts.append(f"Seeds in {directory} that are not included: {', '.join(others)}.")
-        runs = [runlog.read(trial.directory) for trial in group if trial in outcome.scores]
+        runs = [logs.read_run(trial.directory) for trial in group if trial in outcome.scores]
         curves.append(results.band(learner, runs, np.random.default_rng(0)))
     content = contents[0]
     if len(found) == 2:
@@ -259,7 +256,7 @@ def _run(trial: Trial) -> None:
         final, best = trial.agent.train_and_score(
             trial.environment, trial.train, trial.seed, trial.directory, SCORE_EPISODES
         )
-    write_score(score(runlog.read(trial.directory), final, best), trial.directory)
+    write_score(score(logs.read_run(trial.directory), final, best), trial.directory)
 
 
 def _train(dqn: DQN, trial: Trial) -> None:
@@ -325,24 +322,12 @@ def _standing(trials: int, scored: int, failed: int, running: Sequence[Trial]) -
 
 def progress(trial: Trial) -> Lane:
     """Read the progress of a trial from the last lines of its logs."""
-    episode, metrics, evaluation = (
-        _last_line(trial.directory / runlog.FILES[kind]) for kind in (Episode, Metrics, Evaluated)
-    )
-    env_steps = max(episode.get("env_steps", 0), metrics.get("env_steps", 0))
-    used = ((env_steps, trial.train.steps), (episode.get("episode", 0), trial.train.episodes))
+    episode = logs.last_record(trial.directory, Episode)
+    metrics = logs.last_record(trial.directory, Metrics)
+    evaluation = logs.last_record(trial.directory, Evaluated)
+    env_steps = max(episode.env_steps if episode else 0, metrics.env_steps if metrics else 0)
+    used = ((env_steps, trial.train.steps), (episode.episode if episode else 0, trial.train.episodes))
     share = min(1.0, max(count / budget for count, budget in used if budget))
-    mean_return = evaluation.get("mean_return")
     figures = ["scoring" if share == 1 else f"{env_steps:,} steps"]
-    figures += [] if mean_return is None else [f"evaluation {mean_return:.1f}"]
+    figures += [f"evaluation {evaluation.mean_return:.1f}"] if evaluation and evaluation.mean_return is not None else []
     return Lane(trial.title, share, figures)
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    """The newest whole line of JSON lines, empty where there is none: the run is being written."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            line: dict[str, Any] = json.loads(file.read().split(b"\n")[-2])
-    except (OSError, IndexError, ValueError):
-        return {}
-    return line

@@ -18,7 +18,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.statistics import Estimate, estimate, interquartile_mean
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs.files import read_json
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.runs.scores import SCORE_EPISODES, Score
 from perilune.viz.plots import Band
 

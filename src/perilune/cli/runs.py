@@ -15,7 +15,7 @@ from perilune.cli.parser import Parser, choice, whole
 from perilune.cli.settings import add_env_kwargs
 from perilune.envs.known import ENVIRONMENTS, presets
 from perilune.errors import FileFormatError, PeriluneError
-from perilune.runs import checkpoint, inspection, runlog, weights
+from perilune.runs import checkpoint, inspection, logs, manifest, weights
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Evaluated
 
@@ -66,7 +66,7 @@ def load(options: Namespace) -> DQN:
         env = make_env(options, weights.load_weights(path)[1].environment)
     dqn = DQN.load(path, env)
     if options.source.is_dir() and (options.source / "config.json").exists():
-        config, here = runlog.read_config(options.source), envs.description(dqn.env)
+        config, here = manifest.read_config(options.source), envs.description(dqn.env)
         if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):
             aside(
                 f"perilune: the run was trained in {config['made']}, not in {here}. Use --env-kwargs for its arguments."
@@ -132,11 +132,11 @@ def add_info(parser: Parser) -> None:
 def run_info(options: Namespace) -> None:
     """Show counters, settings and machine of a run or weights file, and whether the run can be resumed."""
     source = options.source if options.source.is_dir() else weights.weights_file(options.source)
-    found = inspection.about(source)
+    found = inspection.describe(source)
     if options.json:
         print_json(found)
     else:
-        say("\n".join(inspection.told(found, str(source))))
+        say("\n".join(inspection.summary(found, str(source))))
 
 
 def add_verify(parser: Parser) -> None:
@@ -148,11 +148,11 @@ def run_verify(options: Namespace) -> None:
     """Check every checksum of a run, and that its checkpoints, logs and weights can be read."""
     run, findings = options.run, list(inspection.verify(options.run))
     for path, fault in findings:
-        name = "its directories" if path == run else path.relative_to(run)
-        say(f"{'whole  ' if fault is None else 'DAMAGED'}  {name}")
+        name = "directories" if path == run else path.relative_to(run)
+        say(f"{'OK     ' if fault is None else 'DAMAGED'}  {name}")
     if faults := [fault for _, fault in findings if fault is not None]:
         raise FileFormatError("\n  ".join([f"{run} is damaged", *faults]))
-    say(f"\nAll {len(findings)} are whole. Videos and images have no checksum and were not checked.")
+    say(f"\nAll {len(findings)} checks passed. Videos and images have no checksum and were not checked.")
     if not checkpoint.paths(run):
         aside(f"perilune: {run} has no checkpoint, so it cannot be resumed.")
 
@@ -185,7 +185,7 @@ def run_list(options: Namespace) -> None:
 
 def _summary(directory: Path) -> dict[str, Any]:
     try:
-        config, scores = runlog.read_config(directory), runlog.read_log(directory, Evaluated)
+        config, scores = manifest.read_config(directory), logs.read_log(directory, Evaluated)
     except PeriluneError:
         return {"run": str(directory), "environment": "(damaged)", "env_steps": 0, "best": None}
     return {

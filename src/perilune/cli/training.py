@@ -18,8 +18,8 @@ from perilune.cli.runs import add_env, make_env, print_json
 from perilune.cli.settings import add_settings, choose
 from perilune.errors import ConfigError
 from perilune.history import History
-from perilune.runs import checkpoint, runlog
-from perilune.runs.recorder import CHANGEABLE
+from perilune.runs import checkpoint, layout
+from perilune.runs.resume import CHANGEABLE
 
 
 def add_train(parser: Parser) -> None:
@@ -45,7 +45,7 @@ def run_train(options: Namespace) -> None:
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
     history = dqn.train(
-        run_dir=getattr(options, "out", None) or runlog.free_directory(envs.name(dqn.env), chosen.seed),
+        run_dir=getattr(options, "out", None) or layout.free_directory(envs.name(dqn.env), chosen.seed),
         overwrite=options.overwrite,
         quiet=options.quiet,
         tensorboard=options.tensorboard,
@@ -73,7 +73,7 @@ def add_resume(parser: Parser) -> None:
 
 def run_resume(options: Namespace) -> None:
     """Continue a run exactly from its last checkpoint."""
-    latest = checkpoint.latest(options.run)
+    latest, _ = checkpoint.latest(options.run)
     setup, changes = latest.setup, _changes(options.change)
     steps, episodes = (getattr(options, name, None) for name in ("steps", "episodes"))
     for name, more in (("steps", steps), ("episodes", episodes)):

@@ -17,8 +17,8 @@ from perilune.cli.settings import add_env_kwargs
 from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
 from perilune.history import History
-from perilune.runs import files, runlog
-from perilune.runs.runlog import Run
+from perilune.runs import files, logs, manifest
+from perilune.runs.logs import Run
 from perilune.viz import maps, play, plots, terminal
 from perilune.viz.encoding import format_of
 from perilune.viz.play import Score
@@ -68,7 +68,7 @@ def _record_stages(options: Namespace, out: Path) -> None:
         raise ConfigError("episodes", options.episodes, "1 with --stages, which play one episode each")
     env = None
     if options.env or hasattr(options, "env_kwargs"):
-        env = make_env(options, runlog.read_config(options.source)["environment"])
+        env = make_env(options, manifest.read_config(options.source)["environment"])
     with terminal.done(f"perilune: recording stages of {options.source}") as tell:
         endings = History(options.source).record_stages(
             out,
@@ -136,7 +136,7 @@ def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
             if directory.resolve() in seen:
                 continue
             try:
-                read.append(runlog.read(directory))
+                read.append(logs.read_run(directory))
                 seen.add(directory.resolve())
             except PeriluneError as error:
                 if below:

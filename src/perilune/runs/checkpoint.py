@@ -1,50 +1,42 @@
-"""Checkpoints: all that a training is, on disk, so that it goes on exactly where it was. docs/checkpoints.md.
+"""Checkpoints: the complete state of a training in one file, from which it resumes to the same bits.
 
-RUN/checkpoints/000000120000.json      what was saved after 120,000 environment steps, and the names of its objects
-RUN/checkpoints/objects/SHA256         an object: arrays, in safetensors, called by the checksum of what is in it
-
-An object never changes, and checkpoints share those that are alike: of a replay only what is new is written.
+RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps. docs/checkpoints.md has its
+format.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors.numpy import save as to_bytes
+import numpy as np
 
-from perilune._utils.arrays import Arrays
-from perilune._utils.validation import Natural, check_fields, from_json
+from perilune._utils.validation import Natural
 from perilune.agent import state
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.factory import least_weights
 from perilune.agent.state import AgentState
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
-from perilune.replay.buffer import Batch, Replay
 from perilune.replay.symmetry import Symmetry
-from perilune.runs import files, runlog
-from perilune.runs.files import Stored
-from perilune.runs.runlog import WEIGHTS, Log, version
+from perilune.runs import archive, files, manifest
+from perilune.runs.layout import WEIGHTS
+from perilune.runs.logs import LogState
 from perilune.training.progress import TrainingState
 
-FORMAT = 1
-DIRECTORY, OBJECTS = "checkpoints", "objects"
-CHUNK = 2**22  # bytes of the replay in an object
-LARGEST = 2**26  # bytes of a checkpoint's JSON: an episode under way has three for every action
+KIND = "perilune checkpoint 1"
+DIRECTORY = "checkpoints"
+LARGEST_HEADER = 2**26  # bytes; a running episode has three for every action
+BEST = "best_weights"  # name of the array that holds the bytes of best.safetensors
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What is trained: the environment, with what it was made with, the seed and every setting."""
+class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is trained: the environment and how it was made, the seed, and all settings."""
 
     environment: str
     made: str
@@ -56,182 +48,90 @@ class Setup:
     agent: DQNConfig
     train: TrainConfig
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     def to_json(self) -> dict[str, Any]:
-        """What config.json says, as plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps({"format": runlog.FORMAT, **asdict(self)}))
-        return plain
+        """Return the content of config.json."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return {"format": manifest.FORMAT, **plain}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """One checkpoint, as its JSON says it.
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The description that a checkpoint holds beside its arrays.
 
-    ``arrays`` has the agent's arrays, ``replay`` the transitions in their order in the replay, ``weights`` the best
-    weights so far. ``best``: taken right after the best evaluation so far.
+    Attributes:
+        perilune: the version that wrote it.
+        best: whether it was taken right after the best evaluation so far.
+        has_best_weights: whether it holds the best weights so far.
+        logs: size and checksum of each log at that time.
     """
 
-    format: Natural
     perilune: str
     setup: Setup
     agent: AgentState
     training: TrainingState
     best: bool
-    arrays: Stored
-    replay: tuple[Stored, ...]
-    weights: Stored | None
-    logs: tuple[Log, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def objects(self) -> list[Stored]:
-        """All objects that it needs."""
-        return [self.arrays, *self.replay, *([] if self.weights is None else [self.weights])]
+    has_best_weights: bool
+    logs: tuple[LogState, ...]
 
 
 def path_of(directory: Path, env_steps: int) -> Path:
-    """Where the checkpoint of a run after ``env_steps`` is."""
-    return directory / DIRECTORY / f"{env_steps:012d}.json"
+    """Return the path of a run's checkpoint after ``env_steps``."""
+    return directory / DIRECTORY / f"{env_steps:012d}.safetensors"
 
 
 def paths(directory: Path) -> list[Path]:
-    """All checkpoints of a run, oldest first."""
-    return sorted(
-        path for path in (directory / DIRECTORY).glob("*.json") if re.fullmatch(r"\d{12}", path.stem) and path.is_file()
-    )
-
-
-def object_path(directory: Path, stored: Stored) -> Path:
-    return directory / DIRECTORY / OBJECTS / stored.sha256
-
-
-# Writing
+    """Return the paths of all checkpoints of a run, oldest first."""
+    found = (directory / DIRECTORY).glob("*.safetensors")
+    return sorted(path for path in found if re.fullmatch(r"\d{12}", path.stem) and path.is_file())
 
 
 def save(
-    directory: Path,
-    agent: Agent,
-    *,
-    setup: Setup,
-    training: TrainingState,
-    logs: Sequence[Log],
-    best: bool,
-    previous: Checkpoint | None,
+    directory: Path, agent: Agent, *, setup: Setup, training: TrainingState, logs: Sequence[LogState], best: bool
 ) -> Checkpoint:
-    """Write a checkpoint into the run ``directory``, and remove those that are no longer kept.
-
-    All that a checkpoint needs is on disk before it appears under its name: whatever happens meanwhile, the earlier
-    ones stay whole.
-
-    Args:
-        directory: the run.
-        agent: at rest.
-        setup, training, logs, best: what ``Checkpoint`` says of them.
-        previous: the newest one there, with whose objects it shares what has not changed since.
+    """Write a checkpoint of ``agent`` into the run ``directory``, then remove the checkpoints that are not kept.
 
     Raises:
-        RunDirectoryError: it cannot be written, or is larger than what is read.
+        RunDirectoryError: it cannot be written, or is too large to be read again. Earlier checkpoints are unchanged.
     """
-    objects = directory / DIRECTORY / OBJECTS
-    try:
-        for made in (objects.parent, objects):  # not the run itself: one that was removed meanwhile stays removed
-            made.mkdir(exist_ok=True)
-    except OSError as error:
-        raise files.cannot("written", objects, error) from error
-    weights = directory / WEIGHTS["best"]
-    checkpoint = Checkpoint(
-        format=FORMAT,
-        perilune=version(),
-        setup=setup,
-        agent=state.values(agent),
-        training=training,
-        best=best,
-        arrays=_store(objects, to_bytes(state.arrays(agent))),
-        replay=tuple(_replay(objects, agent, previous)),
-        weights=_store(objects, weights.read_bytes()) if weights.exists() else None,
-        logs=tuple(logs),
-    )
-    files.sync_directory(objects)
     path = path_of(directory, agent.env_steps)
-    plain = msgspec.to_builtins(checkpoint)
-    content = json.dumps({"sha256": _checksum(plain), "checkpoint": plain}, allow_nan=False).encode()
-    try:  # or what can be read would make room for what cannot
-        files.check_json(content, path, LARGEST)
+    arrays, weights = state.arrays(agent), directory / WEIGHTS["best"]
+    try:
+        path.parent.mkdir(exist_ok=True)  # not the run itself: if it was removed, it stays removed
+        if weights.exists():
+            arrays[BEST] = np.frombuffer(files.read(weights, weights.stat().st_size), np.uint8)
+        checkpoint = Checkpoint(
+            perilune=manifest.version(),
+            setup=setup,
+            agent=state.values(agent),
+            training=training,
+            best=best,
+            has_best_weights=BEST in arrays,
+            logs=tuple(logs),
+        )
+        archive.write(path, KIND, checkpoint, arrays, LARGEST_HEADER)
+    except OSError as error:
+        raise error if isinstance(error, PeriluneError) else files.cannot("written", path, error) from error
     except FileFormatError as error:
         raise RunDirectoryError(
-            f"no checkpoint can be taken: {error}. In it are the actions of every episode under way, and its last "
-            "n_step steps; let there be fewer (max_episode_steps, environments, n_step)."
+            f"no checkpoint can be saved: {error}. It holds the actions of every running episode and their last n_step "
+            "steps. Reduce max_episode_steps, num_envs or n_step."
         ) from error
-    files.write(path, content)
     _prune(directory, path, setup.train.keep_checkpoints)
     return checkpoint
 
 
-def _checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of a JSON object, whatever its spaces and the order of its keys."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _store(objects: Path, content: bytes) -> Stored:
-    """Put ``content`` among the objects, if it is not there yet."""
-    stored = Stored(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-    path = objects / stored.sha256
-    if not path.is_file() or path.stat().st_size != stored.size:
-        files.write(path, content)
-    return stored
-
-
-def _replay(objects: Path, agent: Agent, previous: Checkpoint | None) -> Iterator[Stored]:
-    """The transitions, some megabytes an object: those written since the previous checkpoint anew, else its objects."""
-    replay, rows = agent.replay, rows_of(agent.replay)
-    known = () if previous is None else previous.replay
-    added = 0 if previous is None else previous.agent.added
-    for number, start in enumerate(range(0, replay.size, rows)):
-        stop = min(start + rows, replay.size)
-        if number < len(known) and not _written(start, stop, added, replay):
-            yield known[number]
-        else:
-            yield _store(objects, to_bytes(_arrays(replay.arrays, start, stop)))
-
-
-def _written(start: int, stop: int, since: int, replay: Replay) -> bool:
-    """Whether any slot from ``start`` to before ``stop`` was written when ``since`` or more had been added."""
-    written = min(replay.added - since, replay.capacity)
-    first = since % replay.capacity  # of the slots written, which go on from there round and round
-    return written > 0 and (
-        (start - first) % replay.capacity < written or (first - start) % replay.capacity < stop - start
-    )
-
-
-def rows_of(replay: Replay) -> int:
-    """Transitions in an object."""
-    return max(1, CHUNK // (8 * replay.observation_size + 16))
-
-
-def _arrays(batch: Batch, start: int, stop: int) -> Arrays:
-    return {name: array[start:stop] for name, array in batch._asdict().items()}
-
-
 def _prune(directory: Path, newest: Path, most: int) -> None:
-    """Remove the checkpoints and objects that are not kept: of those before ``newest``, the latest and the best are.
+    """Keep ``newest``, the ``most`` - 1 before it, and the one at the best evaluation.
 
-    One that is later than ``newest`` is of a way that was not gone on: the training was taken up before it.
+    Checkpoints after ``newest`` belong to a continuation that was abandoned: the run resumed from before them.
     """
     there = paths(directory)
     until = there[: there.index(newest) + 1]
-    readable = {path: checkpoint for path in until if (checkpoint := _readable(path)) is not None}
-    kept = {*until[-most:], *[path for path, checkpoint in readable.items() if checkpoint.best][-1:]}
-    needed = {stored.sha256 for path in kept & readable.keys() for stored in readable[path].objects}
-    unneeded = [path for path in there if path not in kept]
-    unneeded += [path for path in (directory / DIRECTORY / OBJECTS).iterdir() if path.name not in needed]
-    for path in unneeded:
-        with suppress(OSError):  # it costs room, and no more: the next one tries again
-            path.unlink()
+    kept = set(until[-most:])
+    best = next((path for path in reversed(until) if (found := _readable(path)) is not None and found.best), None)
+    for path in there:
+        if path not in kept and path != best:
+            with suppress(OSError):  # it only takes space; the next checkpoint tries again
+                path.unlink()
 
 
 def _readable(path: Path) -> Checkpoint | None:
@@ -241,141 +141,98 @@ def _readable(path: Path) -> Checkpoint | None:
         return None
 
 
-# Reading
-
-
 def read(path: Path) -> Checkpoint:
-    """What a checkpoint says, without its objects.
+    """Return the description in a checkpoint. Its arrays are not read.
 
     Raises:
-        RunDirectoryError: it is not there, or cannot be read.
-        FileFormatError: it is damaged, foreign, or of a later version.
+        RunDirectoryError: the file does not exist or cannot be read.
+        FileFormatError: it is damaged or foreign.
     """
-    content = files.read_json(path, LARGEST)
-    found = content.get("checkpoint")
-    if content.keys() != {"sha256", "checkpoint"} or not isinstance(found, dict):
-        raise FileFormatError(f"{path} is no checkpoint of Perilune")
-    if content["sha256"] != _checksum(found):
-        raise FileFormatError(f"{path} is damaged: its checksum is not that of what is in it")
-    if found.get("format") != FORMAT:
-        raise FileFormatError(f"{path} has format {found.get('format')!r}; this version of Perilune reads {FORMAT}")
-    try:
-        checkpoint = from_json(json.dumps(found).encode(), Checkpoint)
-    except (ConfigError, RecursionError) as error:
-        raise FileFormatError(f"{path} says what no checkpoint can say: {error}") from error
-    _check_sizes(checkpoint, path)
-    if path.name != path_of(path.parents[1], checkpoint.agent.env_steps).name:
-        raise FileFormatError(f"{path} is of environment step {checkpoint.agent.env_steps:,}, which its name is not")
-    return checkpoint
+    return _read(path)[0]
 
 
-def _check_sizes(checkpoint: Checkpoint, path: Path) -> None:
-    """Refuse settings that ask for more memory than the objects have bytes, before any of it is taken."""
-    setup, agent = checkpoint.setup, checkpoint.agent
+def _read(path: Path) -> tuple[Checkpoint, str]:
+    checkpoint, checksum = archive.read_content(path, KIND, Checkpoint, LARGEST_HEADER)
+    setup, agent, size = checkpoint.setup, checkpoint.agent, path.stat().st_size
+    # Settings must not ask for more memory than the file has bytes.
     weights = least_weights(setup.agent, setup.observation_size, setup.actions)
     held = min(agent.added, setup.agent.buffer_size) * (8 * setup.observation_size + 16)
-    replay = sum(stored.size for stored in checkpoint.replay)
-    if checkpoint.arrays.size < 8 * weights:  # online and target
-        raise FileFormatError(f"{path} has {checkpoint.arrays.size:,} bytes of arrays, too few for {weights:,} weights")
-    if replay < held:
-        raise FileFormatError(f"{path} has {replay:,} bytes of transitions, but says that they are {held:,}")
+    if size < 8 * weights + held:
+        raise FileFormatError(f"{path} has {size:,} bytes, too few for {weights:,} weights and its transitions")
+    if path.name != path_of(path.parents[1], agent.env_steps).name:
+        raise FileFormatError(f"{path} is the checkpoint of environment step {agent.env_steps:,}: rename it")
+    return checkpoint, checksum
 
 
-def latest(directory: Path) -> Checkpoint:
-    """The newest checkpoint of a run that is whole, and can be gone on from. Others are passed over, with a warning.
-
-    Raises:
-        RunDirectoryError: there is none, or no run.
-        FileFormatError: none of them is whole.
-    """
-    there = paths(directory)
-    for path in reversed(there):
-        try:
-            checkpoint = read(path)
-            restored(directory, checkpoint)
-            if checkpoint.weights is not None:
-                check_object(directory, checkpoint.weights)
-        except (FileFormatError, RunDirectoryError) as error:
-            warnings.warn(f"a checkpoint is passed over: {error}", PeriluneWarning, stacklevel=2)
-        else:
-            return checkpoint
-    if there:
-        raise FileFormatError(f"{directory} has no checkpoint that is whole; {len(there)} are damaged")
-    runlog.read_config(directory)  # which says so where there is no run at all
-    raise RunDirectoryError(
-        f"{directory} has no checkpoint, so that it cannot be gone on with: there is nothing in "
-        f"{directory / DIRECTORY}. Its weights can be evaluated; perilune train begins anew."
-    )
-
-
-def check_object(directory: Path, stored: Stored) -> Arrays:
-    """See that an object is what it was, and that its numbers are finite: its arrays.
+def load(path: Path) -> tuple[Checkpoint, Agent]:
+    """Return the description in a checkpoint, and its agent as it was saved.
 
     Raises:
-        RunDirectoryError: it is not there, or cannot be read.
-        FileFormatError: it is damaged, or was spoilt before it was written.
+        RunDirectoryError: the file does not exist or cannot be read.
+        FileFormatError: it is damaged or foreign, or its arrays do not fit its settings.
     """
-    path = object_path(directory, stored)
-    found, _ = files.digest(path, stored.size + 1)
-    if found != stored:
-        raise FileFormatError(f"{path} is damaged: what is in it has another checksum than its name")
-    return files.read_arrays(path)[1]
-
-
-def restored(directory: Path, checkpoint: Checkpoint) -> Agent:
-    """The agent of a checkpoint, as it was saved.
-
-    Raises:
-        RunDirectoryError, FileFormatError: as from ``restore``.
-    """
+    checkpoint, checksum = _read(path)
     setup = checkpoint.setup
     try:
         agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
     except ConfigError as error:
-        path = path_of(directory, checkpoint.agent.env_steps)
-        raise FileFormatError(f"{path} has settings of which no agent can be made: {error}") from error
-    restore(directory, checkpoint, agent)
-    return agent
+        raise FileFormatError(f"{path} has invalid settings: {error}") from error
+    _restore(path, checkpoint, agent, checksum)
+    return checkpoint, agent
+
+
+def latest(directory: Path) -> tuple[Checkpoint, Agent]:
+    """Load the newest checkpoint of a run that is not damaged. Damaged ones are skipped with a warning.
+
+    Raises:
+        RunDirectoryError: there is no run, or it has no checkpoint.
+        FileFormatError: all checkpoints are damaged.
+    """
+    there = paths(directory)
+    for path in reversed(there):
+        try:
+            return load(path)
+        except (FileFormatError, RunDirectoryError) as error:
+            warnings.warn(f"skipped a checkpoint: {error}", PeriluneWarning, stacklevel=2)
+    if there:
+        raise FileFormatError(f"all {len(there)} checkpoints of {directory} are damaged")
+    manifest.read_config(directory)  # reports if there is no run
+    raise RunDirectoryError(
+        f"{directory} cannot be resumed: it has no checkpoint. Evaluate its weights with `perilune evaluate`, or start "
+        "a new run with `perilune train`."
+    )
 
 
 def restore(directory: Path, checkpoint: Checkpoint, agent: Agent) -> None:
-    """Put ``agent``, which has the checkpoint's settings, into the state that was saved.
+    """Put ``agent``, which may have other settings where those can change, into the state of a checkpoint.
 
     Raises:
-        RunDirectoryError: an object is not there, or cannot be read.
-        FileFormatError: an object is damaged, or does not fit the settings. The agent may be half changed then.
+        RunDirectoryError: the file does not exist any more or cannot be read.
+        FileFormatError: it is damaged, or does not fit the settings. The agent may be half changed then.
     """
     path = path_of(directory, checkpoint.agent.env_steps)
+    _restore(path, checkpoint, agent, _read(path)[1])
+
+
+def _restore(path: Path, checkpoint: Checkpoint, agent: Agent, checksum: str) -> None:
+    arrays = archive.read_arrays(path, checksum)
+    arrays.pop(BEST, None)
     try:
-        state.restore(agent, checkpoint.agent, check_object(directory, checkpoint.arrays))
-        _restore_replay(directory, checkpoint, agent.replay, agent.actions)
+        state.restore(agent, checkpoint.agent, arrays)
     except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
 
 
-def _restore_replay(directory: Path, checkpoint: Checkpoint, replay: Replay, actions: int) -> None:
-    rows = rows_of(replay)
-    starts = range(0, replay.size, rows)
-    if len(checkpoint.replay) != len(starts):
-        raise ConfigError("replay", len(checkpoint.replay), f"{len(starts)} objects")
-    for start, stored in zip(starts, checkpoint.replay, strict=True):
-        views = _arrays(replay.arrays, start, min(start + rows, replay.size))
-        state.fill(views, check_object(directory, stored))
-        action, discount = views["action"], views["discount"]
-        if action.min() < 0 or action.max() >= actions or discount.min() < 0 or discount.max() > 1:
-            raise ConfigError("replay", "a transition", "actions of the environment, and discounts from 0 to 1")
-
-
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
-    """Let the run's best weights be those that they were.
+    """Write best.safetensors as it was at a checkpoint, or remove it if there was none.
 
     Raises:
-        RunDirectoryError: they cannot be written.
-        FileFormatError: they are damaged.
+        RunDirectoryError: it cannot be written.
+        FileFormatError: the checkpoint is damaged.
     """
-    best = directory / WEIGHTS["best"]
-    if checkpoint.weights is None:
+    path, best = path_of(directory, checkpoint.agent.env_steps), directory / WEIGHTS["best"]
+    weights = archive.read_arrays(path, _read(path)[1]).get(BEST)
+    if weights is None:
         best.unlink(missing_ok=True)
-        return
-    check_object(directory, checkpoint.weights)
-    files.write(best, files.read(object_path(directory, checkpoint.weights), checkpoint.weights.size))
+    else:
+        files.write(best, weights.tobytes())

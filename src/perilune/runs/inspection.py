@@ -1,4 +1,4 @@
-"""What a run or a file is, and whether all of it is whole."""
+"""What ``perilune info`` and ``perilune verify`` report: the content of a run or weights file, and its damage."""
 
 from __future__ import annotations
 
@@ -10,48 +10,47 @@ from typing import Any, NamedTuple, TypeVar
 from perilune._utils.text import number
 from perilune.agent.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.runs import checkpoint, files, lock, runlog, snapshots, weights
+from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
-from perilune.runs.files import Stored
+from perilune.runs.logs import LogState
 
 Read = TypeVar("Read")
 
 
-def about(run_or_file: Path) -> dict[str, Any]:
-    """What is known of a run directory or a weights file, as plain JSON values.
+def describe(run_or_file: Path) -> dict[str, Any]:
+    """Return what is known about a run directory or a weights file, as plain JSON values.
 
     Raises:
-        RunDirectoryError: there is nothing of that kind.
-        FileFormatError: it is damaged, foreign or of another version.
+        RunDirectoryError: there is no run or file.
+        FileFormatError: it is damaged or foreign.
     """
-    return _about_run(run_or_file) if run_or_file.is_dir() else _about_weights(run_or_file)
+    return _describe_run(run_or_file) if run_or_file.is_dir() else _describe_weights(run_or_file)
 
 
-def _about_weights(path: Path) -> dict[str, Any]:
+def _describe_weights(path: Path) -> dict[str, Any]:
     agent, saved = weights.load_weights(path)
     return {
         "kind": "weights",
         "environment": saved.environment,
         "seed": saved.seed,
-        "counters": {
-            "env_steps": saved.env_steps,
-            "episodes": saved.episodes,
-            "updates": saved.updates,
-            "target_syncs": saved.target_syncs,
-        },
+        "counters": _counters(saved),
         "weights": sum(array.size for array in agent.named_weights().values()),
         "bytes": path.stat().st_size,
         "agent": to_json(saved.config),
     }
 
 
-def _about_run(directory: Path) -> dict[str, Any]:
-    run = runlog.read(directory)
+def _counters(saved: object) -> dict[str, int]:
+    return {name: getattr(saved, name) for name in ("env_steps", "episodes", "updates", "target_syncs")}
+
+
+def _describe_run(directory: Path) -> dict[str, Any]:
+    run = logs.read_run(directory)
     there = checkpoint.paths(directory)
-    newest = next((found for path in reversed(there) if (found := _read(path, checkpoint.read)) is not None), None)
+    newest = next((found for path in reversed(there) if (found := _try(checkpoint.read, path)) is not None), None)
     faults = [
-        f"a checkpoint would be passed over: {fault}" if path in there else fault
-        for path, fault in _findings(directory, _check_start)  # the logs themselves were read just now
+        f"this checkpoint would be skipped: {fault}" if path in there else fault
+        for path, fault in _findings(directory, logs_too=False)  # they were read just now
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
@@ -59,62 +58,58 @@ def _about_run(directory: Path) -> dict[str, Any]:
         "kind": "run",
         "environment": run.config["environment"],
         "seed": run.config["seed"],
-        "state": _state(directory, newest),
-        "counters": None
-        if newest is None
-        else {name: getattr(newest.agent, name) for name in ("env_steps", "episodes", "updates", "target_syncs")},
+        "state": _status(directory, newest),
+        "counters": None if newest is None else _counters(newest.agent),
         "seconds": None if newest is None else newest.training.seconds,
         "best": best[0]._asdict() if best else None,
         "checkpoints": [str(path.relative_to(directory)) for path in there],
         "bytes": sum(_size(path) for path in directory.rglob("*") if path.is_file()),
         "health": [*faults, *(notice.words for notice in run.notices)],
-        "machine": _read(directory / "host.json", files.read_json),
+        "machine": _try(files.read_json, directory / "host.json"),
         "agent": run.config["agent"],
         "train": run.config["train"],
     }
 
 
-def _read(path: Path, read: Callable[[Path], Read]) -> Read | None:
+def _try(read: Callable[[Path], Read], path: Path) -> Read | None:
     try:
         return read(path)
-    except PeriluneError:  # ``verify`` has the words
+    except PeriluneError:  # _findings reports it
         return None
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # a training that is under way has just removed it
+    except FileNotFoundError:  # a running training has just removed it
         return 0
 
 
-def _state(directory: Path, newest: checkpoint.Checkpoint | None) -> str:
+def _status(directory: Path, newest: Checkpoint | None) -> str:
     if (owner := lock.owner(directory)) is not None:
-        return f"{owner} is at work on it"
+        return f"running ({owner})"
     if newest is None:
-        return "without a checkpoint that can be read: it cannot be gone on with"
-    return "at its end" if newest.training.over else "stopped before its end: perilune resume goes on with it"
+        return "stopped; cannot be resumed without a readable checkpoint"
+    return "finished" if newest.training.over else f"stopped; resume with: perilune resume {directory}"
 
 
-def told(found: dict[str, Any], title: str) -> list[str]:
-    """What ``about`` found, in lines for people."""
+def summary(found: dict[str, Any], title: str) -> list[str]:
+    """Return the result of ``describe`` as lines of text."""
     lines = [f"{title}: {found['kind']} of {found['environment']}, seed {found['seed']}"]
-    counters = found["counters"] or {}
+    counters, best, machine = found["counters"] or {}, found.get("best"), found.get("machine")
     rows = {
-        "state": found.get("state"),
+        "status": found.get("state"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
-        "best evaluation": f"{number(found['best']['mean_return'], 1)} after {found['best']['env_steps']:,} steps"
-        if found.get("best")
-        else None,
+        "best evaluation": best and f"{number(best['mean_return'], 1)} after {best['env_steps']:,} steps",
         "weights": f"{found['weights']:,}" if "weights" in found else None,
         "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
         "size": f"{found['bytes'] / 2**20:,.1f} MiB",
-        "machine": _machine(found["machine"]) if found.get("machine") else None,
-        "health": "nothing is off" if found.get("health") == [] else None,
+        "machine": machine and _machine(machine),
+        "health": "no problems detected" if found.get("health") == [] else None,
     }
     lines += [f"  {name:<28}{value}" for name, value in rows.items() if value is not None]
-    lines += [f"  {'health':<28}{words}" for words in found.get("health", ())]
+    lines += [f"  {'health':<28}{message}" for message in found.get("health", ())]
     for group in ("agent", "train"):
         if group in found:
             lines += [f"  {group}", *(f"    {name:<26}{value}" for name, value in found[group].items())]
@@ -127,94 +122,69 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 class Finding(NamedTuple):
-    """A file of a run, and what is wrong with it; None where it is whole."""
+    """A file of a run, and what is wrong with it; None if it is not damaged."""
 
     path: Path
     fault: str | None
 
 
 def verify(directory: Path) -> Iterator[Finding]:
-    """Look at everything of a run that has a checksum or a form: checkpoints, their objects, logs, weights.
+    """Check every file of a run that has a checksum or a format: checkpoints, logs, weights and settings.
 
-    What a training that is under way removes meanwhile, as it does with all but the last checkpoints, is left out.
+    Files that a running training removes during the check are left out.
 
     Raises:
         RunDirectoryError: there is no run.
     """
-    yield from _findings(directory, _check_log)
+    yield from _findings(directory, logs_too=True)
 
 
-def _findings(directory: Path, check_log: Callable[..., None]) -> Iterator[Finding]:
+def _findings(directory: Path, logs_too: bool) -> Iterator[Finding]:
     if not (directory / "config.json").exists():
-        raise RunDirectoryError(f"{directory} holds no run: there is no config.json. Give a run directory.")
-    whole: list[Checkpoint] = []
-    yield _looked_at(directory, lock.check_own)
-    yield from _still_there(checkpoint.paths(directory), lambda path: whole.append(checkpoint.read(path)))
-    yield _looked_at(directory / "config.json", lambda path: _check_config(path, whole[-1:]))
-    if (directory / "host.json").exists():  # runs of earlier versions have none
-        yield _looked_at(directory / "host.json", files.read_json)
-    needed: dict[Stored, list[Checkpoint]] = {}
-    for one in whole:
-        for stored in one.objects:
-            needed.setdefault(stored, []).append(one)
-    for stored, of in sorted(needed.items(), key=lambda item: item[0].sha256):
-        found = _looked_at(checkpoint.object_path(directory, stored), partial(_check_object, stored=stored))
-        if found.fault is None or any(_stands(directory, one) for one in of):
-            yield found
-    known = {log.name: log.stored for log in whole[-1].logs} if whole else {}
-    for kind, name in runlog.FILES.items():
+        raise RunDirectoryError(f"{directory} is not a run: it has no config.json. Pass a run directory.")
+    intact: list[Checkpoint] = []
+    yield _checked(directory, layout.check_links)
+    yield from _existing(checkpoint.paths(directory), lambda path: intact.append(checkpoint.load(path)[0]))
+    newest = intact[-1] if intact else None
+    yield _checked(directory / "config.json", partial(_check_config, newest=newest))
+    yield _checked(directory / "host.json", files.read_json)
+    known = {log.name: log for log in newest.logs} if newest else {}
+    for kind, name in layout.FILES.items():
         if (directory / name).exists() or name in known:
-            yield _looked_at(directory / name, partial(check_log, kind=kind, stored=known.get(name)))
-    best = directory / runlog.WEIGHTS["best"]
-    if whole and whole[-1].weights is not None and not best.exists():
-        yield Finding(best, f"{best} is not there any more: perilune resume {directory} writes it again")
-    saved = (*(directory / name for name in runlog.WEIGHTS.values()), *snapshots.paths(directory))
-    yield from _still_there(saved, weights.load_weights)
+            check = partial(_check_log, kind=kind if logs_too else None, log=known.get(name))
+            yield _checked(directory / name, check)
+    best = directory / layout.WEIGHTS["best"]
+    if newest and newest.has_best_weights and not best.exists():
+        yield Finding(best, f"{best} does not exist. Restore it with: perilune resume {directory}")
+    saved = (*(directory / name for name in layout.WEIGHTS.values()), *snapshots.paths(directory))
+    yield from _existing(saved, weights.load_weights)
 
 
-def _looked_at(path: Path, look: Callable[[Path], object]) -> Finding:
+def _checked(path: Path, check: Callable[[Path], object]) -> Finding:
     try:
-        look(path)
+        check(path)
     except PeriluneError as error:
         return Finding(path, str(error))
     return Finding(path, None)
 
 
-def _still_there(paths: Iterable[Path], look: Callable[[Path], object]) -> Iterator[Finding]:
-    """Findings of those that are there, also once they have been looked at."""
+def _existing(paths: Iterable[Path], check: Callable[[Path], object]) -> Iterator[Finding]:
+    """Yield the findings of files that still exist after they were checked."""
     for path in paths:
-        found = _looked_at(path, look)
+        found = _checked(path, check)
         if found.fault is None or path.exists():
             yield found
 
 
-def _stands(directory: Path, one: Checkpoint) -> bool:
-    """Whether a checkpoint that was read is there still, and says the same."""
-    try:
-        return checkpoint.read(checkpoint.path_of(directory, one.agent.env_steps)) == one
-    except PeriluneError:
-        return False
+def _check_config(path: Path, newest: Checkpoint | None) -> None:
+    content = manifest.read_config(path.parent)
+    if newest and content != newest.setup.to_json():
+        raise FileFormatError(f"{path} differs from the newest checkpoint")
 
 
-def _check_object(path: Path, stored: Stored) -> None:
-    checkpoint.check_object(path.parents[2], stored)
-
-
-def _check_config(path: Path, newest: list[Checkpoint]) -> None:
-    content = runlog.read_config(path.parent)
-    if newest and content != newest[0].setup.to_json():
-        raise FileFormatError(f"{path} says something else than the newest checkpoint")
-
-
-def _check_log(path: Path, kind: Any, stored: Stored | None) -> None:
-    """See that every line of a log can be read, and that it begins with what the newest checkpoint knows of it."""
-    runlog.read_log(path.parent, kind)
-    _check_start(path, kind, stored)
-
-
-def _check_start(path: Path, kind: Any, stored: Stored | None) -> None:
-    if stored is None:
-        return
-    found, _ = files.digest(path, stored.size)
-    if found != stored:
-        raise FileFormatError(f"{path} does not begin with what it was at the newest checkpoint")
+def _check_log(path: Path, kind: Any, log: LogState | None) -> None:
+    """Check the lines of a log if ``kind`` is given, and that it starts with what the newest checkpoint knows."""
+    if kind is not None:
+        logs.read_log(path.parent, kind)
+    if log is not None:
+        logs.check_start(path, log)

@@ -1,4 +1,4 @@
-"""A run belongs to one process."""
+"""The lock of a run directory: only one process at a time may write to a run."""
 
 from __future__ import annotations
 
@@ -12,58 +12,57 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.runs import files, runlog
+from perilune.runs import files
+from perilune.runs.layout import LOCK, OWNER, check_links
 
 if sys.platform != "win32":
     import fcntl
 
-MOMENT = 0.2  # seconds; whoever looks whether a run has an owner holds it for much less
+WAIT = 0.2  # seconds; ``owner`` holds the lock for much less
 
 
 @contextmanager
-def claimed(directory: Path) -> Iterator[None]:
-    """Hold the run ``directory``, which is made where it is not there, for this process alone.
+def acquire(directory: Path) -> Iterator[None]:
+    """Lock the run ``directory`` for this process, and create the directory if needed.
 
-    The system lets go of it when the process ends, however that happens, so that a dead one holds nothing.
+    The system releases the lock when the process ends, however it ends.
 
     Raises:
-        RunDirectoryError: another process has it, or it cannot be written.
+        RunDirectoryError: another process holds the lock, or the directory cannot be written.
     """
-    mine = directory / runlog.OWNER
-    check_own(directory)
+    check_links(directory)
+    lock = FileLock(directory / LOCK)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / runlog.LOCK)
-        lock.acquire(timeout=MOMENT, poll_interval=MOMENT / 10)
+        lock.acquire(timeout=WAIT, poll_interval=WAIT / 10)
     except Timeout:
         raise RunDirectoryError(
-            f"{directory} belongs to {_told(mine)}, which is at work on it. Wait for it, or end it."
+            f"{directory} is in use by {_described(directory)}. Wait until it ends, or stop it."
         ) from None
-    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
+    except (OSError, NotImplementedError) as error:  # the latter if the file system has no locks
         reason = getattr(error, "strerror", None) or error
         raise RunDirectoryError(
             f"the run directory {directory} cannot be written: {reason}. Choose another one."
         ) from error
     try:
-        files.write_json(mine, {"host": platform.node(), "pid": os.getpid()})
+        files.write_json(directory / OWNER, {"host": platform.node(), "pid": os.getpid()})
         yield
     finally:
         with suppress(OSError):
-            mine.unlink(missing_ok=True)
+            (directory / OWNER).unlink(missing_ok=True)
         lock.release()
 
 
 def owner(directory: Path) -> str | None:
-    """The process that is at work on a run, in words; None where there is none."""
-    mine = directory / runlog.OWNER
+    """Return the process that is training a run, as "process N on HOST", or None if there is none."""
     try:
-        with files.opened(directory / runlog.LOCK) as file:
-            return _told(mine) if _is_held(file.fileno(), file.name) else None
+        with files.opened(directory / LOCK) as file:
+            return _described(directory) if _is_held(file.fileno(), file.name) else None
     except (RunDirectoryError, FileFormatError) as error:
-        if isinstance(error.__cause__, PermissionError) and mine.exists():  # it is somebody else's, and may be held
-            return f"perhaps {_told(mine)}"
+        if isinstance(error.__cause__, PermissionError) and (directory / OWNER).exists():  # another user's lock
+            return f"perhaps {_described(directory)}"
         return None
-    except (OSError, NotImplementedError):  # as above: no lock can be there
+    except (OSError, NotImplementedError):  # the file system has no locks
         return None
 
 
@@ -81,29 +80,17 @@ if sys.platform == "win32":
 else:
 
     def _is_held(descriptor: int, path: str) -> bool:
-        """Whether anybody holds the lock that ``FileLock`` takes. To see that, the file need not be writable."""
+        """Return whether a process holds the lock that ``FileLock`` takes. The file need not be writable."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who else looks is in nobody's way
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that readers do not block each other
         except (BlockingIOError, PermissionError):
             return True
-        return False  # closed, the file is let go of
+        return False  # closing the file releases the lock
 
 
-def _told(owner: Path) -> str:
+def _described(directory: Path) -> str:
     try:
-        found = files.read_json(owner)
-    except (RunDirectoryError, FileFormatError):  # it is only just beginning, or ending
+        found = files.read_json(directory / OWNER)
+    except (RunDirectoryError, FileFormatError):  # the process is starting or ending
         return "another process"
     return f"process {found.get('pid')!r} on {found.get('host')!r}"
-
-
-def check_own(directory: Path) -> None:
-    """Refuse a run of which a part is a link: whoever writes there would write somewhere else.
-
-    Raises:
-        FileFormatError: there is one.
-    """
-    names = (*runlog.DIRECTORIES, runlog.LOCK, *(pattern for pattern in runlog.RUN_FILES if "*" not in pattern))
-    for name in names:
-        if (directory / name).is_symlink():
-            raise FileFormatError(f"{directory / name} is a link, which no run has. Put what it leads to there.")

@@ -1,201 +1,429 @@
-"""A log that is being written, followed: what is new in it is read, in pieces, into columns of numbers."""
+"""A run's logs: JSON lines that are appended while training, and read as a table or as records, also while they grow.
+
+A log may grow, be cut off and continued, be replaced, or be missing. An unfinished last line is ignored.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
-from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import IO, Annotated, Any, NamedTuple, get_type_hints
+from typing import IO, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from perilune._utils.arrays import Array
-from perilune.errors import FileFormatError, RunDirectoryError
-from perilune.runs import files
+from perilune._utils.validation import EXACT, Natural
+from perilune.errors import FileFormatError, PeriluneWarning, RunDirectoryError
+from perilune.runs import files, manifest
+from perilune.runs.layout import FILES
+from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics
 
-MOST_ROWS = 10_000_000  # of a log; some hundred megabytes
-MOST_LABELS = 200  # different texts in a column of a log
+LARGEST_LOG = 2**32  # bytes
+MOST_ROWS = 10_000_000  # of a table; several hundred megabytes
+MOST_LABELS = 200  # different strings in a column of a table
 LONGEST_LABEL = 1_000  # characters
-REMEMBERED = 4096  # bytes before the place that a log was read to, by which it is known again
-GENERATIONS = count(1)  # every time that a log is begun anew has its own
-Count = Annotated[float, msgspec.Meta(ge=0, le=2**53)]  # which float64 has all of
-READ_AS: dict[Any, Any] = {int: Count, float: float | None}  # None becomes NaN
+TAIL = 4096  # bytes before the position reached, by which a file is recognized
+GENERATIONS = count(1)  # one for every time that a log is read from its start
+Integer = Annotated[int, Meta(ge=0, le=EXACT)]  # float64 represents all of these
+READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # a number that was not finite is null
+ENCODER = msgspec.json.Encoder(enc_hook=lambda value: value.item())  # NumPy scalars
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+Record = TypeVar("Record", Episode, Metrics, Evaluated, HealthWarning)
+
+
+# Writing
+
+
+class LogState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Size and checksum that a log had at some time."""
+
+    name: str
+    size: Natural
+    sha256: str
+
+
+class LogWriter:
+    """Append events to a run's logs. Every line is handed to the system before training continues.
+
+    Args:
+        directory: the run.
+        logs: the logs at the checkpoint from which training resumes; later lines are cut off, because training
+            writes them again. Empty for a new run.
+
+    Raises:
+        RunDirectoryError: a log cannot be written, or does not exist any more.
+        FileFormatError: a log does not start with the content it had at the checkpoint.
+    """
+
+    def __init__(self, directory: Path, logs: Sequence[LogState] = ()) -> None:
+        known = {log.name: log for log in logs}
+        self._directory = directory
+        self._digests = {name: _truncate(directory / name, known.get(name)) for name in FILES.values()}
+        try:
+            self._files = {name: (directory / name).open("a+b") for name in FILES.values()}
+        except OSError as error:
+            raise files.cannot("written", directory, error) from error
+
+    def write(self, event: Event) -> None:
+        """Append ``event`` if its type is logged. A number that is not finite becomes null."""
+        name = FILES.get(type(event))
+        if name is None:
+            return
+        line = ENCODER.encode(event._asdict()) + b"\n"
+        self._digests[name].update(line)
+        try:
+            self._files[name].write(line)
+            self._files[name].flush()
+        except OSError as error:
+            raise files.cannot("written", self._directory / name, error) from error
+
+    def flush(self) -> list[LogState]:
+        """Flush the logs to disk and return their states. A log that was removed meanwhile is written again."""
+        logs = []
+        for name in self._files:
+            self._put_back(name)
+            file = self._files[name]
+            try:
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+            except OSError as error:
+                raise files.cannot("written", self._directory / name, error) from error
+            logs.append(LogState(name=name, size=size, sha256=self._digests[name].hexdigest()))
+        return logs
+
+    def _put_back(self, name: str) -> None:
+        """Write a log again if its name does not lead to the open file any more: a checkpoint needs it."""
+        path, file = self._directory / name, self._files[name]
+        try:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
+                    return
+            file.seek(0)
+            content = file.read()
+        except OSError as error:
+            raise files.cannot("read", path, error) from error
+        files.write(path, content)
+        file.close()
+        try:
+            self._files[name] = path.open("a+b")
+        except OSError as error:
+            raise files.cannot("written", path, error) from error
+        message = f"{path} was removed or replaced during training. Its lines have been written again."
+        warnings.warn(message, PeriluneWarning, stacklevel=2)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):  # the line that did not fit on a full disk has been reported already
+                file.close()
+
+
+def open_log(directory: Path, logs: Sequence[LogState] = ()) -> closing[LogWriter]:
+    """Return a LogWriter for a ``with`` block."""
+    return closing(LogWriter(directory, logs))
+
+
+def check_start(path: Path, log: LogState) -> hashlib._Hash:
+    """Return the checksum of the part of a log that a checkpoint knows.
+
+    Raises:
+        RunDirectoryError: the log does not exist or cannot be read.
+        FileFormatError: it does not start with that content.
+    """
+    sha256 = files.digest(path, log.size)
+    if sha256.hexdigest() != log.sha256:
+        raise FileFormatError(f"{path} does not start with the {log.size:,} bytes that it had at the checkpoint")
+    return sha256
+
+
+def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
+    """Cut a log to its size at a checkpoint, and return the checksum of the rest."""
+    if log is None or (log.size == 0 and not path.exists()):
+        return hashlib.sha256()
+    try:
+        sha256 = check_start(path, log)
+    except (FileFormatError, RunDirectoryError) as error:
+        if path.is_symlink():
+            raise
+        raise type(error)(
+            f"{error}. Restore the log; without it this run cannot be resumed. To start a new run from its weights, "
+            f"use Python: DQN.load({str(path.parent)!r}).train(...)"
+        ) from error
+    with files.opened(path, "r+b") as file:
+        try:
+            file.truncate(log.size)
+        except OSError as error:
+            raise files.cannot("written", path, error) from error
+    return sha256
+
+
+# Reading
+
+
+class _Lines:
+    """Decode the lines of one log, from where the previous call stopped.
+
+    Attributes:
+        offset: bytes read so far.
+        bad: number of damaged lines, which are skipped.
+        first_bad: number of the first one, counted from 1.
+        error: what is wrong with it.
+    """
+
+    def __init__(self, kind: type[NamedTuple]) -> None:
+        self.hints = {name: READ_AS.get(hint, hint) for name, hint in get_type_hints(kind).items()}
+        defaults = kind._field_defaults
+        fields: list[Any] = [
+            (name, hint, *([defaults[name]] if name in defaults else [])) for name, hint in self.hints.items()
+        ]
+        struct = msgspec.defstruct(kind.__name__, fields, gc=False, forbid_unknown_fields=True)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+        self.offset = self.bad = self.first_bad = self._line = 0
+        self.error = ""
+        self._tail = b""
+        self._overlong = False
+
+    def is_continued(self, file: IO[bytes]) -> bool:
+        """Return whether ``file`` still has the content that was read last."""
+        if os.fstat(file.fileno()).st_size < self.offset:
+            return False
+        file.seek(self.offset - len(self._tail))
+        return file.read(len(self._tail)) == self._tail
+
+    def read(self, file: IO[bytes]) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the new complete lines as tuples of values, in batches."""
+        while True:
+            file.seek(self.offset)
+            piece = file.read(files.PIECE)
+            end = piece.rfind(b"\n") + 1
+            if end == 0 and len(piece) < files.PIECE:
+                return  # a line that is being written
+            lines = piece[: end or None]
+            self.offset += len(lines)
+            self._tail = (self._tail + lines)[-TAIL:]
+            if end == 0:  # longer than any valid line: skip to its end
+                self._overlong = True
+                continue
+            if self._overlong:
+                lines = lines[lines.find(b"\n") + 1 :]
+                self._overlong = False
+                self._line += 1
+                self._skip(f"it has more than {files.PIECE:,} bytes")
+            yield [msgspec.structs.astuple(row) for row in self._decode(lines)]
+
+    def decode(self, line: bytes) -> tuple[Any, ...] | None:
+        """Return the values in one line, or None if it is damaged."""
+        try:
+            return msgspec.structs.astuple(self._decoder.decode(line))
+        except DECODE_ERRORS:
+            return None
+
+    def _decode(self, lines: bytes) -> list[Any]:
+        ends = lines.count(b"\n")
+        with suppress(*DECODE_ERRORS):
+            rows = self._decoder.decode_lines(lines)
+            if len(rows) == ends == (b"\n" + lines).count(b"\n{"):  # each object is one line
+                self._line += ends
+                return rows
+        rows = []
+        for line in lines.split(b"\n")[:-1]:
+            self._line += 1
+            try:
+                rows.append(self._decoder.decode(line))
+            except DECODE_ERRORS as error:
+                self._skip(str(error))
+        return rows
+
+    def _skip(self, error: str) -> None:
+        self.bad += 1
+        if self.bad == 1:
+            self.first_bad, self.error = self._line, error
 
 
 @dataclass(frozen=True)
 class Table:
-    """A log, as far as it was read. ``columns`` are [rows]; a column of texts has their places in ``labels``.
+    """A log as columns.
 
-    ``version`` is that of no other rows, of any log. ``words`` says what could not be read, None where all could.
+    Attributes:
+        version: identifies the rows: no other rows of any log have it.
+        columns: [rows] each. A column of strings has indices into ``labels``; null is NaN in a column of numbers.
+        labels: the strings of each column of strings.
+        fault: what could not be read, None if everything could.
     """
 
     version: tuple[int, int]
     columns: Mapping[str, Array]
     labels: Mapping[str, Sequence[str | None]]
-    words: str | None
+    fault: str | None
 
     @property
     def rows(self) -> int:
         return self.version[1]
 
     def code(self, column: str, text: str) -> int:
-        """The number that stands for a text, -1 where there is no such text."""
+        """Return the index that stands for ``text`` in a column of strings, -1 if there is none."""
         return self.labels[column].index(text) if text in self.labels[column] else -1
 
     def texts(self, column: str) -> list[str | None]:
-        """A column of texts, row by row."""
+        """Return a column of strings, row by row."""
         return [self.labels[column][code] for code in self.columns[column]]
 
 
-def struct(kind: type[NamedTuple], hints: Mapping[str, Any]) -> Any:
-    """How msgspec reads a line that is a ``kind``, with the types in ``hints``; what has a default may be left out."""
-    defaults = kind._field_defaults
-    fields: list[Any] = [
-        (name, hint, defaults[name]) if name in defaults else (name, hint) for name, hint in hints.items()
-    ]
-    return msgspec.defstruct(kind.__name__, fields, gc=False)
-
-
-class Log:
-    """A log of a run; it may grow, be cut off and go on, be replaced, or not be there.
+class LogReader:
+    """Follow a log that may be written at the same time. Damaged lines are skipped and counted.
 
     Args:
-        path: the file.
-        kind: the event that a line is.
+        path: the log.
+        kind: the event that a line holds.
     """
 
     def __init__(self, path: Path, kind: type[NamedTuple]) -> None:
-        hints = {name: READ_AS.get(hint, hint) for name, hint in get_type_hints(kind).items()}
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct(kind, hints))
-        self._path = path
-        self._texts = [name for name, hint in hints.items() if hint not in {Count, float | None, bool}]
-        self._names = list(hints)
+        self._path, self._kind = path, kind
         self._lock = Lock()
         self._begin()
 
     def _begin(self) -> None:
         self._generation = next(GENERATIONS)
         self._rows = 0
-        self._columns: dict[str, Array] = {
-            name: np.empty(0, np.int16 if name in self._texts else np.float64) for name in self._names
+        self._lines = _Lines(self._kind)
+        numbers = (Integer, float | None, bool)
+        self._codes: dict[str, dict[str | None, int]] = {
+            name: {None: 0} for name, hint in self._lines.hints.items() if hint not in numbers
         }
-        self._codes: dict[str, dict[str | None, int]] = {name: {None: 0} for name in self._texts}
-        self._lines = 0
-        self._bad: list[int] = []  # the number of bad lines, and that of the first: [count, first], empty for none
-        self._offset = 0
-        self._tail = b""
-        self._overlong = False
+        self._columns: dict[str, Array] = {
+            name: np.empty(0, np.int16 if name in self._codes else np.float64) for name in self._lines.hints
+        }
 
     def read(self) -> Table:
-        """What there is of the log now."""
+        """Read what is new and return the whole log."""
         with self._lock:
-            words = None
+            fault = None
             try:
                 with files.opened(self._path) as file:
-                    if os.fstat(file.fileno()).st_size < self._offset or not self._is_known(file):
+                    if not self._lines.is_continued(file):
                         self._begin()
-                    self._go_on(file)
+                    if self._rows < MOST_ROWS:
+                        for rows in self._lines.read(file):
+                            self._append(rows)
+                            if self._rows >= MOST_ROWS:
+                                break
             except (RunDirectoryError, FileFormatError) as error:
-                if self._offset:
+                if self._lines.offset:
                     self._begin()
-                words = str(error) if os.path.lexists(self._path) else None
+                fault = str(error) if os.path.lexists(self._path) else None
             except OSError as error:
-                words = str(files.cannot("read", self._path, error))
+                fault = str(files.cannot("read", self._path, error))
             return Table(
                 (self._generation, self._rows),
                 {name: column[: self._rows] for name, column in self._columns.items()},
                 {name: list(codes) for name, codes in self._codes.items()},
-                words or self._words(),
-            )  # fmt: skip
+                fault or self._fault(),
+            )
 
-    def _words(self) -> str | None:
+    def _fault(self) -> str | None:
         if self._rows >= MOST_ROWS:
-            return f"{self._path.name} is read no further than {MOST_ROWS:,} lines"
-        if not self._bad:
+            return f"{self._path.name}: only the first {MOST_ROWS:,} lines are read"
+        if not self._lines.bad:
             return None
-        bad, first = self._bad
-        lines = "1 line is" if bad == 1 else f"{bad:,} lines are"
-        return f"{self._path.name}: {lines} damaged and left out, the first is line {first:,}"
+        count = "1 damaged line was" if self._lines.bad == 1 else f"{self._lines.bad:,} damaged lines were"
+        return f"{self._path.name}: {count} skipped, the first is line {self._lines.first_bad:,}"
 
-    def _is_known(self, file: IO[bytes]) -> bool:
-        """Whether there stands still what stood before the place that was read to."""
-        file.seek(self._offset - len(self._tail))
-        return file.read(len(self._tail)) == self._tail
-
-    def _go_on(self, file: IO[bytes]) -> None:
-        """Read whole lines from the place that was read to."""
-        while self._rows < MOST_ROWS:
-            file.seek(self._offset)
-            piece = file.read(files.PIECE)
-            end = piece.rfind(b"\n") + 1
-            if end == 0 and len(piece) < files.PIECE:
-                return  # a line that is being written
-            lines = piece[: end or None]
-            self._offset += len(lines)
-            self._tail = (self._tail + lines)[-REMEMBERED:]
-            if end == 0:  # no line is so long; what follows it is read again
-                self._overlong = True
-                continue
-            if self._overlong:
-                lines = lines[lines.find(b"\n") + 1 :]
-                self._overlong = False
-                self._lines += 1
-                self._miss()
-            self._take(lines)
-
-    def _take(self, lines: bytes) -> None:
-        ends = lines.count(b"\n")
-        try:
-            rows = self._decoder.decode_lines(lines)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            rows = []
-        if len(rows) == ends == (b"\n" + lines).count(b"\n{"):  # else an object may not be a line
-            self._lines += ends
-        else:
-            rows = []
-            for line in lines.split(b"\n")[:-1]:
-                self._lines += 1
-                try:
-                    rows.append(self._decoder.decode(line))
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                    self._miss()
-        if rows:
-            self._append(rows)
-
-    def _miss(self) -> None:
-        bad, first = self._bad or (0, self._lines)
-        self._bad = [bad + 1, first]
-
-    def _append(self, rows: list[Any]) -> None:
+    def _append(self, rows: list[tuple[Any, ...]]) -> None:
         stop = self._rows + len(rows)
-        for name, column in self._columns.items():
-            values: list[Any] = list(map(attrgetter(name), rows))
-            if name in self._texts:
-                values = _encode(values, self._codes[name])
-            if stop > len(column):  # those who hold views of the old one keep it
+        for (name, column), values in zip(self._columns.items(), zip(*rows, strict=True), strict=bool(rows)):
+            numbers = _encode(values, self._codes[name]) if name in self._codes else values
+            if stop > len(column):  # tables returned before keep the old array
                 self._columns[name] = np.empty(max(1024, 2 * stop), column.dtype)
                 self._columns[name][: self._rows] = column[: self._rows]
-            self._columns[name][self._rows : stop] = np.array(values, column.dtype)
+            self._columns[name][self._rows : stop] = np.array(numbers, column.dtype)
         self._rows = stop
 
 
-def _encode(texts: list[str | None], codes: dict[str | None, int]) -> list[int]:
-    """The number of each text; one that is new gets the next, and where there are too many, None's."""
-    texts = [text and text[:LONGEST_LABEL] for text in texts]
-    for text in dict.fromkeys(texts):
+def _encode(texts: tuple[str | None, ...], codes: dict[str | None, int]) -> tuple[int, ...]:
+    """Return the index of each string. A new one gets the next index, or that of None when there are too many."""
+    short = [text and text[:LONGEST_LABEL] for text in texts]
+    for text in dict.fromkeys(short):
         if text not in codes and len(codes) < MOST_LABELS:
             codes[text] = len(codes)
-    return [codes.get(text, 0) for text in texts]
+    return tuple(codes.get(text, 0) for text in short)
+
+
+def read_log(directory: Path, kind: type[Record]) -> list[Record]:
+    """Return all records of a log; none if the file does not exist.
+
+    Raises:
+        FileFormatError: a line is damaged, or the file is not a regular one or too large.
+    """
+    path, lines = directory / FILES[kind], _Lines(kind)
+    if not path.exists():
+        return []
+    with files.opened(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST_LOG:
+            raise FileFormatError(f"{path} has {size:,} bytes; at most {LARGEST_LOG:,} are read")
+        try:
+            records = [kind(*row) for rows in lines.read(file) for row in rows]
+        except OSError as error:
+            raise files.cannot("read", path, error) from error
+    if lines.bad:
+        raise FileFormatError(
+            f"{path}, line {lines.first_bad}, is damaged: {lines.error}. Delete that line to read the others."
+        )
+    return records
+
+
+def last_record(directory: Path, kind: type[Record]) -> Record | None:
+    """Return the last complete record of a log that may be growing, None if there is none."""
+    try:
+        with files.opened(directory / FILES[kind]) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            *lines, _ = file.read(TAIL).split(b"\n")
+    except (OSError, FileFormatError):
+        return None
+    row = _Lines(kind).decode(lines[-1]) if lines else None
+    return None if row is None else kind(*row)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that was read."""
+
+    directory: Path
+    config: dict[str, Any]
+    episodes: list[Episode]
+    metrics: list[Metrics]
+    evaluations: list[Evaluated]
+    notices: list[HealthWarning]
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run, also while it is being trained.
+
+    Raises:
+        RunDirectoryError: there is no run.
+        FileFormatError: a file is damaged or has another format.
+    """
+    config = manifest.read_config(directory)
+    return Run(
+        directory,
+        config,
+        read_log(directory, Episode),
+        read_log(directory, Metrics),
+        read_log(directory, Evaluated),
+        read_log(directory, HealthWarning),
+    )
 
 
 def number(value: Any) -> float | int | None:
-    """A number for JSON, which has no word for one that is not finite."""
+    """Return a number for JSON: None if it is not finite, an int if it is one."""
     value = float(value)
     if not np.isfinite(value):
         return None
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return int(value) if value.is_integer() and abs(value) < EXACT else value

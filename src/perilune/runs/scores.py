@@ -1,43 +1,45 @@
-"""What a seed came to: its score, in a file of its own."""
+"""The score of one training seed in a benchmark, and its file."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+
+import msgspec
 
 from perilune.errors import FileFormatError
 from perilune.runs import files
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 
 SCORE_FILE = "score.json"
 SCORE_EPISODES = 100
-# What JSON has for the kinds of a score's fields, where it is not the same.
-JSON_KINDS: dict[Any, Any] = {float: int | float, float | None: int | float | None}
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a seed came to: greedy returns over 100 fixed episodes, of the final and of the best weights."""
+    """The score of one seed: mean greedy returns over 100 fixed episodes of the final and of the best weights.
+
+    Attributes:
+        solved_env_steps: environment steps at the first evaluation at or above the reward threshold.
+        solved_seconds: training time until then in seconds, without evaluations.
+        training_peak: highest mean of 100 consecutive training episodes (of all, if there are fewer).
+        seconds: training time in seconds, without evaluations.
+    """
 
     seed: int
     final: float
     best: float
     best_env_steps: int
     solved_env_steps: int | None
-    """Environment steps at the first evaluation at or above the solved mark."""
     solved_seconds: float | None
-    """Seconds of training until then, evaluations not counted."""
     training_peak: float | None
-    """Highest mean of 100 training episodes in a row (of all, where there are fewer)."""
     env_steps: int
     episodes: int
     seconds: float
-    """Training, evaluations not counted."""
 
 
 def score(run: Run, final: float, best: float) -> Score:
-    """The score of a finished run, whose final and best weights had these mean returns over 100 episodes."""
+    """Return the score of a finished run, given the mean returns of its final and best weights over 100 episodes."""
     mark = run.config["reward_threshold"]
     solved = [evaluation for evaluation in run.evaluations if mark is not None and evaluation.mean_return >= mark]
     rewards = [episode.reward for episode in run.episodes if episode.ended != "budget"]
@@ -58,24 +60,20 @@ def score(run: Run, final: float, best: float) -> Score:
 
 
 def write_score(score: Score, directory: Path) -> None:
-    """Write the score into its run directory, whole or not at all: it is what says that the seed is done."""
+    """Write the score into its run directory atomically: the file marks the seed as done."""
     files.write_json(directory / SCORE_FILE, asdict(score))
 
 
 def read_score(record: object, path: Path) -> Score:
-    """A score from JSON; ``path`` is where it stood, for the error.
+    """Return the score in a JSON value that was read from ``path``.
 
     Raises:
-        FileFormatError: it is not a score of this version.
+        FileFormatError: it is not a score.
     """
     try:
-        if not isinstance(record, dict):
-            raise TypeError(f"{record!r} is no score")
-        score = Score(**record)
-        for name, hint in get_type_hints(Score).items():
-            value = getattr(score, name)
-            if isinstance(value, bool) or not isinstance(value, JSON_KINDS.get(hint, hint)):
-                raise TypeError(f"{name} is {value!r}")
-    except TypeError as error:
-        raise FileFormatError(f"{path} is damaged or of another version: {error}") from error
+        score = msgspec.convert(record, Score)
+    except msgspec.ValidationError as error:
+        raise FileFormatError(f"{path} is not a valid score: {error}") from error
+    if isinstance(record, dict) and record.keys() != asdict(score).keys():
+        raise FileFormatError(f"{path} is not a valid score: it has other fields")
     return score

@@ -1,7 +1,6 @@
-"""Weights on the way: what the agent was before it learned anything, and at evaluations spread evenly over the run.
+"""Snapshots: weights before training and at evaluations spread evenly over a run, to look at learning afterwards.
 
-RUN/snapshots/00000.safetensors is before the first step, NNNNN that of evaluation number NNNNN. Learning can be looked
-at in them afterwards; nothing in a training reads them.
+RUN/snapshots/00000.safetensors has the initial weights, NNNNN.safetensors those at evaluation number NNNNN.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from perilune.runs import files
 from perilune.runs.weights import save_weights
 
 DIRECTORY = "snapshots"
-MOST = 16  # in a run, however long it is
+MOST = 16  # snapshots of a run, however long it is
 
 
 def is_kept(number: int, newest: int) -> bool:
-    """Whether evaluation ``number`` is kept once there are ``newest``: every one, or every second, fourth, ..."""
+    """Return whether snapshot ``number`` is kept after evaluation ``newest``: all, every second, every fourth, ..."""
     stride = 1
     while newest // stride >= MOST:
         stride *= 2
@@ -26,10 +25,10 @@ def is_kept(number: int, newest: int) -> bool:
 
 
 def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
-    """Write the weights as they are after evaluation ``number``, unless others stand for it; drop those too many.
+    """Write a snapshot after evaluation ``number`` if it is to be kept, and remove those that are not any more.
 
     Raises:
-        RunDirectoryError: they cannot be written.
+        RunDirectoryError: the snapshot cannot be written.
     """
     if not is_kept(number, number):
         return
@@ -44,13 +43,13 @@ def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
 
 
 def cut(directory: Path, newest: int) -> None:
-    """Remove those after evaluation ``newest``, where a run goes on from: they will be taken again."""
+    """Remove the snapshots after evaluation ``newest``, from where the run resumes: they will be written again."""
     for path in paths(directory):
         if int(path.stem) > newest:
             path.unlink(missing_ok=True)
 
 
 def paths(directory: Path) -> list[Path]:
-    """All snapshots of a run, in their order."""
+    """Return the paths of all snapshots of a run, oldest first."""
     found = [path for path in (directory / DIRECTORY).glob("*.safetensors") if re.fullmatch(r"\d{5,9}", path.stem)]
     return sorted(found, key=lambda path: int(path.stem))

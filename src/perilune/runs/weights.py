@@ -1,110 +1,88 @@
-"""Weights on disk: safetensors, so that opening somebody's file never runs their code."""
+"""Weights on disk as safetensors files, which cannot run code when they are opened."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import numpy as np
-from safetensors.numpy import save
+import msgspec
+from msgspec import Meta
 
 from perilune import envs
-from perilune._utils.arrays import Arrays
-from perilune.agent.config import DQNConfig, build, to_json
+from perilune._utils.validation import Count, Natural
+from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.factory import least_weights
-from perilune.agent.state import fill
+from perilune.agent.state import COUNTERS, fill
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.replay.symmetry import Symmetry
-from perilune.runs import files
-from perilune.runs.runlog import WEIGHTS
+from perilune.runs import archive
+from perilune.runs.layout import WEIGHTS
 
-FORMAT = 2
-FORMATS = (1, 2)  # that are read; the first had no checksum
-LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every reading
-LARGEST_LAYER = 2**20  # units; what a file asks for is checked before anything is allocated
+KIND = "perilune weights 1"
+LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every entry of an observation
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a weights file says beside the weights."""
+class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The description that a weights file holds beside its arrays."""
 
-    environment: str
-    observation_size: int
-    actions: int
-    seed: int
-    env_steps: int
-    updates: int
-    episodes: int
-    target_syncs: int
+    environment: Annotated[str, Meta(pattern=r"^[^:]*\Z")]  # Gymnasium imports the module named before a colon
+    observation_size: Count
+    actions: Count
+    seed: Natural
+    env_steps: Natural
+    updates: Natural
+    episodes: Natural
+    target_syncs: Natural
     config: DQNConfig
-    symmetry: Symmetry | None = None
+    symmetry: Symmetry | None
 
 
 def save_weights(path: Path, agent: Agent, environment: str) -> None:
-    """Write the weights (the average's too), the settings and the counters to ``path``, whole or not at all."""
-    header = {
-        "format": FORMAT,
-        "environment": environment,
-        "observation_size": agent.observation_size,
-        "actions": agent.actions,
-        "seed": int(agent.seed),
-        "env_steps": agent.env_steps,
-        "updates": agent.updates,
-        "episodes": agent.episodes,
-        "target_syncs": agent.target_syncs,
-        "config": to_json(agent.config),
-        "symmetry": None if agent.symmetry is None else asdict(agent.symmetry),
-    }
-    arrays = agent.named_weights()
-    header["sha256"] = _checksum(header, arrays)
-    content = save(arrays, metadata={"perilune": json.dumps(header)})
-    files.write(path, content)
+    """Write the weights (the averaged ones too), settings and counters of ``agent`` to ``path`` atomically."""
+    content = SavedWeights(
+        environment=environment,
+        observation_size=agent.observation_size,
+        actions=agent.actions,
+        seed=int(agent.seed),
+        **{name: getattr(agent, name) for name in COUNTERS},
+        config=agent.config,
+        symmetry=agent.symmetry,
+    )
+    archive.write(path, KIND, content, agent.named_weights(), LARGEST_HEADER)
 
 
-def _checksum(header: dict[str, Any], arrays: Arrays) -> str:
-    """SHA-256 of the settings and of all arrays by name."""
-    sha256 = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(arrays):
-        sha256.update(name.encode())
-        sha256.update(np.ascontiguousarray(arrays[name]).data)
-    return sha256.hexdigest()
-
-
-def load_weights(path: Path) -> tuple[Agent, Saved]:
-    """The agent that ``path`` holds: its online and target networks have the weights, its replay is empty.
+def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
+    """Return the agent saved in ``path``, with an empty replay buffer and the weights in both networks.
 
     Raises:
-        FileFormatError: the file is damaged, foreign, of another version, or its weights do not fit its settings.
+        FileFormatError: the file is damaged or foreign, or its weights do not fit its settings.
     """
     if not path.is_file():
-        raise FileFormatError(
-            f"{path} is not a file. Give a .safetensors file that Perilune saved, or a run directory."
-        )
-    metadata, arrays = files.read_arrays(path)
-    if "perilune" not in metadata:
-        raise FileFormatError(f"{path} was not saved by Perilune: it has no settings in it")
+        raise FileFormatError(f"{path} is not a file. Pass a .safetensors file saved by Perilune, or a run directory.")
+    saved, checksum = archive.read_content(path, KIND, SavedWeights, LARGEST_HEADER)
+    arrays = archive.read_arrays(path, checksum)
+    expected = least_weights(saved.config, saved.observation_size, saved.actions)
+    found = sum(array.size for array in arrays.values())
+    if found < expected:
+        raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
     try:
-        header = files.json_object(metadata["perilune"].encode(), path, LARGEST_HEADER)
-        checksum = header.pop("sha256", None) if header.get("format") != 1 else None
-        saved = _saved(header)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise FileFormatError(f"{path} has settings that cannot be read: {error}") from error
-    if header["format"] != 1 and checksum != _checksum(header, arrays):
-        raise FileFormatError(f"{path} is damaged: its checksum is not that of what is in it")
-
-    agent = _agent(path, saved, arrays)
+        agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
+        fill(agent.named_weights(), arrays)
+    except ConfigError as error:
+        raise FileFormatError(f"{path} has invalid settings: {error}") from error
+    except ShapeError as error:
+        raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
     agent.target.parameters[:] = agent.online.parameters
-    agent.env_steps, agent.updates = saved.env_steps, saved.updates
-    agent.episodes, agent.target_syncs = saved.episodes, saved.target_syncs
+    for name in COUNTERS:
+        setattr(agent, name, getattr(saved, name))
     return agent, saved
 
 
-def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent, Saved, envs.Env]:
-    """Return the agent in a weights file, its header, and the environment to use it in.
+def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent, SavedWeights, envs.Env]:
+    """Return the agent in a weights file, its description, and the environment to use it in.
 
     Args:
         path: a weights file.
@@ -127,47 +105,8 @@ def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent,
     return agent, saved, env
 
 
-def _saved(header: dict[str, Any]) -> Saved:
-    header = dict(header)
-    if header.pop("format") not in FORMATS:
-        raise ValueError(f"the format is none of {FORMATS}, which this version of Perilune reads")
-    config = build(DQNConfig, header.pop("config"))
-    symmetry = header.pop("symmetry", None)
-    if symmetry is not None:
-        symmetry = Symmetry(**{name: tuple(values) for name, values in symmetry.items()})  # JSON has lists
-    saved = Saved(config=config, symmetry=symmetry, **header)
-    units = (units for units, _ in config.hidden_layers)
-    counts = (saved.observation_size, saved.actions, config.outputs_per_action, *units)
-    if not all(type(count) is int and 1 <= count <= LARGEST_LAYER for count in counts):
-        raise ConfigError("sizes", counts, f"whole numbers from 1 to {LARGEST_LAYER}")
-    numbers = (saved.seed, saved.env_steps, saved.updates, saved.episodes, saved.target_syncs)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ConfigError("counters", numbers, "whole numbers >= 0")
-    if not isinstance(saved.environment, str) or ":" in saved.environment:  # Gymnasium imports what is before a colon
-        raise ConfigError("environment", saved.environment, "the id of an environment")
-    return saved
-
-
-def _agent(path: Path, saved: Saved, arrays: Arrays) -> Agent:
-    expected = least_weights(saved.config, saved.observation_size, saved.actions)
-    found = sum(array.size for array in arrays.values())
-    if found < expected:
-        raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
-    try:
-        agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
-    except ConfigError as error:
-        raise FileFormatError(f"{path} has settings that no agent can have: {error}") from error
-    except (MemoryError, OverflowError, ValueError) as error:
-        raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
-    try:
-        fill(agent.named_weights(), arrays)
-    except ShapeError as error:
-        raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
-    return agent
-
-
 def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
-    """The weights file meant by a run directory and a checkpoint's name, or by a file itself.
+    """Return the weights file of a run directory ("best" or "final"), or ``run_or_file`` itself if it is a file.
 
     Raises:
         RunDirectoryError: there is no such file.
@@ -178,11 +117,11 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
             return file
     path = run_or_file / WEIGHTS[checkpoint]
     if not path.is_file():
-        where = "there is no such directory" if not run_or_file.exists() else f"it has no {path.name}"
+        where = f"{path.name} does not exist" if run_or_file.exists() else "the directory does not exist"
         others = [name for name, file in WEIGHTS.items() if (run_or_file / file).is_file()]
-        hint = f", but {others[0]!r} is there" if others else ""
-        others_named = [named, *sorted(run_or_file.glob(f"*/{path.name}"))]
-        if found := [str(candidate) for candidate in others_named if candidate.is_file()]:
+        hint = f", but {others[0]!r} does" if others else ""
+        candidates = [named, *sorted(run_or_file.glob(f"*/{path.name}"))]
+        if found := [str(candidate) for candidate in candidates if candidate.is_file()]:
             hint += f". Did you mean {found[0]}?"
-        raise RunDirectoryError(f"{run_or_file} holds no {checkpoint!r} checkpoint: {where}{hint}")
+        raise RunDirectoryError(f"{run_or_file} has no {checkpoint!r} weights: {where}{hint}")
     return path

@@ -9,7 +9,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.viz.canvas import canvas, colours, legend, over_steps
 from perilune.viz.insight import shares
 from perilune.viz.plots import Picture, dress

@@ -15,7 +15,7 @@ from perilune.agent.dqn import Agent
 from perilune.errors import DivergenceError, FileFormatError, RunDirectoryError
 from perilune.nn.layers import Dense, NoisyDense, ReLU, Tanh
 from perilune.replay.buffer import Batch
-from perilune.runs import checkpoint, runlog, snapshots
+from perilune.runs import checkpoint, layout, snapshots
 from perilune.runs.weights import load_weights
 
 STATES, TRANSITIONS = 4_096, 1_024  # of those lived, enough for shares and for a gradient
@@ -42,8 +42,7 @@ def lived(directory: Path) -> Lived:
     """
     if not checkpoint.paths(directory):
         raise RunDirectoryError(f"{directory} has no checkpoint")
-    newest = checkpoint.latest(directory)
-    agent = checkpoint.restored(directory, newest)
+    _, agent = checkpoint.latest(directory)
     replay = agent.replay
     if not replay.size:
         raise FileFormatError(f"the newest checkpoint of {directory} was taken before anything was lived")
@@ -59,7 +58,7 @@ def best_agent(directory: Path, lived: Batch, actions: int) -> Agent:
         RunDirectoryError: there are no weights.
         FileFormatError: they are damaged, or of another agent than what was ``lived``.
     """
-    for path in (*(directory / name for name in runlog.WEIGHTS.values()), *reversed(snapshots.paths(directory))):
+    for path in (*(directory / name for name in layout.WEIGHTS.values()), *reversed(snapshots.paths(directory))):
         if path.exists():
             return agent_of(path, (lived.obs.shape[1], actions))
     raise RunDirectoryError(f"{directory} has no weights yet")

@@ -14,7 +14,7 @@ from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
-from perilune.runs import runlog, snapshots
+from perilune.runs import layout, manifest, snapshots
 from perilune.viz import insight, layers
 from perilune.viz.canvas import canvas, colours, ink_on, legend, over_steps
 from perilune.viz.plots import INK, PAPER, Picture, dress
@@ -50,7 +50,7 @@ def draw(
         FileFormatError: its weights are damaged, or not its own.
         MissingDependencyError: matplotlib is not installed.
     """
-    config = runlog.read_config(directory)
+    config = manifest.read_config(directory)
     environment = config["environment"]
     title = f"{environment}, seed {config['seed']}"
     pictures: dict[str, Picture] = {}
@@ -64,7 +64,7 @@ def draw(
         known = lookup(environment)
         words = known.action_names(actions)
         agent = insight.best_agent(directory, lived, actions)
-        if not (directory / runlog.WEIGHTS["best"]).exists():
+        if not (directory / layout.WEIGHTS["best"]).exists():
             left_out.append(
                 f"The best weights are not there: values and actions are those after {agent.env_steps:,} steps."
             )

@@ -16,7 +16,7 @@ from perilune.agent.config import TrainConfig
 from perilune.envs.known import lookup
 from perilune.errors import MissingDependencyError, PeriluneError
 from perilune.runs import files
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.training.events import Episode, Evaluated, Event, Metrics
 from perilune.viz.plots import curves
 from perilune.viz.summary import RECENT, Curve, Summary

@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.statistics import moving_average
 from perilune._utils.text import printable
 from perilune.errors import MissingDependencyError, RunDirectoryError
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.training.events import Episode
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.

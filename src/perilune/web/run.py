@@ -15,15 +15,15 @@ from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.runs import checkpoint, files, lock, runlog
+from perilune.runs import checkpoint, files, layout, lock, manifest
+from perilune.runs.logs import LogReader, Table
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
-from perilune.web.logs import Log, Table
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
 MAX_WARNINGS = 50  # shown of a run, the latest
 LOGS = {"episodes": Episode, "metrics": Metrics, "evaluations": Evaluated, "notices": HealthWarning}
 FILES = (
-    "config.json", "host.json", *runlog.FILES.values(), "videos", checkpoint.DIRECTORY, runlog.LOCK, runlog.OWNER,
+    "config.json", "host.json", *layout.FILES.values(), "videos", checkpoint.DIRECTORY, layout.LOCK, layout.OWNER,
 )  # fmt: skip
 VERSIONS = count(1)  # no two versions are equal, not even those of different runs
 
@@ -50,7 +50,7 @@ class WatchedRun:
         self.directory, self.id = directory, name
         self.version = 0
         self.setup = Setup("")
-        self._logs = {log: Log(directory / runlog.FILES[kind], kind) for log, kind in LOGS.items()}
+        self._logs = {log: LogReader(directory / layout.FILES[kind], kind) for log, kind in LOGS.items()}
         self._log_errors: dict[str, str | None] = dict.fromkeys(LOGS)
         self._stamps: dict[str, tuple[int, ...] | None] = {}
         self._owner: str | None = None
@@ -59,7 +59,7 @@ class WatchedRun:
     def poll(self) -> None:
         """See whether any file changed. Only a changed config.json is read."""
         stamps = {name: _stamp(self.directory / name) for name in FILES}
-        owner = None if stamps[runlog.OWNER] is None else lock.owner(self.directory)
+        owner = None if stamps[layout.OWNER] is None else lock.owner(self.directory)
         if (stamps, owner) == (self._stamps, self._owner):
             return
         if stamps["config.json"] != self._stamps.get("config.json"):
@@ -75,8 +75,8 @@ class WatchedRun:
     def read(self, log: str) -> Table:
         """Return one of the logs, as far as it is written."""
         table = self._logs[log].read()
-        if table.words != self._log_errors[log]:
-            self._log_errors[log], self.version = table.words, next(VERSIONS)
+        if table.fault != self._log_errors[log]:
+            self._log_errors[log], self.version = table.fault, next(VERSIONS)
         return table
 
     def files(self) -> dict[str, object]:
@@ -144,8 +144,8 @@ class WatchedRun:
 
     def _read_setup(self) -> Setup:
         try:
-            config = runlog.read_config(self.directory)
-            group = runlog.family(config)
+            config = manifest.read_config(self.directory)
+            group = manifest.family(config)
         except PeriluneError as error:
             return Setup(f"unreadable {self.id}", error=str(error))
         budget = [config["train"].get(name) for name in ("steps", "episodes")]

@@ -10,7 +10,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune._utils.statistics import moving_average
-from perilune.web.logs import Table
+from perilune.runs.logs import Table
 
 COLUMNS = {
     "episodes": ("reward", "length", "loss", "epsilon", "target_syncs"),

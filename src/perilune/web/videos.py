@@ -14,7 +14,7 @@ from perilune._utils.text import printable
 from perilune.envs.known import lookup
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files, telemetry
-from perilune.web.logs import Table
+from perilune.runs.logs import Table
 
 MAX_VIDEOS = 10_000  # files in a run's directory of videos
 MAX_TELEMETRY = 2**24  # bytes; about half an hour of video

@@ -10,7 +10,7 @@ import numpy as np
 from perilune import envs
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.viz import endings, maps, plots
 from perilune.viz.plots import Picture
 from perilune.viz.report import recordings, scoring

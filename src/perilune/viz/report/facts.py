@@ -14,7 +14,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.envs.known.presets import for_budget, preset
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated
 from perilune.viz.summary import finite

@@ -14,7 +14,7 @@ from perilune.agent.config import to_json
 from perilune.envs.known.presets import preset
 from perilune.errors import PeriluneError
 from perilune.runs import files
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 from perilune.viz.plots import Picture
 from perilune.viz.report import scoring, templates
 from perilune.viz.report.advice import Advice

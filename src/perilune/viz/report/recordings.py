@@ -13,7 +13,7 @@ import numpy as np
 
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import files, telemetry
-from perilune.runs.runlog import Run
+from perilune.runs.logs import Run
 
 MAX_VIDEOS = 6
 MAX_BYTES = 12 * 2**20  # of all videos together; a third more as text

@@ -14,8 +14,9 @@ from perilune._utils.blas import one_blas_thread
 from perilune._utils.statistics import Estimate
 from perilune.agent.config import TrainConfig, build
 from perilune.errors import MissingDependencyError, PeriluneError
-from perilune.runs import files, runlog, weights
-from perilune.runs.runlog import WEIGHTS, Run
+from perilune.runs import files, manifest, weights
+from perilune.runs.layout import WEIGHTS
+from perilune.runs.logs import Run
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, read_score
 from perilune.training.evaluation import Evaluation, evaluate
 from perilune.training.loop import greedy_limit
@@ -105,7 +106,7 @@ def _benchmark_scores(run: Run) -> RunScores | None:
 
 def _play(run: Run, episodes: int, say: Callable[[str], object], env: str) -> list[WeightsScore]:
     paths = {name: run.directory / file for name, file in WEIGHTS.items() if (run.directory / file).exists()}
-    if len(paths) == 2 and len({files.digest(path, path.stat().st_size)[0] for path in paths.values()}) == 1:
+    if len(paths) == 2 and len({files.digest(path, path.stat().st_size).digest() for path in paths.values()}) == 1:
         paths = {"best and final": paths["best"]}
     scores = []
     for name, path in paths.items():
@@ -143,7 +144,7 @@ def families(runs: Sequence[Run]) -> list[list[int]]:
     """Return the indices of the runs, grouped by runs that differ in their seed alone."""
     found: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
-        found.setdefault(runlog.family(run.config), []).append(place)
+        found.setdefault(manifest.family(run.config), []).append(place)
     return list(found.values())
 
 
