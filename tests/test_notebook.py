@@ -23,7 +23,7 @@ from perilune import History
 from perilune.agent.config import TrainConfig
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.viz import notebook
-from perilune.viz.summary import Summary
+from perilune.viz.summary import TrainingSummary
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cartpole.ipynb"
 
@@ -41,7 +41,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag != "img":
+        if tag not in ("img", "polygon", "polyline"):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -150,13 +150,13 @@ def test_elsewhere_there_is_no_kernel_even_where_ipython_is_loaded(monkeypatch: 
 
 
 def test_progress_says_what_is_going_on_before_there_is_anything_to_draw() -> None:
-    page = Page(notebook.progress_html("t", Summary(TrainConfig(episodes=5), 0, 0)))
-    assert "filling the replay" in page.words
+    page = Page(notebook.progress_html("t", TrainingSummary(TrainConfig(episodes=5), 0, 0)))
+    assert "filling the replay buffer" in page.words
     assert not page.named("svg")
 
 
 def test_a_sparkline_reaches_from_the_lowest_to_the_highest_return() -> None:
-    summary = Summary(TrainConfig(episodes=5), 0, 0, outcomes=("landed", "<crashed>"))
+    summary = TrainingSummary(TrainConfig(episodes=5), 0, 0, outcomes=("landed", "<crashed>"))
     for number, reward in enumerate((-10.0, 30.0, 10.0), 1):
         summary.read(episode(number, reward=reward, outcome="landed"))
     page = Page(notebook.progress_html("t", summary))
@@ -167,7 +167,7 @@ def test_a_sparkline_reaches_from_the_lowest_to_the_highest_return() -> None:
 
 
 def test_one_return_and_equal_ones_are_a_level_line() -> None:
-    summary = Summary(TrainConfig(episodes=5), 0, 0)
+    summary = TrainingSummary(TrainConfig(episodes=5), 0, 0)
     summary.read(episode(1, reward=7.0))
     assert Page(notebook.progress_html("t", summary)).named("polyline")[0]["points"] == "0.0,50.0 600.0,50.0"
 
@@ -194,7 +194,7 @@ def test_a_run_without_episodes_can_be_shown() -> None:
 
 
 def test_the_newest_video_is_shown_that_a_notebook_can_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebook, "LARGEST_VIDEO", 100)
+    monkeypatch.setattr(notebook, "MAX_VIDEO", 100)
     for age, (name, size) in enumerate((("large.mp4", 101), ("right & good.mp4", 100), ("old.mp4", 5))):
         (tmp_path / name).write_bytes(bytes([age]) * size)
         os.utime(tmp_path / name, (1_000 - age, 1_000 - age))
@@ -228,7 +228,7 @@ def test_a_damaged_run_is_shown_as_the_sentence_that_says_so(tiny_run: TinyRun, 
     history = History.load(run)
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
-    (words,) = Page(history._repr_html_()).words[1:]  # after the style
+    (words,) = [word for word in Page(history._repr_html_()).words[1:] if word.strip()]  # after the style
     assert f"{run}/metrics.jsonl, line 2, is not a record" in words
     assert words.endswith("Delete that line to read the rest.")
     with pytest.raises(FileFormatError, match="line 2"):  # for whoever asks for its numbers

@@ -151,5 +151,5 @@ class History:
         try:
             run = self.run
         except PeriluneError as error:  # instead of the traceback of the notebook's own code
-            return notebook.words_html(f"{error}")
+            return notebook.message_html(f"{error}")
         return notebook.run_html(run, [] if self.directory is None else (self.directory / "videos").glob("*.mp4"))

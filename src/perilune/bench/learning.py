@@ -36,7 +36,7 @@ from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, 
 from perilune.training.events import Episode, Evaluated, Metrics
 from perilune.training.loop import check, greedy_limit
 from perilune.viz import plots
-from perilune.viz.board import Lane, Standing, board
+from perilune.viz.terminal import Board, Status, board
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
 MARK = ".benchmark"  # in a directory of runs that a benchmark started and may restart
@@ -213,7 +213,7 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outco
             screen.say(f"{len(scores)} of {len(trials)} have a score already")
         for event in events:
             if isinstance(event, pool.Running):
-                screen.show(_standing(len(trials), len(scores), len(failures), event.items))
+                _show(screen, len(trials), len(scores), len(failures), event.items)
                 continue
             trial = event.item
             found = stored_score(trial) if event.reason is None else None
@@ -314,13 +314,13 @@ def settings(trial: Trial) -> dict[str, Any]:
     return found
 
 
-def _standing(trials: int, scored: int, failed: int, running: Sequence[Trial]) -> Standing:
-    lanes = [progress(trial) for trial in running]
+def _show(screen: Board, trials: int, scored: int, failed: int, running: Sequence[Trial]) -> None:
+    states = [progress(trial) for trial in running]
     words = f"{scored + failed} of {trials} done" + (f", {failed} failed" if failed else "")
-    return Standing((scored + failed + sum(lane.share for lane in lanes)) / trials, words, lanes)
+    screen.show((scored + failed + sum(state.share for state in states)) / trials, words, states)
 
 
-def progress(trial: Trial) -> Lane:
+def progress(trial: Trial) -> Status:
     """Read the progress of a trial from the last lines of its logs."""
     episode = logs.last_record(trial.directory, Episode)
     metrics = logs.last_record(trial.directory, Metrics)
@@ -330,4 +330,4 @@ def progress(trial: Trial) -> Lane:
     share = min(1.0, max(count / budget for count, budget in used if budget))
     figures = ["scoring" if share == 1 else f"{env_steps:,} steps"]
     figures += [f"evaluation {evaluation.mean_return:.1f}"] if evaluation and evaluation.mean_return is not None else []
-    return Lane(trial.title, share, figures)
+    return Status(trial.title, share, figures)

@@ -69,7 +69,7 @@ def _record_stages(options: Namespace, out: Path) -> None:
     env = None
     if options.env or hasattr(options, "env_kwargs"):
         env = make_env(options, manifest.read_config(options.source)["environment"])
-    with terminal.done(f"perilune: recording stages of {options.source}") as tell:
+    with terminal.progress_bar(f"perilune: recording stages of {options.source}") as tell:
         endings = History(options.source).record_stages(
             out,
             env,

@@ -1,30 +1,43 @@
-"""What a person sees while an agent trains: one calm block in a terminal, now and then a plain line elsewhere."""
+"""Progress in the terminal, drawn by rich; plain lines on standard error if that is not a terminal."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from perilune._utils.console import stderr
-from perilune._utils.text import WIDTH, number
+from perilune._utils.text import clock, number
 from perilune.agent.config import TrainConfig
 from perilune.training.events import Episode, Event
 from perilune.viz import notebook
-from perilune.viz.summary import RECENT, Figure, Summary
+from perilune.viz.summary import RECENT, TrainingSummary
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
+    from rich.console import Console, Group
+    from rich.table import Table
 
-PLAIN_SECONDS = 5.0  # between two plain lines; more in a long training, a twentieth of the time so far
-REFRESHES = 2  # of the block, per second: calm, and a quarter of a percent of the time
-BAR = 16  # characters of a bar beside words
-WIDEST = 88  # columns of the block: wider, and what belongs together would be far apart
-BLOCKS, PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"  # for terminals that know no others
+PLAIN_SECONDS = 5.0  # between two plain lines, or a twentieth of the time so far if that is longer
+REFRESHES = 2  # drawings of the block per second
+BAR = 16  # characters
+MAX_WIDTH = 88  # characters of the block
+BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 
-Line = list[tuple[str, str]]
-"""A line in pieces: words, and how rich is to style them."""
+
+class Status(NamedTuple):
+    """The state of one of several trainings: title, used share of its budget, and figures, the important ones first."""
+
+    title: str
+    share: float
+    figures: Sequence[str]
+
+
+class Board(NamedTuple):
+    """``show(share, words, running)`` draws the state of several trainings; ``say`` prints a line above it."""
+
+    show: Callable[[float, str, Sequence[Status]], object]
+    say: Callable[[str], object]
 
 
 @contextmanager
@@ -39,220 +52,205 @@ def live(
     outcomes: Sequence[str] = (),
     earlier: Iterable[Event] = (),
 ) -> Iterator[Callable[[Event], None]]:
-    """A function that takes every event of a training and shows the progress: in a notebook there, else on stderr.
+    """Return a function that takes each event of a training and shows the progress, in a notebook or on stderr.
 
     Args:
-        title: what is trained.
-        config, env_steps, episodes, began, outcomes, earlier: as ``summary.Summary`` has them.
-        quiet: show nothing.
+        title: Shown before the progress.
+        config, env_steps, episodes, began, outcomes, earlier: See ``TrainingSummary``.
+        quiet: Show nothing.
     """
     if quiet:
         yield lambda event: None
         return
-    summary = Summary(config, env_steps, episodes, began=began, outcomes=outcomes, earlier=earlier)
+    summary = TrainingSummary(config, env_steps, episodes, began=began, outcomes=outcomes, earlier=earlier)
     if notebook.in_kernel():
-        with notebook.live(title, summary) as tell:
-            yield tell
+        with notebook.live(title, summary) as read:
+            yield read
         return
-    # Not needed by those who only import the library, and a tenth of a second long.
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(file=stderr(), stderr=True, force_jupyter=False)
+    console = _console()
     title = title.encode(console.encoding, "replace").decode(console.encoding)
-    with (_block if console.is_terminal and not console.is_dumb_terminal else _lines)(title, summary, console) as tell:
-        yield tell
+    with (_block if _interactive(console) else _lines)(title, summary, console) as read:
+        yield read
 
 
 @contextmanager
-def _block(title: str, summary: Summary, console: Console) -> Iterator[Callable[[Event], None]]:
-    """In a terminal: a block that is drawn over, and stays where it is when the training is over."""
-    from rich.control import Control  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
-    from rich.segment import ControlType  # noqa: PLC0415
+def _block(title: str, summary: TrainingSummary, console: Console) -> Iterator[Callable[[Event], None]]:
+    from rich.live import Live  # noqa: PLC0415 -- slow to import
 
-    lengths: list[int] = []  # of the lines on the screen
+    def draw() -> Group:
+        return block(title, summary, min(console.width, MAX_WIDTH), console.options.ascii_only)
 
-    def draw() -> Text:
-        nonlocal lengths
-        width, height = console.size
-        # A terminal that has become narrower has broken them: so many rows more are to be wiped away.
-        broken = sum(max(0, length - 1) // width for length in lengths)
-        console.control(Control(*[(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)] * broken))
-        lines = block(title, summary, width, height, console.options.ascii_only)
-        lengths = [min(width, _length(line)) for line in lines]
-        return styled(lines)
-
-    # Drawn by a thread of its own now and then: an event costs no more than its reading.
+    # A thread of its own draws: an event costs no more than reading it.
     with Live(get_renderable=draw, console=console, refresh_per_second=REFRESHES):
         try:
             yield summary.read
         finally:
-            summary.over = True
+            summary.finished = True
 
 
 @contextmanager
-def _lines(title: str, summary: Summary, console: Console) -> Iterator[Callable[[Event], None]]:
-    """Elsewhere: a line now and then, and one at the end."""
+def _lines(title: str, summary: TrainingSummary, console: Console) -> Iterator[Callable[[Event], None]]:
     shown = 0.0
 
-    def say() -> None:
-        console.print("  ".join([title, *summary.words]), highlight=False, markup=False, soft_wrap=True)
-
-    def tell(event: Event) -> None:
+    def read(event: Event) -> None:
         nonlocal shown
         summary.read(event)
         if isinstance(event, Episode) and summary.elapsed - shown >= max(PLAIN_SECONDS, summary.elapsed / 20):
             shown = summary.elapsed
-            say()
+            _say(console, f"{title}  {summary.line}")
 
-    yield tell
-    summary.over = True
-    say()
-
-
-@contextmanager
-def done(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that takes how much is done, and of how much, and shows it on stderr: ``doing`` in words and a bar.
-
-    The bar is gone in the end. Where there is no terminal the words are told once, when something is done.
-    """
-    from rich.console import Console  # noqa: PLC0415 -- a tenth of a second long
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    console = Console(file=stderr(), stderr=True, force_jupyter=False)
-    if not console.is_terminal or console.is_dumb_terminal:
-        told = False
-
-        def tell(count: int, whole: int) -> None:
-            nonlocal told
-            if not told:
-                console.print(doing, highlight=False, markup=False, soft_wrap=True)
-            told = True
-
-        yield tell
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(escape(doing), total=None)
-        yield lambda count, whole: bar.update(task, completed=count, total=whole)
+    yield read
+    summary.finished = True
+    _say(console, f"{title}  {summary.line}")
 
 
-def block(title: str, summary: Summary, width: int, height: int, ascii_only: bool = False) -> list[Line]:
-    """The lines of the block, none wider than ``width``; the least telling ones go where ``height`` is too small."""
-    width = min(width, WIDEST)
-    head, bar = _head(title, summary, width, ascii_only)
-    figures = _grid(summary.figures, width)
-    outcomes = _outcomes(summary.came_to, width)
-    # With how soon each has to go: 0 last.
-    lines = [(0, head), *([(6, bar)] if bar else []), (1, _returns(summary, width, ascii_only))]
-    lines += [((2, 4, 5)[min(2, place)], line) for place, line in enumerate(figures)]
-    lines += [(3, line) for line in outcomes]
-    room = max(1, height - 1)  # the cursor stands below in the end
-    kept = sorted(sorted(range(len(lines)), key=lambda place: (lines[place][0], place))[:room])
-    return [lines[place][1] for place in kept]
-
-
-def styled(lines: Sequence[Line]) -> Text:
-    """The lines as rich draws them."""
+def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = False) -> Group:
+    """Return the block that shows a training: progress, returns, figures and outcomes, no wider than ``width``."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    text = Text(no_wrap=True, overflow="crop", end="")
-    for place, line in enumerate(lines):
-        text.append("\n" if place else "")
-        for words, style in line:
-            text.append(words, style or None)
-    return text
+    head = _grid(width)
+    head.add_column(ratio=1)
+    bar = [ProgressBar(1.0, summary.share)] if width >= len(title) + BAR + 24 else []
+    if bar:
+        head.columns[0].ratio = None
+        head.add_column(ratio=1)
+    head.add_row(Text(title, "bold"), *bar, f"{summary.share:4.0%}", f"{summary.time:>12}")
+
+    means = summary.returns(max(8, width - 36))
+    returns = Text(summary.state, "dim italic")
+    if means:
+        returns = Text(sparkline(means, ascii_only), "cyan")
+        returns.append(f"  {number(min(means), 1)} to {number(max(means), 1)}", "dim")
+    returns.no_wrap, returns.overflow = True, "crop"
+
+    pairs = 3 if width >= 72 else 2 if width >= 48 else 1
+    figures = _grid(width)
+    for _ in range(pairs):
+        figures.add_column(style="dim")
+        figures.add_column(justify="right", min_width=9)
+    for first in range(0, 9, pairs):
+        figures.add_row(*(Text(cell) for figure in summary.figures[first : first + pairs] for cell in figure))
+
+    outcomes = _grid(None)
+    cells = [
+        ("", "so far", f"last {RECENT}"),
+        *((label, f"{total:,}", f"{last}") for label, total, last in summary.outcomes),
+    ]
+    for row in zip(*cells, strict=True) if width >= 12 + sum(len(label) + 4 for label, *_ in cells) else cells:
+        outcomes.add_row(*map(Text, row))
+    for place, column in enumerate(outcomes.columns):
+        column.justify, column.style = ("right", "") if place else ("left", "dim")
+    for grid in (head, figures, outcomes):
+        _one_line(grid)
+    return Group(head, returns, figures, *([outcomes] if summary.outcomes else []))
 
 
 def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
-    """A character per value, from the lowest to the highest of them in eight steps; all equal ones in the middle."""
-    steps = PLAIN_BLOCKS if ascii_only else BLOCKS
+    """Return one character per value, in eight steps from the lowest to the highest; all equal values in the middle."""
+    steps = ASCII_BLOCKS if ascii_only else BLOCKS
     low, high = min(values, default=0.0), max(values, default=0.0)
-    if high / 2 - low / 2 <= 1e-9 * max(abs(high), abs(low)):  # what rounding makes of equal ones is equal
+    if high / 2 - low / 2 <= 1e-9 * max(abs(high), abs(low)):  # equal except for rounding
         return steps[3] * len(values)
     return "".join(steps[min(7, int(8 * (value / 2 - low / 2) / (high / 2 - low / 2)))] for value in values)
 
 
-def _length(line: Line) -> int:
-    return sum(len(words) for words, _ in line)
+@contextmanager
+def board(title: str, quiet: bool = False) -> Iterator[Board]:
+    """Show several trainings at once on standard error: a bar for each, or plain lines if that is not a terminal.
+
+    The bars disappear at the end; what was said stays.
+    """
+    if quiet:
+        yield Board(lambda share, words, running: None, lambda line: None)
+        return
+    from rich.live import Live  # noqa: PLC0415
+
+    console, started, shown = _console(), time.perf_counter(), 0.0
+    first: float | None = None  # the share at the first call, which may be of an earlier process
+
+    def whole(share: float, words: str) -> Status:
+        nonlocal first
+        first = share if first is None else first
+        left = (time.perf_counter() - started) * (1 - share) / (share - first) if share > first else None
+        return Status(title, share, [f"ETA {'-:--' if left is None else clock(left)}", words])
+
+    def draw(share: float, words: str, running: Sequence[Status]) -> None:
+        screen.update(_rows([*running, whole(share, words)], console.width), refresh=True)
+
+    def print_line(share: float, words: str, running: Sequence[Status]) -> None:
+        nonlocal shown
+        elapsed, state = time.perf_counter() - started, whole(share, words)
+        if elapsed - shown >= max(PLAIN_SECONDS, elapsed / 20):
+            shown = elapsed
+            rows = [f"{run.title} {run.share:.0%}" for run in running]
+            _say(console, "  ".join([title, f"{share:4.0%}", *state.figures, *rows]))
+
+    if _interactive(console):
+        with Live(console=console, auto_refresh=False, transient=True) as screen:
+            yield Board(draw, lambda line: _say(console, line))
+    else:
+        yield Board(print_line, lambda line: _say(console, line))
 
 
-def _head(title: str, summary: Summary, width: int, ascii_only: bool) -> tuple[Line, Line]:
-    """Title, bar, share, time; and the bar by itself where it does not fit in beside them."""
-    right = f"{summary.share:4.0%}  {summary.time}"
-    room = width - len(right) - 1  # the share mostly begins with a space
-    if room < 4:
-        return [(right[:width], "")], []
-    if len(title) > room:
-        title = title[: room - 1] + ("~" if ascii_only else "…")
-    beside = room - len(title) - 2
-    if beside >= BAR:
-        return [(title, "bold"), ("  ", ""), *_bar(summary.share, beside, ascii_only), (f" {right}", "")], []
-    return [(title.ljust(room), "bold"), (f" {right}", "")], _bar(summary.share, width, ascii_only)
+def _rows(states: Sequence[Status], width: int) -> Table:
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    rows = _grid(None)
+    bars = width >= max(len(state.title) for state in states) + BAR + 40
+    for place, (title, share, figures) in enumerate(states):
+        bar = [ProgressBar(1.0, share, width=BAR)] if bars else []
+        style = "bold" if place == len(states) - 1 else ""
+        rows.add_row(Text(title, style), *bar, Text("  ".join([f"{share:4.0%}", *figures])))
+    return _one_line(rows)
 
 
-def _bar(share: float, width: int, ascii_only: bool) -> Line:
-    done, left = "=-" if ascii_only else "━─"
-    full = int(share * width)
-    return [(done * full, "cyan"), (left * (width - full), "dim")]
+@contextmanager
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Return a function that takes how much is done, and of how much, and shows a bar on stderr until the end.
+
+    If stderr is not a terminal, ``words`` are printed once.
+    """
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = _console()
+    if not _interactive(console):
+        _say(console, words)
+        yield lambda count, total: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(escape(words), total=None)
+        yield lambda count, total: bar.update(task, completed=count, total=total)
 
 
-def _returns(summary: Summary, width: int, ascii_only: bool) -> Line:
-    """The course of the returns, and from where to where its scale goes; before there are any, what is going on."""
-    wide = width >= 60
-    label = f"{'returns':<{WIDTH}}" if wide else ""
-    scale = 25 if wide else 18
-    means = summary.returns.means(max(8, width - len(label) - scale - 2))
-    if not means:
-        return [(label, "dim"), (summary.state[:width], "dim italic")]
-    line: Line = [(label, "dim"), (sparkline(means, ascii_only), "cyan")]
-    if width - len(label) - scale - 2 >= 8:
-        words = f"{number(min(means), 1)} to {number(max(means), 1)}"
-        line.append((f"from {words}" if wide else words, "dim"))
-        line.insert(2, (" " * (width - _length(line)), ""))
-    return line
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(file=stderr(), stderr=True, force_jupyter=False)
 
 
-def _grid(figures: Sequence[Figure], width: int) -> list[Line]:
-    """The figures in three columns, in two with short labels, or in one: as the width allows."""
-    labels = [max(len(figure.label) for figure in figures[place::3]) for place in range(3)]
-    room = width - sum(labels) - 3 * (1 + WIDTH)
-    long = room >= 6
-    gaps = [room // 2, room - room // 2]
-    if not long:
-        labels = [WIDTH] * (2 if width >= 40 else 1)
-        gaps = [min(8, width - 2 * (2 * WIDTH + 1))]
-    lines: list[Line] = []
-    for place, figure in enumerate(figures):
-        column = place % len(labels)
-        if column == 0:
-            lines.append([])
-        else:
-            lines[-1].append((" " * gaps[column - 1], ""))
-        label = figure.label if long else figure.short
-        lines[-1] += [(label.ljust(labels[column]), "dim"), (figure.value.rjust(1 + WIDTH), "")]
-    return lines
+def _interactive(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
 
 
-def _outcomes(came_to: Sequence[tuple[str, int, int]], width: int) -> list[Line]:
-    """What the episodes came to, so far and lately; only lately where the width does not allow more."""
-    if not came_to:
-        return []
-    room = width - WIDTH - sum(len(label) + 8 for label, _, _ in came_to)
-    gap = room // max(1, len(came_to) - 1)
-    if gap < 2:
-        lines: list[Line] = [[]]
-        cells: list[Line] = [[(label, "dim"), (f" {recent:>3}", "")] for label, _, recent in came_to]
-        for cell in [[(f"last {RECENT}", "dim")], *cells]:
-            if not lines[-1] or _length(lines[-1]) + 2 + _length(cell) <= width:
-                lines[-1] += [("  " if lines[-1] else "", ""), *cell]
-            else:
-                lines.append(cell)
-        return lines
-    gaps = [" " * min(6, gap)] * (len(came_to) - 1) + [""]
-    so_far: Line = [("so far".ljust(WIDTH), "dim")]
-    lately: Line = [(f"last {RECENT}".ljust(WIDTH), "dim")]
-    for (label, total, recent), space in zip(came_to, gaps, strict=True):
-        so_far += [(label, "dim"), (f" {total:>7,}{space}", "")]
-        lately.append((f"{' ' * len(label)} {recent:>7}{space}", ""))
-    return [so_far, lately]
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _grid(width: int | None) -> Table:
+    """Return a table without lines, ``width`` characters wide or as wide as its cells."""
+    from rich.table import Table  # noqa: PLC0415
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.width = width
+    return grid
+
+
+def _one_line(grid: Table) -> Table:
+    """Cut the cells that are too long, so that each row stays on one line."""
+    for column in grid.columns:
+        column.no_wrap = True
+    return grid
