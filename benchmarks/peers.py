@@ -24,9 +24,9 @@ from perilune.agent.config import DQNConfig, TrainConfig, to_json
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.runs import files, layout, lock, logs, manifest
-from perilune.training.evaluation import SELECTION_SEEDS, evaluate
+from perilune.training.evaluation import SELECTION_SEEDS, evaluate, greedy_limit
 from perilune.training.events import Episode, Evaluated
-from perilune.training.loop import greedy_limit, training
+from perilune.training.loop import training_events
 
 NAME = "Stable-Baselines3"
 
@@ -266,7 +266,7 @@ def _own_training(env_steps: int) -> float:
     )  # fmt: skip
     with closing(envs.make("LunarLander-v3")) as env, one_blas_thread():
         agent = Agent(8, 4, config, seed=0)
-        events = list(training(agent, env, TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1)))
+        events = list(training_events(agent, env, TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1)))
     return next(event.seconds for event in events if isinstance(event, Evaluated)) / env_steps * 1e6
 
 

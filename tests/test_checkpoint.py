@@ -78,7 +78,7 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytes
     best = max(evaluation.env_steps for evaluation in logs.read_run(run).evaluations if evaluation.best)
     assert 3 <= len(there) <= 4
     assert [one.agent.env_steps for one in there if one.best][-1:] == [best]
-    assert there[-1].training.over
+    assert there[-1].training.finished
     assert [path.suffix for path in (run / "checkpoints").iterdir()] == [".safetensors"] * len(there)
 
 
@@ -162,7 +162,7 @@ def test_other_seed_or_environment_is_refused(run: Path) -> None:
 
 
 def test_change_holds_as_soon_as_it_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "training", cut(1))  # killed before anything else is saved
+    monkeypatch.setattr(api, "training_events", cut(1))  # killed before anything else is saved
     with pytest.raises(PowerCutError):
         again(run, 100)
     monkeypatch.undo()

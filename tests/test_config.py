@@ -26,7 +26,7 @@ from perilune.agent.dqn import Agent
 from perilune.envs.known.presets import DEFAULT, PRESETS, preset
 from perilune.errors import ConfigError, DivergenceError, PeriluneError
 from perilune.training.events import SafePoint
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Numbered
 
 Settings = type[DQNConfig] | type[TrainConfig]
@@ -615,11 +615,11 @@ def test_what_is_accepted_runs_or_ends_by_name(agent: dict[str, Any], train: dic
     learner = Agent(2, 3, DQNConfig(**agent), 0)
     with np.errstate(all="ignore"):
         try:
-            events = list(training(learner, world, TrainConfig(**train)))
+            events = list(training_events(learner, world, TrainConfig(**train)))
         except DivergenceError:  # a step size of 1e300, say
             pass
         else:
             assert isinstance(events[-1], SafePoint)
-            assert events[-1].course.over
+            assert events[-1].progress.finished
             assert learner.env_steps > 0
     assert np.isfinite(learner.target.parameters).all()

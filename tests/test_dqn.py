@@ -15,7 +15,7 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent, Update, make_optimizer
 from perilune.errors import ConfigError, ShapeError
 from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Numbered, small
 
 O, A = 3, 4  # noqa: E741 -- the axes' own names
@@ -53,7 +53,7 @@ def warm(seed: int = 0, **settings: Any) -> Agent:
     generator = np.random.default_rng(99)
     while not agent.warm:
         obs, next_obs = generator.normal(size=(2, O)).astype(np.float32)
-        last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 == agent.config.learning_starts
+        last = len(agent.replay) + len(agent.ongoing[0].n_step.pending) + 1 == agent.config.learning_starts
         agent.remember(obs, int(generator.integers(A)), float(generator.normal()), next_obs, False, last)
     return agent
 
@@ -172,7 +172,7 @@ def test_steps_of_two_lanes_are_not_summed_into_one_transition() -> None:
     assert stored.reward[:3].tolist() == [2, 20, 20]
     assert stored.action[:3].tolist() == [0, 1, 3]
     np.testing.assert_array_equal(stored.next_obs[:3], [obs[0, 2], obs[1, 2], obs[1, 2]])
-    assert (agent.env_steps, len(agent.lanes[0].n_step.pending), len(agent.lanes[1].n_step.pending)) == (4, 1, 0)
+    assert (agent.env_steps, len(agent.ongoing[0].n_step.pending), len(agent.ongoing[1].n_step.pending)) == (4, 1, 0)
 
 
 def test_an_episode_that_begins_in_one_lane_leaves_the_other_alone() -> None:
@@ -182,7 +182,7 @@ def test_an_episode_that_begins_in_one_lane_leaves_the_other_alone() -> None:
     for lane in (0, 1):
         agent.remember(obs, 0, 1.0, obs, False, False, lane)
     agent.begin_episode(1)
-    assert [len(lane.n_step.pending) for lane in agent.lanes] == [1, 0]
+    assert [len(lane.n_step.pending) for lane in agent.ongoing] == [1, 0]
     agent.remember(obs, 0, 1.0, obs, True, False, 1)
     assert agent.replay.arrays.reward[: len(agent.replay)].tolist() == [1]
 
@@ -384,7 +384,7 @@ def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
 @pytest.mark.parametrize("train_freq", [1, 3, 4])
 def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_freq: int) -> None:
     agent = Agent(2, 3, small(train_freq=train_freq, learning_starts=10, n_step=2), 0)
-    list(training(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=47)))
+    list(training_events(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=47)))
     due = [step for step in range(11, 48) if step % train_freq == 0]
     assert agent.env_steps == 47
     assert agent.updates == len(due)
@@ -580,7 +580,7 @@ def test_an_observation_of_another_shape_is_never_stretched_to_fit(shape: tuple[
 
 def grown(seed: int, **settings: Any) -> Agent:
     agent = Agent(2, 3, small(**settings), seed)
-    list(training(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=60)))
+    list(training_events(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=60)))
     return agent
 
 

@@ -19,7 +19,7 @@ from perilune.nn import Network, huber
 from perilune.nn.losses import cross_entropy, quantile_huber
 from perilune.replay.prioritized import SMALL
 from perilune.replay.symmetry import Symmetry
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Bandit, Countdown, Timeless, World, small
 
 STATES = np.eye(2, dtype=np.float32)  # one-hot, so that a table is a network
@@ -304,7 +304,7 @@ def test_mirroring_without_a_symmetry_that_fits_is_refused_by_name(symmetry: Sym
         of_tables(2, 3, symmetry, mirror=True)
     if symmetry is None:
         assert (caught.value.name, caught.value.value) == ("mirror", True)
-        assert "no declared symmetry; Python takes one as symmetry=" in str(caught.value)
+        assert "declares no symmetry; in Python, pass symmetry=" in str(caught.value)
     else:
         assert (caught.value.name, caught.value.value) == ("symmetry", (4, 2))
         assert "one of 2 observations and 3 actions" in str(caught.value)
@@ -517,7 +517,7 @@ def test_what_lasts_is_not_broken_off_by_a_greedy_action_and_ends() -> None:
     agent = lasting(9, epsilon=0.0)
     greedy = agent.greedy_action(STATES[0])
     other = (greedy + 1) % agent.actions
-    agent.lanes[0].action, agent.lanes[0].left = other, 3
+    agent.ongoing[0].action, agent.ongoing[0].repeats_left = other, 3
     assert [agent.act(STATES[:1])[0] for _ in range(5)] == [other] * 3 + [greedy] * 2
 
 
@@ -526,20 +526,20 @@ def test_what_lasts_in_one_lane_lasts_in_that_lane_alone() -> None:
     agent.begin_episode(1)
     greedy = agent.greedy_action(STATES[0])
     other = (greedy + 1) % agent.actions
-    agent.lanes[1].action, agent.lanes[1].left = other, 2
+    agent.ongoing[1].action, agent.ongoing[1].repeats_left = other, 2
     assert [agent.act(STATES[[0, 0]]) for _ in range(3)] == [[greedy, other]] * 2 + [[greedy, greedy]]
 
 
 def test_nothing_lasts_beyond_its_episode() -> None:
     agent = lasting(9, epsilon=0.0)
-    agent.lanes[0].action, agent.lanes[0].left = 9_999, 5
+    agent.ongoing[0].action, agent.ongoing[0].repeats_left = 9_999, 5
     agent.begin_episode()
     assert agent.act(STATES[:1]) == [agent.greedy_action(STATES[0])]
 
 
 def test_unless_asked_for_no_action_lasts() -> None:
     agent = lasting(1)
-    assert all(agent.explore() >= 0 and agent.lanes[0].left == 0 for _ in range(50))
+    assert all(agent.explore() >= 0 and agent.ongoing[0].repeats_left == 0 for _ in range(50))
 
 
 # Worlds with a known answer, under every component and all together
@@ -573,7 +573,7 @@ def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 15
     }  # fmt: skip
     size, actions, _ = envs.check(world)
     agent = Agent(size, actions, small(**quick | settings), 0, symmetry)
-    list(training(agent, world, TrainConfig(steps=steps, eval_every=None, eval_episodes=1)))
+    list(training_events(agent, world, TrainConfig(steps=steps, eval_every=None, eval_episodes=1)))
     return agent.q_values(np.array(observations, np.float32))
 
 

@@ -25,7 +25,7 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 from perilune.training.events import Episode, Started
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Bandit, Numbered, World, small
 
 # Made
@@ -323,13 +323,13 @@ def test_training_tells_an_observation_unlike_its_space() -> None:
             return obs[:1] if len(self.seeds) == 5 else obs
 
     with pytest.raises(EnvironmentFaultError, match=r"shape \(1,\).*says \(2,\)"):
-        list(training(Agent(2, 3, small(), 0), Liar(), TrainConfig(steps=100)))
+        list(training_events(Agent(2, 3, small(), 0), Liar(), TrainConfig(steps=100)))
 
 
 def test_actions_are_counted_from_the_environments_first() -> None:
     world = Bandit({-1: (0, 1, 0), 1: (0, 1, 0)}, first_action=3)  # which refuses all but 3, 4 and 5
     agent = Agent(1, 3, small(epsilon_end=1.0), 0)
-    events = list(training(agent, world, TrainConfig(steps=200)))
+    events = list(training_events(agent, world, TrainConfig(steps=200)))
     taken = [step.action for steps in world.trained() for step in steps]
     assert set(taken) == {3, 4, 5}
     assert [event.reward for event in events if isinstance(event, Episode)] == [float(a == 4) for a in taken[8:]]
@@ -415,6 +415,6 @@ def test_the_library_that_drawing_needs_is_named() -> None:
 def test_training_goes_on_without_a_picture_of_the_start() -> None:
     agent = Agent(2, 3, small(), 0)
     with pytest.warns(PeriluneWarning, match="no picture of the initial state"):
-        events = list(training(agent, Undrawable(draws=True), TrainConfig(steps=20)))
+        events = list(training_events(agent, Undrawable(draws=True), TrainConfig(steps=20)))
     assert events[0] == Started(None)
     assert agent.updates == 12

@@ -17,7 +17,7 @@ from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, EnvironmentFaultError, UnsupportedEnvironmentError
 from perilune.training.evaluation import ENDLESS, SCORE_SEEDS, SELECTION_SEEDS, Evaluation, evaluate
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Bandit, Numbered, Walk, small
 
 
@@ -69,7 +69,7 @@ def test_evaluating_twice_gives_the_same_returns() -> None:
 def test_the_seeds_of_training_choosing_and_scoring_never_meet() -> None:
     world = Walk()
     agent = Agent(1, 3, small(), 0)
-    list(training(agent, world, TrainConfig(steps=60, eval_every=20, eval_episodes=4)))
+    list(training_events(agent, world, TrainConfig(steps=60, eval_every=20, eval_episodes=4)))
     evaluate(agent.greedy_action, world, 50)
     chosen = {SELECTION_SEEDS + i for i in range(4)}
     scored = {SCORE_SEEDS + i for i in range(50)}

@@ -17,7 +17,7 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.training.evaluation import evaluate
 from perilune.training.events import Episode
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 
 PAGE = Path(__file__).parents[1] / "examples" / "one_file_dqn.py"
 STEPS = 2_500
@@ -99,7 +99,7 @@ def test_page_and_library_are_the_same_to_the_last_bit(
 
     episodes = [
         event
-        for event in training(agent, env, TrainConfig(steps=STEPS, eval_every=None, eval_episodes=1))
+        for event in training_events(agent, env, TrainConfig(steps=STEPS, eval_every=None, eval_episodes=1))
         if isinstance(event, Episode)
     ]
     network, rewards = page.train(env, STEPS, seed)

@@ -20,7 +20,7 @@ from perilune.cli import main
 from perilune.errors import ConfigError, PeriluneWarning
 from perilune.runs import checkpoint, inspection, layout, recorder
 from perilune.training.events import Event
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 
 SMALL: dict[str, Any] = {
     "hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40, "epsilon_decay_steps": 60,
@@ -39,7 +39,7 @@ def cut(after: int) -> Callable[..., Iterator[Event]]:
     """``training``, in which the power is cut after so many events."""
 
     def cut_training(*arguments: Any) -> Iterator[Event]:
-        yield from itertools.islice(events := training(*arguments), after)
+        yield from itertools.islice(events := training_events(*arguments), after)
         for _ in events:
             raise PowerCutError
 
@@ -74,7 +74,7 @@ def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyP
     target: dict[str, Any] = {"run_dir": directory}
     for stops in itertools.count():
         with monkeypatch.context() as patch:
-            patch.setattr(api, "training", cut(int(generator.integers(10, 60))))
+            patch.setattr(api, "training_events", cut(int(generator.integers(10, 60))))
             try:
                 dqn().train(**settings, **target)
             except PowerCutError:
@@ -108,7 +108,7 @@ def test_stopped_run_ends_as_if_never_stopped(
 
 
 def test_long_episode_is_saved_and_resumed_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perilune.training.loop.REST_EVERY", 7)
+    monkeypatch.setattr("perilune.training.loop.SAFE_POINT_EVERY", 7)
     settings = TRAINING | {"checkpoint_seconds": 1e-9}
     agent = SMALL | {"n_step": 3, "max_action_repeat": 4}
     DQN("CartPole-v1", seed=3, **agent).train(run_dir=tmp_path / "whole", **settings)
@@ -136,7 +136,7 @@ def test_second_run_of_a_trained_agent_resumes_exactly(tmp_path: Path, monkeypat
         dqn.train(run_dir=tmp_path / "first", overwrite=True, **TRAINING)
         with monkeypatch.context() as patch:
             if out.name == "parts":
-                patch.setattr(api, "training", cut(9))
+                patch.setattr(api, "training_events", cut(9))
             dqn.train(run_dir=out, **TRAINING)
 
     second(tmp_path / "whole")
@@ -165,7 +165,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "SHARE", math.inf)
-        patch.setattr(api, "training", cut(60))
+        patch.setattr(api, "training_events", cut(60))
         with pytest.raises(PowerCutError):
             DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=out, **TRAINING | {"checkpoint_seconds": 1e-9})
     assert len(checkpoint.paths(out)) >= 2

@@ -20,7 +20,7 @@ from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
 from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Lane, Walk, World, n_step, registered, small
 
 Kind = TypeVar("Kind", bound=Event)
@@ -32,7 +32,7 @@ def only(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
 
 def run(agent: Agent, env: envs.Env, **train_settings: Any) -> list[Event]:
     quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
-    events = training(agent, env, TrainConfig(**quiet | train_settings))
+    events = training_events(agent, env, TrainConfig(**quiet | train_settings))
     return [event for event in events if not isinstance(event, SafePoint)]
 
 
@@ -291,7 +291,7 @@ def weights(num_envs: int, look: Callable[[Agent], object] = lambda agent: None,
     with registered(lambda number: Walk(5 + number % 2)):
         agent = Agent(1, 3, small(n_step=2, layer_norm=True, max_action_repeat=3), 0)
         config = TrainConfig(**{"steps": 200, "num_envs": num_envs, "eval_every": None} | train_settings)
-        for _ in training(agent, gym.make("World-v0"), config):
+        for _ in training_events(agent, gym.make("World-v0"), config):
             look(agent)
     assert agent.updates == 192
     return agent.online.parameters.tobytes() + agent.target.parameters.tobytes()
@@ -335,7 +335,7 @@ def test_what_was_made_is_closed_and_what_was_given_is_not() -> None:
         agent = Agent(2, 3, small(), 0)
         run(agent, gym.make("World-v0"), steps=50, num_envs=3)
         assert [world.closed for world in made] == [False, True, True, True]
-        events = training(agent, gym.make("World-v0"), TrainConfig(steps=50, num_envs=2))
+        events = training_events(agent, gym.make("World-v0"), TrainConfig(steps=50, num_envs=2))
         assert isinstance(next(events), Started)
         del events  # left in the middle
         assert [world.closed for world in made[4:]] == [False, True, True]
@@ -366,7 +366,7 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
             env.unwrapped.spec = None
         env = wrapped(env)
         for start in (
-            lambda: training(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, num_envs=3)),
+            lambda: training_events(Agent(2, 3, small(), 0), env, TrainConfig(steps=50, num_envs=3)),
             lambda: DQN(env, config=small()).train(steps=50, num_envs=3, run_dir=tmp_path / "run", quiet=True),
         ):
             with pytest.raises(ConfigError, match=r"num_envs=3 .*cannot be made a second time") as caught:

@@ -20,7 +20,7 @@ from perilune import DQN, History, cli, recording
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError, RunDirectoryError
 from perilune.training.events import Event, HealthWarning
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from perilune.viz import tensorboard
 from perilune.viz.tensorboard import FRAMES, LONGEST_SIDE, Animation, scalars
 
@@ -92,7 +92,7 @@ def cut(after: int) -> Callable[..., Iterator[Event]]:
     """``training``, in which the power is cut after so many events."""
 
     def cut_training(*arguments: Any) -> Iterator[Event]:
-        yield from itertools.islice(training(*arguments), after)
+        yield from itertools.islice(training_events(*arguments), after)
         raise PowerCutError
 
     return cut_training
@@ -139,7 +139,7 @@ def test_a_training_that_goes_on_shows_nothing_twice_and_leaves_nothing_out(
     whole: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr(recording, "training", cut(after))
+    monkeypatch.setattr(recording, "training_events", cut(after))
     with pytest.raises(PowerCutError):
         DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
     monkeypatch.undo()

@@ -34,8 +34,8 @@ from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.runs import checkpoint, inspection, logs, snapshots
 from perilune.runs.recorder import Recorder
 from perilune.runs.weights import load_weights
-from perilune.training.loop import WARMING_EVERY
-from perilune.training.progress import beginning
+from perilune.training.progress import TrainingProgress
+from perilune.training.warm_up import WARMING_EVERY
 from perilune.viz import plots
 from perilune.viz.report import content as report
 from test_resume import lines, weights
@@ -148,7 +148,7 @@ def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
     assert "Traceback" not in said
     there = checkpoint.latest(run)[0]
     assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
-    assert not there.training.over
+    assert not there.training.finished
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(tmp_path / "whole")
 
@@ -259,7 +259,7 @@ def test_a_large_replay_is_saved_without_a_stop_and_without_a_copy(tmp_path: Pat
 
     def save(directory: Path) -> None:
         directory.mkdir(exist_ok=True)
-        checkpoint.save(directory, agent, setup=setup, training=beginning(agent), logs=[], best=False)
+        checkpoint.save(directory, agent, setup=setup, training=TrainingProgress.start(agent), logs=[], best=False)
 
     seconds = []
     for _ in range(4):

@@ -22,7 +22,7 @@ from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
 from perilune.training.evaluation import evaluate
 from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started, Timestep, WarmingUp
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
 
 Kind = TypeVar("Kind", bound=Event)
@@ -35,7 +35,7 @@ def agent_for(world: World, seed: int = 0, **agent_settings: Any) -> Agent:
 
 def run(agent: Agent, world: World, **train_settings: Any) -> list[Event]:
     quiet = {"eval_every": None, "eval_episodes": 1, "metrics_every": 10**6}
-    events = training(agent, world, TrainConfig(**quiet | train_settings))
+    events = training_events(agent, world, TrainConfig(**quiet | train_settings))
     return [event for event in events if not isinstance(event, SafePoint)]
 
 
@@ -183,7 +183,7 @@ def test_a_second_training_goes_on_without_another_warm_up() -> None:
 def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> None:
     world = Numbered()
     with pytest.raises(ConfigError, match=r"steps=8 .*learning_starts = 8, train_freq = 1") as caught:
-        training(agent_for(world), world, TrainConfig(steps=8))
+        training_events(agent_for(world), world, TrainConfig(steps=8))
     assert caught.value.name == "steps"
     assert not world.seeds
     agent = agent_for(world)
@@ -227,18 +227,18 @@ def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
     world = Numbered(lengths=lengths)
     agent = agent_for(world, n_step=n, learning_starts=learning_starts)
     before = agent.online.parameters.copy()
-    events = training(agent, world, TrainConfig(episodes=1))
+    events = training_events(agent, world, TrainConfig(episodes=1))
     assert isinstance(next(events), Started)
     assert len(agent.replay) == agent.env_steps == sum(map(len, world.trained())) == learning_starts
     assert (agent.updates, agent.episodes, agent.target_syncs) == (0, 0, 0)
-    assert not agent.lanes[0].n_step.pending
+    assert not agent.ongoing[0].n_step.pending
     np.testing.assert_array_equal(agent.online.parameters, before)
 
 
 def test_the_warm_up_plays_uniformly_at_random() -> None:
     world = Numbered(lengths=(7,), actions=4)
     agent = agent_for(world, learning_starts=2000, buffer_size=2000, epsilon_start=0.0, epsilon_end=0.0)
-    events = training(agent, world, TrainConfig(episodes=1))
+    events = training_events(agent, world, TrainConfig(episodes=1))
     # Now and then it can be broken off; the first that follows is the first episode's start.
     assert list(itertools.islice(events, 3)) == [WarmingUp(1000), WarmingUp(2000), Started(None)]
     counts = np.bincount([step.action for steps in world.trained() for step in steps], minlength=4)
@@ -300,7 +300,7 @@ def test_what_is_stored_is_what_was_lived_however_episodes_end(
 def test_nothing_crosses_from_a_training_that_was_broken_off_to_the_next() -> None:
     world = Numbered(lengths=(6,))
     agent = agent_for(world, n_step=3, gamma=0.5)
-    for event in training(agent, world, TrainConfig(steps=40, metrics_every=1)):
+    for event in training_events(agent, world, TrainConfig(steps=40, metrics_every=1)):
         if isinstance(event, Metrics) and event.env_steps == 11:  # in the middle of the first episode
             break
     run(agent, world, steps=12)
@@ -357,7 +357,7 @@ def test_metrics_come_every_so_many_env_steps(
 def test_metrics_tell_the_latest_update_and_the_settings_of_the_moment() -> None:
     world = Numbered(lengths=(5,))
     agent = agent_for(world, learning_rate_schedule="linear", learning_rate_decay_steps=40)
-    for event in training(agent, world, TrainConfig(steps=40, metrics_every=4, eval_every=None)):
+    for event in training_events(agent, world, TrainConfig(steps=40, metrics_every=4, eval_every=None)):
         if isinstance(event, Metrics):
             assert (event.env_steps, event.updates) == (agent.env_steps, agent.updates)
             assert event.epsilon == agent.epsilon == pytest.approx(1 - 0.95 * (agent.env_steps - 8) / 50)
@@ -394,7 +394,7 @@ def test_evaluations_come_at_the_first_episode_end_at_or_after_each_mark(
 def test_evaluations_are_greedy_and_on_the_same_start_states_every_time() -> None:
     world = Walk()
     agent = agent_for(world, epsilon_start=1.0, epsilon_end=1.0)
-    for event in training(agent, world, TrainConfig(steps=40, eval_every=10, eval_episodes=3)):
+    for event in training_events(agent, world, TrainConfig(steps=40, eval_every=10, eval_episodes=3)):
         if isinstance(event, Evaluated):
             scored = world.scored()[-3:]
             returns = [sum(step.reward for step in steps) for steps in scored]
@@ -451,7 +451,7 @@ def test_seconds_leave_out_readers_and_evaluations() -> None:
     world = Slow(lengths=(4,))
     started = time.perf_counter()
     seconds = []
-    for event in training(agent_for(world), world, TrainConfig(steps=40, eval_every=10, eval_episodes=2)):
+    for event in training_events(agent_for(world), world, TrainConfig(steps=40, eval_every=10, eval_episodes=2)):
         if isinstance(event, Episode):
             time.sleep(0.01)
         if isinstance(event, Evaluated):
@@ -522,8 +522,8 @@ def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
 
 def test_videos_of_what_cannot_draw_are_refused_before_anything_is_trained() -> None:
     world = Numbered()
-    with pytest.raises(ConfigError, match=r'video_every = 3 .*render_mode="rgb_array"') as caught:
-        training(agent_for(world), world, TrainConfig(steps=100, video_every=3))
+    with pytest.raises(ConfigError, match=r'video_every=3 .*render_mode="rgb_array"') as caught:
+        training_events(agent_for(world), world, TrainConfig(steps=100, video_every=3))
     assert caught.value.name == "video_every"
     assert not world.seeds
 
@@ -534,7 +534,7 @@ def test_videos_of_what_cannot_draw_are_refused_before_anything_is_trained() -> 
 def weights_after(read: Callable[[Agent, Event], object] = lambda agent, event: None, **train_settings: Any) -> bytes:
     world = Walk(draws=True)
     agent = agent_for(world, n_step=2, layer_norm=True)
-    for event in training(agent, world, TrainConfig(steps=150, **{"eval_every": None} | train_settings)):
+    for event in training_events(agent, world, TrainConfig(steps=150, **{"eval_every": None} | train_settings)):
         read(agent, event)
     assert agent.updates == 142
     return agent.online.parameters.tobytes() + agent.target.parameters.tobytes()
@@ -651,10 +651,10 @@ class Failing(Numbered):
         # Eight steps of warm-up in episodes of three; an evaluation of two episodes after the third episode.
         (
             {"reset": 1},
-            "reset raised .*: the simulator is gone. It is a reset in the warm-up, before environment step 1",
+            "reset raised .*: the simulator is gone, at a reset in the warm-up, before environment step 1",
         ),
         ({"reset": 2}, "a reset in the warm-up, before environment step 4"),
-        ({"step": 5}, "step raised .*. It is step 2 of an episode in the warm-up, environment step 5"),
+        ({"step": 5}, "step raised .*, at step 2 of an episode in the warm-up, environment step 5"),
         ({"reset": 4}, "the reset of episode 1, after environment step 8"),
         ({"step": 10}, "step 2 of episode 1, environment step 10"),
         ({"reset": 6}, "the reset of episode 3, after environment step 14"),
@@ -684,19 +684,17 @@ def test_a_film_that_fails_says_where() -> None:
 
     world = Blind(lengths=(4,), draws=True)
     agent = agent_for(world)
-    with pytest.raises(
-        EnvironmentFaultError, match=r"drawing Blind failed.* step 2 of episode 2, environment step 14$"
-    ):
+    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 2$"):
         run(agent, world, steps=100, video_every=1)
     world = Blind(lengths=(4,), draws=True)
-    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 4 of the video$"):
+    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 4$"):
         evaluate(agent.greedy_action, world, 5, show=lambda frame: None)
 
 
 def test_an_environment_of_another_kind_is_refused() -> None:
     env = envs.make("MountainCarContinuous-v0")
     with pytest.raises(UnsupportedEnvironmentError):
-        list(training(Agent(2, 3, small(), 0), env, TrainConfig(steps=100)))
+        list(training_events(Agent(2, 3, small(), 0), env, TrainConfig(steps=100)))
     env.close()
 
 

@@ -21,7 +21,7 @@ from perilune.envs.rendering import can_draw, drawing, frame
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Episode, Event, Started, Timestep
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from perilune.viz.video import film
 from worlds import Numbered, Walk, small
 
@@ -212,7 +212,7 @@ def agent_of(env: envs.Env) -> Agent:
 
 
 def run(env: envs.Env, **settings: Any) -> list[Event]:
-    return list(training(agent_of(env), env, TrainConfig(**{"eval_every": None, "eval_episodes": 1} | settings)))
+    return list(training_events(agent_of(env), env, TrainConfig(**{"eval_every": None, "eval_episodes": 1} | settings)))
 
 
 def test_only_what_is_filmed_is_drawn_and_what_was_made_for_it_is_closed(watched: list[Watched]) -> None:
@@ -242,7 +242,7 @@ def test_an_unfilmed_training_draws_its_first_state_and_no_more(watched: list[Wa
 
 
 def test_a_training_that_is_left_closes_what_it_made(watched: list[Watched]) -> None:
-    events = training(agent_of(gym.make("Own-v0")), gym.make("Own-v0"), TrainConfig(steps=50, video_every=1))
+    events = training_events(agent_of(gym.make("Own-v0")), gym.make("Own-v0"), TrainConfig(steps=50, video_every=1))
     next(events)
     del events
     assert [world.closed for world in watched] == [0, 0, 1, 1]
@@ -289,7 +289,7 @@ def test_films_change_no_weight(env_id: str, num_envs: int) -> None:
     def weights(env: envs.Env, **settings: Any) -> bytes:
         agent = agent_of(env)
         config = TrainConfig(steps=260, num_envs=num_envs, max_episode_steps=60, eval_episodes=1, **settings)
-        for _ in training(agent, env, config):
+        for _ in training_events(agent, env, config):
             pass
         assert agent.updates == 252
         return agent.online.parameters.tobytes()
@@ -304,7 +304,7 @@ def test_an_environment_that_was_changed_by_hand_is_trained_in_as_it_is_and_the_
         env: Any = gym.make("CartPole-v1")
         env.unwrapped.force_mag = 25.0  # of which nobody who makes it again can know
         agent = agent_of(env)
-        for _ in training(agent, env, TrainConfig(steps=200, eval_every=None, eval_episodes=1, **settings)):
+        for _ in training_events(agent, env, TrainConfig(steps=200, eval_every=None, eval_episodes=1, **settings)):
             pass
         return agent.online.parameters.tobytes()
 
@@ -349,7 +349,7 @@ def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) ->
     assert drawing(env) is None
     assert run(env, steps=40)[0] == Started(None)
     with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
-        training(agent_of(env), env, TrainConfig(steps=40, video_every=2))
+        training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
         film(lambda obs: 0, env, tmp_path / "film.mp4")
     history = DQN(env, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)

@@ -18,7 +18,7 @@ from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarn
 from perilune.runs import logs
 from perilune.training import health
 from perilune.training.events import HealthWarning
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 from worlds import Numbered
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "learning_starts": 10}
@@ -120,7 +120,7 @@ def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
 ) -> None:
     world, agent = Numbered(lengths=(4,)), Agent(2, 3, DQNConfig(**SMALL | settings), 0)
     assert health.epsilon_stays(agent.config, TrainConfig(**budget)) is None
-    events = list(training(agent, world, TrainConfig(**budget, eval_every=None, eval_episodes=1)))
+    events = list(training_events(agent, world, TrainConfig(**budget, eval_every=None, eval_episodes=1)))
     told = [event for event in events if isinstance(event, HealthWarning)]
     assert [notice.what for notice in told] == (["epsilon_stays"] if stayed else [])
     if stayed:
@@ -132,7 +132,7 @@ def test_where_a_budget_is_of_another_kind_it_is_told_at_its_end(
 def test_a_training_that_ends_before_its_budget_is_not_told_where_epsilon_would_have_been() -> None:
     agent = Agent(2, 3, DQNConfig(**SMALL, epsilon_decay=0.9999), 0)
     config = TrainConfig(steps=4_000, eval_every=100, eval_episodes=1, stop_at_return=-1e9)
-    assert not [event for event in training(agent, Numbered(), config) if isinstance(event, HealthWarning)]
+    assert not [event for event in training_events(agent, Numbered(), config) if isinstance(event, HealthWarning)]
     assert agent.env_steps < 4_000
 
 
@@ -141,7 +141,7 @@ def test_a_training_that_ends_before_its_budget_is_not_told_where_epsilon_would_
 
 def test_a_training_without_an_update_is_told() -> None:
     agent = Agent(2, 3, DQNConfig(**SMALL, train_freq=1000, epsilon_decay_steps=100), 0)
-    events = list(training(agent, Numbered(lengths=(3,)), TrainConfig(episodes=5, eval_episodes=1)))
+    events = list(training_events(agent, Numbered(lengths=(3,)), TrainConfig(episodes=5, eval_episodes=1)))
     (notice,) = [event for event in events if isinstance(event, HealthWarning)]
     assert notice.what == "no_update"
     assert "train_freq = 1000" in notice.words
@@ -234,7 +234,7 @@ class SpeechlessError(Exception):
 def test_an_environment_that_breaks_the_interface_is_told_by_what_it_gave(broken: dict[str, Any], said: str) -> None:
     agent = Agent(2, 2, DQNConfig(**SMALL), 0)
     with pytest.raises(EnvironmentFaultError, match=said) as caught:
-        list(training(agent, Broken(**broken), TrainConfig(steps=200, eval_every=None)))
+        list(training_events(agent, Broken(**broken), TrainConfig(steps=200, eval_every=None)))
     if "step" in broken:
         assert "environment step 50" in str(caught.value)
     assert np.isfinite(agent.online.parameters).all()
@@ -260,13 +260,13 @@ def test_an_exception_that_cannot_be_told_is_named_all_the_same() -> None:
             raise SpeechlessError
 
     with pytest.raises(EnvironmentFaultError, match=r"step raised SpeechlessError: \(its __str__ raised ValueError\)"):
-        list(training(Agent(2, 2, DQNConfig(**SMALL), 0), Speechless(), TrainConfig(steps=200)))
+        list(training_events(Agent(2, 2, DQNConfig(**SMALL), 0), Speechless(), TrainConfig(steps=200)))
 
 
 def test_a_number_that_cannot_be_written_down_is_named_by_its_type() -> None:
     with pytest.raises(EnvironmentFaultError, match="the reward of type int, which is no number"):
         list(
-            training(
+            training_events(
                 Agent(2, 2, DQNConfig(**SMALL), 0), Broken(step=(FINE, 10**9999, 0, 0, {})), TrainConfig(steps=200)
             )
         )

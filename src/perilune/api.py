@@ -24,9 +24,10 @@ from perilune.recording import Callback
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import checkpoint, files, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
+from perilune.training.checks import check
 from perilune.training.evaluation import Evaluation, evaluate
 from perilune.training.events import Event
-from perilune.training.loop import check, training
+from perilune.training.loop import training_events
 from perilune.viz import video
 from perilune.viz.overlay import Panel
 
@@ -237,7 +238,7 @@ class DQN:
 
     def _iterate(self, config: TrainConfig) -> Iterator[Event]:
         with one_blas_thread():
-            yield from training(self.agent, self.env, config)
+            yield from training_events(self.agent, self.env, config)
 
     def learn(
         self,

@@ -86,5 +86,5 @@ Located = TypeVar("Located", EnvironmentFaultError, DivergenceError)
 
 
 def located(error: Located, where: str) -> Located:
-    """The same error, whose message goes on with ``where`` it came: the step, the episode, what was being done."""
-    return type(error)(f"{error}{where}")
+    """Return the same error with ``where`` it happened at the end of its message: the step, the episode, ..."""
+    return type(error)(f"{error}, {where}")

@@ -32,8 +32,10 @@ from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.runs.interruption import interruptions
 from perilune.runs.recorder import Recorder
 from perilune.runs.resume import check_changes, check_config, differing_host
+from perilune.training.checks import check
+from perilune.training.evaluation import greedy_limit
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
-from perilune.training.loop import check, greedy_limit, training
+from perilune.training.loop import training_events
 from perilune.viz import tensorboard as event_files
 from perilune.viz import terminal, video
 
@@ -107,7 +109,7 @@ def train_in_memory(agent: Agent, env: Env, setup: Setup, options: Options) -> H
     events: dict[type[Event], list[Any]] = {Episode: [], Metrics: [], Evaluated: [], HealthWarning: []}
     control = Control(options.callback)
     with one_blas_thread(), progress(agent, env, setup.train, options.quiet) as show:
-        for event in training(agent, env, setup.train):
+        for event in training_events(agent, env, setup.train):
             if type(event) in events:
                 events[type(event)].append(event)
             show(event)
@@ -166,7 +168,7 @@ class Resumed:
     @property
     def over(self) -> bool:
         """Whether the training has reached its budget, so that there is nothing left to train."""
-        return self.latest.training.over and self.setup.train == self.latest.setup.train
+        return self.latest.training.finished and self.setup.train == self.latest.setup.train
 
 
 def restore(directory: Path, latest: Checkpoint, wanted: Setup, change: Sequence[str], env: Env) -> Resumed:
@@ -276,10 +278,10 @@ def _record(
 def _events(agent: Agent, env: Env, config: TrainConfig, latest: Checkpoint | None) -> Iterator[Event]:
     """Return the events of a training from its beginning or from a checkpoint; none if it has reached its budget."""
     if latest is None:
-        return training(agent, env, config)
-    if latest.training.over and config == latest.setup.train:
+        return training_events(agent, env, config)
+    if latest.training.finished and config == latest.setup.train:
         return iter(())
-    return training(agent, env, config, latest.training)
+    return training_events(agent, env, config, latest.training)
 
 
 def _draw(env: Env, config: TrainConfig, directory: Path, history: History, *, anew: bool) -> None:

@@ -34,12 +34,18 @@ class Update(NamedTuple):
 
 
 @dataclass
-class Lane:
-    """What the agent keeps of one environment's running episode. ``left``: further steps of an exploratory action."""
+class OngoingEpisode:
+    """What the agent keeps about the current episode in one environment.
+
+    Attributes:
+        n_step: the steps whose n-step return is not complete.
+        action: the latest exploratory action.
+        repeats_left: how many more steps that action lasts.
+    """
 
     n_step: NStep
     action: int = 0
-    left: int = 0
+    repeats_left: int = 0
 
 
 class Agent:
@@ -90,7 +96,7 @@ class Agent:
         self.priorities: Priorities | None = None
         if config.priority_alpha:
             self.priorities = Priorities(config.buffer_size, config.priority_alpha)
-        self.lanes: list[Lane] = []
+        self.ongoing: list[OngoingEpisode] = []  # one per environment
         self.begin_episode()
 
         self.env_steps = 0
@@ -143,15 +149,15 @@ class Agent:
         return int(self.head.mean(self._read(self.policy_network, self._one_obs)).argmax())
 
     def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
-        """What to do in training for obs[K, O], one row a lane: now and then exploratory actions, else greedy ones.
+        """Return an action for each row of obs[K, O], one row per environment: exploratory or greedy.
 
         ``epsilon`` is the share of exploratory ones; that of the schedule where it is None.
         """
         epsilon = self.epsilon if epsilon is None else epsilon
-        actions = [self._exploratory_action(lane, epsilon) for lane in range(len(obs))]
+        actions = [self._exploratory_action(env_index, epsilon) for env_index in range(len(obs))]
         if None in actions:
             greedy = self._training_actions(obs)
-            return [int(greedy[lane]) if action is None else action for lane, action in enumerate(actions)]
+            return [int(greedy[env_index]) if action is None else action for env_index, action in enumerate(actions)]
         return [action for action in actions if action is not None]
 
     def _training_actions(self, obs: Array) -> Array:
@@ -163,21 +169,21 @@ class Agent:
             return targets.greedy(targets.upper_mean(values, self.config.optimism))
         return targets.greedy(self.head.mean(values))
 
-    def _exploratory_action(self, lane: int, epsilon: float) -> int | None:
+    def _exploratory_action(self, env_index: int, epsilon: float) -> int | None:
         """With probability ``epsilon``, and while one lasts, an exploratory action; None for the greedy one."""
-        if self.lanes[lane].left or self.generators.exploration.random() < epsilon:
-            return self.explore(lane)
+        if self.ongoing[env_index].repeats_left or self.generators.exploration.random() < epsilon:
+            return self.explore(env_index)
         return None
 
-    def explore(self, lane: int = 0) -> int:
+    def explore(self, env_index: int = 0) -> int:
         """An exploratory action: the one that still lasts, or a new one, drawn uniformly."""
-        state, generator = self.lanes[lane], self.generators.exploration
-        if state.left:
-            state.left -= 1
+        state, generator = self.ongoing[env_index], self.generators.exploration
+        if state.repeats_left:
+            state.repeats_left -= 1
             return state.action
         state.action = int(generator.integers(self.actions))
         if self.config.max_action_repeat > 1:
-            state.left = exploration.duration(self._durations, generator.random()) - 1
+            state.repeats_left = exploration.duration(self._durations, generator.random()) - 1
         return state.action
 
     @property
@@ -217,9 +223,9 @@ class Agent:
 
     # Observe
 
-    def begin_episode(self, lane: int = 0) -> None:
-        """An episode begins in ``lane``: nothing of one that was broken off there is left."""
-        self.lanes[lane : lane + 1] = [Lane(NStep(self.config.n_step, self.config.gamma))]
+    def begin_episode(self, env_index: int = 0) -> None:
+        """Begin an episode in one environment and drop what is left of the one before."""
+        self.ongoing[env_index : env_index + 1] = [OngoingEpisode(NStep(self.config.n_step, self.config.gamma))]
 
     def remember(
         self,
@@ -229,11 +235,11 @@ class Agent:
         next_obs: Array,
         terminated: bool,
         truncated: bool,
-        lane: int = 0,
+        env_index: int = 0,
     ) -> None:
         """Count one step of the environment and store it. The arrays must not change afterwards."""
         self.env_steps += 1
-        for transition in self.lanes[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):
+        for transition in self.ongoing[env_index].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
                 self.priorities.add(slot)
@@ -246,10 +252,10 @@ class Agent:
         next_obs: Array,
         terminated: bool,
         truncated: bool,
-        lane: int = 0,
+        env_index: int = 0,
     ) -> Update | None:
         """Remember one step; once warm, learn and sync the target where they are due. The last update, if any."""
-        self.remember(obs, action, reward, next_obs, terminated, truncated, lane)
+        self.remember(obs, action, reward, next_obs, terminated, truncated, env_index)
         if not self.warm:
             return None
         if terminated or truncated:

@@ -8,7 +8,7 @@ import numpy as np
 from perilune._utils.arrays import Arrays
 from perilune._utils.seeding import GeneratorState, generator_state, set_generator_state
 from perilune._utils.validation import Natural, Positive
-from perilune.agent.dqn import Agent, Lane
+from perilune.agent.dqn import Agent, OngoingEpisode
 from perilune.errors import ConfigError, ShapeError
 from perilune.replay.buffer import NStep
 
@@ -25,11 +25,11 @@ class PendingStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reward: float
 
 
-class LaneState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OngoingEpisodeState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the agent remembers about the running episode of one environment."""
 
     action: Natural
-    left: Natural
+    repeats_left: Natural
     pending: tuple[PendingStep, ...]
 
 
@@ -53,7 +53,7 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     exploration: GeneratorState
     replay: GeneratorState
     environment: GeneratorState
-    lanes: tuple[LaneState, ...]
+    ongoing: tuple[OngoingEpisodeState, ...]
 
     def __post_init__(self) -> None:
         if self.added > self.env_steps:
@@ -85,16 +85,16 @@ def values(agent: Agent) -> AgentState:
         optimizer_updates=agent.optimizer.updates,
         added=agent.replay.added,
         greatest=None if agent.priorities is None else agent.priorities.greatest,
-        lanes=tuple(
-            LaneState(
-                action=lane.action,
-                left=lane.left,
+        ongoing=tuple(
+            OngoingEpisodeState(
+                action=episode.action,
+                repeats_left=episode.repeats_left,
                 pending=tuple(
                     PendingStep(obs=tuple(obs.tolist()), action=action, reward=float(reward))
-                    for obs, action, reward in lane.n_step.pending
+                    for obs, action, reward in episode.n_step.pending
                 ),
             )
-            for lane in agent.lanes
+            for episode in agent.ongoing
         ),
     )
 
@@ -118,7 +118,7 @@ def restore(agent: Agent, saved: AgentState, stored: Arrays) -> None:
         agent.priorities.tree.set(np.arange(len(agent.replay)), stored["priorities"])
     for name in GENERATORS:
         set_generator_state(getattr(agent.generators, name), getattr(saved, name))
-    agent.lanes = [_lane(agent, lane) for lane in saved.lanes]
+    agent.ongoing = [_ongoing(agent, episode) for episode in saved.ongoing]
 
 
 def fill(arrays: Arrays, stored: Arrays) -> None:
@@ -153,14 +153,16 @@ def _check_replay(agent: Agent, stored: Arrays) -> None:
         raise ConfigError("priorities", float(stored["priorities"].min()), "numbers > 0")
 
 
-def _lane(agent: Agent, saved: LaneState) -> Lane:
-    lane = Lane(NStep(agent.config.n_step, agent.config.gamma), saved.action, saved.left)
+def _ongoing(agent: Agent, saved: OngoingEpisodeState) -> OngoingEpisode:
+    ongoing = OngoingEpisode(NStep(agent.config.n_step, agent.config.gamma), saved.action, saved.repeats_left)
     if len(saved.pending) >= agent.config.n_step:
         raise ConfigError("pending", len(saved.pending), f"fewer than n_step={agent.config.n_step} steps")
     for step in saved.pending:
         if len(step.obs) != agent.observation_size or step.action >= agent.actions:
             raise ConfigError("pending", (len(step.obs), step.action), "observations and actions of the environment")
-        lane.n_step.pending.append((np.array(step.obs, np.float32), step.action, step.reward))
-    if saved.action >= agent.actions or saved.left >= agent.config.max_action_repeat:
-        raise ConfigError("action", (saved.action, saved.left), "an action of the environment and its remaining steps")
-    return lane
+        ongoing.n_step.pending.append((np.array(step.obs, np.float32), step.action, step.reward))
+    if saved.action >= agent.actions or saved.repeats_left >= agent.config.max_action_repeat:
+        raise ConfigError(
+            "action", (saved.action, saved.repeats_left), "an action of the environment and its remaining steps"
+        )
+    return ongoing

@@ -33,8 +33,9 @@ from perilune.errors import (
 from perilune.runs import logs
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
+from perilune.training.checks import check
+from perilune.training.evaluation import greedy_limit
 from perilune.training.events import Episode, Evaluated, Metrics
-from perilune.training.loop import check, greedy_limit
 from perilune.viz import plots
 from perilune.viz.terminal import Board, Status, board
 

@@ -84,7 +84,7 @@ def run_resume(options: Namespace) -> None:
                 f"change {name}", changes[name], f"either --{name} {more} or --change {name}=..., not both"
             )
         changes[name] = _extended(latest, name, more)
-    if latest.training.over and (steps is None) != (episodes is None):
+    if latest.training.finished and (steps is None) != (episodes is None):
         changes.setdefault("steps" if steps is None else "episodes", None)  # that budget is used up
     train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
     agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
@@ -101,7 +101,7 @@ def run_resume(options: Namespace) -> None:
         quiet=options.quiet,
         tensorboard=options.tensorboard,
     )
-    if latest.training.over and not changes:
+    if latest.training.finished and not changes:
         aside(f"perilune: {options.run} has reached its budget. Extend it with --steps.")
     _report(dqn, history, options.env, options.json)
 
@@ -161,4 +161,4 @@ def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
     training, agent = latest.training, latest.agent
     had = agent.env_steps - training.start_steps if name == "steps" else agent.episodes - training.start_episodes
     budget = getattr(latest.setup.train, name)
-    return int((had if training.over or budget is None else budget) + more)
+    return int((had if training.finished or budget is None else budget) + more)

@@ -18,7 +18,7 @@ from perilune._utils.arrays import Array, Arrays
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.replay.buffer import Batch
-from perilune.training.loop import training
+from perilune.training.loop import training_events
 
 
 class PerilunePatient:
@@ -98,7 +98,7 @@ class PerilunePatient:
         )
         with self._settings(short):
             config = TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1, video_every=None)
-            for _ in training(self.agent, env, config):
+            for _ in training_events(self.agent, env, config):
                 pass
 
 

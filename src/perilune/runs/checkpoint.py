@@ -27,7 +27,7 @@ from perilune.replay.symmetry import Symmetry
 from perilune.runs import archive, files, manifest
 from perilune.runs.layout import WEIGHTS
 from perilune.runs.logs import LogState
-from perilune.training.progress import TrainingState
+from perilune.training.progress import TrainingProgress
 
 KIND = "perilune checkpoint 1"
 DIRECTORY = "checkpoints"
@@ -67,7 +67,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     perilune: str
     setup: Setup
     agent: AgentState
-    training: TrainingState
+    training: TrainingProgress
     best: bool
     has_best_weights: bool
     logs: tuple[LogState, ...]
@@ -85,7 +85,7 @@ def paths(directory: Path) -> list[Path]:
 
 
 def save(
-    directory: Path, agent: Agent, *, setup: Setup, training: TrainingState, logs: Sequence[LogState], best: bool
+    directory: Path, agent: Agent, *, setup: Setup, training: TrainingProgress, logs: Sequence[LogState], best: bool
 ) -> Checkpoint:
     """Write a checkpoint of ``agent`` into the run ``directory``, then remove the checkpoints that are not kept.
 

@@ -90,7 +90,7 @@ def _status(directory: Path, newest: Checkpoint | None) -> str:
         return f"running ({owner})"
     if newest is None:
         return "stopped; cannot be resumed without a readable checkpoint"
-    return "finished" if newest.training.over else f"stopped; resume with: perilune resume {directory}"
+    return "finished" if newest.training.finished else f"stopped; resume with: perilune resume {directory}"
 
 
 def summary(found: dict[str, Any], title: str) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from perilune.agent.dqn import Agent
 from perilune.errors import RunDirectoryError
@@ -14,7 +14,7 @@ from perilune.runs import checkpoint, logs, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.runs.layout import WEIGHTS
 from perilune.training.events import Episode, Evaluated, Event, SafePoint
-from perilune.training.progress import TrainingState, beginning
+from perilune.training.progress import TrainingProgress
 
 SHARE = 0.01  # of the training time that checkpoints may take
 
@@ -44,14 +44,14 @@ class Recorder:
         self._saved_step = agent.env_steps
         self._evaluations = 0
         if latest is None:
-            self._save(beginning(agent), best=False)
+            self._save(TrainingProgress.start(agent), best=False)
             snapshots.take(directory, agent, setup.environment, 0)
             return
         self._evaluations = len(logs.read_log(directory, Evaluated))
         snapshots.cut(directory, self._evaluations)
         if setup != latest.setup:
-            over = latest.training.over and setup.train == latest.setup.train
-            self._save(replace(latest.training, over=over), latest.best)
+            over = latest.training.finished and setup.train == latest.setup.train
+            self._save(replace(latest.training, finished=over), latest.best)
 
     def read(self, event: Event) -> None:
         """Record ``event``, and save a checkpoint if one is due."""
@@ -64,7 +64,7 @@ class Recorder:
             snapshots.take(self._directory, self._agent, self._setup.environment, self._evaluations)
             if event.best:
                 weights.save_weights(self._directory / WEIGHTS["best"], self._agent, self._setup.environment)
-        elif isinstance(event, SafePoint) and (event.best or event.course.over or self._due):
+        elif isinstance(event, SafePoint) and (event.best or event.progress.finished or self._due):
             self.save(event)
 
     @property
@@ -77,9 +77,9 @@ class Recorder:
 
     def save(self, point: SafePoint) -> None:
         """Save a checkpoint."""
-        self._save(point.course.state(), point.best)
+        self._save(point.progress, point.best)
 
-    def _save(self, training: TrainingState, best: bool) -> None:
+    def _save(self, training: TrainingProgress, best: bool) -> None:
         started = time.perf_counter()
         checkpoint.save(
             self._directory, self._agent, setup=self._setup, training=training, logs=self._log.flush(), best=best

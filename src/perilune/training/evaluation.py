@@ -11,6 +11,7 @@ from perilune import envs
 from perilune._utils import seeding
 from perilune._utils.arrays import Array
 from perilune._utils.validation import Count, check_value
+from perilune.agent.config import TrainConfig
 from perilune.envs.known import lookup
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
@@ -122,14 +123,14 @@ def play_episode(
     try:
         obs = envs.reset(env, seed)
     except EnvironmentFaultError as error:
-        raise located(error, f". It is the reset of the greedy episode from seed {seed}") from error
+        raise located(error, f"at the reset of the greedy episode from seed {seed}") from error
     while not ended:
         action = policy(obs)
         yield Timestep(episode, steps, obs, action, total)
         try:
             obs, reward, terminated, truncated = envs.step(env, spaces, action)
         except EnvironmentFaultError as error:
-            raise located(error, f". It is step {steps + 1:,} of the greedy episode from seed {seed}") from error
+            raise located(error, f"at step {steps + 1:,} of the greedy episode from seed {seed}") from error
         total += reward
         steps += 1
         ended = terminated or truncated or steps == max_episode_steps
@@ -142,5 +143,10 @@ def with_image(timestep: Timestep, env: envs.Env) -> Timestep:
     try:
         image = frame(env)
     except EnvironmentFaultError as error:
-        raise located(error, f", after step {timestep.step:,} of episode {timestep.episode:,} of the video") from error
+        raise located(error, f"after step {timestep.step:,} of episode {timestep.episode:,}") from error
     return timestep._replace(image=image)
+
+
+def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
+    """Return the step limit of greedy episodes: None if the environment has its own, else the training's limit."""
+    return None if envs.time_limit(env) is not None else config.max_episode_steps

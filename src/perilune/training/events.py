@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from perilune._utils.arrays import Array
-from perilune.training.progress import Course
+from perilune.training.progress import TrainingProgress
 
 Ended = Literal["terminated", "truncated", "budget"]
 
@@ -100,12 +100,12 @@ class WarmingUp(NamedTuple):
 
 
 class SafePoint(NamedTuple):
-    """An episode has just begun, or is a long one, so that the training can be saved here and go on exactly.
+    """The training can be saved here and resumed exactly: an episode has just begun, or is a long one.
 
-    ``best``: the latest evaluation was the best so far. Where ``course.over`` is True, this is the last event.
+    ``best``: the latest evaluation was the best so far. If ``progress.finished``, this is the last event.
     """
 
-    course: Course
+    progress: TrainingProgress
     best: bool
 
 

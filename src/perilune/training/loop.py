@@ -1,34 +1,24 @@
-"""Training: a generator that plays, lets the agent learn, and yields what happened for others to read."""
+"""The training loop: a generator that plays, lets the agent learn, and yields events for others to read."""
 
 from __future__ import annotations
 
-import itertools
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import fields
-from typing import NamedTuple
 
 import numpy as np
 
 from perilune import envs
-from perilune._utils import seeding
 from perilune._utils.arrays import Array
+from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
-from perilune.envs.rendering import can_draw, drawing, frame
-from perilune.errors import (
-    ConfigError,
-    DivergenceError,
-    EnvironmentFaultError,
-    MissingDependencyError,
-    PeriluneWarning,
-    UnsupportedEnvironmentError,
-    located,
-)
+from perilune.envs.rendering import drawing, frame
+from perilune.errors import DivergenceError, EnvironmentFaultError, MissingDependencyError, PeriluneWarning, located
 from perilune.training import health
-from perilune.training.evaluation import SELECTION_SEEDS, evaluate
+from perilune.training.checks import check
+from perilune.training.evaluation import SELECTION_SEEDS, evaluate, greedy_limit, with_image
 from perilune.training.events import (
     Ended,
     Episode,
@@ -39,270 +29,180 @@ from perilune.training.events import (
     SafePoint,
     Started,
     Timestep,
-    WarmingUp,
 )
-from perilune.training.progress import Course, Flight, FlightState, TrainingState, beginning, stop_episode, stop_step
+from perilune.training.progress import EnvSlot, EpisodeState, TrainingProgress
+from perilune.training.resume import replay_episode
+from perilune.training.warm_up import warm_up
 
-REST_EVERY = 10_000  # steps of an episode; or one that never ends could never be saved
-WARMING_EVERY = 1_000  # steps of the warm-up, after which it may be broken off
+SAFE_POINT_EVERY = 10_000  # steps of an episode between safe points, so that one without an end can be saved
 
 
-def training(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> Iterator[Event]:
-    """Train ``agent`` on ``env`` and yield an event for everything worth telling.
+def training_events(
+    agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None
+) -> Iterator[Event]:
+    """Train ``agent`` on ``env`` and yield what happens.
 
-    Nothing is written and nothing printed. Between two events the agent is at rest: a reader may save or evaluate
-    it. The budgets in ``config`` count from this call; an agent that is past its warm-up does not repeat it.
+    Nothing is written or printed. Between two events the agent does not change: a reader may save or evaluate it. The
+    budgets in ``config`` count from this call; an agent that is past its warm-up does not repeat it.
 
     Args:
-        agent: it is changed.
-        env: a supported environment, which ``check`` looks at.
-        config: how long, and what to look at on the way.
-        state: the state in a ``SafePoint`` of an earlier training, to continue from it. The agent must be in the state
-            it was in then, and the budgets count from where they began then. If omitted, a new training starts.
+        agent: changed in place.
+        env: a supported environment (see ``envs.space_sizes``).
+        config: budget, evaluations and videos.
+        progress: the progress at a ``SafePoint`` of an earlier training, to resume it. The agent must be in the state
+            it was in then, and the budgets count from where they began then. By default, a new training starts.
 
     Raises:
-        ConfigError: see ``check``.
+        ConfigError: see ``checks.check``.
         EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
-        DivergenceError: the loss or a gradient is no longer finite.
+        DivergenceError: the loss, a gradient or a weight is no longer finite.
     """
-    check(agent, env, config, state)
-    every = [env, *(envs.again(env) for _ in range(config.num_envs - 1))]
-    # The first episode's start is pictured in any case; else an environment draws for films alone, for it takes time.
-    lanes = [_Lane(one, drawing(one) if one is env or config.video_every else None) for one in every]
-    if state is None:
-        state = beginning(agent)
-    plain = {field.name: getattr(state, field.name) for field in fields(state)}
-    course = Course(**plain | {"over": False, "flights": []})
-    return _timing(course, _closing(lanes, _training(agent, lanes, config, course, state.flights)))
+    check(agent, env, config, progress)
+    progress = TrainingProgress.start(agent) if progress is None else progress.copy()
+    progress.finished = False
+    slots = [_slot(0, env, render=True)]
+    slots += [_slot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
+    return _timed(progress, _closing(slots, _training(agent, slots, config, progress)))
 
 
-class _Lane(NamedTuple):
-    """One of the environments side by side, and the same one with pictures, where they are wanted and possible."""
-
-    env: envs.Env
-    camera: envs.Env | None
-
-
-def _training(
-    agent: Agent, lanes: list[_Lane], config: TrainConfig, course: Course, saved: Sequence[FlightState]
-) -> Iterator[Event]:
-    last_step = stop_step(config, course.start_steps)
-    last_episode = stop_episode(config, course.start_episodes)
-    flights, best, updates = course.flights, False, agent.updates
-    yield from _noticed(agent, course, health.epsilon_stays(agent.config, config))
+def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
+    last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
+    updates_before, resumed = agent.updates, progress.episodes
+    best = False  # whether the latest evaluation was the best so far, and no safe point came since
+    yield from _warned(agent, progress, health.epsilon_stays(agent.config, config))
     if not agent.warm:
-        yield from _warm_up(agent, lanes[0].env, config)
-        course.looked = agent.env_steps
-    for lane in range(len(lanes)):
-        begin = _take_up(agent, lanes, lane, saved[lane], course, config) if saved else None
-        flights.append((yield from begin or _take_off(agent, lanes, lane, course, config)))
+        yield from warm_up(agent, slots[0].env, config)
+        progress.last_eval_check = agent.env_steps
+    for slot in slots:
+        if resumed:
+            saved = resumed[slot.index]
+            _choose_renderer(slot, progress.is_recorded(saved.number, config), first=False)
+            yield from replay_episode(agent, slot, saved)
+        else:
+            yield from _begin_episode(agent, slot, config, progress)
 
     while True:
-        if any(flight.length % REST_EVERY == 0 for flight in flights):
-            yield SafePoint(course, best)
+        if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
+            yield _safe_point(progress, slots, best)
             best = False
-        actions = agent.act(np.stack([flight.obs for flight in flights]))
-        for lane, action in enumerate(actions):
-            ended = yield from _fly(agent, course, lane, action, config, last_step)
+        actions = agent.act(np.stack([slot.obs for slot in slots]))
+        for slot, action in zip(slots, actions, strict=True):
+            ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
             if ended is None:
                 continue
-            yield from _landed(agent, flights[lane], ended)
+            yield _end_episode(agent, slot, ended)
             stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
-            if stopping or _crossed(config.eval_every, course.looked, agent.env_steps):
-                evaluated = _evaluated(agent, lanes[lane].env, config, course)
+            if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
+                evaluated = _evaluate(agent, slot.env, config, progress)
                 yield evaluated
                 if evaluated.best:
-                    course.best, best = evaluated.mean_return, True
+                    progress.best_return, best = evaluated.mean_return, True
                 stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
-            course.looked = agent.env_steps
-            if stopping:  # what is still under way in the other lanes is broken off, and nobody hears of it
-                flights.clear()
-                course.over = True
-                if agent.updates == updates and not saved:
-                    yield from _noticed(agent, course, health.no_update(agent.config))
-                if used_up:
-                    had = agent.episodes - course.start_episodes
-                    yield from _noticed(agent, course, health.epsilon_stayed(agent.config, agent.epsilon, had))
-                yield SafePoint(course, best)
+            progress.last_eval_check = agent.env_steps
+            if stopping:  # episodes under way in the other environments are dropped
+                untrained = agent.updates == updates_before and not resumed
+                yield from _final_warnings(agent, progress, untrained, used_up)
+                progress.finished = True
+                yield _safe_point(progress, (), best)
                 return
-            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)
+            yield from _begin_episode(agent, slot, config, progress)
 
 
-def _take_off(
-    agent: Agent, lanes: list[_Lane], lane: int, course: Course, config: TrainConfig
-) -> Generator[Event, None, Flight]:
-    """Begin an episode: before its camera where it is filmed, and the first one so that its start can be pictured."""
-    env, camera = lanes[lane]
-    number = course.next_number()
-    filmed = _is_filmed(number, course, config)
-    seen = camera if camera is not None and (filmed or number == course.first) else env
+def _begin_episode(
+    agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress
+) -> Generator[Event, None, None]:
+    number, first = progress.next_episode, progress.next_episode == progress.start_episodes + 1
+    progress.next_episode += 1
+    _choose_renderer(slot, progress.is_recorded(number, config), first)
+    # Every reset is seeded, so that an evaluation or a video in between changes nothing in the training.
+    agent.begin_episode(slot.index)
+    seed = episode_seed(agent.generators.environment)
     try:
-        seed, obs = _reset(agent, seen, lane)
+        slot.obs = envs.reset(slot.active, seed)
     except EnvironmentFaultError as error:
-        where = f"the reset of episode {number:,}, after environment step {agent.env_steps:,}"
-        raise located(error, f". It is {where}") from error
-    if number == course.first:
-        yield Started(None if camera is None else _picture(camera))
-    return Flight(seen if filmed else env, envs.check(env), number, filmed, seed, agent.epsilon, obs, [])
+        raise located(
+            error, f"at the reset of episode {number:,}, after environment step {agent.env_steps:,}"
+        ) from error
+    slot.episode = EpisodeState(number=number, seed=seed, epsilon=agent.epsilon)
+    slot.episode_return, slot.outcome = 0.0, None
+    if first:
+        yield Started(None if slot.renderer is None else _initial_image(slot.renderer))
+        if not slot.recorded:
+            slot.active = slot.env
 
 
-def _is_filmed(number: int, course: Course, config: TrainConfig) -> bool:
-    return config.video_every is not None and (number == course.first or number % config.video_every == 0)
+def _choose_renderer(slot: EnvSlot, recorded: bool, first: bool) -> None:
+    """Play the next episode with images only if they are needed, because rendering takes time."""
+    slot.recorded = recorded
+    slot.active = slot.renderer if slot.renderer is not None and (recorded or first) else slot.env
 
 
-def _take_up(
-    agent: Agent, lanes: list[_Lane], lane: int, saved: FlightState, course: Course, config: TrainConfig
-) -> Generator[Event, None, Flight]:
-    """Bring an episode to where it was: no environment can be saved inside one, but the same actions lead there again.
-
-    The agent remembers it already. Where the environment goes another way, the episode begins anew, with a warning.
-    """
-    env, camera = lanes[lane]
-    filmed = _is_filmed(saved.number, course, config)
-    seen = camera if camera is not None and filmed else env
-    spaces = envs.check(env)
-    obs = _reset_again(seen, saved)
-    flight = Flight(seen, spaces, saved.number, filmed, saved.seed, saved.epsilon, obs, [])
-    flight.losses, flight.updates = saved.losses, saved.updates
-    for action in saved.actions:
-        if filmed:
-            yield _frame(agent, flight, action)
-        flight.actions.append(action)
-        try:
-            flight.obs, reward, terminated, truncated = envs.step(seen, spaces, action)
-        except EnvironmentFaultError as error:
-            where = f"step {flight.length:,} of episode {flight.number:,}, played again to go on from there"
-            raise located(error, f". It is {where}") from error
-        flight.reward += reward
-        if terminated or truncated:
-            break
-    if flight.obs.tolist() != list(saved.obs):
-        warnings.warn(
-            f"{envs.name(env)} does not lead where it did with the same seed and actions, so that this run goes on, "
-            "but not exactly as it would have done: not everything in it follows from the seed of its reset, or it is "
-            "another version.",
-            PeriluneWarning,
-            stacklevel=2,
-        )
-        agent.begin_episode(lane)
-        flight.obs, flight.reward = _reset_again(seen, saved), 0.0
-        flight.actions.clear()
-    return flight
-
-
-def _reset_again(env: envs.Env, saved: FlightState) -> Array:
-    try:
-        return envs.reset(env, saved.seed)
-    except EnvironmentFaultError as error:
-        raise located(error, f". It is the reset of episode {saved.number:,}, to play it again") from error
-
-
-def _fly(
-    agent: Agent, course: Course, lane: int, action: int, config: TrainConfig, last_step: float
+def _step(
+    agent: Agent,
+    slot: EnvSlot,
+    slots: Sequence[EnvSlot],
+    action: int,
+    config: TrainConfig,
+    progress: TrainingProgress,
+    last_step: float,
 ) -> Generator[Event, None, Ended | None]:
-    """One step of an episode: the environment's, and what the agent learns from it. How it ended, if it did."""
-    flights, flight = course.flights, course.flights[lane]
-    if flight.filmed:
-        yield _frame(agent, flight, action)
-    flight.actions.append(action)
+    """Take one step of the environment and let the agent learn. Return how the episode ended, or None."""
+    episode = slot.episode
+    if slot.recorded:
+        yield _timestep(slot, action)
+    episode.actions.append(action)
     try:
-        next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)
+        next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
     except EnvironmentFaultError as error:
-        raise located(error, _where(flight, agent.env_steps + 1)) from error
-    flight.reward += reward
-    course.greatest_reward = max(course.greatest_reward, abs(reward))
+        raise located(error, _where(slot, agent.env_steps + 1)) from error
+    slot.episode_return += reward
+    progress.largest_reward = max(progress.largest_reward, abs(reward))
     ended: Ended | None = None
     if terminated:
         ended = "terminated"
-    elif truncated or flight.length == config.max_episode_steps:
+    elif truncated or len(episode.actions) == config.max_episode_steps:
         ended = "truncated"
     elif agent.env_steps + 1 >= last_step:
         ended = "budget"
-    # Whatever else ends an episode is a truncation to the learner: the future beyond it still counts.
+    # To the learner, every end other than a termination is a truncation: the future beyond it still counts.
     try:
-        update = agent.observe(flight.obs, action, reward, next_obs, terminated, ended is not None, lane)
+        update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
     except DivergenceError as error:
-        raise located(error, _where(flight, agent.env_steps)) from error
-    flight.obs = next_obs
+        raise located(error, _where(slot, agent.env_steps)) from error
+    slot.obs = next_obs
     if update is not None:
-        for lasting in flights:
-            lasting.losses += update.loss
-            lasting.updates += 1
+        for other in slots:
+            other.episode.loss_sum += update.loss
+            other.episode.updates += 1
         if _crossed(config.metrics_every, agent.env_steps - agent.config.train_freq, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
-            found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, course.greatest_reward)
-            yield from _noticed(agent, course, found)
+            found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
+            yield from _warned(agent, progress, found)
     if ended is not None:
-        known = lookup(envs.name(flight.env)).outcomes
-        if known is not None and ended != "budget":
-            flight.outcome = known.label(next_obs, reward, terminated)
-        if flight.filmed:
-            yield _frame(agent, flight, None)
+        if slot.known.outcomes is not None and ended != "budget":
+            slot.outcome = slot.known.outcomes.label(next_obs, reward, terminated)
+        if slot.recorded:
+            yield _timestep(slot, None)
     return ended
 
 
-def _frame(agent: Agent, flight: Flight, action: int | None) -> Timestep:
-    try:
-        image = frame(flight.env)
-    except EnvironmentFaultError as error:
-        raise located(error, _where(flight, agent.env_steps)) from error
-    return Timestep(flight.number, flight.length, flight.obs, action, flight.reward, flight.outcome, image)
-
-
-def _noticed(agent: Agent, course: Course, found: health.Notice | None) -> Iterator[Event]:
-    """Tell of what is off, once in a run."""
-    if found is not None and found.what not in course.noticed:
-        course.noticed += (found.what,)
-        yield HealthWarning(agent.env_steps, *found)
-
-
-def _where(flight: Flight, env_step: int) -> str:
-    return f". It is step {flight.length:,} of episode {flight.number:,}, environment step {env_step:,}"
-
-
-def _landed(agent: Agent, flight: Flight, ended: Ended) -> Iterator[Event]:
-    """Tell of an episode that is over."""
-    loss = flight.losses / flight.updates if flight.updates else None
-    yield Episode(
-        flight.number,
-        agent.env_steps,
-        flight.reward,
-        flight.length,
-        loss,
-        flight.epsilon,
-        agent.target_syncs,
-        ended,
-        flight.outcome,
+def _end_episode(agent: Agent, slot: EnvSlot, ended: Ended) -> Episode:
+    episode = slot.episode
+    return Episode(
+        episode=episode.number,
+        env_steps=agent.env_steps,
+        reward=slot.episode_return,
+        length=len(episode.actions),
+        loss=episode.loss_sum / episode.updates if episode.updates else None,
+        epsilon=episode.epsilon,
+        target_syncs=agent.target_syncs,
+        ended=ended,
+        outcome=slot.outcome,
     )
 
 
-def _picture(env: envs.Env) -> Array | None:
-    """The state now as a picture. Nobody asked for it, so what goes wrong costs the picture and not the training."""
-    try:
-        return frame(env)
-    except (MissingDependencyError, EnvironmentFaultError) as error:
-        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
-        return None
-
-
-def _closing(lanes: list[_Lane], events: Iterator[Event]) -> Iterator[Event]:
-    """The same events; at their end, whatever it is, all environments are closed but the one that was given."""
-    try:
-        yield from events
-    finally:
-        given = lanes[0].env
-        for made in itertools.chain(*lanes):
-            if made is not None and made is not given:
-                envs.close(made)
-
-
-def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
-    """Steps of a greedy episode: None where the environment has a limit, else the training's limit if it has one."""
-    return None if envs.time_limit(env) is not None else config.max_episode_steps
-
-
-def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, course: Course) -> Evaluated:
-    """Score the agent as it is now, on start states that only choose the best checkpoint."""
+def _evaluate(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress) -> Evaluated:
+    """Score the agent on the start states that choose the best checkpoint."""
     try:
         result = evaluate(
             agent.greedy_action,
@@ -312,110 +212,98 @@ def _evaluated(agent: Agent, env: envs.Env, config: TrainConfig, course: Course)
             max_episode_steps=greedy_limit(env, config),
         )
     except EnvironmentFaultError as error:
-        raise located(error, f", in the evaluation after {agent.env_steps:,} environment steps") from error
+        raise located(error, f"in the evaluation after {agent.env_steps:,} environment steps") from error
     return Evaluated(
         env_steps=agent.env_steps,
         episodes=agent.episodes,
         mean_return=result.mean_return,
         std_return=result.std_return,
         min_return=result.min_return,
-        # of equals the later, which has learned from more
-        best=course.best is None or result.mean_return >= course.best,
-        seconds=course.seconds,
+        # of equal ones the later, which has learned from more
+        best=progress.best_return is None or result.mean_return >= progress.best_return,
+        seconds=progress.seconds,
     )
 
 
-def _reset(agent: Agent, env: envs.Env, lane: int = 0) -> tuple[int, Array]:
-    """Every reset is seeded, so that an evaluation or a video in between changes nothing in the training."""
-    agent.begin_episode(lane)
-    seed = seeding.episode_seed(agent.generators.environment)
-    return seed, envs.reset(env, seed)
+def _safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
+    for slot in slots:
+        slot.episode.obs = tuple(slot.obs.tolist())
+    progress.episodes = tuple(slot.episode for slot in slots)
+    return SafePoint(progress, best)
+
+
+def _warned(agent: Agent, progress: TrainingProgress, found: health.Notice | None) -> Iterator[Event]:
+    """Yield a health warning, once in a run."""
+    if found is not None and found.what not in progress.warned:
+        progress.warned += (found.what,)
+        yield HealthWarning(agent.env_steps, *found)
+
+
+def _final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[Event]:
+    if untrained:
+        yield from _warned(agent, progress, health.no_update(agent.config))
+    if used_up:
+        episodes = agent.episodes - progress.start_episodes
+        yield from _warned(agent, progress, health.epsilon_stayed(agent.config, agent.epsilon, episodes))
+
+
+def _timestep(slot: EnvSlot, action: int | None) -> Timestep:
+    episode = slot.episode
+    step = Timestep(episode.number, len(episode.actions), slot.obs, action, slot.episode_return, slot.outcome)
+    return with_image(step, slot.active)
+
+
+def _where(slot: EnvSlot, env_step: int) -> str:
+    episode = slot.episode
+    return f"at step {len(episode.actions):,} of episode {episode.number:,}, environment step {env_step:,}"
 
 
 def _crossed(every: int | None, before: int, now: int) -> bool:
-    """Whether a multiple of ``every`` lies in (before, now]."""
+    """Return whether a multiple of ``every`` lies in (before, now]."""
     return every is not None and before // every < now // every
 
 
-def check(agent: Agent, env: envs.Env, config: TrainConfig, state: TrainingState | None = None) -> None:
-    """Refuse what cannot be done, before anything is trained.
-
-    Raises:
-        ConfigError: the budget ends before the first update, or nothing is left of it; the replay does not fit into
-            memory; the environment cannot draw the videos asked for, or cannot be made again where several are asked
-            for; or the state is of another number of environments.
-    """
-    _check_budget(agent, config, state)
-    agent.take_memory()
-    if config.video_every is not None and not can_draw(env):
-        raise ConfigError(
-            "video_every",
-            config.video_every,
-            f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
-        )
-    if config.num_envs > 1:
-        try:
-            envs.close(envs.again(env))
-        except UnsupportedEnvironmentError as error:
-            raise ConfigError("num_envs", config.num_envs, f"1, because {error}") from error
+def _slot(index: int, env: envs.Env, render: bool) -> EnvSlot:
+    return EnvSlot(
+        index=index,
+        env=env,
+        renderer=drawing(env) if render else None,
+        known=lookup(envs.name(env)),
+        sizes=envs.check(env),
+        active=env,
+        episode=EpisodeState(number=1, seed=0, epsilon=1.0),  # until the first episode begins
+        obs=np.empty(0, np.float32),
+    )
 
 
-def _check_budget(agent: Agent, config: TrainConfig, state: TrainingState | None) -> None:
-    """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
-    if state is not None:
-        left = stop_step(config, state.start_steps) - agent.env_steps
-        more = stop_episode(config, state.start_episodes) - agent.episodes
-        if min(left, more) <= 0:
-            name = "steps" if left <= 0 else "episodes"
-            raise ConfigError(name, getattr(config, name), "more than this run has already had")
-        if state.flights and len(state.flights) != config.num_envs:
-            raise ConfigError("num_envs", config.num_envs, f"{len(state.flights)}, as many as are under way")
-        return
-    learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
-    learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
-    needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
-    if config.steps is not None and config.steps < needed:
-        raise ConfigError(
-            "steps",
-            config.steps,
-            f"at least {needed}, or no update would ever happen "
-            f"(learning_starts = {learning_starts}, train_freq = {train_freq})",
-        )
+def _initial_image(env: envs.Env) -> Array | None:
+    """Return an image of the state, or None with a warning: an optional image must not end a training."""
+    try:
+        return frame(env)
+    except (MissingDependencyError, EnvironmentFaultError) as error:
+        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
+        return None
 
 
-def _warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Event]:
-    """Fill the replay with uniformly random play. Its episodes are not counted; the last is cut off (truncated)."""
-    spaces = envs.check(env)
-    obs = None
-    length = 0
-    while not agent.warm:
-        length += 1
-        try:
-            if obs is None:
-                obs, length = _reset(agent, env)[1], 1
-            action = agent.explore()
-            next_obs, reward, terminated, truncated = envs.step(env, spaces, action)
-            last = len(agent.replay) + len(agent.lanes[0].n_step.pending) + 1 >= agent.config.learning_starts
-            truncated = truncated or last or length == config.max_episode_steps
-            agent.remember(obs, action, reward, next_obs, terminated, truncated)
-        except EnvironmentFaultError as error:
-            what = "a reset in the warm-up, before" if obs is None else f"step {length:,} of an episode in the warm-up,"
-            raise located(error, f". It is {what} environment step {agent.env_steps + 1:,}") from error
-        except DivergenceError as error:
-            where = f"step {length:,} of an episode in the warm-up, environment step {agent.env_steps:,}"
-            raise located(error, f". It is {where}") from error
-        obs = None if terminated or truncated else next_obs
-        if agent.env_steps % WARMING_EVERY == 0:
-            yield WarmingUp(agent.env_steps)
+def _closing(slots: list[EnvSlot], events: Iterator[Event]) -> Iterator[Event]:
+    """Yield the same events, then close every environment except the one that was given."""
+    given = slots[0].env
+    try:
+        yield from events
+    finally:
+        for slot in slots:
+            for made in (slot.env, slot.renderer):
+                if made is not None and made is not given:
+                    envs.close(made)
 
 
-def _timing(course: Course, events: Iterator[Event]) -> Iterator[Event]:
-    """The same events; ``course.seconds`` is what the training took itself, without its readers and evaluations."""
+def _timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
+    """Yield the same events and count the seconds that the training takes, without readers and evaluations."""
     while True:
         started = time.perf_counter()
         event = next(events, None)
         if event is None:
             return
-        if not isinstance(event, Evaluated):  # before which there is nothing but the evaluation
-            course.seconds += time.perf_counter() - started
+        if not isinstance(event, Evaluated):  # directly before it, there is nothing but the evaluation
+            progress.seconds += time.perf_counter() - started
         yield event

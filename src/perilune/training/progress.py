@@ -1,144 +1,124 @@
-"""How far a training is, beside its agent: what changes while it goes on, and the same in plain values to be saved."""
+"""How far a training is, beside its agent: plain values that a checkpoint stores, and the environments in use."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+import msgspec
 
 from perilune import envs
 from perilune._utils.arrays import Array
-from perilune._utils.validation import Count, Natural, NonNegative, Share, check_fields
+from perilune._utils.validation import Count, Natural, NonNegative, Share
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
+from perilune.envs.known import KnownEnv
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlightState:
-    """An episode under way: its number, what it was reset with, and every action since. ``obs`` is where that led."""
+class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An episode that has begun: enough to play it again up to where it is.
+
+    Attributes:
+        number: its number, counted from 1 in the order in which episodes begin.
+        seed: the seed of its reset.
+        epsilon: epsilon at its beginning.
+        actions: every action so far.
+        obs: the observation [O] after them; up to date at a safe point.
+        loss_sum: sum of the losses of all updates since it began.
+        updates: number of these updates.
+    """
 
     number: Count
     seed: Natural
     epsilon: Share
-    losses: NonNegative
-    updates: Natural
-    actions: tuple[Natural, ...]
-    obs: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    actions: list[Natural] = []
+    obs: tuple[float, ...] = ()
+    loss_sum: NonNegative = 0.0
+    updates: Natural = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingState:
-    """What a training is beside its agent, in plain values.
+class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How far a training is. The training loop changes it in place; at a safe point a checkpoint can store it.
 
-    ``start_steps`` and ``start_episodes`` are the agent's counters where its budget began, ``number`` is that of the
-    next episode to begin, ``looked`` the environment steps when it was last seen whether an evaluation is due,
-    ``greatest_reward`` the greatest size of a reward so far.
+    Attributes:
+        start_steps: the agent's environment steps where the budget began.
+        start_episodes: the agent's episodes where the budget began.
+        next_episode: number of the next episode to begin.
+        last_eval_check: environment steps at the last check whether an evaluation is due.
+        best_return: mean return of the best evaluation so far, or None.
+        seconds: time that the training has taken, without evaluations and readers of its events.
+        largest_reward: largest absolute reward so far.
+        warned: kinds of the health warnings that were given; each is given once.
+        finished: whether the training has reached its end.
+        episodes: the episodes that have begun and not ended, one per environment.
     """
 
     start_steps: Natural
     start_episodes: Natural
-    number: Count
-    looked: Natural
-    best: float | None
-    seconds: NonNegative
-    greatest_reward: NonNegative
-    noticed: tuple[str, ...]
-    over: bool
-    flights: tuple[FlightState, ...]
+    next_episode: Count
+    last_eval_check: Natural
+    best_return: float | None = None
+    seconds: NonNegative = 0.0
+    largest_reward: NonNegative = 0.0
+    warned: tuple[str, ...] = ()
+    finished: bool = False
+    episodes: tuple[EpisodeState, ...] = ()
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-def beginning(agent: Agent) -> TrainingState:
-    """Where a training begins whose budget counts from now."""
-    return TrainingState(
-        start_steps=agent.env_steps,
-        start_episodes=agent.episodes,
-        number=agent.episodes + 1,
-        looked=agent.env_steps,
-        best=None,
-        seconds=0.0,
-        greatest_reward=0.0,
-        noticed=(),
-        over=False,
-        flights=(),
-    )
-
-
-@dataclass
-class Flight:
-    """An episode under way. ``losses`` and ``updates`` are the sum and number of all updates' since it began."""
-
-    env: envs.Env
-    spaces: envs.Spaces
-    number: int
-    filmed: bool
-    seed: int
-    epsilon: float
-    obs: Array
-    actions: list[int]
-    reward: float = 0.0
-    losses: float = 0.0
-    updates: int = 0
-    outcome: str | None = None
-
-    @property
-    def length(self) -> int:
-        """Steps so far."""
-        return len(self.actions)
-
-    def state(self) -> FlightState:
-        """All that is needed to be here again."""
-        return FlightState(
-            number=self.number,
-            seed=self.seed,
-            epsilon=self.epsilon,
-            losses=self.losses,
-            updates=self.updates,
-            actions=tuple(self.actions),
-            obs=tuple(self.obs.tolist()),
+    @classmethod
+    def start(cls, agent: Agent) -> TrainingProgress:
+        """Return the progress of a training that begins now."""
+        return cls(
+            start_steps=agent.env_steps,
+            start_episodes=agent.episodes,
+            next_episode=agent.episodes + 1,
+            last_eval_check=agent.env_steps,
         )
 
+    def copy(self) -> TrainingProgress:
+        """Return a copy that the training loop does not change."""
+        episodes = (msgspec.structs.replace(episode, actions=[*episode.actions]) for episode in self.episodes)
+        return msgspec.structs.replace(self, episodes=tuple(episodes))
+
+    def stop_step(self, config: TrainConfig) -> float:
+        """Return the environment step at which the budget ends."""
+        return math.inf if config.steps is None else self.start_steps + config.steps
+
+    def stop_episode(self, config: TrainConfig) -> float:
+        """Return the number of episodes at which the budget ends."""
+        return math.inf if config.episodes is None else self.start_episodes + config.episodes
+
+    def is_recorded(self, number: int, config: TrainConfig) -> bool:
+        """Return whether episode ``number`` is recorded on video: the first, and every ``video_every``-th."""
+        every = config.video_every
+        return every is not None and (number == self.start_episodes + 1 or number % every == 0)
+
 
 @dataclass
-class Course:
-    """A training under way: what ``TrainingState`` says of it, changing."""
+class EnvSlot:
+    """One of the environments that are played side by side, and its current episode.
 
-    start_steps: int
-    start_episodes: int
-    number: int
-    looked: int
-    best: float | None
-    seconds: float
-    greatest_reward: float
-    noticed: tuple[str, ...]
-    over: bool
-    flights: list[Flight]
+    Attributes:
+        index: which of them it is; the agent keeps one n-step accumulator for each.
+        env: the environment.
+        renderer: the same environment with images, or None if they are not wanted or not possible.
+        known: what is known about the environment.
+        sizes: its observation size and actions.
+        active: ``env`` or ``renderer``: the one that plays the current episode.
+        recorded: whether the current episode is recorded on video.
+        episode: the current episode.
+        obs: the current observation [O].
+        episode_return: sum of the rewards of the current episode.
+        outcome: how the current episode ended, if it has ended and outcomes are known.
+    """
 
-    def state(self) -> TrainingState:
-        """As it is now, in plain values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TrainingState(**plain | {"flights": tuple(flight.state() for flight in self.flights)})
-
-    def next_number(self) -> int:
-        """The number of an episode that begins now."""
-        self.number += 1
-        return self.number - 1
-
-    @property
-    def first(self) -> int:
-        """The number of the first episode."""
-        return self.start_episodes + 1
-
-
-def stop_step(config: TrainConfig, start_steps: int) -> float:
-    """The environment step at which the budget ends."""
-    return math.inf if config.steps is None else start_steps + config.steps
-
-
-def stop_episode(config: TrainConfig, start_episodes: int) -> float:
-    """The number of episodes with which the budget ends."""
-    return math.inf if config.episodes is None else start_episodes + config.episodes
+    index: int
+    env: envs.Env
+    renderer: envs.Env | None
+    known: KnownEnv
+    sizes: envs.Spaces
+    active: envs.Env
+    episode: EpisodeState
+    obs: Array
+    recorded: bool = False
+    episode_return: float = 0.0
+    outcome: str | None = None

@@ -137,7 +137,7 @@ class WatchedRun:
         start_steps = newest.start_steps if newest else 0
         if self._owner is not None:
             return "training", messages, start_steps
-        if newest is not None and newest.over:
+        if newest is not None and newest.finished:
             return "finished", messages, start_steps
         advice = "Continue it with perilune resume" if newest else "It has no checkpoint to resume from"
         return "stopped", [*messages, f"The training stopped early. {advice}"], start_steps

@@ -3,7 +3,7 @@
 FLY = "        next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)\n"
 OBSERVE = "agent.observe(flight.obs, action, reward, next_obs, terminated, ended is not None, lane)"
 REMEMBER = "agent.remember(obs, action, reward, next_obs, terminated, truncated)"
-PUSH = "        for transition in self.lanes[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
+PUSH = "        for transition in self.ongoing[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
 RETURN_TARGET = "        return head.target(reward, discount, td.under(policy, next_values))\n"
 TAKEN = "        self._d_outputs[taken] = d_chosen\n"
 HIDDEN_LAST = "        layers.append(dense(width, actions * atoms))\n"

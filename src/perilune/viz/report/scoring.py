@@ -18,8 +18,7 @@ from perilune.runs import files, manifest, weights
 from perilune.runs.layout import WEIGHTS
 from perilune.runs.logs import Run
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, read_score
-from perilune.training.evaluation import Evaluation, evaluate
-from perilune.training.loop import greedy_limit
+from perilune.training.evaluation import Evaluation, evaluate, greedy_limit
 
 MIN_EPISODES = 10  # for an interval; with fewer episodes, the bootstrap interval is far too narrow
 

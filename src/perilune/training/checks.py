@@ -1,0 +1,62 @@
+"""Checks before a training begins, so that it fails at once and not after hours."""
+
+from __future__ import annotations
+
+from perilune import envs
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
+from perilune.envs.rendering import can_draw
+from perilune.errors import ConfigError, UnsupportedEnvironmentError
+from perilune.training.progress import TrainingProgress
+
+
+def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None) -> None:
+    """Check that a training can do what its settings ask for. The arguments are those of ``loop.training_events``.
+
+    Raises:
+        ConfigError: the budget ends before the first update, or nothing is left of it; the replay buffer does not fit
+            into memory; the environment cannot render the videos, or cannot be made again for ``num_envs`` > 1; or
+            ``progress`` has another number of environments.
+    """
+    if progress is None:
+        _check_budget(agent, config)
+    else:
+        _check_rest(agent, config, progress)
+    agent.take_memory()
+    if config.video_every is not None and not can_draw(env):
+        raise ConfigError(
+            "video_every",
+            config.video_every,
+            f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
+        )
+    if config.num_envs > 1:
+        try:
+            envs.close(envs.again(env))
+        except UnsupportedEnvironmentError as error:
+            raise ConfigError("num_envs", config.num_envs, f"1, because {error}") from error
+
+
+def _check_budget(agent: Agent, config: TrainConfig) -> None:
+    """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
+    learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
+    learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
+    needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
+    if config.steps is not None and config.steps < needed:
+        raise ConfigError(
+            "steps",
+            config.steps,
+            f"at least {needed}, or no update would ever happen "
+            f"(learning_starts = {learning_starts}, train_freq = {train_freq})",
+        )
+
+
+def _check_rest(agent: Agent, config: TrainConfig, progress: TrainingProgress) -> None:
+    """Refuse to resume a training whose budget is used up, or with another number of environments."""
+    for name, left in (
+        ("steps", progress.stop_step(config) - agent.env_steps),
+        ("episodes", progress.stop_episode(config) - agent.episodes),
+    ):
+        if left <= 0:
+            raise ConfigError(name, getattr(config, name), "more than this run has already had")
+    if progress.episodes and len(progress.episodes) != config.num_envs:
+        raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as many as are under way")
