@@ -123,11 +123,7 @@ def test_saved_result_is_loaded(tmp_path: Path) -> None:
 
 
 def test_non_finite_numbers_are_null(tmp_path: Path) -> None:
-    write(replace(RESULT, scores=SCORES[2:3]), tmp_path)  # one seed that is never solved
-    text = (tmp_path / "scores.json").read_text()
-    assert "NaN" not in text
-    assert "Infinity" not in text
-    final = json.loads(text)["summary"]["final"]
+    final = write(replace(RESULT, scores=SCORES[2:3]), tmp_path)["summary"]["final"]  # one seed, never solved
     assert (final["iqm"], final["low"], final["high"]) == (200.0, None, None)
 
 
@@ -176,23 +172,18 @@ def test_better_result_has_a_positive_margin_and_swapping_negates_it() -> None:
     assert there.solved_env_steps == (500.0, 500.0)
 
 
-def test_result_that_is_always_better_has_probability_one() -> None:
-    found = compare.compare(shifted(1_000.0), RESULT, rng()).final
-    assert (found.improvement.value, found.improvement.low, found.improvement.high) == (1, 1, 1)
-    assert found.margin.low > 0
+@pytest.mark.parametrize(("by", "probability"), [(1_000.0, 1), (0.0, 0.5)])
+def test_certain_and_tied_comparisons(by: float, probability: float) -> None:
+    found = compare.compare(shifted(by), RESULT, rng()).final
+    assert (found.margin.value, found.improvement.value) == (by, probability)
+    assert (found.margin.low > 0) == (found.improvement.low == 1) == bool(by)
 
 
-def test_result_against_itself_is_a_tie() -> None:
-    found = compare.compare(RESULT, RESULT, rng()).final
-    assert (found.margin.value, found.improvement.value) == (0, 0.5)
-    assert found.margin.low < 0 < found.margin.high
-
-
-def test_results_may_have_different_numbers_of_seeds() -> None:
+def test_single_seed_has_no_interval() -> None:
     found = compare.compare(RESULT, replace(RESULT, scores=SCORES[:1]), rng())
     assert found.seeds == (5, 1)
-    assert compare.to_json(found)["final"]["margin"]["low"] is None
-    assert "| 210.0 |" in compare.table(found, "a", "b")  # without an interval
+    assert results.plain(found)["final"]["margin"]["low"] is None
+    assert "| 210.0 |" in compare.table(found, "a", "b")
 
 
 def test_results_of_different_environments_are_refused() -> None:
@@ -207,7 +198,7 @@ def test_command_compares_directories_and_files(tmp_path: Path, capfd: pytest.Ca
     expected = compare.compare(shifted(30.0), RESULT, rng())
     main(["bench", "compare", str(a), str(b / "scores.json"), "--json"])
     printed = json.loads(capfd.readouterr().out)
-    assert printed == {"a": str(a), "b": str(b / "scores.json"), **compare.to_json(expected)}
+    assert printed == {"a": str(a), "b": str(b / "scores.json"), **results.plain(expected)}
     main(["bench", "compare", str(a), str(b)])
     out = capfd.readouterr().out
     for part in (
@@ -241,8 +232,7 @@ def test_strong_line_is_the_interquartile_mean_of_the_faint_ones() -> None:
     assert found.mean.tolist() == [15, 30, 45]
     assert (found.low <= found.mean).all()
     assert (found.high >= found.mean).all()
-    axis = bands("x", [found], None).figure.axes[0]
-    *faint, strong = axis.get_lines()
+    *faint, strong = bands("x", [found], None).figure.axes[0].get_lines()
     assert [line.get_ydata()[-1] for line in faint] == [-270, 30, 60, 3_000]
     assert strong.get_ydata().tolist() == [15, 30, 45]
     assert strong.get_linewidth() > 2 * faint[0].get_linewidth()

@@ -41,22 +41,10 @@ def test_interquartile_mean_omits_a_quarter_at_either_end(scores: list[float]) -
     assert interquartile_mean(np.array(scores)) == pytest.approx(stdlib.fmean(middle), abs=1e-6)
 
 
-def test_interquartile_mean_of_strata_is_that_of_all_scores() -> None:
-    assert interquartile_mean(A, B) == interquartile_mean(np.concatenate([A, B]))
-
-
 def test_margin_is_positive_if_the_first_is_better() -> None:
     # 198, 231, 239, 244 and 251 are left of A; 150, 180 and 199 of B.
     assert margin(A, B) == pytest.approx(1163 / 5 - 529 / 3)
     assert margin(B, A) == pytest.approx(529 / 3 - 1163 / 5)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "probability"),
-    [([3.0, 2.0], [1.0, 2.0, 3.0], 4 / 6), ([1.0, 2.0], [3.0], 0), ([4.0], [3.0, 1.0], 1), ([5.0, 5.0], [5.0], 0.5)],
-)
-def test_probability_of_improvement_by_hand(a: list[float], b: list[float], probability: float) -> None:
-    assert probability_of_improvement(np.array(a), np.array(b)) == pytest.approx(probability)
 
 
 @given(SCORES, SCORES)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
-from perilune.bench.results import Result, differences, format_count, format_estimate, markdown, plain, summarize
+from perilune.bench.results import Result, differences, format_count, format_estimate, markdown, summarize
 from perilune.errors import ConfigError
 
 FEW = 5  # seeds, below which intervals are too narrow
@@ -71,12 +71,6 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
         solved_seconds=(summaries[0].solved_seconds, summaries[1].solved_seconds),
         settings=list(differences(a.settings, b.settings)),
     )
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return plain JSON values; non-finite numbers are None."""
-    found: dict[str, Any] = plain(comparison)
-    return found
 
 
 def table(comparison: Comparison, a: str, b: str) -> str:

@@ -157,7 +157,7 @@ def benchmark(
     content = contents[0]
     if len(found) == 2:
         comparison = compare.compare(found[0], found[1], np.random.default_rng(0))
-        content |= {"peer": contents[1], "comparison": compare.to_json(comparison)}
+        content |= {"peer": contents[1], "comparison": results.plain(comparison)}
         texts.append(compare.table(comparison, *trials))
     written = [out / results.JSON_FILE, out / results.CSV_FILE]
     try:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
 
 TICK = 0.5  # seconds between two progress events while no item ends
-LONGEST = 10_000  # characters of a reason; the middle of a longer one is omitted
+LONGEST = 10_000  # characters of a reason; the start of a longer traceback is omitted
 
 Item = TypeVar("Item")
 
@@ -101,18 +101,10 @@ def _attempt(work: Callable[[Item], object], item: Item) -> str | None:
     try:
         work(item)
     except PeriluneError as error:
-        return _shortened(f"{type(error).__name__}: {error}")
+        return f"{type(error).__name__}: {error}"[:LONGEST]
     except BaseException:
-        return _shortened(traceback.format_exc().strip())
+        return traceback.format_exc().strip()[-LONGEST:]
     return None
-
-
-def _shortened(reason: str) -> str:
-    omitted = len(reason) - LONGEST
-    if omitted <= 0:
-        return reason
-    half = LONGEST // 2
-    return f"{reason[:half]}\n... {omitted:,} characters omitted ...\n{reason[-half:]}"
 
 
 def _reason(future: Future[str | None]) -> str | None:

@@ -112,7 +112,7 @@ def run_bench_compare(options: Namespace) -> None:
     a, b = results.load(options.a), results.load(options.b)
     comparison = compare.compare(a, b, np.random.default_rng(0))
     if options.json:
-        print_json({"a": str(options.a), "b": str(options.b), **compare.to_json(comparison)})
+        print_json({"a": str(options.a), "b": str(options.b), **results.plain(comparison)})
     else:
         say(compare.table(comparison, str(options.a), str(options.b)))
 
