@@ -1,7 +1,6 @@
-"""The pictures of docs/watch.md: python docs/pictures/watch.py RUNS FLIGHT COMPARED...
+"""Make the pictures of docs/watch.md: python docs/pictures/watch.py DIR RUN COMPARED...
 
-RUNS is a directory with runs in it, FLIGHT the run whose films are shown, COMPARED those whose curves are. Needs a
-Chromium.
+DIR is a directory of runs, RUN the run whose video is shown, COMPARED are the runs whose curves are shown. Needs Chromium.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from playwright.sync_api import Browser, Page, sync_playwright
 HERE = Path(__file__).parent
 
 
-def main(root: str, flight: str, *compared: str) -> None:
-    server = subprocess.Popen(  # noqa: S603 -- our own words
+def main(root: str, run: str, *compared: str) -> None:
+    server = subprocess.Popen(  # noqa: S603 -- the arguments are this script's own
         [sys.executable, "-m", "perilune", "watch", root, "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     address = re.search(r"http://[^\s/]+", server.stdout.readline())
     assert address is not None
-    runs = [("run", run) for run in compared]
-    flying = [("run", flight), ("view", "flights")]
+    runs = [("run", name) for name in compared]
+    video = [("run", run), ("view", "videos")]
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             picture(browser, f"{address[0]}/#{urlencode(runs)}", "watch_curves", (1440, 900), "light")
-            picture(browser, f"{address[0]}/#{urlencode(flying)}", "watch_video", (1440, 960), "dark")
+            picture(browser, f"{address[0]}/#{urlencode(video)}", "watch_video", (1440, 960), "dark")
             picture(
                 browser, f"{address[0]}/#{urlencode([*runs, ('bands', 'true')])}", "watch_phone", (390, 844), "light"
             )
@@ -52,8 +51,8 @@ def picture(browser: Browser, address: str, name: str, size: tuple[int, int], sc
     page = context.new_page()
     page.goto(address)
     page.wait_for_timeout(3000)
-    if "flights" in address:
-        fly(page)
+    if "videos" in address:
+        seek(page)
     elif size[0] > 1000:
         page.locator("[id='chart-episodes.reward'] .u-over").hover(position={"x": 380, "y": 60})
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
@@ -61,8 +60,8 @@ def picture(browser: Browser, address: str, name: str, size: tuple[int, int], sc
     context.close()
 
 
-def fly(page: Page) -> None:
-    """A third of the way, at rest."""
+def seek(page: Page) -> None:
+    """Go to a third of the video."""
     page.locator(".scrub").focus()
     page.evaluate(
         "slider => { slider.value = Math.round(slider.max / 3); slider.dispatchEvent(new Event('input')); }",
