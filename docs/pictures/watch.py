@@ -1,6 +1,7 @@
 """Make the pictures of docs/watch.md: python docs/pictures/watch.py DIR RUN COMPARED...
 
-DIR is a directory of runs, RUN the run whose video is shown, COMPARED are the runs whose curves are shown. Needs Chromium.
+DIR is a directory of runs, RUN the run whose video is shown, COMPARED are the runs whose curves are shown. The script
+needs Chromium.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class Api:
             for seeds, replaced in newest_per_seed(runs) if query.band else []:
                 values = _band(seeds, query, tuple(run.read(log).version for run in seeds))
                 ids = [run.id for run in seeds]
-                bands.append({"group": seeds[0].setup.group, "ids": ids, "left_out": replaced, **_lists(values)})
+                bands.append({"group": seeds[0].group, "ids": ids, "left_out": replaced, **_lists(values)})
         return JsonResponse({"name": query.name, "x": query.x, "series": series, "bands": bands})
 
     def videos(self, request: Request) -> Response:
@@ -193,7 +193,7 @@ class Api:
     def telemetry(self, request: Request) -> Response:
         """Return the timesteps that a video shows, one per frame."""
         run, video = self._video(request)
-        return JsonResponse(telemetry_columns(video, run.setup.environment or ""))
+        return JsonResponse(telemetry_columns(video, run.config.get("environment", "")))
 
     async def events(self, request: Request) -> Response:
         """Stream the names of changed runs as server-sent events."""

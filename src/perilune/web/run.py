@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
-from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
+from perilune.errors import PeriluneError
 from perilune.runs import checkpoint, files, layout, lock, manifest
 from perilune.runs.logs import LogReader, Table
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
@@ -28,28 +26,22 @@ FILES = (
 VERSIONS = count(1)  # no two versions are equal, not even those of different runs
 
 
-class Setup(NamedTuple):
-    """The parts of config.json that are used here; ``error`` if the file cannot be read.
-
-    ``group`` is equal for runs that differ in the seed only.
-    """
-
-    group: str
-    environment: str | None = None
-    seed: int | None = None
-    reward_threshold: float | None = None
-    steps: int | None = None
-    episodes: int | None = None
-    error: str | None = None
-
-
 class WatchedRun:
-    """A run directory that is polled. ``version`` changes whenever the run does."""
+    """A run directory that is polled.
+
+    Attributes:
+        id: the run's name, its path below the watched directory.
+        version: changes whenever the run does.
+        config: content of config.json, {} if it cannot be read.
+        group: equal for runs that differ in the seed only.
+    """
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory, self.id = directory, name
         self.version = 0
-        self.setup = Setup("")
+        self.config: dict[str, Any] = {}
+        self.group = ""
+        self._config_error: str | None = None
         self._logs = {log: LogReader(directory / layout.FILES[kind], kind) for log, kind in LOGS.items()}
         self._log_errors: dict[str, str | None] = dict.fromkeys(LOGS)
         self._stamps: dict[str, tuple[int, ...] | None] = {}
@@ -63,7 +55,7 @@ class WatchedRun:
         if (stamps, owner) == (self._stamps, self._owner):
             return
         if stamps["config.json"] != self._stamps.get("config.json"):
-            self.setup = self._read_setup()
+            self._read_config()
         self._stamps, self._owner, self.version = stamps, owner, next(VERSIONS)
 
     @property
@@ -81,14 +73,11 @@ class WatchedRun:
 
     def files(self) -> dict[str, object]:
         """Return config.json and host.json. A file that cannot be read is null."""
-        found: dict[str, object] = {"id": self.id}
-        for name in ("config", "host"):
-            try:  # unlike msgspec, json can write lone surrogates
-                content = json.dumps(files.read_json(self.directory / f"{name}.json"))
-            except (FileFormatError, RunDirectoryError, RecursionError):
-                content = "null"
-            found[name] = msgspec.Raw(content.encode())
-        return found
+        try:
+            host = files.read_json(self.directory / "host.json")
+        except PeriluneError:
+            host = None
+        return {"id": self.id, "config": self.config or None, "host": host}
 
     def summary(self) -> dict[str, object]:
         """Return what the list of runs shows. ``progress`` is the share of the budget that is used up."""
@@ -99,35 +88,37 @@ class WatchedRun:
         return self._summary[1]
 
     def _summarize(self, episodes: Table, evaluations: Table, notices: Table) -> dict[str, object]:
-        setup = self.setup
+        config = self.config
+        environment = printable(config.get("environment", ""))
         is_whole = episodes.columns["ended"] != episodes.code("ended", "budget")
         last = [table.columns["env_steps"][-1] for table in (episodes, evaluations) if table.rows]
         env_steps, whole = float(max(last, default=0)), int(is_whole.sum())
         state, messages, start_steps = self._state()
         messages += filter(None, self._log_errors.values())
-        budgets = ((env_steps - start_steps, setup.steps), (whole, setup.episodes))
-        shares = [done / budget for done, budget in budgets if budget]
+        budget = config.get("train", {})
+        spent = ((env_steps - start_steps, budget.get("steps")), (whole, budget.get("episodes")))
+        shares = [done / limit for done, limit in spent if type(limit) is int and 0 < limit < 2**63]
         return {
             "id": self.id,
-            "environment": setup.environment,
-            "seed": setup.seed,
-            "reward_threshold": setup.reward_threshold,
-            "group": setup.group,
+            "environment": environment,
+            "seed": config.get("seed"),
+            "reward_threshold": config.get("reward_threshold"),
+            "group": self.group,
             "state": state,
             "message": " ".join(printable(text if text.endswith(".") else f"{text}.") for text in messages) or None,
             "env_steps": env_steps,
             "episodes": whole,
             "progress": min(max(0.0, *shares), 1.0) if shares else None,
             "best": best_evaluation(evaluations),
-            "outcomes": _outcomes(episodes, is_whole, setup.environment),
+            "outcomes": _outcomes(episodes, is_whole, environment),
             "warnings": [text for text in notices.texts("words")[-MAX_WARNINGS:] if text],
             "videos": len(find_videos(self.directory)),
         }
 
     def _state(self) -> tuple[str, list[str], int]:
         """Return the run's state, messages about it, and the environment steps before its budget started."""
-        if self.setup.error:
-            return "unreadable", [self.setup.error], 0
+        if self._config_error:
+            return "unreadable", [self._config_error], 0
         newest, messages = None, []
         try:
             if is_directory(self.directory / checkpoint.DIRECTORY) and (paths := checkpoint.paths(self.directory)):
@@ -142,16 +133,12 @@ class WatchedRun:
         advice = "Continue it with perilune resume" if newest else "It has no checkpoint to resume from"
         return "stopped", [*messages, f"The training stopped early. {advice}"], start_steps
 
-    def _read_setup(self) -> Setup:
+    def _read_config(self) -> None:
         try:
-            config = manifest.read_config(self.directory)
-            group = manifest.family(config)
+            self.config = manifest.read_config(self.directory)
+            self.group, self._config_error = manifest.family(self.config), None
         except PeriluneError as error:
-            return Setup(f"unreadable {self.id}", error=str(error))
-        budget = [config["train"].get(name) for name in ("steps", "episodes")]
-        steps, episodes = (value if type(value) is int and 0 < value < 2**63 else None for value in budget)
-        environment = printable(config["environment"])
-        return Setup(group, environment, config["seed"], config["reward_threshold"], steps, episodes)
+            self.config, self.group, self._config_error = {}, f"unreadable {self.id}", str(error)
 
 
 def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, ...], dict[str, str]]]:
@@ -159,13 +146,12 @@ def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, 
 
     The dictionary names the older runs of the group, each with the run that replaces it.
     """
-    groups: dict[str, dict[int | None, WatchedRun]] = {}
-    for run in sorted(runs, key=lambda run: (run.start_time, run.id)):
-        groups.setdefault(run.setup.group, {})[run.setup.seed] = run
     bands = []
-    for group, newest in groups.items():
-        members = [run for run in runs if run.setup.group == group]
-        replaced = {run.id: newest[run.setup.seed].id for run in members if newest[run.setup.seed] is not run}
+    for group in dict.fromkeys(run.group for run in runs):
+        members = [run for run in runs if run.group == group]
+        by_age = sorted(members, key=lambda run: (run.start_time, run.id))
+        newest = {run.config.get("seed"): run.id for run in by_age}
+        replaced = {run.id: newest[run.config.get("seed")] for run in members if run.id not in newest.values()}
         if len(newest) > 1:
             bands.append((tuple(run for run in members if run.id not in replaced), replaced))
     return bands
@@ -180,10 +166,10 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _outcomes(episodes: Table, is_whole: Array, environment: str | None) -> list[tuple[str, int]] | None:
+def _outcomes(episodes: Table, is_whole: Array, environment: str) -> list[tuple[str, int]] | None:
     """Count the episodes by outcome: those that the environment defines, in its order, then any others."""
     labels = episodes.labels["outcome"]
     counts = np.bincount(episodes.columns["outcome"][is_whole], minlength=len(labels))
     found = {label: int(count) for label, count in zip(labels, counts, strict=True) if label is not None and count}
-    known = dict.fromkeys(lookup(environment or "").outcome_labels, 0)
+    known = dict.fromkeys(lookup(environment).outcome_labels, 0)
     return list((known | found).items()) if found else None

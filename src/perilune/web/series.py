@@ -106,11 +106,7 @@ def band(curves: Sequence[Curve]) -> Band:
     stop = sorted(x[-1] for x, _ in finite)[-2]
     grid = np.linspace(start, stop, BAND_POINTS) if stop > start else np.array([start] if stop == start else [])
     values = np.array([np.interp(grid, x, mean, np.nan, np.nan) for x, mean in finite])  # [seeds, G]
-    count = np.isfinite(values).sum(axis=0)
-    grid, values, count = grid[count >= 2], np.sort(values[:, count >= 2], axis=0), count[count >= 2]  # NaN is last
-    rank, cut = np.arange(len(finite))[:, None], count // 4
-    is_middle = (rank >= cut) & (rank < count - cut)
+    columns = [np.sort(column[np.isfinite(column)]) for column in values.T]
     with np.errstate(over="ignore", invalid="ignore"):  # the sum of huge values may overflow
-        mean = np.where(is_middle, values, 0.0).sum(axis=0) / is_middle.sum(axis=0)
-    high = np.take_along_axis(values, count[None] - 1, axis=0)[0] if len(grid) else np.empty(0)
-    return Band(grid, mean, values[0], high)
+        mean = [column[len(column) // 4 : len(column) - len(column) // 4].mean() for column in columns]
+    return Band(grid, *(np.array(one) for one in (mean, [c[0] for c in columns], [c[-1] for c in columns])))

@@ -22,7 +22,7 @@ export function modelOf({ root, message, runs }) {
     [...groups.values()].filter((runs) => runs.length > 1 && runs[0].environment === environment).length > 1;
   const groupLabel = (group) => {
     const [first] = groups.get(group) ?? [];
-    const environment = first?.environment ?? "unknown environment";
+    const environment = first?.environment || "unknown environment";
     return isAmbiguous(environment) ? `${environment} like ${label(first.id)}` : environment;
   };
   const byId = new Map(runs.map((run) => [run.id, run]));
