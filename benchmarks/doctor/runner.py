@@ -1,4 +1,4 @@
-"""The mutation benchmark: faults of a catalogue, put into hosts of different style, and what the doctor finds."""
+"""Fault injection: put known faults into agents of different style, and measure what the doctor finds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,15 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from perilune.bench import mutants, pool
-from perilune.bench.hosts import healthy
+from benchmarks.doctor import mutants
+from perilune import doctor
+from perilune.bench import pool
 from perilune.errors import ConfigError
 
-Access = Literal["full", "two"]
-HOSTS = {"own": None, "beginner": None, "compact_torch": "torch", "sb3": "stable_baselines3"}  # and what each needs
-SEEDS = 4  # of every healthy variant, every other one through two methods alone
+sys.path.append(str(mutants.AGENTS))  # faults and variants are modules there
 
-# The catalogue: what the doctor calls each fault, by its number.
+Access = Literal["full", "two"]
+AGENTS = {"own": None, "beginner": None, "compact_torch": "torch", "sb3": "stable_baselines3"}  # and what each needs
+SEEDS = 4  # of each sound variant; every other one through an adapter with two methods
+
+# What the doctor must call each fault, by its number.
 FAULTS = {
     1: "environment.old_interface",
     2: "environment.no_reset",
@@ -87,15 +91,15 @@ COMBINATIONS = (
 
 NUMBERS = itertools.count()
 
-# Faults that cannot show in q_values and train_batch, wherever the weights are found.
+# Faults that cannot show through q_values and train_batch alone.
 BEYOND_TWO = frozenset({1, 2, 3, 4, 5, 6, 45, 47, 48, 49, 50, 51, 52, 53, 54, 55})
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One examination: of a host with ``faults`` put in, or of a healthy ``variant`` of it."""
+    """One examination of a reference agent, with ``faults`` or as a sound ``variant``."""
 
-    host: str
+    agent: str
     faults: tuple[int, ...] = ()
     variant: str = ""
     seed: int = 0
@@ -104,11 +108,11 @@ class Trial:
     @property
     def name(self) -> str:
         what = "+".join(map(str, self.faults)) or self.variant
-        return f"{self.host} {what} seed {self.seed} {self.access}"
+        return f"{self.agent} {what} seed {self.seed} {self.access}"
 
 
 class Outcome(NamedTuple):
-    """What the doctor found in a trial: ids with their components, roots first; and in how many seconds."""
+    """What the doctor found in a trial: ids and components, root causes first; and the time it took."""
 
     trial: Trial
     ids: list[str]
@@ -117,93 +121,85 @@ class Outcome(NamedTuple):
     not_run: list[str]
 
 
-class Bare:
-    """A patient with the two methods alone."""
+class TwoMethods:
+    """An adapter with the two required methods only."""
 
-    def __init__(self, patient: Any) -> None:
-        self.patient = patient
-        self.gamma, self.observation_size = patient.gamma, patient.observation_size
-        if hasattr(patient, "n_step"):
-            self.n_step = patient.n_step
+    def __init__(self, adapter: Any) -> None:
+        self.adapter = adapter
+        self.gamma, self.observation_size = adapter.gamma, adapter.observation_size
+        if hasattr(adapter, "n_step"):
+            self.n_step = adapter.n_step
 
     def q_values(self, obs: Any) -> Any:
-        return self.patient.q_values(obs)
+        return self.adapter.q_values(obs)
 
     def train_batch(self, *batch: Any) -> None:
-        self.patient.train_batch(*batch)
+        self.adapter.train_batch(*batch)
 
 
-def trials(hosts: Sequence[str], accesses: Sequence[Access] = ("full", "two")) -> Iterator[Trial]:
-    """Everything that is examined: each fault, each combination, each healthy variant."""
-    for host in hosts:
-        faults = _faults(host)
+def faults_of(agent: str) -> dict[int, Any]:
+    """Return the changes that put each fault into a reference agent."""
+    return dict(importlib.import_module(f"{agent}_faults").FAULTS)
+
+
+def variants_of(agent: str) -> dict[str, Any]:
+    """Return the changes that make each sound variant of a reference agent."""
+    variants = importlib.import_module("variants")
+    names = {"own": "OWN", "beginner": "BEGINNER", "compact_torch": "TORCH", "sb3": "SB3"}
+    return dict(getattr(variants, names[agent]))
+
+
+def trials(agents: Sequence[str], accesses: Sequence[Access] = ("full", "two")) -> Iterator[Trial]:
+    """Yield every examination: each fault, each combination of faults, each sound variant."""
+    for agent in agents:
+        faults = faults_of(agent)
         for access in accesses:
             for number in faults:
-                yield Trial(host, (number,), access=access)
+                yield Trial(agent, (number,), access=access)
         for combination in COMBINATIONS:
             if all(number in faults for number in combination):
-                yield Trial(host, combination)
-        for variant in _variants(host):
+                yield Trial(agent, combination)
+        for variant in variants_of(agent):
             for seed in range(SEEDS):
-                yield Trial(host, (), variant, seed, "full" if seed % 2 == 0 else "two")
+                yield Trial(agent, (), variant, seed, "full" if seed % 2 == 0 else "two")
 
 
 def component(fault: int) -> str:
-    """The component of a fault of the catalogue."""
+    """Return the component of a fault."""
     return FAULTS[fault].split(".", maxsplit=1)[0]
 
 
-def installed(host: str) -> bool:
-    """Whether the library that ``host`` is written with is here."""
-    needs = HOSTS[host]
+def installed(agent: str) -> bool:
+    """Return whether the library that a reference agent is written with is installed."""
+    needs = AGENTS[agent]
     return needs is None or importlib.util.find_spec(needs) is not None
 
 
-def _faults(host: str) -> dict[int, Any]:
-    module = importlib.import_module(f"perilune.bench.hosts.{host}_faults")
-    return dict(module.FAULTS)
-
-
-def _variants(host: str) -> dict[str, Any]:
-    match host:
-        case "own":
-            return dict(healthy.OWN)
-        case "beginner":
-            return dict(healthy.BEGINNER)
-        case "compact_torch":
-            return dict(healthy.TORCH)
-        case _:
-            return dict(healthy.SB3)
-
-
 def factory(trial: Trial, directory: Path) -> Callable[..., Any]:
-    """The factory of the agent that ``trial`` examines, made in ``directory``."""
-    changes = [change for number in trial.faults for change in _faults(trial.host)[number]]
-    name = f"examined_{next(NUMBERS)}"  # modules are kept by name
-    if trial.host == "own":
+    """Return the factory of the agent that ``trial`` examines, made in ``directory``."""
+    changes = [change for number in trial.faults for change in faults_of(trial.agent)[number]]
+    name = f"examined_{next(NUMBERS)}"  # modules are cached by name
+    if trial.agent == "own":
         if trial.variant:
-            changes.append(("bench/hosts/own.py", healthy.PLAIN, _variants("own")[trial.variant]))
+            plain = importlib.import_module("variants").PLAIN
+            changes.append(("own.py", plain, variants_of("own")[trial.variant]))
         make = mutants.copied(name, tuple(changes), directory).make
     else:
         if trial.variant:
-            changes += _variants(trial.host)[trial.variant]
-        make = mutants.load(name, mutants.mutated(mutants.text(trial.host), tuple(changes)), directory).make
-    return make if trial.access == "full" else lambda seed=0: Bare(make(seed))
+            changes += variants_of(trial.agent)[trial.variant]
+        make = mutants.load(name, mutants.mutated(mutants.text(trial.agent), tuple(changes)), directory).make
+    return make if trial.access == "full" else lambda seed=0: TwoMethods(make(seed))
 
 
-def examined(trial: Trial) -> Outcome:
+def examine(trial: Trial, budget: float = 60.0) -> Outcome:
     """Examine the agent of ``trial``."""
-    from perilune.doctor import examine  # noqa: PLC0415 -- in the process that examines
-
     with tempfile.TemporaryDirectory() as directory:
-        report = examine(factory(trial, Path(directory)), seed=trial.seed)
-    roots = [finding for finding in report.faults if finding.caused_by is None]
-    rest = [finding for finding in report.faults if finding.caused_by is not None]
-    found = roots + rest
+        report = doctor.check_agent(factory(trial, Path(directory)), seed=trial.seed, budget=budget)
+    faults = sorted(report.faults, key=lambda finding: finding.caused_by is not None)
     return Outcome(
         trial,
-        [finding.id for finding in found],
-        [finding.component for finding in found],
+        [finding.id for finding in faults],
+        [finding.component for finding in faults],
         report.seconds,
         [f"{check.check}: {check.why}" for check in report.not_run],
     )
@@ -211,35 +207,34 @@ def examined(trial: Trial) -> Outcome:
 
 @dataclass(frozen=True)
 class Work:
-    """A trial whose outcome goes into a file of its own."""
+    """A trial and the file for its outcome."""
 
     trial: Trial
     file: Path
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """The trial's fields and what was found, as plain values."""
-    found = outcome._asdict()
-    return asdict(found.pop("trial")) | found
+    """Return an outcome as plain values."""
+    content = outcome._asdict()
+    return asdict(content.pop("trial")) | content
 
 
 def do(work: Work) -> None:
-    """Examine and write the outcome down."""
-    content = to_json(examined(work.trial))
+    """Examine an agent and write the outcome."""
     partial = work.file.with_suffix(".partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.write_text(json.dumps(to_json(examine(work.trial))), encoding="utf-8")
     partial.replace(work.file)
 
 
-def run(hosts: Sequence[str], out: Path, jobs: int) -> Iterator[str]:
-    """Examine all that was not examined yet, ``jobs`` at a time, and say of each how it ended."""
-    for host in hosts:
-        if host not in HOSTS:
-            raise ConfigError("hosts", host, f"one of {', '.join(HOSTS)}")
+def run(agents: Sequence[str], out: Path, jobs: int) -> Iterator[str]:
+    """Examine what has no outcome in ``out`` yet, ``jobs`` at a time. Yield one line per examination."""
+    for agent in agents:
+        if agent not in AGENTS:
+            raise ConfigError("agents", agent, f"one of {', '.join(AGENTS)}")
     out.mkdir(parents=True, exist_ok=True)
     todo = [
         Work(trial, file)
-        for trial in trials([host for host in hosts if installed(host)])
+        for trial in trials([agent for agent in agents if installed(agent)])
         if not (file := out / f"{trial.name.replace(' ', '_')}.json").exists()
     ]
     done = 0
@@ -250,17 +245,17 @@ def run(hosts: Sequence[str], out: Path, jobs: int) -> Iterator[str]:
 
 
 def outcomes(out: Path) -> list[Outcome]:
-    """What ``run`` wrote into ``out``."""
+    """Read what ``run`` wrote into ``out``."""
     read = []
     for file in sorted(out.glob("*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
-        trial = Trial(content["host"], tuple(content["faults"]), content["variant"], content["seed"], content["access"])
-        read.append(Outcome(trial, content["ids"], content["components"], content["seconds"], content["not_run"]))
+        fields = {name: content.pop(name) for name in ("agent", "faults", "variant", "seed", "access")}
+        read.append(Outcome(Trial(**fields | {"faults": tuple(fields["faults"])}), **content))
     return read
 
 
 class Share(NamedTuple):
-    """How many of how many, with Wilson's 95 % interval."""
+    """A share with its Wilson 95 % interval."""
 
     hits: int
     of: int
@@ -274,7 +269,7 @@ class Share(NamedTuple):
 
 
 def share(hits: Iterable[bool]) -> Share:
-    """The share of ``hits`` that are true."""
+    """Return the share of ``hits`` that are true."""
     from scipy.stats import binomtest  # noqa: PLC0415 -- an extra
 
     counted = Counter(hits)
@@ -286,13 +281,13 @@ def share(hits: Iterable[bool]) -> Share:
 
 
 def parts_found(outcome: Outcome) -> bool:
-    """Whether every fault of a combination is answered by a finding of its component."""
+    """Return whether every fault of a combination has a finding of its component."""
     wanted = Counter(component(number) for number in outcome.trial.faults)
     return not wanted - Counter(outcome.components)
 
 
 def summary(all_outcomes: Sequence[Outcome]) -> str:
-    """The figures of the benchmark, and what was missed."""
+    """Return the figures of the benchmark, and every wrong answer."""
     full = [one for one in all_outcomes if len(one.trial.faults) == 1 and one.trial.access == "full"]
     two = [one for one in all_outcomes if len(one.trial.faults) == 1 and one.trial.access == "two"]
     visible = [one for one in two if one.trial.faults[0] not in BEYOND_TWO]
@@ -302,13 +297,13 @@ def summary(all_outcomes: Sequence[Outcome]) -> str:
     lines = [
         f"faults detected, full adapter        {share(bool(one.ids) for one in full)}",
         f"right component first, full adapter  {share(_right(one) for one in full)}",
-        f"faults detected, two methods alone   {share(bool(one.ids) for one in visible)}",
-        f"combinations reported whole          {share(parts_found(one) for one in combined)}",
-        f"healthy, with any false alarm        {share(bool(one.ids) for one in sound)}",
-        f"seconds an examination               median {seconds[len(seconds) // 2]:.1f}, longest {seconds[-1]:.1f}",
+        f"faults detected, two methods only    {share(bool(one.ids) for one in visible)}",
+        f"combinations found completely        {share(parts_found(one) for one in combined)}",
+        f"sound, with any false alarm          {share(bool(one.ids) for one in sound)}",
+        f"seconds per examination              median {seconds[len(seconds) // 2]:.1f}, longest {seconds[-1]:.1f}",
     ]
     missed = [one for one in (*full, *visible) if not one.ids]
-    lines += ["", "missed"] + [f"  {one.trial.name}: {'; '.join(one.not_run) or 'nothing seen'}" for one in missed]
+    lines += ["", "missed"] + [f"  {one.trial.name}: {'; '.join(one.not_run) or 'nothing found'}" for one in missed]
     misplaced = [one for one in full if one.ids and not _right(one)]
     lines += ["", "another component first"] + [f"  {one.trial.name}: {', '.join(one.ids)}" for one in misplaced]
     lines += ["", "parts missing"] + [

@@ -1,6 +1,6 @@
 """A DQN as somebody writes it who does it for the first time: NumPy, one sample after the other, everything by hand.
 
-A host of the mutation benchmark: healthy as it stands; faults are put in by changing its text.
+A reference agent of the fault benchmark: sound as it is; faults are injected by changing its text.
 """
 
 import random
@@ -149,7 +149,7 @@ class Agent:
                 self.update_target()
 
 
-class Patient:
+class Adapter:
     """The adapter that the doctor examines."""
 
     def __init__(self, agent, n_inputs):
@@ -200,4 +200,4 @@ def named(network):
 
 
 def make(seed=0, n_inputs=4, n_actions=3):
-    return Patient(Agent(n_inputs, n_actions, seed=seed), n_inputs)
+    return Adapter(Agent(n_inputs, n_actions, seed=seed), n_inputs)

@@ -1,6 +1,6 @@
 """A DQN on one page in torch, the style of single-file implementations.
 
-A host of the mutation benchmark: healthy as it stands; faults are put in by changing its text.
+A reference agent of the fault benchmark: sound as it is; faults are injected by changing its text.
 """
 
 import random
@@ -94,7 +94,7 @@ def tensors(obs, action, reward, next_obs, terminated):
     )
 
 
-class Patient:
+class Adapter:
     """The adapter that the doctor examines."""
 
     def __init__(self, agent, n_obs):
@@ -146,4 +146,4 @@ class Patient:
 def make(seed=0, n_obs=4, n_actions=3):
     torch.manual_seed(seed)
     random.seed(seed)
-    return Patient(DQN(n_obs, n_actions), n_obs)
+    return Adapter(DQN(n_obs, n_actions), n_obs)

@@ -1,6 +1,6 @@
 """Stable-Baselines3's DQN with an update and a network of one's own, as people subclass it to try a variant.
 
-A host of the mutation benchmark: healthy as it stands; faults are put in by changing its text.
+A reference agent of the fault benchmark: sound as it is; faults are injected by changing its text.
 """
 
 import gymnasium
@@ -12,7 +12,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from perilune.doctor.adapters import SB3Patient
+from perilune.doctor.adapters import StableBaselines3Adapter
 
 
 class QNetwork(nn.Module):
@@ -85,7 +85,7 @@ class MyDQN(DQN):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
 
-class Patient(SB3Patient):
+class Adapter(StableBaselines3Adapter):
     """The adapter that the doctor examines."""
 
     def sync_target(self):
@@ -127,4 +127,4 @@ def make(seed=0, n_obs=4, n_actions=3):
         seed=seed,
         device="cpu",
     )
-    return Patient(model)
+    return Adapter(model)

@@ -4,11 +4,11 @@ What stands in the network's definition is changed as in compact_torch.py. Two f
 resets its environments itself (2) and copies what they give (6).
 """
 
-from perilune.bench.hosts import compact_torch_faults as torch_faults
+import compact_torch_faults as torch_faults
 
 NETWORK = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)  # as changes of the network's text
 STEP = "        self.policy.optimizer.step()\n"
-MADE = "    return Patient(model)\n"
+MADE = "    return Adapter(model)\n"
 TARGET = "self.q_net_target(batch.next_observations).max(dim=1, keepdim=True).values"
 WORLD = "class World(gymnasium.Wrapper):\n    pass\n"
 BUFFER = "class Buffer(ReplayBuffer):\n    pass\n"

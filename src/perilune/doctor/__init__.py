@@ -1,13 +1,12 @@
-"""The doctor: examine anybody's DQN and say what is wrong with it.
+"""The doctor: examine any DQN and report what is wrong with it.
 
 from perilune import doctor
-report = doctor.examine(make_patient)
+report = doctor.check_agent(make_agent)
 """
 
-from perilune.doctor import examination
-from perilune.doctor.examination import examine
-from perilune.doctor.patient import Patient
+from perilune.doctor.examination import check_agent
+from perilune.doctor.protocol import AgentAdapter
 from perilune.doctor.pytest_items import pytest_items
 from perilune.doctor.report import Finding, NotRun, Report
 
-__all__ = ["Finding", "NotRun", "Patient", "Report", "examination", "examine", "pytest_items"]
+__all__ = ["AgentAdapter", "Finding", "NotRun", "Report", "check_agent", "pytest_items"]

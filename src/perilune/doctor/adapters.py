@@ -1,6 +1,6 @@
-"""Patients made of agents of common shapes: Perilune's own, Stable-Baselines3's DQN, a torch module.
+"""Ready-made adapters: for Perilune's agents, Stable-Baselines3's DQN and torch modules.
 
-None of these libraries is imported here: whoever has such an agent has imported its library.
+None of these libraries is imported here: if you have such an agent, its library is loaded.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from perilune.replay.buffer import Batch
 from perilune.training.loop import training_events
 
 
-class PerilunePatient:
-    """A Perilune agent. Its q_values are the online network's, whatever network is evaluated."""
+class PeriluneAdapter:
+    """Adapter for a Perilune agent. Its q_values are always the online network's, even if the agent acts by an average.
+
+    Args:
+        agent: The ``.agent`` of a ``perilune.DQN``.
+    """
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.gamma = agent.config.gamma
         self.observation_size = agent.observation_size
         self.n_step = agent.config.n_step
-        # Optimism and the average choose other actions than the best by q_values.
-        self._plain = replace(agent.config, optimism=0.0, ema_acts=False)
+        # Optimism and the averaged network choose other actions than the greedy ones of q_values.
+        self._greedy = replace(agent.config, optimism=0.0, ema_acts=False)
 
     def q_values(self, obs: Array) -> Array:
         return self.agent.q_values(obs, self.agent.online)
@@ -55,19 +59,19 @@ class PerilunePatient:
     def target_parameters(self) -> Arrays:
         return self.agent.target.named_parameters()
 
-    def gradients(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Arrays:
-        self.agent.differentiate(self._batch(obs, action, reward, next_obs, terminated))
+    def gradients(self, *batch: Array) -> Arrays:
+        self.agent.differentiate(self._batch(*batch))
         return {name: gradient.copy() for name, gradient in self.agent.online.named_gradients().items()}
 
-    def loss(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> float:
-        return self.agent.differentiate(self._batch(obs, action, reward, next_obs, terminated))[0]
+    def loss(self, *batch: Array) -> float:
+        return self.agent.differentiate(self._batch(*batch))[0]
 
     def act(self, obs: Array, epsilon: float) -> int:
-        with self._settings(self._plain):
+        with self._config(self._greedy):
             return self.agent.act(obs[None], epsilon)[0]
 
     @contextmanager
-    def _settings(self, config: DQNConfig) -> Iterator[None]:
+    def _config(self, config: DQNConfig) -> Iterator[None]:
         kept, self.agent.config = self.agent.config, config
         try:
             yield
@@ -89,55 +93,74 @@ class PerilunePatient:
         return obs, action, reward, next_obs, discount == 0
 
     def run(self, env: Any, env_steps: int) -> None:
-        kept = self.agent.config
         short = replace(
-            kept,
+            self.agent.config,
             learning_starts=min(200, env_steps // 4),
             epsilon_decay_steps=env_steps // 2,
-            target_update_interval=min(100, kept.target_update_interval),
+            target_update_interval=min(100, self.agent.config.target_update_interval),
         )
-        with self._settings(short):
-            config = TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1, video_every=None)
-            for _ in training_events(self.agent, env, config):
+        with self._config(short):
+            for _ in training_events(
+                self.agent, env, TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1, video_every=None)
+            ):
                 pass
 
 
-def stable_baselines3(model: Any) -> SB3Patient:
-    """A patient of a ``stable_baselines3.DQN`` model, made with any environment of the same spaces."""
-    return SB3Patient(model)
+class _TorchNetworks:
+    """What adapters of an online network ``net`` and a target network ``target_net``, both torch modules, share."""
+
+    net: Any
+    target_net: Any
+
+    def _tensor(self, array: Array) -> Any:
+        """Return ``array`` as a tensor of the network's dtype and device, sharing the array's memory if possible.
+
+        A network that changes its input in place must show it.
+        """
+        like = next(iter(self.net.parameters()))
+        return sys.modules["torch"].as_tensor(np.asarray(array, np.float32), dtype=like.dtype, device=like.device)
+
+    def q_values(self, obs: Array) -> Any:
+        return self.net(self._tensor(obs))
+
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.net.named_parameters())
 
 
-class SB3Patient:
-    """Stable-Baselines3's DQN, or a subclass of it."""
+class StableBaselines3Adapter(_TorchNetworks):
+    """Adapter for a ``stable_baselines3.DQN`` model or a subclass of it.
+
+    Args:
+        model: Made with any environment that has the same spaces.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.gamma = float(model.gamma)
         self.observation_size = int(np.prod(model.observation_space.shape))
         if not hasattr(model, "_logger"):
-            model.set_logger(_QuietLogger())
+            model.set_logger(SimpleNamespace(record=lambda *_, **__: None, dump=lambda *_, **__: None))
 
-    def _tensor(self, array: Array) -> Any:
-        return _tensor_like(next(iter(self.model.q_net.parameters())), array)
+    @property
+    def net(self) -> Any:  # type: ignore[override]
+        return self.model.q_net
 
-    def q_values(self, obs: Array) -> Any:
-        return self.model.q_net(self._tensor(obs))
+    @property
+    def target_net(self) -> Any:  # type: ignore[override]
+        return self.model.q_net_target
 
     def target_q_values(self, obs: Array) -> Any:
-        return self.model.q_net_target(self._tensor(obs))
-
-    def sync_target(self) -> None:
-        for target, online in zip(self.model.q_net_target.parameters(), self.model.q_net.parameters(), strict=True):
-            target.data.copy_((1 - self.model.tau) * target.data + self.model.tau * online.data)
-
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.model.q_net.named_parameters())
+        return self.target_net(self._tensor(obs))
 
     def target_parameters(self) -> dict[str, Any]:
-        return dict(self.model.q_net_target.named_parameters())
+        return dict(self.target_net.named_parameters())
+
+    def sync_target(self) -> None:
+        for target, online in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
+            target.data.copy_((1 - self.model.tau) * target.data + self.model.tau * online.data)
 
     def batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> SimpleNamespace:
-        """The transitions as the model's replay buffer gives them."""
+        """Return the transitions in the form of the model's replay buffer."""
         return SimpleNamespace(
             observations=self._tensor(obs),
             actions=self._tensor(action[:, None]).long(),
@@ -162,15 +185,9 @@ class SB3Patient:
     def remember(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
     ) -> None:
-        info = {"TimeLimit.truncated": truncated and not terminated}
-        self.model.replay_buffer.add(
-            obs[None],
-            next_obs[None],
-            np.array([[action]]),
-            np.array([reward]),
-            np.array([terminated or truncated]),
-            [info],
-        )
+        done, info = np.array([terminated or truncated]), {"TimeLimit.truncated": truncated and not terminated}
+        buffer = self.model.replay_buffer
+        buffer.add(obs[None], next_obs[None], np.array([[action]]), np.array([reward]), done, [info])
 
     def sample(self, n: int) -> tuple[Any, ...]:
         drawn = self.model.replay_buffer.sample(n)
@@ -181,83 +198,46 @@ class SB3Patient:
         self.model.learn(env_steps)
 
 
-class _QuietLogger:
-    """What Stable-Baselines3 logs while it is examined."""
-
-    def record(self, *_: Any, **__: Any) -> None:
-        """Nothing is kept."""
-
-    def dump(self, *_: Any, **__: Any) -> None:
-        """Nothing is written."""
-
-
-def _tensor_like(parameter: Any, array: Array) -> Any:
-    """``array`` as a tensor of the parameter's kind, in the array's own memory where that can be.
-
-    A network that changes what it is given must show it. Who has a parameter has torch, which is not imported here.
-    """
-    return sys.modules["torch"].as_tensor(np.asarray(array, np.float32), dtype=parameter.dtype, device=parameter.device)
-
-
-def torch_module(
-    module: Any,
-    optimizer: Any,
-    loss: Callable[..., Any],
-    *,
-    observation_size: int,
-    gamma: float,
-    target: Any = None,
-) -> TorchPatient:
-    """A patient of a torch module with an optimiser and a loss.
+class TorchAdapter(_TorchNetworks):
+    """Adapter for a torch module with an optimizer and a loss.
 
     Args:
-        module: obs[N, O] in float32 to Q[N, A].
-        optimizer: of the module's parameters.
-        loss: loss(obs, action, reward, next_obs, terminated), of tensors, gives a tensor with one number.
+        module: Maps float32 obs (N, O) to Q (N, A).
+        optimizer: Of the module's parameters.
+        loss: ``loss(obs, action, reward, next_obs, terminated)`` of tensors returns a tensor with one number.
         observation_size: O.
-        gamma: the discount.
-        target: the target network, a module, if there is one.
+        gamma: The discount.
+        target: The target network, a module, if there is one.
     """
-    return TorchPatient(module, optimizer, loss, observation_size, gamma, target)
-
-
-class TorchPatient:
-    """A torch module, its optimiser and its loss."""
 
     def __init__(
-        self, module: Any, optimizer: Any, loss: Callable[..., Any], observation_size: int, gamma: float, target: Any
+        self,
+        module: Any,
+        optimizer: Any,
+        loss: Callable[..., Any],
+        *,
+        observation_size: int,
+        gamma: float,
+        target: Any = None,
     ) -> None:
-        self.module, self.optimizer, self.target = module, optimizer, target
-        self.loss_of = loss
+        self.net, self.optimizer, self.target_net = module, optimizer, target
+        self._loss = loss
         self.observation_size, self.gamma = observation_size, gamma
         if target is not None:
-            self.target_q_values = lambda obs: self.target(self._tensor(obs))
-            self.target_parameters = lambda: dict(self.target.named_parameters())
+            self.target_q_values = lambda obs: self.target_net(self._tensor(obs))
+            self.target_parameters = lambda: dict(self.target_net.named_parameters())
 
-    def _tensor(self, array: Array) -> Any:
-        return _tensor_like(next(iter(self.module.parameters())), array)
-
-    def _tensors(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> tuple[Any, ...]:
-        return (
-            self._tensor(obs), self._tensor(action).long(), self._tensor(reward), self._tensor(next_obs),
-            self._tensor(terminated),
-        )  # fmt: skip
-
-    def q_values(self, obs: Array) -> Any:
-        return self.module(self._tensor(obs))
-
-    def train_batch(self, *batch: Array) -> None:
-        self.optimizer.zero_grad()
-        self.loss_of(*self._tensors(*batch)).backward()
-        self.optimizer.step()
-
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.module.named_parameters())
+    def _loss_tensor(self, obs: Array, action: Array, *rest: Array) -> Any:
+        return self._loss(self._tensor(obs), self._tensor(action).long(), *(self._tensor(column) for column in rest))
 
     def gradients(self, *batch: Array) -> dict[str, Any]:
         self.optimizer.zero_grad()
-        self.loss_of(*self._tensors(*batch)).backward()
-        return {name: parameter.grad for name, parameter in self.module.named_parameters()}
+        self._loss_tensor(*batch).backward()
+        return {name: parameter.grad for name, parameter in self.net.named_parameters()}
+
+    def train_batch(self, *batch: Array) -> None:
+        self.gradients(*batch)
+        self.optimizer.step()
 
     def loss(self, *batch: Array) -> float:
-        return float(self.loss_of(*self._tensors(*batch)))
+        return float(self._loss_tensor(*batch))

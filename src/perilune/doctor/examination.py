@@ -1,4 +1,4 @@
-"""The examination: every check in turn, each watched from outside, and what they found sorted out."""
+"""The examination: run every check under supervision, locate the faults, and put the findings in order."""
 
 from __future__ import annotations
 
@@ -9,202 +9,160 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from perilune._utils import seeding
 from perilune._utils.blas import one_blas_thread
-from perilune.doctor.catalogue import found
-from perilune.doctor.causes import sorted_out
-from perilune.doctor.checks import (
-    acting,
-    backward,
-    batch,
-    initial,
-    interface,
-    learning,
-    loop,
-    loss,
-    optimizer,
-    replay,
-    target,
-    td,
+from perilune.doctor import catalogue
+from perilune.doctor.checks import CHECKS, CannotExamine, Check
+from perilune.doctor.checks.replay import play
+from perilune.doctor.locate import Line, likeliest, lines_run, raised_at
+from perilune.doctor.numbered_env import NumberedEnv
+from perilune.doctor.report import NotRun, Report, in_order
+from perilune.doctor.session import (
+    AgentCopy,
+    AgentFailed,
+    CannotTell,
+    NotFinite,
+    Session,
+    preserve_global_generators,
 )
-from perilune.doctor.pointing import Line, calls_for, lines_run, raised_at, where
-from perilune.doctor.report import Finding, NotRun, Report
 from perilune.doctor.supervise import TooLong, supervised
-from perilune.doctor.ward import CannotTell, Case, NotFinite, PatientFailed, Ward, undisturbed
-from perilune.doctor.worlds import Numbered
 from perilune.errors import ConfigError, ExaminationError
 
 
-class Check(NamedTuple):
-    """``title`` is what the report calls it; no single call of the patient may take more than ``call_seconds``."""
-
-    title: str
-    find: Callable[[Ward], Iterator[Finding | NotRun]]
-    call_seconds: float = 10.0
-
-
-ADMISSION = Check("interface", interface.admit, call_seconds=30.0)  # in which a factory may import torch
-CHECKS = (
-    Check("initial weights", initial.check),
-    Check("ends of episodes", td.ends),
-    Check("gradients", backward.check),
-    Check("TD target", td.check),
-    Check("target network", target.check),
-    Check("batch", batch.check),
-    Check("optimiser", optimizer.check),
-    Check("loss", loss.check),
-    Check("one batch by heart", learning.check),
-    Check("actions", acting.check),
-    Check("replay", replay.check),
-    Check("training loop", loop.check, call_seconds=40.0),
-)
-
-# Where a method that raises or hangs belongs.
-COMPONENTS = {
-    "q_values": "forward",
-    "train_batch": "loss",
-    "target_q_values": "target_network",
-    "sync_target": "target_network",
-    "parameters": "backward",
-    "target_parameters": "target_network",
-    "gradients": "backward",
-    "loss": "loss",
-    "act": "exploration",
-    "remember": "replay",
-    "sample": "replay",
-    "run": "loop",
-}
-
-
-def examine(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
-    """Examine an agent and say what is wrong with it.
+def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
+    """Examine an agent and report what is wrong with it.
 
     Args:
-        make_patient: gives a new patient (``perilune.doctor.Patient``) each time; a seed is offered to it as ``seed``,
-            if it takes one.
-        budget: seconds (> 0); checks that do not fit into it are listed as not run.
-        seed: of the agent and of what it is asked (>= 0).
+        make_agent: Returns a new agent (``perilune.doctor.AgentAdapter``) each time. If it takes a parameter ``seed``,
+            it is called with one.
+        budget: Time limit in seconds (> 0). Checks that do not fit are listed as not run.
+        seed: Seed of the agent and of the examination (>= 0).
+
+    Returns:
+        The findings, root causes first, and the checks that did not run.
 
     Raises:
-        ConfigError: the budget or the seed is not of these.
-        ExaminationError: what was given is no patient, or its q_values cannot be used at all.
+        ConfigError: ``budget`` or ``seed`` is invalid.
+        ExaminationError: ``make_agent`` does not return an agent, or its q_values cannot be used.
     """
-    check_budget(budget)
+    require_budget(budget)
     began = time.monotonic()
     report = Report()
-    ward = Ward(make_patient, seeding.checked(seed), np.random.default_rng(seed))
-    with _silence(), undisturbed(), one_blas_thread():
-        admitted = _make(ADMISSION, ward, report, budget)
+    session = Session(make_agent, seeding.checked(seed), np.random.default_rng(seed))
+    usable = True
+    with _silence(), preserve_global_generators(), one_blas_thread():
         for check in CHECKS:
-            if not admitted:
+            if not usable:
                 report.not_run.append(NotRun(check.title, report.not_run[0].why))
-            else:
-                _make(check, ward, report, budget - (time.monotonic() - began))
-        _point(ward, report, budget - (time.monotonic() - began))
-    if not admitted and not report.findings:
+                continue
+            finished = _run(check, session, report, budget - (time.monotonic() - began))
+            usable = finished or check is not CHECKS[0]
+        _locate(session, report, budget - (time.monotonic() - began))
+    if not usable and not report.findings:
         raise ExaminationError(f"this agent cannot be examined: {report.not_run[0].why}")
-    report.findings = sorted_out(report.findings)
+    report.findings = in_order(report.findings, catalogue.causes())
     report.seconds = time.monotonic() - began
     return report
 
 
-def check_budget(budget: float) -> None:
-    """Refuse a ``budget`` that is no number of seconds, with a ConfigError."""
+def require_budget(budget: float) -> None:
+    """Raise ConfigError if ``budget`` is not a number of seconds."""
     if not 0 < budget < math.inf:
         raise ConfigError("budget", budget, "a number of seconds > 0")
 
 
-def _make(check: Check, ward: Ward, report: Report, seconds: float) -> bool:
-    """Make one check, whatever the patient does meanwhile; say whether it came to its end."""
-    if seconds <= 0.5 or ward.runs_on:
-        why = f"{ward.runs_on} still runs, and cannot be stopped" if ward.runs_on else "the time was up"
-        report.not_run.append(NotRun(check.title, why))
-        report.complete = False
+def _run(check: Check, session: Session, report: Report, seconds: float) -> bool:
+    """Run one check, whatever the agent does. Return whether it ran to its end."""
+
+    def not_run(why: object, complete: bool = True) -> bool:
+        report.not_run.append(NotRun(check.title, str(why)))
+        report.complete = report.complete and complete
         return False
 
     def work() -> None:
-        for one in check.find(ward):
+        for one in check.run(session):
             if isinstance(one, NotRun):
-                report.not_run.append(one)
+                not_run(one.why)
             else:
                 report.findings.append(replace(one, check=check.title))
 
-    def tell(name: str, evidence: str, place: str | None = None) -> None:
-        report.findings.append(replace(found(name, f"{evidence} ({check.title})", place), check=check.title))
+    def add(name: str, where: str | None = None, **values: object) -> None:
+        report.findings.append(catalogue.finding(name, where=where, check=check.title, **values))
 
+    if session.unstoppable:
+        return not_run(f"{session.unstoppable} is still running and cannot be stopped", complete=False)
+    if seconds <= 0.5:
+        return not_run("the time was up", complete=False)
     try:
-        supervised(work, seconds, check.call_seconds, lambda: ward.under_way)
+        supervised(work, seconds, check.call_seconds, lambda: session.under_way)
         return True
-    except (CannotTell, interface.CannotExamine) as reason:
-        report.not_run.append(NotRun(check.title, str(reason)))
+    except (CannotTell, CannotExamine) as reason:
+        not_run(reason)
     except NotFinite as failure:
-        tell("numerics.not_finite", f"{failure.method} gave NaN or infinity")
-        report.not_run.append(NotRun(check.title, f"{failure.method} gave NaN or infinity"))
-    except PatientFailed as failure:
-        if failure.method in COMPONENTS:
-            tell(f"{COMPONENTS[failure.method]}.raises", str(failure), raised_at(failure.error))
-        report.not_run.append(NotRun(check.title, str(failure)))
+        add("numerics.not_finite", details=f"{failure} in the check {check.title!r}")
+        not_run(failure)
+    except AgentFailed as failure:
+        if component := catalogue.component_of(failure.method):
+            add(f"{component}.raises", raised_at(failure.error), error=f"{failure} (check: {check.title})")
+        not_run(failure)
     except TooLong as late:
-        if late.call in COMPONENTS:
-            tell(f"{COMPONENTS[late.call]}.hangs", str(late))
-        report.not_run.append(NotRun(check.title, str(late)))
-        report.complete = False
-        ward.runs_on = (late.call or check.title) if late.runs_on else None
-    except Exception as error:  # told, and no reason to lose what other checks find
-        report.not_run.append(NotRun(check.title, f"the doctor itself failed: {type(error).__name__}: {error}"))
-    ward.under_way = None
+        if component := catalogue.component_of(late.call):
+            add(f"{component}.hangs", error=f"{late} (check: {check.title})")
+        not_run(late, complete=False)
+        session.unstoppable = (late.call or check.title) if late.unstoppable else None
+    except Exception as error:  # reported; the other checks can still run
+        not_run(f"the doctor itself failed: {type(error).__name__}: {error}")
+    session.under_way = None
     return False
 
 
-def _point(ward: Ward, report: Report, seconds: float) -> None:
-    """Say of each finding where in the owner's files to look, by the lines that run in the calls it is about."""
-    lost = [
-        finding for finding in report.faults if finding.where is None and not finding.id.endswith((".hangs", ".raises"))
-    ]
-    calls = [call for finding in lost for call in calls_for(finding.id)]
-    run_by: dict[str, list[Line]] = {}
+def _locate(session: Session, report: Report, seconds: float) -> None:
+    """Find the likeliest line of each fault, among the user's lines that run in the calls that it concerns."""
+    entries = catalogue.entries()
+    open_ = [one for one in report.faults if one.where is None and not one.id.endswith((".hangs", ".raises"))]
+    lines: dict[str, list[Line]] = {}
 
     def work() -> None:
-        for call in dict.fromkeys(calls):
-            with contextlib.suppress(CannotTell, PatientFailed, NotFinite):  # which were told before
-                run_by[call] = lines_run(_once(ward, call))
+        for call in dict.fromkeys(call for one in open_ for call in entries[one.id].calls):
+            with contextlib.suppress(CannotTell, AgentFailed, NotFinite):  # reported before
+                lines[call] = lines_run(_single_call(session, call))
 
-    if lost and seconds > 1 and ward.actions and not ward.runs_on:
-        with contextlib.suppress(TooLong, Exception):  # then some places stay unsaid, and nothing else is lost
-            supervised(work, seconds, 10.0, lambda: ward.under_way)
+    if open_ and seconds > 1 and session.actions and not session.unstoppable:
+        with contextlib.suppress(TooLong, Exception):  # then some lines are not known
+            supervised(work, seconds, 10.0, lambda: session.under_way)
     report.findings = [
-        finding if finding.where or finding.severity == "note" else replace(finding, where=where(finding.id, run_by))
-        for finding in report.findings
+        one if one.where or one.severity == "note" else replace(one, where=likeliest(entries[one.id], lines))
+        for one in report.findings
     ]
 
 
-def _once(ward: Ward, call: str) -> Callable[[], object]:
-    """What lets the patient do once what ``call`` names."""
-    case = Case(ward, ward.make())
-    batch = ward.transitions(max(4, ward.rows), terminated=False)
-    world = Numbered(ward.size, ward.actions, lambda obs: None)
-    if call == "sample" and case.has("remember"):
-        replay.play(case, world, 200)
-    once: dict[str, Callable[[], object]] = {
-        "make": ward.make,
-        "q_values": lambda: case.q(batch.obs),
-        "train_batch": lambda: case.train(batch),
-        "sync_target": case.sync,
-        "act": lambda: [case.call("act", batch.obs[0], epsilon) for epsilon in (0.0, 1.0)],
-        "remember": lambda: case.call("remember", batch.obs[0], 0, 0.0, batch.next_obs[0], False, False),
-        "sample": lambda: case.call("sample", 32),
-        "run": lambda: case.call("run", world, 300),
+def _single_call(session: Session, call: str) -> Callable[[], object]:
+    """Return a function that lets the agent do once what ``call`` names."""
+    agent = AgentCopy(session, session.new_agent())
+    batch = session.transitions(max(4, session.min_batch), terminated=False)
+    env = NumberedEnv(session.observation_size, session.actions, lambda obs: None)
+    if call == "sample" and agent.has("remember"):
+        play(agent, env, 200)
+    calls: dict[str, Callable[[], object]] = {
+        "make": session.new_agent,
+        "q_values": lambda: agent.q(batch.obs),
+        "train_batch": lambda: agent.train(batch),
+        "sync_target": agent.sync,
+        "act": lambda: [agent.call("act", batch.obs[0], epsilon) for epsilon in (0.0, 1.0)],
+        "remember": lambda: agent.call("remember", batch.obs[0], 0, 0.0, batch.next_obs[0], False, False),
+        "sample": lambda: agent.call("sample", 32),
+        "run": lambda: agent.call("run", env, 300),
     }
-    return once[call] if call == "make" or case.has(call) else lambda: None
+    return calls[call] if call == "make" or agent.has(call) else lambda: None
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """What the patient prints, and what it is warned of, does not mix with the report."""
+    """Discard what the agent prints, and its warnings."""
     nowhere = io.StringIO()
     with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
         warnings.simplefilter("ignore")

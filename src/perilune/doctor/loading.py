@@ -1,4 +1,4 @@
-"""A factory by the name of its file: ``agent.py:make`` or ``notebook.ipynb:make``."""
+"""Load a factory from a user's file, ``agent.py:make`` or ``notebook.ipynb:make``, or write a file to start from."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
+from importlib import resources
 from importlib.abc import InspectLoader
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -20,48 +22,70 @@ from perilune.doctor.supervise import TooLong, supervised
 from perilune.errors import ExaminationError
 
 
-def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
-    """The callable that ``FILE:FACTORY`` names. Loading runs the file, as importing it would, for that long at most.
-
-    A notebook's cells are run in their order, as far as the one that defines the factory; lines of a notebook's own
-    language (``%matplotlib``, ``!pip``) are left out.
+def write_adapter(path: Path) -> None:
+    """Write a commented adapter for the user to fill in.
 
     Raises:
-        ExaminationError: there is no such file, it raises or does not end, or there is no such callable in it.
+        ExaminationError: ``path`` exists, is not the name of a Python file, or cannot be written.
+    """
+    if path.suffix != ".py":
+        raise ExaminationError(f"{str(path)!r} is invalid: expected the name of a new Python file, FILE.py")
+    template = (resources.files("perilune.doctor") / "adapter_template.txt").read_text(encoding="utf-8")
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
+            file.write(template.replace("FILE.py", str(path)))
+    except FileExistsError as error:
+        raise ExaminationError(f"{path} already exists. Pass another name, or remove it") from error
+    except OSError as error:
+        raise ExaminationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
+    """Return the callable that ``FILE:FACTORY`` names. This runs the file, as an import would.
+
+    The cells of a notebook run in order, up to the one that defines the factory. Lines in the notebook's own language
+    (``%matplotlib``, ``!pip``) are skipped.
+
+    Args:
+        name: ``FILE.py:FACTORY`` or ``FILE.ipynb:FACTORY``.
+        seconds: Time limit for running the file.
+
+    Raises:
+        ExaminationError: The file does not exist, raises, does not end, or has no such callable.
     """
     file, colon, factory = name.rpartition(":")
     path = Path(file)
     if not colon or not factory.isidentifier() or path.suffix not in (".py", ".ipynb"):
-        raise ExaminationError(f"{name!r} names no factory: FILE.py:FACTORY or FILE.ipynb:FACTORY is wanted")
+        raise ExaminationError(f"{name!r} is invalid: expected FILE.py:FACTORY or FILE.ipynb:FACTORY")
     if not path.is_file():
-        raise ExaminationError(f"there is no file {file!r}")
+        raise ExaminationError(f"file {file!r} does not exist")
     modules: list[ModuleType] = []
-    cells = _Cells(path, factory) if path.suffix == ".ipynb" else None
+    notebook = _Notebook(path, factory) if path.suffix == ".ipynb" else None
     try:
-        supervised(lambda: modules.append(_module(path, cells)), seconds, math.inf, lambda: None)
+        supervised(lambda: modules.append(_import(path, notebook)), seconds, math.inf, lambda: None)
     except ExaminationError:
         raise
     except TooLong as late:
         raise ExaminationError(
-            f"running {file} took longer than {seconds:g} s. If it trains when it is imported, put that under "
-            'if __name__ == "__main__":, or in a notebook behind the factory'
+            f"running {file} took longer than {seconds:g} s. If it trains on import, move that under "
+            'if __name__ == "__main__":, or in a notebook below the factory'
         ) from late
     except (Exception, SystemExit) as error:
         raise ExaminationError(f"running {file} raised {type(error).__name__}: {error}") from error
     (module,) = modules
     made = getattr(module, factory, None)
     if not callable(made):
-        there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise ExaminationError(f"{file} has no callable {factory!r}; it has {', '.join(there) or 'none'}")
+        names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        raise ExaminationError(f"{file} has no callable {factory!r}; it has {', '.join(names) or 'none'}")
     return made  # type: ignore[no-any-return]
 
 
-def _module(path: Path, loader: InspectLoader | None) -> ModuleType:
-    sys.argv = [str(path)]  # our arguments are not the file's
+def _import(path: Path, loader: InspectLoader | None) -> ModuleType:
+    sys.argv = [str(path)]  # the arguments of the command line are not for this file
     package = path.resolve().parent
     while (package / "__init__.py").is_file():
         package = package.parent
-    sys.path.insert(0, str(package))  # for good: the factory, too, may import what lies beside it
+    sys.path.insert(0, str(package))  # stays there, because the factory may import other files too
     if package != path.resolve().parent and loader is None:
         return importlib.import_module(".".join(path.resolve().relative_to(package).with_suffix("").parts))
     name = f"examined_{path.stem}" if path.stem in sys.modules else path.stem
@@ -75,8 +99,8 @@ def _module(path: Path, loader: InspectLoader | None) -> ModuleType:
     return module
 
 
-class _Cells(InspectLoader):
-    """A notebook's code as one module, whose line numbers count through all cells."""
+class _Notebook(InspectLoader):
+    """The code of a notebook as one module. Line numbers count through all cells."""
 
     def __init__(self, path: Path, factory: str) -> None:
         self.path, self.factory = path, factory
@@ -87,21 +111,20 @@ class _Cells(InspectLoader):
     def get_source(self, fullname: str) -> str:
         try:
             cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
-            code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+            sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ExaminationError(f"{self.path} is no notebook: {type(error).__name__}: {error}") from error
+            raise ExaminationError(f"{self.path} is not a notebook: {type(error).__name__}: {error}") from error
         kept: list[str] = []
-        for number, cell in enumerate(code, start=1):
-            kept.append(f"# cell {number}")
-            lines = _python(cell)
-            kept += lines
+        for number, source in enumerate(sources, start=1):
+            lines = _python_lines(source)
+            kept += [f"# cell {number}", *lines]
             if _defines("\n".join(lines), self.factory):
                 break
         return "\n".join(kept) + "\n"
 
 
-def _python(cell: str) -> list[str]:
-    """A cell's lines, without those that only a notebook understands; each leaves a line in its place."""
+def _python_lines(cell: str) -> list[str]:
+    """Return the lines of a cell, with those that only a notebook understands replaced by comments."""
     lines = cell.splitlines()
     words = lines[0].split() if lines else []
     if words and words[0].startswith("%%") and words[0] not in ("%%time", "%%timeit", "%%capture"):
@@ -111,10 +134,10 @@ def _python(cell: str) -> list[str]:
 
 
 def _defines(code: str, name: str) -> bool:
-    """Whether ``code`` gives ``name`` a value at its top level."""
+    """Return whether ``code`` assigns ``name`` at its top level."""
     try:
         statements = ast.parse(code).body
-    except SyntaxError:  # told when it is run
+    except SyntaxError:  # reported when the code runs
         return False
     for statement in statements:
         names = [getattr(statement, "name", None)]

@@ -1,4 +1,4 @@
-"""An environment that numbers its states, so that what an agent stores shows where it was taken from."""
+"""An environment with numbered states, so that every stored transition shows which step it came from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 
-UNIT = 1 / 64  # the difference between two states' numbers as they stand in obs
-SHIFT = 1 / 128  # which keeps them off whole numbers, and both are exact in float32
+UNIT = 1 / 64  # difference between the observations of two consecutive states; exact in float32
+SHIFT = 1 / 128  # keeps observations off whole numbers; exact in float32
 
 
 @dataclass
 class Step:
-    """One step as it truly was: the numbers of the states before and after it."""
+    """One step of the environment; ``before`` and ``after`` are the numbers of its states."""
 
     before: int
     action: int
@@ -28,24 +28,30 @@ class Step:
 
 
 @dataclass
-class Diary:
-    """What the environment saw of the agent that played in it."""
+class Record:
+    """Everything that happened in the environment.
+
+    ``first``: states returned by ``reset``. ``late``: number of steps taken after an episode had ended.
+    """
 
     steps: list[Step] = field(default_factory=list)
-    first: set[int] = field(default_factory=set)  # the numbers of the states after a reset
-    after_the_end: int = 0  # steps without a reset between
+    first: set[int] = field(default_factory=set)
+    late: int = 0
 
 
-class Numbered(gymnasium.Env[Array, int]):
-    """Every state has the next number, in every entry of obs with its own sign. Episodes of 4 to 12 steps end in turn
-    by termination and by truncation. ``look`` is called before every step, from within the agent's own loop."""
+class NumberedEnv(gymnasium.Env[Array, int]):
+    """Each new state has the next number, encoded in every entry of obs with alternating sign.
 
-    def __init__(self, size: int, actions: int, look: Callable[[Array], object]) -> None:
+    Episodes last 4 to 12 steps and end by termination and by truncation in turn. ``on_step(obs)`` is called before
+    every step, from within the agent's loop.
+    """
+
+    def __init__(self, size: int, actions: int, on_step: Callable[[Array], object]) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(actions)  # type: ignore[assignment]
         self.spec = gymnasium.envs.registration.EnvSpec("Numbered-v0", max_episode_steps=12)
-        self.diary = Diary()
-        self._look = look
+        self.record = Record()
+        self._on_step = on_step
         self._number = -1
         self._episode = 0
         self._left = 0
@@ -59,25 +65,25 @@ class Numbered(gymnasium.Env[Array, int]):
         self._number += 1
         self._episode += 1
         self._left = 4 + 3 * self._episode % 9
-        self.diary.first.add(self._number)
+        self.record.first.add(self._number)
         return self.obs(self._number), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         if self._left <= 0:
-            self.diary.after_the_end += 1
-        self._look(self.obs(self._number))
+            self.record.late += 1
+        self._on_step(self.obs(self._number))
         before = self._number
         self._number += 1
         self._left -= 1
         ended = self._left == 0
         terminated, truncated = ended and self._episode % 2 == 0, ended and self._episode % 2 == 1
         reward = float(self._number % 7) / 4
-        self.diary.steps.append(Step(before, int(action), reward, self._number, terminated, truncated))
+        self.record.steps.append(Step(before, int(action), reward, self._number, terminated, truncated))
         return self.obs(self._number), reward, terminated, truncated, {}
 
 
-def number(obs: Array) -> Array:
-    """The numbers of the states in obs[N, O], or -1 where they are of no state of a Numbered environment."""
+def state_numbers(obs: Array) -> Array:
+    """Return the numbers of the states in obs (N, O), or -1 if obs is not a state of a NumberedEnv."""
     signs = np.where(np.arange(obs.shape[1]) % 2 == 0, 1.0, -1.0)
     numbers = (obs.astype(np.float64) * signs - SHIFT) / UNIT
     whole = np.round(numbers[:, 0])

@@ -1,4 +1,4 @@
-"""Every check as a test item, so that a course can grade with the doctor and a project can keep its agent healthy.
+"""Every check as a pytest item, for grading a course or keeping an agent healthy.
 
 from perilune.doctor import pytest_items
 test_my_agent = pytest_items(make_agent)
@@ -7,19 +7,25 @@ test_my_agent = pytest_items(make_agent)
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
-from perilune.doctor.examination import ADMISSION, CHECKS, examine
+from perilune.doctor.checks import CHECKS
+from perilune.doctor.examination import check_agent
 from perilune.doctor.report import Report
 from perilune.errors import MissingDependencyError
 
 
-def pytest_items(make_patient: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
-    """A test function for pytest with one item for each check.
+def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
+    """Return a test function for pytest with one item per check.
 
-    An item fails with the findings of its check, and is skipped with the reason where the check could not be made. The
-    agent is examined once, when the first item runs.
+    An item fails with the findings of its check, and is skipped with the reason if the check did not run. The agent is
+    examined once, when the first item runs.
+
+    Args:
+        make_agent: As for ``check_agent``.
+        budget: Time limit in seconds (> 0).
+        seed: Seed of the agent and of the examination (>= 0).
 
     Raises:
         MissingDependencyError: pytest is not installed.
@@ -29,11 +35,11 @@ def pytest_items(make_patient: Callable[..., Any], *, budget: float = 60.0, seed
     except ImportError as error:
         raise MissingDependencyError("tests of an agent need pytest: pip install pytest") from error
 
-    @lru_cache(maxsize=1)
+    @cache
     def report() -> Report:
-        return examine(make_patient, budget=budget, seed=seed)
+        return check_agent(make_agent, budget=budget, seed=seed)
 
-    @pytest.mark.parametrize("check", [check.title for check in (ADMISSION, *CHECKS)])
+    @pytest.mark.parametrize("check", [check.title for check in CHECKS])
     def test_agent(check: str) -> None:
         faults = [finding for finding in report().faults if finding.check == check]
         if faults:

@@ -1,42 +1,31 @@
-"""What an examination came to: findings, the checks that could not be made, and the verdict."""
+"""The result of an examination: findings, checks that did not run, and the verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
 from perilune._utils.arrays import Array
 
-Component = Literal[
-    "environment",
-    "forward",
-    "backward",
-    "optimizer",
-    "loss",
-    "td_target",
-    "target_network",
-    "replay",
-    "exploration",
-    "loop",
-    "hyperparameters",
-    "numerics",
-]
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Points(NamedTuple):
-    """A picture of what was ``found`` over ``x``, beside what would be ``right`` there, [N] each."""
+    """A scatter plot of ``found`` (N,) against ``expected`` (N,), both over ``x`` (N,)."""
 
     title: str
     x_label: str
     y_label: str
     x: Array
     found: Array
-    right: Array
+    expected: Array
 
 
 class Spread(NamedTuple):
-    """A picture of how the values of each of several groups are spread."""
+    """Histograms of the values of several groups."""
 
     title: str
     x_label: str
@@ -44,39 +33,72 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One fault, or a note.
+class Entry:
+    """The description of a kind of finding in the catalogue.
 
-    ``evidence`` has the numbers that prove it; ``where`` a ``file:line`` or None; ``remedy`` the smallest change that
-    mends it; ``see`` how to see it for oneself; ``link`` the page that explains the principle; ``caused_by`` the id of
-    the finding that this one merely follows from, or None. ``check`` is the title of the check that found it;
-    ``picture`` what a page shows beside it, or None.
+    Attributes:
+        id: ``component.name``, where component is the part of the agent at fault.
+        severity: "error", "warning" or "note". A note is not a fault.
+        title: The fault in one sentence.
+        meaning: What it does to the learning.
+        evidence: Template of the numbers that prove it.
+        fix: The smallest change that fixes it.
+        example: Code before and after the fix; "" if there is none.
+        how_to_check: How to see it yourself.
+        clues: Regular expressions for the line at fault, the most specific first.
+        calls: The agent's methods whose lines are searched for it.
     """
 
     id: str
-    component: Component
     severity: Severity
     title: str
+    meaning: str
     evidence: str
+    fix: str
+    example: str
+    how_to_check: str
+    clues: tuple[str, ...] = field(default=(), repr=False)
+    calls: tuple[str, ...] = field(default=("train_batch",), repr=False)
+
+    @property
+    def component(self) -> str:
+        """The part of the agent at fault, such as "td_target"."""
+        return self.id.partition(".")[0]
+
+    @property
+    def link(self) -> str:
+        """The page that explains the principle."""
+        return f"docs/doctor.md#{self.component}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Entry):
+    """One fault, or a note: an entry of the catalogue with the evidence of this examination.
+
+    Attributes:
+        where: ``file:line``, or None if no line of the user's code stands out.
+        caused_by: The id of the finding that this one follows from, or None.
+        check: The title of the check that found it.
+        picture: A picture for the HTML report, or None.
+    """
+
     where: str | None = None
-    remedy: str
-    see: str
-    link: str
     caused_by: str | None = None
     check: str = ""
     picture: Points | Spread | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        """For logs and test reports; ``perilune doctor`` shows it better."""
-        parts = {"where": self.where, "proof": self.evidence, "mend": self.remedy, "see": self.see, "more": self.link}
+        """For logs and test reports."""
+        parts = {"where": self.where, "proof": self.evidence, "fix": self.fix, "check": self.how_to_check}
         lines = [f"{self.severity}: {self.title} [{self.id}]"]
-        lines += [f"  {name:5}  {text}" for name, text in parts.items() if text]
-        return "\n".join(lines)
+        return "\n".join(
+            lines + [f"  {name:5}  {text}" for name, text in (parts | {"more": self.link}).items() if text]
+        )
 
 
 @dataclass(frozen=True)
 class NotRun:
-    """A check that could not be made, and why: silence is not health."""
+    """A check that did not run, and why. What was not checked is not known to be sound."""
 
     check: str
     why: str
@@ -84,9 +106,13 @@ class NotRun:
 
 @dataclass
 class Report:
-    """Everything an examination came to.
+    """The result of an examination.
 
-    ``complete``: the time sufficed. ``healthy``: it did, and nothing but notes was found.
+    Attributes:
+        findings: Root causes first, more severe ones first among them.
+        not_run: Checks that did not run.
+        seconds: Duration.
+        complete: Whether the time sufficed.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -96,23 +122,68 @@ class Report:
 
     @property
     def faults(self) -> list[Finding]:
+        """Errors and warnings."""
         return [finding for finding in self.findings if finding.severity != "note"]
 
     @property
+    def roots(self) -> list[Finding]:
+        """Findings that do not follow from another one."""
+        return [finding for finding in self.findings if finding.caused_by is None]
+
+    def following(self, root: Finding) -> list[Finding]:
+        """Findings that follow from ``root``."""
+        return [finding for finding in self.findings if finding.caused_by == root.id]
+
+    @property
     def healthy(self) -> bool:
+        """Whether the examination is complete and found no fault."""
         return self.complete and not self.faults
 
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        roots = sum(finding.severity != "note" for finding in self.roots)
+        following = len(self.faults) - roots
+        if roots:
+            result = "Found 1 fault" if roots == 1 else f"Found {roots} faults"
+            result += f" and {following} consequence{'s' * (following > 1)}" if following else ""
+        elif not self.complete:
+            result = "Out of time: no verdict"
+        else:
+            result = "No fault found" + (f"; {len(self.not_run)} checks did not run" if self.not_run else "")
+        return f"{result} ({self.seconds:.1f} s)"
+
     def as_json(self) -> dict[str, Any]:
-        """{"healthy", "findings", "not_run", "seconds"}, of plain values; pictures are for pages."""
-        return {
-            "healthy": self.healthy,
-            "findings": [_plain(finding) for finding in self.findings],
-            "not_run": [asdict(check) for check in self.not_run],
-            "seconds": round(self.seconds, 3),
-        }
+        """Return {"healthy", "findings", "not_run", "seconds"} as plain values, without pictures."""
+        hidden = {"clues", "calls", "picture"}
+        findings = [
+            {name: value for name, value in vars(finding).items() if name not in hidden}
+            | {"component": finding.component, "link": finding.link}
+            for finding in self.findings
+        ]
+        not_run = [asdict(check) for check in self.not_run]
+        seconds = round(self.seconds, 3)
+        return {"healthy": self.healthy, "findings": findings, "not_run": not_run, "seconds": seconds}
 
 
-def _plain(finding: Finding) -> dict[str, Any]:
-    fields = asdict(replace(finding, picture=None))
-    del fields["picture"]
-    return fields
+def in_order(findings: Sequence[Finding], causes: dict[str, list[str]]) -> list[Finding]:
+    """Return each finding once, with ``caused_by`` set: root causes first, more severe ones first among them.
+
+    Args:
+        findings: In the order in which they were found.
+        causes: Pattern of a cause's id -> patterns of the ids that follow from it. The first match counts.
+    """
+    by_id: dict[str, Finding] = {}
+    for finding in findings:
+        by_id.setdefault(finding.id, finding)
+
+    def cause(effect: str) -> str | None:
+        for pattern, effects in causes.items():
+            if any(fnmatchcase(effect, one) for one in effects):
+                for other in by_id:
+                    if other != effect and fnmatchcase(other, pattern):
+                        return other
+        return None
+
+    marked = [replace(finding, caused_by=cause(finding.id)) for finding in by_id.values()]
+    return sorted(marked, key=lambda finding: (finding.caused_by is not None, SEVERITIES.index(finding.severity)))

@@ -1,4 +1,4 @@
-"""The patient handled with care: copies that share nothing, calls that are timed, and answers that are looked at."""
+"""Work with the agent under examination: independent copies of it, timed calls, and validated return values."""
 
 from __future__ import annotations
 
@@ -8,59 +8,63 @@ import inspect
 import random
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.patient import Transitions
+from perilune.doctor.protocol import Transitions
 from perilune.doctor.supervise import Call
 
+if TYPE_CHECKING:
+    from perilune.doctor.step_response import Steps
 
-class CannotTell(Exception):  # noqa: N818 -- a verdict, not an error of ours
-    """A check ends here without a verdict, for the reason that it carries."""
+Stepping = Literal["proportional", "signs", "inverse", "unknown"]
 
 
-class PatientFailed(Exception):  # noqa: N818 -- a verdict, not an error of ours
-    """A method of the patient raised, or answered with what cannot be used; ``error`` is what it raised."""
+class CannotTell(Exception):  # noqa: N818 -- a result, not an error
+    """A check ends without a verdict; the message is the reason."""
 
-    def __init__(self, method: str, what: str, error: BaseException | None = None) -> None:
-        super().__init__(f"{method} {what}")
+
+class AgentFailed(Exception):  # noqa: N818 -- a result, not an error
+    """A method of the agent raised ``error`` or returned a value that cannot be used."""
+
+    def __init__(self, method: str, problem: str, error: BaseException | None = None) -> None:
+        super().__init__(f"{method} {problem}")
         self.method = method
         self.error = error
 
 
-class NotFinite(Exception):  # noqa: N818 -- a verdict, not an error of ours
-    """The patient's numbers are no numbers any more; ``method`` is what gave them."""
+class NotFinite(Exception):  # noqa: N818 -- a result, not an error
+    """``method`` of the agent returned NaN or infinity."""
 
     def __init__(self, method: str) -> None:
-        super().__init__(method)
-        self.method = method
+        super().__init__(f"{method} returned NaN or infinity")
 
 
 def as_array(value: Any) -> Array:
-    """``value`` as a NumPy array that shares its memory where it can: arrays, lists, torch's tensors."""
+    """Convert an array, a list or a torch tensor to a NumPy array, sharing memory where possible."""
     if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
         value = value.detach().cpu()
         try:
             return np.asarray(value.numpy())
-        except TypeError:  # bfloat16, which NumPy does not have
+        except TypeError:  # bfloat16 does not exist in NumPy
             return np.asarray(value.float().numpy())
     return np.asarray(value)
 
 
-def steady(seed: int) -> None:
-    """Seed the global generators, so that dropout and noise draw the same in calls that are to be compared."""
+def seed_global_generators(seed: int) -> None:
+    """Seed the global generators, so that dropout and noise are the same in calls that are compared."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 -- the patient may draw from it
+    np.random.seed(seed)  # noqa: NPY002 -- the agent may draw from it
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(seed)
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Whatever is drawn from the global generators inside, they go on afterwards as if nothing had been."""
+def preserve_global_generators() -> Iterator[None]:
+    """Restore the state of the global random generators on exit."""
     torch = sys.modules.get("torch")
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None  # noqa: NPY002
     try:
@@ -70,149 +74,188 @@ def undisturbed() -> Iterator[None]:
         np.random.set_state(kept[1])  # noqa: NPY002
         if torch is not None and kept[2] is not None:
             torch.set_rng_state(kept[2])
-        elif torch is None and (torch := sys.modules.get("torch")) is not None:  # imported, and seeded, inside
+        elif torch is None and (torch := sys.modules.get("torch")) is not None:  # imported and seeded inside
             torch.seed()
 
 
 @dataclass
-class Ward:
-    """What is known of the patient, and the way to another copy of it.
+class Session:
+    """One examination: how to make agents, and what the checks have learned about the agent so far.
 
-    ``size``: O. ``actions``: A. ``rows``: the smallest batch that ``train_batch`` learns from, and
-    ``calls`` how many times it must be called for that. ``deep``: whether copies are
-    deep copies; else they are made anew by the factory and live through the same calls again. ``noise``: how far
-    ``q_values`` of the same obs differ between two calls. ``runs_on``: a call that could not be stopped.
+    Attributes:
+        factory: Makes a new agent.
+        seed: Passed to the factory if it takes one.
+        rng: Source of the observations and transitions that the checks use.
+        observation_size: O.
+        actions: A, the number of actions.
+        gamma: The agent's discount.
+        n_step: Steps that one reward sums over, or None if the agent does not say.
+        min_batch: The smallest batch that ``train_batch`` learns from.
+        calls_per_update: Calls of ``train_batch`` until something is learned.
+        deepcopy: Copy agents with ``copy.deepcopy``. Otherwise make new ones and repeat their history.
+        noise: The largest difference between two calls of ``q_values`` on the same observations.
+        under_way: The call of the agent that is running.
+        unstoppable: The name of a call that did not react to an interrupt, or None.
+        ends: How the target treats terminated transitions: "sound" or the name of a td_target finding.
+        routing: Whether only the taken action is trained: "sound" or the id of a finding.
+        not_regression: Why updates are not a plain regression of Q on a number; "" if they are, None if unknown.
+        weights: Where the online network's arrays are ("parameters" or "walk") and their names.
+        stepping: How the first optimizer step follows the gradient.
+        weight_decay: Whether weights shrink where there is no error.
+        optimizer: The reference optimizer that reproduces the agent's steps.
+        replay_faulty: Whether the replay check found a fault.
     """
 
     factory: Callable[..., Any]
     seed: int
-    random: np.random.Generator
-    size: int = 0
+    rng: np.random.Generator
+    observation_size: int = 0
     actions: int = 0
     gamma: float = 0.0
     n_step: int | None = None
-    rows: int = 1
-    calls: int = 1
-    deep: bool = False
+    min_batch: int = 1
+    calls_per_update: int = 1
+    deepcopy: bool = False
     noise: float = 0.0
     under_way: Call | None = None
-    runs_on: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    _first: Any = None
+    unstoppable: str | None = None
+    ends: str = "sound"
+    routing: str = "sound"
+    not_regression: str | None = None
+    weights: tuple[str, list[str]] | None = None
+    stepping: Stepping | None = None
+    weight_decay: bool | None = None
+    optimizer: Steps | None = None
+    replay_faulty: bool = False
+    _original: Any = None
 
-    def make(self) -> Any:
-        """A patient by the owner's factory, which is offered a seed if it takes one."""
-        steady(self.seed)
+    @property
+    def discount(self) -> float:
+        """The factor that the target must apply to the next value: gamma^n."""
+        return float(self.gamma ** (self.n_step or 1))
+
+    def new_agent(self) -> Any:
+        """Call the user's factory, with ``seed`` if it takes one."""
+        seed_global_generators(self.seed)
         try:
             takes_seed = "seed" in inspect.signature(self.factory).parameters
         except (TypeError, ValueError):
             takes_seed = False
         return self.timed("the factory", self.factory, *(), **({"seed": self.seed} if takes_seed else {}))
 
-    def fresh(self) -> Case:
-        """A patient that nothing was done to."""
-        if not self.deep:
-            return Case(self, self.make())
-        if self._first is None:
-            self._first = self.make()
-        return Case(self, copy.deepcopy(self._first))
+    def new_copy(self) -> AgentCopy:
+        """Return an agent in its initial state."""
+        if not self.deepcopy:
+            return AgentCopy(self, self.new_agent())
+        if self._original is None:
+            self._original = self.new_agent()
+        return AgentCopy(self, copy.deepcopy(self._original))
 
     def timed(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        """Call ``function`` of the agent under the supervisor's clock.
+
+        Raises:
+            AgentFailed: ``function`` raised.
+        """
         before, this = self.under_way, Call.now(name)
         self.under_way = this
         try:
             return function(*args, **keywords)
         except (Exception, SystemExit) as error:
-            raise PatientFailed(name, f"raised {type(error).__name__}: {error}", error) from error
+            raise AgentFailed(name, f"raised {type(error).__name__}: {error}", error) from error
         finally:
-            if self.under_way is this:  # else it was given up long ago, and another one is under way
+            if self.under_way is this:  # otherwise the supervisor gave up on it and another call is running
                 self.under_way = before
 
-    # Made-up experience
-
-    def states(self, count: int, scale: float = 1.0) -> Array:
-        """``count`` observations, [N, O], normally distributed."""
-        return (scale * self.random.standard_normal((count, self.size))).astype(np.float32)
+    def observations(self, count: int, scale: float = 1.0) -> Array:
+        """Draw ``count`` observations (N, O) from a normal distribution."""
+        return (scale * self.rng.standard_normal((count, self.observation_size))).astype(np.float32)
 
     def transitions(self, count: int, terminated: bool = True, scale: float = 1.0) -> Transitions:
-        """Transitions whose actions come in turn, from a random one on, and whose rewards are 0."""
+        """Draw transitions with reward 0. Actions take turns, starting with a random one."""
         return Transitions(
-            self.states(count, scale),
-            (np.arange(count) + self.random.integers(self.actions)) % self.actions,
+            self.observations(count, scale),
+            (np.arange(count) + self.rng.integers(self.actions)) % self.actions,
             np.zeros(count, np.float32),
-            self.states(count, scale),
+            self.observations(count, scale),
             np.full(count, terminated),
         )
 
 
-class Case:
-    """One copy of the patient, in the state that its history has brought it to."""
+class AgentCopy:
+    """One copy of the agent, in a state of its own."""
 
-    def __init__(self, ward: Ward, patient: Any) -> None:
-        self.ward = ward
-        self.patient = patient
-        self.history: list[Callable[[Case], object]] = []
+    def __init__(self, session: Session, agent: Any) -> None:
+        self.session = session
+        self.agent = agent
+        self.history: list[Callable[[AgentCopy], object]] = []
 
     def has(self, *methods: str) -> bool:
-        return all(callable(getattr(self.patient, method, None)) for method in methods)
+        """Return whether the agent has all these methods."""
+        return all(callable(getattr(self.agent, method, None)) for method in methods)
 
     def call(self, method: str, *args: Any) -> Any:
-        """The patient's ``method``, timed; what it raises comes as PatientFailed."""
-        return self.ward.timed(method, getattr(self.patient, method), *args)
+        """Call a method of the agent, timed. Raise AgentFailed if it raises."""
+        return self.session.timed(method, getattr(self.agent, method), *args)
 
     def array(self, method: str, *args: Any) -> Array:
-        """What the patient's ``method`` gives, as an array."""
+        """Call a method of the agent and return its result as an array."""
         given = self.call(method, *args)
         try:
             return as_array(given)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise PatientFailed(method, f"gave what is no array: {error}", error) from error
+            raise AgentFailed(method, f"returned a value that is not an array: {error}", error) from error
 
-    def copy(self) -> Case:
-        """Another patient in the same state, that shares nothing with this one."""
-        if self.ward.deep:
-            return Case(self.ward, copy.deepcopy(self.patient))
-        again = Case(self.ward, self.ward.make())
+    def copy(self) -> AgentCopy:
+        """Return an independent agent in the same state."""
+        if self.session.deepcopy:
+            return AgentCopy(self.session, copy.deepcopy(self.agent))
+        again = AgentCopy(self.session, self.session.new_agent())
         for change in self.history:
             again.change(change)
         return again
 
-    def change(self, how: Callable[[Case], object]) -> None:
-        """Bring the patient into another state; a copy that is made anew will be changed likewise."""
-        if not self.ward.deep:
+    def change(self, how: Callable[[AgentCopy], object]) -> None:
+        """Apply ``how`` to the agent, and remember it in case copies must be made by repeating it."""
+        if not self.session.deepcopy:
             self.history.append(how)
-        steady(1)
+        seed_global_generators(1)
         how(self)
 
     def train(self, batch: Transitions) -> None:
-        """One update. A batch smaller than the patient takes is repeated, which changes no mean over it."""
-        repeats = -(-self.ward.rows // len(batch.action))
+        """Run one update. Repeat the batch if it is too small, which changes no mean over it."""
+        repeats = -(-self.session.min_batch // len(batch.action))
         columns = [np.concatenate([column] * repeats) for column in batch]
 
-        def update(case: Case) -> None:
-            for _ in range(self.ward.calls):
-                case.call("train_batch", *(column.copy() for column in columns))
+        def update(agent: AgentCopy) -> None:
+            for _ in range(self.session.calls_per_update):
+                agent.call("train_batch", *(column.copy() for column in columns))
 
         self.change(update)
 
     def sync(self) -> None:
-        self.change(lambda case: case.call("sync_target"))
+        """Update the target network once."""
+        self.change(lambda agent: agent.call("sync_target"))
 
     def q(self, obs: Array) -> Array:
-        """Q(obs, a) in float64: [N, A]."""
+        """Return Q(obs, a) of the online network in float64, (N, A)."""
         return self._values("q_values", obs)
 
+    def q_taken(self, batch: Transitions) -> Array:
+        """Return Q(obs, action) of the online network, (B,)."""
+        return self.q(batch.obs)[np.arange(len(batch.action)), batch.action]
+
     def target_q(self, obs: Array) -> Array:
-        """The target network's Q(obs, a) in float64: [N, A]."""
+        """Return Q(obs, a) of the target network in float64, (N, A)."""
         return self._values("target_q_values", obs)
 
     def _values(self, method: str, obs: Array) -> Array:
-        steady(2)
+        seed_global_generators(2)
         values = self.array(method, obs.copy())
-        if values.ndim != 2 or len(values) != len(obs) or values.shape[1] != (self.ward.actions or values.shape[1]):
-            raise PatientFailed(method, f"gave shape {list(values.shape)} for obs{list(obs.shape)}")
+        if values.ndim != 2 or len(values) != len(obs) or self.session.actions not in (0, values.shape[1]):
+            raise AgentFailed(method, f"returned shape {values.shape} for obs of shape {obs.shape}")
         if values.dtype.kind not in "fiu":
-            raise PatientFailed(method, f"gave {values.dtype}; real numbers are wanted")
+            raise AgentFailed(method, f"returned dtype {values.dtype}: expected real numbers")
         if not np.isfinite(values).all():
             raise NotFinite(method)
         return values.astype(np.float64)

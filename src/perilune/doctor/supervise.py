@@ -1,4 +1,4 @@
-"""Work that may hang, watched from outside: what takes too long is interrupted, and if it does not listen, left."""
+"""Run work that may hang in a thread: interrupt it if it takes too long, and abandon it if it does not react."""
 
 from __future__ import annotations
 
@@ -11,73 +11,73 @@ from typing import NamedTuple
 
 import numpy as np
 
-ATTEMPTS = 40  # of 0.05 s
+ATTEMPTS = 40  # interrupts, one every 0.05 s
 
 
 class _Interrupted(BaseException):
-    """Raised in the thread whose time is up. No Exception, so that a patient's ``except Exception`` lets it pass."""
+    """Raised in the thread whose time is up. Not an Exception, so that the agent's ``except Exception`` misses it."""
 
 
 class Call(NamedTuple):
-    """A call of the patient that is under way, since when by the clock, and since when by the process's own time."""
+    """A running call of the agent: its name, and when it began in wall-clock time and in CPU time, in seconds."""
 
     name: str
     began: float
-    worked: float
+    cpu_began: float
 
     @classmethod
     def now(cls, name: str) -> Call:
         return cls(name, time.monotonic(), time.process_time())
 
-    def over(self, seconds: float) -> bool:
-        """Whether it has worked for longer than ``seconds``, or waited for three times as long.
+    def exceeds(self, seconds: float) -> bool:
+        """Return whether it used more CPU time than ``seconds``, or three times that on the wall clock.
 
-        On a busy machine the clock runs on while nothing is done, and that is not the patient's fault.
+        On a busy machine the wall clock advances while the process waits, which is not the agent's fault.
         """
-        return time.process_time() - self.worked > seconds or time.monotonic() - self.began > 3 * seconds
+        return time.process_time() - self.cpu_began > seconds or time.monotonic() - self.began > 3 * seconds
 
 
-class TooLong(Exception):  # noqa: N818 -- a verdict, not an error of ours
-    """The time was up; ``call`` is the patient's method that was under way, or None.
+class TooLong(Exception):  # noqa: N818 -- a result, not an error
+    """The time was up.
 
-    ``runs_on``: it listens to nothing, and goes on behind the back of whatever comes next.
+    Attributes:
+        call: The agent's method that was running, or None.
+        unstoppable: Whether the thread is still running because it did not react to interrupts.
     """
 
-    runs_on = False
-
     def __init__(self, call: str | None, seconds: float) -> None:
-        super().__init__(
-            f"{call} did not return within {seconds:.0f} s"
-            if call
-            else f"the {seconds:.0f} s that were left were not enough"
-        )
+        text = f"{call} did not return within {seconds:.0f} s"
+        super().__init__(text if call else f"not finished in the remaining {seconds:.0f} s")
         self.call = call
-        self.seconds = seconds
+        self.unstoppable = False
 
 
 def supervised(
-    work: Callable[[], None],
-    seconds: float,
-    call_seconds: float,
-    under_way: Callable[[], Call | None],
+    work: Callable[[], None], seconds: float, call_seconds: float, under_way: Callable[[], Call | None]
 ) -> None:
-    """Run ``work`` in a thread of its own, for at most ``seconds``, no call of the patient for over ``call_seconds``.
+    """Run ``work`` in a thread.
+
+    Args:
+        work: What to run.
+        seconds: Limit for all of it.
+        call_seconds: Limit for a single call of the agent.
+        under_way: Returns the running call.
 
     Raises:
-        TooLong: one of the two was exceeded; the thread was interrupted, at its next line of Python.
-        Whatever ``work`` raises.
+        TooLong: A limit was exceeded. The thread was interrupted at its next line of Python.
+        Exception: ``work`` raised it.
     """
     errors: list[BaseException] = []
-    differentiates = _differentiates()
+    grad_enabled = _torch_grad_enabled()
 
     def body() -> None:
-        nonlocal differentiates
+        nonlocal grad_enabled
         try:
-            _differentiates(differentiates)
+            _torch_grad_enabled(grad_enabled)
             with np.errstate(all="ignore"):
                 work()
-            differentiates = _differentiates()
-        except BaseException as error:  # handed over to the thread that waits
+            grad_enabled = _torch_grad_enabled()
+        except BaseException as error:  # passed on to the waiting thread
             errors.append(error)
 
     thread = threading.Thread(target=body, name="doctor", daemon=True)
@@ -87,20 +87,20 @@ def supervised(
     while thread.is_alive():
         thread.join(0.02)
         call = under_way()
-        if call is not None and call.over(call_seconds):
+        if call is not None and call.exceeds(call_seconds):
             too_long = TooLong(call.name, call_seconds)
         elif time.monotonic() > end:
             too_long = TooLong(None, seconds)
         if too_long is not None:
-            too_long.runs_on = not _ended(thread)
+            too_long.unstoppable = not _interrupt(thread)
             raise too_long
-    _differentiates(differentiates)
+    _torch_grad_enabled(grad_enabled)
     if errors:
         raise errors[0]
 
 
-def _differentiates(switch: bool | None = None) -> bool | None:
-    """Whether torch does in this thread, for it keeps that for each thread apart; ``switch`` sets it."""
+def _torch_grad_enabled(switch: bool | None = None) -> bool | None:
+    """Get or set torch's gradient mode, which is a property of each thread. None if torch is not imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None
@@ -109,8 +109,8 @@ def _differentiates(switch: bool | None = None) -> bool | None:
     return bool(torch.is_grad_enabled())
 
 
-def _ended(thread: threading.Thread) -> bool:
-    """Interrupt ``thread`` until it ends, also where it catches whatever is raised in it; False if it does not."""
+def _interrupt(thread: threading.Thread) -> bool:
+    """Interrupt ``thread`` repeatedly, in case it catches the exception. Return whether it ended."""
     for _ in range(ATTEMPTS):
         if not thread.is_alive():
             return True

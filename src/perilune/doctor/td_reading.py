@@ -1,47 +1,55 @@
-"""The reward at which an update leaves Q(obs, action) where it is: what the update aims at, read from outside.
+"""Read from outside what target an update aims at.
 
-An update moves Q(obs, action) towards its target, r + bootstrap, whatever the loss, the optimiser and the step size.
-Where it moves nothing, at the still reward r*, the target is Q(obs, action) itself, so
+An update moves Q(obs, action) towards its target r + bootstrap, whatever the loss, the optimizer and the step size.
+At the neutral reward r* it moves nothing, because then the target equals Q(obs, action). So
 
     bootstrap = Q(obs, action) - r*.
 
-The search needs nothing of the agent but ``q_values`` and ``train_batch``.
+The search for r* needs only ``q_values`` and ``train_batch``.
 """
 
 from __future__ import annotations
 
-from perilune.doctor.patient import Transitions
-from perilune.doctor.ward import CannotTell, Case
+from collections.abc import Callable
+from typing import NamedTuple
 
-FURTHEST = 1e5  # in units of the first guess's width
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.catalogue import listed
+from perilune.doctor.protocol import Transitions
+from perilune.doctor.report import Points
+from perilune.doctor.session import AgentCopy, CannotTell, Session
+
+MAX_REACH = 1e5  # in units of the first guess's width
+UNSURE = 5e-3  # of the largest bootstrap: how precisely it can be read
+CLEAR = 0.01  # largest relative distance of a candidate that counts as a match
 
 
-class NoBalance(CannotTell):
-    """Q(obs, action) moves the same way whatever the reward is."""
+class NoNeutralReward(CannotTell):
+    """Q(obs, action) moves in the same direction whatever the reward."""
 
 
-def still_reward(case: Case, transition: Transitions, width: float, level: float | None = None) -> float:
-    """r*, for a transition of one row.
+def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
+    """Find the reward at which an update leaves Q(obs, action) unchanged.
 
     Args:
-        case: in any state; copies of it are trained.
-        transition: one row; its reward does not matter.
-        width: in units of return; the first guess is Q(obs, action) +- ``width``, and r* comes within 1e-4 of it.
-        level: where Q(obs, action) ends if nothing pushes it, when that is not where it is: momentum moves it too.
+        agent: In any state. Copies of it are trained.
+        transition: One row. Its reward does not matter.
+        width: In units of return. The first guess is Q(obs, action) +- ``width``; the result is exact to 1e-4 of it.
 
     Raises:
-        NoBalance: no reward holds Q(obs, action).
+        NoNeutralReward: No reward leaves Q(obs, action) unchanged.
     """
-    q = float(case.q(transition.obs)[0, transition.action[0]])
-    level = q if level is None else level
+    q = float(agent.q_taken(transition)[0])
 
     def motion(reward: float) -> float:
-        trained = case.copy()
+        trained = agent.copy()
         trained.train(transition._replace(reward=transition.reward * 0 + reward))
-        return float(trained.q(transition.obs)[0, transition.action[0]]) - level
+        return float(trained.q_taken(transition)[0]) - q
 
     reach = width
-    for _ in range(2):  # where no error is learned from that is larger than some limit
+    for _ in range(2):  # some losses ignore errors beyond a limit
         if motion(q - reach) == motion(q + reach) == 0:
             reach /= 10
     while True:
@@ -54,11 +62,11 @@ def still_reward(case: Case, transition: Transitions, width: float, level: float
             if motion(near + width) != motion(near - width):
                 return near
         reach *= 10
-        if reach > FURTHEST * width:
-            raise NoBalance(f"rewards of {low:.3g} and {high:.3g} move Q(obs, action) by {down:.3g} and {up:.3g}")
+        if reach > MAX_REACH * width:
+            raise NoNeutralReward(f"rewards of {low:.3g} and {high:.3g} move Q(obs, action) by {down:.3g} and {up:.3g}")
 
-    # Illinois' regula falsi: a few steps where the motion is a line, as with SGD, and no worse than halving by much
-    # where it is a jump, as with the first step of Adam.
+    # The Illinois variant of regula falsi: a few steps where the motion is linear, as with SGD, and not much slower
+    # than bisection where it jumps, as with the first step of Adam.
     tolerance = 1e-4 * width
     kept = 0
     for _ in range(80):
@@ -74,4 +82,126 @@ def still_reward(case: Case, transition: Transitions, width: float, level: float
             low, down = reward, moved
             up = up / 2 if kept == -1 else up
             kept = -1
-    raise CannotTell("no reward holds Q(obs, action) still: its motion is no monotone function of the reward")
+    raise CannotTell("no reward leaves Q(obs, action) unchanged: its motion is not monotone in the reward")
+
+
+def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array:
+    """Return Q(obs, action) - r* of each transition, (B,)."""
+    rows = range(len(batch.action))
+    return agent.q_taken(batch) - np.array([neutral_reward(agent, batch.rows([row]), width) for row in rows])
+
+
+def require_regression(session: Session) -> None:
+    """Check that an update with nothing to learn leaves Q alone: a terminated transition with reward Q(obs, action).
+
+    Raises:
+        CannotTell: It does not. The agent learns a distribution, or a regularized or noisy target, which Q does not
+            show.
+    """
+    if session.not_regression is None:
+        session.not_regression = _why_not_regression(session)
+    if session.not_regression:
+        raise CannotTell(session.not_regression)
+
+
+def _why_not_regression(session: Session) -> str:
+    if (session.ends, session.routing) != ("sound", "sound"):
+        return ""  # a fault that is already reported takes part in it
+    agent = session.new_copy()
+    batch = session.transitions(3)
+    q = agent.q_taken(batch)
+    width = float(np.abs(q).max()) + 1e-3
+    try:
+        neutral = np.array([neutral_reward(agent, batch.rows([row]), width) for row in range(3)])
+    except CannotTell as reason:
+        return f"no reward leaves Q(obs, action) of a terminated transition unchanged: {reason}"
+    if np.abs(neutral - q).max() < 0.01 * width:
+        return ""
+    scale = float(neutral @ q / (neutral @ neutral))
+    if np.abs(scale * neutral - q).max() < 0.01 * width:
+        return f"the update multiplies rewards by {scale:.3g}: pass rewards to the adapter as the network sees them"
+    return (
+        f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
+        "the update is not a plain regression of Q on a number (a distribution, noise, or a regularized target)"
+    )
+
+
+def require_varied_q(session: Session) -> None:
+    """Raise CannotTell if Q is the same everywhere, so that updates cannot show what they aim at."""
+    q = session.new_copy().q(session.observations(32))
+    if np.ptp(q) <= 1e-9 + 10 * session.noise:
+        raise CannotTell(f"Q of a new agent is {q[0, 0]:.4g} for every state and action, so that no target shows")
+
+
+class Aim(NamedTuple):
+    """How to produce a TD error: the value of ``terminated``, and how far the target lies above the reward (B,)."""
+
+    terminated: bool
+    above: Array
+
+
+def aim(agent: AgentCopy, transition: Transitions) -> Aim:
+    """Return how to produce a TD error. In a sound agent the target of a terminated transition is its reward."""
+    ends = agent.session.ends
+    flag = ends in ("sound", "no_mask")
+    if ends in ("sound", "mask_inverted"):
+        return Aim(flag, np.zeros(len(transition.action)))
+    flagged = transition._replace(terminated=np.full_like(transition.terminated, flag))
+    return Aim(flag, read_bootstraps(agent, flagged, float(np.abs(agent.q(transition.obs)).max()) + 1))
+
+
+def with_error(agent: AgentCopy, transition: Transitions, error: float, aimed: Aim | None = None) -> Transitions:
+    """Return ``transition`` with the reward that makes its TD error ``error``."""
+    terminated, above = aimed or aim(agent, transition)
+    return transition._replace(
+        reward=(agent.q_taken(transition) + error - above).astype(np.float32),
+        terminated=np.full_like(transition.terminated, terminated),
+    )
+
+
+class Targets(NamedTuple):
+    """What updates on ``transitions`` aimed at: ``bootstrap`` (B,), in units of return."""
+
+    transitions: Transitions
+    bootstrap: Array
+
+    def fit(self, values: Array) -> tuple[float, float]:
+        """Return the factor that brings ``values`` (B,) nearest to the bootstraps, and the relative distance left."""
+        factor = float(self.bootstrap @ values / (values @ values + 1e-30))
+        distance = np.abs(self.bootstrap - factor * values).max() / (np.abs(self.bootstrap).max() + 1e-12)
+        return factor, float(distance)
+
+    def best_fit(self, candidates: dict[str, Array]) -> tuple[str, float, float]:
+        """Return the name of the candidate that, times a factor, is nearest; the factor; the relative distance.
+
+        The first candidate wins unless another is nearer by more than the precision of the reading.
+        """
+        fits = [(name, *self.fit(values)) for name, values in candidates.items()]
+        best = min(fits, key=lambda one: one[2])
+        return fits[0] if fits[0][2] < best[2] + UNSURE else best
+
+    def picture(self, expected: Array) -> Points:
+        """Plot the bootstraps against ``expected`` (B,)."""
+        return Points(
+            "What an update adds to the reward",
+            "expected: gamma times the next value",
+            "found: Q(obs, action) - neutral reward",
+            expected,
+            self.bootstrap,
+            expected,
+        )
+
+
+def read_targets(
+    session: Session,
+    agent: AgentCopy,
+    candidates: Callable[[Transitions], dict[str, Array]],
+    terminated: bool = False,
+) -> Targets:
+    """Read the bootstraps of transitions that best separate the first candidate from each other one, two for each."""
+    pool = session.transitions(60 * session.actions, terminated, scale=2.0)
+    wanted, *rivals = candidates(pool).values()
+    rows = sorted({int(row) for rival in rivals for row in np.argsort(np.abs(rival - wanted))[-2:]})
+    batch = pool.rows(rows)
+    width = float(np.abs(wanted).max() + np.abs(agent.q_taken(batch)).max()) + 1e-6
+    return Targets(batch, read_bootstraps(agent, batch, width))

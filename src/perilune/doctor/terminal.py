@@ -1,4 +1,4 @@
-"""A doctor's report in the terminal."""
+"""Print a report of the doctor in the terminal."""
 
 from __future__ import annotations
 
@@ -7,67 +7,59 @@ from typing import IO
 
 from perilune.doctor.report import Finding, Report
 
-COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-WIDEST = 100  # columns: longer lines are hard to read
+COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+MAX_WIDTH = 100  # columns
 
 
 def show(report: Report, file: IO[str]) -> None:
-    """Print ``report`` to ``file``, in colour where that is a terminal."""
-    from rich.console import Console  # noqa: PLC0415 -- not before there is something to show
+    """Print ``report`` to ``file``, in color if it is a terminal."""
+    from rich.console import Console  # noqa: PLC0415 -- slow to import
     from rich.padding import Padding  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=file, highlight=False)
-    console.width = min(console.width, WIDEST)
-    console.print(Text(verdict(report), style="bold green" if report.healthy else "bold red"))
-    roots = [finding for finding in report.findings if finding.caused_by is None]
-    for number, finding in enumerate(roots, start=1):
+    console.width = min(console.width, MAX_WIDTH)
+
+    def print_rows(rows: dict[str, str], styles: tuple[str, str]) -> None:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style=styles[0], no_wrap=True)
+        table.add_column(style=styles[1], overflow="fold")
+        for name, words in rows.items():
+            table.add_row(Text(name, style=f"not dim {COLORS[name]}" if name in COLORS else ""), Text(words))
+        console.print(Padding(table, (0, 0, 0, 3)))
+
+    console.print(Text(report.verdict, style="bold green" if report.healthy else "bold red"))
+    for number, finding in enumerate(report.roots, start=1):
         console.print()
         console.print(Text(f"{number}. {finding.title}", style="bold"))
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row(Text(finding.severity, style=f"not dim {COLOURS[finding.severity]}"), finding.id)
-        for name, words in _parts(finding):
-            table.add_row(name, Text(words))
-        follow = [other for other in report.findings if other.caused_by == finding.id]
-        if follow:
-            table.add_row("brings", Text("; ".join(f"{other.title} ({other.id})" for other in follow)))
-        console.print(Padding(table, (0, 0, 0, 3)))
+        print_rows({finding.severity: finding.id} | rows(finding, report), ("dim", ""))
     if report.not_run:
         console.print()
         console.print(Text("Not checked", style="bold"))
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
-        table.add_column(style="dim", overflow="fold")
-        for check in report.not_run:
-            table.add_row(check.check, Text(check.why))
-        console.print(Padding(table, (0, 0, 0, 3)))
+        reasons: dict[str, str] = {}
+        for one in report.not_run:
+            reasons[one.check] = f"{reasons[one.check]}; {one.why}" if one.check in reasons else one.why
+        print_rows(reasons, ("", "dim"))
 
 
-def verdict(report: Report) -> str:
-    """The examination in one sentence."""
-    roots = [finding for finding in report.faults if finding.caused_by is None]
-    took = f" ({report.seconds:.1f} s)"
-    if not roots:
-        unseen = f"; {len(report.not_run)} checks could not be made" if report.not_run else ""
-        return f"No fault was found{unseen}{took}" if report.complete else f"The time was up before a verdict{took}"
-    faults = "One fault was found" if len(roots) == 1 else f"{len(roots)} faults were found"
-    following = len(report.faults) - len(roots)
-    follow, roots_named = "follows" if following == 1 else "follow", "it" if len(roots) == 1 else "them"
-    return faults + (f", and {following} more that {follow} from {roots_named}" if following else "") + took
-
-
-def _parts(finding: Finding) -> list[tuple[str, str]]:
-    parts = [("proof", finding.evidence)]
-    if finding.where:
-        parts.append(("where", f"{finding.where}   {line_at(finding.where)}"))
-    parts += [("mend", finding.remedy), ("see", finding.see), ("more", finding.link)]
-    return [(name, words) for name, words in parts if words]
+def rows(finding: Finding, report: Report) -> dict[str, str]:
+    """Return the parts of a finding by their labels, without empty ones."""
+    following = "; ".join(f"{other.title} ({other.id})" for other in report.following(finding))
+    parts = {
+        "means": finding.meaning,
+        "proof": finding.evidence,
+        "where": f"{finding.where}   {line_at(finding.where)}" if finding.where else "",
+        "fix": finding.fix,
+        "example": finding.example,
+        "check": finding.how_to_check,
+        "causes": following,
+        "more": finding.link,
+    }
+    return {name: words for name, words in parts.items() if words}
 
 
 def line_at(where: str) -> str:
-    """What stands at ``file:line``."""
+    """Return the source line at ``file:line``."""
     file, _, line = where.rpartition(":")
     return linecache.getline(file, int(line)).strip()

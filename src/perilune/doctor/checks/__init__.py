@@ -1,0 +1,53 @@
+"""The checks, in the order in which they run: later ones use what earlier ones found out about the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from perilune.doctor.checks.acting import check_actions
+from perilune.doctor.checks.gradients import check_gradients
+from perilune.doctor.checks.interface import CannotExamine, check_interface
+from perilune.doctor.checks.loop import check_loop
+from perilune.doctor.checks.loss import check_loss, check_one_batch
+from perilune.doctor.checks.network import check_network
+from perilune.doctor.checks.optimizer import check_optimizer
+from perilune.doctor.checks.replay import check_replay
+from perilune.doctor.checks.target_network import check_target_network
+from perilune.doctor.checks.td_target import check_batch, check_ends, check_td_target
+from perilune.doctor.report import Finding, NotRun
+from perilune.doctor.session import Session
+
+__all__ = ["CHECKS", "CannotExamine", "Check"]
+
+
+class Check(NamedTuple):
+    """One check of the examination.
+
+    Attributes:
+        title: Its name in the report.
+        run: Yields findings, and what could not be checked. Those yielded before an exception count.
+        call_seconds: Limit for a single call of the agent.
+    """
+
+    title: str
+    run: Callable[[Session], Iterator[Finding | NotRun]]
+    call_seconds: float = 10.0
+
+
+# Without the first one the others cannot run.
+CHECKS = (
+    Check("interface", check_interface, call_seconds=30.0),  # the factory may import torch
+    Check("initial weights", check_network),
+    Check("episode ends", check_ends),
+    Check("gradients", check_gradients),
+    Check("TD target", check_td_target),
+    Check("target network", check_target_network),
+    Check("batch", check_batch),
+    Check("optimizer", check_optimizer),
+    Check("loss", check_loss),
+    Check("one batch", check_one_batch),
+    Check("actions", check_actions),
+    Check("replay", check_replay),
+    Check("training loop", check_loop, call_seconds=40.0),
+)

@@ -1,4 +1,4 @@
-"""ACT: greedy where epsilon is 0, evenly random where it is 1, and never outside the range."""
+"""Check the actions: greedy at epsilon 0, uniformly random at epsilon 1, and always valid."""
 
 from __future__ import annotations
 
@@ -8,88 +8,77 @@ from math import erfc, sqrt
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.catalogue import found
+from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding
-from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session
 
 STATES = 600
-UNLIKELY = 1e-7  # a healthy agent is called sick as often as this
+UNLIKELY = 1e-7  # rate of false alarms of each statistical test
 
 
-def check(ward: Ward) -> Iterator[Finding]:
-    case = ward.fresh()
-    if not case.has("act"):
-        raise CannotTell("the patient has no act(obs, epsilon)")
-    obs = ward.states(STATES, 2.0)
-    q = case.q(obs)
-    greedy, random, half = (_actions(case, obs, epsilon) for epsilon in (0.0, 1.0, 0.5))
-    outside = [int(action) for action in np.concatenate([greedy, random, half]) if not 0 <= action < ward.actions]
-    if outside:
-        yield found("exploration.out_of_range", f"act gave {outside[0]}; actions go from 0 to {ward.actions - 1}")
+def check_actions(session: Session) -> Iterator[Finding]:
+    """Compare ``act`` with the greedy actions of ``q_values`` at epsilon 0, 0.5 and 1."""
+    agent = session.new_copy()
+    if not agent.has("act"):
+        raise CannotTell("the adapter has no act(obs, epsilon)")
+    obs = session.observations(STATES, 2.0)
+    q = agent.q(obs)
+    greedy, random, half = (_actions(agent, obs, epsilon) for epsilon in (0.0, 1.0, 0.5))
+    invalid = [int(action) for action in np.concatenate([greedy, random, half]) if not 0 <= action < session.actions]
+    if invalid:
+        yield finding("exploration.out_of_range", action=invalid[0], last=session.actions - 1)
         return
-    if ward.actions == 1:
+    if session.actions == 1:
         return
-    clear = np.ptp(q, axis=1) > 20 * ward.noise + 1e-9
+    clear = np.ptp(q, axis=1) > 20 * session.noise + 1e-9
     if not clear.any():
-        raise CannotTell("all actions have the same Q, so that none is greedy")
+        raise CannotTell("all actions have the same Q, so that no action is greedy")
     best, worst = q.argmax(axis=1), q.argmin(axis=1)
     agree, agree_at_1 = ((actions == best)[clear].mean() for actions in (greedy, random))
-    said = (
-        f"in {clear.sum()} states the action of the largest Q is taken in {agree:.0%} at epsilon 0 and in "
-        f"{agree_at_1:.0%} at 1"
-    )
+    shares = {"states": clear.sum(), "greedy": agree, "random": agree_at_1}
     if (greedy == worst)[clear].mean() > 0.95:
-        yield found(
-            "exploration.argmin",
-            f"{said}; at epsilon 0 that of the smallest Q in {(greedy == worst)[clear].mean():.0%}",
-        )
+        yield finding("exploration.argmin", **shares, worst=(greedy == worst)[clear].mean())
     elif agree_at_1 > 0.95 and agree < 0.9:
-        yield found("exploration.inverted", said)
-    elif agree < 0.9 and _not_greedy(ward, agree, greedy, _actions(case, obs, 0.0)):
-        yield found("exploration.not_greedy", said)
+        yield finding("exploration.inverted", **shares)
+    elif agree < 0.9 and _not_greedy(session, agree, greedy, _actions(agent, obs, 0.0)):
+        yield finding("exploration.not_greedy", **shares)
     elif len(set(random)) == 1 or agree_at_1 > 0.95:
-        yield found("exploration.never_random", said)
+        yield finding("exploration.never_random", **shares)
     else:
-        uneven = list(_even(ward, random))
-        yield from uneven or _half((half == best)[clear], (agree + agree_at_1) / 2)
+        uneven = list(_uneven(session, random))
+        yield from uneven or _epsilon_ignored((half == best)[clear], (agree + agree_at_1) / 2)
 
 
-def _not_greedy(ward: Ward, agree: float, greedy: Array, again: Array) -> bool:
-    """Whether it is no noise in the layers that makes other actions than those of the largest Q be taken."""
-    return bool((greedy == again).mean() > 0.99 or agree < 1 / ward.actions + 0.1)
-
-
-def _actions(case: Case, obs: Array, epsilon: float) -> Array:
+def _actions(agent: AgentCopy, obs: Array, epsilon: float) -> Array:
     actions = []
     for row in obs:
-        action = case.array("act", row.copy(), epsilon)
+        action = agent.array("act", row.copy(), epsilon)
         if action.size != 1 or action.dtype.kind not in "iub":
-            raise PatientFailed(
-                "act", f"gave {action!r} for one obs of shape {list(row.shape)}; a whole number is wanted"
-            )
+            raise AgentFailed("act", f"returned {action!r} for one obs of shape {row.shape}: expected an int")
         actions.append(int(action.reshape(-1)[0]))
     return np.array(actions)
 
 
-def _even(ward: Ward, random: Array) -> Iterator[Finding]:
-    counts = np.bincount(random, minlength=ward.actions)
-    expected = len(random) / ward.actions
-    said = f"of {len(random)} actions at epsilon 1: {', '.join(map(str, counts))}"
-    if (counts == 0).any() and (1 - 1 / ward.actions) ** len(random) < UNLIKELY:
-        yield found("exploration.action_never_tried", said)
+def _not_greedy(session: Session, agree: float, greedy: Array, again: Array) -> bool:
+    """Return whether the other actions are not explained by noisy layers."""
+    return bool((greedy == again).mean() > 0.99 or agree < 1 / session.actions + 0.1)
+
+
+def _uneven(session: Session, random: Array) -> Iterator[Finding]:
+    counts = np.bincount(random, minlength=session.actions)
+    expected = len(random) / session.actions
+    values = {"count": len(random), "counts": ", ".join(map(str, counts))}
+    if (counts == 0).any() and (1 - 1 / session.actions) ** len(random) < UNLIKELY:
+        yield finding("exploration.action_never_tried", **values)
         return
-    # By the normal approximation, for the rarest and the most frequent action.
-    z = np.abs(counts - expected).max() / sqrt(expected * (1 - 1 / ward.actions))
-    if ward.actions * erfc(z / sqrt(2)) < UNLIKELY:
-        yield found("exploration.uneven", said)
+    # Normal approximation for the most extreme count.
+    z = np.abs(counts - expected).max() / sqrt(expected * (1 - 1 / session.actions))
+    if session.actions * erfc(z / sqrt(2)) < UNLIKELY:
+        yield finding("exploration.uneven", **values)
 
 
-def _half(greedy: Array, due: float) -> Iterator[Finding]:
+def _epsilon_ignored(greedy: Array, expected: float) -> Iterator[Finding]:
     """At epsilon 0.5 the share of greedy actions must be half-way between those at 0 and at 1."""
-    z = abs(greedy.mean() - due) / sqrt(1.5 * due * (1 - due) / len(greedy) + 1e-12)
+    z = abs(greedy.mean() - expected) / sqrt(1.5 * expected * (1 - expected) / len(greedy) + 1e-12)
     if erfc(z / sqrt(2)) < UNLIKELY:
-        yield found(
-            "exploration.epsilon_ignored",
-            f"at epsilon 0.5 the action of the largest Q is taken in {greedy.mean():.0%} of {len(greedy)} states; "
-            f"{due:.0%} is due",
-        )
+        yield finding("exploration.epsilon_ignored", share=greedy.mean(), states=len(greedy), expected=expected)

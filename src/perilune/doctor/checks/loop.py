@@ -1,4 +1,4 @@
-"""LOOP: the owner's own training, on an environment that numbers its states and looks at the agent at every step."""
+"""Check the user's training loop on an environment with numbered states, looking at the agent at every step."""
 
 from __future__ import annotations
 
@@ -7,106 +7,110 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.catalogue import found
-from perilune.doctor.checks.stored import DRAWN, check_stored, draw
-from perilune.doctor.pointing import raised_at
+from perilune.doctor.catalogue import finding
+from perilune.doctor.checks.replay import SAMPLES, check_samples, draw
+from perilune.doctor.locate import raised_at
+from perilune.doctor.numbered_env import NumberedEnv, Record
 from perilune.doctor.report import Finding
-from perilune.doctor.ward import CannotTell, Case, NotFinite, PatientFailed, Ward, undisturbed
-from perilune.doctor.worlds import Diary, Numbered
+from perilune.doctor.session import (
+    AgentCopy,
+    AgentFailed,
+    CannotTell,
+    NotFinite,
+    Session,
+    preserve_global_generators,
+)
 
 RUN_STEPS = 1_000
 
 
-class Watch:
-    """Looks at the agent before every step of its own loop: do its weights move, and its target network's?
+class Observer:
+    """Looks at the agent before every step of its loop.
 
-    ``updates`` and ``syncs`` count the steps before which the networks' Q had changed; ``greedy`` has the best action
-    at each step; ``broken`` is what made Q unusable, if anything did.
+    Attributes:
+        updates: Number of steps before which the online network's Q had changed.
+        syncs: Number of steps before which the target network's Q had changed.
+        greedy: The greedy action at each step.
+        failure: What made Q unusable, or None.
     """
 
-    def __init__(self, ward: Ward, case: Case) -> None:
-        self.case = case
+    def __init__(self, session: Session, agent: AgentCopy) -> None:
+        self.agent = agent
         self.updates = self.syncs = 0
         self.greedy: list[int] = []
-        self.broken: NotFinite | PatientFailed | None = None
+        self.failure: NotFinite | AgentFailed | None = None
         self._online: Array | None = None
         self._target: Array | None = None
-        self._states = ward.states(8)
+        self._states = session.observations(8)
 
     def __call__(self, obs: Array) -> None:
-        if self.broken is None:
+        if self.failure is None:
             try:
-                with undisturbed():
+                with preserve_global_generators():
                     self._look(obs)
-            except (NotFinite, PatientFailed) as broken:  # which is not for the owner's loop to hear of
-                self.broken = broken
+            except (NotFinite, AgentFailed) as failure:  # must not disturb the user's loop
+                self.failure = failure
 
     def _look(self, obs: Array) -> None:
-        online = self.case.q(self._states)
+        online = self.agent.q(self._states)
         self.updates += self._online is not None and not np.array_equal(online, self._online)
         self._online = online
-        if self.case.has("target_q_values"):
-            target = self.case.target_q(self._states)
+        if self.agent.has("target_q_values"):
+            target = self.agent.target_q(self._states)
             self.syncs += self._target is not None and not np.array_equal(target, self._target)
             self._target = target
-        self.greedy.append(int(self.case.q(obs[None])[0].argmax()))
+        self.greedy.append(int(self.agent.q(obs[None])[0].argmax()))
 
 
-def check(ward: Ward) -> Iterator[Finding]:
-    case = ward.fresh()
-    if not case.has("run"):
-        raise CannotTell("the patient has no run(env, env_steps)")
-    watch = Watch(ward, case)
-    world = Numbered(ward.size, ward.actions, watch)
+def check_loop(session: Session) -> Iterator[Finding]:
+    """Run the loop and check resets, updates, syncs, exploration and what it stored."""
+    agent = session.new_copy()
+    if not agent.has("run"):
+        raise CannotTell("the adapter has no run(env, env_steps)")
+    observer = Observer(session, agent)
+    env = NumberedEnv(session.observation_size, session.actions, observer)
     try:
-        case.call("run", world, RUN_STEPS)
-    except PatientFailed as failure:
-        yield _stopped(failure)
+        agent.call("run", env, RUN_STEPS)
+    except AgentFailed as failure:
+        yield _raised(failure)
         return
-    if watch.broken is not None:
-        raise watch.broken
-    diary = world.diary
-    if not diary.steps:
+    if observer.failure is not None:
+        raise observer.failure
+    record = env.record
+    steps = len(record.steps)
+    if not steps:
         raise CannotTell(f"run(env, {RUN_STEPS}) took no step")
-    if diary.after_the_end:
-        yield found(
-            "environment.no_reset",
-            f"{diary.after_the_end} of {len(diary.steps)} steps were taken after an episode's end, without a reset",
-        )
+    if record.late:
+        yield finding("environment.no_reset", late=record.late, steps=steps)
         return
-    if not watch.updates:
-        yield found("loop.no_updates", f"in {len(diary.steps)} steps Q never changed")
-    elif case.has("target_q_values") and not watch.syncs:
-        yield found(
-            "target_network.not_synced_yet",
-            f"in {len(diary.steps)} steps and {watch.updates} updates the target network's Q never changed",
-        )
-    yield from _exploring(ward, watch, diary)
-    if case.has("sample") and not ward.facts.get("replay"):
-        yield from check_stored(ward, draw(ward, case, DRAWN), diary, in_loop=True)
+    if not observer.updates:
+        yield finding("loop.no_updates", steps=steps)
+    elif agent.has("target_q_values") and not observer.syncs:
+        yield finding("target_network.not_synced_yet", steps=steps, updates=observer.updates)
+    yield from _exploration(session, observer, record)
+    if agent.has("sample") and not session.replay_faulty:
+        yield from check_samples(session, draw(agent, SAMPLES), record, in_loop=True)
 
 
-def _stopped(failure: PatientFailed) -> Finding:
-    """The loop raised: over what reset() and step() give, or over something else?"""
+def _raised(failure: AgentFailed) -> Finding:
+    """Did the loop raise because of what reset() and step() return, or for another reason?"""
     error, place = failure.error, raised_at(failure.error)
     unpacking = isinstance(error, ValueError) and "unpack" in str(error)
     if unpacking or (not isinstance(error, IndexError) and any(word in str(error) for word in ("tuple", "inhomogen"))):
-        said = f"{failure}; reset() gives (obs, info), and step() five values"
-        return found("environment.old_interface", said, place)
-    return found("loop.raises", str(failure), place)
+        return finding("environment.old_interface", error=failure, where=place)
+    return finding("loop.raises", error=failure, where=place)
 
 
-def _exploring(ward: Ward, watch: Watch, diary: Diary) -> Iterator[Finding]:
-    """Random at first, greedy at last: the share of greedy actions must rise, and not begin at the top."""
-    if ward.actions == 1 or len(diary.steps) < 300:
+def _exploration(session: Session, observer: Observer, record: Record) -> Iterator[Finding]:
+    """The share of greedy actions must rise, and not start at 1."""
+    steps = len(record.steps)
+    if session.actions == 1 or steps < 300:
         return
-    greedy = np.array([step.action for step in diary.steps]) == np.array(watch.greedy)
-    part = len(greedy) // 4
-    first, last = greedy[:part].mean(), greedy[-part:].mean()
-    said = f"of a run of {len(greedy)} steps the first quarter has {first:.0%} greedy actions, the last {last:.0%}"
-    chance = 1 / ward.actions
-    noisy = bool(ward.facts.get("regression"))  # then the greedy actions of its q_values are not those it takes
+    greedy = np.array([step.action for step in record.steps]) == np.array(observer.greedy)
+    first, last = greedy[: steps // 4].mean(), greedy[-(steps // 4) :].mean()
+    chance = 1 / session.actions
+    noisy = bool(session.not_regression)  # then the agent's greedy actions differ from those of its q_values
     if last < chance + 0.15 and first < chance + 0.25 and not noisy:
-        yield found("exploration.stuck", said)
+        yield finding("exploration.stuck", steps=steps, first=first, last=last)
     elif first > 0.97:
-        yield found("exploration.never_explores", said)
+        yield finding("exploration.never_explores", steps=steps, first=first, last=last)

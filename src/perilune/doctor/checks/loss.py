@@ -1,4 +1,4 @@
-"""The loss against its own derivative, at many sizes of the TD error."""
+"""Check the loss against its own derivative at many sizes of the TD error, and train one batch repeatedly."""
 
 from __future__ import annotations
 
@@ -7,144 +7,170 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor import networks, pushes
-from perilune.doctor.balance import still_reward
-from perilune.doctor.catalogue import found, listed
-from perilune.doctor.checks.td import regression
-from perilune.doctor.optimizers import Steps
-from perilune.doctor.patient import Transitions
+from perilune.doctor import parameters
+from perilune.doctor.catalogue import finding, listed
+from perilune.doctor.gradients import negative_gradients, q_slopes
+from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
-from perilune.doctor.responses import Known, known_weight, response
-from perilune.doctor.ward import CannotTell, Case, PatientFailed, Ward
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
+from perilune.doctor.step_response import ProbeWeight, Steps, measured_steps, probe_weight
+from perilune.doctor.td_reading import aim, neutral_reward, require_regression, with_error
 
 ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
-DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # as a rule, delta is 1
+DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # delta of a Huber loss is usually 1
 BEFORE = 6  # updates with the single error
-CLOSE = 0.01  # how well a step is told, in units of the first
+CLOSE = 0.01  # precision of a measured step, relative to the first
+UPDATES = 200  # on one batch
 
 
-def check(ward: Ward) -> Iterator[Finding]:
-    """Against the stated loss where there is one; else against what the derivatives of losses have in common."""
-    regression(ward)
-    case = ward.fresh()
-    dead = list(_clipped_away(ward, case))
-    if dead:
-        yield from dead
-    elif case.has("loss", "gradients"):
-        yield from _stated(ward, case)
+def check_loss(session: Session) -> Iterator[Finding]:
+    """Check gradients against ``loss()`` if the agent has both, and otherwise against what all losses share."""
+    require_regression(session)
+    agent = session.new_copy()
+    clipped = list(_clipped_away(session, agent))
+    if clipped:
+        yield from clipped
+    elif agent.has("loss", "gradients"):
+        yield from _derivative(session, agent)
     else:
-        yield from _growth(ward, case)
+        yield from _growth(session, agent)
 
 
-def _clipped_away(ward: Ward, case: Case) -> Iterator[Finding]:
+def _clipped_away(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """An error that is clipped inside the loss has the derivative 0 beyond the limit."""
-    transition = ward.transitions(1)
-    aimed = pushes.aim(case, transition)
+    transition = session.transitions(1)
+    aimed = aim(agent, transition)
     moves = []
     for error in DOUBLED:
-        trained = case.copy()
-        trained.train(pushes.towards(case, transition, float(error), aimed))
-        moves.append(np.abs(trained.q(transition.obs) - case.q(transition.obs)).max())
+        trained = agent.copy()
+        trained.train(with_error(agent, transition, float(error), aimed))
+        moves.append(np.abs(trained.q(transition.obs) - agent.q(transition.obs)).max())
     if moves[0] > 0 and moves[-2] == moves[-1] == 0:
-        yield found(
-            "loss.clipped_away", f"updates with TD errors of {listed(DOUBLED)} move Q(obs) by {listed(np.array(moves))}"
-        )
+        yield finding("loss.clipped_away", errors=DOUBLED, moves=moves)
 
 
-def _stated(ward: Ward, case: Case) -> Iterator[Finding]:
-    """d loss / d reward, by differences, against how hard the gradients push."""
-    transition = ward.transitions(1)
-    aimed = pushes.aim(case, transition)
-    base = pushes.gradient_push(case, pushes.towards(case, transition, ERRORS[0], aimed))
+def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Compare d loss / d reward by differences with the length of the gradient."""
+    transition = session.transitions(1)
+    aimed = aim(agent, transition)
+    base = negative_gradients(agent, with_error(agent, transition, ERRORS[0], aimed))
     if base is None:
         raise CannotTell("gradients() is not laid out like parameters()")
-    direction = pushes.joined(base)
-    slopes = pushes.slopes(case, transition.obs)
+    slopes = q_slopes(agent, transition.obs)
     slope = np.concatenate([slope.slope[:, transition.action[0]] for slope in slopes.values()])
-    stated, pushed = [], []
+    from_loss, from_gradients = [], []
     for error in (*-ERRORS, *ERRORS):
-        batch = pushes.towards(case, transition, float(error), aimed)
-        step = 0.01 * abs(error)
+        batch = with_error(agent, transition, float(error), aimed)
+        size = 0.01 * abs(error)
         up, down = (
-            _loss(case, batch._replace(reward=(batch.reward + shift).astype(np.float32))) for shift in (step, -step)
+            _loss(agent, batch._replace(reward=(batch.reward + shift).astype(np.float32))) for shift in (size, -size)
         )
-        stated.append((up - down) / (2 * step))
-        push = pushes.gradient_push(case, batch) or {}
-        sampled = np.concatenate([push[name].reshape(-1)[places] for name, (places, _) in slopes.items()])
-        pushed.append(float(sampled @ slope / (slope @ slope)))
-    if not direction.any() or not np.all(stated):
-        raise CannotTell("the loss does not depend on the reward, or not on all: are rewards clipped?")
-    ratio = np.array(pushed) / np.array(stated)
+        from_loss.append((up - down) / (2 * size))
+        pushed = negative_gradients(agent, batch) or {}
+        sampled = np.concatenate([pushed[name].reshape(-1)[places] for name, (places, _) in slopes.items()])
+        from_gradients.append(float(sampled @ slope / (slope @ slope)))
+    if not any(array.any() for array in base.values()) or not np.all(from_loss):
+        raise CannotTell("the loss does not depend on every reward: are rewards clipped?")
+    ratio = np.array(from_gradients) / np.array(from_loss)
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
-        yield found(
-            "loss.derivative",
-            f"the gradient is {listed(ratio[len(ERRORS) :])} times the derivative of loss() at TD errors of "
-            f"{listed(ERRORS)}, and {listed(ratio[: len(ERRORS)])} times at minus these",
+        details = (
+            f"The gradient is {listed(ratio[len(ERRORS) :])} times the derivative of loss() at TD errors of "
+            f"{listed(ERRORS)}, and {listed(ratio[: len(ERRORS)])} times at their negatives"
         )
+        yield finding("loss.derivative", details=details)
 
 
-def _growth(ward: Ward, case: Case) -> Iterator[Finding]:
-    """Twice the error must push at least as hard, and at most twice as hard: squared, Huber's and others all do so.
+def _loss(agent: AgentCopy, batch: Transitions) -> float:
+    value = agent.copy().array("loss", *(np.array(column) for column in batch))
+    if value.size != 1:
+        raise AgentFailed("loss", f"returned shape {value.shape}: expected a number")
+    return float(value.reshape(-1)[0])
 
-    An optimiser that normalises its steps hides how hard a single push is, but not how much harder than those before.
+
+def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Twice the error must push at least as hard and at most twice as hard. Squared, Huber and other losses do.
+
+    A normalizing optimizer hides how hard one push is, but not how much harder than those before.
     """
-    steps = ward.facts.get("steps")
+    steps = session.optimizer
     if steps is None:
-        raise CannotTell("without loss() and gradients() it takes an optimiser that is known here")
-    weight = known_weight(ward, case)
+        raise CannotTell("without loss() and gradients(), the optimizer must be a known one")
+    weight = probe_weight(session, agent)
 
-    def grown(error: float, times: float, due: Array) -> tuple[bool, float, Array]:
-        """Whether an error of ``times`` the size of those before makes a step that a gradient ``due`` times makes."""
-        seen = response(case, weight, [error] * BEFORE + [times * error])
+    def grown(error: float, times: float, allowed: Array) -> tuple[bool, float, Array]:
+        """Return whether an error ``times`` as large makes a step that a gradient ``allowed`` times as large makes."""
+        seen = measured_steps(agent, weight, [error] * BEFORE + [times * error])
         step = float(seen[-1] / seen[0])
-        made = np.concatenate([_steps_after(steps, first, due) for first in (error, min(error, 1.0))])
-        return bool(np.abs(made - step).min() < CLOSE), step, made
+        expected = np.concatenate([_last_steps(steps, first, allowed) for first in (error, min(error, 1.0))])
+        return bool(np.abs(expected - step).min() < CLOSE), step, expected
 
     wrong = []
     for error in DOUBLED:
-        fits, step, made = grown(error, 2.0, np.linspace(1, 2, 50))
-        # And not because the updates between have changed the agent too much: the same error again must fit.
+        fits, step, expected = grown(error, 2.0, np.linspace(1, 2, 50))
+        # An equal error must fit; otherwise the updates in between have changed the agent too much.
         if not fits and grown(error, 1.0, np.ones(1))[0]:
             wrong.append(
-                f"after {BEFORE} updates with a TD error of {error:g} one of {2 * error:g} makes a step {step:.3g} "
-                f"times as long as the first; {made.min():.3g} to {made.max():.3g} are due"
+                f"After {BEFORE} updates with a TD error of {error:g}, an error of {2 * error:g} makes a step "
+                f"{step:.3g} times the first; expected {expected.min():.3g} to {expected.max():.3g}"
             )
     if wrong:
-        _rewards_reach(ward, case, weight)
-        yield found("loss.derivative", "; ".join(wrong))
+        _require_unclipped_rewards(agent, weight)
+        yield finding("loss.derivative", details="; ".join(wrong))
 
 
-def _rewards_reach(ward: Ward, case: Case, weight: Known) -> None:
-    """Rewards that are clipped cannot make an error large, and to clip them is no fault.
+def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
+    """Raise CannotTell if no reward holds a Q(obs, action) of 5: then rewards are clipped, which is not a fault."""
+    transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition).terminated))
 
-    Raises:
-        CannotTell: no reward holds a Q(obs, action) that was set to 5.
-    """
-    transition = weight.transition._replace(terminated=np.full(1, pushes.aim(case, weight.transition).terminated))
+    def rise(agent: AgentCopy) -> None:
+        array = parameters.online(agent)[weight.name]
+        place = np.unravel_index(weight.place, array.shape)
+        before = agent.q_taken(transition)[0]
+        array[place] += 1
+        slope = agent.q_taken(transition)[0] - before
+        array[place] += (5 - before - slope) / slope
 
-    def rise(case: Case) -> None:
-        place = np.unravel_index(weight.place, networks.online(case)[weight.name].shape)
-        before = case.q(transition.obs)[0, 0]
-        networks.online(case)[weight.name][place] += 1
-        slope = case.q(transition.obs)[0, 0] - before
-        networks.online(case)[weight.name][place] += (5 - before - slope) / slope
-
-    high = case.copy()
+    high = agent.copy()
     high.change(rise)
     try:
-        still_reward(high, transition, 1.0)
+        neutral_reward(high, transition, 1.0)
     except CannotTell as reason:
-        raise CannotTell(f"rewards are clipped on their way into the target: {reason}") from reason
+        raise CannotTell(f"rewards are clipped before they reach the target: {reason}") from reason
 
 
-def _steps_after(steps: Steps, first: float, sizes: Array) -> Array:
-    """The steps, in units of the first, that are made of a gradient ``sizes``[K] times as large as those before."""
+def _last_steps(steps: Steps, first: float, sizes: Array) -> Array:
+    """Return the last step relative to the first, after a gradient ``sizes`` (K,) times as large as those before."""
     made = [steps(np.array([first] * BEFORE + [first * size])) for size in sizes]
     return np.array([step[-1] / step[0] for step in made])
 
 
-def _loss(case: Case, batch: Transitions) -> float:
-    value = case.copy().array("loss", *(np.array(column) for column in batch))
-    if value.size != 1:
-        raise PatientFailed("loss", f"gave shape {list(value.shape)}; a number is wanted")
-    return float(value.reshape(-1)[0])
+def check_one_batch(session: Session) -> Iterator[Finding]:
+    """Train one batch of terminated transitions repeatedly: the error must fall from the first update on."""
+    agent = session.new_copy()
+    rows = max(32, session.min_batch)
+    batch = session.transitions(rows)
+    goal = np.clip(session.rng.standard_normal(rows), -2, 2)
+    aimed = aim(agent, batch.rows(slice(0, 1)))
+    if aimed.above.any() or not aimed.terminated:
+        raise CannotTell("a fault in how episode ends are treated interferes")
+    batch = batch._replace(reward=goal.astype(np.float32))
+    errors = []
+    trained = agent.copy()
+    try:
+        for _ in range(UPDATES):
+            errors.append(float(np.sqrt(np.mean((trained.q_taken(batch) - goal) ** 2))))
+            trained.train(batch)
+    except NotFinite:
+        yield finding("numerics.not_finite", details=f"After {len(errors)} updates on one batch Q is not finite")
+        return
+    first, second, last = errors[0], errors[1], float(np.mean(errors[-20:]))
+    if second > 1.5 * first or (last > 2 * goal.std() and last > 0.9 * first):
+        yield finding(
+            "hyperparameters.too_fast",
+            updates=UPDATES,
+            rows=rows,
+            spread=goal.std(),
+            first=first,
+            second=second,
+            last=last,
+        )

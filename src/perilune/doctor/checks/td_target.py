@@ -1,279 +1,230 @@
-"""BISECT: what an update aims at, against reward + gamma (1 - terminated) max_a Q_target(next_obs, a)."""
+"""Check the target of an update against reward + gamma (1 - terminated) max_a Q_target(next_obs, a)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.balance import still_reward
-from perilune.doctor.catalogue import found, listed
-from perilune.doctor.patient import Transitions
-from perilune.doctor.report import Finding, Points
-from perilune.doctor.ward import CannotTell, Case, Ward
+from perilune.doctor.catalogue import finding, listed
+from perilune.doctor.protocol import Transitions
+from perilune.doctor.report import Finding
+from perilune.doctor.session import AgentCopy, CannotTell, Session
+from perilune.doctor.td_reading import (
+    CLEAR,
+    UNSURE,
+    Targets,
+    read_bootstraps,
+    read_targets,
+    require_regression,
+    require_varied_q,
+)
 
-UNSURE = 5e-3  # of the largest bootstrap: how well it can be read
-CLEAR = 0.01  # up to where a candidate is what the update aims at
-
-
-class Targets(NamedTuple):
-    """What updates on transitions aimed at: ``bootstrap``[K] = Q(obs, action) - still reward, in units of return."""
-
-    transitions: Transitions
-    bootstrap: Array
-
-
-def check(ward: Ward) -> Iterator[Finding]:
-    """The discount, and what stands for the value of next_obs."""
-    speaks(ward)
-    if ward.facts.get("routing") == "loss.others_to_zero":
-        raise CannotTell("the other actions' errors move Q(obs, action) too")
-    regression(ward)
-    yield from _bootstrap(ward, ward.fresh())
+BATCH = 4
 
 
-def regression(ward: Ward) -> None:
-    """An update that has nothing to learn leaves Q alone: a terminated transition whose reward is Q(obs, action).
-
-    Raises:
-        CannotTell: it does not. A distribution is learned, or a regularised or noisy target, and what Q alone shows
-            of the update is no measure of it.
-    """
-    if "regression" not in ward.facts:
-        ward.facts["regression"] = _why_no_regression(ward)
-    if ward.facts["regression"]:
-        raise CannotTell(ward.facts["regression"])
+# Pairs of updates that must have the same effect, or must not
 
 
-def _why_no_regression(ward: Ward) -> str:
-    if ward.facts.get("ends", "sound") != "sound" or ward.facts.get("routing", "sound") != "sound":
-        return ""  # a fault, told elsewhere, has its share in it
-    case = ward.fresh()
-    batch = ward.transitions(3)
-    q = case.q(batch.obs)[np.arange(3), batch.action]
-    width = float(np.abs(q).max()) + 1e-3
-    try:
-        still = np.array([still_reward(case, batch.rows([row]), width) for row in range(3)])
-    except CannotTell as reason:
-        return f"no reward leaves Q(obs, action) of a terminated transition where it is: {reason}"
-    if np.abs(still - q).max() < 0.01 * width:
-        return ""
-    scale = float(still @ q / (still @ still))
-    if np.abs(scale * still - q).max() < 0.01 * width:
-        return f"the update multiplies rewards by {scale:.3g}: let the patient take rewards as its network sees them"
-    return (
-        f"terminated transitions leave Q(obs, action) alone at rewards of {listed(still)}, while Q is {listed(q)}: "
-        "the update is no plain regression of Q on a number (a distribution, noise, or a regularised target)"
-    )
-
-
-def speaks(ward: Ward) -> None:
-    """Raises CannotTell where Q is the same everywhere, so that updates cannot show what they aim at."""
-    q = ward.fresh().q(ward.states(32))
-    if np.ptp(q) <= 1e-9 + 10 * ward.noise:
-        raise CannotTell(f"Q is {q[0, 0]:.4g} for every state and action of a new agent, so that no target shows")
-
-
-# Differences: two updates that must come to the same, or must not
-
-
-def ends(ward: Ward) -> Iterator[Finding]:
-    """After a terminated transition comes nothing: next_obs has no say, and the reward has one."""
-    speaks(ward)
-    case = ward.fresh()
-    count = 4 * ward.actions
-    base = ward.transitions(count)
-    other = base._replace(next_obs=ward.states(count, 3.0))
-    terminal = running = 0.0
-    # Where the errors of the two updates differ in sign, even Adam's first step differs: the rewards are put between.
-    for between in _between(ward, case, base, other):
+def check_ends(session: Session) -> Iterator[Finding]:
+    """After a terminated transition next_obs must not matter, and the reward must."""
+    require_varied_q(session)
+    agent = session.new_copy()
+    count = 4 * session.actions
+    base = session.transitions(count)
+    other = base._replace(next_obs=session.observations(count, 3.0))
+    next_terminated = next_running = 0.0
+    # Rewards between the two targets give the errors different signs, so that even Adam's first steps differ.
+    for between in _rewards_between(session, agent, base, other):
         one, two = base._replace(reward=between), other._replace(reward=between)
-        terminal = max(terminal, _effect(case, one, two))
-        running = max(running, _effect(case, _running(one), _running(two)))
-    rewarded = rewarded_running = least = 0.0
-    for reward in (0.3, 3.0, 100.0):  # larger ones where it takes them: there a loss may overflow, or be clipped away
+        next_terminated = max(next_terminated, _difference(agent, one, two))
+        next_running = max(next_running, _difference(agent, _running(one), _running(two)))
+    reward_terminated = reward_running = least = 0.0
+    for reward in (0.3, 3.0, 100.0):  # large ones only if needed: they may overflow or be clipped
         poor, rich = (base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1))
-        rewarded = max(rewarded, _effect(case, poor, rich))
-        rewarded_running = max(rewarded_running, _effect(case, _running(poor), _running(rich)))
-        least = 1e-4 * max(terminal, running, rewarded, rewarded_running)
-        if min(rewarded, rewarded_running) > least:
+        reward_terminated = max(reward_terminated, _difference(agent, poor, rich))
+        reward_running = max(reward_running, _difference(agent, _running(poor), _running(rich)))
+        least = 1e-4 * max(next_terminated, next_running, reward_terminated, reward_running)
+        if min(reward_terminated, reward_running) > least:
             break
     if least == 0:
         raise CannotTell("neither reward nor next_obs changes what an update does")
-    said = (
-        f"another next_obs changes what an update does to Q by {terminal:.3g} where terminated is true and by "
-        f"{running:.3g} where it is false; another reward by {rewarded:.3g} and {rewarded_running:.3g}"
-    )
-    if terminal > least and running <= least:
-        ward.facts["ends"] = "mask_inverted"
-        yield found("td_target.mask_inverted", said)
-    elif terminal > least:
-        if terminal < running / 2:  # without a mask they are the same
+    effects = {
+        "next_terminated": next_terminated,
+        "next_running": next_running,
+        "reward_terminated": reward_terminated,
+        "reward_running": reward_running,
+    }
+    if next_terminated > least and next_running <= least:
+        session.ends = "mask_inverted"
+        yield finding("td_target.mask_inverted", **effects)
+    elif next_terminated > least:
+        if next_terminated < next_running / 2:  # without a mask they are the same
             raise CannotTell("after terminated transitions next_obs matters a little: in statistics of observations?")
-        _is_bootstrap(ward, case)
-        ward.facts["ends"] = "no_mask"
-        yield found("td_target.no_mask", said)
-    elif running <= least and ward.gamma > 0:
-        yield found("td_target.no_bootstrap", said)
-    if rewarded <= least < rewarded_running:
-        ward.facts["ends"] = "reward_masked"
-        yield found("td_target.reward_masked", said)
-    elif max(rewarded, rewarded_running) <= least:
-        yield found("td_target.no_reward", said)
+        _require_bootstrap(session, agent)
+        session.ends = "no_mask"
+        yield finding("td_target.no_mask", **effects)
+    elif next_running <= least and session.gamma > 0:
+        yield finding("td_target.no_bootstrap", **effects)
+    if reward_terminated <= least < reward_running:
+        session.ends = "reward_masked"
+        yield finding("td_target.reward_masked", **effects)
+    elif max(reward_terminated, reward_running) <= least:
+        yield finding("td_target.no_reward", **effects)
 
 
-def _is_bootstrap(ward: Ward, case: Case) -> None:
-    """Statistics of next_obs, too, make a difference after a terminated transition; a bootstrap follows its values.
-
-    Raises:
-        CannotTell: what the update aims at does not.
-    """
-    batch = ward.transitions(6, scale=3.0)
-    q = case.q(batch.obs)[np.arange(6), batch.action]
-    width = float(np.abs(q).max()) + 1
+def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
+    """Raise CannotTell unless the target of terminated transitions follows the next values, not just statistics."""
+    batch = session.transitions(6, scale=3.0)
     try:
-        bootstrap = np.array([q[row] - still_reward(case, batch.rows([row]), width) for row in range(6)])
+        bootstrap = read_bootstraps(agent, batch, float(np.abs(agent.q_taken(batch)).max()) + 1)
     except CannotTell as reason:
-        raise CannotTell(f"after terminated transitions next_obs matters, and not as a bootstrap: {reason}") from reason
-    if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(case, batch).values()):
-        raise CannotTell("after terminated transitions next_obs matters, and not as a bootstrap: by its statistics?")
+        raise CannotTell(f"next_obs of terminated transitions matters, but not as a bootstrap: {reason}") from reason
+    if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(agent, batch).values()):
+        raise CannotTell("next_obs of terminated transitions matters, but not as a bootstrap: by its statistics?")
 
 
-def _between(ward: Ward, case: Case, base: Transitions, other: Transitions) -> Iterator[Array]:
-    q = case.q(base.obs)[np.arange(len(base.action)), base.action]
-    one, two = case.q(base.next_obs), case.q(other.next_obs)
+def _rewards_between(session: Session, agent: AgentCopy, base: Transitions, other: Transitions) -> Iterator[Array]:
+    q = agent.q_taken(base)
+    one, two = agent.q(base.next_obs), agent.q(other.next_obs)
     for middle in (one.max(axis=1) + two.max(axis=1), one.mean(axis=1) + two.mean(axis=1), one.max() + two.max()):
-        yield (q - ward.gamma * middle / 2).astype(np.float32)
+        yield (q - session.gamma * middle / 2).astype(np.float32)
 
 
 def _running(batch: Transitions) -> Transitions:
     return batch._replace(terminated=np.zeros_like(batch.terminated))
 
 
-def _effect(case: Case, one: Transitions, other: Transitions) -> float:
-    """How differently two batches change Q on their own states: the largest difference."""
-    first, second = case.copy(), case.copy()
+def _change(agent: AgentCopy, batch: Transitions) -> Array:
+    """Return what an update on ``batch`` adds to Q of its own states (B, A)."""
+    trained = agent.copy()
+    before = trained.q(batch.obs)
+    trained.train(batch)
+    return trained.q(batch.obs) - before
+
+
+def _difference(agent: AgentCopy, one: Transitions, other: Transitions) -> float:
+    """Return the largest difference between the effects of two batches on Q of their states."""
+    first, second = agent.copy(), agent.copy()
     first.train(one)
     second.train(other)
     return float(np.abs(first.q(one.obs) - second.q(one.obs)).max())
 
 
-# Values: the bootstrap itself
+def check_batch(session: Session) -> Iterator[Finding]:
+    """The transitions of a batch must not affect each other, except that their errors are averaged."""
+    require_varied_q(session)
+    agent = session.new_copy()
+    rows = max(BATCH, session.min_batch)
+    batch = session.transitions(rows)
+    q = agent.q_taken(batch)
+    # Neighbors have different errors. They do not average to 0 if clipped, where a broadcast update would rest.
+    errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
+    batch = batch._replace(reward=(q + errors).astype(np.float32))
+    if session.ends in ("mask_inverted", "reward_masked"):
+        batch = _running(batch)
+    base = _change(agent, batch)
+    size = np.abs(base).max()
+    if size == 0:
+        raise CannotTell("no update on a batch moved Q")
+    order = np.roll(np.arange(rows), 1)
+    permuted = np.abs(_change(agent, batch._replace(reward=batch.reward[order])) - base).max()
+    lower = np.abs(_change(agent, batch._replace(reward=(q - 3).astype(np.float32))) - base).max()
+    if permuted < 1e-5 * size < lower:
+        yield finding("loss.broadcast", rows=rows, change=permuted, size=size)
+    if session.ends == "sound":
+        yield from _other_rows(session, agent, batch)
 
 
-def _bootstrap(ward: Ward, case: Case) -> Iterator[Finding]:
-    running = ward.facts.get("ends") != "mask_inverted"
-    targets = read_targets(ward, case, lambda batch: _candidates(case, batch), terminated=not running)
-    name, discount, off = best_fit(targets, _candidates(case, targets.transitions))
-    if off > CLEAR:
-        raise CannotTell(
-            f"what the update aims at, r + {listed(targets.bootstrap)}, is none of the targets that are known here; "
-            f"the closest is {discount:.3g} times {name}, off by {off:.0%}"
-        )
-    said = (
-        f"on {len(targets.bootstrap)} transitions the update leaves Q(obs, action) alone at r = Q - "
-        f"{listed(targets.bootstrap)}; {discount:.4f} times {name} is that to {off:.1%}"
+def _other_rows(session: Session, agent: AgentCopy, batch: Transitions) -> Iterator[Finding]:
+    """If all transitions but the first are terminated, only the next_obs of the first one may matter."""
+    require_regression(session)  # with batch normalization the others do matter
+    running = batch._replace(terminated=np.arange(len(batch.action)) > 0)
+    elsewhere = running._replace(
+        next_obs=np.concatenate([running.next_obs[:1], session.observations(len(batch.action) - 1, 4.0)])
     )
-    picture = against(
-        targets, ward.gamma ** (ward.n_step or 1) * next(iter(_candidates(case, targets.transitions).values()))
-    )
-    _no_mixture(ward, case, targets)
-    if name in FAULTY:
-        yield found(FAULTY[name], said, picture=picture)
-    for finding in _discount(ward, discount, off, said):
-        yield replace(finding, picture=picture)
+    # The first error changes its sign if the next value comes from the whole batch.
+    middle = (agent.q(running.next_obs).max() + agent.q(elsewhere.next_obs).max()) / 2
+    reward = batch.reward.copy()
+    reward[0] = agent.q_taken(batch)[0] - session.gamma * middle
+    base = _change(agent, running._replace(reward=reward))
+    change = np.abs(_change(agent, elsewhere._replace(reward=reward)) - base).max()
+    if change > 1e-4 * np.abs(base).max():
+        yield finding("td_target.batch_axis", rows=len(batch.action), change=change)
 
 
-def _no_mixture(ward: Ward, case: Case, targets: Targets) -> None:
-    """Expected SARSA of an epsilon-greedy policy aims at gamma ((1 - epsilon) max + epsilon mean), and is sound."""
-    largest, mean, *_ = _candidates(case, targets.transitions).values()
-    both = np.stack([largest, mean], axis=1)
-    shares = np.linalg.lstsq(both, targets.bootstrap, rcond=None)[0]
-    off = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
-    if off < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - ward.gamma ** (ward.n_step or 1)) < 2e-3:
-        raise CannotTell(
-            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a): SARSA's"
-        )
-
+# The value of the bootstrap
 
 FAULTY = {
     "the mean of Q(next_obs, a)": "td_target.mean",
-    "Q(next_obs, action), of the action taken before": "td_target.own_action",
-    "the least of Q(next_obs, a)": "td_target.min",
-    "the largest Q(obs, a), of obs instead of next_obs": "td_target.same_state",
+    "Q(next_obs, action) of the action taken before": "td_target.own_action",
+    "the smallest Q(next_obs, a)": "td_target.min",
+    "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
 }
 
 
-def _candidates(case: Case, batch: Transitions) -> dict[str, Array]:
-    rows = np.arange(len(batch.action))
-    next_q = case.q(batch.next_obs)
-    candidates = {
-        "the largest Q(next_obs, a)": next_q.max(axis=1),
-        "the mean of Q(next_obs, a)": next_q.mean(axis=1),
-        "Q(next_obs, action), of the action taken before": next_q[rows, batch.action],
-        "the least of Q(next_obs, a)": next_q.min(axis=1),
-        "the largest Q(obs, a), of obs instead of next_obs": case.q(batch.obs).max(axis=1),
+def check_td_target(session: Session) -> Iterator[Finding]:
+    """Check the discount and the next value."""
+    require_varied_q(session)
+    if session.routing == "loss.others_to_zero":
+        raise CannotTell("the errors of the other actions move Q(obs, action) too")
+    require_regression(session)
+    agent = session.new_copy()
+    inverted = session.ends == "mask_inverted"
+    targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
+    candidates = _candidates(agent, targets.transitions)
+    name, factor, distance = targets.best_fit(candidates)
+    if distance > CLEAR:
+        raise CannotTell(
+            f"the update aims at r + {listed(targets.bootstrap)}, which matches no known target; the nearest is "
+            f"{factor:.3g} times {name}, {distance:.0%} off"
+        )
+    picture = targets.picture(session.discount * next(iter(candidates.values())))
+    _exclude_expected_sarsa(session, targets, candidates)
+    values = {
+        "count": len(targets.bootstrap),
+        "bootstrap": targets.bootstrap,
+        "factor": factor,
+        "candidate": name,
+        "distance": distance,
     }
-    if case.has("target_q_values"):
-        candidates["the target network's largest Q(next_obs, a)"] = case.target_q(batch.next_obs).max(axis=1)
-    return candidates
-
-
-def _discount(ward: Ward, discount: float, off: float, said: str) -> Iterator[Finding]:
-    wanted = ward.gamma ** (ward.n_step or 1)
-    if abs(discount - wanted) <= max(UNSURE, 2 * off):
+    if name in FAULTY:
+        yield finding(FAULTY[name], **values, picture=picture)
+    if abs(factor - session.discount) <= max(UNSURE, 2 * distance):
         return
-    powers = {k: ward.gamma**k for k in range(2, 21)}
-    n = min(powers, key=lambda k: abs(powers[k] - discount))
-    if ward.n_step is None and 0 < ward.gamma < 1 and abs(powers[n] - discount) < 5e-4:
-        yield found("td_target.n_step", f"{said}; gamma is {ward.gamma}, and gamma^{n} = {powers[n]:.4f}")
+    powers = {k: session.gamma**k for k in range(2, 21)}
+    n = min(powers, key=lambda k: abs(powers[k] - factor))
+    if session.n_step is None and 0 < session.gamma < 1 and abs(powers[n] - factor) < 5e-4:
+        declared = f"{session.gamma}, and gamma^{n} is {powers[n]:.4f}"
+        yield finding("td_target.n_step", **values, declared=declared, picture=picture)
     else:
-        yield found(
-            "td_target.gamma", f"{said}; gamma is {ward.gamma}" + (f", n_step {ward.n_step}" * bool(ward.n_step))
+        declared = f"{session.gamma}" + (f" and n_step {session.n_step}" if session.n_step else "")
+        yield finding("td_target.gamma", **values, declared=declared, picture=picture)
+
+
+def _exclude_expected_sarsa(session: Session, targets: Targets, candidates: dict[str, Array]) -> None:
+    """Raise CannotTell for the sound target gamma ((1 - epsilon) max + epsilon mean) of Expected SARSA."""
+    largest, mean, *_ = candidates.values()
+    both = np.stack([largest, mean], axis=1)
+    shares = np.linalg.lstsq(both, targets.bootstrap, rcond=None)[0]
+    distance = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
+    if distance < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
+        raise CannotTell(
+            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as Expected SARSA"
         )
 
 
-def read_targets(
-    ward: Ward, case: Case, candidates: Callable[[Transitions], dict[str, Array]], terminated: bool = False
-) -> Targets:
-    """The bootstraps of transitions that tell the first candidate from each of the others: two for each pair."""
-    pool = ward.transitions(60 * ward.actions, terminated, scale=2.0)
-    wanted, *rivals = candidates(pool).values()
-    rows = sorted({int(row) for rival in rivals for row in np.argsort(np.abs(rival - wanted))[-2:]})
-    batch = pool.rows(rows)
-    values = case.q(batch.obs)[np.arange(len(rows)), batch.action]
-    width = float(np.abs(wanted).max() + np.abs(values).max()) + 1e-6
-    bootstrap = np.array([values[row] - still_reward(case, batch.rows([row]), width) for row in range(len(rows))])
-    return Targets(batch, bootstrap)
-
-
-def against(targets: Targets, right: Array) -> Points:
-    """The picture of what updates aim at."""
-    return Points(
-        "what an update adds to the reward",
-        "expected: gamma times the next value",
-        "found: Q(obs, action) less the reward that moves nothing",
-        right,
-        targets.bootstrap,
-        right,
+def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
+    """Return what may stand for the next value (B,), the correct one first."""
+    next_q = agent.q(batch.next_obs)
+    wrong = (
+        next_q.mean(axis=1),
+        next_q[np.arange(len(batch.action)), batch.action],
+        next_q.min(axis=1),
+        agent.q(batch.obs).max(axis=1),
     )
-
-
-def fit(targets: Targets, values: Array) -> tuple[float, float]:
-    """The number that takes ``values`` nearest to the bootstraps, and the relative distance that is left."""
-    factor = float(targets.bootstrap @ values / (values @ values + 1e-30))
-    off = np.abs(targets.bootstrap - factor * values).max() / (np.abs(targets.bootstrap).max() + 1e-12)
-    return factor, float(off)
-
-
-def best_fit(targets: Targets, candidates: dict[str, Array]) -> tuple[str, float, float]:
-    """The candidate that, times one number, is nearest to the bootstraps: name, number, relative distance.
-
-    Where others are no nearer than a bootstrap can be read, the first gets the benefit of the doubt.
-    """
-    fits = [(name, *fit(targets, values)) for name, values in candidates.items()]
-    best = min(fits, key=lambda one: one[2])
-    return fits[0] if fits[0][2] < best[2] + UNSURE else best
+    candidates = {"the largest Q(next_obs, a)": next_q.max(axis=1), **dict(zip(FAULTY, wrong, strict=True))}
+    if agent.has("target_q_values"):
+        candidates["the target network's largest Q(next_obs, a)"] = agent.target_q(batch.next_obs).max(axis=1)
+    return candidates

@@ -1,4 +1,4 @@
-"""Legitimate variants of the hosts, which a doctor must call healthy: name -> changes of the host's text."""
+"""Sound variants of the reference agents, in which the doctor must find no fault: name -> changes of the text."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ SB3: dict[str, Changes] = {
     "as it stands": (),
     "the library's own": (
         ("    model = MyDQN(\n        Policy,", '    model = DQN(\n        "MlpPolicy",'),
-        ("class Patient(SB3Patient):", "class Patient(SB3Patient):\n    pass\n\n\nclass Unused:"),
+        ("class Adapter(StableBaselines3Adapter):", "class Adapter(StableBaselines3Adapter):\n    pass\n\n\nclass Unused:"),
     ),
     "squared error": (("F.smooth_l1_loss", "F.mse_loss"),),
     "Double DQN": (("self.q_net_target(batch.next_observations).max(dim=1, keepdim=True).values", "self.q_net_target(batch.next_observations).gather(1, self.q_net(batch.next_observations).argmax(dim=1, keepdim=True))"),),
@@ -121,12 +121,12 @@ OWN: dict[str, str] = {
     "AdamW": PLAIN + ", optimizer='adamw'",
     "dueling": PLAIN + ", dueling=True",
     "noisy layers": PLAIN + ", noisy=True",
-    "prioritised": PLAIN + ", priority_exponent=0.6",
+    "prioritised": PLAIN + ", priority_alpha=0.6",
     "quantiles": "head='qr'",
     "quantiles with optimism": "head='qr', optimism=0.5, munchausen=0.9",
     "C51": "head='c51', value_range=(-50.0, 50.0)",
     "Munchausen": "munchausen=0.9",
-    "averaged weights": "average_decay=0.995, average_acts=True",
+    "averaged weights": "ema_decay=0.995, ema_acts=True",
     "tanh, five steps": "activation='tanh', n_step=5",
-    "lasting actions": "repeat_most=3",
+    "lasting actions": "max_action_repeat=3",
 }

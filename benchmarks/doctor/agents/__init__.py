@@ -1,1 +1,0 @@
-"""Agents of different style that the mutation benchmark puts faults into."""
