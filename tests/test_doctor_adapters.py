@@ -1,11 +1,10 @@
-"""Patients that raise, hang, print, lie or break: a finding or a line among the checks not made, never a traceback."""
+"""Adapters that raise, hang, print or return nonsense end in a finding or a check not run, never in a traceback."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,64 +12,58 @@ from typing import Any
 import numpy as np
 import pytest
 
+from doctor_agents import Array, Linear, NoMask, examine, ids
 from perilune import doctor
+from perilune.agent.config import DQNConfig
+from perilune.agent.dqn import Agent
+from perilune.doctor import examination, supervise
+from perilune.doctor.adapters import PeriluneAdapter
+from perilune.doctor.session import Session
 from perilune.errors import ExaminationError
 
-Array = Any
+WITHOUT_OPTIONAL_METHODS = {"actions", "replay", "training loop"}
 
 
-class Linear:
-    """Q = x W + b, trained by the book: the smallest healthy patient. Faulty ones change a method of it."""
+@pytest.fixture
+def one_second_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = tuple(check._replace(call_seconds=1.0) for check in examination.CHECKS)
+    monkeypatch.setattr(examination, "CHECKS", checks)
 
-    gamma = 0.9
-    observation_size = 4
+
+class Closure:
+    """What is learned is hidden in closures, which deepcopy shares."""
+
+    gamma, observation_size = 0.9, 4
 
     def __init__(self, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        self.w = rng.normal(0, 0.5, (4, 2))
-        self.b = np.zeros(2)
-        self.target = self.w.copy(), self.b.copy()
+        agent = Linear(seed)
 
-    def q_values(self, obs: Array) -> Array:
-        return obs @ self.w + self.b
+        def q_values(obs: Array) -> Array:
+            return agent.q_values(obs)
 
-    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
-        next_q = next_obs @ self.target[0] + self.target[1]
-        target = reward + self.gamma * ~terminated * next_q.max(axis=1)
-        rows = np.arange(len(action))
-        error = np.zeros((len(action), 2))
-        error[rows, action] = (self.q_values(obs)[rows, action] - target) / len(action)
-        self.w -= 0.01 * obs.T @ error
-        self.b -= 0.01 * error.sum(axis=0)
+        def train_batch(*batch: Array) -> None:
+            agent.train_batch(*batch)
+
+        self.q_values, self.train_batch = q_values, train_batch
 
 
-def hidden(agent: Linear) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """An agent's two methods as functions that hold it in their closures."""
-
-    def q_values(obs: Array) -> Array:
-        return agent.q_values(obs)
-
-    def train_batch(*batch: Array) -> None:
-        agent.train_batch(*batch)
-
-    return q_values, train_batch
+class Uncopyable(Linear):
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.lock = threading.Lock()
 
 
-def ids(report: doctor.Report) -> list[str]:
-    return [finding.id for finding in report.faults]
+class FixedBatch(Linear):
+    def train_batch(self, obs: Array, *rest: Array) -> None:
+        assert len(obs) == 32
+        super().train_batch(obs, *rest)
 
 
-def examine(patient: Callable[..., Any], **options: Any) -> doctor.Report:
-    report = doctor.examine(patient, **options)
-    assert not [check for check in report.not_run if "the doctor itself failed" in check.why], report.not_run
-    return report
-
-
-def test_the_smallest_patient_is_healthy_and_what_it_lacks_is_listed() -> None:
-    report = examine(Linear)
+@pytest.mark.parametrize("agent", [Linear, Closure, Uncopyable, FixedBatch])
+def test_two_methods_suffice_and_missing_ones_are_listed(agent: type[Any]) -> None:
+    report = examine(agent)
     assert report.healthy
-    assert ids(report) == []
-    assert {check.check for check in report.not_run} == {"actions", "replay", "training loop"}
+    assert {check.check for check in report.not_run} >= WITHOUT_OPTIONAL_METHODS
 
 
 @pytest.mark.parametrize(
@@ -84,24 +77,23 @@ def test_the_smallest_patient_is_healthy_and_what_it_lacks_is_listed() -> None:
         ("run", "loop.raises"),
     ],
 )
-def test_a_method_that_raises_is_a_finding_with_its_place(method: str, expected: str) -> None:
+def test_method_that_raises_is_a_finding_with_its_line(method: str, expected: str) -> None:
     class Raising(Linear):
         def sample(self, n: int) -> None:
-            raise AssertionError("nothing was remembered")
+            raise AssertionError("nothing was stored")
 
     def broken(self: object, *_: object) -> None:
         raise KeyError("oh no")
 
     setattr(Raising, method, broken)
-    report = examine(Raising)
-    (finding,) = [finding for finding in report.findings if finding.id == expected]
+    (finding,) = [finding for finding in examine(Raising).findings if finding.id == expected]
     assert "KeyError: 'oh no'" in finding.evidence
     assert finding.where is not None
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), NotImplementedError(), MemoryError()])
-def test_whatever_is_raised_is_told(error: BaseException) -> None:
+def test_any_exception_is_reported(error: BaseException) -> None:
     class Raising(Linear):
         def train_batch(self, *_: object) -> None:
             raise error
@@ -111,80 +103,81 @@ def test_whatever_is_raised_is_told(error: BaseException) -> None:
     assert type(error).__name__ in report.findings[0].evidence
 
 
-def test_a_method_that_hangs_is_interrupted_and_the_rest_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("one_second_calls")
+def test_method_that_hangs_is_interrupted() -> None:
     class Hanging(Linear):
         def act(self, obs: Array, epsilon: float) -> int:
             while True:
                 pass
 
-    monkeypatch.setattr(
-        doctor.examination, "CHECKS", tuple(c._replace(call_seconds=1.0) for c in doctor.examination.CHECKS)
-    )
-    began = time.monotonic()
     report = examine(Hanging)
     assert ids(report) == ["exploration.hangs"]
-    assert time.monotonic() - began < 30
     assert not [thread for thread in threading.enumerate() if thread.name == "doctor"]
 
 
-def test_the_budget_is_kept_and_what_did_not_fit_is_listed() -> None:
-    class Slow(Linear):
-        def train_batch(self, *batch: Array) -> None:
-            time.sleep(0.05)
-            super().train_batch(*batch)
-
-    began = time.monotonic()
-    report = examine(Slow, budget=3.0)
-    assert time.monotonic() - began < 6
-    assert any("not enough" in check.why or "time was up" in check.why for check in report.not_run)
-    assert not report.healthy
-    assert not report.complete
-
-
-def test_a_call_that_lets_nothing_stop_it_ends_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("one_second_calls")
+def test_call_that_ignores_interrupts_ends_the_examination() -> None:
     stop = threading.Event()
 
     class Stubborn(Linear):
         def act(self, obs: Array, epsilon: float) -> int:
             while not stop.is_set():
-                with contextlib.suppress(BaseException):  # as "retry until it works" loops do
-                    time.sleep(0.001)
+                with contextlib.suppress(BaseException):  # as loops that retry forever do
+                    stop.wait(0.001)
             return 0
 
         def run(self, env: Any, env_steps: int) -> None:
             raise AssertionError
 
-    monkeypatch.setattr(
-        doctor.examination, "CHECKS", tuple(c._replace(call_seconds=1.0) for c in doctor.examination.CHECKS)
-    )
     try:
         report = examine(Stubborn)
     finally:
         stop.set()
     assert ids(report) == ["exploration.hangs"]
-    assert {check.check: check.why for check in report.not_run}["training loop"].startswith("act still runs")
+    assert {check.check: check.why for check in report.not_run}["training loop"].startswith("act is still running")
 
 
-def test_what_returns_late_does_not_disturb_the_watch_over_others() -> None:
-    ward = doctor.ward.Ward(Linear, 0, np.random.default_rng(0))
+def test_work_that_catches_every_exception_is_interrupted() -> None:
+    def stubborn() -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                while True:
+                    pass
+
+    with pytest.raises(supervise.TooLong):
+        supervise.supervised(stubborn, 0.2, 10, lambda: None)
+
+
+def test_checks_beyond_the_budget_are_listed() -> None:
+    class Slow(Linear):
+        def train_batch(self, *batch: Array) -> None:
+            threading.Event().wait(0.05)
+            super().train_batch(*batch)
+
+    report = examine(Slow, budget=2.0)
+    assert any("not finished" in check.why or "time was up" in check.why for check in report.not_run)
+    assert not report.healthy
+    assert not report.complete
+
+
+def test_late_return_does_not_clear_the_running_call() -> None:
+    session = Session(Linear, 0, np.random.default_rng(0))
     first, second = threading.Event(), threading.Event()
-    late = threading.Thread(target=ward.timed, args=("late", first.wait))
-    late.start()
-    other = threading.Thread(target=ward.timed, args=("other", second.wait))
-    while ward.under_way is None:
-        time.sleep(0.001)
-    other.start()
-    while ward.under_way.name != "other":
-        time.sleep(0.001)
+    late = threading.Thread(target=session.timed, args=("late", first.wait))
+    other = threading.Thread(target=session.timed, args=("other", second.wait))
+    for thread, name in ((late, "late"), (other, "other")):
+        thread.start()
+        while session.under_way is None or session.under_way.name != name:
+            threading.Event().wait(0.001)
     first.set()
     late.join()
-    assert ward.under_way is not None
-    assert ward.under_way.name == "other"
+    assert session.under_way is not None
+    assert session.under_way.name == "other"
     second.set()
     other.join()
 
 
-def test_nothing_that_the_patient_prints_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_agent_is_discarded(capsys: pytest.CaptureFixture[str]) -> None:
     class Loud(Linear):
         def q_values(self, obs: Array) -> Array:
             print("LOUD")
@@ -209,7 +202,7 @@ def test_nothing_that_the_patient_prints_is_seen(capsys: pytest.CaptureFixture[s
         lambda q: [[1.0], [1.0, 2.0]] * (len(q) // 2),
     ],
 )
-def test_answers_of_the_wrong_kind_are_findings(answer: Callable[[Array], object]) -> None:
+def test_q_values_of_the_wrong_kind_are_a_finding(answer: Callable[[Array], object]) -> None:
     class Wrong(Linear):
         def q_values(self, obs: Array) -> Any:
             return answer(super().q_values(obs))
@@ -220,7 +213,7 @@ def test_answers_of_the_wrong_kind_are_findings(answer: Callable[[Array], object
     assert report.not_run
 
 
-def test_numbers_that_break_later_are_a_finding() -> None:
+def test_divergence_is_a_finding() -> None:
     class Diverging(Linear):
         def train_batch(self, *batch: Array) -> None:
             super().train_batch(*batch)
@@ -229,7 +222,7 @@ def test_numbers_that_break_later_are_a_finding() -> None:
     assert "numerics.not_finite" in ids(examine(Diverging))
 
 
-def test_a_patient_that_changes_what_it_is_given_is_told_of_it() -> None:
+def test_modified_arguments_are_a_finding() -> None:
     class Changing(Linear):
         def train_batch(self, obs: Array, *rest: Array) -> None:
             super().train_batch(obs, *rest)
@@ -240,95 +233,62 @@ def test_a_patient_that_changes_what_it_is_given_is_told_of_it() -> None:
     assert "obs" in report.findings[0].evidence
 
 
+@pytest.mark.parametrize("missing", ["gamma", "observation_size", "q_values", "train_batch"])
+def test_missing_required_member_is_named(missing: str) -> None:
+    members = {"gamma": 0.9, "observation_size": 4, "q_values": lambda obs: obs, "train_batch": lambda *batch: None}
+    members.pop(missing)
+    with pytest.raises(ExaminationError, match=missing):
+        examine(type("Partial", (), members))
+
+
 @pytest.mark.parametrize(
-    ("lack", "said"),
-    [
-        ("gamma", "gamma"),
-        ("observation_size", "observation_size"),
-        ("q_values", "q_values"),
-        ("train_batch", "train_batch"),
-    ],
+    ("name", "value"),
+    [("gamma", value) for value in (1.5, -0.1, "0.9", None, True, np.nan)]
+    + [("n_step", value) for value in ("3", 0, 2.5)],
 )
-def test_what_is_no_patient_cannot_be_examined(lack: str, said: str) -> None:
-    kept = {"gamma": 0.9, "observation_size": 4, "q_values": lambda obs: obs, "train_batch": lambda *batch: None}
-    kept.pop(lack)
-    with pytest.raises(ExaminationError, match=said):
-        doctor.examine(type("Half", (), kept))
+def test_invalid_attribute_is_named(name: str, value: object) -> None:
+    with pytest.raises(ExaminationError, match=name):
+        examine(type("Odd", (Linear,), {name: value}))
 
 
-@pytest.mark.parametrize("gamma", [1.5, -0.1, "0.9", None, True, np.nan])
-def test_a_gamma_that_is_none_is_refused_by_name(gamma: object) -> None:
-    class Odd(Linear):
-        pass
-
-    Odd.gamma = gamma  # type: ignore[assignment]
-    with pytest.raises(ExaminationError, match="gamma"):
-        doctor.examine(Odd)
-
-
-def test_a_factory_that_raises_is_told() -> None:
+def test_factory_that_raises_is_reported() -> None:
     with pytest.raises(ExaminationError, match="ZeroDivisionError"):
-        doctor.examine(lambda: 1 / 0)
+        examine(lambda: 1 / 0)
 
 
-def test_agents_that_deepcopy_does_not_truly_copy_are_made_anew() -> None:
-    class Closed:
-        """All that is learned hides in closures, which deepcopy shares in silence."""
-
-        gamma, observation_size = 0.9, 4
-
-        def __init__(self, seed: int = 0) -> None:
-            agent = Linear(seed)
-            self.q_values, self.train_batch = hidden(agent)
-
-    class Opened(Linear):
-        """What cannot be copied at all."""
-
-        def __init__(self, seed: int = 0) -> None:
-            super().__init__(seed)
-            self.lock = threading.Lock()
-
-    for patient in (Closed, Opened):
-        report = examine(patient)
-        assert report.healthy
-        assert {check.check for check in report.not_run} == {"actions", "replay", "training loop"}
-
-
-def test_a_factory_without_a_seed_that_cannot_be_copied_either_is_told_what_to_do() -> None:
-    class Closed:
-        gamma, observation_size = 0.9, 4
-
-        def __init__(self) -> None:
-            agent = Linear(np.random.default_rng().integers(2**30))
-            self.q_values, self.train_batch = hidden(agent)
-
+def test_uncopyable_agent_from_unseeded_factory_asks_for_a_seed() -> None:
     with pytest.raises(ExaminationError, match="seed"):
-        doctor.examine(Closed)
+        examine(lambda: Closure(np.random.default_rng().integers(2**30)))
 
 
-def test_an_examination_leaves_the_global_generators_as_they_were() -> None:
+def test_global_generators_are_restored() -> None:
     np.random.seed(5)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     examine(Linear)
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_one_seed_gives_one_report() -> None:
-    class Sick(Linear):
-        def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
-            super().train_batch(obs, action, reward, next_obs, np.zeros_like(terminated))
-
-    one, two = (doctor.examine(Sick, seed=3).as_json() for _ in range(2))
-    one.pop("seconds")
-    two.pop("seconds")
+def test_equal_seeds_give_equal_reports() -> None:
+    one, two = (examine(NoMask, seed=3).as_json() | {"seconds": 0} for _ in range(2))
     assert one == two
     assert [finding["id"] for finding in one["findings"]] == ["td_target.no_mask"]
 
 
-def test_patients_that_take_only_their_own_batch_size_are_examined() -> None:
-    class Fixed(Linear):
-        def train_batch(self, obs: Array, *rest: Array) -> None:
-            assert len(obs) == 32
-            super().train_batch(obs, *rest)
+def test_perilune_adapter_trains_what_the_agent_trains() -> None:
+    config = DQNConfig(batch_size=16, buffer_size=100, learning_starts=16, n_step=1)
+    one, other = (Agent(4, 2, config, seed=3) for _ in range(2))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        step = rng.normal(size=4), int(rng.integers(2)), float(rng.normal()), rng.normal(size=4)
+        for agent in (one, other):
+            agent.remember(*step, terminated=False, truncated=True)
+    batch = other.replay.sample(16, other.generators.replay)
+    PeriluneAdapter(other).train_batch(batch.obs, batch.action, batch.reward, batch.next_obs, batch.discount == 0)
+    one.learn()
+    assert not np.array_equal(one.online.parameters, Agent(4, 2, config, seed=3).online.parameters)
+    assert np.allclose(one.online.parameters, other.online.parameters, atol=1e-7)
 
-    assert examine(Fixed).healthy
+
+def test_agent_adapter_is_a_runtime_protocol() -> None:
+    assert isinstance(Linear(), doctor.AgentAdapter)
+    assert not isinstance(object(), doctor.AgentAdapter)

@@ -1,68 +1,100 @@
-"""Every check on healthy and on sick specimens: the hosts of the mutation benchmark, with and without their faults."""
+"""The reference agents of benchmarks/doctor: sound variants have no finding, and injected faults are found first."""
 
 from __future__ import annotations
 
-from importlib import resources
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from perilune.bench import doctor, mutants
-from perilune.bench.doctor import FAULTS, Trial
+import perilune
 
-HERE = [host for host in doctor.HOSTS if doctor.installed(host)]
-SINGLE = [Trial(host, (number,)) for host in HERE for number in doctor._faults(host)]
-COMBINED = [trial for trial in doctor.trials(HERE) if len(trial.faults) > 1]
-# What a fault comes to where the host's style makes it another one of the same component.
+sys.path.append(str(Path(perilune.__file__).parents[2]))
+
+runner: ModuleType = importlib.import_module("benchmarks.doctor.runner")
+mutants: ModuleType = importlib.import_module("benchmarks.doctor.mutants")
+INSTALLED = [agent for agent in runner.AGENTS if runner.installed(agent)]
+# A style can turn a fault into another one of the same component.
 STYLED = {
-    ("beginner", 9): "forward.remembers",  # one state at a time: nothing is a batch, but something is kept
-    ("own", 51): "replay.next_is_current",  # one ring of states: the next one is read from the wrong place
+    ("beginner", 9): "forward.remembers",  # one state at a time: there is no batch, but something is kept
+    ("own", 51): "replay.next_is_current",  # one ring of states: next_obs is read from the wrong place
 }
-HEALTHY = [trial for trial in doctor.trials(HERE) if trial.variant and trial.seed in (0, 1)]  # both accesses
+# A representative selection: one or two faults of each component, and variants that once caused false alarms.
+DEFAULT_FAULTS = {
+    ("own", number) for number in (4, 15, 24, 43)
+} | {("beginner", number) for number in (5, 7, 13, 17, 19, 23, 26, 29, 33, 37, 41, 46, 50, 54, 56)}  # fmt: skip
+DEFAULT_COMBINED = {("beginner", (35, 38))}
+DEFAULT_SOUND = {"as it stands", "C51", "noisy layers", "weight decay", "every fourth call", "rewards clipped"}
 
 
-def name(trial: Trial) -> str:
-    return trial.name
+def cases(trials: list[Any], default: set[Any]) -> list[Any]:
+    """Mark the trials that are not in the default selection as long."""
+
+    def key(trial: Any) -> Any:
+        if trial.variant:
+            return trial.variant if (trial.seed == 0) == (trial.agent == "beginner") else None
+        return trial.agent, trial.faults[0] if len(trial.faults) == 1 else trial.faults
+
+    marks = {True: (), False: pytest.mark.long}
+    return [pytest.param(trial, id=trial.name, marks=marks[key(trial) in default]) for trial in trials]
 
 
-@pytest.mark.parametrize("trial", HEALTHY, ids=name)
-def test_healthy_agents_are_called_healthy(trial: Trial) -> None:
-    assert doctor.examined(trial).ids == []
+ALL = list(runner.trials(INSTALLED, ("full",)))
+SINGLE = [trial for trial in ALL if len(trial.faults) == 1]
+COMBINED = [trial for trial in ALL if len(trial.faults) > 1]
+SOUND = [trial for trial in ALL if trial.variant and trial.seed in (0, 1)]  # with full access and with two methods
 
 
-@pytest.mark.parametrize("trial", SINGLE, ids=name)
-def test_every_fault_is_found_and_called_by_its_name_first(trial: Trial) -> None:
+@pytest.mark.parametrize("trial", cases(SOUND, DEFAULT_SOUND))
+def test_sound_variant_has_no_finding(trial: Any) -> None:
+    assert runner.examine(trial, budget=600).ids == []
+
+
+@pytest.mark.parametrize("trial", cases(SINGLE, DEFAULT_FAULTS))
+def test_injected_fault_is_the_first_finding(trial: Any) -> None:
     (fault,) = trial.faults
-    assert doctor.examined(trial).ids[:1] == [STYLED.get((trial.host, fault), FAULTS[fault])]
+    expected = STYLED.get((trial.agent, fault), runner.FAULTS[fault])
+    assert runner.examine(trial, budget=600).ids[:1] == [expected]
 
 
-@pytest.mark.parametrize("trial", COMBINED, ids=name)
-def test_every_fault_of_a_combination_is_found(trial: Trial) -> None:
-    outcome = doctor.examined(trial)
-    assert doctor.parts_found(outcome), outcome.ids
+@pytest.mark.parametrize("trial", cases(COMBINED, DEFAULT_COMBINED))
+def test_every_fault_of_a_combination_is_found(trial: Any) -> None:
+    outcome = runner.examine(trial, budget=600)
+    assert runner.parts_found(outcome), outcome.ids
 
 
-@pytest.mark.parametrize("host", doctor.HOSTS)
-def test_the_catalogue_is_put_into_every_host_and_every_change_fits(host: str) -> None:
-    faults = doctor._faults(host)
-    assert set(FAULTS) - set(faults) <= ({2, 6} if host == "sb3" else set())
-    variants = doctor._variants(host)
-    if host == "own":
-        package = resources.files("perilune")
+@pytest.mark.parametrize("agent", runner.AGENTS)
+def test_every_fault_can_be_injected_into_every_agent(agent: str) -> None:
+    faults, variants = runner.faults_of(agent), runner.variants_of(agent)
+    assert set(runner.FAULTS) - set(faults) <= ({2, 6} if agent == "sb3" else set())
+    if agent == "own":
         for file, old, _ in (change for changes in faults.values() for change in changes):
-            assert old in (package / file).read_text(encoding="utf-8"), (file, old)
+            source = mutants.text("own") if file == "own.py" else (mutants.PACKAGE / file).read_text(encoding="utf-8")
+            assert old in source, (file, old)
+        assert importlib.import_module("variants").PLAIN in mutants.text("own")
     else:
-        text = mutants.text(host)
+        text = mutants.text(agent)
         for changes in (*faults.values(), *variants.values()):
             assert mutants.mutated(text, changes) != text or not changes
 
 
-def test_the_benchmark_is_as_large_as_it_says() -> None:
-    assert set(FAULTS) == set(range(1, 57))
-    assert len(doctor.COMBINATIONS) >= 15
-    healthy = [trial for trial in doctor.trials(list(doctor.HOSTS)) if not trial.faults]
-    assert len(healthy) >= 200
+def test_benchmark_has_its_documented_size() -> None:
+    assert set(runner.FAULTS) == set(range(1, 57))
+    assert len(runner.COMBINATIONS) >= 15
+    assert len([trial for trial in runner.trials(list(runner.AGENTS)) if not trial.faults]) >= 200
 
 
-def test_a_change_that_does_not_fit_is_an_error() -> None:
+def test_outcomes_are_read_back_and_summarized(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    runner.do(runner.Work(runner.Trial("beginner", (1,)), tmp_path / "one.json"))
+    (outcome,) = runner.outcomes(tmp_path)
+    assert outcome.ids == ["environment.old_interface"]
+    assert "faults detected, full adapter        1 of 1" in runner.summary([outcome])
+
+
+def test_change_that_does_not_match_raises() -> None:
     with pytest.raises(mutants.MutationError, match="nowhere"):
         mutants.mutated("text", (("nowhere", ""),))

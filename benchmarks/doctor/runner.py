@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from benchmarks.doctor import mutants
+
 from perilune import doctor
 from perilune.bench import pool
 from perilune.errors import ConfigError

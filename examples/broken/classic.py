@@ -100,7 +100,7 @@ class Agent:
         return rewards
 
 
-class Patient:
+class Adapter:
     def __init__(self, agent, n_obs):
         self.agent, self.gamma, self.observation_size = agent, agent.gamma, n_obs
         self.act = agent.act
@@ -128,4 +128,4 @@ class Patient:
 
 
 def make(seed=0, n_obs=8, n_actions=4):
-    return Patient(Agent(n_obs, n_actions, seed=seed), n_obs)
+    return Adapter(Agent(n_obs, n_actions, seed=seed), n_obs)

@@ -51,7 +51,7 @@ class DoubleDQN:
             self.target.params[name] = self.tau * self.target.params[name] + (1 - self.tau) * array
 
 
-class Patient:
+class Adapter:
     observation_size = 6
 
     def __init__(self, seed):
@@ -62,4 +62,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

@@ -30,7 +30,7 @@ class Model:
         self.W1, self.b1, self.W2, self.b2 = weights
 
 
-class Patient:
+class Adapter:
     gamma = 0.95
     observation_size = 4
 
@@ -54,4 +54,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

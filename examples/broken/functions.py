@@ -30,7 +30,7 @@ def update(params, target_params, obs, action, reward, next_obs, terminated, gam
     return {name: value - lr * gradient[name] for name, value in params.items()}
 
 
-class Patient:
+class Adapter:
     gamma = 0.99
     observation_size = 6
 
@@ -46,4 +46,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

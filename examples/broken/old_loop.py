@@ -48,7 +48,7 @@ class Learner:
         return [np.array(column) for column in zip(*newest)]
 
 
-class Patient:
+class Adapter:
     gamma = 0.97
     observation_size = 4
 
@@ -70,4 +70,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

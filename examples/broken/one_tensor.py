@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 
 
-class Patient:
+class Adapter:
     gamma = 0.99
     observation_size = 4
 
@@ -31,4 +31,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

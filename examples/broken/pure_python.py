@@ -41,7 +41,7 @@ class Agent:
         self.layers[1].backward(active, dy, lr)
 
 
-class Patient:
+class Adapter:
     observation_size = 3
 
     def __init__(self, seed):
@@ -59,4 +59,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

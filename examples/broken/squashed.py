@@ -20,7 +20,7 @@ class Dense:
         return dx
 
 
-class Patient:
+class Adapter:
     gamma = 0.9
     observation_size = 5
 
@@ -55,4 +55,4 @@ class Patient:
 
 
 def make(seed=0):
-    return Patient(seed)
+    return Adapter(seed)

@@ -1,10 +1,9 @@
-"""The faults of the catalogue as changes of Perilune's own files: fault number -> (file, old, new), ..."""
+"""The faults as changes of Perilune's own files: fault number -> (file, old, new), ..."""
 
-FLY = "        next_obs, reward, terminated, truncated = envs.step(flight.env, flight.spaces, action)\n"
-OBSERVE = "agent.observe(flight.obs, action, reward, next_obs, terminated, ended is not None, lane)"
-REMEMBER = "agent.remember(obs, action, reward, next_obs, terminated, truncated)"
-PUSH = "        for transition in self.ongoing[lane].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
-RETURN_TARGET = "        return head.target(reward, discount, td.under(policy, next_values))\n"
+FLY = "        next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)\n"
+OBSERVE = "agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)"
+PUSH = "        for transition in self.ongoing[env_index].n_step.push(obs, action, reward, next_obs, terminated, truncated):\n"
+RETURN_TARGET = "        return head.target(reward, discount, targets.under(policy, next_values))\n"
 TAKEN = "        self._d_outputs[taken] = d_chosen\n"
 HIDDEN_LAST = "        layers.append(dense(width, actions * atoms))\n"
 STEP = "        self.optimizer.step(self.online.parameters, gradients, learning_rate)\n"
@@ -17,10 +16,10 @@ DRAW = "generator.normal(0.0, spread, (layer.inputs, layer.outputs))"
 
 FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     1: (("envs/adapter.py", STEP_GIVEN, STEP_GIVEN + "    observation, reward, terminated, _ = given\n"),),
-    2: (("training/loop.py", "            flights[lane] = yield from _take_off(agent, lanes, lane, course, config)\n", "            flights[lane] = Flight(flights[lane].env, flights[lane].spaces, course.next_number(), False, 0, agent.epsilon, flights[lane].obs, [])\n"),),
+    2: (("training/loop.py", "            yield from _begin_episode(agent, slot, config, progress)\n\n\n", "            slot.episode = EpisodeState(number=progress.next_episode, seed=0, epsilon=agent.epsilon)\n\n\n"),),
     3: (("training/loop.py", FLY, FLY + "        next_obs = next_obs.astype('uint8').astype('float32')\n"),),
-    4: (("training/loop.py", FLY, FLY + "        if terminated or truncated:\n            next_obs = envs.as_obs(flight.env.reset()[0], len(next_obs))\n"),),
-    5: (("training/loop.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")), ("training/loop.py", REMEMBER, REMEMBER.replace("terminated, ", "terminated or truncated, "))),
+    4: (("training/loop.py", FLY, FLY + "        if terminated or truncated:\n            next_obs = envs.as_obs(slot.active.reset()[0], len(next_obs))\n"),),
+    5: (("training/loop.py", OBSERVE, OBSERVE.replace("terminated, ended", "terminated or truncated, ended")),),
     6: (("envs/adapter.py", "    return obs\n\n\ndef reset(", "    BUFFER[:size] = obs\n    return BUFFER[:size]\n\n\ndef reset("), ("envs/adapter.py", "\n\ndef as_obs", "\n\nBUFFER = np.zeros(100, np.float32)\n\n\ndef as_obs")),
     7: (("nn/network.py", HIDDEN_LAST, HIDDEN_LAST + "        layers.append(ACTIVATIONS['relu'](actions * atoms))\n"),),
     8: (("nn/network.py", "        steps = self._workspaces.get(len(x))\n", "        x /= 10\n        steps = self._workspaces.get(len(x))\n"), ("agent/dqn.py", "        obs = np.asarray(obs, np.float32)\n", "        obs = np.asarray(obs)\n")),
@@ -63,7 +62,7 @@ FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("agent/dqn.py", "        next_values = self._read(self.target, next_obs)\n", "        next_values = self._read(self.online, next_obs)\n"),
         ("agent/dqn.py", "        self.online.backward(self._d_outputs.reshape(len(self._rows), -1))\n", "        self.online.backward(self._d_outputs.reshape(len(self._rows), -1))\n        kept = self.online.gradients.copy()\n        best = self.online.forward(batch.next_obs).argmax(axis=1)\n        self._d_outputs.fill(0)\n        self._d_outputs[self._rows, best] = -d_chosen * batch.discount\n        self.online.backward(self._d_outputs)\n        self.online.gradients += kept\n"),
     ),
-    43: (("agent/dqn.py", "        next_values = self._read(self.target, next_obs)\n", "        chosen = td.greedy(self._read(self.target, next_obs))\n        return head.target(reward, discount, td.under(chosen, self._read(self.online, next_obs)))\n        next_values = self._read(self.target, next_obs)\n"),),
+    43: (("agent/dqn.py", "        next_values = self._read(self.target, next_obs)\n", "        chosen = targets.greedy(self._read(self.target, next_obs))\n        return head.target(reward, discount, targets.under(chosen, self._read(self.online, next_obs)))\n        next_values = self._read(self.target, next_obs)\n"),),
     44: (("agent/dqn.py", "        self.target.parameters[:] = self.online.parameters\n        self.average", "        self.target = self.online\n        self.average"),),
     45: (("agent/dqn.py", SYNC, SYNC.replace("self.target.parameters[:] = self.online.parameters", "parameters = self.target.parameters.copy()\n            parameters[:] = self.online.parameters")),),
     46: (("agent/dqn.py", "        return norm, learning_rate\n", "        self.sync_target()\n        return norm, learning_rate\n"),),
@@ -72,9 +71,9 @@ FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     49: (("agent/dqn.py", PUSH, PUSH + "            if terminated:\n                continue\n"),),
     50: (("replay/buffer.py", "generator.integers(self.size, size=batch_size)", "(self.cursor - 1 - np.arange(batch_size)) % self.size"),),
     51: (("replay/buffer.py", "        arrays.next_obs[at] = next_obs\n", "        arrays.next_obs[(at + 1) % self.capacity] = next_obs\n"),),
-    52: (("agent/targets.py", "q_values.argmax(axis=1)", "q_values.argmin(axis=1)"), ("agent/dqn.py", "policy = td.greedy(next_q)", "policy = next_q.argmax(axis=1)")),
+    52: (("agent/targets.py", "q_values.argmax(axis=1)", "q_values.argmin(axis=1)"), ("agent/dqn.py", "policy = targets.greedy(next_q)", "policy = next_q.argmax(axis=1)")),
     53: (("agent/dqn.py", "self.generators.exploration.random() < epsilon", "self.generators.exploration.random() > epsilon"),),
     54: (("agent/dqn.py", "int(generator.integers(self.actions))", "int(generator.integers(1, self.actions))"),),
-    55: (("training/loop.py", "    flight.obs = next_obs\n", ""),),
+    55: (("training/loop.py", "    slot.obs = next_obs\n", ""),),
     56: (("own.py", "hidden=(64, 64)", "hidden=(64, 64), learning_rate=1e-1"),),
 }

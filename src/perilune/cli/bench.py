@@ -13,7 +13,6 @@ import numpy as np
 
 from perilune._utils.console import aside, say
 from perilune.bench import compare, from_repository, learning, results, speed
-from perilune.bench import doctor as mutation
 from perilune.cli.parser import Parser, choice, whole
 from perilune.cli.runs import print_json
 from perilune.cli.settings import add_settings, choose
@@ -120,11 +119,11 @@ def run_bench_compare(options: Namespace) -> None:
 def add_bench_doctor(parser: Parser) -> None:
     """Add the options of ``perilune bench doctor``."""
     parser.add_argument(
-        "--hosts",
+        "--agents",
         nargs="+",
-        default=tuple(mutation.HOSTS),
+        default=(),
         metavar="NAME",
-        help="Reference agents that get the faults.",
+        help="Reference agents that get the faults; all by default.",
     )
     parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="Examinations at the same time (>= 1).")
     parser.add_argument("--out", type=Path, default=Path("runs", "bench", "doctor"), help="Directory of the outcomes.")
@@ -135,13 +134,15 @@ def run_bench_doctor(options: Namespace) -> None:
     """Inject known faults into reference agents and count which ones the doctor finds."""
     if options.jobs < 1:
         raise ConfigError("jobs", options.jobs, "a whole number >= 1")
-    for line in mutation.run(tuple(options.hosts), options.out, options.jobs):
+    runner = from_repository("doctor.runner", "perilune bench doctor")
+    agents = tuple(options.agents) or tuple(runner.AGENTS)
+    for line in runner.run(agents, options.out, options.jobs):
         aside(line)
-    for host in options.hosts:
-        if not mutation.installed(host):
-            aside(f"{host} is left out: {mutation.HOSTS[host]} is not installed")
-    outcomes = mutation.outcomes(options.out)
+    for agent in agents:
+        if not runner.installed(agent):
+            aside(f"Skipped {agent}: {runner.AGENTS[agent]} is not installed.")
+    outcomes = runner.outcomes(options.out)
     if options.json:
-        print_json({"outcomes": [mutation.to_json(outcome) for outcome in outcomes]})
+        print_json({"outcomes": [runner.to_json(outcome) for outcome in outcomes]})
     else:
-        say(mutation.summary(outcomes))
+        say(runner.summary(outcomes))

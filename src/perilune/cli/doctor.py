@@ -14,9 +14,8 @@ from typing import IO
 from perilune._utils.console import say
 from perilune.cli.parser import Parser, number, whole
 from perilune.doctor import page, terminal
-from perilune.doctor.examination import check_budget, examine
-from perilune.doctor.loading import load_factory
-from perilune.doctor.scaffold import write_scaffold
+from perilune.doctor.examination import check_agent, require_budget
+from perilune.doctor.loading import load_factory, write_adapter
 from perilune.errors import ConfigError, ExaminationError
 
 
@@ -40,16 +39,17 @@ def run_doctor(options: Namespace) -> None:
     """Examine a DQN program and report its faults. Exit status 0: none; 1: faults; 2: it could not be examined."""
     new, html = getattr(options, "new", None), getattr(options, "html", None)
     if new is not None:
-        write_scaffold(new)
+        write_adapter(new)
         say(f"{new} is written. Fill it in, then run perilune doctor {new}:make")
         return
     if not options.agent:
-        raise ExaminationError("no agent is given: perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
+        raise ExaminationError("no agent given: perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        raise ConfigError("html", str(html), "a file in a directory that exists")
-    check_budget(options.budget)
+        raise ConfigError("html", str(html), "a file in an existing directory")
+    require_budget(options.budget)
     with _private_stdout() as out:
-        result = examine(load_factory(options.agent, options.budget), budget=options.budget, seed=options.seed)
+        factory = load_factory(options.agent, options.budget)
+        result = check_agent(factory, budget=options.budget, seed=options.seed)
         if options.json:
             out.write(json.dumps(result.as_json(), indent=2) + "\n")
         else:

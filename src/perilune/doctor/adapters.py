@@ -142,11 +142,11 @@ class StableBaselines3Adapter(_TorchNetworks):
             model.set_logger(SimpleNamespace(record=lambda *_, **__: None, dump=lambda *_, **__: None))
 
     @property
-    def net(self) -> Any:  # type: ignore[override]
+    def net(self) -> Any:
         return self.model.q_net
 
     @property
-    def target_net(self) -> Any:  # type: ignore[override]
+    def target_net(self) -> Any:
         return self.model.q_net_target
 
     def target_q_values(self, obs: Array) -> Any:

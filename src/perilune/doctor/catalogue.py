@@ -1,8 +1,8 @@
 """The catalogue of findings, read from the Markdown files in ``findings/``.
 
-``findings/COMPONENT/NAME.md`` describes the finding ``COMPONENT.NAME``: its front matter has the severity and the title,
-its sections the meaning, a template of the evidence, the fix and how to check it. ``findings/COMPONENT/index.md``
-explains the component and has defaults for its findings. ``findings/causes.toml`` lists which findings follow from others.
+``findings/COMPONENT/NAME.md`` describes the finding ``COMPONENT.NAME``: severity and title in its front matter, and in
+sections the meaning, a template of the evidence, the fix and how to check it. ``findings/COMPONENT/index.md`` explains
+the component and has defaults for its findings. ``findings/causes.toml`` lists which findings follow from others.
 """
 
 from __future__ import annotations

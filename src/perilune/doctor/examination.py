@@ -90,7 +90,7 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
             else:
                 report.findings.append(replace(one, check=check.title))
 
-    def add(name: str, where: str | None = None, **values: object) -> None:
+    def add(name: str, where: str | None = None, **values: Any) -> None:
         report.findings.append(catalogue.finding(name, where=where, check=check.title, **values))
 
     if session.unstoppable:

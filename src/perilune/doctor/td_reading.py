@@ -88,7 +88,8 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
 def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array:
     """Return Q(obs, action) - r* of each transition, (B,)."""
     rows = range(len(batch.action))
-    return agent.q_taken(batch) - np.array([neutral_reward(agent, batch.rows([row]), width) for row in rows])
+    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in rows]
+    return np.asarray(agent.q_taken(batch) - np.array(neutral))
 
 
 def require_regression(session: Session) -> None:

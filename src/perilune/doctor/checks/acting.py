@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import erfc, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def check_actions(session: Session) -> Iterator[Finding]:
         raise CannotTell("all actions have the same Q, so that no action is greedy")
     best, worst = q.argmax(axis=1), q.argmin(axis=1)
     agree, agree_at_1 = ((actions == best)[clear].mean() for actions in (greedy, random))
-    shares = {"states": clear.sum(), "greedy": agree, "random": agree_at_1}
+    shares: dict[str, Any] = {"states": clear.sum(), "greedy": agree, "random": agree_at_1}
     if (greedy == worst)[clear].mean() > 0.95:
         yield finding("exploration.argmin", **shares, worst=(greedy == worst)[clear].mean())
     elif agree_at_1 > 0.95 and agree < 0.9:
@@ -67,7 +68,7 @@ def _not_greedy(session: Session, agree: float, greedy: Array, again: Array) -> 
 def _uneven(session: Session, random: Array) -> Iterator[Finding]:
     counts = np.bincount(random, minlength=session.actions)
     expected = len(random) / session.actions
-    values = {"count": len(random), "counts": ", ".join(map(str, counts))}
+    values: dict[str, Any] = {"count": len(random), "counts": ", ".join(map(str, counts))}
     if (counts == 0).any() and (1 - 1 / session.actions) ** len(random) < UNLIKELY:
         yield finding("exploration.action_never_tried", **values)
         return

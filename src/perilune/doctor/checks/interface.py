@@ -51,7 +51,8 @@ def _first_agent(session: Session) -> Any:
         raise CannotExamine(f"gamma={gamma!r} is invalid: expected a number from 0 to 1")
     if n_step is not None and (not isinstance(n_step, int | np.integer) or n_step < 1):
         raise CannotExamine(f"n_step={n_step!r} is invalid: expected an int >= 1. Remove it for one-step targets")
-    session.observation_size, session.gamma, session.n_step = int(size), float(gamma), n_step
+    session.observation_size, session.gamma = int(size), float(gamma)
+    session.n_step = None if n_step is None else int(n_step)
     return agent
 
 

@@ -137,7 +137,8 @@ def _spread(names: list[str], layers: list[Array]) -> str:
         at = int(scaled.argmax())
         return (
             f"{names[at]}, with {inputs[at]:.0f} inputs and {outputs[at]:.0f} outputs, has a spread of "
-            f"{spread[at]:.3g}; sqrt(2 / inputs) is {np.sqrt(2 / inputs[at]):.3g}, sqrt(2 / outputs) is {np.sqrt(2 / outputs[at]):.3g}"
+            f"{spread[at]:.3g}; sqrt(2 / inputs) is {np.sqrt(2 / inputs[at]):.3g}, sqrt(2 / outputs) is "
+            f"{np.sqrt(2 / outputs[at]):.3g}"
         )
     if scaled.max() > 6:
         return f"spread times sqrt(inputs) of each layer: {listed(scaled)}; He initialization has 1.41"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def check_ends(session: Session) -> Iterator[Finding]:
             break
     if least == 0:
         raise CannotTell("neither reward nor next_obs changes what an update does")
-    effects = {
+    effects: dict[str, Any] = {
         "next_terminated": next_terminated,
         "next_running": next_running,
         "reward_terminated": reward_terminated,
@@ -182,7 +183,7 @@ def check_td_target(session: Session) -> Iterator[Finding]:
         )
     picture = targets.picture(session.discount * next(iter(candidates.values())))
     _exclude_expected_sarsa(session, targets, candidates)
-    values = {
+    values: dict[str, Any] = {
         "count": len(targets.bootstrap),
         "bootstrap": targets.bootstrap,
         "factor": factor,

@@ -1,0 +1,112 @@
+"""Small agents for the doctor's tests: a sound one with the two required methods, and one with every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from perilune import doctor
+
+Array = Any
+
+
+class Linear:
+    """Linear Q-learning, Q = x W + b. Faulty agents override a method."""
+
+    gamma = 0.9
+    observation_size = 4
+
+    def __init__(self, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.w = rng.normal(0, 0.5, (4, 2))
+        self.b = np.zeros(2)
+        self.target = self.w.copy(), self.b.copy()
+
+    def q_values(self, obs: Array) -> Array:
+        return obs @ self.w + self.b
+
+    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+        next_q = next_obs @ self.target[0] + self.target[1]
+        target = reward + self.gamma * ~terminated * next_q.max(axis=1)
+        rows = np.arange(len(action))
+        error = np.zeros((len(action), 2))
+        error[rows, action] = (self.q_values(obs)[rows, action] - target) / len(action)
+        self.w -= 0.01 * obs.T @ error
+        self.b -= 0.01 * error.sum(axis=0)
+
+
+class Complete(Linear):
+    """Linear Q-learning with every method of an adapter except those for gradients."""
+
+    epsilon_steps = 500
+    epsilon_end = 0.05
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.rng = np.random.default_rng(seed)
+        self.memory: list[tuple[Any, ...]] = []
+
+    def target_q_values(self, obs: Array) -> Array:
+        return obs @ self.target[0] + self.target[1]
+
+    def sync_target(self) -> None:
+        self.target = self.w.copy(), self.b.copy()
+
+    def act(self, obs: Array, epsilon: float) -> int:
+        if self.rng.random() < epsilon:
+            return int(self.rng.integers(2))
+        return int(self.q_values(obs).argmax())
+
+    def remember(
+        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
+    ) -> None:
+        self.memory.append((obs, action, reward, next_obs, terminated))
+
+    def sample(self, n: int) -> tuple[Array, ...]:
+        rows = self.rng.integers(len(self.memory), size=n)
+        return tuple(np.array(column) for column in zip(*(self.memory[row] for row in rows), strict=True))
+
+    def run(self, env: Any, env_steps: int) -> None:
+        obs, _ = env.reset()
+        for step in range(env_steps):
+            action = self.act(obs, max(self.epsilon_end, 1 - step / self.epsilon_steps))
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            self.remember(obs, action, reward, next_obs, terminated, truncated)
+            obs = env.reset()[0] if terminated or truncated else next_obs
+            self.after(step)
+
+    def after(self, step: int) -> None:
+        if step >= 32:
+            self.train_batch(*self.sample(32))
+        if step % 200 == 0:
+            self.sync_target()
+
+
+class NoMask(Linear):
+    """Terminated transitions bootstrap."""
+
+    def train_batch(self, *batch: Any) -> None:
+        super().train_batch(*batch[:4], np.zeros_like(batch[4]))
+
+
+def target_of(next_value: Callable[[Any, Array, Array, Array], Array]) -> Callable[..., None]:
+    """Return a train_batch that bootstraps from ``next_value(agent, obs, action, next_obs)``."""
+
+    def train_batch(self: Linear, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+        target = reward + self.gamma * ~terminated * next_value(self, obs, action, next_obs)
+        Linear.train_batch(self, obs, action, target, next_obs, np.ones_like(terminated))
+
+    return train_batch
+
+
+def examine(agent: Callable[..., Any], **options: Any) -> doctor.Report:
+    """Examine without the time limit that a busy machine may exceed, and check that no check crashed."""
+    report = doctor.check_agent(agent, **{"budget": 600.0} | options)
+    assert not [check for check in report.not_run if "the doctor itself failed" in check.why], report.not_run
+    return report
+
+
+def ids(report: doctor.Report) -> list[str]:
+    return [finding.id for finding in report.faults]
