@@ -26,7 +26,8 @@ from perilune.nn import (
     mse,
 )
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
-from perilune.nn.layers import Activation, Dueling, Layer, NoisyDense
+from perilune.nn.layers import Dueling, NoisyDense
+from perilune.nn.network import Activation, Layer
 
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
 Loss = Callable[[Array, Array], tuple[float, Array]]
@@ -188,6 +189,7 @@ class Broken:
         self.layer = layer
         self.outputs = layer.outputs
         self.shapes = layer.shapes
+        self.noise_shapes = layer.noise_shapes
         self.scratch = layer.scratch
         self.forward = layer.forward
         self.spoil = spoil

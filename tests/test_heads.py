@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import make_head
-from perilune.agent.heads import Categorical, Expected, Head, Quantile
-from perilune.agent.targets import categorical_target, td_target
+from perilune.agent.heads import Categorical, Quantile, categorical_target
+from perilune.agent.targets import Expected, Head, td_target
 from perilune.nn.losses import cross_entropy, huber, mse, quantile_huber
 from worlds import small
 

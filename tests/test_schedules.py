@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perilune.nn.schedules import Schedule, scheduled
+from perilune.nn.optimizers import Schedule, scheduled
 
 SQRT_HALF = math.sqrt(0.5)
 

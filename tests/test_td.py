@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perilune._utils.arrays import Array
-from perilune.agent.targets import (
-    categorical_target,
-    greedy,
-    log_softmax,
-    munchausen_reward,
-    td_target,
-    under,
-    upper_mean,
-)
+from perilune.agent.heads import categorical_target, upper_mean
+from perilune.agent.munchausen import log_softmax, munchausen_reward
+from perilune.agent.targets import expected_value, greedy, td_target
 from perilune.errors import ShapeError
 
 # Three rows and two actions, so that an axis taken for the other cannot go unseen.
@@ -33,7 +27,7 @@ COLUMN = (slice(None), None)
 
 def target_of(reward: Array, discount: Array, next_q: Array, next_values: Array) -> Array:
     """As the agent takes it: ``next_q`` chooses, ``next_values`` judge."""
-    return td_target(reward, discount, under(greedy(next_q), next_values))
+    return td_target(reward, discount, expected_value(greedy(next_q), next_values))
 
 
 # One value an action
@@ -80,7 +74,7 @@ def test_targets_keep_the_dtype(dtype: type) -> None:
     assert target_of(reward, discount, online, target).dtype == dtype
     log_policy = log_softmax(online, 0.03)
     assert log_policy.dtype == dtype
-    assert under(np.exp(log_policy), target).dtype == dtype
+    assert expected_value(np.exp(log_policy), target).dtype == dtype
     assert upper_mean(online[:, :, None], 0.5).dtype == dtype
     probability = np.full((3, 2), 0.5, dtype)
     assert categorical_target(reward, discount, probability, np.array([0, 1], dtype)).dtype == dtype
@@ -108,22 +102,23 @@ PROBABILITY = np.array([[0.5, 0.25, 0.25], [0, 0.75, 0.25]], np.float32)
 
 
 def test_values_under_actions_are_those_of_the_actions() -> None:
-    np.testing.assert_array_equal(under(np.array([2, 0]), VALUES), [4, -8])
-    np.testing.assert_array_equal(under(np.array([2, 0]), QUANTILES), [[4, 40], [-8, -80]])
+    np.testing.assert_array_equal(expected_value(np.array([2, 0]), VALUES), [4, -8])
+    np.testing.assert_array_equal(expected_value(np.array([2, 0]), QUANTILES), [[4, 40], [-8, -80]])
 
 
 def test_values_under_probabilities_are_their_mean() -> None:
     # 1/2 + 2/4 + 4/4, and 0 + 0 + 16/4
-    np.testing.assert_array_equal(under(PROBABILITY, VALUES), [2, 4])
-    np.testing.assert_array_equal(under(PROBABILITY, QUANTILES), [[2, 20], [4, 43.75]])
+    np.testing.assert_array_equal(expected_value(PROBABILITY, VALUES), [2, 4])
+    np.testing.assert_array_equal(expected_value(PROBABILITY, QUANTILES), [[2, 20], [4, 43.75]])
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_a_policy_of_one_action_is_the_same_in_both_forms(rows: int, actions: int, n: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     values, action = generator.normal(size=(rows, actions, n)), generator.integers(actions, size=rows)
-    np.testing.assert_array_equal(under(np.eye(actions)[action], values), under(action, values))
-    np.testing.assert_array_equal(under(np.eye(actions)[action], values[..., 0]), under(action, values[..., 0]))
+    policy = np.eye(actions)[action]
+    np.testing.assert_array_equal(expected_value(policy, values), expected_value(action, values))
+    np.testing.assert_array_equal(expected_value(policy, values[..., 0]), expected_value(action, values[..., 0]))
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
@@ -131,7 +126,7 @@ def test_values_under_probabilities_are_what_a_plain_loop_gives(rows: int, actio
     generator = np.random.default_rng(seed)
     policy, values = generator.dirichlet(np.ones(actions), rows), generator.normal(size=(rows, actions, n))
     plain = [[sum(policy[b, a] * values[b, a, i] for a in range(actions)) for i in range(n)] for b in range(rows)]
-    np.testing.assert_allclose(under(policy, values), plain, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(expected_value(policy, values), plain, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +146,7 @@ def test_a_policy_of_other_rows_or_actions_is_refused(
     policy: tuple[int, ...], values: tuple[int, ...], shape: str
 ) -> None:
     with pytest.raises(ShapeError) as caught:
-        under(np.zeros(policy, np.int64), np.zeros(values))
+        expected_value(np.zeros(policy, np.int64), np.zeros(values))
     assert shape in str(caught.value)
 
 
@@ -442,7 +437,7 @@ def test_the_whole_target_is_that_of_the_paper() -> None:
     log_policy, next_log_policy = log_softmax(q, tau), log_softmax(next_q, tau)
     settings = {"share": 0.9, "temperature": tau, "floor": -100.0}
     paid = munchausen_reward(np.array([3.0]), np.array([0.8]), log_policy[:, 1], next_log_policy, **settings)
-    made = td_target(paid, np.array([0.8]), under(np.exp(next_log_policy), next_q))
+    made = td_target(paid, np.array([0.8]), expected_value(np.exp(next_log_policy), next_q))
     # Under a softmax, sum of pi (q - tau ln pi) is tau ln sum of exp(q / tau).
     soft_value = tau * math.log(sum(math.exp(value / tau) for value in next_q[0]))
     log_pi = 0.5 / tau - math.log(sum(math.exp(value / tau) for value in q[0]))

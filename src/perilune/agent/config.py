@@ -16,10 +16,9 @@ from perilune._utils.validation import LARGEST, Count, NonNegative, Positive, Sh
 from perilune.agent.heads import HeadName
 from perilune.errors import ConfigError
 from perilune.nn.initializers import Initializer
-from perilune.nn.layers import Activation
 from perilune.nn.losses import Loss
-from perilune.nn.optimizers import OptimizerName
-from perilune.nn.schedules import Schedule
+from perilune.nn.network import Activation
+from perilune.nn.optimizers import OptimizerName, Schedule
 
 RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single precision
 RESOLUTION = 1e-6  # of single precision, with some room

@@ -1,4 +1,4 @@
-"""The agent: act, observe, learn. The heart of the library, free of environments, files and clocks."""
+"""The agent: act, observe, learn. It knows nothing of environments, files and clocks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import numpy as np
 
 from perilune._utils.arrays import Array, Arrays
 from perilune._utils.seeding import generators
-from perilune.agent import exploration, targets
+from perilune.agent import exploration, munchausen
 from perilune.agent.config import DQNConfig
 from perilune.agent.factory import check_symmetry, make_head, make_network, make_optimizer
+from perilune.agent.heads import upper_mean
+from perilune.agent.targets import expected_value, greedy
 from perilune.errors import ConfigError, DivergenceError, ShapeError
 from perilune.nn.initializers import initialize
 from perilune.nn.network import Network
-from perilune.nn.optimizers import clip_by_global_norm
-from perilune.nn.schedules import scheduled
+from perilune.nn.optimizers import clip_by_global_norm, scheduled
 from perilune.replay.buffer import Batch, NStep, Replay
 from perilune.replay.prioritized import Priorities
 from perilune.replay.symmetry import Symmetry
 
 
 class Update(NamedTuple):
-    """What one update saw, before its step: floats in units of return, except the gradient's norm and the rate."""
+    """What one update computed. Values are in units of return, except the gradient's norm and the learning rate."""
 
     loss: float
     mean_q: float
@@ -49,19 +50,19 @@ class OngoingEpisode:
 
 
 class Agent:
-    """A deep Q-network: online and target network, optimiser, replay and exploration.
+    """A deep Q-network: online and target network, optimizer, replay buffer and exploration.
 
     Args:
         observation_size: O, the length of one observation.
         actions: A, the number of actions; an action is an int from 0 to A - 1.
         config: the settings.
-        seed: fans out into the generators of all roles.
-        symmetry: the environment's, for ``config.mirror``.
+        seed: seeds one random generator for each purpose.
+        symmetry: the environment's symmetry, for ``config.mirror``.
 
     Counters: ``env_steps``, ``updates``, ``episodes`` (those after the warm-up), ``target_syncs``.
 
     Raises:
-        ConfigError: ``config.mirror`` without a symmetry, or with one of another size.
+        ConfigError: the layers do not fit into memory, or ``config.mirror`` has no symmetry of the right size.
 
     Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
     """
@@ -77,7 +78,6 @@ class Agent:
         self.symmetry = symmetry
         if config.mirror:
             check_symmetry(symmetry, observation_size, actions)
-
         self.head = make_head(config)
         try:
             self.online = make_network(config, observation_size, actions)
@@ -86,11 +86,10 @@ class Agent:
             raise ConfigError("hidden", config.hidden, "layers that fit into memory") from error
         initialize(self.online, config.initializer, self.generators.network)
         self.target.parameters[:] = self.online.parameters
-        self.average: Network | None = None  # of the online network's weights over the updates
+        self.average: Network | None = None  # exponential moving average of the online network's weights
         if config.ema_decay is not None:
             self.average = make_network(config, observation_size, actions)
             self.average.parameters[:] = self.online.parameters
-
         self.optimizer = make_optimizer(config, len(self.online.parameters))
         self.replay = Replay(config.buffer_size, observation_size)
         self.priorities: Priorities | None = None
@@ -98,27 +97,17 @@ class Agent:
             self.priorities = Priorities(config.buffer_size, config.priority_alpha)
         self.ongoing: list[OngoingEpisode] = []  # one per environment
         self.begin_episode()
-
         self.env_steps = 0
         self.updates = 0
         self.episodes = 0
         self.target_syncs = 0
-
-        self._allocate(0)  # until the first batch comes
+        self._allocate(0)  # until the first batch
         self._step = np.empty_like(self.online.parameters)
         self._one_obs = np.empty((1, observation_size), np.float32)
         self._durations = exploration.duration_thresholds(config.max_action_repeat)
 
-    def _read(self, network: Network, obs: Array) -> Array:
-        """What ``network`` says of obs[B, O]: values [B, A], or quantiles or probabilities [B, A, N]."""
-        return self.head.read(self._split(network.forward(obs)))
-
-    def _split(self, outputs: Array) -> Array:
-        """[B, A N] as [B, A, N], or as [B, A] where an action has one output."""
-        return outputs.reshape(len(outputs), self.actions, *self.head.shape)
-
     def named_weights(self) -> Arrays:
-        """Views of all that is learned, by name: the online network's weights, then those of the average."""
+        """Return views of all learned weights by name: the online network's, then those of the average."""
         weights = self.online.named_parameters()
         if self.average is not None:
             weights |= {f"average.{name}": view for name, view in self.average.named_parameters().items()}
@@ -128,11 +117,11 @@ class Agent:
 
     @property
     def policy_network(self) -> Network:
-        """The network that is evaluated: the average where there is one, else the online network."""
+        """The network that is evaluated: the average if there is one, else the online network."""
         return self.online if self.average is None else self.average
 
     def q_values(self, obs: Array, network: Network | None = None) -> Array:
-        """Q(obs, a) for every action, of the network that is evaluated or of another one: [N, A] for obs[N, O]."""
+        """Return Q(obs, a), [N, A] for obs[N, O], of ``network`` (by default the one that is evaluated)."""
         obs = np.asarray(obs, np.float32)
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:
             raise ShapeError(f"q_values needs obs[N, {self.observation_size}], got {list(obs.shape)}")
@@ -141,59 +130,54 @@ class Agent:
         return self.head.mean(self._read(network, obs)).copy()
 
     def greedy_action(self, obs: Array) -> int:
-        """argmax_a Q(obs, a) for one obs[O]; the first of equals."""
+        """Return argmax_a Q(obs, a) for one obs[O]; the first of equal ones."""
         self.policy_network.silence()
-        if np.shape(obs) != (self.observation_size,):  # which the assignment would stretch to fit, in silence
+        if np.shape(obs) != (self.observation_size,):  # the assignment would silently broadcast
             raise ShapeError(f"one obs[{self.observation_size}] is needed, got {list(np.shape(obs))}")
         self._one_obs[0] = obs
         return int(self.head.mean(self._read(self.policy_network, self._one_obs)).argmax())
 
     def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
-        """Return an action for each row of obs[K, O], one row per environment: exploratory or greedy.
+        """Return a training action for each row of obs[K, O], one row per environment: exploratory or greedy.
 
-        ``epsilon`` is the share of exploratory ones; that of the schedule where it is None.
+        ``epsilon`` is the probability of an exploratory action; by default that of the schedule.
         """
         epsilon = self.epsilon if epsilon is None else epsilon
-        actions = [self._exploratory_action(env_index, epsilon) for env_index in range(len(obs))]
+        actions: list[int | None] = []
+        for index, ongoing in enumerate(self.ongoing[: len(obs)]):
+            explores = ongoing.repeats_left or self.generators.exploration.random() < epsilon
+            actions.append(self.explore(index) if explores else None)
         if None in actions:
-            greedy = self._training_actions(obs)
-            return [int(greedy[env_index]) if action is None else action for env_index, action in enumerate(actions)]
+            chosen = self._training_actions(obs)
+            return [int(chosen[index]) if action is None else action for index, action in enumerate(actions)]
         return [action for action in actions if action is not None]
 
     def _training_actions(self, obs: Array) -> Array:
-        """Greedy actions[K] for obs[K, O] as training takes them: with noise, and with optimism where that is on."""
+        """Return greedy actions[K] for obs[K, O] as training takes them: with noise and optimism if they are on."""
         network = self.policy_network if self.config.ema_acts else self.online
         network.draw_noise(self.generators.exploration)
         values = self._read(network, obs)
-        if self.config.optimism:
-            return targets.greedy(targets.upper_mean(values, self.config.optimism))
-        return targets.greedy(self.head.mean(values))
-
-    def _exploratory_action(self, env_index: int, epsilon: float) -> int | None:
-        """With probability ``epsilon``, and while one lasts, an exploratory action; None for the greedy one."""
-        if self.ongoing[env_index].repeats_left or self.generators.exploration.random() < epsilon:
-            return self.explore(env_index)
-        return None
+        return greedy(upper_mean(values, self.config.optimism) if self.config.optimism else self.head.mean(values))
 
     def explore(self, env_index: int = 0) -> int:
-        """An exploratory action: the one that still lasts, or a new one, drawn uniformly."""
-        state, generator = self.ongoing[env_index], self.generators.exploration
-        if state.repeats_left:
-            state.repeats_left -= 1
-            return state.action
-        state.action = int(generator.integers(self.actions))
+        """Return an exploratory action for one environment: the one that still lasts, or a new one, drawn uniformly."""
+        ongoing, generator = self.ongoing[env_index], self.generators.exploration
+        if ongoing.repeats_left:
+            ongoing.repeats_left -= 1
+            return ongoing.action
+        ongoing.action = int(generator.integers(self.actions))
         if self.config.max_action_repeat > 1:
-            state.repeats_left = exploration.duration(self._durations, generator.random()) - 1
-        return state.action
+            ongoing.repeats_left = exploration.duration(self._durations, generator.random()) - 1
+        return ongoing.action
 
     @property
     def warm(self) -> bool:
-        """Whether the replay holds what the warm-up fills in, so that learning can start."""
+        """Whether the replay buffer is full enough for learning to start."""
         return len(self.replay) >= self.config.learning_starts
 
     @property
     def epsilon(self) -> float:
-        """Share of random actions now: 1 in the warm-up, then on the configured way from start to floor."""
+        """The probability of an exploratory action: 1 in the warm-up, then from epsilon_start to epsilon_end."""
         config = self.config
         if not self.warm:
             return 1.0
@@ -205,21 +189,16 @@ class Agent:
 
     @property
     def learning_rate(self) -> float:
-        """Step size now."""
-        config = self.config
+        """The current step size."""
+        c = self.config
         return scheduled(
-            config.learning_rate_schedule,
-            config.learning_rate,
-            config.learning_rate_end,
-            self.env_steps,
-            config.learning_rate_decay_steps,
+            c.learning_rate_schedule, c.learning_rate, c.learning_rate_end, self.env_steps, c.learning_rate_decay_steps
         )
 
     @property
     def priority_beta(self) -> float:
-        """How much importance weights correct for prioritised drawing now."""
-        config = self.config
-        return scheduled("linear", config.priority_beta, 1.0, self.env_steps, config.priority_beta_steps)
+        """How much importance weights correct for prioritized sampling."""
+        return scheduled("linear", self.config.priority_beta, 1.0, self.env_steps, self.config.priority_beta_steps)
 
     # Observe
 
@@ -237,9 +216,10 @@ class Agent:
         truncated: bool,
         env_index: int = 0,
     ) -> None:
-        """Count one step of the environment and store it. The arrays must not change afterwards."""
+        """Count and store one environment step. The arrays must not change afterwards."""
         self.env_steps += 1
-        for transition in self.ongoing[env_index].n_step.push(obs, action, reward, next_obs, terminated, truncated):
+        n_step = self.ongoing[env_index].n_step
+        for transition in n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
                 self.priorities.add(slot)
@@ -254,7 +234,11 @@ class Agent:
         truncated: bool,
         env_index: int = 0,
     ) -> Update | None:
-        """Remember one step; once warm, learn and sync the target where they are due. The last update, if any."""
+        """Remember one step; after the warm-up, learn and sync the target network when due.
+
+        Returns:
+            The last update, if any.
+        """
         self.remember(obs, action, reward, next_obs, terminated, truncated, env_index)
         if not self.warm:
             return None
@@ -271,12 +255,12 @@ class Agent:
     # Learn
 
     def learn(self) -> Update:
-        """One update: sample, differentiate the loss, clip, step.
+        """Make one update: sample a batch, differentiate the loss, clip the gradient, step.
 
         Raises:
-            DivergenceError: the loss or a gradient is not finite (no weight has moved then), or a weight after it.
+            DivergenceError: the loss or a gradient is not finite (no weight has changed), or a weight after the step.
         """
-        batch, slots, weight = self._draw()
+        batch, slots, weight = self._sample()
         loss, q, td_target = self.differentiate(batch, weight)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
@@ -286,37 +270,77 @@ class Agent:
         size = self.config.batch_size
         return Update(loss, float(q.sum()) / size, float(td_target.sum()) / size, norm, learning_rate)
 
+    def _sample(self) -> tuple[Batch, Array | None, Array | None]:
+        """Return a batch, half of it mirrored if ``mirror`` is on; with priorities also its slots[B] and weights[B]."""
+        config, slots, weight = self.config, None, None
+        if self.priorities is None:
+            batch = self.replay.sample(config.batch_size, self.generators.replay)
+        else:
+            slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
+            batch = self.replay.take(slots)
+        if config.mirror and self.symmetry is not None:
+            half = slice(self.updates % 2, None, 2)  # every other row, because prioritized slots come in order
+            self.symmetry.mirror(batch.obs[half], batch.action[half], batch.next_obs[half])
+        return batch, slots, weight
+
     def differentiate(self, batch: Batch, weight: Array | None = None) -> tuple[float, Array, Array]:
-        """Put d loss / d parameters into ``online.gradients``: targets, forward, loss, backward.
+        """Compute targets, forward pass, loss and backward pass; write the gradients into ``online.gradients``.
 
         Args:
             batch: of any size.
-            weight: [B], by which each transition's error counts; all alike where it is None.
+            weight: [B], the factor of each transition's error; 1 by default.
 
         Returns:
-            The loss, q[B] and td_target[B] of the actions taken; means, where the head has distributions.
+            The loss, q[B] and td_target[B] of the actions taken; means if the head is distributional.
         """
         head = self.head
         if len(batch.action) != len(self._rows):
             self._allocate(len(batch.action))
         td_target = self._td_target(batch)
-
         taken = self._rows, batch.action
         chosen = self._split(self.online.forward(batch.obs))[taken]
         loss, d_chosen = head.loss(chosen, td_target)
         if weight is not None:
             d_chosen *= weight.reshape(-1, *(1 for _ in head.shape))
-        self._d_outputs.fill(0)  # every other action gets zero
+        self._d_outputs.fill(0)  # only the actions taken receive a gradient
         self._d_outputs[taken] = d_chosen
         q, mean_target = head.mean(head.read(chosen)), head.mean(td_target)
         self.online.backward(self._d_outputs.reshape(len(self._rows), -1))
         return loss, q, mean_target
 
+    def _td_target(self, batch: Batch) -> Array:
+        """Return the target for the outputs of batch.action: [B], or [B, N] of a distribution. A constant."""
+        config, head = self.config, self.head
+        obs, action, reward, discount, next_obs = batch
+        if config.noisy:
+            self.online.draw_noise(self.generators.network)
+            self.target.draw_noise(self.generators.network)
+        # Computed before next_obs, whose values take its place in the network's working memory.
+        q = head.mean(self._read(self.target, obs)).copy() if config.munchausen else None
+        next_values = self._read(self.target, next_obs)
+        # Double DQN: the online network chooses the next action, and the target network values it.
+        next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
+        policy = greedy(next_q)
+        if q is not None:
+            try:
+                reward, policy = munchausen.soft_policy(q, next_q, action, reward, discount, config)
+            except DivergenceError as error:
+                raise self._diverged(str(error)) from error
+        return head.target(reward, discount, expected_value(policy, next_values))
+
+    def _read(self, network: Network, obs: Array) -> Array:
+        """Return what ``network`` predicts for obs[B, O]: values [B, A], or quantiles or probabilities [B, A, N]."""
+        return self.head.read(self._split(network.forward(obs)))
+
+    def _split(self, outputs: Array) -> Array:
+        """Reshape [B, A N] to [B, A, N], or to [B, A] if an action has one output."""
+        return outputs.reshape(len(outputs), self.actions, *self.head.shape)
+
     def step(self) -> tuple[float, float]:
-        """Clip ``online.gradients`` and step along them: their norm before it, and the step size.
+        """Clip ``online.gradients`` and step along them; return their norm before clipping, and the step size.
 
         Raises:
-            DivergenceError: a gradient is not finite (no weight has moved then), or a weight after the step.
+            DivergenceError: a gradient is not finite (no weight has changed), or a weight after the step.
         """
         config, gradients = self.config, self.online.gradients
         norm = clip_by_global_norm(gradients, np.inf if config.max_grad_norm is None else config.max_grad_norm)
@@ -331,24 +355,29 @@ class Agent:
             raise self._diverged("weights are not finite any more after the step")
         self.updates += 1
         if self.average is not None and config.ema_decay is not None:
-            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # the first weights soon forgotten
+            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # forgets the first weights soon
             self._move(self.average, 1 - decay)
         return norm, learning_rate
 
-    def _diverged(self, what: str) -> DivergenceError:
-        config = self.config
-        return DivergenceError(
-            f"{what} in update {self.updates + 1:,}: the weights have diverged. Try a smaller learning_rate (now "
-            f"{self.learning_rate:g}), a max_grad_norm such as 10 (now {config.max_grad_norm}), the huber loss (now "
-            f"{config.loss}) or a slower target network (now tau = {config.tau:g} every "
-            f"{config.target_update_interval} environment steps)"
-        )
+    def sync_target(self) -> None:
+        """target <- target + tau (online - target); a copy if tau = 1. Lillicrap et al., arXiv:1509.02971."""
+        if self.config.tau == 1:
+            self.target.parameters[:] = self.online.parameters
+        else:
+            self._move(self.target, self.config.tau)
+        self.target_syncs += 1
+
+    def _move(self, follower: Network, share: float) -> None:
+        """follower <- follower + share (online - follower), weight by weight."""
+        np.subtract(self.online.parameters, follower.parameters, out=self._step)
+        np.multiply(self._step, share, out=self._step)
+        np.add(follower.parameters, self._step, out=follower.parameters)
 
     def take_memory(self) -> None:
-        """Take all the replay's memory now, and not when the first transition comes.
+        """Allocate all memory now, not when the first transition comes.
 
         Raises:
-            ConfigError: there is not so much.
+            ConfigError: there is not enough memory.
         """
         _ = self.replay.arrays
         try:
@@ -362,60 +391,11 @@ class Agent:
         self._rows = np.arange(rows)
         self._d_outputs = np.zeros((rows, self.actions, *self.head.shape), np.float32)
 
-    def _draw(self) -> tuple[Batch, Array | None, Array | None]:
-        """A batch, half of it mirrored where that is on; with priorities also its slots[B] and their weights[B]."""
-        config, slots, weight = self.config, None, None
-        if self.priorities is None:
-            batch = self.replay.sample(config.batch_size, self.generators.replay)
-        else:
-            slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
-            batch = self.replay.take(slots)
-        if config.mirror and self.symmetry is not None:
-            half = slice(self.updates % 2, None, 2)  # not the first half always: prioritised slots come in order
-            self.symmetry.mirror(batch.obs[half], batch.action[half], batch.next_obs[half])
-        return batch, slots, weight
-
-    def _td_target(self, batch: Batch) -> Array:
-        """What the outputs for batch.action should have been: [B], or [B, N] of a distribution. A constant."""
-        config, head = self.config, self.head
-        obs, action, reward, discount, next_obs = batch
-        if config.noisy:
-            self.online.draw_noise(self.generators.network)
-            self.target.draw_noise(self.generators.network)
-        # Read before next_obs, whose values take its place in the network's working memory.
-        q = head.mean(self._read(self.target, obs)).copy() if config.munchausen else None
-        next_values = self._read(self.target, next_obs)
-        # Double DQN: the online network chooses the next action, and the target network judges it.
-        next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
-        policy = targets.greedy(next_q)
-        if q is not None:
-            temperature = config.munchausen_temperature
-            log_policy = targets.log_softmax(q, temperature)[self._rows, action]
-            next_log_policy = targets.log_softmax(next_q, temperature)
-            policy = np.exp(next_log_policy)
-            reward = targets.munchausen_reward(
-                reward,
-                discount,
-                log_policy,
-                next_log_policy,
-                share=config.munchausen,
-                temperature=temperature,
-                floor=config.munchausen_floor,
-            )
-            if not np.isfinite(reward).all():  # of which c51 could make no distribution
-                raise self._diverged("the reward with Munchausen's share is not finite")
-        return head.target(reward, discount, targets.under(policy, next_values))
-
-    def sync_target(self) -> None:
-        """target <- target + tau (online - target); with tau = 1 a copy. Lillicrap et al., arXiv:1509.02971."""
-        if self.config.tau == 1:
-            self.target.parameters[:] = self.online.parameters
-        else:
-            self._move(self.target, self.config.tau)
-        self.target_syncs += 1
-
-    def _move(self, follower: Network, share: float) -> None:
-        """follower <- follower + share (online - follower), weight by weight."""
-        np.subtract(self.online.parameters, follower.parameters, out=self._step)
-        np.multiply(self._step, share, out=self._step)
-        np.add(follower.parameters, self._step, out=follower.parameters)
+    def _diverged(self, what: str) -> DivergenceError:
+        config = self.config
+        return DivergenceError(
+            f"{what} in update {self.updates + 1:,}: the weights have diverged. Try a smaller learning_rate (now "
+            f"{self.learning_rate:g}), a max_grad_norm such as 10 (now {config.max_grad_norm}), the huber loss (now "
+            f"{config.loss}) or a slower target network (now tau = {config.tau:g} every "
+            f"{config.target_update_interval} environment steps)"
+        )

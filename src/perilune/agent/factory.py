@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 from perilune.agent.config import DQNConfig
-from perilune.agent.heads import Categorical, Expected, Head, Quantile
+from perilune.agent.heads import Categorical, Quantile
+from perilune.agent.targets import Expected, Head
 from perilune.errors import ConfigError
-from perilune.nn.network import Network, mlp
+from perilune.nn.layers import mlp
+from perilune.nn.network import Network
 from perilune.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp
 from perilune.replay.symmetry import Symmetry
 

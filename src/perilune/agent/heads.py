@@ -1,68 +1,24 @@
-"""Heads: what a network's outputs for an action mean, and which target and loss go with that.
+"""Distributional heads: the network's outputs for an action describe the distribution of its return (C51, QR-DQN).
 
-A head reads the outputs as expected returns or as distributions of the return. All else about learning is the same.
+``targets`` has the interface of a head and the one for plain expected returns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.agent import targets
-from perilune.nn.losses import Loss, cross_entropy, huber, mse, quantile_huber
+from perilune.agent.targets import check_rows, td_target
+from perilune.errors import ShapeError
+from perilune.nn.losses import cross_entropy, quantile_huber
 
 HeadName = Literal["expected", "c51", "qr"]
 
 
-class Head(Protocol):
-    """What the agent asks of a head.
-
-    Arrays end in the axes ``shape``.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one action's outputs: () for one number, (N,) for N."""
-
-    def read(self, outputs: Array) -> Array:
-        """What ``outputs`` stand for: values, quantiles or probabilities, in the same shape."""
-
-    def mean(self, values: Array) -> Array:
-        """The expected return of what ``read`` or ``target`` gave: the axis N, where there is one, is gone."""
-
-    def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        """td_target of reward[B], discount[B] and what ``read`` gave of next_obs under a policy, [B] or [B, N]."""
-
-    def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
-        """The loss of the outputs of the actions taken, [B] or [B, N], and its derivative with respect to them."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """One number an action: its expected return. Mnih et al., Nature 518, 2015."""
-
-    name: Loss
-    delta: float
-    shape: tuple[int, ...] = ()
-
-    def read(self, outputs: Array) -> Array:
-        return outputs
-
-    def mean(self, values: Array) -> Array:
-        return values
-
-    def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return targets.td_target(reward, discount, next_values)
-
-    def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
-        return mse(chosen, td_target) if self.name == "mse" else huber(chosen, td_target, self.delta)
-
-
 class Categorical:
-    """Logits of the probabilities of N returns, evenly spaced from ``low`` to ``high``: C51.
+    """C51: the outputs are logits of the probabilities of N returns, evenly spaced from ``low`` to ``high``.
 
     Bellemare et al., A Distributional Perspective on Reinforcement Learning, arXiv:1707.06887.
     """
@@ -81,14 +37,14 @@ class Categorical:
         return expected
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return targets.categorical_target(reward, discount, next_values, self.support)
+        return categorical_target(reward, discount, next_values, self.support)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         return cross_entropy(chosen, td_target)
 
 
 class Quantile:
-    """N quantiles of the return, at (2 i + 1) / 2 N for i = 0 .. N - 1: QR-DQN.
+    """QR-DQN: the outputs are N quantiles of the return, at (2 i + 1) / 2 N for i = 0 .. N - 1.
 
     Dabney et al., Distributional Reinforcement Learning with Quantile Regression, arXiv:1710.10044.
     """
@@ -107,10 +63,53 @@ class Quantile:
         return expected
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return targets.td_target(reward, discount, next_values)
+        return td_target(reward, discount, next_values)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         shape = (2, chosen.shape[1], td_target.shape[1], len(chosen))
         if self._scratch.shape != shape or self._scratch.dtype != chosen.dtype:
             self._scratch = np.empty(shape, chosen.dtype)
         return quantile_huber(chosen, td_target, self.kappa, self._scratch)
+
+
+def categorical_target(reward: Array, discount: Array, next_probability: Array, support: Array) -> Array:
+    """Return the distribution of reward + discount Z on ``support``, where Z has ``next_probability`` there.
+
+    Each point z_j moves to reward + discount z_j, is clipped to the ends of the support, and its probability is shared
+    between the two neighbouring points in proportion to its distance from the other. The mean is kept unless a point
+    was clipped.
+
+    Args:
+        reward: [B], summed over the steps of the transition.
+        discount: [B].
+        next_probability: [B, N], of the return from next_obs on.
+        support: [N], evenly spaced and increasing, in units of return.
+
+    Returns:
+        probability[B, N].
+
+    Bellemare et al., A Distributional Perspective on Reinforcement Learning, arXiv:1707.06887.
+    """
+    check_rows(reward, discount, next_probability)
+    rows, atoms = next_probability.shape
+    if support.shape != (atoms,):
+        raise ShapeError(f"next_probability[B, N] needs support[N], got {[rows, atoms]} and {list(support.shape)}")
+    moved = np.clip(reward[:, None] + discount[:, None] * support, support[0], support[-1])
+    place = np.clip((moved - support[0]) / (support[1] - support[0]), 0, atoms - 1)  # in steps from the lowest point
+    below = np.minimum(place.astype(np.int64), atoms - 2)
+    share_above = place - below
+    flat = below + atoms * np.arange(rows)[:, None]
+    probability = np.bincount(flat.ravel(), (next_probability * (1 - share_above)).ravel(), rows * atoms)
+    probability += np.bincount(flat.ravel() + 1, (next_probability * share_above).ravel(), rows * atoms)
+    return probability.reshape(rows, atoms).astype(next_probability.dtype)
+
+
+def upper_mean(quantiles: Array, left_out: float) -> Array:
+    """Return the mean of the upper quantiles, [B, A] for quantiles[B, A, N] that increase along N: optimism.
+
+    The lowest floor(left_out N) quantiles are left out. An action whose outcome is uncertain looks better than it is,
+    so it is tried. Distortions of the return's distribution: Dabney et al., Implicit Quantile Networks,
+    arXiv:1806.06923; for exploration: Mavrin et al., arXiv:1905.06125.
+    """
+    best: Array = quantiles[..., int(left_out * quantiles.shape[-1]) :].mean(axis=-1)
+    return best

@@ -11,10 +11,9 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.heads import HeadName
 from perilune.errors import UsageError
 from perilune.nn.initializers import Initializer
-from perilune.nn.layers import Activation
 from perilune.nn.losses import Loss
-from perilune.nn.optimizers import OptimizerName
-from perilune.nn.schedules import Schedule
+from perilune.nn.network import Activation
+from perilune.nn.optimizers import OptimizerName, Schedule
 
 
 class AgentSettings(TypedDict, total=False):

@@ -17,8 +17,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
-from perilune.nn.layers import Dense
-from perilune.nn.network import Network
+from perilune.nn.network import Dense, Network
 
 LUNAR_LANDER = (8, 4)  # sizes of its observation and action space
 WIDTHS = (64, 128, 256)

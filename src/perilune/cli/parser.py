@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, get_args
 
-from perilune.nn.layers import Activation
+from perilune.nn.network import Activation
 
 
 class CommandLineError(Exception):

@@ -2,9 +2,9 @@
 
 from perilune.nn.gradcheck import check_layer, check_loss, check_network, gradcheck
 from perilune.nn.initializers import initialize
-from perilune.nn.layers import Dense, LayerNorm, ReLU, Tanh
+from perilune.nn.layers import LayerNorm, Tanh, mlp
 from perilune.nn.losses import huber, mse
-from perilune.nn.network import Network, mlp
+from perilune.nn.network import Dense, Network, ReLU
 from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
 
 __all__ = [

@@ -15,8 +15,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
-from perilune.nn.layers import Layer
-from perilune.nn.network import Network
+from perilune.nn.network import Layer, Network
 
 STEP = 1e-5
 TOLERANCE = 1e-6

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from perilune.nn.layers import Dense, LayerNorm, NoisyDense
-from perilune.nn.network import Network
+from perilune.nn.layers import LayerNorm, NoisyDense
+from perilune.nn.network import Dense, Network
 
 Initializer = Literal["he", "glorot", "lecun"]
 

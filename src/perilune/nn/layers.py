@@ -1,77 +1,25 @@
-"""Layers. Each is its equation forward and its derivative backward, on arrays that the caller allocated.
-
-A layer keeps no activations and no parameters. It says which arrays it needs (``shapes`` for parameters,
-``scratch`` for a batch of B rows) and works on the ones it is handed, so that a network can lay all its
-parameters out in one vector and allocate all its working memory once.
-
-Notation: x[B, inputs] comes in, y[B, outputs] goes out; dx and dy are d loss / dx and d loss / dy.
-"""
+"""More layers (tanh, layer normalisation, noisy and dueling layers), and networks built from all of them."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
-
-Activation = Literal["relu", "tanh", "linear"]
-
-
-class Layer(Protocol):
-    """What a network asks of a layer."""
-
-    outputs: int
-    shapes: dict[str, tuple[int, ...]]
-
-    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
-        """Arrays that one forward and backward pass over ``rows`` rows needs besides x and y."""
-
-    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
-        """Write the layer's output for x into y."""
-
-    def backward(
-        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
-    ) -> None:
-        """Write the parameters' gradients, and dx unless it is None. May overwrite dy. Follows ``forward``."""
-
-
-class Dense:
-    """y = x W + b, with W[inputs, outputs] and b[outputs].
-
-    Backward: dW = x^T dy, db = sum of dy over the batch, dx = dy W^T.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.inputs = inputs
-        self.outputs = outputs
-        self.shapes: dict[str, tuple[int, ...]] = {"weight": (inputs, outputs), "bias": (outputs,)}
-
-    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
-        return {"ones": np.ones(rows, dtype)}
-
-    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
-        np.matmul(x, parameters["weight"], out=y)
-        np.add(y, parameters["bias"], out=y)
-
-    def backward(
-        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
-    ) -> None:
-        np.matmul(x.T, dy, out=gradients["weight"])
-        np.matmul(scratch["ones"], dy, out=gradients["bias"])  # the sum over the batch, as a faster product
-        if dx is not None:
-            np.matmul(dy, parameters["weight"].T, out=dx)
+from perilune.errors import ConfigError
+from perilune.nn.network import NOTHING, Activation, Dense, Layer, Network, ReLU, Shapes
 
 
 class NoisyDense:
     """A dense layer whose weights carry noise of a learned size: y = x (W + S * N) + b + s * n.
 
-    S, s are the sizes; N = f(p) f(q)^T and n = f(q), with f(x) = sign(x) sqrt|x|, are made of a normal draw for each
-    input, p[inputs], and each output, q[outputs]. The network keeps f(p) and f(q) and draws them anew when it is told
-    to; while they are 0 this is a dense layer.
+    S, s are the sizes; N = f(p) f(q)^T and n = f(q), with f(x) = sign(x) sqrt|x|, come from standard normal draws for
+    the inputs, p[inputs], and the outputs, q[outputs]. The network keeps f(p) and f(q); while they are 0, this is a
+    dense layer.
 
-    Backward: as of a dense layer with the noisy weights; dS = dW * N, ds = db * n.
+    Backward: as a dense layer with the noisy weights; dS = dW * N, ds = db * n.
 
     Fortunato et al., Noisy Networks for Exploration, arXiv:1706.10295.
     """
@@ -79,13 +27,13 @@ class NoisyDense:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self.shapes: dict[str, tuple[int, ...]] = {
+        self.shapes: Shapes = {
             "weight": (inputs, outputs),
             "bias": (outputs,),
             "weight_sigma": (inputs, outputs),
             "bias_sigma": (outputs,),
         }
-        self.noise_shapes: dict[str, tuple[int, ...]] = {"noise_in": (inputs,), "noise_out": (outputs,)}
+        self.noise_shapes: Shapes = {"noise_in": (inputs,), "noise_out": (outputs,)}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {
@@ -113,33 +61,14 @@ class NoisyDense:
             np.matmul(dy, scratch["weight"].T, out=dx)
 
 
-class ReLU:
-    """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (at 0 the derivative is taken as 0)."""
-
-    def __init__(self, width: int) -> None:
-        self.outputs = width
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
-        return {"zeros": np.zeros((rows, self.outputs), dtype), "active": np.empty((rows, self.outputs), bool)}
-
-    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
-        np.maximum(x, scratch["zeros"], out=y)  # four times as fast as against a scalar 0
-
-    def backward(
-        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
-    ) -> None:
-        if dx is not None:
-            np.greater(y, 0, out=scratch["active"])
-            np.multiply(dy, scratch["active"], out=dx)
-
-
 class Tanh:
     """y = tanh(x). Backward: dx = dy (1 - y^2)."""
 
+    shapes: Shapes = NOTHING
+    noise_shapes: Shapes = NOTHING
+
     def __init__(self, width: int) -> None:
         self.outputs = width
-        self.shapes: dict[str, tuple[int, ...]] = {}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {"slope": np.empty((rows, self.outputs), dtype)}
@@ -167,10 +96,11 @@ class LayerNorm:
     """
 
     epsilon = 1e-5
+    noise_shapes: Shapes = NOTHING
 
     def __init__(self, width: int) -> None:
         self.outputs = width
-        self.shapes: dict[str, tuple[int, ...]] = {"gain": (width,), "bias": (width,)}
+        self.shapes: Shapes = {"gain": (width,), "bias": (width,)}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {
@@ -214,22 +144,24 @@ class LayerNorm:
 
 
 class Dueling:
-    """Value and advantages become the values of actions: y_a = v + u_a - mean over the actions of u.
+    """Add a state's value and its actions' advantages: y_a = v + u_a - mean over the actions of u.
 
-    x[B, (1 + A) N] holds v[N], then u[A, N]; y[B, A N] holds [A, N]; N is the number of outputs of an action. Taking
-    the mean out makes v and u unique.
+    x[B, (1 + A) N] holds v[N], then u[A, N]; y[B, A N] holds [A, N]; N is the number of outputs of an action.
+    Subtracting the mean makes v and u unique.
 
     Backward: dv = sum over a of dy_a, du_a = dy_a - mean over the actions of dy.
 
-    Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. There each of the two
-    streams has hidden layers of its own; here they part after the last one.
+    Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. In the
+    paper, each stream has hidden layers of its own; here the streams part after the last hidden layer.
     """
+
+    shapes: Shapes = NOTHING
+    noise_shapes: Shapes = NOTHING
 
     def __init__(self, actions: int, atoms: int) -> None:
         self.actions = actions
         self.atoms = atoms
         self.outputs = actions * atoms
-        self.shapes: dict[str, tuple[int, ...]] = {}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {}
@@ -251,3 +183,48 @@ class Dueling:
 
 
 ACTIVATIONS: dict[str, type[ReLU] | type[Tanh]] = {"relu": ReLU, "tanh": Tanh}
+
+
+def mlp(
+    inputs: int,
+    hidden: Sequence[tuple[int, Activation]],
+    actions: int,
+    *,
+    atoms: int = 1,
+    layer_norm: bool = False,
+    dueling: bool = False,
+    noisy: bool = False,
+    dtype: DTypeLike = np.float32,
+) -> Network:
+    """Return a multilayer perceptron, its parameters zero: Dense, [LayerNorm], activation, ..., Dense, [Dueling].
+
+    Args:
+        inputs: size of one observation.
+        hidden: (units, activation) of each hidden layer.
+        actions: A. The network has A N linear outputs, those of the first action first.
+        atoms: N, the number of outputs of one action.
+        layer_norm: put a LayerNorm between each hidden Dense and its activation.
+        dueling: add a Dueling layer at the end.
+        noisy: use NoisyDense instead of Dense.
+        dtype: float32 or float64.
+
+    Raises:
+        ConfigError: an activation does not exist.
+    """
+    dense = NoisyDense if noisy else Dense
+    layers: list[Layer] = []
+    width = inputs
+    for units, activation in hidden:
+        layers.append(dense(width, units))
+        if layer_norm:
+            layers.append(LayerNorm(units))
+        if activation != "linear":
+            if activation not in ACTIVATIONS:
+                raise ConfigError("activation", activation, f"one of linear, {', '.join(ACTIVATIONS)}")
+            layers.append(ACTIVATIONS[activation](units))
+        width = units
+    if dueling:
+        layers += [dense(width, (1 + actions) * atoms), Dueling(actions, atoms)]
+    else:
+        layers.append(dense(width, actions * atoms))
+    return Network(inputs, layers, dtype)

@@ -1,12 +1,9 @@
-"""Optimisers, from simple to complex. Each steps a flat parameter vector in place and allocates nothing.
-
-They share one shape: ``step(parameters[P], gradients[P], learning_rate)``, where ``learning_rate`` is in units of
-parameter per unit of (normalised) gradient. ``arrays`` and ``updates``, the steps made, are all the state there is.
-"""
+"""Optimizers, gradient clipping and schedules. An optimizer steps a flat parameter vector in place."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,20 +12,32 @@ from numpy.typing import DTypeLike
 from perilune._utils.arrays import Array, Arrays
 
 OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 0.0,
+    "linear": lambda progress: progress,
+    "cosine": lambda progress: (1 - math.cos(math.pi * progress)) / 2,
+}
+"""Schedules: from progress in [0, 1] to the share of the way from the first to the last value."""
 
 
-class Optimizer(Protocol):
-    """What the agent asks of an optimiser."""
+def scheduled(schedule: Schedule, start: float, end: float, count: int, span: int) -> float:
+    """Return start + (end - start) shape(min(1, count / span)).
 
-    arrays: Arrays
-    updates: int
+    Args:
+        schedule: the name of the shape.
+        start, end: first and last value.
+        count: steps so far.
+        span: steps after which the value stays at ``end``, >= 1.
 
-    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
-        """Move ``parameters`` one step against ``gradients``, in place."""
+    Mnih et al., Nature 518, 2015 (linear); Loshchilov and Hutter, SGDR, arXiv:1608.03983 (cosine, without restarts).
+    """
+    return start + (end - start) * SHAPES[schedule](min(1.0, count / span))
 
 
 def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
-    """Scale ``gradients`` in place so that their Euclidean norm is at most ``max_norm``; return the norm before.
+    """Scale gradients[P] in place so that their Euclidean norm is at most ``max_norm``; return the norm before.
 
     g <- g min(1, max_norm / |g|). Pascanu et al., On the difficulty of training recurrent neural networks,
     arXiv:1211.5063.
@@ -39,14 +48,35 @@ def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
     return norm
 
 
-class SGD:
-    """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v."""
+class Optimizer(Protocol):
+    """An optimizer. ``arrays`` (moments [P] by name) and ``updates`` (steps so far) are all its state."""
 
-    def __init__(self, size: int, dtype: DTypeLike = np.float32, momentum: float = 0.0) -> None:
-        self.momentum = momentum
-        self.arrays = {"velocity": np.zeros(size, dtype)}
+    arrays: Arrays
+    updates: int
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        """Move parameters[P] one step against gradients[P], in place."""
+
+
+class _Base:
+    """State of an optimizer of ``size`` parameters: moments, the number of steps, and working memory."""
+
+    moments: tuple[str, ...]
+
+    def __init__(self, size: int, dtype: DTypeLike) -> None:
+        self.arrays: Arrays = {name: np.zeros(size, dtype) for name in self.moments}
         self.updates = 0
         self._step = np.empty(size, dtype)
+
+
+class SGD(_Base):
+    """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v."""
+
+    moments = ("velocity",)
+
+    def __init__(self, size: int, dtype: DTypeLike = np.float32, momentum: float = 0.0) -> None:
+        super().__init__(size, dtype)
+        self.momentum = momentum
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
@@ -57,15 +87,15 @@ class SGD:
         np.subtract(parameters, self._step, out=parameters)
 
 
-class RMSProp:
+class RMSProp(_Base):
     """v <- rho v + (1 - rho) g^2, w <- w - learning_rate g / (sqrt(v) + epsilon). Hinton, lecture 6e, 2012."""
 
+    moments = ("second_moment",)
+
     def __init__(self, size: int, dtype: DTypeLike = np.float32, rho: float = 0.99, epsilon: float = 1e-8) -> None:
+        super().__init__(size, dtype)
         self.rho = rho
         self.epsilon = epsilon
-        self.arrays = {"second_moment": np.zeros(size, dtype)}
-        self.updates = 0
-        self._step = np.empty(size, dtype)
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
@@ -81,7 +111,7 @@ class RMSProp:
         np.subtract(parameters, step, out=parameters)
 
 
-class Adam:
+class Adam(_Base):
     """Adaptive moments. With t the number of this step, counted from 1:
 
     m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
@@ -90,20 +120,15 @@ class Adam:
     Kingma and Ba, Adam, arXiv:1412.6980.
     """
 
+    moments = ("first_moment", "second_moment")
+
     def __init__(
-        self,
-        size: int,
-        dtype: DTypeLike = np.float32,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
+        self, size: int, dtype: DTypeLike = np.float32, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
     ) -> None:
+        super().__init__(size, dtype)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
-        self.arrays = {"first_moment": np.zeros(size, dtype), "second_moment": np.zeros(size, dtype)}
-        self.updates = 0
-        self._step = np.empty(size, dtype)
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
@@ -124,26 +149,16 @@ class Adam:
         np.subtract(parameters, step, out=parameters)
 
 
-class AdamW:
+class AdamW(Adam):
     """Adam with decoupled weight decay: w <- w (1 - learning_rate weight_decay), then Adam's step.
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, arXiv:1711.05101.
     """
 
     def __init__(self, size: int, dtype: DTypeLike = np.float32, weight_decay: float = 0.01) -> None:
+        super().__init__(size, dtype)
         self.weight_decay = weight_decay
-        self.adam = Adam(size, dtype)
-        self.arrays = self.adam.arrays
-
-    @property
-    def updates(self) -> int:
-        """Steps made."""
-        return self.adam.updates
-
-    @updates.setter
-    def updates(self, updates: int) -> None:
-        self.adam.updates = updates
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         np.multiply(parameters, 1 - learning_rate * self.weight_decay, out=parameters)
-        self.adam.step(parameters, gradients, learning_rate)
+        super().step(parameters, gradients, learning_rate)

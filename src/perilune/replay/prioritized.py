@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,23 @@ class SumTree:
     """
 
     def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.depth = (capacity - 1).bit_length()
-        self.leaves = 2**self.depth  # the first leaf's node, and how many there are; those beyond capacity stay 0
+        self.leaves = 2**self.depth  # node of the first leaf, and the number of leaves; those beyond capacity stay 0
         self.nodes = np.zeros(2 * self.leaves, np.float64)
+        self._connect()
+
+    def _connect(self) -> None:
         self.left, self.right = self.nodes[0::2], self.nodes[1::2]  # of node i, left[i] and right[i]
-        self.values = self.nodes[self.leaves : self.leaves + capacity]
+        self.values = self.nodes[self.leaves : self.leaves + self.capacity]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs. Views are left out: copied one by one, they would no longer share memory."""
+        return {name: getattr(self, name) for name in ("capacity", "depth", "leaves", "nodes")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._connect()
 
     @property
     def total(self) -> float:

@@ -13,7 +13,8 @@ import numpy as np
 from perilune._utils.arrays import Array, Arrays
 from perilune.agent.dqn import Agent
 from perilune.errors import DivergenceError, FileFormatError, RunDirectoryError
-from perilune.nn.layers import Dense, NoisyDense, ReLU, Tanh
+from perilune.nn.layers import NoisyDense, Tanh
+from perilune.nn.network import Dense, ReLU
 from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, layout, snapshots
 from perilune.runs.weights import load_weights

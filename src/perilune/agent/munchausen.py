@@ -1,0 +1,88 @@
+"""Munchausen DQN: the agent adds its own log-policy to the reward (Vieillard et al., arXiv:2007.14430)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.agent.config import DQNConfig
+from perilune.agent.targets import check_rows
+from perilune.errors import DivergenceError, ShapeError
+
+
+def log_softmax(q_values: Array, temperature: float) -> Array:
+    """Return log pi(a | obs) of the policy pi = softmax(Q / temperature), [B, A] for q_values[B, A].
+
+    The temperature is in units of return; the smaller it is, the nearer the policy is to greedy. No exponential can
+    overflow.
+    """
+    scaled = (q_values - q_values.max(axis=1, keepdims=True)) / q_values.dtype.type(temperature)
+    log_policy: Array = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    return log_policy
+
+
+def munchausen_reward(
+    reward: Array,
+    discount: Array,
+    log_policy: Array,
+    next_log_policy: Array,
+    *,
+    share: float,
+    temperature: float,
+    floor: float,
+) -> Array:
+    """Return reward + share max(temperature log pi(action | obs), floor) + discount temperature H(pi(. | next_obs)).
+
+    The agent is rewarded for actions that it is sure of. H = -sum over a of pi log pi is the entropy of the soft policy
+    at next_obs, under which next_obs must be valued.
+
+    Args:
+        reward, discount: [B].
+        log_policy: [B], log pi(action | obs) of the action taken, the first of the transition's steps.
+        next_log_policy: [B, A], log pi(a | next_obs).
+        share: alpha of the paper, in [0, 1].
+        temperature: tau of the paper, > 0, in units of return.
+        floor: l_0 of the paper, <= 0.
+
+    Returns:
+        reward[B].
+
+    Vieillard, Pietquin and Geist, Munchausen Reinforcement Learning, arXiv:2007.14430.
+    """
+    check_rows(reward, discount, next_log_policy)
+    if log_policy.shape != reward.shape:
+        raise ShapeError(f"log_policy must be {list(reward.shape)}, got {list(log_policy.shape)}")
+    entropy = -(np.exp(next_log_policy) * next_log_policy).sum(axis=1)
+    own = np.maximum(temperature * log_policy, floor)
+    paid: Array = reward + share * own + discount * (temperature * entropy)
+    return paid
+
+
+def soft_policy(
+    q_values: Array, next_q_values: Array, action: Array, reward: Array, discount: Array, config: DQNConfig
+) -> tuple[Array, Array]:
+    """Return the Munchausen reward[B] and the soft policy at next_obs, probability[B, A].
+
+    Args:
+        q_values, next_q_values: [B, A], of obs and of next_obs.
+        action, reward, discount: [B].
+        config: its settings ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor`` apply.
+
+    Raises:
+        DivergenceError: a reward is not finite.
+    """
+    temperature = config.munchausen_temperature
+    log_policy = log_softmax(q_values, temperature)[np.arange(len(action)), action]
+    next_log_policy = log_softmax(next_q_values, temperature)
+    reward = munchausen_reward(
+        reward,
+        discount,
+        log_policy,
+        next_log_policy,
+        share=config.munchausen,
+        temperature=temperature,
+        floor=config.munchausen_floor,
+    )
+    if not np.isfinite(reward).all():  # C51 could make no distribution of it
+        raise DivergenceError("the reward with Munchausen's share is not finite")
+    return reward, np.exp(next_log_policy)
