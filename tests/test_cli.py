@@ -28,7 +28,7 @@ from perilune.cli import COMMANDS, main, parse
 from perilune.cli.settings import choose
 from perilune.envs.known.presets import PRESETS, preset
 from perilune.runs import inspection, layout, logs, telemetry
-from perilune.viz import stages
+from perilune.viz import video
 
 TINY = ["--episodes", "3", "--max-episode-steps", "15", "--eval-episodes", "1", "--learning-starts", "30"]
 TINY += ["--batch-size", "8", "--buffer-size", "300", "--hidden", "6", "5"]
@@ -188,7 +188,7 @@ def test_video_with_overlay_and_stages_belongs_to_the_run(tiny_run: TinyRun, tmp
     assert ended.err == f"perilune: recording stages of {run}\n"  # where no terminal is
     first, *rows = ended.out.splitlines()
     assert re.fullmatch(rf"{gif}  \(\d+ kB\)", first)
-    titles = [title for title, _ in stages.chosen(run)]
+    titles = [title for title, _ in video.run_stages(run)]
     assert [row[2:26].rstrip() for row in rows] == titles
     with Image.open(gif) as animation:
         assert animation.width == len(titles) * 240 + (len(titles) - 1) * 3 - (len(titles) - 1) % 2

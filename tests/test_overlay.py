@@ -15,8 +15,8 @@ from PIL import ImageColor
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
 from perilune.training.events import Timestep
-from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
-from perilune.viz.pixels import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, cornered, resized
+from perilune.viz.images import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions, label_corner, resize
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, next_reading, widen
 
 NAMES = ("left", "stay", "right")
 LANDER = ("nothing", "left engine", "main engine", "right engine")
@@ -36,7 +36,7 @@ def frame(action: int | None = 1, reward: float = 0.0, outcome: str | None = Non
 
 
 def panel_of(image: Array, reading: Reading, panel: Panel, scale: Scale = TEN) -> Array:
-    return drawn(image, reading, panel, scale)[image.shape[0] :]
+    return add_panel(image, reading, panel, scale)[image.shape[0] :]
 
 
 def is_colour(pixels: Array, colour: str) -> Array:
@@ -172,7 +172,7 @@ def test_the_latest_actions_are_ticks_the_newest_on_the_right() -> None:
 def test_the_scale_holds_zero_and_all_so_far_and_never_shrinks(flight: list[list[float]]) -> None:
     before, seen = NO_SCALE, [0.0]
     for q in flight:
-        now = widened(before, np.array(q))
+        now = widen(before, np.array(q))
         seen += q
         slack = 1e-4 * (now.high - now.low)
         assert now.low - slack <= min(seen)
@@ -180,7 +180,7 @@ def test_the_scale_holds_zero_and_all_so_far_and_never_shrinks(flight: list[list
         assert now.low < now.high
         assert now.low <= before.low + slack
         assert now.high >= before.high - slack
-        assert widened(now, np.array(seen)) == now  # what fits changes nothing
+        assert widen(now, np.array(seen)) == now  # what fits changes nothing
         before = now
 
 
@@ -188,34 +188,34 @@ def test_a_scale_has_round_ends_and_moves_seldom() -> None:
     rng = np.random.default_rng(0)
     scales, now = [], NO_SCALE
     for value in np.cumsum(rng.normal(0, 2, 500)):
-        now = widened(now, (value, value + 3, float("nan"), float("-inf")))
+        now = widen(now, (value, value + 3, float("nan"), float("-inf")))
         scales.append(now)
     assert len(set(scales)) < 20
     assert all(len(f"{end:.6g}".replace("-", "").replace(".", "").strip("0")) <= 2 for pair in scales for end in pair)
-    assert widened(NO_SCALE, (-26.0, -3.2)) == (-30, 0)
-    assert widened(NO_SCALE, (57.0, 93.0)) == (0, 100)
-    assert widened(Scale(0, 100), (-15.3,)) == (-50, 100)
+    assert widen(NO_SCALE, (-26.0, -3.2)) == (-30, 0)
+    assert widen(NO_SCALE, (57.0, 93.0)) == (0, 100)
+    assert widen(Scale(0, 100), (-15.3,)) == (-50, 100)
 
 
 def test_a_reading_remembers_so_many_actions_of_its_own_episode() -> None:
     now = None
     for action in (0, 1, 2, 2, 1):
-        now = following(now, frame(action), np.zeros(3), 3)
+        now = next_reading(now, frame(action), np.zeros(3), 3)
     assert now is not None
     assert now.recent == (2, 2, 1)
-    end = following(now, frame(None), np.zeros(3), 3)
+    end = next_reading(now, frame(None), np.zeros(3), 3)
     assert end.recent == (2, 2, 1)
-    assert following(end, frame(0), np.zeros(3), 3).recent == (0,)
+    assert next_reading(end, frame(0), np.zeros(3), 3).recent == (0,)
 
 
 def test_the_outcome_is_told_at_the_end_alone() -> None:
-    assert following(None, frame(1, 5.0), np.zeros(2), 3).outcome is None
-    assert following(None, frame(None, 278.4, "landed"), np.zeros(2), 3).outcome == "landed +278"
-    assert following(None, frame(None, -0.25), np.zeros(2), 3).outcome == "ended -0.2"
-    assert following(None, frame(None, 0.0), np.zeros(2), 3).outcome == "ended 0"
+    assert next_reading(None, frame(1, 5.0), np.zeros(2), 3).outcome is None
+    assert next_reading(None, frame(None, 278.4, "landed"), np.zeros(2), 3).outcome == "landed +278"
+    assert next_reading(None, frame(None, -0.25), np.zeros(2), 3).outcome == "ended -0.2"
+    assert next_reading(None, frame(None, 0.0), np.zeros(2), 3).outcome == "ended 0"
     panel = Panel("", NAMES)
-    assert (drawn(PICTURE, reading(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
-    labelled = drawn(PICTURE, reading(1.0, 2.0, 3.0, action=None, outcome="landed +278"), panel)[:400]
+    assert (add_panel(PICTURE, reading(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
+    labelled = add_panel(PICTURE, reading(1.0, 2.0, 3.0, action=None, outcome="landed +278"), panel)[:400]
     rows, columns = (np.flatnonzero((labelled != PICTURE).any((axis, 2))) for axis in (1, 0))
     assert rows.min() > 300  # low, where it hides little
     assert columns.min() + columns.max() == pytest.approx(600, abs=2)
@@ -227,7 +227,7 @@ def test_the_outcome_is_told_at_the_end_alone() -> None:
 def test_any_number_of_actions_has_its_bars_within_the_picture(count: int, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 255, np.uint8)
     names = tuple(f"action {number}" for number in range(count))
-    picture = drawn(image, reading(*[10.0] * count, action=None), Panel("0 steps", names, 50), TEN)
+    picture = add_panel(image, reading(*[10.0] * count, action=None), Panel("0 steps", names, 50), TEN)
     assert picture.shape[1:] == image.shape[1:]
     panel = picture[size[0] :]
     assert len(panel) < 0.75 * max(size)
@@ -237,9 +237,9 @@ def test_any_number_of_actions_has_its_bars_within_the_picture(count: int, size:
 
 def test_drawing_once_leaves_nothing_for_the_next_time() -> None:
     panel = Panel("best", NAMES, 10)
-    first = drawn(PICTURE, reading(1.0, 2.0, 3.0, action=0, recent=(0,)), panel)
-    drawn(PICTURE, reading(9.0, 9.0, 9.0, action=2, recent=(2, 2), outcome="ended 0"), panel)
-    assert (drawn(PICTURE, reading(1.0, 2.0, 3.0, action=0, recent=(0,)), panel) == first).all()
+    first = add_panel(PICTURE, reading(1.0, 2.0, 3.0, action=0, recent=(0,)), panel)
+    add_panel(PICTURE, reading(9.0, 9.0, 9.0, action=2, recent=(2, 2), outcome="ended 0"), panel)
+    assert (add_panel(PICTURE, reading(1.0, 2.0, 3.0, action=0, recent=(0,)), panel) == first).all()
     assert (PICTURE == 77).all()
 
 
@@ -254,7 +254,7 @@ def test_without_actions_there_is_a_line_with_title_and_reward_alone() -> None:
 def test_a_picture_is_made_smaller_in_its_proportions() -> None:
     half = PICTURE.copy()
     half[:, 300:] = 200
-    small = resized(half, 150)
+    small = resize(half, 150)
     assert small.shape == (100, 150, 3)
     assert (small[:, :70] == 77).all()
     assert (small[:, 80:] == 200).all()
@@ -263,7 +263,7 @@ def test_a_picture_is_made_smaller_in_its_proportions() -> None:
 def test_without_pillow_the_install_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):
-        drawn(PICTURE, reading(1.0), Panel("", ("a",)))
+        add_panel(PICTURE, reading(1.0), Panel("", ("a",)))
 
 
 def test_captions_are_whole_in_letters_of_one_size_and_all_as_high_as_the_highest() -> None:
@@ -280,7 +280,7 @@ def test_captions_are_whole_in_letters_of_one_size_and_all_as_high_as_the_highes
 
 def test_a_word_in_the_corner_hides_little() -> None:
     picture = np.full((244, 968, 3), 77, np.uint8)
-    rows, columns = (np.flatnonzero((cornered(picture, "2x speed") != picture).any((axis, 2))) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((label_corner(picture, "2x speed") != picture).any((axis, 2))) for axis in (1, 0))
     assert rows.max() < 50
     assert 40 < columns.max() < 110
     assert (picture == 77).all()

@@ -24,7 +24,7 @@ from perilune.envs.known import ENVIRONMENTS
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.training.evaluation import evaluate
 from perilune.viz import play
-from perilune.viz.play import Keyboard, Score, Side
+from perilune.viz.play import Keyboard, Player, Score
 from worlds import Numbered
 
 pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # as where nobody sees it
@@ -63,14 +63,14 @@ class Typist:
 
 
 def flown(
-    monkeypatch: pytest.MonkeyPatch, sides: Sequence[Side], environment: str, *script: Sequence[pygame.event.Event]
+    monkeypatch: pytest.MonkeyPatch, sides: Sequence[Player], environment: str, *script: Sequence[pygame.event.Event]
 ) -> tuple[list[list[Score]], list[int]]:
     """What came of playing with these keys, and the speeds at which it went."""
     typist = type("Scripted", (Typist,), {"script": script, "speeds": []})
     monkeypatch.setattr(pygame.time, "Clock", typist)
     actions = CONTROLS[environment] if environment in CONTROLS else play.controls("", 3)
     count = max(actions.keys.values()) + 1
-    return list(play._flights(sides, environment, count, 50, seed=7)), typist.speeds
+    return list(play.play_episodes(sides, environment, count, 50, seed=7)), typist.speeds
 
 
 def actions_of(world: Numbered) -> list[list[int]]:
@@ -108,15 +108,15 @@ def test_other_environments_have_the_number_keys() -> None:
 
 
 def test_the_legend_names_keys_and_actions() -> None:
-    assert play.legend("LunarLander-v3", 4) == "left/a: left engine, right/d: right engine, up/w: main engine"
-    assert play.legend("Other-v0", 2) == "0: action 0, 1: action 1"
+    assert play.key_help("LunarLander-v3", 4) == "left/a: left engine, right/d: right engine, up/w: main engine"
+    assert play.key_help("Other-v0", 2) == "0: action 0, 1: action 1"
 
 
 def test_the_key_that_was_pressed_last_counts_until_it_is_let_go() -> None:
     keyboard = Keyboard({"left": 0, "right": 2, "up": 1})
 
     def after(*events: pygame.event.Event) -> tuple[int | None, int | None]:
-        keyboard.look(events)
+        keyboard.poll(events)
         return keyboard.action(), keyboard.pressed()
 
     assert after() == (None, None)
@@ -128,14 +128,14 @@ def test_the_key_that_was_pressed_last_counts_until_it_is_let_go() -> None:
     assert after(key("right"), key("right", UP)) == (2, 2)  # however short
     assert after() == (0, None)
     assert after(key("left", UP), key("x"), key("x", UP)) == (None, None)
-    assert not keyboard.onward
-    assert not keyboard.over
+    assert not keyboard.confirmed
+    assert not keyboard.closed
 
 
 @pytest.mark.parametrize("event", [QUIT, key("escape")])
 def test_escape_and_closing_the_window_end_it(monkeypatch: pytest.MonkeyPatch, event: pygame.event.Event) -> None:
     world = Numbered((3,), draws=True)
-    assert flown(monkeypatch, [Side("you", world)], "Other-v0", [key("0")], [event], [key("1")])[0] == []
+    assert flown(monkeypatch, [Player("you", world)], "Other-v0", [key("0")], [event], [key("1")])[0] == []
     assert actions_of(world) == [[0]]
     assert not pygame.display.get_init()
 
@@ -145,7 +145,7 @@ def test_a_cart_that_nobody_pushes_is_pushed_to_and_fro_and_waits_before_the_fir
 ) -> None:
     world = Numbered((50,), actions=2, draws=True)
     script = [[], [], [key("right")], [], [key("right", UP)], [], [], [key("d"), key("d", UP)], []]
-    _, speeds = flown(monkeypatch, [Side("you", world)], "CartPole-v1", *script)
+    _, speeds = flown(monkeypatch, [Player("you", world)], "CartPole-v1", *script)
     assert actions_of(world) == [[1, 1, 0, 1, 0, 1, 0]]
     assert set(speeds) == {50}
 
@@ -153,10 +153,10 @@ def test_a_cart_that_nobody_pushes_is_pushed_to_and_fro_and_waits_before_the_fir
 def test_where_no_action_is_nothing_the_game_waits_and_a_key_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Numbered((3,), draws=True)
     script = [[], [key("2")], [], [], [key("2", UP)], [key("0")], [key("1")], [key("space")], []]
-    scores, speeds = flown(monkeypatch, [Side("you", world)], "Other-v0", *script)
+    scores, speeds = flown(monkeypatch, [Player("you", world)], "Other-v0", *script)
     assert actions_of(world) == [[2, 0, 1], []]
     assert scores == [[Score(None, 1 + 2 / 8 + 2 + 3 + 1 / 8)]]
-    assert set(speeds[:6]) == {play.FRESH}
+    assert set(speeds[:6]) == {play.POLLS}
 
 
 def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pyte
     agent = DQN(Numbered(actions=2), hidden=(4,)).agent
     # In the second episode the agent is still under way when the player goes on: it comes to its end all the same.
     script = [[key("left")], [], [], [], [], [key("space")], [key("right")], [], [key("space")], []]
-    scores, _ = flown(monkeypatch, [Side("you", mine), Side("agent", its, agent)], "CartPole-v1", *script)
+    scores, _ = flown(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *script)
     assert mine.seeds == its.seeds == [7, 8, 9]
     assert [len(episode) for episode in mine.lived[:2]] == [2, 2]
     assert [len(episode) for episode in its.lived[:2]] == [4, 4]
@@ -194,7 +194,7 @@ def test_every_start_waits_for_a_key_and_one_that_is_held_still_is_none(monkeypa
     first = [[], [key("left")], [], [], [key("space")]]  # and left is held from here on
     second = [[], [], [], [key("x")], [key("right"), key("right", UP)], [], [], [key("space")]]
     third = [[], [key("space")], [], []]  # Space begins as well
-    flown(monkeypatch, [Side("you", mine), Side("agent", its, agent)], "CartPole-v1", *first, *second, *third)
+    flown(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *first, *second, *third)
     steps = [own for own, _ in lengths]
     assert steps == [other for _, other in lengths]
     assert steps == [0, 0, 1, 2, 2, *[0] * 5, 1, 2, 2, 0, 0, 1, 2, 2]
@@ -206,7 +206,7 @@ def test_every_start_waits_for_a_key_and_one_that_is_held_still_is_none(monkeypa
 def test_the_agent_plays_as_in_an_evaluation_and_the_outcome_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     dqn = DQN("CartPole-v1", hidden=(8,), seed=10)
     own = [gym.make("CartPole-v1", render_mode="rgb_array") for _ in range(2)]
-    sides = [Side("you", own[0]), Side("agent", own[1], dqn.agent)]
+    sides = [Player("you", own[0]), Player("agent", own[1], dqn.agent)]
     script = [*[[key("left")]] * 20, [key("space")]]
     ((mine, its),) = flown(monkeypatch, sides, "CartPole-v1", *script)[0]
     scored = evaluate(dqn.agent.greedy_action, gym.make("CartPole-v1"), 1, first_seed=7)
@@ -227,7 +227,7 @@ def test_both_pictures_are_shown_with_names_rewards_and_at_the_end_the_outcome(m
     monkeypatch.setattr(play.Window, "show", seen)
     own = [gym.make("CartPole-v1", render_mode="rgb_array") for _ in range(2)]
     agent = DQN("CartPole-v1", hidden=(8,), seed=10).agent  # which falls after 27 steps or so
-    flown(monkeypatch, [Side("you", own[0]), Side("agent", own[1], agent)], "CartPole-v1", *[[key("left")]] * 15)
+    flown(monkeypatch, [Player("you", own[0]), Player("agent", own[1], agent)], "CartPole-v1", *[[key("left")]] * 15)
     first, last = shown[0], shown[-1]
     assert first.shape[1] == 2 * 600 + play.GAP
     assert (first[:400, :600] == first[:400, 606:]).all()
@@ -247,15 +247,15 @@ def test_a_window_has_its_name_from_the_moment_it_opens(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(pygame.display, "set_mode", open_it)
     window = play.Window("Perilune: CartPole-v1", np.zeros((20, 30, 3), np.uint8))
+    assert window
     assert (called, pygame.display.get_caption()[0]) == (["Perilune: CartPole-v1"], "Perilune: CartPole-v1")
-    window.close()
 
 
 def test_an_environment_that_cannot_draw_and_a_seed_that_is_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="render_mode"):
-        next(play.flights(Numbered()))
+        next(play.play(Numbered()))
     with pytest.raises(ConfigError, match="seed=-1"):
-        next(play.flights(gym.make("CartPole-v1"), seed=-1))
+        next(play.play(gym.make("CartPole-v1"), seed=-1))
 
 
 def test_without_pygame_the_install_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,15 +270,14 @@ def test_without_pygame_the_install_command_is_said(monkeypatch: pytest.MonkeyPa
     [
         ([(-152, 241.3)], "1 episode: the agent was better. Return: you -152.0, the agent 241.3"),
         ([(30, 20)], "1 episode: you were better. Return: you 30.0, the agent 20.0"),
-        ([(0, 0)], "1 episode: it came out even. Return: you 0.0, the agent 0.0"),
+        ([(0, 0)], "1 episode: it was even. Return: you 0.0, the agent 0.0"),
         (
             [(1, 2), (5, 2), (0, 2)],
             "3 episodes: you were better in 1, the agent in 2. Mean return: you 2.0, the agent 2.0",
         ),
         (
             [(1, 1), (5, 2)],
-            "2 episodes: you were better in 1, the agent in 0, and 1 came out even. "
-            "Mean return: you 3.0, the agent 1.5",
+            "2 episodes: you were better in 1, the agent in 0, and 1 were even. Mean return: you 3.0, the agent 1.5",
         ),
         ([(3,)], "1 episode. Return: 3.0"),
         ([(3,), (4,)], "2 episodes. Mean return: 3.5"),
@@ -292,7 +291,7 @@ def test_the_page_about_playing_has_the_keys_of_every_environment() -> None:
     page = (Path(__file__).parents[1] / "docs" / "video.md").read_text()
     rows = dict(re.findall(r"^\| `(\S+-v\d)` \| (.+?) \|", page, re.MULTILINE))
     own = {name: envs.check(envs.flattened(envs.make(name))).actions for name in CONTROLS}
-    assert rows == {name: play.legend(name, count) for name, count in own.items()}
+    assert rows == {name: play.key_help(name, count) for name, count in own.items()}
 
 
 def command(*arguments: str) -> list[str]:
@@ -316,7 +315,7 @@ def test_without_a_display_one_sentence_says_so(given: dict[str, str], told: str
     )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert re.fullmatch(
-        rf"perilune: playing needs a display .* \({told}\): run it on a desktop, .*\n", ended.stderr
+        rf"perilune: playing needs a display, .* \({told}\)\. Run it on a desktop, .*\n", ended.stderr
     )  # and nothing else
 
 

@@ -22,7 +22,7 @@ from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning,
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Episode, Event, Started, Timestep
 from perilune.training.loop import training_events
-from perilune.viz.video import film
+from perilune.viz.video import record_episodes
 from worlds import Numbered, Walk, small
 
 Steps = list[tuple[Any, ...]]
@@ -262,7 +262,7 @@ def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(
         return int(obs[2] > 0)
 
     env = gym.wrappers.TimeLimit(gym.make("CartPole-v1"), 12)
-    shown = film(policy, env, tmp_path / "film.mp4", episodes=2)
+    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2)
     assert shown == evaluate(policy, env, 2)
     assert shown.lengths == (12, 12)
     frames = decode(tmp_path / "film.mp4").frames
@@ -273,10 +273,10 @@ def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(
 
 
 def test_a_film_closes_what_it_made_and_nothing_else(watched: list[Watched], tmp_path: Path) -> None:
-    film(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4")
-    film(lambda obs: 0, gym.make("Own-v0", render_mode="rgb_array"), tmp_path / "film.mp4")
+    record_episodes(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4")
+    record_episodes(lambda obs: 0, gym.make("Own-v0", render_mode="rgb_array"), tmp_path / "film.mp4")
     with pytest.raises(ConfigError, match="episodes"):
-        film(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4", episodes=0)
+        record_episodes(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4", episodes=0)
     assert [world.closed for world in watched] == [0, 1, 0, 0, 1]
 
 
@@ -351,7 +351,7 @@ def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
         training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
-        film(lambda obs: 0, env, tmp_path / "film.mp4")
+        record_episodes(lambda obs: 0, env, tmp_path / "film.mp4")
     history = DQN(env, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
     assert not list(history.directory.rglob("*.mp4"))
     # Made with pictures, it is filmed as it is.

@@ -390,7 +390,7 @@ class DQN:
             actions = lookup(envs.name(self.env)).action_names(agent.actions)
             panel = Panel(f"{agent.env_steps:,} steps", actions, video.frames_per_second(self.env))
         with one_blas_thread():
-            return video.film(
+            return video.record_episodes(
                 agent.greedy_action,
                 self.env,
                 Path(path),

@@ -13,7 +13,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune.errors import PeriluneError, UsageError
 from perilune.runs import logs, manifest, weights
 from perilune.training.events import Episode, Evaluated
-from perilune.viz import notebook, plots, stages, video
+from perilune.viz import notebook, plots, video
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +82,7 @@ class History:
     @property
     def videos(self) -> list[Path]:
         """Paths of the videos of training episodes, in order."""
-        return [] if self.directory is None else video.episodes(self.directory)
+        return [] if self.directory is None else video.episode_videos(self.directory)
 
     def plot(self) -> plots.Picture:
         """Return the learning curves. A notebook shows them."""
@@ -97,7 +97,7 @@ class History:
         overlay: bool = False,
         max_episode_steps: int | None = None,
         tell: Callable[[int, int], object] | None = None,
-    ) -> list[stages.Ending]:
+    ) -> list[video.EpisodeOutcome]:
         """Record how the run learned: untrained, early, halfway and best agent, side by side from one start state.
 
         The video takes ten seconds at most. A longer episode plays faster, and the video shows by how much.
@@ -119,11 +119,11 @@ class History:
             ConfigError: the environment cannot render, or ``path`` has another ending.
             MissingDependencyError: the video library is not installed.
         """
-        chosen = stages.chosen(self._directory("record_stages"), checkpoint)
+        chosen = video.run_stages(self._directory("record_stages"), checkpoint)
         loaded = [(title, *weights.load_with_env(weights_path, env)) for title, weights_path in chosen]
         with one_blas_thread():
-            return stages.film(
-                [stages.Stage(title, agent) for title, agent, _, _ in loaded],
+            return video.record_stages(
+                [video.Stage(title, agent) for title, agent, _, _ in loaded],
                 loaded[-1][-1],
                 Path(path),
                 overlay=overlay,

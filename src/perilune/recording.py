@@ -228,7 +228,7 @@ def _record(
 ) -> History:
     """Train with every reader of events: recorder, videos, TensorBoard, progress, frames and callback."""
     fps, outcomes = video.frames_per_second(env), lookup(setup.environment).outcome_labels
-    videos, collector = video.Recorder(directory, fps, agent.q_values), FrameCollector()
+    videos, collector = video.TrainingRecorder(directory, fps, agent.q_values), FrameCollector()
     tensorboard: AbstractContextManager[Callable[[Event], None]] = nullcontext(lambda event: None)
     if options.tensorboard:
         tensorboard = event_files.written(directory, fps, agent.env_steps, outcomes, _logged(directory, latest))
@@ -294,7 +294,9 @@ def _draw(env: Env, config: TrainConfig, directory: Path, history: History, *, a
         agent, _ = weights.load_weights(weights.weights_file(directory))
         limit = greedy_limit(env, config)
         drawings.append(
-            lambda: video.film(agent.greedy_action, env, best, max_episode_steps=limit, q_values=agent.q_values)
+            lambda: video.record_episodes(
+                agent.greedy_action, env, best, max_episode_steps=limit, q_values=agent.q_values
+            )
         )
     for draw in drawings:
         try:

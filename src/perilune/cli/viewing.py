@@ -260,10 +260,10 @@ def run_play(options: Namespace) -> None:
     play.check_display()
     agent = None if opponent is None else opponent.agent
     title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
-    say(f"{play.legend(envs.name(env), envs.check(env).actions)}. Press Escape or close the window to stop.")
+    say(f"{play.key_help(envs.name(env), envs.check(env).actions)}. Press Escape or close the window to stop.")
     with one_blas_thread():
         played = []
-        for scores in play.flights(env, agent, title, options.seed):
+        for scores in play.play(env, agent, title, options.seed):
             played.append(scores)
             told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
             say(f"episode {len(played)}: you {', the agent '.join(told)}")
@@ -285,5 +285,5 @@ def tally(played_scores: Sequence[Sequence[Score]]) -> str:
         level = len(played_scores) - yours - agents
         better = f"you were better in {yours}, the agent in {agents}" + (f", and {level} were even" if level else "")
     else:
-        better = "you were better" if yours else "the agent was better" if agents else "it were even"
+        better = "you were better" if yours else "the agent was better" if agents else "it was even"
     return f"{played}: {better}. {mean}: you {returns[0]}, the agent {returns[1]}"

@@ -1,4 +1,4 @@
-"""Moving pictures on disk: MP4 and GIF, encoded frame by frame so that memory does not grow with their length."""
+"""MP4 and GIF files, encoded frame by frame, so that memory does not grow with their length."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 
+SMALL_FPS = 17
+
 
 class Format(NamedTuple):
-    """How a kind of film is written: FFmpeg's names and options.
-
-    ``small``: it is for pages, where it should be small: half the size, and no more than 17 frames per second.
-    """
+    """FFmpeg's names and options. ``small`` formats are for web pages: half the size and at most 17 fps."""
 
     container: str
     codec: str
     pixels: str
     options: dict[str, str]
-    of_container: dict[str, str]
+    container_options: dict[str, str]
     small: bool
 
 
 FORMATS = {
-    # yuv420p is what every player shows. Without "zerolatency" the encoder looks ahead, and 30 MB of frames wait in it
-    # for 14 kB less.
+    # Every player shows yuv420p. Without "zerolatency" the encoder keeps 30 MB of frames to save 14 kB.
     ".mp4": Format(
         "mp4",
         "libx264",
@@ -41,106 +39,98 @@ FORMATS = {
     ),
     ".gif": Format("gif", "gif", "pal8", {}, {"loop": "0"}, small=True),
 }
-SMALL_FPS = 17
 
 
 def format_of(path: Path) -> Format:
-    """How a film at ``path`` is written.
+    """Return the format of a video at ``path``, by the end of its name.
 
     Raises:
-        ConfigError: its name has another ending than those that are written.
+        ConfigError: The name ends in something else than .mp4 or .gif.
     """
     if path.suffix not in FORMATS:
         raise ConfigError("out", str(path), f"a file whose name ends in {', '.join(FORMATS)}")
     return FORMATS[path.suffix]
 
 
-def thinning(path: Path, fps: int) -> int:
-    """Of how many frames one is kept, in a film at ``path`` of something that has ``fps`` frames per second."""
+def frame_skip(path: Path, fps: int) -> int:
+    """Return n, where a video at ``path`` of something with ``fps`` frames per second keeps every n-th frame."""
     return max(1, -(-fps // SMALL_FPS)) if format_of(path).small else 1
 
 
-def av() -> Any:
-    """The video library.
+def check_codec(form: Format) -> Any:
+    """Return PyAV.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: PyAV is not installed, or was built without the codec.
     """
     try:
         import av  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
         raise MissingDependencyError("videos need PyAV: pip install 'perilune[view]'") from error
-    return av
-
-
-def check_codec(form: Format) -> None:
-    """Raise MissingDependencyError where such films cannot be written."""
-    library = av()
     try:
-        library.codec.Codec(form.codec, "w")
-    except ValueError as error:  # FFmpeg is built with many codecs or few
+        av.codec.Codec(form.codec, "w")
+    except ValueError as error:
         raise MissingDependencyError(
             f"this PyAV was built without {form.codec}, which {form.container} files need; the wheels on PyPI have it: "
             "pip install --force-reinstall --only-binary av av"
         ) from error
+    return av
 
 
 class VideoWriter:
-    """Writes frames into a film. The file appears under its name when it is complete.
+    """Encode frames into a video. The file appears under its name when it is complete.
 
     Args:
-        path: where to; its ending, one of ``FORMATS``, is the format.
-        fps: frames per second.
+        path: The file; it ends in .mp4 or .gif.
+        fps: Frames per second.
 
     Raises:
-        ConfigError: it has another ending.
-        MissingDependencyError: the video library, or its codec, is not installed.
-        RunDirectoryError: nothing can be written there.
+        ConfigError: The name ends in something else.
+        MissingDependencyError: PyAV or its codec is not installed.
+        RunDirectoryError: The file cannot be written.
     """
 
     def __init__(self, path: Path, fps: int | Fraction) -> None:
         self.path = path
-        self._beside = path.with_name(path.name + ".partial")
-        self._format = format_of(path)
-        check_codec(self._format)
-        self._av = av()
-        with self._named():
+        self._partial = path.with_name(path.name + ".partial")
+        self._format = form = format_of(path)
+        self._av = check_codec(form)
+        with self._located():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._beside.touch()
-        form = self._format
-        self._container = self._av.open(str(self._beside), "w", format=form.container, options=form.of_container)
+            self._partial.touch()
+        self._container = self._av.open(str(self._partial), "w", format=form.container, options=form.container_options)
         self._stream = self._container.add_stream(form.codec, rate=fps, options=form.options)
         self._stream.pix_fmt = form.pixels
         self._pixels: Callable[[Array], Array | tuple[Array, Array]] | None = None
 
     def add(self, image: Array) -> None:
-        """Encode one frame, uint8 [height, width, 3]. An odd last row or column is left out: H.264 wants even sizes."""
+        """Encode one frame, uint8 [height, width, 3]. H.264 needs even sizes: an odd last row or column is cut."""
         height, width = (side - side % 2 for side in image.shape[:2])
         image = image[:height, :width]
         indexed = self._format.pixels == "pal8"
         if self._pixels is None:
             self._stream.height, self._stream.width = height, width
-            self._pixels = _indexing(image) if indexed else lambda pixels: pixels
+            self._pixels = _palette(image) if indexed else lambda pixels: pixels
         frame = self._av.VideoFrame.from_ndarray(self._pixels(image), format="pal8" if indexed else "rgb24")
-        with self._named():
+        with self._located():
             self._container.mux(self._stream.encode(frame.reformat(format=self._format.pixels)))
 
     def close(self) -> None:
         """Finish the file."""
-        with self._named():
+        with self._located():
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            self._beside.replace(self.path)
+            self._partial.replace(self.path)
 
     def discard(self) -> None:
-        """Give the film up."""
-        with suppress(OSError, self._av.FFmpegError):  # a full disk, say, of which the first error already tells
+        """Delete what was written. Its own errors are ignored: an earlier one is being raised."""
+        with suppress(OSError, self._av.FFmpegError):
             self._container.close()
         with suppress(OSError):
-            self._beside.unlink(missing_ok=True)
+            self._partial.unlink(missing_ok=True)
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _located(self) -> Iterator[None]:
         try:
             yield
         except (OSError, self._av.FFmpegError) as error:
@@ -148,10 +138,10 @@ class VideoWriter:
             raise RunDirectoryError(f"the video {self.path} cannot be written: {reason}") from error
 
 
-def _indexing(first: Array) -> Callable[[Array], tuple[Array, Array]]:
-    """For a GIF's 256 colours: what gives a picture's indices and the colours.
+def _palette(first: Array) -> Callable[[Array], tuple[Array, Array]]:
+    """Return a function that maps an image to palette indices and the palette, which is the same for all images.
 
-    They are the same all through: those that the ``first`` picture has most, and others from all over.
+    The 256 colours are a coarse RGB cube and the most frequent colours of the ``first`` image.
     """
     from PIL import Image  # noqa: PLC0415
 
@@ -170,19 +160,19 @@ def _indexing(first: Array) -> Callable[[Array], tuple[Array, Array]]:
     return indexed
 
 
-class Closing(Protocol):
-    """What is closed when all went well, and given up else."""
+class Writer(Protocol):
+    """A file that is closed when it is complete, and discarded otherwise."""
 
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
 
-Written = TypeVar("Written", bound=Closing)
+AnyWriter = TypeVar("AnyWriter", bound=Writer)
 
 
 @contextmanager
-def closed(writer: Written) -> Iterator[Written]:
-    """``writer``, closed at the end; it leaves no file behind where an error comes between."""
+def closing(writer: AnyWriter) -> Iterator[AnyWriter]:
+    """Close ``writer`` at the end of the block, or discard it if the block raises."""
     try:
         yield writer
         writer.close()

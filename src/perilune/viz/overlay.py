@@ -1,7 +1,7 @@
-"""What an agent thinks, drawn beneath what it sees: Q-values as bars, its choice, the reward so far, the outcome.
+"""The panel beneath a video: Q-values as bars, the chosen action, the return so far and the outcome.
 
-A ``Reading`` follows a flight from frame to frame (``following``), a ``Scale`` holds all that the bars are to show
-(``widened``), and ``drawn`` puts both beneath a picture: pure functions. What stays from frame to frame is drawn once.
+A ``Reading`` follows an episode from time step to time step (``next_reading``). A ``Scale`` holds everything that the
+bars show (``widen``). ``add_panel`` draws both beneath an image.
 """
 
 from __future__ import annotations
@@ -15,56 +15,20 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.training.events import Timestep
-from perilune.viz.pixels import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, labelled
+from perilune.viz.images import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, label
 
 if TYPE_CHECKING:
     from PIL import Image
 
-IN_A_COLUMN = 6  # actions; more are in two columns, or three
-ROOMY = 400  # pixels of width, from which on there is room for the latest actions
+MAX_ROWS = 6  # actions; more are in two columns, or three
+RECENT_WIDTH = 400  # pixels of an image from which on the latest actions are shown
 FIGURE = 3.2  # widths of a letter that a Q-value takes
-SMALLEST = 10  # pixels of letters that can be read
-SHORTEST = 3  # widths of a letter: a bar that would be shorter has no Q-value beside it
-
-
-class Reading(NamedTuple):
-    """What is to be read at one instant of a flight.
-
-    ``recent`` are the latest actions, the newest last; ``outcome`` is in words, at an episode's end.
-    """
-
-    q_values: tuple[float, ...]
-    action: int | None
-    reward: float
-    recent: tuple[int, ...]
-    outcome: str | None
-
-
-class Scale(NamedTuple):
-    """The ends of the bars' scale: round numbers around 0, at which every bar begins, and all values to be shown.
-
-    All panels of a film have the same one, so that a long bar is a high value whoever's it is.
-    """
-
-    low: float
-    high: float
-
-
-NO_SCALE = Scale(0.0, 0.0)
-
-
-def widened(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
-    """``scale``, or where one of ``q_values`` does not fit into it, a wider one."""
-    finite = [0.0, *(float(q) for q in q_values if math.isfinite(q))]
-    low, high = min(finite), max(finite)
-    slack = 1e-6 * (scale.high - scale.low)  # as in the rounding
-    if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
-        return scale  # not rounded once more, which could make it wider
-    return Scale(*_round_ends(min(low, scale.low), max(high, scale.high)))
+MIN_SIZE = 10  # pixels of letters that can be read
+MIN_BAR = 3  # widths of a letter; a shorter bar has no Q-value beside it
 
 
 class Panel(NamedTuple):
-    """What stays the same in a film: who plays, and the names of the actions; without any there are no bars.
+    """What stays the same in a video: the title, and the names of the actions; without names there are no bars.
 
     ``memory`` is the number of latest actions that are shown.
     """
@@ -74,19 +38,52 @@ class Panel(NamedTuple):
     memory: int = 0
 
 
-def following(before: Reading | None, now: Timestep, q_values: Array, memory: int) -> Reading:
-    """The reading of ``now``, whose state has q[A], after the one ``before`` it; ``memory``: actions to remember."""
+class Reading(NamedTuple):
+    """What the panel shows at one time step: ``recent`` are the latest actions, the newest last."""
+
+    q_values: tuple[float, ...]
+    action: int | None
+    reward: float
+    recent: tuple[int, ...]
+    outcome: str | None
+
+
+class Scale(NamedTuple):
+    """The ends of the bars' scale: round numbers around 0, where every bar begins, and around all Q-values.
+
+    All panels of a video share it, so that a longer bar is a higher value.
+    """
+
+    low: float
+    high: float
+
+
+NO_SCALE = Scale(0.0, 0.0)
+
+
+def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
+    """Return ``scale``, or a wider one if one of ``q_values`` does not fit."""
+    finite = [0.0, *(float(q) for q in q_values if math.isfinite(q))]
+    low, high = min(finite), max(finite)
+    slack = 1e-6 * (scale.high - scale.low)  # as in the rounding
+    if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
+        return scale  # rounding again could make it wider
+    return Scale(*_round_ends(min(low, scale.low), max(high, scale.high)))
+
+
+def next_reading(before: Reading | None, now: Timestep, q_values: Array, memory: int) -> Reading:
+    """Return the reading of ``now``, whose state has q[A], after the one ``before``; it keeps ``memory`` actions."""
     recent = () if before is None or before.action is None else before.recent
     outcome = None
     if now.action is not None:
         recent = (*recent, now.action)[-memory:]
     else:
-        outcome = f"{now.outcome or 'ended'} {_number(now.reward)}"
+        outcome = f"{now.outcome or 'ended'} {_signed(now.reward)}"
     return Reading(tuple(map(float, q_values)), now.action, now.reward, recent, outcome)
 
 
 def _round_ends(low: float, high: float) -> tuple[float, float]:
-    """Round numbers around a range, so that a scale grows seldom; never nearer together than what was given."""
+    """Return round numbers around a range, so that a scale seldom grows."""
     span = max(high - low, 1e-3 * abs(low), 1e-3 * abs(high), 1e-6)
     power = 10.0 ** math.floor(math.log10(span))
     step = next(power * factor for factor in (0.2, 0.5, 1, 2) if span <= 5 * power * factor)
@@ -94,8 +91,7 @@ def _round_ends(low: float, high: float) -> tuple[float, float]:
     return down, max(up, down + step)
 
 
-def _number(value: float) -> str:
-    """With its sign, and no more digits than can be read at a glance."""
+def _signed(value: float) -> str:
     if value == 0:
         return "0"
     return f"{value:+.0f}" if abs(value) >= 10 or value == round(value) else f"{value:+.1f}"
@@ -108,9 +104,9 @@ def _q(value: float) -> str:
 
 
 class Row(NamedTuple):
-    """Where an action is drawn, in pixels: words, bar, figure and latest actions end at ``right`` of each."""
+    """Where an action is drawn, in pixels. ``figure`` and ``recent``: right ends of its Q-value and latest actions."""
 
-    words: str
+    name: str
     left: int
     top: int
     bottom: int
@@ -122,8 +118,8 @@ class Row(NamedTuple):
 class Layout(NamedTuple):
     """Where everything is on a panel, in pixels.
 
-    ``size`` and ``small`` are letters' heights; ``tick`` is one of the latest actions' width, 0 for no room;
-    ``figures`` says whether there is room for the Q-values, ``ends`` whether for those of the scale.
+    ``size`` and ``small`` are heights of letters, ``tick`` the width of one of the latest actions (0: not shown).
+    ``figures`` and ``ends``: whether Q-values and the ends of the scale are shown.
     """
 
     size: int
@@ -140,12 +136,12 @@ class Layout(NamedTuple):
 @lru_cache(maxsize=16)
 def _layout(width: int, panel: Panel) -> Layout:
     size = round(min(max(width / 30, 12), 40))
-    small = max(round(0.7 * size), SMALLEST)
+    small = max(round(0.7 * size), MIN_SIZE)
     pad, head = round(0.6 * size), round(1.9 * size)
     count = len(panel.actions)
     if not count:
         return Layout(size, small, pad, head, head, 0, False, False, ())
-    columns = math.ceil(count / IN_A_COLUMN)
+    columns = math.ceil(count / MAX_ROWS)
     each = math.ceil(count / columns)
     column = (width - pad * (columns + 1)) // columns
     mark, letters, words = size, font(size), panel.actions
@@ -153,10 +149,10 @@ def _layout(width: int, panel: Panel) -> Layout:
     if longest > 0.45 * column:
         words = tuple(str(number) for number in range(count))
         longest = max(letters.getlength(name) for name in words)
-    roomy = columns == 1 and width >= ROOMY
+    roomy = columns == 1 and width >= RECENT_WIDTH
     tick = round(0.2 * width / panel.memory) if roomy and panel.memory else 0
     taken = tick * panel.memory + pad if tick else 0
-    figures = column - mark - longest - pad - taken - FIGURE * size >= SHORTEST * size
+    figures = column - mark - longest - pad - taken - FIGURE * size >= MIN_BAR * size
     rows = []
     step = round(1.35 * size)
     for number in range(count):
@@ -174,7 +170,7 @@ def _layout(width: int, panel: Panel) -> Layout:
 
 @lru_cache(maxsize=16)
 def _still(width: int, panel: Panel, scale: Scale) -> Image.Image:
-    """What stays of a panel while its scale does. It is not to be drawn on."""
+    """Return the parts of a panel that stay the same while its scale does. Copy it to draw on it."""
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
     layout = _layout(width, panel)
@@ -184,7 +180,7 @@ def _still(width: int, panel: Panel, scale: Scale) -> Image.Image:
     draw.line((0, 0, width, 0), LINE)
     draw.text((layout.pad, layout.head / 2), panel.title, INK, letters, anchor="lm")
     for row in layout.rows:
-        draw.text((row.left + layout.size, (row.top + row.bottom) / 2), row.words, MUTED, letters, anchor="lm")
+        draw.text((row.left + layout.size, (row.top + row.bottom) / 2), row.name, MUTED, letters, anchor="lm")
         draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), LINE)
     room = width - 2 * layout.pad - letters.getlength(panel.title) - small.getlength("reward")
     if room > 4.5 * layout.size:
@@ -205,13 +201,13 @@ def _still(width: int, panel: Panel, scale: Scale) -> Image.Image:
 
 
 def _along(bar: tuple[int, int], scale: Scale, value: float) -> int:
-    """The pixel at which ``value`` is on a bar, from the first to the one after the last."""
+    """Return the pixel of ``value`` on a bar."""
     share = (value - scale.low) / (scale.high - scale.low) if scale.low < scale.high else 0.0
     return bar[0] + round(min(max(share, 0.0), 1.0) * (bar[1] - bar[0]))
 
 
-def drawn(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SCALE) -> Array:
-    """``image``, uint8 [height, width, 3], with its panel beneath: uint8 [height + the panel's, width, 3].
+def add_panel(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SCALE) -> Array:
+    """Return ``image``, uint8 [height, width, 3], with the panel beneath: uint8 [height + the panel's, width, 3].
 
     Raises:
         MissingDependencyError: Pillow is not installed.
@@ -223,18 +219,18 @@ def drawn(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SCALE)
     layout = _layout(width, panel)
     beneath = _still(width, panel, scale).copy()
     draw, letters = ImageDraw.Draw(beneath), font(layout.size)
-    draw.text((width - layout.pad, layout.head / 2), _number(reading.reward), INK, letters, anchor="rm")
+    draw.text((width - layout.pad, layout.head / 2), _signed(reading.reward), INK, letters, anchor="rm")
     for number, row in enumerate(layout.rows):
         q, chosen, middle = reading.q_values[number], number == reading.action, (row.top + row.bottom) / 2
         if chosen:
             side = 0.3 * layout.size
             corners = [(row.left, middle - side), (row.left, middle + side), (row.left + 1.6 * side, middle)]
             draw.polygon(corners, CHOSEN)
-            draw.text((row.left + layout.size, middle), row.words, INK, letters, anchor="lm")
+            draw.text((row.left + layout.size, middle), row.name, INK, letters, anchor="lm")
         zero = _along(row.bar, scale, 0.0)
         if math.isfinite(q) and (end := _along(row.bar, scale, q)) != zero:
             draw.rectangle((min(zero, end), row.top, max(zero, end) - 1, row.bottom), CHOSEN if chosen else BAR)
-        if chosen:  # to be seen where the bar is short
+        if chosen:  # visible even if the bar is short
             draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), outline=CHOSEN)
         at = min(zero, row.bar[1] - 1)
         draw.line((at, row.top - 2, at, row.bottom + 2), MUTED)
@@ -246,5 +242,5 @@ def drawn(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SCALE)
                     right = row.recent - ago * layout.tick
                     draw.rectangle((right - layout.tick, row.top, right - 1, row.bottom), CHOSEN)
     if reading.outcome is not None:
-        image = labelled(image, reading.outcome, layout.size)
+        image = label(image, reading.outcome, layout.size)
     return np.concatenate([image, np.asarray(beneath)])

@@ -1,11 +1,11 @@
-"""Films of episodes: a training's own, and those of an agent that plays greedily."""
+"""Videos of episodes: of a training, of an agent that plays greedily, and of a run's stages side by side."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,75 +13,74 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils.arrays import Array
-from perilune.envs.rendering import drawing
-from perilune.errors import ConfigError, MissingDependencyError
-from perilune.runs.telemetry import TelemetryWriter
-from perilune.runs.telemetry import path_of as telemetry_path
+from perilune.agent.dqn import Agent
+from perilune.envs import rendering
+from perilune.envs.known import lookup
+from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
+from perilune.runs import snapshots, telemetry, weights
 from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, play_episode
 from perilune.training.events import Episode, Event, Started, Timestep
-from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, closed, format_of, thinning
-from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, drawn, following, widened
-from perilune.viz.pixels import resized
+from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, closing, format_of, frame_skip
+from perilune.viz.images import label_corner, resize, side_by_side
+from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, next_reading, widen
 from perilune.viz.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
 """Q(obs, a) of every action: [N, A] for obs[N, O]."""
 
+MAX_STAGE_WIDTH = 480  # pixels, so that four stages fit on a screen
+GAP = 6  # pixels between two stages; half of it in a small format
+MAX_SECONDS = 10  # of a video of stages; a still of a second follows
+MAX_FPS = 60  # of a video of stages; more cannot be seen
+
+
+class Stage(NamedTuple):
+    """An agent during its training: what it is called, and its weights."""
+
+    title: str
+    agent: Agent
+
+
+class EpisodeOutcome(NamedTuple):
+    """How the episode of a stage ended, and its return."""
+
+    title: str
+    outcome: str | None
+    reward: float
+
 
 def check_available() -> None:
-    """Raise MissingDependencyError where pictures and videos cannot be written."""
+    """Raise MissingDependencyError if images or videos cannot be written."""
     check_codec(FORMATS[".mp4"])
     matplotlib_figure(1, 1)
 
 
 def frames_per_second(env: envs.Env) -> int:
-    """The speed at which the environment looks right."""
+    """Return the speed that the environment asks for, by default 30."""
     return int(env.metadata.get("render_fps") or 30)
 
 
-def fitted(image: Array, path: Path, widest: int | None = None) -> Array:
-    """``image`` as wide as it is to be in a film at ``path``: no wider than ``widest``, half in a small format."""
-    width = min(image.shape[1], widest or image.shape[1]) // (2 if format_of(path).small else 1)
-    return resized(image, width) if width < image.shape[1] else image
+def episode_videos(directory: Path) -> list[Path]:
+    """Return the videos of a run's training episodes, in their order."""
+    return sorted((directory / "videos").glob("episode-*.mp4"), key=lambda path: (len(path.name), path.name))
 
 
-class Beforehand(NamedTuple):
-    """What is known of episodes that were played unseen, before they are filmed: it makes one scale for all of a film.
-
-    ``scale`` holds every Q-value; ``steps`` are those of each episode.
-    """
-
-    scale: Scale
-    steps: tuple[int, ...]
+def cannot_render(env: envs.Env) -> ConfigError:
+    """Return the error for an environment that does not render images."""
+    allowed = f"'rgb_array' to record {envs.name(env)}: gym.make(..., render_mode=\"rgb_array\")"
+    return ConfigError("render_mode", env.render_mode, allowed)
 
 
-def beforehand(
-    policy: Callable[[Array], int],
-    q_values: QValues,
-    env: envs.Env,
-    seeds: Sequence[int],
-    max_episode_steps: int | None,
-) -> Beforehand:
-    """Play the episodes from ``seeds`` unseen. The arguments are ``evaluate``'s."""
-    low, high, steps = 0.0, 0.0, []
-    for seed in seeds:
-        for instant in play_episode(policy, env, seed, max_episode_steps):
-            finite = [float(q) for q in q_values(instant.obs[None])[0] if math.isfinite(q)]
-            low, high = min([low, *finite]), max([high, *finite])
-        steps.append(instant.step)
-    return Beforehand(widened(NO_SCALE, (low, high)), tuple(steps))
-
-
-class Film:
-    """A film of frames, and beside an MP4 its telemetry: what the agent thought of every state.
+class EpisodeVideo:
+    """A video of episodes; an MP4 also gets a telemetry file with the Q-values of every frame.
 
     Args:
-        path: where to; its ending is the format.
-        fps: frames per second of what is filmed. A GIF has fewer, and half the size.
-        q_values: of whoever plays; without them there are no bars and no telemetry.
-        panel: what is to be beneath the pictures, if anything. With it, or where the film begins again by itself, every
-            episode's end stays for a second.
-        scale: of the bars. It grows where a Q-value does not fit into it.
+        path: The file; it ends in .mp4 or .gif. A GIF has fewer frames and half the size.
+        fps: Time steps per second.
+        q_values: Of the agent; without them there are no bars and no telemetry.
+        panel: What is drawn beneath the images. In a video with a panel, and in a GIF, the last frame of each episode
+            stays for a second.
+        scale: Of the bars. It grows if a Q-value does not fit.
     """
 
     def __init__(
@@ -92,30 +91,31 @@ class Film:
         panel: Panel | None = None,
         scale: Scale = NO_SCALE,
     ) -> None:
-        small, self._every = format_of(path).small, thinning(path, fps)
-        self._panel, self._scale = panel, scale
-        self._rest = fps // self._every if small or panel is not None else 0
+        small, self._skip = format_of(path).small, frame_skip(path, fps)
+        self._panel, self._scale, self._q_values = panel, scale, q_values
+        self._still = fps // self._skip if small or panel is not None else 0
         self._count = 0
         self._reading: Reading | None = None
-        self._video = VideoWriter(path, Fraction(fps, self._every))
-        self._telemetry = None if q_values is None or small else TelemetryWriter(telemetry_path(path))
-        self._q_values = q_values
+        self._video = VideoWriter(path, Fraction(fps, self._skip))
+        self._telemetry = None
+        if q_values is not None and not small:
+            self._telemetry = telemetry.TelemetryWriter(telemetry.path_of(path))
 
     def add(self, timestep: Timestep) -> None:
-        """Encode one frame, and write down what goes with it."""
+        """Encode the image of a time step."""
         q_values = np.zeros(0) if self._q_values is None else self._q_values(timestep.obs[None])[0]
         if self._panel is not None:
-            self._reading = following(self._reading, timestep, q_values, self._panel.memory)
-            self._scale = widened(self._scale, q_values)
+            self._reading = next_reading(self._reading, timestep, q_values, self._panel.memory)
+            self._scale = widen(self._scale, q_values)
         self._count += 1
-        if (self._count - 1) % self._every and timestep.action is not None:
+        if (self._count - 1) % self._skip and timestep.action is not None:
             return
         assert timestep.image is not None
-        picture = fitted(timestep.image, self._video.path)
+        image = _fit(timestep.image, self._video.path)
         if self._panel is not None and self._reading is not None:
-            picture = drawn(picture, self._reading, self._panel, self._scale)
-        for _ in range(1 if timestep.action is not None else 1 + self._rest):
-            self._video.add(picture)
+            image = add_panel(image, self._reading, self._panel, self._scale)
+        for _ in range(1 if timestep.action is not None else 1 + self._still):
+            self._video.add(image)
             if self._telemetry is not None:
                 self._telemetry.add(timestep._replace(q_values=q_values))
 
@@ -126,53 +126,46 @@ class Film:
         self._video.close()
 
     def discard(self) -> None:
-        """Give both up."""
+        """Delete both files."""
         if self._telemetry is not None:
             self._telemetry.discard()
         self._video.discard()
 
 
-class Recorder:
-    """Reads a training's events: draws its initial state, and films episodes.
+class TrainingRecorder:
+    """Read a training's events; save its initial state as an image, and the episodes that have images as videos.
 
     Args:
-        directory: the run directory; gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
-        fps: frames per second.
-        q_values: of the agent that is trained.
+        directory: The run directory; gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
+        fps: Frames per second.
+        q_values: Of the agent that is trained.
     """
 
     def __init__(self, directory: Path, fps: int, q_values: QValues | None = None) -> None:
-        self._directory = directory
-        self._fps = fps
-        self._q_values = q_values
-        self._films: dict[int, Film] = {}  # by episode: with several environments, films overlap
+        self._directory, self._fps, self._q_values = directory, fps, q_values
+        self._videos: dict[int, EpisodeVideo] = {}  # by episode: several environments have one each
 
     def read(self, event: Event) -> None:
-        """Draw or encode what the event shows; the end of an episode ends its video."""
+        """Take in an event. The end of an episode completes its video."""
         match event:
             case Started(image) if image is not None:
-                with suppress(MissingDependencyError):  # as for the curves, of which the training's end will tell
+                with suppress(MissingDependencyError):  # the end of the training warns about it
                     save_image(image, self._directory / "initial_state.png")
             case Timestep(episode):
-                if episode not in self._films:
+                if episode not in self._videos:
                     path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
-                    self._films[episode] = Film(path, self._fps, self._q_values)
-                self._films[episode].add(event)
-            case Episode(episode) if episode in self._films:
-                self._films.pop(episode).close()
+                    self._videos[episode] = EpisodeVideo(path, self._fps, self._q_values)
+                self._videos[episode].add(event)
+            case Episode(episode) if episode in self._videos:
+                self._videos.pop(episode).close()
 
     def discard(self) -> None:
-        """Give up the videos that were not finished."""
-        for film in self._films.values():
-            film.discard()
+        """Delete the videos of episodes that did not end."""
+        for video in self._videos.values():
+            video.discard()
 
 
-def episodes(directory: Path) -> list[Path]:
-    """The videos of a run's episodes, in their order."""
-    return sorted((directory / "videos").glob("episode-*.mp4"), key=lambda path: (len(path.name), path.name))
-
-
-def film(
+def record_episodes(
     policy: Callable[[Array], int],
     env: envs.Env,
     path: Path,
@@ -183,39 +176,177 @@ def film(
     q_values: QValues | None = None,
     panel: Panel | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy`` into one film at ``path``, beside an MP4 its telemetry.
+    """Play episodes with ``policy`` and record them in one video at ``path``.
 
-    With a panel they are played unseen before, so that the bars have one scale from the first frame to the last.
+    With a panel, the episodes are played once before, to find a scale of the bars that fits all of them.
+
+    Args:
+        policy, env, episodes, first_seed, max_episode_steps: See ``training.evaluation.evaluate``.
+        path: The file; it ends in .mp4 or .gif.
+        q_values: Of the agent, for the panel and for the telemetry file.
+        panel: What is drawn beneath the images.
 
     Raises:
-        ConfigError: the environment cannot draw, or ``path`` has another ending than those that are written.
-        RunDirectoryError: nothing can be written there.
-        MissingDependencyError: the video library is not installed.
+        ConfigError: The environment does not render images, or ``path`` ends in something else.
+        RunDirectoryError: The file cannot be written.
+        MissingDependencyError: PyAV or Pillow is not installed.
     """
     format_of(path)
-    filmed = drawing(env)
-    if filmed is None:
-        raise cannot_draw(env)
+    rendered = rendering.drawing(env)
+    if rendered is None:
+        raise cannot_render(env)
     scale = NO_SCALE
     try:
         if q_values is not None and panel is not None and panel.actions:
             seeds = range(first_seed, first_seed + episodes)
-            scale = beforehand(policy, q_values, env, seeds, max_episode_steps).scale
-        with closed(Film(path, frames_per_second(env), q_values, panel, scale)) as written:
+            scale = widen(scale, _measure(policy, q_values, env, seeds, max_episode_steps)[0])
+        with closing(EpisodeVideo(path, frames_per_second(env), q_values, panel, scale)) as video:
             return evaluate(
                 policy,
-                filmed,
+                rendered,
                 episodes,
                 first_seed=first_seed,
                 max_episode_steps=max_episode_steps,
-                show=written.add,
+                show=video.add,
             )
     finally:
-        if filmed is not env:
-            envs.close(filmed)
+        if rendered is not env:
+            envs.close(rendered)
 
 
-def cannot_draw(env: envs.Env) -> ConfigError:
-    """The error that says how an environment could be filmed."""
-    allowed = f"'rgb_array', or this {envs.name(env)} cannot be filmed: gym.make(..., render_mode=\"rgb_array\")"
-    return ConfigError("render_mode", env.render_mode, allowed)
+def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
+    """Return titles and weights files of a run: initial, after a third and two thirds, and of ``checkpoint``.
+
+    Raises:
+        RunDirectoryError: There is no run, or it has no snapshots.
+        FileFormatError: A weights file is damaged.
+    """
+    last = weights.weights_file(run, checkpoint)
+    kept = snapshots.paths(run)
+    if not kept:
+        raise RunDirectoryError(
+            f"{run} has no {snapshots.DIRECTORY}/ with weights from during the training. Train again, or record the "
+            "best weights alone, without --stages."
+        )
+    end, *steps = (weights.load_weights(path)[1].env_steps for path in (last, *kept))
+    before = [index for index, step in enumerate(steps) if step < end]
+    nearest = {min(before, key=lambda index: abs(steps[index] - end * part / 3)) for part in range(3) if before}
+    during = [(f"{steps[index]:,} steps", kept[index]) for index in sorted(nearest)]
+    return [*during, (f"{checkpoint}, {end:,} steps", last)]
+
+
+def record_stages(
+    stages: Sequence[Stage],
+    env: envs.Env,
+    path: Path,
+    *,
+    overlay: bool = False,
+    seed: int = SCORE_SEEDS,
+    max_episode_steps: int | None = None,
+    tell: Callable[[int, int], object] | None = None,
+) -> list[EpisodeOutcome]:
+    """Record one greedy episode of each stage from the same start state, side by side, in one video.
+
+    All bars have the same scale. The video takes ``MAX_SECONDS`` at most: longer episodes are shown faster. Each stage
+    shows its last image until all have ended.
+
+    Args:
+        stages: The agents, from left to right.
+        env: The environment; it is made again for each stage.
+        path: The file; it ends in .mp4 or .gif.
+        overlay: Show Q-values and actions.
+        seed: Of the start state.
+        max_episode_steps: Truncate episodes after so many steps.
+        tell: Called with the number of encoded steps of the longest episode, and of all its steps.
+
+    Raises:
+        ConfigError: The environment does not render images, or ``path`` ends in something else.
+        UnsupportedEnvironmentError: The environment cannot be made again.
+        RunDirectoryError: The file cannot be written.
+        MissingDependencyError: PyAV or Pillow is not installed.
+    """
+    small = format_of(path).small
+    if not rendering.can_draw(env):
+        raise cannot_render(env)
+    fps = frames_per_second(env)
+    actions = lookup(envs.name(env)).action_names(stages[0].agent.actions) if overlay else ()
+    panels = [Panel(stage.title, actions, fps) for stage in stages]
+    with ExitStack() as opened:
+        own = []
+        for _ in stages:
+            own.append(envs.again(env, "rgb_array"))
+            opened.callback(envs.close, own[-1])
+        measured = [
+            _measure(agent.greedy_action, agent.q_values, made, [seed], max_episode_steps)
+            for (_, agent), made in zip(stages, own, strict=True)
+        ]
+        scale = widen(NO_SCALE, [end for ends, _ in measured for end in ends])
+        steps = max(length for _, length in measured)
+        faster = max(1, -(-steps // (MAX_SECONDS * fps)))
+        skip = max(frame_skip(path, faster * fps), -(-faster * fps // MAX_FPS))
+        rate = Fraction(faster * fps, skip)
+        frames = [
+            _frames(stage.agent, made, path, panel.memory, skip, seed, max_episode_steps)
+            for stage, made, panel in zip(stages, own, panels, strict=True)
+        ]
+        with closing(VideoWriter(path, rate)) as video:
+            latest: list[Frame] = []
+            for number, moved in enumerate(zip_longest(*frames)):
+                latest = [new or latest[place] for place, new in enumerate(moved)]
+                scale = widen(scale, [q for frame in latest for q in frame.reading.q_values])
+                images = [
+                    add_panel(frame.image, frame.reading, panel, scale)
+                    for frame, panel in zip(latest, panels, strict=True)
+                ]
+                row = side_by_side(images, GAP // 2 if small else GAP)
+                row = row if faster == 1 else label_corner(row, f"{faster}x speed")
+                video.add(row)
+                if tell is not None:
+                    tell(min(number * skip, steps), steps)
+            for _ in range(int(rate)):
+                video.add(row)
+    return [
+        EpisodeOutcome(stage.title, frame.timestep.outcome, frame.timestep.reward)
+        for stage, frame in zip(stages, latest, strict=True)
+    ]
+
+
+class Frame(NamedTuple):
+    """One stage at one time: its time step, what the panel shows, and its image, uint8 [height, width, 3]."""
+
+    timestep: Timestep
+    reading: Reading
+    image: Array
+
+
+def _frames(
+    agent: Agent, env: envs.Env, path: Path, memory: int, skip: int, seed: int, max_episode_steps: int | None
+) -> Iterator[Frame]:
+    """Play an episode greedily and yield every ``skip``-th time step, and the last."""
+    reading: Reading | None = None
+    for timestep in play_episode(agent.greedy_action, env, seed, max_episode_steps):
+        reading = next_reading(reading, timestep, agent.q_values(timestep.obs[None])[0], memory)
+        if timestep.step % skip == 0 or timestep.action is None:
+            yield Frame(timestep, reading, _fit(rendering.frame(env), path, MAX_STAGE_WIDTH))
+
+
+def _measure(
+    policy: Callable[[Array], int],
+    q_values: QValues,
+    env: envs.Env,
+    seeds: Sequence[int],
+    max_episode_steps: int | None,
+) -> tuple[list[float], int]:
+    """Play episodes unrecorded; return a range with 0 and every Q-value, and the length of the longest."""
+    low, high, steps = 0.0, 0.0, 0
+    for seed in seeds:
+        for timestep in play_episode(policy, env, seed, max_episode_steps):
+            finite = [float(q) for q in q_values(timestep.obs[None])[0] if np.isfinite(q)]
+            low, high, steps = min([low, *finite]), max([high, *finite]), max(steps, timestep.step)
+    return [low, high], steps
+
+
+def _fit(image: Array, path: Path, max_width: int | None = None) -> Array:
+    """Return ``image`` no wider than ``max_width``, and half as wide in a small format."""
+    width = min(image.shape[1], max_width or image.shape[1]) // (2 if format_of(path).small else 1)
+    return resize(image, width) if width < image.shape[1] else image

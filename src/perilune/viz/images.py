@@ -1,4 +1,4 @@
-"""What is done to pictures, uint8 [height, width, 3], whatever they show: words on them, beside each other, smaller."""
+"""Operations on RGB images, uint8 [height, width, 3]: text on them, side by side, smaller."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
 BAR, CHOSEN = "#5b7194", "#ffb000"
-CAPTION = 18  # pixels of a caption's letters
+CAPTION = 18  # pixels, the size of a caption's letters
 
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of all words on pictures. It has no signs beyond those of ASCII."""
+    """Return the font of all text on images. It has ASCII characters only."""
     from PIL import ImageFont  # noqa: PLC0415 -- heavy, and optional
 
     loaded = ImageFont.load_default(size)
@@ -30,59 +30,59 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def check_pillow() -> None:
-    """Raise MissingDependencyError where nothing can be drawn."""
+    """Raise MissingDependencyError if Pillow is not installed."""
     try:
         import PIL  # noqa: PLC0415, F401 -- optional
     except ImportError as error:
         raise MissingDependencyError("drawing on videos needs Pillow: pip install 'perilune[view]'") from error
 
 
-def labelled(image: Array, words: str, size: int) -> Array:
-    """``image`` with a label low on it, where seldom anything is that it could hide; ``size``: of a panel's words."""
-    return _written(image, words, round(1.3 * size), (image.shape[1] / 2, image.shape[0] * 0.88), "mm", CHOSEN)
+def label(image: Array, text: str, size: int) -> Array:
+    """Return ``image`` with a label near its lower edge; ``size`` is that of a panel's text, in pixels."""
+    return _write(image, text, round(1.3 * size), (image.shape[1] / 2, image.shape[0] * 0.88), "mm", CHOSEN)
 
 
-def cornered(image: Array, words: str) -> Array:
-    """``image`` with ``words`` in its upper left corner."""
-    check_pillow()
+def label_corner(image: Array, text: str) -> Array:
+    """Return ``image`` with a label in its upper left corner."""
     size = min(max(round(image.shape[0] / 18), 12), 20)
-    return _written(image, words, size, (1.2 * size, 1.2 * size), "lt", LINE)
+    return _write(image, text, size, (1.2 * size, 1.2 * size), "lt", LINE)
 
 
-def _written(image: Array, words: str, size: int, at: tuple[float, float], anchor: str, edge: str) -> Array:
+def _write(image: Array, text: str, size: int, at: tuple[float, float], anchor: str, edge: str) -> Array:
+    check_pillow()
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
+    letters = font(size)
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    left, top, right, bottom = draw.textbbox(at, words, font=font(size), anchor=anchor)
+    left, top, right, bottom = draw.textbbox(at, text, font=letters, anchor=anchor)
     beside, above = 0.75 * size, 0.45 * size
     corners = (left - beside, top - above, right + beside, bottom + above)
     draw.rounded_rectangle(corners, 0.45 * size, PAPER, edge, 2)
-    draw.text(at, words, INK, font(size), anchor=anchor)
+    draw.text(at, text, INK, letters, anchor=anchor)
     return np.asarray(picture)
 
 
 @lru_cache(maxsize=4)
 def captions(width: int, texts: tuple[str, ...]) -> list[Array]:
-    """A picture of each of ``texts``, in lines no wider than ``width``; all are as high as the highest."""
+    """Return an image of each of ``texts``, in lines no wider than ``width``, all of the same height."""
     check_pillow()
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
-    written = [_lines(text, width - CAPTION) for text in texts]
+    wrapped = [_wrap(text, width - CAPTION) for text in texts]
     step = round(1.4 * CAPTION)
-    height = step * max(map(len, written)) + CAPTION // 2
-    pictures = []
-    for lines in written:
+    height = step * max(map(len, wrapped)) + CAPTION // 2
+    images = []
+    for lines in wrapped:
         picture = Image.new("RGB", (width, height), PAPER)
         draw, top = ImageDraw.Draw(picture), (height - step * len(lines)) / 2
         for number, line in enumerate(lines):
             draw.text((width / 2, top + (number + 0.5) * step), line, INK, font(CAPTION), anchor="mm")
-        pictures.append(np.asarray(picture))
-    return pictures
+        images.append(np.asarray(picture))
+    return images
 
 
-def _lines(text: str, width: int) -> list[str]:
-    """The words of ``text``, between spaces, in as few lines as fit into ``width``."""
+def _wrap(text: str, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
@@ -93,14 +93,14 @@ def _lines(text: str, width: int) -> list[str]:
     return lines
 
 
-def side_by_side(pictures: Sequence[Array], gap: int) -> Array:
-    """Pictures of one height in a row, with so many black pixels between them."""
-    between = np.zeros((pictures[0].shape[0], gap, 3), np.uint8)
-    return np.concatenate([part for picture in pictures for part in (between, picture)][1:], axis=1)
+def side_by_side(images: Sequence[Array], gap: int) -> Array:
+    """Return images of the same height in a row, with ``gap`` black pixels between them."""
+    between = np.zeros((images[0].shape[0], gap, 3), np.uint8)
+    return np.concatenate([part for image in images for part in (between, image)][1:], axis=1)
 
 
-def resized(image: Array, width: int) -> Array:
-    """``image`` in another width and the same proportions."""
+def resize(image: Array, width: int) -> Array:
+    """Return ``image`` with another width and the same proportions."""
     check_pillow()
     from PIL import Image  # noqa: PLC0415
 
