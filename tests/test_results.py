@@ -56,6 +56,7 @@ def shifted(by: float) -> Result:
 
 
 def write(result: Result, directory: Path) -> dict[str, Any]:
+    directory.mkdir(exist_ok=True)
     content = results.to_json(result, summarize(result, rng()))
     results.save(content, directory)
     return content

@@ -19,7 +19,6 @@ from perilune.errors import MissingDependencyError
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 BATCH = 100  # resamples evaluated at a time; all of them would not fit into memory
-CHUNK = 2**16  # values averaged at a time, which fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -107,19 +106,13 @@ def moving_average(values: ArrayLike, window: int) -> Array:
         [N], float64; NaN where a window has no finite value.
     """
     numbers = np.asarray(values, np.float64)
-    average = np.empty(len(numbers))
-    step = max(CHUNK, window)
-    for start in range(0, len(numbers), step):
-        before = min(start, window - 1)
-        chunk = numbers[start - before : start + step]
-        size = min(window, len(chunk))
-        finite = np.isfinite(chunk)
-        count = _window_sums(finite.astype(np.float64), size)
-        with np.errstate(over="ignore", invalid="ignore"):  # sums of huge values overflow to infinity
-            sums = _window_sums(np.where(finite, chunk, 0.0), size)
-        means = np.divide(sums, count, out=np.full(len(chunk), np.nan), where=count > 0)
-        average[start : start + step] = means[before:]
-    return average
+    finite = np.isfinite(numbers)
+    size = max(1, min(window, len(numbers)))
+    with np.errstate(over="ignore", invalid="ignore"):  # sums of huge values overflow to infinity
+        sums = _window_sums(np.where(finite, numbers, 0.0), size)
+    count = _window_sums(finite.astype(np.float64), size)
+    means: Array = np.divide(sums, count, out=np.full(len(numbers), np.nan), where=count > 0)
+    return means
 
 
 def _window_sums(numbers: Array, window: int) -> Array:

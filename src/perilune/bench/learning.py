@@ -30,7 +30,7 @@ from perilune.errors import (
     RunDirectoryError,
     TrialError,
 )
-from perilune.runs import logs
+from perilune.runs import files, logs
 from perilune.runs.files import read_json
 from perilune.runs.scores import SCORE_EPISODES, SCORE_FILE, Score, read_score, score, write_score
 from perilune.training.checks import check
@@ -140,9 +140,12 @@ def benchmark(
 
     found, contents, texts, curves = [], [], [], []
     for learner, group in trials.items():
-        result = _result(name, threshold, group, outcome)
-        if not result.scores:
+        scores = [outcome.scores[trial] for trial in group if trial in outcome.scores]
+        if not scores:
             continue
+        failures = {trial.seed: outcome.failures[trial] for trial in group if trial in outcome.failures}
+        config = settings(group[0])
+        result = Result(name, threshold, {"agent": config["agent"], "train": config["train"]}, scores, failures)
         summary = results.summarize(result, np.random.default_rng(0))
         found.append(result)
         contents.append(results.to_json(result, summary))
@@ -165,13 +168,6 @@ def benchmark(
     except MissingDependencyError as error:
         warnings.warn(f"learning curves are not drawn: {error}", PeriluneWarning, stacklevel=2)
     return Report(content, "\n\n".join(texts), written, outcome.failures)
-
-
-def _result(environment: str, threshold: float | None, trials: list[Trial], outcome: Outcome) -> Result:
-    scores = [outcome.scores[trial] for trial in trials if trial in outcome.scores]
-    failures = {trial.seed: outcome.failures[trial] for trial in trials if trial in outcome.failures}
-    shared = {name: settings(trials[0])[name] for name in ("agent", "train")}
-    return Result(environment, threshold, shared, scores, failures)
 
 
 def _other_seeds(directory: Path, trials: Sequence[Trial]) -> list[str]:
@@ -240,9 +236,7 @@ def _prepare(trials: Sequence[Trial]) -> None:
             parent.mkdir(parents=True, exist_ok=True)
             (parent / MARK).touch()
         except OSError as error:
-            raise RunDirectoryError(
-                f"results cannot be written to {parent}: {error.strerror or error}. Choose another directory."
-            ) from error
+            raise files.cannot("written", parent, error) from error
 
 
 def _run(trial: Trial) -> None:

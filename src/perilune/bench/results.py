@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.statistics import Estimate, estimate, interquartile_mean
 from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.runs import files
 from perilune.runs.files import read_json
 from perilune.runs.logs import Run
 from perilune.runs.scores import SCORE_EPISODES, Score
@@ -26,16 +26,6 @@ FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
 NOTHING = "nothing"  # value of a setting that one side does not have
 LARGEST = 2**26  # bytes of scores.json
-COLUMNS = (
-    "seed",
-    "best checkpoint",
-    "at step",
-    "final",
-    "first solved",
-    "after",
-    "best 100 training episodes",
-    "seconds",
-)
 
 
 @dataclass(frozen=True)
@@ -133,12 +123,8 @@ def save(content: dict[str, Any], directory: Path) -> None:
     writer = csv.DictWriter(rows, [field.name for field in fields(Score)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(content["scores"])
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / JSON_FILE).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        (directory / CSV_FILE).write_text(rows.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise RunDirectoryError(f"results cannot be written to {directory}: {error.strerror or error}") from error
+    files.write_json(directory / JSON_FILE, content)
+    files.write(directory / CSV_FILE, rows.getvalue().encode())
 
 
 def load(path: Path) -> Result:
@@ -180,20 +166,17 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def table(scores: Sequence[Score]) -> str:
     """Return the scores as a Markdown table."""
-    rows = [
-        [
-            str(score.seed),
-            f"{score.best:.1f}",
-            f"{score.best_env_steps:,}",
-            f"{score.final:.1f}",
-            format_count(score.solved_env_steps),
-            format_count(score.solved_seconds, " s"),
-            "" if score.training_peak is None else f"{score.training_peak:.1f}",
-            f"{score.seconds:.0f}",
-        ]
-        for score in scores
-    ]
-    return markdown(COLUMNS, rows)
+    columns: dict[str, Callable[[Score], str]] = {
+        "seed": lambda score: str(score.seed),
+        "best checkpoint": lambda score: f"{score.best:.1f}",
+        "at step": lambda score: f"{score.best_env_steps:,}",
+        "final": lambda score: f"{score.final:.1f}",
+        "first solved": lambda score: format_count(score.solved_env_steps),
+        "after": lambda score: format_count(score.solved_seconds, " s"),
+        "best 100 training episodes": lambda score: "" if score.training_peak is None else f"{score.training_peak:.1f}",
+        "seconds": lambda score: f"{score.seconds:.0f}",
+    }
+    return markdown(list(columns), [[column(score) for column in columns.values()] for score in scores])
 
 
 def describe(result: Result, summary: Summary) -> str:
