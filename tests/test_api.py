@@ -205,7 +205,7 @@ def test_run_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     first = DQN(cartpole(), seed=1, **AGENT).train(run_dir=run, video_every=3, **TRAINING)
     before = files(first)
-    with pytest.raises(RunDirectoryError, match="already holds a run"):
+    with pytest.raises(RunDirectoryError, match="already exists. Pass --overwrite"):
         DQN(cartpole(), seed=2, **AGENT).train(run_dir=run, **TRAINING)
     assert files(first) == before
     second = DQN(cartpole(), seed=2, **AGENT).train(run_dir=run, overwrite=True, pictures=False, **TRAINING)
@@ -423,7 +423,7 @@ def test_load_refuses_what_is_not_an_agent_for_the_environment(tiny_run: TinyRun
     (tmp_path / "a.safetensors").write_text("weights")
     with pytest.raises(FileFormatError):
         DQN.load(tmp_path / "a")
-    with pytest.raises(RunDirectoryError, match="holds no 'best' checkpoint"):
+    with pytest.raises(RunDirectoryError, match="has no 'best' weights"):
         DQN.load(tmp_path)
     weights.save_weights(tmp_path / "b.safetensors", DQN(Numbered(), config=small()).agent, "Numbered")
     with pytest.raises(UnsupportedEnvironmentError, match="'Numbered' cannot be made"):
@@ -505,7 +505,7 @@ def gym_env() -> Any:
         (lambda dqn: dqn.train(steps=99, tensorboard=True), UsageError, "tensorboard needs a run directory"),
         (lambda dqn: dqn.train(resume=True), UsageError, "resume needs a run directory"),
         (lambda dqn: dqn.train(run_dir="a", resume=True, overwrite=True), UsageError, "exclude each other"),
-        (lambda dqn: dqn.train(run_dir="a", resume=True), RunDirectoryError, "a holds no run"),
+        (lambda dqn: dqn.train(run_dir="a", resume=True), RunDirectoryError, "a is not a run"),
         (lambda dqn: dqn.train(run_dir="a", episodes=0), ConfigError, "episodes=0 is invalid"),
         (lambda dqn: dqn.train(run_dir="a", steps=12), ConfigError, "at least 41"),
         (lambda dqn: dqn.learn(99, callback=object()), UsageError, "callback must be a function"),

@@ -396,11 +396,11 @@ BAD = [
     (["train", "CartPole-v1", "--env-kwargs", "wind"], 2, "'wind' is invalid", "expected NAME=VALUE"),
     (["train"], 1, "env=None", "the id of a Gymnasium environment"),
     (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),
-    (["train", "CartPole-v1", "--out", "{run}"], 1, "{run} already holds a run", "--overwrite"),
+    (["train", "CartPole-v1", "--out", "{run}"], 1, "{run}' already exists", "--overwrite"),
     (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
     (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
-    (["evaluate", "{empty}"], 1, "{empty} holds no 'best' checkpoint", "it has no best.safetensors"),
-    (["evaluate", "{empty}/nowhere"], 1, "{empty}/nowhere holds no 'best' checkpoint", "no such directory"),
+    (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
+    (["evaluate", "{empty}/nowhere"], 1, "{empty}/nowhere has no 'best' weights", "the directory does not exist"),
     (["evaluate", "{file}"], 1, "{file} is not a safetensors file", ""),
     (["evaluate", "{run}", "--episodes", "0"], 1, "episodes=0", ">= 1"),
     (["evaluate", "{run}", "--max-episode-steps", "0"], 1, "max_episode_steps=0", ">= 1"),
@@ -415,7 +415,7 @@ BAD = [
     (["video", "{run}", "--stages", "--episodes", "2"], 1, "episodes=2", "1 with --stages"),
     (["video", "{run}", "--stages", "--max-episode-steps", "-5"], 1, "max_episode_steps=-5", ">= 1"),
     (["plot"], 1, "no run is given", "perilune plot runs"),
-    (["plot", "{empty}"], 1, "{empty} holds no run", "config.json"),
+    (["plot", "{empty}"], 1, "{empty} is not a run", "config.json"),
     (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),
     (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
     (["report"], 1, "no run is given", "perilune report runs"),
@@ -457,7 +457,7 @@ def test_error_is_one_line_with_what_is_wrong_and_what_is_allowed(
     assert (stopped.status, stopped.out) == (status, "")
     assert wrong.format(**places) in stopped.err
     assert allowed in stopped.err
-    own = [line for line in stopped.err.splitlines() if not line.startswith("perilune: training ")]
+    own = [line for line in stopped.err.splitlines() if not line.startswith("perilune: recording ")]
     assert len(own) == 1
     assert own[0].startswith("perilune")
     assert sorted(tmp_path.rglob("*")) == before
@@ -490,7 +490,7 @@ def test_training_with_closed_output_and_no_screen_completes(tmp_path: Path) -> 
 def test_program_exits_with_the_status_of_its_error(tmp_path: Path) -> None:
     ended = program("evaluate", str(tmp_path))
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"perilune: {tmp_path} holds no 'best' checkpoint: it has no best.safetensors\n"
+    assert ended.stderr == f"perilune: {tmp_path} has no 'best' weights: best.safetensors does not exist\n"
 
 
 def test_help_needs_neither_gymnasium_nor_matplotlib() -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 from types import MethodType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
 
+import msgspec
 import numpy as np
 
 from perilune import envs, recording
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
-from perilune._utils.console import aside
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.agent.dqn import Agent
 from perilune.agent.settings import AgentSettings, TrainSettings, check_names
-from perilune.envs.known import Preset, lookup, presets
+from perilune.envs.known import lookup, presets
 from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
 from perilune.history import History
 from perilune.recording import Callback
@@ -96,11 +96,12 @@ class DQN:
         self.env = _environment(env)
         sizes = envs.check(self.env)
         self.preset = preset if config is None else None
-        base = config if config is not None else self._preset().agent
+        base = config if config is not None else presets.preset(envs.name(self.env), self.preset).agent
         self._chosen = frozenset(settings)
         config = build(DQNConfig, settings, base)
         if symmetry is None:
             symmetry = lookup(envs.name(self.env)).symmetry
+        seed = int(seed) if isinstance(seed, np.integer) else seed
         self.agent = Agent(sizes.observation_size, sizes.actions, config, seed, symmetry)
 
     @property
@@ -114,15 +115,8 @@ class DQN:
             parts.append(f"preset={self.preset!r}")
         if self.agent.seed:
             parts.append(f"seed={self.agent.seed}")
-        return f"DQN({', '.join([*parts, *self._changes()])})"
-
-    def _preset(self) -> Preset:
-        return presets.preset(envs.name(self.env), self.preset)
-
-    def _changes(self) -> list[str]:
-        """Return the settings that differ from the preset, each as ``name=value``."""
-        base = vars(self._preset().agent)
-        return [f"{name}={value!r}" for name, value in vars(self.config).items() if value != base[name]]
+        parts += recording.changes(self.config, envs.name(self.env), self.preset)
+        return f"DQN({', '.join(parts)})"
 
     # Copies
 
@@ -191,7 +185,12 @@ class DQN:
         """
         _check_config(config)
         options = recording.Options(
-            callback=callback, frames=frames, pictures=pictures, quiet=quiet, tensorboard=tensorboard
+            preset=self.preset,
+            callback=callback,
+            frames=frames,
+            pictures=pictures,
+            quiet=quiet,
+            tensorboard=tensorboard,
         )
         if run_dir is None:
             train_config = self._prepare(config, settings)
@@ -199,7 +198,6 @@ class DQN:
             for name, value in (asked | {"video_every": train_config.video_every}).items():
                 if value:
                     raise UsageError(f"{name} needs a run directory. Write train(run_dir='runs/first', {name}=...).")
-            self._announce(train_config, quiet)
             return recording.train_in_memory(self.agent, self.env, self._setup(train_config), options)
         directory = Path(run_dir)
         if resume:
@@ -208,12 +206,10 @@ class DQN:
             latest, _ = checkpoint.latest(directory)
             wanted = self._setup_to_resume(latest, config, settings, change)
             resumed = recording.restore(directory, latest, wanted, change, self.env)
-            self._announce(wanted.train, quiet)
             self.agent = resumed.agent
             return recording.resume(resumed, self.env, options)
         train_config = self._prepare(config, settings)
         setup = self._setup(train_config)
-        self._announce(train_config, quiet)
         return recording.start(self.agent, self.env, setup, directory, overwrite, options)
 
     def iterate(self, config: TrainConfig | None = None, **settings: Unpack[TrainSettings]) -> Iterator[Event]:
@@ -271,13 +267,6 @@ class DQN:
             self.agent.config = fitted
         return train_config
 
-    def _announce(self, config: TrainConfig, quiet: bool) -> None:
-        if quiet:
-            return
-        what = "the settings of DQNConfig" if self.preset is None else f"the {self.preset!r} preset"
-        changed = f", with {', '.join(self._changes())}" if self._changes() else ""
-        aside(f"perilune: training {envs.name(self.env)} with {what}{changed}")
-
     def _setup(self, train_config: TrainConfig) -> Setup:
         agent = self.agent
         return Setup(
@@ -303,7 +292,7 @@ class DQN:
             return wanted
         schedules = {*presets.SCALED, "epsilon_decay_steps"} - self._chosen - set(change)
         stored = {name: getattr(latest.setup.agent, name) for name in schedules}
-        return replace(wanted, agent=replace(wanted.agent, **stored))
+        return msgspec.structs.replace(wanted, agent=replace(wanted.agent, **stored))
 
     # Act
 

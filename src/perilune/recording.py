@@ -13,10 +13,11 @@ from typing import Any
 
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
-from perilune.agent.config import TrainConfig
+from perilune._utils.console import aside
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.adapter import Env, name
-from perilune.envs.known import lookup
+from perilune.envs.known import lookup, presets
 from perilune.envs.rendering import can_draw
 from perilune.errors import (
     ConfigError,
@@ -52,6 +53,7 @@ class Options:
     pictures: bool = True
     quiet: bool = False
     tensorboard: bool = False
+    preset: str | None = None
 
 
 class FrameCollector:
@@ -84,6 +86,20 @@ class Control:
             self.stop = True
 
 
+def changes(config: DQNConfig, environment: str, preset: str | None) -> list[str]:
+    """Return the settings in ``config`` that differ from those of a preset, each as ``name=value``."""
+    base = vars(presets.preset(environment, preset).agent)
+    return [f"{name}={value!r}" for name, value in vars(config).items() if value != base[name]]
+
+
+def announce(setup: Setup, options: Options) -> None:
+    """Print which preset a training uses, and what differs from it."""
+    if not options.quiet:
+        differ = changes(setup.agent, setup.environment, options.preset)
+        what = "the defaults of DQNConfig" if options.preset is None else f"the {options.preset!r} preset"
+        aside(f"perilune: training {setup.environment} with {what}{', with ' if differ else ''}{', '.join(differ)}")
+
+
 def progress(
     agent: Agent, env: Env, config: TrainConfig, quiet: bool, latest: Checkpoint | None = None, directory: Path = Path()
 ) -> AbstractContextManager[Callable[[Event], None]]:
@@ -108,6 +124,8 @@ def train_in_memory(agent: Agent, env: Env, setup: Setup, options: Options) -> H
     """
     events: dict[type[Event], list[Any]] = {Episode: [], Metrics: [], Evaluated: [], HealthWarning: []}
     control = Control(options.callback)
+    check(agent, env, setup.train)
+    announce(setup, options)
     with one_blas_thread(), progress(agent, env, setup.train, options.quiet) as show:
         for event in training_events(agent, env, setup.train):
             if type(event) in events:
@@ -129,6 +147,7 @@ def start(agent: Agent, env: Env, setup: Setup, directory: Path, overwrite: bool
     check(agent, env, setup.train)
     layout.check_free(directory, overwrite)
     _check_libraries(setup.train, options)
+    announce(setup, options)
     with lock.acquire(directory), one_blas_thread():
         layout.create(directory, overwrite)
         files.write(directory / "settings.toml", settings_toml(env, setup).encode())
@@ -207,6 +226,7 @@ def resume(resumed: Resumed, env: Env, options: Options) -> History:
     """
     directory, train = resumed.directory, resumed.setup.train
     _check_libraries(train, options)
+    announce(resumed.setup, options)
     with lock.acquire(directory), one_blas_thread():
         if checkpoint.paths(directory) != resumed.checkpoints:
             raise RunDirectoryError(f"another process has continued the run {directory}. Resume it again.")
