@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from fixtures_runs import AGENT as TINY
 from fixtures_runs import cartpole, resealed, unsealed
-from perilune import DQN, DQNConfig, TrainConfig, api
+from perilune import DQN, DQNConfig, TrainConfig
 from perilune._utils.validation import from_json
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError

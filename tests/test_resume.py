@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fixtures_runs import decode, resealed
-from perilune import DQN, DQNConfig, api
+from perilune import DQN, DQNConfig
 from perilune.agent import state
 from perilune.cli import main
 from perilune.errors import ConfigError, PeriluneWarning
@@ -100,8 +100,8 @@ def test_stopped_run_ends_as_if_never_stopped(
 ) -> None:
     config = DQNConfig(**SMALL | agent)
     settings = TRAINING | {"num_envs": num_envs, "checkpoint_seconds": 1e-9}
-    DQN("CartPole-v1", config, seed=3).train(run_dir=tmp_path / "whole", **settings)
-    assert stopped(lambda: DQN("CartPole-v1", config, seed=3), tmp_path / "parts", monkeypatch, **settings) > 1
+    DQN("CartPole-v1", config=config, seed=3).train(run_dir=tmp_path / "whole", **settings)
+    assert stopped(lambda: DQN("CartPole-v1", config=config, seed=3), tmp_path / "parts", monkeypatch, **settings) > 1
     expected, found = everything(tmp_path / "whole"), everything(tmp_path / "parts")
     for part, value in expected.items():
         assert found[part] == value, part
