@@ -205,7 +205,7 @@ def test_run_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     first = DQN(cartpole(), seed=1, **AGENT).train(run_dir=run, video_every=3, **TRAINING)
     before = files(first)
-    with pytest.raises(RunDirectoryError, match="already exists. Pass --overwrite"):
+    with pytest.raises(RunDirectoryError, match="already exists"):
         DQN(cartpole(), seed=2, **AGENT).train(run_dir=run, **TRAINING)
     assert files(first) == before
     second = DQN(cartpole(), seed=2, **AGENT).train(run_dir=run, overwrite=True, pictures=False, **TRAINING)
@@ -488,7 +488,7 @@ def gym_env() -> Any:
     [
         (lambda dqn: DQN("MlpPolicy", dqn.env), UsageError, "Write DQN(env), or DQN(env, hidden=(64, 64))"),
         (lambda dqn: DQN("MlpPolicy"), UsageError, "DQN has no policy argument"),
-        (lambda dqn: DQN(dqn.env, config=DQNConfig()), UsageError, "DQN(env, config=DQNConfig(...))"),
+        (lambda dqn: DQN(dqn.env, DQNConfig()), UsageError, "DQN(env, config=DQNConfig(...))"),
         (lambda dqn: DQN(gym_env()), UnsupportedEnvironmentError, "import gymnasium as gym"),
         (lambda dqn: DQN(dqn.env, exploration_fraction=0.1), UsageError, "Use epsilon_decay_steps"),
         (lambda dqn: DQN(dqn.env, exploration_final_eps=0.1), UsageError, "Use epsilon_end"),
@@ -500,7 +500,7 @@ def gym_env() -> Any:
         (lambda dqn: dqn.train(gamma=1), UsageError, "Write DQN(env, gamma=...)"),
         (lambda dqn: dqn.train(1000), UsageError, "agent.train(steps=1000) for environment steps"),
         (lambda dqn: dqn.train(total_timesteps=9), UsageError, "Use steps, as in agent.train(steps=50_000)"),
-        (lambda dqn: dqn.train(run_dir="runs/a"), UsageError, "Use run_dir"),
+        (lambda dqn: dqn.train(out="runs/a"), UsageError, "Use run_dir"),
         (lambda dqn: dqn.train(steps=99, video_every=3), UsageError, "video_every needs a run directory"),
         (lambda dqn: dqn.train(steps=99, tensorboard=True), UsageError, "tensorboard needs a run directory"),
         (lambda dqn: dqn.train(resume=True), UsageError, "resume needs a run directory"),

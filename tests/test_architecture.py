@@ -31,6 +31,7 @@ def test_package_root_holds_at_most_six_modules() -> None:
 
 
 def test_command_line_loads_no_optional_library() -> None:
-    code = "import sys, perilune.cli.training, perilune.cli.viewing; print(*{name.partition('.')[0] for name in sys.modules})"
+    modules = "perilune.cli.training, perilune.cli.viewing"
+    code = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert OPTIONAL.isdisjoint(loaded.stdout.split())

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from fixtures_runs import AGENT as TINY
 from fixtures_runs import cartpole, resealed, unsealed
-from perilune import DQN, DQNConfig, TrainConfig
+from perilune import DQN, DQNConfig, TrainConfig, recording
 from perilune._utils.validation import from_json
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
@@ -162,7 +162,7 @@ def test_other_seed_or_environment_is_refused(run: Path) -> None:
 
 
 def test_change_holds_as_soon_as_it_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "training_events", cut(1))  # killed before anything else is saved
+    monkeypatch.setattr(recording, "training_events", cut(1))  # killed before anything else is saved
     with pytest.raises(PowerCutError):
         again(run, 100)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fixtures_runs import decode, resealed
-from perilune import DQN, DQNConfig
+from perilune import DQN, DQNConfig, recording
 from perilune.agent import state
 from perilune.cli import main
 from perilune.errors import ConfigError, PeriluneWarning
@@ -74,7 +74,7 @@ def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyP
     target: dict[str, Any] = {"run_dir": directory}
     for stops in itertools.count():
         with monkeypatch.context() as patch:
-            patch.setattr(api, "training_events", cut(int(generator.integers(10, 60))))
+            patch.setattr(recording, "training_events", cut(int(generator.integers(10, 60))))
             try:
                 dqn().train(**settings, **target)
             except PowerCutError:
@@ -136,7 +136,7 @@ def test_second_run_of_a_trained_agent_resumes_exactly(tmp_path: Path, monkeypat
         dqn.train(run_dir=tmp_path / "first", overwrite=True, **TRAINING)
         with monkeypatch.context() as patch:
             if out.name == "parts":
-                patch.setattr(api, "training_events", cut(9))
+                patch.setattr(recording, "training_events", cut(9))
             dqn.train(run_dir=out, **TRAINING)
 
     second(tmp_path / "whole")
@@ -165,7 +165,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "SHARE", math.inf)
-        patch.setattr(api, "training_events", cut(60))
+        patch.setattr(recording, "training_events", cut(60))
         with pytest.raises(PowerCutError):
             DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=out, **TRAINING | {"checkpoint_seconds": 1e-9})
     assert len(checkpoint.paths(out)) >= 2

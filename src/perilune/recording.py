@@ -147,9 +147,9 @@ def start(agent: Agent, env: Env, setup: Setup, directory: Path, overwrite: bool
     check(agent, env, setup.train)
     layout.check_free(directory, overwrite)
     _check_libraries(setup.train, options)
-    announce(setup, options)
     with lock.acquire(directory), one_blas_thread():
         layout.create(directory, overwrite)
+        announce(setup, options)
         files.write(directory / "settings.toml", settings_toml(env, setup).encode())
         history = _record(agent, env, setup, directory, None, options)
         if options.pictures:
@@ -226,8 +226,8 @@ def resume(resumed: Resumed, env: Env, options: Options) -> History:
     """
     directory, train = resumed.directory, resumed.setup.train
     _check_libraries(train, options)
-    announce(resumed.setup, options)
     with lock.acquire(directory), one_blas_thread():
+        announce(resumed.setup, options)
         if checkpoint.paths(directory) != resumed.checkpoints:
             raise RunDirectoryError(f"another process has continued the run {directory}. Resume it again.")
         history = _record(resumed.agent, env, resumed.setup, directory, resumed.latest, options)
