@@ -47,9 +47,14 @@ def variants(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield address
 
 
-def open_video(page: Page, title: str, exact: bool = True) -> None:
-    page.locator(".strip li").filter(has=page.get_by_text(title, exact=exact)).get_by_role("button").click()
+def open_video(page: Page, title: str) -> None:
+    page.locator(".strip li").filter(has=page.get_by_text(title, exact=True)).get_by_role("button").click()
     expect(page.locator(".title")).to_have_text(title)
+    wait_until_loaded(page)
+
+
+def wait_until_loaded(page: Page) -> None:
+    wait_until(page, lambda: video_property(page, "readyState") > 2)
 
 
 def video_property(page: Page, name: str) -> Any:
@@ -100,7 +105,7 @@ def test_keys_move_the_video_wherever_the_focus_is(browser: Browser, origin: str
         page = visited.open(f"view=videos&run=a&video={VIDEO}.mp4")
         time = page.locator(".time")
         expect(time).to_contain_text("step 0 ")
-        wait_until(page, lambda: video_property(page, "readyState") > 2)
+        wait_until_loaded(page)
         for _ in range(3):  # faster than the video can seek
             page.keyboard.press("ArrowRight")
         expect(time).to_contain_text("step 3 ")
@@ -123,7 +128,11 @@ def test_keys_move_the_video_wherever_the_focus_is(browser: Browser, origin: str
 
 def test_video_fills_the_screen(browser: Browser, origin: str) -> None:
     with visit(browser, origin) as visited:
-        page = visited.open(f"view=videos&run=a&video={VIDEO}.mp4")
+        page = visited.open("view=videos&run=a&source=a&video=episode-99999.mp4")
+        message = page.locator("#videos").get_by_role("status")
+        expect(message).to_have_text("a has no video episode-99999.mp4. Showing Best weights instead.")
+        open_video(page, "Episode 40")
+        expect(message).to_be_hidden()
         expect(page.locator(".bars li")).to_have_count(2)
         is_full = "document.fullscreenElement?.querySelector('.screen video') != null"
         page.get_by_role("button", name="Full screen").click()
@@ -144,20 +153,12 @@ def test_video_fills_the_screen(browser: Browser, origin: str) -> None:
         expect(page.locator(".full")).to_have_text("Full screen")
 
 
-def test_unknown_video_in_a_link_is_reported(browser: Browser, origin: str) -> None:
-    with visit(browser, origin) as visited:
-        page = visited.open("view=videos&run=a&source=a&video=episode-99999.mp4")
-        message = page.locator("#videos").get_by_role("status")
-        expect(message).to_have_text("a has no video episode-99999.mp4. Showing Best weights instead.")
-        page.get_by_role("button", name="Episode 40").click()
-        expect(message).to_be_hidden()
-
-
 def test_long_observations_are_summarized(browser: Browser, variants: str) -> None:
     with visit(browser, variants) as visited:
         page = visited.open("view=videos&run=a&video=coded.mp4")
         expect(page.locator(".ones")).to_have_text("obs[100] is 1.")
         expect(page.get_by_text("500, each 0 or 1")).to_be_visible()
+        wait_until_loaded(page)
         page.keyboard.press("ArrowRight")
         expect(page.locator(".ones")).to_have_text("obs[101] is 1.")
         assert page.evaluate("document.documentElement.scrollHeight") < 2000
@@ -179,6 +180,7 @@ def test_bars_start_at_zero_and_mark_the_chosen_action(browser: Browser, variant
     })"""
     with visit(browser, variants) as visited:
         page = visited.open("view=videos&run=a&video=choices.mp4")
+        wait_until_loaded(page)
         for marks in (("chosen, not the highest", "highest"), ("chosen", ""), ("chosen", ""), ("chosen", "")):
             expect(page.locator(".bars .chosen")).to_have_text(list(marks))
             page.keyboard.press("ArrowRight")

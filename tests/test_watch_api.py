@@ -375,7 +375,7 @@ def test_malicious_directory_is_served_as_plain_text(tmp_path: Path) -> None:
     (root / "directories" / "config.json").write_text(json.dumps(config | {"seed": 10**300}))
     (root / "directories" / "videos").touch()
     (root / "damaged" / "checkpoints").mkdir(parents=True)
-    (root / "damaged" / "checkpoints" / "000000000001.json").write_bytes(b"[" * 1_000_000)
+    (root / "damaged" / "checkpoints" / "000000000001.safetensors").write_bytes(b"[" * 1_000_000)
     (root / "damaged" / "config.json").write_text(json.dumps(config))
     (root / "damaged" / "episodes.jsonl").write_bytes(os.urandom(3_000_000))
     (root / "large").mkdir()
@@ -413,13 +413,10 @@ def test_damaged_line_in_a_plotted_log_is_reported(client: Client, root: Path) -
     assert "metrics.jsonl: 1 damaged line was skipped" in client.run()["message"]
 
 
-def test_a_single_run_can_be_watched(root: Path) -> None:
-    client = Client(root / "group/one")
-    assert client.run()["id"] == "."
-    assert client.json("/api/videos", id=".")
-
-
 def test_created_and_removed_runs_are_noticed(client: Client, root: Path) -> None:
+    single = Client(root / "group/one")
+    assert single.run()["id"] == "."
+    assert single.json("/api/videos", id=".")
     assert list(client.runs()) == ["group/one"]
     shutil.copytree(root / "group/one", root / "deep" / "er" / "two")
     assert list(client.runs()) == ["deep/er/two", "group/one"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import json
 import os
 import shutil
@@ -36,23 +35,15 @@ class Server(NamedTuple):
     process: subprocess.Popen[str]
     port: int
 
-    def connect(self) -> contextlib.closing[http.client.HTTPConnection]:
-        return contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT))
-
-    def get(self, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        with self.connect() as connection:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=TIMEOUT)
 
     @contextlib.contextmanager
     def events(self) -> Iterator[Iterator[Any]]:
-        with self.connect() as connection:
-            connection.request("GET", "/api/events")
-            with connection.getresponse() as answer:
-                assert answer.headers["content-type"].startswith("text/event-stream")
-                lines = (line.decode() for line in iter(answer.readline, b""))
-                yield (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+        with httpx.stream("GET", f"http://127.0.0.1:{self.port}/api/events", timeout=TIMEOUT) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            data = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
+            yield (json.loads(line) for line in data)
 
     def send(self, request: str) -> tuple[int, dict[str, str], bytes]:
         """Send exactly these bytes; return status, headers and body of the answer."""
@@ -186,15 +177,16 @@ def test_malformed_and_overlong_requests_do_no_harm(server: Server) -> None:
     with contextlib.suppress(ConnectionError):
         assert server.send(f"GET /{'a' * 200_000} HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] in {400, 404}
     many = "&".join(["id=one"] * 500 + [f"unused={'x' * 100_000}"])
-    assert server.get(f"/api/series?{many}&name=episodes.reward")[0] == 200
+    path = f"/api/series?{many}&name=episodes.reward"
+    assert server.send(request(f"localhost:{server.port}", path=path))[0] == 200
 
 
 def test_page_has_content_type_etag_and_policy(server: Server) -> None:
-    status, headers, body = server.get("/")
-    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert b"<html" in body
-    assert server.get("/", **{"If-None-Match": headers["etag"]})[0] == 304
-    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    page = server.get("/")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "<html" in page.text
+    assert server.get("/", **{"If-None-Match": page.headers["etag"]}).status_code == 304
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert (Path(perilune.__file__).parent / "web" / "static" / "index.html").is_file()
 
 
@@ -224,7 +216,7 @@ def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRu
         assert errors is not None
         warning = "perilune: runs does not exist yet. The page shows its runs once a training creates it.\n"
         assert errors.readline() == warning
-        assert json.loads(running.get("/api/runs")[2]) == {"root": "runs", "message": None, "runs": []}
+        assert running.get("/api/runs").json() == {"root": "runs", "message": None, "runs": []}
         assert next(events) == {"versions": {}, "changed": []}
 
         def wait_for(*runs: str) -> list[str]:
