@@ -571,7 +571,7 @@ def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 15
         "learning_rate_decay_steps": steps, "batch_size": 32, "learning_starts": 50, "buffer_size": 5_000, "tau": 0.05,
         "epsilon_end": 1.0, "gamma": 0.9,
     }  # fmt: skip
-    size, actions, _ = envs.check(world)
+    size, actions, _ = envs.space_sizes(world)
     agent = Agent(size, actions, small(**quick | settings), 0, symmetry)
     list(training_events(agent, world, TrainConfig(steps=steps, eval_every=None, eval_episodes=1)))
     return agent.q_values(np.array(observations, np.float32))

@@ -19,6 +19,7 @@ from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
 from perilune.envs.rendering import can_draw, frame
 from perilune.errors import (
+    ConfigError,
     EnvironmentFaultError,
     MissingDependencyError,
     PeriluneWarning,
@@ -43,7 +44,7 @@ def test_supported_environments_are_made_fast_and_can_draw_all_the_same(
     env_id: str, sizes: tuple[int, int, int], limit: int, mark: float
 ) -> None:
     env = envs.make(env_id)
-    assert tuple(envs.check(env)) == sizes
+    assert tuple(envs.space_sizes(env)) == sizes
     assert envs.name(env) == env_id
     assert envs.time_limit(env) == limit
     assert envs.reward_threshold(env) == mark
@@ -106,7 +107,7 @@ def test_an_environment_without_an_id_has_its_classs_name_and_no_marks() -> None
 def test_environments_of_another_kind_are_refused_with_what_is_needed(env_id: str, words: list[str]) -> None:
     env = envs.make(env_id)
     with pytest.raises(UnsupportedEnvironmentError) as caught:
-        envs.check(env)
+        envs.space_sizes(env)
     for word in (env_id, *words):
         assert word in str(caught.value)
     env.close()
@@ -155,7 +156,7 @@ def test_spaces_of_another_kind_are_refused_by_name(
     world = with_spaces(observation, action)
     assert envs.flattened(world) is world
     with pytest.raises(UnsupportedEnvironmentError) as caught:
-        envs.check(world)
+        envs.space_sizes(world)
     for word in ("Numbered", *words):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -163,23 +164,48 @@ def test_spaces_of_another_kind_are_refused_by_name(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int64])
 def test_any_one_dimensional_box_is_supported(dtype: type) -> None:
-    sizes = envs.check(with_spaces(spaces.Box(0, 9, (5,), dtype), spaces.Discrete(4, start=2)))
+    sizes = envs.space_sizes(with_spaces(spaces.Box(0, 9, (5,), dtype), spaces.Discrete(4, start=2)))
     assert tuple(sizes) == (5, 4, 2)
     assert [type(size) for size in sizes] == [int, int, int]
 
 
-@pytest.mark.parametrize("thing", [None, object(), "CartPole-v1", Numbered, 3])
-def test_what_is_no_environment_is_refused_with_its_type(thing: Any) -> None:
+class OldStyle:
+    """A class that looks like an environment of the old gym package."""
+
+    __module__ = "gym.envs.own"
+
+
+class PlainClass:
+    def reset(self) -> None: ...
+
+    def step(self, action: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (None, "got NoneType"),
+        (object(), "got object"),
+        (3, "got int"),
+        (Numbered, r"got the class Numbered. Pass Numbered\(\)"),
+        (gym.make_vec("CartPole-v1", num_envs=2), "num_envs plays several"),
+        (OldStyle(), "old gym package: use gymnasium.make"),
+        (PlainClass(), "inherit from gymnasium.Env"),
+    ],
+)
+def test_refused_environment_gets_advice(thing: Any, words: str) -> None:
     assert envs.flattened(thing) is thing
-    with pytest.raises(UnsupportedEnvironmentError, match=f"a Gymnasium environment.*got {type(thing).__name__}"):
-        envs.check(thing)
+    with pytest.raises(UnsupportedEnvironmentError, match=words):
+        envs.space_sizes(thing)
 
 
-def test_a_vector_environment_is_refused() -> None:
-    vector: Any = gym.make_vec("CartPole-v1", num_envs=2)
-    with pytest.raises(UnsupportedEnvironmentError, match="Vector environments"):
-        envs.check(vector)
-    vector.close()
+def test_keyword_arguments_reach_the_environment_and_its_description() -> None:
+    plain, other = envs.make("CartPole-v1"), envs.make("CartPole-v1", sutton_barto_reward=True)
+    assert other.unwrapped.spec is not None
+    assert other.unwrapped.spec.kwargs["sutton_barto_reward"]
+    assert envs.description(other) == envs.description(envs.again(other)) != envs.description(plain)
+    with pytest.raises(ConfigError, match=r"env_kwargs=.*wind.* is invalid: expected arguments of CartPole-v1"):
+        envs.make("CartPole-v1", wind=True)
 
 
 # Flattened
@@ -214,11 +240,11 @@ def test_numbers_and_what_is_made_of_them_are_flattened(
     observation: Any, space: spaces.Space[Any], expected: list[float]
 ) -> None:
     env = envs.flattened(shown(observation, space))
-    sizes = envs.check(env)
+    sizes = envs.space_sizes(env)
     assert tuple(sizes) == (len(expected), 3, 0)
     first, _ = env.reset(seed=0)
     second, *_ = env.step(0)
-    for given_out in (first, second, envs.flat(env, observation), envs.flat(env, first)):
+    for given_out in (first, second, envs.as_rows(env, observation)):
         assert envs.as_obs(given_out, sizes.observation_size).tolist() == expected
 
 
@@ -251,9 +277,9 @@ def test_nothing_of_an_observation_is_lost_in_the_flattening(space: spaces.Space
     space.seed(seed)
     observation = space.sample()
     env = envs.flattened(shown(observation, space))
-    obs = envs.as_obs(env.reset()[0], envs.check(env).observation_size)
+    obs = envs.as_obs(env.reset()[0], envs.space_sizes(env).observation_size)
     assert same(spaces.unflatten(space, obs), observation)
-    assert envs.as_obs(envs.flat(env, observation), len(obs)).tolist() == obs.tolist()
+    assert envs.as_obs(envs.as_rows(env, observation), len(obs)).tolist() == obs.tolist()
     assert envs.flattened(env) is env
 
 
@@ -261,7 +287,7 @@ def test_nothing_of_an_observation_is_lost_in_the_flattening(space: spaces.Space
 def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None:
     raw, plain = (gym.make(env_id, render_mode="rgb_array") for _ in range(2))
     env = envs.flattened(plain)
-    assert envs.check(env).observation_size == size
+    assert envs.space_sizes(env).observation_size == size
     assert (envs.name(env), envs.time_limit(env), envs.reward_threshold(env)) == (
         env_id,
         envs.time_limit(raw),
@@ -273,7 +299,7 @@ def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None
         observation, obs = raw.reset(seed=seed)[0], env.reset(seed=seed)[0]
         ended = False
         for action in (1, 0, 1, 0):
-            assert envs.flat(env, observation).tolist() == obs.tolist()
+            assert envs.as_rows(env, observation).tolist() == obs.tolist()
             assert obs.sum() == (3 if env_id == "Blackjack-v1" else 1)
             if ended:
                 break
@@ -289,8 +315,7 @@ def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None
 def test_an_environment_that_is_flat_is_left_alone() -> None:
     world = Numbered()
     assert envs.flattened(world) is world
-    obs = np.array([1.0, 2.0])
-    assert envs.flat(world, obs) is obs
+    assert envs.as_rows(world, np.array([1.0, 2.0])).tolist() == [1, 2]
 
 
 # Observations

@@ -79,7 +79,7 @@ def actions_of(world: Numbered) -> list[list[int]]:
 
 @pytest.mark.parametrize("environment", CONTROLS)
 def test_every_action_of_a_known_environment_has_a_key_or_is_what_happens_without(environment: str) -> None:
-    count = envs.check(envs.flattened(envs.make(environment))).actions
+    count = envs.space_sizes(envs.flattened(envs.make(environment))).actions
     known = play.controls(environment, count)
     assert known is CONTROLS[environment]
     assert set(known.keys.values()) | set(known.idle) == set(range(count))
@@ -290,7 +290,7 @@ def test_the_tally_says_plainly_who_was_better(returns: list[tuple[float, ...]],
 def test_the_page_about_playing_has_the_keys_of_every_environment() -> None:
     page = (Path(__file__).parents[1] / "docs" / "video.md").read_text()
     rows = dict(re.findall(r"^\| `(\S+-v\d)` \| (.+?) \|", page, re.MULTILINE))
-    own = {name: envs.check(envs.flattened(envs.make(name))).actions for name in CONTROLS}
+    own = {name: envs.space_sizes(envs.flattened(envs.make(name))).actions for name in CONTROLS}
     assert rows == {name: play.key_help(name, count) for name, count in own.items()}
 
 

@@ -29,7 +29,7 @@ Kind = TypeVar("Kind", bound=Event)
 
 
 def agent_for(world: World, seed: int = 0, **agent_settings: Any) -> Agent:
-    size, actions, _ = envs.check(world)
+    size, actions, _ = envs.space_sizes(world)
     return Agent(size, actions, small(**agent_settings), seed)
 
 

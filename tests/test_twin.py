@@ -30,7 +30,7 @@ Steps = list[tuple[Any, ...]]
 
 def played(env: envs.Env, seed: int, steps: int, *, draw: bool = False) -> Steps:
     """What happens from ``seed`` on with random actions that are always the same; it begins anew after an end."""
-    actions = np.random.default_rng(seed).integers(envs.check(env).actions, size=steps)
+    actions = np.random.default_rng(seed).integers(envs.space_sizes(env).actions, size=steps)
     happened: Steps = [(env.reset(seed=seed)[0].tobytes(),)]
     for number, action in enumerate(actions):
         if draw:
@@ -207,7 +207,7 @@ def watched() -> Iterator[list[Watched]]:
 
 
 def agent_of(env: envs.Env) -> Agent:
-    size, actions, _ = envs.check(env)
+    size, actions, _ = envs.space_sizes(env)
     return Agent(size, actions, small(), 0)
 
 

@@ -248,7 +248,7 @@ def test_an_environment_that_breaks_the_interface_is_told_by_what_it_gave(broken
 def test_whatever_is_a_number_or_a_truth_is_taken(reward: Any, value: float, flag: Any, ends: bool) -> None:
     world = Broken(step=([1, 2.5], reward, flag, np.True_, {}))
     world.steps = 49
-    obs, *given = envs.step(world, envs.check(world), 0)
+    obs, *given = envs.step(world, envs.space_sizes(world), 0)
     assert obs.tolist() == [1, 2.5]
     assert given == [value, ends, True]
     assert list(map(type, given)) == [float, bool, bool]

@@ -94,7 +94,7 @@ class DQN:
             )
         check_names(DQNConfig, settings)
         self.env = _environment(env)
-        sizes = envs.check(self.env)
+        sizes = envs.space_sizes(self.env)
         self.preset = preset if config is None else None
         base = config if config is not None else presets.preset(envs.name(self.env), self.preset).agent
         self._chosen = frozenset(settings)
@@ -313,7 +313,7 @@ class DQN:
             obs: one observation or many, flattened or as the environment gives them.
         """
         rows, one = self._rows(obs)
-        first = envs.check(self.env).first_action
+        first = envs.space_sizes(self.env).first_action
         if one:
             return first + self.agent.greedy_action(rows[0])
         return first + self.agent.q_values(rows).argmax(axis=1)
@@ -328,7 +328,7 @@ class DQN:
         action = np.asarray(self.act(obs))
         if not deterministic:
             generator = self.__dict__.setdefault("_predictions", np.random.default_rng(self.agent.seed))
-            first = envs.check(self.env).first_action
+            first = envs.space_sizes(self.env).first_action
             uniform = first + generator.integers(self.agent.actions, size=action.shape)
             action = np.where(generator.random(action.shape) < self.agent.epsilon, uniform, action)
         return (action if action.ndim else np.int64(action)), None

@@ -16,7 +16,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.adapter import Env, name
+from perilune.envs import Env, name
 from perilune.envs.known import lookup, presets
 from perilune.envs.rendering import can_draw
 from perilune.errors import (

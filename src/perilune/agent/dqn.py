@@ -218,8 +218,7 @@ class Agent:
     ) -> None:
         """Count and store one environment step. The arrays must not change afterwards."""
         self.env_steps += 1
-        n_step = self.ongoing[env_index].n_step
-        for transition in n_step.push(obs, action, reward, next_obs, terminated, truncated):
+        for transition in self.ongoing[env_index].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
                 self.priorities.add(slot)

@@ -254,13 +254,13 @@ def run_play(options: Namespace) -> None:
     env = envs.make(options.env, **dict(getattr(options, "env_kwargs", ())))
     opponent = None if options.source is None else DQN.load(options.source, env)
     env = envs.flattened(env) if opponent is None else opponent.env
-    envs.check(env)
+    envs.space_sizes(env)
     if not can_draw(env):
         raise ConfigError("env", options.env, "an environment that can render (render_mode rgb_array)")
     play.check_display()
     agent = None if opponent is None else opponent.agent
     title = "" if agent is None else f"agent, {agent.env_steps:,} steps"
-    say(f"{play.key_help(envs.name(env), envs.check(env).actions)}. Press Escape or close the window to stop.")
+    say(f"{play.key_help(envs.name(env), envs.space_sizes(env).actions)}. Press Escape or close the window to stop.")
     with one_blas_thread():
         played = []
         for scores in play.play(env, agent, title, options.seed):

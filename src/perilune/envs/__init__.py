@@ -1,12 +1,8 @@
-"""Environments: the Gymnasium adapter, rendering and what is known about single environments."""
+"""Environments: the Gymnasium adapter, rendering, and what is known about single environments."""
 
 from perilune.envs.adapter import (
-    Env,
-    Spaces,
     again,
-    as_obs,
     as_rows,
-    check,
     close,
     description,
     flattened,
@@ -14,14 +10,13 @@ from perilune.envs.adapter import (
     make,
     make_named,
     missing,
-    name,
     recipe,
     reset,
     reward_threshold,
-    said,
-    step,
+    space_sizes,
     time_limit,
 )
+from perilune.envs.stepping import Env, Spaces, as_obs, name, safe_str, step
 
 __all__ = [
     "Env",
@@ -29,7 +24,6 @@ __all__ = [
     "again",
     "as_obs",
     "as_rows",
-    "check",
     "close",
     "description",
     "flattened",
@@ -41,7 +35,8 @@ __all__ = [
     "recipe",
     "reset",
     "reward_threshold",
-    "said",
+    "safe_str",
+    "space_sizes",
     "step",
     "time_limit",
 ]

@@ -1,4 +1,4 @@
-"""Pictures of an environment: of itself where it draws, else of a twin that follows it."""
+"""Images of an environment: its own if it renders, else those of a shadow environment that follows it."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.errors import EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 
-LEAST = 2  # pixels of a picture's side: of less no film can be made
+LEAST = 2  # pixels of an image's side; no video can be made of fewer
 
 
-class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with pictures from a twin, which follows it with the same seeds and actions.
+class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment with images of a shadow environment, which gets the same seeds and actions.
 
-    Every episode is the environment's own, so that looking on changes nothing. Where the twin goes another way, because
-    not everything in it follows from the seed, it says so and stays where it is.
+    Every episode is the environment's own, so rendering changes nothing. If the shadow takes another way, because not
+    everything in it follows from the seed, it warns and stops there.
     """
 
-    def __init__(self, env: envs.Env, twin: envs.Env) -> None:
+    def __init__(self, env: envs.Env, shadow: envs.Env) -> None:
         super().__init__(env)
-        self.twin = twin
+        self.shadow = shadow
         self.follows = False
 
     @property
     def render_mode(self) -> str | None:  # type: ignore[override]  # as gym.Wrapper does
-        return self.twin.render_mode
+        return self.shadow.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         self.follows = True
 
         def same() -> bool:
-            drawn, _ = self.twin.reset(seed=seed, options=options)
-            return np.array_equal(observation, drawn, equal_nan=True)
+            rendered, _ = self.shadow.reset(seed=seed, options=options)
+            return np.array_equal(observation, rendered, equal_nan=True)
 
         self._follow(same)
         return observation, info
@@ -50,20 +50,20 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
         if self.follows:
 
             def same() -> bool:
-                drawn, _, *ends, _ = self.twin.step(action)
-                return np.array_equal(observation, drawn, equal_nan=True) and bool(ends == [terminated, truncated])
+                rendered, _, *ends, _ = self.shadow.step(action)
+                return np.array_equal(observation, rendered, equal_nan=True) and bool(ends == [terminated, truncated])
 
             self._follow(same)
         return observation, reward, terminated, truncated, info
 
     def _follow(self, same: Callable[[], bool]) -> None:
-        """Let the twin do what was done here; where it does not come to the ``same``, its pictures stop."""
+        """Let the shadow do the same; if it does not reach the ``same`` state, its images stop."""
         try:
             if same():
                 return
             why = "the same seed and actions lead elsewhere in a second one that draws"
-        except Exception as error:  # whatever environments may raise
-            why = f"a second one that draws raised {type(error).__name__}: {envs.said(error)}"
+        except Exception as error:  # an environment may raise anything
+            why = f"a second one that draws raised {type(error).__name__}: {envs.safe_str(error)}"
         self.follows = False
         warnings.warn(
             f"the pictures of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make it with "
@@ -73,30 +73,30 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
         )
 
     def render(self) -> Any:
-        return self.twin.render()
+        return self.shadow.render()
 
     def close(self) -> None:
-        """Close the twin. The environment is not ours."""
-        envs.close(self.twin)
+        """Close the shadow. The environment belongs to the caller."""
+        envs.close(self.shadow)
 
 
 def drawing(env: envs.Env) -> envs.Env | None:
-    """``env`` with frames: itself where it draws, else together with one that does. None where there is no such thing.
+    """Return ``env`` with images: itself if it renders, else with a shadow environment; None if neither is possible.
 
-    Whoever asked closes it, unless it is ``env`` itself.
+    Close the result unless it is ``env`` itself.
     """
     if env.render_mode == "rgb_array":
         return env
     if env.render_mode is not None or "rgb_array" not in env.metadata.get("render_modes", ()):
         return None
     try:
-        return _Filmed(env, envs.again(env, "rgb_array"))
+        return ShadowRendered(env, envs.again(env, "rgb_array"))
     except UnsupportedEnvironmentError:
         return None
 
 
 def can_draw(env: envs.Env) -> bool:
-    """Whether ``drawing`` gives an environment."""
+    """Return whether ``drawing`` gives an environment."""
     drawn = drawing(env)
     if drawn is not None and drawn is not env:
         envs.close(drawn)
@@ -104,22 +104,22 @@ def can_draw(env: envs.Env) -> bool:
 
 
 def frame(env: envs.Env) -> Array:
-    """The environment as a picture now, uint8 [height, width, 3].
+    """Return an image of the environment's current state, uint8 [height, width, 3].
 
     Raises:
-        MissingDependencyError: the drawing library is not installed, or has no display to work with.
-        EnvironmentFaultError: the environment says that it can draw, and cannot.
+        MissingDependencyError: the drawing library is not installed, or has no display.
+        EnvironmentFaultError: rendering failed.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        # SDL, under pygame, would look for a display all the same and complain on standard error that there is none.
+        # Otherwise SDL, which pygame uses, looks for a display and prints that there is none.
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         image = np.asarray(env.render(), np.uint8)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise envs.missing(f"drawing {envs.name(env)}", error) from error
-    except Exception as error:  # of others, again
-        said = f"{type(error).__name__}: {envs.said(error)}"
-        raise EnvironmentFaultError(f"drawing {envs.name(env)} failed: {said}") from error
+    except Exception as error:  # an environment may raise anything
+        message = f"{type(error).__name__}: {envs.safe_str(error)}"
+        raise EnvironmentFaultError(f"drawing {envs.name(env)} failed: {message}") from error
     if image.ndim != 3 or image.shape[2] != 3 or min(image.shape) < LEAST:
         raise EnvironmentFaultError(
             f"{envs.name(env)} drew an array of shape {image.shape}, which is no picture [height, width, 3] of "

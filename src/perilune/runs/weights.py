@@ -96,7 +96,7 @@ def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent,
     if env is None:
         env = envs.make_named(saved.environment)
     env = envs.flattened(envs.make(env) if isinstance(env, str) else env)
-    sizes = envs.check(env)
+    sizes = envs.space_sizes(env)
     if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
         raise ShapeError(
             f"the agent in {path} was trained for {agent.observation_size} observations and {agent.actions} "

@@ -115,7 +115,7 @@ def play_episode(
     The other arguments are those of ``evaluate``; ``episode`` is the number to give the episode.
     """
     max_episode_steps = check_value("max_episode_steps", max_episode_steps, Count | None)
-    spaces = envs.check(env)
+    spaces = envs.space_sizes(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
     known = lookup(envs.name(env)).outcomes

@@ -269,7 +269,7 @@ def _slot(index: int, env: envs.Env, render: bool) -> EnvSlot:
         env=env,
         renderer=drawing(env) if render else None,
         known=lookup(envs.name(env)),
-        sizes=envs.check(env),
+        sizes=envs.space_sizes(env),
         active=env,
         episode=EpisodeState(number=1, seed=0, epsilon=1.0),  # until the first episode begins
         obs=np.empty(0, np.float32),

@@ -28,7 +28,7 @@ def warm_up(agent: Agent, env: envs.Env, config: TrainConfig) -> Iterator[Warmin
         EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
         DivergenceError: an n-step return is not finite.
     """
-    sizes = envs.check(env)
+    sizes = envs.space_sizes(env)
     obs = None
     length = 0
     while not agent.warm:

@@ -91,7 +91,7 @@ class Player:
 
     def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
         self._env, self._agent = env, agent
-        self._spaces, self._outcomes = envs.check(env), lookup(envs.name(env)).outcomes
+        self._spaces, self._outcomes = envs.space_sizes(env), lookup(envs.name(env)).outcomes
         self._panel = Panel(title)
         self._limit = ENDLESS if envs.time_limit(env) is None else None
 
@@ -198,7 +198,7 @@ def play(env: envs.Env, agent: Agent | None = None, title: str = "agent", seed: 
             own = envs.again(env, "rgb_array")
             opened.callback(envs.close, own)
             players.append(Player(name, own, opponent))
-        yield from play_episodes(players, envs.name(env), envs.check(env).actions, frames_per_second(env), seed)
+        yield from play_episodes(players, envs.name(env), envs.space_sizes(env).actions, frames_per_second(env), seed)
 
 
 def play_episodes(

@@ -1,0 +1,305 @@
+"""Make, copy and describe Gymnasium environments, and flatten their observations."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any, TypeGuard
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from perilune._utils.arrays import Array
+from perilune.envs.stepping import Env, Spaces, as_obs, call, name, safe_str
+from perilune.errors import (
+    ConfigError,
+    EnvironmentFaultError,
+    MissingDependencyError,
+    PeriluneWarning,
+    UnsupportedEnvironmentError,
+)
+
+LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer holds two for every step
+
+
+def make(env_id: str, **kwargs: Any) -> Env:
+    """Make the environment registered as ``env_id``. It does not render, which makes LunarLander three times as fast.
+
+    Args:
+        env_id: an id such as "CartPole-v1", or "my_module:MyEnv-v0" to import my_module first.
+        kwargs: keyword arguments of the environment, such as ``enable_wind=True``.
+
+    Raises:
+        UnsupportedEnvironmentError: the id does not exist or is retired, or the module cannot be imported.
+        ConfigError: the environment does not take ``kwargs``.
+        MissingDependencyError: the environment needs a library that is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Gymnasium warns about what it raises afterwards, or about a newer version, which the run's log records.
+            warnings.simplefilter("ignore")
+            return gym.make(env_id, **kwargs)
+    except gym.error.DependencyNotInstalled as error:
+        raise missing(f"the environment {env_id!r}", error) from error
+    except gym.error.Error as error:
+        raise UnsupportedEnvironmentError(
+            f"environment {env_id!r} cannot be made: {error} "
+            "Give the id of an installed environment, for example LunarLander-v3 or CartPole-v1."
+        ) from error
+    except ImportError as error:
+        raise UnsupportedEnvironmentError(f"environment {env_id!r} cannot be made: {error}") from error
+    except (TypeError, ValueError) as error:
+        if not kwargs:
+            raise
+        raise ConfigError("env_kwargs", kwargs, f"arguments of {env_id}; it raised: {error}") from error
+
+
+def make_named(env_id: str, **kwargs: Any) -> Env:
+    """Make an environment that a file names, as ``make`` does; the error explains how to say where it comes from."""
+    try:
+        return make(env_id, **kwargs)
+    except UnsupportedEnvironmentError as error:
+        raise UnsupportedEnvironmentError(
+            f"{error} If it is your own environment, pass --env my_module:{env_id} on the command line, with "
+            "my_module in the current directory or PYTHONPATH; in Python, pass the environment itself."
+        ) from error
+
+
+def again(env: Env, render_mode: str | None = None) -> Env:
+    """Make another environment like ``env``, wrappers included: the same seed and actions give the same episode.
+
+    Changes that were made to ``env`` after its construction are not copied.
+
+    Raises:
+        UnsupportedEnvironmentError: Gymnasium does not know how ``env`` or one of its wrappers was made.
+    """
+    spec = env.unwrapped.spec
+    if spec is None:
+        raise UnsupportedEnvironmentError(
+            f"{name(env)} cannot be made a second time, because it has no id: gymnasium.register gives it one"
+        )
+    mode: dict[str, Any] = {} if spec.kwargs.get("render_mode") == render_mode else {"render_mode": render_mode}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were shown when ``env`` was made
+            made = gym.make(spec, **mode)
+            wrappers = _wrappers(env)
+            for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # some come with the id
+                if not isinstance(wrapper, gym.wrappers.PassiveEnvChecker):
+                    made = type(wrapper)(made, **_arguments(wrapper))
+            return made
+    except Exception as error:  # a constructor may raise anything
+        raise UnsupportedEnvironmentError(f"{name(env)} cannot be made a second time: {safe_str(error)}") from error
+
+
+def _wrappers(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
+    """Return the wrappers of an environment, outermost first."""
+    return [env, *_wrappers(env.env)] if isinstance(env, gym.Wrapper) else []
+
+
+def _arguments(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> dict[str, Any]:
+    """Return the arguments that ``wrapper`` was made with, other than its environment."""
+    kind = type(wrapper).__name__
+    if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
+        raise UnsupportedEnvironmentError(f"{kind} has learned from the episodes so far, which another has not seen")
+    if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
+        raise UnsupportedEnvironmentError(
+            f"its wrapper {kind} does not keep what it was made with. Let it inherit from "
+            "gymnasium.utils.RecordConstructorArgs, or register a function that makes the environment with it"
+        )
+    return wrapper._saved_kwargs
+
+
+def description(env: Env) -> str:
+    """Describe ``env`` and its arguments, except how it renders. Two of the same description are the same task."""
+    spec = env.unwrapped.spec
+    arguments = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    parts = [name(env), f"{arguments}"]
+    for wrapper in reversed(_wrappers(env)):
+        if not isinstance(wrapper, gym.wrappers.PassiveEnvChecker):
+            given = wrapper._saved_kwargs if isinstance(wrapper, gym.utils.RecordConstructorArgs) else {}
+            parts.append(f"{type(wrapper).__name__}{given}")
+    parts += [f"{env.observation_space}", f"{env.action_space}"]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(" ".join(part.split()) for part in parts))
+
+
+def flattened(env: Env) -> Env:
+    """Return ``env`` with one-dimensional observations: Discrete one-hot encoded, Tuple and Dict concatenated.
+
+    Gymnasium's FlattenObservation does it if necessary. What cannot be flattened is returned unchanged, and
+    ``space_sizes`` explains why.
+    """
+    if not isinstance(env, gym.Env) or _is_flat(env.observation_space) or _fault(env.observation_space) is not None:
+        return env
+    return gym.wrappers.FlattenObservation(env)
+
+
+def space_sizes(env: Env) -> Spaces:
+    """Return the sizes of a supported environment.
+
+    Raises:
+        UnsupportedEnvironmentError: it is not a Gymnasium environment, its observations are not a one-dimensional Box,
+            or its actions are not Discrete.
+    """
+    if not isinstance(env, gym.Env):
+        raise UnsupportedEnvironmentError(_not_an_environment(env))
+    obs, action = env.observation_space, env.action_space
+    if not isinstance(action, spaces.Discrete):
+        kind = "continuous" if isinstance(action, spaces.Box) else type(action).__name__
+        raise UnsupportedEnvironmentError(
+            f"{name(env)} has {kind} actions, {action}. Deep Q-learning needs a Discrete action space."
+        )
+    if not _is_flat(obs):
+        unflattened = f"{type(obs).__name__} observations, {_brief(obs)}. perilune.DQN and envs.flattened flatten them."
+        raise UnsupportedEnvironmentError(f"{name(env)} has {_fault(obs) or unflattened}")
+    return Spaces(int(obs.shape[0]), int(action.n), int(action.start))
+
+
+def _not_an_environment(thing: Any) -> str:
+    """Explain what to pass instead of something that is not a Gymnasium environment."""
+    kind = type(thing).__name__
+    start = f"a Gymnasium environment or its id is needed, got {kind}."
+    if isinstance(thing, type):
+        return f"a Gymnasium environment or its id is needed, got the class {thing.__name__}. Pass {thing.__name__}()."
+    if isinstance(thing, gym.vector.VectorEnv):
+        return f"{start} Pass a single environment; the setting num_envs plays several side by side."
+    if any(cls.__module__.partition(".")[0] == "gym" for cls in type(thing).__mro__):
+        return (
+            f"{start} It comes from the old gym package: use gymnasium.make, or convert it with "
+            "gymnasium.make('GymV21Environment-v0', env=env) from the package shimmy."
+        )
+    if hasattr(thing, "reset") and hasattr(thing, "step"):
+        return f"{start} Let the class {kind} inherit from gymnasium.Env and define its spaces."
+    return start
+
+
+def _is_flat(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
+    return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
+
+
+def _fault(space: spaces.Space[Any]) -> str | None:
+    """Explain why observations from ``space`` cannot be flattened and what to do; None if they can."""
+    for part, where in _parts(space):
+        if isinstance(part, spaces.Box) and len(part.shape) > 1:
+            return (
+                f"image or array observations{where}, {_brief(part)}. Only one dimension is supported; "
+                "gymnasium.wrappers.FlattenObservation makes one of a small array."
+            )
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            return (
+                f"{type(part).__name__} observations{where}, {_brief(part)}. Supported are a one-dimensional Box, "
+                "Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these."
+            )
+    size = spaces.flatdim(space)
+    if not 1 <= size <= LARGEST_FLAT:
+        return (
+            f"{type(space).__name__} observations that are {size:,} numbers when flattened, {_brief(space)}. From 1 to "
+            f"{LARGEST_FLAT:,} are supported; describe a state by a few numbers (for example coordinates) with "
+            "gymnasium.wrappers.TransformObservation."
+        )
+    return None
+
+
+def _parts(space: spaces.Space[Any], where: str = "") -> Iterator[tuple[spaces.Space[Any], str]]:
+    """Yield the parts of a Tuple or Dict space at any depth, and where they are; of any other space, the space."""
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        named = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in named:
+            yield from _parts(part, f"{where or ' at '}[{key!r}]")
+    else:
+        yield space, where
+
+
+def _brief(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        return f"Box of shape {space.shape} and dtype {space.dtype}"
+    return " ".join(str(space).split())  # the bounds of a Box in a Dict may take many lines
+
+
+def time_limit(env: Env) -> int | None:
+    """Return the number of steps after which the environment truncates an episode, None if it does not say."""
+    return env.spec.max_episode_steps if env.spec is not None else None
+
+
+def reward_threshold(env: Env) -> float | None:
+    """Return the mean return from which the environment counts as solved, None if it does not say."""
+    threshold = env.spec.reward_threshold if env.spec is not None else None
+    return None if threshold is None else float(threshold)
+
+
+def reset(env: Env, seed: int) -> Array:
+    """Begin an episode and return its first obs[O].
+
+    Raises:
+        EnvironmentFaultError: the environment raised, or did not return (obs, info).
+    """
+    given = call(env, "reset", lambda: env.reset(seed=seed))
+    try:
+        observation, _ = given
+    except Exception as error:  # an __iter__ may raise anything
+        raise EnvironmentFaultError(
+            f"{name(env)}.reset gave {type(given).__name__}, not (obs, info): Gymnasium's reset gives both"
+        ) from error
+    return as_obs(observation, space_sizes(env).observation_size)
+
+
+def close(env: Env) -> None:
+    """Close an environment that Perilune made. A failure is only a warning, because nothing is lost."""
+    try:
+        env.close()
+    except Exception as error:  # an environment may raise anything
+        warnings.warn(
+            f"{name(env)}.close raised {type(error).__name__}: {safe_str(error)}. Nothing is lost by it.",
+            PeriluneWarning,
+            stacklevel=2,
+        )
+
+
+def missing(what: str, error: Exception) -> MissingDependencyError:
+    """Return the error that says what to install for ``what``."""
+    text = safe_str(error).lower()
+    if "box2d" in text or "pygame" in text:
+        return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")
+    return MissingDependencyError(f"{what} needs a library that is not installed: {safe_str(error)}")
+
+
+def recipe(env: Env) -> Env | gym.envs.registration.EnvSpec:
+    """Return the specification from which ``env`` can be made again, or ``env`` itself if there is none.
+
+    An environment is its own recipe if it has no id, or a wrapper whose state or arguments a specification lacks.
+    """
+    spec = env.spec
+    wrappers = () if spec is None else spec.additional_wrappers
+    stateful = any(each.kwargs is None or each.name.startswith("Normalize") for each in wrappers)
+    return env if spec is None or stateful else spec
+
+
+def from_recipe(given: Env | gym.envs.registration.EnvSpec) -> Env:
+    """Return the environment of a ``recipe``."""
+    if isinstance(given, gym.Env):
+        return given
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were shown when the first one was made
+        return gym.make(given)
+
+
+def as_rows(env: Env, observations: Any) -> Array:
+    """Return one observation as float32 [O], or several as [N, O]. They may be flattened, or as ``env`` gives them.
+
+    Arrays of another shape, and objects that are not observations, become arrays of another shape than these.
+    """
+    if isinstance(env, gym.wrappers.FlattenObservation):
+        space = env.env.observation_space
+        if space.contains(observations):
+            return np.asarray(env.observation(observations), np.float32)
+        sequence = isinstance(observations, list | tuple) or (
+            isinstance(observations, np.ndarray) and observations.ndim
+        )
+        if sequence and len(observations) and all(space.contains(each) for each in observations):
+            return np.asarray([env.observation(each) for each in observations], np.float32)
+    try:
+        return np.asarray(observations, np.float32)
+    except (TypeError, ValueError):
+        return np.empty((0, 0, 0), np.float32)
