@@ -45,7 +45,7 @@ def test_a_film_of_the_trained_agent_tells_its_own_values_and_greedy_actions(tin
             assert moment.q_values[moment.action] == moment.q_values.max()
 
 
-def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     writer = TelemetryWriter(tmp_path / "film.jsonl")
     writer.add(Timestep(3, 7, np.array([0.1, 2.0]), 1, -0.5, q_values=np.array([1.5, math.inf])))
     assert not (tmp_path / "film.jsonl").exists()
@@ -56,11 +56,6 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     assert found.q_values is not None
     assert found.q_values.tolist() == pytest.approx([1.5, math.nan], nan_ok=True)
     assert [path.name for path in tmp_path.iterdir()] == ["film.jsonl"]
-
-
-def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
-    TelemetryWriter(tmp_path / "film.jsonl").discard()
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -78,15 +73,15 @@ def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_telemetry_is_refused_by_its_line(tmp_path: Path, line: bytes) -> None:
+def test_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "film.jsonl"
     path.write_bytes(b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": []}\n' + line + b"\n")
     with pytest.raises(FileFormatError, match=r"film\.jsonl, line 2, is damaged"):
         telemetry.read(path)
 
 
-def test_telemetry_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_missing_or_unwritable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="cannot be read"):
         telemetry.read(tmp_path / "none.jsonl")
     with pytest.raises(RunDirectoryError, match="cannot be written"):
-        TelemetryWriter(tmp_path / "none" / "film.jsonl")
+        TelemetryWriter(tmp_path / "none" / "film.jsonl").close()

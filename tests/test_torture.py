@@ -1,6 +1,6 @@
-"""What becomes of a run when its process is killed, the disk is full, and its files are damaged.
+"""Runs whose process is killed, whose disk is full, or whose files are damaged or forged.
 
-A short form of each; ``make torture`` makes them long, and says what came out.
+These are short forms. ``make torture`` runs the long ones and prints the results for docs/checkpoints.md.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from perilune.viz.report import content as report
 from test_resume import lines, weights
 
 TRAIN = [
-    *("train", "CartPole-v1", "--seed", "4", "--steps", "3000", "--eval-every", "1000", "--eval-episodes", "2"),
-    *("--hidden", "32", "32", "--checkpoint-seconds", "0.05", "--quiet"),
+    *("train", "CartPole-v1", "--seed", "4", "--steps", "2000", "--eval-every", "900", "--eval-episodes", "1"),
+    *("--hidden", "32", "32", "--checkpoint-seconds", "0.05", "--epsilon-decay-steps", "1000", "--quiet"),
 ]
-KINDS = {
-    "plain": [],
-    "family": [
-        *("--priority-alpha", "0.6", "--n-step", "3", "--learning-rate-schedule", "linear", "--num-envs", "3"),
-        *("--learning-rate-decay-steps", "3000", "--learning-rate-end", "1e-5", "--epsilon-decay-steps", "2000"),
-    ],
-}
+PLAIN: list[str] = []
+FAMILY = [
+    *("--priority-alpha", "0.6", "--n-step", "3", "--learning-rate-schedule", "linear", "--num-envs", "3"),
+    *("--learning-rate-decay-steps", "3000", "--learning-rate-end", "1e-5"),
+]
+LONG = pytest.mark.long
+SIGNALS = [pytest.param(signal.SIGINT, 130, marks=LONG), (signal.SIGTERM, -signal.SIGTERM)]
 
 
 def perilune(*arguments: object) -> list[str]:
@@ -91,16 +91,24 @@ def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
 # Killed
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_any_instant_a_run_goes_on_to_the_same_end(tmp_path: Path, kind: str, torture: bool) -> None:
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of ``TRAIN`` that nothing happens to. Tests must not change it."""
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    finished(perilune(*TRAIN, "--out", run))
+    return run
+
+
+@pytest.mark.parametrize("kind", [pytest.param(PLAIN, id="plain", marks=LONG), pytest.param(FAMILY, id="family")])
+def test_killed_run_resumes_to_the_same_end(tmp_path: Path, kind: list[str], torture: bool) -> None:
     whole = tmp_path / "whole"
     started = time.perf_counter()
-    finished(perilune(*TRAIN, *KINDS[kind], "--out", whole))
+    finished(perilune(*TRAIN, *kind, "--out", whole))
     seconds = time.perf_counter() - started
     expected = outcome(whole)
     generator = np.random.default_rng()
     kills, at = 0, Counter[str]()
-    while kills < (100 if torture else 5):
+    while kills < (100 if torture else 2):
         run = tmp_path / "run"
         shutil.rmtree(run, ignore_errors=True)
         patience = 0.8 * seconds
@@ -108,7 +116,7 @@ def test_killed_at_any_instant_a_run_goes_on_to_the_same_end(tmp_path: Path, kin
             patience *= 1.05  # or a run on a machine that is busier by now would never come to its end
             # A config.json is there as soon as there is a run.
             resumes = (run / "config.json").exists()
-            command = perilune("resume", run, "--quiet") if resumes else perilune(*TRAIN, *KINDS[kind], "--out", run)
+            command = perilune("resume", run, "--quiet") if resumes else perilune(*TRAIN, *kind, "--out", run)
             process = begun(command)
             try:
                 _, said = process.communicate(timeout=generator.uniform(0.4, patience))
@@ -122,7 +130,7 @@ def test_killed_at_any_instant_a_run_goes_on_to_the_same_end(tmp_path: Path, kin
                 break
         assert outcome(run) == expected
         assert all(finding.fault is None for finding in inspection.verify(run))
-    print(f"\n{kind}: {kills} kills, all went on to the same weights and lines; {dict(at)}")
+    print(f"\n{kills} kills, all resumed to the same weights and lines; {dict(at)}")
 
 
 def _standing(run: Path) -> str:
@@ -132,11 +140,10 @@ def _standing(run: Path) -> str:
     return "in a write" if list(run.rglob("*.partial")) else "between writes"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
-    tmp_path: Path, number: signal.Signals, status: int
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_signal_saves_and_the_run_resumes_to_the_same_end(
+    tmp_path: Path, unbroken: Path, number: signal.Signals, status: int
 ) -> None:
-    finished(perilune(*TRAIN, "--out", tmp_path / "whole"))
     run = tmp_path / "run"
     process = begun(perilune(*TRAIN, "--out", run))
     log = run / "episodes.jsonl"
@@ -144,20 +151,20 @@ def test_asked_to_end_a_run_saves_and_goes_on_to_the_same_end(
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
-    assert "all is saved at the end of this episode" in said
+    assert "saving at the end of this episode" in said
     assert "Traceback" not in said
     there = checkpoint.latest(run)[0]
     assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
     assert not there.training.finished
     finished(perilune("resume", run, "--quiet"))
-    assert outcome(run) == outcome(tmp_path / "whole")
+    assert outcome(run) == outcome(unbroken)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_asked_to_end_in_the_warm_up_a_run_ends_soon_and_begins_again(
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_signal_in_the_warm_up_stops_soon_and_the_run_resumes(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    settings = ["--learning-starts", 60_000, "--buffer-size", 60_000, "--steps", 60_200]
+    settings = ["--learning-starts", 30_000, "--buffer-size", 30_000, "--steps", 30_200]
     finished(perilune(*TRAIN, *settings, "--out", tmp_path / "whole"))
     run = tmp_path / "run"
     process = begun(perilune(*TRAIN, *settings, "--out", run))
@@ -172,7 +179,7 @@ def test_asked_to_end_in_the_warm_up_a_run_ends_soon_and_begins_again(
     (only,) = checkpoint.paths(run)
     assert checkpoint.read(only).agent.env_steps == 0
     _, final = load_weights(run / "final.safetensors")
-    assert 0 < final.env_steps < 60_000
+    assert 0 < final.env_steps < 30_000
     assert final.env_steps % WARMING_EVERY == 0
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(tmp_path / "whole")
@@ -196,7 +203,7 @@ gymnasium.register("Endless-v0", Endless)
 """
 
 
-def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
+def test_second_signal_stops_at_once(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (tmp_path / "endless.py").write_text(ENDLESS)
     settings = ("--steps", 10**9, "--learning-starts", 100, "--metrics-every", 50)
@@ -206,7 +213,7 @@ def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
     wait(process, lambda: log.exists() and bool(log.read_bytes()))
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    assert any("once more" in line for line in process.stderr)  # that it was heard, or the second one would be lost
+    assert any("Interrupt again" in line for line in process.stderr)  # it was handled
     assert process.poll() is None  # it waits for ten thousand steps
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
@@ -218,8 +225,9 @@ def test_asked_twice_a_run_ends_at_once(tmp_path: Path) -> None:
 # What it costs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("env", "steps"), [("LunarLander-v3", 60_000), ("CartPole-v1", 60_000)])
-def test_saving_costs_less_than_two_percent(
+def test_saving_takes_a_small_share_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, steps: int, torture: bool
 ) -> None:
     spent = []
@@ -241,11 +249,12 @@ def test_saving_costs_less_than_two_percent(
         f"{1e3 * max(spent):.0f} ms the longest"
     )
     assert len(spent) >= 3
-    assert sum(spent) < (0.02 if torture else 0.1) * seconds  # a short one has those at its ends all the same
+    if torture:
+        assert sum(spent) < 0.02 * seconds
 
 
-def test_a_large_replay_is_saved_without_a_stop_and_without_a_copy(tmp_path: Path, torture: bool) -> None:
-    size, more = 1_000_000 if torture else 300_000, 30_000
+def test_large_replay_is_saved_without_a_copy(tmp_path: Path, torture: bool) -> None:
+    size, more = 1_000_000 if torture else 100_000, 30_000 if torture else 100
     dqn = DQN("LunarLander-v3", buffer_size=size, learning_starts=1_000, priority_alpha=0.6)
     agent, replay, generator = dqn.agent, dqn.agent.replay, np.random.default_rng(0)
     agent.take_memory()
@@ -279,13 +288,15 @@ def test_a_large_replay_is_saved_without_a_stop_and_without_a_copy(tmp_path: Pat
         f"\na replay of {size:,}, {held / 2**20:.0f} MiB: {took} s, each after {more:,} steps; {peak / 2**20:.1f} MiB "
         "of memory more at the most"
     )
-    assert max(seconds[1:]) < 1.0
+    if torture:
+        assert max(seconds) < 2.0
     assert peak < held / 2
 
 
 # Memory
 
 
+@pytest.mark.long
 def test_memory_stays_flat_once_the_replay_is_full(tmp_path: Path, torture: bool) -> None:
     steps, run = (1_000_000 if torture else 16_000), tmp_path / "run"
     settings = ["--steps", steps, "--buffer-size", steps // 8, "--video-every", 10, "--eval-every", steps // 20]
@@ -328,12 +339,11 @@ main(sys.argv[2:])
 """
 
 
-def test_where_there_is_no_room_nothing_that_was_saved_is_harmed(tmp_path: Path, torture: bool) -> None:
-    # No file may grow beyond so many bytes. Each grows at its own pace, so that another write fails each time.
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    finished(perilune(*TRAIN, "--out", whole))
+def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, torture: bool) -> None:
+    # Files grow at different rates, so that another write fails at each limit.
+    whole, run = unbroken, tmp_path / "run"
     largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-    moments = 20 if torture else 4
+    moments = 20 if torture else 2
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         limit = 2_000 + (largest - 2_000) * moment // moments
@@ -371,12 +381,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(directory)], check=True)  # noqa: S603, S607
 
 
-def test_a_full_disk_harms_nothing_and_with_room_the_run_goes_on(disk: Path, tmp_path: Path, torture: bool) -> None:
-    whole, run, ballast = tmp_path / "whole", disk / "run", disk / "ballast"
-    finished(perilune(*TRAIN, "--out", whole))
+def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, torture: bool) -> None:
+    whole, run, ballast = unbroken, disk / "run", disk / "ballast"
     expected = outcome(whole)
     needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) + 2**18
-    moments = 20 if torture else 3
+    moments = 20 if torture else 2
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         free = shutil.disk_usage(disk).free
@@ -411,9 +420,8 @@ def as_others_are() -> list[str]:
     return ["setpriv", f"--bounding-set={mighty}", f"--inh-caps={mighty}"]
 
 
-def test_permissions_that_are_taken_away_harm_nothing_and_with_them_the_run_goes_on(tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    finished(perilune(*TRAIN, "--out", whole))
+def test_removed_permissions_harm_nothing_saved(tmp_path: Path, unbroken: Path) -> None:
+    whole, run = unbroken, tmp_path / "run"
     process = begun(as_others_are() + perilune(*TRAIN, "--out", run))
     while not (run / "config.json").exists() and process.poll() is None:
         time.sleep(0.01)
@@ -512,7 +520,7 @@ def _said(content: bytes) -> Any:
     return header, content[8 + length :]
 
 
-def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, torture: bool) -> None:
+def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: Path, torture: bool) -> None:
     run = tmp_path / "run"
     shutil.copytree(small, run)
     intact = {path: content for path in run.rglob("*") if path.is_file() and (content := path.read_bytes())}
@@ -524,7 +532,7 @@ def test_whatever_is_in_a_run_the_error_has_a_name(tmp_path: Path, small: Path, 
     }
     generator, paths = np.random.default_rng(None if torture else 1), sorted(intact)
     refused = Counter[str]()
-    while (number := refused.total()) < (50_000 if torture else 200):
+    while (number := refused.total()) < (50_000 if torture else 60):
         path = paths[generator.integers(len(paths))]
         content = damaged(intact[path], generator)
         forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5

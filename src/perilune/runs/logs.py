@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import IO, Annotated, Any, NamedTuple, TypeVar, get_type_hints
@@ -198,8 +199,8 @@ class _Lines:
         file.seek(self.offset - len(self._tail))
         return file.read(len(self._tail)) == self._tail
 
-    def read(self, file: IO[bytes]) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the new complete lines as tuples of values, in batches."""
+    def read(self, file: IO[bytes]) -> Iterator[list[Any]]:
+        """Yield the new complete lines in batches, as objects with the fields of the event."""
         while True:
             file.seek(self.offset)
             piece = file.read(files.PIECE)
@@ -217,14 +218,13 @@ class _Lines:
                 self._overlong = False
                 self._line += 1
                 self._skip(f"it has more than {files.PIECE:,} bytes")
-            yield [msgspec.structs.astuple(row) for row in self._decode(lines)]
+            yield self._decode(lines)
 
-    def decode(self, line: bytes) -> tuple[Any, ...] | None:
-        """Return the values in one line, or None if it is damaged."""
-        try:
-            return msgspec.structs.astuple(self._decoder.decode(line))
-        except DECODE_ERRORS:
-            return None
+    def decode(self, line: bytes) -> Any:
+        """Return the object in one line, or None if it is damaged."""
+        with suppress(*DECODE_ERRORS):
+            return self._decoder.decode(line)
+        return None
 
     def _decode(self, lines: bytes) -> list[Any]:
         ends = lines.count(b"\n")
@@ -336,9 +336,10 @@ class LogReader:
         count = "1 damaged line was" if self._lines.bad == 1 else f"{self._lines.bad:,} damaged lines were"
         return f"{self._path.name}: {count} skipped, the first is line {self._lines.first_bad:,}"
 
-    def _append(self, rows: list[tuple[Any, ...]]) -> None:
+    def _append(self, rows: list[Any]) -> None:
         stop = self._rows + len(rows)
-        for (name, column), values in zip(self._columns.items(), zip(*rows, strict=True), strict=bool(rows)):
+        for name, column in self._columns.items():
+            values = list(map(attrgetter(name), rows))
             numbers = _encode(values, self._codes[name]) if name in self._codes else values
             if stop > len(column):  # tables returned before keep the old array
                 self._columns[name] = np.empty(max(1024, 2 * stop), column.dtype)
@@ -347,13 +348,13 @@ class LogReader:
         self._rows = stop
 
 
-def _encode(texts: tuple[str | None, ...], codes: dict[str | None, int]) -> tuple[int, ...]:
+def _encode(texts: list[str | None], codes: dict[str | None, int]) -> list[int]:
     """Return the index of each string. A new one gets the next index, or that of None when there are too many."""
     short = [text and text[:LONGEST_LABEL] for text in texts]
     for text in dict.fromkeys(short):
         if text not in codes and len(codes) < MOST_LABELS:
             codes[text] = len(codes)
-    return tuple(codes.get(text, 0) for text in short)
+    return [codes.get(text, 0) for text in short]
 
 
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
@@ -369,7 +370,7 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST_LOG:
             raise FileFormatError(f"{path} has {size:,} bytes; at most {LARGEST_LOG:,} are read")
         try:
-            records = [kind(*row) for rows in lines.read(file) for row in rows]
+            records = [kind(*msgspec.structs.astuple(row)) for rows in lines.read(file) for row in rows]
         except OSError as error:
             raise files.cannot("read", path, error) from error
     if lines.bad:
@@ -388,7 +389,7 @@ def last_record(directory: Path, kind: type[Record]) -> Record | None:
     except (OSError, FileFormatError):
         return None
     row = _Lines(kind).decode(lines[-1]) if lines else None
-    return None if row is None else kind(*row)
+    return None if row is None else kind(*msgspec.structs.astuple(row))
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import numpy as np
@@ -20,7 +16,7 @@ LARGEST = 2**28  # bytes of a file
 LONGEST = 2**22  # bytes of a line, which has a number for every entry of obs
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A timestep as it is stored. A Q-value that is not finite is null."""
 
     episode: int
@@ -41,52 +37,33 @@ def path_of(video: Path) -> Path:
 
 
 class TelemetryWriter:
-    """Write one line per frame. The file gets its name only when it is complete.
-
-    Raises:
-        RunDirectoryError: the file cannot be written.
-    """
+    """Collect one line per frame, and write the file when the video is complete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._beside = path.with_name(path.name + ".partial")
-        try:
-            self._file: IO[str] = self._beside.open("w", encoding="utf-8")
-        except OSError as error:
-            raise files.cannot("written", path, error) from error
+        self._lines: list[bytes] = []
 
     def add(self, timestep: Timestep) -> None:
         """Append ``timestep``, whose ``q_values`` must be there."""
         assert timestep.q_values is not None
-        line: dict[str, object] = {
-            "episode": timestep.episode,
-            "step": timestep.step,
-            "action": timestep.action,
-            "reward": round(timestep.reward, 4),
-            "q_values": [round(q, 4) if math.isfinite(q) else None for q in timestep.q_values.tolist()],
-            "obs": [round(value, 5) for value in timestep.obs.tolist()],
-        }
-        if timestep.outcome is not None:
-            line["outcome"] = timestep.outcome
-        try:
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        except OSError as error:
-            raise files.cannot("written", self._path, error) from error
+        line = _Line(
+            episode=timestep.episode,
+            step=timestep.step,
+            action=timestep.action,
+            reward=round(timestep.reward, 4),
+            q_values=[round(q, 4) for q in timestep.q_values.tolist()],
+            obs=[round(value, 5) for value in timestep.obs.tolist()],
+            outcome=timestep.outcome,
+        )
+        self._lines.append(msgspec.json.encode(line) + b"\n")
 
     def close(self) -> None:
-        """Finish the file."""
-        try:
-            self._file.close()
-            self._beside.replace(self._path)
-        except OSError as error:
-            raise files.cannot("written", self._path, error) from error
+        """Write the file.
 
-    def discard(self) -> None:
-        """Remove the unfinished file."""
-        with suppress(OSError):  # the first error has already been raised
-            self._file.close()
-        with suppress(OSError):
-            self._beside.unlink(missing_ok=True)
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        files.write(self._path, *self._lines)
 
 
 def read(path: Path, largest: int = LARGEST) -> list[Timestep]:

@@ -127,8 +127,6 @@ class EpisodeVideo:
 
     def discard(self) -> None:
         """Delete both files."""
-        if self._telemetry is not None:
-            self._telemetry.discard()
         self._video.discard()
 
 
