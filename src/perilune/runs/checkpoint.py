@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,7 @@ LARGEST_HEADER = 2**26  # bytes; a running episode has three for every action
 BEST = "best_weights"  # name of the array that holds the bytes of best.safetensors
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setup:
+class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is trained: the environment and how it was made, the seed, and all settings."""
 
     environment: str

@@ -31,7 +31,7 @@ def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str
     Raises:
         ConfigError: a setting differs that is not among ``named`` or cannot change; the message has both values.
     """
-    for name in (field.name for field in fields(Setup)):
+    for name in Setup.__struct_fields__:
         before, after = getattr(found, name), getattr(wanted, name)
         if name not in ("agent", "train") and before != after:
             raise ConfigError(name, after, f"{before!r}, as in the run")
