@@ -45,8 +45,8 @@ class PeriluneAdapter:
     def sync_target(self) -> None:
         self.agent.sync_target()
 
-    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
-        self.agent.differentiate(self._batch(obs, action, reward, next_obs, terminated))
+    def train_batch(self, *batch: Array) -> None:
+        self.agent.differentiate(self._batch(*batch))
         self.agent.step()
 
     def _batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Batch:
@@ -78,10 +78,8 @@ class PeriluneAdapter:
         finally:
             self.agent.config = kept
 
-    def remember(
-        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
-    ) -> None:
-        self.agent.remember(obs, action, reward, next_obs, terminated, truncated)
+    def remember(self, *transition: Any) -> None:
+        self.agent.remember(*transition)
 
     def sample(self, n: int) -> tuple[Array, ...]:
         agent = self.agent

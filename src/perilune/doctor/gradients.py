@@ -162,24 +162,14 @@ def _equal_sizes(steps: Named) -> bool:
 
 
 class Trial(NamedTuple):
-    """Updates on one transition, with a target above Q(obs, action) and with one below it.
-
-    Attributes:
-        action: The action taken.
-        obs: (1, O).
-        slopes: d Q(obs, a) / d weight.
-        step: What the update with the higher target adds to the weights.
-        step_down: What the update with the lower target adds to the weights.
-        push: Minus the agent's own gradients if it has them, or ``step``.
-        own_gradients: Whether ``push`` comes from the agent's own gradients.
-    """
+    """Updates on one transition, with a target above Q(obs, action) and with one below it."""
 
     action: int
-    obs: Array
+    obs: Array  # (1, O)
     slopes: dict[str, Slope]
-    step: Named
-    step_down: Named
-    push: Named
+    step: Named  # what the update with the higher target adds to the weights
+    step_down: Named  # what the update with the lower target adds
+    push: Named  # minus the agent's own gradients if it has them, or step
     own_gradients: bool
 
     def single_output_arrays(self) -> list[str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import json
+import linecache
 import math
 import os
 import re
 import sys
 from collections.abc import Callable
 from importlib import resources
-from importlib.abc import InspectLoader
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from perilune.doctor.supervise import TooLong, supervised
@@ -60,9 +58,8 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     if not path.is_file():
         raise ExaminationError(f"file {file!r} does not exist")
     modules: list[ModuleType] = []
-    notebook = _Notebook(path, factory) if path.suffix == ".ipynb" else None
     try:
-        supervised(lambda: modules.append(_import(path, notebook)), seconds, math.inf, lambda: None)
+        supervised(lambda: modules.append(_import(path, factory)), seconds, math.inf, lambda: None)
     except ExaminationError:
         raise
     except TooLong as late:
@@ -80,47 +77,40 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     return made  # type: ignore[no-any-return]
 
 
-def _import(path: Path, loader: InspectLoader | None) -> ModuleType:
+def _import(path: Path, factory: str) -> ModuleType:
     sys.argv = [str(path)]  # the arguments of the command line are not for this file
     package = path.resolve().parent
     while (package / "__init__.py").is_file():
         package = package.parent
     sys.path.insert(0, str(package))  # stays there, because the factory may import other files too
-    if package != path.resolve().parent and loader is None:
+    if package != path.resolve().parent and path.suffix == ".py":
         return importlib.import_module(".".join(path.resolve().relative_to(package).with_suffix("").parts))
     name = f"examined_{path.stem}" if path.stem in sys.modules else path.stem
-    spec = importlib.util.spec_from_loader(name, loader or SourceFileLoader(name, str(path)), origin=str(path))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    if path.suffix == ".py":
+        SourceFileLoader(name, str(path)).exec_module(module)
+    else:
+        _run_cells(path, factory, module)
     return module
 
 
-class _Notebook(InspectLoader):
-    """The code of a notebook as one module. Line numbers count through all cells."""
-
-    def __init__(self, path: Path, factory: str) -> None:
-        self.path, self.factory = path, factory
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_source(fullname), f"{self.path} (all cells)")
-
-    def get_source(self, fullname: str) -> str:
-        try:
-            cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
-            sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ExaminationError(f"{self.path} is not a notebook: {type(error).__name__}: {error}") from error
-        kept: list[str] = []
-        for number, source in enumerate(sources, start=1):
-            lines = _python_lines(source)
-            kept += [f"# cell {number}", *lines]
-            if _defines("\n".join(lines), self.factory):
-                break
-        return "\n".join(kept) + "\n"
+def _run_cells(path: Path, factory: str, module: ModuleType) -> None:
+    """Run the cells of a notebook until ``factory`` is defined. Line numbers count through all cells."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExaminationError(f"{path} is not a notebook: {type(error).__name__}: {error}") from error
+    file, lines = f"{path} (all cells)", list[str]()
+    for number, source in enumerate(sources, start=1):
+        code = "\n" * len(lines) + "\n".join(cell := [f"# cell {number}", *_python_lines(source)])
+        lines += cell
+        linecache.cache[file] = len(lines), None, [f"{line}\n" for line in lines], file
+        exec(compile(code, file, "exec"), vars(module))  # noqa: S102 -- the user's own notebook
+        if hasattr(module, factory):
+            break
 
 
 def _python_lines(cell: str) -> list[str]:
@@ -131,18 +121,3 @@ def _python_lines(cell: str) -> list[str]:
         return [f"# {line}" for line in lines]  # another language
     lines = [re.sub(r"^(\s*)([%!].*|.*\?)$", r"\1pass  # \2", line) for line in lines]
     return [re.sub(r"^(\s*[\w, ]+=\s*)([%!].*)$", r"\1None  # \2", line) for line in lines]
-
-
-def _defines(code: str, name: str) -> bool:
-    """Return whether ``code`` assigns ``name`` at its top level."""
-    try:
-        statements = ast.parse(code).body
-    except SyntaxError:  # reported when the code runs
-        return False
-    for statement in statements:
-        names = [getattr(statement, "name", None)]
-        names += [getattr(target, "id", None) for target in getattr(statement, "targets", [])]
-        names += [alias.asname or alias.name for alias in getattr(statement, "names", []) if hasattr(alias, "asname")]
-        if name in names:
-            return True
-    return False

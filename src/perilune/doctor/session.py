@@ -80,52 +80,28 @@ def preserve_global_generators() -> Iterator[None]:
 
 @dataclass
 class Session:
-    """One examination: how to make agents, and what the checks have learned about the agent so far.
-
-    Attributes:
-        factory: Makes a new agent.
-        seed: Passed to the factory if it takes one.
-        rng: Source of the observations and transitions that the checks use.
-        observation_size: O.
-        actions: A, the number of actions.
-        gamma: The agent's discount.
-        n_step: Steps that one reward sums over, or None if the agent does not say.
-        min_batch: The smallest batch that ``train_batch`` learns from.
-        calls_per_update: Calls of ``train_batch`` until something is learned.
-        deepcopy: Copy agents with ``copy.deepcopy``. Otherwise make new ones and repeat their history.
-        noise: The largest difference between two calls of ``q_values`` on the same observations.
-        under_way: The call of the agent that is running.
-        unstoppable: The name of a call that did not react to an interrupt, or None.
-        ends: How the target treats terminated transitions: "sound" or the name of a td_target finding.
-        routing: Whether only the taken action is trained: "sound" or the id of a finding.
-        not_regression: Why updates are not a plain regression of Q on a number; "" if they are, None if unknown.
-        weights: Where the online network's arrays are ("parameters" or "walk") and their names.
-        stepping: How the first optimizer step follows the gradient.
-        weight_decay: Whether weights shrink where there is no error.
-        optimizer: The reference optimizer that reproduces the agent's steps.
-        replay_faulty: Whether the replay check found a fault.
-    """
+    """One examination: how to make agents, and what the checks have learned about the agent so far."""
 
     factory: Callable[..., Any]
-    seed: int
-    rng: np.random.Generator
+    seed: int  # passed to the factory if it takes one
+    rng: np.random.Generator  # of the observations and transitions that the checks use
     observation_size: int = 0
-    actions: int = 0
+    actions: int = 0  # their number, A
     gamma: float = 0.0
-    n_step: int | None = None
-    min_batch: int = 1
-    calls_per_update: int = 1
-    deepcopy: bool = False
-    noise: float = 0.0
-    under_way: Call | None = None
-    unstoppable: str | None = None
-    ends: str = "sound"
-    routing: str = "sound"
-    not_regression: str | None = None
-    weights: tuple[str, list[str]] | None = None
-    stepping: Stepping | None = None
-    weight_decay: bool | None = None
-    optimizer: Steps | None = None
+    n_step: int | None = None  # steps that one reward sums over, if the agent says so
+    min_batch: int = 1  # the smallest batch that train_batch learns from
+    calls_per_update: int = 1  # calls of train_batch until something is learned
+    deepcopy: bool = False  # copy agents by copy.deepcopy; otherwise make new ones and repeat their history
+    noise: float = 0.0  # the largest difference between two calls of q_values on the same observations
+    under_way: Call | None = None  # the call of the agent that is running
+    unstoppable: str | None = None  # a call that did not react to interrupts
+    ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a td_target finding
+    routing: str = "sound"  # whether only the taken action is trained: "sound" or the id of a finding
+    not_regression: str | None = None  # why updates are not a plain regression of Q; "" if they are, None if unknown
+    weights: tuple[str, list[str]] | None = None  # the online network's arrays: "parameters" or "walk", and names
+    stepping: Stepping | None = None  # how the first optimizer step follows the gradient
+    weight_decay: bool | None = None  # whether weights shrink where there is no error
+    optimizer: Steps | None = None  # the reference optimizer that makes the agent's steps
     replay_faulty: bool = False
     _original: Any = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
+from itertools import accumulate, product
 from typing import NamedTuple
 
 import numpy as np
@@ -22,25 +22,23 @@ from perilune.doctor.td_reading import aim, with_error
 Steps = Callable[[Array], Array]  # gradients (K,) -> steps (K,) for a learning rate of 1
 
 
+def _decayed_sum(values: Array, decay: float) -> Array:
+    """Return s (K,) with s_k = decay s_(k-1) + values_k."""
+    return np.array(list(accumulate(values, lambda total, value: decay * total + value)))
+
+
 def momentum(gradients: Array, decay: float, nesterov: bool = False) -> Array:
     """SGD with momentum: v = decay v + g; the step is v, or g + decay v (Nesterov)."""
-    v, steps = 0.0, []
-    for g in gradients:
-        v = decay * v + g
-        steps.append(g + decay * v if nesterov else v)
-    return np.array(steps)
+    v = _decayed_sum(gradients, decay)
+    return gradients + decay * v if nesterov else v
 
 
 def rmsprop(gradients: Array, decay: float, epsilon: float, centered: bool = False) -> Array:
     """RMSProp: v = decay v + (1 - decay) g^2; the step is g / (sqrt(v) + epsilon). Centered: v - mean(g)^2 for v."""
-    v = mean = 0.0
-    steps = []
-    for g in gradients:
-        v = decay * v + (1 - decay) * g * g
-        mean = decay * mean + (1 - decay) * g
-        spread = max(v - mean**2, 0.0) if centered else v
-        steps.append(g / (np.sqrt(spread) + epsilon))
-    return np.array(steps)
+    v = (1 - decay) * _decayed_sum(gradients**2, decay)
+    if centered:
+        v = np.maximum(v - ((1 - decay) * _decayed_sum(gradients, decay)) ** 2, 0)
+    return np.asarray(gradients / (np.sqrt(v) + epsilon))
 
 
 def adam(
@@ -53,27 +51,13 @@ def adam(
 ) -> Array:
     """Adam (Kingma and Ba, arXiv:1412.6980).
 
-    Args:
-        gradients: (K,).
-        beta1: Decay of the mean m.
-        beta2: Decay of the mean square v.
-        epsilon: Added to sqrt(v).
-        count: Where the counter t of the bias corrections starts, and its increment per update.
-        correct: Whether m and v are corrected for their start at 0.
-
-    Returns:
-        Steps (K,).
+    ``count`` is where the counter t of the bias corrections starts and its increment per update; ``correct`` whether
+    m and v are corrected for their start at 0.
     """
-    m = v = 0.0
-    steps = []
-    for k, g in enumerate(gradients):
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
-        t = count[0] + k * count[1]
-        m_hat = m / (1 - beta1**t) if correct[0] else m
-        v_hat = v / (1 - beta2**t) if correct[1] else v
-        steps.append(m_hat / (np.sqrt(v_hat) + epsilon))
-    return np.array(steps)
+    t = count[0] + count[1] * np.arange(len(gradients))
+    m = (1 - beta1) * _decayed_sum(gradients, beta1) / (1 - beta1**t if correct[0] else 1)
+    v = (1 - beta2) * _decayed_sum(gradients**2, beta2) / (1 - beta2**t if correct[1] else 1)
+    return np.asarray(m / (np.sqrt(v) + epsilon))
 
 
 def adagrad(gradients: Array) -> Array:
@@ -112,19 +96,12 @@ def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
 
 
 class ProbeWeight(NamedTuple):
-    """A weight of action 0's output, whose gradient is the TD error.
+    """A weight of action 0's output, whose gradient is the TD error."""
 
-    Attributes:
-        transition: A transition that trains it.
-        name: Its array.
-        place: Its flat index there.
-        exact: Whether it is a bias, so that its gradient is exactly the TD error.
-    """
-
-    transition: Transitions
-    name: str
-    place: int
-    exact: bool
+    transition: Transitions  # that trains it
+    name: str  # of its array
+    place: int  # its flat index there
+    exact: bool  # whether it is a bias, so that its gradient is exactly the TD error
 
 
 def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:

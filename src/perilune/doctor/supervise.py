@@ -38,11 +38,9 @@ class Call(NamedTuple):
 
 
 class TooLong(Exception):  # noqa: N818 -- a result, not an error
-    """The time was up.
+    """The time was up while the agent's method ``call`` was running, if any.
 
-    Attributes:
-        call: The agent's method that was running, or None.
-        unstoppable: Whether the thread is still running because it did not react to interrupts.
+    ``unstoppable``: the thread still runs, because it did not react to interrupts.
     """
 
     def __init__(self, call: str | None, seconds: float) -> None:
@@ -55,13 +53,7 @@ class TooLong(Exception):  # noqa: N818 -- a result, not an error
 def supervised(
     work: Callable[[], None], seconds: float, call_seconds: float, under_way: Callable[[], Call | None]
 ) -> None:
-    """Run ``work`` in a thread.
-
-    Args:
-        work: What to run.
-        seconds: Limit for all of it.
-        call_seconds: Limit for a single call of the agent.
-        under_way: Returns the running call.
+    """Run ``work`` in a thread for at most ``seconds``, and no single call of the agent for over ``call_seconds``.
 
     Raises:
         TooLong: A limit was exceeded. The thread was interrupted at its next line of Python.

@@ -22,17 +22,11 @@ __all__ = ["CHECKS", "CannotExamine", "Check"]
 
 
 class Check(NamedTuple):
-    """One check of the examination.
-
-    Attributes:
-        title: Its name in the report.
-        run: Yields findings, and what could not be checked. Those yielded before an exception count.
-        call_seconds: Limit for a single call of the agent.
-    """
+    """One check of the examination."""
 
     title: str
-    run: Callable[[Session], Iterator[Finding | NotRun]]
-    call_seconds: float = 10.0
+    run: Callable[[Session], Iterator[Finding | NotRun]]  # what it yields before it raises CannotTell counts
+    call_seconds: float = 10.0  # limit for a single call of the agent
 
 
 # Without the first one the others cannot run.

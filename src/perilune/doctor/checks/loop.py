@@ -25,20 +25,13 @@ RUN_STEPS = 1_000
 
 
 class Observer:
-    """Looks at the agent before every step of its loop.
-
-    Attributes:
-        updates: Number of steps before which the online network's Q had changed.
-        syncs: Number of steps before which the target network's Q had changed.
-        greedy: The greedy action at each step.
-        failure: What made Q unusable, or None.
-    """
+    """Looks at the agent before every step of its loop."""
 
     def __init__(self, session: Session, agent: AgentCopy) -> None:
         self.agent = agent
-        self.updates = self.syncs = 0
-        self.greedy: list[int] = []
-        self.failure: NotFinite | AgentFailed | None = None
+        self.updates = self.syncs = 0  # steps before which Q of the online or the target network had changed
+        self.greedy: list[int] = []  # the greedy action at each step
+        self.failure: NotFinite | AgentFailed | None = None  # what made Q unusable
         self._online: Array | None = None
         self._target: Array | None = None
         self._states = session.observations(8)

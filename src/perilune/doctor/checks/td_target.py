@@ -35,43 +35,40 @@ def check_ends(session: Session) -> Iterator[Finding]:
     count = 4 * session.actions
     base = session.transitions(count)
     other = base._replace(next_obs=session.observations(count, 3.0))
-    next_terminated = next_running = 0.0
+    effects: dict[str, Any] = {}
+
+    def measure(what: str, one: Transitions, other: Transitions) -> None:
+        pairs = {"terminated": (one, other), "running": (_running(one), _running(other))}
+        for ending, pair in pairs.items():
+            name = f"{what}_{ending}"
+            effects[name] = max(effects.get(name, 0.0), _difference(agent, *pair))
+
     # Rewards between the two targets give the errors different signs, so that even Adam's first steps differ.
     for between in _rewards_between(session, agent, base, other):
-        one, two = base._replace(reward=between), other._replace(reward=between)
-        next_terminated = max(next_terminated, _difference(agent, one, two))
-        next_running = max(next_running, _difference(agent, _running(one), _running(two)))
-    reward_terminated = reward_running = least = 0.0
+        measure("next", base._replace(reward=between), other._replace(reward=between))
     for reward in (0.3, 3.0, 100.0):  # large ones only if needed: they may overflow or be clipped
-        poor, rich = (base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1))
-        reward_terminated = max(reward_terminated, _difference(agent, poor, rich))
-        reward_running = max(reward_running, _difference(agent, _running(poor), _running(rich)))
-        least = 1e-4 * max(next_terminated, next_running, reward_terminated, reward_running)
-        if min(reward_terminated, reward_running) > least:
+        measure("reward", *(base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1)))
+        least = 1e-4 * max(effects.values())
+        if min(effects["reward_terminated"], effects["reward_running"]) > least:
             break
     if least == 0:
         raise CannotTell("neither reward nor next_obs changes what an update does")
-    effects: dict[str, Any] = {
-        "next_terminated": next_terminated,
-        "next_running": next_running,
-        "reward_terminated": reward_terminated,
-        "reward_running": reward_running,
-    }
-    if next_terminated > least and next_running <= least:
+    matters = {name: effect > least for name, effect in effects.items()}
+    if matters["next_terminated"] and not matters["next_running"]:
         session.ends = "mask_inverted"
         yield finding("td_target.mask_inverted", **effects)
-    elif next_terminated > least:
-        if next_terminated < next_running / 2:  # without a mask they are the same
+    elif matters["next_terminated"]:
+        if effects["next_terminated"] < effects["next_running"] / 2:  # without a mask they are the same
             raise CannotTell("after terminated transitions next_obs matters a little: in statistics of observations?")
         _require_bootstrap(session, agent)
         session.ends = "no_mask"
         yield finding("td_target.no_mask", **effects)
-    elif next_running <= least and session.gamma > 0:
+    elif not matters["next_running"] and session.gamma > 0:
         yield finding("td_target.no_bootstrap", **effects)
-    if reward_terminated <= least < reward_running:
+    if matters["reward_running"] and not matters["reward_terminated"]:
         session.ends = "reward_masked"
         yield finding("td_target.reward_masked", **effects)
-    elif max(reward_terminated, reward_running) <= least:
+    elif not (matters["reward_terminated"] or matters["reward_running"]):
         yield finding("td_target.no_reward", **effects)
 
 
