@@ -1,15 +1,12 @@
-"""Settings, presets and errors: what is accepted comes back unchanged, what is not is refused by name."""
+"""Settings, presets and errors: valid values come back unchanged, others are refused by name."""
 
 from __future__ import annotations
 
-import ast
 import copy
-import inspect
 import json
 import math
 import re
 from dataclasses import FrozenInstanceError, dataclass, fields
-from itertools import pairwise
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -20,10 +17,10 @@ from msgspec import Meta
 
 from perilune import errors
 from perilune._utils.validation import Count, Positive, Share, check_value, description
-from perilune.agent import config as config_module
 from perilune.agent.config import DQNConfig, TrainConfig, build, to_json
 from perilune.agent.dqn import Agent
-from perilune.envs.known.presets import DEFAULT, PRESETS, preset
+from perilune.cli.settings import field_docs
+from perilune.envs.known.presets import DEFAULT, PRESETS, RECOMMENDED, preset
 from perilune.errors import ConfigError, DivergenceError, PeriluneError
 from perilune.training.events import SafePoint
 from perilune.training.loop import training_events
@@ -31,12 +28,12 @@ from worlds import Numbered
 
 Settings = type[DQNConfig] | type[TrainConfig]
 
-# What every field takes, written down a second time and by hand
+# The valid values of every field, written a second time by hand
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Values that a field takes, and values that it does not."""
+    """Values that a field accepts, and values that it refuses."""
 
     accepted: st.SearchStrategy[Any]
     refused: st.SearchStrategy[Any]
@@ -198,83 +195,62 @@ TRAIN_SETTINGS = st.fixed_dictionaries({name: kind.accepted for name, kind in TR
 
 
 def made(cls: Settings, **values: Any) -> DQNConfig | TrainConfig:
-    """``cls`` with a budget where it needs one."""
+    """Return ``cls`` with a budget if it needs one."""
     return cls(**({"episodes": 1} if cls is TrainConfig and "episodes" not in values else {}) | values)
 
 
-@pytest.mark.parametrize("cls", FIELDS)
-def test_the_table_of_fields_is_complete(cls: Settings) -> None:
-    assert list(FIELDS[cls]) == [field.name for field in fields(cls)]
+def test_table_of_fields_is_complete() -> None:
+    for cls, kinds in FIELDS.items():
+        assert list(kinds) == list(field_docs(cls)) == [field.name for field in fields(cls)]
 
 
 # Accepted
 
 
 def assert_comes_back(cls: Settings, values: dict[str, Any]) -> None:
-    config = cls(**values)
+    config = made(cls, **values)
     for name, value in values.items():
         assert getattr(config, name) == value
     again = build(cls, json.loads(json.dumps(to_json(config), allow_nan=False)))
     assert again == config
-    assert repr(again) == repr(config)  # which tells 1 from 1.0 and from True
+    assert repr(again) == repr(config)  # 1, 1.0 and True are equal, but not in a repr
 
 
-@given(values=DQN_SETTINGS)
-@settings(max_examples=60)
-def test_agent_settings_come_back_from_json_unchanged(values: dict[str, Any]) -> None:
-    assert_comes_back(DQNConfig, values)
+@given(agent=DQN_SETTINGS, train=TRAIN_SETTINGS)
+@settings(max_examples=50)
+def test_settings_come_back_from_json_unchanged(agent: dict[str, Any], train: dict[str, Any]) -> None:
+    for cls, values in ((DQNConfig, agent), (TrainConfig, train), (DQNConfig, {}), (TrainConfig, {})):
+        assert_comes_back(cls, values)
 
 
-@given(values=TRAIN_SETTINGS)
-@settings(max_examples=60)
-def test_training_settings_come_back_from_json_unchanged(values: dict[str, Any]) -> None:
-    assert_comes_back(TrainConfig, values)
+@pytest.mark.parametrize(
+    ("values", "plain"),
+    [
+        ({"hidden": [np.int64(32), (np.uint8(16), "tanh")]}, (32, (16, "tanh"))),
+        ({"hidden": [64, 32]}, (64, 32)),
+        ({"hidden": np.array([64, 32])}, (64, 32)),
+        ({"batch_size": np.int32(16)}, 16),
+        ({"buffer_size": 1e5}, 100_000),
+        ({"gamma": np.float32(0.5)}, 0.5),
+        ({"learning_rate": 2}, 2.0),
+        ({"double": np.False_}, False),
+        ({"activation": np.str_("tanh")}, "tanh"),
+        ({"value_range": [-1, 2], "head": "c51"}, (-1.0, 2.0)),
+        ({"value_range": np.array([-1.0, 2.0]), "head": "c51"}, (-1.0, 2.0)),
+        ({"value_range": (np.float32(-1), np.int64(2)), "head": "c51"}, (-1.0, 2.0)),
+    ],
+)
+def test_numpy_values_and_sequences_become_plain(values: dict[str, Any], plain: Any) -> None:
+    found = getattr(DQNConfig(**values), next(iter(values)))
+    assert (type(found), repr(found)) == (type(plain), repr(plain))
 
 
-@pytest.mark.parametrize("cls", FIELDS)
-def test_defaults_come_back_from_json_unchanged(cls: Settings) -> None:
-    config = made(cls)
-    assert build(cls, json.loads(json.dumps(to_json(config)))) == config
-
-
-def test_numpy_scalars_become_plain() -> None:
-    config = DQNConfig(
-        hidden=[np.int64(32), (np.uint8(16), "tanh")],
-        batch_size=np.int32(16),
-        gamma=np.float32(0.5),
-        epsilon_end=np.int64(0),
-        double=np.False_,
-    )
-    assert config.hidden == (32, (16, "tanh"))
-    plain = [
-        config.hidden[0],
-        config.hidden[1][0],
-        config.batch_size,
-        config.gamma,
-        config.epsilon_end,
-        config.double,
-    ]
-    assert [type(value) for value in plain] == [int, int, int, float, float, bool]
-    assert plain == [32, 16, 16, 0.5, 0.0, False]
-
-
-def test_numpy_words_become_plain() -> None:
-    assert type(DQNConfig(activation=np.str_("tanh")).activation) is str
-
-
-@pytest.mark.parametrize("hidden", [[64, 32], (64, 32), np.array([64, 32])])
-def test_hidden_layers_may_come_as_any_sequence(hidden: Any) -> None:
-    assert DQNConfig(hidden=hidden).hidden == (64, 32)
-
-
-def test_whole_numbers_become_floats_where_a_number_is_asked_for() -> None:
-    config = DQNConfig(gamma=1, learning_rate=2)
-    assert [type(value) for value in (config.gamma, config.learning_rate)] == [float, float]
-
-
-def test_hidden_layers_without_an_activation_take_the_common_one() -> None:
+def test_hidden_layers_and_outputs_are_those_of_the_settings() -> None:
     config = DQNConfig(hidden=(64, (32, "linear"), 16), activation="tanh")
     assert config.hidden_layers == ((64, "tanh"), (32, "linear"), (16, "tanh"))
+    sizes = {"atoms": 5, "quantiles": 7}
+    heads: list[dict[str, Any]] = [{}, {"head": "qr"}, {"head": "c51", "value_range": (0, 1)}]
+    assert [DQNConfig(**head, **sizes).outputs_per_action for head in heads] == [1, 7, 5]
 
 
 # Refused
@@ -282,76 +258,36 @@ def test_hidden_layers_without_an_activation_take_the_common_one() -> None:
 
 @pytest.mark.parametrize(("cls", "name"), EVERY_FIELD)
 @given(data=st.data())
-@settings(max_examples=40)
-def test_values_out_of_bounds_are_refused_by_name(cls: Settings, name: str, data: st.DataObject) -> None:
+@settings(max_examples=25)
+def test_invalid_value_is_refused_by_name(cls: Settings, name: str, data: st.DataObject) -> None:
     value = data.draw(FIELDS[cls][name].refused)
     with pytest.raises(ConfigError) as caught:
         made(cls, **{name: value})
     assert caught.value.name == name
     assert caught.value.value is value
-    assert str(caught.value).startswith(f"{name}={value!r} is invalid: expected ")
-    assert caught.value.expected in str(caught.value)
+    assert str(caught.value).startswith(f"{name}={value!r} is invalid: expected {caught.value.expected}")
     assert len(caught.value.expected) > 3
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        pytest.param(name, value, id=name)
-        for name, value in (
-            ("gamma", 10**400),
-            ("learning_rate", 10**400),
-            ("max_grad_norm", 10**400),
-            ("weight_decay", -(10**400)),
-            ("batch_size", 10**400),
-            ("hidden", (10**400,)),
-        )
-    ],
-)
-def test_whole_numbers_too_large_for_a_float_are_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(ConfigError) as caught:
-        DQNConfig(**{name: value})
-    assert caught.value.name == name
-
-
-@pytest.mark.parametrize("hidden", [np.array(64), np.zeros((0,), int), np.array([[64, 32]]), np.array([0.5])])
-def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        DQNConfig(hidden=hidden)
-    assert caught.value.name == "hidden"
 
 
 @pytest.mark.parametrize(
     ("values", "name", "words"),
     [
+        ({"gamma": 10**400}, "gamma", "a number from 0 to 1"),
+        ({"weight_decay": -(10**400)}, "weight_decay", "a number >= 0"),
+        ({"batch_size": 10**400}, "batch_size", "a whole number >= 1"),
+        ({"hidden": (10**400,)}, "hidden", "a tuple, each entry a whole number"),
         ({"batch_size": 33, "buffer_size": 32, "learning_starts": 1}, "batch_size", "at most buffer_size=32"),
-        (
-            {"learning_starts": 33, "buffer_size": 32, "batch_size": 1},
-            "learning_starts",
-            "at most buffer_size=32",
-        ),
+        ({"learning_starts": 33, "buffer_size": 32, "batch_size": 1}, "learning_starts", "at most buffer_size=32"),
         ({"epsilon_start": 0.1, "epsilon_end": 0.2}, "epsilon_end", "at most epsilon_start=0.1"),
         ({"learning_rate": 1e-4, "learning_rate_end": 2e-4}, "learning_rate_end", "at most learning_rate=0.0001"),
         ({"hidden": ()}, "hidden", "one or more layers"),
-        (
-            {"head": "c51", "value_range": None},
-            "value_range",
-            "the lowest and highest return, as in",
-        ),
+        ({"head": "c51", "value_range": None}, "value_range", "the lowest and highest return, as in"),
         ({"value_range": (0.0, 1.0)}, "value_range", "None, because head='expected' is not 'c51'"),
         ({"head": "qr", "value_range": (0.0, 1.0)}, "value_range", "None, because head='qr' is not 'c51'"),
         ({"head": "c51", "value_range": (1.0, 0.0)}, "value_range", "a lower and a higher return"),
         ({"head": "c51", "value_range": (1.0, 1.0)}, "value_range", "a lower and a higher return"),
-        (
-            {"head": "c51", "value_range": (1e9, 1e9 + 1)},
-            "value_range",
-            "far enough apart for 51 atoms in single precision",
-        ),
-        (
-            {"head": "c51", "value_range": (-1e300, 1e300)},
-            "value_range",
-            "far enough apart for 51 atoms in single precision",
-        ),
+        ({"head": "c51", "value_range": (1e9, 1e9 + 1)}, "value_range", "far enough apart for 51 atoms in single"),
+        ({"head": "c51", "value_range": (-1e300, 1e300)}, "value_range", "far enough apart for 51 atoms in single"),
         ({"head": "qr", "loss": "mse"}, "loss", "'huber' with head='qr'; 'mse' needs"),
         ({"head": "c51", "value_range": (0.0, 1.0), "loss": "mse"}, "loss", "'huber' with head='c51'"),
         ({"optimism": 0.5}, "optimism", "0, because head='expected' has no quantiles ('qr' has)"),
@@ -359,45 +295,28 @@ def test_arrays_that_are_no_list_of_layers_are_refused_by_name(hidden: Any) -> N
         ({"ema_acts": True}, "ema_acts", "False, because there is no average without ema_decay"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], name: str, words: str) -> None:
+def test_contradictory_or_huge_settings_are_refused(values: dict[str, Any], name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         DQNConfig(**values)
-    assert caught.value.name == name
-    assert caught.value.value == values[name]
+    assert (caught.value.name, caught.value.value) == (name, values[name])
 
 
-def test_settings_that_just_agree_are_accepted() -> None:
-    config = DQNConfig(
-        batch_size=32, learning_starts=32, buffer_size=32, epsilon_start=0.2, epsilon_end=0.2, learning_rate_end=5e-4
-    )
-    assert (config.buffer_size, config.epsilon_end, config.learning_rate_end) == (32, 0.2, 5e-4)
-    config = DQNConfig(head="c51", value_range=(0, 1e-9), ema_decay=0, ema_acts=True)
-    assert (config.value_range, config.ema_acts) == ((0.0, 1e-9), True)
+@pytest.mark.parametrize("hidden", [np.array(64), np.zeros((0,), int), np.array([[64, 32]]), np.array([0.5])])
+def test_array_that_is_not_a_list_of_layers_is_refused(hidden: Any) -> None:
+    with pytest.raises(ConfigError, match="hidden="):
+        DQNConfig(hidden=hidden)
+
+
+def test_settings_at_their_mutual_limits_are_accepted() -> None:
+    limit = {"batch_size": 32, "learning_starts": 32, "buffer_size": 32}
+    assert DQNConfig(**limit, epsilon_start=0.2, epsilon_end=0.2, learning_rate_end=5e-4).buffer_size == 32
+    assert DQNConfig(head="c51", value_range=(0, 1e-9), ema_decay=0, ema_acts=True).value_range == (0.0, 1e-9)
     assert DQNConfig(head="qr", optimism=0.99, priority_alpha=1).optimism == 0.99
 
 
-@pytest.mark.parametrize("value_range", [[-1, 2], (-1, 2), np.array([-1.0, 2.0]), (np.float32(-1), np.int64(2))])
-def test_a_range_of_returns_may_come_as_any_pair(value_range: Any) -> None:
-    made = DQNConfig(head="c51", value_range=value_range).value_range
-    assert made == (-1.0, 2.0)
-    assert [type(value) for value in made] == [float, float]
-
-
-def test_what_the_network_gives_for_an_action_is_the_heads() -> None:
-    settings = {"atoms": 5, "quantiles": 7}
-    assert DQNConfig(**settings).outputs_per_action == 1
-    assert DQNConfig(head="qr", **settings).outputs_per_action == 7
-    assert DQNConfig(head="c51", value_range=(0, 1), **settings).outputs_per_action == 5
-
-
-def test_training_without_a_budget_is_refused() -> None:
+def test_settings_need_a_budget_and_names_and_are_frozen() -> None:
     with pytest.raises(ConfigError, match="a budget: steps, episodes, or both"):
         TrainConfig()
-    assert TrainConfig(steps=5).episodes is None
-    assert TrainConfig(episodes=5).steps is None
-
-
-def test_settings_are_frozen_and_given_by_name() -> None:
     with pytest.raises(FrozenInstanceError):
         DQNConfig().gamma = 0.5
     with pytest.raises(TypeError):
@@ -407,99 +326,58 @@ def test_settings_are_frozen_and_given_by_name() -> None:
 # Building
 
 
-def test_build_takes_what_is_left_out_from_the_base() -> None:
+def test_build_takes_the_rest_from_the_base() -> None:
     base = DQNConfig(gamma=0.5, n_step=7)
     built = build(DQNConfig, {"gamma": 0.25}, base)
     assert (built.gamma, built.n_step, built.batch_size) == (0.25, 7, DQNConfig().batch_size)
-    assert base.gamma == 0.5
+    assert (build(DQNConfig, {}), build(TrainConfig, {"steps": 9})) == (DQNConfig(), TrainConfig(steps=9))
+    with pytest.raises(ConfigError, match="gamma=2 is invalid: expected a number from 0 to 1"):
+        build(DQNConfig, {"gamma": 2})
 
 
-def test_build_leaves_what_only_the_bases_head_can_use_behind() -> None:
+def test_build_with_another_head_drops_settings_of_the_bases_head() -> None:
     quantiles = DQNConfig(head="qr", optimism=0.5, gamma=0.5)
     built = build(DQNConfig, {"head": "expected", "loss": "mse"}, quantiles)
     assert (built.optimism, built.loss, built.gamma) == (0.0, "mse", 0.5)
     assert build(DQNConfig, {"head": "expected"}, build(DQNConfig, {"loss": "mse"})).loss == "mse"  # the same head
     assert build(DQNConfig, {"head": "qr"}, DQNConfig(head="c51", value_range=(0, 1))).value_range is None
     assert build(DQNConfig, {"head": "qr"}, quantiles).optimism == 0.5
-    with pytest.raises(ConfigError, match=r"optimism=0\.5 is invalid: expected 0, because"):  # asked for
+    with pytest.raises(ConfigError, match=r"optimism=0\.5 is invalid: expected 0, because"):  # it was asked for
         build(DQNConfig, {"head": "expected", "optimism": 0.5}, quantiles)
-
-
-def test_build_without_a_base_starts_from_the_defaults() -> None:
-    assert build(DQNConfig, {}) == DQNConfig()
-    assert build(TrainConfig, {"steps": 9}) == TrainConfig(steps=9)
-
-
-def test_build_checks_the_values_too() -> None:
-    with pytest.raises(ConfigError, match=r"gamma=2 is invalid: expected a number from 0 to 1\."):
-        build(DQNConfig, {"gamma": 2})
 
 
 @pytest.mark.parametrize(
     ("cls", "unknown", "meant"),
     [
-        (DQNConfig, "learnin_rate", "learning_rate"),
-        (DQNConfig, "batchsize", "batch_size"),
-        (DQNConfig, "Gamma", "gamma"),
-        (TrainConfig, "step", "steps"),
-        (TrainConfig, "evaluate_every", "eval_every"),
+        (DQNConfig, "learnin_rate", "did you mean learning_rate?"),
+        (DQNConfig, "Gamma", "did you mean gamma?"),
+        (TrainConfig, "step", "did you mean steps?"),
+        (TrainConfig, "zzzz", "a setting that exists. Known: steps, episodes"),
     ],
 )
-def test_an_unknown_setting_is_refused_with_the_nearest_known(cls: Settings, unknown: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=f"did you mean {meant}[?]") as caught:
+def test_unknown_setting_is_refused_with_the_nearest_or_all(cls: Settings, unknown: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(meant)) as caught:
         build(cls, {unknown: 1})
     assert (caught.value.name, caught.value.value) == (unknown, 1)
 
 
-def test_an_unknown_setting_near_to_none_is_refused_with_all_that_are_known() -> None:
-    with pytest.raises(ConfigError, match="expected a setting that exists") as caught:
-        build(TrainConfig, {"zzzz": 1, "steps": 1})
-    assert "did you mean" not in str(caught.value)
-    assert all(field.name in caught.value.expected for field in fields(TrainConfig))
-
-
-# What a field says and what it checks
-
-
-def docstrings(cls: Settings) -> dict[str, str]:
-    """The string under every field, read off the source as the command line reads it."""
-    (body,) = (
-        node.body
-        for node in ast.parse(inspect.getsource(config_module)).body
-        if isinstance(node, ast.ClassDef) and node.name == cls.__name__
-    )
-    return {
-        field.target.id: below.value.value
-        for field, below in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(below, ast.Expr)
-        and isinstance(below.value, ast.Constant)
-        and isinstance(below.value.value, str)
-    }
+# Docstrings of the fields
 
 
 def ranges(hint: Any) -> set[str]:
-    """The descriptions of all ranges anywhere in an annotation."""
+    """Return the descriptions of all ranges anywhere in an annotation."""
     if get_origin(hint) is Annotated:
         return {re.sub("^a (whole )?number ", "", description(hint))}
     return {text for part in get_args(hint) for text in ranges(part)}
 
 
 @pytest.mark.parametrize(("cls", "name"), EVERY_FIELD)
-def test_the_range_of_a_field_is_in_its_docstring(cls: Settings, name: str) -> None:
-    text = docstrings(cls)[name]
-    checked = ranges(get_type_hints(cls, include_extras=True)[name])
-    # What stands in brackets and looks like a range, and all that does.
-    said = set(re.findall(r"\(((?:>=?|> [\d.]+ and <=|from [\d.]+ to) [\d.e-]+)[;)]", text))
-    said |= set(re.findall(r"\(([<>]= \d+)[ ;)]", text))
-    assert said == checked
-
-
-@pytest.mark.parametrize(("cls", "name"), EVERY_FIELD)
-def test_a_docstring_names_none_where_none_is_allowed(cls: Settings, name: str) -> None:
-    allows_none = type(None) in get_args(get_type_hints(cls)[name])
-    assert bool(re.search(r"\bor None\b", docstrings(cls)[name])) == allows_none
+def test_docstring_of_a_field_states_its_range_and_none(cls: Settings, name: str) -> None:
+    text, hint = field_docs(cls)[name], get_type_hints(cls, include_extras=True)[name]
+    found = set(re.findall(r"\(((?:>=?|> [\d.]+ and <=|from [\d.]+ to) [\d.e-]+)[;)]", text))
+    found |= set(re.findall(r"\(([<>]= \d+)[ ;)]", text))
+    assert found == ranges(hint)
+    assert bool(re.search(r"\bor None\b", text)) == (type(None) in get_args(hint))
 
 
 @pytest.mark.parametrize(
@@ -513,7 +391,7 @@ def test_a_docstring_names_none_where_none_is_allowed(cls: Settings, name: str) 
         (Count | None, "a whole number >= 1, or None", [None, 1], [0, "None", []]),
     ],
 )
-def test_values_are_converted_or_refused(hint: Any, text: str, inside: list[Any], outside: list[Any]) -> None:
+def test_value_is_converted_or_refused(hint: Any, text: str, inside: list[Any], outside: list[Any]) -> None:
     assert description(hint) == text
     for value in inside:
         assert check_value("name", value, hint) == value
@@ -525,21 +403,19 @@ def test_values_are_converted_or_refused(hint: Any, text: str, inside: list[Any]
 # Presets
 
 
-def test_an_environment_has_its_own_preset_or_the_default() -> None:
-    assert preset("CartPole-v1") is PRESETS["CartPole-v1"]
-    assert preset("LunarLander-v3") is PRESETS["LunarLander-v3"]
-    assert preset("Taxi-v4") is PRESETS[DEFAULT]
-
-
-def test_a_preset_may_be_asked_for_by_name() -> None:
-    assert preset("CartPole-v1", "LunarLander-v3") is PRESETS["LunarLander-v3"]
-    assert preset("CartPole-v1", DEFAULT) is PRESETS[DEFAULT]
-
-
-def test_an_unknown_preset_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigError, match="LunarLander-v3") as caught:
-        preset("CartPole-v1", "fast")
-    assert (caught.value.name, caught.value.value) == ("preset", "fast")
+@pytest.mark.parametrize(
+    ("environment", "name", "expected"),
+    [
+        ("CartPole-v1", RECOMMENDED, "CartPole-v1"),
+        ("LunarLander", RECOMMENDED, "LunarLander-v3"),
+        ("my_module:Acrobot-v1", RECOMMENDED, "Acrobot-v1"),
+        ("Taxi-v4", RECOMMENDED, DEFAULT),
+        ("CartPole-v1", "LunarLander-v3", "LunarLander-v3"),
+        ("CartPole-v1", DEFAULT, DEFAULT),
+    ],
+)
+def test_preset_is_the_environments_or_the_named_one(environment: str, name: str, expected: str) -> None:
+    assert preset(environment, name) is PRESETS[expected]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -571,24 +447,22 @@ STANDARD = {
 }
 
 
-def test_every_error_is_caught_by_its_root_and_by_its_standard_kind() -> None:
+def test_every_error_has_the_root_and_a_standard_type() -> None:
     found = {name: value for name, value in vars(errors).items() if isinstance(value, type) and name.endswith("Error")}
     assert set(found) == {"PeriluneError", *STANDARD}
-    for name, kind in STANDARD.items():
-        assert issubclass(found[name], PeriluneError)
-        assert issubclass(found[name], kind)
+    assert all(
+        issubclass(found[name], PeriluneError) and issubclass(found[name], kind) for name, kind in STANDARD.items()
+    )
     assert issubclass(errors.PeriluneWarning, UserWarning)
 
 
-def test_a_config_error_keeps_its_parts_when_it_is_copied() -> None:
-    # As it is when it comes back from a process of its own.
-    error = ConfigError("gamma", 2, "a number from 0 to 1")
-    again = copy.copy(error)
-    assert (again.name, again.value, again.expected) == ("gamma", 2, "a number from 0 to 1")
-    assert str(again) == str(error) == "gamma=2 is invalid: expected a number from 0 to 1."
+def test_copied_config_error_keeps_its_parts() -> None:
+    error = copy.copy(ConfigError("gamma", 2, "a number from 0 to 1"))  # as when a process sends it
+    assert (error.name, error.value, error.expected) == ("gamma", 2, "a number from 0 to 1")
+    assert str(error) == "gamma=2 is invalid: expected a number from 0 to 1."
 
 
-# What is accepted runs
+# Valid settings train
 
 MOST = {
     "batch_size": 16, "buffer_size": 100, "learning_starts": 30, "atoms": 9, "quantiles": 9, "gradient_steps": 3,
@@ -598,7 +472,7 @@ MOST = {
 
 
 def smaller(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with sizes that a test has the time for, and every other value as it is."""
+    """Return ``values`` with small sizes."""
     sized = {name: min(value, MOST[name]) if name in MOST and value else value for name, value in values.items()}
     if "hidden" in values:
         layers = [layer if isinstance(layer, tuple) else (layer, "relu") for layer in values["hidden"][:2]]
@@ -608,9 +482,9 @@ def smaller(values: dict[str, Any]) -> dict[str, Any]:
     return sized | {"steps": 80, "video_every": None, "num_envs": 1}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(agent=DQN_SETTINGS.map(smaller), train=TRAIN_SETTINGS.map(smaller))
-def test_what_is_accepted_runs_or_ends_by_name(agent: dict[str, Any], train: dict[str, Any]) -> None:
+def test_training_with_any_valid_settings_ends_or_diverges(agent: dict[str, Any], train: dict[str, Any]) -> None:
     world = Numbered(lengths=(3, 8))
     learner = Agent(2, 3, DQNConfig(**agent), 0)
     with np.errstate(all="ignore"):
