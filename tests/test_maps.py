@@ -24,7 +24,8 @@ from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
 from perilune.runs.weights import save_weights
-from perilune.viz import insight, layers, maps
+from perilune.viz import insight, maps
+from perilune.viz.plots import shares
 
 PLAIN = DQNConfig(
     hidden=((3, "linear"),), layer_norm=False, n_step=1, double=False, batch_size=4, buffer_size=50, learning_starts=4,
@@ -89,16 +90,14 @@ def test_a_reading_that_never_changes_has_a_map_all_the_same() -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 80))
 def test_shares_of_actions_sum_to_one_and_come_to_what_was_done(actions: list[int], parts: int) -> None:
-    found = insight.shares(np.array(actions), 4, parts)
+    found = shares(np.array(actions), 4, parts)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert len(found) == min(parts, len(actions))
-    np.testing.assert_allclose(
-        insight.shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4)
-    )
+    np.testing.assert_allclose(shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4))
 
 
 def test_shares_are_in_the_order_lived() -> None:
-    np.testing.assert_allclose(insight.shares(np.array([0, 0, 1, 1, 1, 0]), 2, 3), [[1, 0], [0, 1], [0.5, 0.5]])
+    np.testing.assert_allclose(shares(np.array([0, 0, 1, 1, 1, 0]), 2, 3), [[1, 0], [0, 1], [0.5, 0.5]])
 
 
 def test_early_and_late_visits_are_those_of_the_first_and_the_last_third() -> None:
@@ -152,13 +151,13 @@ def batch_of(agent: Agent, wrong_by: float) -> Batch:
 def test_gradients_vanish_where_the_agent_is_right_and_are_known_where_it_is_not(tmp_path: Path) -> None:
     agent = agent_with(np.eye(3), np.eye(3)[:, :2])
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
-    right = insight.course([tmp_path / "0.safetensors"], batch_of(agent, 0), 2)
+    right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), 2)
     assert right.gradients is not None
     assert np.isnan(right.gradients).all()  # of those that are not 0, and there are none
     np.testing.assert_array_equal(right.zeros, np.ones((1, 2)))
     # Huber's loss of an error of 5 has the slope -1: the outputs' gradients are minus the mean of the units' values.
     batch = batch_of(agent, 5)
-    wrong = insight.course([tmp_path / "0.safetensors"], batch, 2)
+    wrong = insight.layers_over_time([tmp_path / "0.safetensors"], batch, 2)
     expected = np.array([-batch.obs[batch.action == action].sum(axis=0) / 4 for action in (0, 1)])
     assert wrong.gradients is not None
     np.testing.assert_allclose(wrong.gradients[0, 1], np.quantile(np.abs(expected), insight.LEVELS), rtol=1e-5)
@@ -175,14 +174,14 @@ def test_gradients_that_are_0_are_counted_and_those_that_are_not_are_drawn(tmp_p
     obs[:, 3] = 1
     reward = agent.q_values(obs)[np.arange(4), action] + 5
     batch = Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
-    course = insight.course([tmp_path / "0.safetensors"], batch, 2)
+    course = insight.layers_over_time([tmp_path / "0.safetensors"], batch, 2)
     assert course.zeros is not None
     assert course.gradients is not None
     # All of the output's other weights' gradients vanish too: their units give 0.
     np.testing.assert_allclose(course.zeros, [[4 / 5, 4 / 5]])
     np.testing.assert_allclose(course.gradients[0], [[1] * 5, [0.5] * 5])
-    drawn = layers.weights(course, "a").figure
-    assert [axis.get_title(loc="right") for axis in drawn.axes] == ["", "", *["in the end 80.0% are 0"] * 2]
+    drawn = maps._weights(course, "a").figure
+    assert [axis.get_title(loc="right") for axis in drawn.axes] == ["", "", *["at the end 80.0% are 0"] * 2]
     for axis in drawn.axes[2:]:
         low, high = axis.get_ylim()
         assert low < axis.get_lines()[0].get_ydata()[0] < high
@@ -203,9 +202,9 @@ def test_gradients_that_are_0_are_counted_and_those_that_are_not_are_drawn(tmp_p
 def test_it_is_said_what_the_outputs_are(config: dict[str, object], words: str, tmp_path: Path) -> None:
     agent = Agent(3, 2, replace(PLAIN, **config), 0)  # type: ignore[arg-type]
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
-    course = insight.course([tmp_path / "0.safetensors"], None, 2)
+    course = insight.layers_over_time([tmp_path / "0.safetensors"], None, 2)
     assert course.outputs == words
-    drawn = layers.weights(course, "a").figure.get_supxlabel()
+    drawn = maps._weights(course, "a").figure.get_supxlabel()
     assert " ".join(drawn.split()).endswith(words)
     assert not words or course.layers[-1].endswith(f" {words.split()[1]}")
 
@@ -221,8 +220,8 @@ def test_a_replay_that_was_written_round_is_read_in_the_order_lived(tmp_path: Pa
     }
     dqn = DQN("CartPole-v1", seed=1, **settings)
     dqn.train(run_dir=tmp_path / "run", steps=150, eval_every=None, eval_episodes=1, pictures=False, quiet=True)
-    found = insight.lived(tmp_path / "run")
-    assert (len(found.transitions.action), found.forgotten, found.actions) == (60, 90, 2)
+    found = insight.replay(tmp_path / "run")
+    assert (len(found.transitions.action), found.overwritten, found.actions) == (60, 90, 2)
     obs, next_obs = found.transitions.obs, found.transitions.next_obs
     goes_on = (obs[1:] == next_obs[:-1]).all(axis=1)
     ended = found.transitions.discount[:-1] == 0
@@ -326,13 +325,13 @@ def test_weights_of_another_agent_are_refused(run: Path) -> None:
 
 
 def test_weights_are_the_best_else_the_final_else_the_newest(run: Path) -> None:
-    lived = insight.lived(run)
+    lived = insight.replay(run)
     for name in ("best.safetensors", "final.safetensors"):
-        expected = insight.agent_of(run / name)
+        expected = insight.load_agent(run / name)
         found = insight.best_agent(run, lived.transitions, 2)
         np.testing.assert_array_equal(found.online.parameters, expected.online.parameters)
         (run / name).unlink()
-    newest = insight.agent_of(snapshots.paths(run)[-1])
+    newest = insight.load_agent(snapshots.paths(run)[-1])
     found = insight.best_agent(run, lived.transitions, 2)
     np.testing.assert_array_equal(found.online.parameters, newest.online.parameters)
     without_snapshots(run)
@@ -381,7 +380,7 @@ def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
 
 def test_whose_values_are_drawn_is_said_where_the_best_weights_are_gone(run: Path) -> None:
     (run / "best.safetensors").unlink()
-    steps = f"{insight.agent_of(run / 'final.safetensors').env_steps:,}"
+    steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
     assert maps.draw(run).left_out == [
         f"The best weights are not there: values and actions are those after {steps} steps."
     ]

@@ -28,7 +28,7 @@ from perilune.runs import logs
 from perilune.runs.scores import score as bench_score
 from perilune.runs.scores import write_score
 from perilune.runs.weights import load_weights, save_weights
-from perilune.viz import endings
+from perilune.viz import plots
 from perilune.viz.report import recordings, scoring
 from perilune.viz.report.content import write_report
 
@@ -359,14 +359,14 @@ def test_every_place_for_a_film_is_taken_where_there_are_so_many(tmp_path: Path,
 def test_outcomes_are_shares_of_the_episodes_that_have_one() -> None:
     outcomes = ["crashed"] * 30 + ["landed"] * 10
     run = made_up_run([episode(n, outcome=label) for n, label in enumerate([*outcomes, None], 1)])
-    labels, places = endings.labelled(run)
+    labels, places = plots.episode_outcomes(run)
     assert [labels[place] for place in places] == outcomes
-    drawn = endings.draw([run])
+    drawn = plots.outcomes([run])
     assert drawn is not None
     tops = [patch.get_data().values for patch in drawn.figure.axes[0].patches]
     np.testing.assert_allclose(tops[-1], 1)
     np.testing.assert_array_equal(tops[0], [0.0] * 30 + [1.0] * 10)  # landed is the first label
-    assert endings.draw([made_up_run([episode(1)], environment="Taxi-v4")]) is None
+    assert plots.outcomes([made_up_run([episode(1)], environment="Taxi-v4")]) is None
 
 
 # A stranger's run

@@ -251,7 +251,7 @@ def _record(
     videos, collector = video.TrainingRecorder(directory, fps, agent.q_values), FrameCollector()
     tensorboard: AbstractContextManager[Callable[[Event], None]] = nullcontext(lambda event: None)
     if options.tensorboard:
-        tensorboard = event_files.written(directory, fps, agent.env_steps, outcomes, _logged(directory, latest))
+        tensorboard = event_files.event_file(directory, fps, agent.env_steps, outcomes, _logged(directory, latest))
     with (
         logs.open_log(directory, () if latest is None else latest.logs) as log,
         progress(agent, env, setup.train, options.quiet, latest, directory) as show,

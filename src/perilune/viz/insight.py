@@ -1,9 +1,8 @@
-"""What was learned, as plain arrays: read off a run's weights on the way and its replay. Nothing is recorded for it."""
+"""The data of the maps, as arrays: from a run's weights and snapshots and from its replay buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -19,77 +18,77 @@ from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, layout, snapshots
 from perilune.runs.weights import load_weights
 
-STATES, TRANSITIONS = 4_096, 1_024  # of those lived, enough for shares and for a gradient
+STATES, TRANSITIONS = 4_096, 1_024  # from the replay buffer; enough for shares and for a gradient
 GRID = 96  # cells of a map along each axis
-EXTENT = (0.5, 99.5)  # percentiles of the states visited between which a map is drawn
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that tell a distribution
-SATURATED = 0.99  # |tanh| from which on a unit hardly answers any more
+EXTENT = (0.5, 99.5)  # percentiles of the visited states that a map spans
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of a distribution
+SATURATED = 0.99  # |tanh| of a unit that hardly changes any more
 
 
-class Lived(NamedTuple):
-    """The transitions in the newest checkpoint's replay, in the order lived; ``forgotten`` of them came before."""
+class Replay(NamedTuple):
+    """The transitions in a run's newest checkpoint, the oldest first; ``overwritten`` earlier ones are lost."""
 
     transitions: Batch
-    forgotten: int
+    overwritten: int
     actions: int
 
 
-def lived(directory: Path) -> Lived:
-    """What the newest checkpoint of a run remembers.
+def replay(directory: Path) -> Replay:
+    """Read the replay buffer in a run's newest checkpoint.
 
     Raises:
-        RunDirectoryError: there is no checkpoint, or no run.
-        FileFormatError: none is whole, or nothing is in it.
+        RunDirectoryError: There is no run, or it has no checkpoint.
+        FileFormatError: The checkpoint is damaged, or its buffer is empty.
     """
     if not checkpoint.paths(directory):
         raise RunDirectoryError(f"{directory} has no checkpoint")
     _, agent = checkpoint.latest(directory)
-    replay = agent.replay
-    if not replay.size:
-        raise FileFormatError(f"the newest checkpoint of {directory} was taken before anything was lived")
-    order = np.arange(replay.added - replay.size, replay.added) % replay.capacity
-    transitions = Batch(*(array[order] for array in replay.arrays))
-    return Lived(transitions, replay.added - replay.size, agent.actions)
+    buffer = agent.replay
+    if not buffer.size:
+        raise FileFormatError(f"the newest checkpoint of {directory} has an empty replay buffer")
+    order = np.arange(buffer.added - buffer.size, buffer.added) % buffer.capacity
+    return Replay(Batch(*(array[order] for array in buffer.arrays)), buffer.added - buffer.size, agent.actions)
 
 
-def best_agent(directory: Path, lived: Batch, actions: int) -> Agent:
-    """The agent at its best: of the best weights, else of the final ones, else of the newest snapshot.
+def best_agent(directory: Path, batch: Batch, actions: int) -> Agent:
+    """Return the agent of the best weights, else of the final ones, else of the newest snapshot.
 
     Raises:
-        RunDirectoryError: there are no weights.
-        FileFormatError: they are damaged, or of another agent than what was ``lived``.
+        RunDirectoryError: There are no weights.
+        FileFormatError: They are damaged, or of an agent with other sizes than ``batch`` and ``actions``.
     """
     for path in (*(directory / name for name in layout.WEIGHTS.values()), *reversed(snapshots.paths(directory))):
         if path.exists():
-            return agent_of(path, (lived.obs.shape[1], actions))
+            return load_agent(path, (batch.obs.shape[1], actions))
     raise RunDirectoryError(f"{directory} has no weights yet")
 
 
-def agent_of(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
-    """The agent whose weights are in ``path``.
+def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
+    """Return the agent of a weights file.
 
     Raises:
-        FileFormatError: they are damaged, or those of an agent of other ``sizes``, observation and actions.
+        FileFormatError: The file is damaged, or of an agent with other ``sizes`` (observation size, actions).
     """
     agent, _ = load_weights(path)
     if sizes not in (None, (agent.observation_size, agent.actions)):
-        raise FileFormatError(f"{path} is of an agent of other sizes than the run's")
+        raise FileFormatError(f"{path} is of an agent with other sizes than the run's")
     return agent
 
 
 def spread_out(batch: Batch, most: int) -> Batch:
-    """``most`` transitions, spread evenly over all of them; always the same."""
+    """Return at most ``most`` transitions, evenly spaced, always the same."""
     rows = len(batch.action)
     index = np.linspace(0, rows - 1, min(most, rows)).round().astype(np.int64)
     return Batch(*(array[index] for array in batch))
 
 
-@dataclass(frozen=True)
-class ValueMap:
-    """Q over two readings, all others at the median of the states visited.
+class ValueMap(NamedTuple):
+    """Q over two entries of the observation, with all others at the median of the visited states.
 
-    ``q``: [GRID, GRID, A], rows along y. ``x_edges``, ``y_edges``: [GRID + 1]. ``seen``: [GRID, GRID], whether
-    anything near was visited, whatever the other readings were there; elsewhere Q is extrapolated.
+    Attributes:
+        x_edges, y_edges: Edges of the cells, [GRID + 1].
+        q: [GRID, GRID, A], rows along y.
+        seen: Whether a state nearby was visited, with any other entries, [GRID, GRID]. Elsewhere Q is extrapolated.
     """
 
     x_edges: Array
@@ -99,22 +98,22 @@ class ValueMap:
 
     @property
     def gap(self) -> Array:
-        """By how much the best action is better than the second best: [GRID, GRID]."""
+        """Lead of the best action over the second best, [GRID, GRID]."""
         ordered = np.sort(self.q, axis=-1)
         difference: Array = ordered[..., -1] - ordered[..., -2]
         return difference
 
 
-def edges(values: Array, cells: int) -> Array:
-    """Edges [cells + 1] of equal cells over what ``values`` [N] mostly are."""
+def _edges(values: Array, cells: int) -> Array:
+    """Return the edges [cells + 1] of equal cells over most of ``values`` [N]."""
     low, high = np.percentile(values.astype(np.float64), EXTENT)
-    room = 0.05 * (high - low) or 0.5  # a reading that never changes still gets a map
-    return np.linspace(low - room, high + room, cells + 1)
+    margin = 0.05 * (high - low) or 0.5  # a constant entry still gets a map
+    return np.linspace(low - margin, high + margin, cells + 1)
 
 
 def value_map(agent: Agent, visited: Array, x: int, y: int) -> ValueMap:
-    """Q of the network that is evaluated over the readings ``x`` and ``y`` of visited[N, O]."""
-    x_edges, y_edges = edges(visited[:, x], GRID), edges(visited[:, y], GRID)
+    """Evaluate the evaluation network over the entries ``x`` and ``y`` of visited[N, O]."""
+    x_edges, y_edges = _edges(visited[:, x], GRID), _edges(visited[:, y], GRID)
     obs = np.tile(np.median(visited, axis=0), (GRID * GRID, 1))
     across, along = np.meshgrid((x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2)
     obs[:, x], obs[:, y] = across.ravel(), along.ravel()
@@ -127,14 +126,8 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> ValueMap:
     return ValueMap(x_edges, y_edges, q, seen)
 
 
-def shares(actions: Array, count: int, parts: int) -> Array:
-    """Share of each action in ``parts`` equal parts of actions[N], in their order: [parts, count], rows sum to 1."""
-    pieces = np.array_split(actions, min(parts, len(actions)))
-    return np.array([np.bincount(piece, minlength=count) / len(piece) for piece in pieces])
-
-
 class Visits(NamedTuple):
-    """Share of the states in each cell of a map, [y, x], in the first and in the last third of what was lived."""
+    """Share of the states in each cell, [y, x], in the first and the last third of the transitions."""
 
     x_edges: Array
     y_edges: Array
@@ -143,8 +136,8 @@ class Visits(NamedTuple):
 
 
 def visits(obs: Array, x: int, y: int, cells: int = 48) -> Visits:
-    """Where obs[N, O], in the order lived, was in the readings ``x`` and ``y``."""
-    x_edges, y_edges = edges(obs[:, x], cells), edges(obs[:, y], cells)
+    """Count obs[N, O], the oldest first, in cells over the entries ``x`` and ``y``."""
+    x_edges, y_edges = _edges(obs[:, x], cells), _edges(obs[:, y], cells)
     third = max(1, len(obs) // 3)
     early, late = (
         np.histogram2d(part[:, y], part[:, x], (y_edges, x_edges))[0] / len(part)
@@ -154,10 +147,13 @@ def visits(obs: Array, x: int, y: int, cells: int = 48) -> Visits:
 
 
 class Units(NamedTuple):
-    """What the units of a hidden layer give for some states.
+    """The units of a hidden layer in some states.
 
-    ``outputs``: [N, U]. ``dead``, ``always``, [U]: a ReLU that is never, or always, above 0; of tanh and linear units,
-    ``dead`` is one that gives the same for all states, and ``always`` a tanh that is saturated in all of them.
+    Attributes:
+        activation: "relu", "tanh" or "linear".
+        outputs: [N, U].
+        dead: Whether a ReLU is never above 0, or another unit always gives the same, [U].
+        always: Whether a ReLU is always above 0, or a tanh is saturated in all states, [U].
     """
 
     activation: str
@@ -167,7 +163,7 @@ class Units(NamedTuple):
 
 
 def units(agent: Agent, obs: Array) -> list[Units]:
-    """The units of every hidden layer of the online network for obs[N, O]."""
+    """Return the units of each hidden layer of the online network for obs[N, O]."""
     network = agent.online
     network.silence()
     hidden = []
@@ -187,13 +183,16 @@ def units(agent: Agent, obs: Array) -> list[Units]:
 
 
 class Course(NamedTuple):
-    """How the layers were at each snapshot, S of them, L weight matrices and H hidden layers.
+    """The layers at each of S snapshots: L weight matrices and H hidden layers.
 
-    ``weights`` and ``gradients`` (sizes, before any clipping, of those that are not exactly 0): quantiles
-    [S, L, LEVELS], not finite where a gradient was not, or all are 0. ``zeros``: share of the gradients that are 0,
-    [S, L]. ``outputs``: what the network's outputs are, in a sentence, "" for one an action. ``units``: share of the
-    units that are dead, share of those always on, and their mean |output|, [3, S, H]. Without anything lived there are
-    neither gradients nor units.
+    Attributes:
+        env_steps: Of the snapshots, [S].
+        layers: Name and size of each weight matrix, L of them.
+        outputs: A sentence on the network's outputs, "" if there is one for each action.
+        weights: Quantiles, [S, L, LEVELS].
+        gradients: Quantiles of the absolute gradients that are not 0, before clipping; not finite if all are 0.
+        zeros: Share of the gradients that are exactly 0, [S, L].
+        units: Share of dead units, share of always active units, and mean |output|, [3, S, H].
     """
 
     env_steps: Array
@@ -205,22 +204,22 @@ class Course(NamedTuple):
     units: Array | None
 
 
-def course(paths: Sequence[Path], lived: Batch | None, actions: int) -> Course:
-    """The layers at each of the snapshots ``paths``; of units and gradients nothing where nothing was ``lived``."""
+def layers_over_time(paths: Sequence[Path], batch: Batch | None, actions: int) -> Course:
+    """Return the layers at each of the snapshots ``paths``; units and gradients only if there is a ``batch``."""
     steps, weights, gradients, zeros, alive = [], [], [], [], []
     layers: list[str] = []
     outputs = ""
     for path in paths:
-        agent = agent_of(path, None if lived is None else (lived.obs.shape[1], actions))
+        agent = load_agent(path, None if batch is None else (batch.obs.shape[1], actions))
         named = {name: array for name, array in agent.online.named_parameters().items() if name.endswith(".weight")}
         layers = [_layer(place, array, len(named)) for place, array in enumerate(named.values())]
         outputs = _outputs(agent)
         steps.append(agent.env_steps)
         weights.append([np.quantile(array, LEVELS) for array in named.values()])
-        if lived is not None:
-            hidden = units(agent, spread_out(lived, STATES).obs)
+        if batch is not None:
+            hidden = units(agent, spread_out(batch, STATES).obs)
             alive.append([(unit.dead.mean(), unit.always.mean(), np.abs(unit.outputs).mean()) for unit in hidden])
-            found = _gradients(agent, spread_out(lived, TRANSITIONS))
+            found = _gradients(agent, spread_out(batch, TRANSITIONS))
             gradients.append([_sizes(found[name]) for name in named])
             zeros.append([(found[name] == 0).mean() for name in named])
     return Course(
@@ -235,7 +234,7 @@ def course(paths: Sequence[Path], lived: Batch | None, actions: int) -> Course:
 
 
 def _gradients(agent: Agent, batch: Batch) -> Arrays:
-    """The gradients of ``batch`` by name, where the agent is its own target; not finite where they cannot be told."""
+    """Return the gradients of ``batch`` by name, with the agent as its own target; NaN if they are not finite."""
     with np.errstate(all="ignore"):
         try:
             agent.differentiate(batch)
@@ -245,13 +244,13 @@ def _gradients(agent: Agent, batch: Batch) -> Arrays:
 
 
 def _sizes(gradient: Array) -> Array:
-    """Quantiles of the sizes of what is not 0, as most is where a reading was never other than 0; NaN where all is."""
+    """Return quantiles of the absolute values that are not 0; NaN if all are 0."""
     sizes = np.abs(gradient[gradient != 0])
     return np.quantile(sizes, LEVELS) if sizes.size else np.full(len(LEVELS), np.nan)
 
 
 def _outputs(agent: Agent) -> str:
-    """What the outputs of the network are, where they are not one for each action."""
+    """Return a sentence on the outputs of the network, unless there is one for each action."""
     config, actions = agent.config, agent.actions
     count = (actions + config.dueling) * int(np.prod(agent.head.shape))
     parts = f"a value and the advantages of {actions} actions" if config.dueling else f"{actions} actions"

@@ -1,4 +1,4 @@
-"""Pictures of what was learned: values and actions over two readings, visited states, units, weights and gradients."""
+"""Figures of what an agent learned: values, actions, visited states, hidden units, weights and gradients."""
 
 from __future__ import annotations
 
@@ -11,21 +11,34 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import Agent
-from perilune.envs.known import lookup
+from perilune.envs.known import KnownEnv, lookup
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import layout, manifest, snapshots
-from perilune.viz import insight, layers
-from perilune.viz.canvas import canvas, colours, ink_on, legend, over_steps
-from perilune.viz.plots import INK, PAPER, Picture, dress
+from perilune.viz import insight
+from perilune.viz.plots import (
+    COLOURS,
+    INK,
+    PAPER,
+    Picture,
+    canvas,
+    colours,
+    dress,
+    grid,
+    legend,
+    over_steps,
+    shares,
+    stack,
+)
 
-MOST_NAMED = 8  # readings whose medians are told
-PARTS = 60  # of what was lived, in the picture of action use
+MAX_NAMED = 8  # observation entries whose medians are listed
+PARTS = 60  # of the transitions, in the figure of actions
+SHOWN_STATES = 320  # in the map of a layer's units
 
 
 @dataclass(frozen=True)
 class Maps:
-    """The pictures by name, in their order, and a sentence for each that cannot be drawn."""
+    """The figures by name, in order, and a sentence for each that cannot be drawn."""
 
     pictures: dict[str, Picture]
     left_out: list[str]
@@ -37,58 +50,49 @@ def draw(
     y: str | int | None = None,
     say: Callable[[str], object] = lambda words: None,
 ) -> Maps:
-    """Draw what the run in ``directory`` has learned, from its weights on the way and its newest checkpoint's replay.
+    """Draw what the agent of a run learned, from its snapshots and the replay buffer in its newest checkpoint.
 
     Args:
-        directory: a run.
-        x, y: the readings that maps are drawn over, by name or by place; a telling pair where left out.
-        say: is told what takes its time.
+        directory: The run directory.
+        x, y: Entries of the observation to draw maps over, by name or index; by default the environment's
+            ``map_axes``.
+        say: Called with a word about each figure before it is drawn.
 
     Raises:
-        ConfigError: there is no such reading, or both are one.
-        RunDirectoryError: there is no run, or nothing of it that could be drawn.
-        FileFormatError: its weights are damaged, or not its own.
+        ConfigError: There is no such entry, or both are the same.
+        RunDirectoryError: There is no run, or nothing can be drawn.
+        FileFormatError: Its weights are damaged, or of another agent.
         MissingDependencyError: matplotlib is not installed.
     """
     config = manifest.read_config(directory)
-    environment = config["environment"]
-    title = f"{environment}, seed {config['seed']}"
+    known = lookup(config["environment"])
+    title = f"{config['environment']}, seed {config['seed']}"
     pictures: dict[str, Picture] = {}
     left_out: list[str] = []
-    lived, actions = None, 0
+    batch, actions = None, 0
     try:
-        lived, forgotten, actions = insight.lived(directory)
+        batch, overwritten, actions = insight.replay(directory)
     except PeriluneError as error:
-        left_out.append(f"Values, actions, visited states, units and gradients need what was lived: {error}")
+        left_out.append(f"Values, actions, visited states, units and gradients need the replay buffer: {error}")
     else:
-        known = lookup(environment)
-        words = known.action_names(actions)
-        agent = insight.best_agent(directory, lived, actions)
+        names, entries = known.action_names(actions), known.observation_names(batch.obs.shape[1])
+        agent = insight.best_agent(directory, batch, actions)
         if not (directory / layout.WEIGHTS["best"]).exists():
             left_out.append(
-                f"The best weights are not there: values and actions are those after {agent.env_steps:,} steps."
+                f"The best weights do not exist: values and actions are those after {agent.env_steps:,} steps."
             )
-        size = lived.obs.shape[1]
-        flat = size == 1 or bool(np.isin(lived.obs, (0, 1)).all())
+        flat = len(entries) == 1 or bool(np.isin(batch.obs, (0, 1)).all())
         if flat:
-            left_out.append("Maps of values and of visited states need two readings that are more than yes or no.")
+            left_out.append("Maps of values and visited states need two observation entries that are not just 0 or 1.")
         else:
-            pair = known.map_axes
-            pair = (
-                known.observation_index(size, pair[0] if x is None else x, "x"),
-                known.observation_index(size, pair[1] if y is None else y, "y"),
-            )
-            readings = known.observation_names(size)
-            if pair[0] == pair[1]:
-                name, value = ("y", y) if y is not None else ("x", x)
-                raise ConfigError(name, value, f"another reading than {readings[pair[0]]!r}, which is the other axis")
+            axes = _axes(known, entries, x, y)
             say("drawing values")
-            pictures["values"] = _values(agent, lived.obs, pair, readings, words, title)
+            pictures["values"] = _values(agent, batch.obs, axes, entries, names, title)
         say("drawing actions")
-        pictures["actions"] = _actions(agent, lived, forgotten, words, title)
+        pictures["actions"] = _actions(agent, batch, overwritten, names, title)
         if not flat:
             say("drawing visited states")
-            pictures["visited"] = _visited(lived.obs, pair, readings, title)
+            pictures["visited"] = _visited(batch.obs, axes, entries, title)
     paths = snapshots.paths(directory)
     if not paths:
         left_out.append(f"Units, weights and gradients over time need snapshots, and {directory} has none.")
@@ -96,47 +100,53 @@ def draw(
             raise RunDirectoryError("\n  ".join(["nothing can be drawn", *left_out]))
         return Maps(pictures, left_out)
     say("drawing units, weights and gradients over time")
-    course = insight.course(paths, lived, actions)
-    if lived is not None and course.units is not None:
-        newest = insight.agent_of(paths[-1])
-        pictures["units"] = layers.units(newest, lived, course.env_steps, course.units, words, title)
-    pictures["weights"] = layers.weights(course, title)
+    course = insight.layers_over_time(paths, batch, actions)
+    if batch is not None and course.units is not None:
+        newest = insight.load_agent(paths[-1])
+        pictures["units"] = _units(newest, batch, course.env_steps, course.units, names, title)
+    pictures["weights"] = _weights(course, title)
     return Maps(pictures, left_out)
 
 
-def _values(
-    agent: Agent, obs: Array, pair: tuple[int, int], readings: Sequence[str], words: Sequence[str], title: str
-) -> Picture:
-    """The best action's value, which one it is, and by how much it is better than the next."""
-    from matplotlib.colors import ListedColormap  # noqa: PLC0415
+def _axes(known: KnownEnv, entries: Sequence[str], x: str | int | None, y: str | int | None) -> tuple[int, int]:
+    default_x, default_y = known.map_axes
+    across = known.observation_index(len(entries), default_x if x is None else x, "x")
+    along = known.observation_index(len(entries), default_y if y is None else y, "y")
+    if across == along:
+        name, value = ("y", y) if y is not None else ("x", x)
+        raise ConfigError(name, value, f"another entry than {entries[across]!r}, which is the other axis")
+    return across, along
 
-    found = insight.value_map(agent, obs, *pair)
-    others = {name: np.median(obs[:, index]) for index, name in enumerate(readings) if index not in pair}
-    told = "Pale: nothing near was visited, and what the network says there is extrapolated."
-    if 0 < len(others) <= MOST_NAMED:
+
+def _values(
+    agent: Agent, obs: Array, axes: tuple[int, int], entries: Sequence[str], names: Sequence[str], title: str
+) -> Picture:
+    """Draw the value of the best action, the best action, and its lead over the second best."""
+    from matplotlib.colors import ListedColormap  # noqa: PLC0415 -- heavy, and optional
+
+    found = insight.value_map(agent, obs, *axes)
+    others = {name: np.median(obs[:, index]) for index, name in enumerate(entries) if index not in axes}
+    note = "Pale: no state nearby was visited, so the network extrapolates."
+    if 0 < len(others) <= MAX_NAMED:
         listed = ", ".join(f"{name} {value:.2f}" for name, value in others.items())
-        told = f"All other readings at the median of the states visited: {listed}. {told}".replace("-0.00", "0.00")
+        note = f"All other entries are at the median of the visited states: {listed}. {note}".replace("-0.00", "0.00")
     elif others:
-        told = f"All other readings at the median of the states visited. {told}"
-    figure = canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", told)
-    panels = figure.subplots(1, 3 if len(words) > 1 else 2, sharex=True, sharey=True)
+        note = f"All other entries are at the median of the visited states. {note}"
+    figure = canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
+    panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (found.x_edges[0], found.x_edges[-1], found.y_edges[0], found.y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    within = found.seen if found.seen.any() else ~found.seen  # colours are for what was visited
+    within = found.seen if found.seen.any() else ~found.seen  # colours span the visited states
     value, greedy = found.q.max(axis=-1), found.q.argmax(axis=-1)
-    scale = {"vmin": value[within].min(), "vmax": value[within].max()}
+    limits = {"vmin": value[within].min(), "vmax": value[within].max()}
+    best = {"cmap": ListedColormap(colours(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
     panes = [
-        ("Value of the best action", value, {"cmap": "viridis", **scale}),
-        (
-            "Best action",
-            greedy,
-            {"cmap": ListedColormap(colours(len(words))), "vmin": -0.5, "vmax": len(words) - 0.5},
-        ),
+        ("Value of the best action", value, {"cmap": "viridis", **limits}),
+        ("Best action", greedy, best),
     ]
-    if len(words) > 1:
-        panes.append(
-            ("Lead over the second best", found.gap, {"cmap": "cividis", "vmin": 0, "vmax": found.gap[within].max()})
-        )
+    if len(names) > 1:
+        lead = {"cmap": "cividis", "vmin": 0, "vmax": found.gap[within].max()}
+        panes.append(("Lead over the second best", found.gap, lead))
     pale = np.zeros((*found.seen.shape, 4))
     pale[..., :3], pale[..., 3] = 1, np.where(found.seen, 0, 0.62)
     for axis, (name, pane, scheme) in zip(panels, panes, strict=True):
@@ -144,57 +154,49 @@ def _values(
         axis.imshow(pale, **shown)
         if found.seen.any() and not found.seen.all():
             axis.contour(found.seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
-        dress(axis, name, readings[pair[0]], readings[pair[1]] if axis is panels[0] else "")
+        dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
         if axis is not panels[1]:
-            bar = figure.colorbar(image, ax=axis, pad=0.02, fraction=0.06)
-            bar.outline.set_visible(False)
-            bar.ax.tick_params(colors=PAPER, labelsize=8, length=0)
-    legend(figure, words)
+            _colour_bar(figure, image, axis, pad=0.02, fraction=0.06)
+    legend(figure, names)
     return Picture(figure)
 
 
-def _actions(agent: Agent, lived: Batch, forgotten: int, words: Sequence[str], title: str) -> Picture:
-    """What was done as time went on, and what the best agent would do in the same states."""
-    count, steps = len(words), len(lived.action)
-    told = "Exploration and warm-up included" + (f"; the first {forgotten:,} are forgotten." if forgotten else ".")
-    figure = canvas(11, 4.2, f"{title}: use of actions", told)
+def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str], title: str) -> Picture:
+    """Draw the actions taken over time, and the best agent's actions in the same states."""
+    count = len(names)
+    note = "Exploration and warm-up included" + (
+        f"; the first {overwritten:,} are overwritten." if overwritten else "."
+    )
+    figure = canvas(11, 4.2, f"{title}: use of actions", note)
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
-    parts = insight.shares(lived.action, count, PARTS)
-    at = forgotten + np.linspace(0, steps, len(parts) + 1)
-    tops = np.cumsum(parts, axis=1)
-    for action, colour in enumerate(colours(count)):
-        low = tops[:, action - 1] if action else np.zeros(len(parts))
-        over_time.stairs(tops[:, action], at, baseline=low, fill=True, color=colour, linewidth=0)
-    dress(over_time, "Actions taken", "transition in the order lived", "share")
+    at = stack(over_time, batch.action, count, PARTS, overwritten)
+    dress(over_time, "Actions taken", "transition", "share")
     over_steps(over_time, at)
-    over_time.set_ylim(0, 1)
-    sample = insight.spread_out(lived, insight.STATES)
+    sample = insight.spread_out(batch, insight.STATES)
     greedy = agent.q_values(sample.obs).argmax(axis=1)
-    bars = np.concatenate([insight.shares(sample.action, count, 1), insight.shares(greedy, count, 1)])
+    bars = np.concatenate([shares(sample.action, count, 1), shares(greedy, count, 1)])
     for action, colour in enumerate(colours(count)):
         bottom = bars[:, :action].sum(axis=1)
         beside.bar(("taken", "best"), bars[:, action], bottom=bottom, color=colour, width=0.72)
+        text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold"}
         for place, share in enumerate(bars[:, action]):
             if share >= 0.06:
-                beside.text(
-                    place, bottom[place] + share / 2, f"{share:.0%}", ha="center", va="center", fontsize=8,
-                    color=ink_on(colour), fontweight="bold",
-                )  # fmt: skip
+                beside.text(place, bottom[place] + share / 2, f"{share:.0%}", color=_ink_on(colour), **text)
     dress(beside, "In the same states")
     beside.set_ylim(0, 1)
     beside.set_yticks([])
     beside.spines["left"].set_visible(False)
-    legend(figure, words)
+    legend(figure, names)
     return Picture(figure)
 
 
-def _visited(obs: Array, pair: tuple[int, int], readings: Sequence[str], title: str) -> Picture:
-    """Where it was early in the run and late."""
+def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: str) -> Picture:
+    """Draw the states visited early in the run and late."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
-    found = insight.visits(obs, *pair)
-    figure = canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never there.")
+    found = insight.visits(obs, *axes)
+    figure = canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never visited.")
     largest = max(found.early.max(), found.late.max())
     smallest = min(share[share > 0].min(initial=largest) for share in (found.early, found.late))
     norm = LogNorm(smallest, max(largest, 1.01 * smallest))
@@ -202,12 +204,133 @@ def _visited(obs: Array, pair: tuple[int, int], readings: Sequence[str], title: 
     for axis, name, share in zip(panels, ("First third", "Last third"), (found.early, found.late), strict=True):
         seen = np.where(share > 0, share, np.nan)
         mesh = axis.pcolormesh(found.x_edges, found.y_edges, seen, cmap="viridis_r", norm=norm, rasterized=True)
-        dress(axis, name, readings[pair[0]], readings[pair[1]] if axis is panels[0] else "")
-        axis.grid(visible=True, color="#eeeeee", linewidth=0.8)
-        axis.set_axisbelow(True)
-    bar = figure.colorbar(mesh, ax=panels, pad=0.015, fraction=0.035, format=lambda value, _: f"{100 * value:.3g} %")
+        dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
+        grid(axis)
+    percent = {"format": lambda value, _: f"{100 * value:.3g} %"}
+    bar = _colour_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
+    return Picture(figure)
+
+
+def _units(agent: Agent, batch: Batch, env_steps: Array, course: Array, names: Sequence[str], title: str) -> Picture:
+    """Draw the share of inactive units over time, and the output of each unit in some states, by best action."""
+    sample = insight.spread_out(batch, insight.STATES)
+    hidden = insight.units(agent, sample.obs)
+    activations = {layer.activation for layer in hidden}
+    note = "Dead: the same output in all states. "
+    note += "Always active: above 0 in all states, and so linear. " if "relu" in activations else ""
+    note += "Saturated: |tanh| near 1 in all states. " if "tanh" in activations else ""
+    figure = canvas(4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note + "The maps are of the newest snapshot.")
+    cells = figure.add_gridspec(2, 1 + len(hidden), width_ratios=(1.15, *(1 for _ in hidden)))
+    share, size = figure.add_subplot(cells[0, 0]), figure.add_subplot(cells[1, 0])
+    dead, always, mean = course
+    for number, layer in enumerate(hidden):
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 2, "marker": _dot(env_steps)}
+        share.plot(env_steps, dead[:, number], label=f"dead, hidden {number + 1}", **style)
+        if layer.activation != "linear":
+            word = "always active" if layer.activation == "relu" else "saturated"
+            dotted = style | {"linestyle": (0, (2, 1.2))}
+            share.plot(env_steps, always[:, number], label=f"{word}, hidden {number + 1}", **dotted)
+        size.plot(env_steps, mean[:, number], label=f"hidden {number + 1}", **style)
+    for axis, name, x_label, least in (
+        (share, "Share of the units", "", 0.05),
+        (size, "Mean |output|", "environment step", 0.1),
+    ):
+        dress(axis, name, x_label)
+        over_steps(axis, env_steps)
+        top = max(least, axis.get_ylim()[1])
+        axis.set_ylim(-0.02 * top, top)  # so that a line at 0 is not hidden by the frame
+        axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+    share.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    greedy = agent.q_values(sample.obs, agent.online).argmax(axis=1)
+    for number, layer in enumerate(hidden):
+        _unit_map(figure, figure.add_subplot(cells[:, 1 + number]), layer, f"Hidden {number + 1}", greedy, names)
+    legend(figure, names)
+    return Picture(figure)
+
+
+def _unit_map(figure: Any, axis: Any, layer: insight.Units, name: str, greedy: Array, names: Sequence[str]) -> None:
+    """Draw the output of each unit (rows, the most active first) in some states (columns, by their best action)."""
+    order = np.argsort(greedy, kind="stable")
+    order = order[np.linspace(0, len(order) - 1, min(SHOWN_STATES, len(order))).round().astype(np.int64)]
+    signed = layer.activation != "relu"
+    often = np.abs(layer.outputs).mean(axis=0) if signed else (layer.outputs > 0).mean(axis=0)
+    shown = layer.outputs[order][:, np.argsort(-often, kind="stable")].T
+    top = float(np.percentile(np.abs(shown), 99)) or 1.0
+    scheme = {"cmap": "PuOr_r" if signed else "magma_r", "vmin": -top if signed else 0, "vmax": top}
+    image = axis.imshow(shown, aspect="auto", interpolation="nearest", **scheme)
+    units = f"{name}, {layer.outputs.shape[1]} units"
+    dress(axis, units, "states, by their best action", "units, the most often active first")
+    axis.xaxis.labelpad = 9
+    axis.spines[:].set_visible(False)
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    counts = np.bincount(greedy[order], minlength=len(names))
+    starts = np.cumsum(counts) - counts
+    for colour, start, count in zip(colours(len(names)), starts, counts, strict=True):
+        if count:  # a strip in the action's colour beneath its states
+            axis.axvline(start - 0.5, color="white", linewidth=1)
+            where = {"transform": axis.get_xaxis_transform(), "clip_on": False, "linewidth": 5, "color": colour}
+            axis.plot([start - 0.5, start + count - 0.5], [-0.012, -0.012], solid_capstyle="butt", **where)
+    axis.set_xlim(-0.5, len(order) - 0.5)
+    _colour_bar(figure, image, axis, pad=0.02, fraction=0.05, extend="max")
+
+
+def _weights(course: insight.Course, title: str) -> Picture:
+    """Draw the distribution of each layer's weights, and of the sizes of their gradients, at each snapshot."""
+    count = len(course.layers)
+    rows = 1 if course.gradients is None else 2
+    note = "Middle line: the median; dark band: the middle half; pale band: from 5 % to 95 %."
+    if rows == 2:
+        note += (
+            " Gradients are of one batch from the replay buffer, the same for all snapshots, before clipping. Gradients "
+            "that are exactly 0 are counted, but not in the bands."
+        )
+    note = f"{note} {course.outputs}".rstrip()
+    figure = canvas(max(3.4 * count, 6.8), 2.9 * rows + 0.7, f"{title}: weights" + " and gradients" * (rows == 2), note)
+    panels = figure.subplots(rows, count, sharex=True, squeeze=False, sharey="row")
+    for row, spread in enumerate((course.weights, course.gradients)):
+        if spread is None:
+            continue
+        for layer, axis in enumerate(panels[row]):
+            quantiles = np.where(np.isfinite(spread[:, layer]), spread[:, layer], np.nan).T
+            _band(axis, course.env_steps, quantiles, COLOURS[row])
+            name = course.layers[layer].capitalize() if row == 0 else ""
+            y_label = ("weights", "size of the gradients")[row] if layer == 0 else ""
+            dress(axis, name, "environment step" if row == rows - 1 else "", y_label)
+            over_steps(axis, course.env_steps)
+            if row == 1 and (quantiles > 0).any():
+                axis.set_yscale("log", nonpositive="mask")
+            if row == 1 and course.zeros is not None and (share := course.zeros[-1, layer]) > 0:
+                # Neither 0 % nor 100 % unless it is exactly that.
+                words = f"{share:.0%}" if share in (0, 1) else f"{min(max(share, 0.001), 0.999):.1%}"
+                axis.set_title(f"at the end {words} are 0", loc="right", fontsize=9, color=PAPER)
+    return Picture(figure)
+
+
+def _band(axis: Any, steps: Array, quantiles: Array, colour: str) -> None:
+    """Draw quantiles [LEVELS, S] as bands around the median."""
+    lowest, low, middle, high, highest = quantiles
+    axis.fill_between(steps, lowest, highest, color=colour, alpha=0.18, linewidth=0)
+    axis.fill_between(steps, low, high, color=colour, alpha=0.38, linewidth=0)
+    axis.plot(steps, middle, color=colour, linewidth=2, marker=_dot(steps))
+
+
+def _dot(steps: Array) -> str:
+    return "o" if len(steps) == 1 else ""  # a line needs two points
+
+
+def _colour_bar(figure: Any, image: Any, axis: Any, **options: Any) -> Any:
+    bar = figure.colorbar(image, ax=axis, **options)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=PAPER, labelsize=8, length=0)
-    return Picture(figure)
+    return bar
+
+
+def _ink_on(colour: Any) -> str:
+    """Return a text colour that can be read on ``colour``."""
+    from matplotlib.colors import to_rgb  # noqa: PLC0415
+
+    luminance = np.dot(np.array(to_rgb(colour)) ** 2.2, (0.2126, 0.7152, 0.0722))
+    return INK if luminance > 0.25 else "white"

@@ -1,8 +1,9 @@
-"""Learning curves: raw values faint, a moving average strong."""
+"""Figures of runs: learning curves, evaluations of several seeds, outcomes; and the style that all figures share."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +14,24 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.statistics import moving_average
 from perilune._utils.text import printable
+from perilune.envs.known import lookup
 from perilune.errors import MissingDependencyError, RunDirectoryError
 from perilune.runs.logs import Run
 from perilune.training.events import Episode
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; the runs after them get the next line style.
+# Okabe and Ito's colours, which colour-blind readers can tell apart. Further runs get the next line style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
-MARKERS = ("o", "s", "^")  # of evaluations, likewise
+MARKERS = ("o", "s", "^")  # of evaluations
 INK, PAPER = "#222222", "#666666"
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
-DOTTED_UP_TO = 30  # episodes; so few are dots as well
-LARGEST = 1e100  # what is drawn, or the axes' own sums would not be finite
+DASHED: dict[str, Any] = {"color": PAPER, "linewidth": 1, "linestyle": (0, (4, 3))}
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+MAX_DOTTED = 30  # episodes that get a dot each
+LARGEST = 1e100  # larger values are clipped: matplotlib's own sums would overflow
+PARTS = 40  # of a run's episodes, in the figure of outcomes
 
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
@@ -39,7 +44,7 @@ PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that shows itself in a notebook. ``figure`` is matplotlib's."""
+    """A matplotlib figure that shows itself in a notebook."""
 
     figure: Any
 
@@ -49,10 +54,10 @@ class Picture:
         return buffer.getvalue()
 
     def save(self, directory: Path, name: str) -> list[Path]:
-        """Write NAME.png and NAME.svg into ``directory``.
+        """Write NAME.png and NAME.svg into ``directory`` and return their paths.
 
         Raises:
-            RunDirectoryError: nothing can be written there.
+            RunDirectoryError: They cannot be written.
         """
         paths = [directory / f"{name}.png", directory / f"{name}.svg"]
         try:
@@ -66,7 +71,7 @@ class Picture:
 
 
 def matplotlib_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches, that needs no display.
+    """Return an empty figure of a size in inches that needs no display.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -79,8 +84,13 @@ def matplotlib_figure(width: float, height: float) -> Any:
 
 
 def save_image(image: Array, path: Path) -> None:
-    """Write a frame, uint8 [height, width, 3], as a picture, pixel for pixel."""
-    matplotlib_figure(1, 1)  # for its error
+    """Write an image, uint8 [height, width, 3], pixel for pixel.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    matplotlib_figure(1, 1)  # raises if matplotlib is missing
     from matplotlib.image import imsave  # noqa: PLC0415
 
     try:
@@ -90,15 +100,14 @@ def save_image(image: Array, path: Path) -> None:
 
 
 def window(episodes: int) -> int:
-    """Episodes in the moving average: about a twentieth of all, in fives from 5 to 100."""
+    """Return the width of the moving average: a twentieth of all episodes, from 5 to 100 in steps of 5."""
     return int(np.clip(5 * round(episodes / 100), 5, 100))
 
 
 def curves(runs: Sequence[Run]) -> Picture:
-    """Reward, loss, epsilon and length by episode, of one run or of several in one picture.
+    """Draw reward, loss, epsilon and episode length over the episodes of one or several runs.
 
-    An episode that the budget cut off is left out: it would look like one that went wrong. The moving average is over
-    equally many episodes in all runs, so that they can be compared.
+    An episode that the budget cut off is left out. All runs have the same width of the moving average.
     """
     figure = matplotlib_figure(11, 6.8)
     axes = figure.subplots(2, 2)
@@ -110,22 +119,23 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
             x = [episode.episode for episode in played]
-            y = drawn([value(episode) for episode in played])
+            y = clipped([value(episode) for episode in played])
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
-            style |= AVERAGE | {"marker": "o" if len(played) == 1 else ""}  # a line needs two
-            if title == "Epsilon":  # has no noise to smooth
+            style |= AVERAGE | {"marker": "o" if len(played) == 1 else ""}  # a line needs two points
+            if title == "Epsilon":  # without noise: not smoothed
                 axis.plot(x, y, **style)
                 continue
             raw = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
-            axis.plot(
-                x, y, color=style["color"], **raw, marker="o" if len(played) <= DOTTED_UP_TO else "", markersize=3
-            )
-            first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes would jump about
+            axis.plot(x, y, color=style["color"], **raw, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
+            first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
             axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
             if title == "Reward" and run.evaluations:
                 marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
-                _evaluations(axis, run, COLOURS[1] if len(runs) == 1 else style["color"], marker)
-        _dress(axis, title, label)
+                x = [evaluation.episodes for evaluation in run.evaluations]
+                y = clipped([evaluation.mean_return for evaluation in run.evaluations])
+                dots = {"color": COLOURS[1] if len(runs) == 1 else style["color"], "marker": marker} | DOTS
+                axis.plot(x, y, linestyle="", **dots, zorder=3, label="greedy evaluation")
+        _scale(axis, title, label)
     _explain(figure, axes.flat[0], runs, smooth)
     last = max(axis.get_xlim()[1] for axis in axes.flat)
     for axis in axes.flat:
@@ -133,29 +143,34 @@ def curves(runs: Sequence[Run]) -> Picture:
     return Picture(figure)
 
 
-def drawn(values: Any) -> Array:
-    """Numbers as they are drawn: NaN for None, and none so large that no axis could have it."""
+def clipped(values: Any) -> Array:
+    """Return numbers as they are drawn: NaN for None, and none too large."""
     numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
     return numbers
 
 
 @dataclass(frozen=True)
 class Band:
-    """The evaluations of several seeds of one learner, over environment steps."""
+    """The evaluations of several seeds of one learner.
+
+    Attributes:
+        name: Of the learner.
+        seeds: (environment steps, returns) of each seed.
+        env_steps: Steps at which the mean over seeds is known, [G].
+        mean: Interquartile mean over seeds, [G].
+        low, high: Its 95 % interval, [G] each.
+    """
 
     name: str
     seeds: Sequence[tuple[Array, Array]]
-    """(environment steps, returns) of every seed."""
     env_steps: Array
-    """Where the mean of the seeds is known, [G]."""
     mean: Array
-    """Their interquartile mean, [G], and its interval."""
     low: Array
     high: Array
 
 
 def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) -> Picture:
-    """Greedy evaluations over environment steps: every seed faint, their interquartile mean strong in its interval."""
+    """Draw evaluations over environment steps: each seed faint, their interquartile mean with its interval strong."""
     figure = matplotlib_figure(9, 5.4)
     axis = figure.subplots()
     for number, learner in enumerate(learners):
@@ -163,26 +178,115 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
         for steps, returns in learner.seeds:
             axis.plot(steps, returns, color=colour, **RAW, marker="o" if len(steps) == 1 else "", markersize=3)
         axis.fill_between(learner.env_steps, learner.low, learner.high, color=colour, alpha=0.2, linewidth=0)
-        seeds = f"{len(learner.seeds)} seed{'s' if len(learner.seeds) > 1 else ''}"
+        label = f"{learner.name}, {len(learner.seeds)} seed{'s' if len(learner.seeds) > 1 else ''}"
         dot = "o" if len(learner.env_steps) == 1 else ""
-        axis.plot(
-            learner.env_steps, learner.mean, color=colour, **AVERAGE, marker=dot, label=f"{learner.name}, {seeds}"
-        )
+        axis.plot(learner.env_steps, learner.mean, color=colour, **AVERAGE, marker=dot, label=label)
     if reward_threshold is not None:
-        label = f"solved at {reward_threshold:g}"
-        axis.axhline(reward_threshold, color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=label)
+        axis.axhline(reward_threshold, **DASHED, label=f"solved at {reward_threshold:g}")
     several = any(len(learner.seeds) > 1 for learner in learners)
     words = "Greedy evaluation: interquartile mean of the seeds, 95 % interval; faint, each seed"
-    _dress(axis, words if several else "Greedy evaluation", "return", "environment step")
+    _scale(axis, words if several else "Greedy evaluation", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
-    figure.legend(loc="outside upper right", ncols=len(learners) + 1, frameon=False, fontsize=9, labelcolor=INK)
+    set_title(figure, title)
+    figure.legend(loc="outside upper right", ncols=len(learners) + 1, **LEGEND)
     return Picture(figure)
 
 
+def outcomes(runs: Sequence[Run]) -> Picture | None:
+    """Draw the share of each outcome over the training episodes; None if the environment defines no outcomes."""
+    shown = [(run, *episode_outcomes(run)) for run in runs]
+    shown = [(run, labels, found) for run, labels, found in shown if len(found)]
+    environments = {run.config["environment"] for run, _, _ in shown}
+    if len(environments) != 1:
+        return None
+    labels = shown[0][1]
+    note = f"Share of the episodes; each column is about 1/{PARTS} of them."
+    figure = canvas(11, 1.2 + 2 * len(shown), f"{environments.pop()}: outcomes of training episodes", note)
+    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for axis, (run, _, found) in zip(panels, shown, strict=True):
+        at = stack(axis, found, len(labels), PARTS)
+        dress(axis, "", "episode" if axis is panels[-1] else "", "share")
+        if len(shown) > 1:
+            axis.set_title(printable(run.directory.name), loc="left", fontsize=10, parse_math=False)
+        over_steps(axis, at)
+    legend(figure, labels)
+    return Picture(figure)
+
+
+def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
+    """Return the labels of the environment's outcomes, and the index of each episode's outcome, in order."""
+    labels = lookup(run.config["environment"]).outcome_labels
+    episodes = sorted(run.episodes, key=lambda episode: episode.episode)
+    return labels, np.array([labels.index(one.outcome) for one in episodes if one.outcome in labels], np.int64)
+
+
+# What all figures share
+
+
+def shares(values: Array, count: int, parts: int) -> Array:
+    """Return the share of each of ``count`` values in equal parts of values[N]: [parts, count], rows sum to 1."""
+    pieces = np.array_split(values, min(parts, len(values)))
+    return np.array([np.bincount(piece, minlength=count) / len(piece) for piece in pieces])
+
+
+def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> Array:
+    """Draw the shares of values[N] as stacked columns over their numbers from ``first``; return the columns' edges."""
+    found = shares(values, count, parts)
+    at = first + np.linspace(0, len(values), len(found) + 1)
+    tops = np.cumsum(found, axis=1)
+    for place, colour in enumerate(colours(count)):
+        low = tops[:, place - 1] if place else np.zeros(len(found))
+        axis.stairs(tops[:, place], at, baseline=low, fill=True, color=colour, linewidth=0)
+    axis.set_ylim(0, 1)
+    return at
+
+
+def canvas(width: float, height: float, title: str, note: str) -> Any:
+    """Return a figure with a title, and beneath it a note that explains it."""
+    figure = matplotlib_figure(width, height)
+    set_title(figure, title)
+    lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
+    figure.supxlabel(lines, fontsize=9, color=PAPER, x=0.008, ha="left", parse_math=False)
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+    return figure
+
+
+def set_title(figure: Any, title: str) -> None:
+    """Set the title of a figure."""
+    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+
+
+def over_steps(axis: Any, steps: Array) -> None:
+    """Give a panel a horizontal axis of whole numbers from the first of ``steps`` to the last."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 -- heavy, and optional
+
+    grid(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
+
+
+def colours(count: int) -> list[Any]:
+    """Return a colour for each of ``count`` labels; they repeat after twenty."""
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    return [colormaps["tab20"](number % 20) for number in range(count)]
+
+
+def legend(figure: Any, labels: Sequence[str]) -> None:
+    """Explain the colours of ``labels``."""
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    handles = [Patch(color=colour, label=label) for colour, label in zip(colours(len(labels)), labels, strict=True)]
+    shape = {"ncols": min(6, len(handles)), "handlelength": 1.1, "handleheight": 1.1}
+    figure.legend(handles=handles[:20], loc="outside upper right", **shape, **LEGEND)
+
+
 def dress(axis: Any, title: str, x_label: str = "", y_label: str = "") -> None:
-    """Title, labels and frame of a panel, in one manner for all pictures."""
+    """Set title, labels and frame of a panel."""
     axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axis.set_xlabel(x_label, fontsize=9, color=PAPER)
     axis.set_ylabel(y_label, fontsize=9, color=PAPER)
@@ -192,19 +296,20 @@ def dress(axis: Any, title: str, x_label: str = "", y_label: str = "") -> None:
 
 
 def grid(axis: Any) -> None:
-    """A faint grid behind what is drawn."""
+    """Draw a faint grid behind the lines."""
     axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
     axis.set_axisbelow(True)
 
 
-def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
-    """Title, labels, ticks and scale of a panel that has its lines."""
+def _scale(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
+    """Set title, labels, ticks and scale of a panel that has its lines."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
 
     dress(axis, title, x_label, label)
     grid(axis)
     axis.margins(x=0.01)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    whole: dict[str, Any] = {"nbins": 8, "steps": [1, 2, 5, 10], "integer": True, "min_n_ticks": 1}
+    axis.xaxis.set_major_locator(MaxNLocator(**whole))
 
     y = np.concatenate([[np.nan], *(line.get_ydata() for line in axis.get_lines())])
     y = y[np.isfinite(y)]
@@ -212,7 +317,7 @@ def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
         axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
         axis.set(xticks=[], yticks=[])
     elif title == "Episode length":
-        axis.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+        axis.yaxis.set_major_locator(MaxNLocator(**whole))
     elif title == "Epsilon":
         axis.set_ylim(-0.03, 1.03)
     elif title == "Loss" and (positive := y[y > 0]).size and positive.max() >= 10 * positive.min():
@@ -225,53 +330,38 @@ def _dress(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def _evaluations(axis: Any, run: Run, colour: str, marker: str) -> None:
-    """Dots for the greedy evaluations, above all lines."""
-    x = [evaluation.episodes for evaluation in run.evaluations]
-    y = drawn([evaluation.mean_return for evaluation in run.evaluations])
-    axis.plot(x, y, linestyle="", color=colour, marker=marker, **DOTS, zorder=3, label="greedy evaluation")
-
-
 def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None:
-    """Title and legends, all outside the panels; on the ``reward`` panel the solved mark and greedy evaluations."""
+    """Add title and legends around the panels, and the reward threshold to the ``reward`` panel."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     environments = sorted({printable(run.config["environment"]) for run in runs})
     title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
-    if len(runs) == 1:
-        title += f", seed {runs[0].config['seed']}"
-    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+    set_title(figure, title + (f", seed {runs[0].config['seed']}" if len(runs) == 1 else ""))
     figure.get_layout_engine().set(h_pad=0.09)
 
-    colour = COLOURS[0] if len(runs) == 1 else PAPER
+    line, dot = COLOURS[:2] if len(runs) == 1 else (PAPER, PAPER)
     handles = [
-        Line2D([], [], color=colour, linewidth=1.2, alpha=0.45, label="each episode"),
-        Line2D([], [], color=colour, **AVERAGE, label=f"mean of the last {smooth}"),
+        Line2D([], [], color=line, linewidth=1.2, alpha=0.45, label="each episode"),
+        Line2D([], [], color=line, **AVERAGE, label=f"mean of the last {smooth}"),
     ]
     if any(run.evaluations for run in runs):
-        colour = COLOURS[1] if len(runs) == 1 else PAPER
-        handles.append(Line2D([], [], color=colour, linestyle="", marker="o", **DOTS, label="greedy evaluation"))
-    marks = {run.config.get("reward_threshold") for run in runs}
-    if len(marks) == 1 and None not in marks and reward.get_yticks().size:  # or it would be a line in an empty panel
-        (mark,) = marks
-        handles.append(
-            reward.axhline(drawn(mark), color=PAPER, linewidth=1, linestyle=(0, (4, 3)), label=f"solved at {mark:g}")
-        )
-    figure.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=9, labelcolor=INK)
+        handles.append(Line2D([], [], color=dot, linestyle="", marker="o", **DOTS, label="greedy evaluation"))
+    thresholds = {run.config.get("reward_threshold") for run in runs}
+    if len(thresholds) == 1 and None not in thresholds and reward.get_yticks().size:  # not in an empty panel
+        (threshold,) = thresholds
+        handles.append(reward.axhline(clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
+    figure.legend(handles=handles, loc="upper right", ncols=len(handles), **LEGEND)
 
     if len(runs) > 1:
         names = _names(runs)
         columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
-        below = figure.legend(
-            [line for line in reward.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]],
-            names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK,
-        )  # fmt: skip
-        for text in below.get_texts():
+        lines = [line for line in reward.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]]
+        for text in figure.legend(lines, names, loc="outside lower center", ncols=columns, **LEGEND).get_texts():
             text.set_parse_math(False)  # a directory may have $ in its name
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """The runs' directories, by their last part where that tells them apart."""
-    whole = [run.directory for run in runs]
-    short = [directory.resolve().name for directory in whole]
-    return [printable(name) for name in (short if len(set(short)) == len(runs) else map(str, whole))]
+    """Return the names of the runs' directories, or their paths if the names are not unique."""
+    paths = [run.directory for run in runs]
+    names = [path.resolve().name for path in paths]
+    return [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]

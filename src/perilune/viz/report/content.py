@@ -11,7 +11,7 @@ from perilune import envs
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
 from perilune.runs.logs import Run
-from perilune.viz import endings, maps, plots
+from perilune.viz import maps, plots
 from perilune.viz.plots import Picture
 from perilune.viz.report import recordings, scoring
 from perilune.viz.report.advice import Advice, advise
@@ -86,7 +86,7 @@ def _gather(
     missing += videos.invalid
     for sentence in [*(found.why for found in scores if found.why and episodes), *missing]:
         say(f"left out: {sentence}")
-    return Content(runs, scores, advice, videos, curves, endings.draw(runs), drawn, [*left_out, *missing])
+    return Content(runs, scores, advice, videos, curves, plots.outcomes(runs), drawn, [*left_out, *missing])
 
 
 def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str]) -> list[tuple[str, str, Picture]]:
