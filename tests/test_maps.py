@@ -252,7 +252,7 @@ def test_pictures_name_their_readings_actions_and_steps(run: Path) -> None:
     values = drawn.pictures["values"].figure
     assert (values.axes[0].get_xlabel(), values.axes[0].get_ylabel()) == ("velocity", "angle")
     assert [text.get_text() for text in values.legends[0].get_texts()] == ["push left", "push right"]
-    assert "extrapolated" in values.get_supxlabel()
+    assert "extrapolates" in values.get_supxlabel()
     assert "position" in values.get_supxlabel()
     taken = drawn.pictures["actions"].figure.axes[0].patches
     assert max(patch.get_data().values.max() for patch in taken) == pytest.approx(1)
@@ -359,7 +359,7 @@ def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
     dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
-    assert "two readings" in drawn.left_out[0]
+    assert "two observation entries" in drawn.left_out[0]
 
 
 def test_readings_are_called_by_name_or_by_place() -> None:
@@ -375,12 +375,12 @@ def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
     dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
-    assert "yes or no" in drawn.left_out[0]
+    assert "not just 0 or 1" in drawn.left_out[0]
 
 
 def test_whose_values_are_drawn_is_said_where_the_best_weights_are_gone(run: Path) -> None:
     (run / "best.safetensors").unlink()
     steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
     assert maps.draw(run).left_out == [
-        f"The best weights are not there: values and actions are those after {steps} steps."
+        f"The best weights do not exist: values and actions are those after {steps} steps."
     ]

@@ -284,8 +284,8 @@ def _weights(course: insight.Course, title: str) -> Picture:
     note = "Middle line: the median; dark band: the middle half; pale band: from 5 % to 95 %."
     if rows == 2:
         note += (
-            " Gradients are of one batch from the replay buffer, the same for all snapshots, before clipping. Gradients "
-            "that are exactly 0 are counted, but not in the bands."
+            " Gradients are of one batch from the replay buffer, equal for all snapshots, before clipping. Those that "
+            "are exactly 0 are counted, but not in the bands."
         )
     note = f"{note} {course.outputs}".rstrip()
     figure = canvas(max(3.4 * count, 6.8), 2.9 * rows + 0.7, f"{title}: weights" + " and gradients" * (rows == 2), note)
