@@ -248,7 +248,7 @@ def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRu
 
 
 def test_directory_host_and_port_errors_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match=r"no.where and .*no do not exist\. Pass a directory"):
+    with pytest.raises(RunDirectoryError, match=r"no.where does not exist\. Pass a run directory"):
         serve(tmp_path / "no" / "where", "127.0.0.1", 0, print, print)
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match=r"file is not a directory\. Pass a run directory"):

@@ -37,15 +37,10 @@ HEARTBEAT_SECONDS = 10.0
 
 
 class RunQuery(msgspec.Struct):
-    """Names one run."""
+    """Names one run and, for some requests, one of its videos."""
 
     id: str
-
-
-class VideoQuery(RunQuery):
-    """Names one video of a run."""
-
-    name: str
+    name: str = ""
 
 
 class RunsQuery(msgspec.Struct):
@@ -222,7 +217,7 @@ class Api:
         return run
 
     def _video(self, request: Request) -> tuple[WatchedRun, Video]:
-        query = parse(request, VideoQuery)
+        query = parse(request, RunQuery)
         run = self._run(query.id)
         for video in find_videos(run.directory):
             if video.name == query.name:

@@ -57,10 +57,9 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Ca
         PortError: the port is taken or not permitted.
     """
     is_missing = not root.exists()
-    if is_missing and not root.parent.is_dir():
-        raise RunDirectoryError(f"{root} and {root.parent} do not exist. Pass a directory that contains runs.")
-    if not is_missing and not root.is_dir():
-        raise RunDirectoryError(f"{root} is not a directory. Pass a run directory or a directory that contains runs.")
+    if not (root.parent if is_missing else root).is_dir():
+        reason = "does not exist" if is_missing else "is not a directory"
+        raise RunDirectoryError(f"{root} {reason}. Pass a run directory or a directory that contains runs.")
     with listen(host, port) as listener:
         port = listener.getsockname()[1]
         server: uvicorn.Server
