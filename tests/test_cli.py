@@ -323,7 +323,7 @@ def test_help_shows_every_setting_with_the_presets_default(
     command: list[str], arguments: list[str], gamma: str
 ) -> None:
     out = done(*command, *arguments, "--help")
-    assert f"(from 0 to 1). (default: {gamma})" in " ".join(out.split())
+    assert f"Discount factor per step (from 0 to 1). (default: {gamma})" in " ".join(out.split())
     assert all(f"--{name.replace('_', '-')}" in out for name in OPTIONS)
     assert out.index("--seed") < out.index("--steps") < out.index("--hidden") < out.index("--munchausen")
 

@@ -29,111 +29,111 @@ Hidden = tuple[int | tuple[Count, Activation], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig:
-    """What the agent is and how it learns."""
+    """Settings of the agent: network, updates, targets, replay buffer and exploration."""
 
     # The network
     hidden: Hidden = (128, 128)
-    """Hidden layers, first to last: units (>= 1), or (units, activation) for a layer with one of its own."""
+    """Hidden layers, first to last: units (>= 1), or (units, activation) for a layer with its own activation."""
     activation: Activation = "relu"
-    """Activation of the hidden layers that name none."""
+    """Activation of the hidden layers that have none of their own."""
     layer_norm: bool = True
-    """Normalise each hidden layer's values before its activation."""
+    """Normalize the values of each hidden layer before its activation."""
     initializer: Initializer = "he"
-    """Spread of the initial weights."""
+    """Distribution of the initial weights."""
     noisy: bool = False
-    """Noisy layers: weights with noise of a learned size, drawn anew for every action and update."""
+    """Noisy layers: weights with noise of a learned scale, sampled for every action and update."""
     dueling: bool = False
-    """Dueling: the outputs are a state's value plus each action's advantage over the mean."""
+    """Dueling network: Q is the value of the state plus the advantage of each action over their mean."""
     head: HeadName = "expected"
-    """What the network gives for an action: its expected return, or the return's distribution (c51, qr)."""
+    """Output per action: the expected return, or the distribution of the return (c51, qr)."""
     atoms: Annotated[int, Meta(ge=2, le=10_000)] = 51
-    """Points of the distribution of the head c51 (from 2 to 10000)."""
+    """Atoms of the head c51 (from 2 to 10000)."""
     value_range: tuple[float, float] | None = None
-    """Lowest and highest return that the head c51 can tell, which it needs, or None with every other head."""
+    """Lowest and highest return that the head c51 represents, or None for the other heads."""
     quantiles: Annotated[int, Meta(ge=1, le=10_000)] = 16
-    """Quantiles of the distribution of the head qr (from 1 to 10000)."""
+    """Quantiles of the head qr (from 1 to 10000)."""
 
     # One update
     loss: Loss = "huber"
-    """Loss between Q(obs, action) and its target; the heads qr and c51 have their own."""
+    """Loss between Q(obs, action) and its target. The heads qr and c51 have their own."""
     huber_delta: Positive = 1.0
-    """Error at which Huber's loss (of the heads expected and qr) becomes a line, in units of return (> 0)."""
+    """Error above which the Huber loss is linear, in units of return (> 0)."""
     optimizer: OptimizerName = "adam"
-    """What turns gradients into steps."""
+    """Optimizer of the weights."""
     learning_rate: Positive = 5e-4
-    """Step size of the optimiser at the start (> 0)."""
+    """Learning rate at the start (> 0)."""
     learning_rate_schedule: Schedule = "constant"
-    """Shape of the way from learning_rate to learning_rate_end."""
+    """Schedule from learning_rate to learning_rate_end."""
     learning_rate_end: NonNegative = 0.0
-    """Step size at the end of the schedule and after it (>= 0)."""
+    """Learning rate at the end of the schedule and after it (>= 0)."""
     learning_rate_decay_steps: Count = 100_000
-    """Environment steps of the schedule's way down (>= 1)."""
+    """Environment steps of the learning rate schedule (>= 1)."""
     momentum: Share = 0.0
-    """Momentum of the optimiser sgd (from 0 to 1)."""
+    """Momentum of the optimizer sgd (from 0 to 1)."""
     weight_decay: NonNegative = 0.01
-    """Decoupled weight decay of the optimiser adamw (>= 0)."""
+    """Decoupled weight decay of the optimizer adamw (>= 0)."""
     max_grad_norm: Positive | None = 10.0
-    """Longest gradient, by global norm, beyond which it is scaled down (> 0), or None."""
+    """Global norm to which larger gradients are clipped (> 0), or None."""
     batch_size: Count = 128
     """Transitions in a batch (>= 1)."""
     train_freq: Count = 1
-    """Environment steps from one time of learning to the next (>= 1)."""
+    """Environment steps between updates (>= 1)."""
     gradient_steps: Count = 1
-    """Updates at each of these times (>= 1)."""
+    """Updates every train_freq steps (>= 1)."""
     mirror: bool = False
-    """Show half of every batch as the environment's declared symmetry mirrors it."""
+    """Replace half of every batch by its mirror image under the known symmetry of the environment."""
 
     # What it learns towards
     gamma: Share = 0.99
-    """Discount of one step (from 0 to 1)."""
+    """Discount factor per step (from 0 to 1)."""
     n_step: Count = 3
-    """Rewards summed before the bootstrap (>= 1)."""
+    """Steps of the n-step return (>= 1)."""
     double: bool = True
-    """Double DQN: the online network chooses the next action, the target network values it."""
+    """Double DQN: the online network selects the next action, the target network evaluates it."""
     munchausen: Share = 0.0
-    """Munchausen: share of the policy's log-probability of the action added to the reward (from 0 to 1; 0 is off)."""
+    """Munchausen DQN: weight of the action's log-probability in the reward (from 0 to 1; 0 is off)."""
     munchausen_temperature: Positive = 0.03
-    """Temperature of that policy, a softmax of Q, in units of return (> 0)."""
+    """Temperature of the softmax policy in Munchausen DQN, in units of return (> 0)."""
     munchausen_floor: Annotated[float, Meta(le=0)] = -1.0
-    """Least value of temperature times log-probability (<= 0)."""
+    """Lower bound of temperature times log-probability in Munchausen DQN (<= 0)."""
     target_update_interval: Count = 1
-    """Environment steps from one sync of the target network to the next (>= 1)."""
+    """Environment steps between updates of the target network (>= 1)."""
     tau: Annotated[float, Meta(gt=0, le=1)] = 0.005
-    """Share of the online network in a sync (> 0 and <= 1): 1 is a hard copy, less is Polyak averaging."""
+    """Weight of the online network in a target update (> 0 and <= 1): 1 copies, less averages (Polyak)."""
 
     ema_decay: Share | None = None
-    """Decay (from 0 to 1) of an average of the weights over the updates, which is then evaluated, or None."""
+    """Decay (from 0 to 1) of the moving average of the weights, which is then evaluated, or None."""
     ema_acts: bool = False
-    """Let the averaged weights act in training too."""
+    """Let the averaged weights also act in training."""
 
     # The replay buffer
     buffer_size: Count = 100_000
-    """Transitions kept at most (>= 1)."""
+    """Capacity of the replay buffer in transitions (>= 1)."""
     learning_starts: Count = 1_000
-    """Environment steps of uniformly random play that fill the buffer before learning starts (>= 1)."""
+    """Environment steps of uniformly random actions before learning starts (>= 1)."""
 
     priority_alpha: Share = 0.0
-    """Prioritised replay: how much a transition's TD error makes it likelier (from 0 to 1; 0 is uniform)."""
+    """Prioritized replay: exponent of the TD error in the sampling probability (from 0 to 1; 0 is uniform)."""
     priority_beta: Share = 0.4
-    """How much importance weights correct for that at the start (from 0 to 1); 1 corrects wholly."""
+    """Exponent of the importance weights at the start (from 0 to 1); 1 corrects the bias fully."""
     priority_beta_steps: Count = 100_000
-    """Environment steps of priority_beta's straight way to 1 (>= 1)."""
+    """Environment steps over which priority_beta rises linearly to 1 (>= 1)."""
 
     # Exploration
     epsilon_start: Share = 1.0
-    """Share of random actions after the warm-up (from 0 to 1)."""
+    """Epsilon after the warm-up (from 0 to 1)."""
     epsilon_end: Share = 0.05
-    """Share of random actions that stays (from 0 to 1)."""
+    """Final epsilon (from 0 to 1)."""
     epsilon_decay_steps: Count = 10_000
-    """Environment steps of epsilon's straight way down (>= 1); not used where epsilon_decay is given."""
+    """Environment steps over which epsilon falls linearly (>= 1); unused if epsilon_decay is given."""
     epsilon_decay: Annotated[float, Meta(gt=0, le=1)] | None = None
-    """Factor on epsilon after each episode (> 0 and <= 1), or None for the straight way."""
+    """Factor on epsilon after each episode (> 0 and <= 1), or None for the linear schedule."""
     epsilon_decay_per: Literal["episode", "update"] = "episode"
-    """What epsilon_decay counts."""
+    """Whether epsilon_decay applies per episode or per update."""
     max_action_repeat: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    """Most steps that a random action lasts (from 1 to 10000): n of them with a probability as 1 / n^2."""
+    """Largest number n of steps a random action is repeated (from 1 to 10000), with probability ~ 1 / n^2."""
     optimism: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
-    """Share of the lower quantiles left out of a training action's value, with the head qr (from 0 to 0.99)."""
+    """Fraction of the lowest quantiles ignored by actions in training, for the head qr (from 0 to 0.99)."""
 
     def __post_init__(self) -> None:
         hidden = self.hidden
@@ -183,30 +183,30 @@ class DQNConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long to train, and what to look at on the way."""
+    """Settings of a training: budget, evaluations, videos and checkpoints."""
 
     steps: Count | None = None
-    """Environment steps in all, the warm-up's included (>= 1), or None for no limit by steps."""
+    """Environment steps including the warm-up (>= 1), or None for no limit by steps."""
     episodes: Count | None = None
     """Episodes after the warm-up (>= 1), or None for no limit by episodes."""
     max_episode_steps: Count | None = None
-    """Steps after which an episode is cut off (truncated) even if the environment would go on (>= 1), or None."""
+    """Steps after which an episode is truncated (>= 1), or None for the limit of the environment."""
     num_envs: Count = 1
-    """Environments played side by side, with one pass of the network for all (>= 1)."""
+    """Environments that run side by side, with one forward pass for all (>= 1)."""
     eval_every: Count | None = 5_000
-    """Environment steps from one greedy evaluation to the next (>= 1), or None for none but the last."""
+    """Environment steps between greedy evaluations (>= 1), or None for one at the end only."""
     eval_episodes: Count = 10
-    """Episodes of such an evaluation (>= 1)."""
+    """Episodes per evaluation (>= 1)."""
     stop_at_return: float | None = None
-    """Stop as soon as an evaluation's mean return is at least this, or None."""
+    """Mean return of an evaluation at which training stops, or None."""
     metrics_every: Count = 1_000
-    """Environment steps from one line of metrics to the next (>= 1)."""
+    """Environment steps between lines of metrics (>= 1)."""
     video_every: Count | None = None
-    """Episodes from one video to the next (>= 1; the first is filmed too), or None for none."""
+    """Episodes between videos (>= 1; the first episode is also recorded), or None for no videos."""
     checkpoint_seconds: Positive | None = 30.0
-    """Seconds from one checkpoint to the next (> 0), or None for those at the start, best evaluations and the end."""
+    """Seconds between checkpoints (> 0), or None for only those at the start, best evaluations and the end."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints kept (>= 1); the one at the best evaluation is kept besides."""
+    """Newest checkpoints to keep (>= 1), in addition to that of the best evaluation."""
 
     def __post_init__(self) -> None:
         check_fields(self)
