@@ -13,7 +13,7 @@ import pytest
 from benchmarks import peers
 
 from perilune import DQNConfig, TrainConfig, bench
-from perilune.bench import compare, learning, results
+from perilune.bench import compare, learning, results, speed
 from perilune.cli import main
 from perilune.errors import ConfigError
 from perilune.runs import logs
@@ -54,9 +54,9 @@ def test_environment_without_tuned_settings_is_refused() -> None:
 def test_speed_command_prints_what_it_measures(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = bench.speed.update_speed
-    monkeypatch.setattr(bench.speed, "update_speed", lambda *args: measure(*args, pairs=1, calls=1))
-    monkeypatch.setattr(bench.speed, "WIDTHS", (64,))
+    measure = speed.update_speed
+    monkeypatch.setattr(speed, "update_speed", lambda *args: measure(*args, pairs=1, calls=1))
+    monkeypatch.setattr(speed, "WIDTHS", (64,))
     monkeypatch.setattr(peers, "training_speed", lambda steps: peers.TrainingSpeed(10.0, 30.0, steps / 100))
     main(["bench", "speed", "--steps", "300"])
     lines = capfd.readouterr().out.splitlines()
