@@ -179,13 +179,6 @@ def stopped(out: Path, how: signal.Signals, steps: int) -> dict[Path, int]:
     return modified(out / "seed-0")
 
 
-def test_interrupted_benchmark_keeps_what_is_done_and_resumes(tmp_path: Path) -> None:
-    done = stopped(tmp_path / "out", signal.SIGINT, 1_500)
-    bench(tmp_path / "out", "--quiet", "--steps", "1500")
-    assert modified(tmp_path / "out" / "seed-0") == done
-    assert [found["env_steps"] for found in content(tmp_path / "out")["scores"]] == [1_500] * 2
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_resumed_benchmark_equals_an_uninterrupted_one(tmp_path: Path, how: signal.Signals) -> None:
