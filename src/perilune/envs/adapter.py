@@ -292,7 +292,8 @@ def as_rows(env: Env, observations: Any) -> Array:
     """
     if isinstance(env, gym.wrappers.FlattenObservation):
         space = env.env.observation_space
-        if space.contains(observations):
+        is_number = isinstance(space, spaces.Box) and space.shape == () and np.ndim(observations) == 0
+        if is_number or space.contains(observations):
             return np.asarray(env.observation(observations), np.float32)
         sequence = isinstance(observations, list | tuple) or (
             isinstance(observations, np.ndarray) and observations.ndim
