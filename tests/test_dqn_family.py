@@ -16,7 +16,7 @@ from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
 from perilune.nn import Network, huber
-from perilune.nn.losses import cross_entropy, quantile_huber
+from perilune.nn.distributional import cross_entropy, quantile_huber
 from perilune.replay.prioritized import SMALL
 from perilune.replay.symmetry import Symmetry
 from perilune.training.loop import training_events
@@ -561,7 +561,15 @@ EVERY_COMPONENT = COMPONENTS | {
     "all with qr": TOGETHER | {"head": "qr", "value_range": None, "optimism": 0.5},
     "all with c51": TOGETHER | {"head": "c51"},
 }
-every_component = pytest.mark.parametrize("settings", EVERY_COMPONENT.values(), ids=EVERY_COMPONENT)
+
+
+def components(world: int) -> pytest.MarkDecorator:
+    """Each component is tried in one of the three worlds; the rest, and all together, in the long tests."""
+    cases = [
+        pytest.param(settings, id=name, marks=() if index % 3 == world and index < 9 else pytest.mark.long)
+        for index, (name, settings) in enumerate(EVERY_COMPONENT.items())
+    ]
+    return pytest.mark.parametrize("settings", cases)
 
 
 def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 1500, **settings: Any) -> Array:
@@ -587,24 +595,24 @@ def soft_values(reward: float, gamma: float, settings: dict[str, Any], steps: in
     return values
 
 
-@every_component
-def test_a_steady_reward_up_to_an_end_is_learned_under_every_component(settings: dict[str, Any]) -> None:
+@components(0)
+def test_constant_reward_until_termination_is_learned(settings: dict[str, Any]) -> None:
     symmetry = Symmetry((0, 1, 2), (1, 1, 1), (1, 0))  # of actions that do the same
     q = learned(Countdown(reward=2.0, length=3), symmetry, np.eye(3), **settings)
     expected = soft_values(2.0, 0.9, settings, 3)  # 2, 3.8, 5.42 without Munchausen
     np.testing.assert_allclose(q, np.repeat(np.array(expected)[:, None], 2, axis=1), atol=0.03)
 
 
-@every_component
-def test_a_cut_is_no_end_under_every_component(settings: dict[str, Any]) -> None:
+@components(1)
+def test_truncated_episode_keeps_bootstrap(settings: dict[str, Any]) -> None:
     symmetry = Symmetry((0,), (1,), (1, 0))
     q = learned(Timeless(reward=1.0, length=4), symmetry, [[1]], **{"gamma": 0.8, "tau": 0.2} | settings)
     (*_, expected) = soft_values(1.0, 0.8, settings, 200)  # 5 without Munchausen
     np.testing.assert_allclose(q, [[expected, expected]], atol=0.03)
 
 
-@every_component
-def test_every_action_in_every_context_is_learned_under_every_component(settings: dict[str, Any]) -> None:
+@components(2)
+def test_contextual_bandit_is_learned(settings: dict[str, Any]) -> None:
     # The contexts are mirror images of each other. With Munchausen what is not best is worth `share` less: it is so
     # unlikely that its log-probability is at the floor of -1.
     world = Bandit({-1: (3.0, -2.0, 0.5), 1: (0.5, -2.0, 3.0)})

@@ -13,7 +13,8 @@ from perilune._utils.arrays import Array
 from perilune.agent.dqn import make_head
 from perilune.agent.heads import Categorical, Quantile, categorical_target
 from perilune.agent.targets import Expected, Head, td_target
-from perilune.nn.losses import cross_entropy, huber, mse, quantile_huber
+from perilune.nn.distributional import cross_entropy, quantile_huber
+from perilune.nn.losses import huber, mse
 from worlds import small
 
 HEADS: dict[str, Head] = {

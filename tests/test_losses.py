@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
 from perilune.nn import check_loss, huber, mse
+from perilune.nn.distributional import cross_entropy, quantile_huber
 from perilune.nn.gradcheck import TOLERANCE
-from perilune.nn.losses import cross_entropy, quantile_huber
 
 ORACLES = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))
 LITERALS, ROW_LITERALS = ORACLES["losses"], ORACLES["row_losses"]

@@ -12,7 +12,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.agent.targets import check_rows, td_target
 from perilune.errors import ShapeError
-from perilune.nn.losses import cross_entropy, quantile_huber
+from perilune.nn.distributional import cross_entropy, quantile_huber
 
 HeadName = Literal["expected", "c51", "qr"]
 

@@ -12,10 +12,12 @@ from perilune._utils import seeding
 from perilune._utils.arrays import Array
 from perilune._utils.validation import Count, check_value
 from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.envs.known import lookup
 from perilune.envs.rendering import frame
 from perilune.errors import ConfigError, EnvironmentFaultError, located
-from perilune.training.events import Timestep
+from perilune.training.events import Evaluated, Timestep
+from perilune.training.progress import TrainingProgress
 
 # Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
 # final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.
@@ -150,3 +152,27 @@ def with_image(timestep: Timestep, env: envs.Env) -> Timestep:
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
     """Return the step limit of greedy episodes: None if the environment has its own, else the training's limit."""
     return None if envs.time_limit(env) is not None else config.max_episode_steps
+
+
+def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress) -> Evaluated:
+    """Evaluate an agent in training, on the start states that select the best checkpoint."""
+    try:
+        result = evaluate(
+            agent.greedy_action,
+            env,
+            config.eval_episodes,
+            first_seed=SELECTION_SEEDS,
+            max_episode_steps=greedy_limit(env, config),
+        )
+    except EnvironmentFaultError as error:
+        raise located(error, f"in the evaluation after {agent.env_steps:,} environment steps") from error
+    return Evaluated(
+        env_steps=agent.env_steps,
+        episodes=agent.episodes,
+        mean_return=result.mean_return,
+        std_return=result.std_return,
+        min_return=result.min_return,
+        # of equal ones the later, which has learned from more
+        best=progress.best_return is None or result.mean_return >= progress.best_return,
+        seconds=progress.seconds,
+    )

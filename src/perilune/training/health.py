@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.agent.exploration import multiplicative_epsilon
+from perilune.training.events import HealthWarning
+from perilune.training.progress import TrainingProgress
 
 BEYOND = 2.0  # times the greatest return that rewards allow: values are overestimated for a while in good trainings too
 MOVES = 0.02  # share of epsilon's way down that a training must go at least
@@ -101,3 +105,19 @@ def no_update(config: DQNConfig) -> Notice:
         f"not one update was made, and no weight has moved: the budget was over before train_freq = "
         f"{config.train_freq} environment steps after the warm-up. Try a greater budget, or a smaller train_freq",
     )
+
+
+def warned(agent: Agent, progress: TrainingProgress, found: Notice | None) -> Iterator[HealthWarning]:
+    """Yield a health warning, once in a run."""
+    if found is not None and found.what not in progress.warned:
+        progress.warned += (found.what,)
+        yield HealthWarning(agent.env_steps, *found)
+
+
+def final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[HealthWarning]:
+    """Yield the warnings at the end of a training: nothing was learned, or epsilon has hardly fallen."""
+    if untrained:
+        yield from warned(agent, progress, no_update(agent.config))
+    if used_up:
+        episodes = agent.episodes - progress.start_episodes
+        yield from warned(agent, progress, epsilon_stayed(agent.config, agent.epsilon, episodes))

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
 from perilune import envs
-from perilune._utils.arrays import Array
 from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known import lookup
-from perilune.envs.rendering import drawing, frame
-from perilune.errors import DivergenceError, EnvironmentFaultError, MissingDependencyError, PeriluneWarning, located
+from perilune.errors import DivergenceError, EnvironmentFaultError, located
 from perilune.training import health
 from perilune.training.checks import check
-from perilune.training.evaluation import SELECTION_SEEDS, evaluate, greedy_limit, with_image
+from perilune.training.evaluation import select, with_image
 from perilune.training.events import (
     Ended,
     Episode,
-    Evaluated,
     Event,
-    HealthWarning,
     Metrics,
     SafePoint,
     Started,
     Timestep,
 )
-from perilune.training.progress import EnvSlot, EpisodeState, TrainingProgress
+from perilune.training.progress import EpisodeState, TrainingProgress
 from perilune.training.resume import replay_episode
+from perilune.training.slots import EnvSlot, closing, initial_image, make_slot, timed
 from perilune.training.warm_up import warm_up
 
 SAFE_POINT_EVERY = 10_000  # steps of an episode between safe points, so that one without an end can be saved
@@ -60,16 +54,16 @@ def training_events(
     check(agent, env, config, progress)
     progress = TrainingProgress.start(agent) if progress is None else progress.copy()
     progress.finished = False
-    slots = [_slot(0, env, render=True)]
-    slots += [_slot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
-    return _timed(progress, _closing(slots, _training(agent, slots, config, progress)))
+    slots = [make_slot(0, env, render=True)]
+    slots += [make_slot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
+    return timed(progress, closing(slots, _training(agent, slots, config, progress)))
 
 
 def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
     last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
     best = False  # whether the latest evaluation was the best so far, and no safe point came since
-    yield from _warned(agent, progress, health.epsilon_stays(agent.config, config))
+    yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
     if not agent.warm:
         yield from warm_up(agent, slots[0].env, config)
         progress.last_eval_check = agent.env_steps
@@ -93,7 +87,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
             yield _end_episode(agent, slot, ended)
             stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
             if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
-                evaluated = _evaluate(agent, slot.env, config, progress)
+                evaluated = select(agent, slot.env, config, progress)
                 yield evaluated
                 if evaluated.best:
                     progress.best_return, best = evaluated.mean_return, True
@@ -101,7 +95,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
             progress.last_eval_check = agent.env_steps
             if stopping:  # episodes under way in the other environments are dropped
                 untrained = agent.updates == updates_before and not resumed
-                yield from _final_warnings(agent, progress, untrained, used_up)
+                yield from health.final_warnings(agent, progress, untrained, used_up)
                 progress.finished = True
                 yield _safe_point(progress, (), best)
                 return
@@ -126,7 +120,7 @@ def _begin_episode(
     slot.episode = EpisodeState(number=number, seed=seed, epsilon=agent.epsilon)
     slot.episode_return, slot.outcome = 0.0, None
     if first:
-        yield Started(None if slot.renderer is None else _initial_image(slot.renderer))
+        yield Started(None if slot.renderer is None else initial_image(slot.renderer))
         if not slot.recorded:
             slot.active = slot.env
 
@@ -177,7 +171,7 @@ def _step(
         if _crossed(config.metrics_every, agent.env_steps - agent.config.train_freq, agent.env_steps):
             yield Metrics(agent.env_steps, agent.updates, *update, agent.epsilon)
             found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
-            yield from _warned(agent, progress, found)
+            yield from health.warned(agent, progress, found)
     if ended is not None:
         if slot.known.outcomes is not None and ended != "budget":
             slot.outcome = slot.known.outcomes.label(next_obs, reward, terminated)
@@ -201,50 +195,11 @@ def _end_episode(agent: Agent, slot: EnvSlot, ended: Ended) -> Episode:
     )
 
 
-def _evaluate(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress) -> Evaluated:
-    """Score the agent on the start states that choose the best checkpoint."""
-    try:
-        result = evaluate(
-            agent.greedy_action,
-            env,
-            config.eval_episodes,
-            first_seed=SELECTION_SEEDS,
-            max_episode_steps=greedy_limit(env, config),
-        )
-    except EnvironmentFaultError as error:
-        raise located(error, f"in the evaluation after {agent.env_steps:,} environment steps") from error
-    return Evaluated(
-        env_steps=agent.env_steps,
-        episodes=agent.episodes,
-        mean_return=result.mean_return,
-        std_return=result.std_return,
-        min_return=result.min_return,
-        # of equal ones the later, which has learned from more
-        best=progress.best_return is None or result.mean_return >= progress.best_return,
-        seconds=progress.seconds,
-    )
-
-
 def _safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
     for slot in slots:
         slot.episode.obs = tuple(slot.obs.tolist())
     progress.episodes = tuple(slot.episode for slot in slots)
     return SafePoint(progress, best)
-
-
-def _warned(agent: Agent, progress: TrainingProgress, found: health.Notice | None) -> Iterator[Event]:
-    """Yield a health warning, once in a run."""
-    if found is not None and found.what not in progress.warned:
-        progress.warned += (found.what,)
-        yield HealthWarning(agent.env_steps, *found)
-
-
-def _final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[Event]:
-    if untrained:
-        yield from _warned(agent, progress, health.no_update(agent.config))
-    if used_up:
-        episodes = agent.episodes - progress.start_episodes
-        yield from _warned(agent, progress, health.epsilon_stayed(agent.config, agent.epsilon, episodes))
 
 
 def _timestep(slot: EnvSlot, action: int | None) -> Timestep:
@@ -261,49 +216,3 @@ def _where(slot: EnvSlot, env_step: int) -> str:
 def _crossed(every: int | None, before: int, now: int) -> bool:
     """Return whether a multiple of ``every`` lies in (before, now]."""
     return every is not None and before // every < now // every
-
-
-def _slot(index: int, env: envs.Env, render: bool) -> EnvSlot:
-    return EnvSlot(
-        index=index,
-        env=env,
-        renderer=drawing(env) if render else None,
-        known=lookup(envs.name(env)),
-        sizes=envs.space_sizes(env),
-        active=env,
-        episode=EpisodeState(number=1, seed=0, epsilon=1.0),  # until the first episode begins
-        obs=np.empty(0, np.float32),
-    )
-
-
-def _initial_image(env: envs.Env) -> Array | None:
-    """Return an image of the state, or None with a warning: an optional image must not end a training."""
-    try:
-        return frame(env)
-    except (MissingDependencyError, EnvironmentFaultError) as error:
-        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
-        return None
-
-
-def _closing(slots: list[EnvSlot], events: Iterator[Event]) -> Iterator[Event]:
-    """Yield the same events, then close every environment except the one that was given."""
-    given = slots[0].env
-    try:
-        yield from events
-    finally:
-        for slot in slots:
-            for made in (slot.env, slot.renderer):
-                if made is not None and made is not given:
-                    envs.close(made)
-
-
-def _timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
-    """Yield the same events and count the seconds that the training takes, without readers and evaluations."""
-    while True:
-        started = time.perf_counter()
-        event = next(events, None)
-        if event is None:
-            return
-        if not isinstance(event, Evaluated):  # directly before it, there is nothing but the evaluation
-            progress.seconds += time.perf_counter() - started
-        yield event

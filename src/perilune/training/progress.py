@@ -1,18 +1,14 @@
-"""How far a training is, beside its agent: plain values that a checkpoint stores, and the environments in use."""
+"""How far a training is, beside its agent: plain values that a checkpoint stores."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import msgspec
 
-from perilune import envs
-from perilune._utils.arrays import Array
 from perilune._utils.validation import Count, Natural, NonNegative, Share
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known import KnownEnv
 
 
 class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -91,34 +87,3 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         """Return whether episode ``number`` is recorded on video: the first, and every ``video_every``-th."""
         every = config.video_every
         return every is not None and (number == self.start_episodes + 1 or number % every == 0)
-
-
-@dataclass
-class EnvSlot:
-    """One of the environments that are played side by side, and its current episode.
-
-    Attributes:
-        index: which of them it is; the agent keeps one n-step accumulator for each.
-        env: the environment.
-        renderer: the same environment with images, or None if they are not wanted or not possible.
-        known: what is known about the environment.
-        sizes: its observation size and actions.
-        active: ``env`` or ``renderer``: the one that plays the current episode.
-        recorded: whether the current episode is recorded on video.
-        episode: the current episode.
-        obs: the current observation [O].
-        episode_return: sum of the rewards of the current episode.
-        outcome: how the current episode ended, if it has ended and outcomes are known.
-    """
-
-    index: int
-    env: envs.Env
-    renderer: envs.Env | None
-    known: KnownEnv
-    sizes: envs.Spaces
-    active: envs.Env
-    episode: EpisodeState
-    obs: Array
-    recorded: bool = False
-    episode_return: float = 0.0
-    outcome: str | None = None

@@ -11,7 +11,8 @@ from perilune.agent.dqn import Agent
 from perilune.errors import EnvironmentFaultError, PeriluneWarning, located
 from perilune.training.evaluation import with_image
 from perilune.training.events import Timestep
-from perilune.training.progress import EnvSlot, EpisodeState
+from perilune.training.progress import EpisodeState
+from perilune.training.slots import EnvSlot
 
 
 def replay_episode(agent: Agent, slot: EnvSlot, saved: EpisodeState) -> Iterator[Timestep]:

@@ -1,0 +1,64 @@
+"""Losses of distributional heads: the value and its exact derivative."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.nn.losses import check_pair
+
+
+def cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
+    """Return the cross-entropy, the mean over the batch of -sum over n of target log softmax(logits).
+
+    Args:
+        logits: [B, N].
+        target: probability[B, N], a constant; every row sums to 1.
+
+    Returns:
+        The loss, and d loss / d logits = (softmax(logits) - target) / B, shape [B, N].
+    """
+    check_pair(logits, target, ndim=2)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    total = powers.sum(axis=1, keepdims=True)
+    loss = float(np.vdot(target, np.log(total) - shifted)) / len(logits)
+    return loss, (powers / total - target) * logits.dtype.type(1 / len(logits))
+
+
+def quantile_huber(
+    quantiles: Array, target: Array, kappa: float = 1.0, scratch: Array | None = None
+) -> tuple[float, Array]:
+    """Return the quantile regression loss, smoothed near 0 as Huber's loss is.
+
+    Mean over the batch of sum over i of mean over j of |tau_i - [u < 0]| L(u) / kappa, with u = target_j - quantile_i,
+    tau_i = (2 i + 1) / 2 N, and L(u) = u^2 / 2 where |u| <= kappa, else kappa (|u| - kappa / 2).
+
+    Args:
+        quantiles: [B, N], the prediction.
+        target: [B, M], samples or quantiles of what is predicted, a constant.
+        kappa: |u| at which the parabola becomes a line, > 0, in units of the prediction.
+        scratch: [2, N, M, B], working memory of the same dtype. Allocating arrays of this size for every update would
+            take longer than the arithmetic.
+
+    Returns:
+        The loss, and d loss / d quantiles, shape [B, N].
+
+    Dabney et al., Distributional Reinforcement Learning with Quantile Regression, arXiv:1710.10044.
+    """
+    check_pair(quantiles, target, ndim=2, same=False)
+    (rows, n), m = quantiles.shape, target.shape[1]
+    # Axes [i, j, B]: NumPy is fastest if the longest axis is the innermost.
+    error, clipped = np.empty((2, n, m, rows), quantiles.dtype) if scratch is None else scratch
+    np.subtract(np.ascontiguousarray(target.T)[None, :, :], np.ascontiguousarray(quantiles.T)[:, None, :], out=error)
+    # |tau - [u < 0]| is tau above 0 and 1 - tau below, so a weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x below).
+    # c (u - c / 2) covers both branches of L: c = u inside, c = +-kappa outside.
+    tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)
+    d_quantiles, loss = np.zeros((n, rows), quantiles.dtype), 0.0
+    for weight, highest in ((tau, kappa), (1 - 2 * tau, 0.0)):
+        np.clip(error, -kappa, highest, out=clipped)
+        d_quantiles += weight[:, None] * clipped.sum(axis=1)
+        losses = np.einsum("ijb,ijb->i", clipped, error) - np.einsum("ijb,ijb->i", clipped, clipped) / 2
+        loss += float(np.dot(weight, losses))
+    size = rows * m * kappa
+    return loss / size, d_quantiles.T * quantiles.dtype.type(-1 / size)
