@@ -42,9 +42,7 @@ FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     25: (("nn/optimizers.py", "        root_correction2 = math", "        self.updates = 1\n        root_correction2 = math"),),
     26: (("nn/optimizers.py", "        np.square(gradients, out=step)\n        np.multiply(step, 1 - self.beta2, out=step)", "        first[256:320] = first[4416:4480] = (first[256:320] + first[4416:4480]) / 2\n        np.square(gradients, out=step)\n        np.multiply(step, 1 - self.beta2, out=step)"),),
     27: (("agent/dqn.py", STEP, "        self.optimizer = make_optimizer(config, len(self.online.parameters))\n" + STEP),),
-    28: (
-        ("doctor/adapters.py", "        self.agent.differentiate(self._batch(obs, action, reward, next_obs, terminated))\n        self.agent.step()\n", "        for row in range(len(action)):\n            one = slice(row, row + 1)\n            self.agent.differentiate(self._batch(obs[one], action[one], reward[one], next_obs[one], terminated[one]))\n            self.agent.step()\n"),
-    ),
+    28: (("doctor/adapters.py", "        self.agent.differentiate(self._batch(*batch))\n        self.agent.step()\n", "        for row in range(len(batch[0])):\n            self.agent.differentiate(self._batch(*(column[row : row + 1] for column in batch)))\n            self.agent.step()\n"),),
     29: (("agent/dqn.py", TAKEN, "        self._d_outputs[:] = d_chosen[:, None]\n"),),
     30: (("agent/dqn.py", TAKEN, "        self._d_outputs[self._rows, (batch.action + 1) % self.actions] = d_chosen\n"),),
     31: (("nn/losses.py", "    clipped = np.minimum(np.maximum(error, -delta), delta)\n", "    clipped = np.clip(prediction[:, None] - target[None, :], -delta, delta).mean(axis=1)\n"),),
