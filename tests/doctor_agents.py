@@ -32,7 +32,7 @@ class Linear:
         target = reward + self.gamma * ~terminated * next_q.max(axis=1)
         rows = np.arange(len(action))
         error = np.zeros((len(action), 2))
-        error[rows, action] = (self.q_values(obs)[rows, action] - target) / len(action)
+        error[rows, action] = ((obs @ self.w + self.b)[rows, action] - target) / len(action)
         self.w -= 0.01 * obs.T @ error
         self.b -= 0.01 * error.sum(axis=0)
 

@@ -133,13 +133,10 @@ def test_checks_use_only_ids_of_the_catalogue() -> None:
     assert used <= set(catalogue.entries())
 
 
-def test_consequences_name_their_cause_and_come_last() -> None:
+def test_findings_are_ordered_by_cause_and_severity() -> None:
     ordered = in_order("forward.narrow", "td_target.gamma", "forward.one_sign", "td_target.gamma")
     assert [one.id for one in ordered] == ["td_target.gamma", "forward.one_sign", "forward.narrow"]
     assert [one.caused_by for one in ordered] == [None, None, "forward.one_sign"]
-
-
-def test_severe_root_causes_come_first() -> None:
     ordered = in_order("td_target.n_step", "loss.sum", "backward.sign")
     assert [one.severity for one in ordered] == ["error", "warning", "note"]
 

@@ -16,9 +16,8 @@ from doctor_agents import Array, Linear, NoMask, examine, ids
 from perilune import doctor
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
-from perilune.doctor import examination, supervise
+from perilune.doctor import examination
 from perilune.doctor.adapters import PeriluneAdapter
-from perilune.doctor.session import Session
 from perilune.errors import ExaminationError
 
 WITHOUT_OPTIONAL_METHODS = {"actions", "replay", "training loop"}
@@ -108,7 +107,9 @@ def test_method_that_hangs_is_interrupted() -> None:
     class Hanging(Linear):
         def act(self, obs: Array, epsilon: float) -> int:
             while True:
-                pass
+                with contextlib.suppress(Exception):  # as loops that retry forever do
+                    while True:
+                        pass
 
     report = examine(Hanging)
     assert ids(report) == ["exploration.hangs"]
@@ -122,7 +123,7 @@ def test_call_that_ignores_interrupts_ends_the_examination() -> None:
     class Stubborn(Linear):
         def act(self, obs: Array, epsilon: float) -> int:
             while not stop.is_set():
-                with contextlib.suppress(BaseException):  # as loops that retry forever do
+                with contextlib.suppress(BaseException):
                     stop.wait(0.001)
             return 0
 
@@ -135,46 +136,6 @@ def test_call_that_ignores_interrupts_ends_the_examination() -> None:
         stop.set()
     assert ids(report) == ["exploration.hangs"]
     assert {check.check: check.why for check in report.not_run}["training loop"].startswith("act is still running")
-
-
-def test_work_that_catches_every_exception_is_interrupted() -> None:
-    def stubborn() -> None:
-        while True:
-            with contextlib.suppress(Exception):
-                while True:
-                    pass
-
-    with pytest.raises(supervise.TooLong):
-        supervise.supervised(stubborn, 0.2, 10, lambda: None)
-
-
-def test_checks_beyond_the_budget_are_listed() -> None:
-    class Slow(Linear):
-        def train_batch(self, *batch: Array) -> None:
-            threading.Event().wait(0.05)
-            super().train_batch(*batch)
-
-    report = examine(Slow, budget=2.0)
-    assert any("not finished" in check.why or "time was up" in check.why for check in report.not_run)
-    assert not report.healthy
-    assert not report.complete
-
-
-def test_late_return_does_not_clear_the_running_call() -> None:
-    session = Session(Linear, 0, np.random.default_rng(0))
-    first, second = threading.Event(), threading.Event()
-    late = threading.Thread(target=session.timed, args=("late", first.wait))
-    other = threading.Thread(target=session.timed, args=("other", second.wait))
-    for thread, name in ((late, "late"), (other, "other")):
-        thread.start()
-        while session.under_way is None or session.under_way.name != name:
-            threading.Event().wait(0.001)
-    first.set()
-    late.join()
-    assert session.under_way is not None
-    assert session.under_way.name == "other"
-    second.set()
-    other.join()
 
 
 def test_output_of_the_agent_is_discarded(capsys: pytest.CaptureFixture[str]) -> None:

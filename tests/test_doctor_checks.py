@@ -132,12 +132,7 @@ class Normalizing(Linear):
         self.count += len(obs)
         self.mean += len(obs) / self.count * (obs.mean(axis=0) - self.mean)
         self.spread += len(obs) / self.count * (np.sqrt(((obs - self.mean) ** 2).mean(axis=0)) + 0.1 - self.spread)
-        next_q = self.normal(next_obs) @ self.target[0] + self.target[1]
-        target = reward + self.gamma * ~terminated * next_q.max(axis=1)
-        for row, taken in enumerate(action):
-            error = (self.q_values(obs)[row, taken] - target[row]) / len(action)
-            self.w[:, taken] -= 0.01 * error * self.normal(obs)[row]
-            self.b[taken] -= 0.01 * error
+        super().train_batch(self.normal(obs), action, reward, self.normal(next_obs), terminated)
 
 
 class Scaling(Linear):
@@ -151,11 +146,7 @@ class Scaling(Linear):
         return super().q_values(obs / self.scale)
 
     def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
-        target = reward + self.gamma * ~terminated * ((next_obs / self.scale) @ self.target[0] + self.target[1]).max(1)
-        for row, taken in enumerate(action):
-            error = (self.q_values(obs)[row, taken] - target[row]) / len(action)
-            self.w[:, taken] -= 0.01 * error * (obs / self.scale)[row]
-            self.b[taken] -= 0.01 * error
+        super().train_batch(obs / self.scale, action, reward, next_obs / self.scale, terminated)
 
 
 class ManySteps(Linear):
