@@ -23,7 +23,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig, TrainConfig, to_json
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.runs import files, layout, lock, logs, manifest
+from perilune.runs import files, layout, lock, log_writer, manifest
 from perilune.training.evaluation import SELECTION_SEEDS, evaluate, greedy_limit
 from perilune.training.events import Episode, Evaluated
 from perilune.training.loop import training_events
@@ -139,7 +139,7 @@ def _model(env: envs.Env, seed: int, net_arch: tuple[int, ...], **settings: Any)
 
 def _log(
     directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int
-) -> AbstractContextManager[logs.LogWriter]:
+) -> AbstractContextManager[log_writer.LogWriter]:
     """Create the run directory and return its log."""
     layout.create(directory, overwrite=True)
     config = {
@@ -153,7 +153,7 @@ def _log(
     host = manifest.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
     files.write_json(directory / "host.json", host)
     files.write_json(directory / "config.json", config)
-    return logs.open_log(directory)
+    return log_writer.open_log(directory)
 
 
 class _Recorder:

@@ -475,7 +475,7 @@ def test_resume_command_changes_settings(run: Path, capfd: pytest.CaptureFixture
     assert "steps=0 is invalid: expected a whole number >= 1" in err
     _, err = said(capfd, "resume", run, "--change", "lerning_rate=0.5", status=1)
     assert "id you mean learning_rate" in err
-    _, err = said(capfd, "resume", run, "--change", "gamma", status=1)
+    _, err = said(capfd, "resume", run, "--change", "gamma", status=2)
     assert "NAME=VALUE" in err
     _, err = said(capfd, "resume", run.parent, status=1)
     assert "is not a run: it has no config.json" in err

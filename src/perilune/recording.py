@@ -28,7 +28,7 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.runs import checkpoint, files, layout, lock, logs, manifest, weights
+from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, weights
 from perilune.runs.checkpoint import Checkpoint, Setup
 from perilune.runs.interruption import interruptions
 from perilune.runs.recorder import Recorder
@@ -253,7 +253,7 @@ def _record(
     if options.tensorboard:
         tensorboard = event_files.event_file(directory, fps, agent.env_steps, outcomes, _logged(directory, latest))
     with (
-        logs.open_log(directory, () if latest is None else latest.logs) as log,
+        log_writer.open_log(directory, () if latest is None else latest.logs) as log,
         progress(agent, env, setup.train, options.quiet, latest, directory) as show,
         tensorboard as write,
         interruptions(

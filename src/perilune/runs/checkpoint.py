@@ -26,7 +26,7 @@ from perilune.errors import ConfigError, FileFormatError, PeriluneError, Perilun
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import archive, files, manifest
 from perilune.runs.layout import WEIGHTS
-from perilune.runs.logs import LogState
+from perilune.runs.log_writer import LogState
 from perilune.training.progress import TrainingProgress
 
 KIND = "perilune checkpoint 1"

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 from perilune._utils.text import number
 from perilune.agent.config import to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
+from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
-from perilune.runs.logs import LogState
+from perilune.runs.log_writer import LogState
 
 Read = TypeVar("Read")
 
@@ -187,4 +187,4 @@ def _check_log(path: Path, kind: Any, log: LogState | None) -> None:
     if kind is not None:
         logs.read_log(path.parent, kind)
     if log is not None:
-        logs.check_start(path, log)
+        log_writer.check_start(path, log)

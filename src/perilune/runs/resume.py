@@ -57,15 +57,15 @@ def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
     stored, expected = manifest.read_config(directory), found.to_json()
     if stored in (expected, wanted.to_json()):
         return
-    groups = [(stored[name], expected[name]) for name in ("agent", "train")] + [(stored, expected)]
-    for there, group in groups:
-        for name, value in group.items():
-            if name not in there or there[name] != value:
-                hint = (
-                    f"{value!r}, as in the checkpoint. Undo the edit of {directory}/config.json; use `change` instead"
-                )
+    for there, group in (
+        (stored["agent"], expected["agent"]),
+        (stored["train"], expected["train"]),
+        (stored, expected),
+    ):
+        for name in [*group, *there]:
+            if there.get(name, ...) != group.get(name, ...):
+                hint = f"{group.get(name)!r}, as in the checkpoint. Undo the edit of {directory}/config.json"
                 raise ConfigError(name, there.get(name), hint)
-    raise ConfigError("config.json", sorted(stored), f"the settings of the checkpoint, {sorted(expected)}")
 
 
 def differing_host(directory: Path) -> str | None:
