@@ -105,7 +105,7 @@ def visit(
         assert {url for url in visited.requests if not url.startswith(f"{origin}/")} == set()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not session: while it is open, other tests cannot call asyncio.run
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         reason = "Chromium (apt-get install chromium)"

@@ -370,16 +370,12 @@ def test_malicious_directory_is_served_as_plain_text(tmp_path: Path) -> None:
     (run / "videos" / os.fsdecode(b"\xff\xfe.mp4")).write_bytes(b"")
     (root / os.fsdecode(b"\xff")).mkdir()
     (root / os.fsdecode(b"\xff") / "config.json").write_text("{" * 100_000)
-    for name in ("checkpoints", "episodes.jsonl", "metrics.jsonl", "host.json", "notices.jsonl"):
-        (root / "directories" / name).mkdir(parents=True)
-    (root / "directories" / "config.json").write_text(json.dumps(config | {"seed": 10**300}))
-    (root / "directories" / "videos").touch()
     (root / "damaged" / "checkpoints").mkdir(parents=True)
     (root / "damaged" / "checkpoints" / "000000000001.safetensors").write_bytes(b"[" * 1_000_000)
     (root / "damaged" / "config.json").write_text(json.dumps(config))
-    (root / "damaged" / "episodes.jsonl").write_bytes(os.urandom(3_000_000))
-    (root / "large").mkdir()
-    (root / "large" / "config.json").write_text(json.dumps(config | {"more": "x" * 2**20}))
+    (root / "damaged" / "episodes.jsonl").write_bytes(os.urandom(300_000))
+    (root / "damaged" / "metrics.jsonl").mkdir()
+    (root / "damaged" / "videos").touch()
 
     client = Client(root)
     for name in client.runs():
@@ -392,8 +388,7 @@ def test_malicious_directory_is_served_as_plain_text(tmp_path: Path) -> None:
             assert client.get("/video", id=name, name=video["name"]).status_code == 200
             client.get("/api/telemetry", id=name, name=video["name"])
     found = client.runs()
-    assert found["\\udcff"]["state"] == found["large"]["state"] == found["directories"]["state"] == "unreadable"
-    assert "at most" in found["large"]["message"]
+    assert found["\\udcff"]["state"] == "unreadable"
     assert "checkpoint cannot be read" in found["damaged"]["message"]
     assert "damaged lines were skipped" in found["damaged"]["message"]
     (hostile,) = (run for run in found.values() if run["videos"])
