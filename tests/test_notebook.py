@@ -62,6 +62,7 @@ def executed(book: Any, directory: Path) -> Any:
     return book
 
 
+@pytest.mark.long
 def test_the_example_runs_from_top_to_bottom_and_shows_what_it_says(tmp_path: Path) -> None:
     book = executed(nbformat.read(EXAMPLE, 4), tmp_path)
     cells = {cell.id: cell.outputs for cell in book.cells if cell.cell_type == "code"}
@@ -125,6 +126,7 @@ get_ipython().display_pub.publish = publish
 """
 
 
+@pytest.mark.long
 def test_a_kernel_has_one_display_that_is_updated_a_few_times_a_second(tmp_path: Path) -> None:
     cells = [new_code_cell(TRAINING.format(path=sys.path, quiet=quiet)) for quiet in (False, True)]
     loud, quiet = executed(new_notebook(cells=cells), tmp_path).cells

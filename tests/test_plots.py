@@ -138,8 +138,8 @@ def test_runs_of_the_same_name_are_told_apart_by_their_paths() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("red\x1b[31m", "red\\x1b[31m"), ("two\nlines", "two\\nlines"), ("no\udcffbytes", "no\\udcffbytes"),
-        ("\ufffe\x7f\u202e", "\\ufffe\\x7f\\u202e"), ("--><!--", "--><!--"), ("-", "-"), ("<&>'\"]]>", "<&>'\"]]>"),
+        ("red\x1b[31m\nlines", "red\\x1b[31m\\nlines"), ("no\udcffbytes\ufffe\x7f", "no\\udcffbytes\\ufffe\\x7f"),
+        ("--><!-- <&>'\"]]>", "--><!-- <&>'\"]]>"),
     ],
 )  # fmt: skip
 def test_whatever_a_run_is_called_its_curves_are_xml(tmp_path: Path, name: str, shown: str) -> None:
@@ -272,7 +272,7 @@ EPISODES = st.builds(
 
 
 # A figure takes too long to shrink by thousands of trials.
-@settings(max_examples=25, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=8, phases=[Phase.reuse, Phase.generate])
 @given(st.lists(st.lists(EPISODES, max_size=6), min_size=1, max_size=3))
 def test_every_whole_episode_is_a_point_of_its_run(runs: list[list[Episode]]) -> None:
     picture = curves([made_up_run(episodes, directory=f"run {n}") for n, episodes in enumerate(runs)])
@@ -281,7 +281,7 @@ def test_every_whole_episode_is_a_point_of_its_run(runs: list[list[Episode]]) ->
     assert shown == [[e.epsilon for e in episodes if e.ended != "budget"] for episodes in in_order]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 5, 2_000])
+@pytest.mark.parametrize("count", [0, 1, 2_000])
 def test_png_and_svg_are_written_for_few_and_for_many_episodes(tmp_path: Path, count: int) -> None:
     paths = curves([made_up_run(learning(count))]).save(tmp_path / "new" / "plots", "curves")
     assert paths == [tmp_path / "new" / "plots" / "curves.png", tmp_path / "new" / "plots" / "curves.svg"]
