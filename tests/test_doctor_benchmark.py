@@ -22,10 +22,9 @@ STYLED = {
     ("beginner", 9): "forward.remembers",  # one state at a time: there is no batch, but something is kept
     ("own", 51): "replay.next_is_current",  # one ring of states: next_obs is read from the wrong place
 }
-# A representative selection: one or two faults of each component, and variants that once caused false alarms.
-DEFAULT_FAULTS = {
-    ("own", number) for number in (4, 15, 24, 43)
-} | {("beginner", number) for number in (5, 7, 13, 17, 19, 23, 26, 29, 33, 37, 41, 46, 50, 54, 56)}  # fmt: skip
+# A representative selection of faults that neither examples/broken nor test_doctor_checks has.
+DEFAULT_FAULTS = {("own", number) for number in (15, 24, 43)}
+DEFAULT_FAULTS |= {("beginner", number) for number in (5, 17, 19, 23, 26, 37, 46, 54, 56)}
 DEFAULT_COMBINED = {("beginner", (35, 38))}
 DEFAULT_SOUND = {"as it stands", "C51", "noisy layers", "weight decay", "every fourth call", "rewards clipped"}
 

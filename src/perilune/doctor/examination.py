@@ -21,14 +21,7 @@ from perilune.doctor.checks.replay import play
 from perilune.doctor.locate import Line, likeliest, lines_run, raised_at
 from perilune.doctor.numbered_env import NumberedEnv
 from perilune.doctor.report import NotRun, Report, in_order
-from perilune.doctor.session import (
-    AgentCopy,
-    AgentFailed,
-    CannotTell,
-    NotFinite,
-    Session,
-    preserve_global_generators,
-)
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, preserve_global_generators
 from perilune.doctor.supervise import TooLong, supervised
 from perilune.errors import ConfigError, ExaminationError
 

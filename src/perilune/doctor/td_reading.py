@@ -194,10 +194,7 @@ class Targets(NamedTuple):
 
 
 def read_targets(
-    session: Session,
-    agent: AgentCopy,
-    candidates: Callable[[Transitions], dict[str, Array]],
-    terminated: bool = False,
+    session: Session, agent: AgentCopy, candidates: Callable[[Transitions], dict[str, Array]], terminated: bool = False
 ) -> Targets:
     """Read the bootstraps of transitions that best separate the first candidate from each other one, two for each."""
     pool = session.transitions(60 * session.actions, terminated, scale=2.0)

@@ -146,11 +146,8 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
             new = next((name for name in wrong[kind] if name not in drawn), None)
             drawn.add(new or "")
             picture = _picture(trials, new, signs) if new else None
-            if kind == "one_bias":
-                details = f"Every unit's bias receives the same gradient; cosine to the true gradient: {figures}"
-                yield finding("backward.one_bias", details=details, picture=picture)
-            else:
-                yield finding(f"backward.{kind}", arrays=figures, picture=picture)
+            details = f"Every unit's bias receives the same gradient; cosine to the true gradient: {figures}"
+            yield finding(f"backward.{kind}", arrays=figures, details=details, picture=picture)
 
 
 def _picture(trials: list[Trial], name: str, signs: bool) -> Points:

@@ -12,14 +12,7 @@ from perilune.doctor.checks.replay import SAMPLES, check_samples, draw
 from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, Record
 from perilune.doctor.report import Finding
-from perilune.doctor.session import (
-    AgentCopy,
-    AgentFailed,
-    CannotTell,
-    NotFinite,
-    Session,
-    preserve_global_generators,
-)
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, preserve_global_generators
 
 RUN_STEPS = 1_000
 

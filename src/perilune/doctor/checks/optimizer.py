@@ -141,10 +141,5 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
             f"optimizer; the nearest is {right}, {right_off:.0%} off"
         )
     yield finding(
-        f"optimizer.{name}",
-        steps=shape[:8],
-        wrong=wrong,
-        distance=wrong_off,
-        right=right,
-        right_distance=right_off,
+        f"optimizer.{name}", steps=shape[:8], wrong=wrong, distance=wrong_off, right=right, right_distance=right_off
     )
