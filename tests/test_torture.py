@@ -339,35 +339,40 @@ main(sys.argv[2:])
 """
 
 
+def assert_survived(run: Path, unbroken: Path, process: subprocess.Popen[str], reason: str) -> None:
+    """Check a run whose process had no room to write, and resume it now that there is room."""
+    _, said = process.communicate()
+    assert "Traceback" not in said
+    if process.returncode == 0:  # checkpoints depend on the clock: this time there was room
+        assert outcome(run) == outcome(unbroken)
+        return
+    assert "cannot be written" in said
+    assert reason in said
+
+
+def assert_resumes(run: Path, unbroken: Path) -> None:
+    if (run / "config.json").exists():  # else there was no room to start
+        assert all(finding.fault is None for finding in inspection.verify(run))
+        finished(perilune("resume", run, "--quiet"))
+        assert outcome(run) == outcome(unbroken)
+
+
 def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, torture: bool) -> None:
     # Files grow at different rates, so that another write fails at each limit.
-    whole, run = unbroken, tmp_path / "run"
-    largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    run = tmp_path / "run"
+    largest = max(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
     moments = 20 if torture else 2
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         limit = 2_000 + (largest - 2_000) * moment // moments
-        command = [sys.executable, "-c", FULL, str(limit), *TRAIN, "--out", str(run)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        said = ended.stderr
-        assert "cannot be written" in said
-        assert "File too large" in said
-        assert "Traceback" not in said
-        if ended.returncode == 0:  # the pictures alone had no room
-            assert outcome(run) == outcome(whole)
-            continue
-        if not (run / "config.json").exists():  # no room to begin
-            continue
-        assert f"perilune resume {run}" in said
-        checkpoint.latest(run)
-        assert all(finding.fault is None for finding in inspection.verify(run))
-        finished(perilune("resume", run, "--quiet"))
-        assert outcome(run) == outcome(whole)
+        process = begun([sys.executable, "-c", FULL, str(limit), *TRAIN, "--out", str(run)])
+        assert_survived(run, unbroken, process, "File too large")
+        assert_resumes(run, unbroken)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own, where the system lets us make one."""
+    """A small file system."""
     directory = tmp_path / "disk"
     directory.mkdir()
     mounted = subprocess.run(  # noqa: S603
@@ -382,40 +387,27 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, torture: bool) -> None:
-    whole, run, ballast = unbroken, disk / "run", disk / "ballast"
-    expected = outcome(whole)
-    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) + 2**18
+    run, ballast = disk / "run", disk / "ballast"
+    needed = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file()) + 2**18
     moments = 20 if torture else 2
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         free = shutil.disk_usage(disk).free
         ballast.write_bytes(bytes(max(0, free - needed * (moment + 1) // (moments + 1))))
-        ended = begun(perilune(*TRAIN, "--out", run))
-        _, said = ended.communicate()
-        assert "Traceback" not in said
-        if ended.returncode == 0:  # checkpoints come by the clock: this time there was room
-            assert outcome(run) == expected
-        else:
-            assert "cannot be written" in said
-            assert "No space left on device" in said
+        assert_survived(run, unbroken, begun(perilune(*TRAIN, "--out", run)), "No space left on device")
         ballast.unlink()
-        if (run / "config.json").exists():
-            assert all(finding.fault is None for finding in inspection.verify(run))
-            finished(perilune("resume", run, "--quiet"))
-            assert outcome(run) == expected
-        else:
-            assert not list(run.glob("*.safetensors"))  # no room to begin
+        assert_resumes(run, unbroken)
 
 
 # No permission
 
 
 def as_others_are() -> list[str]:
-    """What to put before a command so that permissions hold for it as for anybody, for whom they do not hold: root."""
+    """The prefix of a command that makes permissions apply to root too."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
-        pytest.skip("root is not stopped by permissions, and setpriv is not there to change that")
+        pytest.skip("permissions do not apply to root, and setpriv is not installed")
     mighty = "-dac_override,-dac_read_search"
     return ["setpriv", f"--bounding-set={mighty}", f"--inh-caps={mighty}"]
 

@@ -212,7 +212,7 @@ def restore(directory: Path, latest: Checkpoint, wanted: Setup, change: Sequence
     if changed and resumed.over:
         allowed = f"{getattr(latest.setup.agent, changed[0])!r}: this run is at its end; extend it with steps"
         raise ConfigError(changed[0], getattr(wanted.agent, changed[0]), allowed)
-    checkpoint.restore(directory, latest, agent)
+    checkpoint.load(checkpoint.path_of(directory, latest.agent.env_steps), agent)
     if not resumed.over:
         check(agent, env, wanted.train, latest.training)
     return resumed

@@ -127,18 +127,18 @@ def _prune(directory: Path, newest: Path, most: int) -> None:
     there = paths(directory)
     until = there[: there.index(newest) + 1]
     kept = set(until[-most:])
-    best = next((path for path in reversed(until) if (found := _readable(path)) is not None and found.best), None)
+    best = next((path for path in reversed(until) if _is_best(path)), None)
     for path in there:
         if path not in kept and path != best:
             with suppress(OSError):  # it only takes space; the next checkpoint tries again
                 path.unlink()
 
 
-def _readable(path: Path) -> Checkpoint | None:
+def _is_best(path: Path) -> bool:
     try:
-        return read(path)
-    except PeriluneError:
-        return None
+        return read(path).best
+    except PeriluneError:  # damaged
+        return False
 
 
 def read(path: Path) -> Checkpoint:
@@ -146,15 +146,15 @@ def read(path: Path) -> Checkpoint:
 
     Raises:
         RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is damaged or foreign.
+        FileFormatError: it is damaged or foreign, or its settings ask for more memory than the file has bytes.
     """
     return _read(path)[0]
 
 
 def _read(path: Path) -> tuple[Checkpoint, str]:
+    """Return the description, and the checksum of the arrays."""
     checkpoint, checksum = archive.read_content(path, KIND, Checkpoint, LARGEST_HEADER)
     setup, agent, size = checkpoint.setup, checkpoint.agent, path.stat().st_size
-    # Settings must not ask for more memory than the file has bytes.
     weights = least_weights(setup.agent, setup.observation_size, setup.actions)
     held = min(agent.added, setup.agent.buffer_size) * (8 * setup.observation_size + 16)
     if size < 8 * weights + held:
@@ -164,20 +164,26 @@ def _read(path: Path) -> tuple[Checkpoint, str]:
     return checkpoint, checksum
 
 
-def load(path: Path) -> tuple[Checkpoint, Agent]:
+def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
     """Return the description in a checkpoint, and its agent as it was saved.
+
+    Args:
+        path: the checkpoint.
+        agent: an agent to put into that state, whose settings may differ where they can change. By default, a new one.
 
     Raises:
         RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is damaged or foreign, or its arrays do not fit its settings.
+        FileFormatError: it is damaged or foreign, or its arrays do not fit the settings. ``agent`` may be half changed.
     """
     checkpoint, checksum = _read(path)
-    setup = checkpoint.setup
+    setup, arrays = checkpoint.setup, archive.read_arrays(path, checksum)
+    arrays.pop(BEST, None)
     try:
-        agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
-    except ConfigError as error:
-        raise FileFormatError(f"{path} has invalid settings: {error}") from error
-    _restore(path, checkpoint, agent, checksum)
+        if agent is None:
+            agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
+        state.restore(agent, checkpoint.agent, arrays)
+    except (ConfigError, ShapeError) as error:
+        raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
     return checkpoint, agent
 
 
@@ -201,26 +207,6 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
         f"{directory} cannot be resumed: it has no checkpoint. Evaluate its weights with `perilune evaluate`, or start "
         "a new run with `perilune train`."
     )
-
-
-def restore(directory: Path, checkpoint: Checkpoint, agent: Agent) -> None:
-    """Put ``agent``, which may have other settings where those can change, into the state of a checkpoint.
-
-    Raises:
-        RunDirectoryError: the file does not exist any more or cannot be read.
-        FileFormatError: it is damaged, or does not fit the settings. The agent may be half changed then.
-    """
-    path = path_of(directory, checkpoint.agent.env_steps)
-    _restore(path, checkpoint, agent, _read(path)[1])
-
-
-def _restore(path: Path, checkpoint: Checkpoint, agent: Agent, checksum: str) -> None:
-    arrays = archive.read_arrays(path, checksum)
-    arrays.pop(BEST, None)
-    try:
-        state.restore(agent, checkpoint.agent, arrays)
-    except (ConfigError, ShapeError) as error:
-        raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
