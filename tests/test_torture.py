@@ -41,8 +41,8 @@ from perilune.viz.report import content as report
 from test_resume import lines, weights
 
 TRAIN = [
-    *("train", "CartPole-v1", "--seed", "4", "--steps", "2000", "--eval-every", "900", "--eval-episodes", "1"),
-    *("--hidden", "32", "32", "--checkpoint-seconds", "0.05", "--epsilon-decay-steps", "1000", "--quiet"),
+    *("train", "CartPole-v1", "--seed", "4", "--steps", "1200", "--eval-every", "500", "--eval-episodes", "1"),
+    *("--hidden", "32", "32", "--checkpoint-seconds", "0.05", "--epsilon-decay-steps", "700", "--quiet"),
 ]
 PLAIN: list[str] = []
 FAMILY = [
@@ -469,6 +469,7 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
             return _another_number(content, generator)
 
 
+UNREAD = ("host.json", "settings.toml")  # files that nothing depends on
 NUMBERS = (
     *(b"1e999", b"1e308", b"99999999999999999999", b"-1", b"null", b"[]", b"9" * 400, b"NaN", b'"x"', b"0"),
     b'"\\ud800"',
@@ -541,7 +542,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
             peaks = (_peak(lambda: _opened(run, None)) for _ in range(2))
             assert any(peak < 2 * honest + 2**21 for peak in peaks), path
         path.write_bytes(intact[path])
-        assert forged or how != "taken" or path.suffix in (".png", ".mp4") or path.name == "host.json", path
+        assert forged or how != "taken" or path.suffix in (".png", ".mp4") or path.name in UNREAD, path
         refused[how] += 1
     print(f"\n{refused.total()} damaged files: {dict(refused)}")
 
