@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -151,13 +149,6 @@ def test_munchausen_by_hand_keeps_signs_and_floor() -> None:
     assert agent.learn().mean_td_target == pytest.approx(1 + 0.5 * -2 + 0.5 * 100)
 
 
-def test_munchausen_of_a_terminated_step_pays_no_entropy_ahead() -> None:
-    agent = of_tables(**MUNCHAUSEN)
-    live(agent, terminated=True)
-    tell(agent.target, [[5, 5, 5], [7, 7, 7]])
-    assert agent.learn().mean_td_target == pytest.approx(1 - 0.5 * 4 * math.log(3))
-
-
 # The average of the weights
 
 
@@ -170,20 +161,6 @@ def averaging(**settings: Any) -> Agent:
 def average_of(agent: Agent) -> Network:
     assert agent.average is not None
     return agent.average
-
-
-def test_without_a_decay_there_is_no_average_and_the_online_network_is_evaluated() -> None:
-    agent = of_tables()
-    assert agent.average is None
-    disagreeing(agent)
-    np.testing.assert_array_equal(agent.q_values(STATES), [[4, 2, 6], [7, 3, 1]])
-
-
-def test_the_average_is_born_equal_and_shares_no_memory() -> None:
-    agent = averaging()
-    np.testing.assert_array_equal(average_of(agent).parameters, agent.online.parameters)
-    for network in (agent.online, agent.target):
-        assert not np.shares_memory(average_of(agent).parameters, network.parameters)
 
 
 def test_the_average_forgets_slowly_only_once_it_knows_something() -> None:
@@ -205,16 +182,6 @@ def test_the_average_is_of_the_online_network_after_its_step_and_the_target_has_
         agent.learn()
         np.testing.assert_allclose(average_of(agent).parameters, agent.online.parameters, rtol=1e-6, atol=1e-7)
     assert (agent.target.parameters == 77).all()
-
-
-def test_only_updates_move_the_average() -> None:
-    agent = averaging()
-    agent.online.parameters[:] += 1
-    before = average_of(agent).parameters.copy()
-    agent.sync_target()
-    agent.act(STATES[:1])
-    live(agent)
-    np.testing.assert_array_equal(average_of(agent).parameters, before)
 
 
 def test_learning_does_not_see_the_average() -> None:
@@ -268,34 +235,6 @@ def test_without_mirror_a_declared_symmetry_changes_nothing() -> None:
     agent.remember(states[0], 0, 3.0, states[2], False, True)
     update = agent.learn()
     assert (update.mean_q, update.mean_td_target) == (1, 3 + 0.5 * 20)
-
-
-@dataclass(frozen=True)
-class Watched(Symmetry):
-    """Keeps what it mirrors."""
-
-    @cached_property
-    def seen(self) -> list[Array]:
-        return []
-
-    def mirror(self, obs: Array, action: Array, next_obs: Array) -> None:
-        self.seen.append(obs[:, 0].copy())
-        super().mirror(obs, action, next_obs)
-
-
-@pytest.mark.parametrize("priority_alpha", [0.0, 0.01])
-def test_every_transition_is_learned_from_both_as_it_was_and_mirrored(priority_alpha: float) -> None:
-    # Prioritised slots come in their order; a mirrored half that is always the same would always hold the same slots.
-    watched = Watched(observation_index=(0,), observation_sign=(-1,), action_index=(1, 0))
-    agent = of_tables(1, 2, watched, batch_size=8, mirror=True, priority_alpha=priority_alpha)
-    for number in range(1, 9):
-        agent.remember(np.full(1, number, np.float32), 0, 0.0, np.zeros(1, np.float32), True, False)
-    for _ in range(40):
-        agent.learn()
-    assert {len(mirrored) for mirrored in watched.seen} == {4}
-    shares = np.bincount(np.concatenate(watched.seen).astype(int), minlength=9)[1:] / 40
-    assert shares.min() > 0.2  # half of the times that it is drawn, which is once per batch on average
-    assert shares.max() < 0.8
 
 
 @pytest.mark.parametrize("symmetry", [None, SWAP], ids=["none", "of another size"])
@@ -360,23 +299,6 @@ def test_priorities_are_the_absolute_td_errors_of_the_batch(head: str) -> None:
     assert priorities_of(agent) == pytest.approx([100 + SMALL, 50 + SMALL], rel=1e-4)
 
 
-def test_priorities_are_of_the_error_before_the_step() -> None:
-    agent = prioritised(learning_rate=0.5)
-    agent.learn()
-    assert priorities_of(agent) == pytest.approx([100 + SMALL] * 2, rel=1e-6)
-    q = agent.q_values(STATES[:1])[0, :2]
-    assert (q > 0).all()
-    agent.learn()
-    assert priorities_of(agent) == pytest.approx(100 - q + SMALL, rel=1e-6)
-
-
-def test_the_exponent_flattens_the_priorities() -> None:
-    agent = prioritised(exponent=0.5)
-    agent.replay.arrays.reward[:2] = [100, -25]
-    agent.learn()
-    assert priorities_of(agent) == pytest.approx([10, 5], rel=1e-3)
-
-
 def test_what_is_new_is_drawn_at_once() -> None:
     agent = of_tables(batch_size=4, priority_alpha=1.0)
     tell(agent.online, np.zeros((2, 3)))
@@ -391,26 +313,11 @@ def test_what_is_new_is_drawn_at_once() -> None:
     assert priorities_of(agent)[-1] == pytest.approx(7 + SMALL)
 
 
-def test_a_slot_that_is_written_over_is_new_again() -> None:
-    agent = of_tables(batch_size=2, buffer_size=2, priority_alpha=1.0)
-    assert agent.priorities is not None
-    for _ in range(2):
-        live(agent)
-    agent.priorities.update(np.arange(2), np.array([8, 0.5]) - SMALL)
-    live(agent)
-    live(agent)
-    assert priorities_of(agent) == [8, 8]
-
-
 def test_beta_goes_straight_to_one_by_env_steps() -> None:
     agent = of_tables(priority_alpha=0.5, priority_beta=0.4, priority_beta_steps=100)
     for env_steps, beta in ((0, 0.4), (50, 0.7), (100, 1.0), (10**6, 1.0)):
         agent.env_steps = env_steps
         assert agent.priority_beta == pytest.approx(beta)
-
-
-def test_without_an_exponent_there_are_no_priorities() -> None:
-    assert of_tables(priority_alpha=0.0).priorities is None
 
 
 # Noise
@@ -463,15 +370,6 @@ def test_evaluating_between_updates_changes_nothing_in_the_training() -> None:
         assert one.act(STATES[:1]) == other.act(STATES[:1])
         assert one.learn() == other.learn()
     np.testing.assert_array_equal(one.online.parameters, other.online.parameters)
-
-
-def test_the_size_of_the_noise_is_learned() -> None:
-    agent = noisy(learning_rate=1e-2)
-    before = {name: view.copy() for name, view in agent.online.named_parameters().items() if "sigma" in name}
-    for _ in range(5):
-        agent.learn()
-    after = agent.online.named_parameters()
-    assert all((after[name] != view).any() for name, view in before.items())
 
 
 # Optimism
@@ -535,11 +433,6 @@ def test_nothing_lasts_beyond_its_episode() -> None:
     agent.ongoing[0].action, agent.ongoing[0].repeats_left = 9_999, 5
     agent.begin_episode()
     assert agent.act(STATES[:1]) == [agent.greedy_action(STATES[0])]
-
-
-def test_unless_asked_for_no_action_lasts() -> None:
-    agent = lasting(1)
-    assert all(agent.explore() >= 0 and agent.ongoing[0].repeats_left == 0 for _ in range(50))
 
 
 # Worlds with a known answer, under every component and all together

@@ -26,7 +26,7 @@ from perilune.nn import (
     mse,
 )
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
-from perilune.nn.layers import Dueling, NoisyDense
+from perilune.nn.layers import NoisyDense
 from perilune.nn.network import Activation, Layer
 
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
@@ -123,13 +123,6 @@ def test_both_losses_have_the_right_gradients(delta: float, error: list[float], 
     target = np.random.default_rng(seed).normal(size=len(e))
     assert right(check_loss(mse, target + e, target))
     assert right(check_loss(lambda p, t: huber(p, t, delta), target + e, target))
-
-
-@given(st.integers(1, 5), st.integers(2, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_dueling_has_the_right_gradients(rows: int, actions: int, atoms: int, seed: int) -> None:
-    errors = check_layer(Dueling(actions, atoms), (1 + actions) * atoms, rows, np.random.default_rng(seed))
-    assert errors.keys() == {"x"}
-    assert right(errors), errors
 
 
 @settings(max_examples=30)
@@ -370,30 +363,11 @@ def test_differences_worked_by_hand() -> None:
     np.testing.assert_allclose(gradient, np.array([[3.0, 24.0], [2.25, 0.0]]), atol=1e-8)
 
 
-def test_differences_are_central() -> None:
-    # On a parabola central differences are exact whatever the step; one-sided ones are off by the step.
-    x = np.array([3.0])
-    assert numerical_gradient(lambda: float(x[0] ** 2), x, step=0.5)[0] == 6.0
-
-
-def test_x_is_put_back_to_the_bit() -> None:
-    x = np.array([0.1, -0.0, 1 / 3, 5e-324, -1e300, np.pi, 123456.789])
-    before = x.tobytes()
-    numerical_gradient(lambda: float(x[3] + x[0]), x)
-    assert x.tobytes() == before
-
-
 def test_a_networks_parameters_are_put_back_to_the_bit() -> None:
     network, x, d_outputs = drawn_network(3, [(4, "tanh")], 5)
     kept = [array.tobytes() for array in (network.parameters, x, d_outputs)]
     check_network(network, x, d_outputs)
     assert [array.tobytes() for array in (network.parameters, x, d_outputs)] == kept
-
-
-def test_a_strided_view_is_checked_in_place() -> None:
-    whole = np.arange(6.0)
-    error = gradcheck(lambda: float(whole @ whole), whole[::2], 2 * whole[::2])
-    assert error < TOLERANCE
 
 
 def test_the_relative_error_worked_by_hand() -> None:
@@ -403,13 +377,6 @@ def test_the_relative_error_worked_by_hand() -> None:
     assert relative_error(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
     # Its size does not matter.
     assert relative_error(np.array([2e9]), np.array([1e9])) == relative_error(np.array([2e-6]), np.array([1e-6])) == 1
-
-
-@pytest.mark.parametrize("place", ["analytic", "numerical", "both"])
-def test_nan_is_never_below_the_tolerance(place: str) -> None:
-    good, bad = np.array([1.0, 2.0]), np.array([1.0, np.nan])
-    analytic, numerical = good if place == "numerical" else bad, good if place == "analytic" else bad
-    assert not relative_error(analytic, numerical) < TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
@@ -422,14 +389,6 @@ def test_every_check_refuses_to_work_in_less_than_float64(dtype: type) -> None:
     with pytest.raises(ShapeError):
         check_loss(mse, x, np.zeros(2, dtype))
     np.testing.assert_array_equal(x, [1, 2])
-
-
-def test_a_float32_network_is_refused() -> None:
-    network = mlp(3, [(4, "tanh")], 2)
-    with pytest.raises(ShapeError, match="float32"):
-        check_network(network, np.zeros((5, 3)), np.zeros((5, 2)))
-    with pytest.raises(ShapeError, match="float64"):
-        check_network(network, np.zeros((5, 3), np.float32), np.zeros((5, 2), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (1, 3), (), (2,)])

@@ -123,13 +123,6 @@ def test_tanh_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_tanh_saturates_in_silence(dtype: type) -> None:
-    made = run(Tanh(2), [[1e4, -1e4]], dtype=dtype)
-    np.testing.assert_array_equal(made.y, [[1, -1]])
-    np.testing.assert_array_equal(made.dx, [[0, 0]])
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("offset", [0, 10_000])
 def test_layer_norm_worked_by_hand_with_the_mean_near_or_far(dtype: type, offset: int) -> None:
     # The row 1, 2, 3, 4 has variance 5/4, so z = -+3/2 and -+1/2 over sqrt(1.25001). A variance taken as the mean
@@ -139,12 +132,6 @@ def test_layer_norm_worked_by_hand_with_the_mean_near_or_far(dtype: type, offset
     half = 0.5 / math.sqrt(1.25001)
     expected = [[-3 * half, -half + 10, 2 * half, 2 * 3 * half - 1]]
     np.testing.assert_allclose(made.y, expected, rtol=2e-6 if dtype == np.float32 else 1e-11)
-
-
-def test_layer_norm_of_a_constant_row_is_its_bias() -> None:
-    made = run(LayerNorm(3), [[7, 7, 7]], {"gain": [5, 6, 7], "bias": [1, 2, 3]})
-    np.testing.assert_allclose(made.y, [[1, 2, 3]], atol=1e-12)
-    assert np.isfinite(made.dx).all()
 
 
 @settings(deadline=None)
@@ -202,14 +189,6 @@ def test_without_noise_a_noisy_layer_is_the_dense_one() -> None:
     assert not made.gradients["bias_sigma"].any()
 
 
-def test_a_noisy_layer_gives_the_same_gradients_where_dx_is_not_asked_for() -> None:
-    arguments = ([[1, 2], [3, 4]], [1, -2], [1, 2, -1], [[1, 0, 2], [0, 1, -1]])
-    whole, first = noisy(*arguments), noisy(*arguments, want_dx=False)
-    assert np.isnan(first.dx).all()
-    for name, gradient in whole.gradients.items():
-        np.testing.assert_array_equal(first.gradients[name], gradient)
-
-
 # Value and advantages
 
 
@@ -218,22 +197,6 @@ def test_dueling_worked_by_hand() -> None:
     made = run(Dueling(3, 1), [[10, 1, 2, 6]], dy=[[1, 0, 5]])
     np.testing.assert_array_equal(made.y, [[8, 9, 13]])
     np.testing.assert_array_equal(made.dx, [[6, -1, -2, 3]])
-
-
-def test_dueling_of_many_outputs_keeps_actions_before_atoms() -> None:
-    # Two actions of three atoms: v = 100, 200, 300; u = 1, 2, 3 and 5, 8, 11, with the means 3, 5, 7.
-    made = run(Dueling(2, 3), [[100, 200, 300, 1, 2, 3, 5, 8, 11]], dy=[[1, 2, 3, 5, 8, 11]])
-    np.testing.assert_array_equal(made.y, [[98, 197, 296, 102, 203, 304]])
-    np.testing.assert_array_equal(made.dx, [[6, 10, 14, -2, -3, -4, 2, 3, 4]])
-
-
-def test_dueling_rows_do_not_mix() -> None:
-    x = np.array([[10.0, 1, 2, 6], [0, 3, 3, 3], [-5, -1, 0, 1]])
-    made = run(Dueling(3, 1), x, dy=np.arange(9.0).reshape(3, 3))
-    for row in range(3):
-        alone = run(Dueling(3, 1), x[[row]], dy=np.arange(9.0).reshape(3, 3)[[row]])
-        np.testing.assert_array_equal(made.y[[row]], alone.y)
-        np.testing.assert_array_equal(made.dx[[row]], alone.dx)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.floats(-100, 100), st.integers(0, 2**32 - 1))
@@ -251,9 +214,3 @@ def test_the_mean_over_actions_is_the_value_and_a_common_advantage_is_nothing(
     np.testing.assert_allclose(run(layer, raised).y, made.y, atol=1e-10)
     np.testing.assert_allclose(made.dx[:, atoms:].reshape(rows, actions, atoms).sum(axis=1), 0, atol=1e-12)
     np.testing.assert_allclose(made.dx[:, :atoms], dy.reshape(rows, actions, atoms).sum(axis=1), rtol=1e-12)
-
-
-def test_dueling_of_a_single_action_is_its_value_alone() -> None:
-    made = run(Dueling(1, 2), [[3, 4, 50, 60]], dy=[[1, 2]])
-    np.testing.assert_array_equal(made.y, [[3, 4]])
-    np.testing.assert_array_equal(made.dx, [[1, 2, 0, 0]])

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perilune._utils.arrays import Array
 from perilune.errors import ConfigError
 from perilune.replay.buffer import Batch, NStep, Replay, Transition
 from worlds import Lived, Stored, n_step
@@ -45,14 +44,6 @@ def test_a_full_replay_forgets_the_oldest_first(count: int, held: list[int]) -> 
     assert sorted(replay.arrays.action[: len(replay)]) == held
 
 
-def test_a_replay_of_one_holds_the_newest() -> None:
-    replay = Replay(1, 2)
-    for i in range(4):
-        replay.add(*numbered(i))
-        assert len(replay) == 1
-        assert replay.sample(3, np.random.default_rng(0)).action.tolist() == [i, i, i]
-
-
 def test_arrays_are_float32_with_whole_numbers_for_actions() -> None:
     replay = filled(3, 2)
     for arrays in (replay.arrays, replay.sample(2, np.random.default_rng(0))):
@@ -72,12 +63,6 @@ def test_a_buffer_beyond_memory_is_refused_by_name(capacity: int) -> None:
     with pytest.raises(ConfigError, match=r"buffer_size.*GiB") as caught:
         _ = Replay(capacity, 8).arrays
     assert (caught.value.name, caught.value.value) == ("buffer_size", capacity)
-
-
-def test_the_refusal_says_how_much_memory_a_buffer_needs() -> None:
-    # A million million transitions of 8 numbers: twice 8 float32, an int64 and two float32 are 80 bytes each.
-    with pytest.raises(ConfigError, match=r"74,505,806\.0 GiB"):
-        _ = Replay(10**15, 8).arrays
 
 
 # Sampling
@@ -107,18 +92,6 @@ def test_every_stored_transition_is_drawn_equally_often(capacity: int, count: in
     assert len(counts) == 10
     # Chi-square with 9 degrees of freedom is above 28 once in a thousand seeds.
     assert float(np.sum((counts - draws / 10) ** 2) / (draws / 10)) < 28
-
-
-def test_a_batch_may_be_larger_than_what_is_stored() -> None:
-    batch = filled(10, 2).sample(50, np.random.default_rng(0))
-    assert set(batch.action.tolist()) == {0, 1}
-
-
-def test_the_generator_alone_decides_what_is_drawn() -> None:
-    replay = filled(100, 100)
-    first = replay.sample(20, np.random.default_rng(5)).action.copy()
-    np.testing.assert_array_equal(replay.sample(20, np.random.default_rng(5)).action, first)
-    assert not np.array_equal(replay.sample(20, np.random.default_rng(6)).action, first)
 
 
 def test_batches_never_alias_what_is_stored() -> None:
@@ -175,11 +148,6 @@ def row(start: int, reward: float, discount: float, end: int) -> Stored:
     return Stored(np.array([0, start]), start, reward, discount, np.array([0, end]))
 
 
-def test_one_step_returns_are_the_steps_themselves() -> None:
-    found = push_all(1, 0.5, life(3, 5, 7, terminated=True))
-    assert_same(found, [row(0, 3, 0.5, 1), row(1, 5, 0.5, 2), row(2, 7, 0, 3)])
-
-
 def test_a_terminated_end_flushes_every_start_with_no_bootstrap() -> None:
     found = push_all(3, 0.5, life(8, 4, 2, 16, terminated=True))
     # 8 + 4/2 + 2/4 and on to 3; then 4 + 2/2 + 16/4, 2 + 16/2 and 16, which end.
@@ -194,18 +162,6 @@ def test_a_truncated_end_flushes_every_start_and_keeps_its_bootstrap() -> None:
 
 def test_a_step_both_terminated_and_truncated_is_terminated() -> None:
     assert [row.discount for row in push_all(2, 0.5, life(1, 1, terminated=True, truncated=True))] == [0, 0]
-
-
-def test_an_episode_shorter_than_n_is_stored_whole() -> None:
-    found = push_all(5, 0.5, life(8, 4, truncated=True))
-    assert_same(found, [row(0, 10, 0.25, 2), row(1, 4, 0.5, 2)])
-
-
-def test_a_start_waits_until_its_n_steps_are_there() -> None:
-    builder = NStep(3, 0.5)
-    completed = [len(list(builder.push(*step))) for step in life(1, 1, 1, 1, 1)]
-    assert completed == [0, 0, 1, 1, 1]
-    assert len(builder.pending) == 2
 
 
 @given(data=st.data(), n=st.integers(1, 6), gamma=st.floats(0, 1))
@@ -223,17 +179,3 @@ def test_n_step_returns_follow_the_recursion_and_cross_no_episode(data: st.DataO
     assert_same(found, expected)
     # Every step of every life starts exactly one transition, and none ends in another life.
     assert all(transition.obs[0] == transition.next_obs[0] for transition in found)
-
-
-@given(rewards=st.lists(st.floats(-100, 100), min_size=1, max_size=10), n=st.integers(1, 4))
-def test_a_life_that_goes_on_gives_only_full_transitions(rewards: list[float], n: int) -> None:
-    found = push_all(n, 0.9, life(*rewards))
-    assert_same(found, n_step(life(*rewards), n, 0.9)[: max(0, len(rewards) - n + 1)])
-    assert all(transition.discount == pytest.approx(0.9**n) for transition in found)
-
-
-def test_stored_observations_are_the_ones_of_the_step() -> None:
-    array: Array = np.arange(2.0)
-    (transition,) = NStep(1, 0.9).push(array, 1, 2.0, array + 1, False, False)
-    assert transition.obs is array
-    assert transition.action == 1

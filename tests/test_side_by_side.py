@@ -19,7 +19,7 @@ from perilune._utils import seeding
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
-from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started
+from perilune.training.events import Episode, Evaluated, Event, SafePoint, Started
 from perilune.training.loop import training_events
 from worlds import Lane, Walk, World, n_step, registered, small
 
@@ -143,20 +143,6 @@ def test_no_transition_is_made_up_and_the_last_observation_of_every_episode_is_k
             if last.terminated or last.truncated:
                 assert tuple(last.next_obs.tolist()) in kept
                 assert (tuple(last.next_obs.tolist()) in bootstrapped) == last.truncated
-
-
-@pytest.mark.parametrize("num_envs", [1, 2, 3, 5])
-@pytest.mark.parametrize("episodes", [1, 2, 9])
-def test_a_budget_of_episodes_is_kept_to_the_episode(num_envs: int, episodes: int) -> None:
-    with registered(lambda number: Lane(number, (3 + number, 5, 2))) as made:
-        agent = Agent(2, 3, small(n_step=2, gamma=0.5), 0)
-        events = run(agent, gym.make("World-v0"), episodes=episodes, num_envs=num_envs)
-    told = only(Episode, events)
-    expected, ended = expected_of(lanes_of(made), 2, 0.5, 8, None, None)
-    assert stored_of(agent) == expected
-    assert len(told) == agent.episodes == ended == episodes
-    assert {event.ended for event in told} == {"terminated"}
-    assert agent.env_steps == sum(len(steps) for world in made for steps in world.trained())
 
 
 def test_episodes_are_told_as_they_end_with_the_number_by_which_they_began() -> None:
@@ -297,34 +283,12 @@ def weights(num_envs: int, look: Callable[[Agent], object] = lambda agent: None,
     return agent.online.parameters.tobytes() + agent.target.parameters.tobytes()
 
 
-def test_one_seed_says_everything_with_any_number_of_environments() -> None:
-    known = [weights(num_envs) for num_envs in (1, 2, 3, 5)]
-    assert known == [weights(num_envs) for num_envs in (1, 2, 3, 5)]
-    assert len(set(known)) == 4
-
-
 def test_evaluations_and_readers_change_no_weight() -> None:
     def look(agent: Agent) -> None:
         agent.q_values(np.ones((3, 1)))
         agent.greedy_action(np.ones(1, np.float32))
 
     assert weights(3) == weights(3, eval_every=5, eval_episodes=3) == weights(3, look, metrics_every=1)
-
-
-@pytest.mark.parametrize("num_envs", [1, 2, 4])
-def test_the_loss_of_an_episode_is_the_mean_over_the_updates_while_it_lasts(num_envs: int) -> None:
-    with registered(lambda number: Lane(number, (9,))):
-        # As many as there are steps from update to update: every one comes after a step of the same lane.
-        agent = Agent(2, 3, small(train_freq=num_envs), 0)
-        events = run(agent, gym.make("World-v0"), steps=8 + 9 * num_envs, num_envs=num_envs, metrics_every=1)
-    losses = [metrics.loss for metrics in only(Metrics, events)]
-    assert len(losses) == 9
-    told = only(Episode, events)
-    assert len(told) == num_envs
-    # 8 is a multiple of 1, 2 and 4: the ninth update comes with the last lane's last step.
-    for number, event in enumerate(told, 1):
-        seen = losses if number == num_envs else losses[:8]
-        assert event.loss == pytest.approx(sum(seen) / len(seen))
 
 
 # What is made, and what cannot be

@@ -48,26 +48,6 @@ def test_terminated_rows_are_their_reward_however_large_the_next_values() -> Non
     np.testing.assert_array_equal(target_of(REWARD, np.zeros(3, np.float32), huge, huge), REWARD)
 
 
-def test_every_row_uses_its_own_discount() -> None:
-    discount = np.array([0.25, 0.5, 0.75], np.float32)
-    np.testing.assert_array_equal(td_target(np.zeros(3, np.float32), discount, np.ones(3, np.float32)), discount)
-
-
-def test_max_is_over_actions_even_where_rows_and_actions_are_as_many() -> None:
-    next_q = np.array([[1, 2], [30, 40]], np.float32)
-    one = np.ones(2, np.float32)
-    np.testing.assert_array_equal(target_of(0 * one, one, next_q, next_q), [2, 40])  # over rows: 30, 40
-
-
-def test_of_equal_values_the_first_action_is_greedy() -> None:
-    assert greedy(np.array([[1, 3, 3], [2, 2, 2], [-1, -2, 0]])).tolist() == [1, 0, 2]
-
-
-def test_a_single_row_and_a_single_action_are_allowed() -> None:
-    one, five = np.ones(1, np.float32), np.full((1, 1), 5, np.float32)
-    np.testing.assert_array_equal(target_of(one, one, five, five), [6])
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_targets_keep_the_dtype(dtype: type) -> None:
     reward, discount, online, target = (a.astype(dtype) for a in (REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET))
@@ -95,21 +75,6 @@ def test_targets_leave_their_arguments_alone() -> None:
 
 
 # Under a policy: rows B = 2, actions A = 3, quantiles N = 2
-
-VALUES = np.array([[1, 2, 4], [-8, 0, 16]], np.float32)
-QUANTILES = np.array([[[1, 10], [2, 20], [4, 40]], [[-8, -80], [0, 5], [16, 160]]], np.float32)
-PROBABILITY = np.array([[0.5, 0.25, 0.25], [0, 0.75, 0.25]], np.float32)
-
-
-def test_values_under_actions_are_those_of_the_actions() -> None:
-    np.testing.assert_array_equal(expected_value(np.array([2, 0]), VALUES), [4, -8])
-    np.testing.assert_array_equal(expected_value(np.array([2, 0]), QUANTILES), [[4, 40], [-8, -80]])
-
-
-def test_values_under_probabilities_are_their_mean() -> None:
-    # 1/2 + 2/4 + 4/4, and 0 + 0 + 16/4
-    np.testing.assert_array_equal(expected_value(PROBABILITY, VALUES), [2, 4])
-    np.testing.assert_array_equal(expected_value(PROBABILITY, QUANTILES), [[2, 20], [4, 43.75]])
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
@@ -159,14 +124,6 @@ def test_log_softmax_worked_by_hand() -> None:
     np.testing.assert_allclose(np.exp(log_softmax(q_values, 2.0)), [[0.25, 0.75], [0.5, 0.5]], rtol=1e-14)
 
 
-def test_the_smaller_the_temperature_the_nearer_to_greedy() -> None:
-    q_values = np.array([[1.0, 1.5, 0.0]])
-    shares = [float(np.exp(log_softmax(q_values, temperature))[0, 1]) for temperature in (100, 1, 0.1, 0.01)]
-    assert shares == sorted(shares)
-    assert shares[0] == pytest.approx(1 / 3, abs=0.01)
-    assert shares[-1] == pytest.approx(1, abs=1e-15)
-
-
 @given(st.integers(1, 4), st.integers(1, 5), st.floats(0.01, 100), st.floats(-1e4, 1e4), st.integers(0, 2**32 - 1))
 def test_a_softmax_is_a_policy_and_does_not_see_a_common_part(
     rows: int, actions: int, temperature: float, common: float, seed: int
@@ -199,18 +156,7 @@ def test_the_upper_mean_leaves_the_lowest_quantiles_out(left_out: float, best: l
     np.testing.assert_array_equal(upper_mean(quantiles, left_out), [best])
 
 
-def test_the_upper_mean_may_prefer_what_is_uncertain_where_the_mean_does_not() -> None:
-    quantiles = np.array([[[4, 4, 4, 4], [-9, 0, 5, 10]]], np.float32)
-    assert greedy(quantiles.mean(axis=-1)).tolist() == [0]
-    assert greedy(upper_mean(quantiles, 0.5)).tolist() == [1]
-
-
 # Several quantiles an action
-
-
-def test_quantiles_of_the_target_are_each_moved_and_shrunk() -> None:
-    next_value = np.array([[2, 4], [6, 8], [-4, 16]], np.float32)
-    np.testing.assert_array_equal(td_target(REWARD, DISCOUNT, next_value), [[2, 3], [2, 2], [-5, 0]])
 
 
 def test_rows_and_quantiles_are_told_apart_where_they_are_as_many() -> None:
@@ -277,41 +223,6 @@ def test_one_sure_return_is_shared_between_its_neighbours(
     assert projected(reward, discount, SURE_OF_ONE) == pytest.approx(probability, abs=1e-15)
 
 
-def test_a_whole_distribution_worked_by_hand() -> None:
-    # The points move to 1/2 + z / 2 = -1/2, 0, 1/2, 1, 3/2. Those between two points give half to either.
-    # -1: 0.1/2; 0: 0.1/2 + 0.2 + 0.4/2; 1: 0.4/2 + 0.2 + 0.1/2; 2: 0.1/2
-    assert projected(0.5, 0.5, [0.1, 0.2, 0.4, 0.2, 0.1]) == pytest.approx([0, 0.05, 0.45, 0.45, 0.05])
-
-
-def test_what_is_clipped_gathers_at_the_ends() -> None:
-    # Moved by 3/2: -1/2, 1/2, 3/2, 5/2, 7/2.
-    assert projected(1.5, 1.0, [0.2, 0.2, 0.2, 0.3, 0.1]) == pytest.approx([0, 0.1, 0.2, 0.2, 0.5])
-
-
-def test_support_of_another_step_and_start() -> None:
-    # 20 + 0.5 * 30 = 35 is three quarters of the way from 20 to 40.
-    support = np.array([0.0, 20.0, 40.0])
-    assert projected(20, 0.5, [0, 0.5, 0.5], support) == pytest.approx([0, 0.25, 0.75])  # 30 and 40
-    assert projected(5, 1.0, [0, 1, 0], support) == pytest.approx([0, 0.75, 0.25])
-
-
-def test_a_terminated_row_is_its_reward_whatever_follows() -> None:
-    for probability in ([0.2] * 5, [1, 0, 0, 0, 0], [0, 0, 0.5, 0, 0.5]):
-        assert projected(-0.25, 0.0, probability) == pytest.approx([0, 0.25, 0.75, 0, 0])
-
-
-def test_rows_do_not_mix() -> None:
-    next_probability = np.array([[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0.5, 0, 0, 0, 0.5]])
-    made = categorical_target(np.array([0, 0.5, 9]), np.array([1, 1, 0.0]), next_probability, SUPPORT)
-    np.testing.assert_allclose(made, [[0, 0, 0, 1, 0], [0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 1]], atol=1e-15)
-
-
-def test_rows_and_points_are_told_apart_where_they_are_as_many() -> None:
-    # Row 0 moves by 1, row 1 not at all.
-    made = categorical_target(np.array([1.0, 0.0]), np.ones(2), np.array([[0.75, 0.25], [0.5, 0.5]]), np.arange(2.0))
-    np.testing.assert_allclose(made, [[0, 1], [0.5, 0.5]])
-
-
 def plain_projection(reward: float, discount: float, probability: Array, support: Array) -> list[float]:
     """The projection as a sum over pairs of points: each gets what its triangle of a step's width lets through."""
     step = support[1] - support[0]
@@ -375,46 +286,12 @@ def own(reward: float, discount: float, log_policy: float, next_log_policy: list
     return float(munchausen_reward(*arrays, **defaults | settings)[0])
 
 
-CERTAIN = [0.0, -1e9]  # without entropy
 EVEN = [math.log(0.5)] * 2  # of entropy ln 2
 
 
 def test_munchausen_worked_by_hand() -> None:
     # 3 + 0.5 * 2 ln(1/4) + 0.9 * 2 ln 2 = 3 - 2 ln 2 + 1.8 ln 2
     assert own(3, 0.9, math.log(0.25), EVEN) == pytest.approx(3 - 0.2 * math.log(2), rel=1e-14)
-
-
-def test_an_unlikely_action_costs_and_a_sure_one_is_free() -> None:
-    assert own(3, 0.9, math.log(0.25), CERTAIN) == pytest.approx(3 - 2 * math.log(2), rel=1e-14)
-    assert own(3, 0.9, 0.0, CERTAIN) == 3
-
-
-def test_entropy_ahead_pays_and_pays_nothing_behind_an_end() -> None:
-    assert own(3, 0.9, 0.0, EVEN) == pytest.approx(3 + 1.8 * math.log(2), rel=1e-14)
-    assert own(3, 0.0, 0.0, EVEN) == 3
-
-
-def test_entropy_is_weighed_by_the_next_policy() -> None:
-    # -(1/4 ln 1/4 + 3/4 ln 3/4); the plain mean of the two logarithms would be another number
-    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert own(0, 1, 0.0, [math.log(0.25), math.log(0.75)]) == pytest.approx(2 * entropy, rel=1e-14)
-
-
-@pytest.mark.parametrize(("floor", "paid"), [(-10, -8), (-8, -8), (-3, -3), (0, 0)])
-def test_the_floor_is_on_temperature_times_log_probability(floor: float, paid: float) -> None:
-    assert own(0, 0.9, -4.0, CERTAIN, floor=floor, share=1.0) == pytest.approx(paid)
-    assert own(0, 0.9, -4.0, CERTAIN, floor=floor, share=0.25) == pytest.approx(paid / 4)
-
-
-def test_without_a_share_only_the_entropy_is_left() -> None:
-    assert own(1, 0.5, -4.0, EVEN, share=0) == pytest.approx(1 + math.log(2))
-
-
-def test_each_policy_has_its_own_part() -> None:
-    # The action's log-probability is at obs, the entropy at next_obs: even here and certain there, or the other way.
-    here, there = own(0, 1, math.log(0.5), CERTAIN), own(0, 1, 0.0, EVEN)
-    assert here == pytest.approx(-math.log(2))  # 0.5 * 2 ln(1/2)
-    assert there == pytest.approx(2 * math.log(2))
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))

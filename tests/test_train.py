@@ -21,7 +21,7 @@ from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
 from perilune.training.evaluation import evaluate
-from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started, Timestep, WarmingUp
+from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started, Timestep
 from perilune.training.loop import training_events
 from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
 
@@ -107,13 +107,6 @@ def test_the_loss_of_an_episode_is_the_mean_over_its_updates(train_freq: int) ->
             of_updates.clear()
 
 
-def test_an_episode_without_an_update_has_no_loss() -> None:
-    world = Numbered(lengths=(2,))
-    episodes = only(Episode, run(agent_for(world, train_freq=5), world, steps=18))
-    assert [episode.env_steps for episode in episodes] == [10, 12, 14, 16, 18]
-    assert [episode.loss is None for episode in episodes] == [False, True, True, False, True]  # updates at 10 and 15
-
-
 # Budgets
 
 
@@ -141,14 +134,6 @@ def test_a_budget_of_steps_is_kept_to_the_step(
     assert only(Evaluated, events)[-1] is events[-1]
 
 
-def test_the_episode_that_the_budget_cuts_keeps_its_bootstrap() -> None:
-    world = Numbered(lengths=(100,))
-    agent = agent_for(world, gamma=0.5)
-    (episode,) = only(Episode, run(agent, world, steps=20))
-    assert (episode.ended, episode.length) == ("budget", 12)
-    assert agent.replay.arrays.discount[19] == 0.5
-
-
 @pytest.mark.parametrize("episodes", [1, 3, 7])
 def test_a_budget_of_episodes_is_kept_to_the_episode(episodes: int) -> None:
     world = Numbered(lengths=(3, 5, 2))
@@ -158,14 +143,6 @@ def test_a_budget_of_episodes_is_kept_to_the_episode(episodes: int) -> None:
     assert agent.episodes == episodes
     assert {event.ended for event in only(Episode, events)} == {"terminated"}
     assert isinstance(events[-1], Evaluated)
-
-
-@pytest.mark.parametrize(("steps", "episodes", "reached"), [(20, 100, (20, 3)), (1000, 2, (16, 2))])
-def test_of_two_budgets_the_first_reached_ends_it(steps: int, episodes: int, reached: tuple[int, int]) -> None:
-    world = Numbered(lengths=(4,))
-    agent = agent_for(world)
-    run(agent, world, steps=steps, episodes=episodes)
-    assert (agent.env_steps, agent.episodes) == reached
 
 
 def test_a_second_training_goes_on_without_another_warm_up() -> None:
@@ -207,14 +184,6 @@ def test_every_budget_that_is_accepted_holds_an_update(learning_starts: int, tra
     assert accepted[0] <= learning_starts + train_freq
 
 
-def test_an_agent_that_is_warm_needs_no_budget_for_the_warm_up() -> None:
-    world = Numbered()
-    agent = agent_for(world)
-    run(agent, world, steps=9)
-    run(agent, world, steps=1)
-    assert (agent.env_steps, agent.updates) == (10, 2)
-
-
 # The warm-up
 
 
@@ -233,17 +202,6 @@ def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
     assert (agent.updates, agent.episodes, agent.target_syncs) == (0, 0, 0)
     assert not agent.ongoing[0].n_step.pending
     np.testing.assert_array_equal(agent.online.parameters, before)
-
-
-def test_the_warm_up_plays_uniformly_at_random() -> None:
-    world = Numbered(lengths=(7,), actions=4)
-    agent = agent_for(world, learning_starts=2000, buffer_size=2000, epsilon_start=0.0, epsilon_end=0.0)
-    events = training_events(agent, world, TrainConfig(episodes=1))
-    # Now and then it can be broken off; the first that follows is the first episode's start.
-    assert list(itertools.islice(events, 3)) == [WarmingUp(1000), WarmingUp(2000), Started(None)]
-    counts = np.bincount([step.action for steps in world.trained() for step in steps], minlength=4)
-    assert counts.sum() == 2000
-    assert float(np.sum((counts - 500) ** 2 / 500)) < 16.3  # chi-square, 3 degrees of freedom, once in a thousand
 
 
 # What is stored
@@ -321,14 +279,6 @@ def test_episodes_are_cut_off_where_asked_and_keep_their_bootstrap(limit: int) -
     assert set(agent.replay.arrays.discount[: len(agent.replay)]) == {0.5}
 
 
-def test_an_end_at_the_limit_is_an_end() -> None:
-    world = Numbered(lengths=(3,))
-    agent = agent_for(world)
-    events = run(agent, world, episodes=2, max_episode_steps=3)
-    assert {event.ended for event in only(Episode, events)} == {"terminated"}
-    assert (agent.replay.arrays.discount[: len(agent.replay)] == 0).sum() == 4  # two of the warm-up's 8 steps as well
-
-
 # Metrics
 
 
@@ -352,19 +302,6 @@ def test_metrics_come_every_so_many_env_steps(
     assert [line.env_steps for line in metrics] == lines
     first = learning_starts // train_freq
     assert [line.updates for line in metrics] == [line // train_freq - first for line in lines]
-
-
-def test_metrics_tell_the_latest_update_and_the_settings_of_the_moment() -> None:
-    world = Numbered(lengths=(5,))
-    agent = agent_for(world, learning_rate_schedule="linear", learning_rate_decay_steps=40)
-    for event in training_events(agent, world, TrainConfig(steps=40, metrics_every=4, eval_every=None)):
-        if isinstance(event, Metrics):
-            assert (event.env_steps, event.updates) == (agent.env_steps, agent.updates)
-            assert event.epsilon == agent.epsilon == pytest.approx(1 - 0.95 * (agent.env_steps - 8) / 50)
-            assert event.learning_rate == pytest.approx(5e-4 * (1 - agent.env_steps / 40))
-            assert all(math.isfinite(number) for number in event)
-            assert event.loss > 0
-            assert event.gradient_norm > 0
 
 
 # Evaluations
@@ -427,11 +364,6 @@ def test_an_evaluation_is_best_when_none_before_was_better() -> None:
     ]  # fmt: skip
 
 
-def test_the_first_evaluation_is_best_however_bad() -> None:
-    world = graded(-1e30)
-    assert [event.best for event in only(Evaluated, run(agent_for(world), world, episodes=1))] == [True]
-
-
 def test_training_stops_at_the_return_that_was_asked_for() -> None:
     world = graded(1, 4, 5, 9)
     agent = agent_for(world)
@@ -479,16 +411,6 @@ def test_only_the_first_and_every_so_manieth_episode_is_filmed() -> None:
     assert filmed == {episode: list(range(lengths[episode] + 1)) for episode in (1, 3, 6)}
 
 
-def test_the_frames_of_an_episode_come_before_it_is_told() -> None:
-    world = Numbered(lengths=(2,), draws=True)
-    told = 0
-    for event in run(agent_for(world), world, episodes=4, video_every=1):
-        if isinstance(event, Timestep):
-            assert event.episode == told + 1
-        if isinstance(event, Episode):
-            told = event.episode
-
-
 def test_a_frame_says_where_the_episode_is_and_what_is_done_there() -> None:
     world = Numbered(lengths=(3,), draws=True)
     events = run(agent_for(world), world, episodes=2, video_every=2)
@@ -499,14 +421,6 @@ def test_a_frame_says_where_the_episode_is_and_what_is_done_there() -> None:
     (second,) = [episode for episode in only(Episode, events) if episode.episode == 2]
     assert frames[-1].reward == second.reward
     assert len({id(frame.obs) for frame in frames}) == 4
-
-
-def test_a_training_that_goes_on_films_its_own_first_episode() -> None:
-    world = Numbered(draws=True)
-    agent = agent_for(world)
-    run(agent, world, episodes=4)
-    events = run(agent, world, episodes=4, video_every=7)
-    assert {frame.episode for frame in only(Timestep, events)} == {5, 7}
 
 
 def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
@@ -563,18 +477,6 @@ def test_a_reader_may_use_the_agent_between_two_events() -> None:
         evaluate(agent.greedy_action, other, 1)
 
     assert weights_after(read, metrics_every=1, video_every=2) == weights_after()
-
-
-def test_a_training_in_two_parts_is_as_good_as_known() -> None:
-    # Not the same weights as in one part, whose episodes differ; but the same again for the same parts.
-    def parts() -> bytes:
-        world = Walk()
-        agent = agent_for(world)
-        run(agent, world, steps=60)
-        run(agent, world, steps=40)
-        return agent.online.parameters.tobytes()
-
-    assert parts() == parts()
 
 
 # What goes wrong
@@ -722,12 +624,6 @@ def test_the_value_of_a_steady_reward_up_to_an_end_is_learned(n: int, double: bo
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_reward_at_the_end_is_discounted_by_the_steps_to_it(n: int) -> None:
-    q = learned(Countdown(reward=8.0, length=4, last_only=True), np.eye(4), n_step=n, gamma=0.5)
-    np.testing.assert_allclose(q, np.repeat([[8], [4], [2], [1]], 2, axis=1), atol=0.05)
-
-
-@pytest.mark.parametrize("n", [1, 3])
 def test_an_episode_that_is_only_cut_off_is_worth_what_would_have_followed(n: int) -> None:
     # 1 / (1 - 0.8) = 5. Were the cut taken for an end, the mean over the 4 steps would be near 2.
     q = learned(Timeless(reward=1.0, length=4), np.ones((1, 1)), n_step=n, gamma=0.8, tau=0.2)
@@ -741,12 +637,3 @@ def test_the_value_of_every_action_in_every_context_is_learned(settings: dict[st
     world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)}, first_action=3)
     q = learned(world, np.array([[-1.0], [1.0]]), **settings)
     np.testing.assert_allclose(q, [[1, -2, 0.5], [-1, 3, 0]], atol=0.1)
-
-
-def test_the_best_actions_are_found_and_played() -> None:
-    world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)})
-    agent = agent_for(world, seed=1, learning_rate=1e-2, epsilon_end=0.1)
-    assert evaluate(agent.greedy_action, world, 40).min_return < 1  # or there would be nothing to find
-    events = run(agent, world, steps=600, eval_every=100, eval_episodes=10)
-    assert set(evaluate(agent.greedy_action, world, 40).returns) == {1.0, 3.0}
-    assert only(Evaluated, events)[-1].min_return == 1

@@ -17,7 +17,7 @@ from perilune import DQN, envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.rendering import can_draw, drawing, frame
+from perilune.envs.rendering import drawing, frame
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Episode, Event, Started, Timestep
@@ -158,11 +158,6 @@ def test_whatever_a_constructor_raises_is_told_by_name() -> None:
 # Pictures
 
 
-def test_an_environment_that_draws_is_its_own_camera() -> None:
-    env = gym.make("CartPole-v1", render_mode="rgb_array")
-    assert drawing(env) is env
-
-
 @pytest.mark.parametrize("name", ["LunarLander-v3", "CartPole-v1"])
 def test_the_twin_draws_what_is_played(name: str) -> None:
     env, other = made(name), made(name, render_mode="rgb_array")
@@ -232,29 +227,11 @@ def test_only_what_is_filmed_is_drawn_and_what_was_made_for_it_is_closed(watched
     assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
 
 
-def test_an_unfilmed_training_draws_its_first_state_and_no_more(watched: list[Watched]) -> None:
-    events = run(gym.make("Own-v0"), episodes=5)
-    assert isinstance(events[0], Started)
-    assert events[0].image is not None
-    _, twin = watched
-    assert twin.lived == [[]]
-    assert twin.closed == 1
-
-
 def test_a_training_that_is_left_closes_what_it_made(watched: list[Watched]) -> None:
     events = training_events(agent_of(gym.make("Own-v0")), gym.make("Own-v0"), TrainConfig(steps=50, video_every=1))
     next(events)
     del events
     assert [world.closed for world in watched] == [0, 0, 1, 1]
-
-
-def test_to_ask_whether_it_can_draw_leaves_nothing_open(watched: list[Watched]) -> None:
-    env = gym.make("Own-v0")
-    assert can_draw(env)
-    assert [world.closed for world in watched] == [0, 1]
-    drawn = gym.make("Own-v0", render_mode="rgb_array")
-    assert can_draw(drawn)
-    assert [world.closed for world in watched] == [0, 1, 0]
 
 
 def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(tmp_path: Path) -> None:
@@ -270,14 +247,6 @@ def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(
     drawn = gym.make("CartPole-v1", render_mode="rgb_array")
     drawn.reset(seed=SCORE_SEEDS)
     assert np.abs(frames[0].astype(int) - frame(drawn)).mean() < 3
-
-
-def test_a_film_closes_what_it_made_and_nothing_else(watched: list[Watched], tmp_path: Path) -> None:
-    record_episodes(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4")
-    record_episodes(lambda obs: 0, gym.make("Own-v0", render_mode="rgb_array"), tmp_path / "film.mp4")
-    with pytest.raises(ConfigError, match="episodes"):
-        record_episodes(lambda obs: 0, gym.make("Own-v0"), tmp_path / "film.mp4", episodes=0)
-    assert [world.closed for world in watched] == [0, 1, 0, 0, 1]
 
 
 # Looking on changes nothing
