@@ -7,13 +7,9 @@ trainings, prints the figures of docs/seeing.md and asserts the durations.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,11 +34,19 @@ environment, steps, out, quiet = {environment!r}, {steps}, Path({out!r}), {quiet
 dqn = DQN(environment, seed=3)
 wall, cpu = time.perf_counter(), time.process_time()
 dqn.train(run_dir=out, overwrite=True, steps=steps, eval_every=None, eval_episodes=1, pictures=False, quiet=quiet)
-told = {{"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}}
-told["weights"] = hashlib.sha256(dqn.agent.online.parameters.tobytes()).hexdigest()
-out.with_suffix(".json").write_text(json.dumps(told))
+measured = {{"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}}
+measured["weights"] = hashlib.sha256(dqn.agent.online.parameters.tobytes()).hexdigest()
+out.with_suffix(".json").write_text(json.dumps(measured))
 """
-STEPS = {"LunarLander-v3": 15_000, "CartPole-v1": 15_000}
+
+
+def trained(environment: str, out: Path, torture: bool, *, view: bool = False) -> dict[str, Any]:
+    """Train in a process of its own, with or without the terminal view, and return its weights' hash and times."""
+    steps = 15_000 if torture else 1_500
+    text, _ = shown(TRAINING.format(environment=environment, steps=steps, out=str(out), quiet=not view))
+    assert bool(text) == view
+    measured: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
+    return measured
 
 
 def ratios(measured: list[tuple[dict[str, Any], dict[str, Any]]], what: str, torture: bool) -> None:
@@ -59,39 +63,27 @@ def ratios(measured: list[tuple[dict[str, Any], dict[str, Any]]], what: str, tor
             assert min(seen / plain, median(each)) < LIMIT
 
 
-@pytest.mark.parametrize("environment", STEPS)
+@pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1"])
 def test_terminal_view_changes_neither_weights_nor_time(tmp_path: Path, torture: bool, environment: str) -> None:
-    def trained(quiet: bool) -> dict[str, Any]:
-        steps = STEPS[environment] if torture else 1_500
-        out = tmp_path / "run"
-        text, _ = shown(TRAINING.format(environment=environment, steps=steps, out=str(out), quiet=quiet))
-        assert bool(text) != quiet
-        told: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
-        return told
-
-    measured = [(trained(quiet=True), trained(quiet=False)) for _ in range(PAIRS if torture else 1)]
+    measured = [
+        (trained(environment, tmp_path / "run", torture), trained(environment, tmp_path / "run", torture, view=True))
+        for _ in range(PAIRS if torture else 1)
+    ]
     ratios(measured, f"{environment} in a terminal", torture)
 
 
 def test_open_page_changes_neither_weights_nor_time(tmp_path: Path, torture: bool, browser: Browser) -> None:
-    def trained(name: str) -> dict[str, Any]:
-        script = TRAINING.format(
-            environment="LunarLander-v3", steps=15_000 if torture else 1_500, out=str(tmp_path / name), quiet=True
-        )
-        subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)  # noqa: S603
-        told: dict[str, Any] = json.loads((tmp_path / f"{name}.json").read_text())
-        return told
+    run = tmp_path / "run"
 
-    def watched(name: str) -> dict[str, Any]:
-        with ExitStack() as looking:
-            origin = looking.enter_context(watch(tmp_path / name))
-            page = looking.enter_context(visit(browser, origin)).open()
-            told = trained(name)
+    def watched() -> dict[str, Any]:
+        with watch(run) as origin, visit(browser, origin) as visited:
+            page = visited.open()
+            found = trained("LunarLander-v3", run, torture)
             page.locator("canvas").first.wait_for()
-        return told
+        return found
 
-    trained("run")  # the page opens an existing run
-    measured = [(trained("run"), watched("run")) for _ in range(PAIRS if torture else 1)]
+    trained("LunarLander-v3", run, torture)  # the page opens an existing run
+    measured = [(trained("LunarLander-v3", run, torture), watched()) for _ in range(PAIRS if torture else 1)]
     ratios(measured, "LunarLander-v3, watched in a browser", torture)
 
 
