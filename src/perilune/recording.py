@@ -13,7 +13,7 @@ from typing import Any
 
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
-from perilune._utils.console import aside
+from perilune._utils.console import aside, say
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs import Env, name
@@ -37,8 +37,8 @@ from perilune.training.checks import check
 from perilune.training.evaluation import greedy_limit
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
 from perilune.training.loop import training_events
+from perilune.viz import notebook, terminal, video
 from perilune.viz import tensorboard as event_files
-from perilune.viz import terminal, video
 
 Callback = Callable[[Event], object]
 """A function that ``train`` calls with every event. It returns False to stop the training."""
@@ -97,7 +97,8 @@ def announce(setup: Setup, options: Options) -> None:
     if not options.quiet:
         differ = changes(setup.agent, setup.environment, options.preset)
         what = "the defaults of DQNConfig" if options.preset is None else f"the {options.preset!r} preset"
-        aside(f"perilune: training {setup.environment} with {what}{', with ' if differ else ''}{', '.join(differ)}")
+        show = say if notebook.in_kernel() else aside  # a notebook shows standard error like an error
+        show(f"perilune: training {setup.environment} with {what}{', with ' if differ else ''}{', '.join(differ)}")
 
 
 def progress(
