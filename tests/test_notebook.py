@@ -221,7 +221,7 @@ def test_any_run_directory_can_be_loaded_as_a_history(tiny_run: TinyRun, tmp_pat
     loaded = History.load(str(tiny_run.history.directory))
     assert loaded.rewards == tiny_run.history.rewards
     assert loaded.videos == tiny_run.history.videos
-    with pytest.raises(RunDirectoryError, match="holds no run"):
+    with pytest.raises(RunDirectoryError, match="is not a run"):
         History.load(tmp_path)
 
 
@@ -231,7 +231,7 @@ def test_a_damaged_run_is_shown_as_the_sentence_that_says_so(tiny_run: TinyRun, 
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
     (words,) = [word for word in Page(history._repr_html_()).words[1:] if word.strip()]  # after the style
-    assert f"{run}/metrics.jsonl, line 2, is not a record" in words
+    assert f"{run}/metrics.jsonl, line 2, is damaged" in words
     assert words.endswith("Delete that line to read the rest.")
     with pytest.raises(FileFormatError, match="line 2"):  # for whoever asks for its numbers
         _ = history.rewards
