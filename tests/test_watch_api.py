@@ -181,7 +181,7 @@ def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: 
     shutil.rmtree(run / "checkpoints")
     stopped = client.run()
     assert stopped["state"] == "stopped"
-    assert stopped["message"] == "The training stopped early. It has no checkpoint to resume from."
+    assert stopped["message"] == "The training stopped early. It has no readable checkpoint to resume from."
 
 
 def test_polling_the_owner_does_not_block_a_claim(tmp_path: Path) -> None:
