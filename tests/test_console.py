@@ -1,4 +1,4 @@
-"""Whoever reads along may go away, and is told nothing that a terminal would obey."""
+"""Printing: a terminal may disappear, and control characters are escaped."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from perilune._utils.console import aside, say
 
 
 @pytest.mark.parametrize("opened", [os.pipe, pty.openpty], ids=["a pipe", "a terminal"])
-def test_a_training_goes_on_where_nobody_reads_along_any_more(
-    opened: Callable[[], tuple[int, int]], tmp_path: Path
-) -> None:
+def test_training_survives_a_closed_terminal(opened: Callable[[], tuple[int, int]], tmp_path: Path) -> None:
     reads, writes = opened()
     os.close(reads)
     words = "train CartPole-v1 --steps 400 --hidden 8 --learning-starts 40 --epsilon-decay-steps 90000 --out run --json"
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "perilune", *words.split()],  # whose epsilon gives a warning as well
+        [sys.executable, "-m", "perilune", *words.split()],  # epsilon causes a warning too
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=writes,
@@ -36,15 +34,15 @@ def test_a_training_goes_on_where_nobody_reads_along_any_more(
     assert (tmp_path / "run" / "notices.jsonl").read_text().count("epsilon") > 0
 
 
-def test_without_standard_error_nothing_is_said_elsewhere(
+def test_nothing_is_printed_without_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    aside("nobody hears it")
+    aside("lost")
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_said_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
     say("one\n  two\x1b[31m")
     aside("three\x07\nfour")
     assert capsys.readouterr() == ("one\n  two\\x1b[31m\n", "three\\x07\nfour\n")

@@ -1,4 +1,4 @@
-"""Weights on the way: few, evenly spread, and the same after a run was broken off and gone on with."""
+"""Snapshots: few, evenly spaced, and the same after a run was stopped and resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perilune.runs.weights import load_weights
 
 
 @given(st.integers(0, 5_000))
-def test_however_many_there_were_few_are_kept_evenly_and_the_first_among_them(newest: int) -> None:
+def test_few_evenly_spaced_snapshots_are_kept(newest: int) -> None:
     kept = [number for number in range(newest + 1) if is_kept(number, newest)]
     assert kept[0] == 0
     assert min(newest + 1, MOST // 2) <= len(kept) <= MOST
@@ -24,13 +24,13 @@ def test_however_many_there_were_few_are_kept_evenly_and_the_first_among_them(ne
 
 
 @given(st.integers(0, 5_000), st.integers(0, 5_000))
-def test_what_is_kept_later_was_there_to_be_kept(number: int, later: int) -> None:
-    # Each is decided on when it comes: one that is not taken then cannot be wanted afterwards.
+def test_kept_snapshot_was_taken_before(number: int, later: int) -> None:
+    # A snapshot that is not taken at its evaluation cannot be kept later.
     if is_kept(number, number + later):
         assert is_kept(number, number)
 
 
-def test_a_run_has_its_beginning_and_its_evaluations(tiny_run: TinyRun) -> None:
+def test_run_has_initial_and_evaluated_weights(tiny_run: TinyRun) -> None:
     run = tiny_run.history.run
     found = paths(run.directory)
     assert [int(path.stem) for path in found] == list(range(len(run.evaluations) + 1))
@@ -41,7 +41,7 @@ def test_a_run_has_its_beginning_and_its_evaluations(tiny_run: TinyRun) -> None:
     assert set(found) <= {finding.path for finding in inspection.verify(run.directory)}
 
 
-def test_those_from_after_the_place_where_a_run_goes_on_are_taken_again(tmp_path: Path) -> None:
+def test_later_snapshots_are_cut_and_taken_again(tmp_path: Path) -> None:
     settings = TRAINING | {"eval_every": 15, "checkpoint_seconds": None}
     DQN(cartpole(), seed=1, **AGENT).train(run_dir=tmp_path / "run", **settings)
     before = {path.name: path.read_bytes() for path in paths(tmp_path / "run")}
@@ -52,7 +52,7 @@ def test_those_from_after_the_place_where_a_run_goes_on_are_taken_again(tmp_path
     assert {path.name: path.read_bytes() for path in paths(tmp_path / "again")} == before
 
 
-def test_a_damaged_one_is_found(tmp_path: Path) -> None:
+def test_verify_finds_a_damaged_snapshot(tmp_path: Path) -> None:
     DQN(cartpole(), seed=1, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
     path = paths(tmp_path / "run")[0]
     path.write_bytes(path.read_bytes()[:-1])

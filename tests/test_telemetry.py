@@ -1,4 +1,4 @@
-"""What goes with a film: a line for every frame, which says what the agent saw, thought and did."""
+"""Telemetry of videos: one line per frame with observation, Q-values and action."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from perilune.runs.telemetry import TelemetryWriter
 from perilune.training.events import Timestep
 
 
-def test_every_film_of_a_training_has_a_moment_for_each_frame(tiny_run: TinyRun) -> None:
+def test_video_has_one_timestep_per_frame(tiny_run: TinyRun) -> None:
     run = tiny_run.history.run
     assert len(tiny_run.history.videos) == 3
     for video in tiny_run.history.videos:
-        moments = telemetry.read(telemetry.path_of(video))
+        timesteps = telemetry.read(telemetry.path_of(video))
         (episode,) = [one for one in run.episodes if video.stem == f"episode-{one.episode:05d}"]
-        assert len(moments) == len(decode(video).frames) == episode.length + 1
-        assert [moment.action is None for moment in moments] == [False] * episode.length + [True]
-        assert moments[0].reward == 0.0
-        assert moments[-1].reward == episode.reward
-        assert [moment.outcome for moment in moments] == [None] * episode.length + [episode.outcome]
+        assert len(timesteps) == len(decode(video).frames) == episode.length + 1
+        assert [timestep.action is None for timestep in timesteps] == [False] * episode.length + [True]
+        assert timesteps[0].reward == 0.0
+        assert timesteps[-1].reward == episode.reward
+        assert [timestep.outcome for timestep in timesteps] == [None] * episode.length + [episode.outcome]
         assert episode.outcome is not None
-        assert {moment.episode for moment in moments} == {episode.episode}
-        assert {(np.shape(moment.q_values), moment.obs.shape) for moment in moments} == {((2,), (4,))}
-        assert [moment.step for moment in moments] == [*range(episode.length + 1)]
+        assert {timestep.episode for timestep in timesteps} == {episode.episode}
+        assert {(np.shape(timestep.q_values), timestep.obs.shape) for timestep in timesteps} == {((2,), (4,))}
+        assert [timestep.step for timestep in timesteps] == [*range(episode.length + 1)]
 
 
-def test_a_film_of_the_trained_agent_tells_its_own_values_and_greedy_actions(tiny_run: TinyRun, tmp_path: Path) -> None:
-    shown = tiny_run.dqn.record_video(tmp_path / "film.mp4", episodes=2)
-    moments = telemetry.read(tmp_path / "film.jsonl")
-    assert len(moments) == sum(shown.lengths) + 2
-    assert [moment.reward for moment in moments if moment.action is None] == list(shown.returns)
-    for moment in moments:
-        expected = tiny_run.dqn.q_values(np.array([moment.obs], np.float32))[0]
-        assert moment.q_values is not None
-        assert moment.q_values.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
-        if moment.action is not None:
-            assert moment.q_values[moment.action] == moment.q_values.max()
+def test_recorded_q_values_are_those_of_the_agent(tiny_run: TinyRun, tmp_path: Path) -> None:
+    shown = tiny_run.dqn.record_video(tmp_path / "video.mp4", episodes=2)
+    timesteps = telemetry.read(tmp_path / "video.jsonl")
+    assert len(timesteps) == sum(shown.lengths) + 2
+    assert [timestep.reward for timestep in timesteps if timestep.action is None] == list(shown.returns)
+    for timestep in timesteps:
+        expected = tiny_run.dqn.q_values(np.array([timestep.obs], np.float32))[0]
+        assert timestep.q_values is not None
+        assert timestep.q_values.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+        if timestep.action is not None:
+            assert timestep.q_values[timestep.action] == timestep.q_values.max()
 
 
 def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
-    writer = TelemetryWriter(tmp_path / "film.jsonl")
+    writer = TelemetryWriter(tmp_path / "video.jsonl")
     writer.add(Timestep(3, 7, np.array([0.1, 2.0]), 1, -0.5, q_values=np.array([1.5, math.inf])))
-    assert not (tmp_path / "film.jsonl").exists()
+    assert not (tmp_path / "video.jsonl").exists()
     writer.close()
-    (found,) = telemetry.read(tmp_path / "film.jsonl")
+    (found,) = telemetry.read(tmp_path / "video.jsonl")
     assert found[:2] + found[3:6] == (3, 7, 1, -0.5, None)
     assert found.obs.tolist() == [0.1, 2.0]
     assert found.q_values is not None
     assert found.q_values.tolist() == pytest.approx([1.5, math.nan], nan_ok=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["film.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["video.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "film.jsonl"
+    path = tmp_path / "video.jsonl"
     path.write_bytes(b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": []}\n' + line + b"\n")
-    with pytest.raises(FileFormatError, match=r"film\.jsonl, line 2, is damaged"):
+    with pytest.raises(FileFormatError, match=r"video\.jsonl, line 2, is damaged"):
         telemetry.read(path)
 
 
@@ -84,4 +84,4 @@ def test_missing_or_unwritable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="cannot be read"):
         telemetry.read(tmp_path / "none.jsonl")
     with pytest.raises(RunDirectoryError, match="cannot be written"):
-        TelemetryWriter(tmp_path / "none" / "film.jsonl").close()
+        TelemetryWriter(tmp_path / "none" / "video.jsonl").close()

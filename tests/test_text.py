@@ -1,4 +1,4 @@
-"""What is shown holds nothing that a terminal would obey or XML refuse, and what is readable stays as it is."""
+"""Text for display: control characters escaped, everything readable unchanged."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from perilune._utils.text import printable
         ("red\x1b[31m", "red\\x1b[31m"),
         ("two\nlines\r\t", "two\\nlines\\r\\t"),
         ("\x00\x7f\x9b", "\\x00\\x7f\\x9b"),
-        ("left\u202eright", "left\\u202eright"),  # which would turn round what follows
-        ("\ud800\udcff", "\\ud800\\udcff"),  # bytes of a name that are no UTF-8
+        ("left\u202eright", "left\\u202eright"),  # reverses the text after it
+        ("\ud800\udcff", "\\ud800\\udcff"),  # bytes of a name that is not UTF-8
         ("\uffff\U000e0001", "\\uffff\\U000e0001"),
         ("C:\\new", "C:\\new"),
     ],
 )
-def test_texts_worked_by_hand(text: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(st.characters()))
-def test_whatever_it_is_it_shows_can_be_written_and_stands_in_xml(text: str) -> None:
+def test_any_text_can_be_shown_and_stored_in_xml(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert printable(shown) == shown

@@ -58,7 +58,7 @@ def perilune(*arguments: object) -> list[str]:
 
 
 def finished(command: list[str], status: int = 0) -> str:
-    """What a command says on standard error, which must end with that status."""
+    """Run a command, check its exit status and return its standard error."""
     ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
     assert ended.returncode == status, ended.stderr
     assert "Traceback" not in ended.stderr
@@ -72,7 +72,7 @@ def begun(command: list[str], **environ: str) -> subprocess.Popen[str]:
 
 
 def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
-    """Wait until something is so, while the process runs."""
+    """Wait until a condition holds, while the process runs."""
     deadline = time.monotonic() + 120
     while not until():
         assert process.poll() is None, process.communicate()[1]
@@ -81,7 +81,7 @@ def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
 
 
 def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
-    """The hash of the final and best weights and of those on the way, and the logs."""
+    """The hash of all weights, and the logs."""
     on_the_way = [path.read_bytes() for path in snapshots.paths(directory)]
     return hashlib.sha256(b"".join([weights(directory), weights(directory, "best"), *on_the_way])).hexdigest(), lines(
         directory
@@ -113,8 +113,7 @@ def test_killed_run_resumes_to_the_same_end(tmp_path: Path, kind: list[str], tor
         shutil.rmtree(run, ignore_errors=True)
         patience = 0.8 * seconds
         while True:
-            patience *= 1.05  # or a run on a machine that is busier by now would never come to its end
-            # A config.json is there as soon as there is a run.
+            patience *= 1.05  # on a machine that has become busier the run must end too
             resumes = (run / "config.json").exists()
             command = perilune("resume", run, "--quiet") if resumes else perilune(*TRAIN, *kind, "--out", run)
             process = begun(command)
@@ -134,10 +133,10 @@ def test_killed_run_resumes_to_the_same_end(tmp_path: Path, kind: list[str], tor
 
 
 def _standing(run: Path) -> str:
-    """What a killed process left."""
+    """The state in which a process was killed."""
     if not (run / "config.json").exists():
-        return "before there was a run"
-    return "in a write" if list(run.rglob("*.partial")) else "between writes"
+        return "before the run existed"
+    return "during a write" if list(run.rglob("*.partial")) else "between writes"
 
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
@@ -154,7 +153,7 @@ def test_signal_saves_and_the_run_resumes_to_the_same_end(
     assert "saving at the end of this episode" in said
     assert "Traceback" not in said
     there = checkpoint.latest(run)[0]
-    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing had to be cut off
+    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing has to be cut off
     assert not there.training.finished
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(unbroken)
@@ -442,7 +441,7 @@ def test_removed_permissions_harm_nothing_saved(tmp_path: Path, unbroken: Path) 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped in its middle."""
+    """A run with two environments and prioritized replay. Tests must not change it."""
     out = tmp_path_factory.mktemp("damaged") / "run"
     dqn = DQN(cartpole(), seed=2, **AGENT | {"priority_alpha": 0.5})
     dqn.train(run_dir=out, steps=300, eval_every=100, eval_episodes=1, num_envs=2, quiet=True, pictures=False)
@@ -450,7 +449,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:
-    """``content`` with something wrong in it."""
+    """``content`` with some damage."""
     match generator.integers(6):
         case 0:
             return content[: generator.integers(len(content))]
@@ -477,7 +476,7 @@ NUMBERS = (
 
 
 def _another_number(content: bytes, generator: np.random.Generator) -> bytes:
-    """One number of a text, or of a header, is another: one that is huge, negative, or no number at all."""
+    """Replace one number by one that is huge, negative, or not a number."""
     digits = [at for at in range(min(len(content), 4000)) if content[at : at + 1].isdigit()]
     if not digits:
         return content + b"0"
@@ -498,7 +497,7 @@ def _forged(path: Path, intact: bytes, generator: np.random.Generator) -> bytes:
 
 
 def _says_the_same(content: bytes, intact: bytes) -> bool:
-    """Whether two files are the same JSON, or arrays with the same JSON, in other words: 5E-05 is 5e-05."""
+    """Whether two files have equal content in another notation: 5E-05 is 5e-05."""
     try:
         return bool(_said(content) == _said(intact))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -518,7 +517,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
     shutil.copytree(small, run)
     intact = {path: content for path in run.rglob("*") if path.is_file() and (content := path.read_bytes())}
     honest = sum(map(len, intact.values()))
-    # What may come out: what went in, of one checkpoint or, where that is damaged, of the one before.
+    # What may be restored: the state of one of the checkpoints.
     expected = {
         weights(small, "best"),
         *(_bytes_of(checkpoint.load(path)[1]) for path in checkpoint.paths(small)),
@@ -536,9 +535,8 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
         path.write_bytes(content)
         looked_at = number % (1000 if torture else 25) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
         how = _opened(run, None if forged else expected, tmp_path if looked_at else None)
-        if number % 10 == 0:  # not always, for it takes three times as long
-            # Once more where it is much: a table that grows with all that the process has ever met may just have
-            # doubled, and does not do so twice.
+        if number % 10 == 0:  # it takes three times as long
+            # A second time if it is too much: a hash table of the process may just have doubled.
             peaks = (_peak(lambda: _opened(run, None)) for _ in range(2))
             assert any(peak < 2 * honest + 2**21 for peak in peaks), path
         path.write_bytes(intact[path])
@@ -548,7 +546,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
 
 
 def _peak(do: Callable[[], object]) -> int:
-    """Bytes that are allocated at the most while something is done."""
+    """Return the peak of allocated bytes while ``do`` runs."""
     tracemalloc.start()
     try:
         do()
@@ -558,9 +556,9 @@ def _peak(do: Callable[[], object]) -> int:
 
 
 def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
-    """How everything that opens a run takes it: refused by name, or taken where what is damaged is not looked at.
+    """Open a run in every way. Return how it was refused, or "taken" if nothing read the damaged part.
 
-    Pictures and the report of what is taken are put into ``shown``.
+    Curves and report are written to ``shown``.
     """
     found = "taken"
     if any(finding.fault for finding in inspection.verify(run)):
@@ -572,7 +570,7 @@ def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
             found = type(error).__name__
     if shown is not None:
         with suppress(PeriluneError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", PeriluneWarning)  # of checkpoints that are passed over
+            warnings.simplefilter("ignore", PeriluneWarning)  # about skipped checkpoints
             read = logs.read_run(run)
             inspection.summary(inspection.describe(run), str(run))
             plots.curves([read]).save(shown, "curves")
@@ -587,9 +585,9 @@ def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
 
 
 def _restored(run: Path) -> bytes:
-    """The agent of the newest whole checkpoint, as bytes."""
+    """The agent of the newest intact checkpoint, as bytes."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PeriluneWarning)  # of those that are passed over
+        warnings.simplefilter("ignore", PeriluneWarning)  # about skipped checkpoints
         return _bytes_of(checkpoint.latest(run)[1])
 
 

@@ -1,4 +1,4 @@
-"""The way to whoever reads along in a terminal, who may go away, and whom no stranger may command."""
+"""Printing to a terminal that may disappear, without control characters from files and names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, TextIO, cast
 from perilune._utils.text import printable
 
 
-class _Lasting:
-    """A stream that says nothing where it is broken."""
+class _SafeStream:
+    """A stream that ignores errors when it is broken."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,23 +29,23 @@ class _Lasting:
 
 
 def _broken() -> suppress:
-    # A pipe that nobody reads, a terminal that is gone, a closed file; a signal's words in the middle of others.
+    # A pipe without a reader, a closed terminal or file, or a signal handler that prints during another print.
     return suppress(OSError, ValueError, RuntimeError)
 
 
 def stderr() -> TextIO | None:
-    """Standard error, if there is one. Where it breaks, nothing happens: no training ends with those who watched it."""
-    return None if sys.stderr is None else cast("TextIO", _Lasting(sys.stderr))
+    """Return standard error, if there is one. Errors are ignored: training must not end with its terminal."""
+    return None if sys.stderr is None else cast("TextIO", _SafeStream(sys.stderr))
 
 
 def aside(words: str) -> None:
-    """Print ``words`` on standard error, with the escapes of what a terminal would obey."""
+    """Print ``words`` on standard error, with control characters escaped."""
     if out := stderr():
         _print(words, out)
 
 
 def say(words: object = "") -> None:
-    """Print ``words`` on standard output, likewise."""
+    """Print ``words`` on standard output, with control characters escaped."""
     _print(str(words), sys.stdout)
 
 

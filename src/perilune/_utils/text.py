@@ -1,4 +1,4 @@
-"""Words that others chose, made fit to be shown."""
+"""Formatting of names, numbers and times for display."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ WIDTH = 9  # characters of a number in a table; none is longer
 
 
 def printable(text: str) -> str:
-    r"""``text`` with the escape of every character that does not show as itself: ``\x1b``, ``\n``, ``\ud800``.
+    r"""Return ``text`` with every character that is not printable escaped: ``\x1b``, ``\n``, ``\ud800``.
 
-    A directory's name may hold any of them; a terminal would obey them, and XML has no place for them.
+    Names of directories may contain control characters. A terminal would execute them, and XML cannot hold them.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """``value`` in at most 9 characters; a dash where there is none. Small ones get more decimals if none are given."""
+    """Return ``value`` in at most 9 characters, or a dash for None. By default, small values get more decimals."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)
@@ -26,13 +26,13 @@ def number(value: float | None, decimals: int | None = None) -> str:
 
 
 def whole(count: int) -> str:
-    """A count in at most 9 characters."""
+    """Return a count in at most 9 characters."""
     text = f"{count:,}"
     return text if len(text) <= WIDTH else f"{count / 1e6:,.0f}M"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as M:SS, or H:MM:SS from an hour on."""
+    """Return seconds as M:SS, or as H:MM:SS from one hour."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
