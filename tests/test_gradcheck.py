@@ -88,7 +88,7 @@ def test_every_layer_has_the_right_gradients(kind: str, rows: int, width: int, s
     assert right(errors), errors
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["relu", "tanh", "linear"])), max_size=3),
     st.booleans(),

@@ -141,7 +141,7 @@ def test_neither_pass_changes_x_or_the_parameters(layer_norm: bool) -> None:
     np.testing.assert_array_equal(network.parameters, parameters)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 9), max_size=3), st.integers(1, 6), st.booleans(), seeds)
 def test_a_batch_gives_what_its_rows_give_one_by_one(widths: list[int], rows: int, layer_norm: bool, seed: int) -> None:
     hidden: list[tuple[int, Activation]] = [(width, "tanh") for width in widths]
@@ -159,7 +159,7 @@ def test_a_batch_gives_what_its_rows_give_one_by_one(widths: list[int], rows: in
     np.testing.assert_allclose(summed, gradients, rtol=1e-7, atol=1e-9 * (1 + np.abs(gradients).max()))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.booleans(), seeds)
 def test_row_counts_in_any_order_do_not_corrupt_each_other(counts: list[int], layer_norm: bool, seed: int) -> None:
     used = network_of(layer_norm)

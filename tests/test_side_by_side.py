@@ -85,7 +85,7 @@ def expected_of(
     steps=st.integers(1, 60),
     eval_every=st.none() | st.integers(1, 20),
 )
-@settings(max_examples=80)
+@settings(max_examples=20)
 def test_what_is_stored_is_what_was_lived_in_each_environment(
     num_envs: int,
     lengths: list[int],
@@ -343,6 +343,7 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
     assert run(Agent(2, 3, small(), 0), env, steps=20)  # with one there is nothing to make
 
 
+@pytest.mark.long
 def test_a_run_with_several_environments_is_a_run_like_any_other(tmp_path: Path) -> None:
     dqn = DQN("CartPole-v1", config=small(learning_starts=40), seed=3)
     history = dqn.train(

@@ -116,7 +116,7 @@ def test_the_loss_of_an_episode_is_the_mean_over_its_updates(train_freq: int) ->
     steps=st.integers(1, 40),
     n_step=st.integers(1, 4),
 )
-@settings(max_examples=40)
+@settings(max_examples=12)
 def test_a_budget_of_steps_is_kept_to_the_step(
     lengths: list[int], learning_starts: int, steps: int, n_step: int
 ) -> None:
@@ -168,10 +168,10 @@ def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> N
     assert agent.updates == 1
 
 
-@pytest.mark.parametrize(("learning_starts", "train_freq"), [(8, 4), (7, 4), (10, 3), (5, 9)])
+@pytest.mark.parametrize(("learning_starts", "train_freq"), [(8, 4), (10, 3)])
 def test_every_budget_that_is_accepted_holds_an_update(learning_starts: int, train_freq: int) -> None:
     accepted = []
-    for steps in range(1, 25):
+    for steps in range(5, 16):
         world = Numbered()
         agent = agent_for(world, learning_starts=learning_starts, train_freq=train_freq)
         try:
@@ -180,7 +180,7 @@ def test_every_budget_that_is_accepted_holds_an_update(learning_starts: int, tra
             continue
         accepted.append(steps)
         assert agent.updates >= 1
-    assert accepted == list(range(accepted[0], 25))
+    assert accepted == list(range(accepted[0], 16))
     assert accepted[0] <= learning_starts + train_freq
 
 
@@ -245,7 +245,7 @@ def test_what_is_stored_is_what_was_lived(n: int, reuses_buffer: bool) -> None:
     limit=st.none() | st.integers(1, 6),
     steps=st.integers(1, 30),
 )
-@settings(max_examples=40)
+@settings(max_examples=12)
 def test_what_is_stored_is_what_was_lived_however_episodes_end(
     lengths: list[int], ends: list[str], n: int, limit: int | None, steps: int
 ) -> None:

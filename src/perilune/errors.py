@@ -1,4 +1,4 @@
-"""Everything that can go wrong on purpose. Each message says what was given, what is allowed and what to do."""
+"""Exceptions raised by Perilune. Each message says what was given, what is allowed and what to do next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 
 class PeriluneError(Exception):
-    """The root of every error that Perilune raises itself."""
+    """Base class of all errors that Perilune raises."""
 
 
 class ConfigError(PeriluneError, ValueError):
@@ -35,27 +35,27 @@ class UsageError(PeriluneError, TypeError):
 
 
 class ShapeError(PeriluneError, ValueError):
-    """An array has another shape or dtype than the equation needs."""
+    """An array has the wrong shape or dtype."""
 
 
 class UnsupportedEnvironmentError(PeriluneError, ValueError):
-    """The environment does not exist, or is of a kind that deep Q-learning here does not cover."""
+    """The environment does not exist, or its spaces are not supported."""
 
 
 class EnvironmentFaultError(PeriluneError, RuntimeError):
-    """The environment broke the Gymnasium interface while it ran."""
+    """The environment raised, or broke the Gymnasium interface."""
 
 
 class MissingDependencyError(PeriluneError, ImportError):
-    """A library that this feature needs is not installed; the message has the install command."""
+    """A library that a feature needs is not installed; the message has the install command."""
 
 
 class DisplayError(PeriluneError, RuntimeError):
-    """There is no display to open a window on."""
+    """There is no display on which to open a window."""
 
 
 class PortError(PeriluneError, OSError):
-    """A port of this machine cannot be listened to."""
+    """The server cannot listen on a port."""
 
 
 class RunDirectoryError(PeriluneError, OSError):
@@ -63,11 +63,11 @@ class RunDirectoryError(PeriluneError, OSError):
 
 
 class FileFormatError(PeriluneError, ValueError):
-    """A file is not what its name says: damaged, foreign, or of another version."""
+    """A file is damaged, of another version, or not of the expected kind."""
 
 
 class DivergenceError(PeriluneError, ArithmeticError):
-    """Training produced a number that is not finite, so that going on is pointless."""
+    """Training produced a number that is not finite."""
 
 
 class TrialError(PeriluneError, RuntimeError):
@@ -79,7 +79,7 @@ class ExaminationError(PeriluneError, ValueError):
 
 
 class PeriluneWarning(UserWarning):
-    """Something is off but no result is lost; training goes on."""
+    """Something is wrong, but training continues and no result is lost."""
 
 
 Located = TypeVar("Located", EnvironmentFaultError, DivergenceError)

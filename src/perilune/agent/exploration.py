@@ -1,4 +1,4 @@
-"""How often to try something other than the greedy action, and for how long."""
+"""Exploration: a multiplicative schedule of epsilon, and how long exploratory actions last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from perilune._utils.arrays import Array
 
 
 def multiplicative_epsilon(start: float, floor: float, decay: float, count: int) -> float:
-    """epsilon = max(floor, start decay^count).
+    """Return epsilon = max(floor, start decay^count).
 
     Args:
         start, floor: first and last value, in [0, 1].
@@ -19,9 +19,9 @@ def multiplicative_epsilon(start: float, floor: float, decay: float, count: int)
 
 
 def duration_thresholds(most: int) -> Array:
-    """P(duration <= n) for n = 1 .. most, where an exploratory action lasts n steps with a probability as 1 / n^2.
+    """Return P(duration <= n) for n = 1 .. most, with P(duration = n) proportional to 1 / n^2.
 
-    A lander that fires one engine for a single step and then another goes nowhere; some actions have to last.
+    Single random steps cancel out in many environments, such as the engines of a lander; some actions have to last.
     Dabney, Ostrovski and Barreto, Temporally-Extended epsilon-Greedy Exploration, arXiv:2006.01782, with mu = 2.
     """
     weights = 1 / np.arange(1, most + 1) ** 2.0
@@ -30,5 +30,5 @@ def duration_thresholds(most: int) -> Array:
 
 
 def duration(thresholds: Array, draw: float) -> int:
-    """How long an exploratory action lasts, >= 1, for a uniform ``draw`` in [0, 1)."""
+    """Return how many steps an exploratory action lasts, >= 1, for a uniform ``draw`` in [0, 1)."""
     return 1 + int(np.searchsorted(thresholds[:-1], draw, side="right"))

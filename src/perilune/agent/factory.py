@@ -1,4 +1,4 @@
-"""The parts of an agent, as its settings name them."""
+"""Make the parts of an agent that its settings name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perilune.replay.symmetry import Symmetry
 
 
 def make_network(config: DQNConfig, observation_size: int, actions: int) -> Network:
-    """The network that ``config`` describes, its parameters still zero."""
+    """Return the network that ``config`` describes, its parameters zero."""
     return mlp(
         observation_size,
         config.hidden_layers,
@@ -28,14 +28,14 @@ def make_network(config: DQNConfig, observation_size: int, actions: int) -> Netw
 
 
 def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int:
-    """How many weights its network has at least; those of what is switched on besides are not counted."""
+    """Return a lower bound on the number of weights: those of a plain network."""
     outputs = actions * config.outputs_per_action
     widths = [observation_size, *(units for units, _ in config.hidden_layers), outputs]
     return sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
 
 
 def make_head(config: DQNConfig) -> Head:
-    """The head that ``config`` names."""
+    """Return the head that ``config`` names."""
     match config.head:
         case "expected":
             return Expected(config.loss, config.huber_delta)
@@ -47,7 +47,7 @@ def make_head(config: DQNConfig) -> Head:
 
 
 def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
-    """The optimiser that ``config`` names, for a vector of ``size`` parameters."""
+    """Return the optimizer that ``config`` names, for ``size`` parameters."""
     match config.optimizer:
         case "sgd":
             return SGD(size, momentum=config.momentum)
@@ -60,7 +60,7 @@ def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
 
 
 def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: int) -> None:
-    """Refuse ``mirror`` where nothing is declared, or what is declared is of other sizes."""
+    """Refuse ``mirror`` without a symmetry, or with one of other sizes."""
     if symmetry is None:
         raise ConfigError(
             "mirror",

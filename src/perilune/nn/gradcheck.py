@@ -1,10 +1,10 @@
-"""Are the gradients right? Central differences against every derivative that is written by hand.
+"""Gradient checks: compare hand-written derivatives with central differences.
 
-(f(x + h) - f(x - h)) / 2h differs from the derivative by a multiple of h^2, so that in float64 a right gradient agrees
-to about nine digits. One that is wrong by a factor, a sign or a transpose agrees in none.
+(f(x + h) - f(x - h)) / 2h differs from the derivative by a multiple of h^2, so in float64 a correct gradient agrees to
+about nine digits. A gradient with a wrong factor, sign or transpose agrees in none.
 
-Every check gives relative errors by name: the largest |analytic - numerical| over the largest |numerical| of an array.
-Where ReLU or Huber has its kink within h of a value, both sides are right and differ: draw other values there.
+Every check returns relative errors by name: the largest |analytic - numerical| over the largest |numerical| of an array.
+If a kink of ReLU or Huber lies within h of a value, the two differ although both are right. Draw other values then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Initial weights: normal draws whose spread keeps the variance of activations even from layer to layer."""
+"""Initial weights: normal draws whose variance keeps that of the activations even from layer to layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experience replay: what was lived is stored once and learned from many times (Lin, 1992)."""
+"""Experience replay buffer and n-step accumulator (Lin, Self-Improving Reactive Agents, 1992)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_REWARD = float(np.finfo(np.float32).max)  # beyond which it is stored as
 
 
 class Transition(NamedTuple):
-    """n steps of one episode seen as one: from obs, ``action``, and k <= n steps later next_obs."""
+    """k <= n steps of one episode as one: from obs by ``action`` to next_obs, k steps later."""
 
     obs: Array
     action: int
@@ -36,14 +36,14 @@ class Batch(NamedTuple):
 
 
 class NStep:
-    """Turns single steps into transitions over n steps.
+    """Turn single steps into n-step transitions.
 
-    reward = sum over i < k of gamma^i r_i, discount = gamma^k (1 - terminated), where k is n, or fewer at the end of
-    an episode: there every pending start is flushed, and a truncated end keeps its bootstrap. Nothing crosses an
-    episode. Sutton and Barto, Reinforcement Learning, 2nd edition, section 7.1.
+    reward = sum over i < k of gamma^i r_i, discount = gamma^k (1 - terminated), where k = n, or less at the end of an
+    episode. There, all pending steps become transitions, and a truncated end keeps its bootstrap. No transition crosses
+    episodes. Sutton and Barto, Reinforcement Learning, 2nd edition, section 7.1.
 
     Raises:
-        DivergenceError: a sum of rewards is not finite in single precision.
+        DivergenceError: an n-step return is not finite in single precision.
     """
 
     def __init__(self, n: int, gamma: float) -> None:
@@ -54,7 +54,7 @@ class NStep:
     def push(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
     ) -> Iterator[Transition]:
-        """Take one step in; give the transitions that it completes, oldest first. obs is kept: it must not change."""
+        """Add one step and yield the transitions that it completes, oldest first. obs is kept and must not change."""
         self.pending.append((obs, action, reward))
         if terminated or truncated:
             while self.pending:
@@ -93,7 +93,7 @@ class Replay:
 
     @cached_property
     def arrays(self) -> Batch:
-        """The transitions, a row each: none but the first ``size`` rows mean anything."""
+        """The transitions, one per row; only the first ``size`` rows are in use."""
         try:
             return _batch_arrays(self.capacity, self.observation_size)
         except (MemoryError, ValueError) as error:
@@ -104,19 +104,19 @@ class Replay:
 
     @property
     def cursor(self) -> int:
-        """Where the next transition goes."""
+        """The slot of the next transition."""
         return self.added % self.capacity
 
     @property
     def size(self) -> int:
-        """How many transitions there are."""
+        """The number of transitions stored."""
         return min(self.added, self.capacity)
 
     def __len__(self) -> int:
         return self.size
 
     def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> int:
-        """Store copies of one transition, over the oldest where the arrays are full; the slot where it is now."""
+        """Store a copy of one transition, in place of the oldest if the buffer is full; return its slot."""
         at, arrays = self.cursor, self.arrays
         if not np.shape(obs) == np.shape(next_obs) == arrays.obs.shape[1:]:
             raise ShapeError(
@@ -132,16 +132,16 @@ class Replay:
         return at
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
-        """``batch_size`` transitions drawn uniformly with replacement."""
+        """Return ``batch_size`` transitions, drawn uniformly with replacement."""
         return self.take(generator.integers(self.size, size=batch_size))
 
     def take(self, index: Array) -> Batch:
-        """The transitions in the slots ``index``[B]. The arrays are filled anew at every call."""
+        """Return the transitions in the slots index[B]. The next call overwrites the arrays."""
         batch = self._batch
         if batch is None or len(batch.action) != len(index):
             batch = self._batch = _batch_arrays(len(index), self.arrays.obs.shape[1])
         for stored, out in zip(self.arrays, batch, strict=True):
-            stored.take(index, axis=0, out=out, mode="clip")  # the mode that writes to out without a copy between
+            stored.take(index, axis=0, out=out, mode="clip")  # the only mode that writes to out directly
         return batch
 
 

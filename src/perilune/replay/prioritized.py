@@ -1,4 +1,4 @@
-"""Prioritised replay: what surprised the network is learned from more often (Schaul et al., arXiv:1511.05952)."""
+"""Prioritized replay: transitions with large TD errors are sampled more often (Schaul et al., arXiv:1511.05952)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.errors import DivergenceError, ShapeError
 
-SMALL = 0.01  # added to |td_error|, in units of return, so that what is already well predicted is still drawn
+SMALL = 0.01  # added to |td_error|, in units of return, so that every transition can be sampled
 
 
 class SumTree:

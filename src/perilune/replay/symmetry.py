@@ -1,4 +1,4 @@
-"""Mirror images: environments in which left and right may be swapped, so that every transition counts as two."""
+"""Symmetries: if left and right can be swapped in an environment, the mirror image of a transition is one, too."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from perilune.errors import ConfigError, ShapeError
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A mirror of observations and actions that changes nothing in an environment.
+    """A mirror symmetry of an environment's observations and actions.
 
     mirrored obs[i] = observation_sign[i] obs[observation_index[i]], mirrored action = action_index[action].
 
-    It says of the environment that P(next_obs | obs, action) and R(obs, action, next_obs) stay what they are when obs,
-    action and next_obs are all mirrored. Then the best policy's Q(obs, action) is that of their mirror images too, and
-    a transition that was lived, over one step or over n, may also be learned from as its mirror image, with the same
-    reward and the same discount.
+    It states that P(next_obs | obs, action) and R(obs, action, next_obs) do not change if obs, action and next_obs are
+    all mirrored. Then the optimal Q(obs, action) does not change either, and the agent may learn from the mirror image
+    of a transition, over one step or n, with the same reward and discount.
 
     Args:
         observation_index: [O], a permutation of 0 to O - 1.
@@ -29,7 +28,7 @@ class Symmetry:
         action_index: [A], a permutation of 0 to A - 1.
 
     Raises:
-        ConfigError: one of them is not that, or mirroring twice does not give everything back.
+        ConfigError: an argument is not that, or mirroring twice is not the identity.
 
     van der Pol et al., MDP Homomorphic Networks, arXiv:2006.16908.
     """
@@ -60,7 +59,7 @@ class Symmetry:
         return np.array(self.observation_index), np.array(self.observation_sign, np.int8), np.array(self.action_index)
 
     def mirror(self, obs: Array, action: Array, next_obs: Array) -> None:
-        """Put mirror images in the place of all rows of obs[B, O], action[B] and next_obs[B, O].
+        """Mirror all rows of obs[B, O], action[B] and next_obs[B, O] in place.
 
         Raises:
             ShapeError: an array has another shape.

@@ -1,4 +1,4 @@
-"""Greedy evaluation on fixed start states, the same for every agent and never seen in training."""
+"""Greedy evaluation on fixed start states, which are the same for every agent and never occur in training."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from perilune.errors import ConfigError, EnvironmentFaultError, located
 from perilune.training.events import Evaluated, Timestep
 from perilune.training.progress import TrainingProgress
 
-# Episode i starts from reset(seed=first + i). The evaluations inside a training choose the best checkpoint, so the
-# final score is taken on other start states: else it would flatter the choice. All seeds fit into a C int.
+# Episode i starts from reset(seed=first + i). Evaluations in a training select the best checkpoint; its score is taken
+# on other start states, because on those that selected it the score would be optimistic. All seeds fit into a C int.
 SELECTION_SEEDS = seeding.TRAINING_SEEDS
 SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
 
-ENDLESS = 10_000  # steps of an episode that neither its environment nor anybody else would ever end
+ENDLESS = 10_000  # step limit of episodes if neither the environment nor the caller sets one
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of the episodes, in order; ``reward_threshold`` is the environment's own, or None.
+    """Result of greedy episodes, in their order.
 
-    ``outcomes`` names what each episode came to, with words from ``labels``; both are None where the environment's
-    outcomes have no names.
+    Attributes:
+        returns: the return of each episode.
+        lengths: the steps of each episode.
+        reward_threshold: the mean return from which the environment counts as solved, or None.
+        outcomes: how each episode ended, or None if the environment defines no outcomes.
+        labels: every outcome that there is, or None.
     """
 
     returns: tuple[float, ...]
@@ -47,7 +51,7 @@ class Evaluation:
 
     @property
     def std_return(self) -> float:
-        """Standard deviation over the episodes (of the sample: divided by their number)."""
+        """Standard deviation over the episodes (divided by their number)."""
         return float(np.std(self.returns))
 
     @property
@@ -56,14 +60,14 @@ class Evaluation:
 
     @property
     def solved_share(self) -> float | None:
-        """Share of episodes whose return is at or above the solved mark."""
+        """Share of episodes whose return is at least ``reward_threshold``."""
         if self.reward_threshold is None:
             return None
         return float(np.mean([episode_return >= self.reward_threshold for episode_return in self.returns]))
 
     @property
     def outcome_shares(self) -> dict[str, float] | None:
-        """Share of episodes for each of the labels, in their order."""
+        """Share of episodes with each label, in the order of ``labels``."""
         if self.outcomes is None or self.labels is None:
             return None
         return {label: self.outcomes.count(label) / len(self.outcomes) for label in self.labels}
@@ -78,18 +82,18 @@ def evaluate(
     max_episode_steps: int | None = None,
     show: Callable[[Timestep], object] | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy``; give their returns, and what they came to where that has a name.
+    """Play ``episodes`` episodes with ``policy`` and return their results.
 
     Args:
-        policy: the action (an int from 0 to A - 1) for one obs[O].
-        env: the environment; it is reset, so never one in the middle of an episode.
+        policy: returns the action (an int from 0 to A - 1) for one obs[O].
+        env: the environment; it is reset.
         episodes: how many (>= 1).
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
-        max_episode_steps: cut episodes off here (>= 1); after ENDLESS steps where environment and caller set no limit.
-        show: takes a frame of every step and of the end, for a video; episodes are counted from 1.
+        max_episode_steps: step limit (>= 1); by default the environment's, or ENDLESS if it has none.
+        show: called with every time step and its image, for a video; episodes are counted from 1.
 
     Raises:
-        ConfigError: no episode, or none that has a step.
+        ConfigError: ``episodes`` or ``max_episode_steps`` is < 1.
         EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
     """
     if episodes < 1:

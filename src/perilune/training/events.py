@@ -1,4 +1,4 @@
-"""What happens in a training, for others to read."""
+"""Events of a training. Loggers, recorders and progress displays read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Ended = Literal["terminated", "truncated", "budget"]
 
 
 class Started(NamedTuple):
-    """The first episode's initial state as a picture, or None where the environment cannot draw."""
+    """The training has started. ``image`` is the initial state, or None if the environment cannot be rendered."""
 
     image: Array | None
 
@@ -43,7 +43,7 @@ class Timestep(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What the latest update saw."""
+    """What the latest update computed, and the schedules' values. Yielded every ``metrics_every`` steps."""
 
     env_steps: int
     updates: int
@@ -56,10 +56,18 @@ class Metrics(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One episode of training. ``reward`` is the sum of its rewards, ``loss`` the mean of the updates while it lasted.
+    """An episode of training has ended.
 
-    ``episode`` is its number in the order of beginning; of several environments, who begins first need not end first.
-    ``outcome`` is what it came to, None where that has no name or the budget cut it off.
+    Attributes:
+        episode: its number, in the order in which episodes begin; with several environments, they may end in another.
+        env_steps: environment steps so far.
+        reward: its return (sum of its rewards).
+        length: its steps.
+        loss: mean loss of the updates while it lasted, None without updates.
+        epsilon: epsilon at its beginning.
+        target_syncs: syncs of the target network so far.
+        ended: why it ended; "budget" if the training did.
+        outcome: how it ended, for environments that define outcomes; None if ``ended`` is "budget".
     """
 
     episode: int
@@ -70,11 +78,11 @@ class Episode(NamedTuple):
     epsilon: float
     target_syncs: int
     ended: Ended
-    outcome: str | None = None  # which runs of earlier versions do not have
+    outcome: str | None = None
 
 
 class Evaluated(NamedTuple):
-    """A greedy evaluation. ``seconds`` is the training's time so far, evaluations and readers not counted."""
+    """A greedy evaluation. ``seconds`` is the training's time so far, without evaluations and readers."""
 
     env_steps: int
     episodes: int
@@ -86,7 +94,10 @@ class Evaluated(NamedTuple):
 
 
 class HealthWarning(NamedTuple):
-    """Something is off, though the training can go on: what, and in words with the likely cause and the remedy."""
+    """A sign that nothing is learned, although the training can continue.
+
+    ``what`` names the kind; ``words`` is the message, with the likely cause and a remedy.
+    """
 
     env_steps: int
     what: str
@@ -94,7 +105,7 @@ class HealthWarning(NamedTuple):
 
 
 class WarmingUp(NamedTuple):
-    """The warm-up is going on. Whoever reads may break it off, but not save it: it would be begun anew."""
+    """The warm-up continues. A reader may stop the training here, but there is nothing to save yet."""
 
     env_steps: int
 

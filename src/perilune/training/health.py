@@ -1,4 +1,4 @@
-"""The numbers are watched: what a training can go on with, and is yet a sign that nothing, or nonsense, is learned."""
+"""Health checks: signs that a training learns nothing useful, although it can continue."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from perilune.agent.exploration import multiplicative_epsilon
 from perilune.training.events import HealthWarning
 from perilune.training.progress import TrainingProgress
 
-BEYOND = 2.0  # times the greatest return that rewards allow: values are overestimated for a while in good trainings too
-MOVES = 0.02  # share of epsilon's way down that a training must go at least
-ENOUGH = 20  # episodes, before which a training is a trial of which nobody expects that epsilon falls
-MOST_RANDOM = 0.5  # share of random actions that an agent should not be left with
+BEYOND = 2.0  # tolerated factor on the largest possible return: good trainings overestimate values for a while, too
+MOVES = 0.02  # share of the way from epsilon_start to epsilon_end that a training must cover
+ENOUGH = 20  # episodes; in shorter trainings, epsilon is not expected to fall
+MOST_RANDOM = 0.5  # from this final epsilon on, the agent mostly acts at random
 
 
 class Notice(NamedTuple):
-    """Something is off: its name, and in words what happened, the likely cause and the remedy."""
+    """A finding: its name, and a message with the likely cause and a remedy."""
 
     what: str
     words: str
 
 
 def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> float:
-    """No discounted return is greater: the sum over all steps of gamma^t times the greatest reward that there can be.
+    """Return a bound on discounted returns: the sum over t of gamma^t times the largest possible reward.
 
-    With Munchausen a reward has a share of the policy's log-probability besides, and a state's value its entropy.
+    With Munchausen, the reward includes a share of the policy's log-probability, and values include its entropy.
     """
     if config.gamma == 1:
         return math.inf
@@ -39,7 +39,7 @@ def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> 
 
 
 def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_reward: float) -> Notice | None:
-    """Q-values that no policy could earn."""
+    """Find Q-values that no policy could earn."""
     limit = greatest_return(config, actions, greatest_reward)
     if not greatest_reward or abs(mean_q) <= BEYOND * limit:
         return None
@@ -52,12 +52,12 @@ def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_rewa
 
 
 def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
-    """An epsilon that keeps the agent at random, or will have hardly fallen when the budget is over."""
+    """Find an epsilon that stays high, or that will hardly have fallen when the budget is used up."""
     if config.epsilon_end >= MOST_RANDOM:
         return Notice(
             "epsilon_stays",
-            f"epsilon never goes below its floor of {config.epsilon_end:g}, so that the agent acts at random to the "
-            "end. Try a smaller epsilon_end",
+            f"epsilon never falls below epsilon_end={config.epsilon_end:g}, so the agent acts at random to the end. "
+            "Try a smaller epsilon_end",
         )
     way = config.epsilon_start - config.epsilon_end
     share = _share_of_way(config, train)
@@ -67,7 +67,7 @@ def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
 
 
 def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> Notice | None:
-    """The same at a budget's end, where it could not be told before: epsilon is ``last`` after all ``episodes``."""
+    """Find the same at the end, if it could not be predicted: epsilon is ``last`` after all ``episodes``."""
     moved = config.epsilon_start - last
     if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_end):
         return None
@@ -84,7 +84,7 @@ def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> Notice:
 
 
 def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
-    """How much of epsilon's way down a budget goes at the most; None where that cannot be told in advance."""
+    """Return the largest share of epsilon's way that the budget can cover; None if that cannot be predicted."""
     steps = None if train.steps is None else max(0, train.steps - config.learning_starts)
     if config.epsilon_decay is None:
         return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
@@ -99,7 +99,7 @@ def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
 
 
 def no_update(config: DQNConfig) -> Notice:
-    """A training in which nothing was learned."""
+    """Return the finding that no update was made."""
     return Notice(
         "no_update",
         f"not one update was made, and no weight has moved: the budget was over before train_freq = "
