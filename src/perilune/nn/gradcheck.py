@@ -3,8 +3,8 @@
 (f(x + h) - f(x - h)) / 2h differs from the derivative by a multiple of h^2, so in float64 a correct gradient agrees to
 about nine digits. A gradient with a wrong factor, sign or transpose agrees in none.
 
-Every check returns relative errors by name: the largest |analytic - numerical| over the largest |numerical| of an array.
-If a kink of ReLU or Huber lies within h of a value, the two differ although both are right. Draw other values then.
+Every check returns relative errors by name: the largest |analytic - numerical| over the largest |numerical| of an
+array. If a kink of ReLU or Huber lies within h of a value, the two differ although both are right.
 """
 
 from __future__ import annotations
