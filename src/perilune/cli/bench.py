@@ -20,12 +20,12 @@ from perilune.errors import ConfigError, MissingDependencyError, TrialError
 
 
 def _add_json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+    parser.flag("--json", "Print one JSON object.")
 
 
 def add_bench_speed(parser: Parser) -> None:
     """Add the options of ``perilune bench speed``."""
-    parser.add_argument("--steps", type=whole, default=10_000, metavar="N", help="Environment steps of each training.")
+    parser.option("--steps", whole, 10_000, "Environment steps of each training.")
     _add_json(parser)
 
 
@@ -53,10 +53,10 @@ def _training_speed(options: Namespace) -> Iterator[Any]:
 
 def add_bench_learning(parser: Parser) -> None:
     """Add the options of ``perilune bench learning``."""
-    parser.add_argument("--seeds", type=whole, default=10, metavar="N", help="Number of seeds (>= 1).")
-    parser.add_argument("--first-seed", type=whole, default=0, metavar="N", help="The first of them (>= 0).")
-    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="Seeds trained at the same time (>= 1).")
-    parser.add_argument("--out", type=Path, help="Directory of runs and results (default: runs/bench/ENV[-PRESET]).")
+    parser.option("--seeds", whole, 10, "Number of seeds (>= 1).")
+    parser.option("--first-seed", whole, 0, "The first of them (>= 0).")
+    parser.option("--jobs", whole, 1, "Seeds trained at the same time (>= 1).")
+    parser.option("--out", Path, None, "Directory of runs and results (default: runs/bench/ENV[-PRESET]).")
     parser.add_argument(
         "--against",
         type=choice(("sb3",)),
@@ -64,7 +64,7 @@ def add_bench_learning(parser: Parser) -> None:
         metavar="{sb3}",
         help="Train Stable-Baselines3 on the same seeds.",
     )
-    parser.add_argument("--quiet", action="store_true", default=False, help="Show no progress.")
+    parser.flag("--quiet", "Show no progress.")
     _add_json(parser)
     add_settings(parser)
 
@@ -84,7 +84,7 @@ def run_bench_learning(options: Namespace) -> None:
         agent,
         train,
         seeds=range(options.first_seed, options.first_seed + options.seeds),
-        out=getattr(options, "out", None) or Path("runs", "bench", named),
+        out=options.out or Path("runs", "bench", named),
         jobs=options.jobs,
         against=options.against is not None,
         quiet=options.quiet,
@@ -125,8 +125,8 @@ def add_bench_doctor(parser: Parser) -> None:
         metavar="NAME",
         help="Reference agents that get the faults; all by default.",
     )
-    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="Examinations at the same time (>= 1).")
-    parser.add_argument("--out", type=Path, default=Path("runs", "bench", "doctor"), help="Directory of the outcomes.")
+    parser.option("--jobs", whole, 1, "Examinations at the same time (>= 1).")
+    parser.option("--out", Path, Path("runs", "bench", "doctor"), "Directory of the outcomes.")
     _add_json(parser)
 
 

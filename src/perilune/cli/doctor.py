@@ -28,16 +28,16 @@ def add_doctor(parser: Parser) -> None:
         default="",
         help="FILE.py:FACTORY or FILE.ipynb:FACTORY. The factory returns a new agent at each call (docs/doctor.md).",
     )
-    parser.add_argument("--new", type=Path, help="Write a commented adapter for your own agent to this file, and stop.")
-    parser.add_argument("--html", type=Path, help="Also write the report as an HTML file with pictures.")
+    parser.option("--new", Path, None, "Write a commented adapter for your own agent to this file, and stop.")
+    parser.option("--html", Path, None, "Also write the report as an HTML file with pictures.")
     parser.add_argument("--budget", type=number, default=60.0, metavar="SECONDS", help="Time of the examination (> 0).")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="Seed that the factory may use (>= 0).")
-    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+    parser.option("--seed", whole, 0, "Seed that the factory may use (>= 0).")
+    parser.flag("--json", "Print one JSON object.")
 
 
 def run_doctor(options: Namespace) -> None:
     """Examine a DQN program and report its faults. Exit status 0: none; 1: faults; 2: it could not be examined."""
-    new, html = getattr(options, "new", None), getattr(options, "html", None)
+    new, html = options.new, options.html
     if new is not None:
         write_adapter(new)
         say(f"{new} is written. Fill it in, then run perilune doctor {new}:make")

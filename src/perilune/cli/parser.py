@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from perilune.nn.network import Activation
@@ -57,6 +58,15 @@ class Parser(argparse.ArgumentParser):
         )
         self._negative_number_matcher = re.compile(r"-\.?\d")  # -1e-3 is a value, not an option
         self.add_argument("-h", "--help", action="store_true", help="Show this help.")
+
+    def flag(self, name: str, text: str) -> None:
+        """Add an option without a value, which is False by default."""
+        self.add_argument(name, action="store_true", default=False, help=text)
+
+    def option(self, name: str, convert: Callable[[str], Any], default: Any, text: str) -> None:
+        """Add an option with one value."""
+        metavar = {whole: "N", number: "X", Path: "PATH"}.get(convert)
+        self.add_argument(name, type=convert, default=default, metavar=metavar, help=text)
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Return the options in ``arguments``: those that were given, and defaults of those that have one.

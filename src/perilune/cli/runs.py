@@ -24,13 +24,7 @@ def add_source(parser: Parser) -> None:
     """Add a run directory or weights file, and the options that choose its weights and environment."""
     parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help="A run directory or a .safetensors file.")
     add_checkpoint(parser)
-    parser.add_argument(
-        "--max-episode-steps",
-        type=whole,
-        default=None,
-        metavar="N",
-        help="Steps after which an episode is truncated, for environments without a limit (>= 1).",
-    )
+    parser.option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1).")
     add_env(parser)
 
 
@@ -82,8 +76,8 @@ def print_json(value: object) -> None:
 def add_evaluate(parser: Parser) -> None:
     """Add the options of ``perilune evaluate``."""
     add_source(parser)
-    parser.add_argument("--episodes", type=whole, default=100, metavar="N", help="Episodes to play (>= 1).")
-    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+    parser.option("--episodes", whole, 100, "Episodes to play (>= 1).")
+    parser.flag("--json", "Print one JSON object.")
 
 
 def run_evaluate(options: Namespace) -> None:
@@ -126,7 +120,7 @@ def run_evaluate(options: Namespace) -> None:
 def add_info(parser: Parser) -> None:
     """Add the options of ``perilune info``."""
     parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help="A run directory or a .safetensors file.")
-    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+    parser.flag("--json", "Print one JSON object.")
 
 
 def run_info(options: Namespace) -> None:
@@ -160,7 +154,7 @@ def run_verify(options: Namespace) -> None:
 def add_list(parser: Parser) -> None:
     """Add the options of ``perilune list``."""
     parser.add_argument("path", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="Directory of runs.")
-    parser.add_argument("--json", action="store_true", default=False, help="Print one JSON object.")
+    parser.flag("--json", "Print one JSON object.")
 
 
 def run_list(options: Namespace) -> None:

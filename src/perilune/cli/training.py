@@ -25,18 +25,16 @@ from perilune.runs.resume import CHANGEABLE
 def add_train(parser: Parser) -> None:
     """Add the options of ``perilune train``."""
     parser.add_argument("--seed", type=whole, metavar="N", help="Seed of everything random (>= 0) (default: 0).")
-    parser.add_argument("--out", type=Path, help="Run directory (default: runs/ENV-seedN, or the next free name).")
-    parser.add_argument("--overwrite", action="store_true", default=False, help="Replace the run in that directory.")
+    parser.option("--out", Path, None, "Run directory (default: runs/ENV-seedN, or the next free name).")
+    parser.flag("--overwrite", "Replace the run in that directory.")
     _add_output(parser)
     add_settings(parser)
 
 
 def _add_output(parser: Parser) -> None:
-    parser.add_argument("--quiet", action="store_true", default=False, help="Show no progress.")
-    parser.add_argument("--json", action="store_true", default=False, help="Print the result as one JSON object.")
-    parser.add_argument(
-        "--tensorboard", action="store_true", default=False, help="Write TensorBoard event files into RUN/tensorboard."
-    )
+    parser.flag("--quiet", "Show no progress.")
+    parser.flag("--json", "Print the result as one JSON object.")
+    parser.flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
 
 
 def run_train(options: Namespace) -> None:
@@ -45,7 +43,7 @@ def run_train(options: Namespace) -> None:
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
     history = dqn.train(
-        run_dir=getattr(options, "out", None) or layout.free_directory(envs.name(dqn.env), chosen.seed),
+        run_dir=options.out or layout.free_directory(envs.name(dqn.env), chosen.seed),
         overwrite=options.overwrite,
         quiet=options.quiet,
         tensorboard=options.tensorboard,
@@ -57,8 +55,8 @@ def run_train(options: Namespace) -> None:
 def add_resume(parser: Parser) -> None:
     """Add the options of ``perilune resume``."""
     parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
-    parser.add_argument("--steps", type=whole, metavar="N", help="Environment steps to add to the budget (>= 1).")
-    parser.add_argument("--episodes", type=whole, metavar="N", help="Episodes to add to the budget (>= 1).")
+    parser.option("--steps", whole, None, "Environment steps to add to the budget (>= 1).")
+    parser.option("--episodes", whole, None, "Episodes to add to the budget (>= 1).")
     parser.add_argument(
         "--change",
         nargs="+",
@@ -75,7 +73,7 @@ def run_resume(options: Namespace) -> None:
     """Continue a run exactly from its last checkpoint."""
     latest, _ = checkpoint.latest(options.run)
     setup, changes = latest.setup, _changes(options.change)
-    steps, episodes = (getattr(options, name, None) for name in ("steps", "episodes"))
+    steps, episodes = options.steps, options.episodes
     for name, more in (("steps", steps), ("episodes", episodes)):
         if more is None:
             continue

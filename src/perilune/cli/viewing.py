@@ -28,22 +28,10 @@ from perilune.viz.report.content import check_name, write_report
 def add_video(parser: Parser) -> None:
     """Add the options of ``perilune video``."""
     add_source(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        help="File ending in .mp4 or .gif (default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4).",
-    )
-    parser.add_argument("--episodes", type=whole, default=1, metavar="N", help="Episodes to play, one after the other.")
-    parser.add_argument(
-        "--overlay", action="store_true", default=False, help="Show Q-values, chosen action, return so far and outcome."
-    )
-    parser.add_argument(
-        "--stages",
-        action="store_true",
-        default=False,
-        help="Show how the run learned: untrained, early, halfway and best, side by side from one start state.",
-    )
+    parser.option("--out", Path, None, "File ending in .mp4 or .gif (default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4).")
+    parser.option("--episodes", whole, 1, "Episodes to play, one after the other.")
+    parser.flag("--overlay", "Show Q-values, chosen action, return so far and outcome.")
+    parser.flag("--stages", "Show how the run learned: untrained, early, halfway and best, side by side.")
 
 
 def run_video(options: Namespace) -> None:
@@ -99,12 +87,7 @@ def add_plot(parser: Parser) -> None:
     parser.add_argument(
         "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        help="Directory for the pictures (default: RUN/plots for one run, the current directory for several).",
-    )
+    parser.option("--out", Path, None, "Directory for the pictures (default: RUN/plots, or . for several runs).")
 
 
 def run_plot(options: Namespace) -> None:
@@ -162,7 +145,7 @@ def add_watch(parser: Parser) -> None:
         default=Path("runs"),
         help="A run directory or a directory of runs.",
     )
-    parser.add_argument("--port", type=whole, default=8080, metavar="N", help="Port (0 to 65535; 0 takes a free one).")
+    parser.option("--port", whole, 8080, "Port (0 to 65535; 0 takes a free one).")
     parser.add_argument(
         "--host", default="127.0.0.1", help="Address to listen on. Everyone who can reach it sees the runs."
     )
@@ -182,15 +165,8 @@ def add_report(parser: Parser) -> None:
     parser.add_argument(
         "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        help="File ending in .html or .htm (default: RUN/report.html for one run, report.html for several).",
-    )
-    parser.add_argument(
-        "--episodes", type=whole, default=100, metavar="N", help="Greedy episodes that score each run (>= 0)."
-    )
+    parser.option("--out", Path, None, "File ending in .html or .htm (default: RUN/report.html, or report.html).")
+    parser.option("--episodes", whole, 100, "Greedy episodes that score each run (>= 0).")
     parser.add_argument(
         "--env", default="", metavar="ID", help="Environment, if its module must be imported: my_module:MyEnv-v0."
     )
@@ -223,7 +199,7 @@ def add_maps(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
     parser.add_argument("--x", default=None, help="Observation on the horizontal axis: its name or index.")
     parser.add_argument("--y", default=None, help="Observation on the vertical axis: its name or index.")
-    parser.add_argument("--out", type=Path, default=None, help="Directory for the pictures (default: RUN/maps).")
+    parser.option("--out", Path, None, "Directory for the pictures (default: RUN/maps).")
 
 
 def run_maps(options: Namespace) -> None:
@@ -242,7 +218,7 @@ def add_play(parser: Parser) -> None:
     parser.add_argument(
         "source", metavar="RUN_OR_FILE", nargs="?", type=Path, default=None, help="The agent to play against."
     )
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="Seed of the first start state (>= 0).")
+    parser.option("--seed", whole, 0, "Seed of the first start state (>= 0).")
     add_env_kwargs(parser)
 
 
