@@ -1,4 +1,4 @@
-"""One seed fans out into named, independent generators. Nothing here or elsewhere touches NumPy's global one."""
+"""Independent random generators derived from one seed. NumPy's global generator is never used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perilune.errors import ConfigError
 
 @dataclass(frozen=True)
 class Generators:
-    """One independent generator per role, so that drawing more in one never changes another."""
+    """One generator per role, so that drawing from one never changes another."""
 
     network: np.random.Generator
     exploration: np.random.Generator
@@ -23,10 +23,10 @@ class Generators:
 
 
 def generators(seed: int) -> Generators:
-    """Fan one seed out into a generator per role.
+    """Return one generator per role, derived from ``seed``.
 
     Uses the spawn keys of ``numpy.random.SeedSequence``: streams of different roles and of different seeds are
-    independent for every purpose here.
+    independent for every practical purpose.
 
     Raises:
         ConfigError: ``seed`` is not a whole number >= 0.
@@ -36,7 +36,7 @@ def generators(seed: int) -> Generators:
 
 
 def checked(seed: int) -> int:
-    """``seed``, if it is one.
+    """Return ``seed`` as an int.
 
     Raises:
         ConfigError: it is not a whole number >= 0.
@@ -50,7 +50,7 @@ TRAINING_SEEDS = 2**30
 
 
 def episode_seed(generator: np.random.Generator) -> int:
-    """Seed of a training's next episode, below ``TRAINING_SEEDS``: those from there on are for evaluations."""
+    """Return the seed of the next training episode, below ``TRAINING_SEEDS``. Evaluations use larger seeds."""
     return int(generator.integers(TRAINING_SEEDS))
 
 
@@ -71,7 +71,7 @@ class GeneratorState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def generator_state(generator: np.random.Generator) -> GeneratorState:
-    """Where ``generator`` is."""
+    """Return the state of ``generator``."""
     found = generator.bit_generator.state
     return GeneratorState(
         **{name: f"{found['state'][name]:032x}" for name in ("state", "inc")},
@@ -81,7 +81,7 @@ def generator_state(generator: np.random.Generator) -> GeneratorState:
 
 
 def set_generator_state(generator: np.random.Generator, state: GeneratorState) -> None:
-    """Let ``generator`` go on from there."""
+    """Put ``generator`` into ``state``."""
     generator.bit_generator.state = {
         "bit_generator": "PCG64",
         "state": {"state": int(state.state, 16), "inc": int(state.inc, 16)},
