@@ -228,7 +228,6 @@ def resume(resumed: Resumed, env: Env, options: Options) -> History:
     directory, train = resumed.directory, resumed.setup.train
     _check_libraries(train, options)
     with lock.acquire(directory), one_blas_thread():
-        announce(resumed.setup, options)
         if checkpoint.paths(directory) != resumed.checkpoints:
             raise RunDirectoryError(f"another process has continued the run {directory}. Resume it again.")
         history = _record(resumed.agent, env, resumed.setup, directory, resumed.latest, options)
