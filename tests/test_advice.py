@@ -152,7 +152,7 @@ def test_rule_gives_the_numbers_and_ignores_healthy_and_empty_runs(name: str) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name: str) -> None:
+def test_command_changes_exactly_the_named_settings(name: str) -> None:
     about, _, changes = CASES[name]
     said = rule(name)(about)
     assert said is not None
@@ -177,13 +177,13 @@ def test_a_command_is_understood_and_changes_what_it_says_and_nothing_else(name:
             assert "runs/moon" in words
 
 
-def test_flat_with_the_presets_settings_explores_longer() -> None:
+def test_flat_run_with_preset_settings_explores_longer() -> None:
     said = rule("flat")(facts(FLAT))
     assert said is not None
     assert "--epsilon-decay-steps 20000" in said.command
 
 
-def test_fell_tries_the_average_and_then_a_smaller_rate() -> None:
+def test_fell_tries_averaging_then_a_lower_learning_rate() -> None:
     returns = [-100.0, 100, 250, 240, 60, 40]
     without, with_both = rule("fell")(facts(returns, ema_decay=None)), rule("fell")(facts(returns))
     assert without is not None
@@ -192,7 +192,7 @@ def test_fell_tries_the_average_and_then_a_smaller_rate() -> None:
     assert "--learning-rate 0.0005" in with_both.command
 
 
-def test_a_rule_ends_where_it_says() -> None:
+def test_rules_respect_their_thresholds() -> None:
     assert rule("small_buffer")(facts(RISING, buffer_size=STEPS // 2)) is None
     assert rule("small_buffer")(facts(RISING, buffer_size=STEPS // 2 - 1)) is not None
     assert rule("early")(facts()) is None  # solved after two thirds of the budget
@@ -204,7 +204,7 @@ def test_a_rule_ends_where_it_says() -> None:
     assert rule("unfinished")(facts(train={"steps": 100_000, "stop_at_return": 240.0})) is None
 
 
-def test_random_actions_that_have_not_become_few_are_not_judged_by_their_floor() -> None:
+def test_high_epsilon_is_not_compared_with_its_final_value() -> None:
     late = lived([-150.0] * 12)
     for epsilon, speaks in ((0.98, False), (0.061, False), (0.06, True)):
         said = rule("hidden_by_exploration")(facts(episodes=[one._replace(epsilon=epsilon) for one in late]))
@@ -226,14 +226,14 @@ AGAINST_THE_PRESET: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", AGAINST_THE_PRESET)
 @pytest.mark.parametrize("budget", [{"steps": 350_000}, {"steps": None, "episodes": 201}])
-def test_a_run_that_is_not_whole_says_nothing_against_its_preset(name: str, budget: dict[str, Any]) -> None:
+def test_unfinished_run_does_not_contradict_its_preset(name: str, budget: dict[str, Any]) -> None:
     about = AGAINST_THE_PRESET[name]
     assert rule(name)(facts(**about)) is not None
     assert rule(name)(facts(**about, train=budget)) is None
     assert rule(name)(facts(**about, train={"steps": None, "episodes": 200})) is not None
 
 
-def test_a_run_that_is_not_whole_speaks_of_what_is_not_its_presets() -> None:
+def test_unfinished_run_questions_settings_beside_the_preset() -> None:
     lines = metrics(gradient_norm=33.0)
     said = rule("clipped")(facts(RISING, lines=lines, max_grad_norm=5.0, train={"steps": 350_000}))
     assert said is not None
@@ -241,7 +241,7 @@ def test_a_run_that_is_not_whole_speaks_of_what_is_not_its_presets() -> None:
     assert rule("flat")(facts(FLAT, double=False, train={"steps": 350_000})) is not None  # which goes back to it
 
 
-def test_episodes_are_a_budget_too() -> None:
+def test_budget_in_episodes_counts() -> None:
     for budget, seen in (
         ({"steps": None, "episodes": 600}, "The run stopped after 200 of 600 episodes."),
         ({"steps": None, "episodes": 200}, None),
@@ -253,7 +253,7 @@ def test_episodes_are_a_budget_too() -> None:
         assert (said and said.observation) == seen
 
 
-def test_the_film_of_what_went_wrong_ends_with_it_and_as_the_score_did() -> None:
+def test_video_of_a_failure_ends_with_the_failed_episode() -> None:
     best = flown("landed", "landed", "crashed", *["landed"] * 4)
     for limit, longest, cut in ((None, 100, False), (100, 100, True), (99, 100, False)):
         said = rule("look")(facts(best=replace(best, lengths=(longest,) * 7), train={"max_episode_steps": limit}))
@@ -264,14 +264,14 @@ def test_the_film_of_what_went_wrong_ends_with_it_and_as_the_score_did() -> None
     assert rule("look")(facts(best=flown(*["landed"] * 19, "crashed"))) is None
 
 
-def test_commands_name_the_environment_as_it_was_told() -> None:
+def test_commands_use_the_given_environment_id() -> None:
     told = replace(facts(FLAT, double=False), env="my_module:LunarLander-v3", seeds=1)
     for said in advise([told, replace(facts(train={"steps": 350_000}), env=told.env)], most=99):
         assert "my_module:LunarLander-v3" in shlex.split(said.command)
         assert cli.parse(shlex.split(said.command)[1:]) is not None
 
 
-def test_no_piece_of_advice_contradicts_another() -> None:
+def test_advice_does_not_contradict_itself() -> None:
     # To explore longer, and less.
     explored = [episode(n, env_steps=300 * n, epsilon=0.9) for n in range(1, 201)]
     assert rule("flat")(facts(FLAT)) is not None
@@ -283,7 +283,7 @@ def test_no_piece_of_advice_contradicts_another() -> None:
     assert rule("early")(facts(best=flown(*["landed"] * 17, *["crashed"] * 3), **soon)) is None
 
 
-def test_no_two_pieces_of_advice_ask_for_the_same() -> None:
+def test_no_two_pieces_of_advice_have_the_same_command() -> None:
     hovering = flown(*["landed"] * 15, *["hovered"] * 5)
     about = facts(best=hovering, gamma=0.995, mark=150.0)
     alone = [rule(name)(about) for name in ("hovers", "some_fail")]
@@ -298,7 +298,7 @@ def test_no_two_pieces_of_advice_ask_for_the_same() -> None:
     assert [said.command for said in given_ if "resume" in said.command] == ["perilune resume runs/moon"]
 
 
-def test_no_command_is_given_where_the_environment_cannot_be_made() -> None:
+def test_no_command_if_the_environment_cannot_be_made() -> None:
     with_commands = advise([facts(FLAT, double=False)])
     without = advise([replace(facts(FLAT, double=False), made=False)])
     assert [said.observation for said in without] == [said.observation for said in with_commands]
@@ -306,7 +306,7 @@ def test_no_command_is_given_where_the_environment_cannot_be_made() -> None:
     assert not any(said.command for said in without)
 
 
-def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:
+def test_at_most_four_pieces_with_the_most_important_first() -> None:
     about = facts(
         [-100, 100, 250, 240, 60, 40], lines=metrics(mean_q=np.linspace(0, 2_000, 60), gradient_norm=33.0),
         buffer_size=5_000, learning_rate=2e-3, train={"steps": 100_000},
@@ -316,7 +316,7 @@ def test_no_more_than_four_are_given_and_the_most_telling_come_first() -> None:
     assert [said.observation[:12] for said in given_[:2]] == ["The run stop", "The mean ret"]
 
 
-def test_of_several_runs_it_is_said_which_and_how_many() -> None:
+def test_advice_names_its_run_and_counts_the_others() -> None:
     about = [facts(name="a"), facts(RISING, name="b"), facts(RISING, name="c"), facts(RISING, name="d")]
     said = advise(about)
     assert said[0].observation.startswith("b: Evaluations were still improving")
@@ -324,7 +324,7 @@ def test_of_several_runs_it_is_said_which_and_how_many() -> None:
     assert advise(about[:2])[0].observation.startswith("b: ")
 
 
-def test_numbers_that_are_none_are_passed_over() -> None:
+def test_missing_numbers_are_ignored() -> None:
     about = facts()
     run = about.run
     broken = replace(
@@ -336,7 +336,7 @@ def test_numbers_that_are_none_are_passed_over() -> None:
     assert advise([Facts(broken, seeds=5)]) == advise([about])
 
 
-def test_an_environment_that_is_no_id_stands_in_no_command() -> None:
+def test_invalid_environment_id_is_in_no_command() -> None:
     about = facts()
     hostile = replace(about.run, config=about.run.config | {"environment": "--out=/etc; rm -rf ~ #"})
     assert train_command(Facts(hostile)) == ""
@@ -344,7 +344,7 @@ def test_an_environment_that_is_no_id_stands_in_no_command() -> None:
 
 @pytest.mark.parametrize("environment", PRESETS)
 @pytest.mark.parametrize("other", ["LunarLander-v3", "CartPole-v1"])
-def test_settings_of_any_preset_come_back_from_a_command_for_any_environment(environment: str, other: str) -> None:
+def test_command_reproduces_settings_for_any_environment(environment: str, other: str) -> None:
     preset_settings = PRESETS[other]
     config = {
         "environment": environment, "reward_threshold": None, "seed": 0, "agent": asdict(preset_settings.agent),
@@ -359,6 +359,6 @@ UNITS = st.integers(1, 99)
 
 @settings(max_examples=5)
 @given(st.lists(st.one_of(UNITS, st.tuples(UNITS, st.sampled_from(["relu", "tanh"]))), min_size=1, max_size=4))
-def test_hidden_layers_come_back_from_their_option(hidden: list[Any]) -> None:
+def test_command_reproduces_hidden_layers(hidden: list[Any]) -> None:
     command = cli.parse(["train", "CartPole-v1", *option("hidden", tuple(hidden))])
     assert command.options.hidden == tuple(hidden)

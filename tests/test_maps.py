@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +18,6 @@ from perilune import DQN, cli
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known import lookup
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
@@ -52,7 +50,7 @@ def square(count: int, seed: int = 0) -> Array:
     return obs
 
 
-def test_values_are_the_networks_and_the_best_action_changes_where_it_does() -> None:
+def test_value_map_has_the_networks_values_and_best_actions() -> None:
     # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1]: the first is best below the diagonal, by the difference. The third action
     # is the worst everywhere.
     found = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
@@ -63,7 +61,7 @@ def test_values_are_the_networks_and_the_best_action_changes_where_it_does() -> 
     np.testing.assert_allclose(found.gap, np.abs(y[:, None] - x), atol=1e-6)
 
 
-def test_axes_are_the_readings_asked_for_and_all_others_at_their_median() -> None:
+def test_other_entries_are_at_their_median() -> None:
     agent = agent_with(np.eye(3), np.eye(3))
     found = insight.value_map(agent, square(1_001), 1, 0)
     assert np.ptp(found.q[..., 1], axis=1).min() > 1  # reading 1 changes along a row
@@ -71,7 +69,7 @@ def test_axes_are_the_readings_asked_for_and_all_others_at_their_median() -> Non
     np.testing.assert_allclose(found.q[..., 2], 7, atol=1e-5)
 
 
-def test_what_was_never_visited_is_told_apart() -> None:
+def test_states_that_were_never_visited_are_marked() -> None:
     obs = square(40_000)
     obs = obs[(obs[:, 0] < 0) | (obs[:, 1] < 0)]
     found = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
@@ -80,7 +78,7 @@ def test_what_was_never_visited_is_told_apart() -> None:
     assert found.seen[8 : half - 4, 8 : half - 4].all()
 
 
-def test_a_reading_that_never_changes_has_a_map_all_the_same() -> None:
+def test_constant_entry_has_a_map() -> None:
     obs = np.zeros((50, 3), np.float32)
     found = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
     assert (np.diff(found.x_edges) > 0).all()
@@ -89,18 +87,18 @@ def test_a_reading_that_never_changes_has_a_map_all_the_same() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 80))
-def test_shares_of_actions_sum_to_one_and_come_to_what_was_done(actions: list[int], parts: int) -> None:
+def test_shares_of_actions_sum_to_one(actions: list[int], parts: int) -> None:
     found = shares(np.array(actions), 4, parts)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert len(found) == min(parts, len(actions))
     np.testing.assert_allclose(shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4))
 
 
-def test_shares_are_in_the_order_lived() -> None:
+def test_shares_follow_the_order_of_the_actions() -> None:
     np.testing.assert_allclose(shares(np.array([0, 0, 1, 1, 1, 0]), 2, 3), [[1, 0], [0, 1], [0.5, 0.5]])
 
 
-def test_early_and_late_visits_are_those_of_the_first_and_the_last_third() -> None:
+def test_visits_are_of_the_first_and_last_third() -> None:
     obs = np.zeros((300, 2), np.float32)
     obs[:100] = -1
     obs[200:] = 1
@@ -120,7 +118,7 @@ def test_early_and_late_visits_are_those_of_the_first_and_the_last_third() -> No
         ("linear", [-100, 0, 100], [False] * 3, [False] * 3),
     ],
 )
-def test_a_unit_that_is_dead_or_always_on_by_construction_is_found(
+def test_dead_and_always_active_units_are_found(
     activation: str, bias: list[float], dead: list[bool], always: list[bool]
 ) -> None:
     config = replace(PLAIN, hidden=((3, activation),))  # type: ignore[arg-type]
@@ -131,7 +129,7 @@ def test_a_unit_that_is_dead_or_always_on_by_construction_is_found(
 
 
 @pytest.mark.parametrize("config", [{"dueling": True}, {"noisy": True}, {"layer_norm": True}, {"head": "qr"}])
-def test_every_hidden_layer_is_found_in_every_kind_of_network(config: dict[str, object]) -> None:
+def test_hidden_layers_are_found_in_every_network(config: dict[str, object]) -> None:
     agent = Agent(3, 2, replace(PLAIN, hidden=(5, (4, "tanh"), (6, "linear")), **config), 0)  # type: ignore[arg-type]
     found = insight.units(agent, square(20))
     assert [(unit.activation, unit.outputs.shape) for unit in found] == [
@@ -148,7 +146,7 @@ def batch_of(agent: Agent, wrong_by: float) -> Batch:
     return Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
 
 
-def test_gradients_vanish_where_the_agent_is_right_and_are_known_where_it_is_not(tmp_path: Path) -> None:
+def test_gradients_equal_hand_computed_ones(tmp_path: Path) -> None:
     agent = agent_with(np.eye(3), np.eye(3)[:, :2])
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), 2)
@@ -166,7 +164,7 @@ def test_gradients_vanish_where_the_agent_is_right_and_are_known_where_it_is_not
     assert wrong.layers == ["hidden 1, 3 x 3", "output, 3 x 2"]
 
 
-def test_gradients_that_are_0_are_counted_and_those_that_are_not_are_drawn(tmp_path: Path) -> None:
+def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
     # Of five readings four are always 0, as most are of a number that is encoded one-hot: so are their gradients.
     agent = agent_with(np.eye(5), np.ones((5, 2)))
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
@@ -199,7 +197,7 @@ def test_gradients_that_are_0_are_counted_and_those_that_are_not_are_drawn(tmp_p
         ),
     ],
 )
-def test_it_is_said_what_the_outputs_are(config: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_outputs_of_the_network_are_described(config: dict[str, object], words: str, tmp_path: Path) -> None:
     agent = Agent(3, 2, replace(PLAIN, **config), 0)  # type: ignore[arg-type]
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     course = insight.layers_over_time([tmp_path / "0.safetensors"], None, 2)
@@ -209,7 +207,7 @@ def test_it_is_said_what_the_outputs_are(config: dict[str, object], words: str, 
     assert not words or course.layers[-1].endswith(f" {words.split()[1]}")
 
 
-def test_a_replay_that_was_written_round_is_read_in_the_order_lived(tmp_path: Path) -> None:
+def test_full_replay_buffer_is_read_oldest_first(tmp_path: Path) -> None:
     settings = {
         "hidden": (4,),
         "batch_size": 4,
@@ -235,7 +233,7 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
 
 
-def test_the_command_draws_every_picture_of_a_real_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maps_command_writes_every_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["maps", str(run), "--x", "angle", "--y", "1"])
     said = capsys.readouterr()
     expected = [run / "maps" / f"{name}.{kind}" for name in ALL for kind in ("png", "svg")]
@@ -246,7 +244,7 @@ def test_the_command_draws_every_picture_of_a_real_run(run: Path, capsys: pytest
         assert imread(path).std() > 0.05
 
 
-def test_pictures_name_their_readings_actions_and_steps(run: Path) -> None:
+def test_figures_name_entries_actions_and_steps(run: Path) -> None:
     drawn = maps.draw(run, "velocity", "angle")
     assert (list(drawn.pictures), drawn.left_out) == (ALL, [])
     values = drawn.pictures["values"].figure
@@ -280,7 +278,7 @@ def without_both(run: Path) -> None:
         (without_snapshots, ["values", "actions", "visited"], ["need snapshots"]),
     ],
 )
-def test_what_a_run_of_an_earlier_version_lacks_is_said_and_the_rest_drawn(
+def test_missing_checkpoints_or_snapshots_are_named(
     run: Path, change: Callable[[Path], None], pictures: list[str], words: list[str]
 ) -> None:
     change(run)
@@ -290,7 +288,7 @@ def test_what_a_run_of_an_earlier_version_lacks_is_said_and_the_rest_drawn(
     assert all(word in sentence for word, sentence in zip(words, drawn.left_out, strict=True))
 
 
-def test_a_run_of_which_nothing_can_be_drawn_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_anything_to_draw_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without_both(run)
     with pytest.raises(SystemExit):
         cli.main(["maps", str(run)])
@@ -307,20 +305,20 @@ def test_a_run_of_which_nothing_can_be_drawn_is_an_error(run: Path, capsys: pyte
     ("x", "y", "name"),
     [("angle", "angle", "y"), ("angle", "2", "y"), ("3", None, "x"), (None, "angle", "y"), ("nonsense", None, "x")],
 )
-def test_axes_that_make_no_map_are_refused_by_their_name(run: Path, x: str | None, y: str | None, name: str) -> None:
+def test_invalid_axes_are_refused_by_name(run: Path, x: str | None, y: str | None, name: str) -> None:
     with pytest.raises(ConfigError, match="is invalid") as caught:
         maps.draw(run, x, y)
     assert (caught.value.name, caught.value.value) == (name, x if name == "x" else y)
 
 
-def test_weights_of_another_agent_are_refused(run: Path) -> None:
+def test_weights_of_an_agent_of_other_sizes_are_refused(run: Path) -> None:
     other = Agent(3, 2, PLAIN, 0)
     save_weights(run / "best.safetensors", other, "CartPole-v1")
     with pytest.raises(FileFormatError, match="other sizes"):
         maps.draw(run)
 
 
-def test_weights_are_the_best_else_the_final_else_the_newest(run: Path) -> None:
+def test_maps_use_best_else_final_else_newest_weights(run: Path) -> None:
     lived = insight.replay(run)
     for name in ("best.safetensors", "final.safetensors"):
         expected = insight.load_agent(run / name)
@@ -335,38 +333,7 @@ def test_weights_are_the_best_else_the_final_else_the_newest(run: Path) -> None:
         insight.best_agent(run, lived.transitions, 2)
 
 
-def test_a_state_of_one_reading_has_no_map_of_two(tmp_path: Path) -> None:
-    class Line(gym.Env[Array, int]):
-        """One reading, which is 0 or 1 by the last action, five steps long."""
-
-        observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
-        action_space = gym.spaces.Discrete(2)
-
-        def reset(self, *, seed: int | None = None, options: object = None) -> tuple[Array, dict[str, object]]:
-            super().reset(seed=seed)
-            self.left = 5
-            return np.zeros(1, np.float32), {}
-
-        def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, object]]:
-            self.left -= 1
-            return np.full(1, action, np.float32), float(action), self.left == 0, False, {}
-
-    dqn = DQN(Line(), hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
-    dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
-    drawn = maps.draw(tmp_path / "run")
-    assert list(drawn.pictures) == ["actions", "units", "weights"]
-    assert "two observation entries" in drawn.left_out[0]
-
-
-def test_readings_are_called_by_name_or_by_place() -> None:
-    assert lookup("LunarLander-v3").observation_index(8, "angle") == 4
-    assert lookup("LunarLander-v3").observation_index(8, "7") == lookup("LunarLander-v3").observation_index(8, 7) == 7
-    for wrong in ("8", "-1", "speed", 8, -1):
-        with pytest.raises(ConfigError, match="4 \\(angle\\)"):
-            lookup("LunarLander-v3").observation_index(8, wrong)
-
-
-def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
+def test_one_hot_states_have_no_map_of_two_entries(tmp_path: Path) -> None:
     dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
     dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
@@ -374,7 +341,7 @@ def test_numbered_states_have_no_map_of_two_readings(tmp_path: Path) -> None:
     assert "not just 0 or 1" in drawn.left_out[0]
 
 
-def test_whose_values_are_drawn_is_said_where_the_best_weights_are_gone(run: Path) -> None:
+def test_missing_best_weights_are_named(run: Path) -> None:
     (run / "best.safetensors").unlink()
     steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
     assert maps.draw(run).left_out == [

@@ -63,7 +63,7 @@ def executed(book: Any, directory: Path) -> Any:
 
 
 @pytest.mark.long
-def test_the_example_runs_from_top_to_bottom_and_shows_what_it_says(tmp_path: Path) -> None:
+def test_example_notebook_runs_and_shows_its_results(tmp_path: Path) -> None:
     book = executed(nbformat.read(EXAMPLE, 4), tmp_path)
     cells = {cell.id: cell.outputs for cell in book.cells if cell.cell_type == "code"}
     for output in (output for outputs in cells.values() for output in outputs):
@@ -95,7 +95,7 @@ def test_the_example_runs_from_top_to_bottom_and_shows_what_it_says(tmp_path: Pa
     assert "env_steps=8500" in cells["resume"][1].data["text/plain"]
 
 
-def test_the_example_is_kept_without_outputs() -> None:
+def test_example_notebook_is_stored_without_outputs() -> None:
     book = nbformat.read(EXAMPLE, nbformat.NO_CONVERT)
     nbformat.validate(book)
     assert (book.nbformat, book.nbformat_minor >= 5) == (4, True)  # from where on cells have ids
@@ -127,7 +127,7 @@ get_ipython().display_pub.publish = publish
 
 
 @pytest.mark.long
-def test_a_kernel_has_one_display_that_is_updated_a_few_times_a_second(tmp_path: Path) -> None:
+def test_kernel_updates_one_display_a_few_times_a_second(tmp_path: Path) -> None:
     cells = [new_code_cell(TRAINING.format(path=sys.path, quiet=quiet)) for quiet in (False, True)]
     loud, quiet = executed(new_notebook(cells=cells), tmp_path).cells
     (display,) = [output for output in loud.outputs if output.output_type == "display_data"]
@@ -144,20 +144,20 @@ def test_a_kernel_has_one_display_that_is_updated_a_few_times_a_second(tmp_path:
     assert [output.text.split()[1] for output in quiet.outputs] == ["[]"]
 
 
-def test_elsewhere_there_is_no_kernel_even_where_ipython_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_kernel_is_found_outside_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not notebook.in_kernel()
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not notebook.in_kernel()
     assert "IPython" not in sys.modules
 
 
-def test_progress_says_what_is_going_on_before_there_is_anything_to_draw() -> None:
+def test_progress_names_the_state_before_the_first_return() -> None:
     page = Page(notebook.progress_html("t", TrainingSummary(TrainConfig(episodes=5), 0, 0)))
     assert "filling the replay buffer" in page.words
     assert not page.named("svg")
 
 
-def test_a_sparkline_reaches_from_the_lowest_to_the_highest_return() -> None:
+def test_line_spans_the_lowest_to_the_highest_return() -> None:
     summary = TrainingSummary(TrainConfig(episodes=5), 0, 0, outcomes=("landed", "<crashed>"))
     for number, reward in enumerate((-10.0, 30.0, 10.0), 1):
         summary.read(episode(number, reward=reward, outcome="landed"))
@@ -168,13 +168,7 @@ def test_a_sparkline_reaches_from_the_lowest_to_the_highest_return() -> None:
     assert page.words[page.words.index("landed") + 1 :][:2] == ["3 ", "(3 of the last 100)"]
 
 
-def test_one_return_and_equal_ones_are_a_level_line() -> None:
-    summary = TrainingSummary(TrainConfig(episodes=5), 0, 0)
-    summary.read(episode(1, reward=7.0))
-    assert Page(notebook.progress_html("t", summary)).named("polyline")[0]["points"] == "0.0,50.0 600.0,50.0"
-
-
-def test_a_run_tells_its_figures_and_what_its_episodes_came_to() -> None:
+def test_run_shows_its_figures_and_outcomes() -> None:
     episodes = [episode(number, reward=2.0, outcome="landed" if number > 20 else "crashed") for number in range(1, 121)]
     run = made_up_run(
         episodes, [evaluated(600, 200.0), evaluated(1_200, 150.0, best=False)], directory="runs/<i>", seed=4
@@ -190,12 +184,7 @@ def test_a_run_tells_its_figures_and_what_its_episodes_came_to() -> None:
     assert not page.named("video")
 
 
-def test_a_run_without_episodes_can_be_shown() -> None:
-    page = Page(notebook.run_html(made_up_run([], environment="Made/Up-v0"), []))
-    assert page.words[page.words.index("steps") + 1] == "0"
-
-
-def test_the_newest_video_is_shown_that_a_notebook_can_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newest_video_within_the_size_limit_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebook, "MAX_VIDEO", 100)
     for age, (name, size) in enumerate((("large.mp4", 101), ("right & good.mp4", 100), ("old.mp4", 5))):
         (tmp_path / name).write_bytes(bytes([age]) * size)
@@ -210,14 +199,14 @@ def test_the_newest_video_is_shown_that_a_notebook_can_carry(tmp_path: Path, mon
     assert "101 bytes; at most 100" in large
 
 
-def test_a_history_shows_the_run_in_its_directory(tiny_run: TinyRun) -> None:
+def test_history_shows_its_run(tiny_run: TinyRun) -> None:
     page = Page(tiny_run.history._repr_html_())
     assert page.words[page.words.index("episodes") + 1] == "4"
     assert len(page.named("img")) == len(page.named("video")) == 1
     assert not page.named("script")
 
 
-def test_any_run_directory_can_be_loaded_as_a_history(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_history_loads_any_run_directory(tiny_run: TinyRun, tmp_path: Path) -> None:
     loaded = History.load(str(tiny_run.history.directory))
     assert loaded.rewards == tiny_run.history.rewards
     assert loaded.videos == tiny_run.history.videos
@@ -225,7 +214,7 @@ def test_any_run_directory_can_be_loaded_as_a_history(tiny_run: TinyRun, tmp_pat
         History.load(tmp_path)
 
 
-def test_a_damaged_run_is_shown_as_the_sentence_that_says_so(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_damaged_run_is_shown_as_its_error_message(tiny_run: TinyRun, tmp_path: Path) -> None:
     run = Path(shutil.copytree(tiny_run.history.directory, tmp_path / "<i>"))
     history = History.load(run)
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
@@ -239,7 +228,7 @@ def test_a_damaged_run_is_shown_as_the_sentence_that_says_so(tiny_run: TinyRun, 
     assert len(Page(history._repr_html_()).named("img")) == 1
 
 
-def test_without_matplotlib_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_is_shown_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     page = Page(notebook.run_html(made_up_run([episode(1)]), []))
     assert any("pip install 'perilune[view]'" in word for word in page.words)

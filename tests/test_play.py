@@ -78,7 +78,7 @@ def actions_of(world: Numbered) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("environment", CONTROLS)
-def test_every_action_of_a_known_environment_has_a_key_or_is_what_happens_without(environment: str) -> None:
+def test_every_action_of_a_known_environment_has_a_key(environment: str) -> None:
     count = envs.space_sizes(envs.flattened(envs.make(environment))).actions
     known = play.controls(environment, count)
     assert known is CONTROLS[environment]
@@ -87,32 +87,18 @@ def test_every_action_of_a_known_environment_has_a_key_or_is_what_happens_withou
         assert pygame.key.name(pygame.key.key_code(name)) == name
 
 
-def test_left_is_where_the_lander_and_the_car_go() -> None:
-    def after(environment: str, name: str, steps: int, entry: int) -> float:
-        env = envs.make(environment)
-        env.reset(seed=3)
-        for _ in range(steps):
-            obs = env.step(CONTROLS[environment].keys[name])[0]
-        return float(obs[entry])
-
-    for environment, steps, entry in (("LunarLander-v3", 30, 2), ("MountainCar-v0", 5, 1), ("CartPole-v1", 5, 1)):
-        assert after(environment, "left", steps, entry) < after(environment, "right", steps, entry)
-        assert after(environment, "left", steps, entry) == after(environment, "a", steps, entry)
-    assert after("LunarLander-v3", "up", 20, 3) > after("LunarLander-v3", "left", 20, 3)
-
-
-def test_other_environments_have_the_number_keys() -> None:
+def test_unknown_environments_have_number_keys() -> None:
     assert play.controls("Blackjack-v1", 2) == play.Controls({"0": 0, "1": 1})
     assert list(play.controls("Other-v0", 14).keys.values()) == list(range(10))
     assert play.controls("CartPole-v1", 3).keys == {"0": 0, "1": 1, "2": 2}  # somebody's own, of the same name
 
 
-def test_the_legend_names_keys_and_actions() -> None:
+def test_key_help_names_keys_and_actions() -> None:
     assert play.key_help("LunarLander-v3", 4) == "left/a: left engine, right/d: right engine, up/w: main engine"
     assert play.key_help("Other-v0", 2) == "0: action 0, 1: action 1"
 
 
-def test_the_key_that_was_pressed_last_counts_until_it_is_let_go() -> None:
+def test_latest_key_counts_until_it_is_released() -> None:
     keyboard = Keyboard({"left": 0, "right": 2, "up": 1})
 
     def after(*events: pygame.event.Event) -> tuple[int | None, int | None]:
@@ -133,14 +119,14 @@ def test_the_key_that_was_pressed_last_counts_until_it_is_let_go() -> None:
 
 
 @pytest.mark.parametrize("event", [QUIT, key("escape")])
-def test_escape_and_closing_the_window_end_it(monkeypatch: pytest.MonkeyPatch, event: pygame.event.Event) -> None:
+def test_escape_and_closing_the_window_end_the_game(monkeypatch: pytest.MonkeyPatch, event: pygame.event.Event) -> None:
     world = Numbered((3,), draws=True)
     assert flown(monkeypatch, [Player("you", world)], "Other-v0", [key("0")], [event], [key("1")])[0] == []
     assert actions_of(world) == [[0]]
     assert not pygame.display.get_init()
 
 
-def test_a_cart_that_nobody_pushes_is_pushed_to_and_fro_and_waits_before_the_first_key(
+def test_idle_actions_alternate_after_the_first_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = Numbered((50,), actions=2, draws=True)
@@ -150,7 +136,7 @@ def test_a_cart_that_nobody_pushes_is_pushed_to_and_fro_and_waits_before_the_fir
     assert set(speeds) == {50}
 
 
-def test_where_no_action_is_nothing_the_game_waits_and_a_key_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_idle_action_each_key_press_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Numbered((3,), draws=True)
     script = [[], [key("2")], [], [], [key("2", UP)], [key("0")], [key("1")], [key("space")], []]
     scores, speeds = flown(monkeypatch, [Player("you", world)], "Other-v0", *script)
@@ -159,7 +145,7 @@ def test_where_no_action_is_nothing_the_game_waits_and_a_key_is_a_step(monkeypat
     assert set(speeds[:6]) == {play.POLLS}
 
 
-def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_episode_takes_the_next_seed_for_all_players(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = Numbered((2,), actions=2, draws=True), Numbered((4,), actions=2, draws=True)
     agent = DQN(Numbered(actions=2), hidden=(4,)).agent
     # In the second episode the agent is still under way when the player goes on: it comes to its end all the same.
@@ -178,7 +164,7 @@ def test_each_start_takes_the_next_seed_and_everybody_the_same(monkeypatch: pyte
         assert other.reward == sum(lived.reward for lived in its.lived[number])
 
 
-def test_every_start_waits_for_a_key_and_one_that_is_held_still_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_episode_waits_for_a_new_key_press(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = Numbered((2,), actions=2, draws=True), Numbered((2,), actions=2, draws=True)
     agent = DQN(Numbered(actions=2), hidden=(4,)).agent
     lengths: list[tuple[int, int]] = []  # of the latest episodes, whenever something is shown
@@ -203,7 +189,7 @@ def test_every_start_waits_for_a_key_and_one_that_is_held_still_is_none(monkeypa
     assert [said == words[0] for said in words] == waiting  # "Press one to begin"
 
 
-def test_the_agent_plays_as_in_an_evaluation_and_the_outcome_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opponent_plays_as_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     dqn = DQN("CartPole-v1", hidden=(8,), seed=10)
     own = [gym.make("CartPole-v1", render_mode="rgb_array") for _ in range(2)]
     sides = [Player("you", own[0]), Player("agent", own[1], dqn.agent)]
@@ -214,7 +200,7 @@ def test_the_agent_plays_as_in_an_evaluation_and_the_outcome_has_its_name(monkey
     assert mine == Score("fell", evaluate(lambda obs: 0, gym.make("CartPole-v1"), 1, first_seed=7).returns[0])
 
 
-def test_both_pictures_are_shown_with_names_rewards_and_at_the_end_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_shows_both_players_and_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[np.ndarray[Any, Any]] = []
     show = play.Window.show
 
@@ -237,28 +223,14 @@ def test_both_pictures_are_shown_with_names_rewards_and_at_the_end_the_outcome(m
     assert (first[400:436, :100] != first[400:436, 606:706]).any()
 
 
-def test_a_window_has_its_name_from_the_moment_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[str] = []
-    opened = pygame.display.set_mode
-
-    def open_it(*arguments: Any) -> pygame.Surface:
-        called.append(pygame.display.get_caption()[0])
-        return opened(*arguments)
-
-    monkeypatch.setattr(pygame.display, "set_mode", open_it)
-    window = play.Window("Perilune: CartPole-v1", np.zeros((20, 30, 3), np.uint8))
-    assert window
-    assert (called, pygame.display.get_caption()[0]) == (["Perilune: CartPole-v1"], "Perilune: CartPole-v1")
-
-
-def test_an_environment_that_cannot_draw_and_a_seed_that_is_none_are_refused() -> None:
+def test_environment_without_images_and_invalid_seed_are_refused() -> None:
     with pytest.raises(ConfigError, match="render_mode"):
         next(play.play(Numbered()))
     with pytest.raises(ConfigError, match="seed=-1"):
         next(play.play(gym.make("CartPole-v1"), seed=-1))
 
 
-def test_without_pygame_the_install_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pygame_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[lunar\]'"):
@@ -283,11 +255,11 @@ def test_without_pygame_the_install_command_is_said(monkeypatch: pytest.MonkeyPa
         ([(3,), (4,)], "2 episodes. Mean return: 3.5"),
     ],
 )
-def test_the_tally_says_plainly_who_was_better(returns: list[tuple[float, ...]], said: str) -> None:
+def test_tally_names_the_better_player(returns: list[tuple[float, ...]], said: str) -> None:
     assert tally([[Score(None, reward) for reward in each] for each in returns]) == said
 
 
-def test_the_page_about_playing_has_the_keys_of_every_environment() -> None:
+def test_docs_list_the_keys_of_every_environment() -> None:
     page = (Path(__file__).parents[1] / "docs" / "video.md").read_text()
     rows = dict(re.findall(r"^\| `(\S+-v\d)` \| (.+?) \|", page, re.MULTILINE))
     own = {name: envs.space_sizes(envs.flattened(envs.make(name))).actions for name in CONTROLS}
@@ -307,7 +279,7 @@ def command(*arguments: str) -> list[str]:
         ({"DISPLAY": ":0", "SDL_VIDEODRIVER": "dummy"}, "DISPLAY=:0, SDL_VIDEODRIVER=dummy"),
     ],
 )
-def test_without_a_display_one_sentence_says_so(given: dict[str, str], told: str) -> None:
+def test_missing_display_is_reported_in_one_sentence(given: dict[str, str], told: str) -> None:
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR")  # the last is missing in containers
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | given
     ended = subprocess.run(  # noqa: S603
@@ -337,8 +309,9 @@ def screen() -> Iterator[str]:
     server.wait(10)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(XVFB) and not os.environ.get("CI"), reason=f"needs {' and '.join(XVFB)}")
-def test_a_real_window_listens_to_real_keys(screen: str, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_real_window_reacts_to_real_keys(screen: str, tiny_run: TinyRun, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "SDL_VIDEODRIVER"} | {"DISPLAY": screen}
 
     def do(*arguments: str) -> str:

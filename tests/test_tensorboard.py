@@ -105,7 +105,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> History:
     return DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
 
 
-def test_every_figure_of_the_logs_is_shown(whole: History) -> None:
+def test_event_file_has_every_figure_of_the_logs(whole: History) -> None:
     assert_shows(whole.directory, whole)
     (path,) = (whole.directory / "tensorboard").iterdir()
     first, *others = records(path)
@@ -117,7 +117,7 @@ def test_every_figure_of_the_logs_is_shown(whole: History) -> None:
         assert len(shown(whole.directory)[f"outcomes/{label}"]) == len(whole.episodes)
 
 
-def test_every_filmed_episode_is_an_animation_at_its_step(whole: History) -> None:
+def test_recorded_episode_is_an_animation_at_its_step(whole: History) -> None:
     films = shown(whole.directory)["video"]
     filmed = [one for one in whole.episodes if one.episode == 1 or one.episode % 4 == 0]
     assert [step for step, _ in films] == [one.env_steps for one in filmed]
@@ -127,7 +127,7 @@ def test_every_filmed_episode_is_an_animation_at_its_step(whole: History) -> Non
         assert 1 < image.n_frames <= one.length + 1  # type: ignore[attr-defined]
 
 
-def test_a_training_is_the_same_with_event_files_to_the_bit(whole: History, tmp_path: Path) -> None:
+def test_event_files_do_not_change_the_training(whole: History, tmp_path: Path) -> None:
     without = DQN(cartpole(), seed=3, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
     assert not (tmp_path / "run" / "tensorboard").exists()
     for name in ("final.safetensors", "best.safetensors", "episodes.jsonl", "metrics.jsonl"):
@@ -135,7 +135,7 @@ def test_a_training_is_the_same_with_event_files_to_the_bit(whole: History, tmp_
 
 
 @pytest.mark.parametrize("after", [55, 130])
-def test_a_training_that_goes_on_shows_nothing_twice_and_leaves_nothing_out(
+def test_resumed_training_has_every_point_once(
     whole: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     run = tmp_path / "run"
@@ -153,7 +153,7 @@ def test_a_training_that_goes_on_shows_nothing_twice_and_leaves_nothing_out(
     assert found == right
 
 
-def test_a_run_that_had_no_event_files_gets_all_of_it(tmp_path: Path) -> None:
+def test_resumed_run_without_event_files_gets_all_points(tmp_path: Path) -> None:
     run = tmp_path / "run"
     agent = DQN(cartpole(), seed=3, **AGENT)
     agent.train(run_dir=run, **TRAINING)
@@ -162,14 +162,14 @@ def test_a_run_that_had_no_event_files_gets_all_of_it(tmp_path: Path) -> None:
     assert_shows(run, history)
 
 
-def test_without_tensorboardx_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboardx_is_reported_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[tensorboard\]'"):
         DQN(cartpole(), **AGENT).train(run_dir=tmp_path / "run", tensorboard=True, **TRAINING)
     assert not (tmp_path / "run").exists()
 
 
-def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+def test_unwritable_event_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
     with (
         pytest.raises(RunDirectoryError, match="tensorboard cannot be written"),
@@ -178,7 +178,7 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
         pass
 
 
-def test_the_command_line_asks_for_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tensorboard_option_writes_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     small = "--episodes 3 --steps None --learning-starts 70 --eval-episodes 1 --hidden 8 --quiet --json --tensorboard"
     cli.main(["train", "CartPole-v1", "--out", run, *small.split()])
@@ -187,7 +187,7 @@ def test_the_command_line_asks_for_event_files(tmp_path: Path, capsys: pytest.Ca
     assert len(shown(tmp_path / "run")["episode/reward"]) == 5
 
 
-def test_shares_of_the_outcomes_are_those_of_the_recent_episodes() -> None:
+def test_outcome_shares_are_of_the_recent_episodes() -> None:
     one = episode(4, loss=None, outcome="flew off")
     assert dict(scalars(one, ["landed", "flew off", "flew off", None], ("landed", "flew off", "hovered"))) == {
         "outcomes/landed": 0.25, "outcomes/flew_off": 0.5, "outcomes/hovered": 0.0,
@@ -211,7 +211,7 @@ def values(animation: Animation) -> tuple[list[int], int]:
     return shades, image.info["duration"]
 
 
-def test_a_short_film_keeps_its_frames_and_its_speed() -> None:
+def test_short_animation_keeps_its_frames_and_speed() -> None:
     animation = Animation(fps=25)
     for value in (0, 80, 160, 240):
         animation.add(grey(value))
@@ -219,7 +219,7 @@ def test_a_short_film_keeps_its_frames_and_its_speed() -> None:
     assert values(animation) == ([0, 80, 160, 240], 40)
 
 
-def test_a_long_film_is_thinned_evenly_and_takes_no_more_memory() -> None:
+def test_long_animation_is_thinned_evenly() -> None:
     animation = Animation(fps=50)
     for number in range(1_000):
         animation.add(grey(number // 4, 40, 60))

@@ -21,7 +21,7 @@ from perilune.training.events import Started, Timestep
 from perilune.viz import video
 from perilune.viz.encoding import FORMATS, VideoWriter, closing, frame_skip
 from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, widen
-from perilune.viz.video import TrainingRecorder, check_available, episode_videos, frames_per_second, record_episodes
+from perilune.viz.video import TrainingRecorder, check_available, episode_videos, record_episodes
 from worlds import Numbered
 
 
@@ -37,7 +37,7 @@ def everything_in(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
 
 
-def test_a_video_is_h264_of_the_right_size_speed_and_length(tmp_path: Path) -> None:
+def test_mp4_is_h264_with_the_given_size_speed_and_length(tmp_path: Path) -> None:
     with closing(VideoWriter(tmp_path / "new" / "film.mp4", 25)) as video:
         for grey in range(0, 250, 10):
             video.add(picture(grey=grey))
@@ -48,7 +48,7 @@ def test_a_video_is_h264_of_the_right_size_speed_and_length(tmp_path: Path) -> N
     assert everything_in(tmp_path) == ["new/film.mp4"]
 
 
-def test_frames_come_back_in_order_and_with_their_colours(tmp_path: Path) -> None:
+def test_frames_keep_their_order_and_colours(tmp_path: Path) -> None:
     colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
     with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
         for colour in colours:
@@ -57,7 +57,7 @@ def test_frames_come_back_in_order_and_with_their_colours(tmp_path: Path) -> Non
         assert np.abs(picture.mean((0, 1)) - colour).max() < 12
 
 
-def test_pictures_are_neither_turned_nor_mirrored(tmp_path: Path) -> None:
+def test_images_are_neither_rotated_nor_mirrored(tmp_path: Path) -> None:
     image = picture(40, 60, 0)
     image[:20, :30] = 255  # the upper left quarter
     with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
@@ -68,7 +68,7 @@ def test_pictures_are_neither_turned_nor_mirrored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(51, 37), (50, 37), (51, 36), (3, 3)])
-def test_an_odd_last_row_or_column_is_left_out(tmp_path: Path, height: int, width: int) -> None:
+def test_odd_last_row_or_column_is_cut(tmp_path: Path, height: int, width: int) -> None:
     image = picture(height, width, 200)
     image[height - height % 2 :], image[:, width - width % 2 :] = 0, 0  # what is cut off is black
     with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
@@ -78,7 +78,7 @@ def test_an_odd_last_row_or_column_is_left_out(tmp_path: Path, height: int, widt
     assert decoded.frames[0].min() > 180
 
 
-def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "film.mp4", 30)
     writer.add(picture())
     assert not (tmp_path / "film.mp4").exists()
@@ -88,7 +88,7 @@ def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("frames", "failure"), [(0, ValueError), (1, KeyboardInterrupt), (60, ValueError)])
 @pytest.mark.parametrize("ending", FORMATS)
-def test_a_failure_in_the_middle_leaves_no_file(
+def test_failed_recording_leaves_no_file(
     tmp_path: Path, frames: int, failure: type[BaseException], ending: str
 ) -> None:
     def play() -> None:
@@ -102,21 +102,7 @@ def test_a_failure_in_the_middle_leaves_no_file(
     assert everything_in(tmp_path) == []
 
 
-def test_a_failure_leaves_the_video_of_before_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "film.mp4").write_bytes(b"of before")
-
-    def play() -> None:
-        with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
-            video.add(picture())
-            raise ValueError
-
-    with pytest.raises(ValueError, match=r"^$"):
-        play()
-    assert (tmp_path / "film.mp4").read_bytes() == b"of before"
-    assert everything_in(tmp_path) == ["film.mp4"]
-
-
-def test_where_nothing_can_be_written_the_path_is_named(tmp_path: Path) -> None:
+def test_unwritable_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "film.mp4"
     with pytest.raises(RunDirectoryError, match=f"the video {path} cannot be written"):
@@ -160,7 +146,7 @@ def animated(path: Path) -> tuple[list[Array], list[float], int]:
         return shown, durations, animation.info["loop"]
 
 
-def test_a_gif_has_its_colours_its_speed_and_begins_again(tmp_path: Path) -> None:
+def test_gif_keeps_colours_and_speed_and_repeats(tmp_path: Path) -> None:
     colours = [(0, 0, 0), (250, 10, 10), (129, 102, 230), (10, 250, 10), (255, 255, 255), (255, 176, 0)]
     with closing(VideoWriter(tmp_path / "film.gif", Fraction(50, 3))) as video:
         for colour in colours:
@@ -174,21 +160,19 @@ def test_a_gif_has_its_colours_its_speed_and_begins_again(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("fps", "every"), [(50, 3), (60, 4), (30, 2), (25, 2), (17, 1), (15, 1), (4, 1)])
-def test_films_for_pages_have_no_more_than_seventeen_frames_a_second(fps: int, every: int) -> None:
+def test_gif_has_at_most_seventeen_frames_per_second(fps: int, every: int) -> None:
     assert frame_skip(Path("a.gif"), fps) == every
     assert frame_skip(Path("a.mp4"), fps) == 1
 
 
-def test_another_ending_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     for name in ("film.avi", "film", "film.MP4"):
         with pytest.raises(ConfigError, match=r"name ends in \.mp4, \.gif"):
             record_episodes(lambda obs: 0, cartpole(), tmp_path / name)
     assert everything_in(tmp_path) == []
 
 
-def test_a_codec_that_the_library_lacks_is_named_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_codec_is_named_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, ".mp4", FORMATS[".mp4"]._replace(codec="libnowhere"))
     for ask in (check_available, lambda: record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.mp4")):
         with pytest.raises(MissingDependencyError, match=r"built without libnowhere, .* pip install --force-reinstall"):
@@ -204,7 +188,7 @@ def q_of(obs: Array) -> Array:
     return np.stack([50 - 9 * obs[:, 2], 50 + 9 * obs[:, 2]], axis=1)
 
 
-def test_a_film_with_overlay_labels_its_last_second_and_has_a_line_for_every_frame(tmp_path: Path) -> None:
+def test_overlay_labels_the_end_and_telemetry_has_every_frame(tmp_path: Path) -> None:
     env, path = cartpole(), tmp_path / "film.mp4"
     shown = record_episodes(
         lambda obs: int(obs[2] > 0), env, path, episodes=2, max_episode_steps=8, q_values=q_of, panel=PANEL
@@ -221,9 +205,7 @@ def test_a_film_with_overlay_labels_its_last_second_and_has_a_line_for_every_fra
         assert bright == [int(moment.action == action) for action in (0, 1)]
 
 
-def test_the_bars_of_a_film_have_one_scale_from_the_first_frame_to_the_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bars_have_one_scale_in_the_whole_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scales: list[Scale] = []
 
     def noted(image: Array, reading: Reading, panel: Panel, scale: Scale) -> Array:
@@ -246,7 +228,7 @@ def test_the_bars_of_a_film_have_one_scale_from_the_first_frame_to_the_last(
     assert scales[0] == (-20, 60)
 
 
-def test_a_gif_is_half_as_wide_rests_at_its_end_and_leaves_an_mp4s_telemetry_alone(tmp_path: Path) -> None:
+def test_gif_is_half_as_wide_and_writes_no_telemetry(tmp_path: Path) -> None:
     (tmp_path / "film.jsonl").write_text("of film.mp4")
     record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.gif", max_episode_steps=7, q_values=q_of)
     shown, durations, _ = animated(tmp_path / "film.gif")
@@ -255,11 +237,6 @@ def test_a_gif_is_half_as_wide_rests_at_its_end_and_leaves_an_mp4s_telemetry_alo
     assert sum(durations) == 60 * len(shown)
     assert (tmp_path / "film.jsonl").read_text() == "of film.mp4"
     assert everything_in(tmp_path) == ["film.gif", "film.jsonl"]
-
-
-def test_the_speed_is_the_environments_own() -> None:
-    assert frames_per_second(cartpole()) == 50
-    assert frames_per_second(Numbered(draws=True)) == 30  # it names none
 
 
 FULL = """
@@ -276,11 +253,7 @@ with closing(VideoWriter(Path(sys.argv[1]), 50)) as writer:
 """
 
 
-def test_pictures_and_videos_can_be_written_here() -> None:
-    check_available()
-
-
-def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> None:
+def test_recorder_saves_initial_state_and_complete_episodes(tmp_path: Path) -> None:
     recorder = TrainingRecorder(tmp_path, 50)
     start = np.random.default_rng(1).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     recorder.read(Started(start))
@@ -297,7 +270,7 @@ def test_a_recorder_draws_the_start_and_films_whole_episodes(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("name", "frames"), [("film.mp4", 1), ("film.mp4", 200), ("film.gif", 5)])
-def test_on_a_full_disk_a_film_leaves_nothing_behind(tmp_path: Path, name: str, frames: int) -> None:
+def test_full_disk_leaves_no_partial_video(tmp_path: Path, name: str, frames: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(FULL)
     command = [sys.executable, str(script), str(tmp_path / "films" / name), str(frames)]
@@ -306,7 +279,7 @@ def test_on_a_full_disk_a_film_leaves_nothing_behind(tmp_path: Path, name: str, 
     assert everything_in(tmp_path) == ["script.py"]
 
 
-def test_a_recorder_gives_an_unfinished_episode_up(tmp_path: Path) -> None:
+def test_recorder_discards_an_unfinished_episode(tmp_path: Path) -> None:
     recorder = TrainingRecorder(tmp_path, 50)
     recorder.read(Started(None))
     recorder.read(frame_of(1))
@@ -315,7 +288,7 @@ def test_a_recorder_gives_an_unfinished_episode_up(tmp_path: Path) -> None:
     assert everything_in(tmp_path) == []
 
 
-def test_a_film_shows_every_step_of_the_episodes_that_it_scores(tmp_path: Path) -> None:
+def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:
     def policy(obs: Array) -> int:
         return int(obs[2] > 0)  # towards where the pole falls
 
@@ -330,7 +303,7 @@ def test_a_film_shows_every_step_of_the_episodes_that_it_scores(tmp_path: Path) 
     assert np.abs(decoded.frames[0].astype(int) - frame(env)).mean() < 3
 
 
-def test_an_environment_that_cannot_draw_is_refused_before_a_file_is_there(tmp_path: Path) -> None:
+def test_environment_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rgb_array") as caught:
         record_episodes(lambda obs: 0, Numbered(), tmp_path / "film.mp4")
     assert caught.value.name == "render_mode"
