@@ -221,7 +221,7 @@ def test_damaged_run_is_shown_as_its_error_message(tiny_run: TinyRun, tmp_path: 
     (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
     (words,) = [word for word in Page(history._repr_html_()).words[1:] if word.strip()]  # after the style
     assert f"{run}/metrics.jsonl, line 2, is damaged" in words
-    assert words.endswith("Delete that line to read the rest.")
+    assert "Delete that line to read" in words
     with pytest.raises(FileFormatError, match="line 2"):  # for whoever asks for its numbers
         _ = history.rewards
     (run / "metrics.jsonl").write_bytes(b"".join(lines))
