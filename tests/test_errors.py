@@ -28,7 +28,7 @@ def test_every_error_is_a_perilune_error(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not PeriluneError])
 def test_every_error_is_also_the_builtin_one_that_others_would_catch(kind: type[Exception]) -> None:
-    builtins = (ValueError, RuntimeError, ImportError, OSError, ArithmeticError)
+    builtins = (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError)
     assert issubclass(kind, builtins)
 
 

@@ -92,8 +92,8 @@ def test_an_environment_made_again_is_the_same_to_the_last_bit(name: str, render
     assert twin.unwrapped is not env.unwrapped
     assert twin.render_mode == render_mode
     assert kinds(twin) == kinds(env)
-    for seed in (0, 1, 2):
-        assert played(env, seed, 150) == played(twin, seed, 150, draw=render_mode is not None)
+    for seed in (0, 1):
+        assert played(env, seed, 40) == played(twin, seed, 40, draw=render_mode is not None)
     twin.close()
     env.close()
 
@@ -252,15 +252,14 @@ def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(
 # Looking on changes nothing
 
 
-@pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3"])
-def test_films_change_no_weight(env_id: str, num_envs: int) -> None:
+@pytest.mark.parametrize(("env_id", "num_envs"), [("CartPole-v1", 1), ("LunarLander-v3", 3)])
+def test_videos_change_no_weight(env_id: str, num_envs: int) -> None:
     def weights(env: envs.Env, **settings: Any) -> bytes:
         agent = agent_of(env)
-        config = TrainConfig(steps=260, num_envs=num_envs, max_episode_steps=60, eval_episodes=1, **settings)
+        config = TrainConfig(steps=100, num_envs=num_envs, max_episode_steps=60, eval_episodes=1, **settings)
         for _ in training_events(agent, env, config):
             pass
-        assert agent.updates == 252
+        assert agent.updates == 92
         return agent.online.parameters.tobytes()
 
     plain = weights(made(env_id))
@@ -390,7 +389,7 @@ def test_a_picture_that_fails_is_told_and_costs_nothing_else(world: type[Watched
         assert events[0] == Started(None)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32
         with pytest.warns(PeriluneWarning) as told:
-            DQN(env, config=small()).train(run_dir=tmp_path / "run", steps=40, eval_episodes=1, quiet=True)
+            DQN(env, config=small()).train(run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True)
         assert [str(warning.message).partition(":")[0] for warning in told] == [
             "no picture of the initial state",
             "left out",
@@ -422,7 +421,7 @@ def test_an_environment_that_cannot_be_closed_is_told_and_costs_nothing(tmp_path
     with known(Stubborn):
         env = gym.make("Own-v0")
         with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as told:
-            history = DQN(env, config=small()).train(run_dir=tmp_path / "run", steps=40, eval_episodes=1, quiet=True)
+            history = DQN(env, config=small()).train(run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True)
         assert {str(warning.message).partition(":")[0] for warning in told} == {"Own-v0.close raised RuntimeError"}
         assert history.run.episodes
         assert (tmp_path / "run" / "videos" / "best.mp4").is_file()
