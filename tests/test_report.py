@@ -22,12 +22,13 @@ from playwright.sync_api import Browser, Page
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run
 from perilune import DQN, cli
 from perilune._utils import statistics
+from perilune.errors import MissingDependencyError
 from perilune.runs import logs
 from perilune.runs.scores import score as bench_score
 from perilune.runs.scores import write_score
 from perilune.runs.weights import load_weights, save_weights
 from perilune.viz import plots
-from perilune.viz.report import recordings, scoring
+from perilune.viz.report import recordings, scoring, templates
 from perilune.viz.report.content import write_report
 
 EPISODES = 12
@@ -584,3 +585,12 @@ def test_print_replaces_videos_by_stills_and_keeps_scores_together(page: Page) -
     assert stills.count() == page.locator("video").count()
     assert all(still.bounding_box() for still in stills.all())
     assert page.evaluate("[...document.querySelectorAll('img.paper')].every(image => image.naturalWidth == 600)")
+
+
+def test_templates_escape_text_and_name_a_missing_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = templates.render("message.html", message="<script>\x1b")
+    assert "<p>&lt;script&gt;\\x1b</p>" in shown
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    templates._environment.cache_clear()
+    with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):
+        templates.render("message.html", message="")

@@ -1,1 +1,1 @@
-"""What is made to be looked at: progress, plots and videos. Reads events and run directories, changes neither."""
+"""Everything to look at: progress, figures, videos, maps and reports. Reads events and run directories."""
