@@ -29,7 +29,7 @@ LUNAR_LANDER = KnownEnv(
         "right leg down",
     ),
     actions=("nothing", "left engine", "main engine", "right engine"),
-    outcomes=Outcomes(("landed", "crashed", "flew off", "hovered"), _outcome),
+    outcomes=Outcomes(("landed", "crashed", "flew off", "hovered"), _outcome, unfinished="hovered"),
     symmetry=Symmetry(
         observation_index=(0, 1, 2, 3, 4, 5, 7, 6),
         observation_sign=(-1, 1, -1, 1, -1, -1, 1, 1),

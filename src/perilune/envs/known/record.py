@@ -16,18 +16,21 @@ class Outcomes(NamedTuple):
     """How an environment's episodes can end, in words: a mean return does not show what an agent does.
 
     Attributes:
-        labels: every outcome that there is.
+        labels: every outcome that there is; the first one is the best.
         label: takes the last obs[O], the last reward and whether the episode terminated (if not, it was truncated by
             a time limit); returns one of the labels.
+        unfinished: the label of episodes in which the task was not finished in time, "" if there is none.
     """
 
     labels: tuple[str, ...]
     label: Callable[[Array, float, bool], str]
+    unfinished: str = ""
 
 
 GOAL = Outcomes(
     ("reached the goal", "ran out of time"),
     lambda obs, reward, terminated: "reached the goal" if terminated else "ran out of time",
+    unfinished="ran out of time",
 )
 
 

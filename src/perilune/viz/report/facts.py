@@ -51,6 +51,12 @@ class Facts:
         return build(TrainConfig, self.run.config.get("train") or {"steps": 1})
 
     @property
+    def threshold(self) -> float | None:
+        """The mean return from which the environment counts as solved."""
+        threshold: float | None = self.run.config["reward_threshold"]
+        return threshold
+
+    @property
     def evaluations(self) -> list[Evaluated]:
         """Evaluations with a finite return."""
         return [one for one in self.run.evaluations if finite(one.mean_return) and finite(one.std_return)]
@@ -58,9 +64,8 @@ class Facts:
     @property
     def episodes(self) -> list[Episode]:
         """Complete episodes with a finite return."""
-        return [
-            one for one in self.run.episodes if one.ended != "budget" and finite(one.reward) and finite(one.epsilon)
-        ]
+        complete = [one for one in self.run.episodes if one.ended != "budget"]
+        return [one for one in complete if finite(one.reward) and finite(one.epsilon)]
 
     @property
     def returns(self) -> Array:
@@ -85,61 +90,80 @@ class Facts:
         return max((one.episode for one in self.run.episodes), default=0)
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the budget is used up, or an evaluation reached ``stop_at_return``."""
         train, returns = self.train, self.returns
         if train.stop_at_return is not None and returns.size and returns[-1] >= train.stop_at_return:
             return True
         budgets = ((train.steps, self.env_steps), (train.episodes, self.last_episode))
-        return any(budget is not None and had >= budget for budget, had in budgets)
+        return any(budget is not None and used >= budget for budget, used in budgets)
 
     @property
-    def solved(self) -> bool:
+    def is_solved(self) -> bool:
         """Whether the best weights reach the reward threshold, by their score if there is one."""
-        threshold = self.run.config["reward_threshold"]
         reached = self.best.mean_return if self.best else self.returns.max(initial=-np.inf)
-        return threshold is not None and reached >= threshold
+        return self.threshold is not None and reached >= self.threshold
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether the last evaluations are far below the best one, which came before them."""
+        returns = self.returns
+        last = max(2, len(returns) // 5)
+        if len(returns) < 4 or returns.argmax() >= len(returns) - last:
+            return False
+        return bool(returns.max() - returns[-last:].mean() > max(0.25 * np.ptp(returns), 3 * self.noise))
+
+    @property
+    def is_improving(self) -> bool:
+        """Whether evaluations are still improving at the end."""
+        returns = self.returns
+        if len(returns) < 5 or returns.argmax() < len(returns) * 2 // 3:
+            return False
+        _, middle, last = thirds(returns)
+        return bool(last - middle > max(0.1 * np.ptp(returns), 2 * self.noise))
+
+    @property
+    def failed(self) -> list[int]:
+        """Indices of greedy episodes below the reward threshold, if their mean is not and they are more than a few."""
+        best = self.best
+        if best is None or not self.is_solved or best.solved_share is None or best.solved_share >= 0.9:
+            return []
+        return [place for place, value in enumerate(best.returns) if value < (best.reward_threshold or 0)]
 
     def metrics(self, name: str) -> Array:
         """Return the finite values of one column of the metrics."""
         values = np.array([getattr(line, name) for line in self.run.metrics], np.float64)
         return values[np.isfinite(values)]
 
+    def command(self, words: str) -> str:
+        """Return a command about the run itself, for example "video --episodes 5"."""
+        name, *options = words.split()
+        env = ["--env", self.env] if self.env else []
+        return shlex.join(["perilune", name, str(self.run.directory), *options, *env])
 
-def train_command(facts: Facts, **changes: Any) -> str:
-    """Return the command that repeats the training with ``changes`` of settings; "" if the id cannot be in one."""
-    seed = facts.run.config["seed"]
-    return _command(facts, ["train"], ["--seed", str(seed)] if seed else [], changes)
+    def training(self, command: str = "train", *options: str, **changes: Any) -> str:
+        """Return a command that trains with the run's settings but for ``changes``; "" if the id cannot be in one."""
+        environment, seed = self.env or self.run.config["environment"], self.run.config["seed"]
+        if not re.fullmatch(ENVIRONMENT_ID, environment):
+            return ""
+        words = ["perilune", *command.split(), environment, *options]
+        if seed:
+            words += ["--seed" if command == "train" else "--first-seed", str(seed)]
+        agent = replace(self.agent, **{name: value for name, value in changes.items() if hasattr(self.agent, name)})
+        train = replace(self.train, **{name: value for name, value in changes.items() if hasattr(self.train, name)})
+        base = preset(environment)
+        # A budget in episodes replaces the preset's budget of steps.
+        base_train = base.train if train.episodes is None else replace(base.train, steps=None, episodes=1)
+        for config, default in ((train, base_train), (agent, for_budget(base.agent, base, train.steps))):
+            for field in fields(config):
+                if (value := getattr(config, field.name)) != getattr(default, field.name):
+                    words += option(field.name, value)
+        return shlex.join(words)
 
 
-def seeds_command(facts: Facts, seeds: int) -> str:
-    """Return the command that trains and scores several seeds of the run; "" if the id cannot be in one."""
-    first = ["--first-seed", str(seed)] if (seed := facts.run.config["seed"]) else []
-    return _command(facts, ["bench", "learning"], ["--seeds", str(seeds), *first], {"video_every": None})
-
-
-def of_run(facts: Facts, command: str, *options: str) -> str:
-    """Return a command about the run itself."""
-    env = ["--env", facts.env] if facts.env else []
-    return shlex.join(["perilune", command, str(facts.run.directory), *options, *env])
-
-
-def _command(facts: Facts, words: Sequence[str], options: Sequence[str], changes: dict[str, Any]) -> str:
-    environment = facts.env or facts.run.config["environment"]
-    if not re.fullmatch(ENVIRONMENT_ID, environment):
-        return ""
-    base = preset(environment)
-    names = {field.name for field in fields(DQNConfig)}
-    agent = replace(facts.agent, **{name: value for name, value in changes.items() if name in names})
-    train = replace(facts.train, **{name: value for name, value in changes.items() if name not in names})
-    # A budget in episodes replaces the preset's budget of steps.
-    base_train = base.train if train.episodes is None else replace(base.train, steps=None, episodes=1)
-    options = ["perilune", *words, environment, *options]
-    for config, default in ((train, base_train), (agent, for_budget(base.agent, base, train.steps))):
-        for field in fields(config):
-            if (value := getattr(config, field.name)) != getattr(default, field.name):
-                options += option(field.name, value)
-    return shlex.join(options)
+def thirds(values: Array) -> list[float]:
+    """Return the means of the first, the middle and the last third."""
+    return [float(part.mean()) for part in np.array_split(values, 3)]
 
 
 def option(name: str, value: Any) -> list[str]:
