@@ -15,8 +15,21 @@ from PIL import ImageColor
 from perilune._utils.arrays import Array
 from perilune.errors import MissingDependencyError
 from perilune.training.events import Timestep
-from perilune.viz.images import BAR, CAPTION, CHOSEN, INK, LINE, MUTED, captions
-from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, next_reading, widen
+from perilune.viz.overlay import (
+    BAR,
+    CAPTION,
+    CHOSEN,
+    INK,
+    LINE,
+    MUTED,
+    NO_SCALE,
+    Panel,
+    Scale,
+    add_panel,
+    captions,
+    latest_actions,
+    widen,
+)  # fmt: skip
 
 NAMES = ("left", "stay", "right")
 LANDER = ("nothing", "left engine", "main engine", "right engine")
@@ -27,16 +40,13 @@ finite = st.floats(-1e6, 1e6)
 TEN = Scale(0.0, 10.0)
 
 
-def reading(*q: float, action: int | None = 0, **more: Any) -> Reading:
-    return Reading(q, action, **{"reward": 12.0, "recent": (), "outcome": None} | more)
+def timestep(*q: float, action: int | None = 0, step: int = 1, image: Array = PICTURE, **more: Any) -> Timestep:
+    return Timestep(1, step, np.zeros(2), action, **{"reward": 12.0, "image": image, "q_values": np.array(q)} | more)
 
 
-def frame(action: int | None = 1, reward: float = 0.0, outcome: str | None = None) -> Timestep:
-    return Timestep(1, 0, np.zeros(2, np.float32), action, reward, outcome, PICTURE)
-
-
-def panel_of(image: Array, reading: Reading, panel: Panel, scale: Scale = TEN) -> Array:
-    return add_panel(image, reading, panel, scale)[image.shape[0] :]
+def panel_of(now: Timestep, panel: Panel, scale: Scale = TEN, recent: tuple[int, ...] = ()) -> Array:
+    assert now.image is not None
+    return add_panel(now, panel, scale, recent)[now.image.shape[0] :]
 
 
 def is_colour(pixels: Array, colour: str) -> Array:
@@ -88,7 +98,7 @@ def tracks(panel: Array) -> list[tuple[int, int, int]]:
 )
 def test_bar_reaches_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple[float, float]) -> None:
     low, high = scale
-    panel = panel_of(PICTURE, reading(*q, action=1), Panel("", NAMES), Scale(low, high))
+    panel = panel_of(timestep(*q, action=1), Panel("", NAMES), Scale(low, high))
     found = tracks(panel)
     assert len(found) == 3
     for number, (value, (top, left, right)) in enumerate(zip(q, found, strict=True)):
@@ -109,7 +119,7 @@ def test_bar_reaches_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple
 @pytest.mark.parametrize("width", [240, 256, 600])
 def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
     image = np.zeros((100, width, 3), np.uint8)
-    panel = panel_of(image, reading(0.47, -0.5, 0.0, action=2), Panel("0 steps", NAMES, 50), Scale(-50, 150))
+    panel = panel_of(timestep(0.47, -0.5, 0.0, action=2, image=image), Panel("0 steps", NAMES, 50), Scale(-50, 150))
     gold = is_colour(panel, CHOSEN)
     longest = [max((length for _, length in runs(line)), default=0) for line in gold]
     assert sum(length > 0.3 * width for length in longest) == 2  # the edges around its ground, above and below
@@ -118,7 +128,7 @@ def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
 
 @pytest.mark.parametrize("action", [0, 1, 2, None])
 def test_mark_is_beside_the_chosen_action(action: int | None) -> None:
-    panel = panel_of(PICTURE, reading(1.0, 2.0, 3.0, action=action), Panel("", NAMES))
+    panel = panel_of(timestep(1.0, 2.0, 3.0, action=action), Panel("", NAMES))
     found = [bar for bar in bars(panel) if bar[1] > 60]
     assert [colour for *_, colour in found] == [CHOSEN if number == action else BAR for number in range(3)]
     marked = np.flatnonzero(is_colour(panel[:, :40], CHOSEN).any(1))  # the triangle, left of the names
@@ -130,12 +140,12 @@ def test_mark_is_beside_the_chosen_action(action: int | None) -> None:
 
 
 def test_q_value_that_is_not_finite_has_no_bar() -> None:
-    panel = panel_of(PICTURE, reading(float("nan"), 5.0, float("inf"), action=0), Panel("", NAMES))
+    panel = panel_of(timestep(float("nan"), 5.0, float("inf"), action=0), Panel("", NAMES))
     assert len([bar for bar in bars(panel) if bar[1] > 60]) == 1
 
 
 def test_latest_actions_are_ticks_with_the_newest_on_the_right() -> None:
-    panel = panel_of(PICTURE, reading(1.0, 2.0, 3.0, action=2, recent=(0, 1, 1, 2)), Panel("", NAMES, memory=10))
+    panel = panel_of(timestep(1.0, 2.0, 3.0, action=2), Panel("", NAMES, memory=10), recent=(0, 1, 1, 2))
     tops = [top for top, left, *_ in bars(panel) if 60 < left < 300]
     lines = [runs(is_colour(panel[top + 9], CHOSEN)[450:]) for top in tops]
     assert [sum(length for _, length in line) for line in lines] == [12, 24, 12]  # a fifth of 600 for ten
@@ -173,29 +183,26 @@ def test_scale_has_round_ends_and_seldom_changes() -> None:
     assert widen(Scale(0, 100), (-15.3,)) == (-50, 100)
 
 
-def test_reading_keeps_the_latest_actions_of_its_episode() -> None:
-    now = None
-    for action in (0, 1, 2, 2, 1):
-        now = next_reading(now, frame(action), np.zeros(3), 3)
-    assert now is not None
-    assert now.recent == (2, 2, 1)
-    end = next_reading(now, frame(None), np.zeros(3), 3)
-    assert end.recent == (2, 2, 1)
-    assert next_reading(end, frame(0), np.zeros(3), 3).recent == (0,)
+def test_latest_actions_are_those_of_the_episode() -> None:
+    recent: tuple[int, ...] = ()
+    for step, action in enumerate((0, 1, 2, 2, 1)):
+        recent = latest_actions(recent, timestep(action=action, step=step), 3)
+    assert recent == (2, 2, 1)
+    assert latest_actions(recent, timestep(action=None), 3) == (2, 2, 1)
+    assert latest_actions(recent, timestep(action=0, step=0), 3) == (0,)
 
 
 def test_outcome_is_shown_at_the_end_only() -> None:
-    assert next_reading(None, frame(1, 5.0), np.zeros(2), 3).outcome is None
-    assert next_reading(None, frame(None, 278.4, "landed"), np.zeros(2), 3).outcome == "landed +278"
-    assert next_reading(None, frame(None, -0.25), np.zeros(2), 3).outcome == "ended -0.2"
-    assert next_reading(None, frame(None, 0.0), np.zeros(2), 3).outcome == "ended 0"
     panel = Panel("", NAMES)
-    assert (add_panel(PICTURE, reading(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
-    labelled = add_panel(PICTURE, reading(1.0, 2.0, 3.0, action=None, outcome="landed +278"), panel)[:400]
+    assert (add_panel(timestep(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
+    labelled = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4, outcome="landed"), panel)[:400]
     rows, columns = (np.flatnonzero((labelled != PICTURE).any((axis, 2))) for axis in (1, 0))
     assert rows.min() > 300  # low, where it hides little
     assert columns.min() + columns.max() == pytest.approx(600, abs=2)
     assert is_colour(labelled, INK).any()
+    rounded = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.0, outcome="landed"), panel)[:400]
+    assert (labelled == rounded).all()
+    assert (labelled != add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4), panel)[:400]).any()  # "ended"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 6, 7, 12, 13, 18])
@@ -203,7 +210,7 @@ def test_outcome_is_shown_at_the_end_only() -> None:
 def test_bars_of_any_number_of_actions_fit_into_the_image(count: int, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 255, np.uint8)
     names = tuple(f"action {number}" for number in range(count))
-    picture = add_panel(image, reading(*[10.0] * count, action=None), Panel("0 steps", names, 50), TEN)
+    picture = add_panel(timestep(*[10.0] * count, action=None, image=image), Panel("0 steps", names, 50), TEN)
     assert picture.shape[1:] == image.shape[1:]
     panel = picture[size[0] :]
     assert len(panel) < 0.75 * max(size)
@@ -213,14 +220,14 @@ def test_bars_of_any_number_of_actions_fit_into_the_image(count: int, size: tupl
 
 def test_drawing_does_not_change_later_drawings() -> None:
     panel = Panel("best", NAMES, 10)
-    first = add_panel(PICTURE, reading(1.0, 2.0, 3.0, action=0, recent=(0,)), panel)
-    add_panel(PICTURE, reading(9.0, 9.0, 9.0, action=2, recent=(2, 2), outcome="ended 0"), panel)
-    assert (add_panel(PICTURE, reading(1.0, 2.0, 3.0, action=0, recent=(0,)), panel) == first).all()
+    first = add_panel(timestep(1.0, 2.0, 3.0), panel, recent=(0,))
+    add_panel(timestep(9.0, 9.0, 9.0, action=None), panel, recent=(2, 2))
+    assert (add_panel(timestep(1.0, 2.0, 3.0), panel, recent=(0,)) == first).all()
     assert (PICTURE == 77).all()
 
 
 def test_panel_without_actions_has_title_and_return() -> None:
-    line = panel_of(PICTURE, reading(), Panel("0 steps"))
+    line = panel_of(timestep(), Panel("0 steps"))
     assert len(line) < 45
     assert is_colour(line[:, :150], INK).any()
     assert is_colour(line[:, -80:], INK).any()
@@ -230,7 +237,7 @@ def test_panel_without_actions_has_title_and_return() -> None:
 def test_missing_pillow_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):
-        add_panel(PICTURE, reading(1.0), Panel("", ("a",)))
+        add_panel(timestep(1.0), Panel("", ("a",)))
 
 
 def test_captions_are_wrapped_and_equally_high() -> None:

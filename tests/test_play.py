@@ -24,7 +24,8 @@ from perilune.envs.known import ENVIRONMENTS
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.training.evaluation import evaluate
 from perilune.viz import play
-from perilune.viz.play import Keyboard, Player, Score
+from perilune.viz.play import Keyboard, Player
+from perilune.viz.video import EpisodeOutcome
 from worlds import Numbered
 
 pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # as where nobody sees it
@@ -64,7 +65,7 @@ class Typist:
 
 def flown(
     monkeypatch: pytest.MonkeyPatch, sides: Sequence[Player], environment: str, *script: Sequence[pygame.event.Event]
-) -> tuple[list[list[Score]], list[int]]:
+) -> tuple[list[list[EpisodeOutcome]], list[int]]:
     """What came of playing with these keys, and the speeds at which it went."""
     typist = type("Scripted", (Typist,), {"script": script, "speeds": []})
     monkeypatch.setattr(pygame.time, "Clock", typist)
@@ -141,7 +142,7 @@ def test_without_idle_action_each_key_press_is_a_step(monkeypatch: pytest.Monkey
     script = [[], [key("2")], [], [], [key("2", UP)], [key("0")], [key("1")], [key("space")], []]
     scores, speeds = flown(monkeypatch, [Player("you", world)], "Other-v0", *script)
     assert actions_of(world) == [[2, 0, 1], []]
-    assert scores == [[Score(None, 1 + 2 / 8 + 2 + 3 + 1 / 8)]]
+    assert scores == [[EpisodeOutcome("you", None, 1 + 2 / 8 + 2 + 3 + 1 / 8)]]
     assert set(speeds[:6]) == {play.POLLS}
 
 
@@ -196,8 +197,9 @@ def test_opponent_plays_as_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> 
     script = [*[[key("left")]] * 20, [key("space")]]
     ((mine, its),) = flown(monkeypatch, sides, "CartPole-v1", *script)[0]
     scored = evaluate(dqn.agent.greedy_action, gym.make("CartPole-v1"), 1, first_seed=7)
-    assert (its,) == tuple(map(Score, scored.outcomes or (), scored.returns))
-    assert mine == Score("fell", evaluate(lambda obs: 0, gym.make("CartPole-v1"), 1, first_seed=7).returns[0])
+    assert (its,) == tuple(map(EpisodeOutcome, ["agent"], scored.outcomes or (), scored.returns))
+    own_return = evaluate(lambda obs: 0, gym.make("CartPole-v1"), 1, first_seed=7).returns[0]
+    assert mine == EpisodeOutcome("you", "fell", own_return)
 
 
 def test_window_shows_both_players_and_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +258,7 @@ def test_missing_pygame_names_the_install_command(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_tally_names_the_better_player(returns: list[tuple[float, ...]], said: str) -> None:
-    assert tally([[Score(None, reward) for reward in each] for each in returns]) == said
+    assert tally([[EpisodeOutcome("", None, reward) for reward in each] for each in returns]) == said
 
 
 def test_docs_list_the_keys_of_every_environment() -> None:
@@ -359,4 +361,4 @@ def test_real_window_reacts_to_real_keys(screen: str, tiny_run: TinyRun, tmp_pat
     )
     # As many as there was time for until the last key came.
     scores = re.findall(r"^episode \d+: you \w+ (\S+), the agent .+ (\S+)$", said.read_text(), re.MULTILINE)
-    assert told[-1] == tally([[Score(None, float(own)), Score(None, float(its))] for own, its in scores])
+    assert told[-1] == tally([[EpisodeOutcome("", None, float(value)) for value in pair] for pair in scores])

@@ -17,14 +17,14 @@ from PIL import Image
 from fixtures_runs import TinyRun, cartpole
 from perilune import DQN, History
 from perilune._utils.arrays import Array
+from perilune.agent.dqn import Agent
 from perilune.envs import rendering
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.training.evaluation import SCORE_SEEDS, play_episode
 from perilune.training.events import Timestep
 from perilune.viz import encoding, video
-from perilune.viz.images import resize
-from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, next_reading, widen
-from perilune.viz.video import Stage, record_stages, run_stages
+from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, latest_actions, resize, widen
+from perilune.viz.video import record_stages, run_stages
 
 
 @pytest.mark.parametrize(
@@ -63,26 +63,28 @@ def pictures(path: Path) -> list[Array]:
 SEEDS = (2, 1, 10)  # whose agents fall soon, late, and in between
 
 
-def stage(seed: int) -> Stage:
+def stage(seed: int) -> tuple[str, Agent]:
     """An agent that has learned nothing, and yet plays otherwise than those of other seeds."""
-    return Stage(f"seed {seed}", DQN("CartPole-v1", hidden=(8,), seed=seed).agent)
+    return f"seed {seed}", DQN("CartPole-v1", hidden=(8,), seed=seed).agent
 
 
-def lived(stage: Stage, steps: int = 60) -> list[tuple[Timestep, Array]]:
-    """Every instant of a stage's episode, and its Q-values."""
-    instants = play_episode(stage.agent.greedy_action, cartpole(), SCORE_SEEDS, steps)
-    return [(instant, stage.agent.q_values(instant.obs[None])[0]) for instant in instants]
+def q_values(agent: Agent) -> list[float]:
+    """Return all Q-values of an agent's episode."""
+    episode = play_episode(agent.greedy_action, cartpole(), SCORE_SEEDS, 60)
+    return [q for timestep in episode for q in agent.q_values(timestep.obs[None])[0]]
 
 
-def alone(stage: Stage, overlay: bool, scale: Scale) -> list[Array]:
-    """What one stage looks like, played without the others: every third picture, half as wide, and the last."""
-    panel, env = Panel(stage.title, ("push left", "push right") if overlay else (), 50), cartpole()
-    reading: Reading | None = None
+def alone(title: str, agent: Agent, overlay: bool, scale: Scale) -> list[Array]:
+    """Return the images of one stage without the others: every third, half as wide, and the last."""
+    panel, env = Panel(title, ("push left", "push right") if overlay else (), 50), cartpole()
+    recent: tuple[int, ...] = ()
     found = []
-    for instant in play_episode(stage.agent.greedy_action, env, SCORE_SEEDS, 60):
-        reading = next_reading(reading, instant, stage.agent.q_values(instant.obs[None])[0], 50)
-        if instant.step % 3 == 0 or instant.action is None:
-            found.append(add_panel(resize(rendering.frame(env), 240), reading, panel, scale))
+    for now in play_episode(agent.greedy_action, env, SCORE_SEEDS, 60):
+        recent = latest_actions(recent, now, 50)
+        if now.step % 3 == 0 or now.action is None:
+            image = resize(rendering.frame(env), 240)
+            now = now._replace(image=image, q_values=agent.q_values(now.obs[None])[0])  # noqa: PLW2901
+            found.append(add_panel(now, panel, scale, recent))
     return found
 
 
@@ -90,9 +92,9 @@ def alone(stage: Stage, overlay: bool, scale: Scale) -> list[Array]:
 def test_stages_play_in_lock_step_and_stay_where_they_ended(tmp_path: Path, overlay: bool) -> None:
     which, path = [stage(seed) for seed in SEEDS], tmp_path / "film.gif"
     endings = record_stages(which, cartpole(), path, overlay=overlay, max_episode_steps=60)
-    values = [q for each in which for _, q_values in lived(each) for q in q_values]
+    values = [q for _, agent in which for q in q_values(agent)]
     scale = widen(NO_SCALE, (min(values), max(values)))  # of all, from the first picture to the last
-    own = [alone(each, overlay, scale) for each in which]
+    own = [alone(*each, overlay, scale) for each in which]
     lengths = [len(film) for film in own]
     assert len(set(lengths)) == len(SEEDS)
     # Every third frame of CartPole's fifty a second, and a second's rest, in a GIF's colours. (The encoder joins
@@ -111,7 +113,7 @@ def test_stages_play_in_lock_step_and_stay_where_they_ended(tmp_path: Path, over
     for picture, right in zip(seen, distinct, strict=True):
         assert (picture == right).all()
     scores = [DQN("CartPole-v1", hidden=(8,), seed=seed).evaluate(1, 60) for seed in SEEDS]
-    assert [ending.title for ending in endings] == [each.title for each in which]
+    assert [ending.title for ending in endings] == [title for title, _ in which]
     assert [ending.reward for ending in endings] == [score.returns[0] for score in scores]
     assert [(ending.outcome,) for ending in endings] == [score.outcomes for score in scores]
 
@@ -131,7 +133,7 @@ def test_long_episode_is_shown_faster_with_a_label(
     agent, path = DQN(env, hidden=(8,), seed=1).agent, tmp_path / f"film{ending}"
     agent.greedy_action = lambda obs: 1  # type: ignore[method-assign]  # it stays in the valley
     told: list[tuple[int, int]] = []
-    record_stages([Stage("", agent)], env, path, tell=lambda done, of: told.append((done, of)))
+    record_stages([("", agent)], env, path, tell=lambda done, of: told.append((done, of)))
     assert len(told) == shown
     assert told[0] == (0, steps)
     assert told[-1] == (steps, steps)
@@ -150,9 +152,9 @@ def test_scale_grows_for_all_stages_at_once(tmp_path: Path, monkeypatch: pytest.
     """As where an environment does not follow its seed, so that what is filmed is not what was played before."""
     drawn_with: list[Scale] = []
 
-    def noted(image: Array, reading: Reading, panel: Panel, scale: Scale) -> Array:
+    def noted(now: Timestep, panel: Panel, scale: Scale, recent: tuple[int, ...]) -> Array:
         drawn_with.append(scale)
-        return add_panel(image, reading, panel, scale)
+        return add_panel(now, panel, scale, recent)
 
     monkeypatch.setattr(video, "add_panel", noted)
     monkeypatch.setattr(video, "_measure", lambda *arguments: ([0.0, 0.0], 60))
@@ -161,7 +163,7 @@ def test_scale_grows_for_all_stages_at_once(tmp_path: Path, monkeypatch: pytest.
     rows = [set(drawn_with[at : at + 3]) for at in range(0, len(drawn_with), 3)]
     assert all(len(row) == 1 for row in rows)
     assert len(set.union(*rows)) > 1
-    values = [q for each in which for _, q_values in lived(each) for q in q_values]
+    values = [q for _, agent in which for q in q_values(agent)]
     assert drawn_with[-1].low <= min(values)
     assert max(values) <= drawn_with[-1].high
 

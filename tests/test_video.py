@@ -19,8 +19,8 @@ from perilune.runs import telemetry
 from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Started, Timestep
 from perilune.viz import video
-from perilune.viz.encoding import FORMATS, VideoWriter, closing, frame_skip
-from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, widen
+from perilune.viz.encoding import FORMATS, VideoWriter, frame_skip
+from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, widen
 from perilune.viz.video import TrainingRecorder, check_available, episode_videos, record_episodes
 from worlds import Numbered
 
@@ -38,7 +38,7 @@ def everything_in(directory: Path) -> list[str]:
 
 
 def test_mp4_is_h264_with_the_given_size_speed_and_length(tmp_path: Path) -> None:
-    with closing(VideoWriter(tmp_path / "new" / "film.mp4", 25)) as video:
+    with VideoWriter(tmp_path / "new" / "film.mp4", 25) as video:
         for grey in range(0, 250, 10):
             video.add(picture(grey=grey))
     decoded = decode(tmp_path / "new" / "film.mp4")
@@ -50,7 +50,7 @@ def test_mp4_is_h264_with_the_given_size_speed_and_length(tmp_path: Path) -> Non
 
 def test_frames_keep_their_order_and_colours(tmp_path: Path) -> None:
     colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
-    with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
+    with VideoWriter(tmp_path / "film.mp4", 30) as video:
         for colour in colours:
             video.add(np.broadcast_to(np.array(colour, np.uint8), (32, 32, 3)))
     for picture, colour in zip(decode(tmp_path / "film.mp4").frames, colours, strict=True):
@@ -60,7 +60,7 @@ def test_frames_keep_their_order_and_colours(tmp_path: Path) -> None:
 def test_images_are_neither_rotated_nor_mirrored(tmp_path: Path) -> None:
     image = picture(40, 60, 0)
     image[:20, :30] = 255  # the upper left quarter
-    with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
+    with VideoWriter(tmp_path / "film.mp4", 30) as video:
         video.add(image)
     (frame,) = decode(tmp_path / "film.mp4").frames
     quarters = [frame[:20, :30], frame[:20, 30:], frame[20:, :30], frame[20:, 30:]]
@@ -71,7 +71,7 @@ def test_images_are_neither_rotated_nor_mirrored(tmp_path: Path) -> None:
 def test_odd_last_row_or_column_is_cut(tmp_path: Path, height: int, width: int) -> None:
     image = picture(height, width, 200)
     image[height - height % 2 :], image[:, width - width % 2 :] = 0, 0  # what is cut off is black
-    with closing(VideoWriter(tmp_path / "film.mp4", 30)) as video:
+    with VideoWriter(tmp_path / "film.mp4", 30) as video:
         video.add(image)
     decoded = decode(tmp_path / "film.mp4")
     assert (decoded.width, decoded.height) == (width // 2 * 2, height // 2 * 2)
@@ -92,7 +92,7 @@ def test_failed_recording_leaves_no_file(
     tmp_path: Path, frames: int, failure: type[BaseException], ending: str
 ) -> None:
     def play() -> None:
-        with closing(VideoWriter(tmp_path / f"film{ending}", 30)) as video:
+        with VideoWriter(tmp_path / f"film{ending}", 30) as video:
             for _ in range(frames):
                 video.add(picture())
             raise failure
@@ -113,9 +113,9 @@ WRITING = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from perilune.viz.encoding import VideoWriter, closing
+from perilune.viz.encoding import VideoWriter
 
-with closing(VideoWriter(Path(sys.argv[1]), 50)) as video:
+with VideoWriter(Path(sys.argv[1]), 50) as video:
     for number in range(1_200):
         video.add(np.full((240, 320, 3), number % 256, np.uint8))
         if number in (199, 1_199):
@@ -148,7 +148,7 @@ def animated(path: Path) -> tuple[list[Array], list[float], int]:
 
 def test_gif_keeps_colours_and_speed_and_repeats(tmp_path: Path) -> None:
     colours = [(0, 0, 0), (250, 10, 10), (129, 102, 230), (10, 250, 10), (255, 255, 255), (255, 176, 0)]
-    with closing(VideoWriter(tmp_path / "film.gif", Fraction(50, 3))) as video:
+    with VideoWriter(tmp_path / "film.gif", Fraction(50, 3)) as video:
         for colour in colours:
             video.add(np.broadcast_to(np.array(colour, np.uint8), (33, 47, 3)))
     shown, durations, loop = animated(tmp_path / "film.gif")
@@ -208,9 +208,9 @@ def test_overlay_labels_the_end_and_telemetry_has_every_frame(tmp_path: Path) ->
 def test_bars_have_one_scale_in_the_whole_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scales: list[Scale] = []
 
-    def noted(image: Array, reading: Reading, panel: Panel, scale: Scale) -> Array:
+    def noted(now: Timestep, panel: Panel, scale: Scale, recent: tuple[int, ...]) -> Array:
         scales.append(scale)
-        return add_panel(image, reading, panel, scale)
+        return add_panel(now, panel, scale, recent)
 
     def growing(obs: Array) -> Array:
         """From -1 down, as the cart goes to the left; at the end alone it is more than 50."""
@@ -243,11 +243,11 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from perilune.viz.encoding import VideoWriter, closing
+from perilune.viz.encoding import VideoWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
 frames = np.random.default_rng(1).integers(0, 256, (int(sys.argv[2]), 64, 64, 3)).astype(np.uint8)
-with closing(VideoWriter(Path(sys.argv[1]), 50)) as writer:
+with VideoWriter(Path(sys.argv[1]), 50) as writer:
     for frame in frames:
         writer.add(frame)
 """

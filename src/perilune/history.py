@@ -123,7 +123,7 @@ class History:
         loaded = [(title, *weights.load_with_env(weights_path, env)) for title, weights_path in chosen]
         with one_blas_thread():
             return video.record_stages(
-                [video.Stage(title, agent) for title, agent, _, _ in loaded],
+                [(title, agent) for title, agent, _, _ in loaded],
                 loaded[-1][-1],
                 Path(path),
                 overlay=overlay,

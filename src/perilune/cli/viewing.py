@@ -21,8 +21,8 @@ from perilune.runs import files, logs, manifest
 from perilune.runs.logs import Run
 from perilune.viz import maps, play, plots, terminal
 from perilune.viz.encoding import format_of
-from perilune.viz.play import Score
 from perilune.viz.report.content import check_name, write_report
+from perilune.viz.video import EpisodeOutcome
 
 
 def add_video(parser: Parser) -> None:
@@ -247,7 +247,7 @@ def run_play(options: Namespace) -> None:
         say(tally(played))
 
 
-def tally(played_scores: Sequence[Sequence[Score]]) -> str:
+def tally(played_scores: Sequence[Sequence[EpisodeOutcome]]) -> str:
     """Return a sentence about who was better over all episodes."""
     several = len(played_scores) > 1
     played = f"{len(played_scores)} episode{'s' if several else ''}"

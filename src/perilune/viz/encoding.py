@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -27,26 +27,16 @@ class Format(NamedTuple):
     small: bool
 
 
+# Every player shows yuv420p. Without "zerolatency" the encoder keeps 30 MB of frames to save 14 kB.
+H264 = {"crf": "23", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
 FORMATS = {
-    # Every player shows yuv420p. Without "zerolatency" the encoder keeps 30 MB of frames to save 14 kB.
-    ".mp4": Format(
-        "mp4",
-        "libx264",
-        "yuv420p",
-        {"crf": "23", "preset": "veryfast", "tune": "zerolatency", "threads": "1"},
-        {},
-        small=False,
-    ),
+    ".mp4": Format("mp4", "libx264", "yuv420p", H264, {}, small=False),
     ".gif": Format("gif", "gif", "pal8", {}, {"loop": "0"}, small=True),
 }
 
 
 def format_of(path: Path) -> Format:
-    """Return the format of a video at ``path``, by the end of its name.
-
-    Raises:
-        ConfigError: The name ends in something else than .mp4 or .gif.
-    """
+    """Return the format of a video at ``path``, or raise ConfigError if its name does not end in .mp4 or .gif."""
     if path.suffix not in FORMATS:
         raise ConfigError("out", str(path), f"a file whose name ends in {', '.join(FORMATS)}")
     return FORMATS[path.suffix]
@@ -58,11 +48,7 @@ def frame_skip(path: Path, fps: int) -> int:
 
 
 def check_codec(form: Format) -> Any:
-    """Return PyAV.
-
-    Raises:
-        MissingDependencyError: PyAV is not installed, or was built without the codec.
-    """
+    """Return PyAV, or raise MissingDependencyError if it is not installed or was built without the codec."""
     try:
         import av  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
@@ -79,6 +65,8 @@ def check_codec(form: Format) -> Any:
 
 class VideoWriter:
     """Encode frames into a video. The file appears under its name when it is complete.
+
+    As a context manager, it closes the file at the end of the block, or discards it if the block raises.
 
     Args:
         path: The file; it ends in .mp4 or .gif.
@@ -123,11 +111,21 @@ class VideoWriter:
             self._partial.replace(self.path)
 
     def discard(self) -> None:
-        """Delete what was written. Its own errors are ignored: an earlier one is being raised."""
+        """Delete an incomplete file. Errors are ignored: an earlier one is being raised."""
         with suppress(OSError, self._av.FFmpegError):
             self._container.close()
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.discard()  # a complete file has another name by now
 
     @contextmanager
     def _located(self) -> Iterator[None]:
@@ -158,24 +156,3 @@ def _palette(first: Array) -> Callable[[Array], tuple[Array, Array]]:
         return np.array(Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)), colours
 
     return indexed
-
-
-class Writer(Protocol):
-    """A file that is closed when it is complete, and discarded otherwise."""
-
-    def close(self) -> None: ...
-    def discard(self) -> None: ...
-
-
-AnyWriter = TypeVar("AnyWriter", bound=Writer)
-
-
-@contextmanager
-def closing(writer: AnyWriter) -> Iterator[AnyWriter]:
-    """Close ``writer`` at the end of the block, or discard it if the block raises."""
-    try:
-        yield writer
-        writer.close()
-    except BaseException:
-        writer.discard()
-        raise

@@ -1,7 +1,6 @@
-"""The panel beneath a video: Q-values as bars, the chosen action, the return so far and the outcome.
+"""Drawing on RGB images, uint8 [height, width, 3]: labels, captions, and the panel beneath a video.
 
-A ``Reading`` follows an episode from time step to time step (``next_reading``). A ``Scale`` holds everything that the
-bars show (``widen``). ``add_panel`` draws both beneath an image.
+The panel shows Q-values as bars, the chosen action, the latest actions and the return so far.
 """
 
 from __future__ import annotations
@@ -9,22 +8,97 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.errors import MissingDependencyError
 from perilune.training.events import Timestep
-from perilune.viz.images import BAR, CHOSEN, INK, LINE, MUTED, PAPER, check_pillow, font, label
 
-if TYPE_CHECKING:
-    from PIL import Image
-
+PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
+BAR, CHOSEN = "#5b7194", "#ffb000"
+CAPTION = 18  # pixels, the size of a caption's letters
 MAX_ROWS = 6  # actions; more are in two columns, or three
 RECENT_WIDTH = 400  # pixels of an image from which on the latest actions are shown
 FIGURE = 3.2  # widths of a letter that a Q-value takes
 MIN_SIZE = 10  # pixels of letters that can be read
 MIN_BAR = 3  # widths of a letter; a shorter bar has no Q-value beside it
+
+
+def _pillow() -> Any:
+    """Return Pillow with the modules that are used here."""
+    try:
+        import PIL.Image  # noqa: PLC0415 -- heavy, and optional
+        import PIL.ImageDraw  # noqa: PLC0415
+        import PIL.ImageFont  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingDependencyError("drawing on videos needs Pillow: pip install 'perilune[view]'") from error
+    return PIL
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    """Return the font of all text on images. It has ASCII characters only."""
+    return _pillow().ImageFont.load_default(size)
+
+
+def label_corner(image: Array, text: str) -> Array:
+    """Return ``image`` with a label in its upper left corner."""
+    size = min(max(round(image.shape[0] / 18), 12), 20)
+    return _label(image, text, size, (1.2 * size, 1.2 * size), "lt", LINE)
+
+
+def _label(image: Array, text: str, size: int, at: tuple[float, float], anchor: str, edge: str) -> Array:
+    picture = _pillow().Image.fromarray(image)
+    draw = _pillow().ImageDraw.Draw(picture)
+    left, top, right, bottom = draw.textbbox(at, text, font=_font(size), anchor=anchor)
+    beside, above = 0.75 * size, 0.45 * size
+    corners = (left - beside, top - above, right + beside, bottom + above)
+    draw.rounded_rectangle(corners, above, PAPER, edge, 2)
+    draw.text(at, text, INK, _font(size), anchor=anchor)
+    return np.asarray(picture)
+
+
+@lru_cache(maxsize=4)
+def captions(width: int, texts: tuple[str, ...]) -> list[Array]:
+    """Return an image of each of ``texts``, in lines no wider than ``width``, all of the same height."""
+    pil = _pillow()
+    wrapped = [_wrap(text, width - CAPTION) for text in texts]
+    step = round(1.4 * CAPTION)
+    height = step * max(map(len, wrapped)) + CAPTION // 2
+    images = []
+    for lines in wrapped:
+        picture = pil.Image.new("RGB", (width, height), PAPER)
+        draw, top = pil.ImageDraw.Draw(picture), (height - step * len(lines)) / 2
+        for number, line in enumerate(lines):
+            draw.text((width / 2, top + (number + 0.5) * step), line, INK, _font(CAPTION), anchor="mm")
+        images.append(np.asarray(picture))
+    return images
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        if _font(CAPTION).getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def side_by_side(images: Sequence[Array], gap: int) -> Array:
+    """Return images of the same height in a row, with ``gap`` black pixels between them."""
+    between = np.zeros((images[0].shape[0], gap, 3), np.uint8)
+    return np.concatenate([part for image in images for part in (between, image)][1:], axis=1)
+
+
+def resize(image: Array, width: int) -> Array:
+    """Return ``image`` with another width and the same proportions."""
+    picture, height = _pillow().Image, round(image.shape[0] * width / image.shape[1])
+    return np.asarray(picture.fromarray(image).resize((width, max(height, 1)), picture.Resampling.LANCZOS))
 
 
 class Panel(NamedTuple):
@@ -36,16 +110,6 @@ class Panel(NamedTuple):
     title: str
     actions: tuple[str, ...] = ()
     memory: int = 0
-
-
-class Reading(NamedTuple):
-    """What the panel shows at one time step: ``recent`` are the latest actions, the newest last."""
-
-    q_values: tuple[float, ...]
-    action: int | None
-    reward: float
-    recent: tuple[int, ...]
-    outcome: str | None
 
 
 class Scale(NamedTuple):
@@ -68,27 +132,19 @@ def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
     slack = 1e-6 * (scale.high - scale.low)  # as in the rounding
     if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
         return scale  # rounding again could make it wider
-    return Scale(*_round_ends(min(low, scale.low), max(high, scale.high)))
-
-
-def next_reading(before: Reading | None, now: Timestep, q_values: Array, memory: int) -> Reading:
-    """Return the reading of ``now``, whose state has q[A], after the one ``before``; it keeps ``memory`` actions."""
-    recent = () if before is None or before.action is None else before.recent
-    outcome = None
-    if now.action is not None:
-        recent = (*recent, now.action)[-memory:]
-    else:
-        outcome = f"{now.outcome or 'ended'} {_signed(now.reward)}"
-    return Reading(tuple(map(float, q_values)), now.action, now.reward, recent, outcome)
-
-
-def _round_ends(low: float, high: float) -> tuple[float, float]:
-    """Return round numbers around a range, so that a scale seldom grows."""
+    low, high = min(low, scale.low), max(high, scale.high)
     span = max(high - low, 1e-3 * abs(low), 1e-3 * abs(high), 1e-6)
     power = 10.0 ** math.floor(math.log10(span))
     step = next(power * factor for factor in (0.2, 0.5, 1, 2) if span <= 5 * power * factor)
     down, up = math.floor(low / step + 1e-6) * step, math.ceil(high / step - 1e-6) * step
-    return down, max(up, down + step)
+    return Scale(down, max(up, down + step))
+
+
+def latest_actions(before: tuple[int, ...], now: Timestep, memory: int) -> tuple[int, ...]:
+    """Return the latest ``memory`` actions of an episode, the newest last, from those ``before`` this time step."""
+    if now.action is None:
+        return before
+    return (*(before if now.step else ()), now.action)[-memory:]
 
 
 def _signed(value: float) -> str:
@@ -103,7 +159,7 @@ def _q(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """Where an action is drawn, in pixels. ``figure`` and ``recent``: right ends of its Q-value and latest actions."""
 
     name: str
@@ -115,7 +171,7 @@ class Row(NamedTuple):
     recent: int
 
 
-class Layout(NamedTuple):
+class _Layout(NamedTuple):
     """Where everything is on a panel, in pixels.
 
     ``size`` and ``small`` are heights of letters, ``tick`` the width of one of the latest actions (0: not shown).
@@ -130,53 +186,48 @@ class Layout(NamedTuple):
     tick: int
     figures: bool
     ends: bool
-    rows: tuple[Row, ...]
+    rows: tuple[_Row, ...]
 
 
 @lru_cache(maxsize=16)
-def _layout(width: int, panel: Panel) -> Layout:
+def _layout(width: int, panel: Panel) -> _Layout:
     size = round(min(max(width / 30, 12), 40))
     small = max(round(0.7 * size), MIN_SIZE)
     pad, head = round(0.6 * size), round(1.9 * size)
-    count = len(panel.actions)
-    if not count:
-        return Layout(size, small, pad, head, head, 0, False, False, ())
+    names, count = panel.actions, len(panel.actions)
+    if not names:
+        return _Layout(size, small, pad, head, head, 0, False, False, ())
     columns = math.ceil(count / MAX_ROWS)
     each = math.ceil(count / columns)
     column = (width - pad * (columns + 1)) // columns
-    mark, letters, words = size, font(size), panel.actions
-    longest = max(letters.getlength(name) for name in words)
+    longest = max(map(_font(size).getlength, names))
     if longest > 0.45 * column:
-        words = tuple(str(number) for number in range(count))
-        longest = max(letters.getlength(name) for name in words)
+        names = tuple(map(str, range(count)))
+        longest = max(map(_font(size).getlength, names))
     roomy = columns == 1 and width >= RECENT_WIDTH
     tick = round(0.2 * width / panel.memory) if roomy and panel.memory else 0
     taken = tick * panel.memory + pad if tick else 0
-    figures = column - mark - longest - pad - taken - FIGURE * size >= MIN_BAR * size
-    rows = []
+    figures = column - size - longest - pad - taken - FIGURE * size >= MIN_BAR * size
     step = round(1.35 * size)
-    for number in range(count):
+    rows = []
+    for number, name in enumerate(names):
         left, top = pad + number // each * (column + pad), head + number % each * step
-        right = left + column
-        figure = right - taken
-        start = left + mark + math.ceil(longest) + pad
+        start, figure = left + size + math.ceil(longest) + pad, left + column - taken
         end = figure - round(FIGURE * size) if figures else figure
-        rows.append(
-            Row(words[number], left, top, top + round(0.95 * size), (start, max(end, start + 4)), figure, right)
-        )
-    height = head + each * step + (round(1.6 * small) if columns == 1 and figures else pad // 2)
-    return Layout(size, small, pad, head, height, tick, figures, columns == 1 and figures, tuple(rows))
+        bar = (start, max(end, start + 4))
+        rows.append(_Row(name, left, top, top + round(0.95 * size), bar, figure, left + column))
+    ends = columns == 1 and figures
+    height = head + each * step + (round(1.6 * small) if ends else pad // 2)
+    return _Layout(size, small, pad, head, height, tick, figures, ends, tuple(rows))
 
 
 @lru_cache(maxsize=16)
-def _still(width: int, panel: Panel, scale: Scale) -> Image.Image:
-    """Return the parts of a panel that stay the same while its scale does. Copy it to draw on it."""
-    from PIL import Image, ImageDraw  # noqa: PLC0415
-
-    layout = _layout(width, panel)
-    still = Image.new("RGB", (width, layout.height), PAPER)
-    draw = ImageDraw.Draw(still)
-    letters, small = font(layout.size), font(layout.small)
+def _still(width: int, panel: Panel, scale: Scale) -> Any:
+    """Return the parts of a panel that stay the same while its scale does, as a Pillow image. Copy it to draw on it."""
+    pil, layout = _pillow(), _layout(width, panel)
+    still = pil.Image.new("RGB", (width, layout.height), PAPER)
+    draw = pil.ImageDraw.Draw(still)
+    letters, small = _font(layout.size), _font(layout.small)
     draw.line((0, 0, width, 0), LINE)
     draw.text((layout.pad, layout.head / 2), panel.title, INK, letters, anchor="lm")
     for row in layout.rows:
@@ -206,22 +257,27 @@ def _along(bar: tuple[int, int], scale: Scale, value: float) -> int:
     return bar[0] + round(min(max(share, 0.0), 1.0) * (bar[1] - bar[0]))
 
 
-def add_panel(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SCALE) -> Array:
-    """Return ``image``, uint8 [height, width, 3], with the panel beneath: uint8 [height + the panel's, width, 3].
+def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequence[int] = ()) -> Array:
+    """Return the image of a time step with the panel beneath, and after the end of the episode with its outcome.
+
+    Args:
+        now: The time step, with its image and, if the panel has actions, its Q-values.
+        panel: What stays the same.
+        scale: Of the bars.
+        recent: The latest actions, the newest last.
 
     Raises:
         MissingDependencyError: Pillow is not installed.
     """
-    check_pillow()
-    from PIL import ImageDraw  # noqa: PLC0415
-
-    width = image.shape[1]
+    image, q_values = now.image, () if now.q_values is None else now.q_values.tolist()
+    assert image is not None
+    height, width = image.shape[:2]
     layout = _layout(width, panel)
     beneath = _still(width, panel, scale).copy()
-    draw, letters = ImageDraw.Draw(beneath), font(layout.size)
-    draw.text((width - layout.pad, layout.head / 2), _signed(reading.reward), INK, letters, anchor="rm")
-    for number, row in enumerate(layout.rows):
-        q, chosen, middle = reading.q_values[number], number == reading.action, (row.top + row.bottom) / 2
+    draw, letters = _pillow().ImageDraw.Draw(beneath), _font(layout.size)
+    draw.text((width - layout.pad, layout.head / 2), _signed(now.reward), INK, letters, anchor="rm")
+    for number, (row, q) in enumerate(zip(layout.rows, q_values, strict=False)):
+        chosen, middle = number == now.action, (row.top + row.bottom) / 2
         if chosen:
             side = 0.3 * layout.size
             corners = [(row.left, middle - side), (row.left, middle + side), (row.left + 1.6 * side, middle)]
@@ -236,11 +292,11 @@ def add_panel(image: Array, reading: Reading, panel: Panel, scale: Scale = NO_SC
         draw.line((at, row.top - 2, at, row.bottom + 2), MUTED)
         if layout.figures:
             draw.text((row.figure, middle), _q(q), INK if chosen else MUTED, letters, anchor="rm")
-        if layout.tick:
-            for ago, action in enumerate(reversed(reading.recent)):
-                if action == number:
-                    right = row.recent - ago * layout.tick
-                    draw.rectangle((right - layout.tick, row.top, right - 1, row.bottom), CHOSEN)
-    if reading.outcome is not None:
-        image = label(image, reading.outcome, layout.size)
+        for ago, action in enumerate(reversed(recent if layout.tick else ())):
+            if action == number:
+                right = row.recent - ago * layout.tick
+                draw.rectangle((right - layout.tick, row.top, right - 1, row.bottom), CHOSEN)
+    if now.action is None:
+        outcome = f"{now.outcome or 'ended'} {_signed(now.reward)}"
+        image = _label(image, outcome, round(1.3 * layout.size), (width / 2, height * 0.88), "mm", CHOSEN)
     return np.concatenate([image, np.asarray(beneath)])

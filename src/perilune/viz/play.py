@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from perilune.envs.known import Controls, lookup
 from perilune.errors import DisplayError, MissingDependencyError
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Timestep
-from perilune.viz.images import captions, side_by_side
-from perilune.viz.overlay import Panel, add_panel, next_reading
-from perilune.viz.video import cannot_render, frames_per_second
+from perilune.viz.overlay import Panel, add_panel, captions, side_by_side
+from perilune.viz.video import EpisodeOutcome, cannot_render, frames_per_second
 
 GAP = 6  # pixels between two images
 POLLS = 30  # of the keyboard per second in a game that waits for a key
@@ -79,54 +78,46 @@ class Keyboard:
         return self._actions[self._held[0]] if self._held and not self._pressed else self.pressed()
 
 
-class Score(NamedTuple):
-    """How an episode ended, and its return."""
-
-    outcome: str | None
-    reward: float
-
-
 class Player:
     """The person or the agent, in an environment of its own."""
 
     def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
-        self._env, self._agent = env, agent
+        self.title, self._env, self._agent = title, env, agent
         self._spaces, self._outcomes = envs.space_sizes(env), lookup(envs.name(env)).outcomes
-        self._panel = Panel(title)
         self._limit = ENDLESS if envs.time_limit(env) is None else None
 
     def begin(self, seed: int) -> None:
         """Begin an episode."""
-        self.obs = envs.reset(self._env, seed)
-        self.reward, self._steps, self.ended = 0.0, 0, False
-        self.outcome: str | None = None
+        self._now = Timestep(1, 0, envs.reset(self._env, seed), action=0, reward=0.0)  # any action: not at its end
         self._image: Array | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode has ended."""
+        return self._now.action is None
+
+    @property
+    def score(self) -> EpisodeOutcome:
+        """The score so far."""
+        return EpisodeOutcome(self.title, self._now.outcome, self._now.reward)
 
     def step(self, action: int) -> None:
         """Take ``action``; an agent takes its own. After the end of the episode nothing happens."""
         if self.ended:
             return
-        chosen = action if self._agent is None else self._agent.greedy_action(self.obs)
-        self.obs, reward, terminated, truncated = envs.step(self._env, self._spaces, chosen)
-        self.reward += reward
-        self._steps += 1
-        self.ended = terminated or truncated or self._steps == self._limit
+        before, outcome = self._now, None
+        chosen = action if self._agent is None else self._agent.greedy_action(before.obs)
+        obs, reward, terminated, truncated = envs.step(self._env, self._spaces, chosen)
+        ended = terminated or truncated or before.step + 1 == self._limit
+        if ended and self._outcomes is not None:
+            outcome = self._outcomes.label(obs, reward, terminated)
+        self._now = Timestep(1, before.step + 1, obs, None if ended else 0, before.reward + reward, outcome)
         self._image = None
-        if self.ended and self._outcomes is not None:
-            self.outcome = self._outcomes.label(self.obs, reward, terminated)
-
-    @property
-    def score(self) -> Score:
-        """The score so far."""
-        return Score(self.outcome, self.reward)
 
     def image(self) -> Array:
         """Return the rendered state with title and return beneath, and the outcome at the end."""
         if self._image is None:
-            action = None if self.ended else 0
-            timestep = Timestep(1, self._steps, self.obs, action, self.reward, self.outcome)
-            reading = next_reading(None, timestep, np.zeros(0), 1)
-            self._image = add_panel(rendering.frame(self._env), reading, self._panel)
+            self._image = add_panel(self._now._replace(image=rendering.frame(self._env)), Panel(self.title))
         return self._image
 
 
@@ -171,7 +162,9 @@ def check_display() -> None:
         pygame.display.quit()
 
 
-def play(env: envs.Env, agent: Agent | None = None, title: str = "agent", seed: int = 0) -> Iterator[list[Score]]:
+def play(
+    env: envs.Env, agent: Agent | None = None, title: str = "agent", seed: int = 0
+) -> Iterator[list[EpisodeOutcome]]:
     """Open a window and play one episode after the other until it is closed.
 
     Args:
@@ -203,7 +196,7 @@ def play(env: envs.Env, agent: Agent | None = None, title: str = "agent", seed: 
 
 def play_episodes(
     players: Sequence[Player], env_id: str, actions: int, fps: int, seed: int = 0
-) -> Iterator[list[Score]]:
+) -> Iterator[list[EpisodeOutcome]]:
     """Open a window in which ``players``, the person first, play until it is closed. See ``play``."""
     pygame = _pygame()
     known, clock = controls(env_id, actions), pygame.time.Clock()
@@ -232,20 +225,17 @@ def play_episodes(
                 if action is None and known.idle:
                     action = known.idle[steps % len(known.idle)]
                 if action is not None or players[0].ended:
-                    _step(players, action or 0)
+                    for player in players:
+                        player.step(action or 0)
                     steps += 1
-            while not all(player.ended for player in players):  # the agent's episode ends unseen
-                _step(players, 0)
+            for player in players:
+                while not player.ended:  # the agent's episode ends unseen
+                    player.step(0)
             seed += 1
             yield [player.score for player in players]
     finally:
         if window is not None:
             pygame.display.quit()
-
-
-def _step(players: Sequence[Player], action: int) -> None:
-    for player in players:
-        player.step(action)
 
 
 def _pygame() -> Any:

@@ -20,9 +20,18 @@ from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryErr
 from perilune.runs import snapshots, telemetry, weights
 from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, play_episode
 from perilune.training.events import Episode, Event, Started, Timestep
-from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, closing, format_of, frame_skip
-from perilune.viz.images import label_corner, resize, side_by_side
-from perilune.viz.overlay import NO_SCALE, Panel, Reading, Scale, add_panel, next_reading, widen
+from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, format_of, frame_skip
+from perilune.viz.overlay import (
+    NO_SCALE,
+    Panel,
+    Scale,
+    add_panel,
+    label_corner,
+    latest_actions,
+    resize,
+    side_by_side,
+    widen,
+)
 from perilune.viz.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
@@ -34,15 +43,8 @@ MAX_SECONDS = 10  # of a video of stages; a still of a second follows
 MAX_FPS = 60  # of a video of stages; more cannot be seen
 
 
-class Stage(NamedTuple):
-    """An agent during its training: what it is called, and its weights."""
-
-    title: str
-    agent: Agent
-
-
 class EpisodeOutcome(NamedTuple):
-    """How the episode of a stage ended, and its return."""
+    """How the episode of a stage or of a player ended, and its return."""
 
     title: str
     outcome: str | None
@@ -71,7 +73,7 @@ def cannot_render(env: envs.Env) -> ConfigError:
     return ConfigError("render_mode", env.render_mode, allowed)
 
 
-class EpisodeVideo:
+class EpisodeVideo(VideoWriter):
     """A video of episodes; an MP4 also gets a telemetry file with the Q-values of every frame.
 
     Args:
@@ -84,50 +86,41 @@ class EpisodeVideo:
     """
 
     def __init__(
-        self,
-        path: Path,
-        fps: int,
-        q_values: QValues | None = None,
-        panel: Panel | None = None,
-        scale: Scale = NO_SCALE,
+        self, path: Path, fps: int, q_values: QValues | None = None, panel: Panel | None = None, scale: Scale = NO_SCALE
     ) -> None:
         small, self._skip = format_of(path).small, frame_skip(path, fps)
+        super().__init__(path, Fraction(fps, self._skip))
         self._panel, self._scale, self._q_values = panel, scale, q_values
         self._still = fps // self._skip if small or panel is not None else 0
         self._count = 0
-        self._reading: Reading | None = None
-        self._video = VideoWriter(path, Fraction(fps, self._skip))
+        self._recent: tuple[int, ...] = ()
         self._telemetry = None
         if q_values is not None and not small:
             self._telemetry = telemetry.TelemetryWriter(telemetry.path_of(path))
 
-    def add(self, timestep: Timestep) -> None:
+    def show(self, now: Timestep) -> None:
         """Encode the image of a time step."""
-        q_values = np.zeros(0) if self._q_values is None else self._q_values(timestep.obs[None])[0]
+        q_values = np.zeros(0) if self._q_values is None else self._q_values(now.obs[None])[0]
         if self._panel is not None:
-            self._reading = next_reading(self._reading, timestep, q_values, self._panel.memory)
+            self._recent = latest_actions(self._recent, now, self._panel.memory)
             self._scale = widen(self._scale, q_values)
         self._count += 1
-        if (self._count - 1) % self._skip and timestep.action is not None:
+        if (self._count - 1) % self._skip and now.action is not None:
             return
-        assert timestep.image is not None
-        image = _fit(timestep.image, self._video.path)
-        if self._panel is not None and self._reading is not None:
-            image = add_panel(image, self._reading, self._panel, self._scale)
-        for _ in range(1 if timestep.action is not None else 1 + self._still):
-            self._video.add(image)
+        image = _fit(now.image, self.path)
+        now = now._replace(image=image, q_values=q_values)
+        if self._panel is not None:
+            image = add_panel(now, self._panel, self._scale, self._recent)
+        for _ in range(1 if now.action is not None else 1 + self._still):
+            self.add(image)
             if self._telemetry is not None:
-                self._telemetry.add(timestep._replace(q_values=q_values))
+                self._telemetry.add(now)
 
     def close(self) -> None:
         """Finish both files."""
         if self._telemetry is not None:
             self._telemetry.close()
-        self._video.close()
-
-    def discard(self) -> None:
-        """Delete both files."""
-        self._video.discard()
+        super().close()
 
 
 class TrainingRecorder:
@@ -153,7 +146,7 @@ class TrainingRecorder:
                 if episode not in self._videos:
                     path = self._directory / "videos" / f"episode-{episode:05d}.mp4"
                     self._videos[episode] = EpisodeVideo(path, self._fps, self._q_values)
-                self._videos[episode].add(event)
+                self._videos[episode].show(event)
             case Episode(episode) if episode in self._videos:
                 self._videos.pop(episode).close()
 
@@ -180,9 +173,7 @@ def record_episodes(
 
     Args:
         policy, env, episodes, first_seed, max_episode_steps: See ``training.evaluation.evaluate``.
-        path: The file; it ends in .mp4 or .gif.
-        q_values: Of the agent, for the panel and for the telemetry file.
-        panel: What is drawn beneath the images.
+        path, q_values, panel: See ``EpisodeVideo``.
 
     Raises:
         ConfigError: The environment does not render images, or ``path`` ends in something else.
@@ -198,14 +189,14 @@ def record_episodes(
         if q_values is not None and panel is not None and panel.actions:
             seeds = range(first_seed, first_seed + episodes)
             scale = widen(scale, _measure(policy, q_values, env, seeds, max_episode_steps)[0])
-        with closing(EpisodeVideo(path, frames_per_second(env), q_values, panel, scale)) as video:
+        with EpisodeVideo(path, frames_per_second(env), q_values, panel, scale) as video:
             return evaluate(
                 policy,
                 rendered,
                 episodes,
                 first_seed=first_seed,
                 max_episode_steps=max_episode_steps,
-                show=video.add,
+                show=video.show,
             )
     finally:
         if rendered is not env:
@@ -234,7 +225,7 @@ def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
 
 
 def record_stages(
-    stages: Sequence[Stage],
+    stages: Sequence[tuple[str, Agent]],
     env: envs.Env,
     path: Path,
     *,
@@ -249,7 +240,7 @@ def record_stages(
     shows its last image until all have ended.
 
     Args:
-        stages: The agents, from left to right.
+        stages: The titles and agents, from left to right.
         env: The environment; it is made again for each stage.
         path: The file; it ends in .mp4 or .gif.
         overlay: Show Q-values and actions.
@@ -263,12 +254,12 @@ def record_stages(
         RunDirectoryError: The file cannot be written.
         MissingDependencyError: PyAV or Pillow is not installed.
     """
-    small = format_of(path).small
+    gap = GAP // 2 if format_of(path).small else GAP
     if not rendering.can_draw(env):
         raise cannot_render(env)
+    titles, agents = zip(*stages, strict=True)
     fps = frames_per_second(env)
-    actions = lookup(envs.name(env)).action_names(stages[0].agent.actions) if overlay else ()
-    panels = [Panel(stage.title, actions, fps) for stage in stages]
+    actions = lookup(envs.name(env)).action_names(agents[0].actions) if overlay else ()
     with ExitStack() as opened:
         own = []
         for _ in stages:
@@ -276,7 +267,7 @@ def record_stages(
             opened.callback(envs.close, own[-1])
         measured = [
             _measure(agent.greedy_action, agent.q_values, made, [seed], max_episode_steps)
-            for (_, agent), made in zip(stages, own, strict=True)
+            for agent, made in zip(agents, own, strict=True)
         ]
         scale = widen(NO_SCALE, [end for ends, _ in measured for end in ends])
         steps = max(length for _, length in measured)
@@ -284,48 +275,38 @@ def record_stages(
         skip = max(frame_skip(path, faster * fps), -(-faster * fps // MAX_FPS))
         rate = Fraction(faster * fps, skip)
         frames = [
-            _frames(stage.agent, made, path, panel.memory, skip, seed, max_episode_steps)
-            for stage, made, panel in zip(stages, own, panels, strict=True)
+            _frames(agent, made, path, fps, skip, seed, max_episode_steps)
+            for agent, made in zip(agents, own, strict=True)
         ]
-        with closing(VideoWriter(path, rate)) as video:
-            latest: list[Frame] = []
+        with VideoWriter(path, rate) as video:
+            latest: list[tuple[Timestep, tuple[int, ...]]] = []
             for number, moved in enumerate(zip_longest(*frames)):
                 latest = [new or latest[place] for place, new in enumerate(moved)]
-                scale = widen(scale, [q for frame in latest for q in frame.reading.q_values])
+                scale = widen(scale, [q for now, _ in latest if now.q_values is not None for q in now.q_values])
                 images = [
-                    add_panel(frame.image, frame.reading, panel, scale)
-                    for frame, panel in zip(latest, panels, strict=True)
+                    add_panel(now, Panel(title, actions, fps), scale, recent)
+                    for title, (now, recent) in zip(titles, latest, strict=True)
                 ]
-                row = side_by_side(images, GAP // 2 if small else GAP)
+                row = side_by_side(images, gap)
                 row = row if faster == 1 else label_corner(row, f"{faster}x speed")
                 video.add(row)
                 if tell is not None:
                     tell(min(number * skip, steps), steps)
             for _ in range(int(rate)):
                 video.add(row)
-    return [
-        EpisodeOutcome(stage.title, frame.timestep.outcome, frame.timestep.reward)
-        for stage, frame in zip(stages, latest, strict=True)
-    ]
-
-
-class Frame(NamedTuple):
-    """One stage at one time: its time step, what the panel shows, and its image, uint8 [height, width, 3]."""
-
-    timestep: Timestep
-    reading: Reading
-    image: Array
+    return [EpisodeOutcome(title, end.outcome, end.reward) for title, (end, _) in zip(titles, latest, strict=True)]
 
 
 def _frames(
     agent: Agent, env: envs.Env, path: Path, memory: int, skip: int, seed: int, max_episode_steps: int | None
-) -> Iterator[Frame]:
-    """Play an episode greedily and yield every ``skip``-th time step, and the last."""
-    reading: Reading | None = None
-    for timestep in play_episode(agent.greedy_action, env, seed, max_episode_steps):
-        reading = next_reading(reading, timestep, agent.q_values(timestep.obs[None])[0], memory)
-        if timestep.step % skip == 0 or timestep.action is None:
-            yield Frame(timestep, reading, _fit(rendering.frame(env), path, MAX_STAGE_WIDTH))
+) -> Iterator[tuple[Timestep, tuple[int, ...]]]:
+    """Play an episode greedily; yield every ``skip``-th time step, and the last, each with the latest actions."""
+    recent: tuple[int, ...] = ()
+    for now in play_episode(agent.greedy_action, env, seed, max_episode_steps):
+        recent = latest_actions(recent, now, memory)
+        if now.step % skip == 0 or now.action is None:
+            image = _fit(rendering.frame(env), path, MAX_STAGE_WIDTH)
+            yield now._replace(image=image, q_values=agent.q_values(now.obs[None])[0]), recent
 
 
 def _measure(
@@ -344,7 +325,8 @@ def _measure(
     return [low, high], steps
 
 
-def _fit(image: Array, path: Path, max_width: int | None = None) -> Array:
+def _fit(image: Array | None, path: Path, max_width: int | None = None) -> Array:
     """Return ``image`` no wider than ``max_width``, and half as wide in a small format."""
+    assert image is not None
     width = min(image.shape[1], max_width or image.shape[1]) // (2 if format_of(path).small else 1)
     return resize(image, width) if width < image.shape[1] else image
