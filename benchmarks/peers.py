@@ -11,7 +11,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -137,9 +137,7 @@ def _model(env: envs.Env, seed: int, net_arch: tuple[int, ...], **settings: Any)
     return DQN("MlpPolicy", env, policy_kwargs={"net_arch": list(net_arch)}, seed=seed, device="cpu", **settings)
 
 
-def _log(
-    directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int
-) -> AbstractContextManager[log_writer.LogWriter]:
+def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int) -> log_writer.LogWriter:
     """Create the run directory and return its log."""
     layout.create(directory, overwrite=True)
     config = {
@@ -153,7 +151,7 @@ def _log(
     host = manifest.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
     files.write_json(directory / "host.json", host)
     files.write_json(directory / "config.json", config)
-    return log_writer.open_log(directory)
+    return log_writer.LogWriter(directory)
 
 
 class _Recorder:

@@ -27,7 +27,7 @@ from perilune import DQN, DQNConfig, TrainConfig, recording
 from perilune._utils.validation import from_json
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.runs import archive, checkpoint, files, inspection, layout, lock, logs, manifest, recorder, resume
+from perilune.runs import archive, checkpoint, files, inspection, layout, lock, logs, manifest, recorder
 from perilune.runs.telemetry import read as read_telemetry
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode
@@ -138,7 +138,7 @@ def test_change_that_is_not_named_is_refused(run: Path) -> None:
 
 def test_every_setting_is_known_to_change_or_not(run: Path) -> None:
     known = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
-    assert sorted(known - resume.CHANGEABLE) == [
+    assert sorted(known - manifest.CHANGEABLE) == [
         "activation", "atoms", "buffer_size", "dueling", "ema_decay", "gamma", "head", "hidden", "initializer",
         "layer_norm", "learning_starts", "n_step", "noisy", "num_envs", "optimizer", "priority_alpha", "quantiles",
         "value_range",
@@ -523,7 +523,7 @@ def test_verify_ignores_what_training_removes(run: Path, after: int) -> None:
 def test_setup_round_trips_through_json(run: Path) -> None:
     setup = checkpoint.latest(run)[0].setup
     content = {name: value for name, value in setup.to_json().items() if name != "format"}
-    assert from_json(json.dumps(content).encode(), checkpoint.Setup) == setup
+    assert from_json(json.dumps(content).encode(), manifest.Setup) == setup
 
 
 def test_control_characters_of_a_run_are_escaped(run: Path, capfd: pytest.CaptureFixture[str]) -> None:

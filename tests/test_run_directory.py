@@ -83,7 +83,7 @@ def test_host_has_versions_and_no_user_data(tmp_path: Path) -> None:
 def test_damaged_files_raise_our_errors(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
     directory = tmp_path_factory.mktemp("run")
     start(directory)
-    with log_writer.open_log(directory) as log:
+    with log_writer.LogWriter(directory) as log:
         for number in range(1, 4):
             log.write(episode(number))
     for name in ("episodes.jsonl", "config.json"):

@@ -23,7 +23,8 @@ from perilune.history import History
 from perilune.recording import Callback
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import checkpoint, files, weights
-from perilune.runs.checkpoint import Checkpoint, Setup
+from perilune.runs.checkpoint import Checkpoint
+from perilune.runs.manifest import Setup
 from perilune.training.checks import check
 from perilune.training.evaluation import Evaluation, evaluate
 from perilune.training.events import Event
@@ -396,10 +397,8 @@ class DQN:
         target = Path(path)
         if target.suffix != ".safetensors":
             target = target.with_name(target.name + ".safetensors")
-        try:
+        with files.reported("written", target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.cannot("written", target, error) from error
         weights.save_weights(target, self.agent, envs.name(self.env))
         return target
 

@@ -29,10 +29,10 @@ from perilune.errors import (
 )
 from perilune.history import History
 from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, weights
-from perilune.runs.checkpoint import Checkpoint, Setup
+from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.interruption import interruptions
+from perilune.runs.manifest import Setup
 from perilune.runs.recorder import Recorder
-from perilune.runs.resume import check_changes, check_config, differing_host
 from perilune.training.checks import check
 from perilune.training.evaluation import greedy_limit
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
@@ -206,8 +206,8 @@ def restore(directory: Path, latest: Checkpoint, wanted: Setup, change: Sequence
         RunDirectoryError, FileFormatError: the run cannot be read.
     """
     there = checkpoint.paths(directory)
-    changed = check_changes(latest.setup, wanted, change)
-    check_config(directory, latest.setup, wanted)
+    changed = manifest.check_changes(latest.setup, wanted, change)
+    manifest.check_config(directory, latest.setup, wanted)
     agent = Agent(wanted.observation_size, wanted.actions, wanted.agent, wanted.seed, wanted.symmetry)
     resumed = Resumed(directory, latest, there, agent, wanted)
     if changed and resumed.over:
@@ -253,7 +253,7 @@ def _record(
     if options.tensorboard:
         tensorboard = event_files.event_file(directory, fps, agent.env_steps, outcomes, _logged(directory, latest))
     with (
-        log_writer.open_log(directory, () if latest is None else latest.logs) as log,
+        log_writer.LogWriter(directory, () if latest is None else latest.logs) as log,
         progress(agent, env, setup.train, options.quiet, latest, directory) as show,
         tensorboard as write,
         interruptions(
@@ -264,7 +264,7 @@ def _record(
         if latest is not None:
             layout.sweep(directory)
             checkpoint.restore_weights(directory, latest)
-            if other := differing_host(directory):
+            if other := manifest.differing_host(directory):
                 _warn(f"{directory} resumes on another machine or version, so its numbers may differ: {other}")
             manifest.write_config(directory, setup.to_json())
         recorder = Recorder(directory, agent, setup, log, latest)

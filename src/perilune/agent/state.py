@@ -144,9 +144,7 @@ def _check_replay(agent: Agent, stored: Arrays) -> None:
         return
     action, discount = stored[f"{REPLAY}action"], stored[f"{REPLAY}discount"]
     if action.min() < 0 or action.max() >= agent.actions:
-        raise ConfigError(
-            "replay.action", int(action.max()), f"actions of the environment, from 0 to {agent.actions - 1}"
-        )
+        raise ConfigError("replay.action", int(action.max()), f"actions from 0 to {agent.actions - 1}")
     if discount.min() < 0 or discount.max() > 1:
         raise ConfigError("replay.discount", float(discount.max()), "discounts from 0 to 1")
     if "priorities" in stored and stored["priorities"].min() <= 0:

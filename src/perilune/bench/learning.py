@@ -232,11 +232,9 @@ def _prepare(trials: Sequence[Trial]) -> None:
                 "Choose another directory (--out), or remove that one."
             )
     for parent in {trial.directory.parent for trial in trials}:
-        try:
+        with files.reported("written", parent):
             parent.mkdir(parents=True, exist_ok=True)
             (parent / MARK).touch()
-        except OSError as error:
-            raise files.cannot("written", parent, error) from error
 
 
 def _run(trial: Trial) -> None:

@@ -19,7 +19,7 @@ from perilune.cli.settings import add_settings, choose
 from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.runs import checkpoint, layout
-from perilune.runs.resume import CHANGEABLE
+from perilune.runs.manifest import CHANGEABLE
 
 
 def add_train(parser: Parser) -> None:

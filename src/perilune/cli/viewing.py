@@ -182,10 +182,8 @@ def run_report(options: Namespace) -> None:
     out = options.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
     if out.is_dir():  # checked before all episodes are played
         raise ConfigError("out", str(out), "a file, not a directory")
-    try:
+    with files.reported("written", out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.cannot("written", out, error) from error
     write_report(read, out, options.episodes, _tell, env=options.env, left_out=left_out)
     say(out)
 

@@ -66,16 +66,12 @@ def read_content(path: Path, kind: str, cls: type[T], largest: int) -> tuple[T, 
         FileFormatError: it is damaged, of another kind, or its header has more than ``largest`` bytes.
     """
     with files.opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= size - 8:
-                raise FileFormatError(f"{path} is not a safetensors file, or it is cut short")
-            if length > largest:
-                raise FileFormatError(f"{path} has a header of {length:,} bytes; at most {largest:,} are read")
-            encoded = file.read(length)
-        except OSError as error:
-            raise files.cannot("read", path, error) from error
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= os.fstat(file.fileno()).st_size - 8:
+            raise FileFormatError(f"{path} is not a safetensors file, or it is cut short")
+        if length > largest:
+            raise FileFormatError(f"{path} has a header of {length:,} bytes; at most {largest:,} are read")
+        encoded = file.read(length)
     files.check_json(encoded, path, largest)
     try:
         metadata = msgspec.json.decode(encoded, type=_Header).metadata

@@ -11,47 +11,25 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
-from perilune._utils.validation import Natural
 from perilune.agent import state
-from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.factory import least_weights
 from perilune.agent.state import AgentState
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
-from perilune.replay.symmetry import Symmetry
 from perilune.runs import archive, files, manifest
 from perilune.runs.layout import WEIGHTS
 from perilune.runs.log_writer import LogState
+from perilune.runs.manifest import Setup
 from perilune.training.progress import TrainingProgress
 
 KIND = "perilune checkpoint 1"
 DIRECTORY = "checkpoints"
 LARGEST_HEADER = 2**26  # bytes; a running episode has three for every action
 BEST = "best_weights"  # name of the array that holds the bytes of best.safetensors
-
-
-class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is trained: the environment and how it was made, the seed, and all settings."""
-
-    environment: str
-    made: str
-    reward_threshold: float | None
-    observation_size: Natural
-    actions: Natural
-    seed: Natural
-    symmetry: Symmetry | None
-    agent: DQNConfig
-    train: TrainConfig
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of config.json."""
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        return {"format": manifest.FORMAT, **plain}
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,22 +72,21 @@ def save(
     """
     path = path_of(directory, agent.env_steps)
     arrays, weights = state.arrays(agent), directory / WEIGHTS["best"]
-    try:
+    with files.reported("written", path):
         path.parent.mkdir(exist_ok=True)  # not the run itself: if it was removed, it stays removed
         if weights.exists():
             arrays[BEST] = np.frombuffer(files.read(weights, weights.stat().st_size), np.uint8)
-        checkpoint = Checkpoint(
-            perilune=manifest.version(),
-            setup=setup,
-            agent=state.values(agent),
-            training=training,
-            best=best,
-            has_best_weights=BEST in arrays,
-            logs=tuple(logs),
-        )
+    checkpoint = Checkpoint(
+        perilune=manifest.version(),
+        setup=setup,
+        agent=state.values(agent),
+        training=training,
+        best=best,
+        has_best_weights=BEST in arrays,
+        logs=tuple(logs),
+    )
+    try:
         archive.write(path, KIND, checkpoint, arrays, LARGEST_HEADER)
-    except OSError as error:
-        raise error if isinstance(error, PeriluneError) else files.cannot("written", path, error) from error
     except FileFormatError as error:
         raise RunDirectoryError(
             f"no checkpoint can be saved: {error}. It holds the actions of every running episode and their last n_step "
@@ -202,7 +179,7 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
             warnings.warn(f"skipped a checkpoint: {error}", PeriluneWarning, stacklevel=2)
     if there:
         raise FileFormatError(f"all {len(there)} checkpoints of {directory} are damaged")
-    manifest.read_config(directory)  # reports if there is no run
+    manifest.check_run(directory)
     raise RunDirectoryError(
         f"{directory} cannot be resumed: it has no checkpoint. Evaluate its weights with `perilune evaluate`, or start "
         "a new run with `perilune train`."

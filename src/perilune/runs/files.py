@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 LARGEST_JSON = 2**20  # default limit of a JSON file, in bytes
@@ -28,23 +28,22 @@ def write(path: Path, *content: bytes | memoryview) -> None:
         RunDirectoryError: the file cannot be written; the old one is unchanged.
     """
     partial = path.with_name(path.name + PARTIAL)
+    # O_NOFOLLOW: another user may have put a link here.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        # O_NOFOLLOW: another user may have put a link here.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
-            for part in content:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        if os.name != "nt":  # Windows flushes directories itself
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-    except OSError as error:
-        raise cannot("written", path, error) from error
+        with reported("written", path):
+            with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
+                for part in content:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            if os.name != "nt":  # Windows flushes directories itself
+                directory = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(directory)
+                finally:
+                    os.close(directory)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -60,21 +59,19 @@ def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
     """Open an existing regular file in binary mode. Links, pipes and devices are refused.
 
     Raises:
-        RunDirectoryError: the file does not exist or cannot be opened.
+        RunDirectoryError: the file does not exist or cannot be opened, or an operation in the block fails.
         FileFormatError: it is not a regular file.
     """
     flags = (os.O_RDONLY if mode == "rb" else os.O_RDWR) | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would block
     if path.is_symlink():
         raise FileFormatError(f"{path} is a link. Replace it by the file itself: files of a run must not be links.")
-    try:
+    with reported("read", path):
         descriptor = os.open(path, flags)
-    except OSError as error:
-        raise cannot("read", path, error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # no file object can be made of a directory
         os.close(descriptor)
         raise FileFormatError(f"{path} is not a regular file")
-    with os.fdopen(descriptor, mode) as file:
+    with reported("read" if mode == "rb" else "written", path), os.fdopen(descriptor, mode) as file:
         yield file
 
 
@@ -89,10 +86,7 @@ def read(path: Path, largest: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
             raise FileFormatError(f"{path} has {size:,} bytes; at most {largest:,} are read")
-        try:
-            return file.read(size)
-        except OSError as error:
-            raise cannot("read", path, error) from error
+        return file.read(size)
 
 
 def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
@@ -137,15 +131,18 @@ def digest(path: Path, size: int) -> hashlib._Hash:
     """
     sha256 = hashlib.sha256()
     with opened(path) as file:
-        try:
-            while piece := file.read(min(PIECE, size)):
-                sha256.update(piece)
-                size -= len(piece)
-        except OSError as error:
-            raise cannot("read", path, error) from error
+        while piece := file.read(min(PIECE, size)):
+            sha256.update(piece)
+            size -= len(piece)
     return sha256
 
 
-def cannot(be: str, path: Path, error: OSError) -> RunDirectoryError:
-    """Return the error for a file that cannot be "read" or "written"."""
-    return RunDirectoryError(f"{path} cannot be {be}: {error.strerror or error}")
+@contextmanager
+def reported(verb: str, path: Path) -> Iterator[None]:
+    """Turn an OSError in the block into a RunDirectoryError: ``path`` cannot be "read" or "written"."""
+    try:
+        yield
+    except PeriluneError:
+        raise
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be {verb}: {error.strerror or error}") from error

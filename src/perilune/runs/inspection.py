@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from perilune._utils.text import number
 from perilune.agent.config import to_json
-from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
+from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.log_writer import LogState
@@ -140,8 +140,7 @@ def verify(directory: Path) -> Iterator[Finding]:
 
 
 def _findings(directory: Path, logs_too: bool) -> Iterator[Finding]:
-    if not (directory / "config.json").exists():
-        raise RunDirectoryError(f"{directory} is not a run: it has no config.json. Pass a run directory.")
+    manifest.check_run(directory)
     intact: list[Checkpoint] = []
     yield _checked(directory, layout.check_links)
     yield from _existing(checkpoint.paths(directory), lambda path: intact.append(checkpoint.load(path)[0]))

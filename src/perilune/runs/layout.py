@@ -83,7 +83,7 @@ def create(directory: Path, overwrite: bool = False) -> None:
         RunDirectoryError: it cannot be written, or ``check_free`` refuses it.
     """
     check_free(directory, overwrite)
-    try:
+    with files.reported("written", directory):
         for pattern in RUN_FILES:
             for path in directory.glob(pattern):
                 if path != directory / OWNER:
@@ -91,8 +91,6 @@ def create(directory: Path, overwrite: bool = False) -> None:
         for name in DIRECTORIES:
             if (directory / name).is_dir() and not any((directory / name).iterdir()):
                 (directory / name).rmdir()
-    except OSError as error:
-        raise files.cannot("written", directory, error) from error
 
 
 def sweep(directory: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import msgspec
@@ -28,7 +28,7 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sha256: str
 
 
-class LogWriter:
+class LogWriter(AbstractContextManager["LogWriter"]):
     """Append events to a run's logs. Every line is handed to the system before training continues.
 
     Args:
@@ -45,10 +45,8 @@ class LogWriter:
         known = {log.name: log for log in logs}
         self._directory = directory
         self._digests = {name: _truncate(directory / name, known.get(name)) for name in FILES.values()}
-        try:
+        with files.reported("written", directory):
             self._files = {name: (directory / name).open("a+b") for name in FILES.values()}
-        except OSError as error:
-            raise files.cannot("written", directory, error) from error
 
     def write(self, event: Event) -> None:
         """Append ``event`` if its type is logged. A number that is not finite becomes null."""
@@ -57,55 +55,42 @@ class LogWriter:
             return
         line = ENCODER.encode(event._asdict()) + b"\n"
         self._digests[name].update(line)
-        try:
+        with files.reported("written", self._directory / name):
             self._files[name].write(line)
             self._files[name].flush()
-        except OSError as error:
-            raise files.cannot("written", self._directory / name, error) from error
 
     def flush(self) -> list[LogState]:
         """Flush the logs to disk and return their states. A log that was removed meanwhile is written again."""
         logs = []
         for name in self._files:
             self._put_back(name)
-            file = self._files[name]
-            try:
-                os.fsync(file.fileno())
-                size = os.fstat(file.fileno()).st_size
-            except OSError as error:
-                raise files.cannot("written", self._directory / name, error) from error
+            with files.reported("written", self._directory / name):
+                descriptor = self._files[name].fileno()
+                os.fsync(descriptor)
+                size = os.fstat(descriptor).st_size
             logs.append(LogState(name=name, size=size, sha256=self._digests[name].hexdigest()))
         return logs
 
     def _put_back(self, name: str) -> None:
         """Write a log again if its name does not lead to the open file any more: a checkpoint needs it."""
         path, file = self._directory / name, self._files[name]
-        try:
+        with files.reported("read", path):
             with suppress(FileNotFoundError):
                 if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
                     return
             file.seek(0)
             content = file.read()
-        except OSError as error:
-            raise files.cannot("read", path, error) from error
         files.write(path, content)
         file.close()
-        try:
+        with files.reported("written", path):
             self._files[name] = path.open("a+b")
-        except OSError as error:
-            raise files.cannot("written", path, error) from error
         message = f"{path} was removed or replaced during training. Its lines have been written again."
         warnings.warn(message, PeriluneWarning, stacklevel=2)
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         for file in self._files.values():
             with suppress(OSError):  # the line that did not fit on a full disk has been reported already
                 file.close()
-
-
-def open_log(directory: Path, logs: Sequence[LogState] = ()) -> closing[LogWriter]:
-    """Return a LogWriter for a ``with`` block."""
-    return closing(LogWriter(directory, logs))
 
 
 def check_start(path: Path, log: LogState) -> hashlib._Hash:
@@ -135,8 +120,5 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
             f"use Python: DQN.load({str(path.parent)!r}).train(...)"
         ) from error
     with files.opened(path, "r+b") as file:
-        try:
-            file.truncate(log.size)
-        except OSError as error:
-            raise files.cannot("written", path, error) from error
+        file.truncate(log.size)
     return sha256

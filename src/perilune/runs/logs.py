@@ -87,15 +87,10 @@ class _Lines:
                 self._overlong = False
                 self._line += 1
                 self._skip(f"it has more than {files.PIECE:,} bytes")
-            yield self._decode(lines)
+            yield self.decode(lines)
 
-    def decode(self, line: bytes) -> Any:
-        """Return the object in one line, or None if it is damaged."""
-        with suppress(*DECODE_ERRORS):
-            return self._decoder.decode(line)
-        return None
-
-    def _decode(self, lines: bytes) -> list[Any]:
+    def decode(self, lines: bytes) -> list[Any]:
+        """Return the objects in complete lines. Damaged ones are skipped."""
         ends = lines.count(b"\n")
         with suppress(*DECODE_ERRORS):
             rows = self._decoder.decode_lines(lines)
@@ -188,8 +183,6 @@ class LogReader:
                 if self._lines.offset:
                     self._begin()
                 fault = str(error) if os.path.lexists(self._path) else None
-            except OSError as error:
-                fault = str(files.cannot("read", self._path, error))
             return Table(
                 (self._generation, self._rows),
                 {name: column[: self._rows] for name, column in self._columns.items()},
@@ -238,10 +231,7 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
     with files.opened(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST_LOG:
             raise FileFormatError(f"{path} has {size:,} bytes; at most {LARGEST_LOG:,} are read")
-        try:
-            records = [kind(*msgspec.structs.astuple(row)) for rows in lines.read(file) for row in rows]
-        except OSError as error:
-            raise files.cannot("read", path, error) from error
+        records = [kind(*msgspec.structs.astuple(row)) for rows in lines.read(file) for row in rows]
     if lines.bad:
         raise FileFormatError(
             f"{path}, line {lines.first_bad}, is damaged: {lines.error}. Delete that line to read the others."
@@ -257,8 +247,8 @@ def last_record(directory: Path, kind: type[Record]) -> Record | None:
             *lines, _ = file.read(TAIL).split(b"\n")
     except (OSError, FileFormatError):
         return None
-    row = _Lines(kind).decode(lines[-1]) if lines else None
-    return None if row is None else kind(*msgspec.structs.astuple(row))
+    rows = _Lines(kind).decode(lines[-1] + b"\n") if lines else []
+    return kind(*msgspec.structs.astuple(rows[0])) if rows else None
 
 
 @dataclass(frozen=True)
@@ -289,11 +279,3 @@ def read_run(directory: Path) -> Run:
         read_log(directory, Evaluated),
         read_log(directory, HealthWarning),
     )
-
-
-def number(value: Any) -> float | int | None:
-    """Return a number for JSON: None if it is not finite, an int if it is one."""
-    value = float(value)
-    if not np.isfinite(value):
-        return None
-    return int(value) if value.is_integer() and abs(value) < EXACT else value

@@ -1,4 +1,4 @@
-"""What a run says about itself: config.json (what was trained) and host.json (where)."""
+"""config.json (what is trained) and host.json (where), and how both are checked before a run resumes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +17,43 @@ import numpy as np
 from msgspec import Meta
 from threadpoolctl import threadpool_info
 
-from perilune._utils.validation import LARGEST
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune._utils.validation import LARGEST, Natural
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
+from perilune.replay.symmetry import Symmetry
 from perilune.runs import files
 
 FORMAT = 1
+# All other settings determine the shape of what was saved, or the meaning of its numbers.
+CHANGEABLE = frozenset(
+    {
+        *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
+        *("learning_rate_decay_steps", "momentum", "weight_decay", "max_grad_norm", "batch_size", "train_freq"),
+        *("gradient_steps", "mirror", "double", "munchausen", "munchausen_temperature", "munchausen_floor"),
+        *("target_update_interval", "tau", "ema_acts", "priority_beta", "priority_beta_steps", "epsilon_start"),
+        *("epsilon_end", "epsilon_decay_steps", "epsilon_decay", "epsilon_decay_per", "max_action_repeat", "optimism"),
+        *(field.name for field in fields(TrainConfig) if field.name != "num_envs"),
+    }
+)
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is trained: the environment and how it was made, the seed, and all settings."""
+
+    environment: str
+    made: str
+    reward_threshold: float | None
+    observation_size: Natural
+    actions: Natural
+    seed: Natural
+    symmetry: Symmetry | None
+    agent: DQNConfig
+    train: TrainConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of config.json."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return {"format": FORMAT, **plain}
 
 
 class _Config(msgspec.Struct):
@@ -38,6 +72,12 @@ def write_config(directory: Path, content: dict[str, Any]) -> None:
     files.write_json(directory / "config.json", content)
 
 
+def check_run(directory: Path) -> None:
+    """Raise RunDirectoryError if ``directory`` has no config.json."""
+    if not (directory / "config.json").exists():
+        raise RunDirectoryError(f"{directory} is not a run: it has no config.json. Pass a run directory.")
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """Return config.json of a run.
 
@@ -45,9 +85,8 @@ def read_config(directory: Path) -> dict[str, Any]:
         RunDirectoryError: there is no run.
         FileFormatError: the file is damaged or has another format.
     """
+    check_run(directory)
     path = directory / "config.json"
-    if not path.exists():
-        raise RunDirectoryError(f"{directory} is not a run: it has no config.json. Pass a run directory.")
     config = files.read_json(path)
     if config.get("format") != FORMAT:
         raise FileFormatError(
@@ -84,10 +123,8 @@ def version() -> str:
 def host() -> dict[str, Any]:
     """Return the machine and the versions that this process runs on."""
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    libraries.sort(
-        key=lambda library: "numpy" not in library["filepath"]
-    )  # other libraries may bring a BLAS of their own
-    blas: dict[str, Any] = libraries[0] if libraries else {}
+    # NumPy's first: other libraries may bring a BLAS of their own.
+    blas: dict[str, Any] = min(libraries, key=lambda library: "numpy" not in library["filepath"], default={})
     return {
         "perilune": version(),
         "python": platform.python_version(),
@@ -98,3 +135,54 @@ def host() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
     }
+
+
+def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str]:
+    """Return the names of the settings in which ``wanted`` differs from the run, the agent's first.
+
+    Raises:
+        ConfigError: a setting differs that is not among ``named`` or cannot change; the message has both values.
+    """
+    for name in Setup.__struct_fields__:
+        before, after = getattr(found, name), getattr(wanted, name)
+        if name not in ("agent", "train") and before != after:
+            raise ConfigError(name, after, f"{before!r}, as in the run")
+    old, new = (asdict(setup.agent) | asdict(setup.train) for setup in (found, wanted))
+    changed = [name for name in old if old[name] != new[name]]
+    for name in changed:
+        expected = f"{old[name]!r}, as in the run"
+        if name not in CHANGEABLE:
+            raise ConfigError(name, new[name], f"{expected}: this setting cannot change when a run resumes")
+        if name not in named:
+            raise ConfigError(name, new[name], f"{expected}. To change it, name it in `change`")
+    return changed
+
+
+def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
+    """Refuse to resume if config.json was edited, unless it already has the wanted settings.
+
+    Raises:
+        ConfigError: config.json differs from the checkpoint; the message has the first setting and both values.
+    """
+    stored = read_config(directory)
+    if stored in (found.to_json(), wanted.to_json()):
+        return
+    edited, saved = ({**config["agent"], **config["train"], **config} for config in (stored, found.to_json()))
+    name = next(name for name in [*saved, *edited] if edited.get(name, ...) != saved.get(name, ...))
+    hint = f"{saved.get(name)!r}, as in the checkpoint. Undo the edit of {directory}/config.json"
+    raise ConfigError(name, edited.get(name), hint)
+
+
+def differing_host(directory: Path) -> str | None:
+    """Return how this machine differs from the run's in what the last bits of results depend on, None if in nothing."""
+    try:
+        before, now = (_versions(machine) for machine in (files.read_json(directory / "host.json"), host()))
+    except PeriluneError:  # the host is unknown, which is no reason to warn
+        return None
+    return "; ".join(f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]) or None
+
+
+def _versions(host: dict[str, Any]) -> dict[str, Any]:
+    blas = host["blas"] if isinstance(host.get("blas"), dict) else {}
+    kernels = {f"BLAS {name}": blas.get(name) for name in ("internal_api", "version", "architecture")}
+    return {name: host.get(name) for name in ("perilune", "numpy", "gymnasium", "machine")} | kernels

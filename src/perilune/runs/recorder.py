@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from perilune.agent.dqn import Agent
 from perilune.errors import RunDirectoryError
 from perilune.runs import checkpoint, log_writer, logs, snapshots, weights
-from perilune.runs.checkpoint import Checkpoint, Setup
+from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.layout import WEIGHTS
+from perilune.runs.manifest import Setup
 from perilune.training.events import Episode, Evaluated, Event, SafePoint
 from perilune.training.progress import TrainingProgress
 

@@ -32,14 +32,12 @@ def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
     """
     if not is_kept(number, number):
         return
-    try:
+    with files.reported("written", directory / DIRECTORY):
         (directory / DIRECTORY).mkdir(exist_ok=True)
         save_weights(directory / DIRECTORY / f"{number:05d}.safetensors", agent, environment)
         for path in paths(directory):
             if not is_kept(int(path.stem), number):
                 path.unlink()
-    except OSError as error:
-        raise files.cannot("written", directory / DIRECTORY, error) from error
 
 
 def cut(directory: Path, newest: int) -> None:

@@ -69,9 +69,7 @@ def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
     try:
         agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
         fill(agent.named_weights(), arrays)
-    except ConfigError as error:
-        raise FileFormatError(f"{path} has invalid settings: {error}") from error
-    except ShapeError as error:
+    except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
     except (MemoryError, OverflowError, ValueError) as error:
         raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error

@@ -71,11 +71,9 @@ def event_file(
 
     def write(record: Any) -> None:
         record.wall_time = began + time.perf_counter()
-        try:
+        with files.reported("written", target):
             writer.write_event(record)
             writer.flush()
-        except OSError as error:
-            raise files.cannot("written", target, error) from error
 
     def read(event: Event) -> None:
         if isinstance(event, Timestep):
@@ -97,14 +95,12 @@ def event_file(
         if values and isinstance(event, Episode | Metrics | Evaluated):
             write(event_pb2.Event(step=event.env_steps, summary=summary_pb2.Summary(value=values)))
 
-    try:
+    with files.reported("written", target):
         target.mkdir(exist_ok=True)
         before = set(target.iterdir())
         writer = EventsWriter(str(target / "events"), f".{len(before)}")  # numbered: two may begin in the same second
         (path,) = set(target.iterdir()) - before
         began = path.stat().st_mtime - time.perf_counter()  # TensorBoard needs the time of day
-    except OSError as error:
-        raise files.cannot("written", target, error) from error
     try:
         if before:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
