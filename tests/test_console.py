@@ -15,7 +15,7 @@ import pytest
 from perilune._utils.console import aside, say
 
 
-@pytest.mark.parametrize("opened", [os.pipe, pty.openpty], ids=["a pipe", "a terminal"])
+@pytest.mark.parametrize("opened", [os.pipe, pytest.param(pty.openpty, marks=pytest.mark.long)])
 def test_training_survives_a_closed_terminal(opened: Callable[[], tuple[int, int]], tmp_path: Path) -> None:
     reads, writes = opened()
     os.close(reads)

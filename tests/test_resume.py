@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from perilune.agent import state
 from perilune.cli import main
 from perilune.errors import ConfigError, PeriluneWarning
 from perilune.runs import checkpoint, inspection, layout, recorder
-from perilune.training.events import Event
+from perilune.runs.weights import load_weights
+from perilune.training.events import Episode, Event, Metrics, WarmingUp
 from perilune.training.loop import training_events
+from perilune.training.warm_up import WARMING_EVERY
 
 SMALL: dict[str, Any] = {
     "hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40, "epsilon_decay_steps": 60,
@@ -85,16 +88,20 @@ def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyP
 
 
 FAMILY: list[tuple[int, dict[str, Any]]] = [
-    (1, {}),
-    (3, {"n_step": 1, "double": False, "tau": 1.0, "target_update_interval": 7, "optimizer": "sgd", "momentum": 0.9}),
     (3, {"priority_alpha": 0.6, "learning_rate_schedule": "linear", "learning_rate_decay_steps": 300}),
     (1, {"head": "qr", "quantiles": 4, "optimism": 0.5, "max_action_repeat": 6, "ema_decay": 0.9, "n_step": 5}),
     (3, {"head": "c51", "atoms": 5, "value_range": (0, 9), "noisy": True, "dueling": True, "optimizer": "adamw"}),
+]
+MORE: list[tuple[int, dict[str, Any]]] = [
+    (1, {}),
+    (3, {"n_step": 1, "double": False, "tau": 1.0, "target_update_interval": 7, "optimizer": "sgd", "momentum": 0.9}),
     (1, {"mirror": True, "munchausen": 0.9, "epsilon_decay": 0.9, "optimizer": "rmsprop", "train_freq": 3}),
 ]
 
 
-@pytest.mark.parametrize(("num_envs", "agent"), FAMILY, ids=str)
+@pytest.mark.parametrize(
+    ("num_envs", "agent"), [*FAMILY, *(pytest.param(*one, marks=pytest.mark.long) for one in MORE)], ids=str
+)
 def test_stopped_run_ends_as_if_never_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: dict[str, Any], num_envs: int
 ) -> None:
@@ -146,6 +153,49 @@ def test_second_run_of_a_trained_agent_resumes_exactly(tmp_path: Path, monkeypat
     fresh.train(run_dir=tmp_path / "parts", resume=True, quiet=True, pictures=False)
     assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
     assert fresh.agent.env_steps == 2 * TRAINING["steps"]
+
+
+def interrupt(kind: type[Event], times: int = 1) -> Callable[[Event], None]:
+    """Return a callback that raises SIGINT at the first ``times`` events of ``kind``."""
+    left = [signal.SIGINT] * times
+
+    def callback(event: Event) -> None:
+        if isinstance(event, kind) and left:
+            signal.raise_signal(left.pop())
+
+    return callback
+
+
+@pytest.mark.parametrize("kind", [Episode, WarmingUp])
+def test_interrupted_run_resumes_to_the_same_end(
+    tmp_path: Path, kind: type[Event], capfd: pytest.CaptureFixture[str]
+) -> None:
+    agent, settings, run = SMALL, TRAINING, tmp_path / "run"
+    if kind is WarmingUp:
+        agent, settings = agent | {"learning_starts": 1_500, "buffer_size": 1_500}, settings | {"steps": 1_600}
+    DQN("CartPole-v1", seed=3, **agent).train(run_dir=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        DQN("CartPole-v1", seed=3, **agent).train(run_dir=run, callback=interrupt(kind), **settings)
+    said = capfd.readouterr().err
+    assert "saving at the end of this episode" in said
+    assert f"Resume with: perilune resume {run}" in said
+    stopped_at, _ = checkpoint.latest(run)
+    assert not stopped_at.training.finished
+    if kind is Episode:
+        assert stopped_at.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing has to be cut off
+    else:
+        assert stopped_at.agent.env_steps == 0
+        assert load_weights(run / "final.safetensors")[1].env_steps == WARMING_EVERY
+    DQN("CartPole-v1", seed=3, **agent).train(run_dir=run, resume=True, quiet=True, pictures=False)
+    assert everything(run) == everything(tmp_path / "whole")
+
+
+def test_second_interrupt_stops_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt) as raised:
+        DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=tmp_path / "run", callback=interrupt(Metrics, 2), **TRAINING)
+    assert "Interrupt again" in capfd.readouterr().err
+    assert "Saved up to checkpoint" in raised.value.__notes__[0]
+    assert checkpoint.latest(tmp_path / "run")[0].agent.env_steps == 0  # nothing was saved after the first one
 
 
 # Damage

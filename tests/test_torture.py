@@ -33,24 +33,21 @@ from perilune.agent.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
 from perilune.runs import checkpoint, inspection, logs, snapshots
 from perilune.runs.recorder import Recorder
-from perilune.runs.weights import load_weights
 from perilune.training.progress import TrainingProgress
-from perilune.training.warm_up import WARMING_EVERY
 from perilune.viz import plots
 from perilune.viz.report import content as report
 from test_resume import lines, weights
 
-TRAIN = [
+PLAIN = [
     *("train", "CartPole-v1", "--seed", "4", "--steps", "1200", "--eval-every", "500", "--eval-episodes", "1"),
     *("--hidden", "32", "32", "--checkpoint-seconds", "0.05", "--epsilon-decay-steps", "700", "--quiet"),
 ]
-PLAIN: list[str] = []
-FAMILY = [
+TRAIN = [
+    *PLAIN,
     *("--priority-alpha", "0.6", "--n-step", "3", "--learning-rate-schedule", "linear", "--num-envs", "3"),
     *("--learning-rate-decay-steps", "3000", "--learning-rate-end", "1e-5"),
 ]
 LONG = pytest.mark.long
-SIGNALS = [pytest.param(signal.SIGINT, 130, marks=LONG), (signal.SIGTERM, -signal.SIGTERM)]
 
 
 def perilune(*arguments: object) -> list[str]:
@@ -65,9 +62,9 @@ def finished(command: list[str], status: int = 0) -> str:
     return ended.stderr
 
 
-def begun(command: list[str], **environ: str) -> subprocess.Popen[str]:
+def begun(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | environ
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -99,23 +96,23 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("kind", [pytest.param(PLAIN, id="plain", marks=LONG), pytest.param(FAMILY, id="family")])
-def test_killed_run_resumes_to_the_same_end(tmp_path: Path, kind: list[str], torture: bool) -> None:
+@pytest.mark.parametrize("train", [pytest.param(PLAIN, id="plain", marks=LONG), pytest.param(TRAIN, id="family")])
+def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], torture: bool) -> None:
     whole = tmp_path / "whole"
     started = time.perf_counter()
-    finished(perilune(*TRAIN, *kind, "--out", whole))
+    finished(perilune(*train, "--out", whole))
     seconds = time.perf_counter() - started
     expected = outcome(whole)
     generator = np.random.default_rng()
     kills, at = 0, Counter[str]()
-    while kills < (100 if torture else 2):
+    while kills < (100 if torture else 1):
         run = tmp_path / "run"
         shutil.rmtree(run, ignore_errors=True)
         patience = 0.8 * seconds
         while True:
             patience *= 1.05  # on a machine that has become busier the run must end too
             resumes = (run / "config.json").exists()
-            command = perilune("resume", run, "--quiet") if resumes else perilune(*TRAIN, *kind, "--out", run)
+            command = perilune("resume", run, "--quiet") if resumes else perilune(*train, "--out", run)
             process = begun(command)
             try:
                 _, said = process.communicate(timeout=generator.uniform(0.4, patience))
@@ -139,9 +136,10 @@ def _standing(run: Path) -> str:
     return "during a write" if list(run.rglob("*.partial")) else "between writes"
 
 
-@pytest.mark.parametrize(("number", "status"), SIGNALS)
+@LONG
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    train = [*TRAIN, "--steps", "5000"]  # long enough to be interrupted
+    train = [*PLAIN, "--steps", "5000"]  # long enough to be interrupted
     finished(perilune(*train, "--out", tmp_path / "whole"))
     run = tmp_path / "run"
     process = begun(perilune(*train, "--out", run))
@@ -159,72 +157,10 @@ def test_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number
     assert outcome(run) == outcome(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("number", "status"), SIGNALS)
-def test_signal_in_the_warm_up_stops_soon_and_the_run_resumes(
-    tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    settings = ["--learning-starts", 30_000, "--buffer-size", 30_000, "--steps", 30_200]
-    finished(perilune(*TRAIN, *settings, "--out", tmp_path / "whole"))
-    run = tmp_path / "run"
-    process = begun(perilune(*TRAIN, *settings, "--out", run))
-    while not (run / "config.json").exists():
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert "Traceback" not in said
-    assert "Saved up to checkpoint" in said
-    assert not (run / "episodes.jsonl").read_bytes()
-    (only,) = checkpoint.paths(run)
-    assert checkpoint.read(only).agent.env_steps == 0
-    _, final = load_weights(run / "final.safetensors")
-    assert 0 < final.env_steps < 30_000
-    assert final.env_steps % WARMING_EVERY == 0
-    finished(perilune("resume", run, "--quiet"))
-    assert outcome(run) == outcome(tmp_path / "whole")
-
-
-ENDLESS = """
-import time
-import gymnasium, numpy
-
-class Endless(gymnasium.Env):
-    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
-
-    def reset(self, seed=None, options=None):
-        return numpy.zeros(2, numpy.float32), {}
-
-    def step(self, action):
-        time.sleep(0.002)
-        return numpy.zeros(2, numpy.float32), 1.0, False, False, {}
-
-gymnasium.register("Endless-v0", Endless)
-"""
-
-
-def test_second_signal_stops_at_once(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    (tmp_path / "endless.py").write_text(ENDLESS)
-    settings = ("--steps", 10**9, "--learning-starts", 100, "--metrics-every", 50)
-    command = perilune("train", "endless:Endless-v0", *settings, "--quiet", "--out", run)
-    process = begun(command, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    log = run / "metrics.jsonl"
-    wait(process, lambda: log.exists() and bool(log.read_bytes()))
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    assert any("Interrupt again" in line for line in process.stderr)  # it was handled
-    assert process.poll() is None  # it waits for ten thousand steps
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "Traceback" not in said
-    assert checkpoint.latest(run)[0].setup.environment == "Endless-v0"
-
-
 # What it costs
 
 
-@pytest.mark.long
+@LONG
 @pytest.mark.parametrize(("env", "steps"), [("LunarLander-v3", 60_000), ("CartPole-v1", 60_000)])
 def test_saving_takes_a_small_share_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, steps: int, torture: bool
@@ -295,7 +231,7 @@ def test_large_replay_is_saved_without_a_copy(tmp_path: Path, torture: bool) -> 
 # Memory
 
 
-@pytest.mark.long
+@LONG
 def test_memory_stays_flat_once_the_replay_is_full(tmp_path: Path, torture: bool) -> None:
     steps, run = (1_000_000 if torture else 16_000), tmp_path / "run"
     settings = ["--steps", steps, "--buffer-size", steps // 8, "--video-every", 10, "--eval-every", steps // 20]
@@ -360,10 +296,10 @@ def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, tor
     # Files grow at different rates, so that another write fails at each limit.
     run = tmp_path / "run"
     largest = max(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
-    moments = 20 if torture else 2
+    moments = 20 if torture else 1
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
-        limit = 2_000 + (largest - 2_000) * moment // moments
+        limit = largest * (moment + 1) // (moments + 1)
         process = begun([sys.executable, "-c", FULL, str(limit), *TRAIN, "--out", str(run)])
         assert_survived(run, unbroken, process, "File too large")
         assert_resumes(run, unbroken)
@@ -388,7 +324,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, torture: bool) -> None:
     run, ballast = disk / "run", disk / "ballast"
     needed = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file()) + 2**18
-    moments = 20 if torture else 2
+    moments = 20 if torture else 1
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         free = shutil.disk_usage(disk).free
@@ -412,10 +348,9 @@ def as_others_are() -> list[str]:
 
 
 def test_removed_permissions_harm_nothing_saved(tmp_path: Path, unbroken: Path) -> None:
-    whole, run = unbroken, tmp_path / "run"
+    run = tmp_path / "run"
     process = begun(as_others_are() + perilune(*TRAIN, "--out", run))
-    while not (run / "config.json").exists() and process.poll() is None:
-        time.sleep(0.01)
+    wait(process, (run / "config.json").exists)
     closed = (run, run / "checkpoints")
     for directory in closed:
         directory.chmod(0o500)
@@ -433,7 +368,7 @@ def test_removed_permissions_harm_nothing_saved(tmp_path: Path, unbroken: Path) 
         directory.chmod(0o700)
     assert all(finding.fault is None for finding in inspection.verify(run))
     finished(perilune("resume", run, "--quiet"))
-    assert outcome(run) == outcome(whole)
+    assert outcome(run) == outcome(unbroken)
 
 
 # Damaged
@@ -524,7 +459,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
     }
     generator, paths = np.random.default_rng(None if torture else 1), sorted(intact)
     refused = Counter[str]()
-    while (number := refused.total()) < (50_000 if torture else 60):
+    while (number := refused.total()) < (50_000 if torture else 30):
         path = paths[generator.integers(len(paths))]
         content = damaged(intact[path], generator)
         forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5
@@ -533,7 +468,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
         if content == intact[path] or _says_the_same(content, intact[path]):
             continue
         path.write_bytes(content)
-        looked_at = number % (1000 if torture else 25) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
+        looked_at = number % (1000 if torture else 30) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
         how = _opened(run, None if forged else expected, tmp_path if looked_at else None)
         if number % 10 == 0:  # it takes three times as long
             # A second time if it is too much: a hash table of the process may just have doubled.
