@@ -1,4 +1,4 @@
-"""A report tells what a run's files say, holds everything in one file, and runs nothing that a run may have put in."""
+"""A report shows what a run's files contain, is one file, and executes nothing that a run may contain."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run
 from perilune import DQN, cli
 from perilune._utils import statistics
+from perilune._utils.statistics import Estimate
 from perilune.errors import MissingDependencyError
 from perilune.runs import logs
 from perilune.runs.scores import score as bench_score
@@ -70,18 +71,19 @@ class Tags(HTMLParser):
         return found[1:]
 
 
-def silent(_: str) -> None:
-    """For those who do not want to hear what takes time."""
-
-
 def written(runs: list[Path], out: Path, episodes: int = 0) -> Tags:
-    write_report([logs.read_run(run) for run in runs], out, episodes, silent)
+    write_report([logs.read_run(run) for run in runs], out, episodes, lambda words: None)
     return Tags(out.read_text(encoding="utf-8"))
+
+
+def rewrite_config(run: Path, **values: Any) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | values))
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run, with final weights that are not the best: those that it began with. Not to be changed."""
+    """The tiny run with its initial weights as the final ones, which are not the best. Not to be changed."""
     directory = Path(shutil.copytree(tiny_run.history.directory, tmp_path_factory.mktemp("whole") / "run"))
     shutil.copy(directory / "snapshots" / "00000.safetensors", directory / "final.safetensors")
     return directory
@@ -106,31 +108,28 @@ def tags(page_path: Path) -> Tags:
     return Tags(page_path.read_text(encoding="utf-8"))
 
 
-# What it says
-
-
 def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: Tags) -> None:
     for name in ("best", "final"):
         dqn = DQN.load(whole / f"{name}.safetensors")
         returns = np.array(dqn.evaluate(EPISODES).returns)
-        episodes, mean, lowest, share, came_to = tags.row(name)
+        episodes, mean, lowest, share, outcomes = tags.row(name)
         assert episodes == str(EPISODES)
         number, low, high = map(float, re.findall(r"-?\d+\.\d", mean))
         assert number == pytest.approx(returns.mean(), abs=0.051)
         assert low < number < high
-        # As wide as an interval of a mean by its standard error, more or less: another way to the same thing.
+        # About as wide as the interval from the standard error.
         assert high - low == pytest.approx(2 * 1.96 * returns.std() / np.sqrt(EPISODES), rel=0.25)
         assert float(lowest) == returns.min()
         assert share.startswith("0%")
-        assert came_to.startswith("fell")
+        assert outcomes.startswith("fell")
 
 
 def test_report_has_all_its_sections(tags: Tags) -> None:
     for heading in ("What to try next", "Videos", "Curves", "Scores", "What the agent learned", "Settings", "Machine"):
         assert heading in tags.words
     sources = [image["src"] for image in tags.named("img")]
-    assert sum(source.startswith("data:image/svg+xml") for source in sources) == 2  # curves, and what episodes came to
-    assert len(tags.named("video")) == 4  # three episodes, and the best
+    assert sum(source.startswith("data:image/svg+xml") for source in sources) == 2  # curves and outcomes
+    assert len(tags.named("video")) == 4  # three episodes and the best weights
     assert tags.row("hidden") == ["[8]", "[128, 128]"]
     assert tags.row("numpy") == [np.__version__]
 
@@ -156,7 +155,7 @@ def test_best_video_comes_first(whole: Path, tags: Tags) -> None:
 
 
 def test_caption_of_the_best_video_has_return_and_outcome(whole: Path, run: Path) -> None:
-    evaluation = DQN.load(whole).evaluate(1, 20)  # which plays from the film's start
+    evaluation = DQN.load(whole).evaluate(1, 20)  # which starts like the video
     assert evaluation.outcomes is not None
 
     def caption() -> str:
@@ -179,7 +178,7 @@ def test_commands_of_the_advice_can_be_parsed(page_path: Path) -> None:
 
 def test_two_reports_of_one_run_are_identical(run: Path, tmp_path: Path) -> None:
     for name in ("a.html", "b.html"):
-        write_report([logs.read_run(run)], tmp_path / name, 0, silent)
+        written([run], tmp_path / name)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
@@ -187,16 +186,15 @@ def test_several_seeds_are_summarized_with_their_differences(run: Path, tmp_path
     runs = [run]
     for seed in (11, 12):
         other = Path(shutil.copytree(run, tmp_path / f"seed{seed}"))
-        config = json.loads((other / "config.json").read_text())
-        (other / "config.json").write_text(json.dumps(config | {"seed": seed}))
+        rewrite_config(other, seed=seed)
         runs.append(other)
     found = written(runs, tmp_path / "report.html", 2)
     assert found.row("seed") == ["2", "11", "12"]
-    means = {found.row(f"{one.name}, best")[1] for one in runs}
-    assert len(means) == 1  # the same weights
-    (mean,) = means
+    (mean,) = {found.row(f"{one.name}, best")[1] for one in runs}  # of the same weights
     assert f"best weights of 3 seeds: interquartile mean return {mean} ({mean} to {mean})" in found.words
-    assert not [row for row in found.rows if row and row[0] == "hidden"]  # which is the same in all, and in the list
+    assert not [
+        row for row in found.rows if row and row[0] == "hidden"
+    ]  # a setting that is the same in all runs is not in the table
 
 
 def test_benchmark_score_is_used_unless_the_run_was_resumed(run: Path, tmp_path: Path) -> None:
@@ -205,7 +203,7 @@ def test_benchmark_score_is_used_unless_the_run_was_resumed(run: Path, tmp_path:
     found = written([run], tmp_path / "report.html", 2)
     assert found.row("best")[:2] == ["100", "321.5"]
     assert found.row("final")[:2] == ["100", "123.2"]
-    write_score(replace(bench_score(read, final=123.25, best=321.5), env_steps=1), run)  # it has gone on since
+    write_score(replace(bench_score(read, final=123.25, best=321.5), env_steps=1), run)  # resumed since
     assert written([run], tmp_path / "report.html", 2).row("best")[0] == "2"
 
 
@@ -219,16 +217,13 @@ def test_missing_environment_is_named_instead_of_scores(run: Path, tmp_path: Pat
     for name in ("best", "final"):
         agent, _ = load_weights(run / f"{name}.safetensors")
         save_weights(run / f"{name}.safetensors", agent, "Nowhere-v0")
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"environment": "Nowhere-v0"}))
+    rewrite_config(run, environment="Nowhere-v0")
     found = written([run], tmp_path / "report.html", 2)
     scores = found.words.partition("Scores")[2]
     assert scores.strip().startswith("run cannot be scored here")
     assert "'Nowhere-v0' cannot be made" in scores
     assert found.words.count("cannot be scored here") == 1
-    # Nor can a command do anything with it.
-    assert "This is one seed" in found.words
-    assert not found.named("pre")
+    assert not found.named("pre")  # a command could not make the environment either
     assert "no command is given" in found.words
 
 
@@ -250,21 +245,17 @@ def test_run_without_evaluations_has_a_report(tmp_path: Path) -> None:
     assert "There has been no evaluation yet." in found.words
 
 
-# Intervals
-
-
 def test_interval_of_a_share_is_wilsons() -> None:
-    # By hand: (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n), z = 1.959964, 8 of 10.
+    # (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n) with z = 1.959964, p = 8 / 10 and n = 10.
     found = statistics.share(8, 10)
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.490163, 0.943318), abs=1e-6)
-    assert (statistics.share(0, 20).value, statistics.share(0, 20).low) == (0, 0)
 
 
 def test_few_episodes_have_no_interval() -> None:
     few = scoring.interval(np.mean, [1.0, 2.0, 3.0], scoring.MIN_EPISODES)
     assert few.value == 2
     assert np.isnan(few.low)
-    assert scoring.interval(np.mean, [500.0] * 10, scoring.MIN_EPISODES) == statistics.Estimate(500.0, 500.0, 500.0)
+    assert scoring.interval(np.mean, [500.0] * 10, scoring.MIN_EPISODES) == Estimate(500.0, 500.0, 500.0)
 
 
 def test_without_scipy_means_have_no_intervals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,20 +265,17 @@ def test_without_scipy_means_have_no_intervals(run: Path, tmp_path: Path, monkey
 
 
 def test_runs_of_one_family_differ_in_their_seed_only() -> None:
-    a, b, c = (made_up_run([], seed=seed) for seed in (1, 2, 2))
-    other = made_up_run([], seed=1, environment="CartPole-v1")
-    assert scoring.families([a, other, b, c]) == [[0, 2, 3], [1]]
-    assert scoring.seeds([a, other, b, c], [0, 2, 3]) == 2
-
-
-# Films and outcomes
+    a, b, c = (scoring.RunScores(made_up_run([], seed=seed)) for seed in (1, 2, 2))
+    other = scoring.RunScores(made_up_run([], seed=1, environment="CartPole-v1"))
+    assert scoring.families([a, other, b, c]) == [[a, b, c], [other]]
+    assert scoring.seeds([a, b, c]) == 2
 
 
 def test_videos_beyond_the_size_limit_are_omitted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {path.stem: path.stat().st_size for path in (run / "videos").glob("*.mp4")}
     monkeypatch.setattr(recordings, "MAX_BYTES", sizes["best"] + sizes["episode-00001"])
     choice = recordings.select([logs.read_run(run)])
-    assert [film.path.stem for film in choice.videos] == ["best", "episode-00001"]
+    assert [video.path.stem for video in choice.videos] == ["best", "episode-00001"]
     assert choice.omitted == len(sizes) - 2
 
 
@@ -296,12 +284,12 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
     best = run / "videos" / "best.mp4"
     best.unlink()
     best.symlink_to(tmp_path / "secret")
-    (run / "videos" / "episode-00001.mp4").write_bytes(b"no film at all")
+    (run / "videos" / "episode-00001.mp4").write_bytes(b"no video at all")
     content = (run / "videos" / "episode-00002.mp4").read_bytes()
-    (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])  # without its index, at the end
+    (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])  # without the index at its end
     choice = recordings.select([logs.read_run(run)])
-    assert [film.path.stem for film in choice.videos] == ["episode-00004"]
-    assert all(film.still for film in choice.videos)
+    assert [video.path.stem for video in choice.videos] == ["episode-00004"]
+    assert all(video.still for video in choice.videos)
     assert choice.omitted == 0
     assert [sentence.partition("videos/")[2] for sentence in choice.invalid] == [
         "best.mp4 is a link. Replace it by the file itself: files of a run must not be links.",
@@ -313,11 +301,11 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
     assert len(found.named("video")) == 1
 
 
-FILMS = ("best", "best-overlay", "stages", "stages-overlay", *(f"episode-{number:05d}" for number in range(1, 8)))
+VIDEOS = ("best", "best-overlay", "stages", "stages-overlay", *(f"episode-{number:05d}" for number in range(1, 8)))
 
 
-def filmed(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[logs.Run]:
-    """A run for each of ``names``, with films that are so called."""
+def with_videos(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[logs.Run]:
+    """Return a run for each of ``names``, with videos of the given names."""
     for run, stems in names.items():
         (tmp_path / run / "videos").mkdir(parents=True)
         for stem in stems:
@@ -326,24 +314,22 @@ def filmed(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[logs.R
 
 
 def shown(choice: recordings.Selection) -> list[str]:
-    return [f"{film.path.parts[-3]} {film.path.stem.replace('episode-0000', '')}" for film in choice.videos]
+    return [f"{video.path.parts[-3]} {video.path.stem.replace('episode-0000', '')}" for video in choice.videos]
 
 
 def test_stages_come_first_and_omitted_videos_are_counted(tmp_path: Path, whole: Path) -> None:
-    choice = recordings.select(filmed(tmp_path, whole, a=FILMS))
+    choice = recordings.select(with_videos(tmp_path, whole, a=VIDEOS))
     assert shown(choice) == ["a stages-overlay", "a best", "a 1", "a 3", "a 5", "a 7"]
-    assert choice.omitted == len(FILMS) - 6 == 5
+    assert choice.omitted == len(VIDEOS) - 6 == 5
     assert choice.videos[0].caption.startswith("learning progress")
-    assert shown(recordings.select(filmed(tmp_path, whole, b=("stages", "best-overlay")))) == [
-        "b stages",
-        "b best-overlay",
-    ]
+    other = recordings.select(with_videos(tmp_path, whole, b=("stages", "best-overlay")))
+    assert shown(other) == ["b stages", "b best-overlay"]
 
 
 def test_runs_share_the_places_for_videos(tmp_path: Path, whole: Path) -> None:
-    two = filmed(tmp_path, whole, a=FILMS[:4], b=FILMS)
+    two = with_videos(tmp_path, whole, a=VIDEOS[:4], b=VIDEOS)
     assert shown(recordings.select(two)) == ["a stages-overlay", "b stages-overlay", "a best", "b best", "b 1", "b 7"]
-    four = filmed(tmp_path, whole, c=FILMS[:1], d=FILMS[4:], e=FILMS[4:5], f=FILMS[5:])
+    four = with_videos(tmp_path, whole, c=VIDEOS[:1], d=VIDEOS[4:], e=VIDEOS[4:5], f=VIDEOS[5:])
     assert shown(recordings.select(four)) == ["c best", "d 1", "d 7", "e 1", "f 2", "f 7"]
     assert recordings.select(four).omitted == 1 + 7 + 1 + 6 - 6
 
@@ -359,9 +345,6 @@ def test_outcomes_are_shares_of_episodes_with_an_outcome() -> None:
     np.testing.assert_allclose(tops[-1], 1)
     np.testing.assert_array_equal(tops[0], [0.0] * 30 + [1.0] * 10)  # landed is the first label
     assert plots.outcomes([made_up_run([episode(1)], environment="Taxi-v4")]) is None
-
-
-# A stranger's run
 
 
 SCRIPT = "<script>alert(1)</script>"
@@ -390,7 +373,7 @@ def test_text_of_an_untrusted_run_is_escaped(tmp_path: Path) -> None:
     }
     for _, attributes in found.tags:
         assert not [name for name in attributes if name.startswith("on")]
-    assert SCRIPT in found.words  # and not lost either
+    assert SCRIPT in found.words
 
 
 NASTY = "red\x1b[31m\nnext--><b>\udcff\u202e$\\x$"
@@ -415,50 +398,48 @@ def test_invisible_characters_are_shown_as_escapes(run: Path, tmp_path: Path, ca
     assert len(drawn) == 2
     for source in drawn:
         svg = base64.b64decode(source.partition(",")[2])
-        assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 -- our own
+        assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 -- drawn here
         assert b"red\\x1b[31m\\nnext" in svg  # beside the letters' outlines
     said = capsys.readouterr().err
     assert f"left out: {SHOWN} damaged cannot be read" in said
     assert not {character for character in said if not character.isprintable()} - {"\n"}
 
 
+def refused(*arguments: object, capsys: Any) -> str:
+    """Return the error of a command that fails."""
+    with pytest.raises(SystemExit):
+        cli.main([*map(str, arguments)])
+    return str(capsys.readouterr().err)
+
+
 def test_report_is_written_to_the_given_path(run: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "taken.html").mkdir()
-    with pytest.raises(SystemExit):
-        cli.main(["report", str(run), "--out", str(tmp_path / "taken.html")])
-    assert "expected a file, not a directory" in capsys.readouterr().err
+    error = refused("report", run, "--out", tmp_path / "taken.html", capsys=capsys)
+    assert "expected a file, not a directory" in error
     cli.main(["report", str(run), "--episodes", "0"])
-    said = capsys.readouterr()
-    assert said.out == f"{run / 'report.html'}\n"
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
     assert "No episodes were asked for" in (run / "report.html").read_text()
     cli.main(["report", str(run), "--episodes", "0", "--out", str(tmp_path / "some" / "where" / "it.htm")])
     assert (tmp_path / "some" / "where" / "it.htm").read_bytes() == (run / "report.html").read_bytes()
-    with pytest.raises(SystemExit):
-        cli.main(["report", str(run), "--episodes", "-1"])
+    assert "episodes" in refused("report", run, "--episodes", -1, capsys=capsys)
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "report", "report.html.mp4", ".html", "report.HTML"])
 def test_only_html_files_are_overwritten(run: Path, capsys: Any, name: str) -> None:
     before = (run / "best.safetensors").read_bytes()
-    with pytest.raises(SystemExit):
-        cli.main(["report", str(run), str(run / "none"), "--out", str(run / "new" / name)])
-    assert (
-        "a file whose name ends in .html or .htm" in capsys.readouterr().err
-    )  # before it is seen that there is no such run
-    with pytest.raises(SystemExit):
-        cli.main(["report", str(run), "--out", str(run / "best.safetensors")])
+    for runs, out in (([run, run / "none"], run / "new" / name), ([run], run / "best.safetensors")):
+        error = refused("report", *runs, "--out", out, capsys=capsys)
+        assert "a file whose name ends in .html or .htm" in error
     assert (run / "best.safetensors").read_bytes() == before
     assert not (run / "new").exists()
 
 
 def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any) -> None:
-    runs = tmp_path / "runs"
+    runs, out = tmp_path / "runs", tmp_path / "report.html"
     for name in ("a", "b", "c", "d"):
         shutil.copytree(run, runs / name)
-    config, line = (run / "config.json").read_bytes(), b'{"episode": 1,\n'
-    (runs / "b" / "config.json").write_bytes(config[: len(config) // 2])
-    (runs / "c" / "episodes.jsonl").write_bytes(line)
-    out = tmp_path / "report.html"
+    (runs / "b" / "config.json").write_bytes((run / "config.json").read_bytes()[:100])
+    (runs / "c" / "episodes.jsonl").write_bytes(b'{"episode": 1,\n')
     cli.main(["report", str(runs), "--episodes", "0", "--out", str(out)])
     reported = capsys.readouterr().err.splitlines()
     found = Tags(out.read_text(encoding="utf-8"))
@@ -466,22 +447,17 @@ def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any)
     for name, what in (("b", f"{runs}/b/config.json is not JSON"), ("c", f"{runs}/c/episodes.jsonl, line 1,")):
         assert f"{name} cannot be read: {what}" in found.words.partition("Left out")[2]
     cli.main(["plot", str(runs), "--out", str(tmp_path / "plots")])
-    said = capsys.readouterr()
-    assert said.out.splitlines() == [f"{tmp_path}/plots/curves.{form}" for form in ("png", "svg")]
-    for lines in (said.err.splitlines(), [line for line in reported if "cannot be read" in line]):
-        assert [line.partition(" cannot be read")[0] for line in lines] == [
-            "perilune: left out: b", "perilune: left out: c"
-        ]  # fmt: skip
-    # One that was named is wanted, and so is one of many at least.
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [f"{tmp_path}/plots/curves.{form}" for form in ("png", "svg")]
+    for lines in (printed.err.splitlines(), [line for line in reported if "cannot be read" in line]):
+        starts = [line.partition(" cannot be read")[0] for line in lines]
+        assert starts == ["perilune: left out: b", "perilune: left out: c"]
+    # A run that was named must be readable, and so must one of several.
     for given in ([runs / "a", runs / "b"], [runs, runs / "b"]):
-        with pytest.raises(SystemExit):
-            cli.main(["plot", *map(str, given), "--out", str(tmp_path / "none")])
-        assert f"perilune verify {runs}/b" in capsys.readouterr().err
+        assert f"perilune verify {runs}/b" in refused("plot", *given, "--out", tmp_path / "none", capsys=capsys)
     for name in ("a", "d"):
         (runs / name / "config.json").write_bytes(b"")
-    with pytest.raises(SystemExit):
-        cli.main(["plot", str(runs), "--out", str(tmp_path / "none")])
-    assert "none of the runs can be read" in capsys.readouterr().err
+    assert "none of the runs can be read" in refused("plot", runs, "--out", tmp_path / "none", capsys=capsys)
     assert not (tmp_path / "none").exists()
 
 
@@ -490,22 +466,19 @@ def test_only_the_first_four_runs_have_maps(run: Path, tmp_path: Path) -> None:
     assert "Only the first 4 runs have maps here, not e." in written(runs, tmp_path / "report.html").words
 
 
-# In a browser
-
-
 @pytest.fixture
 def page(browser: Browser, page_path: Path) -> Iterator[Page]:
     """The report at a phone's width. Requests and messages on the console fail the test."""
     opened = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="light")
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda asked: said.append(asked.url) if not asked.url.startswith("data:") else None)
+    seen: list[str] = []
+    opened.on("console", lambda message: seen.append(message.text))
+    opened.on("pageerror", lambda error: seen.append(str(error)))
+    opened.on("request", lambda asked: seen.append(asked.url) if not asked.url.startswith("data:") else None)
     opened.goto(page_path.as_uri())
     opened.wait_for_load_state("load")
     yield opened
     opened.close()
-    assert said == [page_path.as_uri()]
+    assert seen == [page_path.as_uri()]
 
 
 def test_videos_play_and_images_load(page: Page) -> None:
@@ -525,13 +498,13 @@ def test_videos_play_and_images_load(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def long_named(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two runs whose names have no blank in them, and are long. Not to be changed by a test."""
+    """The report of two runs with long names without blanks. Not to be changed by a test."""
     directory = tmp_path_factory.mktemp("long")
     for letter in "ab":
         shutil.copytree(whole, directory / f"{letter * 200}")
-    config = json.loads((directory / ("b" * 200) / "config.json").read_text())
-    config["agent"]["gamma"] = 0.5  # another family, so that the runs are named in the head
-    (directory / ("b" * 200) / "config.json").write_text(json.dumps(config))
+    agent = json.loads((directory / ("b" * 200) / "config.json").read_text())["agent"]
+    # Another family, so that the runs are named in the head.
+    rewrite_config(directory / ("b" * 200), agent=agent | {"gamma": 0.5})
     cli.main(["report", str(directory), "--episodes", str(EPISODES), "--out", str(directory / "report.html")])
     return directory / "report.html"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from perilune._utils import statistics
-from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.statistics import Estimate
 from perilune.agent.config import TrainConfig, build
@@ -45,17 +45,15 @@ class WeightsScore:
         share = None if self.evaluation is None else self.evaluation.solved_share
         if share is None:
             return None
-        try:
-            return statistics.share(round(share * self.episodes), self.episodes)
-        except MissingDependencyError:
-            return Estimate(share, np.nan, np.nan)
+        return _if_possible(share, statistics.share, round(share * self.episodes), self.episodes)
 
 
 @dataclass(frozen=True)
 class RunScores:
     """The scores of one run, and a sentence if some or all of them are missing."""
 
-    weights: list[WeightsScore] = field(default_factory=list)
+    run: Run
+    weights: Sequence[WeightsScore] = ()
     why: str | None = None
 
     @property
@@ -79,28 +77,29 @@ def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = 
         The scores. ``why`` says what is missing; nothing is raised for that.
     """
     if episodes == 0:
-        return RunScores(why="No episodes were asked for.")
+        return RunScores(run, why="No episodes were asked for.")
+    name, own, why = run.directory.name, run.config["environment"], None
     try:
-        if (found := _benchmark_scores(run)) is not None:
-            return found
-        own, why = run.config["environment"], None
-        if env.rpartition(":")[2] not in ("", own):
-            why = f"{run.directory.name} was trained on {own} and scored on {env}."
-        return RunScores(_play(run, episodes, say, env), why)
+        if scores := _benchmark_scores(run):
+            why = f"{name}: means from a benchmark's {SCORE_FILE}, without single episodes."
+        else:
+            scores = _play(run, episodes, say, env)
+            if env.rpartition(":")[2] not in ("", own):
+                why = f"{name} was trained on {own} and scored on {env}."
+        return RunScores(run, scores, why)
     except PeriluneError as error:
-        return RunScores(why=f"{run.directory.name} cannot be scored here: {error}")
+        return RunScores(run, why=f"{name} cannot be scored here: {error}")
 
 
-def _benchmark_scores(run: Run) -> RunScores | None:
+def _benchmark_scores(run: Run) -> list[WeightsScore]:
     path = run.directory / SCORE_FILE
     if not path.exists():
-        return None
+        return []
     found = read_score(files.read_json(path), path)
     if not run.evaluations or found.env_steps != run.evaluations[-1].env_steps:
-        return None
-    means = (("best", found.best), ("final", found.final))
-    scores = [WeightsScore(name, Estimate(mean, np.nan, np.nan), SCORE_EPISODES) for name, mean in means]
-    return RunScores(scores, f"{run.directory.name}: means from a benchmark's {SCORE_FILE}, without single episodes.")
+        return []
+    means = {"best": found.best, "final": found.final}
+    return [WeightsScore(name, Estimate(mean, np.nan, np.nan), SCORE_EPISODES) for name, mean in means.items()]
 
 
 def _play(run: Run, episodes: int, say: Callable[[str], object], env: str) -> list[WeightsScore]:
@@ -115,12 +114,9 @@ def _play(run: Run, episodes: int, say: Callable[[str], object], env: str) -> li
         with one_blas_thread():
             evaluation = evaluate(agent.greedy_action, made, episodes, max_episode_steps=limit)
         made.close()
-        scores.append(WeightsScore(name, interval(_mean, evaluation.returns, MIN_EPISODES), episodes, evaluation))
+        mean = interval(partial(np.mean, axis=-1), evaluation.returns, MIN_EPISODES)
+        scores.append(WeightsScore(name, mean, episodes, evaluation))
     return scores
-
-
-def _mean(values: Array) -> Any:
-    return values.mean(axis=-1)
 
 
 def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int = 2) -> Estimate:
@@ -129,27 +125,32 @@ def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int
     The interval is NaN if there are fewer than ``fewest`` values, or if SciPy is not installed.
     """
     known = np.asarray(values, np.float64)
+    value = float(statistic(known))
     if len(known) < fewest or not np.ptp(known):
-        value = float(statistic(known))
         end = value if len(known) >= fewest else np.nan
         return Estimate(value, end, end)
+    return _if_possible(value, statistics.estimate, statistic, [known], np.random.default_rng(0))
+
+
+def _if_possible(value: float, estimate: Callable[..., Estimate], *arguments: Any) -> Estimate:
+    """Return the estimate; without SciPy ``value`` alone."""
     try:
-        return statistics.estimate(statistic, [known], np.random.default_rng(0))
+        return estimate(*arguments)
     except MissingDependencyError:
-        return Estimate(float(statistic(known)), np.nan, np.nan)
+        return Estimate(value, np.nan, np.nan)
 
 
-def families(runs: Sequence[Run]) -> list[list[int]]:
-    """Return the indices of the runs, grouped by runs that differ in their seed alone."""
-    found: dict[str, list[int]] = {}
-    for place, run in enumerate(runs):
-        found.setdefault(manifest.family(run.config), []).append(place)
+def families(scores: Sequence[RunScores]) -> list[list[RunScores]]:
+    """Return the scores, grouped by runs that differ in their seed alone."""
+    found: dict[str, list[RunScores]] = {}
+    for one in scores:
+        found.setdefault(manifest.family(one.run.config), []).append(one)
     return list(found.values())
 
 
-def seeds(runs: Sequence[Run], places: Sequence[int]) -> int:
-    """Return how many seeds the runs at the indices ``places`` have."""
-    return len({runs[place].config["seed"] for place in places})
+def seeds(family: Sequence[RunScores]) -> int:
+    """Return how many different seeds the runs have."""
+    return len({one.run.config["seed"] for one in family})
 
 
 def over_seeds(scores: Sequence[WeightsScore]) -> Estimate | None:
