@@ -20,7 +20,7 @@ from doctor_agents import Linear, examine, ids, target_of
 from perilune import doctor
 from perilune.doctor import catalogue, loading, numbered_env, page, report, step_response, terminal
 from perilune.doctor.checks.optimizer import CLOSE, ERRORS
-from perilune.nn.optimizers import SGD, Adam, RMSProp
+from perilune.nn import SGD, Adam, RMSProp
 
 ROOT = Path(perilune.__file__).parents[2]
 BROKEN = ROOT / "examples" / "broken"

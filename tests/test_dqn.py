@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent, Update, make_optimizer
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp
+from perilune.nn import SGD, Adam, AdamW, RMSProp
 from perilune.training.loop import training_events
 from worlds import Numbered, small
 

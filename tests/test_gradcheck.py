@@ -25,9 +25,9 @@ from perilune.nn import (
     mlp,
     mse,
 )
+from perilune.nn.base import Activation, Layer
 from perilune.nn.gradcheck import TOLERANCE, numerical_gradient, relative_error
 from perilune.nn.layers import NoisyDense
-from perilune.nn.network import Activation, Layer
 
 PLAINLY_WRONG = 1e-3  # a thousand times the tolerance
 Loss = Callable[[Array, Array], tuple[float, Array]]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import make_head
-from perilune.agent.heads import Categorical, Quantile, categorical_target
-from perilune.agent.targets import Expected, Head, td_target
+from perilune.agent.heads import Categorical, Head, Quantile, categorical_target
+from perilune.agent.targets import Expected, td_target
 from perilune.nn.distributional import cross_entropy, quantile_huber
 from perilune.nn.losses import huber, mse
 from worlds import small

@@ -18,8 +18,8 @@ from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.nn import Dense, LayerNorm, ReLU, Tanh
+from perilune.nn.base import Layer
 from perilune.nn.layers import Dueling, NoisyDense
-from perilune.nn.network import Layer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["layers"]
 LAYERS: dict[str, Layer] = {"Dense": Dense(4, 3), "ReLU": ReLU(5), "Tanh": Tanh(5), "LayerNorm": LayerNorm(6)}

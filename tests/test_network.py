@@ -26,8 +26,8 @@ from perilune.nn import (
     initialize,
     mlp,
 )
+from perilune.nn.base import Activation
 from perilune.nn.layers import NoisyDense
-from perilune.nn.network import Activation
 from perilune.nn.optimizers import Optimizer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["networks"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perilune.nn.optimizers import Schedule, scheduled
+from perilune.nn.adam import Schedule, scheduled
 
 SQRT_HALF = math.sqrt(0.5)
 

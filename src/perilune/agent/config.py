@@ -15,10 +15,11 @@ from msgspec import Meta
 from perilune._utils.validation import LARGEST, Count, NonNegative, Positive, Share, check_fields
 from perilune.agent.heads import HeadName
 from perilune.errors import ConfigError
+from perilune.nn.adam import Schedule
+from perilune.nn.base import Activation
 from perilune.nn.initializers import Initializer
 from perilune.nn.losses import Loss
-from perilune.nn.network import Activation
-from perilune.nn.optimizers import OptimizerName, Schedule
+from perilune.nn.optimizers import OptimizerName
 
 RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single precision
 RESOLUTION = 1e-6  # of single precision, with some room

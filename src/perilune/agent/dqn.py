@@ -8,17 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune._utils.arrays import Array, Arrays
+from perilune._utils.arrays import Array
 from perilune._utils.seeding import generators
 from perilune.agent import exploration, munchausen
 from perilune.agent.config import DQNConfig
-from perilune.agent.factory import check_symmetry, make_head, make_network, make_optimizer
+from perilune.agent.factory import check_symmetry, diverged, make_head, make_networks, make_optimizer
 from perilune.agent.heads import upper_mean
 from perilune.agent.targets import expected_value, greedy
 from perilune.errors import ConfigError, DivergenceError, ShapeError
-from perilune.nn.initializers import initialize
+from perilune.nn.adam import clip_by_global_norm, scheduled
 from perilune.nn.network import Network
-from perilune.nn.optimizers import clip_by_global_norm, scheduled
 from perilune.replay.buffer import Batch, NStep, Replay
 from perilune.replay.prioritized import Priorities
 from perilune.replay.symmetry import Symmetry
@@ -79,22 +78,11 @@ class Agent:
         if config.mirror:
             check_symmetry(symmetry, observation_size, actions)
         self.head = make_head(config)
-        try:
-            self.online = make_network(config, observation_size, actions)
-            self.target = make_network(config, observation_size, actions)
-        except (MemoryError, ValueError) as error:
-            raise ConfigError("hidden", config.hidden, "layers that fit into memory") from error
-        initialize(self.online, config.initializer, self.generators.network)
-        self.target.parameters[:] = self.online.parameters
-        self.average: Network | None = None  # exponential moving average of the online network's weights
-        if config.ema_decay is not None:
-            self.average = make_network(config, observation_size, actions)
-            self.average.parameters[:] = self.online.parameters
+        networks = make_networks(config, observation_size, actions, self.generators.network)
+        self.online, self.target, self.average = networks
         self.optimizer = make_optimizer(config, len(self.online.parameters))
         self.replay = Replay(config.buffer_size, observation_size)
-        self.priorities: Priorities | None = None
-        if config.priority_alpha:
-            self.priorities = Priorities(config.buffer_size, config.priority_alpha)
+        self.priorities = Priorities(config.buffer_size, config.priority_alpha) if config.priority_alpha else None
         self.ongoing: list[OngoingEpisode] = []  # one per environment
         self.begin_episode()
         self.env_steps = 0
@@ -103,15 +91,7 @@ class Agent:
         self.target_syncs = 0
         self._allocate(0)  # until the first batch
         self._step = np.empty_like(self.online.parameters)
-        self._one_obs = np.empty((1, observation_size), np.float32)
         self._durations = exploration.duration_thresholds(config.max_action_repeat)
-
-    def named_weights(self) -> Arrays:
-        """Return views of all learned weights by name: the online network's, then those of the average."""
-        weights = self.online.named_parameters()
-        if self.average is not None:
-            weights |= {f"average.{name}": view for name, view in self.average.named_parameters().items()}
-        return weights
 
     # Act
 
@@ -126,16 +106,13 @@ class Agent:
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:
             raise ShapeError(f"q_values needs obs[N, {self.observation_size}], got {list(obs.shape)}")
         network = self.policy_network if network is None else network
-        network.silence()
+        if self.config.noisy:
+            network.silence()
         return self.head.mean(self._read(network, obs)).copy()
 
     def greedy_action(self, obs: Array) -> int:
         """Return argmax_a Q(obs, a) for one obs[O]; the first of equal ones."""
-        self.policy_network.silence()
-        if np.shape(obs) != (self.observation_size,):  # the assignment would silently broadcast
-            raise ShapeError(f"one obs[{self.observation_size}] is needed, got {list(np.shape(obs))}")
-        self._one_obs[0] = obs
-        return int(self.head.mean(self._read(self.policy_network, self._one_obs)).argmax())
+        return int(self.q_values(np.asarray(obs)[None]).argmax())
 
     def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
         """Return a training action for each row of obs[K, O], one row per environment: exploratory or greedy.
@@ -155,7 +132,8 @@ class Agent:
     def _training_actions(self, obs: Array) -> Array:
         """Return greedy actions[K] for obs[K, O] as training takes them: with noise and optimism if they are on."""
         network = self.policy_network if self.config.ema_acts else self.online
-        network.draw_noise(self.generators.exploration)
+        if self.config.noisy:
+            network.draw_noise(self.generators.exploration)
         values = self._read(network, obs)
         return greedy(upper_mean(values, self.config.optimism) if self.config.optimism else self.head.mean(values))
 
@@ -191,9 +169,8 @@ class Agent:
     def learning_rate(self) -> float:
         """The current step size."""
         c = self.config
-        return scheduled(
-            c.learning_rate_schedule, c.learning_rate, c.learning_rate_end, self.env_steps, c.learning_rate_decay_steps
-        )
+        span = c.learning_rate_decay_steps
+        return scheduled(c.learning_rate_schedule, c.learning_rate, c.learning_rate_end, self.env_steps, span)
 
     @property
     def priority_beta(self) -> float:
@@ -321,10 +298,9 @@ class Agent:
         next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
         policy = greedy(next_q)
         if q is not None:
-            try:
-                reward, policy = munchausen.soft_policy(q, next_q, action, reward, discount, config)
-            except DivergenceError as error:
-                raise self._diverged(str(error)) from error
+            reward, policy = munchausen.soft_policy(q, next_q, action, reward, discount, config)
+            if not np.isfinite(reward).all():  # C51 could make no distribution of it
+                raise self._diverged("the reward with Munchausen's share is not finite")
         return head.target(reward, discount, expected_value(policy, next_values))
 
     def _read(self, network: Network, obs: Array) -> Array:
@@ -391,10 +367,4 @@ class Agent:
         self._d_outputs = np.zeros((rows, self.actions, *self.head.shape), np.float32)
 
     def _diverged(self, what: str) -> DivergenceError:
-        config = self.config
-        return DivergenceError(
-            f"{what} in update {self.updates + 1:,}: the weights have diverged. Try a smaller learning_rate (now "
-            f"{self.learning_rate:g}), a max_grad_norm such as 10 (now {config.max_grad_norm}), the huber loss (now "
-            f"{config.loss}) or a slower target network (now tau = {config.tau:g} every "
-            f"{config.target_update_interval} environment steps)"
-        )
+        return diverged(f"{what} in update {self.updates + 1:,}", self.config, self.learning_rate)

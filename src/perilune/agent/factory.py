@@ -1,30 +1,48 @@
-"""Make the parts of an agent that its settings name."""
+"""Make the parts of an agent that its settings name, and word the errors that depend on them."""
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
+import numpy as np
+
 from perilune.agent.config import DQNConfig
-from perilune.agent.heads import Categorical, Quantile
-from perilune.agent.targets import Expected, Head
-from perilune.errors import ConfigError
+from perilune.agent.heads import Categorical, Head, Quantile
+from perilune.agent.targets import Expected
+from perilune.errors import ConfigError, DivergenceError
+from perilune.nn.adam import Adam
+from perilune.nn.initializers import initialize
 from perilune.nn.layers import mlp
 from perilune.nn.network import Network
-from perilune.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp
+from perilune.nn.optimizers import SGD, AdamW, Optimizer, RMSProp
 from perilune.replay.symmetry import Symmetry
 
 
-def make_network(config: DQNConfig, observation_size: int, actions: int) -> Network:
-    """Return the network that ``config`` describes, its parameters zero."""
-    return mlp(
-        observation_size,
-        config.hidden_layers,
-        actions,
-        atoms=config.outputs_per_action,
-        layer_norm=config.layer_norm,
-        dueling=config.dueling,
-        noisy=config.noisy,
-    )
+def make_networks(
+    config: DQNConfig, observation_size: int, actions: int, generator: np.random.Generator
+) -> tuple[Network, Network, Network | None]:
+    """Return the online network, the target network, and the moving average or None, all with the same first weights.
+
+    Raises:
+        ConfigError: the layers do not fit into memory.
+    """
+    try:
+        online = mlp(
+            observation_size,
+            config.hidden_layers,
+            actions,
+            atoms=config.outputs_per_action,
+            layer_norm=config.layer_norm,
+            dueling=config.dueling,
+            noisy=config.noisy,
+        )
+        initialize(online, config.initializer, generator)
+        target = copy.deepcopy(online)
+        average = None if config.ema_decay is None else copy.deepcopy(online)
+    except (MemoryError, ValueError) as error:
+        raise ConfigError("hidden", config.hidden, "layers that fit into memory") from error
+    return online, target, average
 
 
 def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int:
@@ -72,3 +90,12 @@ def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: in
         raise ConfigError(
             "symmetry", sizes, f"one of {observation_size} observations and {actions} actions, as the environment has"
         )
+
+
+def diverged(what: str, config: DQNConfig, learning_rate: float) -> DivergenceError:
+    """Return the error that reports ``what`` is not finite, with the settings to try."""
+    return DivergenceError(
+        f"{what}: the weights have diverged. Try a smaller learning_rate (now {learning_rate:g}), a max_grad_norm such "
+        f"as 10 (now {config.max_grad_norm}), the huber loss (now {config.loss}) or a slower target network (now tau = "
+        f"{config.tau:g} every {config.target_update_interval} environment steps)"
+    )

@@ -1,11 +1,11 @@
-"""Distributional heads: the network's outputs for an action describe the distribution of its return (C51, QR-DQN).
+"""What a network's outputs for an action mean: the interface, and distributions of the return (C51, QR-DQN).
 
-``targets`` has the interface of a head and the one for plain expected returns.
+``targets`` has the head for plain expected returns.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -15,6 +15,29 @@ from perilune.errors import ShapeError
 from perilune.nn.distributional import cross_entropy, quantile_huber
 
 HeadName = Literal["expected", "c51", "qr"]
+
+
+class Head(Protocol):
+    """What a network's outputs for an action mean, and the target and loss that go with it.
+
+    Arrays end in the axes ``shape``: () for one output per action, (N,) for N.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action's outputs."""
+
+    def read(self, outputs: Array) -> Array:
+        """Return the values, quantiles or probabilities that ``outputs`` stand for, in the same shape."""
+
+    def mean(self, values: Array) -> Array:
+        """Return the expected return of what ``read`` or ``target`` returned; the axis N is gone."""
+
+    def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
+        """Return td_target of reward[B], discount[B] and the next observations' values [B] or [B, N]."""
+
+    def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
+        """Return the loss of the outputs of the actions taken, [B] or [B, N], and d loss / d chosen."""
 
 
 class Categorical:

@@ -7,7 +7,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig
 from perilune.agent.targets import check_rows
-from perilune.errors import DivergenceError, ShapeError
+from perilune.errors import ShapeError
 
 
 def log_softmax(q_values: Array, temperature: float) -> Array:
@@ -67,9 +67,6 @@ def soft_policy(
         q_values, next_q_values: [B, A], of obs and of next_obs.
         action, reward, discount: [B].
         config: its settings ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor`` apply.
-
-    Raises:
-        DivergenceError: a reward is not finite.
     """
     temperature = config.munchausen_temperature
     log_policy = log_softmax(q_values, temperature)[np.arange(len(action)), action]
@@ -83,6 +80,4 @@ def soft_policy(
         temperature=temperature,
         floor=config.munchausen_floor,
     )
-    if not np.isfinite(reward).all():  # C51 could make no distribution of it
-        raise DivergenceError("the reward with Munchausen's share is not finite")
     return reward, np.exp(next_log_policy)

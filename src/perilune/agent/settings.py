@@ -10,10 +10,11 @@ from typing import Literal, TypedDict
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.heads import HeadName
 from perilune.errors import UsageError
+from perilune.nn.adam import Schedule
+from perilune.nn.base import Activation
 from perilune.nn.initializers import Initializer
 from perilune.nn.losses import Loss
-from perilune.nn.network import Activation
-from perilune.nn.optimizers import OptimizerName, Schedule
+from perilune.nn.optimizers import OptimizerName
 
 
 class AgentSettings(TypedDict, total=False):

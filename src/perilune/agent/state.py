@@ -74,6 +74,14 @@ def arrays(agent: Agent) -> Arrays:
     return named
 
 
+def named_weights(agent: Agent) -> Arrays:
+    """Return views of all learned weights by name: the online network's, then those of the average."""
+    weights = agent.online.named_parameters()
+    if agent.average is not None:
+        weights |= {f"average.{name}": view for name, view in agent.average.named_parameters().items()}
+    return weights
+
+
 def values(agent: Agent) -> AgentState:
     """Return the agent's counters, generators and incomplete n-step returns."""
     return AgentState(

@@ -9,7 +9,6 @@ A policy is either action[B], the action that it takes, or probability[B, A].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -76,29 +75,6 @@ def check_rows(reward: Array, discount: Array, next_value: Array) -> None:
             "a target needs reward[B], discount[B] and values of B next observations, got "
             f"{list(reward.shape)}, {list(discount.shape)} and {list(next_value.shape)}"
         )
-
-
-class Head(Protocol):
-    """What a network's outputs for an action mean, and the target and loss that go with it.
-
-    Arrays end in the axes ``shape``: () for one output per action, (N,) for N.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one action's outputs."""
-
-    def read(self, outputs: Array) -> Array:
-        """Return the values, quantiles or probabilities that ``outputs`` stand for, in the same shape."""
-
-    def mean(self, values: Array) -> Array:
-        """Return the expected return of what ``read`` or ``target`` returned; the axis N is gone."""
-
-    def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        """Return td_target of reward[B], discount[B] and the next observations' values [B] or [B, N]."""
-
-    def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
-        """Return the loss of the outputs of the actions taken, [B] or [B, N], and d loss / d chosen."""
 
 
 @dataclass(frozen=True)

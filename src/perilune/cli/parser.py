@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from perilune.nn.network import Activation
+from perilune.nn.base import Activation
 
 
 class CommandLineError(Exception):

@@ -16,7 +16,8 @@ from perilune.envs.adapter import (
     space_sizes,
     time_limit,
 )
-from perilune.envs.stepping import Env, Spaces, as_obs, name, safe_str, step
+from perilune.envs.faults import Env, name, safe_str
+from perilune.envs.stepping import Spaces, as_obs, step
 
 __all__ = [
     "Env",

@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 
 from perilune._utils.arrays import Array
-from perilune.envs.stepping import Env, Spaces, as_obs, call, name, safe_str
+from perilune.envs.faults import Env, name, safe_str
+from perilune.envs.stepping import Spaces, as_obs, call
 from perilune.errors import (
     ConfigError,
     EnvironmentFaultError,

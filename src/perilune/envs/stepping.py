@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.envs.faults import Env, as_number, name, safe_str, shown
 from perilune.errors import EnvironmentFaultError, PeriluneError
 from perilune.replay.buffer import LARGEST_REWARD
-
-Env = gym.Env[Any, Any]
 
 
 class Spaces(NamedTuple):
@@ -39,7 +37,7 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
             f"{name(env)}.step gave {what}, not (obs, reward, terminated, truncated, info). The old Gym's done is "
             "terminated or truncated: terminated is the end of the task, truncated a time limit"
         ) from error
-    value = reward if type(reward) is float else _number(env, reward)
+    value = reward if type(reward) is float else as_number(env, reward)
     if not -LARGEST_REWARD <= value <= LARGEST_REWARD:  # false for NaN too
         raise EnvironmentFaultError(
             f"{name(env)}.step gave the reward {value}, which is not finite in single precision. One such number "
@@ -49,9 +47,19 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
     for word, flag in (("terminated", terminated), ("truncated", truncated)):
         if flag is not False and flag is not True and not (isinstance(flag, np.bool_ | int) and flag in (0, 1)):
             raise EnvironmentFaultError(
-                f"{name(env)}.step gave {word} = {_shown(flag)}, which is neither True nor False"
+                f"{name(env)}.step gave {word} = {shown(flag)}, which is neither True nor False"
             )
     return as_obs(observation, sizes.observation_size), value, bool(terminated), bool(truncated)
+
+
+def call(env: Env, what: str, function: Callable[[], Any]) -> Any:
+    """Return ``function()``; turn its exceptions into EnvironmentFaultError, which names the environment."""
+    try:
+        return function()
+    except PeriluneError:
+        raise
+    except Exception as error:  # an environment may raise anything
+        raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {safe_str(error)}") from error
 
 
 def as_obs(observation: Any, size: int) -> Array:
@@ -86,46 +94,3 @@ def as_obs(observation: Any, size: int) -> Array:
             "gymnasium.wrappers.TransformObservation"
         )
     return obs
-
-
-def call(env: Env, what: str, function: Callable[[], Any]) -> Any:
-    """Return ``function()``; turn its exceptions into EnvironmentFaultError, which names the environment."""
-    try:
-        return function()
-    except PeriluneError:
-        raise
-    except Exception as error:  # an environment may raise anything
-        raise EnvironmentFaultError(f"{name(env)}.{what} raised {type(error).__name__}: {safe_str(error)}") from error
-
-
-def _number(env: Env, reward: Any) -> float:
-    """Convert a reward that is not Python's own float."""
-    try:
-        refused = isinstance(reward, str | bytes | bytearray | np.complexfloating)  # float() would take these
-        if refused or (isinstance(reward, np.ndarray) and reward.dtype.kind not in "biufO"):
-            raise TypeError
-        return float(reward)
-    except Exception as error:  # a __float__ may raise anything
-        raise EnvironmentFaultError(f"{name(env)}.step gave the reward {_shown(reward)}, which is no number") from error
-
-
-def name(env: Env) -> str:
-    """Return the registered id of an environment, or the name of its class if it has none."""
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-
-
-def safe_str(error: Exception) -> str:
-    """Return the message of any exception; its ``__str__`` may raise too."""
-    try:
-        return str(error)
-    except Exception as failed:
-        return f"(its __str__ raised {type(failed).__name__})"
-
-
-def _shown(value: Any) -> str:
-    """Return a short ``repr`` of anything."""
-    try:
-        shown = repr(value)
-    except Exception:  # a __repr__ that raises, or an integer of thousands of digits
-        return f"of type {type(value).__name__}"
-    return shown if len(shown) <= 100 else f"{shown[:100]}..."

@@ -1,11 +1,12 @@
 """The neural network, from scratch on NumPy."""
 
+from perilune.nn.adam import Adam, clip_by_global_norm
 from perilune.nn.gradcheck import check_layer, check_loss, check_network, gradcheck
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import LayerNorm, Tanh, mlp
 from perilune.nn.losses import huber, mse
 from perilune.nn.network import Dense, Network, ReLU
-from perilune.nn.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
+from perilune.nn.optimizers import SGD, AdamW, RMSProp
 
 __all__ = [
     "SGD",

@@ -15,7 +15,8 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
-from perilune.nn.network import Layer, Network
+from perilune.nn.base import Layer
+from perilune.nn.network import Network
 
 STEP = 1e-5
 TOLERANCE = 1e-6

@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ConfigError
-from perilune.nn.network import NOTHING, Activation, Dense, Layer, Network, ReLU, Shapes
+from perilune.nn.base import NOTHING, Activation, Layer, Shapes
+from perilune.nn.network import Dense, Network, ReLU
 
 
 class NoisyDense:

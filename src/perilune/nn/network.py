@@ -1,53 +1,21 @@
-"""Dense layers, activations, and a network of them over one flat parameter vector.
-
-A layer keeps no arrays of its own. It says which arrays it needs and works on those that it is handed. A network can
-therefore keep all its parameters in one vector and allocate all its working memory once.
+"""Dense layers, ReLU, and a network of layers: the forward and the backward pass.
 
 Notation: x[B, inputs] is a layer's input, y[B, outputs] its output; dx and dy are d loss / dx and d loss / dy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
+from perilune.nn.base import NOTHING, Layer, Parameterized, Shapes
 
-Activation = Literal["relu", "tanh", "linear"]
-Shapes = Mapping[str, tuple[int, ...]]
-NOTHING: Shapes = MappingProxyType({})
 MOST_WORKSPACES = 8  # training needs two; more are for q_values of any number of observations
-
-
-class Layer(Protocol):
-    """A layer: its equation forward, and its derivative backward.
-
-    Attributes:
-        outputs: size of y.
-        shapes: shapes of its parameters by name.
-        noise_shapes: shapes of its noise by name; noise is read like parameters, but not learned.
-    """
-
-    outputs: int
-    shapes: Shapes
-    noise_shapes: Shapes
-
-    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
-        """Return working memory for one forward and backward pass over B = ``rows``."""
-
-    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
-        """Write the output for x into y."""
-
-    def backward(
-        self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
-    ) -> None:
-        """Write the parameters' gradients, and dx unless it is None; dy may be overwritten. Follows ``forward``."""
 
 
 class Dense:
@@ -114,12 +82,11 @@ class Step:
     dx: Array | None  # None for the first layer: d loss / d obs is not needed
 
 
-class Network:
-    """Layers in sequence, whose parameters and gradients are views into two flat vectors.
+class Network(Parameterized):
+    """Layers in sequence, whose parameters and gradients are views into two flat vectors, [P] each.
 
-    ``parameters`` and ``gradients`` have shape [P], so copying, clipping, stepping, saving and comparing a network are
-    one operation on one array each. Working memory is allocated at the first pass over B rows and used again by later
-    ones: the next pass over as many rows overwrites what ``forward`` returned.
+    Working memory is allocated at the first pass over B rows and used again by later ones: the next pass over as many
+    rows overwrites what ``forward`` returned.
 
     Args:
         inputs: O, the size of one observation.
@@ -129,74 +96,17 @@ class Network:
 
     def __init__(self, inputs: int, layers: Sequence[Layer], dtype: DTypeLike = np.float32) -> None:
         self.inputs = inputs
-        self.layers = tuple(layers)
-        self.dtype = np.dtype(dtype)
-        size = sum(int(np.prod(shape)) for layer in layers for shape in layer.shapes.values())
-        self.parameters = np.zeros(size, dtype)
-        self.gradients = np.zeros(size, dtype)
-        self.noise: list[Arrays] = [
-            {name: np.zeros(shape, dtype) for name, shape in layer.noise_shapes.items()} for layer in layers
-        ]
-        self._connect()
+        super().__init__(layers, dtype)
 
     def _connect(self) -> None:
-        """Make the views of the parameters and gradients; working memory follows at the first pass."""
-        self._parameter_views = self._views(self.parameters)
-        self._gradient_views = self._views(self.gradients)
+        super()._connect()
         self._workspaces: dict[int, list[Step]] = {}
         self._last: tuple[Array, list[Step]] | None = None
-
-    def _views(self, vector: Array) -> list[Arrays]:
-        views: list[Arrays] = []
-        start = 0
-        for layer in self.layers:
-            views.append({})
-            for name, shape in layer.shapes.items():
-                stop = start + int(np.prod(shape))
-                views[-1][name] = vector[start:stop].reshape(shape)
-                start = stop
-        return views
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy needs. Views are left out: copied one by one, they would no longer share memory."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._connect()
 
     @property
     def outputs(self) -> int:
         """The size of one output."""
         return self.layers[-1].outputs
-
-    def named_parameters(self) -> Arrays:
-        """Return views of the parameters by name, ``"0.Dense.weight"`` and so on, in the order of the flat vector."""
-        return self._named(self._parameter_views)
-
-    def named_gradients(self) -> Arrays:
-        """Return views of the gradients, named as the parameters are."""
-        return self._named(self._gradient_views)
-
-    def _named(self, views: list[Arrays]) -> Arrays:
-        return {
-            f"{index}.{type(layer).__name__}.{name}": view
-            for index, (layer, named) in enumerate(zip(self.layers, views, strict=True))
-            for name, view in named.items()
-        }
-
-    def draw_noise(self, generator: np.random.Generator) -> None:
-        """Draw new noise for all noisy layers: f(p) with p ~ N(0, 1) and f(x) = sign(x) sqrt|x|."""
-        for arrays in self.noise:
-            for array in arrays.values():
-                drawn = generator.standard_normal(array.shape, np.float32)
-                array[...] = np.copysign(np.sqrt(np.abs(drawn)), drawn)
-
-    def silence(self) -> None:
-        """Set all noise to 0."""
-        for arrays in self.noise:
-            for array in arrays.values():
-                array.fill(0)
 
     def _workspace(self, rows: int) -> list[Step]:
         steps: list[Step] = []

@@ -1,51 +1,16 @@
-"""Optimizers, gradient clipping and schedules. An optimizer steps a flat parameter vector in place."""
+"""The other optimizers: stochastic gradient descent, RMSProp, and Adam with weight decay."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
+from perilune.nn.adam import Adam, Base
 
 OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
-Schedule = Literal["constant", "linear", "cosine"]
-
-SHAPES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 0.0,
-    "linear": lambda progress: progress,
-    "cosine": lambda progress: (1 - math.cos(math.pi * progress)) / 2,
-}
-"""Schedules: from progress in [0, 1] to the share of the way from the first to the last value."""
-
-
-def scheduled(schedule: Schedule, start: float, end: float, count: int, span: int) -> float:
-    """Return start + (end - start) shape(min(1, count / span)).
-
-    Args:
-        schedule: the name of the shape.
-        start, end: first and last value.
-        count: steps so far.
-        span: steps after which the value stays at ``end``, >= 1.
-
-    Mnih et al., Nature 518, 2015 (linear); Loshchilov and Hutter, SGDR, arXiv:1608.03983 (cosine, without restarts).
-    """
-    return start + (end - start) * SHAPES[schedule](min(1.0, count / span))
-
-
-def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
-    """Scale gradients[P] in place so that their Euclidean norm is at most ``max_norm``; return the norm before.
-
-    g <- g min(1, max_norm / |g|). Pascanu et al., On the difficulty of training recurrent neural networks,
-    arXiv:1211.5063.
-    """
-    norm = math.sqrt(float(np.dot(gradients, gradients)))
-    if norm > max_norm:
-        np.multiply(gradients, max_norm / norm, out=gradients)
-    return norm
 
 
 class Optimizer(Protocol):
@@ -58,18 +23,7 @@ class Optimizer(Protocol):
         """Move parameters[P] one step against gradients[P], in place."""
 
 
-class _Base:
-    """State of an optimizer of ``size`` parameters: moments, the number of steps, and working memory."""
-
-    moments: tuple[str, ...]
-
-    def __init__(self, size: int, dtype: DTypeLike) -> None:
-        self.arrays: Arrays = {name: np.zeros(size, dtype) for name in self.moments}
-        self.updates = 0
-        self._step = np.empty(size, dtype)
-
-
-class SGD(_Base):
+class SGD(Base):
     """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v."""
 
     moments = ("velocity",)
@@ -87,7 +41,7 @@ class SGD(_Base):
         np.subtract(parameters, self._step, out=parameters)
 
 
-class RMSProp(_Base):
+class RMSProp(Base):
     """v <- rho v + (1 - rho) g^2, w <- w - learning_rate g / (sqrt(v) + epsilon). Hinton, lecture 6e, 2012."""
 
     moments = ("second_moment",)
@@ -108,44 +62,6 @@ class RMSProp(_Base):
         np.add(step, self.epsilon, out=step)
         np.divide(gradients, step, out=step)
         np.multiply(step, learning_rate, out=step)
-        np.subtract(parameters, step, out=parameters)
-
-
-class Adam(_Base):
-    """Adaptive moments. With t the number of this step, counted from 1:
-
-    m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
-    w <- w - learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
-
-    Kingma and Ba, Adam, arXiv:1412.6980.
-    """
-
-    moments = ("first_moment", "second_moment")
-
-    def __init__(
-        self, size: int, dtype: DTypeLike = np.float32, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
-    ) -> None:
-        super().__init__(size, dtype)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
-
-    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
-        self.updates += 1
-        step, first, second = self._step, self.arrays["first_moment"], self.arrays["second_moment"]
-        np.multiply(gradients, 1 - self.beta1, out=step)
-        np.multiply(first, self.beta1, out=first)
-        np.add(first, step, out=first)
-        np.square(gradients, out=step)
-        np.multiply(step, 1 - self.beta2, out=step)
-        np.multiply(second, self.beta2, out=second)
-        np.add(second, step, out=second)
-        # Both corrections are scalars: taking them out of the root and the fraction saves two passes.
-        root_correction2 = math.sqrt(1 - self.beta2**self.updates)
-        np.sqrt(second, out=step)
-        np.add(step, self.epsilon * root_correction2, out=step)
-        np.divide(first, step, out=step)
-        np.multiply(step, learning_rate * root_correction2 / (1 - self.beta1**self.updates), out=step)
         np.subtract(parameters, step, out=parameters)
 
 

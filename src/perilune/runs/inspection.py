@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from perilune._utils.text import number
 from perilune.agent.config import to_json
+from perilune.agent.state import named_weights
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
@@ -34,7 +35,7 @@ def _describe_weights(path: Path) -> dict[str, Any]:
         "environment": saved.environment,
         "seed": saved.seed,
         "counters": _counters(saved),
-        "weights": sum(array.size for array in agent.named_weights().values()),
+        "weights": sum(array.size for array in named_weights(agent).values()),
         "bytes": path.stat().st_size,
         "agent": to_json(saved.config),
     }

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from perilune.agent.dqn import Agent
+from perilune.agent.state import named_weights
 from perilune.errors import RunDirectoryError
 from perilune.runs import checkpoint, log_writer, logs, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
@@ -99,5 +100,5 @@ class Recorder:
 
     def save_final(self) -> None:
         """Write the weights as they are now, unless they are not finite."""
-        if all(np.isfinite(array).all() for array in self._agent.named_weights().values()):
+        if all(np.isfinite(array).all() for array in named_weights(self._agent).values()):
             weights.save_weights(self._directory / WEIGHTS["final"], self._agent, self._setup.environment)

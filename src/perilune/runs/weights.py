@@ -13,7 +13,7 @@ from perilune._utils.validation import Count, Natural
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.factory import least_weights
-from perilune.agent.state import COUNTERS, fill
+from perilune.agent.state import COUNTERS, fill, named_weights
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError, ShapeError
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import archive
@@ -49,7 +49,7 @@ def save_weights(path: Path, agent: Agent, environment: str) -> None:
         config=agent.config,
         symmetry=agent.symmetry,
     )
-    archive.write(path, KIND, content, agent.named_weights(), LARGEST_HEADER)
+    archive.write(path, KIND, content, named_weights(agent), LARGEST_HEADER)
 
 
 def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
@@ -68,7 +68,7 @@ def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
         raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
     try:
         agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
-        fill(agent.named_weights(), arrays)
+        fill(named_weights(agent), arrays)
     except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
     except (MemoryError, OverflowError, ValueError) as error:

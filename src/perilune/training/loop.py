@@ -7,25 +7,16 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from perilune import envs
-from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import DivergenceError, EnvironmentFaultError, located
 from perilune.training import health
 from perilune.training.checks import check
-from perilune.training.evaluation import select, with_image
-from perilune.training.events import (
-    Ended,
-    Episode,
-    Event,
-    Metrics,
-    SafePoint,
-    Started,
-    Timestep,
-)
-from perilune.training.progress import EpisodeState, TrainingProgress
+from perilune.training.evaluation import select
+from perilune.training.events import Ended, Event, Metrics
+from perilune.training.progress import TrainingProgress
 from perilune.training.resume import replay_episode
-from perilune.training.slots import EnvSlot, closing, initial_image, make_slot, timed
+from perilune.training.slots import EnvSlot, begin_episode, closing, make_slot, safe_point, timed
 from perilune.training.warm_up import warm_up
 
 SAFE_POINT_EVERY = 10_000  # steps of an episode between safe points, so that one without an end can be saved
@@ -70,21 +61,21 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
     for slot in slots:
         if resumed:
             saved = resumed[slot.index]
-            _choose_renderer(slot, progress.is_recorded(saved.number, config), first=False)
+            slot.choose_renderer(progress.is_recorded(saved.number, config))
             yield from replay_episode(agent, slot, saved)
         else:
-            yield from _begin_episode(agent, slot, config, progress)
+            yield from begin_episode(agent, slot, config, progress)
 
     while True:
         if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
-            yield _safe_point(progress, slots, best)
+            yield safe_point(progress, slots, best)
             best = False
         actions = agent.act(np.stack([slot.obs for slot in slots]))
         for slot, action in zip(slots, actions, strict=True):
             ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
             if ended is None:
                 continue
-            yield _end_episode(agent, slot, ended)
+            yield slot.result(agent, ended)
             stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
             if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
                 evaluated = select(agent, slot.env, config, progress)
@@ -97,38 +88,9 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
                 untrained = agent.updates == updates_before and not resumed
                 yield from health.final_warnings(agent, progress, untrained, used_up)
                 progress.finished = True
-                yield _safe_point(progress, (), best)
+                yield safe_point(progress, (), best)
                 return
-            yield from _begin_episode(agent, slot, config, progress)
-
-
-def _begin_episode(
-    agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress
-) -> Generator[Event, None, None]:
-    number, first = progress.next_episode, progress.next_episode == progress.start_episodes + 1
-    progress.next_episode += 1
-    _choose_renderer(slot, progress.is_recorded(number, config), first)
-    # Every reset is seeded, so that an evaluation or a video in between changes nothing in the training.
-    agent.begin_episode(slot.index)
-    seed = episode_seed(agent.generators.environment)
-    try:
-        slot.obs = envs.reset(slot.active, seed)
-    except EnvironmentFaultError as error:
-        raise located(
-            error, f"at the reset of episode {number:,}, after environment step {agent.env_steps:,}"
-        ) from error
-    slot.episode = EpisodeState(number=number, seed=seed, epsilon=agent.epsilon)
-    slot.episode_return, slot.outcome = 0.0, None
-    if first:
-        yield Started(None if slot.renderer is None else initial_image(slot.renderer))
-        if not slot.recorded:
-            slot.active = slot.env
-
-
-def _choose_renderer(slot: EnvSlot, recorded: bool, first: bool) -> None:
-    """Play the next episode with images only if they are needed, because rendering takes time."""
-    slot.recorded = recorded
-    slot.active = slot.renderer if slot.renderer is not None and (recorded or first) else slot.env
+            yield from begin_episode(agent, slot, config, progress)
 
 
 def _step(
@@ -143,12 +105,12 @@ def _step(
     """Take one step of the environment and let the agent learn. Return how the episode ended, or None."""
     episode = slot.episode
     if slot.recorded:
-        yield _timestep(slot, action)
+        yield slot.timestep(action)
     episode.actions.append(action)
     try:
         next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
     except EnvironmentFaultError as error:
-        raise located(error, _where(slot, agent.env_steps + 1)) from error
+        raise located(error, slot.where(agent.env_steps + 1)) from error
     slot.episode_return += reward
     progress.largest_reward = max(progress.largest_reward, abs(reward))
     ended: Ended | None = None
@@ -162,7 +124,7 @@ def _step(
     try:
         update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
     except DivergenceError as error:
-        raise located(error, _where(slot, agent.env_steps)) from error
+        raise located(error, slot.where(agent.env_steps)) from error
     slot.obs = next_obs
     if update is not None:
         for other in slots:
@@ -176,41 +138,8 @@ def _step(
         if slot.known.outcomes is not None and ended != "budget":
             slot.outcome = slot.known.outcomes.label(next_obs, reward, terminated)
         if slot.recorded:
-            yield _timestep(slot, None)
+            yield slot.timestep(None)
     return ended
-
-
-def _end_episode(agent: Agent, slot: EnvSlot, ended: Ended) -> Episode:
-    episode = slot.episode
-    return Episode(
-        episode=episode.number,
-        env_steps=agent.env_steps,
-        reward=slot.episode_return,
-        length=len(episode.actions),
-        loss=episode.loss_sum / episode.updates if episode.updates else None,
-        epsilon=episode.epsilon,
-        target_syncs=agent.target_syncs,
-        ended=ended,
-        outcome=slot.outcome,
-    )
-
-
-def _safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
-    for slot in slots:
-        slot.episode.obs = tuple(slot.obs.tolist())
-    progress.episodes = tuple(slot.episode for slot in slots)
-    return SafePoint(progress, best)
-
-
-def _timestep(slot: EnvSlot, action: int | None) -> Timestep:
-    episode = slot.episode
-    step = Timestep(episode.number, len(episode.actions), slot.obs, action, slot.episode_return, slot.outcome)
-    return with_image(step, slot.active)
-
-
-def _where(slot: EnvSlot, env_step: int) -> str:
-    episode = slot.episode
-    return f"at step {len(episode.actions):,} of episode {episode.number:,}, environment step {env_step:,}"
 
 
 def _crossed(every: int | None, before: int, now: int) -> bool:

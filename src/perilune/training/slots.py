@@ -1,20 +1,24 @@
-"""The environments of a training: made before it, closed after it, and timed in between."""
+"""The environments of a training and their episodes: how they are made, begin, are reported and are closed."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from perilune import envs
 from perilune._utils.arrays import Array
+from perilune._utils.seeding import episode_seed
+from perilune.agent.config import TrainConfig
+from perilune.agent.dqn import Agent
 from perilune.envs.known import KnownEnv, lookup
 from perilune.envs.rendering import drawing, frame
-from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning
-from perilune.training.events import Evaluated, Event
+from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning, located
+from perilune.training.evaluation import with_image
+from perilune.training.events import Ended, Episode, Evaluated, Event, SafePoint, Started, Timestep
 from perilune.training.progress import EpisodeState, TrainingProgress
 
 
@@ -48,6 +52,36 @@ class EnvSlot:
     episode_return: float = 0.0
     outcome: str | None = None
 
+    def choose_renderer(self, recorded: bool, first: bool = False) -> None:
+        """Play the next episode with images only if they are needed, because rendering takes time."""
+        self.recorded = recorded
+        self.active = self.renderer if self.renderer is not None and (recorded or first) else self.env
+
+    def timestep(self, action: int | None) -> Timestep:
+        """Return the current state with its image."""
+        number, step = self.episode.number, len(self.episode.actions)
+        return with_image(Timestep(number, step, self.obs, action, self.episode_return, self.outcome), self.active)
+
+    def result(self, agent: Agent, ended: Ended) -> Episode:
+        """Return the event that the current episode has ended."""
+        episode = self.episode
+        return Episode(
+            episode=episode.number,
+            env_steps=agent.env_steps,
+            reward=self.episode_return,
+            length=len(episode.actions),
+            loss=episode.loss_sum / episode.updates if episode.updates else None,
+            epsilon=episode.epsilon,
+            target_syncs=agent.target_syncs,
+            ended=ended,
+            outcome=self.outcome,
+        )
+
+    def where(self, env_step: int) -> str:
+        """Return where the current episode is, for errors."""
+        episode = self.episode
+        return f"at step {len(episode.actions):,} of episode {episode.number:,}, environment step {env_step:,}"
+
 
 def make_slot(index: int, env: envs.Env, render: bool) -> EnvSlot:
     """Return a slot for ``env``, with a renderer if it is wanted and possible."""
@@ -63,7 +97,36 @@ def make_slot(index: int, env: envs.Env, render: bool) -> EnvSlot:
     )
 
 
-def initial_image(env: envs.Env) -> Array | None:
+def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Started]:
+    """Reset the environment for the next episode; yield ``Started`` if it is the first of the training."""
+    number, first = progress.next_episode, progress.next_episode == progress.start_episodes + 1
+    progress.next_episode += 1
+    slot.choose_renderer(progress.is_recorded(number, config), first)
+    # Every reset is seeded, so that an evaluation or a video in between changes nothing in the training.
+    agent.begin_episode(slot.index)
+    seed = episode_seed(agent.generators.environment)
+    try:
+        slot.obs = envs.reset(slot.active, seed)
+    except EnvironmentFaultError as error:
+        where = f"at the reset of episode {number:,}, after environment step {agent.env_steps:,}"
+        raise located(error, where) from error
+    slot.episode = EpisodeState(number=number, seed=seed, epsilon=agent.epsilon)
+    slot.episode_return, slot.outcome = 0.0, None
+    if first:
+        yield Started(None if slot.renderer is None else _initial_image(slot.renderer))
+        if not slot.recorded:
+            slot.active = slot.env
+
+
+def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
+    """Return the event that the training can be saved, with the episodes under way in ``slots``."""
+    for slot in slots:
+        slot.episode.obs = tuple(slot.obs.tolist())
+    progress.episodes = tuple(slot.episode for slot in slots)
+    return SafePoint(progress, best)
+
+
+def _initial_image(env: envs.Env) -> Array | None:
     """Return an image of the state, or None with a warning: an optional image must not end a training."""
     try:
         return frame(env)
