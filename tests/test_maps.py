@@ -58,7 +58,6 @@ def test_value_map_has_the_networks_values_and_best_actions() -> None:
     np.testing.assert_allclose(found.q[..., 0], np.broadcast_to(x, found.q.shape[:2]), atol=1e-6)
     np.testing.assert_allclose(found.q[..., 1], np.broadcast_to(y[:, None], found.q.shape[:2]), atol=1e-6)
     np.testing.assert_array_equal(found.q.argmax(axis=-1), y[:, None] > x)
-    np.testing.assert_allclose(found.gap, np.abs(y[:, None] - x), atol=1e-6)
 
 
 def test_other_entries_are_at_their_median() -> None:
@@ -102,12 +101,12 @@ def test_visits_are_of_the_first_and_last_third() -> None:
     obs = np.zeros((300, 2), np.float32)
     obs[:100] = -1
     obs[200:] = 1
-    found = insight.visits(obs, 0, 1, cells=10)
-    early, late = np.argwhere(found.early > 0), np.argwhere(found.late > 0)
+    *_, first, last = insight.visits(obs, 0, 1, cells=10)
+    early, late = np.argwhere(first > 0), np.argwhere(last > 0)
     assert early.tolist() == [[0, 0]] or early.max() < 5
     assert late.min() > 5
-    assert found.early.sum() == pytest.approx(1)
-    assert found.late.sum() == pytest.approx(1)
+    assert first.sum() == pytest.approx(1)
+    assert last.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +148,13 @@ def batch_of(agent: Agent, wrong_by: float) -> Batch:
 def test_gradients_equal_hand_computed_ones(tmp_path: Path) -> None:
     agent = agent_with(np.eye(3), np.eye(3)[:, :2])
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
-    right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), 2)
+    right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), (3, 2))
     assert right.gradients is not None
     assert np.isnan(right.gradients).all()  # of those that are not 0, and there are none
     np.testing.assert_array_equal(right.zeros, np.ones((1, 2)))
     # Huber's loss of an error of 5 has the slope -1: the outputs' gradients are minus the mean of the units' values.
     batch = batch_of(agent, 5)
-    wrong = insight.layers_over_time([tmp_path / "0.safetensors"], batch, 2)
+    wrong = insight.layers_over_time([tmp_path / "0.safetensors"], batch, (3, 2))
     expected = np.array([-batch.obs[batch.action == action].sum(axis=0) / 4 for action in (0, 1)])
     assert wrong.gradients is not None
     np.testing.assert_allclose(wrong.gradients[0, 1], np.quantile(np.abs(expected), insight.LEVELS), rtol=1e-5)
@@ -172,7 +171,7 @@ def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
     obs[:, 3] = 1
     reward = agent.q_values(obs)[np.arange(4), action] + 5
     batch = Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
-    course = insight.layers_over_time([tmp_path / "0.safetensors"], batch, 2)
+    course = insight.layers_over_time([tmp_path / "0.safetensors"], batch, (5, 2))
     assert course.zeros is not None
     assert course.gradients is not None
     # All of the output's other weights' gradients vanish too: their units give 0.
@@ -200,7 +199,7 @@ def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
 def test_outputs_of_the_network_are_described(config: dict[str, object], words: str, tmp_path: Path) -> None:
     agent = Agent(3, 2, replace(PLAIN, **config), 0)  # type: ignore[arg-type]
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
-    course = insight.layers_over_time([tmp_path / "0.safetensors"], None, 2)
+    course = insight.layers_over_time([tmp_path / "0.safetensors"])
     assert course.outputs == words
     drawn = maps._weights(course, "a").figure.get_supxlabel()
     assert " ".join(drawn.split()).endswith(words)
@@ -218,11 +217,11 @@ def test_full_replay_buffer_is_read_oldest_first(tmp_path: Path) -> None:
     }
     dqn = DQN("CartPole-v1", seed=1, **settings)
     dqn.train(run_dir=tmp_path / "run", steps=150, eval_every=None, eval_episodes=1, pictures=False, quiet=True)
-    found = insight.replay(tmp_path / "run")
-    assert (len(found.transitions.action), found.overwritten, found.actions) == (60, 90, 2)
-    obs, next_obs = found.transitions.obs, found.transitions.next_obs
+    found, overwritten, sizes = insight.replay(tmp_path / "run")
+    assert (len(found.action), overwritten, sizes) == (60, 90, (4, 2))
+    obs, next_obs = found.obs, found.next_obs
     goes_on = (obs[1:] == next_obs[:-1]).all(axis=1)
-    ended = found.transitions.discount[:-1] == 0
+    ended = found.discount[:-1] == 0
     np.testing.assert_array_equal(goes_on, ~ended)  # nowhere but at ends is there a jump
     assert 0 < ended.sum() < 20
 
@@ -319,18 +318,17 @@ def test_weights_of_an_agent_of_other_sizes_are_refused(run: Path) -> None:
 
 
 def test_maps_use_best_else_final_else_newest_weights(run: Path) -> None:
-    lived = insight.replay(run)
     for name in ("best.safetensors", "final.safetensors"):
         expected = insight.load_agent(run / name)
-        found = insight.best_agent(run, lived.transitions, 2)
+        found = insight.best_agent(run, (4, 2))
         np.testing.assert_array_equal(found.online.parameters, expected.online.parameters)
         (run / name).unlink()
     newest = insight.load_agent(snapshots.paths(run)[-1])
-    found = insight.best_agent(run, lived.transitions, 2)
+    found = insight.best_agent(run, (4, 2))
     np.testing.assert_array_equal(found.online.parameters, newest.online.parameters)
     without_snapshots(run)
     with pytest.raises(RunDirectoryError, match="no weights"):
-        insight.best_agent(run, lived.transitions, 2)
+        insight.best_agent(run, (4, 2))
 
 
 def test_one_hot_states_have_no_map_of_two_entries(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_scale_grows_for_all_stages_at_once(tmp_path: Path, monkeypatch: pytest.
         drawn_with.append(scale)
         return add_panel(now, panel, scale, recent)
 
-    monkeypatch.setattr(video, "add_panel", noted)
+    monkeypatch.setattr(video.drawing, "add_panel", noted)
     monkeypatch.setattr(video, "_measure", lambda *arguments: ([0.0, 0.0], 60))
     which = [stage(seed) for seed in SEEDS]
     record_stages(which, cartpole(), tmp_path / "film.mp4", overlay=True, max_episode_steps=60)

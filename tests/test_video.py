@@ -217,7 +217,7 @@ def test_bars_have_one_scale_in_the_whole_video(tmp_path: Path, monkeypatch: pyt
         fallen = np.abs(obs[:, 2]) > 0.2095
         return np.stack([-1 + 40 * np.minimum(obs[:, 0], 0), np.where(fallen, 55.0, 3.0)], axis=1)
 
-    monkeypatch.setattr(video, "add_panel", noted)
+    monkeypatch.setattr(video.drawing, "add_panel", noted)
     shown = record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.mp4", episodes=2, q_values=growing, panel=PANEL)
     assert len(scales) == sum(length + 1 for length in shown.lengths)
     assert len(set(scales)) == 1

@@ -68,12 +68,8 @@ class VideoWriter:
 
     As a context manager, it closes the file at the end of the block, or discards it if the block raises.
 
-    Args:
-        path: The file; it ends in .mp4 or .gif.
-        fps: Frames per second.
-
     Raises:
-        ConfigError: The name ends in something else.
+        ConfigError: The name does not end in .mp4 or .gif.
         MissingDependencyError: PyAV or its codec is not installed.
         RunDirectoryError: The file cannot be written.
     """

@@ -25,16 +25,11 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of a distribution
 SATURATED = 0.99  # |tanh| of a unit that hardly changes any more
 
 
-class Replay(NamedTuple):
-    """The transitions in a run's newest checkpoint, the oldest first; ``overwritten`` earlier ones are lost."""
-
-    transitions: Batch
-    overwritten: int
-    actions: int
-
-
-def replay(directory: Path) -> Replay:
+def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
     """Read the replay buffer in a run's newest checkpoint.
+
+    Returns:
+        The transitions, the oldest first; the number of earlier ones, which are lost; observation size and actions.
 
     Raises:
         RunDirectoryError: There is no run, or it has no checkpoint.
@@ -47,19 +42,15 @@ def replay(directory: Path) -> Replay:
     if not buffer.size:
         raise FileFormatError(f"the newest checkpoint of {directory} has an empty replay buffer")
     order = np.arange(buffer.added - buffer.size, buffer.added) % buffer.capacity
-    return Replay(Batch(*(array[order] for array in buffer.arrays)), buffer.added - buffer.size, agent.actions)
+    transitions = Batch(*(array[order] for array in buffer.arrays))
+    return transitions, buffer.added - buffer.size, (agent.observation_size, agent.actions)
 
 
-def best_agent(directory: Path, batch: Batch, actions: int) -> Agent:
-    """Return the agent of the best weights, else of the final ones, else of the newest snapshot.
-
-    Raises:
-        RunDirectoryError: There are no weights.
-        FileFormatError: They are damaged, or of an agent with other sizes than ``batch`` and ``actions``.
-    """
+def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
+    """Return the agent of the best weights, else of the final ones, else of the newest snapshot. See ``load_agent``."""
     for path in (*(directory / name for name in layout.WEIGHTS.values()), *reversed(snapshots.paths(directory))):
         if path.exists():
-            return load_agent(path, (batch.obs.shape[1], actions))
+            return load_agent(path, sizes)
     raise RunDirectoryError(f"{directory} has no weights yet")
 
 
@@ -96,13 +87,6 @@ class ValueMap(NamedTuple):
     q: Array
     seen: Array
 
-    @property
-    def gap(self) -> Array:
-        """Lead of the best action over the second best, [GRID, GRID]."""
-        ordered = np.sort(self.q, axis=-1)
-        difference: Array = ordered[..., -1] - ordered[..., -2]
-        return difference
-
 
 def _edges(values: Array, cells: int) -> Array:
     """Return the edges [cells + 1] of equal cells over most of ``values`` [N]."""
@@ -126,24 +110,20 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> ValueMap:
     return ValueMap(x_edges, y_edges, q, seen)
 
 
-class Visits(NamedTuple):
-    """Share of the states in each cell, [y, x], in the first and the last third of the transitions."""
+def visits(obs: Array, x: int, y: int, cells: int = 48) -> tuple[Array, Array, Array, Array]:
+    """Count obs[N, O], the oldest first, in cells over the entries ``x`` and ``y``.
 
-    x_edges: Array
-    y_edges: Array
-    early: Array
-    late: Array
-
-
-def visits(obs: Array, x: int, y: int, cells: int = 48) -> Visits:
-    """Count obs[N, O], the oldest first, in cells over the entries ``x`` and ``y``."""
+    Returns:
+        Edges along x and y, [cells + 1] each, and the share of the states in each cell, [y, x], in the first and in the
+        last third.
+    """
     x_edges, y_edges = _edges(obs[:, x], cells), _edges(obs[:, y], cells)
     third = max(1, len(obs) // 3)
     early, late = (
         np.histogram2d(part[:, y], part[:, x], (y_edges, x_edges))[0] / len(part)
         for part in (obs[:third], obs[-third:])
     )
-    return Visits(x_edges, y_edges, early, late)
+    return x_edges, y_edges, early, late
 
 
 class Units(NamedTuple):
@@ -167,16 +147,14 @@ def units(agent: Agent, obs: Array) -> list[Units]:
     network = agent.online
     network.silence()
     hidden = []
-    passed = network.activations(np.ascontiguousarray(obs, np.float32))
-    for (layer, y), (above, _) in pairwise(passed):
+    for (layer, outputs), (above, _) in pairwise(network.activations(np.ascontiguousarray(obs, np.float32))):
         if not isinstance(above, Dense | NoisyDense):  # the outputs come after the last of these
             continue
-        y = y.copy()  # noqa: PLW2901 -- working memory
+        y = outputs.copy()  # of working memory
         if isinstance(layer, ReLU):
             hidden.append(Units("relu", y, y.max(axis=0) <= 0, y.min(axis=0) > 0))
             continue
-        stuck = np.ptp(y, axis=0) <= 1e-6
-        tanh = isinstance(layer, Tanh)
+        stuck, tanh = np.ptp(y, axis=0) <= 1e-6, isinstance(layer, Tanh)
         always = np.abs(y).min(axis=0) > (SATURATED if tanh else np.inf)
         hidden.append(Units("tanh" if tanh else "linear", y, stuck, always & ~stuck))
     return hidden
@@ -204,16 +182,12 @@ class Course(NamedTuple):
     units: Array | None
 
 
-def layers_over_time(paths: Sequence[Path], batch: Batch | None, actions: int) -> Course:
+def layers_over_time(paths: Sequence[Path], batch: Batch | None = None, sizes: tuple[int, int] | None = None) -> Course:
     """Return the layers at each of the snapshots ``paths``; units and gradients only if there is a ``batch``."""
     steps, weights, gradients, zeros, alive = [], [], [], [], []
-    layers: list[str] = []
-    outputs = ""
     for path in paths:
-        agent = load_agent(path, None if batch is None else (batch.obs.shape[1], actions))
+        agent = load_agent(path, sizes)
         named = {name: array for name, array in agent.online.named_parameters().items() if name.endswith(".weight")}
-        layers = [_layer(place, array, len(named)) for place, array in enumerate(named.values())]
-        outputs = _outputs(agent)
         steps.append(agent.env_steps)
         weights.append([np.quantile(array, LEVELS) for array in named.values()])
         if batch is not None:
@@ -222,10 +196,11 @@ def layers_over_time(paths: Sequence[Path], batch: Batch | None, actions: int) -
             found = _gradients(agent, spread_out(batch, TRANSITIONS))
             gradients.append([_sizes(found[name]) for name in named])
             zeros.append([(found[name] == 0).mean() for name in named])
+    names = [*(f"hidden {place + 1}" for place in range(len(named) - 1)), "output"]
     return Course(
         np.array(steps),
-        layers,
-        outputs,
+        [f"{name}, {array.shape[0]} x {array.shape[1]}" for name, array in zip(names, named.values(), strict=True)],
+        _outputs(agent),
         np.array(weights),
         np.array(gradients) if gradients else None,
         np.array(zeros) if zeros else None,
@@ -257,8 +232,3 @@ def _outputs(agent: Agent) -> str:
     if agent.head.shape:
         parts += f", each of {agent.head.shape[0]} {'quantiles' if config.head == 'qr' else 'probabilities'}"
     return "" if count == actions else f"The {count} outputs are {parts}."
-
-
-def _layer(place: int, weight: Array, layers: int) -> str:
-    name = "output" if place == layers - 1 else f"hidden {place + 1}"
-    return f"{name}, {weight.shape[0]} x {weight.shape[1]}"

@@ -15,21 +15,8 @@ from perilune.envs.known import KnownEnv, lookup
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import layout, manifest, snapshots
-from perilune.viz import insight
-from perilune.viz.plots import (
-    COLOURS,
-    INK,
-    PAPER,
-    Picture,
-    canvas,
-    colours,
-    dress,
-    grid,
-    legend,
-    over_steps,
-    shares,
-    stack,
-)
+from perilune.viz import insight, plots
+from perilune.viz.plots import COLOURS, INK, PAPER, Picture
 
 MAX_NAMED = 8  # observation entries whose medians are listed
 PARTS = 60  # of the transitions, in the figure of actions
@@ -69,14 +56,14 @@ def draw(
     title = f"{config['environment']}, seed {config['seed']}"
     pictures: dict[str, Picture] = {}
     left_out: list[str] = []
-    batch, actions = None, 0
+    batch, sizes = None, None
     try:
-        batch, overwritten, actions = insight.replay(directory)
+        batch, overwritten, sizes = insight.replay(directory)
     except PeriluneError as error:
         left_out.append(f"Values, actions, visited states, units and gradients need the replay buffer: {error}")
     else:
-        names, entries = known.action_names(actions), known.observation_names(batch.obs.shape[1])
-        agent = insight.best_agent(directory, batch, actions)
+        entries, names = known.observation_names(sizes[0]), known.action_names(sizes[1])
+        agent = insight.best_agent(directory, sizes)
         if not (directory / layout.WEIGHTS["best"]).exists():
             left_out.append(
                 f"The best weights do not exist: values and actions are those after {agent.env_steps:,} steps."
@@ -100,7 +87,7 @@ def draw(
             raise RunDirectoryError("\n  ".join(["nothing can be drawn", *left_out]))
         return Maps(pictures, left_out)
     say("drawing units, weights and gradients over time")
-    course = insight.layers_over_time(paths, batch, actions)
+    course = insight.layers_over_time(paths, batch, sizes)
     if batch is not None and course.units is not None:
         newest = insight.load_agent(paths[-1])
         pictures["units"] = _units(newest, batch, course.env_steps, course.units, names, title)
@@ -132,21 +119,19 @@ def _values(
         note = f"All other entries are at the median of the visited states: {listed}. {note}".replace("-0.00", "0.00")
     elif others:
         note = f"All other entries are at the median of the visited states. {note}"
-    figure = canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
+    figure = plots.canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (found.x_edges[0], found.x_edges[-1], found.y_edges[0], found.y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     within = found.seen if found.seen.any() else ~found.seen  # colours span the visited states
     value, greedy = found.q.max(axis=-1), found.q.argmax(axis=-1)
     limits = {"vmin": value[within].min(), "vmax": value[within].max()}
-    best = {"cmap": ListedColormap(colours(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
-    panes = [
-        ("Value of the best action", value, {"cmap": "viridis", **limits}),
-        ("Best action", greedy, best),
-    ]
+    best = {"cmap": ListedColormap(plots.colours(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
+    panes = [("Value of the best action", value, {"cmap": "viridis", **limits}), ("Best action", greedy, best)]
     if len(names) > 1:
-        lead = {"cmap": "cividis", "vmin": 0, "vmax": found.gap[within].max()}
-        panes.append(("Lead over the second best", found.gap, lead))
+        second, first = np.sort(found.q, axis=-1)[..., -2:].transpose(2, 0, 1)
+        lead = first - second
+        panes.append(("Lead over the second best", lead, {"cmap": "cividis", "vmin": 0, "vmax": lead[within].max()}))
     pale = np.zeros((*found.seen.shape, 4))
     pale[..., :3], pale[..., 3] = 1, np.where(found.seen, 0, 0.62)
     for axis, (name, pane, scheme) in zip(panels, panes, strict=True):
@@ -154,39 +139,38 @@ def _values(
         axis.imshow(pale, **shown)
         if found.seen.any() and not found.seen.all():
             axis.contour(found.seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
-        dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
+        plots.dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
         if axis is not panels[1]:
             _colour_bar(figure, image, axis, pad=0.02, fraction=0.06)
-    legend(figure, names)
+    plots.legend(figure, names)
     return Picture(figure)
 
 
 def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str], title: str) -> Picture:
     """Draw the actions taken over time, and the best agent's actions in the same states."""
+    from matplotlib.colors import to_rgb  # noqa: PLC0415
+
     count = len(names)
-    note = "Exploration and warm-up included" + (
-        f"; the first {overwritten:,} are overwritten." if overwritten else "."
-    )
-    figure = canvas(11, 4.2, f"{title}: use of actions", note)
+    lost = f"; the first {overwritten:,} are overwritten" if overwritten else ""
+    figure = plots.canvas(11, 4.2, f"{title}: use of actions", f"Exploration and warm-up included{lost}.")
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
-    at = stack(over_time, batch.action, count, PARTS, overwritten)
-    dress(over_time, "Actions taken", "transition", "share")
-    over_steps(over_time, at)
+    at = plots.stack(over_time, batch.action, count, PARTS, overwritten)
+    plots.dress(over_time, "Actions taken", "transition", "share")
+    plots.over_steps(over_time, at)
     sample = insight.spread_out(batch, insight.STATES)
     greedy = agent.q_values(sample.obs).argmax(axis=1)
-    bars = np.concatenate([shares(sample.action, count, 1), shares(greedy, count, 1)])
-    for action, colour in enumerate(colours(count)):
+    bars = np.concatenate([plots.shares(sample.action, count, 1), plots.shares(greedy, count, 1)])
+    for action, colour in enumerate(plots.colours(count)):
         bottom = bars[:, :action].sum(axis=1)
-        beside.bar(("taken", "best"), bars[:, action], bottom=bottom, color=colour, width=0.72)
-        text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold"}
-        for place, share in enumerate(bars[:, action]):
-            if share >= 0.06:
-                beside.text(place, bottom[place] + share / 2, f"{share:.0%}", color=_ink_on(colour), **text)
-    dress(beside, "In the same states")
-    beside.set_ylim(0, 1)
-    beside.set_yticks([])
+        drawn = beside.bar(("taken", "best"), bars[:, action], bottom=bottom, color=colour, width=0.72)
+        words = [f"{share:.0%}" if share >= 0.06 else "" for share in bars[:, action]]
+        luminance = np.dot(np.array(to_rgb(colour)) ** 2.2, (0.2126, 0.7152, 0.0722))
+        ink = INK if luminance > 0.25 else "white"
+        beside.bar_label(drawn, words, label_type="center", color=ink, fontsize=8, fontweight="bold")
+    plots.dress(beside, "In the same states")
+    beside.set(ylim=(0, 1), yticks=[])
     beside.spines["left"].set_visible(False)
-    legend(figure, names)
+    plots.legend(figure, names)
     return Picture(figure)
 
 
@@ -195,17 +179,17 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
     from matplotlib.colors import LogNorm  # noqa: PLC0415
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
-    found = insight.visits(obs, *axes)
-    figure = canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never visited.")
-    largest = max(found.early.max(), found.late.max())
-    smallest = min(share[share > 0].min(initial=largest) for share in (found.early, found.late))
+    x_edges, y_edges, *thirds = insight.visits(obs, *axes)
+    figure = plots.canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never visited.")
+    largest = np.max(thirds)
+    smallest = min(share[share > 0].min(initial=largest) for share in thirds)
     norm = LogNorm(smallest, max(largest, 1.01 * smallest))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axis, name, share in zip(panels, ("First third", "Last third"), (found.early, found.late), strict=True):
+    for axis, name, share in zip(panels, ("First third", "Last third"), thirds, strict=True):
         seen = np.where(share > 0, share, np.nan)
-        mesh = axis.pcolormesh(found.x_edges, found.y_edges, seen, cmap="viridis_r", norm=norm, rasterized=True)
-        dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
-        grid(axis)
+        mesh = axis.pcolormesh(x_edges, y_edges, seen, cmap="viridis_r", norm=norm, rasterized=True)
+        plots.dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
+        plots.grid(axis)
     percent = {"format": lambda value, _: f"{100 * value:.3g} %"}
     bar = _colour_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -221,24 +205,28 @@ def _units(agent: Agent, batch: Batch, env_steps: Array, course: Array, names: S
     note = "Dead: the same output in all states. "
     note += "Always active: above 0 in all states, and so linear. " if "relu" in activations else ""
     note += "Saturated: |tanh| near 1 in all states. " if "tanh" in activations else ""
-    figure = canvas(4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note + "The maps are of the newest snapshot.")
+    figure = plots.canvas(
+        4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note + "The maps are of the newest snapshot."
+    )
     cells = figure.add_gridspec(2, 1 + len(hidden), width_ratios=(1.15, *(1 for _ in hidden)))
     share, size = figure.add_subplot(cells[0, 0]), figure.add_subplot(cells[1, 0])
     dead, always, mean = course
     for number, layer in enumerate(hidden):
-        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 2, "marker": _dot(env_steps)}
+        style: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "linewidth": 2,
+            "marker": plots.marker(env_steps),
+        }
         share.plot(env_steps, dead[:, number], label=f"dead, hidden {number + 1}", **style)
         if layer.activation != "linear":
             word = "always active" if layer.activation == "relu" else "saturated"
             dotted = style | {"linestyle": (0, (2, 1.2))}
             share.plot(env_steps, always[:, number], label=f"{word}, hidden {number + 1}", **dotted)
         size.plot(env_steps, mean[:, number], label=f"hidden {number + 1}", **style)
-    for axis, name, x_label, least in (
-        (share, "Share of the units", "", 0.05),
-        (size, "Mean |output|", "environment step", 0.1),
-    ):
-        dress(axis, name, x_label)
-        over_steps(axis, env_steps)
+    panels = (share, "Share of the units", "", 0.05), (size, "Mean |output|", "environment step", 0.1)
+    for axis, name, x_label, least in panels:
+        plots.dress(axis, name, x_label)
+        plots.over_steps(axis, env_steps)
         top = max(least, axis.get_ylim()[1])
         axis.set_ylim(-0.02 * top, top)  # so that a line at 0 is not hidden by the frame
         axis.legend(frameon=False, fontsize=8, labelcolor=INK)
@@ -246,7 +234,7 @@ def _units(agent: Agent, batch: Batch, env_steps: Array, course: Array, names: S
     greedy = agent.q_values(sample.obs, agent.online).argmax(axis=1)
     for number, layer in enumerate(hidden):
         _unit_map(figure, figure.add_subplot(cells[:, 1 + number]), layer, f"Hidden {number + 1}", greedy, names)
-    legend(figure, names)
+    plots.legend(figure, names)
     return Picture(figure)
 
 
@@ -261,14 +249,14 @@ def _unit_map(figure: Any, axis: Any, layer: insight.Units, name: str, greedy: A
     scheme = {"cmap": "PuOr_r" if signed else "magma_r", "vmin": -top if signed else 0, "vmax": top}
     image = axis.imshow(shown, aspect="auto", interpolation="nearest", **scheme)
     units = f"{name}, {layer.outputs.shape[1]} units"
-    dress(axis, units, "states, by their best action", "units, the most often active first")
+    plots.dress(axis, units, "states, by their best action", "units, the most often active first")
     axis.xaxis.labelpad = 9
     axis.spines[:].set_visible(False)
     axis.set_xticks([])
     axis.tick_params(length=0)
     counts = np.bincount(greedy[order], minlength=len(names))
     starts = np.cumsum(counts) - counts
-    for colour, start, count in zip(colours(len(names)), starts, counts, strict=True):
+    for colour, start, count in zip(plots.colours(len(names)), starts, counts, strict=True):
         if count:  # a strip in the action's colour beneath its states
             axis.axvline(start - 0.5, color="white", linewidth=1)
             where = {"transform": axis.get_xaxis_transform(), "clip_on": False, "linewidth": 5, "color": colour}
@@ -288,18 +276,23 @@ def _weights(course: insight.Course, title: str) -> Picture:
             "are exactly 0 are counted, but not in the bands."
         )
     note = f"{note} {course.outputs}".rstrip()
-    figure = canvas(max(3.4 * count, 6.8), 2.9 * rows + 0.7, f"{title}: weights" + " and gradients" * (rows == 2), note)
+    figure = plots.canvas(
+        max(3.4 * count, 6.8), 2.9 * rows + 0.7, f"{title}: weights" + " and gradients" * (rows == 2), note
+    )
     panels = figure.subplots(rows, count, sharex=True, squeeze=False, sharey="row")
     for row, spread in enumerate((course.weights, course.gradients)):
         if spread is None:
             continue
         for layer, axis in enumerate(panels[row]):
             quantiles = np.where(np.isfinite(spread[:, layer]), spread[:, layer], np.nan).T
-            _band(axis, course.env_steps, quantiles, COLOURS[row])
+            lowest, low, middle, high, highest = quantiles
+            for bottom, top, alpha in ((lowest, highest, 0.18), (low, high, 0.38)):
+                axis.fill_between(course.env_steps, bottom, top, color=COLOURS[row], alpha=alpha, linewidth=0)
+            axis.plot(course.env_steps, middle, color=COLOURS[row], linewidth=2, marker=plots.marker(course.env_steps))
             name = course.layers[layer].capitalize() if row == 0 else ""
             y_label = ("weights", "size of the gradients")[row] if layer == 0 else ""
-            dress(axis, name, "environment step" if row == rows - 1 else "", y_label)
-            over_steps(axis, course.env_steps)
+            plots.dress(axis, name, "environment step" if row == rows - 1 else "", y_label)
+            plots.over_steps(axis, course.env_steps)
             if row == 1 and (quantiles > 0).any():
                 axis.set_yscale("log", nonpositive="mask")
             if row == 1 and course.zeros is not None and (share := course.zeros[-1, layer]) > 0:
@@ -309,28 +302,8 @@ def _weights(course: insight.Course, title: str) -> Picture:
     return Picture(figure)
 
 
-def _band(axis: Any, steps: Array, quantiles: Array, colour: str) -> None:
-    """Draw quantiles [LEVELS, S] as bands around the median."""
-    lowest, low, middle, high, highest = quantiles
-    axis.fill_between(steps, lowest, highest, color=colour, alpha=0.18, linewidth=0)
-    axis.fill_between(steps, low, high, color=colour, alpha=0.38, linewidth=0)
-    axis.plot(steps, middle, color=colour, linewidth=2, marker=_dot(steps))
-
-
-def _dot(steps: Array) -> str:
-    return "o" if len(steps) == 1 else ""  # a line needs two points
-
-
 def _colour_bar(figure: Any, image: Any, axis: Any, **options: Any) -> Any:
     bar = figure.colorbar(image, ax=axis, **options)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=PAPER, labelsize=8, length=0)
     return bar
-
-
-def _ink_on(colour: Any) -> str:
-    """Return a text colour that can be read on ``colour``."""
-    from matplotlib.colors import to_rgb  # noqa: PLC0415
-
-    luminance = np.dot(np.array(to_rgb(colour)) ** 2.2, (0.2126, 0.7152, 0.0722))
-    return INK if luminance > 0.25 else "white"

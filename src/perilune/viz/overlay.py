@@ -102,10 +102,7 @@ def resize(image: Array, width: int) -> Array:
 
 
 class Panel(NamedTuple):
-    """What stays the same in a video: the title, and the names of the actions; without names there are no bars.
-
-    ``memory`` is the number of latest actions that are shown.
-    """
+    """What stays the same in a video. Without ``actions`` there are no bars; ``memory`` latest actions are shown."""
 
     title: str
     actions: tuple[str, ...] = ()
@@ -260,14 +257,8 @@ def _along(bar: tuple[int, int], scale: Scale, value: float) -> int:
 def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequence[int] = ()) -> Array:
     """Return the image of a time step with the panel beneath, and after the end of the episode with its outcome.
 
-    Args:
-        now: The time step, with its image and, if the panel has actions, its Q-values.
-        panel: What stays the same.
-        scale: Of the bars.
-        recent: The latest actions, the newest last.
-
-    Raises:
-        MissingDependencyError: Pillow is not installed.
+    The time step has an image and, if the panel has actions, Q-values. ``recent`` are its latest actions, the newest
+    last.
     """
     image, q_values = now.image, () if now.q_values is None else now.q_values.tolist()
     assert image is not None

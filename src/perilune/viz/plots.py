@@ -54,28 +54,19 @@ class Picture:
         return buffer.getvalue()
 
     def save(self, directory: Path, name: str) -> list[Path]:
-        """Write NAME.png and NAME.svg into ``directory`` and return their paths.
-
-        Raises:
-            RunDirectoryError: They cannot be written.
-        """
+        """Write NAME.png and NAME.svg into ``directory`` and return their paths, or raise RunDirectoryError."""
         paths = [directory / f"{name}.png", directory / f"{name}.svg"]
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for path in paths:
                 self.figure.savefig(path, dpi=150)
         except OSError as error:
-            message = f"pictures cannot be written to {directory}: {error.strerror or error}"
-            raise RunDirectoryError(message) from error
+            raise RunDirectoryError(f"pictures cannot be written to {directory}: {error.strerror or error}") from error
         return paths
 
 
 def matplotlib_figure(width: float, height: float) -> Any:
-    """Return an empty figure of a size in inches that needs no display.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Return an empty figure of a size in inches, or raise MissingDependencyError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
@@ -84,12 +75,7 @@ def matplotlib_figure(width: float, height: float) -> Any:
 
 
 def save_image(image: Array, path: Path) -> None:
-    """Write an image, uint8 [height, width, 3], pixel for pixel.
-
-    Raises:
-        RunDirectoryError: It cannot be written.
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Write an image, uint8 [height, width, 3], pixel for pixel, or raise RunDirectoryError."""
     matplotlib_figure(1, 1)  # raises if matplotlib is missing
     from matplotlib.image import imsave  # noqa: PLC0415
 
@@ -116,24 +102,26 @@ def curves(runs: Sequence[Run]) -> Picture:
         for run in runs
     ]
     smooth = window(max(map(len, episodes), default=0))
+    faint = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
     for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
             x = [episode.episode for episode in played]
             y = clipped([value(episode) for episode in played])
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
-            style |= AVERAGE | {"marker": "o" if len(played) == 1 else ""}  # a line needs two points
+            again, colour = number // len(COLOURS), COLOURS[number % len(COLOURS)]
+            style = AVERAGE | {"color": colour, "linestyle": STYLES[again % len(STYLES)], "marker": marker(played)}
             if title == "Epsilon":  # without noise: not smoothed
                 axis.plot(x, y, **style)
                 continue
-            raw = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
-            axis.plot(x, y, color=style["color"], **raw, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
+            axis.plot(x, y, color=colour, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
             first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
             axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
             if title == "Reward" and run.evaluations:
-                marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
                 x = [evaluation.episodes for evaluation in run.evaluations]
                 y = clipped([evaluation.mean_return for evaluation in run.evaluations])
-                dots = {"color": COLOURS[1] if len(runs) == 1 else style["color"], "marker": marker} | DOTS
+                dots = DOTS | {
+                    "color": COLOURS[1] if len(runs) == 1 else colour,
+                    "marker": MARKERS[again % len(MARKERS)],
+                }
                 axis.plot(x, y, linestyle="", **dots, zorder=3, label="greedy evaluation")
         _scale(axis, title, label)
     _explain(figure, axes.flat[0], runs, smooth)
@@ -141,6 +129,11 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis in axes.flat:
         axis.set_xlim(right=last)
     return Picture(figure)
+
+
+def marker(points: Sequence[Any] | Array) -> str:
+    """Return the marker of a line through ``points``: a line needs two, so a single one gets a dot."""
+    return "o" if len(points) == 1 else ""
 
 
 def clipped(values: Any) -> Array:
@@ -176,11 +169,11 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
     for number, learner in enumerate(learners):
         colour = COLOURS[number % len(COLOURS)]
         for steps, returns in learner.seeds:
-            axis.plot(steps, returns, color=colour, **RAW, marker="o" if len(steps) == 1 else "", markersize=3)
+            axis.plot(steps, returns, color=colour, **RAW, marker=marker(steps), markersize=3)
         axis.fill_between(learner.env_steps, learner.low, learner.high, color=colour, alpha=0.2, linewidth=0)
         label = f"{learner.name}, {len(learner.seeds)} seed{'s' if len(learner.seeds) > 1 else ''}"
-        dot = "o" if len(learner.env_steps) == 1 else ""
-        axis.plot(learner.env_steps, learner.mean, color=colour, **AVERAGE, marker=dot, label=label)
+        style = AVERAGE | {"color": colour, "marker": marker(learner.env_steps), "label": label}
+        axis.plot(learner.env_steps, learner.mean, **style)
     if reward_threshold is not None:
         axis.axhline(reward_threshold, **DASHED, label=f"solved at {reward_threshold:g}")
     several = any(len(learner.seeds) > 1 for learner in learners)
@@ -195,8 +188,7 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
 
 def outcomes(runs: Sequence[Run]) -> Picture | None:
     """Draw the share of each outcome over the training episodes; None if the environment defines no outcomes."""
-    shown = [(run, *episode_outcomes(run)) for run in runs]
-    shown = [(run, labels, found) for run, labels, found in shown if len(found)]
+    shown = [(run, labels, found) for run in runs for labels, found in [episode_outcomes(run)] if len(found)]
     environments = {run.config["environment"] for run, _, _ in shown}
     if len(environments) != 1:
         return None
@@ -311,7 +303,7 @@ def _scale(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
     whole: dict[str, Any] = {"nbins": 8, "steps": [1, 2, 5, 10], "integer": True, "min_n_ticks": 1}
     axis.xaxis.set_major_locator(MaxNLocator(**whole))
 
-    y = np.concatenate([[np.nan], *(line.get_ydata() for line in axis.get_lines())])
+    y = np.concatenate([[], *(line.get_ydata() for line in axis.get_lines())])
     y = y[np.isfinite(y)]
     if not y.size:
         axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
@@ -353,15 +345,10 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     figure.legend(handles=handles, loc="upper right", ncols=len(handles), **LEGEND)
 
     if len(runs) > 1:
-        names = _names(runs)
+        paths = [run.directory for run in runs]
+        names = [path.resolve().name for path in paths]
+        names = [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]
         columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
         lines = [line for line in reward.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]]
         for text in figure.legend(lines, names, loc="outside lower center", ncols=columns, **LEGEND).get_texts():
             text.set_parse_math(False)  # a directory may have $ in its name
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the runs' directories, or their paths if the names are not unique."""
-    paths = [run.directory for run in runs]
-    names = [path.resolve().name for path in paths]
-    return [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,18 +20,9 @@ from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryErr
 from perilune.runs import snapshots, telemetry, weights
 from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, play_episode
 from perilune.training.events import Episode, Event, Started, Timestep
+from perilune.viz import overlay as drawing
 from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, format_of, frame_skip
-from perilune.viz.overlay import (
-    NO_SCALE,
-    Panel,
-    Scale,
-    add_panel,
-    label_corner,
-    latest_actions,
-    resize,
-    side_by_side,
-    widen,
-)
+from perilune.viz.overlay import NO_SCALE, Panel, Scale
 from perilune.viz.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
@@ -102,15 +93,15 @@ class EpisodeVideo(VideoWriter):
         """Encode the image of a time step."""
         q_values = np.zeros(0) if self._q_values is None else self._q_values(now.obs[None])[0]
         if self._panel is not None:
-            self._recent = latest_actions(self._recent, now, self._panel.memory)
-            self._scale = widen(self._scale, q_values)
+            self._recent = drawing.latest_actions(self._recent, now, self._panel.memory)
+            self._scale = drawing.widen(self._scale, q_values)
         self._count += 1
         if (self._count - 1) % self._skip and now.action is not None:
             return
         image = _fit(now.image, self.path)
         now = now._replace(image=image, q_values=q_values)
         if self._panel is not None:
-            image = add_panel(now, self._panel, self._scale, self._recent)
+            image = drawing.add_panel(now, self._panel, self._scale, self._recent)
         for _ in range(1 if now.action is not None else 1 + self._still):
             self.add(image)
             if self._telemetry is not None:
@@ -169,11 +160,8 @@ def record_episodes(
 ) -> Evaluation:
     """Play episodes with ``policy`` and record them in one video at ``path``.
 
-    With a panel, the episodes are played once before, to find a scale of the bars that fits all of them.
-
-    Args:
-        policy, env, episodes, first_seed, max_episode_steps: See ``training.evaluation.evaluate``.
-        path, q_values, panel: See ``EpisodeVideo``.
+    With a panel, the episodes are played once before, to find a scale of the bars that fits all of them. The other
+    arguments are those of ``evaluate`` and ``EpisodeVideo``.
 
     Raises:
         ConfigError: The environment does not render images, or ``path`` ends in something else.
@@ -187,8 +175,8 @@ def record_episodes(
     scale = NO_SCALE
     try:
         if q_values is not None and panel is not None and panel.actions:
-            seeds = range(first_seed, first_seed + episodes)
-            scale = widen(scale, _measure(policy, q_values, env, seeds, max_episode_steps)[0])
+            played = (play_episode(policy, env, first_seed + number, max_episode_steps) for number in range(episodes))
+            scale = drawing.widen(scale, _measure(chain.from_iterable(played), q_values)[0])
         with EpisodeVideo(path, frames_per_second(env), q_values, panel, scale) as video:
             return evaluate(
                 policy,
@@ -242,11 +230,8 @@ def record_stages(
     Args:
         stages: The titles and agents, from left to right.
         env: The environment; it is made again for each stage.
-        path: The file; it ends in .mp4 or .gif.
-        overlay: Show Q-values and actions.
+        path, overlay, max_episode_steps, tell: See ``History.record_stages``.
         seed: Of the start state.
-        max_episode_steps: Truncate episodes after so many steps.
-        tell: Called with the number of encoded steps of the longest episode, and of all its steps.
 
     Raises:
         ConfigError: The environment does not render images, or ``path`` ends in something else.
@@ -265,30 +250,30 @@ def record_stages(
         for _ in stages:
             own.append(envs.again(env, "rgb_array"))
             opened.callback(envs.close, own[-1])
-        measured = [
-            _measure(agent.greedy_action, agent.q_values, made, [seed], max_episode_steps)
-            for agent, made in zip(agents, own, strict=True)
-        ]
-        scale = widen(NO_SCALE, [end for ends, _ in measured for end in ends])
+
+        def play(place: int) -> Iterator[Timestep]:
+            return play_episode(agents[place].greedy_action, own[place], seed, max_episode_steps)
+
+        measured = [_measure(play(place), agent.q_values) for place, agent in enumerate(agents)]
+        scale = drawing.widen(NO_SCALE, [end for ends, _ in measured for end in ends])
         steps = max(length for _, length in measured)
         faster = max(1, -(-steps // (MAX_SECONDS * fps)))
         skip = max(frame_skip(path, faster * fps), -(-faster * fps // MAX_FPS))
         rate = Fraction(faster * fps, skip)
         frames = [
-            _frames(agent, made, path, fps, skip, seed, max_episode_steps)
-            for agent, made in zip(agents, own, strict=True)
+            _frames(play(place), agent.q_values, own[place], path, fps, skip) for place, agent in enumerate(agents)
         ]
         with VideoWriter(path, rate) as video:
             latest: list[tuple[Timestep, tuple[int, ...]]] = []
             for number, moved in enumerate(zip_longest(*frames)):
                 latest = [new or latest[place] for place, new in enumerate(moved)]
-                scale = widen(scale, [q for now, _ in latest if now.q_values is not None for q in now.q_values])
+                scale = drawing.widen(scale, [q for now, _ in latest if now.q_values is not None for q in now.q_values])
                 images = [
-                    add_panel(now, Panel(title, actions, fps), scale, recent)
+                    drawing.add_panel(now, Panel(title, actions, fps), scale, recent)
                     for title, (now, recent) in zip(titles, latest, strict=True)
                 ]
-                row = side_by_side(images, gap)
-                row = row if faster == 1 else label_corner(row, f"{faster}x speed")
+                row = drawing.side_by_side(images, gap)
+                row = row if faster == 1 else drawing.label_corner(row, f"{faster}x speed")
                 video.add(row)
                 if tell is not None:
                     tell(min(number * skip, steps), steps)
@@ -298,30 +283,23 @@ def record_stages(
 
 
 def _frames(
-    agent: Agent, env: envs.Env, path: Path, memory: int, skip: int, seed: int, max_episode_steps: int | None
+    episode: Iterable[Timestep], q_values: QValues, env: envs.Env, path: Path, memory: int, skip: int
 ) -> Iterator[tuple[Timestep, tuple[int, ...]]]:
-    """Play an episode greedily; yield every ``skip``-th time step, and the last, each with the latest actions."""
+    """Yield every ``skip``-th time step of an episode in ``env``, and the last, each with the latest actions."""
     recent: tuple[int, ...] = ()
-    for now in play_episode(agent.greedy_action, env, seed, max_episode_steps):
-        recent = latest_actions(recent, now, memory)
+    for now in episode:
+        recent = drawing.latest_actions(recent, now, memory)
         if now.step % skip == 0 or now.action is None:
             image = _fit(rendering.frame(env), path, MAX_STAGE_WIDTH)
-            yield now._replace(image=image, q_values=agent.q_values(now.obs[None])[0]), recent
+            yield now._replace(image=image, q_values=q_values(now.obs[None])[0]), recent
 
 
-def _measure(
-    policy: Callable[[Array], int],
-    q_values: QValues,
-    env: envs.Env,
-    seeds: Sequence[int],
-    max_episode_steps: int | None,
-) -> tuple[list[float], int]:
+def _measure(episodes: Iterable[Timestep], q_values: QValues) -> tuple[list[float], int]:
     """Play episodes unrecorded; return a range with 0 and every Q-value, and the length of the longest."""
     low, high, steps = 0.0, 0.0, 0
-    for seed in seeds:
-        for timestep in play_episode(policy, env, seed, max_episode_steps):
-            finite = [float(q) for q in q_values(timestep.obs[None])[0] if np.isfinite(q)]
-            low, high, steps = min([low, *finite]), max([high, *finite]), max(steps, timestep.step)
+    for now in episodes:
+        finite = [float(q) for q in q_values(now.obs[None])[0] if np.isfinite(q)]
+        low, high, steps = min([low, *finite]), max([high, *finite]), max(steps, now.step)
     return [low, high], steps
 
 
@@ -329,4 +307,4 @@ def _fit(image: Array | None, path: Path, max_width: int | None = None) -> Array
     """Return ``image`` no wider than ``max_width``, and half as wide in a small format."""
     assert image is not None
     width = min(image.shape[1], max_width or image.shape[1]) // (2 if format_of(path).small else 1)
-    return resize(image, width) if width < image.shape[1] else image
+    return drawing.resize(image, width) if width < image.shape[1] else image
