@@ -158,16 +158,16 @@ def test_command_changes_exactly_the_named_settings(name: str) -> None:
     about, _, changes = CASES[name]
     words = shlex.split(applied(name, about).command)
     command = cli.parse(words[1:])
-    if command.name == "train":
-        assert command.options.seed == 7
-        agent, train = choose(command.options).configs()
+    if words[1] == "train":
+        assert command.seed == 7
+        agent, train = choose(command).configs()
         expected = asdict(about.agent) | asdict(about.train) | changes
         differ = {name for name, value in (asdict(agent) | asdict(train)).items() if value != expected[name]}
         assert differ <= {"learning_rate_end", "learning_rate_decay_steps"}  # which must fit the others
         assert changes
-    elif command.name == "bench learning":
-        assert choose(command.options).configs()[0] == about.agent
-        assert command.options.first_seed == 7
+    elif words[1] == "bench":
+        assert choose(command).configs()[0] == about.agent
+        assert command.first_seed == 7
     else:
         assert not changes
         assert words[1] in ("resume", "evaluate", "video")
@@ -253,7 +253,7 @@ def test_unfinished_run_does_not_contradict_its_preset(name: str, budget: dict[s
 def test_video_of_a_failure_ends_with_the_failed_episode(limit: int | None, longest: int, cut: int | None) -> None:
     best = replace(greedy("landed", "landed", "crashed", *["landed"] * 4), lengths=(longest,) * 7)
     command = applied("look", facts(best=best, train={"max_episode_steps": limit})).command
-    video = cli.parse(shlex.split(command)[1:]).options
+    video = cli.parse(shlex.split(command)[1:])
     assert (video.episodes, video.overlay) == (3, True)  # the overlay keeps the video of the best agent
     assert video.max_episode_steps == cut
 
@@ -326,7 +326,7 @@ def test_command_reproduces_settings_for_any_environment(environment: str, other
     config = {"environment": environment, "reward_threshold": None, "seed": 0}
     run = replace(facts().run, config=config | {"agent": asdict(agent), "train": asdict(train)})
     command = cli.parse(shlex.split(Facts(run).training())[1:])
-    assert choose(command.options).configs() == (agent, train)
+    assert choose(command).configs() == (agent, train)
 
 
 UNITS = st.integers(1, 99)
@@ -336,4 +336,4 @@ UNITS = st.integers(1, 99)
 @given(st.lists(st.one_of(UNITS, st.tuples(UNITS, st.sampled_from(["relu", "tanh"]))), min_size=1, max_size=4))
 def test_command_reproduces_hidden_layers(hidden: list[Any]) -> None:
     command = cli.parse(["train", "CartPole-v1", *option("hidden", tuple(hidden))])
-    assert command.options.hidden == tuple(hidden)
+    assert command.hidden == tuple(hidden)

@@ -274,7 +274,7 @@ HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings
 
 
 def configs(*arguments: str) -> tuple[DQNConfig, TrainConfig]:
-    return choose(parse(arguments).options).configs()
+    return choose(parse(arguments)).configs()
 
 
 def settings_of(*arguments: str) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def test_help_shows_every_setting_with_the_presets_default(
     command: list[str], arguments: list[str], gamma: str
 ) -> None:
     out = done(*command, *arguments, "--help")
-    assert f"Discount factor per step (from 0 to 1). (default: {gamma})" in " ".join(out.split())
+    assert f"Discount factor per step (from 0 to 1). Default: {gamma}." in " ".join(out.split())
     assert all(f"--{name.replace('_', '-')}" in out for name in OPTIONS)
     assert out.index("--seed") < out.index("--steps") < out.index("--hidden") < out.index("--munchausen")
 
@@ -392,7 +392,7 @@ BAD = [
     (["train", "CartPole-v1", "--gama", "3"], 2, "unknown option --gama", "Did you mean --gamma"),
     (["train", "CartPole-v1", "spare"], 2, "unknown argument spare", "perilune train --help"),
     (["train", "CartPole-v1", "--config", "{file}/a"], 1, "{file}/a cannot be read", ""),
-    (["train", "CartPole-v1", "--config", "{other}/notes.txt"], 1, "{other}/notes.txt is not a TOML file", ""),
+    (["train", "CartPole-v1", "--config", "{other}/notes.txt"], 1, "{other}/notes.txt is not a settings file", ""),
     (["train", "CartPole-v1", "--env-kwargs", "wind"], 2, "'wind' is invalid", "expected NAME=VALUE"),
     (["train"], 1, "env=None", "the id of a Gymnasium environment"),
     (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),

@@ -8,50 +8,16 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from perilune._utils.console import aside, say
-from perilune.cli.completion import script
+from perilune.cli.commands import COMMANDS, completion
 from perilune.cli.parser import CommandLineError, Parser, nearest
 from perilune.errors import PeriluneError, PeriluneWarning
 
-# Module and summary of every command. The module has its functions ``add_NAME``, for the options, and ``run_NAME``.
-COMMANDS = {
-    "train": ("training", "Train a DQN and record it in a run directory."),
-    "resume": ("training", "Continue a run exactly from its last checkpoint."),
-    "evaluate": ("runs", "Play greedily from fixed start states and report returns and outcomes."),
-    "list": ("runs", "List runs, presets and known environments."),
-    "info": ("runs", "Show counters, settings and machine of a run or weights file."),
-    "verify": ("runs", "Check every checksum of a run."),
-    "watch": ("viewing", "Show runs in a browser while they train and after."),
-    "plot": ("viewing", "Draw the learning curves of one or more runs."),
-    "video": ("viewing", "Record a video of a trained agent."),
-    "report": ("viewing", "Write one HTML file about runs."),
-    "maps": ("viewing", "Draw what a run learned: values, actions, units, gradients."),
-    "play": ("viewing", "Play an environment yourself, against an agent if you like."),
-    "doctor": ("doctor", "Examine a DQN program and report its faults."),
-    "bench learning": ("bench", "Train several seeds and score each on 100 fixed episodes."),
-    "bench compare": ("bench", "Compare two results of bench learning."),
-    "bench speed": ("bench", "Time updates and training."),
-    "bench doctor": ("bench", "Count which injected faults the doctor finds."),
-}
 USAGE = "usage: perilune COMMAND [OPTIONS]"
-
-
-@dataclass(frozen=True)
-class Command:
-    """A parsed command: its name, its options, and the function that runs it."""
-
-    name: str
-    options: Namespace
-    function: Callable[[Namespace], None]
-
-    def run(self) -> None:
-        """Run the command."""
-        self.function(self.options)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,23 +47,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _run(arguments: Sequence[str]) -> None:
-    match list(arguments):
+def _run(arguments: list[str]) -> None:
+    match arguments:
         case ["--version"]:
             say(f"perilune {import_module('perilune').__version__}")
         case ["--print-completion", shell]:
-            say(script(shell, {name: parser_of(name) for name in COMMANDS}))
+            say(completion(shell, {name: parser_of(name).options for name in COMMANDS}))
         case ["-h" | "--help"]:
             say(overview())
         case ["bench", "-h" | "--help"]:
             say(overview("bench "))
         case _:
-            parse(arguments).run()
+            name, words = _split(arguments)
+            if {"-h", "--help"}.isdisjoint(words):
+                options = parse(arguments)
+                module = import_module(f"perilune.cli.{COMMANDS[name].module}")
+                getattr(module, f"run_{name.replace(' ', '_')}")(options)
+            else:
+                say(help_of(name, words))
 
 
 def overview(prefix: str = "") -> str:
     """Return the list of commands that begin with ``prefix``."""
-    rows = [f"  {name:<18}{text}" for name, (_, text) in COMMANDS.items() if name.startswith(prefix)]
+    rows = [
+        f"  {name:<18}{command.summary.partition('. ')[0].removesuffix('.')}."
+        for name, command in COMMANDS.items()
+        if name.startswith(prefix)
+    ]
     usage = USAGE.replace("COMMAND", f"{prefix}COMMAND")
     hint = "Every command has --help. --version prints the version."
     return "\n".join(
@@ -105,45 +81,46 @@ def overview(prefix: str = "") -> str:
     )
 
 
-def parse(arguments: Sequence[str]) -> Command:
-    """Return the command in ``arguments``.
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Return the options of the command in ``arguments``.
 
     Raises:
         CommandLineError: there is no such command, or an argument is wrong.
     """
-    words = list(arguments)
-    name = " ".join(words[:2]) if words[:1] == ["bench"] else " ".join(words[:1])
-    if name not in COMMANDS:
-        commands = ", ".join(COMMANDS)
-        given = f"unknown command {name!r}.{nearest(name, COMMANDS)}" if words else "a command is missing."
-        raise CommandLineError(f"perilune: {given} Commands: {commands}. See perilune --help.")
-    rest = words[len(name.split()) :]
-    if not {"-h", "--help"}.isdisjoint(rest):
-        return Command(name, Namespace(words=rest), lambda options: _help(name, options.words))
-    if any(re.fullmatch(r"[\w.]+:[\w/.-]+", word) for word in rest) and str(Path.cwd()) not in sys.path:
+    name, words = _split(arguments)
+    if any(re.fullmatch(r"[\w.]+:[\w/.-]+", word) for word in words) and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for my_module:MyEnv-v0, whose module is often here
-    return Command(name, parser_of(name).read(rest), _function(name, "run_"))
+    return parser_of(name).read(words)
+
+
+def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name of a command and the words after it."""
+    words = list(arguments)
+    size = 2 if words[:1] == ["bench"] else 1
+    name = " ".join(words[:size])
+    if name not in COMMANDS:
+        given = f"unknown command {name!r}.{nearest(name, COMMANDS)}" if words else "a command is missing."
+        raise CommandLineError(f"perilune: {given} Commands: {', '.join(COMMANDS)}. See perilune --help.")
+    return name, words[size:]
 
 
 def parser_of(name: str) -> Parser:
     """Return the parser of a command."""
-    parser = Parser(name, (_function(name, "run_").__doc__ or "").partition("\n")[0])
-    _function(name, "add_")(parser)
+    command = COMMANDS[name]
+    parser = Parser(name, command.summary)
+    for option, how in command.options:
+        parser.add_argument(option, **how)
+    if command.settings:
+        import_module("perilune.cli.settings").add_settings(parser)
     return parser
 
 
-def _function(name: str, prefix: str) -> Callable[[Any], None]:
-    function: Callable[[Any], None] = getattr(
-        import_module(f"perilune.cli.{COMMANDS[name][0]}"), prefix + name.replace(" ", "_").replace("-", "_")
-    )
-    return function
-
-
-def _help(name: str, words: Sequence[str]) -> None:
+def help_of(name: str, words: Sequence[str]) -> str:
+    """Return the help of a command, with the defaults of the environment and preset in ``words``."""
     parser = parser_of(name)
-    if name in ("train", "bench learning"):
+    if COMMANDS[name].settings:
         import_module("perilune.cli.settings").show_defaults(parser, words)
-    say(parser.format_help().rstrip())
+    return parser.format_help().rstrip()
 
 
 def _showing() -> Callable[..., None]:

@@ -13,20 +13,9 @@ import numpy as np
 
 from perilune._utils.console import aside, say
 from perilune.bench import compare, from_repository, learning, results, speed
-from perilune.cli.parser import Parser, choice, whole
 from perilune.cli.runs import print_json
-from perilune.cli.settings import add_settings, choose
+from perilune.cli.settings import choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
-
-
-def _add_json(parser: Parser) -> None:
-    parser.flag("--json", "Print one JSON object.")
-
-
-def add_bench_speed(parser: Parser) -> None:
-    """Add the options of ``perilune bench speed``."""
-    parser.option("--steps", whole, 10_000, "Environment steps of each training.")
-    _add_json(parser)
 
 
 def run_bench_speed(options: Namespace) -> None:
@@ -49,24 +38,6 @@ def _training_speed(options: Namespace) -> Iterator[Any]:
             say(f"not measured: {error}")
     else:
         yield peers.training_speed(options.steps)
-
-
-def add_bench_learning(parser: Parser) -> None:
-    """Add the options of ``perilune bench learning``."""
-    parser.option("--seeds", whole, 10, "Number of seeds (>= 1).")
-    parser.option("--first-seed", whole, 0, "The first of them (>= 0).")
-    parser.option("--jobs", whole, 1, "Seeds trained at the same time (>= 1).")
-    parser.option("--out", Path, None, "Directory of runs and results (default: runs/bench/ENV[-PRESET]).")
-    parser.add_argument(
-        "--against",
-        type=choice(("sb3",)),
-        default=None,
-        metavar="{sb3}",
-        help="Train Stable-Baselines3 on the same seeds.",
-    )
-    parser.flag("--quiet", "Show no progress.")
-    _add_json(parser)
-    add_settings(parser)
 
 
 def run_bench_learning(options: Namespace) -> None:
@@ -99,13 +70,6 @@ def run_bench_learning(options: Namespace) -> None:
         raise TrialError(learning.failed(result.failures))
 
 
-def add_bench_compare(parser: Parser) -> None:
-    """Add the options of ``perilune bench compare``."""
-    parser.add_argument("a", metavar="A", type=Path, help="Directory of results, or its scores.json.")
-    parser.add_argument("b", metavar="B", type=Path, help="Another one of the same environment.")
-    _add_json(parser)
-
-
 def run_bench_compare(options: Namespace) -> None:
     """Compare two results of bench learning: the margin of A over B, and how certain it is."""
     a, b = results.load(options.a), results.load(options.b)
@@ -114,20 +78,6 @@ def run_bench_compare(options: Namespace) -> None:
         print_json({"a": str(options.a), "b": str(options.b), **results.plain(comparison)})
     else:
         say(compare.table(comparison, str(options.a), str(options.b)))
-
-
-def add_bench_doctor(parser: Parser) -> None:
-    """Add the options of ``perilune bench doctor``."""
-    parser.add_argument(
-        "--agents",
-        nargs="+",
-        default=(),
-        metavar="NAME",
-        help="Reference agents that get the faults; all by default.",
-    )
-    parser.option("--jobs", whole, 1, "Examinations at the same time (>= 1).")
-    parser.option("--out", Path, Path("runs", "bench", "doctor"), "Directory of the outcomes.")
-    _add_json(parser)
 
 
 def run_bench_doctor(options: Namespace) -> None:

@@ -8,31 +8,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 from perilune._utils.console import say
-from perilune.cli.parser import Parser, number, whole
 from perilune.doctor import page, terminal
 from perilune.doctor.examination import check_agent, require_budget
 from perilune.doctor.loading import load_factory, write_adapter
 from perilune.errors import ConfigError, ExaminationError
-
-
-def add_doctor(parser: Parser) -> None:
-    """Add the options of ``perilune doctor``."""
-    parser.add_argument(
-        "agent",
-        metavar="FILE:FACTORY",
-        nargs="?",
-        default="",
-        help="FILE.py:FACTORY or FILE.ipynb:FACTORY. The factory returns a new agent at each call (docs/doctor.md).",
-    )
-    parser.option("--new", Path, None, "Write a commented adapter for your own agent to this file, and stop.")
-    parser.option("--html", Path, None, "Also write the report as an HTML file with pictures.")
-    parser.add_argument("--budget", type=number, default=60.0, metavar="SECONDS", help="Time of the examination (> 0).")
-    parser.option("--seed", whole, 0, "Seed that the factory may use (>= 0).")
-    parser.flag("--json", "Print one JSON object.")
 
 
 def run_doctor(options: Namespace) -> None:

@@ -12,7 +12,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from perilune.nn.base import Activation
@@ -28,15 +27,15 @@ class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=min(100, shutil.get_terminal_size().columns - 2))
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        default = action.default
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
         flag = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
-        if default in (argparse.SUPPRESS, "") or flag or not action.option_strings:
-            return action.help
-        if default is None:
-            return f"{action.help} (default: none)" if "None" in (action.help or "") else action.help
-        words = default if isinstance(default, tuple | list) else [default]
-        return f"{action.help} (default: {' '.join(map(str, words))})".replace("%", "%%")
+        optional = "none" in text
+        if flag or default in (argparse.SUPPRESS, "", (), []) or (default is None and not optional):
+            return text
+        words = default if isinstance(default, tuple) else [default]
+        shown = " ".join({"None": "none", "True": "on", "False": "off"}.get(word, word) for word in map(str, words))
+        return f"{text} Default: {shown}."
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,14 +58,15 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-\.?\d")  # -1e-3 is a value, not an option
         self.add_argument("-h", "--help", action="store_true", help="Show this help.")
 
-    def flag(self, name: str, text: str) -> None:
-        """Add an option without a value, which is False by default."""
-        self.add_argument(name, action="store_true", default=False, help=text)
+    @property
+    def options(self) -> list[str]:
+        """The names of all options."""
+        return [name for action in self._actions for name in action.option_strings]
 
-    def option(self, name: str, convert: Callable[[str], Any], default: Any, text: str) -> None:
-        """Add an option with one value."""
-        metavar = {whole: "N", number: "X", Path: "PATH"}.get(convert)
-        self.add_argument(name, type=convert, default=default, metavar=metavar, help=text)
+    def set_default(self, values: dict[str, Any]) -> None:
+        """Let the help show ``values`` as defaults."""
+        for action in self._actions:
+            action.default = values.get(action.dest, action.default)
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Return the options in ``arguments``: those that were given, and defaults of those that have one.
@@ -77,9 +77,8 @@ class Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0])
-            known = [name for action in self._actions for name in action.option_strings]
             kind = "option" if word.startswith("-") else "argument"
-            self.error(f"unknown {kind} {word}.{nearest(word.partition('=')[0], known)}")
+            self.error(f"unknown {kind} {word}.{nearest(word.partition('=')[0], self.options)}")
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -87,6 +86,11 @@ class Parser(argparse.ArgumentParser):
         message = message.replace("the following arguments are required", "missing")
         end = "" if message.endswith((".", "?")) else "."
         raise CommandLineError(f"{self.prog}: {message}{end} See {self.prog} --help.")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            expected = f"expected {', '.join(action.choices)}.{nearest(value, action.choices)}"
+            raise argparse.ArgumentError(action, f"{value!r} is invalid: {expected}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -98,18 +102,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def whole(text: str) -> int:
     """Return a whole number; 1e5 and 15_000 are allowed."""
     try:
-        value = float(text)
-        return int(text) if text.lstrip("+-").replace("_", "").isdecimal() else _exact(value)
+        return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is invalid: expected a whole number, such as 15000 or 1e5"
-        ) from None
-
-
-def _exact(value: float) -> int:
-    if not value.is_integer():  # also of nan and inf
-        raise ValueError
-    return int(value)
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.5
+    if value.is_integer():
+        return int(value)
+    raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a whole number, such as 15000 or 1e5")
 
 
 def number(text: str) -> float:
@@ -125,27 +126,14 @@ def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text.lower() == "none" else convert(text)
 
 
-def choice(known: Sequence[str]) -> Callable[[str], str]:
-    """Return a function that accepts the ``known`` words only."""
-
-    def convert(text: str) -> str:
-        if text in known:
-            return text
-        raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected {', '.join(known)}.{nearest(text, known)}")
-
-    return convert
-
-
 def assignment(text: str) -> tuple[str, Any]:
     """Return name and value of ``NAME=VALUE``. The value is JSON, True, False, None, or else a string."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected NAME=VALUE, such as learning_rate=1e-4")
-    words = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return name, words[value.lower()]
+    word = {"True": "true", "False": "false", "None": "null", "none": "null"}.get(value, value)
     try:
-        return name, json.loads(value)
+        return name, json.loads(word)
     except ValueError:
         return name, value
     except RecursionError:
@@ -175,13 +163,10 @@ class Pair(argparse.Action):
     """Two numbers, or none."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        words = [word for word in ",".join(values).split(",") if word]
+        words = ",".join(values).lower().split(",")
         try:
-            found = None if [word.lower() for word in words] == ["none"] else tuple(float(word) for word in words)
+            low, high = (None, None) if words == ["none"] else map(float, words)
         except ValueError:
-            found = ()
-        if found is not None and len(found) != 2:
-            raise argparse.ArgumentError(
-                self, f"{' '.join(values)!r} is invalid: expected two numbers, such as -500 300"
-            )
-        setattr(namespace, self.dest, found)
+            message = f"{' '.join(values)!r} is invalid: expected two numbers, such as -500 300"
+            raise argparse.ArgumentError(self, message) from None
+        setattr(namespace, self.dest, None if low is None else (low, high))

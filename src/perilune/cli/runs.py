@@ -11,40 +11,11 @@ from perilune import envs
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
 from perilune.api import DQN
-from perilune.cli.parser import Parser, choice, whole
-from perilune.cli.settings import add_env_kwargs
 from perilune.envs.known import ENVIRONMENTS, presets
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import checkpoint, inspection, logs, manifest, weights
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Evaluated
-
-
-def add_source(parser: Parser) -> None:
-    """Add a run directory or weights file, and the options that choose its weights and environment."""
-    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help="A run directory or a .safetensors file.")
-    add_checkpoint(parser)
-    parser.option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1).")
-    add_env(parser)
-
-
-def add_checkpoint(parser: Parser) -> None:
-    """Add ``--checkpoint``."""
-    parser.add_argument(
-        "--checkpoint",
-        type=choice(("best", "final")),
-        default="best",
-        metavar="{best,final}",
-        help="Weights of a run to use.",
-    )
-
-
-def add_env(parser: Parser) -> None:
-    """Add ``--env`` and ``--env-kwargs``."""
-    parser.add_argument(
-        "--env", default="", metavar="ID", help="Environment, if its module must be imported: my_module:MyEnv-v0."
-    )
-    add_env_kwargs(parser)
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
@@ -71,13 +42,6 @@ def load(options: Namespace) -> DQN:
 def print_json(value: object) -> None:
     """Print one JSON object on standard output."""
     print(json.dumps(value, allow_nan=False))
-
-
-def add_evaluate(parser: Parser) -> None:
-    """Add the options of ``perilune evaluate``."""
-    add_source(parser)
-    parser.option("--episodes", whole, 100, "Episodes to play (>= 1).")
-    parser.flag("--json", "Print one JSON object.")
 
 
 def run_evaluate(options: Namespace) -> None:
@@ -117,12 +81,6 @@ def run_evaluate(options: Namespace) -> None:
         say(f"  {endless} of them did not end and were truncated after {ENDLESS:,} steps")
 
 
-def add_info(parser: Parser) -> None:
-    """Add the options of ``perilune info``."""
-    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help="A run directory or a .safetensors file.")
-    parser.flag("--json", "Print one JSON object.")
-
-
 def run_info(options: Namespace) -> None:
     """Show counters, settings and machine of a run or weights file, and whether the run can be resumed."""
     source = options.source if options.source.is_dir() else weights.weights_file(options.source)
@@ -131,11 +89,6 @@ def run_info(options: Namespace) -> None:
         print_json(found)
     else:
         say("\n".join(inspection.summary(found, str(source))))
-
-
-def add_verify(parser: Parser) -> None:
-    """Add the options of ``perilune verify``."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
 
 
 def run_verify(options: Namespace) -> None:
@@ -149,12 +102,6 @@ def run_verify(options: Namespace) -> None:
     say(f"\nAll {len(findings)} checks passed. Videos and images have no checksum and were not checked.")
     if not checkpoint.paths(run):
         aside(f"perilune: {run} has no checkpoint, so it cannot be resumed.")
-
-
-def add_list(parser: Parser) -> None:
-    """Add the options of ``perilune list``."""
-    parser.add_argument("path", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="Directory of runs.")
-    parser.flag("--json", "Print one JSON object.")
 
 
 def run_list(options: Namespace) -> None:

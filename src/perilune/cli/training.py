@@ -6,35 +6,19 @@ import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from perilune import envs
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
 from perilune.agent.config import DQNConfig, TrainConfig, build
 from perilune.api import DQN
-from perilune.cli.parser import Parser, assignment, nearest, whole
-from perilune.cli.runs import add_env, make_env, print_json
-from perilune.cli.settings import add_settings, choose
+from perilune.cli.parser import nearest
+from perilune.cli.runs import make_env, print_json
+from perilune.cli.settings import choose
 from perilune.errors import ConfigError
 from perilune.history import History
 from perilune.runs import checkpoint, layout
 from perilune.runs.manifest import CHANGEABLE
-
-
-def add_train(parser: Parser) -> None:
-    """Add the options of ``perilune train``."""
-    parser.add_argument("--seed", type=whole, metavar="N", help="Seed of everything random (>= 0) (default: 0).")
-    parser.option("--out", Path, None, "Run directory (default: runs/ENV-seedN, or the next free name).")
-    parser.flag("--overwrite", "Replace the run in that directory.")
-    _add_output(parser)
-    add_settings(parser)
-
-
-def _add_output(parser: Parser) -> None:
-    parser.flag("--quiet", "Show no progress.")
-    parser.flag("--json", "Print the result as one JSON object.")
-    parser.flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
 
 
 def run_train(options: Namespace) -> None:
@@ -52,38 +36,22 @@ def run_train(options: Namespace) -> None:
     _report(dqn, history, chosen.env, options.json)
 
 
-def add_resume(parser: Parser) -> None:
-    """Add the options of ``perilune resume``."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
-    parser.option("--steps", whole, None, "Environment steps to add to the budget (>= 1).")
-    parser.option("--episodes", whole, None, "Episodes to add to the budget (>= 1).")
-    parser.add_argument(
-        "--change",
-        nargs="+",
-        type=assignment,
-        default=[],
-        metavar="NAME=VALUE",
-        help="Settings to change from here on, such as learning_rate=1e-4.",
-    )
-    add_env(parser)
-    _add_output(parser)
-
-
 def run_resume(options: Namespace) -> None:
     """Continue a run exactly from its last checkpoint."""
     latest, _ = checkpoint.latest(options.run)
-    setup, changes = latest.setup, _changes(options.change)
-    steps, episodes = options.steps, options.episodes
-    for name, more in (("steps", steps), ("episodes", episodes)):
-        if more is None:
-            continue
+    setup, ended = latest.setup, latest.training.finished
+    changes = {name.replace("-", "_"): value for name, value in options.change}
+    for name in changes.keys() - CHANGEABLE:
+        hint = f"{nearest(name, CHANGEABLE)} {', '.join(sorted(CHANGEABLE))}"
+        raise ConfigError(name, changes[name], f"a setting that a run can change.{hint}")
+    added = {name: more for name in ("steps", "episodes") if (more := getattr(options, name)) is not None}
+    for name, more in added.items():
         if name in changes:
-            raise ConfigError(
-                f"change {name}", changes[name], f"either --{name} {more} or --change {name}=..., not both"
-            )
+            expected = f"either --{name} {more} or --change {name}=..., not both"
+            raise ConfigError(f"change {name}", changes[name], expected)
         changes[name] = _extended(latest, name, more)
-    if latest.training.finished and (steps is None) != (episodes is None):
-        changes.setdefault("steps" if steps is None else "episodes", None)  # that budget is used up
+    if ended and len(added) == 1:
+        changes.setdefault("episodes" if "steps" in added else "steps", None)  # that budget is used up
     train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
     agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
     env = make_env(options, setup.environment)
@@ -99,9 +67,19 @@ def run_resume(options: Namespace) -> None:
         quiet=options.quiet,
         tensorboard=options.tensorboard,
     )
-    if latest.training.finished and not changes:
+    if ended and not changes:
         aside(f"perilune: {options.run} has reached its budget. Extend it with --steps.")
     _report(dqn, history, options.env, options.json)
+
+
+def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
+    """Return the budget of a run extended by ``more``; of one that has ended, counted from where it ended."""
+    if more < 1:
+        raise ConfigError(name, more, "a whole number >= 1")
+    training, agent = latest.training, latest.agent
+    had = agent.env_steps - training.start_steps if name == "steps" else agent.episodes - training.start_episodes
+    budget = getattr(latest.setup.train, name)
+    return int((had if training.finished or budget is None else budget) + more)
 
 
 def _report(dqn: DQN, history: History, env: str, as_json: bool) -> None:
@@ -137,26 +115,3 @@ def _report(dqn: DQN, history: History, env: str, as_json: bool) -> None:
     where = f" --env {env}" if ":" in env else ""
     say("\nThe best score is optimistic because it selected the checkpoint. Evaluate it on other start states:")
     say(f"  {program} evaluate {run.directory} --episodes 100{where}")
-
-
-def _changes(assignments: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return settings to change by name; refuse those that a run cannot change."""
-    changes = {name.replace("-", "_"): value for name, value in assignments}
-    for name, value in changes.items():
-        if name not in CHANGEABLE:
-            raise ConfigError(
-                name,
-                value,
-                f"a setting that a run can change.{nearest(name, CHANGEABLE)} {', '.join(sorted(CHANGEABLE))}",
-            )
-    return changes
-
-
-def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
-    """Return the budget of a run extended by ``more``; of one that has ended, counted from where it ended."""
-    if more < 1:
-        raise ConfigError(name, more, "a whole number >= 1")
-    training, agent = latest.training, latest.agent
-    had = agent.env_steps - training.start_steps if name == "steps" else agent.episodes - training.start_episodes
-    budget = getattr(latest.setup.train, name)
-    return int((had if training.finished or budget is None else budget) + more)

@@ -11,9 +11,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
 from perilune._utils.text import printable
 from perilune.api import DQN
-from perilune.cli.parser import Parser, whole
-from perilune.cli.runs import add_source, load, make_env
-from perilune.cli.settings import add_env_kwargs
+from perilune.cli.runs import load, make_env
 from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, FileFormatError, MissingDependencyError, PeriluneError, RunDirectoryError
 from perilune.history import History
@@ -25,40 +23,26 @@ from perilune.viz.report.content import check_name, write_report
 from perilune.viz.video import EpisodeOutcome
 
 
-def add_video(parser: Parser) -> None:
-    """Add the options of ``perilune video``."""
-    add_source(parser)
-    parser.option("--out", Path, None, "File ending in .mp4 or .gif (default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4).")
-    parser.option("--episodes", whole, 1, "Episodes to play, one after the other.")
-    parser.flag("--overlay", "Show Q-values, chosen action, return so far and outcome.")
-    parser.flag("--stages", "Show how the run learned: untrained, early, halfway and best, side by side.")
-
-
 def run_video(options: Namespace) -> None:
     """Record a video of a trained agent that plays greedily, as MP4 or as a small GIF."""
-    source, out = options.source, options.out
+    source, out, stages = options.source, options.out, options.stages
     if out is None:
-        first = "stages" if options.stages else options.checkpoint
-        name = f"{first}-overlay" if options.overlay else first
+        name = ("stages" if stages else options.checkpoint) + ("-overlay" if options.overlay else "")
         out = source / "videos" / f"{name}.mp4" if source.is_dir() else source.with_suffix(".mp4")
     format_of(out)
-    if options.stages:
-        _record_stages(options, out)
+    if not stages:
+        result = load(options).record_video(out, options.episodes, options.max_episode_steps, overlay=options.overlay)
+        say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in result.returns)})")
         return
-    result = load(options).record_video(out, options.episodes, options.max_episode_steps, overlay=options.overlay)
-    say(f"{out}  ({_size(out)}, return {', '.join(f'{value:.1f}' for value in result.returns)})")
-
-
-def _record_stages(options: Namespace, out: Path) -> None:
-    if options.source.is_file():
-        raise ConfigError("run_or_file", str(options.source), "a run directory with --stages")
+    if source.is_file():
+        raise ConfigError("run_or_file", str(source), "a run directory with --stages")
     if options.episodes != 1:
-        raise ConfigError("episodes", options.episodes, "1 with --stages, which play one episode each")
+        raise ConfigError("episodes", options.episodes, "1 with --stages, which plays one episode per stage")
     env = None
     if options.env or hasattr(options, "env_kwargs"):
-        env = make_env(options, manifest.read_config(options.source)["environment"])
-    with terminal.progress_bar(f"perilune: recording stages of {options.source}") as tell:
-        endings = History(options.source).record_stages(
+        env = make_env(options, manifest.read_config(source)["environment"])
+    with terminal.progress_bar(f"perilune: recording stages of {source}") as tell:
+        endings = History(source).record_stages(
             out,
             env,
             checkpoint=options.checkpoint,
@@ -74,20 +58,6 @@ def _record_stages(options: Namespace, out: Path) -> None:
 def _size(path: Path) -> str:
     size = path.stat().st_size
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-
-
-def _add_runs(parser: Parser) -> None:
-    parser.add_argument(
-        "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
-    )
-
-
-def add_plot(parser: Parser) -> None:
-    """Add the options of ``perilune plot``."""
-    parser.add_argument(
-        "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
-    )
-    parser.option("--out", Path, None, "Directory for the pictures (default: RUN/plots, or . for several runs).")
 
 
 def run_plot(options: Namespace) -> None:
@@ -110,45 +80,25 @@ def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
         raise RunDirectoryError(
             f"no run is given. Pass run directories or a directory of runs: perilune {command} runs"
         )
-    read, left_out = [], []
-    seen: set[Path] = set()
+    found: dict[Path, tuple[Path, bool]] = {}  # each run once, and whether it lies below a given directory
     for path in given:
-        is_run = (path / "config.json").exists()
-        below = [] if is_run else sorted(inside.parent for inside in path.glob("*/config.json"))
-        for directory in below or [path]:
-            if directory.resolve() in seen:
-                continue
-            try:
-                read.append(logs.read_run(directory))
-                seen.add(directory.resolve())
-            except PeriluneError as error:
-                if below:
-                    left_out.append(f"{directory.name} cannot be read: {error}")
-                    continue
+        below = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
+        for directory in [config.parent for config in below] or [path]:
+            found.setdefault(directory.resolve(), (directory, bool(below)))
+    read, left_out = [], []
+    for directory, is_below in found.values():
+        try:
+            read.append(logs.read_run(directory))
+        except PeriluneError as error:
+            if not is_below:
                 if isinstance(error, FileFormatError):
                     error.add_note(f"perilune verify {directory} checks all of it and reports what is damaged.")
                 raise
-    for sentence in left_out:
-        _tell(f"left out: {sentence}")
+            left_out.append(f"{directory.name} cannot be read: {error}")
+            _tell(f"left out: {left_out[-1]}")
     if not read:
         raise RunDirectoryError("none of the runs can be read. perilune verify RUN reports what is damaged.")
     return read, left_out
-
-
-def add_watch(parser: Parser) -> None:
-    """Add the options of ``perilune watch``."""
-    parser.add_argument(
-        "path",
-        metavar="DIR",
-        nargs="?",
-        type=Path,
-        default=Path("runs"),
-        help="A run directory or a directory of runs.",
-    )
-    parser.option("--port", whole, 8080, "Port (0 to 65535; 0 takes a free one).")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="Address to listen on. Everyone who can reach it sees the runs."
-    )
 
 
 def run_watch(options: Namespace) -> None:
@@ -158,18 +108,6 @@ def run_watch(options: Namespace) -> None:
     except ImportError as error:
         raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
     serve(options.path, options.host, options.port, say, _tell)
-
-
-def add_report(parser: Parser) -> None:
-    """Add the options of ``perilune report``."""
-    parser.add_argument(
-        "runs", metavar="RUN", nargs="*", type=Path, default=[], help="Run directories, or directories of runs."
-    )
-    parser.option("--out", Path, None, "File ending in .html or .htm (default: RUN/report.html, or report.html).")
-    parser.option("--episodes", whole, 100, "Greedy episodes that score each run (>= 0).")
-    parser.add_argument(
-        "--env", default="", metavar="ID", help="Environment, if its module must be imported: my_module:MyEnv-v0."
-    )
 
 
 def run_report(options: Namespace) -> None:
@@ -192,14 +130,6 @@ def _tell(words: str) -> None:
     aside(f"perilune: {printable(words)}")
 
 
-def add_maps(parser: Parser) -> None:
-    """Add the options of ``perilune maps``."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="A run directory.")
-    parser.add_argument("--x", default=None, help="Observation on the horizontal axis: its name or index.")
-    parser.add_argument("--y", default=None, help="Observation on the vertical axis: its name or index.")
-    parser.option("--out", Path, None, "Directory for the pictures (default: RUN/maps).")
-
-
 def run_maps(options: Namespace) -> None:
     """Draw what a run learned: values and actions over two observations, visited states, units and gradients."""
     drawn = maps.draw(options.run, options.x, options.y, _tell)
@@ -208,16 +138,6 @@ def run_maps(options: Namespace) -> None:
             say(path)
     for sentence in drawn.left_out:
         _tell(f"left out: {sentence}")
-
-
-def add_play(parser: Parser) -> None:
-    """Add the options of ``perilune play``."""
-    parser.add_argument("env", metavar="ENV", help="Id of a Gymnasium environment.")
-    parser.add_argument(
-        "source", metavar="RUN_OR_FILE", nargs="?", type=Path, default=None, help="The agent to play against."
-    )
-    parser.option("--seed", whole, 0, "Seed of the first start state (>= 0).")
-    add_env_kwargs(parser)
 
 
 def run_play(options: Namespace) -> None:

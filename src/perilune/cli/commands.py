@@ -1,0 +1,247 @@
+"""Every command: its module, its summary and its options. Nothing here imports what a command needs to run."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from perilune.cli.parser import CommandLineError, assignment, number, whole
+
+Option = tuple[str, dict[str, Any]]
+"""Name and keyword arguments of ``ArgumentParser.add_argument``."""
+
+
+class Command(NamedTuple):
+    """A command. Its module has a function ``run_NAME``; the overview shows the first sentence of the summary."""
+
+    module: str
+    summary: str
+    options: tuple[Option, ...]
+    settings: bool = False
+    """Whether every setting of ``DQNConfig`` and ``TrainConfig`` is an option, too."""
+
+
+def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] = Path, **how: Any) -> Option:
+    """Return a positional argument."""
+    return name, {"metavar": metavar, "type": convert, "help": text, **how}
+
+
+def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
+    """Return an option with a value. One whose default is SUPPRESS is missing unless it is given."""
+    metavar = {whole: "N", number: "X", Path: "PATH", assignment: "NAME=VALUE"}.get(convert)
+    return name, {"type": convert, "default": default, "metavar": metavar, "help": text, **how}
+
+
+def flag(name: str, text: str) -> Option:
+    """Return an option without a value."""
+    return name, {"action": "store_true", "default": False, "help": text}
+
+
+RUN = argument("run", "RUN", "A run directory.")
+RUNS = argument("runs", "RUN", "Run directories, or directories of runs.", nargs="*", default=[])
+SOURCE = argument("source", "RUN_OR_FILE", "A run directory or a .safetensors file.")
+ENV = option("--env", str, "", "Environment, if its module must be imported: my_module:MyEnv-v0.", metavar="ID")
+ENV_KWARGS = option(
+    "--env-kwargs", assignment, SUPPRESS, "Keyword arguments of the environment, such as enable_wind=True.", nargs="+"
+)
+JSON = flag("--json", "Print one JSON object.")
+QUIET = flag("--quiet", "Show no progress.")
+TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
+# The agent to show, and the episodes to play with it.
+AGENT = (
+    SOURCE,
+    option("--checkpoint", str, "best", "Weights of a run to use.", choices=("best", "final")),
+    option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1)."),
+    ENV,
+    ENV_KWARGS,
+)
+
+COMMANDS = {
+    "train": Command(
+        "training",
+        "Train a DQN and record it in a run directory.",
+        (
+            option("--seed", whole, SUPPRESS, "Seed of everything random (>= 0). Default: 0."),
+            option("--out", Path, None, "Run directory. Default: runs/ENV-seedN, or the next free name."),
+            flag("--overwrite", "Replace the run in that directory."),
+            *(QUIET, JSON, TENSORBOARD, ENV_KWARGS),
+        ),
+        settings=True,
+    ),
+    "resume": Command(
+        "training",
+        "Continue a run exactly from its last checkpoint.",
+        (
+            RUN,
+            option("--steps", whole, None, "Environment steps to add to the budget (>= 1)."),
+            option("--episodes", whole, None, "Episodes to add to the budget (>= 1)."),
+            option("--change", assignment, [], "Settings to change from now on: learning_rate=1e-4.", nargs="+"),
+            *(ENV, ENV_KWARGS, QUIET, JSON, TENSORBOARD),
+        ),
+    ),
+    "evaluate": Command(
+        "runs",
+        "Play greedily from fixed start states that training never uses, and report returns and outcomes.",
+        (*AGENT, option("--episodes", whole, 100, "Episodes to play (>= 1)."), JSON),
+    ),
+    "list": Command(
+        "runs",
+        "List runs, presets and known environments.",
+        (argument("path", "DIR", "Directory of runs.", nargs="?", default=Path("runs")), JSON),
+    ),
+    "info": Command(
+        "runs",
+        "Show the counters, settings and machine of a run or weights file, and whether the run can be resumed.",
+        (SOURCE, JSON),
+    ),
+    "verify": Command("runs", "Check every checksum of a run, and that its files can be read.", (RUN,)),
+    "watch": Command(
+        "viewing",
+        "Show runs in a browser, during training and after it.",
+        (
+            argument("path", "DIR", "A run directory or a directory of runs.", nargs="?", default=Path("runs")),
+            option("--port", whole, 8080, "Port (0 to 65535). 0 takes a free port."),
+            option("--host", str, "127.0.0.1", "Address to listen on. Everyone who can reach it can see the runs."),
+        ),
+    ),
+    "plot": Command(
+        "viewing",
+        "Draw the learning curves of one or more runs in one picture, as PNG and SVG.",
+        (RUNS, option("--out", Path, None, "Directory for the pictures. Default: RUN/plots, or . for several runs.")),
+    ),
+    "video": Command(
+        "viewing",
+        "Record a video of a trained agent. The agent acts greedily.",
+        (
+            *AGENT,
+            option("--out", Path, None, "Output file (.mp4 or .gif). Default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4."),
+            option("--episodes", whole, 1, "Episodes to play, one after the other (>= 1)."),
+            flag("--overlay", "Show Q-values, the chosen action, the return so far and the outcome."),
+            flag("--stages", "Show the untrained, early, halfway and best agents side by side."),
+        ),
+    ),
+    "report": Command(
+        "viewing",
+        "Write one HTML file about runs: curves, videos, settings, scores, and what to try next.",
+        (
+            RUNS,
+            option("--out", Path, None, "Output file (.html or .htm). Default: RUN/report.html, or report.html."),
+            option("--episodes", whole, 100, "Greedy episodes that score each run (>= 0)."),
+            ENV,
+        ),
+    ),
+    "maps": Command(
+        "viewing",
+        "Draw what a run learned: values, actions, visited states, units and gradients.",
+        (
+            RUN,
+            option("--x", str, None, "Observation on the horizontal axis, by name or index."),
+            option("--y", str, None, "Observation on the vertical axis, by name or index."),
+            option("--out", Path, None, "Directory for the pictures. Default: RUN/maps."),
+        ),
+    ),
+    "play": Command(
+        "viewing",
+        "Play an environment yourself, against an agent if you like.",
+        (
+            argument("env", "ENV", "ID of a Gymnasium environment.", str),
+            argument("source", "RUN_OR_FILE", "The agent to play against.", nargs="?", default=None),
+            option("--seed", whole, 0, "Seed of the first start state (>= 0)."),
+            ENV_KWARGS,
+        ),
+    ),
+    "doctor": Command(
+        "doctor",
+        "Examine a DQN program and report its faults. "
+        "Exit status: 0, no fault was found; 1, there are faults; 2, the program could not be examined.",
+        (
+            argument(
+                "agent",
+                "FILE:FACTORY",
+                "FILE.py:FACTORY or FILE.ipynb:FACTORY. The factory returns a new agent at each call.",
+                str,
+                nargs="?",
+                default="",
+            ),
+            option("--new", Path, None, "Write a commented adapter for your own agent to this file, and stop."),
+            option("--html", Path, None, "Also write the report as an HTML file with pictures."),
+            option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
+            option("--seed", whole, 0, "Seed that the factory may use (>= 0)."),
+            JSON,
+        ),
+    ),
+    "bench learning": Command(
+        "bench",
+        "Train several seeds and score each on 100 fixed episodes. A stopped benchmark continues where it stopped.",
+        (
+            option("--seeds", whole, 10, "Number of seeds (>= 1)."),
+            option("--first-seed", whole, 0, "First seed (>= 0)."),
+            option("--jobs", whole, 1, "Seeds trained at the same time (>= 1)."),
+            option("--out", Path, None, "Directory of runs and results. Default: runs/bench/ENV[-PRESET]."),
+            option("--against", str, None, "Train Stable-Baselines3 on the same seeds.", choices=("sb3",)),
+            *(QUIET, JSON, ENV_KWARGS),
+        ),
+        settings=True,
+    ),
+    "bench compare": Command(
+        "bench",
+        "Compare two results of bench learning: the margin of A over B, and its uncertainty.",
+        (
+            argument("a", "A", "Directory of results, or its scores.json."),
+            argument("b", "B", "Another one, of the same environment."),
+            JSON,
+        ),
+    ),
+    "bench speed": Command(
+        "bench",
+        "Time updates against their matrix products and, in a clone, training against Stable-Baselines3.",
+        (option("--steps", whole, 10_000, "Environment steps of each training."), JSON),
+    ),
+    "bench doctor": Command(
+        "bench",
+        "Inject known faults into reference agents and count which ones the doctor finds.",
+        (
+            option(
+                "--agents", str, (), "Reference agents that get the faults. Default: all.", nargs="+", metavar="NAME"
+            ),
+            option("--jobs", whole, 1, "Examinations at the same time (>= 1)."),
+            option("--out", Path, Path("runs", "bench", "doctor"), "Directory of the outcomes."),
+            JSON,
+        ),
+    ),
+}
+
+BASH = """_perilune() {
+  local words
+  case "${COMP_WORDS[*]:1} " in
+%s
+    *) words="%s" ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}") $(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -F _perilune perilune"""
+
+
+def completion(shell: str, options: dict[str, list[str]]) -> str:
+    """Return the completion script for ``shell``, given the options of each command.
+
+    Raises:
+        CommandLineError: the shell is not bash, zsh or fish.
+    """
+    first = " ".join(sorted({name.split()[0] for name in options}))
+    if shell == "fish":
+        lines = [f"complete -c perilune -n __fish_use_subcommand -a '{first}'"]
+        for name, words in options.items():
+            seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in name.split())
+            lines += [f"complete -c perilune -n '{seen}' -l {word[2:]}" for word in words if word.startswith("--")]
+        return "\n".join(lines)
+    if shell not in ("bash", "zsh"):
+        raise CommandLineError(f"perilune: no completion for {shell!r}: expected bash, zsh or fish.")
+    benchmarks = [name.removeprefix("bench ") for name in options if name.startswith("bench ")]
+    cases = [
+        f'    "{name} "*) words="{" ".join(words)}" ;;' for name, words in (options | {"bench": benchmarks}).items()
+    ]
+    bash = BASH % ("\n".join(cases), first)
+    return f"autoload -U bashcompinit && bashcompinit\n{bash}" if shell == "zsh" else bash
