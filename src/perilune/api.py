@@ -20,7 +20,7 @@ from perilune.agent.settings import AgentSettings, TrainSettings, check_names
 from perilune.envs.known import lookup, presets
 from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
 from perilune.history import History
-from perilune.recording import Callback
+from perilune.recording import Callback, Recording
 from perilune.replay.symmetry import Symmetry
 from perilune.runs import checkpoint, files, weights
 from perilune.runs.checkpoint import Checkpoint
@@ -111,9 +111,7 @@ class DQN:
         return self.agent.config
 
     def __repr__(self) -> str:
-        parts = [repr(envs.name(self.env))]
-        if self.preset != presets.RECOMMENDED:
-            parts.append(f"preset={self.preset!r}")
+        parts = [repr(envs.name(self.env)), f"preset={self.preset!r}"]
         if self.agent.seed:
             parts.append(f"seed={self.agent.seed}")
         parts += recording.changes(self.config, envs.name(self.env), self.preset)
@@ -185,33 +183,27 @@ class DQN:
             EnvironmentFaultError: the environment raised, or broke Gymnasium's interface.
         """
         _check_config(config)
-        options = recording.Options(
-            preset=self.preset,
-            callback=callback,
-            frames=frames,
-            pictures=pictures,
-            quiet=quiet,
-            tensorboard=tensorboard,
-        )
-        if run_dir is None:
-            train_config = self._prepare(config, settings)
-            asked = {"resume": resume, "overwrite": overwrite, "change": change, "tensorboard": tensorboard}
-            for name, value in (asked | {"video_every": train_config.video_every}).items():
-                if value:
-                    raise UsageError(f"{name} needs a run directory. Write train(run_dir='runs/first', {name}=...).")
-            return recording.train_in_memory(self.agent, self.env, self._setup(train_config), options)
-        directory = Path(run_dir)
-        if resume:
+        options: dict[str, Any] = {"callback": callback, "frames": frames, "pictures": pictures, "quiet": quiet}
+        options |= {"env": self.env, "preset": self.preset, "tensorboard": tensorboard}
+        directory = Path() if run_dir is None else Path(run_dir)
+        if resume and run_dir is not None:
             if overwrite:
                 raise UsageError("resume and overwrite exclude each other. Use one of them.")
             latest, _ = checkpoint.latest(directory)
             wanted = self._setup_to_resume(latest, config, settings, change)
-            resumed = recording.restore(directory, latest, wanted, change, self.env)
-            self.agent = resumed.agent
-            return recording.resume(resumed, self.env, options)
+            run = Recording(agent=self.agent, setup=wanted, directory=directory, **options)
+            run.restore(latest, change)
+            self.agent = run.agent
+            return run.resume()
         train_config = self._prepare(config, settings)
-        setup = self._setup(train_config)
-        return recording.start(self.agent, self.env, setup, directory, overwrite, options)
+        run = Recording(agent=self.agent, setup=self._setup(train_config), directory=directory, **options)
+        if run_dir is not None:
+            return run.start(overwrite)
+        asked = {"resume": resume, "overwrite": overwrite, "change": change, "tensorboard": tensorboard}
+        for name, value in (asked | {"video_every": train_config.video_every}).items():
+            if value:
+                raise UsageError(f"{name} needs a run directory. Write train(run_dir='runs/first', {name}=...).")
+        return run.in_memory()
 
     def iterate(self, config: TrainConfig | None = None, **settings: Unpack[TrainSettings]) -> Iterator[Event]:
         """Train and yield every event, for a loop of your own. Nothing is written or printed.
