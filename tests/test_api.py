@@ -523,13 +523,6 @@ def test_wrong_call_raises_an_error_with_the_right_one(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whole_numbers_may_be_floats_or_numpys() -> None:
-    whole: dict[str, Any] = {"seed": np.int64(3), "buffer_size": 1e5}
-    dqn = DQN(Numbered(), preset=None, batch_size=8, learning_starts=8, epsilon_decay_steps=10, **whole)
-    history = dqn.train(TrainConfig(steps=20, eval_episodes=1), quiet=True)
-    assert (dqn.config.buffer_size, history.run.config["seed"]) == (100_000, 3)
-
-
 # Without optional libraries
 
 WITHOUT_EXTRAS = """

@@ -225,11 +225,11 @@ def test_list_shows_runs_presets_and_environments(tiny_run: TinyRun) -> None:
 
 def test_train_reports_that_epsilon_was_still_high(tmp_path: Path) -> None:
     options = [
+        *TINY,
         "--epsilon-start",
         "0.9",
         "--epsilon-end",
         "0.4",
-        *TINY,
         "--episodes",
         "none",
         "--steps",
@@ -298,31 +298,26 @@ def test_every_field_of_both_configs_is_an_option(head: str) -> None:
     assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
 
 
-@pytest.mark.parametrize("words", [["64", "32"], ["64,32"], ["6_4,", "3.2e1"]])
+@pytest.mark.parametrize("words", [["64", "32"], ["64,32"], ["6_4,3.2e1"]])
 def test_numbers_and_layers_may_be_written_in_several_ways(words: list[str]) -> None:
-    if words[0].endswith(","):
-        words = ["".join(words)]
     agent, train = configs("train", "CartPole-v1", "--steps", "1e5", "--hidden", *words)
     assert (agent.hidden, train.steps) == ((64, 32), 100_000)
     assert configs("train", "CartPole-v1", "--steps", "15_000")[1].steps == 15_000
 
 
-@pytest.mark.parametrize("command", [["train"], ["bench", "learning"]])
 @pytest.mark.parametrize(
     ("arguments", "gamma"),
     [
-        ([], "0.99"),
-        (["LunarLander-v3"], "0.995"),
-        (["LunarLander-v3", "--preset", "plain"], "0.99"),
-        (["--preset", "CartPole-v1", "Taxi-v4"], "0.995"),
-        (["LunarLander-v3", "--gamma", "0.98"], "0.995"),
-        (["LunarLander-v3", "--gamma", "much"], "0.99"),
+        ("train", "0.99"),
+        ("bench learning LunarLander-v3", "0.995"),
+        ("train LunarLander-v3 --preset plain", "0.99"),
+        ("bench learning --preset CartPole-v1 Taxi-v4", "0.995"),
+        ("train LunarLander-v3 --gamma 0.98", "0.995"),
+        ("train LunarLander-v3 --gamma much", "0.99"),
     ],
 )
-def test_help_shows_every_setting_with_the_presets_default(
-    command: list[str], arguments: list[str], gamma: str
-) -> None:
-    out = done(*command, *arguments, "--help")
+def test_help_shows_every_setting_with_the_presets_default(arguments: str, gamma: str) -> None:
+    out = done(*arguments.split(), "--help")
     assert f"Discount factor per step (from 0 to 1). Default: {gamma}." in " ".join(out.split())
     assert all(f"--{name.replace('_', '-')}" in out for name in OPTIONS)
     assert out.index("--seed") < out.index("--steps") < out.index("--hidden") < out.index("--munchausen")
@@ -345,28 +340,6 @@ def test_settings_start_from_the_named_preset(name: str) -> None:
         assert settings_of("train", "Taxi-v4" if name == "default" else name) == expected
 
 
-def test_schedules_follow_the_budget_unless_they_are_given() -> None:
-    half = settings_of("train", "LunarLander-v3", "--steps", "1e5")
-    assert (half["learning_rate_decay_steps"], half["priority_beta_steps"], half["epsilon_decay_steps"]) == (
-        10**5,
-        50_000,
-        5_000,
-    )
-    double = settings_of(
-        "bench", "learning", "LunarLander-v3", "--steps", "4e5", "--learning-rate-decay-steps", "200000"
-    )
-    assert (double["learning_rate_decay_steps"], double["epsilon_decay_steps"]) == (200_000, 10_000)
-    assert settings_of("train", "LunarLander-v3", "--episodes", "9")["learning_rate_decay_steps"] == 200_000
-
-
-@pytest.mark.parametrize("environment", ["LunarLander-v3", "CartPole-v1", "Taxi-v4"])
-def test_another_head_drops_the_presets_settings_of_its_own_head(environment: str) -> None:
-    settings = settings_of("train", environment, "--head", "c51", "--value-range", "-500", "300")
-    assert (settings["head"], settings["value_range"], settings["optimism"]) == ("c51", (-500.0, 300.0), 0.0)
-    settings = settings_of("train", environment, "--head", "expected", "--loss", "mse")
-    assert (settings["head"], settings["loss"], settings["optimism"]) == ("expected", "mse", 0.0)
-
-
 # What is wrong, and what to do
 
 BAD = [
@@ -374,19 +347,15 @@ BAD = [
     (["train", "LunarLander-v2"], 1, "'LunarLander-v2' cannot be made", "LunarLander-v3"),
     (["train", "MountainCarContinuous-v0"], 1, "MountainCarContinuous-v0 has continuous actions", "Discrete"),
     (["train", "CartPole-v1", "--hidden", "0"], 1, "hidden=(0,)", ">= 1"),
-    (["train", "CartPole-v1", "--hidden", "-3"], 1, "hidden=(-3,)", ">= 1"),
     (["train", "CartPole-v1", "--hidden", "64", "tahn"], 2, "--hidden: 'tahn' is invalid", "Did you mean tanh?"),
     (["train", "CartPole-v1", "--value-range", "1"], 2, "--value-range: '1' is invalid", "two numbers"),
     (["train", "CartPole-v1", "--gamma", "1.5"], 1, "gamma=1.5", "from 0 to 1"),
-    (["train", "CartPole-v1", "--gamma", "nan"], 1, "gamma=nan", "from 0 to 1"),
     (["train", "CartPole-v1", "--gamma", "much"], 2, "--gamma: 'much' is invalid", "a number"),
     (["train", "CartPole-v1", "--steps", "1.5"], 2, "--steps: '1.5' is invalid", "a whole number"),
     (["train", "CartPole-v1", "--optimizer", "adagard"], 2, "'adagard' is invalid", "sgd, rmsprop, adam, adamw"),
     (["train", "CartPole-v1", "--optimism", "0.75", "--head", "expected"], 1, "optimism=0.75", "head='expected'"),
     (["train", "CartPole-v1", "--steps", "10"], 1, "steps=10", "at least 1001"),
-    (["train", "CartPole-v1", "--episodes", "0"], 1, "episodes=0", ">= 1"),
     (["train", "CartPole-v1", "--steps", "None"], 1, "steps=None", "a budget: steps, episodes"),
-    (["train", "CartPole-v1", "--batch-size", "70000"], 1, "batch_size=70000", "at most buffer_size=40000"),
     (["train", "CartPole-v1", "--seed", "-1"], 1, "seed=-1", ">= 0"),
     (["train", "CartPole-v1", "--preset", "nope"], 1, "preset='nope'", "one of recommended, default, plain"),
     (["train", "CartPole-v1", "--gama", "3"], 2, "unknown option --gama", "Did you mean --gamma"),
@@ -400,31 +369,20 @@ BAD = [
     (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
     (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
     (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
-    (["evaluate", "{empty}/nowhere"], 1, "{empty}/nowhere has no 'best' weights", "the directory does not exist"),
-    (["evaluate", "{file}"], 1, "{file} is not a safetensors file", ""),
-    (["evaluate", "{run}", "--episodes", "0"], 1, "episodes=0", ">= 1"),
-    (["evaluate", "{run}", "--max-episode-steps", "0"], 1, "max_episode_steps=0", ">= 1"),
     (["evaluate", "{run}", "--checkpoint", "worst"], 2, "worst", "final"),
     (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),
     (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, as in the run"),
     (["resume", "{run}", "--change", "learning_rat=0.9"], 1, "learning_rat=0.9", "Did you mean"),
     (["video", "{run}", "--out", "{file}/film.mp4"], 1, "{file}/film.mp4 cannot be written", ""),
-    (["video", "{run}", "--out", "{empty}/film.mp4", "--episodes", "0"], 1, "episodes=0", ">= 1"),
     (["video", "{run}", "--out", "{empty}/film.avi"], 1, "{empty}/film.avi' is invalid", ".mp4, .gif"),
     (["video", "{run}/best.safetensors", "--stages"], 1, "best.safetensors' is invalid", "a run directory"),
     (["video", "{run}", "--stages", "--episodes", "2"], 1, "episodes=2", "1 with --stages"),
-    (["video", "{run}", "--stages", "--max-episode-steps", "-5"], 1, "max_episode_steps=-5", ">= 1"),
     (["plot"], 1, "no run is given", "perilune plot runs"),
     (["plot", "{empty}"], 1, "{empty} is not a run", "config.json"),
-    (["plot", "{run}", "--out", "{file}/plots"], 1, "cannot be written to {file}/plots", ""),
     (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
     (["report"], 1, "no run is given", "perilune report runs"),
     (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
     (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds=0", ">= 1"),
-    (["bench", "learning", "CartPole-v1", "--jobs", "0"], 1, "jobs=0", ">= 1"),
-    (["bench", "learning", "CartPole-v1", "--first-seed", "-1"], 1, "first_seed=-1", ">= 0"),
-    (["bench", "learning", "CartPole-v1", "--steps", "10"], 1, "steps=10", "at least 1001"),
-    (["bench", "learning", "CartPole-v1", "--out", "{file}/results"], 1, "{file}/results cannot be written", ""),
     (["bench", "learning", "CartPole-v1", "--against", "cleanrl"], 2, "cleanrl", "sb3"),
     (["bench", "compare", "{empty}", "{empty}"], 1, "{empty} has no scores.json", "`perilune bench learning`"),
     (["bench", "lerning"], 2, "unknown command 'bench lerning'", "Did you mean bench learning"),
@@ -466,16 +424,6 @@ def test_error_is_one_line_with_what_is_wrong_and_what_is_allowed(
 # As a program
 
 
-def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 -- our own words
-        [sys.executable, "-m", "perilune", *arguments],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_training_with_closed_output_and_no_screen_completes(tmp_path: Path) -> None:
     environment = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"), "")
     run = tmp_path / "run"
@@ -485,12 +433,6 @@ def test_training_with_closed_output_and_no_screen_completes(tmp_path: Path) -> 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert (run / "videos" / "best.mp4").exists()
     assert all(finding.fault is None for finding in inspection.verify(run))
-
-
-def test_program_exits_with_the_status_of_its_error(tmp_path: Path) -> None:
-    ended = program("evaluate", str(tmp_path))
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"perilune: {tmp_path} has no 'best' weights: best.safetensors does not exist\n"
 
 
 def test_help_needs_neither_gymnasium_nor_matplotlib() -> None:
