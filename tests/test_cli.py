@@ -363,7 +363,7 @@ BAD = [
     (["train", "CartPole-v1", "--config", "{file}/a"], 1, "{file}/a cannot be read", ""),
     (["train", "CartPole-v1", "--config", "{other}/notes.txt"], 1, "{other}/notes.txt is not a settings file", ""),
     (["train", "CartPole-v1", "--env-kwargs", "wind"], 2, "'wind' is invalid", "expected NAME=VALUE"),
-    (["train"], 1, "env=None", "the id of a Gymnasium environment"),
+    (["train"], 1, "env=None", "the ID of a Gymnasium environment"),
     (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),
     (["train", "CartPole-v1", "--out", "{run}"], 1, "{run}' already exists", "--overwrite"),
     (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
