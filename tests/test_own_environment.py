@@ -96,6 +96,3 @@ def test_report_scores_a_run_only_with_its_environment(place: Path) -> None:
     commands = re.findall(r"<pre><code>(.*?)</code>", page)
     assert commands
     assert all("my_module:Alike-v0" in command for command in commands)
-    nowhere = perilune(place, "report", "run", "--env", "my_module:None-v0")
-    assert nowhere.returncode == 1
-    assert "cannot be made" in nowhere.stderr
