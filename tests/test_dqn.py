@@ -69,7 +69,7 @@ def warm(seed: int = 0, **settings: Any) -> Agent:
         ("buffer_size", {"buffer_size": 2**61}),
     ],
 )
-def test_what_no_memory_could_hold_is_refused_by_name(name: str, settings: dict[str, Any]) -> None:
+def test_too_large_settings_raise_config_error(name: str, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         agent_of(**settings).take_memory()
     assert caught.value.name in (name, "buffer_size")
@@ -94,7 +94,7 @@ def test_online_and_target_never_share_memory(tau: float) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("rmsprop", RMSProp), ("adam", Adam), ("adamw", AdamW)])
-def test_the_optimiser_is_the_one_that_is_named(name: str, kind: type) -> None:
+def test_optimizer_setting_selects_class(name: str, kind: type) -> None:
     assert type(make_optimizer(small(optimizer=name), 7)) is kind
 
 
@@ -156,7 +156,7 @@ def test_steps_of_two_lanes_are_not_summed_into_one_transition() -> None:
     assert (agent.env_steps, len(agent.ongoing[0].n_step.pending), len(agent.ongoing[1].n_step.pending)) == (4, 1, 0)
 
 
-def test_an_episode_that_begins_in_one_lane_leaves_the_other_alone() -> None:
+def test_new_episode_leaves_other_environments_alone() -> None:
     agent = agent_of(n_step=3)
     with_lanes(agent, 2)
     obs = np.zeros(O, np.float32)
@@ -238,7 +238,7 @@ def central_differences(function: Callable[[Array], float], at: Array) -> Array:
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("loss", ["mse", "huber"])
 @pytest.mark.parametrize("double", [False, True])
-def test_one_update_is_the_one_computed_independently(double: bool, loss: str, layer_norm: bool) -> None:
+def test_update_matches_independent_computation(double: bool, loss: str, layer_norm: bool) -> None:
     settings: dict[str, Any] = {
         "hidden": (5, 4),
         "activation": "tanh",
@@ -311,7 +311,7 @@ def test_long_gradients_are_cut_to_the_longest_allowed() -> None:
         ("cosine", [0.1, 0.06, 0.02, 0.02]),
     ],
 )
-def test_the_learning_rate_follows_its_schedule_by_env_steps(schedule: str, rates: list[float]) -> None:
+def test_learning_rate_follows_schedule(schedule: str, rates: list[float]) -> None:
     agent = agent_of(
         learning_rate=0.1, learning_rate_end=0.02, learning_rate_decay_steps=100, learning_rate_schedule=schedule
     )
@@ -335,7 +335,7 @@ def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
 
 
 @pytest.mark.parametrize("train_freq", [1, 3, 4])
-def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_freq: int) -> None:
+def test_updates_follow_train_freq_after_warm_up(train_freq: int) -> None:
     agent = Agent(2, 3, small(train_freq=train_freq, learning_starts=10, n_step=2), 0)
     list(training_events(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=47)))
     due = [step for step in range(11, 48) if step % train_freq == 0]
@@ -344,7 +344,7 @@ def test_updates_come_after_the_warm_up_and_every_so_many_env_steps(train_freq: 
 
 
 @pytest.mark.parametrize("gradient_steps", [1, 3])
-def test_each_time_of_learning_has_its_updates_and_tells_of_the_last(gradient_steps: int) -> None:
+def test_observe_makes_gradient_steps_and_returns_last(gradient_steps: int) -> None:
     agent, twin = (warm(train_freq=4, gradient_steps=gradient_steps) for _ in range(2))
     told = live(agent, 4, take="observe")
     live(twin, 4)
@@ -366,7 +366,7 @@ def test_observing_counts_steps_and_ended_episodes() -> None:
 # When the target follows
 
 
-def test_the_target_is_a_copy_every_so_many_env_steps_and_rests_between() -> None:
+def test_target_is_copied_every_interval_only() -> None:
     agent = warm(tau=1.0, target_update_interval=5)
     copy = agent.target.parameters.copy()
     for env_steps in range(9, 31):
@@ -421,7 +421,7 @@ def test_every_lane_throws_its_own_dice() -> None:
     assert (other[:, 1] & other[:, 2]).mean() == pytest.approx(0.375**2, abs=0.04)
 
 
-def test_the_straight_way_of_epsilon_counts_env_steps_after_the_warm_up() -> None:
+def test_linear_epsilon_counts_steps_after_warm_up() -> None:
     agent = warm(epsilon_start=1.0, epsilon_end=0.2, epsilon_decay_steps=4, train_freq=2)
     seen = [agent.epsilon]
     for _ in range(6):
@@ -459,13 +459,13 @@ def test_q_values_outlive_the_next_pass() -> None:
 
 
 @pytest.mark.parametrize("shape", [(O,), (2, O + 1), (1, 2, O), ()])
-def test_q_values_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+def test_q_values_refuse_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"obs\[N, 3\]"):
         agent_of().q_values(np.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1), (O + 1,), (2, O)])
-def test_an_observation_of_another_shape_is_never_stretched_to_fit(shape: tuple[int, ...]) -> None:
+def test_greedy_action_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         agent_of().greedy_action(np.ones(shape, np.float32))
 
@@ -480,7 +480,7 @@ def grown(seed: int, **settings: Any) -> Agent:
 
 
 @pytest.mark.parametrize("settings", [{}, {"layer_norm": True, "n_step": 3, "optimizer": "adamw"}])
-def test_one_seed_gives_the_same_agent_to_the_last_bit(settings: dict[str, Any]) -> None:
+def test_same_seed_gives_identical_agent(settings: dict[str, Any]) -> None:
     one, other = grown(5, **settings), grown(5, **settings)
     assert one.updates == other.updates == 52
     assert one.online.parameters.tobytes() == other.online.parameters.tobytes()

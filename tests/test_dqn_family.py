@@ -80,7 +80,7 @@ def live(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool
     ("double", "target"),
     [(True, 1 + 0.5 * 10), (False, 1 + 0.5 * 40)],
 )
-def test_online_chooses_and_target_judges_under_every_head(head: str, double: bool, target: float) -> None:
+def test_online_network_selects_and_target_values(head: str, double: bool, target: float) -> None:
     agent = of_tables(double=double, **HEADS[head])
     disagreeing(agent)
     live(agent)
@@ -90,7 +90,7 @@ def test_online_chooses_and_target_judges_under_every_head(head: str, double: bo
 
 
 @every_head
-def test_a_terminated_step_is_worth_its_reward_under_every_head(head: str) -> None:
+def test_terminated_target_is_reward_under_every_head(head: str) -> None:
     agent = of_tables(**HEADS[head])
     disagreeing(agent)
     live(agent, reward=3.0, terminated=True)
@@ -129,7 +129,7 @@ def soft(q_values: list[float], temperature: float) -> list[float]:
 
 @every_head
 @pytest.mark.parametrize("double", [False, True])
-def test_munchausen_pays_by_the_target_networks_policy_here_and_is_soft_about_the_next(head: str, double: bool) -> None:
+def test_munchausen_target_uses_target_network_policy(head: str, double: bool) -> None:
     agent = of_tables(double=double, **HEADS[head], **MUNCHAUSEN)
     disagreeing(agent)
     live(agent)
@@ -163,7 +163,7 @@ def average_of(agent: Agent) -> Network:
     return agent.average
 
 
-def test_the_average_forgets_slowly_only_once_it_knows_something() -> None:
+def test_ema_decay_grows_with_updates() -> None:
     # Decay 1/10, 2/11, 3/12, ... up to the one that is set, here from update 9 on: 9/18.
     agent = averaging(tau=1.0)
     average = agent.online.parameters.astype(np.float64)
@@ -175,7 +175,7 @@ def test_the_average_forgets_slowly_only_once_it_knows_something() -> None:
     assert not np.array_equal(average_of(agent).parameters, agent.online.parameters)
 
 
-def test_the_average_is_of_the_online_network_after_its_step_and_the_target_has_no_part_in_it() -> None:
+def test_ema_averages_online_weights_after_step() -> None:
     agent = averaging(ema_decay=0.0)
     agent.target.parameters[:] = 77
     for _ in range(3):
@@ -193,7 +193,7 @@ def test_learning_does_not_see_the_average() -> None:
 
 
 @pytest.mark.parametrize("acts", [False, True])
-def test_the_average_is_evaluated_and_acts_in_training_only_where_it_is_told_to(acts: bool) -> None:
+def test_ema_acts_in_training_only_if_set(acts: bool) -> None:
     agent = averaging(ema_acts=acts, epsilon_start=0.0, epsilon_end=0.0)
     tell(agent.online, [[9, 2, 3], [9, 2, 3]])
     tell(agent.target, [[1, 8, 3], [1, 8, 3]])
@@ -216,7 +216,7 @@ def mirroring(batch_size: int = 4, **settings: Any) -> Agent:
     return agent
 
 
-def test_half_of_a_batch_is_mirrored_in_obs_action_and_next_obs_alone() -> None:
+def test_half_of_batch_is_mirrored() -> None:
     agent, states = mirroring(), np.eye(4, dtype=np.float32)
     agent.remember(states[0], 0, 3.0, states[2], False, True)
     stored = [array[0].copy() for array in agent.replay.arrays]
@@ -238,7 +238,7 @@ def test_without_mirror_a_declared_symmetry_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("symmetry", [None, SWAP], ids=["none", "of another size"])
-def test_mirroring_without_a_symmetry_that_fits_is_refused_by_name(symmetry: Symmetry | None) -> None:
+def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -> None:
     with pytest.raises(ConfigError) as caught:
         of_tables(2, 3, symmetry, mirror=True)
     if symmetry is None:
@@ -250,7 +250,7 @@ def test_mirroring_without_a_symmetry_that_fits_is_refused_by_name(symmetry: Sym
 
 
 @pytest.mark.parametrize(("states", "actions"), [(4, 3), (3, 2)])
-def test_a_symmetry_must_fit_in_observations_and_in_actions(states: int, actions: int) -> None:
+def test_symmetry_of_other_sizes_is_refused(states: int, actions: int) -> None:
     with pytest.raises(ConfigError, match=f"{states} observations and {actions} actions"):
         of_tables(states, actions, SWAP, mirror=True)
 
@@ -279,7 +279,7 @@ PRIORITISED_HEADS = HEADS | {"c51": {"head": "c51", "atoms": 3, "value_range": (
 
 @pytest.mark.parametrize("head", PRIORITISED_HEADS)
 @pytest.mark.parametrize(("beta", "ratio"), [(0.0, 3.0), (1.0, 1.0), (0.5, math.sqrt(3))])
-def test_weights_make_up_for_the_draws_as_far_as_beta_says(head: str, beta: float, ratio: float) -> None:
+def test_beta_controls_importance_correction(head: str, beta: float, ratio: float) -> None:
     # Of four shares of the total 4, slot 0 has one and slot 1 three. Without weights action 1 is pulled three times as
     # hard; with 1/3 as its weight as hard as action 0.
     agent = prioritised(beta=beta, priority_beta_steps=10**9, **PRIORITISED_HEADS[head])
@@ -292,7 +292,7 @@ def test_weights_make_up_for_the_draws_as_far_as_beta_says(head: str, beta: floa
 
 
 @pytest.mark.parametrize("head", PRIORITISED_HEADS)
-def test_priorities_are_the_absolute_td_errors_of_the_batch(head: str) -> None:
+def test_priorities_are_absolute_td_errors(head: str) -> None:
     agent = prioritised(**PRIORITISED_HEADS[head])
     agent.replay.arrays.reward[:2] = [100, -50]
     agent.learn()
@@ -330,7 +330,7 @@ def noisy(actions: int = 4, **settings: Any) -> Agent:
     return agent
 
 
-def test_noise_acts_in_training_and_is_absent_where_the_agent_is_evaluated() -> None:
+def test_noise_acts_in_training_only() -> None:
     agent = noisy()
     acted, q = {agent.act(STATES[:1])[0] for _ in range(60)}, agent.q_values(STATES)
     assert len(acted) > 1
@@ -361,7 +361,7 @@ def test_every_update_draws_for_either_network_anew() -> None:
     assert all(abs(update.mean_q - update.mean_td_target) > 1e-4 for update in updates)
 
 
-def test_evaluating_between_updates_changes_nothing_in_the_training() -> None:
+def test_evaluation_does_not_change_training() -> None:
     one, other = (noisy(head="qr", quantiles=4, dueling=True, ema_decay=0.9) for _ in range(2))
     for step in range(12):
         if step % 3 == 0:
@@ -378,7 +378,7 @@ HOPEFUL = [[[4, 4, 4, 4], [-9, 0, 5, 10], [0, 0, 0, 1]]] * 2  # means 4, 1.5 and
 
 
 @pytest.mark.parametrize(("optimism", "acted"), [(0.0, 0), (0.24, 0), (0.5, 1)])
-def test_optimism_acts_in_training_alone(optimism: float, acted: int) -> None:
+def test_optimism_acts_in_training_only(optimism: float, acted: int) -> None:
     agent = of_tables(head="qr", quantiles=4, optimism=optimism, epsilon_start=0.0, epsilon_end=0.0)
     for network in (agent.online, agent.target):
         tell(network, HOPEFUL)
@@ -411,7 +411,7 @@ def test_exploratory_actions_last_as_often_as_they_should() -> None:
     assert float(np.sum((lengths[:3] - expected) ** 2 / expected)) < 13.8
 
 
-def test_what_lasts_is_not_broken_off_by_a_greedy_action_and_ends() -> None:
+def test_repeated_action_finishes_before_greedy_one() -> None:
     agent = lasting(9, epsilon=0.0)
     greedy = agent.greedy_action(STATES[0])
     other = (greedy + 1) % agent.actions

@@ -62,12 +62,12 @@ def test_an_unknown_id_is_refused_by_name(env_id: str) -> None:
     assert repr(env_id) in str(caught.value)
 
 
-def test_a_retired_id_is_refused_with_the_one_that_took_its_place() -> None:
+def test_retired_id_error_names_replacement() -> None:
     with pytest.raises(UnsupportedEnvironmentError, match=r"'LunarLander-v2'.*LunarLander-v3"):
         envs.make("LunarLander-v2")
 
 
-def test_the_library_an_environment_needs_is_named_with_the_command_to_install_it() -> None:
+def test_missing_library_error_has_install_command() -> None:
     def made_without(words: str) -> Any:
         def make(**_: Any) -> None:
             raise gym.error.DependencyNotInstalled(words)
@@ -85,7 +85,7 @@ def test_the_library_an_environment_needs_is_named_with_the_command_to_install_i
         del gym.registry["NeedsBox2D-v0"], gym.registry["NeedsMore-v0"]
 
 
-def test_an_environment_without_an_id_has_its_classs_name_and_no_marks() -> None:
+def test_unregistered_environment_is_named_by_class() -> None:
     world = Numbered()
     assert envs.name(world) == "Numbered"
     assert envs.name(gym.wrappers.TimeLimit(world, 3)) == "Numbered"
@@ -104,7 +104,7 @@ def test_an_environment_without_an_id_has_its_classs_name_and_no_marks() -> None
         ("Blackjack-v1", ["Tuple observations", "perilune.DQN", "envs.flattened"]),
     ],
 )
-def test_environments_of_another_kind_are_refused_with_what_is_needed(env_id: str, words: list[str]) -> None:
+def test_unsupported_environments_are_refused(env_id: str, words: list[str]) -> None:
     env = envs.make(env_id)
     with pytest.raises(UnsupportedEnvironmentError) as caught:
         envs.space_sizes(env)
@@ -199,7 +199,7 @@ def test_refused_environment_gets_advice(thing: Any, words: str) -> None:
         envs.space_sizes(thing)
 
 
-def test_keyword_arguments_reach_the_environment_and_its_description() -> None:
+def test_env_kwargs_reach_environment() -> None:
     plain, other = envs.make("CartPole-v1"), envs.make("CartPole-v1", sutton_barto_reward=True)
     assert other.unwrapped.spec is not None
     assert other.unwrapped.spec.kwargs["sutton_barto_reward"]
@@ -273,7 +273,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(space=NESTED, seed=st.integers(0, 2**31 - 1))
-def test_nothing_of_an_observation_is_lost_in_the_flattening(space: spaces.Space[Any], seed: int) -> None:
+def test_flattening_loses_nothing(space: spaces.Space[Any], seed: int) -> None:
     space.seed(seed)
     observation = space.sample()
     env = envs.flattened(shown(observation, space))
@@ -284,7 +284,7 @@ def test_nothing_of_an_observation_is_lost_in_the_flattening(space: spaces.Space
 
 
 @pytest.mark.parametrize(("env_id", "size"), [("FrozenLake-v1", 16), ("CliffWalking-v1", 48), ("Blackjack-v1", 45)])
-def test_a_flattened_environment_is_the_same_one(env_id: str, size: int) -> None:
+def test_flattening_twice_changes_nothing(env_id: str, size: int) -> None:
     raw, plain = (gym.make(env_id, render_mode="rgb_array") for _ in range(2))
     env = envs.flattened(plain)
     assert envs.space_sizes(env).observation_size == size
@@ -337,7 +337,7 @@ def test_whatever_holds_the_numbers_is_taken(observation: Any) -> None:
 
 
 @pytest.mark.parametrize("observation", [1.0, [1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], [[1.0], [2.0]]])
-def test_an_observation_unlike_its_space_is_told(observation: Any) -> None:
+def test_observation_unlike_space_is_reported(observation: Any) -> None:
     with pytest.raises(EnvironmentFaultError, match=r"\(2,\)"):
         envs.as_obs(observation, 2)
 
@@ -383,7 +383,7 @@ def test_actions_are_counted_from_the_environments_first() -> None:
         ("MountainCar-v0", 0.1, -1.0, False, "ran out of time"),
     ],
 )
-def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
+def test_episode_outcome_is_labelled(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
     known = lookup(env_id).outcomes
     assert known is not None
     obs = np.full(8, 0.3, np.float32)
@@ -392,7 +392,7 @@ def test_how_an_episode_ended_has_a_name(env_id: str, x: float, reward: float, t
     assert expected in known.labels
 
 
-def test_outcomes_are_known_by_the_id_whatever_is_around_the_environment() -> None:
+def test_wrapped_environment_has_outcomes() -> None:
     cart = gym.make("CartPole-v1", sutton_barto_reward=True, max_episode_steps=20)
     for env in (cart, gym.wrappers.ClipReward(cart, 0, 1), envs.make("CartPole-v1")):
         assert lookup(envs.name(env)) is lookup("CartPole-v1")

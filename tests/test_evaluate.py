@@ -32,7 +32,7 @@ def test_episodes_are_played_in_order_and_summed() -> None:
     assert result.reward_threshold is None
 
 
-def test_the_policy_sees_what_the_environment_shows_and_its_action_is_taken() -> None:
+def test_evaluate_passes_observations_and_actions() -> None:
     world, seen = Numbered(lengths=(2, 3)), list[list[float]]()
 
     def policy(obs: Array) -> int:
@@ -94,14 +94,14 @@ def test_an_agent_is_scored_without_exploration() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_episodes_without_an_end_are_cut_off_where_asked(limit: int) -> None:
+def test_endless_episodes_are_truncated_at_limit(limit: int) -> None:
     result = evaluate(lambda obs: 0, Numbered(lengths=()), 2, max_episode_steps=limit)
     assert result.lengths == (limit, limit)
 
 
 @pytest.mark.parametrize("limit", [0, -5, 2.5, True])
 @pytest.mark.parametrize("lengths", [(), (4,)])
-def test_a_limit_that_is_none_is_refused_before_anything_is_played(limit: Any, lengths: tuple[int, ...]) -> None:
+def test_invalid_step_limit_is_refused(limit: Any, lengths: tuple[int, ...]) -> None:
     world = Numbered(lengths=lengths)
     with pytest.raises(ConfigError, match=f"max_episode_steps={limit} is invalid: expected a whole number >= 1"):
         evaluate(lambda obs: 0, world, 1, max_episode_steps=limit)
@@ -143,7 +143,7 @@ def test_an_environment_of_another_kind_is_refused() -> None:
         evaluate(lambda obs: 0, envs.make("FrozenLake-v1"), 1)
 
 
-def test_an_observation_unlike_its_space_is_told() -> None:
+def test_observation_unlike_space_is_reported() -> None:
     class Liar(Numbered):
         def hand_out(self, obs: Array) -> Array:
             return obs[:1] if self.steps == 2 else obs
@@ -196,7 +196,7 @@ def tilted(obs: Array) -> int:
     [(None, None, "landed"), (lambda obs: 0, None, "crashed"), (tilted, None, "flew off"), (tilted, 30, "hovered")],
     ids=["landed", "crashed", "flew off", "hovered"],
 )
-def test_what_a_lander_does_is_named(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
+def test_lander_outcomes_are_labelled(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
     env = envs.make("LunarLander-v3")
     # Gymnasium's own pilot lands from most starts, and from these.
     pilot = importlib.import_module("gymnasium.envs.box2d.lunar_lander").heuristic
@@ -219,7 +219,7 @@ def test_what_a_cart_and_a_car_do_is_named() -> None:
     car.close()
 
 
-def test_shares_are_those_of_the_outcomes_and_no_label_is_missing() -> None:
+def test_outcome_shares_include_every_label() -> None:
     result = Evaluation((1,) * 4, (1,) * 4, None, ("a", "c", "c", "c"), ("c", "b", "a"))
     assert list((result.outcome_shares or {}).items()) == [("c", 0.75), ("b", 0.0), ("a", 0.25)]
 

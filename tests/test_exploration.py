@@ -15,7 +15,7 @@ SHARES = st.floats(0, 1)
 @pytest.mark.parametrize(
     ("count", "epsilon"), [(0, 0.8), (1, 0.4), (2, 0.2), (3, 0.1), (4, 0.06), (5, 0.06), (10**6, 0.06)]
 )
-def test_the_multiplied_way_halves_to_its_floor(count: int, epsilon: float) -> None:
+def test_multiplicative_epsilon_stops_at_floor(count: int, epsilon: float) -> None:
     assert multiplicative_epsilon(0.8, 0.06, 0.5, count) == pytest.approx(epsilon, abs=1e-12)
 
 
@@ -49,7 +49,7 @@ def test_thresholds_worked_by_hand() -> None:
 @pytest.mark.parametrize(
     ("draw", "steps"), [(0, 1), (0.5, 1), (0.734, 1), (0.735, 2), (0.918, 2), (0.919, 3), (1 - 2**-53, 3)]
 )
-def test_a_draw_lasts_until_the_threshold_above_it(draw: float, steps: int) -> None:
+def test_duration_is_next_threshold_above_draw(draw: float, steps: int) -> None:
     assert duration(duration_thresholds(3), draw) == steps
 
 
@@ -60,7 +60,7 @@ def test_a_draw_on_a_threshold_belongs_to_what_is_above() -> None:
 
 
 @given(st.integers(1, 300), st.floats(0, 1, exclude_max=True))
-def test_no_action_lasts_less_than_one_step_or_longer_than_the_most(most: int, draw: float) -> None:
+def test_durations_stay_within_bounds(most: int, draw: float) -> None:
     steps = duration(duration_thresholds(most), draw)
     assert type(steps) is int
     assert 1 <= steps <= most

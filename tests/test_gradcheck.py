@@ -78,7 +78,7 @@ def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
 # Seeds from a short range, all of which are known to draw no x near ReLU's kink.
 @settings(deadline=None)
 @given(st.sampled_from(list(LAYERS)), st.integers(1, 7), st.integers(1, 6), st.integers(0, 19))
-def test_every_layer_has_the_right_gradients(kind: str, rows: int, width: int, seed: int) -> None:
+def test_layer_gradients_match_differences(kind: str, rows: int, width: int, seed: int) -> None:
     if kind == "LayerNorm":
         # Of two values the sign of their difference is all that it lets through: no gradient is left, only rounding.
         width += 2
@@ -116,7 +116,7 @@ def test_every_network_has_the_right_gradients(
     st.lists(st.floats(-10, 10), min_size=1, max_size=7),
     st.integers(0, 2**32 - 1),
 )
-def test_both_losses_have_the_right_gradients(delta: float, error: list[float], seed: int) -> None:
+def test_loss_gradients_match_differences(delta: float, error: list[float], seed: int) -> None:
     e = np.array(error)
     assume(np.abs(np.abs(e) - delta).min() > 1e-4)  # the kink
     assume(np.abs(e).max() > 1e-3)  # else the gradient is all rounding
@@ -148,7 +148,7 @@ def test_noisy_and_dueling_networks_have_the_right_gradients(
 
 
 @pytest.mark.parametrize("spoiled", ["weight_sigma", "bias_sigma"])
-def test_noise_left_out_of_a_sizes_gradient_fails_there_and_only_there(spoiled: str) -> None:
+def test_sigma_gradient_without_noise_is_detected(spoiled: str) -> None:
     class Broken(NoisyDense):
         def backward(
             self,
@@ -273,7 +273,7 @@ BREAKAGES: dict[str, tuple[Layer, Spoil, str]] = {
 
 
 @pytest.mark.parametrize(("layer", "spoil", "name"), BREAKAGES.values(), ids=BREAKAGES)
-def test_a_broken_layer_fails_there_and_only_there(layer: Layer, spoil: Spoil, name: str) -> None:
+def test_broken_layer_fails_only_in_faulty_gradient(layer: Layer, spoil: Spoil, name: str) -> None:
     assert right(check_layer(layer, 4, 3, np.random.default_rng(0)))
     errors = check_layer(Broken(layer, spoil), 4, 3, np.random.default_rng(0))
     wrong = errors.pop(name)
@@ -316,7 +316,7 @@ def test_a_layer_that_adds_to_what_was_there_fails(adds_to: str) -> None:
     assert right(errors)
 
 
-def test_a_broken_layer_spoils_a_network_in_itself_or_below_it_but_not_above() -> None:
+def test_broken_layer_affects_only_layers_below() -> None:
     def network(middle: Layer) -> Network:
         built = Network(3, [Dense(3, 4), middle, Tanh(4), Dense(4, 2)], np.float64)
         built.parameters[:] = np.random.default_rng(5).normal(size=len(built.parameters))
@@ -380,7 +380,7 @@ def test_the_relative_error_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
-def test_every_check_refuses_to_work_in_less_than_float64(dtype: type) -> None:
+def test_gradient_checks_require_float64(dtype: type) -> None:
     x: Array = np.array([1, 2], dtype)
     with pytest.raises(ShapeError, match=np.dtype(dtype).name):
         gradcheck(lambda: float(x @ x), x, 2 * x)
@@ -392,7 +392,7 @@ def test_every_check_refuses_to_work_in_less_than_float64(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (1, 3), (), (2,)])
-def test_a_gradient_of_another_shape_is_refused_not_broadcast(shape: tuple[int, ...]) -> None:
+def test_gradcheck_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     x = np.ones(3)
     with pytest.raises(ShapeError) as caught:
         gradcheck(lambda: float(x @ x), x, np.full(shape, 2.0))

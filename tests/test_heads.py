@@ -70,7 +70,7 @@ def test_the_mean_of_quantiles_is_their_plain_mean() -> None:
 
 
 @every_head
-def test_the_mean_takes_the_last_axis_away_whatever_is_before_it(head: Head) -> None:
+def test_head_mean_removes_last_axis(head: Head) -> None:
     for before in ((), (2,), (2, 5)):
         values = head.read(drawn(*before, *head.shape))
         assert np.shape(head.mean(values)) == before
@@ -82,7 +82,7 @@ def test_the_mean_takes_the_last_axis_away_whatever_is_before_it(head: Head) -> 
 # Targets and losses are those of td and nn.losses
 
 
-def test_the_expected_target_and_losses_are_those_of_their_own_modules() -> None:
+def test_expected_head_uses_td_target_and_losses() -> None:
     reward, discount, next_value, chosen = drawn(4, 6)
     target = HEADS["expected"].target(reward, discount, next_value)
     np.testing.assert_array_equal(target, td_target(reward, discount, next_value))
@@ -92,7 +92,7 @@ def test_the_expected_target_and_losses_are_those_of_their_own_modules() -> None
         np.testing.assert_array_equal(made[1], loss[1])
 
 
-def test_the_quantile_target_and_loss_are_those_of_their_own_modules() -> None:
+def test_quantile_head_uses_td_target_and_loss() -> None:
     reward, discount = drawn(2, 6)
     next_quantiles, chosen = drawn(2, 6, 4, seed=1)
     head = Quantile(4, 0.3)
@@ -103,7 +103,7 @@ def test_the_quantile_target_and_loss_are_those_of_their_own_modules() -> None:
     np.testing.assert_array_equal(made[1], loss[1])
 
 
-def test_the_categorical_target_and_loss_are_those_of_their_own_modules() -> None:
+def test_categorical_head_uses_its_target_and_loss() -> None:
     head = Categorical(3, -10.0, 30.0)
     reward, discount = 5 * drawn(6), np.full(6, 0.9, np.float32)
     next_probability, logits = head.read(drawn(6, 3, seed=1)), drawn(6, 3, seed=2)
@@ -116,7 +116,7 @@ def test_the_categorical_target_and_loss_are_those_of_their_own_modules() -> Non
 
 @every_head
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_means_obey_the_same_equation_under_every_head(head: Head, rows: int, seed: int) -> None:
+def test_mean_of_target_is_target_of_means(head: Head, rows: int, seed: int) -> None:
     # reward + discount mean(next): the target of the means is the mean of the target, as long as nothing is clipped.
     generator = np.random.default_rng(seed)
     reward, discount = generator.uniform(0, 3, rows).astype(np.float32), np.full(rows, 0.5, np.float32)
@@ -128,7 +128,7 @@ def test_means_obey_the_same_equation_under_every_head(head: Head, rows: int, se
 
 
 @every_head
-def test_a_step_down_the_gradient_brings_the_mean_nearer_to_the_target(head: Head) -> None:
+def test_gradient_step_moves_mean_towards_target(head: Head) -> None:
     # Sign and roles at once: from the wrong side the mean would run away.
     outputs = drawn(1, *head.shape)
     target = head.target(np.full(1, 8, np.float32), np.zeros(1, np.float32), head.read(outputs))
@@ -166,6 +166,6 @@ def test_the_head_is_the_one_that_is_named() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"head": "qr", "quantiles": 7}, {"head": "c51", "value_range": (0, 1)}])
-def test_the_network_has_as_many_outputs_as_the_head_reads(settings: dict[str, object]) -> None:
+def test_network_outputs_match_head_shape(settings: dict[str, object]) -> None:
     config = small(**settings)
     assert config.outputs_per_action == math.prod(make_head(config).shape)

@@ -29,7 +29,7 @@ def initialized(seed: int, dtype: type = np.float32, initializer: Initializer = 
     ("initializer", "variance"),
     [("he", 1 / 300), ("glorot", 1 / 450), ("lecun", 1 / 600)],  # of 600 inputs and 300 outputs
 )
-def test_variance_as_measured(initializer: Initializer, variance: float) -> None:
+def test_initial_variance_matches_equation(initializer: Initializer, variance: float) -> None:
     weight = big_weight(initializer)
     # The measured variance of 180 000 normal draws is off by sqrt(2 / n) = 0.3 %, their mean by a 424th of the spread.
     assert weight.var() == pytest.approx(variance, rel=0.015)
@@ -53,7 +53,7 @@ def test_draws_are_normal_not_uniform() -> None:
     assert share == pytest.approx(0.6827, abs=0.006)  # 0.577 if uniform
 
 
-def test_he_keeps_the_size_of_activations_through_many_relu_layers() -> None:
+def test_he_keeps_activation_scale_in_deep_networks() -> None:
     network = mlp(400, [(400, "relu")] * 6, 400, dtype=np.float64)
     initialize(network, "he", np.random.default_rng(8))
     x = np.random.default_rng(9).normal(size=(64, 400))
@@ -62,7 +62,7 @@ def test_he_keeps_the_size_of_activations_through_many_relu_layers() -> None:
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
-def test_biases_are_zero_and_gains_one_whatever_was_there_before(initializer: Initializer) -> None:
+def test_initialize_resets_biases_and_gains(initializer: Initializer) -> None:
     network = mlp(7, [(20, "relu"), (20, "tanh")], 3, layer_norm=True)
     network.parameters[:] = np.nan
     initialize(network, initializer, np.random.default_rng(0))
@@ -79,7 +79,7 @@ def test_biases_are_zero_and_gains_one_whatever_was_there_before(initializer: In
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
-def test_float32_has_the_draws_of_float64_rounded(initializer: Initializer) -> None:
+def test_float32_weights_are_rounded_float64_draws(initializer: Initializer) -> None:
     single, double = (initialized(4, dtype, initializer).parameters for dtype in (np.float32, np.float64))
     assert single.dtype == np.float32
     np.testing.assert_array_equal(single, double.astype(np.float32))
@@ -93,7 +93,7 @@ def test_the_generator_alone_decides_the_weights() -> None:
         assert (one[name] != other[name]).all()
 
 
-def test_draws_go_on_from_layer_to_layer_and_from_network_to_network() -> None:
+def test_every_layer_gets_new_draws() -> None:
     generator = np.random.default_rng(6)
     networks = [mlp(5, [(5, "relu")], 5) for _ in range(2)]
     for network in networks:
@@ -112,7 +112,7 @@ def test_every_initializer_that_is_offered_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
-def test_a_noisy_layer_starts_as_the_dense_one_with_noise_of_half_over_root_fan_in(initializer: Initializer) -> None:
+def test_noisy_layer_starts_with_half_over_root_fan_in(initializer: Initializer) -> None:
     noisy, plain = (mlp(9, [(16, "relu")], 3, layer_norm=True, noisy=is_noisy) for is_noisy in (True, False))
     noisy.parameters[:] = np.nan
     for network in (noisy, plain):
@@ -130,7 +130,7 @@ def test_a_noisy_layer_starts_as_the_dense_one_with_noise_of_half_over_root_fan_
     }
 
 
-def test_a_dueling_network_draws_the_weights_of_value_and_advantages_alike() -> None:
+def test_dueling_output_weights_share_one_variance() -> None:
     network = mlp(100, [(400, "relu")], 3, atoms=50, dueling=True)
     initialize(network, "he", np.random.default_rng(3))
     last = network.named_parameters()["2.Dense.weight"]

@@ -67,7 +67,7 @@ def assert_close(actual: Array, expected: object, tolerance: float) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", list(LAYERS))
-def test_forward_and_backward_give_what_pytorch_gives(name: str, dtype: type) -> None:
+def test_layer_passes_match_pytorch(name: str, dtype: type) -> None:
     literal = LITERALS[name]
     made = run(LAYERS[name], literal["x"], literal["parameters"], literal["dy"], dtype)
     assert_close(made.y, literal["y"], TOLERANCES[dtype])
@@ -78,7 +78,7 @@ def test_forward_and_backward_give_what_pytorch_gives(name: str, dtype: type) ->
 
 
 @pytest.mark.parametrize("name", list(LAYERS))
-def test_without_dx_the_parameters_gradients_are_the_same(name: str) -> None:
+def test_omitting_dx_keeps_parameter_gradients(name: str) -> None:
     literal = LITERALS[name]
     arguments = (LAYERS[name], literal["x"], literal["parameters"], literal["dy"])
     whole, first = run(*arguments), run(*arguments, want_dx=False)
@@ -124,7 +124,7 @@ def test_tanh_worked_by_hand() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("offset", [0, 10_000])
-def test_layer_norm_worked_by_hand_with_the_mean_near_or_far(dtype: type, offset: int) -> None:
+def test_layer_norm_matches_hand_computation(dtype: type, offset: int) -> None:
     # The row 1, 2, 3, 4 has variance 5/4, so z = -+3/2 and -+1/2 over sqrt(1.25001). A variance taken as the mean
     # square less the squared mean would be lost in float32 at offset 10 000.
     x = offset + np.array([[1, 2, 3, 4]])
@@ -200,9 +200,7 @@ def test_dueling_worked_by_hand() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.floats(-100, 100), st.integers(0, 2**32 - 1))
-def test_the_mean_over_actions_is_the_value_and_a_common_advantage_is_nothing(
-    rows: int, actions: int, atoms: int, common: float, seed: int
-) -> None:
+def test_dueling_mean_is_value(rows: int, actions: int, atoms: int, common: float, seed: int) -> None:
     generator = np.random.default_rng(seed)
     x, dy = generator.normal(size=(rows, (1 + actions) * atoms)), generator.normal(size=(rows, actions * atoms))
     layer = Dueling(actions, atoms)

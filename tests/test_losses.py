@@ -29,7 +29,7 @@ errors = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12)
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("case", list(LITERALS["cases"]))
-def test_value_and_gradient_are_what_pytorch_gives_also_on_the_kink(case: str, dtype: type) -> None:
+def test_loss_and_gradient_match_pytorch(case: str, dtype: type) -> None:
     prediction: Array = np.array(LITERALS["prediction"], dtype)
     target: Array = np.array(LITERALS["target"], dtype)
     if case == "mse":
@@ -46,7 +46,7 @@ def test_value_and_gradient_are_what_pytorch_gives_also_on_the_kink(case: str, d
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("case", list(ROW_LITERALS))
-def test_value_and_gradient_of_rows_are_what_pytorch_gives(case: str, dtype: type) -> None:
+def test_row_loss_and_gradient_match_pytorch(case: str, dtype: type) -> None:
     literals = ROW_LITERALS[case]
     prediction, target = np.array(literals["prediction"], dtype), np.array(literals["target"], dtype)
     if case == "cross_entropy":
@@ -62,7 +62,7 @@ def test_value_and_gradient_of_rows_are_what_pytorch_gives(case: str, dtype: typ
     ("error", "loss", "gradient"),
     [([3], 9, [6]), ([1, 3], 5, [1, 3]), ([-2, 0, 0, 0], 1, [-1, 0, 0, 0])],
 )
-def test_mse_worked_by_hand_has_the_factor_two_over_b(error: list[float], loss: float, gradient: list[float]) -> None:
+def test_mse_matches_hand_computation(error: list[float], loss: float, gradient: list[float]) -> None:
     made = mse(np.array(error, float), np.zeros(len(error)))
     assert made[0] == loss
     np.testing.assert_array_equal(made[1], gradient)
@@ -79,7 +79,7 @@ def test_mse_worked_by_hand_has_the_factor_two_over_b(error: list[float], loss: 
         (0.25, [-1], 0.21875, [-0.25]),
     ],
 )
-def test_huber_worked_by_hand(delta: float, error: list[float], loss: float, gradient: list[float]) -> None:
+def test_huber_matches_hand_computation(delta: float, error: list[float], loss: float, gradient: list[float]) -> None:
     made = huber(np.array(error, float), np.zeros(len(error)), delta)
     assert made[0] == loss
     np.testing.assert_array_equal(made[1], gradient)
@@ -87,7 +87,7 @@ def test_huber_worked_by_hand(delta: float, error: list[float], loss: float, gra
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_gradient_keeps_the_dtype_and_the_value_is_a_float(loss: Loss, dtype: type) -> None:
+def test_gradient_keeps_dtype_and_loss_is_float(loss: Loss, dtype: type) -> None:
     value, gradient = loss(np.array([0.5, 3, 9], dtype), np.zeros(3, dtype))
     assert type(value) is float
     assert gradient.dtype == dtype
@@ -106,7 +106,7 @@ def test_prediction_and_target_stay_as_they_are(loss: Loss) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_a_prediction_that_is_not_finite_shows_in_the_loss(loss: Loss, bad: float) -> None:
+def test_non_finite_prediction_shows_in_loss(loss: Loss, bad: float) -> None:
     value, gradient = loss(np.array([0.0, bad]), np.zeros(2))
     assert not np.isfinite(value)
     assert gradient[0] == 0
@@ -119,9 +119,7 @@ def test_a_prediction_that_is_not_finite_shows_in_the_loss(loss: Loss, bad: floa
     ids=str,
 )
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_shapes_that_would_broadcast_are_refused(
-    loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]
-) -> None:
+def test_broadcasting_shapes_are_refused(loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
         loss(np.zeros(prediction), np.zeros(target))
     assert str(list(prediction)) in str(caught.value)
@@ -129,7 +127,7 @@ def test_shapes_that_would_broadcast_are_refused(
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_integers_are_refused_because_one_over_b_would_round_to_zero(loss: Loss) -> None:
+def test_integer_predictions_are_refused(loss: Loss) -> None:
     with pytest.raises(ShapeError, match="int64"):
         loss(np.array([5, 0, 0, 0]), np.array([0, 0, 0, 0]))
 
@@ -216,7 +214,7 @@ def test_quantile_huber_is_the_papers_double_sum(
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_losses_of_rows_have_the_right_gradients(rows: int, n: int, m: int, seed: int) -> None:
+def test_row_loss_gradients_match_differences(rows: int, n: int, m: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     # Away from both kinks, at 0 and kappa. Slopes on both sides may cancel to 0, which has no relative error.
     quantiles = generator.integers(-3, 4, (rows, n)).astype(float)
@@ -234,7 +232,7 @@ def test_losses_of_rows_have_the_right_gradients(rows: int, n: int, m: int, seed
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
-def test_losses_of_rows_keep_dtype_and_arguments(loss: Loss, dtype: type) -> None:
+def test_row_losses_keep_dtype_and_arguments(loss: Loss, dtype: type) -> None:
     prediction, target = np.array([[1, 5], [2, 2]], dtype), np.array([[0.5, 0.5], [0, 1]], dtype)
     for array in (prediction, target):
         array.setflags(write=False)
@@ -246,7 +244,7 @@ def test_losses_of_rows_keep_dtype_and_arguments(loss: Loss, dtype: type) -> Non
 
 
 @pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
-def test_rows_that_are_not_finite_show_in_the_loss(loss: Loss) -> None:
+def test_non_finite_rows_show_in_loss(loss: Loss) -> None:
     value, gradient = loss(np.array([[0.0, 1.0], [0.0, np.nan]]), np.full((2, 2), 0.5))
     assert np.isnan(value)
     assert np.isfinite(gradient[0]).all()
@@ -267,21 +265,21 @@ def test_rows_that_are_not_finite_show_in_the_loss(loss: Loss) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
-def test_other_shapes_than_rows_are_refused(loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
+def test_row_losses_refuse_other_shapes(loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
         loss(np.zeros(prediction), np.zeros(target))
     assert str(list(prediction)) in str(caught.value)
     assert str(list(target)) in str(caught.value)
 
 
-def test_probabilities_must_be_as_many_as_logits_and_quantiles_need_not() -> None:
+def test_only_quantiles_may_differ_in_number() -> None:
     with pytest.raises(ShapeError, match=r"\[2, 3\] and \[2, 1\]"):
         cross_entropy(np.zeros((2, 3)), np.ones((2, 1)))
     assert quantile_huber(np.zeros((2, 3)), np.ones((2, 1)))[1].shape == (2, 3)
 
 
 @pytest.mark.parametrize("loss", ROW_LOSSES.values(), ids=ROW_LOSSES)
-def test_dtypes_of_rows_that_differ_are_refused(loss: Loss) -> None:
+def test_row_losses_refuse_mixed_dtypes(loss: Loss) -> None:
     with pytest.raises(ShapeError, match="float32 and float64"):
         loss(np.zeros((2, 3), np.float32), np.zeros((2, 3)))
     with pytest.raises(ShapeError, match="int64"):

@@ -75,7 +75,7 @@ def test_outputs_and_gradients_are_pytorchs(layer_norm: bool) -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-4)])
 @both_norms
-def test_twelve_updates_end_where_pytorch_ends(layer_norm: bool, dtype: type, tolerance: float) -> None:
+def test_twelve_updates_match_pytorch(layer_norm: bool, dtype: type, tolerance: float) -> None:
     case = LITERALS["cases"]["layer_norm" if layer_norm else "plain"]
     network = network_of(layer_norm, dtype)
     network.parameters[:] = case["parameters"]
@@ -107,7 +107,7 @@ def test_names_and_shapes_follow_the_layers(layer_norm: bool) -> None:
 
 
 @both_norms
-def test_views_cover_the_flat_vector_in_order_without_gap_or_overlap(layer_norm: bool) -> None:
+def test_views_cover_flat_vector_in_order(layer_norm: bool) -> None:
     network = network_of(layer_norm)
     for flat, named in (
         (network.parameters, network.named_parameters()),
@@ -123,7 +123,7 @@ def test_views_cover_the_flat_vector_in_order_without_gap_or_overlap(layer_norm:
 
 
 @both_norms
-def test_gradients_are_overwritten_not_accumulated(layer_norm: bool) -> None:
+def test_backward_overwrites_gradients(layer_norm: bool) -> None:
     network, x, d_outputs = network_of(layer_norm), drawn(4, 3), drawn(4, 2, seed=2)
     network.gradients[:] = np.nan
     first = gradients_of(network, x, d_outputs)
@@ -133,7 +133,7 @@ def test_gradients_are_overwritten_not_accumulated(layer_norm: bool) -> None:
 
 
 @both_norms
-def test_neither_pass_changes_x_or_the_parameters(layer_norm: bool) -> None:
+def test_passes_do_not_change_x_or_parameters(layer_norm: bool) -> None:
     network, x = network_of(layer_norm), drawn(4, 3)
     x.setflags(write=False)
     parameters = network.parameters.copy()
@@ -143,7 +143,7 @@ def test_neither_pass_changes_x_or_the_parameters(layer_norm: bool) -> None:
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 9), max_size=3), st.integers(1, 6), st.booleans(), seeds)
-def test_a_batch_gives_what_its_rows_give_one_by_one(widths: list[int], rows: int, layer_norm: bool, seed: int) -> None:
+def test_batch_equals_single_rows(widths: list[int], rows: int, layer_norm: bool, seed: int) -> None:
     hidden: list[tuple[int, Activation]] = [(width, "tanh") for width in widths]
     network = mlp(4, hidden, 3, layer_norm=layer_norm, dtype=np.float64)
     initialize(network, "glorot", np.random.default_rng(seed))
@@ -161,7 +161,7 @@ def test_a_batch_gives_what_its_rows_give_one_by_one(widths: list[int], rows: in
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.booleans(), seeds)
-def test_row_counts_in_any_order_do_not_corrupt_each_other(counts: list[int], layer_norm: bool, seed: int) -> None:
+def test_row_counts_do_not_corrupt_each_other(counts: list[int], layer_norm: bool, seed: int) -> None:
     used = network_of(layer_norm)
     kept: dict[int, tuple[Array, Array]] = {}
     for turn, rows in enumerate(counts):
@@ -189,7 +189,7 @@ def test_mlp_puts_the_layers_in_order() -> None:
     assert not network.parameters.any()
 
 
-def test_an_activation_that_does_not_exist_is_not_taken_for_linear() -> None:
+def test_unknown_activation_is_refused() -> None:
     with pytest.raises(ConfigError, match="gelu"):
         mlp(3, [(4, "gelu")], 2)  # type: ignore[list-item]
 
@@ -236,7 +236,7 @@ def plain_twin(network: Network) -> Network:
     return twin
 
 
-def test_a_network_is_born_without_noise_and_silenced_to_the_bit() -> None:
+def test_new_and_silenced_networks_have_no_noise() -> None:
     network, x = noisy_network(), drawn(4, 3)
     expected = plain_twin(network).forward(x)
     np.testing.assert_array_equal(network.forward(x), expected)
@@ -246,7 +246,7 @@ def test_a_network_is_born_without_noise_and_silenced_to_the_bit() -> None:
     np.testing.assert_array_equal(network.forward(x), expected)
 
 
-def test_noise_stays_until_it_is_drawn_anew_and_is_the_same_for_all_rows_and_row_counts() -> None:
+def test_noise_stays_until_it_is_drawn_again() -> None:
     network, x, generator = noisy_network(), drawn(1, 3), np.random.default_rng(1)
     seen = []
     for _ in range(3):
@@ -258,7 +258,7 @@ def test_noise_stays_until_it_is_drawn_anew_and_is_the_same_for_all_rows_and_row
     assert len(np.unique(seen)) == 6
 
 
-def test_noise_is_drawn_by_the_generator_alone_and_is_no_parameter() -> None:
+def test_noise_depends_on_generator_only() -> None:
     one, other, x = noisy_network(), noisy_network(), drawn(4, 3)
     before = one.parameters.copy()
     one.draw_noise(np.random.default_rng(7))
@@ -269,7 +269,7 @@ def test_noise_is_drawn_by_the_generator_alone_and_is_no_parameter() -> None:
     assert (one.forward(x) != other.forward(x)).all()
 
 
-def test_the_noise_of_weights_has_mean_zero_and_the_square_of_the_sizes() -> None:
+def test_weight_noise_has_expected_mean_and_variance() -> None:
     # E (f(p) f(q))^2 = 2 / pi. Factorised: rows and columns are multiples of one another.
     network = Network(300, [NoisyDense(300, 200)], np.float64)
     network.named_parameters()["0.NoisyDense.weight_sigma"][...] = 3
@@ -295,7 +295,7 @@ def test_the_noise_of_weights_has_mean_zero_and_the_square_of_the_sizes() -> Non
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_forward_refuses_another_shape_or_dtype_and_says_what_it_needs(x: Array, got: str) -> None:
+def test_forward_refuses_other_shape_or_dtype(x: Array, got: str) -> None:
     with pytest.raises(ShapeError) as caught:
         network_of(layer_norm=False, dtype=np.float32).forward(x)
     assert "x[B, 3] of float32" in str(caught.value)
@@ -303,7 +303,7 @@ def test_forward_refuses_another_shape_or_dtype_and_says_what_it_needs(x: Array,
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 2), (4,), (4, 1), (2,), (1, 2)])
-def test_backward_refuses_another_shape_and_says_which_it_needs(shape: tuple[int, ...]) -> None:
+def test_backward_refuses_other_shape(shape: tuple[int, ...]) -> None:
     network = network_of(layer_norm=False)
     network.forward(drawn(4, 3))
     with pytest.raises(ShapeError) as caught:
@@ -337,7 +337,7 @@ def one_update(
 
 @pytest.mark.parametrize("optimizer_name", list(OPTIMIZERS))
 @both_norms
-def test_float32_stays_float32_through_whole_updates(layer_norm: bool, optimizer_name: str) -> None:
+def test_float32_stays_float32_in_updates(layer_norm: bool, optimizer_name: str) -> None:
     network = network_of(layer_norm, np.float32)
     optimizer = OPTIMIZERS[optimizer_name](len(network.parameters))
     before = network.parameters.copy()
@@ -355,9 +355,7 @@ def test_float32_stays_float32_through_whole_updates(layer_norm: bool, optimizer
 @pytest.mark.parametrize("optimizer_name", list(OPTIMIZERS))
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @both_norms
-def test_learning_allocates_nothing_big_once_it_runs(
-    layer_norm: bool, activation: Activation, optimizer_name: str
-) -> None:
+def test_updates_allocate_no_large_arrays(layer_norm: bool, activation: Activation, optimizer_name: str) -> None:
     network = mlp(8, [(256, activation), (256, activation)], 4, layer_norm=layer_norm)
     initialize(network, "he", np.random.default_rng(0))
     optimizer = OPTIMIZERS[optimizer_name](len(network.parameters))

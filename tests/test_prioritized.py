@@ -62,7 +62,7 @@ def test_a_small_tree_is_laid_out_as_worked_by_hand() -> None:
 
 
 @given(values=REAL, shares=st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_find_agrees_with_a_running_sum_up_to_rounding(values: list[float], shares: list[float]) -> None:
+def test_find_agrees_with_cumulative_sum(values: list[float], shares: list[float]) -> None:
     tree = tree_of(values)
     mass = np.array(shares) * tree.total
     index = tree.find(mass)
@@ -72,7 +72,7 @@ def test_find_agrees_with_a_running_sum_up_to_rounding(values: list[float], shar
     assert (mass <= ends[index] + slack).all()
 
 
-def test_a_mass_short_of_the_total_is_not_led_into_nothing_by_rounding() -> None:
+def test_rounding_never_finds_zero_priority() -> None:
     # In floats 1.7 is less than 0.6 + 1.1, and yet 1.7 - 0.6 is 1.1, which is all that the third leaf has.
     tree, mass = tree_of([0.3, 0.3, 1.1]), 1.7
     assert mass < tree.total
@@ -81,7 +81,7 @@ def test_a_mass_short_of_the_total_is_not_led_into_nothing_by_rounding() -> None
 
 
 @pytest.mark.parametrize("capacity", AWKWARD)
-def test_after_many_random_sets_parents_are_their_children_to_the_bit(capacity: int) -> None:
+def test_parents_are_exact_sums_of_children(capacity: int) -> None:
     tree, plain, generator = SumTree(capacity), np.zeros(capacity), np.random.default_rng(capacity)
     for _ in range(200):
         index = generator.integers(capacity, size=generator.integers(1, 40))
@@ -97,7 +97,7 @@ def test_after_many_random_sets_parents_are_their_children_to_the_bit(capacity: 
 
 
 @given(data=st.data(), capacity=st.integers(1, 20))
-def test_the_last_of_equal_indices_holds(data: st.DataObject, capacity: int) -> None:
+def test_last_of_equal_indices_wins(data: st.DataObject, capacity: int) -> None:
     index = data.draw(arrays(np.int64, st.integers(1, 60), elements=st.integers(0, capacity - 1)), "index")
     value = np.arange(1.0, len(index) + 1)
     tree = SumTree(capacity)
@@ -109,7 +109,7 @@ def test_the_last_of_equal_indices_holds(data: st.DataObject, capacity: int) -> 
 
 
 @given(values=REAL)
-def test_setting_one_by_one_or_all_at_once_is_the_same(values: list[float]) -> None:
+def test_set_one_equals_set(values: list[float]) -> None:
     tree = SumTree(len(values))
     for index, value in enumerate(values):
         tree.set_one(index, value)
@@ -120,7 +120,7 @@ def test_setting_one_by_one_or_all_at_once_is_the_same(values: list[float]) -> N
     ("index", "value"),
     [(np.arange(2), np.ones(3)), (np.arange(2), np.ones((2, 1))), (np.zeros((2, 1), int), np.ones((2, 1)))],
 )
-def test_values_that_do_not_fit_their_indices_are_refused(index: Array, value: Array) -> None:
+def test_set_refuses_mismatched_shapes(index: Array, value: Array) -> None:
     tree = SumTree(4)
     with pytest.raises(ShapeError, match=r"both be \[N\]"):
         tree.set(index, value)
@@ -128,7 +128,7 @@ def test_values_that_do_not_fit_their_indices_are_refused(index: Array, value: A
 
 
 @pytest.mark.parametrize("index", [-1, 5, 6, 8])
-def test_an_index_of_no_leaf_is_refused_though_the_array_has_a_place_there(index: int) -> None:
+def test_set_refuses_index_beyond_capacity(index: int) -> None:
     tree = SumTree(5)
     with pytest.raises(ShapeError, match="from 0 to 4"):
         tree.set(np.array([2, index]), np.ones(2))
@@ -157,7 +157,7 @@ def test_a_new_transition_has_the_greatest_priority_so_far() -> None:
     td_error=arrays(np.float32, st.integers(1, 30), elements=st.floats(-100, 100, width=32)),
     exponent=st.floats(0, 1),
 )
-def test_priorities_follow_their_equation_whatever_the_sign(td_error: Array, exponent: float) -> None:
+def test_priorities_ignore_sign_of_td_error(td_error: Array, exponent: float) -> None:
     priorities = with_errors(td_error.tolist(), exponent)
     expected = [(abs(error) + SMALL) ** exponent for error in td_error.tolist()]
     np.testing.assert_allclose(priorities.tree.values, expected, rtol=1e-12)
@@ -170,7 +170,7 @@ def test_priorities_follow_their_equation_whatever_the_sign(td_error: Array, exp
 
 @pytest.mark.parametrize("exponent", [0.0, 0.4, 0.6, 1.0])
 @pytest.mark.parametrize("batch_size", [1, 32])
-def test_slots_are_drawn_as_often_as_their_priorities_say(exponent: float, batch_size: int) -> None:
+def test_slots_are_sampled_by_priority(exponent: float, batch_size: int) -> None:
     p = [0.05, 0.3, 1, 1, 2.5, 4, 0.7, 8, 0.02, 3]
     share = np.array(p) ** exponent / np.sum(np.array(p) ** exponent)
     draws = 32_000 if batch_size == 32 else 3_000
@@ -180,7 +180,7 @@ def test_slots_are_drawn_as_often_as_their_priorities_say(exponent: float, batch
 
 
 @given(p=st.lists(st.floats(0.02, 50), min_size=1, max_size=30), batch_size=st.integers(1, 40), seed=st.integers(0, 99))
-def test_one_is_drawn_from_each_equal_share(p: list[float], batch_size: int, seed: int) -> None:
+def test_one_slot_is_drawn_from_each_stratum(p: list[float], batch_size: int, seed: int) -> None:
     priorities = with_priorities(p)
     index, _ = priorities.sample(batch_size, 0.5, np.random.default_rng(seed))
     ends = np.cumsum(priorities.tree.values)
@@ -198,7 +198,7 @@ def test_one_is_drawn_from_each_equal_share(p: list[float], batch_size: int, see
         (1, [1, 0.25, 0.25, 0.25, 0.25, 1, 1]),
     ],
 )
-def test_weights_are_as_worked_by_hand(beta: float, expected: list[float]) -> None:
+def test_importance_weights_match_hand_computation(beta: float, expected: list[float]) -> None:
     # P = 1/7, 4/7, 1/7, 1/7, and N = 4: (N P)^-1 = 7/4, 7/16, 7/4, 7/4, which over the greatest is 1, 1/4, 1, 1.
     index, weights = with_priorities([1, 4, 1, 1]).sample(7, beta, np.random.default_rng(0))
     assert index.tolist() == [0, 1, 1, 1, 1, 2, 3]
@@ -219,7 +219,7 @@ def test_the_greatest_weight_is_the_batchs_and_not_the_replays() -> None:
     seed=st.integers(0, 99),
     spare=st.integers(0, 9),
 )
-def test_weights_are_those_of_the_paper(p: list[float], exponent: float, beta: float, seed: int, spare: int) -> None:
+def test_importance_weights_match_paper(p: list[float], exponent: float, beta: float, seed: int, spare: int) -> None:
     priorities = Priorities(len(p) + spare, exponent)
     for slot in range(len(p)):
         priorities.add(slot)
@@ -243,7 +243,7 @@ def test_draws_are_int64_and_weights_float32_whatever_comes_in() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_error_that_is_not_finite_is_refused_and_nothing_changes(bad: float) -> None:
+def test_non_finite_td_error_changes_nothing(bad: float) -> None:
     priorities = with_errors([1, 2, 3], 0.6)
     before, greatest = priorities.tree.nodes.copy(), priorities.greatest
     with pytest.raises(DivergenceError, match=r"td_error holds 1 of 3 .* smaller learning_rate"):
@@ -252,7 +252,7 @@ def test_an_error_that_is_not_finite_is_refused_and_nothing_changes(bad: float) 
     assert priorities.greatest == greatest
 
 
-def test_an_update_of_the_wrong_shape_is_refused_and_nothing_changes() -> None:
+def test_mismatched_priority_update_changes_nothing() -> None:
     priorities = with_errors([1, 2, 3], 0.6)
     before, greatest = priorities.tree.nodes.copy(), priorities.greatest
     for td_error in (np.full(2, 9.0), np.full((3, 1), 9.0), np.array(9.0)):

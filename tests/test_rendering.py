@@ -88,7 +88,7 @@ MADE: dict[str, Callable[[], envs.Env]] = {
 
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
-def test_an_environment_made_again_is_the_same_to_the_last_bit(name: str, render_mode: str | None) -> None:
+def test_environment_made_again_is_identical(name: str, render_mode: str | None) -> None:
     env = MADE[name]()
     twin = envs.again(env, render_mode)
     assert twin.unwrapped is not env.unwrapped
@@ -137,7 +137,7 @@ def test_wrappers_that_come_with_the_id_are_there_once() -> None:
         (lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), "NormalizeReward has learned"),
     ],
 )
-def test_what_cannot_be_made_again_is_refused_by_name(env: Callable[[], envs.Env], words: str) -> None:
+def test_environment_without_recipe_is_refused(env: Callable[[], envs.Env], words: str) -> None:
     with pytest.raises(UnsupportedEnvironmentError, match=words):
         envs.again(env())
 
@@ -212,7 +212,7 @@ def run(env: envs.Env, **settings: Any) -> list[Event]:
     return list(training_events(agent_of(env), env, TrainConfig(**{"eval_every": None, "eval_episodes": 1} | settings)))
 
 
-def test_only_what_is_filmed_is_drawn_and_what_was_made_for_it_is_closed(watched: list[Watched]) -> None:
+def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     events = run(gym.make("Own-v0"), episodes=7, video_every=3)
     lengths = {event.episode: event.length for event in events if isinstance(event, Episode)}
     given, tried, twin = watched
@@ -229,14 +229,14 @@ def test_only_what_is_filmed_is_drawn_and_what_was_made_for_it_is_closed(watched
     assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
 
 
-def test_a_training_that_is_left_closes_what_it_made(watched: list[Watched]) -> None:
+def test_abandoned_training_closes_environments(watched: list[Watched]) -> None:
     events = training_events(agent_of(gym.make("Own-v0")), gym.make("Own-v0"), TrainConfig(steps=50, video_every=1))
     next(events)
     del events
     assert [world.closed for world in watched] == [0, 0, 1, 1]
 
 
-def test_a_film_of_what_was_made_without_pictures_is_the_episode_that_is_scored(tmp_path: Path) -> None:
+def test_video_shows_scored_episode(tmp_path: Path) -> None:
     def policy(obs: Array) -> int:
         return int(obs[2] > 0)
 
@@ -269,7 +269,7 @@ def test_videos_change_no_weight(env_id: str, num_envs: int) -> None:
     assert weights(made(env_id, render_mode="rgb_array"), video_every=1) == plain
 
 
-def test_an_environment_that_was_changed_by_hand_is_trained_in_as_it_is_and_the_film_says_that_it_stops() -> None:
+def test_changed_environment_stops_video_with_warning() -> None:
     def weights(**settings: Any) -> bytes:
         env: Any = gym.make("CartPole-v1")
         env.unwrapped.force_mag = 25.0  # of which nobody who makes it again can know
@@ -283,7 +283,7 @@ def test_an_environment_that_was_changed_by_hand_is_trained_in_as_it_is_and_the_
         assert weights(video_every=1) == plain
 
 
-def test_a_world_that_goes_another_way_each_time_is_filmed_until_it_does() -> None:
+def test_unseeded_environment_stops_video() -> None:
     class Moody(Watched):
         def begin(self) -> Any:
             self.mood = len(Watched.made)  # another one for everyone who is made
@@ -314,7 +314,7 @@ def test_a_world_that_goes_another_way_each_time_is_filmed_until_it_does() -> No
 # What cannot be filmed is trained all the same
 
 
-def test_own_wrappers_cost_the_picture_and_never_the_training(tmp_path: Path) -> None:
+def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
     env = Backwards(gym.make("CartPole-v1"))
     assert drawing(env) is None
     assert run(env, steps=40)[0] == Started(None)
@@ -352,7 +352,7 @@ class Broken(Watched):
         raise KeyError("colour")
 
 
-def test_an_environment_that_cannot_be_made_to_draw_is_trained_without_a_picture() -> None:
+def test_environment_without_rendering_is_trained() -> None:
     Watched.made = []
     with known(Mute):
         env = gym.make("Own-v0")
@@ -383,7 +383,7 @@ class Nothing(Watched):
         (Nothing, r"drew an array of shape \(0, 0, 3\), which is no picture"),
     ],
 )
-def test_a_picture_that_fails_is_told_and_costs_nothing_else(world: type[Watched], words: str, tmp_path: Path) -> None:
+def test_failed_image_is_only_a_warning(world: type[Watched], words: str, tmp_path: Path) -> None:
     Watched.made = []
     with known(world):
         env = gym.make("Own-v0")
@@ -421,7 +421,7 @@ class Blocked(Watched):
         return super().reset(seed=seed, options=options)
 
 
-def test_an_environment_that_cannot_be_closed_is_told_and_costs_nothing(tmp_path: Path) -> None:
+def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
     Watched.made = []
     with known(Stubborn):
         env = gym.make("Own-v0")
@@ -435,7 +435,7 @@ def test_an_environment_that_cannot_be_closed_is_told_and_costs_nothing(tmp_path
         assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all but the one that was given
 
 
-def test_a_twin_that_fails_costs_the_picture_and_not_the_training() -> None:
+def test_failed_shadow_environment_is_only_a_warning() -> None:
     Watched.made = []
     with known(Blocked):
         env = gym.make("Own-v0")

@@ -38,7 +38,7 @@ def assert_rows_belong_together(batch: Batch) -> None:
 @pytest.mark.parametrize(
     ("count", "held"), [(0, []), (1, [0]), (3, [0, 1, 2]), (4, [1, 2, 3]), (6, [3, 4, 5]), (8, [5, 6, 7])]
 )
-def test_a_full_replay_forgets_the_oldest_first(count: int, held: list[int]) -> None:
+def test_full_replay_overwrites_oldest(count: int, held: list[int]) -> None:
     replay = filled(3, count)
     assert len(replay) == replay.size == len(held)
     assert sorted(replay.arrays.action[: len(replay)]) == held
@@ -85,7 +85,7 @@ def test_samples_are_stored_transitions_with_their_parts_together(
 
 
 @pytest.mark.parametrize(("capacity", "count"), [(10, 10), (10, 17), (1000, 10)])
-def test_every_stored_transition_is_drawn_equally_often(capacity: int, count: int) -> None:
+def test_replay_samples_uniformly(capacity: int, count: int) -> None:
     replay, generator, draws = filled(capacity, count), np.random.default_rng(1), 20_000
     drawn = np.concatenate([replay.sample(100, generator).action.copy() for _ in range(draws // 100)])
     counts = np.bincount(drawn - drawn.min(), minlength=10)
@@ -154,7 +154,7 @@ def test_a_terminated_end_flushes_every_start_with_no_bootstrap() -> None:
     assert_same(found, [row(0, 10.5, 0.125, 3), row(1, 9, 0, 4), row(2, 10, 0, 4), row(3, 16, 0, 4)])
 
 
-def test_a_truncated_end_flushes_every_start_and_keeps_its_bootstrap() -> None:
+def test_truncation_flushes_n_step_and_keeps_bootstrap() -> None:
     found = push_all(3, 0.5, life(8, 4, 2, 16, truncated=True))
     # The same rewards, but the discount of as many steps as were really taken: 3, 3, 2 and 1.
     assert_same(found, [row(0, 10.5, 0.125, 3), row(1, 9, 0.125, 4), row(2, 10, 0.25, 4), row(3, 16, 0.5, 4)])
@@ -165,7 +165,7 @@ def test_a_step_both_terminated_and_truncated_is_terminated() -> None:
 
 
 @given(data=st.data(), n=st.integers(1, 6), gamma=st.floats(0, 1))
-def test_n_step_returns_follow_the_recursion_and_cross_no_episode(data: st.DataObject, n: int, gamma: float) -> None:
+def test_n_step_returns_cross_no_episode(data: st.DataObject, n: int, gamma: float) -> None:
     builder, found, expected = NStep(n, gamma), list[Transition](), list[Stored]()
     for name in range(data.draw(st.integers(1, 4), "episodes")):
         rewards = data.draw(st.lists(st.floats(-100, 100), min_size=1, max_size=10), "rewards")

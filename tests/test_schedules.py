@@ -30,7 +30,7 @@ def test_values_worked_by_hand(schedule: Schedule, values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("count", "value"), [(0, 0.9), (1, 0.89), (20, 0.7), (40, 0.5), (79, 0.11), (80, 0.1), (81, 0.1), (10**9, 0.1)]
 )
-def test_a_line_falls_by_equal_steps_to_its_end(count: int, value: float) -> None:
+def test_linear_schedule_falls_evenly(count: int, value: float) -> None:
     assert scheduled("linear", 0.9, 0.1, count, 80) == pytest.approx(value, abs=1e-12)
 
 
@@ -45,7 +45,7 @@ def test_a_line_may_rise() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_a_floor_of_zero_is_reached_exactly_and_kept(schedule: Schedule) -> None:
+def test_schedule_reaches_zero_exactly(schedule: Schedule) -> None:
     assert [scheduled(schedule, 3e-4, 0.0, count, 7) for count in (7, 8, 70)] == [0.0, 0.0, 0.0]
 
 

@@ -51,7 +51,7 @@ def test_drawing_in_one_role_changes_no_other() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 1.0, 1.5, float("nan"), "1", None, True, np.True_, [1], np.array([1])])
-def test_seeds_that_are_no_whole_number_from_zero_are_refused(seed: object) -> None:
+def test_invalid_seeds_are_refused(seed: object) -> None:
     with pytest.raises(ConfigError, match="seed=") as caught:
         generators(seed)
     assert caught.value.name == "seed"

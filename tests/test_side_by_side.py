@@ -124,9 +124,7 @@ def test_what_is_stored_is_what_was_lived_in_each_environment(
 @pytest.mark.parametrize("num_envs", [1, 2, 3, 5])
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("ends", [("terminated",), ("truncated",), ("terminated", "truncated")])
-def test_no_transition_is_made_up_and_the_last_observation_of_every_episode_is_kept(
-    num_envs: int, n: int, ends: tuple[str, ...]
-) -> None:
+def test_stored_transitions_are_the_ones_played(num_envs: int, n: int, ends: tuple[str, ...]) -> None:
     with registered(lambda number: Lane(number, (3, 1, 6, 2), ends)) as made:
         agent = Agent(2, 3, small(n_step=n, gamma=0.5), 0)
         run(agent, gym.make("World-v0"), episodes=20, num_envs=num_envs, eval_every=7)
@@ -145,7 +143,7 @@ def test_no_transition_is_made_up_and_the_last_observation_of_every_episode_is_k
                 assert (tuple(last.next_obs.tolist()) in bootstrapped) == last.truncated
 
 
-def test_episodes_are_told_as_they_end_with_the_number_by_which_they_began() -> None:
+def test_episodes_are_numbered_by_their_beginning() -> None:
     # Lane 0 plays episodes of 4 steps, lane 1 of 2, lane 2 of 3; each begins the next episode that nobody has begun.
     lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to see whether it can be
     with registered(lambda number: Lane(number, lengths[number])) as made:
@@ -168,7 +166,7 @@ def test_episodes_are_told_as_they_end_with_the_number_by_which_they_began() -> 
     assert {event.episode: event.reward for event in told} == rewards
 
 
-def test_nothing_crosses_from_a_training_with_many_environments_to_one_with_few() -> None:
+def test_fewer_environments_drop_pending_steps() -> None:
     with registered(lambda number: Lane(number, (6,))) as made:
         env = gym.make("World-v0")
         agent = Agent(2, 3, small(n_step=3, gamma=0.5), 0)
@@ -226,7 +224,7 @@ def of_the_stream(seed: int, lanes: Sequence[Lane], learning_starts: int, max_ac
 
 
 @pytest.mark.parametrize("num_envs", [1, 2, 3])
-def test_actions_that_last_end_with_their_episode_and_stay_in_their_lane(num_envs: int) -> None:
+def test_repeated_actions_stay_in_their_environment(num_envs: int) -> None:
     with registered(lambda number: Lane(number, (5, 9, 3), ("terminated", "truncated"))) as made:
         agent = Agent(2, 3, small(epsilon_start=1.0, epsilon_end=1.0, max_action_repeat=6), 4)
         run(agent, gym.make("World-v0"), steps=300, num_envs=num_envs, eval_every=40)
@@ -237,7 +235,7 @@ def test_actions_that_last_end_with_their_episode_and_stay_in_their_lane(num_env
     assert max(runs) > 3  # else nothing lasted
 
 
-def test_a_greedy_action_is_that_of_its_lanes_own_observation() -> None:
+def test_greedy_action_uses_own_observation() -> None:
     with registered(lambda number: Walk(5 + number % 2)) as made:
         # With steps so small the weights stay what they are, so that it can be said afterwards what was greedy.
         agent = Agent(1, 3, small(epsilon_start=0.0, epsilon_end=0.0, learning_rate=1e-30, hidden=(32,)), 6)
@@ -254,7 +252,7 @@ def starts(made: Sequence[World]) -> list[int]:
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_every_reset_is_seeded_from_the_runs_own_stream_and_apart_from_evaluations(num_envs: int) -> None:
+def test_resets_are_seeded_apart_from_evaluations(num_envs: int) -> None:
     with registered(lambda number: Lane(number, (5, 3))) as made:
         agent = Agent(2, 3, small(), 6)
         events = run(agent, gym.make("World-v0"), steps=100, num_envs=num_envs, eval_every=20, eval_episodes=2)
@@ -321,7 +319,7 @@ class Own(gym.ActionWrapper[Any, Any, Any]):
         (lambda env: gym.wrappers.FlattenObservation(gym.wrappers.NormalizeReward(env)), ["NormalizeReward has"]),
     ],
 )
-def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_trained(
+def test_num_envs_needs_environment_with_recipe(
     wrapped: Callable[[envs.Env], envs.Env], words: list[str], tmp_path: Path
 ) -> None:
     with registered(lambda number: Lane(number, (5,))) as made:
@@ -344,7 +342,7 @@ def test_an_environment_that_cannot_be_made_again_is_refused_before_anything_is_
 
 
 @pytest.mark.long
-def test_a_run_with_several_environments_is_a_run_like_any_other(tmp_path: Path) -> None:
+def test_run_with_several_environments_is_complete(tmp_path: Path) -> None:
     dqn = DQN("CartPole-v1", config=small(learning_starts=40), seed=3)
     history = dqn.train(
         run_dir=tmp_path / "run", steps=600, num_envs=4, eval_episodes=1, video_every=2, frames=True, quiet=True

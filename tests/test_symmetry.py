@@ -26,7 +26,7 @@ SYMMETRIES = {name: known.symmetry for name, known in ENVIRONMENTS.items() if kn
 SWAP = Symmetry(observation_index=(1, 0, 2), observation_sign=(1, 1, -1), action_index=(0, 2, 1))
 
 
-def test_the_rows_that_are_given_become_their_mirror_images_in_place() -> None:
+def test_mirror_changes_rows_in_place() -> None:
     obs = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
     next_obs, action = -obs, np.array([0, 1, 2])
     SWAP.mirror(obs[::2], action[::2], next_obs[::2])
@@ -40,7 +40,7 @@ def test_the_rows_that_are_given_become_their_mirror_images_in_place() -> None:
 @pytest.mark.parametrize("env_id", SYMMETRIES)
 @given(rows=st.integers(0, 9), seed=st.integers(0, 100))
 @settings(max_examples=20)
-def test_a_mirror_image_of_a_mirror_image_is_what_was_there(env_id: str, dtype: type, rows: int, seed: int) -> None:
+def test_mirroring_twice_is_identity(env_id: str, dtype: type, rows: int, seed: int) -> None:
     symmetry, generator = SYMMETRIES[env_id], np.random.default_rng(seed)
     obs, next_obs = generator.normal(size=(2, 9, len(symmetry.observation_index))).astype(dtype)
     action = generator.integers(len(symmetry.action_index), size=9)
@@ -92,7 +92,7 @@ def test_arrays_of_another_shape_are_refused(
         ("action_index", (1, 2, 0), "its own inverse"),
     ],
 )
-def test_what_is_no_mirror_is_refused_by_name(name: str, value: tuple[float, ...], allowed: str) -> None:
+def test_invalid_symmetry_is_refused(name: str, value: tuple[float, ...], allowed: str) -> None:
     changed: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError, match=allowed) as caught:
         replace(SWAP, **changed)
@@ -103,7 +103,7 @@ def test_what_is_no_mirror_is_refused_by_name(name: str, value: tuple[float, ...
 
 
 @pytest.mark.parametrize("env_id", ["LunarLander-v3", "CartPole-v1", "Acrobot-v1"])
-def test_a_declaration_has_the_sizes_of_its_environment(env_id: str) -> None:
+def test_symmetry_sizes_match_environment(env_id: str) -> None:
     env = envs.make(env_id)
     sizes, symmetry = envs.space_sizes(env), SYMMETRIES[env_id]
     assert (len(symmetry.observation_index), len(symmetry.action_index)) == (sizes.observation_size, sizes.actions)
@@ -152,12 +152,12 @@ CART, ACROBOT = envs.make("CartPole-v1"), envs.make("Acrobot-v1")
 
 
 @given(obs=numbers(2.5, 4, 0.25, 4), action=st.integers(0, 1))
-def test_a_cart_goes_to_the_right_as_it_goes_to_the_left(obs: list[float], action: int) -> None:
+def test_cart_pole_is_symmetric(obs: list[float], action: int) -> None:
     assert disagreement(CART, SYMMETRIES["CartPole-v1"], np.array(obs), action) < 1e-6
 
 
 @given(state=numbers(math.pi, math.pi, 12, 28), action=st.integers(0, 2))
-def test_an_acrobot_swings_to_the_right_as_it_swings_to_the_left(state: list[float], action: int) -> None:
+def test_acrobot_is_symmetric(state: list[float], action: int) -> None:
     assert disagreement(ACROBOT, SYMMETRIES["Acrobot-v1"], seen(*state), action) < 1e-4
 
 
@@ -174,7 +174,7 @@ def test_an_acrobot_swings_to_the_right_as_it_swings_to_the_left(state: list[flo
     ],
     ids=str,
 )
-def test_carts_and_acrobots_disagree_with_a_wrong_declaration(env_id: str, wrong: dict[str, Any]) -> None:
+def test_wrong_symmetry_is_detected(env_id: str, wrong: dict[str, Any]) -> None:
     symmetry = replace(SYMMETRIES[env_id], **wrong)
     states = np.random.default_rng(0).uniform(-0.2, 0.2, (20, 4))
     if env_id == "CartPole-v1":
@@ -273,5 +273,5 @@ def test_a_lander_disagrees_where_its_legs_are_not_swapped() -> None:
 
 
 @pytest.mark.parametrize("action_index", [(0, 1, 2, 3), (0, 2, 1, 3), (3, 1, 2, 0)])
-def test_a_lander_disagrees_where_its_side_engines_are_not_swapped(action_index: tuple[int, ...]) -> None:
+def test_lander_symmetry_needs_swapped_engines(action_index: tuple[int, ...]) -> None:
     assert gaps(replace(SYMMETRIES["LunarLander-v3"], action_index=action_index)).obs > 0.5

@@ -33,17 +33,17 @@ def target_of(reward: Array, discount: Array, next_q: Array, next_values: Array)
 # One value an action
 
 
-def test_the_plain_target_is_reward_plus_discounted_best_next_value() -> None:
+def test_plain_target_uses_best_next_value() -> None:
     # 1 + 0.5 * 20, 2 + 0 * 40, -4 + 0.25 * 16
     np.testing.assert_array_equal(target_of(REWARD, DISCOUNT, NEXT_Q_TARGET, NEXT_Q_TARGET), [11, 2, 0])
 
 
-def test_double_target_lets_the_online_network_choose_and_the_target_network_judge() -> None:
+def test_double_target_selects_online_values_target() -> None:
     # 1 + 0.5 * 10, 2 + 0 * 30, -4 + 0.25 * -8; with the roles swapped: 2.5, 2, -2
     np.testing.assert_array_equal(target_of(REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET), [6, 2, -6])
 
 
-def test_terminated_rows_are_their_reward_however_large_the_next_values() -> None:
+def test_terminated_target_is_reward() -> None:
     huge = np.full((3, 2), 1e30, np.float32)
     np.testing.assert_array_equal(target_of(REWARD, np.zeros(3, np.float32), huge, huge), REWARD)
 
@@ -78,7 +78,7 @@ def test_targets_leave_their_arguments_alone() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_a_policy_of_one_action_is_the_same_in_both_forms(rows: int, actions: int, n: int, seed: int) -> None:
+def test_one_hot_policy_equals_action(rows: int, actions: int, n: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     values, action = generator.normal(size=(rows, actions, n)), generator.integers(actions, size=rows)
     policy = np.eye(actions)[action]
@@ -87,7 +87,7 @@ def test_a_policy_of_one_action_is_the_same_in_both_forms(rows: int, actions: in
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_values_under_probabilities_are_what_a_plain_loop_gives(rows: int, actions: int, n: int, seed: int) -> None:
+def test_expected_value_matches_loop(rows: int, actions: int, n: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     policy, values = generator.dirichlet(np.ones(actions), rows), generator.normal(size=(rows, actions, n))
     plain = [[sum(policy[b, a] * values[b, a, i] for a in range(actions)) for i in range(n)] for b in range(rows)]
@@ -107,9 +107,7 @@ def test_values_under_probabilities_are_what_a_plain_loop_gives(rows: int, actio
         ((2,), (2, 3, 4, 5), "[2, 3, 4, 5]"),
     ],
 )
-def test_a_policy_of_other_rows_or_actions_is_refused(
-    policy: tuple[int, ...], values: tuple[int, ...], shape: str
-) -> None:
+def test_policy_of_other_shape_is_refused(policy: tuple[int, ...], values: tuple[int, ...], shape: str) -> None:
     with pytest.raises(ShapeError) as caught:
         expected_value(np.zeros(policy, np.int64), np.zeros(values))
     assert shape in str(caught.value)
@@ -150,7 +148,7 @@ def test_no_exponential_overflows() -> None:
     ("left_out", "best"),
     [(0, [2.5, 30]), (0.25, [3, 40]), (0.49, [3, 40]), (0.5, [3.5, 60]), (0.75, [4, 120]), (0.99, [4, 120])],
 )
-def test_the_upper_mean_leaves_the_lowest_quantiles_out(left_out: float, best: list[float]) -> None:
+def test_upper_mean_omits_lowest_quantiles(left_out: float, best: list[float]) -> None:
     # Two actions of four quantiles; 0.49 of 4 is 1.96, of which 1 is left out.
     quantiles = np.array([[[1, 2, 3, 4], [0, 0, 0, 120]]], np.float32)
     np.testing.assert_array_equal(upper_mean(quantiles, left_out), [best])
@@ -159,7 +157,7 @@ def test_the_upper_mean_leaves_the_lowest_quantiles_out(left_out: float, best: l
 # Several quantiles an action
 
 
-def test_rows_and_quantiles_are_told_apart_where_they_are_as_many() -> None:
+def test_equal_rows_and_quantiles_are_not_confused() -> None:
     next_value = np.array([[1, 2], [3, 4]], np.float32)
     made = td_target(np.array([10, 20], np.float32), np.array([1, 2], np.float32), next_value)
     np.testing.assert_array_equal(made, [[11, 12], [26, 28]])
@@ -180,7 +178,7 @@ BAD_ROWS: dict[str, tuple[Array, Array, Array, str]] = {
 
 
 @pytest.mark.parametrize(("reward", "discount", "next_value", "shape"), BAD_ROWS.values(), ids=BAD_ROWS)
-def test_shapes_that_would_broadcast_are_refused(reward: Array, discount: Array, next_value: Array, shape: str) -> None:
+def test_broadcasting_shapes_are_refused(reward: Array, discount: Array, next_value: Array, shape: str) -> None:
     support = np.arange(2, dtype=np.float32)
     with pytest.raises(ShapeError) as caught:
         td_target(reward, discount, next_value)
@@ -259,7 +257,7 @@ def test_projection_is_the_plain_one_and_always_a_distribution(
 
 
 @given(st.integers(2, 13), st.floats(-1, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_the_mean_is_kept_where_nothing_is_clipped(atoms: int, place: float, discount: float, seed: int) -> None:
+def test_projection_keeps_mean_without_clipping(atoms: int, place: float, discount: float, seed: int) -> None:
     support = np.linspace(-3, 5, atoms)
     # The points' own middle stays inside when the reward moves it by no more than what the discount has freed.
     reward = 1 - discount + place * 4 * (1 - discount)
@@ -269,7 +267,7 @@ def test_the_mean_is_kept_where_nothing_is_clipped(atoms: int, place: float, dis
 
 
 @pytest.mark.parametrize("shape", [(4,), (6,), (1,), (5, 1), (1, 5), ()])
-def test_a_support_of_other_points_is_refused(shape: tuple[int, ...]) -> None:
+def test_support_of_other_size_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
         categorical_target(np.zeros(1), np.zeros(1), SURE_OF_ONE, np.zeros(shape))
     assert str(list(shape)) in str(caught.value)
@@ -295,7 +293,7 @@ def test_munchausen_worked_by_hand() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_munchausen_is_what_a_plain_loop_gives(rows: int, actions: int, seed: int) -> None:
+def test_munchausen_reward_matches_loop(rows: int, actions: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     reward, discount = generator.normal(size=rows), generator.uniform(0, 1, rows)
     next_policy, log_policy = generator.dirichlet(np.ones(actions), rows), np.log(generator.uniform(1e-6, 1, rows))
@@ -322,7 +320,7 @@ def test_the_whole_target_is_that_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (1,), (2,), (), (3, 2)])
-def test_a_log_policy_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+def test_log_policy_of_other_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
         munchausen_reward(REWARD, DISCOUNT, np.zeros(shape), NEXT_Q_TARGET, share=1, temperature=1, floor=-1)
     assert str(list(shape)) in str(caught.value)

@@ -94,7 +94,7 @@ def test_an_episode_tells_what_was_lived_in_it() -> None:
 
 
 @pytest.mark.parametrize("train_freq", [1, 2])
-def test_the_loss_of_an_episode_is_the_mean_over_its_updates(train_freq: int) -> None:
+def test_episode_loss_is_mean_over_updates(train_freq: int) -> None:
     world = Numbered(lengths=(4, 6))
     events = run(agent_for(world, train_freq=train_freq), world, episodes=6, metrics_every=1)
     of_updates: list[float] = []
@@ -135,7 +135,7 @@ def test_a_budget_of_steps_is_kept_to_the_step(
 
 
 @pytest.mark.parametrize("episodes", [1, 3, 7])
-def test_a_budget_of_episodes_is_kept_to_the_episode(episodes: int) -> None:
+def test_episode_budget_is_exact(episodes: int) -> None:
     world = Numbered(lengths=(3, 5, 2))
     agent = agent_for(world)
     events = run(agent, world, episodes=episodes)
@@ -157,7 +157,7 @@ def test_a_second_training_goes_on_without_another_warm_up() -> None:
     assert len(only(Started, events)) == 1
 
 
-def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> None:
+def test_budget_without_update_is_refused() -> None:
     world = Numbered()
     with pytest.raises(ConfigError, match=r"steps=8 .*learning_starts = 8, train_freq = 1") as caught:
         training_events(agent_for(world), world, TrainConfig(steps=8))
@@ -169,7 +169,7 @@ def test_a_budget_that_is_over_before_the_first_update_is_refused_at_once() -> N
 
 
 @pytest.mark.parametrize(("learning_starts", "train_freq"), [(8, 4), (10, 3)])
-def test_every_budget_that_is_accepted_holds_an_update(learning_starts: int, train_freq: int) -> None:
+def test_accepted_budget_makes_an_update(learning_starts: int, train_freq: int) -> None:
     accepted = []
     for steps in range(5, 16):
         world = Numbered()
@@ -222,7 +222,7 @@ def assert_holds_what_was_lived(agent: Agent, world: World, n: int) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 @pytest.mark.parametrize("reuses_buffer", [False, True])
-def test_what_is_stored_is_what_was_lived(n: int, reuses_buffer: bool) -> None:
+def test_replay_holds_the_steps_played(n: int, reuses_buffer: bool) -> None:
     world = Numbered(lengths=(3, 1, 6, 2), ends=("terminated", "truncated"), reuses_buffer=reuses_buffer)
     agent = agent_for(world, n_step=n, gamma=0.5, learning_starts=10)
     run(agent, world, steps=75, eval_every=7, eval_episodes=3)
@@ -255,7 +255,7 @@ def test_what_is_stored_is_what_was_lived_however_episodes_end(
     assert_holds_what_was_lived(agent, world, n)
 
 
-def test_nothing_crosses_from_a_training_that_was_broken_off_to_the_next() -> None:
+def test_next_training_drops_pending_steps() -> None:
     world = Numbered(lengths=(6,))
     agent = agent_for(world, n_step=3, gamma=0.5)
     for event in training_events(agent, world, TrainConfig(steps=40, metrics_every=1)):
@@ -268,7 +268,7 @@ def test_nothing_crosses_from_a_training_that_was_broken_off_to_the_next() -> No
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_episodes_are_cut_off_where_asked_and_keep_their_bootstrap(limit: int) -> None:
+def test_max_episode_steps_truncates_with_bootstrap(limit: int) -> None:
     world = Numbered(lengths=())
     agent = agent_for(world, gamma=0.5)
     events = run(agent, world, episodes=4, max_episode_steps=limit)
@@ -328,7 +328,7 @@ def test_evaluations_come_at_the_first_episode_end_at_or_after_each_mark(
     assert [event.episodes for event in evaluated] == [(step - learning_starts) // 4 for step in at]
 
 
-def test_evaluations_are_greedy_and_on_the_same_start_states_every_time() -> None:
+def test_evaluations_use_same_start_states() -> None:
     world = Walk()
     agent = agent_for(world, epsilon_start=1.0, epsilon_end=1.0)
     for event in training_events(agent, world, TrainConfig(steps=40, eval_every=10, eval_episodes=3)):
@@ -411,7 +411,7 @@ def test_only_the_first_and_every_so_manieth_episode_is_filmed() -> None:
     assert filmed == {episode: list(range(lengths[episode] + 1)) for episode in (1, 3, 6)}
 
 
-def test_a_frame_says_where_the_episode_is_and_what_is_done_there() -> None:
+def test_timestep_describes_state_and_action() -> None:
     world = Numbered(lengths=(3,), draws=True)
     events = run(agent_for(world), world, episodes=2, video_every=2)
     frames = [frame for frame in only(Timestep, events) if frame.episode == 2]
@@ -423,7 +423,7 @@ def test_a_frame_says_where_the_episode_is_and_what_is_done_there() -> None:
     assert len({id(frame.obs) for frame in frames}) == 4
 
 
-def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
+def test_initial_image_needs_no_video() -> None:
     world = Numbered(draws=True)
     events = run(agent_for(world), world, episodes=2)
     (started,) = only(Started, events)
@@ -434,7 +434,7 @@ def test_the_start_is_pictured_whether_or_not_anything_is_filmed() -> None:
     assert run(agent_for(Numbered()), Numbered(), episodes=1)[0] == Started(None)
 
 
-def test_videos_of_what_cannot_draw_are_refused_before_anything_is_trained() -> None:
+def test_video_without_rendering_is_refused() -> None:
     world = Numbered()
     with pytest.raises(ConfigError, match=r'video_every=3 .*render_mode="rgb_array"') as caught:
         training_events(agent_for(world), world, TrainConfig(steps=100, video_every=3))
@@ -464,7 +464,7 @@ def weights_after(read: Callable[[Agent, Event], object] = lambda agent, event: 
         {"metrics_every": 1},
     ],
 )
-def test_evaluations_videos_and_metrics_change_no_weight(train_settings: dict[str, Any]) -> None:
+def test_observing_training_changes_no_weight(train_settings: dict[str, Any]) -> None:
     assert weights_after(**train_settings) == weights_after()
 
 
@@ -501,7 +501,7 @@ def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
 
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, 1e39, -1e100])
-def test_a_reward_that_is_no_number_ends_the_training_where_it_comes(reward: float) -> None:
+def test_invalid_reward_ends_training(reward: float) -> None:
     world = Numbered(reward=lambda world, action: reward if len(world.lived) == 9 else 1.0)
     agent = agent_for(world)
     with pytest.raises(
@@ -514,9 +514,7 @@ def test_a_reward_that_is_no_number_ends_the_training_where_it_comes(reward: flo
 @pytest.mark.parametrize(
     ("learning_starts", "where"), [(8, "step 3 of episode 13,"), (99, "step 3 of an episode in the warm-up,")]
 )
-def test_rewards_that_are_finite_alone_and_not_in_their_sum_never_reach_the_replay(
-    learning_starts: int, where: str
-) -> None:
+def test_infinite_n_step_return_is_not_stored(learning_starts: int, where: str) -> None:
     huge = float(np.finfo(np.float32).max)
     world = Numbered(reward=lambda world, action: huge if len(world.trained()) == 15 else 1.0)
     agent = agent_for(world, n_step=3, gamma=1.0, learning_starts=learning_starts)
@@ -571,7 +569,7 @@ class Failing(Numbered):
     ],
     ids=str,
 )
-def test_wherever_an_environment_fails_the_message_says_where(fails: dict[str, int], where: str) -> None:
+def test_environment_errors_say_where(fails: dict[str, int], where: str) -> None:
     world = Failing(**fails, lengths=(3,))
     with pytest.raises(EnvironmentFaultError, match=f"{where}$"):
         run(agent_for(world), world, steps=100, eval_every=17, eval_episodes=2)
@@ -617,14 +615,14 @@ def learned(world: World, observations: Array, steps: int = 1500, **agent_settin
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("double", [False, True])
-def test_the_value_of_a_steady_reward_up_to_an_end_is_learned(n: int, double: bool) -> None:
+def test_constant_reward_value_is_learned(n: int, double: bool) -> None:
     # With 1, 2, 3 and 4 steps left: 2, 2 + 1.8, 2 + 1.8 + 1.62, ...
     q = learned(Countdown(reward=2.0, length=4), np.eye(4), n_step=n, double=double)
     np.testing.assert_allclose(q, np.repeat([[2], [3.8], [5.42], [6.878]], 2, axis=1), atol=0.05)
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_an_episode_that_is_only_cut_off_is_worth_what_would_have_followed(n: int) -> None:
+def test_truncated_episode_value_includes_future(n: int) -> None:
     # 1 / (1 - 0.8) = 5. Were the cut taken for an end, the mean over the 4 steps would be near 2.
     q = learned(Timeless(reward=1.0, length=4), np.ones((1, 1)), n_step=n, gamma=0.8, tau=0.2)
     np.testing.assert_allclose(q, [[5, 5]], atol=0.1)
@@ -633,7 +631,7 @@ def test_an_episode_that_is_only_cut_off_is_worth_what_would_have_followed(n: in
 @pytest.mark.parametrize(
     "settings", [{}, {"loss": "mse"}, {"layer_norm": True, "activation": "relu"}, {"optimizer": "rmsprop"}]
 )
-def test_the_value_of_every_action_in_every_context_is_learned(settings: dict[str, Any]) -> None:
+def test_contextual_bandit_values_are_learned(settings: dict[str, Any]) -> None:
     world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)}, first_action=3)
     q = learned(world, np.array([[-1.0], [1.0]]), **settings)
     np.testing.assert_allclose(q, [[1, -2, 0.5], [-1, 3, 0]], atol=0.1)
