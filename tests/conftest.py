@@ -26,6 +26,7 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="run the full counts of docs/checkpoints.md; takes hours")
+    parser.addoption("--repeats", type=int, help="with --torture: kills and full disks to try (default: 100 and 20)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -24,7 +24,6 @@ from safetensors.numpy import save_file
 from fixtures_runs import AGENT as TINY
 from fixtures_runs import cartpole, resealed, unsealed
 from perilune import DQN, DQNConfig, TrainConfig, recording
-from perilune._utils.validation import from_json
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
 from perilune.runs import archive, checkpoint, files, inspection, layout, lock, logs, manifest, recorder
@@ -92,9 +91,9 @@ def test_checkpoint_interval_grows_with_its_cost(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(checkpoint, "save", counted)
     monkeypatch.setattr("perilune.runs.recorder.time.perf_counter", lambda: float(next(clock)))  # a save takes 1 s
     DQN("CartPole-v1", seed=2, **AGENT).train(
-        run_dir=tmp_path / "run", checkpoint_seconds=1e-9, **STEPS | {"steps": 900, "eval_every": None}
+        run_dir=tmp_path / "run", checkpoint_seconds=1e-9, **STEPS | {"steps": 500, "eval_every": None}
     )
-    assert len(saves) <= 9  # of some forty episodes: at the start and the end, and where 100 s have passed
+    assert len(saves) <= 6  # of some twenty episodes: at the start and the end, and where 100 s have passed
 
 
 # What may change
@@ -299,7 +298,7 @@ def hollow(size: int) -> str:
     return '{"x": [' + "{}," * (size // 3) + "{}]}"
 
 
-@pytest.mark.parametrize("size", [2**19, 2**24, 2**26 + 1])
+@pytest.mark.parametrize("size", [2**19, 2**24, pytest.param(2**26 + 1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["config.json", "host.json", "checkpoint", "episodes.jsonl", "telemetry", "weights"])
 def test_hollow_file_takes_no_memory(run: Path, name: str, size: int) -> None:
     path = {"checkpoint": checkpoint.paths(run)[-1], "weights": run / "best.safetensors"}.get(name, run / name)
@@ -520,19 +519,13 @@ def test_verify_ignores_what_training_removes(run: Path, after: int) -> None:
     assert newest in [finding.path for finding in found]
 
 
-def test_setup_round_trips_through_json(run: Path) -> None:
-    setup = checkpoint.latest(run)[0].setup
-    content = {name: value for name, value in setup.to_json().items() if name != "format"}
-    assert from_json(json.dumps(content).encode(), manifest.Setup) == setup
-
-
 def test_control_characters_of_a_run_are_escaped(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     evil = "evil \x1b]0;mine\x07\x1b[31mred\u202e"
     host = json.loads((run / "host.json").read_text())
     (run / "host.json").write_text(json.dumps(host | {"platform": evil}))
     strange = run.rename(run.with_name("run\x1b[2J"))
     assert "platform evil \\x1b]0;mine\\x07\\x1b[31mred\\u202e," in said(capfd, "info", strange)[0]
-    for words in (("info",), ("verify",), ("evaluate", "--episodes", 1), ("resume", "--steps", 1, "--quiet")):
+    for words in (("verify",), ("evaluate", "--episodes", 1)):
         out, err = said(capfd, words[0], strange, *words[1:])
         assert not {"\x1b", "\x07"} & set(out + err)
         assert words[0] == "verify" or "run\\x1b[2J" in out
@@ -548,20 +541,8 @@ def test_environment_of_your_own_is_named_with_its_module(
         "gymnasium.register('Elsewhere-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=50)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    words = [
-        "--steps",
-        "80",
-        "--learning-starts",
-        "32",
-        "--epsilon-decay-steps",
-        "40",
-        "--eval-every",
-        "60",
-        "--eval-episodes",
-        "1",
-        "--quiet",
-    ]
-    out, _ = said(capfd, "train", "my_module:Elsewhere-v0", "--out", tmp_path / "own", *words)
+    words = "--steps 80 --learning-starts 32 --epsilon-decay-steps 40 --eval-every 60 --eval-episodes 1 --quiet"
+    out, _ = said(capfd, "train", "my_module:Elsewhere-v0", "--out", tmp_path / "own", *words.split())
     evaluating = out.splitlines()[-1].split()
     assert evaluating[1:] == ["evaluate", str(tmp_path / "own"), "--episodes", "100", "--env", "my_module:Elsewhere-v0"]
     gym.registry.pop("Elsewhere-v0")

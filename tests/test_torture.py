@@ -85,6 +85,12 @@ def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
     )
 
 
+@pytest.fixture(scope="module")
+def repeats(torture: bool, request: pytest.FixtureRequest) -> int | None:
+    """How often a run is disturbed: once, or with --torture as often as --repeats says. None is the default."""
+    return request.config.getoption("--repeats") if torture else 1
+
+
 # Killed
 
 
@@ -97,7 +103,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("train", [pytest.param(PLAIN, id="plain", marks=LONG), pytest.param(TRAIN, id="family")])
-def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], torture: bool) -> None:
+def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], repeats: int | None) -> None:
     whole = tmp_path / "whole"
     started = time.perf_counter()
     finished(perilune(*train, "--out", whole))
@@ -105,7 +111,7 @@ def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], to
     expected = outcome(whole)
     generator = np.random.default_rng()
     kills, at = 0, Counter[str]()
-    while kills < (100 if torture else 1):
+    while kills < (repeats or 100):
         run = tmp_path / "run"
         shutil.rmtree(run, ignore_errors=True)
         patience = 0.8 * seconds
@@ -166,14 +172,14 @@ def test_saving_takes_a_small_share_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, steps: int, torture: bool
 ) -> None:
     spent = []
-    save = Recorder._save
+    save = Recorder.save
 
     def timed(*arguments: Any, **named: Any) -> None:
         started = time.perf_counter()
         save(*arguments, **named)
         spent.append(time.perf_counter() - started)
 
-    monkeypatch.setattr(Recorder, "_save", timed)
+    monkeypatch.setattr(Recorder, "save", timed)
     # In the short form as often as a training allows, whose share of the time is bounded; else at the default interval.
     settings = {"steps": steps} if torture else {"steps": 15_000, "checkpoint_seconds": 1e-9}
     started = time.perf_counter()
@@ -292,11 +298,11 @@ def assert_resumes(run: Path, unbroken: Path) -> None:
         assert outcome(run) == outcome(unbroken)
 
 
-def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, torture: bool) -> None:
+def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, repeats: int | None) -> None:
     # Files grow at different rates, so that another write fails at each limit.
     run = tmp_path / "run"
     largest = max(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
-    moments = 20 if torture else 1
+    moments = repeats or 20
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         limit = largest * (moment + 1) // (moments + 1)
@@ -321,10 +327,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(directory)], check=True)  # noqa: S603, S607
 
 
-def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, torture: bool) -> None:
+def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, repeats: int | None) -> None:
     run, ballast = disk / "run", disk / "ballast"
     needed = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file()) + 2**18
-    moments = 20 if torture else 1
+    moments = repeats or 20
     for moment in range(moments):
         shutil.rmtree(run, ignore_errors=True)
         free = shutil.disk_usage(disk).free

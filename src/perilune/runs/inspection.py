@@ -15,6 +15,7 @@ from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, man
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.log_writer import LogState
 
+MACHINE = ("platform", "cpus", "python", "numpy", "gymnasium", "perilune")  # keys of host.json in the summary
 Read = TypeVar("Read")
 
 
@@ -51,7 +52,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
     newest = next((found for path in reversed(there) if (found := _try(checkpoint.read, path)) is not None), None)
     faults = [
         f"this checkpoint would be skipped: {fault}" if path in there else fault
-        for path, fault in _findings(directory, logs_too=False)  # they were read just now
+        for path, fault in verify(directory, lines_too=False)  # they were read just now
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
@@ -75,7 +76,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
 def _try(read: Callable[[Path], Read], path: Path) -> Read | None:
     try:
         return read(path)
-    except PeriluneError:  # _findings reports it
+    except PeriluneError:  # verify reports it
         return None
 
 
@@ -106,7 +107,7 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
         "weights": f"{found['weights']:,}" if "weights" in found else None,
         "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
         "size": f"{found['bytes'] / 2**20:,.1f} MiB",
-        "machine": machine and _machine(machine),
+        "machine": machine and ", ".join(f"{name} {machine[name]}" for name in MACHINE if name in machine),
         "health": "no problems detected" if found.get("health") == [] else None,
     }
     lines += [f"  {name:<28}{value}" for name, value in rows.items() if value is not None]
@@ -117,11 +118,6 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
     return lines
 
 
-def _machine(machine: dict[str, Any]) -> str:
-    known = ("platform", "cpus", "python", "numpy", "gymnasium", "perilune")
-    return ", ".join(f"{name} {machine[name]}" for name in known if name in machine)
-
-
 class Finding(NamedTuple):
     """A file of a run, and what is wrong with it; None if it is not damaged."""
 
@@ -129,18 +125,18 @@ class Finding(NamedTuple):
     fault: str | None
 
 
-def verify(directory: Path) -> Iterator[Finding]:
+def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
     """Check every file of a run that has a checksum or a format: checkpoints, logs, weights and settings.
 
     Files that a running training removes during the check are left out.
 
+    Args:
+        directory: the run.
+        lines_too: whether to read every line of the logs.
+
     Raises:
         RunDirectoryError: there is no run.
     """
-    yield from _findings(directory, logs_too=True)
-
-
-def _findings(directory: Path, logs_too: bool) -> Iterator[Finding]:
     manifest.check_run(directory)
     intact: list[Checkpoint] = []
     yield _checked(directory, layout.check_links)
@@ -151,7 +147,7 @@ def _findings(directory: Path, logs_too: bool) -> Iterator[Finding]:
     known = {log.name: log for log in newest.logs} if newest else {}
     for kind, name in layout.FILES.items():
         if (directory / name).exists() or name in known:
-            check = partial(_check_log, kind=kind if logs_too else None, log=known.get(name))
+            check = partial(_check_log, kind=kind if lines_too else None, log=known.get(name))
             yield _checked(directory / name, check)
     best = directory / layout.WEIGHTS["best"]
     if newest and newest.has_best_weights and not best.exists():

@@ -46,14 +46,14 @@ class Recorder:
         self._saved_step = agent.env_steps
         self._evaluations = 0
         if latest is None:
-            self._save(TrainingProgress.start(agent), best=False)
+            self.save(SafePoint(TrainingProgress.start(agent), best=False))
             snapshots.take(directory, agent, setup.environment, 0)
             return
         self._evaluations = len(logs.read_log(directory, Evaluated))
         snapshots.cut(directory, self._evaluations)
         if setup != latest.setup:
             over = latest.training.finished and setup.train == latest.setup.train
-            self._save(replace(latest.training, finished=over), latest.best)
+            self.save(SafePoint(replace(latest.training, finished=over), latest.best))
 
     def read(self, event: Event) -> None:
         """Record ``event``, and save a checkpoint if one is due."""
@@ -79,12 +79,10 @@ class Recorder:
 
     def save(self, point: SafePoint) -> None:
         """Save a checkpoint."""
-        self._save(point.progress, point.best)
-
-    def _save(self, training: TrainingProgress, best: bool) -> None:
         started = time.perf_counter()
+        states = self._log.flush()
         checkpoint.save(
-            self._directory, self._agent, setup=self._setup, training=training, logs=self._log.flush(), best=best
+            self._directory, self._agent, setup=self._setup, training=point.progress, logs=states, best=point.best
         )
         self._saved_step = self._agent.env_steps
         self._saved_at = time.perf_counter()
