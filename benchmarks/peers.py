@@ -23,7 +23,7 @@ from perilune._utils.blas import one_blas_thread
 from perilune.agent.config import DQNConfig, TrainConfig, to_json
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, MissingDependencyError
-from perilune.runs import files, layout, lock, log_writer, manifest
+from perilune.runs import files, layout, lock, logs, manifest
 from perilune.training.evaluation import SELECTION_SEEDS, evaluate, greedy_limit
 from perilune.training.events import Episode, Evaluated
 from perilune.training.loop import training_events
@@ -137,7 +137,7 @@ def _model(env: envs.Env, seed: int, net_arch: tuple[int, ...], **settings: Any)
     return DQN("MlpPolicy", env, policy_kwargs={"net_arch": list(net_arch)}, seed=seed, device="cpu", **settings)
 
 
-def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int) -> log_writer.LogWriter:
+def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: int) -> logs.LogWriter:
     """Create the run directory and return its log."""
     layout.create(directory, overwrite=True)
     config = {
@@ -151,7 +151,7 @@ def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: i
     host = manifest.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
     files.write_json(directory / "host.json", host)
     files.write_json(directory / "config.json", config)
-    return log_writer.LogWriter(directory)
+    return logs.LogWriter(directory)
 
 
 class _Recorder:

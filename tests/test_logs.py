@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, episode, evaluated
 from perilune.errors import FileFormatError
-from perilune.runs import files, layout, log_writer, logs
+from perilune.runs import files, layout, logs
 from perilune.runs.logs import LogReader, Table
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, Started, Timestep
 
@@ -61,7 +61,7 @@ def test_written_events_are_read_back(tmp_path: Path) -> None:
     episodes = [episode(1, -200.25), episode(2, 0.1 + 0.2, loss=None, ended="truncated"), episode(3, ended="budget")]
     evaluations = [evaluated(10, 1 / 3), evaluated(20, -5.0, best=False)]
     others: list[Event] = [Started(None), Timestep(1, 0, np.zeros(1), 0, 0.0, image=np.zeros(1))]
-    with log_writer.LogWriter(tmp_path) as log:
+    with logs.LogWriter(tmp_path) as log:
         for event in (*others, *episodes, metrics(0.25), *evaluations):
             log.write(event)
             assert len(logs.read_log(tmp_path, Episode)) <= 3  # every line is there at once
@@ -75,7 +75,7 @@ def test_written_events_are_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan")])
 def test_number_that_is_not_finite_becomes_null(tmp_path: Path, value: float) -> None:
-    with log_writer.LogWriter(tmp_path) as log:
+    with logs.LogWriter(tmp_path) as log:
         log.write(episode(1, value, loss=value))
     (text,) = (tmp_path / "episodes.jsonl").read_text().splitlines()
     assert (strict(text)["reward"], strict(text)["loss"]) == (None, None)
@@ -83,7 +83,7 @@ def test_number_that_is_not_finite_becomes_null(tmp_path: Path, value: float) ->
 
 
 def test_log_is_closed_when_training_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), log_writer.LogWriter(tmp_path) as log:
+    with pytest.raises(ZeroDivisionError), logs.LogWriter(tmp_path) as log:
         log.write(episode(1, 1 / 0))
     with pytest.raises(ValueError, match="closed file"):
         log.write(episode(2))

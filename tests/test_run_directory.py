@@ -17,7 +17,7 @@ from fixtures_runs import TinyRun, episode
 from perilune import DQNConfig, TrainConfig, cli
 from perilune.agent.config import build, to_json
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
-from perilune.runs import inspection, layout, lock, log_writer, logs, manifest
+from perilune.runs import inspection, layout, lock, logs, manifest
 from perilune.training.events import Episode
 from perilune.viz import plots
 from perilune.viz.report.content import write_report
@@ -83,7 +83,7 @@ def test_host_has_versions_and_no_user_data(tmp_path: Path) -> None:
 def test_damaged_files_raise_our_errors(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
     directory = tmp_path_factory.mktemp("run")
     start(directory)
-    with log_writer.LogWriter(directory) as log:
+    with logs.LogWriter(directory) as log:
         for number in range(1, 4):
             log.write(episode(number))
     for name in ("episodes.jsonl", "config.json"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fixtures_runs import episode, evaluated
-from perilune.runs import log_writer, logs
+from perilune.runs import logs
 from perilune.training.events import Episode, Evaluated
 from perilune.web.series import BAND_POINTS, Curve, band, curve, thin
 
@@ -60,7 +60,7 @@ def test_thinning_keeps_a_spike_and_handles_degenerate_rows() -> None:
 def test_curves_are_sorted_and_leave_out_cut_episodes(tmp_path: Path) -> None:
     records: list[Any] = [episode(2, 4.0, env_steps=10), episode(1, 8.0, env_steps=25), episode(3, 0.0, env_steps=30)]
     records += [episode(4, 99.0, env_steps=35, ended="budget"), evaluated(100, 1.0), evaluated(250, 3.0)]
-    with log_writer.LogWriter(tmp_path) as log:
+    with logs.LogWriter(tmp_path) as log:
         for record in records:
             log.write(record)
     table = logs.LogReader(tmp_path / "episodes.jsonl", Episode).read()

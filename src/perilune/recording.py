@@ -28,7 +28,7 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, weights
+from perilune.runs import checkpoint, files, layout, lock, logs, manifest, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.interruption import interruptions
 from perilune.runs.manifest import Setup
@@ -179,7 +179,7 @@ class Recording:
         if self.tensorboard:
             tensorboard = event_files.event_file(directory, fps, agent.env_steps, outcomes, self._logged())
         with (
-            log_writer.LogWriter(directory, () if latest is None else latest.logs) as log,
+            logs.LogWriter(directory, () if latest is None else latest.logs) as log,
             self._progress() as show,
             tensorboard as write,
             interruptions(

@@ -22,7 +22,7 @@ from perilune.agent.state import AgentState
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, PeriluneWarning, RunDirectoryError, ShapeError
 from perilune.runs import archive, files, manifest
 from perilune.runs.layout import WEIGHTS
-from perilune.runs.log_writer import LogState
+from perilune.runs.logs import LogState
 from perilune.runs.manifest import Setup
 from perilune.training.progress import TrainingProgress
 

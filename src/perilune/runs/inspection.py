@@ -11,9 +11,9 @@ from perilune._utils.text import number
 from perilune.agent.config import to_json
 from perilune.agent.state import named_weights
 from perilune.errors import FileFormatError, PeriluneError
-from perilune.runs import checkpoint, files, layout, lock, log_writer, logs, manifest, snapshots, weights
+from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
-from perilune.runs.log_writer import LogState
+from perilune.runs.logs import LogState
 
 MACHINE = ("platform", "cpus", "python", "numpy", "gymnasium", "perilune")  # keys of host.json in the summary
 Read = TypeVar("Read")
@@ -183,4 +183,4 @@ def _check_log(path: Path, kind: Any, log: LogState | None) -> None:
     if kind is not None:
         logs.read_log(path.parent, kind)
     if log is not None:
-        log_writer.check_start(path, log)
+        logs.check_start(path, log)

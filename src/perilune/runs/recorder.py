@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from perilune.agent.dqn import Agent
 from perilune.agent.state import named_weights
 from perilune.errors import RunDirectoryError
-from perilune.runs import checkpoint, log_writer, logs, snapshots, weights
+from perilune.runs import checkpoint, logs, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.layout import WEIGHTS
 from perilune.runs.manifest import Setup
@@ -35,7 +35,7 @@ class Recorder:
     """
 
     def __init__(
-        self, directory: Path, agent: Agent, setup: Setup, log: log_writer.LogWriter, latest: Checkpoint | None = None
+        self, directory: Path, agent: Agent, setup: Setup, log: logs.LogWriter, latest: Checkpoint | None = None
     ) -> None:
         self._directory = directory
         self._agent = agent
