@@ -30,10 +30,6 @@ def metrics(env_steps: int, **values: Any) -> Metrics:
     return Metrics(**{"env_steps": env_steps, **defaults, "learning_rate": 1e-3, "epsilon": 0.5, **values})
 
 
-def figures(summary: TrainingSummary) -> dict[str, str]:
-    return dict(summary.figures)
-
-
 class Clock:
     """A clock that a test sets."""
 
@@ -83,13 +79,13 @@ def test_mean_return_is_of_the_last_hundred_complete_episodes() -> None:
     summary.read(episode(151, reward=-1_000.0, ended="budget"))
     for reward in (float("nan"), None):  # as logs have returns that were not finite
         summary.read(episode(152, reward=reward))  # type: ignore[arg-type]
-    assert figures(summary)["mean of 100"] == "7.5"
+    assert summary.figures["mean of 100"] == "7.5"
 
 
 def test_figures_are_the_newest_and_the_best_evaluation() -> None:
     now = Clock()
     summary = TrainingSummary(TrainConfig(steps=1_000), 0, 0, now)
-    assert set(figures(summary).values()) == {"-", "0"}
+    assert set(summary.figures.values()) == {"-", "0"}
     now.seconds += 4
     summary.read(metrics(100, mean_q=-41.25, gradient_norm=12.0))
     summary.read(episode(3, env_steps=200, epsilon=0.75, loss=0.125))
@@ -98,7 +94,7 @@ def test_figures_are_the_newest_and_the_best_evaluation() -> None:
     summary.read(evaluated(20, -3.0, best=False))
     expected = {"epsilon": "0.500", "loss": "0.125", "mean Q": "-41.2", "gradient norm": "12.0", "episode": "4"}
     expected |= {"steps": "220", "steps/s": "55", "best evaluation": "12.2"}
-    assert figures(summary) == figures(summary) | expected
+    assert summary.figures == summary.figures | expected
 
 
 def test_outcomes_are_counted_overall_and_over_the_last_hundred() -> None:
@@ -116,11 +112,11 @@ def test_resumed_training_includes_its_earlier_events() -> None:
     summary = TrainingSummary(TrainConfig(episodes=60), 300, 30, now, began=(0, 0), outcomes=LANDER, earlier=earlier)
     assert (summary.share, summary.eta) == (0.5, "-:--")
     expected = {"mean of 100": "2.0", "best evaluation": "9.0", "mean Q": "1.500"}
-    assert figures(summary) == figures(summary) | expected
+    assert summary.figures == summary.figures | expected
     now.seconds += 10
     summary.read(episode(45, reward=5.0, env_steps=450))
     # The pace is that of this process alone.
-    assert (summary.share, summary.eta, figures(summary)["steps/s"]) == (0.75, "0:10", "15")
+    assert (summary.share, summary.eta, summary.figures["steps/s"]) == (0.75, "0:10", "15")
     assert summary.returns(100) == [2.0] * 30 + [5.0]
 
 
@@ -215,12 +211,8 @@ def test_block_shows_progress_returns_figures_and_outcomes() -> None:
         ["so", "far", "75", "75", "75", "75"],
         ["last", "100", "25", "25", "25", "25"],
     ]
-    assert [line.split()[0] for line in drawn(block("t", summary, 30), 30)[-4:]] == [
-        "landed",
-        "crashed",
-        "flew",
-        "hovered",
-    ]
+    narrow = drawn(block("t", summary, 30), 30)
+    assert [line.split()[0] for line in narrow[-4:]] == ["landed", "crashed", "flew", "hovered"]
 
 
 def test_before_the_first_episode_ends_the_block_names_the_state() -> None:
@@ -230,9 +222,7 @@ def test_before_the_first_episode_ends_the_block_names_the_state() -> None:
     assert drawn(block("t", summary, 80), 80)[1] == "first episode"
 
 
-def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with live("CartPole-v1, seed 0", TrainConfig(episodes=2), 0, 0, quiet=True) as show:
-        show(episode(1))
+def test_quiet_board_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with board("CartPole-v1", quiet=True) as screen:
         screen.show(0.5, "1 of 2 done", [])
         screen.say("seed 0 is done")
@@ -242,12 +232,13 @@ def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 def test_without_a_terminal_plain_lines_go_to_stderr(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with live("t", TrainConfig(episodes=30), 0, 0) as show:
+    with live("t", TrainingSummary(TrainConfig(episodes=30), 0, 0)) as show:
         for count in range(1, 31):
             show(episode(count))
     assert capfd.readouterr().err.count("\n") == 1  # a short training has its last line only
     monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
-    with live("a [red] title", TrainConfig(episodes=2), 0, 0, outcomes=("landed", "crashed")) as show:
+    summary = TrainingSummary(TrainConfig(episodes=2), 0, 0, outcomes=("landed", "crashed"))
+    with live("a [red] title", summary) as show:
         show(episode(1, reward=3.0, outcome="landed"))
         show(episode(2, reward=5.0))
     out, err = capfd.readouterr()
@@ -276,8 +267,10 @@ TRAINING = """
 import time
 from fixtures_runs import episode
 from perilune.agent.config import TrainConfig
+from perilune.viz.summary import TrainingSummary
 from perilune.viz.terminal import live
-with live("LunarLander-v3, seed 0", TrainConfig(episodes=40), 0, 0, outcomes=("landed", "crashed")) as show:
+summary = TrainingSummary(TrainConfig(episodes=40), 0, 0, outcomes=("landed", "crashed"))
+with live("LunarLander-v3, seed 0", summary) as show:
     for number in range(1, 41):
         show(episode(number, reward=-400.0 + number, outcome="crashed"))
         time.sleep(0.02)

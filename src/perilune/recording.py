@@ -39,6 +39,7 @@ from perilune.training.events import Episode, Evaluated, Event, HealthWarning, M
 from perilune.training.loop import training_events
 from perilune.viz import notebook, terminal, video
 from perilune.viz import tensorboard as event_files
+from perilune.viz.summary import TrainingSummary
 
 Callback = Callable[[Event], object]
 """A function that ``train`` calls with every event. It returns False to stop the training."""
@@ -132,17 +133,18 @@ class Recording:
             show(f"perilune: {words}")
 
     def _progress(self) -> AbstractContextManager[Callable[[Event], None]]:
+        if self.quiet:
+            return nullcontext(lambda event: None)
         training = None if self.latest is None else self.latest.training
-        return terminal.live(
-            f"{self.setup.environment}, seed {self.agent.seed}",
+        summary = TrainingSummary(
             self.setup.train,
             self.agent.env_steps,
             self.agent.episodes,
-            self.quiet,
             began=None if training is None else (training.start_steps, training.start_episodes),
             outcomes=lookup(self.setup.environment).outcome_labels,
             earlier=self._logged(),
         )
+        return terminal.live(f"{self.setup.environment}, seed {self.agent.seed}", summary)
 
     def _control(self, event: Event) -> None:
         """Show health warnings, call the callback, and note whether it asks to stop."""

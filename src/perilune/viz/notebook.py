@@ -18,7 +18,7 @@ from perilune.runs.logs import Run
 from perilune.training.events import Episode, Evaluated, Event, Metrics
 from perilune.viz.plots import curves
 from perilune.viz.report.templates import render
-from perilune.viz.summary import RECENT, Figure, TrainingSummary
+from perilune.viz.summary import RECENT, TrainingSummary
 
 REFRESHES = 4  # of the display, per second, at most
 POINTS = 160  # of the line of returns
@@ -75,13 +75,12 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
     events: list[Episode | Metrics | Evaluated] = [*run.episodes, *run.metrics, *run.evaluations]
     summary = TrainingSummary(TrainConfig(episodes=1), 0, 0, outcomes=labels, earlier=events)
     last = run.evaluations[-1] if run.evaluations else None
-    figures = [
-        *summary.figures[:2],
-        Figure("last evaluation", number(last and last.mean_return, 1)),
-        Figure("episodes", whole(len(run.episodes))),
-        Figure("steps", whole(max((event.env_steps for event in events), default=0))),
-        Figure("training", clock(last.seconds) if last else "-"),
-    ]
+    figures = dict(list(summary.figures.items())[:2]) | {
+        "last evaluation": number(last and last.mean_return, 1),
+        "episodes": whole(len(run.episodes)),
+        "steps": whole(max((event.env_steps for event in events), default=0)),
+        "training": clock(last.seconds) if last else "-",
+    }
     picture = None
     video, notes = _newest_video(videos)
     try:

@@ -6,7 +6,6 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,21 +14,6 @@ from perilune.agent.config import TrainConfig
 from perilune.training.events import Episode, Evaluated, Event, Metrics, Started
 
 RECENT = 100  # episodes in the mean return and in the recent outcomes
-
-
-class Figure(NamedTuple):
-    """A number with its label. The value has at most 9 characters."""
-
-    label: str
-    value: str
-
-
-class OutcomeCount(NamedTuple):
-    """How many episodes had an outcome, of all and of the last hundred."""
-
-    label: str
-    total: int
-    recent: int
 
 
 class TrainingSummary:
@@ -137,35 +121,38 @@ class TrainingSummary:
         return f"took {clock(self.elapsed)}" if self.finished else f"ETA {self.eta}"
 
     @property
-    def figures(self) -> list[Figure]:
-        """How good the agent is, how far the training is, and how the network learns: three figures each."""
+    def figures(self) -> dict[str, str]:
+        """How good the agent is, how far the training is, and how the network learns: three figures each.
+
+        A value has at most 9 characters.
+        """
         env_steps, episodes = self._counts
         seconds = self._read_at - self._started
         pace = (env_steps - self._first[0]) / seconds if seconds > 0 else None
         last = self._returns[-RECENT:]
         metrics = self._metrics
-        return [
-            Figure(f"mean of {RECENT}", number(sum(last) / len(last) if last else None, 1)),
-            Figure("best evaluation", number(self._best, 1)),
-            Figure("epsilon", number(self._epsilon, 3)),
-            Figure("episode", whole(episodes)),
-            Figure("steps", whole(env_steps)),
-            Figure("steps/s", "-" if pace is None else whole(round(pace))),
-            Figure("loss", number(self._loss)),
-            Figure("mean Q", number(metrics and metrics.mean_q)),
-            Figure("gradient norm", number(metrics and metrics.gradient_norm)),
-        ]
+        return {
+            f"mean of {RECENT}": number(sum(last) / len(last) if last else None, 1),
+            "best evaluation": number(self._best, 1),
+            "epsilon": number(self._epsilon, 3),
+            "episode": whole(episodes),
+            "steps": whole(env_steps),
+            "steps/s": "-" if pace is None else whole(round(pace)),
+            "loss": number(self._loss),
+            "mean Q": number(metrics and metrics.mean_q),
+            "gradient norm": number(metrics and metrics.gradient_norm),
+        }
 
     @property
-    def outcomes(self) -> list[OutcomeCount]:
-        """The count of each outcome that the environment defines."""
+    def outcomes(self) -> list[tuple[str, int, int]]:
+        """Each outcome that the environment defines, with its count among all and among the last hundred episodes."""
         recent = Counter(list(self._recent))
-        return [OutcomeCount(label, self._outcomes[label], recent[label]) for label in self._labels]
+        return [(label, self._outcomes[label], recent[label]) for label in self._labels]
 
     @property
     def line(self) -> str:
         """Everything in one line."""
-        figures = [f"{label} {value}" for label, value in self.figures]
+        figures = [f"{label} {value}" for label, value in self.figures.items()]
         outcomes = [f"{label} {recent}" for label, _, recent in self.outcomes]
         return "  ".join([f"{self.share:4.0%}", self.time, *figures, *outcomes])
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perilune._utils.console import stderr
 from perilune._utils.text import clock, number
-from perilune.agent.config import TrainConfig
 from perilune.training.events import Episode, Event
 from perilune.viz import notebook
 from perilune.viz.summary import RECENT, TrainingSummary
@@ -41,28 +40,8 @@ class Board(NamedTuple):
 
 
 @contextmanager
-def live(
-    title: str,
-    config: TrainConfig,
-    env_steps: int,
-    episodes: int,
-    quiet: bool = False,
-    *,
-    began: tuple[int, int] | None = None,
-    outcomes: Sequence[str] = (),
-    earlier: Iterable[Event] = (),
-) -> Iterator[Callable[[Event], None]]:
-    """Return a function that takes each event of a training and shows the progress, in a notebook or on stderr.
-
-    Args:
-        title: Shown before the progress.
-        config, env_steps, episodes, began, outcomes, earlier: See ``TrainingSummary``.
-        quiet: Show nothing.
-    """
-    if quiet:
-        yield lambda event: None
-        return
-    summary = TrainingSummary(config, env_steps, episodes, began=began, outcomes=outcomes, earlier=earlier)
+def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], None]]:
+    """Return a function that takes each event of a training and shows the progress, in a notebook or on stderr."""
     if notebook.in_kernel():
         with notebook.live(title, summary) as read:
             yield read
@@ -110,13 +89,9 @@ def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = F
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    head = _grid(width)
-    head.add_column(ratio=1)
     bar = [ProgressBar(1.0, summary.share)] if width >= len(title) + BAR + 24 else []
-    if bar:
-        head.columns[0].ratio = None
-        head.add_column(ratio=1)
-    head.add_row(Text(title, "bold"), *bar, f"{summary.share:4.0%}", f"{summary.time:>12}")
+    head = _grid([[Text(title, "bold"), *bar, f"{summary.share:4.0%}", f"{summary.time:>12}"]], width)
+    head.columns[len(bar)].ratio = 1
 
     means = summary.returns(max(8, width - 36))
     returns = Text(summary.state, "dim italic")
@@ -125,25 +100,19 @@ def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = F
         returns.append(f"  {number(min(means), 1)} to {number(max(means), 1)}", "dim")
     returns.no_wrap, returns.overflow = True, "crop"
 
-    pairs = 3 if width >= 72 else 2 if width >= 48 else 1
-    figures = _grid(width)
-    for _ in range(pairs):
-        figures.add_column(style="dim")
-        figures.add_column(justify="right", min_width=9)
-    for first in range(0, 9, pairs):
-        figures.add_row(*(Text(cell) for figure in summary.figures[first : first + pairs] for cell in figure))
+    cells = [Text(cell) for figure in summary.figures.items() for cell in figure]
+    row = 6 if width >= 72 else 4 if width >= 48 else 2
+    figures = _grid([cells[first : first + row] for first in range(0, len(cells), row)], width)
+    for label, value in zip(figures.columns[::2], figures.columns[1::2], strict=True):
+        label.style, value.justify, value.min_width = "dim", "right", 9
 
-    outcomes = _grid(None)
-    cells = [
-        ("", "so far", f"last {RECENT}"),
-        *((label, f"{total:,}", f"{last}") for label, total, last in summary.outcomes),
-    ]
-    for row in zip(*cells, strict=True) if width >= 12 + sum(len(label) + 4 for label, *_ in cells) else cells:
-        outcomes.add_row(*map(Text, row))
+    table = [("", "so far", f"last {RECENT}")]
+    table += [(label, f"{total:,}", f"{last}") for label, total, last in summary.outcomes]
+    if width >= 12 + sum(len(label) + 4 for label, *_ in table):
+        table = list(zip(*table, strict=True))
+    outcomes = _grid([map(Text, line) for line in table])
     for place, column in enumerate(outcomes.columns):
         column.justify, column.style = ("right", "") if place else ("left", "dim")
-    for grid in (head, figures, outcomes):
-        _one_line(grid)
     return Group(head, returns, figures, *([outcomes] if summary.outcomes else []))
 
 
@@ -170,41 +139,35 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
     console, started, shown = _console(), time.perf_counter(), 0.0
     first: float | None = None  # the share at the first call, which may be of an earlier process
 
-    def whole(share: float, words: str) -> Status:
-        nonlocal first
+    def show(share: float, words: str, running: Sequence[Status]) -> None:
+        nonlocal first, shown
         first = share if first is None else first
-        left = (time.perf_counter() - started) * (1 - share) / (share - first) if share > first else None
-        return Status(title, share, [f"ETA {'-:--' if left is None else clock(left)}", words])
-
-    def draw(share: float, words: str, running: Sequence[Status]) -> None:
-        screen.update(_rows([*running, whole(share, words)], console.width), refresh=True)
-
-    def print_line(share: float, words: str, running: Sequence[Status]) -> None:
-        nonlocal shown
-        elapsed, state = time.perf_counter() - started, whole(share, words)
-        if elapsed - shown >= max(PLAIN_SECONDS, elapsed / 20):
+        elapsed = time.perf_counter() - started
+        left = elapsed * (1 - share) / (share - first) if share > first else None
+        figures = [f"ETA {'-:--' if left is None else clock(left)}", words]
+        if screen is not None:
+            screen.update(_rows([*running, Status(title, share, figures)], console.width), refresh=True)
+        elif elapsed - shown >= max(PLAIN_SECONDS, elapsed / 20):
             shown = elapsed
             rows = [f"{run.title} {run.share:.0%}" for run in running]
-            _say(console, "  ".join([title, f"{share:4.0%}", *state.figures, *rows]))
+            _say(console, "  ".join([title, f"{share:4.0%}", *figures, *rows]))
 
-    if _interactive(console):
-        with Live(console=console, auto_refresh=False, transient=True) as screen:
-            yield Board(draw, lambda line: _say(console, line))
-    else:
-        yield Board(print_line, lambda line: _say(console, line))
+    bars = Live(console=console, auto_refresh=False, transient=True) if _interactive(console) else nullcontext()
+    with bars as screen:
+        yield Board(show, lambda line: _say(console, line))
 
 
 def _rows(states: Sequence[Status], width: int) -> Table:
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    rows = _grid(None)
+    rows: list[list[Any]] = []
     bars = width >= max(len(state.title) for state in states) + BAR + 40
-    for place, (title, share, figures) in enumerate(states):
+    for title, share, figures in states:
         bar = [ProgressBar(1.0, share, width=BAR)] if bars else []
-        style = "bold" if place == len(states) - 1 else ""
-        rows.add_row(Text(title, style), *bar, Text("  ".join([f"{share:4.0%}", *figures])))
-    return _one_line(rows)
+        rows.append([Text(title), *bar, Text("  ".join([f"{share:4.0%}", *figures]))])
+    rows[-1][0].stylize("bold")
+    return _grid(rows)
 
 
 @contextmanager
@@ -240,17 +203,14 @@ def _say(console: Console, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _grid(width: int | None) -> Table:
-    """Return a table without lines, ``width`` characters wide or as wide as its cells."""
+def _grid(rows: Iterable[Iterable[Any]], width: int | None = None) -> Table:
+    """Return a table without lines, ``width`` characters wide or as wide as its cells, which are cut if too long."""
     from rich.table import Table  # noqa: PLC0415
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.width = width
-    return grid
-
-
-def _one_line(grid: Table) -> Table:
-    """Cut the cells that are too long, so that each row stays on one line."""
+    for row in rows:
+        grid.add_row(*row)
     for column in grid.columns:
         column.no_wrap = True
     return grid
