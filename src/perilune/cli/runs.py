@@ -17,6 +17,17 @@ from perilune.runs import checkpoint, inspection, logs, manifest, weights
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Evaluated
 
+EVALUATION = (
+    "mean_return",
+    "std_return",
+    "min_return",
+    "solved_share",
+    "outcome_shares",
+    "returns",
+    "lengths",
+    "outcomes",
+)
+
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
     """Return the environment of ``--env`` and ``--env-kwargs``; by default, ``env_id`` from a file."""
@@ -55,15 +66,8 @@ def run_evaluate(options: Namespace) -> None:
                 "checkpoint": options.checkpoint if run else str(options.source),
                 "env_steps": dqn.agent.env_steps,
                 "episodes": options.episodes,
-                "mean_return": result.mean_return,
-                "std_return": result.std_return,
-                "min_return": result.min_return,
                 "solved_mark": result.reward_threshold,
-                "solved_share": result.solved_share,
-                "outcome_shares": result.outcome_shares,
-                "returns": result.returns,
-                "lengths": result.lengths,
-                "outcomes": result.outcomes,
+                **{name: getattr(result, name) for name in EVALUATION},
             }
         )
         return
@@ -115,13 +119,13 @@ def run_list(options: Namespace) -> None:
     for run in runs:
         say(f"  {run['run']:<36}{run['environment']:<20}{run['env_steps']:>10,} steps  best {number(run['best'], 1)}")
     say("\nPresets (--preset) and their budgets:")
-    say(f"  {presets.RECOMMENDED:<20}that of the environment, or default")
+    say(f"  {presets.RECOMMENDED:<20}the preset of the environment, or default")
     for name, steps in tuned.items():
         say(f"  {name:<20}{steps:>10,} steps")
     say("\nEnvironments with names for observations, actions or outcomes:")
     for name in ENVIRONMENTS:
         say(f"  {name}")
-    say("Any other Gymnasium environment with discrete actions and flat observations works, too.")
+    say("Perilune also trains other Gymnasium environments with discrete actions.")
 
 
 def _summary(directory: Path) -> dict[str, Any]:
