@@ -22,6 +22,7 @@ from perilune.training.events import Episode
 from perilune.viz import plots
 from perilune.viz.report.content import write_report
 
+LONG = pytest.mark.long
 AGENT, TRAIN = DQNConfig(hidden=(8, (4, "tanh"))), TrainConfig(steps=2_000)
 
 
@@ -205,9 +206,6 @@ def shown(run: Path, out: Path) -> tuple[str, bytes, bytes]:
     return summary, curves[0].read_bytes(), (out / "report.html").read_bytes()
 
 
-LONG = pytest.mark.long
-
-
 @pytest.mark.parametrize("value", [None, *(pytest.param(value, marks=LONG) for value in (0, -1e308, 2**53))])
 def test_run_with_extreme_numbers_is_shown(run: Path, tmp_path: Path, value: Any) -> None:
     for kind, name in layout.FILES.items():
@@ -232,6 +230,7 @@ def test_run_with_an_unusual_environment_name_is_shown(run: Path, tmp_path: Path
     assert f"run of {name}" in shown(run, tmp_path)[0]
 
 
+@LONG
 @pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")  # of so short a training
 def test_run_with_an_unusual_directory_name_is_shown(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     strange = run.rename(run.with_name(os.fsdecode(b"r\xff\x1b[2J$\\frac{$")))

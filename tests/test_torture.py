@@ -327,6 +327,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(directory)], check=True)  # noqa: S603, S607
 
 
+@LONG
 def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, repeats: int | None) -> None:
     run, ballast = disk / "run", disk / "ballast"
     needed = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file()) + 2**18
@@ -465,7 +466,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
     }
     generator, paths = np.random.default_rng(None if torture else 1), sorted(intact)
     refused = Counter[str]()
-    while (number := refused.total()) < (50_000 if torture else 30):
+    while (number := refused.total()) < (50_000 if torture else 20):
         path = paths[generator.integers(len(paths))]
         content = damaged(intact[path], generator)
         forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5
@@ -474,7 +475,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
         if content == intact[path] or _says_the_same(content, intact[path]):
             continue
         path.write_bytes(content)
-        looked_at = number % (1000 if torture else 30) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
+        looked_at = number % (1000 if torture else 20) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
         how = _opened(run, None if forged else expected, tmp_path if looked_at else None)
         if number % 10 == 0:  # it takes three times as long
             # A second time if it is too much: a hash table of the process may just have doubled.
