@@ -53,36 +53,36 @@ def square(count: int, seed: int = 0) -> Array:
 def test_value_map_has_the_networks_values_and_best_actions() -> None:
     # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1]: the first is best below the diagonal, by the difference. The third action
     # is the worst everywhere.
-    found = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
-    x, y = (found.x_edges[1:] + found.x_edges[:-1]) / 2, (found.y_edges[1:] + found.y_edges[:-1]) / 2
-    np.testing.assert_allclose(found.q[..., 0], np.broadcast_to(x, found.q.shape[:2]), atol=1e-6)
-    np.testing.assert_allclose(found.q[..., 1], np.broadcast_to(y[:, None], found.q.shape[:2]), atol=1e-6)
-    np.testing.assert_array_equal(found.q.argmax(axis=-1), y[:, None] > x)
+    x_edges, y_edges, q, _ = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
+    x, y = (x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2
+    np.testing.assert_allclose(q[..., 0], np.broadcast_to(x, q.shape[:2]), atol=1e-6)
+    np.testing.assert_allclose(q[..., 1], np.broadcast_to(y[:, None], q.shape[:2]), atol=1e-6)
+    np.testing.assert_array_equal(q.argmax(axis=-1), y[:, None] > x)
 
 
 def test_other_entries_are_at_their_median() -> None:
     agent = agent_with(np.eye(3), np.eye(3))
-    found = insight.value_map(agent, square(1_001), 1, 0)
-    assert np.ptp(found.q[..., 1], axis=1).min() > 1  # reading 1 changes along a row
-    assert np.ptp(found.q[..., 0], axis=0).min() > 1  # reading 0 down a column
-    np.testing.assert_allclose(found.q[..., 2], 7, atol=1e-5)
+    _, _, q, _ = insight.value_map(agent, square(1_001), 1, 0)
+    assert np.ptp(q[..., 1], axis=1).min() > 1  # reading 1 changes along a row
+    assert np.ptp(q[..., 0], axis=0).min() > 1  # reading 0 down a column
+    np.testing.assert_allclose(q[..., 2], 7, atol=1e-5)
 
 
 def test_states_that_were_never_visited_are_marked() -> None:
     obs = square(40_000)
     obs = obs[(obs[:, 0] < 0) | (obs[:, 1] < 0)]
-    found = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
+    *_, seen = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
     half = insight.GRID // 2
-    assert not found.seen[half + 4 :, half + 4 :].any()
-    assert found.seen[8 : half - 4, 8 : half - 4].all()
+    assert not seen[half + 4 :, half + 4 :].any()
+    assert seen[8 : half - 4, 8 : half - 4].all()
 
 
 def test_constant_entry_has_a_map() -> None:
     obs = np.zeros((50, 3), np.float32)
-    found = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
-    assert (np.diff(found.x_edges) > 0).all()
-    assert found.seen.any()
-    assert not found.seen.all()
+    x_edges, *_, seen = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
+    assert (np.diff(x_edges) > 0).all()
+    assert seen.any()
+    assert not seen.all()
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 80))

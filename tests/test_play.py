@@ -104,7 +104,7 @@ def test_latest_key_counts_until_it_is_released() -> None:
 
     def after(*events: pygame.event.Event) -> tuple[int | None, int | None]:
         keyboard.poll(events)
-        return keyboard.action(), keyboard.pressed()
+        return keyboard.action(), keyboard.pressed
 
     assert after() == (None, None)
     assert after(key("left")) == (0, 0)

@@ -73,21 +73,6 @@ def spread_out(batch: Batch, most: int) -> Batch:
     return Batch(*(array[index] for array in batch))
 
 
-class ValueMap(NamedTuple):
-    """Q over two entries of the observation, with all others at the median of the visited states.
-
-    Attributes:
-        x_edges, y_edges: Edges of the cells, [GRID + 1].
-        q: [GRID, GRID, A], rows along y.
-        seen: Whether a state nearby was visited, with any other entries, [GRID, GRID]. Elsewhere Q is extrapolated.
-    """
-
-    x_edges: Array
-    y_edges: Array
-    q: Array
-    seen: Array
-
-
 def _edges(values: Array, cells: int) -> Array:
     """Return the edges [cells + 1] of equal cells over most of ``values`` [N]."""
     low, high = np.percentile(values.astype(np.float64), EXTENT)
@@ -95,8 +80,13 @@ def _edges(values: Array, cells: int) -> Array:
     return np.linspace(low - margin, high + margin, cells + 1)
 
 
-def value_map(agent: Agent, visited: Array, x: int, y: int) -> ValueMap:
-    """Evaluate the evaluation network over the entries ``x`` and ``y`` of visited[N, O]."""
+def value_map(agent: Agent, visited: Array, x: int, y: int) -> tuple[Array, Array, Array, Array]:
+    """Evaluate the evaluation network over the entries ``x`` and ``y`` of visited[N, O], the others at their medians.
+
+    Returns:
+        Edges of the cells along x and y, [GRID + 1] each; Q, [GRID, GRID, A], rows along y; and whether a state nearby
+        was visited, with any other entries, [GRID, GRID]. Elsewhere Q is extrapolated.
+    """
     x_edges, y_edges = _edges(visited[:, x], GRID), _edges(visited[:, y], GRID)
     obs = np.tile(np.median(visited, axis=0), (GRID * GRID, 1))
     across, along = np.meshgrid((x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2)
@@ -107,7 +97,7 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> ValueMap:
     counts, _, _ = np.histogram2d(visited[:, y], visited[:, x], (y_edges[::step], x_edges[::step]))
     around = np.lib.stride_tricks.sliding_window_view(np.pad(counts, 1), (3, 3))
     seen = np.kron(around.any(axis=(2, 3)), np.ones((step, step), bool))
-    return ValueMap(x_edges, y_edges, q, seen)
+    return x_edges, y_edges, q, seen
 
 
 def visits(obs: Array, x: int, y: int, cells: int = 48) -> tuple[Array, Array, Array, Array]:

@@ -111,7 +111,7 @@ def _values(
     """Draw the value of the best action, the best action, and its lead over the second best."""
     from matplotlib.colors import ListedColormap  # noqa: PLC0415 -- heavy, and optional
 
-    found = insight.value_map(agent, obs, *axes)
+    x_edges, y_edges, q, seen = insight.value_map(agent, obs, *axes)
     others = {name: np.median(obs[:, index]) for index, name in enumerate(entries) if index not in axes}
     note = "Pale: no state nearby was visited, so the network extrapolates."
     if 0 < len(others) <= MAX_NAMED:
@@ -121,24 +121,24 @@ def _values(
         note = f"All other entries are at the median of the visited states. {note}"
     figure = plots.canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
-    extent = (found.x_edges[0], found.x_edges[-1], found.y_edges[0], found.y_edges[-1])
+    extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    within = found.seen if found.seen.any() else ~found.seen  # colours span the visited states
-    value, greedy = found.q.max(axis=-1), found.q.argmax(axis=-1)
+    within = seen if seen.any() else ~seen  # colours span the visited states
+    value, greedy = q.max(axis=-1), q.argmax(axis=-1)
     limits = {"vmin": value[within].min(), "vmax": value[within].max()}
     best = {"cmap": ListedColormap(plots.colours(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
     panes = [("Value of the best action", value, {"cmap": "viridis", **limits}), ("Best action", greedy, best)]
     if len(names) > 1:
-        second, first = np.sort(found.q, axis=-1)[..., -2:].transpose(2, 0, 1)
+        second, first = np.sort(q, axis=-1)[..., -2:].transpose(2, 0, 1)
         lead = first - second
         panes.append(("Lead over the second best", lead, {"cmap": "cividis", "vmin": 0, "vmax": lead[within].max()}))
-    pale = np.zeros((*found.seen.shape, 4))
-    pale[..., :3], pale[..., 3] = 1, np.where(found.seen, 0, 0.62)
+    pale = np.zeros((*seen.shape, 4))
+    pale[..., :3], pale[..., 3] = 1, np.where(seen, 0, 0.62)
     for axis, (name, pane, scheme) in zip(panels, panes, strict=True):
         image = axis.imshow(pane, **shown, **scheme)
         axis.imshow(pale, **shown)
-        if found.seen.any() and not found.seen.all():
-            axis.contour(found.seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
+        if seen.any() and not seen.all():
+            axis.contour(seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
         plots.dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
         if axis is not panels[1]:
             _colour_bar(figure, image, axis, pad=0.02, fraction=0.06)

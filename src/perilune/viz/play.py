@@ -44,38 +44,38 @@ def key_help(env_id: str, actions: int) -> str:
 
 
 class Keyboard:
-    """The keys that are held, the latest first, and what was pressed since the last poll."""
+    """The keys that are held, and what happened since the last poll.
+
+    ``pressed`` is the action of the latest key that was pressed, ``confirmed`` whether Space or Enter was, and
+    ``closed`` whether the player wants to end.
+    """
 
     def __init__(self, keys: dict[str, int]) -> None:
         pygame = _pygame()
         codes = {key: getattr(pygame, f"K_{key if len(key) == 1 else key.upper()}") for key in keys}
         self._actions = {codes[key]: action for key, action in keys.items()}
         self._held: list[int] = []
-        self._pressed: list[int] = []
+        self.pressed: int | None = None
         self.confirmed = self.closed = False
 
     def poll(self, events: Iterable[Any]) -> None:
         """Take in what happened since the last poll. A key that was released at once counts until the next."""
         pygame = _pygame()
-        self._pressed, self.confirmed = [], False
+        self.pressed, self.confirmed = None, False
         for event in events:
             if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
                 self.closed = True
             elif event.type == pygame.KEYDOWN and event.key in self._actions:
                 self._held.insert(0, event.key)
-                self._pressed.insert(0, event.key)
+                self.pressed = self._actions[event.key]
             elif event.type == pygame.KEYDOWN and event.key in (pygame.K_SPACE, pygame.K_RETURN):
                 self.confirmed = True
             elif event.type == pygame.KEYUP and event.key in self._held:
                 self._held.remove(event.key)
 
-    def pressed(self) -> int | None:
-        """Return the action of the latest key that was pressed since the last poll."""
-        return self._actions[self._pressed[0]] if self._pressed else None
-
     def action(self) -> int | None:
-        """Return that action, or the action of the latest key that is held."""
-        return self._actions[self._held[0]] if self._held and not self._pressed else self.pressed()
+        """Return the action of the key that was just pressed, else of the latest key that is held."""
+        return self._actions[self._held[0]] if self._held and self.pressed is None else self.pressed
 
 
 class Player:
@@ -218,10 +218,10 @@ def play_episodes(
                 keyboard.poll(pygame.event.get())
                 if keyboard.closed:
                     return
-                begun = begun or keyboard.confirmed or keyboard.pressed() is not None
+                begun = begun or keyboard.confirmed or keyboard.pressed is not None
                 if not begun:
                     continue  # even if a key is still held from the episode before
-                action = keyboard.action() if known.idle else keyboard.pressed()
+                action = keyboard.action() if known.idle else keyboard.pressed
                 if action is None and known.idle:
                     action = known.idle[steps % len(known.idle)]
                 if action is not None or players[0].ended:

@@ -153,7 +153,6 @@ def record_episodes(
     path: Path,
     *,
     episodes: int = 1,
-    first_seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
     q_values: QValues | None = None,
     panel: Panel | None = None,
@@ -175,17 +174,10 @@ def record_episodes(
     scale = NO_SCALE
     try:
         if q_values is not None and panel is not None and panel.actions:
-            played = (play_episode(policy, env, first_seed + number, max_episode_steps) for number in range(episodes))
+            played = (play_episode(policy, env, SCORE_SEEDS + number, max_episode_steps) for number in range(episodes))
             scale = drawing.widen(scale, _measure(chain.from_iterable(played), q_values)[0])
         with EpisodeVideo(path, frames_per_second(env), q_values, panel, scale) as video:
-            return evaluate(
-                policy,
-                rendered,
-                episodes,
-                first_seed=first_seed,
-                max_episode_steps=max_episode_steps,
-                show=video.show,
-            )
+            return evaluate(policy, rendered, episodes, max_episode_steps=max_episode_steps, show=video.show)
     finally:
         if rendered is not env:
             envs.close(rendered)
@@ -218,7 +210,6 @@ def record_stages(
     path: Path,
     *,
     overlay: bool = False,
-    seed: int = SCORE_SEEDS,
     max_episode_steps: int | None = None,
     tell: Callable[[int, int], object] | None = None,
 ) -> list[EpisodeOutcome]:
@@ -231,7 +222,6 @@ def record_stages(
         stages: The titles and agents, from left to right.
         env: The environment; it is made again for each stage.
         path, overlay, max_episode_steps, tell: See ``History.record_stages``.
-        seed: Of the start state.
 
     Raises:
         ConfigError: The environment does not render images, or ``path`` ends in something else.
@@ -252,7 +242,7 @@ def record_stages(
             opened.callback(envs.close, own[-1])
 
         def play(place: int) -> Iterator[Timestep]:
-            return play_episode(agents[place].greedy_action, own[place], seed, max_episode_steps)
+            return play_episode(agents[place].greedy_action, own[place], SCORE_SEEDS, max_episode_steps)
 
         measured = [_measure(play(place), agent.q_values) for place, agent in enumerate(agents)]
         scale = drawing.widen(NO_SCALE, [end for ends, _ in measured for end in ends])
