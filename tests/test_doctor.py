@@ -18,8 +18,8 @@ import pytest
 import perilune
 from doctor_agents import Linear, examine, ids, target_of
 from perilune import doctor
-from perilune.doctor import catalogue, loading, numbered_env, page, report, step_response, terminal
-from perilune.doctor.checks.optimizer import CLOSE, ERRORS
+from perilune.doctor import catalogue, loading, numbered_env, page, report, terminal
+from perilune.doctor.checks import optimizer as optimizers
 from perilune.nn import SGD, Adam, RMSProp
 
 ROOT = Path(perilune.__file__).parents[2]
@@ -50,12 +50,12 @@ def reports() -> dict[str, doctor.Report]:
 @pytest.mark.parametrize(
     ("optimizer", "reference"),
     [
-        (SGD(1, np.float64, momentum=0.9), lambda gradients: step_response.momentum(gradients, 0.9)),
-        (RMSProp(1, np.float64), lambda gradients: step_response.rmsprop(gradients, 0.99, 1e-8)),
-        (Adam(1, np.float64), step_response.adam),
+        (SGD(1, np.float64, momentum=0.9), lambda gradients: optimizers.momentum(gradients, 0.9)),
+        (RMSProp(1, np.float64), lambda gradients: optimizers.rmsprop(gradients, 0.99, 1e-8)),
+        (Adam(1, np.float64), optimizers.adam),
     ],
 )
-def test_reference_optimizers_match_those_of_perilune(optimizer: Any, reference: step_response.Steps) -> None:
+def test_reference_optimizers_match_those_of_perilune(optimizer: Any, reference: optimizers.Steps) -> None:
     gradients = np.array([0.3, -0.1, 2.0, 0.0, 0.7])
     weight, steps = np.zeros(1), []
     for gradient in gradients:
@@ -67,21 +67,21 @@ def test_reference_optimizers_match_those_of_perilune(optimizer: Any, reference:
 
 def test_adam_without_corrections_matches_hand_calculation() -> None:
     # 0.1 / sqrt(0.001) = 3.162, then 0.19 / sqrt(0.001999) = 4.250. With corrections all steps are equal.
-    assert step_response.adam(np.ones(3)) == pytest.approx([1, 1, 1], rel=1e-6)
-    uncorrected = step_response.adam(np.ones(2), correct=(False, False))
+    assert optimizers.adam(np.ones(3)) == pytest.approx([1, 1, 1], rel=1e-6)
+    uncorrected = optimizers.adam(np.ones(2), correct=(False, False))
     assert uncorrected == pytest.approx([3.16228, 4.24957], rel=1e-5)
 
 
 def test_faulty_optimizers_differ_from_every_correct_one() -> None:
-    def shape(reference: step_response.Steps) -> Any:
-        steps = reference(ERRORS)
+    def shape(reference: optimizers.Steps) -> Any:
+        steps = reference(optimizers.ERRORS)
         return steps / steps[0]
 
-    correct = [shape(reference) for _, reference in step_response.correct_optimizers()]
-    for _, name, reference in step_response.faulty_optimizers():
+    correct = [shape(reference) for _, reference in optimizers.correct_optimizers()]
+    for _, name, reference in optimizers.faulty_optimizers():
         wrong = shape(reference)
         nearest = min(float(np.abs(wrong - right).max() / np.abs(wrong).max()) for right in correct)
-        assert nearest > CLOSE or "grows by" in name, name  # a counter that starts far ahead hardly shows
+        assert nearest > optimizers.CLOSE or "grows by" in name, name  # a counter that starts far ahead hardly shows
 
 
 def test_numbered_environment_encodes_every_state() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -15,8 +15,7 @@ UNIT = 1 / 64  # difference between the observations of two consecutive states; 
 SHIFT = 1 / 128  # keeps observations off whole numbers; exact in float32
 
 
-@dataclass
-class Step:
+class Step(NamedTuple):
     """One step of the environment; ``before`` and ``after`` are the numbers of its states."""
 
     before: int
@@ -25,6 +24,10 @@ class Step:
     after: int
     terminated: bool
     truncated: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.terminated or self.truncated
 
 
 @dataclass

@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,10 +17,8 @@ from perilune._utils.arrays import Array
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.supervise import Call
 
-if TYPE_CHECKING:
-    from perilune.doctor.step_response import Steps
-
 Stepping = Literal["proportional", "signs", "inverse", "unknown"]
+Steps = Callable[[Array], Array]  # gradients (K,) -> an optimizer's steps (K,) for a learning rate of 1
 
 
 class CannotTell(Exception):  # noqa: N818 -- a result, not an error
@@ -208,6 +206,12 @@ class AgentCopy:
                 agent.call("train_batch", *(column.copy() for column in columns))
 
         self.change(update)
+
+    def trained(self, batch: Transitions) -> AgentCopy:
+        """Return a copy after one update on ``batch``."""
+        trained = self.copy()
+        trained.train(batch)
+        return trained
 
     def sync(self) -> None:
         """Update the target network once."""

@@ -26,10 +26,6 @@ UNSURE = 5e-3  # of the largest bootstrap: how precisely it can be read
 CLEAR = 0.01  # largest relative distance of a candidate that counts as a match
 
 
-class NoNeutralReward(CannotTell):
-    """Q(obs, action) moves in the same direction whatever the reward."""
-
-
 def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
     """Find the reward at which an update leaves Q(obs, action) unchanged.
 
@@ -39,13 +35,12 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
         width: In units of return. The first guess is Q(obs, action) +- ``width``; the result is exact to 1e-4 of it.
 
     Raises:
-        NoNeutralReward: No reward leaves Q(obs, action) unchanged.
+        CannotTell: No reward leaves Q(obs, action) unchanged.
     """
     q = float(agent.q_taken(transition)[0])
 
     def motion(reward: float) -> float:
-        trained = agent.copy()
-        trained.train(transition._replace(reward=transition.reward * 0 + reward))
+        trained = agent.trained(transition._replace(reward=transition.reward * 0 + reward))
         return float(trained.q_taken(transition)[0]) - q
 
     reach = width
@@ -63,7 +58,7 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
                 return near
         reach *= 10
         if reach > MAX_REACH * width:
-            raise NoNeutralReward(f"rewards of {low:.3g} and {high:.3g} move Q(obs, action) by {down:.3g} and {up:.3g}")
+            raise CannotTell(f"rewards of {low:.3g} and {high:.3g} move Q(obs, action) by {down:.3g} and {up:.3g}")
 
     # The Illinois variant of regula falsi: a few steps where the motion is linear, as with SGD, and not much slower
     # than bisection where it jumps, as with the first step of Adam.
@@ -87,8 +82,7 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
 
 def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array:
     """Return Q(obs, action) - r* of each transition, (B,)."""
-    rows = range(len(batch.action))
-    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in rows]
+    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(len(batch.action))]
     return np.asarray(agent.q_taken(batch) - np.array(neutral))
 
 
@@ -113,7 +107,7 @@ def _why_not_regression(session: Session) -> str:
     q = agent.q_taken(batch)
     width = float(np.abs(q).max()) + 1e-3
     try:
-        neutral = np.array([neutral_reward(agent, batch.rows([row]), width) for row in range(3)])
+        neutral = q - read_bootstraps(agent, batch, width)
     except CannotTell as reason:
         return f"no reward leaves Q(obs, action) of a terminated transition unchanged: {reason}"
     if np.abs(neutral - q).max() < 0.01 * width:
@@ -161,10 +155,10 @@ def with_error(agent: AgentCopy, transition: Transitions, error: float, aimed: A
 
 
 class Targets(NamedTuple):
-    """What updates on ``transitions`` aimed at: ``bootstrap`` (B,), in units of return."""
+    """What updates aimed at: ``bootstrap`` (B,), in units of return, and candidates for it, the correct one first."""
 
-    transitions: Transitions
     bootstrap: Array
+    candidates: dict[str, Array]
 
     def fit(self, values: Array) -> tuple[float, float]:
         """Return the factor that brings ``values`` (B,) nearest to the bootstraps, and the relative distance left."""
@@ -172,25 +166,20 @@ class Targets(NamedTuple):
         distance = np.abs(self.bootstrap - factor * values).max() / (np.abs(self.bootstrap).max() + 1e-12)
         return factor, float(distance)
 
-    def best_fit(self, candidates: dict[str, Array]) -> tuple[str, float, float]:
+    def best_fit(self) -> tuple[str, float, float]:
         """Return the name of the candidate that, times a factor, is nearest; the factor; the relative distance.
 
         The first candidate wins unless another is nearer by more than the precision of the reading.
         """
-        fits = [(name, *self.fit(values)) for name, values in candidates.items()]
+        fits = [(name, *self.fit(values)) for name, values in self.candidates.items()]
         best = min(fits, key=lambda one: one[2])
         return fits[0] if fits[0][2] < best[2] + UNSURE else best
 
-    def picture(self, expected: Array) -> Points:
-        """Plot the bootstraps against ``expected`` (B,)."""
-        return Points(
-            "What an update adds to the reward",
-            "expected: gamma times the next value",
-            "found: Q(obs, action) - neutral reward",
-            expected,
-            self.bootstrap,
-            expected,
-        )
+    def picture(self, discount: float) -> Points:
+        """Plot the bootstraps against the correct ones."""
+        expected = discount * next(iter(self.candidates.values()))
+        labels = "expected: gamma times the next value", "found: Q(obs, action) - neutral reward"
+        return Points("What an update adds to the reward", *labels, expected, self.bootstrap, expected)
 
 
 def read_targets(
@@ -202,4 +191,4 @@ def read_targets(
     rows = sorted({int(row) for rival in rivals for row in np.argsort(np.abs(rival - wanted))[-2:]})
     batch = pool.rows(rows)
     width = float(np.abs(wanted).max() + np.abs(agent.q_taken(batch)).max()) + 1e-6
-    return Targets(batch, read_bootstraps(agent, batch, width))
+    return Targets(read_bootstraps(agent, batch, width), candidates(batch))

@@ -1,20 +1,26 @@
-"""Find the arrays that an agent trains: through its ``parameters()``, or by walking its attributes."""
+"""Find the weights that an agent trains, and compare where an update pushes them with the derivatives of Q."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, as_array
+from perilune.doctor.protocol import Transitions
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, Stepping, as_array
+from perilune.doctor.td_reading import with_error
 
 Named = dict[str, Array]
 
 MAX_DEPTH = 8
 MAX_ITEMS = 200  # longer lists, such as a replay buffer, do not hold weights
+COORDINATES = 50  # of each array
+ERROR = 10.0  # the TD error that trials use, in units of return
+TRIALS = 4
 
 
 def walk(agent: Any) -> Named:
@@ -29,19 +35,19 @@ def walk(agent: Any) -> Named:
         seen.add(id(value))
         array = live_array(value)
         if array is not None:
-            found[path] = array
+            found[path.removeprefix(".")] = array
         else:
             queue.extend((f"{path}{step}", part, depth + 1) for step, part in _parts(value))
-    return {path.removeprefix("."): array for path, array in found.items()}
+    return found
 
 
 def live_array(value: Any) -> Array | None:
     """Return ``value`` as a writeable float array that shares its memory, or None."""
-    if not isinstance(value, np.ndarray):
-        if not (hasattr(value, "detach") and hasattr(value, "numpy")):  # a tensor
-            return None
-        value = as_array(value)
-    return value if value.dtype.kind == "f" and value.flags.writeable and value.size else None
+    is_tensor = hasattr(value, "detach") and hasattr(value, "numpy")
+    if not is_tensor and not isinstance(value, np.ndarray):
+        return None
+    array = as_array(value)
+    return array if array.dtype.kind == "f" and array.flags.writeable and array.size else None
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -57,28 +63,19 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         if len(value) <= MAX_ITEMS:
             yield from ((f"[{index}]", part) for index, part in enumerate(value))
     else:
-        for name in (*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ())):
+        for name in (*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ()), "__self__"):
             yield f".{name}", getattr(value, name, None)
-        yield from _closure(value)
-
-
-def _closure(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a function or bound method refers to."""
-    if hasattr(value, "__self__"):
-        yield ".__self__", value.__self__
-    names = getattr(getattr(value, "__code__", None), "co_freevars", ())
-    for name, cell in zip(names, getattr(value, "__closure__", None) or (), strict=False):
-        try:
-            yield f".{name}", cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
+        names = getattr(getattr(value, "__code__", None), "co_freevars", ())
+        for name, cell in zip(names, getattr(value, "__closure__", None) or (), strict=False):
+            with contextlib.suppress(ValueError):  # not filled yet
+                yield f".{name}", cell.cell_contents
 
 
 def as_named(value: Any) -> Named:
     """Return arrays by name, from a mapping, from pairs or from a list of arrays."""
     items = list(value.items() if isinstance(value, Mapping) else value)
     if not items or not isinstance(items[0], tuple):
-        items = [(str(index), item) for index, item in enumerate(items)]
+        items = list(enumerate(items))
     return {str(name): as_array(item) for name, item in items}
 
 
@@ -110,7 +107,8 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
             except (TypeError, ValueError, AttributeError, AgentFailed, NotFinite):
                 continue
             if source == "walk":
-                names = [name for name in names if name not in _statistics(agent, names)]
+                statistics = _statistics(agent, names)
+                names = [name for name in names if name not in statistics]
             if names:
                 return source, names
     return "walk", []
@@ -149,9 +147,215 @@ def _determine_q(agent: AgentCopy, source: str) -> list[str]:
     return names
 
 
-def perturb(agent: AgentCopy, seed: int) -> None:
-    """Change the online network's weights at random, by about half their size."""
+def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
+    """Return a copy with the online network's weights changed at random, by about half their size."""
+
+    def perturb(copy: AgentCopy) -> None:
+        rng = np.random.default_rng(seed)
+        for array in online(copy).values():
+            typical = float(np.abs(array).mean()) or 0.1
+            array[...] += (0.5 * typical * rng.standard_normal(array.shape)).astype(array.dtype)
+
+    changed = agent.copy()
+    changed.change(perturb)
+    return changed
+
+
+class Slopes(NamedTuple):
+    """Derivatives of Q on some coordinates of one array.
+
+    ``places`` (n,) are flat indices into it, ``slope`` (n, A) is d Q(obs, a) / d weight.
+    """
+
+    places: Array
+    slope: Array
+
+    @property
+    def clear(self) -> Array:
+        """Where slopes are not 0, (n, A)."""
+        return np.asarray(np.abs(self.slope) > 1e-3 * np.abs(self.slope).max(initial=0))
+
+    @property
+    def single_output(self) -> bool:
+        """Whether each of the weights affects the output of one action only."""
+        return bool(len(self.places) and self.slope.any() and self.clear.sum(axis=1).max() == 1)
+
+
+def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
+    """Return d Q(obs, a) / d weight for one obs (1, O), on some coordinates of every array of the online network.
+
+    Coordinates where the differences on both sides disagree lie at a kink of ReLU and are left out.
+    """
+    if agent.session.noise:
+        raise CannotTell("q_values differ between calls and cannot be differentiated")
+    copy = agent.copy()
     rng = np.random.default_rng(seed)
-    for array in online(agent).values():
-        typical = float(np.abs(array).mean()) or 0.1
-        array[...] += (0.5 * typical * rng.standard_normal(array.shape)).astype(array.dtype)
+    found = {}
+    base = copy.q(obs)[0]
+    for name, array in online(copy).items():
+        places = rng.permutation(array.size)[:COORDINATES]
+        size = 0.02 * (float(np.abs(array).mean()) + 0.02)
+        slope, bend = np.stack([_difference(copy, obs, base, array, place, size) for place in places], axis=1)
+        smooth = np.abs(bend).max(axis=1) <= 0.05 * np.abs(slope).max() + 1e-6
+        found[name] = Slopes(places[smooth], slope[smooth])
+    return found
+
+
+def _difference(
+    agent: AgentCopy, obs: Array, base: Array, array: Array, place: int, size: float
+) -> tuple[Array, Array]:
+    """Return the slope of Q along one weight (A,), and by how much the slopes on both sides of it differ."""
+    index = np.unravel_index(place, array.shape)
+    kept = array[index]
+    array[index] = kept + size
+    distance = float(array[index])
+    up = agent.q(obs)[0]
+    array[index] = kept - size
+    distance -= float(array[index])  # float32 rounds the size
+    down = agent.q(obs)[0]
+    array[index] = kept
+    return (up - down) / distance, (up + down - 2 * base) / distance
+
+
+def weight_step(agent: AgentCopy, batch: Transitions) -> Named:
+    """Return what one update on ``batch`` adds to each weight, in float64."""
+    trained = agent.copy()
+    before = {name: array.astype(np.float64) for name, array in online(trained).items()}
+    trained.train(batch)
+    return {name: array - before[name] for name, array in online(trained).items()}
+
+
+def decays_weights(agent: AgentCopy) -> bool:
+    """Return whether weights shrink even without an error: each steps against its own sign."""
+    session = agent.session
+    if session.weight_decay is None:
+        idle = flat(weight_step(agent, with_error(agent, session.transitions(1), 0.0)))
+        signs = np.sign(flat(online(agent))[idle != 0])
+        both = min((signs > 0).sum(), (signs < 0).sum()) >= 10
+        session.weight_decay = bool(both) and float((np.sign(idle[idle != 0]) == -signs).mean()) > 0.95
+    return session.weight_decay
+
+
+def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
+    """Return minus the agent's own gradients by the names of its parameters, or None if it has none.
+
+    Raises:
+        CannotTell: ``gradients()`` and ``parameters()`` do not match.
+    """
+    known = agent.session.weights
+    if not agent.has("gradients", "parameters") or known is None or known[0] != "parameters":
+        return None
+    given = as_named(agent.copy().call("gradients", *(column.copy() for column in batch)))
+    shapes = {name: array.shape for name, array in online(agent).items()}
+    if not set(shapes) <= set(given):
+        given = dict(zip(as_named(agent.call("parameters")), given.values(), strict=False))
+    if any(name not in given or given[name].shape != shape for name, shape in shapes.items()):
+        raise CannotTell("gradients() has other names or shapes than parameters()")
+    return {name: -given[name].astype(np.float64) for name in shapes}
+
+
+def push(agent: AgentCopy, batch: Transitions) -> Named:
+    """Return the direction in which the agent pushes its weights: minus its gradients if it has them, or its step."""
+    own = negative_gradients(agent, batch)
+    return weight_step(agent, batch) if own is None else own
+
+
+def flat(arrays: Named) -> Array:
+    """Return all arrays as one flat vector."""
+    return np.concatenate([array.reshape(-1) for array in arrays.values()])
+
+
+def cosine(one: Array, other: Array) -> float:
+    """Return the cosine between two vectors; 0 if one of them is 0."""
+    length = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / length if length else 0.0
+
+
+def first_step(agent: AgentCopy) -> Stepping:
+    """Return how the first step follows the gradient.
+
+    Returns:
+        "proportional" (SGD), "signs" (Adam), "inverse" (larger gradients make smaller steps) or "unknown".
+    """
+    session = agent.session
+    if session.stepping is None:
+        session.stepping = "unknown"
+        for _ in range(10):  # until a transition is found whose action's value can move
+            transition = session.transitions(1)
+            small, large = (weight_step(agent, with_error(agent, transition, error)) for error in (0.05, 0.5))
+            one, two = flat(small), flat(large)
+            if one.any() and two.any():
+                break
+        both = (one != 0) & (two != 0)
+        ratio = float(np.median(np.abs(two[both] / one[both]))) if both.any() else 0.0
+        if _equal_sizes(large):
+            session.stepping = "signs"
+        elif 0 < ratio < 0.5:
+            session.stepping = "inverse"
+        elif cosine(one, two) > 0.98 and ratio > 1.5:
+            session.stepping = "proportional"
+    return session.stepping
+
+
+def _equal_sizes(steps: Named) -> bool:
+    """Return whether most weights that move do so by the same amount. Weight decay moves the others a little."""
+    sizes = [np.abs(array[np.abs(array) > 0.05 * np.abs(array).max()]) for array in steps.values()]
+    usual = [np.abs(size / np.median(size) - 1) < 0.02 for size in sizes if size.size > 1]
+    return bool(usual) and float(np.concatenate(usual).mean()) > 0.6
+
+
+class Trial(NamedTuple):
+    """Updates on one transition, with a target above Q(obs, action) and with one below it."""
+
+    action: int
+    obs: Array  # (1, O)
+    slopes: dict[str, Slopes]
+    step: Named  # what the update with the higher target adds to the weights
+    step_down: Named  # what the update with the lower target adds
+    push: Named  # minus the agent's own gradients if it has them, or step
+    own_gradients: bool
+
+    def single_output_arrays(self) -> list[str]:
+        """Return the arrays each of whose weights affects the output of one action only, matrices first."""
+        names = [name for name, slopes in self.slopes.items() if slopes.single_output]
+        return sorted(names, key=lambda name: -self.step[name].ndim)
+
+    def output_push(self, pushed: Named) -> Array | None:
+        """Return how far ``pushed`` pushes each action's output (A,), or None if no weight belongs to one action."""
+        names = self.single_output_arrays()
+        if not names:
+            return None
+        slopes = self.slopes[names[0]]
+        slope = slopes.slope * slopes.clear
+        return np.asarray(self.sampled(pushed, names[0]) @ np.sign(slope) / (np.abs(slope).sum(axis=0) + 1e-300))
+
+    def expected(self, name: str) -> Array:
+        """Return the direction (n,) in which the array ``name`` should move, given how the outputs are pushed."""
+        outputs = self.output_push(self.push)
+        if outputs is None:
+            outputs = np.eye(self.slopes[name].slope.shape[1])[self.action]
+        outputs = outputs * (np.abs(outputs) > 0.01 * np.abs(outputs).max(initial=0))
+        return np.asarray(self.slopes[name].slope @ (outputs / (np.abs(outputs).max() + 1e-300)))
+
+    def sampled(self, pushed: Named, name: str) -> Array:
+        """Return the entries (n,) of ``pushed[name]`` for which there are slopes."""
+        return pushed[name].reshape(-1)[self.slopes[name].places]
+
+
+def trials(session: Session, agent: AgentCopy) -> Iterator[Trial]:
+    """Train copies of ``agent`` on one transition at a time, whose actions take turns. Yield ``TRIALS`` trials."""
+    yield from (_trial(session, agent, seed) for seed in range(TRIALS))
+
+
+def _trial(session: Session, agent: AgentCopy, seed: int) -> Trial:
+    transition = session.transitions(1)._replace(action=np.array([seed % session.actions]))
+    up, down = (with_error(agent, transition, error) for error in (ERROR, -ERROR))
+    step, step_down = weight_step(agent, up), weight_step(agent, down)
+    if decays_weights(agent):  # Adam makes the decay as large as any step where there is no gradient
+        for one, other in zip(step.values(), step_down.values(), strict=True):
+            decay = np.isclose(one, other, rtol=0.01, atol=0)
+            one[decay] = other[decay] = 0
+    own = negative_gradients(agent, up)
+    slopes = q_slopes(agent, transition.obs, seed)
+    action = int(transition.action[0])
+    return Trial(action, transition.obs, slopes, step, step_down, step if own is None else own, own is not None)

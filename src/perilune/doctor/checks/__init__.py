@@ -8,11 +8,10 @@ from typing import NamedTuple
 from perilune.doctor.checks.acting import check_actions
 from perilune.doctor.checks.gradients import check_gradients
 from perilune.doctor.checks.interface import CannotExamine, check_interface
-from perilune.doctor.checks.loop import check_loop
 from perilune.doctor.checks.loss import check_loss, check_one_batch
 from perilune.doctor.checks.network import check_network
 from perilune.doctor.checks.optimizer import check_optimizer
-from perilune.doctor.checks.replay import check_replay
+from perilune.doctor.checks.replay import check_loop, check_replay
 from perilune.doctor.checks.target_network import check_target_network
 from perilune.doctor.checks.td_target import check_batch, check_ends, check_td_target
 from perilune.doctor.report import Finding, NotRun

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor import parameters
 from perilune.doctor.catalogue import finding, listed
-from perilune.doctor.gradients import ERROR, TRIALS, Trial, cosine, first_step, has_weight_decay, joined, push, trial
 from perilune.doctor.report import Finding, NotRun, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
+from perilune.doctor.weights import ERROR, TRIALS, Trial, cosine, decays_weights, first_step, flat, online, push, trials
 
 ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight that is less than an optimizer step, and enough for float32 to resolve differences of Q
+ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")  # the last that is found counts
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
@@ -26,27 +26,27 @@ def check_gradients(session: Session) -> Iterator[Finding | NotRun]:
     yield from uphill
     blind = list(_blind_to_action(session, agent))
     try:
-        parameters.online(agent)
+        online(agent)
     except CannotTell:
         yield from blind
         raise
-    trials = [trial(session, agent, seed) for seed in range(TRIALS)]
-    if not any(joined(one.step).any() for one in trials):
+    tried = list(trials(session, agent))
+    if not any(flat(one.step).any() for one in tried):
         raise CannotTell("no update moved any weight")
-    own_gradients = trials[0].own_gradients
+    own_gradients = tried[0].own_gradients
     signs = not own_gradients and first_step(agent) == "signs"
-    routed = list(_routing(agent, trials)) or blind
+    routed = list(_routing(agent, tried)) or blind
     yield from routed
     session.routing = next((one.id for one in routed), "sound")
     if session.min_batch > 1:
         require_regression(session)  # with batch normalization a repeated row has no gradient
-    yield from _frozen(agent, trials)
+    yield from _frozen(agent, tried)
     if first_step(agent) in ("inverse", "unknown") and not own_gradients:
         raise CannotTell("the optimizer's steps do not show the gradient: add gradients() to the adapter")
     require_regression(session)
-    wrong = list(_chain_rule(trials, signs))
+    wrong = list(_chain_rule(tried, signs))
     yield from wrong
-    if has_weight_decay(agent):
+    if decays_weights(agent):
         yield NotRun("", "weight decay hides whether weights are stepped before the error has passed through them")
     elif not wrong and not uphill:
         yield from _stepped_too_early(session, agent)
@@ -59,8 +59,7 @@ def _sign(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     for _ in range(TRIALS):
         transition = session.transitions(1)
         for error in (ERROR, -ERROR):
-            trained = agent.copy()
-            trained.train(with_error(agent, transition, error))
+            trained = agent.trained(with_error(agent, transition, error))
             moves.append(np.sign(error) * float((trained.q_taken(transition) - agent.q_taken(transition))[0]))
     if max(moves) < 0:
         yield finding("backward.sign", error=ERROR, up=moves[0], down=-moves[1], trials=TRIALS)
@@ -74,9 +73,7 @@ def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     changes = []
     for action in (0, session.actions - 1):
         transition = session.transitions(1)._replace(obs=obs[:1], action=np.array([action]))
-        trained = agent.copy()
-        trained.train(with_error(agent, transition, ERROR))
-        changes.append(trained.q(obs) - agent.q(obs))
+        changes.append(agent.trained(with_error(agent, transition, ERROR)).q(obs) - agent.q(obs))
     size = np.abs(changes[0]).max()
     if size > 0 and np.abs(changes[0] - changes[1]).max() < 1e-5 * size:
         details = (
@@ -88,29 +85,24 @@ def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     """Only the output of the taken action may be pushed."""
-    wrong: list[tuple[Trial, Array, Array]] = []
-    same, contrary = wrong.copy(), wrong.copy()
+    faults = []
     for one in trials:
         up, down = one.output_push(one.step), one.output_push(one.step_down)
         if up is None or down is None or len(up) == 1:
             return
-        size = max(np.abs(up).max(), np.abs(down).max())
-        pushed = np.abs(up) > 0.01 * size
+        pushed = np.abs(up) > 0.01 * max(np.abs(up).max(), np.abs(down).max())
         others = np.arange(len(up)) != one.action
         if not pushed[one.action] and pushed.any():
-            wrong.append((one, up, down))
+            faults.append(finding("loss.wrong_action", action=one.action, outputs=up))
+        elif pushed[others].any() and (np.sign(up[others]) == -np.sign(down[others])).all():
+            details = f"Training on action {one.action} alone pushes the outputs of the actions by {listed(up)}"
+            faults.append(finding("loss.all_actions", details=details))
         elif pushed[others].any():
-            (same if (np.sign(up[others]) == -np.sign(down[others])).all() else contrary).append((one, up, down))
-    if wrong:
-        one, up, _ = wrong[0]
-        yield finding("loss.wrong_action", action=one.action, outputs=up)
-    elif len(same) == len(trials):
-        one, up, _ = same[0]
-        details = f"Training on action {one.action} alone pushes the outputs of the actions by {listed(up)}"
-        yield finding("loss.all_actions", details=details)
-    elif len(same) + len(contrary) == len(trials):
-        one, up, down = contrary[0]
-        yield finding("loss.others_to_zero", action=one.action, up=up, down=down, q=agent.q(one.obs)[0])
+            faults.append(finding("loss.others_to_zero", action=one.action, up=up, down=down, q=agent.q(one.obs)[0]))
+    if faults:
+        worst = max(faults, key=lambda one: ROUTING.index(one.id))
+        if worst.id == "loss.wrong_action" or len(faults) == len(trials):
+            yield worst
 
 
 def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
@@ -125,7 +117,7 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     weights = agent.session.weights
     if names != biases and weights is not None and weights[0] == "walk":
         # A vector that belongs to no layer: a scale of the observations, or the support of a distribution.
-        names = [name for name in names if name not in biases or not parameters.online(agent)[name].any()]
+        names = [name for name in names if name not in biases or not online(agent)[name].any()]
     if names:
         name = "backward.bias_frozen" if names == biases else "backward.left_out"
         yield finding(name, arrays=", ".join(names), updates=len(trials))
@@ -139,12 +131,12 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
             wrong.setdefault(kind, {})[name] = figure
     if "relu_derivative" in wrong:
         wrong.pop("chain", None)  # an error that passes through an inactive unit is wrong in the layers before, too
-    drawn: set[str] = set()
+    drawn: set[str | None] = set()
     for kind in SPECIFIC_FIRST:
         if kind in wrong:
             figures = ", ".join(f"{name} {figure:.2f}" for name, figure in wrong[kind].items())
             new = next((name for name in wrong[kind] if name not in drawn), None)
-            drawn.add(new or "")
+            drawn.add(new)
             picture = _picture(trials, new, signs) if new else None
             details = f"Every unit's bias receives the same gradient; cosine to the true gradient: {figures}"
             yield finding(f"backward.{kind}", arrays=figures, details=details, picture=picture)
@@ -157,14 +149,8 @@ def _picture(trials: list[Trial], name: str, signs: bool) -> Points:
         np.concatenate([side / (np.abs(side).max(initial=0) + 1e-300) for side in sides])
         for sides in zip(*pairs, strict=True)
     )
-    return Points(
-        f"{name}: direction of the update of each weight",
-        "expected: slope of Q by finite differences",
-        "found",
-        expected,
-        seen,
-        np.sign(expected) * (np.abs(expected) > 1e-4) if signs else expected,
-    )
+    labels = f"{name}: direction of the update of each weight", "expected: slope of Q by finite differences", "found"
+    return Points(*labels, expected, seen, np.sign(expected) * (np.abs(expected) > 1e-4) if signs else expected)
 
 
 def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple[str, float]]:
@@ -209,20 +195,19 @@ def _constant(moves: Array, axis: int) -> bool:
 
 def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """With output weights near 0, an error passed back after they were stepped is a different error."""
-    first = trial(session, agent, 0)
+    first = next(trials(session, agent))
     last = [name for name in first.single_output_arrays() if first.step[name].ndim == 2]
     if not last:
         return
 
     def shrink(agent: AgentCopy) -> None:
-        weights = parameters.online(agent)[last[0]]
+        weights = online(agent)[last[0]]
         weights *= SMALL / np.abs(weights).mean()
 
     small = agent.copy()
     small.change(shrink)
     agreement = []
-    for seed in range(TRIALS):
-        one = trial(session, small, seed)
+    for one in trials(session, small):
         for name in one.slopes:
             expected, seen = one.expected(name), one.sampled(one.step, name)
             if name not in one.single_output_arrays() and expected.any() and seen.any():
@@ -242,6 +227,6 @@ def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         neutral = neutral_reward(agent, running, float(np.abs(agent.q(ended.obs)).max()) + 1)
         running = running._replace(reward=np.array([neutral + ERROR], np.float32))
         one, other = (push(agent, batch) for batch in (with_error(agent, ended, ERROR), running))
-        worst = min(worst, cosine(joined(one), joined(other)))
+        worst = min(worst, cosine(flat(one), flat(other)))
     if worst < 0.97:
         yield finding("td_target.gradient_flows", error=ERROR, cosine=worst)

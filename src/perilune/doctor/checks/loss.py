@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor import parameters
 from perilune.doctor.catalogue import finding, listed
-from perilune.doctor.gradients import negative_gradients, q_slopes
+from perilune.doctor.checks.optimizer import ProbeWeight, measured_steps, probe_weight
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
-from perilune.doctor.step_response import ProbeWeight, Steps, measured_steps, probe_weight
 from perilune.doctor.td_reading import aim, neutral_reward, require_regression, with_error
+from perilune.doctor.weights import negative_gradients, online, q_slopes
 
 ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
 DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # delta of a Huber loss is usually 1
@@ -42,8 +41,7 @@ def _clipped_away(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     aimed = aim(agent, transition)
     moves = []
     for error in DOUBLED:
-        trained = agent.copy()
-        trained.train(with_error(agent, transition, float(error), aimed))
+        trained = agent.trained(with_error(agent, transition, float(error), aimed))
         moves.append(np.abs(trained.q(transition.obs) - agent.q(transition.obs)).max())
     if moves[0] > 0 and moves[-2] == moves[-1] == 0:
         yield finding("loss.clipped_away", errors=DOUBLED, moves=moves)
@@ -92,8 +90,8 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
     A normalizing optimizer hides how hard one push is, but not how much harder than those before.
     """
-    steps = session.optimizer
-    if steps is None:
+    optimizer = session.optimizer
+    if optimizer is None:
         raise CannotTell("without loss() and gradients(), the optimizer must be a known one")
     weight = probe_weight(session, agent)
 
@@ -101,7 +99,8 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         """Return whether an error ``times`` as large makes a step that a gradient ``allowed`` times as large makes."""
         seen = measured_steps(agent, weight, [error] * BEFORE + [times * error])
         step = float(seen[-1] / seen[0])
-        expected = np.concatenate([_last_steps(steps, first, allowed) for first in (error, min(error, 1.0))])
+        gradients = [[first] * BEFORE + [first * size] for first in (error, min(error, 1.0)) for size in allowed]
+        expected = np.array([made[-1] / made[0] for made in map(optimizer, np.array(gradients))])
         return bool(np.abs(expected - step).min() < CLOSE), step, expected
 
     wrong = []
@@ -123,7 +122,7 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
     transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition).terminated))
 
     def rise(agent: AgentCopy) -> None:
-        array = parameters.online(agent)[weight.name]
+        array = online(agent)[weight.name]
         place = np.unravel_index(weight.place, array.shape)
         before = agent.q_taken(transition)[0]
         array[place] += 1
@@ -136,12 +135,6 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
         neutral_reward(high, transition, 1.0)
     except CannotTell as reason:
         raise CannotTell(f"rewards are clipped before they reach the target: {reason}") from reason
-
-
-def _last_steps(steps: Steps, first: float, sizes: Array) -> Array:
-    """Return the last step relative to the first, after a gradient ``sizes`` (K,) times as large as those before."""
-    made = [steps(np.array([first] * BEFORE + [first * size])) for size in sizes]
-    return np.array([step[-1] / step[0] for step in made])
 
 
 def check_one_batch(session: Session) -> Iterator[Finding]:
@@ -165,12 +158,5 @@ def check_one_batch(session: Session) -> Iterator[Finding]:
         return
     first, second, last = errors[0], errors[1], float(np.mean(errors[-20:]))
     if second > 1.5 * first or (last > 2 * goal.std() and last > 0.9 * first):
-        yield finding(
-            "hyperparameters.too_fast",
-            updates=UPDATES,
-            rows=rows,
-            spread=goal.std(),
-            first=first,
-            second=second,
-            last=last,
-        )
+        values = {"first": first, "second": second, "last": last, "spread": goal.std()}
+        yield finding("hyperparameters.too_fast", updates=UPDATES, rows=rows, **values)

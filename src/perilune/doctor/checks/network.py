@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor import parameters
 from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.report import Finding, NotRun, Spread
 from perilune.doctor.session import AgentCopy, CannotTell, Session
+from perilune.doctor.weights import online
 
 STATES = 20_000
 UPDATES = 30
@@ -57,13 +57,13 @@ def _narrow(obs: Array, q: Array) -> Iterator[Finding]:
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | NotRun]:
     """Shift the output biases: Q must be able to take any value."""
-    if not any(array.shape == (session.actions,) for array in parameters.online(agent).values()):
+    if not any(array.shape == (session.actions,) for array in online(agent).values()):
         yield NotRun("", "the outputs have no biases that could show an activation after them")
         return
     shifted = []
     for shift in (-100.0, 100.0):
         moved = agent.copy()
-        for array in parameters.online(moved).values():
+        for array in online(moved).values():
             if array.shape in ((session.actions,), (1,)):
                 array[...] += shift
         shifted.append(moved.q(obs))
@@ -73,7 +73,7 @@ def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array)
 
 
 def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding]:
-    arrays = parameters.online(agent)
+    arrays = online(agent)
     matrices = {name: array for name, array in arrays.items() if array.ndim == 2 and array.size >= 8}
     if not matrices:
         raise CannotTell("no weight matrices were found")
@@ -117,11 +117,8 @@ def _activations(obs: Array, q: Array, layers: list[Array], biases: list[Array])
     if outputs is None or outputs.shape != q.shape or np.abs(outputs - q).max() > 1e-3 * np.abs(q).max():
         groups.clear()
     groups["Q"] = q
-    return Spread(
-        "Outputs of the layers of a new agent",
-        f"value before the activation, for {len(obs):,} observations around 0",
-        {name: values.reshape(-1) for name, values in groups.items()},
-    )
+    label = f"value before the activation, for {len(obs):,} observations around 0"
+    return Spread("Outputs of the layers of a new agent", label, {name: q.reshape(-1) for name, q in groups.items()})
 
 
 def _spread(names: list[str], layers: list[Array]) -> str:

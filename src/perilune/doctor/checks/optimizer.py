@@ -1,19 +1,24 @@
-"""Check the steps that the optimizer makes of known gradients."""
+"""Check the steps that the optimizer makes of known gradients, against those of optimizers from the literature.
+
+The reference equations are independent of ``perilune.nn.optimizers``, because Perilune's own agents are examined too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate, product
+from typing import NamedTuple
 
 import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding, listed
-from perilune.doctor.gradients import TRIALS, Slope, first_step, joined, negative_gradients, trial, weight_step
-from perilune.doctor.parameters import Named
+from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding, NotRun
-from perilune.doctor.session import AgentCopy, CannotTell, Session
-from perilune.doctor.step_response import Steps, correct_optimizers, faulty_optimizers, measured_steps, probe_weight
-from perilune.doctor.td_reading import require_regression, with_error
+from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
+from perilune.doctor.td_reading import aim, require_regression, with_error
+from perilune.doctor.weights import Trial, first_step, flat, negative_gradients, online, q_slopes, trials, weight_step
 
 # TD errors trained on in turn, in units of return: small, so that no clipping sets in, then smaller, then negative.
 # Errors of 0 follow, after which the steps must fade.
@@ -22,13 +27,126 @@ IDLE_UPDATES = 60
 CLOSE = 0.01  # largest relative distance at which steps match a known optimizer
 
 
+def _decayed_sum(values: Array, decay: float) -> Array:
+    """Return s (K,) with s_k = decay s_(k-1) + values_k."""
+    return np.array(list(accumulate(values, lambda total, value: decay * total + value)))
+
+
+def momentum(gradients: Array, decay: float, nesterov: bool = False) -> Array:
+    """SGD with momentum: v = decay v + g; the step is v, or g + decay v (Nesterov)."""
+    v = _decayed_sum(gradients, decay)
+    return gradients + decay * v if nesterov else v
+
+
+def rmsprop(gradients: Array, decay: float, epsilon: float, centered: bool = False) -> Array:
+    """RMSProp: v = decay v + (1 - decay) g^2; the step is g / (sqrt(v) + epsilon). Centered: v - mean(g)^2 for v."""
+    v = (1 - decay) * _decayed_sum(gradients**2, decay)
+    if centered:
+        v = np.maximum(v - ((1 - decay) * _decayed_sum(gradients, decay)) ** 2, 0)
+    return np.asarray(gradients / (np.sqrt(v) + epsilon))
+
+
+def adam(
+    gradients: Array,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    count: tuple[int, int] = (1, 1),
+    correct: tuple[bool, bool] = (True, True),
+) -> Array:
+    """Adam (Kingma and Ba, arXiv:1412.6980).
+
+    ``count`` is where the counter t of the bias corrections starts and its increment per update; ``correct`` whether
+    m and v are corrected for their start at 0.
+    """
+    t = count[0] + count[1] * np.arange(len(gradients))
+    m = (1 - beta1) * _decayed_sum(gradients, beta1) / (1 - beta1**t if correct[0] else 1)
+    v = (1 - beta2) * _decayed_sum(gradients**2, beta2) / (1 - beta2**t if correct[1] else 1)
+    return np.asarray(m / (np.sqrt(v) + epsilon))
+
+
+def correct_optimizers() -> Iterator[tuple[str, Steps]]:
+    """Yield the name and the steps of correct optimizers."""
+    for decay in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99):
+        yield f"SGD with momentum {decay}", partial(momentum, decay=decay)
+        yield f"SGD with Nesterov momentum {decay}", partial(momentum, decay=decay, nesterov=True)
+    for epsilon in (1e-10, 1e-8, 1e-6, 1e-5, 1.5e-4, 1e-3, 1e-2):
+        for beta1, beta2 in product((0.9, 0.0, 0.5, 0.8, 0.95, 0.99), (0.999, 0.9, 0.95, 0.98, 0.99, 0.995, 0.9999)):
+            yield f"Adam with betas {beta1}, {beta2}", partial(adam, beta1=beta1, beta2=beta2, epsilon=epsilon)
+        for decay in (0.9, 0.95, 0.99, 0.995, 0.999):
+            yield f"RMSProp with decay {decay}", partial(rmsprop, decay=decay, epsilon=epsilon)
+            yield f"centered RMSProp with decay {decay}", partial(rmsprop, decay=decay, epsilon=epsilon, centered=True)
+    yield "Adagrad", lambda gradients: gradients / (np.sqrt(np.cumsum(gradients**2)) + 1e-10)
+
+
+def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
+    """Yield the finding, the name and the steps of optimizers with common faults."""
+    for beta2 in (0.999, 0.99, 0.95):
+        wrong = partial(adam, beta2=beta2)
+        yield "no_bias_correction", "Adam without bias correction", partial(wrong, correct=(False, False))
+        yield "no_bias_correction", "Adam with m uncorrected", partial(wrong, correct=(False, True))
+        yield "no_bias_correction", "Adam with v uncorrected", partial(wrong, correct=(True, False))
+        yield "counter", "Adam with a counter that stays at 1", partial(wrong, count=(1, 0))
+        yield "counter", "Adam with a counter that starts at 2", partial(wrong, count=(2, 1))
+        for arrays in range(2, 13):
+            name = f"Adam with a counter that grows by {arrays} per update"
+            yield from (("counter", name, partial(wrong, count=(place, arrays))) for place in range(1, arrays + 1))
+    yield "no_memory", "an optimizer that is created again in every update", np.sign
+
+
+class ProbeWeight(NamedTuple):
+    """A weight of action 0's output, whose gradient is the TD error."""
+
+    transition: Transitions  # that trains it
+    name: str  # of its array
+    place: int  # its flat index there
+    exact: bool  # whether it is a bias, so that its gradient is exactly the TD error
+
+
+def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
+    """Find a weight whose gradient follows the TD error and nothing else.
+
+    The gradient of the output's bias is the TD error. Another weight of the output has its input as a factor, which
+    changes while the layers before it learn; an optimizer that normalizes its steps hardly shows that.
+
+    Raises:
+        CannotTell: There is none.
+    """
+    # Small observations keep the other gradients small, so that clipping by norm sets in late.
+    transition = session.transitions(1, scale=0.3)._replace(action=np.zeros(1, np.int64))
+    step = weight_step(agent, with_error(agent, transition, 1.0))
+    best = None
+    for name, slopes in q_slopes(agent, transition.obs).items():
+        slope = np.abs(slopes.slope[:, 0])
+        if not slopes.single_output or not step[name].any() or not slope.any():
+            continue
+        exact = step[name].ndim == 1
+        if exact or first_step(agent) == "signs":
+            known = ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact)
+            best = known if best is None or exact else best
+    if best is None:
+        raise CannotTell("no weight was found whose gradient is the TD error alone: an output bias")
+    return best
+
+
+def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float]) -> Array:
+    """Return the steps (K,) of the weight while its transition is trained with these TD errors (K,) in turn."""
+    aimed = aim(agent, weight.transition)
+    trained = agent.copy()
+    values = [float(online(trained)[weight.name].flat[weight.place])]
+    for error in errors:
+        trained.train(with_error(trained, weight.transition, float(error), aimed))
+        values.append(float(online(trained)[weight.name].flat[weight.place]))
+    return np.diff(values)
+
+
 def check_optimizer(session: Session) -> Iterator[Finding | NotRun]:
     """Check the reduction over the batch, forgotten or shared state, and the rule of the optimizer."""
     agent = session.new_copy()
     if first_step(agent) == "inverse":
         transition = session.transitions(1)
         small, large = (
-            np.linalg.norm(joined(weight_step(agent, with_error(agent, transition, error)))) for error in (0.05, 0.5)
+            np.linalg.norm(flat(weight_step(agent, with_error(agent, transition, error)))) for error in (0.05, 0.5)
         )
         yield finding("optimizer.no_root", small=small, large=large)
         return
@@ -45,19 +163,15 @@ def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding
     """The first step of a normalizing optimizer has the same size in every array. That of weight decay is smaller."""
     if first_step(agent) != "signs":
         return
-    for seed in range(TRIALS):
-        one = trial(session, agent, seed)
+    for one in trials(session, agent):
         sizes = {}
         for name, step in one.step.items():
             moved = np.abs(step[np.abs(step) > 0.05 * np.abs(step).max()])
             if moved.size:
-                sizes[name] = (float(np.quantile(moved, 0.1)), float(np.quantile(moved, 0.9)))
+                sizes[name] = np.quantile(moved, [0.1, 0.9])
         usual = float(np.median([high for _, high in sizes.values()]))
         odd = {
-            name: size
-            for name, size in sizes.items()
-            if np.ptp(size) > 0.1 * usual
-            and not _damped(one.step[name].reshape(-1), one.slopes[name], one.action, usual)
+            name: size for name, size in sizes.items() if np.ptp(size) > 0.1 * usual and not _damped(one, name, usual)
         }
         if odd and len(odd) < len(sizes):
             if max(high for _, high in odd.values()) < 1.05 * usual:
@@ -67,9 +181,9 @@ def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding
             return
 
 
-def _damped(step: Array, slopes: Slope, action: int, usual: float) -> bool:
+def _damped(one: Trial, name: str, usual: float) -> bool:
     """Return whether epsilon makes steps short: lr g / (g + epsilon), so that g (lr / step - 1) is constant."""
-    moved, slope = np.abs(step[slopes.places]), np.abs(slopes.slope[:, action])
+    moved, slope = np.abs(one.sampled(one.step, name)), np.abs(one.slopes[name].slope[:, one.action])
     short = (moved > 0.1 * usual) & (moved < 0.97 * usual)
     if not short.any() or moved.max() > 1.02 * usual:
         return False
@@ -87,11 +201,9 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun
         one = with_error(agent, transition, error)
         eight = one.repeat(8)
         ratio = _ratio(weight_step(agent, one), weight_step(agent, eight))
-        if abs(ratio - 8) < 0.02 and first_step(agent) == "proportional":
-            yield finding("loss.sum", what="step", ratio=ratio)
-            return
         if ratio > 2:
-            yield finding("optimizer.step_per_sample", ratio=ratio)
+            is_sum = abs(ratio - 8) < 0.02 and first_step(agent) == "proportional"
+            yield finding("loss.sum" if is_sum else "optimizer.step_per_sample", what="step", ratio=ratio)
             return
     # Adam's steps hide a sum in place of a mean. The agent's own gradients do not.
     single, many = negative_gradients(agent, one), negative_gradients(agent, eight)
@@ -102,8 +214,8 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun
         yield finding("loss.sum", what="gradient", ratio=ratio)
 
 
-def _ratio(one: Named, other: Named) -> float:
-    single, many = joined(one), joined(other)
+def _ratio(one: dict[str, Array], other: dict[str, Array]) -> float:
+    single, many = flat(one), flat(other)
     return float(single @ many / (single @ single + 1e-300))
 
 
@@ -130,12 +242,12 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
     )
     if right_off < close:
         return
-    wrong_off, name, wrong, reference = min(
+    wrong_off, name, wrong, session.optimizer = min(
         ((distance(reference), name, words, reference) for name, words, reference in faulty_optimizers()),
         key=lambda one: one[0],
     )
-    session.optimizer = reference if wrong_off < close else None
-    if session.optimizer is None:
+    if wrong_off >= close:
+        session.optimizer = None
         raise CannotTell(
             f"for a constant gradient the steps are {listed(shape[:8])} times the first, which matches no known "
             f"optimizer; the nearest is {right}, {right_off:.0%} off"

@@ -1,4 +1,4 @@
-"""Check the replay: store transitions with numbered states, and compare what is sampled with what happened."""
+"""Check the replay and the user's training loop on an environment whose numbered states show what happened."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
+from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, Record, Step, state_numbers
 from perilune.doctor.report import Finding
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array
+from perilune.doctor.session import (
+    AgentCopy,
+    AgentFailed,
+    CannotTell,
+    NotFinite,
+    Session,
+    as_array,
+    preserve_global_generators,
+)
 
 STORED = 600  # transitions stored before the first sample
 MANY = 25_000  # transitions stored in all: more than most buffers of adapters hold
 SAMPLES = 4000
 RARE = 0.01  # share of transitions that may be odd: the first and last ones of a loop sometimes are
 MAX_STEPS = 30  # that one transition may span
+RUN_STEPS = 1_000  # of the loop
 
 
 def check_replay(session: Session) -> Iterator[Finding]:
@@ -78,38 +88,30 @@ def draw(agent: AgentCopy, count: int) -> Samples:
             raise AgentFailed("sample", problem)
         parts.append(columns[:5])
     obs, action, reward, next_obs, terminated = (np.concatenate(column) for column in zip(*parts, strict=True))
+    rows = len(obs)
 
     def numbers(obs: Array) -> Array:
-        flat = obs.reshape(len(obs), -1)
-        known = flat.shape[1] == agent.session.observation_size
-        return state_numbers(flat) if known else np.full(len(obs), -1)
+        flat = obs.reshape(rows, -1)
+        return state_numbers(flat) if flat.shape[1] == agent.session.observation_size else np.full(rows, -1)
 
-    rows = len(obs)
-    return Samples(
-        numbers(obs),
-        action.reshape(rows),
-        reward.reshape(rows),
-        numbers(next_obs),
-        terminated.reshape(rows).astype(bool),
-    )
+    terminated = terminated.reshape(rows).astype(bool)
+    return Samples(numbers(obs), action.reshape(rows), reward.reshape(rows), numbers(next_obs), terminated)
 
 
 def check_samples(session: Session, samples: Samples, record: Record, in_loop: bool) -> Iterator[Finding]:
-    """Every sampled transition must be one that happened, or several consecutive ones of an episode.
-
-    The tests go from coarse to fine, and end with the first that finds something.
-    """
-    whole = _modified(samples, in_loop) or _equal_states(samples, record)
-    if whole is not None:
-        yield whole
-        return
+    """Every sampled transition must be one that happened, or several consecutive ones of an episode."""
     chains = _chains(record, samples)
-    part = _across_episodes(record, samples, chains) or _never_happened(record, samples, chains, in_loop)
-    if part is not None:
-        yield part
-        return
-    yield from _ends(record, samples, chains)
-    yield from _mixed(session, samples, chains)
+    fault = (  # from coarse to fine: the first one explains the others
+        _modified(samples, in_loop)
+        or _equal_states(samples, record)
+        or _across_episodes(record, samples, chains)
+        or _never_happened(record, samples, chains, in_loop)
+    )
+    if fault:
+        yield fault
+    else:
+        yield from _ends(record, samples, chains)
+        yield from _mixed(session, samples, chains)
 
 
 def _modified(samples: Samples, in_loop: bool) -> Finding | None:
@@ -125,16 +127,17 @@ def _equal_states(samples: Samples, record: Record) -> Finding | None:
     different = len(np.unique(samples.before))
     if (samples.after == samples.before).mean() <= 0.5 and different > 2:
         return None
-    as_before = _matching_actions(samples, {step.before: step for step in record.steps})
-    as_after = _matching_actions(samples, {step.after: step for step in record.steps})
-    reused = different <= 2 or as_after > as_before + 0.2
+    sampled = list(zip(samples.before.tolist(), samples.action.tolist(), strict=True))
+    before, after = (
+        np.mean([actions.get(number) == action for number, action in sampled])
+        for actions in (
+            {step.before: step.action for step in record.steps},
+            {step.after: step.action for step in record.steps},
+        )
+    )
+    reused = different <= 2 or after > before + 0.2
     name = "environment.buffer_reused" if reused else "replay.next_is_current"
     return finding(name, count=len(samples.before), different=different)
-
-
-def _matching_actions(samples: Samples, steps: dict[int, Step]) -> float:
-    pairs = zip(samples.before, samples.action, strict=True)
-    return float(np.mean([number in steps and steps[number].action == action for number, action in pairs]))
 
 
 def _chains(record: Record, samples: Samples) -> list[list[Step]]:
@@ -146,7 +149,7 @@ def _chains(record: Record, samples: Samples) -> list[list[Step]]:
     chains = [_chain(steps, before, after) for before, after in zip(samples.before, samples.after, strict=True)]
     lengths = np.array([len(chain) for chain in chains])
     n = int(np.bincount(lengths[lengths > 0]).argmax()) if lengths.any() else 0
-    return [chain if len(chain) == n or (len(chain) < n and _is_end(chain)) else [] for chain in chains]
+    return [chain if len(chain) == n or (chain and len(chain) < n and chain[-1].ended) else [] for chain in chains]
 
 
 def _chain(steps: dict[int, Step], before: int, after: int) -> list[Step]:
@@ -154,49 +157,44 @@ def _chain(steps: dict[int, Step], before: int, after: int) -> list[Step]:
     chain: list[Step] = []
     while before in steps and len(chain) < MAX_STEPS:
         chain.append(steps[before])
-        if chain[-1].after == after:
-            return chain
-        if _is_end(chain):
-            return []
         before = chain[-1].after
+        if before == after:
+            return chain
+        if chain[-1].ended:
+            break
     return []
 
 
-def _is_end(chain: list[Step]) -> bool:
-    return bool(chain) and (chain[-1].terminated or chain[-1].truncated)
-
-
 def _across_episodes(record: Record, samples: Samples, chains: list[list[Step]]) -> Finding | None:
-    rows = [
-        row
-        for row, (before, after) in enumerate(zip(samples.before, samples.after, strict=True))
-        if not chains[row] and after in record.first and before not in record.first
+    wrong = [
+        (before, after)
+        for before, after, chain in zip(samples.before, samples.after, chains, strict=True)
+        if not chain and after in record.first and before not in record.first
     ]
-    if len(rows) <= RARE * len(chains):
+    if len(wrong) <= RARE * len(chains):
         return None
-    before, after = samples.before[rows[0]], samples.after[rows[0]]
-    return finding("environment.reset_as_next", wrong=len(rows), count=len(chains), before=before, after=after)
+    before, after = wrong[0]
+    return finding("environment.reset_as_next", wrong=len(wrong), count=len(chains), before=before, after=after)
 
 
 def _never_happened(record: Record, samples: Samples, chains: list[list[Step]], in_loop: bool) -> Finding | None:
     broken = np.array([not chain for chain in chains])
     if broken.mean() <= RARE:
         return None
-    row = int(np.flatnonzero(broken)[0])
+    before, after = samples.before[broken], samples.after[broken]
     details = (
         f"{broken.mean():.0%} of {len(chains)} sampled transitions never happened, for example state "
-        f"{samples.before[row]} -> state {samples.after[row]}"
+        f"{before[0]} -> state {after[0]}"
     )
-    first = np.mean([before in record.first for before in samples.before[broken]])
-    if in_loop and first > 0.8:
-        return finding("loop.state_not_advanced", details=details, first=first)
-    return finding("replay.mismatched", details=details)
+    first = np.mean([number in record.first for number in before])
+    name = "loop.state_not_advanced" if in_loop and first > 0.8 else "replay.mismatched"
+    return finding(name, details=details, first=first)
 
 
 def _ends(record: Record, samples: Samples, chains: list[list[Step]]) -> Iterator[Finding]:
     """Terminated transitions must be stored, and flagged as such. Truncated ones must not be flagged."""
     flags = zip(chains, samples.terminated, strict=True)
-    ends = [(chain[-1], flag) for chain, flag in flags if chain and _is_end(chain)]
+    ends = [(chain[-1], flag) for chain, flag in flags if chain and chain[-1].ended]
     truncated = [flag for step, flag in ends if step.truncated]
     if truncated and np.mean(truncated) > 0.5:
         yield finding("environment.truncation_as_end", wrong=sum(truncated), count=len(truncated))
@@ -214,18 +212,17 @@ def _mixed(session: Session, samples: Samples, chains: list[list[Step]]) -> Iter
     sums = np.array([sum(step.reward for step in chain) for chain in chains])  # for a repeated action
     happened = np.array([bool(chain) for chain in chains])
     scaled = any(_monotone(samples.reward[happened], values[happened]) for values in (returns, sums))
-    wrong = [
-        row
-        for row, chain in enumerate(chains)
-        if chain
-        and (samples.action[row] != chain[0].action or (not scaled and abs(samples.reward[row] - returns[row]) > 1e-3))
-    ]
-    if len(wrong) > RARE * len(chains):
-        row = wrong[0]
+    actions = np.array([chain[0].action if chain else -1 for chain in chains])
+    wrong = samples.action != actions
+    if not scaled:
+        wrong |= np.abs(samples.reward - returns) > 1e-3
+    rows = np.flatnonzero(wrong & happened)
+    if len(rows) > RARE * len(chains):
+        row = rows[0]
         details = (
-            f"{len(wrong) / len(chains):.0%} of {len(chains)} sampled transitions have the action or reward of another "
+            f"{len(rows) / len(chains):.0%} of {len(chains)} sampled transitions have the action or reward of another "
             f"one: from state {samples.before[row]} action {samples.action[row]} and reward {samples.reward[row]:.4g}; "
-            f"actual {chains[row][0].action} and {returns[row]:.4g}"
+            f"actual {actions[row]} and {returns[row]:.4g}"
         )
         yield finding("replay.mismatched", details=details)
 
@@ -237,3 +234,80 @@ def _monotone(stored: Array, actual: Array) -> bool:
     equal = np.diff(actual) < 1e-6
     rises = np.diff(stored)
     return bool(np.ptp(stored) > 0 and (np.abs(rises[equal]) < 1e-3).all() and (rises[~equal] > -1e-3).all())
+
+
+class Observer:
+    """Looks at the agent before every step of its loop."""
+
+    def __init__(self, session: Session, agent: AgentCopy) -> None:
+        self.agent = agent
+        self.online: list[Array] = []  # Q of the online network before each step, for the same states
+        self.target: list[Array] = []
+        self.greedy: list[int] = []  # the greedy action at each step
+        self.failure: NotFinite | AgentFailed | None = None  # what made Q unusable
+        self._states = session.observations(8)
+
+    def __call__(self, obs: Array) -> None:
+        if self.failure is None:
+            try:
+                with preserve_global_generators():
+                    self.online.append(self.agent.q(self._states))
+                    if self.agent.has("target_q_values"):
+                        self.target.append(self.agent.target_q(self._states))
+                    self.greedy.append(int(self.agent.q(obs[None])[0].argmax()))
+            except (NotFinite, AgentFailed) as failure:  # must not disturb the user's loop
+                self.failure = failure
+
+
+def check_loop(session: Session) -> Iterator[Finding]:
+    """Run the loop and check resets, updates, syncs, exploration and what it stored."""
+    agent = session.new_copy()
+    if not agent.has("run"):
+        raise CannotTell("the adapter has no run(env, env_steps)")
+    observer = Observer(session, agent)
+    env = NumberedEnv(session.observation_size, session.actions, observer)
+    try:
+        agent.call("run", env, RUN_STEPS)
+    except AgentFailed as failure:
+        yield _raised(failure)
+        return
+    if observer.failure is not None:
+        raise observer.failure
+    record = env.record
+    steps = len(record.steps)
+    if not steps:
+        raise CannotTell(f"run(env, {RUN_STEPS}) took no step")
+    if record.late:
+        yield finding("environment.no_reset", late=record.late, steps=steps)
+        return
+    updates = np.diff(observer.online, axis=0).any(axis=(1, 2)).sum()  # steps before which Q had changed
+    if not updates:
+        yield finding("loop.no_updates", steps=steps)
+    elif observer.target and not np.diff(observer.target, axis=0).any():
+        yield finding("target_network.not_synced_yet", steps=steps, updates=updates)
+    yield from _exploration(session, record, observer.greedy)
+    if agent.has("sample") and not session.replay_faulty:
+        yield from check_samples(session, draw(agent, SAMPLES), record, in_loop=True)
+
+
+def _raised(failure: AgentFailed) -> Finding:
+    """Did the loop raise because of what reset() and step() return, or for another reason?"""
+    error, text = failure.error, str(failure.error)
+    unpacking = isinstance(error, ValueError) and "unpack" in text
+    old = unpacking or (not isinstance(error, IndexError) and ("tuple" in text or "inhomogen" in text))
+    return finding("environment.old_interface" if old else "loop.raises", error=failure, where=raised_at(error))
+
+
+def _exploration(session: Session, record: Record, greedy_actions: list[int]) -> Iterator[Finding]:
+    """The share of greedy actions must rise, and not start at 1."""
+    steps = len(record.steps)
+    if session.actions == 1 or steps < 300:
+        return
+    greedy = np.array([step.action for step in record.steps]) == np.array(greedy_actions)
+    first, last = greedy[: steps // 4].mean(), greedy[-(steps // 4) :].mean()
+    chance = 1 / session.actions
+    noisy = bool(session.not_regression)  # then the agent's greedy actions differ from those of its q_values
+    if last < chance + 0.15 and first < chance + 0.25 and not noisy:
+        yield finding("exploration.stuck", steps=steps, first=first, last=last)
+    elif first > 0.97:
+        yield finding("exploration.never_explores", steps=steps, first=first, last=last)

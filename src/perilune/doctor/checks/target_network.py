@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor import parameters
 from perilune.doctor.catalogue import finding, listed
+from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding, NotRun
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import CLEAR, read_targets, require_regression, with_error
+from perilune.doctor.weights import as_named, perturbed
 
 ONLINE = "the online network's largest Q(next_obs, a)"
 TARGET = "the target network's largest Q(next_obs, a)"
@@ -36,25 +38,21 @@ def check_target_network(session: Session) -> Iterator[Finding | NotRun]:
 def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Does the target network move when only the online network should?"""
     obs = session.observations(16)
-    perturbed = agent.copy()
     if agent.has("parameters", "target_parameters"):
-        online, target = (parameters.as_named(perturbed.call(name)) for name in ("parameters", "target_parameters"))
+        online, target = (as_named(agent.call(name)) for name in ("parameters", "target_parameters"))
         pairs = [(one, other) for one in online for other in target if np.shares_memory(online[one], target[other])]
         if pairs:
             names = ", ".join(f"{one} and {other}" for one, other in pairs)
             details = f"These arrays of the online and the target network share their memory: {names}"
             yield finding("target_network.shared", details=details)
             return
-    before, online_before = perturbed.target_q(obs), perturbed.q(obs)
-    difference = np.abs(before - online_before).max()
-    if difference > 1e-5 * (np.abs(before).max() + 1e-9) + 10 * session.noise:
+    q, target_q = agent.q(obs), agent.target_q(obs)
+    difference = np.abs(target_q - q).max()
+    if difference > 1e-5 * (np.abs(target_q).max() + 1e-9) + 10 * session.noise:
         yield finding("target_network.differs_at_start", difference=difference)
-    try:
-        perturbed.change(lambda one: parameters.perturb(one, 0))
-    except CannotTell:
-        pass
-    else:
-        moved, expected = np.abs(perturbed.target_q(obs) - before).max(), np.abs(perturbed.q(obs) - online_before).max()
+    with contextlib.suppress(CannotTell):
+        apart = perturbed(agent, 0)
+        moved, expected = np.abs(apart.target_q(obs) - target_q).max(), np.abs(apart.q(obs) - q).max()
         if moved > 0.5 * expected:
             details = (
                 f"Changing the online network's weights changes the target network's Q by {moved:.3g} at once, and the "
@@ -81,10 +79,10 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun]:
     """A sync must take the target network all the way to the online network, or a small part of it."""
     obs = session.observations(16)
-    apart = agent.copy()
     try:
-        apart.change(lambda one: parameters.perturb(one, 1))
+        apart = perturbed(agent, 1)
     except CannotTell:
+        apart = agent.copy()
         for _ in range(20):
             batch = session.transitions(max(8, session.min_batch))
             apart.train(batch._replace(reward=batch.reward + 5))
@@ -108,15 +106,14 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun]:
 
 def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Perturb the online network only: which network's values does an update aim at?"""
-    idle = agent.copy()
-    idle.train(with_error(idle, session.transitions(1), 0.0))  # teaches nothing, but the first update may sync
-    apart = idle.copy()
-    apart.change(lambda one: parameters.perturb(one, 2))
+    # This update teaches nothing, but the first one may sync.
+    idle = agent.trained(with_error(agent, session.transitions(1), 0.0))
+    apart = perturbed(idle, 2)
 
-    def candidates(obs: Array) -> dict[str, Array]:
-        rows = np.arange(len(obs))
-        online = apart.q(obs)
-        target = apart.target_q(obs) if apart.has("target_q_values") else idle.q(obs)
+    def candidates(batch: Transitions) -> dict[str, Array]:
+        rows = np.arange(len(batch.action))
+        online = apart.q(batch.next_obs)
+        target = apart.target_q(batch.next_obs) if apart.has("target_q_values") else idle.q(batch.next_obs)
         return {
             TARGET: target.max(axis=1),
             DOUBLE: target[rows, online.argmax(axis=1)],
@@ -124,38 +121,34 @@ def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             SWAPPED: online[rows, target.argmax(axis=1)],
         }
 
-    targets = read_targets(session, apart, lambda batch: candidates(batch.next_obs))
-    values = candidates(targets.transitions.next_obs)
-    name, factor, distance = targets.best_fit(values)
+    targets = read_targets(session, apart, candidates)
+    name, factor, distance = targets.best_fit()
     if distance > CLEAR:
         raise CannotTell(
             f"with different networks the update aims at no known target; the nearest is {name}, {distance:.0%} off"
         )
-    if name == ONLINE:
-        picture = targets.picture(session.discount * values[TARGET])
-        yield finding("target_network.none", factor=factor, candidate=name, distance=distance, picture=picture)
-    elif name == SWAPPED:
-        yield finding("td_target.double_swapped", factor=factor, candidate=name, distance=distance)
+    faults = {ONLINE: "target_network.none", SWAPPED: "td_target.double_swapped"}
+    if name in faults:
+        picture = targets.picture(session.discount) if name == ONLINE else None
+        yield finding(faults[name], factor=factor, candidate=name, distance=distance, picture=picture)
     elif not agent.has("target_q_values"):
         yield from _synced_inside(session, agent)
 
 
 def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """If the adapter has no target_q_values: do two updates take the target network to the online network?"""
-    idle = agent.copy()
     batch = session.transitions(max(8, session.min_batch))
     # Nothing is learned, so that no momentum is left; but the first update may sync, which is fine.
-    idle.train(with_error(idle, batch, 0.0))
-    apart = idle.copy()
-    apart.change(lambda one: parameters.perturb(one, 3))
+    idle = agent.trained(with_error(agent, batch, 0.0))
+    apart = perturbed(idle, 3)
     for _ in range(2):
         apart.train(with_error(apart, batch, 0.0))
 
-    def candidates(obs: Array) -> dict[str, Array]:
-        return {TARGET: idle.q(obs).max(axis=1), ONLINE: apart.q(obs).max(axis=1)}
+    def candidates(batch: Transitions) -> dict[str, Array]:
+        return {TARGET: idle.q(batch.next_obs).max(axis=1), ONLINE: apart.q(batch.next_obs).max(axis=1)}
 
-    targets = read_targets(session, apart, lambda batch: candidates(batch.next_obs))
-    fits = {name: targets.fit(values) for name, values in candidates(targets.transitions.next_obs).items()}
+    targets = read_targets(session, apart, candidates)
+    fits = {name: targets.fit(values) for name, values in targets.candidates.items()}
     discounts = {name: abs(factor - session.discount) < 0.02 for name, (factor, _) in fits.items()}
     factor, distance = fits[ONLINE]
     if distance < 2 * CLEAR and discounts[ONLINE] and not discounts[TARGET]:

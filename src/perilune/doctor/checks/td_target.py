@@ -15,15 +15,11 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import (
     CLEAR,
     UNSURE,
-    Targets,
     read_bootstraps,
     read_targets,
     require_regression,
     require_varied_q,
 )
-
-BATCH = 4
-
 
 # Pairs of updates that must have the same effect, or must not
 
@@ -40,8 +36,9 @@ def check_ends(session: Session) -> Iterator[Finding]:
     def measure(what: str, one: Transitions, other: Transitions) -> None:
         pairs = {"terminated": (one, other), "running": (_running(one), _running(other))}
         for ending, pair in pairs.items():
+            first, second = (agent.trained(batch).q(base.obs) for batch in pair)
             name = f"{what}_{ending}"
-            effects[name] = max(effects.get(name, 0.0), _difference(agent, *pair))
+            effects[name] = max(effects.get(name, 0.0), float(np.abs(first - second).max()))
 
     # Rewards between the two targets give the errors different signs, so that even Adam's first steps differ.
     for between in _rewards_between(session, agent, base, other):
@@ -94,62 +91,48 @@ def _running(batch: Transitions) -> Transitions:
     return batch._replace(terminated=np.zeros_like(batch.terminated))
 
 
-def _change(agent: AgentCopy, batch: Transitions) -> Array:
-    """Return what an update on ``batch`` adds to Q of its own states (B, A)."""
-    trained = agent.copy()
-    before = trained.q(batch.obs)
-    trained.train(batch)
-    return trained.q(batch.obs) - before
-
-
-def _difference(agent: AgentCopy, one: Transitions, other: Transitions) -> float:
-    """Return the largest difference between the effects of two batches on Q of their states."""
-    first, second = agent.copy(), agent.copy()
-    first.train(one)
-    second.train(other)
-    return float(np.abs(first.q(one.obs) - second.q(one.obs)).max())
+def _change(agent: AgentCopy, batch: Transitions, reward: Array) -> Array:
+    """Return what an update on ``batch`` with these rewards adds to Q of its own states (B, A)."""
+    trained = agent.trained(batch._replace(reward=reward.astype(np.float32)))
+    return trained.q(batch.obs) - agent.q(batch.obs)
 
 
 def check_batch(session: Session) -> Iterator[Finding]:
     """The transitions of a batch must not affect each other, except that their errors are averaged."""
     require_varied_q(session)
     agent = session.new_copy()
-    rows = max(BATCH, session.min_batch)
+    rows = max(4, session.min_batch)
     batch = session.transitions(rows)
     q = agent.q_taken(batch)
     # Neighbors have different errors. They do not average to 0 if clipped, where a broadcast update would rest.
     errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
-    batch = batch._replace(reward=(q + errors).astype(np.float32))
     if session.ends in ("mask_inverted", "reward_masked"):
         batch = _running(batch)
-    base = _change(agent, batch)
+    base = _change(agent, batch, q + errors)
     size = np.abs(base).max()
     if size == 0:
         raise CannotTell("no update on a batch moved Q")
-    order = np.roll(np.arange(rows), 1)
-    permuted = np.abs(_change(agent, batch._replace(reward=batch.reward[order])) - base).max()
-    lower = np.abs(_change(agent, batch._replace(reward=(q - 3).astype(np.float32))) - base).max()
+    permuted = np.abs(_change(agent, batch, np.roll(q + errors, 1)) - base).max()
+    lower = np.abs(_change(agent, batch, q - 3) - base).max()
     if permuted < 1e-5 * size < lower:
         yield finding("loss.broadcast", rows=rows, change=permuted, size=size)
     if session.ends == "sound":
-        yield from _other_rows(session, agent, batch)
+        yield from _other_rows(session, agent, batch, q + errors)
 
 
-def _other_rows(session: Session, agent: AgentCopy, batch: Transitions) -> Iterator[Finding]:
+def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: Array) -> Iterator[Finding]:
     """If all transitions but the first are terminated, only the next_obs of the first one may matter."""
     require_regression(session)  # with batch normalization the others do matter
-    running = batch._replace(terminated=np.arange(len(batch.action)) > 0)
-    elsewhere = running._replace(
-        next_obs=np.concatenate([running.next_obs[:1], session.observations(len(batch.action) - 1, 4.0)])
-    )
+    count = len(batch.action)
+    running = batch._replace(terminated=np.arange(count) > 0)
+    elsewhere = running._replace(next_obs=np.concatenate([running.next_obs[:1], session.observations(count - 1, 4.0)]))
     # The first error changes its sign if the next value comes from the whole batch.
     middle = (agent.q(running.next_obs).max() + agent.q(elsewhere.next_obs).max()) / 2
-    reward = batch.reward.copy()
     reward[0] = agent.q_taken(batch)[0] - session.gamma * middle
-    base = _change(agent, running._replace(reward=reward))
-    change = np.abs(_change(agent, elsewhere._replace(reward=reward)) - base).max()
+    base = _change(agent, running, reward)
+    change = np.abs(_change(agent, elsewhere, reward) - base).max()
     if change > 1e-4 * np.abs(base).max():
-        yield finding("td_target.batch_axis", rows=len(batch.action), change=change)
+        yield finding("td_target.batch_axis", rows=count, change=change)
 
 
 # The value of the bootstrap
@@ -171,42 +154,41 @@ def check_td_target(session: Session) -> Iterator[Finding]:
     agent = session.new_copy()
     inverted = session.ends == "mask_inverted"
     targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
-    candidates = _candidates(agent, targets.transitions)
-    name, factor, distance = targets.best_fit(candidates)
+    name, factor, distance = targets.best_fit()
     if distance > CLEAR:
         raise CannotTell(
             f"the update aims at r + {listed(targets.bootstrap)}, which matches no known target; the nearest is "
             f"{factor:.3g} times {name}, {distance:.0%} off"
         )
-    picture = targets.picture(session.discount * next(iter(candidates.values())))
-    _exclude_expected_sarsa(session, targets, candidates)
+    _exclude_expected_sarsa(session, targets.bootstrap, targets.candidates)
     values: dict[str, Any] = {
         "count": len(targets.bootstrap),
         "bootstrap": targets.bootstrap,
         "factor": factor,
         "candidate": name,
         "distance": distance,
+        "picture": targets.picture(session.discount),
     }
     if name in FAULTY:
-        yield finding(FAULTY[name], **values, picture=picture)
+        yield finding(FAULTY[name], **values)
     if abs(factor - session.discount) <= max(UNSURE, 2 * distance):
         return
     powers = {k: session.gamma**k for k in range(2, 21)}
     n = min(powers, key=lambda k: abs(powers[k] - factor))
     if session.n_step is None and 0 < session.gamma < 1 and abs(powers[n] - factor) < 5e-4:
         declared = f"{session.gamma}, and gamma^{n} is {powers[n]:.4f}"
-        yield finding("td_target.n_step", **values, declared=declared, picture=picture)
+        yield finding("td_target.n_step", **values, declared=declared)
     else:
         declared = f"{session.gamma}" + (f" and n_step {session.n_step}" if session.n_step else "")
-        yield finding("td_target.gamma", **values, declared=declared, picture=picture)
+        yield finding("td_target.gamma", **values, declared=declared)
 
 
-def _exclude_expected_sarsa(session: Session, targets: Targets, candidates: dict[str, Array]) -> None:
+def _exclude_expected_sarsa(session: Session, bootstrap: Array, candidates: dict[str, Array]) -> None:
     """Raise CannotTell for the sound target gamma ((1 - epsilon) max + epsilon mean) of Expected SARSA."""
     largest, mean, *_ = candidates.values()
     both = np.stack([largest, mean], axis=1)
-    shares = np.linalg.lstsq(both, targets.bootstrap, rcond=None)[0]
-    distance = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
+    shares = np.linalg.lstsq(both, bootstrap, rcond=None)[0]
+    distance = np.abs(both @ shares - bootstrap).max() / np.abs(bootstrap).max()
     if distance < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
         raise CannotTell(
             f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as Expected SARSA"
