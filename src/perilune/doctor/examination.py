@@ -21,7 +21,7 @@ from perilune.doctor.checks.replay import play
 from perilune.doctor.locate import Line, likeliest, lines_run, raised_at
 from perilune.doctor.numbered_env import NumberedEnv
 from perilune.doctor.report import NotRun, Report, in_order
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, preserve_global_generators
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, keep_generators
 from perilune.doctor.supervise import TooLong, supervised
 from perilune.errors import ConfigError, ExaminationError
 
@@ -47,7 +47,7 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
     report = Report()
     session = Session(make_agent, seeding.checked(seed), np.random.default_rng(seed))
     usable = True
-    with _silence(), preserve_global_generators(), one_blas_thread():
+    with _silence(), keep_generators(), one_blas_thread():
         for check in CHECKS:
             if not usable:
                 report.not_run.append(NotRun(check.title, report.not_run[0].why))

@@ -61,7 +61,7 @@ def seed_global_generators(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def preserve_global_generators() -> Iterator[None]:
+def keep_generators() -> Iterator[None]:
     """Restore the state of the global random generators on exit."""
     torch = sys.modules.get("torch")
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None  # noqa: NPY002

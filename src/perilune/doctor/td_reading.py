@@ -170,10 +170,19 @@ class Targets(NamedTuple):
         """Return the name of the candidate that, times a factor, is nearest; the factor; the relative distance.
 
         The first candidate wins unless another is nearer by more than the precision of the reading.
+
+        Raises:
+            CannotTell: None is near.
         """
         fits = [(name, *self.fit(values)) for name, values in self.candidates.items()]
         best = min(fits, key=lambda one: one[2])
-        return fits[0] if fits[0][2] < best[2] + UNSURE else best
+        name, factor, distance = fits[0] if fits[0][2] < best[2] + UNSURE else best
+        if distance > CLEAR:
+            raise CannotTell(
+                f"the update aims at r + {listed(self.bootstrap)}, which matches no known target; the nearest is "
+                f"{factor:.3g} times {name}, {distance:.0%} off"
+            )
+        return name, factor, distance
 
     def picture(self, discount: float) -> Points:
         """Plot the bootstraps against the correct ones."""

@@ -195,26 +195,23 @@ def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
     for name, array in online(copy).items():
         places = rng.permutation(array.size)[:COORDINATES]
         size = 0.02 * (float(np.abs(array).mean()) + 0.02)
-        slope, bend = np.stack([_difference(copy, obs, base, array, place, size) for place in places], axis=1)
-        smooth = np.abs(bend).max(axis=1) <= 0.05 * np.abs(slope).max() + 1e-6
+        slopes, bends = [], []
+        for place in places:
+            index = np.unravel_index(place, array.shape)
+            kept = array[index]
+            array[index] = kept + size
+            distance = float(array[index])
+            up = copy.q(obs)[0]
+            array[index] = kept - size
+            distance -= float(array[index])  # float32 rounds the size
+            down = copy.q(obs)[0]
+            array[index] = kept
+            slopes.append((up - down) / distance)
+            bends.append((up + down - 2 * base) / distance)
+        slope = np.array(slopes)
+        smooth = np.abs(bends).max(axis=1) <= 0.05 * np.abs(slope).max() + 1e-6
         found[name] = Slopes(places[smooth], slope[smooth])
     return found
-
-
-def _difference(
-    agent: AgentCopy, obs: Array, base: Array, array: Array, place: int, size: float
-) -> tuple[Array, Array]:
-    """Return the slope of Q along one weight (A,), and by how much the slopes on both sides of it differ."""
-    index = np.unravel_index(place, array.shape)
-    kept = array[index]
-    array[index] = kept + size
-    distance = float(array[index])
-    up = agent.q(obs)[0]
-    array[index] = kept - size
-    distance -= float(array[index])  # float32 rounds the size
-    down = agent.q(obs)[0]
-    array[index] = kept
-    return (up - down) / distance, (up + down - 2 * base) / distance
 
 
 def weight_step(agent: AgentCopy, batch: Transitions) -> Named:
@@ -256,8 +253,7 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
 
 def push(agent: AgentCopy, batch: Transitions) -> Named:
     """Return the direction in which the agent pushes its weights: minus its gradients if it has them, or its step."""
-    own = negative_gradients(agent, batch)
-    return weight_step(agent, batch) if own is None else own
+    return negative_gradients(agent, batch) or weight_step(agent, batch)
 
 
 def flat(arrays: Named) -> Array:
@@ -313,7 +309,6 @@ class Trial(NamedTuple):
     step: Named  # what the update with the higher target adds to the weights
     step_down: Named  # what the update with the lower target adds
     push: Named  # minus the agent's own gradients if it has them, or step
-    own_gradients: bool
 
     def single_output_arrays(self) -> list[str]:
         """Return the arrays each of whose weights affects the output of one action only, matrices first."""
@@ -355,7 +350,6 @@ def _trial(session: Session, agent: AgentCopy, seed: int) -> Trial:
         for one, other in zip(step.values(), step_down.values(), strict=True):
             decay = np.isclose(one, other, rtol=0.01, atol=0)
             one[decay] = other[decay] = 0
-    own = negative_gradients(agent, up)
+    pushed = negative_gradients(agent, up) or step
     slopes = q_slopes(agent, transition.obs, seed)
-    action = int(transition.action[0])
-    return Trial(action, transition.obs, slopes, step, step_down, step if own is None else own, own is not None)
+    return Trial(seed % session.actions, transition.obs, slopes, step, step_down, pushed)

@@ -25,10 +25,10 @@ def check_actions(session: Session) -> Iterator[Finding]:
     obs = session.observations(STATES, 2.0)
     q = agent.q(obs)
     greedy, random, half = (_actions(agent, obs, epsilon) for epsilon in (0.0, 1.0, 0.5))
-    invalid = [int(action) for action in np.concatenate([greedy, random, half]) if not 0 <= action < session.actions]
-    if invalid:
-        yield finding("exploration.out_of_range", action=invalid[0], last=session.actions - 1)
-        return
+    for action in (*greedy, *random, *half):
+        if not 0 <= action < session.actions:
+            yield finding("exploration.out_of_range", action=action, last=session.actions - 1)
+            return
     if session.actions == 1:
         return
     clear = np.ptp(q, axis=1) > 20 * session.noise + 1e-9
@@ -41,8 +41,8 @@ def check_actions(session: Session) -> Iterator[Finding]:
         yield finding("exploration.argmin", **shares, worst=(greedy == worst)[clear].mean())
     elif agree_at_1 > 0.95 and agree < 0.9:
         yield finding("exploration.inverted", **shares)
-    elif agree < 0.9 and _not_greedy(session, agree, greedy, _actions(agent, obs, 0.0)):
-        yield finding("exploration.not_greedy", **shares)
+    elif agree < 0.9 and (agree < 1 / session.actions + 0.1 or (greedy == _actions(agent, obs, 0.0)).mean() > 0.99):
+        yield finding("exploration.not_greedy", **shares)  # noisy layers do not explain the other actions
     elif len(set(random)) == 1 or agree_at_1 > 0.95:
         yield finding("exploration.never_random", **shares)
     else:
@@ -60,22 +60,15 @@ def _actions(agent: AgentCopy, obs: Array, epsilon: float) -> Array:
     return np.array(actions)
 
 
-def _not_greedy(session: Session, agree: float, greedy: Array, again: Array) -> bool:
-    """Return whether the other actions are not explained by noisy layers."""
-    return bool((greedy == again).mean() > 0.99 or agree < 1 / session.actions + 0.1)
-
-
 def _uneven(session: Session, random: Array) -> Iterator[Finding]:
     counts = np.bincount(random, minlength=session.actions)
     expected = len(random) / session.actions
-    values: dict[str, Any] = {"count": len(random), "counts": ", ".join(map(str, counts))}
-    if (counts == 0).any() and (1 - 1 / session.actions) ** len(random) < UNLIKELY:
-        yield finding("exploration.action_never_tried", **values)
-        return
     # Normal approximation for the most extreme count.
     z = np.abs(counts - expected).max() / sqrt(expected * (1 - 1 / session.actions))
-    if session.actions * erfc(z / sqrt(2)) < UNLIKELY:
-        yield finding("exploration.uneven", **values)
+    never = (counts == 0).any() and (1 - 1 / session.actions) ** len(random) < UNLIKELY
+    if never or session.actions * erfc(z / sqrt(2)) < UNLIKELY:
+        name = "exploration.action_never_tried" if never else "exploration.uneven"
+        yield finding(name, count=len(random), counts=", ".join(map(str, counts)))
 
 
 def _epsilon_ignored(greedy: Array, expected: float) -> Iterator[Finding]:

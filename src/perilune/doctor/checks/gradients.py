@@ -33,7 +33,7 @@ def check_gradients(session: Session) -> Iterator[Finding | NotRun]:
     tried = list(trials(session, agent))
     if not any(flat(one.step).any() for one in tried):
         raise CannotTell("no update moved any weight")
-    own_gradients = tried[0].own_gradients
+    own_gradients = tried[0].push is not tried[0].step
     signs = not own_gradients and first_step(agent) == "signs"
     routed = list(_routing(agent, tried)) or blind
     yield from routed
@@ -226,7 +226,7 @@ def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         running = ended._replace(terminated=np.zeros(1, bool))
         neutral = neutral_reward(agent, running, float(np.abs(agent.q(ended.obs)).max()) + 1)
         running = running._replace(reward=np.array([neutral + ERROR], np.float32))
-        one, other = (push(agent, batch) for batch in (with_error(agent, ended, ERROR), running))
-        worst = min(worst, cosine(flat(one), flat(other)))
+        one, other = (flat(push(agent, batch)) for batch in (with_error(agent, ended, ERROR), running))
+        worst = min(worst, cosine(one, other))
     if worst < 0.97:
         yield finding("td_target.gradient_flows", error=ERROR, cosine=worst)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from perilune._utils.arrays import Array
+from perilune._utils.validation import Count, Share, check_value
 from perilune.doctor.catalogue import finding
 from perilune.doctor.locate import raised_at
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, NotFinite, Session
+from perilune.errors import ConfigError
 
 BATCH_SIZES = (1, 2, 8, 32, 64, 128, 256)
 MAX_CALLS = 64
@@ -44,15 +45,12 @@ def _first_agent(session: Session) -> Any:
             f"the factory returned a {type(agent).__name__} without {', '.join(missing)}: an adapter needs gamma, "
             "observation_size, q_values(obs) and train_batch(obs, action, reward, next_obs, terminated)"
         )
-    size, gamma, n_step = agent.observation_size, agent.gamma, getattr(agent, "n_step", None)
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise CannotExamine(f"observation_size={size!r} is invalid: expected an int >= 1")
-    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 <= float(gamma) <= 1:
-        raise CannotExamine(f"gamma={gamma!r} is invalid: expected a number from 0 to 1")
-    if n_step is not None and (not isinstance(n_step, int | np.integer) or n_step < 1):
-        raise CannotExamine(f"n_step={n_step!r} is invalid: expected an int >= 1. Remove it for one-step targets")
-    session.observation_size, session.gamma = int(size), float(gamma)
-    session.n_step = None if n_step is None else int(n_step)
+    try:
+        session.observation_size = check_value("observation_size", agent.observation_size, Count)
+        session.gamma = check_value("gamma", agent.gamma, Share)
+        session.n_step = check_value("n_step", getattr(agent, "n_step", None), Count | None)
+    except ConfigError as error:
+        raise CannotExamine(str(error)) from error
     return agent
 
 
@@ -78,10 +76,9 @@ def _check_q_values(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         yield finding("forward.changes_input", call="q_values(obs)", details=details)
     values = values.astype(np.float64)
     session.noise = float(np.abs(agent.array("q_values", obs.copy()) - values).max())
-    yield from _compare_alone(agent, obs, values) if session.noise == 0 else _compare_memory(session)
-
-
-def _compare_alone(agent: AgentCopy, obs: Array, values: Array) -> Iterator[Finding]:
+    if session.noise:
+        yield from _compare_memory(session)
+        return
     alone = np.concatenate([agent.q(row[None]) for row in obs])
     distance = np.abs(alone - values)
     if distance.max() > 1e-3 * (np.abs(values).max() + 1e-6):
@@ -102,26 +99,25 @@ def _compare_memory(session: Session) -> Iterator[Finding]:
 
 
 def _find_smallest_batch(session: Session) -> Iterator[Finding]:
-    failure: AgentFailed | None = None
+    failures = []
     for rows in BATCH_SIZES:
         agent = AgentCopy(session, session.new_agent())
         batch = session.transitions(1).repeat(rows)
         given = batch.rows(slice(None))
         try:
             agent.call("train_batch", *given)
-            agent.q(batch.obs)
-        except AgentFailed as error:
-            failure = failure or error
+            with contextlib.suppress(NotFinite):
+                agent.q(batch.obs)
+        except AgentFailed as failure:
+            failures.append(failure)
             continue
-        except NotFinite:
-            pass
         session.min_batch = rows
         changed = [name for name in batch._fields if not np.array_equal(getattr(batch, name), getattr(given, name))]
         if changed:
             yield finding("forward.changes_input", call="train_batch", details=" and ".join(changed))
         return
-    error_text = f"with batches of {BATCH_SIZES[0]} to {BATCH_SIZES[-1]} transitions: {failure}"
-    yield finding("loss.raises", error=error_text, where=raised_at(failure.error if failure else None))
+    error = f"with batches of {BATCH_SIZES[0]} to {BATCH_SIZES[-1]} transitions: {failures[0]}"
+    yield finding("loss.raises", error=error, where=raised_at(failures[0].error))
     raise CannotExamine("train_batch raises")
 
 

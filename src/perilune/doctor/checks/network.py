@@ -28,7 +28,12 @@ def check_network(session: Session) -> Iterator[Finding | NotRun]:
         yield from _constant(session, agent)
         yield NotRun("", "Q is the same for all states, so that its spread does not show")
         return
-    yield from _narrow(obs, q)
+    # If a layer is so narrow that all its units can be inactive at once, different states become the same.
+    digits = np.round(q / (np.abs(q).max() * 1e-9))
+    _, group, counts = np.unique(digits, axis=0, return_inverse=True, return_counts=True)
+    alike = obs[group.reshape(-1) == counts.argmax()]
+    if counts.max() >= 4 and np.abs(alike).min() < 0.3:  # otherwise the agent clips its observations
+        yield finding("forward.narrow", same=counts.max(), count=len(q))
     yield from _output_activation(session, agent, obs[:64], q[:64])
     yield from _weights(session, agent, obs, q)
 
@@ -44,15 +49,6 @@ def _constant(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     if np.ptp(q, axis=0).max() <= 1e-6 * (np.abs(q).max() + 1e-9):
         low, high = batch.reward.min(), batch.reward.max()
         yield finding("forward.all_equal", updates=UPDATES, count=len(batch.action), low=low, high=high, q=q[0])
-
-
-def _narrow(obs: Array, q: Array) -> Iterator[Finding]:
-    """If a layer is so narrow that all its units can be inactive at once, different states become the same."""
-    digits = np.round(q / (np.abs(q).max() * 1e-9))
-    _, group, counts = np.unique(digits, axis=0, return_inverse=True, return_counts=True)
-    alike = obs[group.reshape(-1) == counts.argmax()]
-    if counts.max() >= 4 and np.abs(alike).min() < 0.3:  # otherwise the agent clips its observations
-        yield finding("forward.narrow", same=counts.max(), count=len(q))
 
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | NotRun]:

@@ -12,15 +12,7 @@ from perilune.doctor.catalogue import finding
 from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, Record, Step, state_numbers
 from perilune.doctor.report import Finding
-from perilune.doctor.session import (
-    AgentCopy,
-    AgentFailed,
-    CannotTell,
-    NotFinite,
-    Session,
-    as_array,
-    preserve_global_generators,
-)
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, as_array, keep_generators
 
 STORED = 600  # transitions stored before the first sample
 MANY = 25_000  # transitions stored in all: more than most buffers of adapters hold
@@ -250,7 +242,7 @@ class Observer:
     def __call__(self, obs: Array) -> None:
         if self.failure is None:
             try:
-                with preserve_global_generators():
+                with keep_generators():
                     self.online.append(self.agent.q(self._states))
                     if self.agent.has("target_q_values"):
                         self.target.append(self.agent.target_q(self._states))

@@ -123,10 +123,6 @@ def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
     targets = read_targets(session, apart, candidates)
     name, factor, distance = targets.best_fit()
-    if distance > CLEAR:
-        raise CannotTell(
-            f"with different networks the update aims at no known target; the nearest is {name}, {distance:.0%} off"
-        )
     faults = {ONLINE: "target_network.none", SWAPPED: "td_target.double_swapped"}
     if name in faults:
         picture = targets.picture(session.discount) if name == ONLINE else None

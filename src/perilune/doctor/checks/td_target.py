@@ -8,18 +8,11 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.catalogue import finding, listed
+from perilune.doctor.catalogue import finding
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
-from perilune.doctor.td_reading import (
-    CLEAR,
-    UNSURE,
-    read_bootstraps,
-    read_targets,
-    require_regression,
-    require_varied_q,
-)
+from perilune.doctor.td_reading import UNSURE, read_bootstraps, read_targets, require_regression, require_varied_q
 
 # Pairs of updates that must have the same effect, or must not
 
@@ -41,7 +34,9 @@ def check_ends(session: Session) -> Iterator[Finding]:
             effects[name] = max(effects.get(name, 0.0), float(np.abs(first - second).max()))
 
     # Rewards between the two targets give the errors different signs, so that even Adam's first steps differ.
-    for between in _rewards_between(session, agent, base, other):
+    one, two = agent.q(base.next_obs), agent.q(other.next_obs)
+    for middle in (one.max(axis=1) + two.max(axis=1), one.mean(axis=1) + two.mean(axis=1), one.max() + two.max()):
+        between = (agent.q_taken(base) - session.gamma * middle / 2).astype(np.float32)
         measure("next", base._replace(reward=between), other._replace(reward=between))
     for reward in (0.3, 3.0, 100.0):  # large ones only if needed: they may overflow or be clipped
         measure("reward", *(base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1)))
@@ -78,13 +73,6 @@ def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
         raise CannotTell(f"next_obs of terminated transitions matters, but not as a bootstrap: {reason}") from reason
     if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(agent, batch).values()):
         raise CannotTell("next_obs of terminated transitions matters, but not as a bootstrap: by its statistics?")
-
-
-def _rewards_between(session: Session, agent: AgentCopy, base: Transitions, other: Transitions) -> Iterator[Array]:
-    q = agent.q_taken(base)
-    one, two = agent.q(base.next_obs), agent.q(other.next_obs)
-    for middle in (one.max(axis=1) + two.max(axis=1), one.mean(axis=1) + two.mean(axis=1), one.max() + two.max()):
-        yield (q - session.gamma * middle / 2).astype(np.float32)
 
 
 def _running(batch: Transitions) -> Transitions:
@@ -155,11 +143,6 @@ def check_td_target(session: Session) -> Iterator[Finding]:
     inverted = session.ends == "mask_inverted"
     targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
     name, factor, distance = targets.best_fit()
-    if distance > CLEAR:
-        raise CannotTell(
-            f"the update aims at r + {listed(targets.bootstrap)}, which matches no known target; the nearest is "
-            f"{factor:.3g} times {name}, {distance:.0%} off"
-        )
     _exclude_expected_sarsa(session, targets.bootstrap, targets.candidates)
     values: dict[str, Any] = {
         "count": len(targets.bootstrap),
