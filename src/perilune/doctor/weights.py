@@ -339,17 +339,14 @@ class Trial(NamedTuple):
 
 def trials(session: Session, agent: AgentCopy) -> Iterator[Trial]:
     """Train copies of ``agent`` on one transition at a time, whose actions take turns. Yield ``TRIALS`` trials."""
-    yield from (_trial(session, agent, seed) for seed in range(TRIALS))
-
-
-def _trial(session: Session, agent: AgentCopy, seed: int) -> Trial:
-    transition = session.transitions(1)._replace(action=np.array([seed % session.actions]))
-    up, down = (with_error(agent, transition, error) for error in (ERROR, -ERROR))
-    step, step_down = weight_step(agent, up), weight_step(agent, down)
-    if decays_weights(agent):  # Adam makes the decay as large as any step where there is no gradient
-        for one, other in zip(step.values(), step_down.values(), strict=True):
-            decay = np.isclose(one, other, rtol=0.01, atol=0)
-            one[decay] = other[decay] = 0
-    pushed = negative_gradients(agent, up) or step
-    slopes = q_slopes(agent, transition.obs, seed)
-    return Trial(seed % session.actions, transition.obs, slopes, step, step_down, pushed)
+    for seed in range(TRIALS):
+        transition = session.transitions(1)._replace(action=np.array([seed % session.actions]))
+        up, down = (with_error(agent, transition, error) for error in (ERROR, -ERROR))
+        step, step_down = weight_step(agent, up), weight_step(agent, down)
+        if decays_weights(agent):  # Adam makes the decay as large as any step where there is no gradient
+            for one, other in zip(step.values(), step_down.values(), strict=True):
+                decay = np.isclose(one, other, rtol=0.01, atol=0)
+                one[decay] = other[decay] = 0
+        pushed = negative_gradients(agent, up) or step
+        slopes = q_slopes(agent, transition.obs, seed)
+        yield Trial(seed % session.actions, transition.obs, slopes, step, step_down, pushed)

@@ -47,7 +47,11 @@ def check_actions(session: Session) -> Iterator[Finding]:
         yield finding("exploration.never_random", **shares)
     else:
         uneven = list(_uneven(session, random))
-        yield from uneven or _epsilon_ignored((half == best)[clear], (agree + agree_at_1) / 2)
+        yield from uneven
+        share, expected = (half == best)[clear].mean(), (agree + agree_at_1) / 2  # half-way between 0 and 1
+        z = abs(share - expected) / sqrt(1.5 * expected * (1 - expected) / clear.sum() + 1e-12)
+        if not uneven and erfc(z / sqrt(2)) < UNLIKELY:
+            yield finding("exploration.epsilon_ignored", share=share, states=clear.sum(), expected=expected)
 
 
 def _actions(agent: AgentCopy, obs: Array, epsilon: float) -> Array:
@@ -69,10 +73,3 @@ def _uneven(session: Session, random: Array) -> Iterator[Finding]:
     if never or session.actions * erfc(z / sqrt(2)) < UNLIKELY:
         name = "exploration.action_never_tried" if never else "exploration.uneven"
         yield finding(name, count=len(random), counts=", ".join(map(str, counts)))
-
-
-def _epsilon_ignored(greedy: Array, expected: float) -> Iterator[Finding]:
-    """At epsilon 0.5 the share of greedy actions must be half-way between those at 0 and at 1."""
-    z = abs(greedy.mean() - expected) / sqrt(1.5 * expected * (1 - expected) / len(greedy) + 1e-12)
-    if erfc(z / sqrt(2)) < UNLIKELY:
-        yield finding("exploration.epsilon_ignored", share=greedy.mean(), states=len(greedy), expected=expected)

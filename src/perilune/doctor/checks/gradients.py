@@ -166,18 +166,18 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
     if not cosines or np.mean(cosines) >= ALIKE:
         return
     moves = [one.push[name] for one in trials if one.push[name].any()]
-    leaking = bool(leaks) and np.mean(leaks) > 0.2
+    agreement, leak = float(np.mean(cosines)), float(np.mean(leaks or [0.0]))
     if moves[0].ndim == 2 and all(_constant(move, 0) or _constant(move, 1) for move in moves):
-        yield "no_input", float(np.mean(cosines))
+        yield "no_input", agreement
         # Behind the first layer a weight may also rest because its input is 0; observations never are.
-        if leaking and name == next(name for name, move in trials[0].step.items() if move.ndim == 2):
-            yield "relu_derivative", float(np.mean(leaks))
+        if leak > 0.2 and name == next(name for name, move in trials[0].step.items() if move.ndim == 2):
+            yield "relu_derivative", leak
     elif moves[0].ndim == 1 and moves[0].size > 1 and all(_constant(move, 0) for move in moves):
-        yield "one_bias", float(np.mean(cosines))
-    elif leaking:
-        yield "relu_derivative", float(np.mean(leaks))
+        yield "one_bias", agreement
+    elif leak > 0.2:
+        yield "relu_derivative", leak
     else:
-        yield "chain", float(np.mean(cosines))
+        yield "chain", agreement
 
 
 def _agreement(seen: Array, expected: Array, signs: bool) -> float:
