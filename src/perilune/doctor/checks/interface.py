@@ -145,18 +145,17 @@ def _choose_copies(session: Session) -> None:
     batch = batch._replace(reward=batch.reward + 7)
     session.deepcopy = False
     made, again = session.new_copy(), session.new_copy()
-    repeatable = np.array_equal(made.q(obs), again.q(obs))
+    before = made.q(obs)
+    repeatable = np.array_equal(before, again.q(obs))
     again.train(batch)
     learned = again.q(obs)
     session.deepcopy = True
     try:
-        original = AgentCopy(session, made.agent)
-        before = original.q(obs)
-        first, second = original.copy(), original.copy()
+        first, second = made.copy(), made.copy()
         equal = np.allclose(first.q(obs), before, atol=3 * session.noise)
         first.train(batch)
         moved = not np.array_equal(first.q(obs), before) or np.array_equal(learned, before)
-        independent = np.allclose(original.q(obs), before, atol=3 * session.noise)
+        independent = np.allclose(made.q(obs), before, atol=3 * session.noise)
         second.train(batch)
         alike = np.array_equal(first.q(obs), second.q(obs)) or session.noise > 0
         if repeatable and session.noise == 0:

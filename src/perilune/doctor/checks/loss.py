@@ -59,7 +59,7 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             raise CannotTell("gradients() is not laid out like parameters()")
         sampled = np.concatenate([pushed[name].reshape(-1)[places] for name, (places, _) in slopes.items()])
         from_gradients.append(float(sampled @ slope / (slope @ slope)))
-    if not from_gradients[len(ERRORS)] or not np.all(from_loss):
+    if not slope.any() or not from_gradients[len(ERRORS)] or not np.all(from_loss):
         raise CannotTell("the loss does not depend on every reward: are rewards clipped?")
     ratio = np.array(from_gradients) / np.array(from_loss)
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
