@@ -107,8 +107,7 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
             except (TypeError, ValueError, AttributeError, AgentFailed, NotFinite):
                 continue
             if source == "walk":
-                statistics = _statistics(agent, names)
-                names = [name for name in names if name not in statistics]
+                names = [name for name in names if name not in _statistics(agent, names)]
             if names:
                 return source, names
     return "walk", []
