@@ -99,8 +99,10 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     size = 2 if words[:1] == ["bench"] else 1
     name = " ".join(words[:size])
     if name not in COMMANDS:
-        given = f"unknown command {name!r}.{nearest(name, COMMANDS)}" if words else "a command is missing."
-        raise CommandLineError(f"perilune: {given} Commands: {', '.join(COMMANDS)}. See perilune --help.")
+        known = [command for command in COMMANDS if size == 1 or command.startswith("bench ")]
+        missing = len(words) < size
+        given = "a command is missing." if missing else f"unknown command {name!r}.{nearest(name, known)}"
+        raise CommandLineError(f"perilune: {given} Commands: {', '.join(known)}. See perilune --help.")
     return name, words[size:]
 
 

@@ -30,17 +30,15 @@ EVALUATION = (
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
-    """Return the environment of ``--env`` and ``--env-kwargs``; by default, ``env_id`` from a file."""
+    """Return the environment of ``--env`` and ``--env-kwargs``; without ``--env``, ``env_id`` from a file."""
     kwargs = dict(getattr(options, "env_kwargs", ()))
     return envs.make(options.env, **kwargs) if options.env else envs.make_named(env_id, **kwargs)
 
 
 def load(options: Namespace) -> DQN:
-    """Return the agent that ``add_source``'s options mean. Warn if its run used another environment."""
-    path, env = weights.weights_file(options.source, options.checkpoint), None
-    if options.env or hasattr(options, "env_kwargs"):
-        env = make_env(options, weights.load_weights(path)[1].environment)
-    dqn = DQN.load(path, env)
+    """Return the agent that the options choose. Warn if its run used another environment."""
+    path = weights.weights_file(options.source, options.checkpoint)
+    dqn = DQN.load(path, make_env(options, weights.load_weights(path)[1].environment))
     if options.source.is_dir() and (options.source / "config.json").exists():
         config, here = manifest.read_config(options.source), envs.description(dqn.env)
         if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):

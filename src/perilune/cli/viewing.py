@@ -38,9 +38,7 @@ def run_video(options: Namespace) -> None:
         raise ConfigError("run_or_file", str(source), "a run directory with --stages")
     if options.episodes != 1:
         raise ConfigError("episodes", options.episodes, "1 with --stages, which plays one episode per stage")
-    env = None
-    if options.env or hasattr(options, "env_kwargs"):
-        env = make_env(options, manifest.read_config(source)["environment"])
+    env = make_env(options, manifest.read_config(source)["environment"])
     with terminal.progress_bar(f"perilune: recording stages of {source}") as tell:
         endings = History(source).record_stages(
             out,
