@@ -241,7 +241,7 @@ def test_video_shows_scored_episode(tmp_path: Path) -> None:
         return int(obs[2] > 0)
 
     env = gym.wrappers.TimeLimit(gym.make("CartPole-v1"), 12)
-    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2)
+    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2, q_values=lambda obs: obs)
     assert shown == evaluate(policy, env, 2)
     assert shown.lengths == (12, 12)
     frames = decode(tmp_path / "film.mp4").frames
@@ -321,7 +321,7 @@ def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
         training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
-        record_episodes(lambda obs: 0, env, tmp_path / "film.mp4")
+        record_episodes(lambda obs: 0, env, tmp_path / "film.mp4", q_values=lambda obs: obs)
     history = DQN(env, config=small()).train(
         run_dir=tmp_path / "run", steps=20, eval_episodes=1, quiet=True, pictures=True
     )

@@ -168,13 +168,16 @@ def test_gif_has_at_most_seventeen_frames_per_second(fps: int, every: int) -> No
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     for name in ("film.avi", "film", "film.MP4"):
         with pytest.raises(ConfigError, match=r"name ends in \.mp4, \.gif"):
-            record_episodes(lambda obs: 0, cartpole(), tmp_path / name)
+            record_episodes(lambda obs: 0, cartpole(), tmp_path / name, q_values=q_of)
     assert everything_in(tmp_path) == []
 
 
 def test_missing_codec_is_named_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, ".mp4", FORMATS[".mp4"]._replace(codec="libnowhere"))
-    for ask in (check_available, lambda: record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.mp4")):
+    for ask in (
+        check_available,
+        lambda: record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.mp4", q_values=q_of),
+    ):
         with pytest.raises(MissingDependencyError, match=r"built without libnowhere, .* pip install --force-reinstall"):
             ask()
     assert everything_in(tmp_path) == []
@@ -254,7 +257,7 @@ with VideoWriter(Path(sys.argv[1]), 50) as writer:
 
 
 def test_recorder_saves_initial_state_and_complete_episodes(tmp_path: Path) -> None:
-    recorder = TrainingRecorder(tmp_path, 50)
+    recorder = TrainingRecorder(tmp_path, 50, lambda obs: obs)
     start = np.random.default_rng(1).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     recorder.read(Started(start))
     for number, frames in ((1, 5), (3, 8)):
@@ -266,7 +269,10 @@ def test_recorder_saves_initial_state_and_complete_episodes(tmp_path: Path) -> N
     videos = [tmp_path / "videos" / "episode-00001.mp4", tmp_path / "videos" / "episode-00003.mp4"]
     assert episode_videos(tmp_path) == videos
     assert [len(decode(path).frames) for path in videos] == [5, 8]
-    assert everything_in(tmp_path) == ["initial_state.png", "videos/episode-00001.mp4", "videos/episode-00003.mp4"]
+    assert everything_in(tmp_path) == [
+        "initial_state.png",
+        *(f"videos/episode-{name}" for name in ("00001.jsonl", "00001.mp4", "00003.jsonl", "00003.mp4")),
+    ]
 
 
 @pytest.mark.parametrize(("name", "frames"), [("film.mp4", 1), ("film.mp4", 200), ("film.gif", 5)])
@@ -280,7 +286,7 @@ def test_full_disk_leaves_no_partial_video(tmp_path: Path, name: str, frames: in
 
 
 def test_recorder_discards_an_unfinished_episode(tmp_path: Path) -> None:
-    recorder = TrainingRecorder(tmp_path, 50)
+    recorder = TrainingRecorder(tmp_path, 50, lambda obs: obs)
     recorder.read(Started(None))
     recorder.read(frame_of(1))
     recorder.discard()
@@ -293,7 +299,7 @@ def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:
         return int(obs[2] > 0)  # towards where the pole falls
 
     env = cartpole()
-    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2, max_episode_steps=12)
+    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2, max_episode_steps=12, q_values=q_of)
     assert shown == evaluate(policy, env, 2, first_seed=SCORE_SEEDS, max_episode_steps=12)
     decoded = decode(tmp_path / "film.mp4")
     # The states of an episode are one more than its steps.
@@ -305,6 +311,6 @@ def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:
 
 def test_environment_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rgb_array") as caught:
-        record_episodes(lambda obs: 0, Numbered(), tmp_path / "film.mp4")
+        record_episodes(lambda obs: 0, Numbered(), tmp_path / "film.mp4", q_values=q_of)
     assert caught.value.name == "render_mode"
     assert everything_in(tmp_path) == []

@@ -70,14 +70,14 @@ class EpisodeVideo(VideoWriter):
     Args:
         path: The file; it ends in .mp4 or .gif. A GIF has fewer frames and half the size.
         fps: Time steps per second.
-        q_values: Of the agent; without them there are no bars and no telemetry.
+        q_values: Of the agent.
         panel: What is drawn beneath the images. In a video with a panel, and in a GIF, the last frame of each episode
             stays for a second.
         scale: Of the bars. It grows if a Q-value does not fit.
     """
 
     def __init__(
-        self, path: Path, fps: int, q_values: QValues | None = None, panel: Panel | None = None, scale: Scale = NO_SCALE
+        self, path: Path, fps: int, q_values: QValues, panel: Panel | None = None, scale: Scale = NO_SCALE
     ) -> None:
         small, self._skip = format_of(path).small, frame_skip(path, fps)
         super().__init__(path, Fraction(fps, self._skip))
@@ -85,13 +85,11 @@ class EpisodeVideo(VideoWriter):
         self._still = fps // self._skip if small or panel is not None else 0
         self._count = 0
         self._recent: tuple[int, ...] = ()
-        self._telemetry = None
-        if q_values is not None and not small:
-            self._telemetry = telemetry.TelemetryWriter(telemetry.path_of(path))
+        self._telemetry = None if small else telemetry.TelemetryWriter(telemetry.path_of(path))
 
     def show(self, now: Timestep) -> None:
         """Encode the image of a time step."""
-        q_values = np.zeros(0) if self._q_values is None else self._q_values(now.obs[None])[0]
+        q_values = self._q_values(now.obs[None])[0]
         if self._panel is not None:
             self._recent = drawing.latest_actions(self._recent, now, self._panel.memory)
             self._scale = drawing.widen(self._scale, q_values)
@@ -123,7 +121,7 @@ class TrainingRecorder:
         q_values: Of the agent that is trained.
     """
 
-    def __init__(self, directory: Path, fps: int, q_values: QValues | None = None) -> None:
+    def __init__(self, directory: Path, fps: int, q_values: QValues) -> None:
         self._directory, self._fps, self._q_values = directory, fps, q_values
         self._videos: dict[int, EpisodeVideo] = {}  # by episode: several environments have one each
 
@@ -152,9 +150,9 @@ def record_episodes(
     env: envs.Env,
     path: Path,
     *,
+    q_values: QValues,
     episodes: int = 1,
     max_episode_steps: int | None = None,
-    q_values: QValues | None = None,
     panel: Panel | None = None,
 ) -> Evaluation:
     """Play episodes with ``policy`` and record them in one video at ``path``.
@@ -173,7 +171,7 @@ def record_episodes(
         raise cannot_render(env)
     scale = NO_SCALE
     try:
-        if q_values is not None and panel is not None and panel.actions:
+        if panel is not None and panel.actions:
             played = (play_episode(policy, env, SCORE_SEEDS + number, max_episode_steps) for number in range(episodes))
             scale = drawing.widen(scale, _measure(chain.from_iterable(played), q_values)[0])
         with EpisodeVideo(path, frames_per_second(env), q_values, panel, scale) as video:
