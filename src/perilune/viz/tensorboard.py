@@ -75,25 +75,25 @@ def event_file(
             writer.write_event(record)
             writer.flush()
 
-    def read(event: Event) -> None:
+    def read(event: Event, needed: bool = True) -> None:
         if isinstance(event, Timestep):
             assert event.image is not None
             animations.setdefault(event.episode, Animation(fps)).add(event.image)
             return
         if isinstance(event, Episode) and event.ended != "budget":
             recent.append(event.outcome)
-        values = [
-            summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(event, recent, outcomes)
-        ]
+        if not needed:
+            return
+        summary = summary_pb2.Summary()
+        for tag, value in scalars(event, recent, outcomes):
+            summary.value.add(tag=tag, simple_value=value)
         if isinstance(event, Episode) and event.episode in animations:
             animation = animations.pop(event.episode)
             width, height = animation.size
-            image = summary_pb2.Summary.Image(
-                width=width, height=height, colorspace=3, encoded_image_string=animation.gif()
-            )
-            values.append(summary_pb2.Summary.Value(tag="video", image=image))
-        if values and isinstance(event, Episode | Metrics | Evaluated):
-            write(event_pb2.Event(step=event.env_steps, summary=summary_pb2.Summary(value=values)))
+            image = {"width": width, "height": height, "colorspace": 3, "encoded_image_string": animation.gif()}
+            summary.value.add(tag="video", image=image)
+        if summary.value and isinstance(event, Episode | Metrics | Evaluated):
+            write(event_pb2.Event(step=event.env_steps, summary=summary))
 
     with files.reported("written", target):
         target.mkdir(exist_ok=True)
@@ -106,10 +106,7 @@ def event_file(
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             write(event_pb2.Event(step=env_steps + 1, session_log=start))
         for event in earlier:
-            if not before:
-                read(event)
-            elif isinstance(event, Episode) and event.ended != "budget":
-                recent.append(event.outcome)
+            read(event, not before)
         yield read
     finally:
         writer.close()
@@ -145,12 +142,16 @@ class Animation:
 
     def add(self, image: Array) -> None:
         """Add a frame, uint8 [height, width, 3]. Every second one is dropped each time that there are too many."""
+        from PIL import Image  # noqa: PLC0415
+
         if self._seen % self._skip == 0:
             if len(self._frames) == MAX_FRAMES:
                 self._frames = self._frames[::2]
                 self._skip *= 2
-            self._frames.append(_thumbnail(image))
-            self.size = self._frames[0].size
+            picture = Image.fromarray(image)
+            picture.thumbnail((MAX_SIDE, MAX_SIDE), reducing_gap=2.0)
+            self.size = picture.size
+            self._frames.append(picture.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
         self._seen += 1
 
     def gif(self) -> bytes:
@@ -160,11 +161,3 @@ class Animation:
         first, *others = self._frames
         first.save(buffer, "GIF", save_all=True, append_images=others, duration=delay, loop=0)
         return buffer.getvalue()
-
-
-def _thumbnail(image: Array) -> Image:
-    from PIL import Image  # noqa: PLC0415
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), reducing_gap=2.0)
-    return picture.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
