@@ -78,11 +78,12 @@ def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
         raise RunDirectoryError(
             f"no run is given. Pass run directories or a directory of runs: perilune {command} runs"
         )
-    found: dict[Path, tuple[Path, bool]] = {}  # each run once, and whether it lies below a given directory
+    found: dict[Path, tuple[Path, bool]] = {}  # each run once, and whether it only lies below a given directory
     for path in given:
         below = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
         for directory in [config.parent for config in below] or [path]:
-            found.setdefault(directory.resolve(), (directory, bool(below)))
+            first, is_below = found.get(directory.resolve(), (directory, True))
+            found[directory.resolve()] = (first, is_below and bool(below))
     read, left_out = [], []
     for directory, is_below in found.values():
         try:
