@@ -1,4 +1,4 @@
-"""What a notebook shows: the progress of a training, a run, and the notebook in examples/ from its first cell on."""
+"""What a notebook shows: the progress of a training, a run, and the example notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run
+from html_reader import Html
 from perilune import History
 from perilune.agent.config import TrainConfig
 from perilune.errors import FileFormatError, RunDirectoryError
@@ -26,35 +26,6 @@ from perilune.viz import notebook
 from perilune.viz.summary import TrainingSummary
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cartpole.ipynb"
-
-
-class Page(HTMLParser):
-    """What is in a piece of HTML: tags with their attributes, and the words; it must be closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "polygon", "polyline"):
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def executed(book: Any, directory: Path) -> Any:
@@ -71,21 +42,21 @@ def test_example_notebook_runs_and_shows_its_results(tmp_path: Path) -> None:
         assert output.get("name") != "stderr"
 
     (progress,) = cells["train"]
-    page = Page(progress.data["text/html"])
+    page = Html(progress.data["text/html"])
     assert page.named("div")[2]["aria-valuenow"] == "100"
-    assert any(word.startswith("took ") for word in page.words)
+    assert any(word.startswith("took ") for word in page.texts)
     assert "100%" in progress.data["text/plain"]
     assert len(page.named("polyline")) == 1
 
     for cell in ("run", "load"):
         (run,) = cells[cell]
-        page = Page(run.data["text/html"])
+        page = Html(run.data["text/html"])
         (video,), (image,) = page.named("video"), page.named("img")
-        film = tmp_path / "film.mp4"
-        film.write_bytes(base64.b64decode(str(video["src"]).removeprefix("data:video/mp4;base64,")))
-        assert len(decode(film).frames) > 50
-        assert "best.mp4" in page.words
-        png = base64.b64decode(str(image["src"]).removeprefix("data:image/png;base64,"))
+        path = tmp_path / "video.mp4"
+        path.write_bytes(base64.b64decode(video["src"].removeprefix("data:video/mp4;base64,")))
+        assert len(decode(path).frames) > 50
+        assert "best.mp4" in page.texts
+        png = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
         assert imread(io.BytesIO(png), "png").shape[1] > 600
         assert "History(" in run.data["text/plain"]
 
@@ -98,7 +69,7 @@ def test_example_notebook_runs_and_shows_its_results(tmp_path: Path) -> None:
 def test_example_notebook_is_stored_without_outputs() -> None:
     book = nbformat.read(EXAMPLE, nbformat.NO_CONVERT)
     nbformat.validate(book)
-    assert (book.nbformat, book.nbformat_minor >= 5) == (4, True)  # from where on cells have ids
+    assert (book.nbformat, book.nbformat_minor >= 5) == (4, True)  # cells have ids
     assert len({cell.id for cell in book.cells}) == len(book.cells)
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
@@ -131,10 +102,10 @@ get_ipython().display_pub.publish = publish
 def test_kernel_updates_one_display_a_few_times_a_second(tmp_path: Path) -> None:
     (cell,) = executed(new_notebook(cells=[new_code_cell(TRAINING.format(path=sys.path))]), tmp_path).cells
     (display,) = [output for output in cell.outputs if output.output_type == "display_data"]
-    page = Page(display.data["text/html"])
-    assert "a <title>" in page.words
-    assert "100%" in page.words
-    assert "returns from 1.0 to 40.0" in page.words
+    page = Html(display.data["text/html"])
+    assert "a <title>" in page.texts
+    assert "100%" in page.texts
+    assert "returns from 1.0 to 40.0" in page.texts
     (words,) = [output.text for output in cell.outputs if output.output_type == "stream"]
     sent = [word == "True" for word in re.findall("True|False|None", words)]
     assert sent[0] is False
@@ -151,8 +122,8 @@ def test_no_kernel_is_found_outside_a_notebook(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_progress_names_the_state_before_the_first_return() -> None:
-    page = Page(notebook.progress_html("t", TrainingSummary(TrainConfig(episodes=5), 0, 0)))
-    assert "filling the replay buffer" in page.words
+    page = Html(notebook.progress_html("t", TrainingSummary(TrainConfig(episodes=5), 0, 0)))
+    assert "filling the replay buffer" in page.texts
     assert not page.named("svg")
 
 
@@ -160,11 +131,11 @@ def test_line_spans_the_lowest_to_the_highest_return() -> None:
     summary = TrainingSummary(TrainConfig(episodes=5), 0, 0, outcomes=("landed", "<crashed>"))
     for number, reward in enumerate((-10.0, 30.0, 10.0), 1):
         summary.read(episode(number, reward=reward, outcome="landed"))
-    page = Page(notebook.progress_html("t", summary))
+    page = Html(notebook.progress_html("t", summary))
     assert page.named("polyline")[0]["points"] == "0.0,50.0 300.0,6.0 600.0,28.0"
-    assert "returns from -10.0 to 30.0" in page.words
-    assert "<crashed>" in page.words
-    assert page.words[page.words.index("landed") + 1 :][:2] == ["3 ", "(3 of the last 100)"]
+    assert "returns from -10.0 to 30.0" in page.texts
+    assert "<crashed>" in page.texts
+    assert page.texts[page.texts.index("landed") + 1 :][:2] == ["3 ", "(3 of the last 100)"]
 
 
 def test_run_shows_its_figures_and_outcomes() -> None:
@@ -172,14 +143,14 @@ def test_run_shows_its_figures_and_outcomes() -> None:
     run = made_up_run(
         episodes, [evaluated(600, 200.0), evaluated(1_200, 150.0, best=False)], directory="runs/<i>", seed=4
     )
-    page = Page(notebook.run_html(run, []))
+    page = Html(notebook.run_html(run, []))
     for label, value in (
         ("mean of 100", "2.0"), ("best evaluation", "200.0"), ("last evaluation", "150.0"), ("episodes", "120"),
         ("steps", "1,200"), ("training", "0:01"), ("landed", "100 "), ("crashed", "20 "), ("hovered", "0 "),
     ):  # fmt: skip
-        assert page.words[page.words.index(label) + 1] == value
-    assert "LunarLander-v3, seed 4" in page.words
-    assert "runs/<i>" in page.words
+        assert page.texts[page.texts.index(label) + 1] == value
+    assert "LunarLander-v3, seed 4" in page.texts
+    assert "runs/<i>" in page.texts
     assert not page.named("video")
 
 
@@ -189,18 +160,18 @@ def test_newest_video_within_the_size_limit_is_shown(tmp_path: Path, monkeypatch
         (tmp_path / name).write_bytes(bytes([age]) * size)
         os.utime(tmp_path / name, (1_000 - age, 1_000 - age))
     (tmp_path / "link.mp4").symlink_to(tmp_path / "old.mp4")  # the newest of all
-    page = Page(notebook.run_html(made_up_run([]), tmp_path.glob("*.mp4")))
+    page = Html(notebook.run_html(made_up_run([]), tmp_path.glob("*.mp4")))
     (video,) = page.named("video")
-    assert base64.b64decode(str(video["src"]).partition(",")[2]) == b"\x01" * 100
-    assert "right & good.mp4" in page.words
-    link, large = [word for word in page.words if word.startswith("left out: ")]
+    assert base64.b64decode(video["src"].partition(",")[2]) == b"\x01" * 100
+    assert "right & good.mp4" in page.texts
+    link, large = [word for word in page.texts if word.startswith("left out: ")]
     assert "is a link" in link
     assert "101 bytes; at most 100" in large
 
 
 def test_history_shows_its_run(tiny_run: TinyRun) -> None:
-    page = Page(tiny_run.history._repr_html_())
-    assert page.words[page.words.index("episodes") + 1] == "4"
+    page = Html(tiny_run.history._repr_html_())
+    assert page.texts[page.texts.index("episodes") + 1] == "4"
     assert len(page.named("img")) == len(page.named("video")) == 1
     assert not page.named("script")
 
@@ -218,17 +189,17 @@ def test_damaged_run_is_shown_as_its_error_message(tiny_run: TinyRun, tmp_path: 
     history = History.load(run)
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
-    (words,) = [word for word in Page(history._repr_html_()).words[1:] if word.strip()]  # after the style
+    (words,) = [word for word in Html(history._repr_html_()).texts[1:] if word.strip()]  # after the style
     assert f"{run}/metrics.jsonl, line 2, is damaged" in words
     assert "Delete that line to read" in words
-    with pytest.raises(FileFormatError, match="line 2"):  # for whoever asks for its numbers
+    with pytest.raises(FileFormatError, match="line 2"):
         _ = history.rewards
     (run / "metrics.jsonl").write_bytes(b"".join(lines))
-    assert len(Page(history._repr_html_()).named("img")) == 1
+    assert len(Html(history._repr_html_()).named("img")) == 1
 
 
 def test_run_is_shown_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    page = Page(notebook.run_html(made_up_run([episode(1)]), []))
-    assert any("pip install 'perilune[view]'" in word for word in page.words)
+    page = Html(notebook.run_html(made_up_run([episode(1)]), []))
+    assert any("pip install 'perilune[view]'" in word for word in page.texts)
     assert not page.named("img")

@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -20,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from fixtures_runs import TinyRun, episode, evaluated, made_up_run
+from html_reader import Html
 from perilune import DQN, cli
 from perilune._utils import statistics
 from perilune._utils.statistics import Estimate
@@ -35,45 +35,9 @@ from perilune.viz.report.content import write_report
 EPISODES = 12
 
 
-class Tags(HTMLParser):
-    """Every tag with its attributes, every text, and the cells of tables row by row."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.rows: list[list[str]] = []
-        self.words = ""
-        self._cell = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        self._cell = tag in ("td", "th") or (self._cell and tag in ("b", "code"))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-        if self._cell:
-            self.rows[-1][-1] += data
-
-    def named(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for found, attributes in self.tags if found == tag]
-
-    def row(self, name: str) -> list[str]:
-        (found,) = [row for row in self.rows if row and row[0] == name]
-        return found[1:]
-
-
-def written(runs: list[Path], out: Path, episodes: int = 0) -> Tags:
+def written(runs: list[Path], out: Path, episodes: int = 0) -> Html:
     write_report([logs.read_run(run) for run in runs], out, episodes, lambda words: None)
-    return Tags(out.read_text(encoding="utf-8"))
+    return Html(out.read_text(encoding="utf-8"))
 
 
 def rewrite_config(run: Path, **values: Any) -> None:
@@ -104,11 +68,11 @@ def page_path(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tags(page_path: Path) -> Tags:
-    return Tags(page_path.read_text(encoding="utf-8"))
+def tags(page_path: Path) -> Html:
+    return Html(page_path.read_text(encoding="utf-8"))
 
 
-def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: Tags) -> None:
+def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: Html) -> None:
     for name in ("best", "final"):
         dqn = DQN.load(whole / f"{name}.safetensors")
         returns = np.array(dqn.evaluate(EPISODES).returns)
@@ -124,7 +88,7 @@ def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: T
         assert outcomes.startswith("fell")
 
 
-def test_report_has_all_its_sections(tags: Tags) -> None:
+def test_report_has_all_its_sections(tags: Html) -> None:
     for heading in ("What to try next", "Videos", "Curves", "Scores", "What the agent learned", "Settings", "Machine"):
         assert heading in tags.words
     sources = [image["src"] for image in tags.named("img")]
@@ -134,7 +98,7 @@ def test_report_has_all_its_sections(tags: Tags) -> None:
     assert tags.row("numpy") == [np.__version__]
 
 
-def test_report_is_one_file_without_scripts(page_path: Path, tags: Tags) -> None:
+def test_report_is_one_file_without_scripts(page_path: Path, tags: Html) -> None:
     assert not tags.named("script") + tags.named("link") + tags.named("iframe") + tags.named("a")
     for _, attributes in tags.tags:
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
@@ -146,7 +110,7 @@ def test_report_is_one_file_without_scripts(page_path: Path, tags: Tags) -> None
     assert page_path.stat().st_size < 4_000_000
 
 
-def test_best_video_comes_first(whole: Path, tags: Tags) -> None:
+def test_best_video_comes_first(whole: Path, tags: Html) -> None:
     labels = [video["aria-label"] for video in tags.named("video")]
     assert labels[0].startswith("best weights, greedy: return ")
     assert labels[1].startswith("training, episode 1, after ")
@@ -390,7 +354,7 @@ def test_invisible_characters_are_shown_as_escapes(run: Path, tmp_path: Path, ca
     cli.main(["report", str(runs), "--episodes", "1", "--out", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not {character for character in page if not character.isprintable()} - {"\n"}
-    found = Tags(page)
+    found = Html(page)
     assert f"Runs: other, {SHOWN}." in found.words
     assert f"{SHOWN} damaged cannot be read" in found.words
     assert found.row(f"{SHOWN}, best")[0] == "1"
@@ -442,7 +406,7 @@ def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any)
     (runs / "c" / "episodes.jsonl").write_bytes(b'{"episode": 1,\n')
     cli.main(["report", str(runs), "--episodes", "0", "--out", str(out)])
     reported = capsys.readouterr().err.splitlines()
-    found = Tags(out.read_text(encoding="utf-8"))
+    found = Html(out.read_text(encoding="utf-8"))
     assert "Runs: a, d." in found.words
     for name, what in (("b", f"{runs}/b/config.json is not JSON"), ("c", f"{runs}/c/episodes.jsonl, line 1,")):
         assert f"{name} cannot be read: {what}" in found.words.partition("Left out")[2]

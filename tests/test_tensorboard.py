@@ -1,4 +1,4 @@
-"""What TensorBoard would show: event files, read back record by record."""
+"""Event files hold what the logs hold, each point once, also after an interruption."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import struct
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ Values = dict[str, list[tuple[int, Any]]]
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The events of one file: for each its length, a checksum of that, itself, a checksum."""
+    """Yield the events of a file, each stored as length, checksum, event, checksum."""
     from tensorboardX.proto.event_pb2 import Event as Record  # noqa: PLC0415
 
     content, at = path.read_bytes(), 0
@@ -62,16 +62,16 @@ def shown(run: Path) -> Values:
 def expected(history: History) -> Values:
     """The same from the run's logs."""
     tags: Values = defaultdict(list)
-    for one in history.episodes:
-        for name in ("reward", "length", "loss", "epsilon"):
-            if getattr(one, name) is not None:
-                tags[f"episode/{name}"].append((one.env_steps, getattr(one, name)))
-    for update in history.run.metrics:
-        for name in ("updates", "loss", "mean_q", "mean_td_target", "gradient_norm", "learning_rate", "epsilon"):
-            tags[f"update/{name}"].append((update.env_steps, getattr(update, name)))
-    for one in history.evaluations:
-        for name in ("episodes", "mean_return", "std_return", "min_return", "seconds"):
-            tags[f"evaluation/{name}"].append((one.env_steps, getattr(one, name)))
+    logs: tuple[tuple[str, Sequence[Any], str], ...] = (
+        ("episode", history.episodes, "reward length loss epsilon"),
+        ("update", history.run.metrics, "updates loss mean_q mean_td_target gradient_norm learning_rate epsilon"),
+        ("evaluation", history.evaluations, "episodes mean_return std_return min_return seconds"),
+    )
+    for group, log, names in logs:
+        for record in log:
+            for name in names.split():
+                if getattr(record, name) is not None:
+                    tags[f"{group}/{name}"].append((record.env_steps, getattr(record, name)))
     return tags
 
 
@@ -84,18 +84,8 @@ def assert_shows(run: Path, history: History) -> None:
     assert found.keys() - expected(history).keys() <= others
 
 
-class PowerCutError(Exception):
-    """The power is cut."""
-
-
-def cut(after: int) -> Callable[..., Iterator[Event]]:
-    """``training``, in which the power is cut after so many events."""
-
-    def cut_training(*arguments: Any) -> Iterator[Event]:
-        yield from itertools.islice(training_events(*arguments), after)
-        raise PowerCutError
-
-    return cut_training
+class InterruptedTrainingError(Exception):
+    """The training ends without closing its files."""
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +108,10 @@ def test_event_file_has_every_figure_of_the_logs(whole: History) -> None:
 
 
 def test_recorded_episode_is_an_animation_at_its_step(whole: History) -> None:
-    films = shown(whole.directory)["video"]
-    filmed = [one for one in whole.episodes if one.episode == 1 or one.episode % 4 == 0]
-    assert [step for step, _ in films] == [one.env_steps for one in filmed]
-    for (_, gif), one in zip(films, filmed, strict=True):
+    videos = shown(whole.directory)["video"]
+    recorded = [one for one in whole.episodes if one.episode == 1 or one.episode % 4 == 0]
+    assert [step for step, _ in videos] == [one.env_steps for one in recorded]
+    for (_, gif), one in zip(videos, recorded, strict=True):
         image = Image.open(io.BytesIO(gif))
         assert (image.format, image.size) == ("GIF", (240, 160))
         assert 1 < image.n_frames <= one.length + 1  # type: ignore[attr-defined]
@@ -139,8 +129,13 @@ def test_resumed_training_has_every_point_once(
     whole: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr(recording, "training_events", cut(after))
-    with pytest.raises(PowerCutError):
+
+    def interrupted(*arguments: Any) -> Iterator[Event]:
+        yield from itertools.islice(training_events(*arguments), after)
+        raise InterruptedTrainingError
+
+    monkeypatch.setattr(recording, "training_events", interrupted)
+    with pytest.raises(InterruptedTrainingError):
         DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
     monkeypatch.undo()
     history = DQN(cartpole(), seed=3, **AGENT).train(
