@@ -450,6 +450,13 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "munchausen": {"munchausen": 0.5},
 }
 TOGETHER = {name: value for part in COMPONENTS.values() for name, value in part.items()}
+PLAIN: dict[str, dict[str, Any]] = {
+    "plain": {"double": False, "n_step": 1},
+    "three steps": {"n_step": 3},
+    "mse": {"loss": "mse", "double": True},
+    "rmsprop": {"optimizer": "rmsprop"},
+    "layer norm": {"layer_norm": True, "activation": "relu"},
+}
 EVERY_COMPONENT = COMPONENTS | {
     "all with qr": TOGETHER | {"head": "qr", "value_range": None, "optimism": 0.5},
     "all with c51": TOGETHER | {"head": "c51"},
@@ -461,7 +468,7 @@ def components(world: int) -> pytest.MarkDecorator:
     cases = [
         pytest.param(settings, id=name, marks=() if index % 3 == world and index < 9 else pytest.mark.long)
         for index, (name, settings) in enumerate(EVERY_COMPONENT.items())
-    ]
+    ] + [pytest.param(settings, id=name) for name, settings in PLAIN.items()]
     return pytest.mark.parametrize("settings", cases)
 
 

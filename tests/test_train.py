@@ -23,7 +23,7 @@ from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError,
 from perilune.training.evaluation import evaluate
 from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started, Timestep
 from perilune.training.loop import training_events
-from worlds import Bandit, Countdown, Numbered, Timeless, Walk, World, n_step, small
+from worlds import Numbered, Timeless, Walk, World, n_step, small
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -596,42 +596,3 @@ def test_an_environment_of_another_kind_is_refused() -> None:
     with pytest.raises(UnsupportedEnvironmentError):
         list(training_events(Agent(2, 3, small(), 0), env, TrainConfig(steps=100)))
     env.close()
-
-
-# Worlds with a known answer are learned
-
-
-def learned(world: World, observations: Array, steps: int = 1500, **agent_settings: Any) -> Array:
-    """Q(obs, a) after a training with exploration throughout."""
-    quick = {
-        "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
-        "learning_rate_decay_steps": steps, "batch_size": 32, "learning_starts": 50, "buffer_size": 5_000, "tau": 0.05,
-        "epsilon_end": 1.0, "gamma": 0.9,
-    }  # fmt: skip
-    agent = agent_for(world, **quick | agent_settings)
-    run(agent, world, steps=steps)
-    return agent.q_values(observations)
-
-
-@pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("double", [False, True])
-def test_constant_reward_value_is_learned(n: int, double: bool) -> None:
-    # With 1, 2, 3 and 4 steps left: 2, 2 + 1.8, 2 + 1.8 + 1.62, ...
-    q = learned(Countdown(reward=2.0, length=4), np.eye(4), n_step=n, double=double)
-    np.testing.assert_allclose(q, np.repeat([[2], [3.8], [5.42], [6.878]], 2, axis=1), atol=0.05)
-
-
-@pytest.mark.parametrize("n", [1, 3])
-def test_truncated_episode_value_includes_future(n: int) -> None:
-    # 1 / (1 - 0.8) = 5. Were the cut taken for an end, the mean over the 4 steps would be near 2.
-    q = learned(Timeless(reward=1.0, length=4), np.ones((1, 1)), n_step=n, gamma=0.8, tau=0.2)
-    np.testing.assert_allclose(q, [[5, 5]], atol=0.1)
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"loss": "mse"}, {"layer_norm": True, "activation": "relu"}, {"optimizer": "rmsprop"}]
-)
-def test_contextual_bandit_values_are_learned(settings: dict[str, Any]) -> None:
-    world = Bandit({-1: (1.0, -2.0, 0.5), 1: (-1.0, 3.0, 0.0)}, first_action=3)
-    q = learned(world, np.array([[-1.0], [1.0]]), **settings)
-    np.testing.assert_allclose(q, [[1, -2, 0.5], [-1, 3, 0]], atol=0.1)

@@ -23,7 +23,7 @@ NOTHING: Shapes = MappingProxyType({})
 
 
 class Layer(Protocol):
-    """A layer: its equation forward, and its derivative backward.
+    """A layer: its equation forward, and its derivative backward. Layers inherit from it.
 
     Attributes:
         outputs: size of y.
@@ -32,8 +32,8 @@ class Layer(Protocol):
     """
 
     outputs: int
-    shapes: Shapes
-    noise_shapes: Shapes
+    shapes: Shapes = NOTHING
+    noise_shapes: Shapes = NOTHING
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         """Return working memory for one forward and backward pass over B = ``rows``."""

@@ -9,11 +9,11 @@ from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ConfigError
-from perilune.nn.base import NOTHING, Activation, Layer, Shapes
+from perilune.nn.base import Activation, Layer
 from perilune.nn.network import Dense, Network, ReLU
 
 
-class NoisyDense:
+class NoisyDense(Layer):
     """A dense layer whose weights carry noise of a learned size: y = x (W + S * N) + b + s * n.
 
     S, s are the sizes; N = f(p) f(q)^T and n = f(q), with f(x) = sign(x) sqrt|x|, come from standard normal draws for
@@ -28,13 +28,13 @@ class NoisyDense:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self.shapes: Shapes = {
+        self.shapes = {
             "weight": (inputs, outputs),
             "bias": (outputs,),
             "weight_sigma": (inputs, outputs),
             "bias_sigma": (outputs,),
         }
-        self.noise_shapes: Shapes = {"noise_in": (inputs,), "noise_out": (outputs,)}
+        self.noise_shapes = {"noise_in": (inputs,), "noise_out": (outputs,)}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {
@@ -62,11 +62,8 @@ class NoisyDense:
             np.matmul(dy, scratch["weight"].T, out=dx)
 
 
-class Tanh:
+class Tanh(Layer):
     """y = tanh(x). Backward: dx = dy (1 - y^2)."""
-
-    shapes: Shapes = NOTHING
-    noise_shapes: Shapes = NOTHING
 
     def __init__(self, width: int) -> None:
         self.outputs = width
@@ -87,7 +84,7 @@ class Tanh:
             np.multiply(dy, slope, out=dx)
 
 
-class LayerNorm:
+class LayerNorm(Layer):
     """y = gain * (x - mean) / sqrt(variance + epsilon) + bias, mean and variance over each row.
 
     With z = (x - mean) / s and s = sqrt(variance + epsilon), backward is
@@ -97,11 +94,10 @@ class LayerNorm:
     """
 
     epsilon = 1e-5
-    noise_shapes: Shapes = NOTHING
 
     def __init__(self, width: int) -> None:
         self.outputs = width
-        self.shapes: Shapes = {"gain": (width,), "bias": (width,)}
+        self.shapes = {"gain": (width,), "bias": (width,)}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {
@@ -144,7 +140,7 @@ class LayerNorm:
             np.multiply(dx, inverse_s, out=dx)
 
 
-class Dueling:
+class Dueling(Layer):
     """Add a state's value and its actions' advantages: y_a = v + u_a - mean over the actions of u.
 
     x[B, (1 + A) N] holds v[N], then u[A, N]; y[B, A N] holds [A, N]; N is the number of outputs of an action.
@@ -155,9 +151,6 @@ class Dueling:
     Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. In the
     paper, each stream has hidden layers of its own; here the streams part after the last hidden layer.
     """
-
-    shapes: Shapes = NOTHING
-    noise_shapes: Shapes = NOTHING
 
     def __init__(self, actions: int, atoms: int) -> None:
         self.actions = actions

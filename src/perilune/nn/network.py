@@ -13,23 +13,21 @@ from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
-from perilune.nn.base import NOTHING, Layer, Parameterized, Shapes
+from perilune.nn.base import Layer, Parameterized
 
 MOST_WORKSPACES = 8  # training needs two; more are for q_values of any number of observations
 
 
-class Dense:
+class Dense(Layer):
     """y = x W + b, with W[inputs, outputs] and b[outputs].
 
     Backward: dW = x^T dy, db = sum of dy over the batch, dx = dy W^T.
     """
 
-    noise_shapes: Shapes = NOTHING
-
     def __init__(self, inputs: int, outputs: int) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self.shapes: Shapes = {"weight": (inputs, outputs), "bias": (outputs,)}
+        self.shapes = {"weight": (inputs, outputs), "bias": (outputs,)}
 
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {"ones": np.ones(rows, dtype)}
@@ -47,11 +45,8 @@ class Dense:
             np.matmul(dy, parameters["weight"].T, out=dx)
 
 
-class ReLU:
+class ReLU(Layer):
     """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at 0)."""
-
-    shapes: Shapes = NOTHING
-    noise_shapes: Shapes = NOTHING
 
     def __init__(self, width: int) -> None:
         self.outputs = width

@@ -15,8 +15,7 @@ from perilune.training.checks import check
 from perilune.training.evaluation import select
 from perilune.training.events import Ended, Event, Metrics
 from perilune.training.progress import TrainingProgress
-from perilune.training.resume import replay_episode
-from perilune.training.slots import EnvSlot, begin_episode, closing, make_slot, safe_point, timed
+from perilune.training.slots import EnvSlot, begin_episode, closing, make_slot, replay_episode, safe_point, timed
 from perilune.training.warm_up import warm_up
 
 SAFE_POINT_EVERY = 10_000  # steps of an episode between safe points, so that one without an end can be saved
