@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import shlex
 from dataclasses import dataclass, fields
@@ -174,3 +175,14 @@ def test_notebook_page_names_the_settings_of_a_notebook() -> None:
     assert unnamed <= {
         *("initializer", "eval_every", "eval_episodes", "stop_at_return", "metrics_every", "keep_checkpoints")
     }
+
+
+def test_places_in_the_table_of_algorithms_exist() -> None:
+    page = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    places = re.findall(r"`((?:agent|nn|replay)(?:\.\w+){2,})`", page)
+    assert len(places) >= 15
+    for place in places:
+        package, module, *names = place.split(".")
+        found: object = importlib.import_module(f"perilune.{package}.{module}")
+        for part in names:
+            found = getattr(found, part)

@@ -1,4 +1,4 @@
-"""What is known about single environments, one file each. To add one, write its ``KnownEnv`` and list it here."""
+"""What is known about single environments, one file each. ``register`` adds the record of another environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from perilune.envs.known.mountain_car import MOUNTAIN_CAR
 from perilune.envs.known.record import Controls, KnownEnv, Outcomes, Preset
 from perilune.envs.known.toy_text import BLACKJACK, CLIFF_WALKING, FROZEN_LAKE, TAXI
 
-__all__ = ["ENVIRONMENTS", "Controls", "KnownEnv", "Outcomes", "Preset", "lookup"]
+__all__ = ["ENVIRONMENTS", "Controls", "KnownEnv", "Outcomes", "Preset", "lookup", "register"]
 
 ENVIRONMENTS = {
     known.env_id: known
@@ -35,3 +35,8 @@ def lookup(env_id: str) -> KnownEnv:
     """
     versions = (known for name, known in ENVIRONMENTS.items() if env_id in (name, name.rpartition("-v")[0]))
     return next(versions, KnownEnv(env_id=env_id))
+
+
+def register(known: KnownEnv) -> None:
+    """Add the record of an environment, or replace it. Call it where you register the environment with Gymnasium."""
+    ENVIRONMENTS[known.env_id] = known
