@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fixtures_runs import episode
 from perilune import cli
 from perilune.cli.settings import choose
-from perilune.envs.known.presets import PRESETS, preset
+from perilune.envs.known.presets import available, preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated, Metrics
@@ -319,10 +319,10 @@ def test_invalid_environment_id_is_in_no_command() -> None:
     assert Facts(replace(run, config=config)).training() == ""
 
 
-@pytest.mark.parametrize("environment", PRESETS)
+@pytest.mark.parametrize("environment", available())
 @pytest.mark.parametrize("other", ["LunarLander-v3", "CartPole-v1"])
 def test_command_reproduces_settings_for_any_environment(environment: str, other: str) -> None:
-    agent, train = PRESETS[other].agent, PRESETS[other].train
+    agent, train = available()[other].agent, available()[other].train
     config = {"environment": environment, "reward_threshold": None, "seed": 0}
     run = replace(facts().run, config=config | {"agent": asdict(agent), "train": asdict(train)})
     command = cli.parse(shlex.split(Facts(run).training())[1:])

@@ -269,8 +269,8 @@ def test_callback_that_returns_false_stops_the_training(tmp_path: Path, recorded
 def test_agent_starts_from_the_named_preset() -> None:
     known = presets.preset("CartPole-v1").agent
     assert DQN("CartPole-v1", batch_size=8).config == replace(known, batch_size=8)
-    assert DQN("CartPole-v1", "plain").config == presets.PRESETS["plain"].agent
-    assert DQN("CartPole-v1", preset="Acrobot-v1").config == presets.PRESETS["Acrobot-v1"].agent
+    assert DQN("CartPole-v1", "plain").config == presets.available()["plain"].agent
+    assert DQN("CartPole-v1", preset="Acrobot-v1").config == presets.available()["Acrobot-v1"].agent
     assert DQN("CartPole-v1", preset=None).config == DQN("CartPole-v1", config=DQNConfig()).config == DQNConfig()
     mixed = DQN("CartPole-v1", config=DQNConfig(gamma=0.9, hidden=(5,)), hidden=[7, 6]).config
     assert (mixed.gamma, mixed.hidden) == (0.9, (7, 6))

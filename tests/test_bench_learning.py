@@ -22,7 +22,7 @@ from perilune import DQN, DQNConfig, TrainConfig
 from perilune.bench import learning, results
 from perilune.bench.learning import Trial, run_trials
 from perilune.cli import main
-from perilune.envs.known.presets import PRESETS
+from perilune.envs.known.presets import available
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import logs
 from perilune.runs.scores import Score, score
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate_decay_steps": 400, "priority_beta_steps": 400, "epsilon_decay_steps": 120,
 }  # fmt: skip
 METRICS = Metrics(300, 100, 0.5, 1.0, 1.0, 0.1, 1e-3, 0.5)
-AGENT = replace(PRESETS["default"].agent, **SETTINGS)
+AGENT = replace(available()["default"].agent, **SETTINGS)
 TRAIN = TrainConfig(steps=400, eval_every=100, eval_episodes=2, metrics_every=50)
 OPTIONS = [
     *("--preset", "default", "--steps", "400", "--eval-every", "100", "--eval-episodes", "2", "--metrics-every", "50"),

@@ -26,7 +26,7 @@ from fixtures_runs import TinyRun, decode
 from perilune import DQN, DQNConfig, TrainConfig
 from perilune.cli import COMMANDS, main, parse
 from perilune.cli.settings import choose
-from perilune.envs.known.presets import PRESETS, preset
+from perilune.envs.known.presets import available, preset
 from perilune.runs import inspection, layout, logs, telemetry
 from perilune.viz import video
 
@@ -293,7 +293,7 @@ def test_every_field_of_both_configs_is_an_option(head: str) -> None:
         option = name.replace("_", "-")
         arguments += [f"--no-{option}"] if values is None else [f"--{option}", *values]
     made = settings_of(*arguments)
-    defaults = asdict(PRESETS["default"].agent) | asdict(PRESETS["default"].train)
+    defaults = asdict(available()["default"].agent) | asdict(available()["default"].train)
     assert made == defaults | {name: value for name, (_, value) in options.items()}
     assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
 
@@ -329,9 +329,9 @@ def test_every_command_has_a_help_and_a_line_in_the_overview(command: str) -> No
     assert done(*command.split(), "-h").startswith(f"usage: perilune {command}")
 
 
-@pytest.mark.parametrize("name", [*sorted(PRESETS), "none"])
+@pytest.mark.parametrize("name", [*sorted(available()), "none"])
 def test_settings_start_from_the_named_preset(name: str) -> None:
-    agent, train = (DQNConfig(), preset("Acrobot-v1").train) if name == "none" else vars(PRESETS[name]).values()
+    agent, train = (DQNConfig(), preset("Acrobot-v1").train) if name == "none" else vars(available()[name]).values()
     expected = asdict(agent) | asdict(train)
     for command in (["train"], ["bench", "learning"]):
         assert settings_of(*command, "Acrobot-v1", "--preset", name) == expected

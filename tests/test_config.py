@@ -21,7 +21,8 @@ from perilune._utils.validation import description
 from perilune.agent.config import DQNConfig, TrainConfig, build, to_json
 from perilune.agent.dqn import Agent
 from perilune.cli.settings import field_docs
-from perilune.envs.known.presets import DEFAULT, PRESETS, RECOMMENDED, preset
+from perilune.envs import known
+from perilune.envs.known.presets import DEFAULT, RECOMMENDED, available, preset
 from perilune.errors import ConfigError, DivergenceError, PeriluneError
 from perilune.nn.base import Activation
 from perilune.training.events import SafePoint
@@ -292,12 +293,12 @@ def test_docstring_of_a_field_states_its_range_and_none(cls: Settings, name: str
     ],
 )
 def test_preset_is_the_environments_or_the_named_one(environment: str, name: str, expected: str) -> None:
-    assert preset(environment, name) is PRESETS[expected]
+    assert preset(environment, name) is available()[expected]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", available())
 def test_every_preset_has_room_to_learn(name: str) -> None:
-    agent, train = PRESETS[name].agent, PRESETS[name].train
+    agent, train = available()[name].agent, available()[name].train
     assert train.steps is not None
     assert train.steps > 10 * (agent.learning_starts + agent.train_freq)
     assert agent.epsilon_decay_steps < train.steps
@@ -359,3 +360,11 @@ def test_training_with_any_valid_settings_ends_or_diverges(agent: dict[str, Any]
             assert events[-1].progress.finished
             assert learner.env_steps > 0
     assert np.isfinite(learner.target.parameters).all()
+
+
+def test_preset_of_a_registered_environment_is_available_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(known.ENVIRONMENTS, "Corridor-v0", known.KnownEnv())  # removed again after the test
+    tuned_preset = preset("CartPole-v1")
+    known.register(known.KnownEnv(env_id="Corridor-v0", preset=tuned_preset))
+    assert preset("Corridor-v0") is tuned_preset
+    assert preset("Acrobot-v1", "Corridor-v0") is tuned_preset

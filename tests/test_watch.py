@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from perilune import DQN, DQNConfig, TrainConfig, envs
 from perilune.agent.dqn import Agent
-from perilune.envs.known.presets import PRESETS
+from perilune.envs.known.presets import available
 from perilune.errors import DivergenceError, EnvironmentFaultError, PeriluneWarning
 from perilune.runs import logs
 from perilune.training import health
@@ -99,9 +99,9 @@ def test_an_epsilon_that_hardly_falls_is_told(agent: dict[str, Any], train: dict
         assert notice.what == "epsilon_stays"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", available())
 def test_no_preset_gives_cause_to_say_anything(name: str) -> None:
-    assert health.epsilon_stays(PRESETS[name].agent, PRESETS[name].train) is None
+    assert health.epsilon_stays(available()[name].agent, available()[name].train) is None
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def run_verify(options: Namespace) -> None:
 def run_list(options: Namespace) -> None:
     """List runs, presets and known environments."""
     runs = [_summary(path.parent) for path in sorted(options.path.rglob("config.json"))]
-    tuned = {name: vars(preset.train)["steps"] for name, preset in presets.PRESETS.items()}
+    tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
     if options.json:
         print_json({"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)})
         return

@@ -24,7 +24,7 @@ from perilune.errors import ConfigError
 DEFAULT, PLAIN = "default", "plain"
 RECOMMENDED = "recommended"
 """The preset of the environment, or "default" for an environment that has none."""
-PRESETS: dict[str, Preset] = {
+_GENERAL = {
     # For any environment: epsilon falls slowly, and there is no optimism that a lucky return could mislead.
     DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
     # Mnih et al., Nature 518, 2015, at the size of these environments.
@@ -32,8 +32,13 @@ PRESETS: dict[str, Preset] = {
         DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_interval=500),
         TrainConfig(steps=100_000),
     ),
-} | {known.env_id: known.preset for known in ENVIRONMENTS.values() if known.preset is not None}
+}
 SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
+
+
+def available() -> dict[str, Preset]:
+    """Return every preset by name: "default", "plain", and those of the known environments by id."""
+    return _GENERAL | {known.env_id: known.preset for known in ENVIRONMENTS.values() if known.preset is not None}
 
 
 def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
@@ -48,12 +53,13 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
         ConfigError: there is no preset of that name.
     """
     if name == RECOMMENDED:
-        return lookup(environment.rpartition(":")[2]).preset or PRESETS[DEFAULT]  # of my_module:MyEnv-v0
+        return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # of my_module:MyEnv-v0
     if name is None:
         return replace(preset(environment), agent=DQNConfig())
-    if name not in PRESETS:
-        raise ConfigError("preset", name, f"one of {', '.join([RECOMMENDED, *PRESETS])}, or None")
-    return PRESETS[name]
+    named = available()
+    if name not in named:
+        raise ConfigError("preset", name, f"one of {', '.join([RECOMMENDED, *named])}, or None")
+    return named[name]
 
 
 def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collection[str] = ()) -> DQNConfig:
