@@ -30,7 +30,7 @@ lint: setup
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
 
-# Every test, also those marked `long`, then the full counts of docs/checkpoints.md: an hour or two.
+# Every test, also those marked `long`, then the full counts of docs/reference/checkpoints.md: an hour or two.
 test-long: lint
 	$(BIN)/pytest -n auto --dist worksteal -m ""
 	$(MAKE) torture
@@ -40,7 +40,7 @@ torture: setup
 	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
 	$(BIN)/pytest --torture -s tests/test_cost.py
 
-# The figures in docs/benchmarks.md; hours.
+# The figures in docs/explanation/benchmarks.md; hours.
 benchmarks: setup
 	$(BIN)/perilune bench learning CartPole-v1 --seeds 20 --first-seed 200 --jobs 2
 	for env in LunarLander-v3 Acrobot-v1 MountainCar-v0; do \

@@ -5,7 +5,7 @@
 
 The first trains every experiment below over several seeds into runs/as_asked/ (a run that is there is not repeated),
 prints a table and draws runs/as_asked/as_asked.png; the second changes one setting at a time. What came out of it:
-docs/as_asked.md.
+docs/explanation/small-networks.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fix examples/broken/classic.py as docs/why_does_my_dqn_not_learn.md does, and train the result.
+"""Fix examples/broken/classic.py as docs/tutorials/find-the-bug.md does, and train the result.
 
     python examples/fix_classic.py --fixes 3 --out classic_3.py        # the agent after the first three fixes
     python examples/fix_classic.py --fixes 0 10 --seeds 0 1 2          # train these on LunarLander: minutes each
@@ -25,7 +25,7 @@ from perilune.viz.plots import COLOURS
 
 ROOT = Path(__file__).parents[1]
 CLASSIC = ROOT / "examples" / "broken" / "classic.py"
-DOCUMENT = ROOT / "docs" / "why_does_my_dqn_not_learn.md"
+DOCUMENT = ROOT / "docs/tutorials/find-the-bug.md"
 EPISODES = 100  # of the greedy evaluation, with start states that training does not use
 
 

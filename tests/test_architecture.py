@@ -45,7 +45,7 @@ def test_command_line_loads_no_optional_library() -> None:
 
 
 def test_transition_path_matches_documentation() -> None:
-    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT.parents[1] / "docs/explanation/architecture.md").read_text(encoding="utf-8")
     listed = {name: int(lines) for name, lines in re.findall(r"^\| `([\w/]+\.py)` \| (\d+) \|", page, re.MULTILINE)}
     assert listed == {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in listed}
     assert len(listed) <= 8

@@ -1,7 +1,7 @@
 """What watching costs a training: the weights stay the same, and the time grows by less than 2 %.
 
 ``pytest -m long`` compares short trainings. ``pytest -m long --torture -s tests/test_cost.py`` compares pairs of long
-trainings, prints the figures of docs/seeing.md and asserts the durations.
+trainings, prints the figures of docs/how-to/follow-a-training.md and asserts the durations.
 """
 
 from __future__ import annotations

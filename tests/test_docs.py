@@ -178,7 +178,7 @@ def test_notebook_page_names_the_settings_of_a_notebook() -> None:
 
 
 def test_places_in_the_table_of_algorithms_exist() -> None:
-    page = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/explanation/algorithms.md").read_text(encoding="utf-8")
     places = re.findall(r"`((?:agent|nn|replay)(?:\.\w+){2,})`", page)
     assert len(places) >= 15
     for place in places:

@@ -112,7 +112,7 @@ def in_order(*names: str) -> list[doctor.Finding]:
 
 
 def test_every_finding_has_a_file_and_a_row_in_the_docs() -> None:
-    docs = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    docs = (ROOT / "docs/explanation/doctor.md").read_text(encoding="utf-8")
     checks = "".join(path.read_text(encoding="utf-8") for path in (FINDINGS.parent).rglob("*.py"))
     files = {f"{path.parent.name}.{path.stem}" for path in FINDINGS.glob("*/*.md") if path.stem != "index"}
     assert files == set(catalogue.entries())
@@ -416,7 +416,7 @@ def test_faults_of_broken_examples_are_found_and_located(name: str) -> None:
     assert all(one.where is not None and f"{name}.py:" in one.where for one in roots)
 
 
-# In the order of docs/why_does_my_dqn_not_learn.md.
+# In the order of docs/tutorials/find-the-bug.md.
 FIXED = (
     "forward.one_sign", "loss.all_actions", "backward.no_input", "backward.relu_derivative", "target_network.shared",
     "backward.one_bias", "loss.derivative", "backward.too_early", "optimizer.counter", "optimizer.step_per_sample",

@@ -262,7 +262,7 @@ def test_tally_names_the_better_player(returns: list[tuple[float, ...]], said: s
 
 
 def test_docs_list_the_keys_of_every_environment() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "video.md").read_text()
+    page = (Path(__file__).parents[1] / "docs/how-to/record-videos.md").read_text()
     rows = dict(re.findall(r"^\| `(\S+-v\d)` \| (.+?) \|", page, re.MULTILINE))
     own = {name: envs.space_sizes(envs.flattened(envs.make(name))).actions for name in CONTROLS}
     assert rows == {name: play.key_help(name, count) for name, count in own.items()}

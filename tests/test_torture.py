@@ -1,6 +1,6 @@
 """Runs whose process is killed, whose disk is full, or whose files are damaged or forged.
 
-These are short forms. ``make torture`` runs the long ones and prints the results for docs/checkpoints.md.
+These are short forms. ``make torture`` runs the long ones and prints the results for docs/reference/checkpoints.md.
 """
 
 from __future__ import annotations

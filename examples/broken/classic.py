@@ -2,7 +2,7 @@
 
     perilune doctor examples/broken/classic.py:make
 
-docs/why_does_my_dqn_not_learn.md fixes it cause by cause.
+docs/tutorials/find-the-bug.md fixes it cause by cause.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""One BLAS thread: on matrices of this size more threads cost more than they give (docs/benchmarks.md)."""
+"""One BLAS thread: on matrices of this size more threads cost more than they give (docs/explanation/benchmarks.md)."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Entry:
     @property
     def link(self) -> str:
         """The page that explains the principle."""
-        return f"docs/doctor.md#{self.component}"
+        return f"docs/explanation/doctor.md#{self.component}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Presets by name: "default", "plain", and the tuned settings of each known environment (docs/tuning.md).
+"""Presets by name: "default", "plain", and the tuned settings of each known environment (docs/explanation/tuning.md).
 
 The schedules of a preset follow the budget. If a new agent is trained for another number of environment steps than
 the preset's own, with ``ratio`` = budget / the preset's budget:
