@@ -3,7 +3,7 @@
     python examples/ablation.py --seeds 10 --jobs 2
 
 Trains every variant over the same seeds into runs/ablation/ (a seed that is there is not repeated), prints a table with
-every variant's margin over the recipe and draws runs/ablation/ablation.png. What came out: docs/explanation/benchmarks.md.
+every variant's margin over the recipe and draws runs/ablation/ablation.png. Results: docs/explanation/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--torture", action="store_true", help="run the full counts of docs/reference/checkpoints.md; takes hours")
+    parser.addoption("--torture", action="store_true", help="run the full counts of the checkpoint tests; takes hours")
     parser.addoption("--repeats", type=int, help="with --torture: kills and full disks to try (default: 100 and 20)")
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: the complete state of a training in one file, from which it resumes to the same bits.
 
-RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps. docs/reference/checkpoints.md has its
+RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps.
+docs/reference/checkpoints.md has its
 format.
 """
 

@@ -73,7 +73,7 @@ RECIPE = DQNConfig(
     optimism=0.5,
     epsilon_end=0.03,
 )
-"""Base of all tuned presets. docs/explanation/benchmarks.md says what each part is worth, docs/explanation/tuning.md how it was found."""
+"""Base of all tuned presets. The documentation measures each part (Benchmarks) and explains the choice (Tuning)."""
 
 
 def tuned(steps: int, train: Mapping[str, Any] | None = None, **settings: Any) -> Preset:
