@@ -5,7 +5,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 DEMO ?= --eval-episodes 20 --stop-at-return 220
 
-.PHONY: setup demo test test-long lint torture benchmarks clean
+.PHONY: setup demo docs test test-long lint torture benchmarks clean
 
 setup: .venv/ready
 
@@ -20,6 +20,10 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/perilune train LunarLander-v3 --out runs/demo --overwrite $(DEMO)
 	$(BIN)/perilune evaluate runs/demo --episodes 50
+
+# The documentation site, in docs/_build/html.
+docs: setup
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto docs docs/_build/html
 
 lint: setup
 	$(BIN)/ruff check .
@@ -52,4 +56,4 @@ benchmarks: setup
 	$(BIN)/perilune bench speed
 
 clean:
-	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist docs/_build

@@ -1,0 +1,74 @@
+"""Configuration of the documentation site: `make docs` builds it into docs/_build/html."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from _generate import write_pages
+
+from perilune import __version__
+
+project = "Perilune"
+author = "The Perilune authors"
+release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "results"]
+nitpicky = True
+nitpick_ignore_regex = [
+    # Types of other libraries. The site is built without a network, so their inventories are not available.
+    (r"py:class", r"Array|DTypeLike|Path"),
+    (
+        r"py:.*",
+        r"(np|numpy|gymnasium|gym|collections|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
+    ),
+]
+
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = "Perilune"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {"navigation_with_keys": True}
+html_show_sourcelink = False
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+
+def setup(app: Sphinx) -> None:
+    """Write the generated pages and show equations as MathML, which needs neither a script nor a network."""
+    app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
+    inline = (lambda self, node: self.body.append(convert(node.astext())), lambda self, node: None)
+    block = (lambda self, node: self.body.append(convert(node.astext(), display="block")), lambda self, node: None)
+    app.add_html_math_renderer("mathml", inline, block)
+
+
+def _keep_colons(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Put an empty line before the docstring of a field, so that napoleon takes no text before a colon for a type."""
+    if what in ("attribute", "property"):
+        lines.insert(0, "")
