@@ -184,6 +184,31 @@ def test_edited_settings_are_refused_unless_wanted(run: Path) -> None:
     assert "host.json is not JSON" in host_fault
 
 
+def test_run_saved_before_a_setting_existed_resumes_with_its_default(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    del config["agent"]["munchausen"], config["train"]["keep_checkpoints"]
+    (run / "config.json").write_text(json.dumps(config))
+
+    def older(content: Any) -> Any:
+        del content["setup"]["agent"]["munchausen"], content["setup"]["train"]["keep_checkpoints"]
+        return content
+
+    for path in checkpoint.paths(run):
+        resealed(path, older)
+    assert is_intact(run)
+    assert again(run, 20).config.munchausen == 0
+    assert manifest.read_config(run)["agent"]["munchausen"] == 0
+    assert is_intact(run)
+
+
+def test_setting_that_does_not_exist_is_refused_by_name(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["agent"]["momentun"] = 0.9
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileFormatError, match=r"config\.json is invalid: momentun"):
+        again(run, 20)
+
+
 def test_edited_or_missing_log_is_refused(run: Path, tmp_path: Path) -> None:
     path = run / "episodes.jsonl"
     path.write_bytes(path.read_bytes().replace(b"terminated", b"truncated ", 1))

@@ -45,12 +45,9 @@ def line(number: int, **values: Any) -> bytes:
 
 def same(one: Table, other: Table) -> bool:
     """Whether two tables hold the same rows."""
-    columns = [name for name in one.columns if name not in one.labels]
-    return (
-        one.columns.keys() == other.columns.keys()
-        and all(np.array_equal(one.columns[name], other.columns[name], equal_nan=True) for name in columns)
-        and all(one.texts(name) == other.texts(name) for name in one.labels)
-        and one.fault == other.fault
+    pairs = ((column, other.columns[name]) for name, column in one.columns.items())
+    return one.fault == other.fault and all(
+        np.array_equal(column, again, equal_nan=column.dtype != object) for column, again in pairs
     )
 
 
@@ -111,11 +108,8 @@ def test_table_and_records_agree(tiny_run: TinyRun, kind: Any) -> None:
     records: Sequence[Any] = logs.read_log(directory, kind)
     assert table.rows == len(records)
     for name in kind._fields:
-        values = [getattr(record, name) for record in records]
-        if name in table.labels:
-            assert table.texts(name) == values
-        else:
-            np.testing.assert_array_equal(table.columns[name], np.array(values, np.float64))
+        column = table.columns[name]
+        np.testing.assert_array_equal(column, np.array([getattr(record, name) for record in records], column.dtype))
     assert table.fault is None
 
 
@@ -126,8 +120,7 @@ def test_numbers_are_exact_and_null_is_nan(tmp_path: Path) -> None:
     assert table.columns["env_steps"].tolist() == [2**53 - 1, 20]
     assert table.columns["reward"].tolist() == [0.1, -1.7e308]
     assert np.isnan(table.columns["loss"]).all()
-    assert table.texts("outcome") == ["landed", None]
-    assert (table.code("ended", "terminated"), table.code("ended", "budget")) == (1, -1)
+    assert table.columns["outcome"].tolist() == ["landed", None]
 
 
 def test_line_counts_when_it_is_finished(tmp_path: Path) -> None:
@@ -212,14 +205,15 @@ def test_links_pipes_and_directories_are_not_read(tmp_path: Path) -> None:
         assert before == (len(list(listing.iterdir())) if listing.exists() else 0)  # nothing stays open
 
 
-def test_rows_and_labels_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_and_strings_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"".join(line(number, outcome=f"{number}" * 2_000) for number in range(10, 300)))
     table = LogReader(path, Episode).read()
     assert table.rows == 290
-    assert len(table.labels["outcome"]) == logs.MOST_LABELS
-    assert max(len(text or "") for text in table.labels["outcome"]) == logs.LONGEST_LABEL
-    assert table.texts("outcome")[-1] is None
+    texts = set(table.columns["outcome"]) - {None}
+    assert len(texts) == logs.MOST_TEXTS
+    assert max(map(len, texts)) == logs.LONGEST_TEXT
+    assert table.columns["outcome"][-1] is None
     monkeypatch.setattr(logs, "MOST_ROWS", 3)
     monkeypatch.setattr(files, "PIECE", 2 * len(line(1)))
     path.write_bytes(b"".join(line(number) for number in range(1, 10)))

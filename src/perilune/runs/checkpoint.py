@@ -66,11 +66,7 @@ def paths(directory: Path) -> list[Path]:
 def save(
     directory: Path, agent: Agent, *, setup: Setup, training: TrainingProgress, logs: Sequence[LogState], best: bool
 ) -> Checkpoint:
-    """Write a checkpoint of ``agent`` into the run ``directory``, then remove the checkpoints that are not kept.
-
-    Raises:
-        RunDirectoryError: it cannot be written, or is too large to be read again. Earlier checkpoints are unchanged.
-    """
+    """Write a checkpoint of ``agent`` into the run ``directory``, then remove the checkpoints that are not kept."""
     path = path_of(directory, agent.env_steps)
     arrays, weights = state.arrays(agent), directory / WEIGHTS["best"]
     with files.reported("written", path):
@@ -120,17 +116,12 @@ def _is_best(path: Path) -> bool:
 
 
 def read(path: Path) -> Checkpoint:
-    """Return the description in a checkpoint. Its arrays are not read.
-
-    Raises:
-        RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is damaged or foreign, or its settings ask for more memory than the file has bytes.
-    """
+    """Return the description in a checkpoint without reading its arrays."""
     return _read(path)[0]
 
 
 def _read(path: Path) -> tuple[Checkpoint, str]:
-    """Return the description, and the checksum of the arrays."""
+    """Return the description, whose settings ask for no more memory than the file has, and the arrays' checksum."""
     checkpoint, checksum = archive.read_content(path, KIND, Checkpoint, LARGEST_HEADER)
     setup, agent, size = checkpoint.setup, checkpoint.agent, path.stat().st_size
     weights = least_weights(setup.agent, setup.observation_size, setup.actions)
@@ -188,12 +179,7 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write best.safetensors as it was at a checkpoint, or remove it if there was none.
-
-    Raises:
-        RunDirectoryError: it cannot be written.
-        FileFormatError: the checkpoint is damaged.
-    """
+    """Write best.safetensors as it was at a checkpoint, or remove it if there was none."""
     path, best = path_of(directory, checkpoint.agent.env_steps), directory / WEIGHTS["best"]
     weights = archive.read_arrays(path, _read(path)[1]).get(BEST)
     if weights is None:

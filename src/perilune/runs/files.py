@@ -1,4 +1,8 @@
-"""Safe access to files: atomic writes, and bounded reads that follow no link and wait for no pipe."""
+"""Safe access to files: atomic writes, and bounded reads that follow no link and wait for no pipe.
+
+The functions raise ``RunDirectoryError`` if the system cannot read or write a file, and ``FileFormatError`` if a file
+is a link, not a regular file, too large, or damaged.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,7 @@ PIECE = 2**20  # bytes read at a time
 
 
 def write(path: Path, *content: bytes | memoryview) -> None:
-    """Write ``content`` to ``path`` atomically and durably: the old file stays until all of the new one is on disk.
-
-    Raises:
-        RunDirectoryError: the file cannot be written; the old one is unchanged.
-    """
+    """Write ``content`` to ``path`` atomically and durably: the old file stays until all of the new one is on disk."""
     partial = path.with_name(path.name + PARTIAL)
     # O_NOFOLLOW: another user may have put a link here.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -56,12 +56,7 @@ def write_json(path: Path, value: object) -> None:
 
 @contextmanager
 def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
-    """Open an existing regular file in binary mode. Links, pipes and devices are refused.
-
-    Raises:
-        RunDirectoryError: the file does not exist or cannot be opened, or an operation in the block fails.
-        FileFormatError: it is not a regular file.
-    """
+    """Open an existing regular file in binary mode. Refuse links, pipes and devices."""
     flags = (os.O_RDONLY if mode == "rb" else os.O_RDWR) | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would block
     if path.is_symlink():
@@ -76,12 +71,7 @@ def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
 
 
 def read(path: Path, largest: int) -> bytes:
-    """Return the content of ``path``.
-
-    Raises:
-        RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is not a regular file, or has more than ``largest`` bytes.
-    """
+    """Return the content of ``path``, which has at most ``largest`` bytes."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
@@ -90,12 +80,7 @@ def read(path: Path, largest: int) -> bytes:
 
 
 def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
-    """Return the JSON object in ``path``, which must respect the limits of ``check_json``.
-
-    Raises:
-        RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is not a JSON object, or exceeds a limit.
-    """
+    """Return the JSON object in ``path``, which must respect the limits of ``check_json``."""
     content = read(path, largest)
     check_json(content, path, largest)
     try:
@@ -108,27 +93,16 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
 
 
 def check_json(content: bytes, path: Path, largest: int) -> None:
-    """Refuse JSON of more than ``largest`` bytes, or with so many parts that decoding it would take more memory.
-
-    Raises:
-        FileFormatError: a limit is exceeded; ``path`` is named in the message.
-    """
+    """Refuse JSON of more than ``largest`` bytes, or with so many parts that decoding it would take more memory."""
     if len(content) > largest:
         raise FileFormatError(f"{path} has {len(content):,} bytes; at most {largest:,} are read")
-    if len(content) <= largest // PART:  # too short for so many parts
-        return
     parts = sum(content.count(mark) for mark in (b"{", b"[")) + content.count(b'"') // 2
     if parts > largest // PART:
         raise FileFormatError(f"{path} has {parts:,} objects, lists and strings; at most {largest // PART:,} are read")
 
 
 def digest(path: Path, size: int) -> hashlib._Hash:
-    """Return the SHA-256 of the first ``size`` bytes of ``path``. More can be added to it.
-
-    Raises:
-        RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is not a regular file.
-    """
+    """Return the SHA-256 of the first ``size`` bytes of ``path``. More can be added to it."""
     sha256 = hashlib.sha256()
     with opened(path) as file:
         while piece := file.read(min(PIECE, size)):

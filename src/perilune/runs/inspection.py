@@ -26,18 +26,16 @@ def describe(run_or_file: Path) -> dict[str, Any]:
         RunDirectoryError: there is no run or file.
         FileFormatError: it is damaged or foreign.
     """
-    return _describe_run(run_or_file) if run_or_file.is_dir() else _describe_weights(run_or_file)
-
-
-def _describe_weights(path: Path) -> dict[str, Any]:
-    agent, saved = weights.load_weights(path)
+    if run_or_file.is_dir():
+        return _describe_run(run_or_file)
+    agent, saved = weights.load_weights(run_or_file)
     return {
         "kind": "weights",
         "environment": saved.environment,
         "seed": saved.seed,
         "counters": _counters(saved),
         "weights": sum(array.size for array in named_weights(agent).values()),
-        "bytes": path.stat().st_size,
+        "bytes": run_or_file.stat().st_size,
         "agent": to_json(saved.config),
     }
 
@@ -56,16 +54,23 @@ def _describe_run(directory: Path) -> dict[str, Any]:
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
+    if (owner := lock.owner(directory)) is not None:
+        status = f"running ({owner})"
+    elif newest is None:
+        status = "stopped; cannot be resumed without a readable checkpoint"
+    else:
+        status = "finished" if newest.training.finished else f"stopped; resume with: perilune resume {directory}"
+    sizes = (_try(lambda path: path.stat().st_size, path) for path in directory.rglob("*") if path.is_file())
     return {
         "kind": "run",
         "environment": run.config["environment"],
         "seed": run.config["seed"],
-        "state": _status(directory, newest),
+        "state": status,
         "counters": None if newest is None else _counters(newest.agent),
         "seconds": None if newest is None else newest.training.seconds,
         "best": best[0]._asdict() if best else None,
         "checkpoints": [str(path.relative_to(directory)) for path in there],
-        "bytes": sum(_size(path) for path in directory.rglob("*") if path.is_file()),
+        "bytes": sum(size or 0 for size in sizes),
         "health": [*faults, *(notice.words for notice in run.notices)],
         "machine": _try(files.read_json, directory / "host.json"),
         "agent": run.config["agent"],
@@ -74,25 +79,11 @@ def _describe_run(directory: Path) -> dict[str, Any]:
 
 
 def _try(read: Callable[[Path], Read], path: Path) -> Read | None:
+    """Return what ``read`` returns; None if the file is damaged, which ``verify`` reports, or was just removed."""
     try:
         return read(path)
-    except PeriluneError:  # verify reports it
+    except (PeriluneError, FileNotFoundError):
         return None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # a running training has just removed it
-        return 0
-
-
-def _status(directory: Path, newest: Checkpoint | None) -> str:
-    if (owner := lock.owner(directory)) is not None:
-        return f"running ({owner})"
-    if newest is None:
-        return "stopped; cannot be resumed without a readable checkpoint"
-    return "finished" if newest.training.finished else f"stopped; resume with: perilune resume {directory}"
 
 
 def summary(found: dict[str, Any], title: str) -> list[str]:
@@ -128,7 +119,7 @@ class Finding(NamedTuple):
 def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
     """Check every file of a run that has a checksum or a format: checkpoints, logs, weights and settings.
 
-    Files that a running training removes during the check are left out.
+    Files that a running training removes during the check are not reported.
 
     Args:
         directory: the run.
@@ -173,8 +164,8 @@ def _existing(paths: Iterable[Path], check: Callable[[Path], object]) -> Iterato
 
 
 def _check_config(path: Path, newest: Checkpoint | None) -> None:
-    content = manifest.read_config(path.parent)
-    if newest and content != newest.setup.to_json():
+    manifest.read_config(path.parent)
+    if newest and manifest.read_setup(path.parent) != newest.setup:
         raise FileFormatError(f"{path} differs from the newest checkpoint")
 
 

@@ -19,6 +19,7 @@ score.json          the score of a benchmark (scores)
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,12 +51,9 @@ DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoin
 
 def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> Path:
     """Return the first of runs/ENV-seedS, runs/ENV-seedS-2, ... that does not exist."""
-    base = parent / f"{environment.replace('/', '_').replace(':', '_')}-seed{seed}"
-    number, directory = 1, base
-    while directory.exists():
-        number += 1
-        directory = base.with_name(f"{base.name}-{number}")
-    return directory
+    name = f"{environment.replace('/', '_').replace(':', '_')}-seed{seed}"
+    ends = ("" if number == 1 else f"-{number}" for number in count(1))
+    return next(directory for end in ends if not (directory := parent / f"{name}{end}").exists())
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:
@@ -77,11 +75,7 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
 
 
 def create(directory: Path, overwrite: bool = False) -> None:
-    """Make ``directory``, which this process has locked, ready for a new run. Files that are not a run's are kept.
-
-    Raises:
-        RunDirectoryError: it cannot be written, or ``check_free`` refuses it.
-    """
+    """Make ``directory``, which this process has locked, ready for a new run. Files that are not a run's are kept."""
     check_free(directory, overwrite)
     with files.reported("written", directory):
         for pattern in RUN_FILES:
@@ -101,11 +95,7 @@ def sweep(directory: Path) -> None:
 
 
 def check_links(directory: Path) -> None:
-    """Refuse a run with links in it: writing through a link would change a file outside the run.
-
-    Raises:
-        FileFormatError: a file or directory of the run is a link.
-    """
+    """Raise FileFormatError if a run has links: writing through a link would change a file outside the run."""
     for name in (*DIRECTORIES, LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern)):
         if (directory / name).is_symlink():
             raise FileFormatError(f"{directory / name} is a link. Replace it by what it points to.")

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import count
-from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import IO, Annotated, Any, NamedTuple, TypeVar, get_type_hints
@@ -31,12 +30,13 @@ from perilune.training.events import Episode, Evaluated, Event, HealthWarning, M
 
 LARGEST_LOG = 2**32  # bytes
 MOST_ROWS = 10_000_000  # of a table; several hundred megabytes
-MOST_LABELS = 200  # different strings in a column of a table
-LONGEST_LABEL = 1_000  # characters
+MOST_TEXTS = 200  # different strings in a column of a table
+LONGEST_TEXT = 1_000  # characters
 TAIL = 4096  # bytes before the position reached, by which a file is recognized
 GENERATIONS = count(1)  # one for every time that a log is read from its start
 Integer = Annotated[int, Meta(ge=0, le=EXACT)]  # float64 represents all of these
 READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # a number that was not finite is null
+NUMBERS = (Integer, float | None, bool)
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 ENCODER = msgspec.json.Encoder(enc_hook=lambda value: value.item())  # NumPy scalars
 Record = TypeVar("Record", Episode, Metrics, Evaluated, HealthWarning)
@@ -51,16 +51,12 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class LogWriter(AbstractContextManager["LogWriter"]):
-    """Append events to a run's logs. Every line is handed to the system before training continues.
+    """Append events to a run's logs. Each line reaches the operating system before training continues.
 
     Args:
         directory: the run.
-        logs: the logs at the checkpoint from which training resumes; later lines are cut off, because training
-            writes them again. Empty for a new run.
-
-    Raises:
-        RunDirectoryError: a log cannot be written, or does not exist any more.
-        FileFormatError: a log does not start with the content it had at the checkpoint.
+        logs: the logs at the checkpoint from which training resumes. Later lines are cut off, because training writes
+            them again. Empty for a new run.
     """
 
     def __init__(self, directory: Path, logs: Sequence[LogState] = ()) -> None:
@@ -116,12 +112,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
 
 
 def check_start(path: Path, log: LogState) -> hashlib._Hash:
-    """Return the checksum of the part of a log that a checkpoint knows.
-
-    Raises:
-        RunDirectoryError: the log does not exist or cannot be read.
-        FileFormatError: it does not start with that content.
-    """
+    """Return the checksum of the part of a log that a checkpoint knows. Raise FileFormatError if it has changed."""
     sha256 = files.digest(path, log.size)
     if sha256.hexdigest() != log.sha256:
         raise FileFormatError(f"{path} does not start with the {log.size:,} bytes that it had at the checkpoint")
@@ -147,14 +138,7 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
 
 
 class _Lines:
-    """Decode the lines of one log, from where the previous call stopped.
-
-    Attributes:
-        offset: bytes read so far.
-        bad: number of damaged lines, which are skipped.
-        first_bad: number of the first one, counted from 1.
-        error: what is wrong with it.
-    """
+    """Decode the lines of one log, from where the previous call stopped. Damaged lines are skipped and counted."""
 
     def __init__(self, kind: type[NamedTuple]) -> None:
         self.hints = {name: READ_AS.get(hint, hint) for name, hint in get_type_hints(kind).items()}
@@ -165,9 +149,8 @@ class _Lines:
         struct = msgspec.defstruct(kind.__name__, fields, gc=False, forbid_unknown_fields=True)
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
         self.offset = self.bad = self.first_bad = self._line = 0
-        self.error = ""
+        self.error = ""  # of the first damaged line
         self._tail = b""
-        self._overlong = False
 
     def is_continued(self, file: IO[bytes]) -> bool:
         """Return whether ``file`` still has the content that was read last."""
@@ -187,18 +170,11 @@ class _Lines:
             lines = piece[: end or None]
             self.offset += len(lines)
             self._tail = (self._tail + lines)[-TAIL:]
-            if end == 0:  # longer than any valid line: skip to its end
-                self._overlong = True
-                continue
-            if self._overlong:
-                lines = lines[lines.find(b"\n") + 1 :]
-                self._overlong = False
-                self._line += 1
-                self._skip(f"it has more than {files.PIECE:,} bytes")
-            yield self.decode(lines)
+            if end:  # else the line is longer than any valid one, and its end will be a damaged line
+                yield self.decode(lines)
 
     def decode(self, lines: bytes) -> list[Any]:
-        """Return the objects in complete lines. Damaged ones are skipped."""
+        """Return the objects in complete lines."""
         ends = lines.count(b"\n")
         with suppress(*DECODE_ERRORS):
             rows = self._decoder.decode_lines(lines)
@@ -211,13 +187,10 @@ class _Lines:
             try:
                 rows.append(self._decoder.decode(line))
             except DECODE_ERRORS as error:
-                self._skip(str(error))
+                if not self.bad:
+                    self.first_bad, self.error = self._line, str(error)
+                self.bad += 1
         return rows
-
-    def _skip(self, error: str) -> None:
-        self.bad += 1
-        if self.bad == 1:
-            self.first_bad, self.error = self._line, error
 
 
 @dataclass(frozen=True)
@@ -226,36 +199,21 @@ class Table:
 
     Attributes:
         version: identifies the rows: no other rows of any log have it.
-        columns: [rows] each. A column of strings has indices into ``labels``; null is NaN in a column of numbers.
-        labels: the strings of each column of strings.
-        fault: what could not be read, None if everything could.
+        columns: float64 [rows] or, for strings, object [rows]. Null is NaN in a column of numbers.
+        fault: what could not be read; None if everything could.
     """
 
     version: tuple[int, int]
     columns: Mapping[str, Array]
-    labels: Mapping[str, Sequence[str | None]]
     fault: str | None
 
     @property
     def rows(self) -> int:
         return self.version[1]
 
-    def code(self, column: str, text: str) -> int:
-        """Return the index that stands for ``text`` in a column of strings, -1 if there is none."""
-        return self.labels[column].index(text) if text in self.labels[column] else -1
-
-    def texts(self, column: str) -> list[str | None]:
-        """Return a column of strings, row by row."""
-        return [self.labels[column][code] for code in self.columns[column]]
-
 
 class LogReader:
-    """Follow a log that may be written at the same time. Damaged lines are skipped and counted.
-
-    Args:
-        path: the log.
-        kind: the event that a line holds.
-    """
+    """Follow the log of events of one ``kind``, which may be written at the same time. Skip and count damaged lines."""
 
     def __init__(self, path: Path, kind: type[NamedTuple]) -> None:
         self._path, self._kind = path, kind
@@ -263,16 +221,13 @@ class LogReader:
         self._begin()
 
     def _begin(self) -> None:
-        self._generation = next(GENERATIONS)
-        self._rows = 0
+        self._generation, self._rows = next(GENERATIONS), 0
         self._lines = _Lines(self._kind)
-        numbers = (Integer, float | None, bool)
-        self._codes: dict[str, dict[str | None, int]] = {
-            name: {None: 0} for name, hint in self._lines.hints.items() if hint not in numbers
-        }
+        hints = self._lines.hints.items()
         self._columns: dict[str, Array] = {
-            name: np.empty(0, np.int16 if name in self._codes else np.float64) for name in self._lines.hints
+            name: np.empty(0, np.float64 if hint in NUMBERS else object) for name, hint in hints
         }
+        self._texts: dict[str, dict[str, str]] = {name: {} for name, hint in hints if hint not in NUMBERS}
 
     def read(self) -> Table:
         """Read what is new and return the whole log."""
@@ -294,7 +249,6 @@ class LogReader:
             return Table(
                 (self._generation, self._rows),
                 {name: column[: self._rows] for name, column in self._columns.items()},
-                {name: list(codes) for name, codes in self._codes.items()},
                 fault or self._fault(),
             )
 
@@ -309,22 +263,22 @@ class LogReader:
     def _append(self, rows: list[Any]) -> None:
         stop = self._rows + len(rows)
         for name, column in self._columns.items():
-            values = list(map(attrgetter(name), rows))
-            numbers = _encode(values, self._codes[name]) if name in self._codes else values
+            values = [getattr(row, name) for row in rows]
+            if name in self._texts:
+                values = [_shared(text, self._texts[name]) for text in values]
             if stop > len(column):  # tables returned before keep the old array
                 self._columns[name] = np.empty(max(1024, 2 * stop), column.dtype)
                 self._columns[name][: self._rows] = column[: self._rows]
-            self._columns[name][self._rows : stop] = np.array(numbers, column.dtype)
+            self._columns[name][self._rows : stop] = np.array(values, column.dtype)
         self._rows = stop
 
 
-def _encode(texts: list[str | None], codes: dict[str | None, int]) -> list[int]:
-    """Return the index of each string. A new one gets the next index, or that of None when there are too many."""
-    short = [text and text[:LONGEST_LABEL] for text in texts]
-    for text in dict.fromkeys(short):
-        if text not in codes and len(codes) < MOST_LABELS:
-            codes[text] = len(codes)
-    return [codes.get(text, 0) for text in short]
+def _shared(text: str | None, known: dict[str, str]) -> str | None:
+    """Return the one copy of a string, so that a column takes little memory; None if it has too many strings."""
+    if text is None:
+        return None
+    short = text[:LONGEST_TEXT]
+    return known.setdefault(short, short) if len(known) < MOST_TEXTS else known.get(short)
 
 
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
@@ -361,7 +315,7 @@ def last_record(directory: Path, kind: type[Record]) -> Record | None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that was read."""
+    """The settings and every logged event of a run."""
 
     directory: Path
     config: dict[str, Any]
@@ -379,11 +333,5 @@ def read_run(directory: Path) -> Run:
         FileFormatError: a file is damaged or has another format.
     """
     config = manifest.read_config(directory)
-    return Run(
-        directory,
-        config,
-        read_log(directory, Episode),
-        read_log(directory, Metrics),
-        read_log(directory, Evaluated),
-        read_log(directory, HealthWarning),
-    )
+    kept: list[list[Any]] = [read_log(directory, kind) for kind in (Episode, Metrics, Evaluated, HealthWarning)]
+    return Run(directory, config, *kept)

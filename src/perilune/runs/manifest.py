@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 from threadpoolctl import threadpool_info
 
-from perilune._utils.validation import LARGEST, Natural
+from perilune._utils.validation import LARGEST, Natural, from_json
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
 from perilune.replay.symmetry import Symmetry
@@ -99,12 +99,22 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def family(config: dict[str, Any]) -> str:
-    """Return a short hash that two runs share if and only if their config.json differ at most in the seed.
+def read_setup(directory: Path) -> Setup:
+    """Return config.json of a run as settings. A setting that it lacks has its default; refuse one that does not exist.
 
     Raises:
-        FileFormatError: ``config`` is nested too deeply.
+        RunDirectoryError: there is no run.
+        FileFormatError: the file is damaged, or has a setting that this version of Perilune does not know.
     """
+    content = {name: value for name, value in read_config(directory).items() if name != "format"}
+    try:
+        return from_json(msgspec.json.encode(content), Setup)
+    except (ConfigError, RecursionError) as error:
+        raise FileFormatError(f"{directory}/config.json is invalid: {error}") from error
+
+
+def family(config: dict[str, Any]) -> str:
+    """Return a short hash that two runs share if and only if their config.json differ at most in the seed."""
     settings = {name: value for name, value in config.items() if name != "seed"}
     try:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -138,16 +148,12 @@ def host() -> dict[str, Any]:
 
 
 def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str]:
-    """Return the names of the settings in which ``wanted`` differs from the run, the agent's first.
+    """Return the names of the settings in which ``wanted`` differs from the run.
 
     Raises:
         ConfigError: a setting differs that is not among ``named`` or cannot change; the message has both values.
     """
-    for name in Setup.__struct_fields__:
-        before, after = getattr(found, name), getattr(wanted, name)
-        if name not in ("agent", "train") and before != after:
-            raise ConfigError(name, after, f"{before!r}, as in the run")
-    old, new = (asdict(setup.agent) | asdict(setup.train) for setup in (found, wanted))
+    old, new = _flat(found), _flat(wanted)
     changed = [name for name in old if old[name] != new[name]]
     for name in changed:
         expected = f"{old[name]!r}, as in the run"
@@ -159,18 +165,20 @@ def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str
 
 
 def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
-    """Refuse to resume if config.json was edited, unless it already has the wanted settings.
-
-    Raises:
-        ConfigError: config.json differs from the checkpoint; the message has the first setting and both values.
-    """
-    stored = read_config(directory)
-    if stored in (found.to_json(), wanted.to_json()):
+    """Raise ConfigError if config.json differs from the checkpoint, unless it already has the wanted settings."""
+    stored = read_setup(directory)
+    if stored in (found, wanted):
         return
-    edited, saved = ({**config["agent"], **config["train"], **config} for config in (stored, found.to_json()))
-    name = next(name for name in [*saved, *edited] if edited.get(name, ...) != saved.get(name, ...))
-    hint = f"{saved.get(name)!r}, as in the checkpoint. Undo the edit of {directory}/config.json"
-    raise ConfigError(name, edited.get(name), hint)
+    edited, saved = _flat(stored), _flat(found)
+    name = next(name for name in saved if edited[name] != saved[name])
+    hint = f"{saved[name]!r}, as in the checkpoint. Undo the edit of {directory}/config.json"
+    raise ConfigError(name, edited[name], hint)
+
+
+def _flat(setup: Setup) -> dict[str, Any]:
+    """Return all values of ``setup`` by name, and the settings of agent and training by theirs."""
+    other = {name: getattr(setup, name) for name in Setup.__struct_fields__ if name not in ("agent", "train")}
+    return {**other, **asdict(setup.agent), **asdict(setup.train)}
 
 
 def differing_host(directory: Path) -> str | None:

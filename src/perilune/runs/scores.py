@@ -65,15 +65,8 @@ def write_score(score: Score, directory: Path) -> None:
 
 
 def read_score(record: object, path: Path) -> Score:
-    """Return the score in a JSON value that was read from ``path``.
-
-    Raises:
-        FileFormatError: it is not a score.
-    """
+    """Return the score in a JSON value that was read from ``path``."""
     try:
-        score = msgspec.convert(record, Score)
+        return msgspec.convert(record, Score)
     except msgspec.ValidationError as error:
         raise FileFormatError(f"{path} is not a valid score: {error}") from error
-    if isinstance(record, dict) and record.keys() != asdict(score).keys():
-        raise FileFormatError(f"{path} is not a valid score: it has other fields")
-    return score

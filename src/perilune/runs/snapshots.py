@@ -25,11 +25,7 @@ def is_kept(number: int, newest: int) -> bool:
 
 
 def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
-    """Write a snapshot after evaluation ``number`` if it is to be kept, and remove those that are not any more.
-
-    Raises:
-        RunDirectoryError: the snapshot cannot be written.
-    """
+    """Write a snapshot after evaluation ``number`` if it is kept, and remove those that no longer are."""
     if not is_kept(number, number):
         return
     with files.reported("written", directory / DIRECTORY):
@@ -41,7 +37,7 @@ def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
 
 
 def cut(directory: Path, newest: int) -> None:
-    """Remove the snapshots after evaluation ``newest``, from where the run resumes: they will be written again."""
+    """Remove the snapshots after evaluation ``newest``, from which training resumes and writes them again."""
     for path in paths(directory):
         if int(path.stem) > newest:
             path.unlink(missing_ok=True)

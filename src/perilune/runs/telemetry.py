@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from perilune._utils.arrays import Array
 from perilune.errors import FileFormatError
 from perilune.runs import files
 from perilune.training.events import Timestep
@@ -46,59 +45,30 @@ class TelemetryWriter:
     def add(self, timestep: Timestep) -> None:
         """Append ``timestep``, whose ``q_values`` must be there."""
         assert timestep.q_values is not None
-        line = _Line(
-            episode=timestep.episode,
-            step=timestep.step,
-            action=timestep.action,
-            reward=round(timestep.reward, 4),
-            q_values=[round(q, 4) for q in timestep.q_values.tolist()],
-            obs=[round(value, 5) for value in timestep.obs.tolist()],
-            outcome=timestep.outcome,
-        )
+        q_values = [round(q, 4) for q in timestep.q_values.tolist()]
+        obs = [round(value, 5) for value in timestep.obs.tolist()]
+        step, reward = timestep.step, round(timestep.reward, 4)
+        line = _Line(timestep.episode, step, timestep.action, reward, q_values, obs, timestep.outcome)
         self._lines.append(msgspec.json.encode(line) + b"\n")
 
     def close(self) -> None:
-        """Write the file.
-
-        Raises:
-            RunDirectoryError: it cannot be written.
-        """
+        """Write the file."""
         files.write(self._path, *self._lines)
 
 
 def read(path: Path, largest: int = LARGEST) -> list[Timestep]:
-    """Return all timesteps of a video, in order.
-
-    Raises:
-        FileFormatError: the file is damaged, larger than ``largest`` bytes, or not telemetry.
-        RunDirectoryError: the file does not exist or cannot be read.
-    """
+    """Return all timesteps of a video, in order. The file has at most ``largest`` bytes."""
     lines = files.read(path, largest).splitlines()
     return [parse(line, f"{path}, line {number},") for number, line in enumerate(lines, 1)]
 
 
 def parse(line: bytes, where: str) -> Timestep:
-    """Return the timestep in one line of telemetry.
-
-    Raises:
-        FileFormatError: the line is not telemetry; the message starts with ``where``.
-    """
+    """Return the timestep in one line of telemetry. The message of an error starts with ``where``."""
     try:
         if len(line) > LONGEST:
             raise ValueError(f"it has {len(line):,} bytes; at most {LONGEST:,} are read")
         stored = _DECODER.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{where} is damaged: {error}") from error
-    return Timestep(
-        stored.episode,
-        stored.step,
-        _array(stored.obs),
-        stored.action,
-        stored.reward,
-        stored.outcome,
-        q_values=_array(stored.q_values),
-    )
-
-
-def _array(values: list[float] | list[float | None]) -> Array:
-    return np.array(values, np.float64)  # None becomes NaN
+    obs, q_values = np.array(stored.obs, np.float64), np.array(stored.q_values, np.float64)  # None becomes NaN
+    return Timestep(stored.episode, stored.step, obs, stored.action, stored.reward, stored.outcome, q_values=q_values)

@@ -40,15 +40,8 @@ class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def save_weights(path: Path, agent: Agent, environment: str) -> None:
     """Write the weights (the averaged ones too), settings and counters of ``agent`` to ``path`` atomically."""
-    content = SavedWeights(
-        environment=environment,
-        observation_size=agent.observation_size,
-        actions=agent.actions,
-        seed=int(agent.seed),
-        **{name: getattr(agent, name) for name in COUNTERS},
-        config=agent.config,
-        symmetry=agent.symmetry,
-    )
+    names = ("observation_size", "actions", "seed", "config", "symmetry", *COUNTERS)
+    content = SavedWeights(environment=environment, **{name: getattr(agent, name) for name in names})
     archive.write(path, KIND, content, named_weights(agent), LARGEST_HEADER)
 
 

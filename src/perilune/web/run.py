@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune._utils.text import printable
@@ -90,7 +89,7 @@ class WatchedRun:
     def _summarize(self, episodes: Table, evaluations: Table, notices: Table) -> dict[str, object]:
         config = self.config
         environment = printable(config.get("environment", ""))
-        is_whole = episodes.columns["ended"] != episodes.code("ended", "budget")
+        is_whole = episodes.columns["ended"] != "budget"
         last = [table.columns["env_steps"][-1] for table in (episodes, evaluations) if table.rows]
         env_steps, whole = float(max(last, default=0)), int(is_whole.sum())
         state, messages, start_steps = self._state()
@@ -111,7 +110,7 @@ class WatchedRun:
             "progress": min(max(0.0, *shares), 1.0) if shares else None,
             "best": best_evaluation(evaluations),
             "outcomes": _outcomes(episodes, is_whole, environment),
-            "warnings": [text for text in notices.texts("words")[-MAX_WARNINGS:] if text],
+            "warnings": [text for text in notices.columns["words"][-MAX_WARNINGS:] if text],
             "videos": len(find_videos(self.directory)),
         }
 
@@ -161,15 +160,13 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     """Return what changes when a file or directory does."""
     try:
         found = path.lstat()
-    except (OSError, ValueError):
+    except OSError:
         return None
     return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _outcomes(episodes: Table, is_whole: Array, environment: str) -> list[tuple[str, int]] | None:
     """Count the episodes by outcome: those that the environment defines, in its order, then any others."""
-    labels = episodes.labels["outcome"]
-    counts = np.bincount(episodes.columns["outcome"][is_whole], minlength=len(labels))
-    found = {label: int(count) for label, count in zip(labels, counts, strict=True) if label is not None and count}
+    found = Counter(label for label in episodes.columns["outcome"][is_whole] if label is not None)
     known = dict.fromkeys(lookup(environment).outcome_labels, 0)
     return list((known | found).items()) if found else None

@@ -40,12 +40,12 @@ class Curve(NamedTuple):
 def curve(table: Table, log: str, column: str, x: str, window: int) -> Curve:
     """Return a column of a log over ``x``, "env_steps" or "episode", with its moving average over ``window`` rows.
 
-    Episodes that the end of the budget cut short are left out.
+    Episodes that the end of the budget cut short are omitted.
     """
     by = {"episodes": "episode", "evaluations": "episodes"}.get(log, "env_steps") if x == "episode" else "env_steps"
     across, y = table.columns[by], table.columns[column]
-    if log == "episodes" and (budget := table.code("ended", "budget")) >= 0:
-        is_whole = table.columns["ended"] != budget
+    if log == "episodes":
+        is_whole = table.columns["ended"] != "budget"
         across, y = across[is_whole], y[is_whole]
     if np.any(across[1:] < across[:-1]):  # episodes of parallel environments may end in another order than they began
         order = np.argsort(across, kind="stable")
@@ -54,18 +54,10 @@ def curve(table: Table, log: str, column: str, x: str, window: int) -> Curve:
 
 
 def thin(x: Array, y: Array, points: int) -> Array:
-    """Return about ``points`` row indices, so that the line through these rows looks like the line through all rows.
+    """Return the indices of about ``points`` rows whose line looks like the line through all rows. x is sorted.
 
     Split the range of x into ``points // 4`` equal intervals and keep the first, lowest, highest and last row of each.
     An interval without a finite y keeps one row, so that the gap stays visible.
-
-    Args:
-        x: rising values [N].
-        y: values [N].
-        points: number of rows to keep, >= 4.
-
-    Returns:
-        Rising row indices [M].
     """
     if len(x) <= points:
         return np.arange(len(x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import stat
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,19 +42,18 @@ class Video(NamedTuple):
 
 
 def find_videos(directory: Path) -> list[Video]:
-    """Return the videos of a run in the order of the page. Links are left out."""
-    videos = directory / "videos"
-    found = []
+    """Return the videos of a run, except links, in the order of the page."""
+    videos, found = directory / "videos", []
+    if not is_directory(videos):
+        return []
     try:
-        if not is_directory(videos):
-            return []
         with os.scandir(videos) as entries:
-            for _, entry in zip(range(MAX_VIDEOS), entries, strict=False):
+            for entry in islice(entries, MAX_VIDEOS):
                 if entry.name.endswith(".mp4") and entry.is_file(follow_symlinks=False):
                     match = re.fullmatch(r"episode-(\d{5,9})\.mp4", entry.name, re.ASCII)
                     episode = int(match[1]) if match else None
                     found.append(Video(videos / entry.name, episode, entry.stat(follow_symlinks=False).st_size))
-    except OSError:  # the directory does not exist yet, or was removed in the meantime
+    except OSError:  # it was just removed
         return []
     return sorted(found, key=_order)
 
@@ -70,13 +69,14 @@ def _order(video: Video) -> tuple[int, int, str]:
 def video_info(video: Video, episodes: Table, evaluations: Table) -> dict[str, object]:
     """Return what the page shows of a video. What is not known is None."""
     stem = video.path.stem
-    has_telemetry = stat.S_ISREG(_mode(telemetry.path_of(video.path)))
+    timesteps = telemetry.path_of(video.path)
+    has_telemetry = timesteps.is_file() and not timesteps.is_symlink()
     env_steps = reward = outcome = None
     if video.episode is not None:
         rows = (episodes.columns["episode"] == video.episode).nonzero()[0]
         if len(rows):
-            env_steps, reward = (episodes.columns[name][rows[-1]].item() for name in ("env_steps", "reward"))
-            outcome = episodes.labels["outcome"][episodes.columns["outcome"][rows[-1]]]
+            env_steps, reward = (float(episodes.columns[name][rows[-1]]) for name in ("env_steps", "reward"))
+            outcome = episodes.columns["outcome"][rows[-1]]
     elif stem in TITLES and has_telemetry:
         reward, outcome = _result(video)
     if stem == "best" and (best := best_evaluation(evaluations)):  # other videos may show earlier weights
@@ -113,12 +113,7 @@ def _result(video: Video) -> tuple[float | None, str | None]:
 
 
 def telemetry_columns(video: Video, environment: str) -> dict[str, object]:
-    """Return the timesteps of a video's frames as columns, with names for the observations and actions.
-
-    Raises:
-        RunDirectoryError: the video has no telemetry.
-        FileFormatError: the telemetry is damaged or too large.
-    """
+    """Return the timesteps of a video's frames as columns, with names for the observations and actions."""
     path = telemetry.path_of(video.path)
     rows = telemetry.read(path, MAX_TELEMETRY)
     q_values = [[] if row.q_values is None else row.q_values.tolist() for row in rows]
@@ -138,11 +133,4 @@ def telemetry_columns(video: Video, environment: str) -> dict[str, object]:
 
 def is_directory(path: Path) -> bool:
     """Return whether ``path`` is a directory and not a link to one."""
-    return stat.S_ISDIR(_mode(path))
-
-
-def _mode(path: Path) -> int:
-    try:
-        return path.lstat().st_mode
-    except (OSError, ValueError):
-        return 0
+    return path.is_dir() and not path.is_symlink()
