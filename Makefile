@@ -30,6 +30,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python lint/words.py
 
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
