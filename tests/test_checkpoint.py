@@ -26,7 +26,7 @@ from fixtures_runs import cartpole, resealed, unsealed
 from perilune import DQN, DQNConfig, TrainConfig, recording
 from perilune.cli import main
 from perilune.errors import ConfigError, EnvironmentFaultError, FileFormatError, PeriluneWarning, RunDirectoryError
-from perilune.runs import archive, checkpoint, files, inspection, layout, lock, logs, manifest, recorder
+from perilune.runs import archive, checkpoint, files, inspection, layout, lock, logs, manifest
 from perilune.runs.telemetry import read as read_telemetry
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode
@@ -69,7 +69,7 @@ def content_of(directory: Path) -> dict[Path, bytes]:
 
 
 def test_newest_and_best_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "SHARE", float("inf"))
+    monkeypatch.setattr(recording, "SHARE", float("inf"))
     run = tmp_path / "run"
     dqn = DQN("CartPole-v1", seed=3, **AGENT)
     dqn.train(run_dir=run, keep_checkpoints=3, checkpoint_seconds=1e-9, **STEPS | {"steps": 500})
@@ -89,7 +89,7 @@ def test_checkpoint_interval_grows_with_its_cost(tmp_path: Path, monkeypatch: py
         return save(*arguments, **how)
 
     monkeypatch.setattr(checkpoint, "save", counted)
-    monkeypatch.setattr("perilune.runs.recorder.time.perf_counter", lambda: float(next(clock)))  # a save takes 1 s
+    monkeypatch.setattr("perilune.recording.time.perf_counter", lambda: float(next(clock)))  # a save takes 1 s
     DQN("CartPole-v1", seed=2, **AGENT).train(
         run_dir=tmp_path / "run", checkpoint_seconds=1e-9, **STEPS | {"steps": 500, "eval_every": None}
     )

@@ -19,7 +19,7 @@ from perilune import DQN, DQNConfig, recording
 from perilune.agent import state
 from perilune.cli import main
 from perilune.errors import ConfigError, PeriluneWarning
-from perilune.runs import checkpoint, inspection, layout, recorder
+from perilune.runs import checkpoint, inspection, layout
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode, Event, Metrics, WarmingUp
 from perilune.training.loop import training_events
@@ -72,7 +72,7 @@ def everything(directory: Path) -> dict[str, Any]:
 
 def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> int:
     """Train with the power cut again and again, anywhere; return how often."""
-    monkeypatch.setattr(recorder, "SHARE", math.inf)  # a checkpoint at every episode
+    monkeypatch.setattr(recording, "SHARE", math.inf)  # a checkpoint at every episode
     generator = np.random.default_rng(5)
     target: dict[str, Any] = {"run_dir": directory}
     for stops in itertools.count():
@@ -214,7 +214,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, whose power was cut when it had several checkpoints. Tests must not change it."""
     out = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder, "SHARE", math.inf)
+        patch.setattr(recording, "SHARE", math.inf)
         patch.setattr(recording, "training_events", cut(60))
         with pytest.raises(PowerCutError):
             DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=out, **TRAINING | {"checkpoint_seconds": 1e-9})

@@ -31,8 +31,8 @@ from perilune.agent import state
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import PeriluneError, PeriluneWarning
+from perilune.recording import Recorder
 from perilune.runs import checkpoint, inspection, logs, snapshots
-from perilune.runs.recorder import Recorder
 from perilune.training.progress import TrainingProgress
 from perilune.viz import plots
 from perilune.viz.report import content as report

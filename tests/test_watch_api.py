@@ -21,7 +21,7 @@ from perilune.runs import layout, lock, telemetry
 from perilune.training.events import Episode, Evaluated, HealthWarning, Metrics
 from perilune.web import videos, watcher
 from perilune.web.app import create_app
-from perilune.web.run import MAX_WARNINGS
+from perilune.web.watcher import MAX_WARNINGS
 
 SCRIPT = "<script>alert(1)</script>"
 REWARD = {"id": "group/one", "name": "episodes.reward"}

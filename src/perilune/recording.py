@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -11,11 +12,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
+from perilune.agent.state import named_weights
 from perilune.envs import Env
 from perilune.envs.known import lookup, presets
 from perilune.envs.rendering import can_draw
@@ -28,21 +33,23 @@ from perilune.errors import (
     RunDirectoryError,
 )
 from perilune.history import History
-from perilune.runs import checkpoint, files, layout, lock, logs, manifest, weights
+from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
 from perilune.runs.checkpoint import Checkpoint
 from perilune.runs.interruption import interruptions
 from perilune.runs.manifest import Setup
-from perilune.runs.recorder import Recorder
 from perilune.training.checks import check
 from perilune.training.evaluation import greedy_limit
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, SafePoint, Timestep, WarmingUp
 from perilune.training.loop import training_events
+from perilune.training.progress import TrainingProgress
 from perilune.viz import notebook, terminal, video
 from perilune.viz import tensorboard as event_files
 from perilune.viz.summary import TrainingSummary
 
 Callback = Callable[[Event], object]
 """A function that ``train`` calls with every event. It returns False to stop the training."""
+
+SHARE = 0.01  # of the training time that checkpoints may take
 
 
 @dataclass(kw_only=True)
@@ -62,7 +69,7 @@ class Recording:
     quiet: bool = False
     tensorboard: bool = False
     stopping: bool = field(default=False, init=False)
-    """Whether the callback has asked to stop."""
+    """Whether the callback or a signal has asked to stop."""
     checkpoints: Sequence[Path] = field(default=(), init=False)
     """The checkpoints of the run to resume, when it was read."""
 
@@ -72,13 +79,7 @@ class Recording:
         check(self.agent, self.env, self.setup.train)
         self._announce()
         with one_blas_thread(), self._progress() as show:
-            for event in self._events():
-                if type(event) in kept:
-                    kept[type(event)].append(event)
-                show(event)
-                self._control(event)
-                if self.stopping and isinstance(event, SafePoint | WarmingUp):
-                    break
+            self._run([lambda event: kept.get(type(event), []).append(event), show])
         return History(None, memory=logs.Run(Path(), self.setup.to_json(), *kept.values()))
 
     def start(self, overwrite: bool) -> History:
@@ -103,11 +104,11 @@ class Recording:
         changed = manifest.check_changes(latest.setup, setup, change)
         manifest.check_config(self.directory, latest.setup, setup)
         agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
-        if changed and self._is_over():
+        if changed and self.is_over():
             expected = f"{getattr(latest.setup.agent, changed[0])!r}: this run is at its end; extend it with steps"
             raise ConfigError(changed[0], getattr(setup.agent, changed[0]), expected)
         checkpoint.load(checkpoint.path_of(self.directory, latest.agent.env_steps), agent)
-        if not self._is_over():
+        if not self.is_over():
             check(agent, self.env, setup.train, latest.training)
         self.agent = agent
 
@@ -117,9 +118,9 @@ class Recording:
         with lock.acquire(self.directory), one_blas_thread():
             if checkpoint.paths(self.directory) != self.checkpoints:
                 raise RunDirectoryError(f"another process has continued the run {self.directory}. Resume it again.")
-            return self._record(new=not self._is_over())
+            return self._record(new=not self.is_over())
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Return whether the run to resume has reached its budget, so that there is nothing left to train."""
         return self.latest is not None and self.latest.training.finished and self.setup.train == self.latest.setup.train
 
@@ -146,12 +147,9 @@ class Recording:
         )
         return terminal.live(f"{self.setup.environment}, seed {self.agent.seed}", summary)
 
-    def _control(self, event: Event) -> None:
-        """Show health warnings, call the callback, and note whether it asks to stop."""
-        if isinstance(event, HealthWarning):
-            _warn(event.words)
-        if self.callback is not None and self.callback(event) is False:
-            self.stopping = True
+    def stop(self) -> None:
+        """Stop the training at the end of the episode."""
+        self.stopping = True
 
     def _check_libraries(self) -> None:
         if self.setup.train.video_every is not None:
@@ -159,12 +157,24 @@ class Recording:
         if self.tensorboard:
             event_files.check_available()
 
-    def _events(self) -> Iterator[Event]:
-        """Return the events of the training; none if it has reached its budget."""
-        if self._is_over():
-            return iter(())
+    def _run(self, readers: Sequence[Callable[[Event], object]]) -> Event | None:
+        """Train, show health warnings, and pass every event to readers and callback.
+
+        Return the last event if the training was stopped; None if it has used up its budget.
+        """
+        if self.is_over():
+            return None
         progress = None if self.latest is None else self.latest.training
-        return training_events(self.agent, self.env, self.setup.train, progress)
+        for event in training_events(self.agent, self.env, self.setup.train, progress):
+            for read in readers:
+                read(event)
+            if isinstance(event, HealthWarning):
+                _warn(event.words)
+            if self.callback is not None and self.callback(event) is False:
+                self.stop()
+            if self.stopping and isinstance(event, SafePoint | WarmingUp):
+                return event
+        return None
 
     def _logged(self) -> Iterator[Event]:
         """Yield the events that a resumed run has logged so far, in order. Reading starts when a reader asks."""
@@ -186,8 +196,9 @@ class Recording:
             tensorboard as write,
             interruptions(
                 "perilune: saving at the end of this episode (of a long one, within 10,000 steps). "
-                "Interrupt again to stop at once."
-            ) as interruption,
+                "Interrupt again to stop at once.",
+                self.stop,
+            ),
         ):
             if latest is not None:
                 layout.sweep(directory)
@@ -195,21 +206,15 @@ class Recording:
                 if other := manifest.differing_host(directory):
                     _warn(f"{directory} resumes on another machine or version, so its numbers may differ: {other}")
                 manifest.write_config(directory, setup.to_json())
-            recorder = Recorder(directory, agent, setup, log, latest)
+            recorder = Recorder(self, log)
             if latest is None:  # after the first checkpoint: a directory with a config.json can be resumed
                 manifest.write_config(directory, setup.to_json())
-            readers = [recorder.read, videos.read, write, show, self._control]
-            readers += [frames.read] if self.frames else []
+            readers = [recorder.read, videos.read, write, show, *([frames.read] if self.frames else [])]
             try:
-                for event in self._events():
-                    for read in readers:
-                        read(event)
-                    stopping = self.stopping or interruption.signal is not None
-                    if stopping and isinstance(event, SafePoint | WarmingUp):
-                        if isinstance(event, SafePoint):
-                            recorder.save(event)
-                        interruption.message = recorder.message
-                        break
+                if (last := self._run(readers)) is not None:
+                    if isinstance(last, SafePoint):
+                        recorder.save(last)
+                    aside(f"perilune: {recorder.message}")
             except BaseException as error:
                 error.add_note(recorder.message)
                 with suppress(PeriluneError):  # the first error is the one to report
@@ -241,6 +246,74 @@ class Recording:
                 draw()
             except (MissingDependencyError, EnvironmentFaultError, RunDirectoryError) as error:
                 _warn(f"left out: {error}")
+
+
+class Recorder:
+    """Write what happens in a training into its run directory: logs, best weights, snapshots and checkpoints.
+
+    A new run gets its first checkpoint here. So does a run that resumes with changed settings.
+    """
+
+    def __init__(self, run: Recording, log: logs.LogWriter) -> None:
+        self._run, self._log, self._directory = run, log, run.directory
+        self._saved_at = time.perf_counter()
+        self._cost = 0.0  # seconds that the last checkpoint took
+        self._saved_step = run.agent.env_steps
+        self._evaluations = 0
+        if (latest := run.latest) is None:
+            self.save(SafePoint(TrainingProgress.start(run.agent), best=False))
+            snapshots.take(run.directory, run.agent, run.setup.environment, 0)
+            return
+        self._evaluations = len(logs.read_log(run.directory, Evaluated))
+        snapshots.cut(run.directory, self._evaluations)
+        if run.setup != latest.setup:
+            progress = msgspec.structs.replace(latest.training, finished=run.is_over())
+            self.save(SafePoint(progress, latest.best))
+
+    def read(self, event: Event) -> None:
+        """Record ``event``, and save a checkpoint if one is due."""
+        if isinstance(event, Episode) and not (self._directory / "config.json").exists():
+            # Open files could still be written, but nobody would find them.
+            raise RunDirectoryError(f"{self._directory} is not a run any more: its config.json was removed")
+        self._log.write(event)
+        if isinstance(event, Evaluated):
+            self._evaluations += 1
+            snapshots.take(self._directory, self._run.agent, self._run.setup.environment, self._evaluations)
+            if event.best:
+                self._save_weights("best")
+        elif isinstance(event, SafePoint) and (event.best or event.progress.finished or self._is_due()):
+            self.save(event)
+
+    def _is_due(self) -> bool:
+        """Return whether the interval is over. It grows so that checkpoints take at most ``SHARE`` of the time."""
+        interval = self._run.setup.train.checkpoint_seconds
+        return interval is not None and time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
+
+    def save(self, point: SafePoint) -> None:
+        """Save a checkpoint."""
+        started, states, run = time.perf_counter(), self._log.flush(), self._run
+        checkpoint.save(
+            run.directory, run.agent, setup=run.setup, training=point.progress, logs=states, best=point.best
+        )
+        self._saved_step = run.agent.env_steps
+        self._saved_at = time.perf_counter()
+        self._cost = self._saved_at - started
+
+    @property
+    def message(self) -> str:
+        """Where the last checkpoint is, and how to resume from it."""
+        path = checkpoint.path_of(self._directory, self._saved_step)
+        if not path.is_file():
+            return f"The last checkpoint, {path}, was removed."
+        return f"Saved up to checkpoint {path}. Resume with: perilune resume {self._directory}"
+
+    def save_final(self) -> None:
+        """Write the weights as they are now, unless they are not finite."""
+        if all(np.isfinite(array).all() for array in named_weights(self._run.agent).values()):
+            self._save_weights("final")
+
+    def _save_weights(self, name: str) -> None:
+        weights.save_weights(self._directory / layout.WEIGHTS[name], self._run.agent, self._run.setup.environment)
 
 
 class FrameCollector:

@@ -64,7 +64,7 @@ def paths(directory: Path) -> list[Path]:
 
 
 def save(
-    directory: Path, agent: Agent, *, setup: Setup, training: TrainingProgress, logs: Sequence[LogState], best: bool
+    directory: Path, agent: Agent, setup: Setup, training: TrainingProgress, logs: Sequence[LogState], best: bool
 ) -> Checkpoint:
     """Write a checkpoint of ``agent`` into the run ``directory``, then remove the checkpoints that are not kept."""
     path = path_of(directory, agent.env_steps)

@@ -25,10 +25,9 @@ from starlette.staticfiles import StaticFiles
 from perilune._utils.text import printable
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.web.guard import HEADERS, Guard
-from perilune.web.run import WatchedRun, newest_per_seed
 from perilune.web.series import COLUMNS, Band, Curve, band, curve, thin
 from perilune.web.videos import Video, find_videos, telemetry_columns, video_info
-from perilune.web.watcher import Watcher
+from perilune.web.watcher import WatchedRun, Watcher, newest_per_seed
 
 STATIC = Path(__file__).parent / "static"
 MAX_RUNS = 500  # in one query
@@ -43,16 +42,11 @@ class RunQuery(msgspec.Struct):
     name: str = ""
 
 
-class RunsQuery(msgspec.Struct):
-    """Names any number of runs."""
-
-    id: str | Annotated[list[str], Meta(max_length=MAX_RUNS)] = []
-
-
 class SeriesQuery(msgspec.Struct, frozen=True):
-    """The column LOG.COLUMN over ``x`` from ``low`` to ``high``, its moving average and the points to return."""
+    """Asks runs for the column LOG.COLUMN over ``x`` from ``low`` to ``high``, and its moving average."""
 
     name: str
+    id: str | Annotated[tuple[str, ...], Meta(max_length=MAX_RUNS)] = ()
     x: Literal["env_steps", "episode"] = "env_steps"
     smooth: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     low: float = msgspec.field(default=-math.inf, name="from")
@@ -155,7 +149,8 @@ class Api:
 
     def series(self, request: Request) -> Response:
         """Return a column of several runs, and bands over runs that differ in the seed only."""
-        query, names = parse(request, SeriesQuery), parse(request, RunsQuery).id
+        query = parse(request, SeriesQuery)
+        query, names = msgspec.structs.replace(query, id=()), query.id
         log, _, column = query.name.partition(".")
         if column not in COLUMNS.get(log, ()):
             raise HTTPException(404, f"There is no series {query.name[:200]!r}. /api/columns lists all of them.")
