@@ -23,7 +23,7 @@ from perilune.runs import checkpoint, inspection, layout
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode, Event, Metrics, WarmingUp
 from perilune.training.loop import training_events
-from perilune.training.warm_up import WARMING_EVERY
+from perilune.training.slots import WARMING_EVERY
 
 SMALL: dict[str, Any] = {
     "hidden": (8,), "batch_size": 8, "buffer_size": 150, "learning_starts": 40, "epsilon_decay_steps": 60,

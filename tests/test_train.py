@@ -492,7 +492,7 @@ def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
         pytest.raises(DivergenceError, match=r"smaller learning_rate \(now 10000") as caught,
     ):
         run(agent, world, steps=10_000)
-    where = re.search(r"in update (\d+):.*step \d+ of episode (\d+), environment step (\d+)$", str(caught.value))
+    where = re.search(r"in update (\d+):.*step \d+ of episode (\d+), after (\d+) environment steps$", str(caught.value))
     assert where is not None
     update, episode, env_step = map(int, where.groups())
     assert (update, env_step) == (agent.updates + 1, agent.env_steps)
@@ -505,7 +505,8 @@ def test_invalid_reward_ends_training(reward: float) -> None:
     world = Numbered(reward=lambda world, action: reward if len(world.lived) == 9 else 1.0)
     agent = agent_for(world)
     with pytest.raises(
-        EnvironmentFaultError, match=rf"reward {re.escape(str(reward))}.*step 1 of episode \d.*environment step \d+"
+        EnvironmentFaultError,
+        match=rf"reward {re.escape(str(reward))}.*step 1 of episode \d.*after \d+ environment steps",
     ):
         run(agent, world, steps=1000)
     assert np.isfinite(agent.online.parameters).all()
@@ -518,7 +519,7 @@ def test_infinite_n_step_return_is_not_stored(learning_starts: int, where: str) 
     huge = float(np.finfo(np.float32).max)
     world = Numbered(reward=lambda world, action: huge if len(world.trained()) == 15 else 1.0)
     agent = agent_for(world, n_step=3, gamma=1.0, learning_starts=learning_starts)
-    with pytest.raises(DivergenceError, match=rf"3 rewards is 6\.80565e\+38.* {where} environment step 59$"):
+    with pytest.raises(DivergenceError, match=rf"3 rewards is 6\.80565e\+38.* {where} after 59 environment steps$"):
         run(agent, world, steps=1000)
     assert np.isfinite(agent.replay.arrays.reward).all()
     assert np.isfinite(agent.online.parameters).all()
@@ -549,29 +550,20 @@ class Failing(Numbered):
     ("fails", "where"),
     [
         # Eight steps of warm-up in episodes of three; an evaluation of two episodes after the third episode.
-        (
-            {"reset": 1},
-            "reset raised .*: the simulator is gone, at a reset in the warm-up, before environment step 1",
-        ),
-        ({"reset": 2}, "a reset in the warm-up, before environment step 4"),
-        ({"step": 5}, "step raised .*, at step 2 of an episode in the warm-up, environment step 5"),
-        ({"reset": 4}, "the reset of episode 1, after environment step 8"),
-        ({"step": 10}, "step 2 of episode 1, environment step 10"),
-        ({"reset": 6}, "the reset of episode 3, after environment step 14"),
-        (
-            {"reset": 7},
-            "the reset of the greedy episode from seed 1073741824, in the evaluation after 17 environment steps",
-        ),
-        (
-            {"step": 22},
-            "step 2 of the greedy episode from seed 1073741825, in the evaluation after 17 environment steps",
-        ),
+        ({"reset": 1}, "reset raised .*: the simulator is gone, at the reset of an episode in the warm-up, after 0"),
+        ({"reset": 2}, "the reset of an episode in the warm-up, after 3"),
+        ({"step": 5}, "step raised .*, at step 2 of an episode in the warm-up, after 4"),
+        ({"reset": 4}, "the reset of episode 1, after 8"),
+        ({"step": 10}, "step 2 of episode 1, after 9"),
+        ({"reset": 6}, "the reset of episode 3, after 14"),
+        ({"reset": 7}, "the reset of the greedy episode from seed 1073741824, at step 3 of episode 3, after 17"),
+        ({"step": 22}, "step 2 of the greedy episode from seed 1073741825, at step 3 of episode 3, after 17"),
     ],
     ids=str,
 )
 def test_environment_errors_say_where(fails: dict[str, int], where: str) -> None:
     world = Failing(**fails, lengths=(3,))
-    with pytest.raises(EnvironmentFaultError, match=f"{where}$"):
+    with pytest.raises(EnvironmentFaultError, match=f"{where} environment steps$"):
         run(agent_for(world), world, steps=100, eval_every=17, eval_episodes=2)
 
 
@@ -584,10 +576,14 @@ def test_a_film_that_fails_says_where() -> None:
 
     world = Blind(lengths=(4,), draws=True)
     agent = agent_for(world)
-    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 2$"):
+    with pytest.raises(
+        EnvironmentFaultError, match=r"drawing Blind failed.* at step 2 of episode 2, after 14 environment steps$"
+    ):
         run(agent, world, steps=100, video_every=1)
     world = Blind(lengths=(4,), draws=True)
-    with pytest.raises(EnvironmentFaultError, match=r"drawing Blind failed.* after step 2 of episode 4$"):
+    with pytest.raises(
+        EnvironmentFaultError, match=r"drawing Blind failed.* at step 2 of the greedy episode from seed \d+$"
+    ):
         evaluate(agent.greedy_action, world, 5, show=lambda frame: None)
 
 

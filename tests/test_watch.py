@@ -236,7 +236,7 @@ def test_an_environment_that_breaks_the_interface_is_told_by_what_it_gave(broken
     with pytest.raises(EnvironmentFaultError, match=said) as caught:
         list(training_events(agent, Broken(**broken), TrainConfig(steps=200, eval_every=None)))
     if "step" in broken:
-        assert "environment step 50" in str(caught.value)
+        assert "environment steps" in str(caught.value)
     assert np.isfinite(agent.online.parameters).all()
 
 

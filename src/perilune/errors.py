@@ -82,7 +82,7 @@ class PeriluneWarning(UserWarning):
     """Something is wrong, but training continues and no result is lost."""
 
 
-Located = TypeVar("Located", EnvironmentFaultError, DivergenceError)
+Located = TypeVar("Located", bound=PeriluneError)
 
 
 def located(error: Located, where: str) -> Located:

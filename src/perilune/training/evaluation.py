@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -98,27 +98,35 @@ def evaluate(
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
-    known = lookup(envs.name(env)).outcomes
-    returns, lengths, outcomes = [], [], []
+    ends = []
     for episode in range(episodes):
-        for timestep in play_episode(policy, env, first_seed + episode, max_episode_steps, episode + 1):
+        seed = first_seed + episode
+        for timestep in play_episode(policy, env, seed, max_episode_steps, episode + 1, images=show is not None):
             if show is not None:
-                show(with_image(timestep, env))
-        returns.append(timestep.reward)
-        lengths.append(timestep.step)
-        outcomes.append(timestep.outcome)
-    result = Evaluation(tuple(returns), tuple(lengths), envs.reward_threshold(env))
-    if known is None:
-        return result
-    return replace(result, outcomes=tuple(map(str, outcomes)), labels=known.labels)
+                show(timestep)
+        ends.append(timestep)
+    labels = lookup(envs.name(env)).outcome_labels or None
+    return Evaluation(
+        returns=tuple(end.reward for end in ends),
+        lengths=tuple(end.step for end in ends),
+        reward_threshold=envs.reward_threshold(env),
+        outcomes=None if labels is None else tuple(str(end.outcome) for end in ends),
+        labels=labels,
+    )
 
 
 def play_episode(
-    policy: Callable[[Array], int], env: envs.Env, seed: int, max_episode_steps: int | None = None, episode: int = 1
+    policy: Callable[[Array], int],
+    env: envs.Env,
+    seed: int,
+    max_episode_steps: int | None = None,
+    episode: int = 1,
+    images: bool = False,
 ) -> Iterator[Timestep]:
     """Play one episode from ``env.reset(seed=seed)`` and yield its states, the last one included.
 
-    The other arguments are those of ``evaluate``; ``episode`` is the number to give the episode.
+    ``episode`` is the number to give the episode; with ``images``, every state is rendered. The other arguments are
+    those of ``evaluate``.
     """
     max_episode_steps = check_value("max_episode_steps", max_episode_steps, Count | None)
     spaces = envs.space_sizes(env)
@@ -128,29 +136,18 @@ def play_episode(
     total, steps, ended = 0.0, 0, False
     try:
         obs = envs.reset(env, seed)
-    except EnvironmentFaultError as error:
-        raise located(error, f"at the reset of the greedy episode from seed {seed}") from error
-    while not ended:
-        action = policy(obs)
-        yield Timestep(episode, steps, obs, action, total)
-        try:
+        while not ended:
+            action = policy(obs)
+            yield Timestep(episode, steps, obs, action, total, image=frame(env) if images else None)
+            steps += 1
             obs, reward, terminated, truncated = envs.step(env, spaces, action)
-        except EnvironmentFaultError as error:
-            raise located(error, f"at step {steps + 1:,} of the greedy episode from seed {seed}") from error
-        total += reward
-        steps += 1
-        ended = terminated or truncated or steps == max_episode_steps
-    outcome = None if known is None else known.label(obs, reward, terminated)
-    yield Timestep(episode, steps, obs, None, total, outcome)
-
-
-def with_image(timestep: Timestep, env: envs.Env) -> Timestep:
-    """Return ``timestep`` with an image of ``env``, which must be in that state now."""
-    try:
-        image = frame(env)
+            total += reward
+            ended = terminated or truncated or steps == max_episode_steps
+        outcome = None if known is None else known.label(obs, reward, terminated)
+        yield Timestep(episode, steps, obs, None, total, outcome, frame(env) if images else None)
     except EnvironmentFaultError as error:
-        raise located(error, f"after step {timestep.step:,} of episode {timestep.episode:,}") from error
-    return timestep._replace(image=image)
+        at = f"step {steps:,}" if steps else "the reset"
+        raise located(error, f"at {at} of the greedy episode from seed {seed}") from error
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
@@ -160,16 +157,8 @@ def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
 
 def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress) -> Evaluated:
     """Evaluate an agent in training, on the start states that select the best checkpoint."""
-    try:
-        result = evaluate(
-            agent.greedy_action,
-            env,
-            config.eval_episodes,
-            first_seed=SELECTION_SEEDS,
-            max_episode_steps=greedy_limit(env, config),
-        )
-    except EnvironmentFaultError as error:
-        raise located(error, f"in the evaluation after {agent.env_steps:,} environment steps") from error
+    episodes, limit = config.eval_episodes, greedy_limit(env, config)
+    result = evaluate(agent.greedy_action, env, episodes, first_seed=SELECTION_SEEDS, max_episode_steps=limit)
     return Evaluated(
         env_steps=agent.env_steps,
         episodes=agent.episodes,

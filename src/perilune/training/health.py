@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
@@ -18,11 +17,8 @@ ENOUGH = 20  # episodes; in shorter trainings, epsilon is not expected to fall
 MOST_RANDOM = 0.5  # from this final epsilon on, the agent mostly acts at random
 
 
-class Notice(NamedTuple):
-    """A finding: its name, and a message with the likely cause and a remedy."""
-
-    what: str
-    words: str
+def _warning(what: str, words: str) -> HealthWarning:
+    return HealthWarning(0, what, words)
 
 
 def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> float:
@@ -38,12 +34,12 @@ def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> 
     return most / (1 - config.gamma)
 
 
-def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_reward: float) -> Notice | None:
+def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_reward: float) -> HealthWarning | None:
     """Find Q-values that no policy could earn."""
     limit = greatest_return(config, actions, greatest_reward)
     if not greatest_reward or abs(mean_q) <= BEYOND * limit:
         return None
-    return Notice(
+    return _warning(
         "q_beyond_rewards",
         f"the mean of Q is {mean_q:.4g}, but with rewards up to {greatest_reward:.4g} and gamma = {config.gamma:g} no "
         f"return is greater than {limit:.4g}: the values feed on each other and are about to diverge. Try a smaller "
@@ -51,10 +47,10 @@ def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_rewa
     )
 
 
-def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
+def epsilon_stays(config: DQNConfig, train: TrainConfig) -> HealthWarning | None:
     """Find an epsilon that stays high, or that will hardly have fallen when the budget is used up."""
     if config.epsilon_end >= MOST_RANDOM:
-        return Notice(
+        return _warning(
             "epsilon_stays",
             f"epsilon never falls below epsilon_end={config.epsilon_end:g}, so the agent acts at random to the end. "
             "Try a smaller epsilon_end",
@@ -66,7 +62,7 @@ def epsilon_stays(config: DQNConfig, train: TrainConfig) -> Notice | None:
     return _hardly_falls(config, "will still be", config.epsilon_start - share * way)
 
 
-def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> Notice | None:
+def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> HealthWarning | None:
     """Find the same at the end, if it could not be predicted: epsilon is ``last`` after all ``episodes``."""
     moved = config.epsilon_start - last
     if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_end):
@@ -74,9 +70,9 @@ def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> Notice | No
     return _hardly_falls(config, "is still", last)
 
 
-def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> Notice:
+def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> HealthWarning:
     setting = "epsilon_decay_steps" if config.epsilon_decay is None else "epsilon_decay"
-    return Notice(
+    return _warning(
         "epsilon_stays",
         f"epsilon starts at {config.epsilon_start:g} and {is_still} {last:.3g} when the budget is over, so that the "
         f"agent acts at random to the end. Try a smaller {setting} (now {getattr(config, setting):.12g})",
@@ -98,26 +94,22 @@ def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
     return (config.epsilon_start - last) / ((config.epsilon_start - config.epsilon_end) or 1)
 
 
-def no_update(config: DQNConfig) -> Notice:
-    """Return the finding that no update was made."""
-    return Notice(
-        "no_update",
-        f"not one update was made, and no weight has moved: the budget was over before train_freq = "
-        f"{config.train_freq} environment steps after the warm-up. Try a greater budget, or a smaller train_freq",
-    )
-
-
-def warned(agent: Agent, progress: TrainingProgress, found: Notice | None) -> Iterator[HealthWarning]:
+def warned(agent: Agent, progress: TrainingProgress, found: HealthWarning | None) -> Iterator[HealthWarning]:
     """Yield a health warning, once in a run."""
     if found is not None and found.what not in progress.warned:
         progress.warned += (found.what,)
-        yield HealthWarning(agent.env_steps, *found)
+        yield found._replace(env_steps=agent.env_steps)
 
 
 def final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[HealthWarning]:
     """Yield the warnings at the end of a training: nothing was learned, or epsilon has hardly fallen."""
     if untrained:
-        yield from warned(agent, progress, no_update(agent.config))
+        words = (
+            "not one update was made, and no weight has moved: the budget was over before train_freq = "
+            f"{agent.config.train_freq} environment steps after the warm-up. Try a greater budget, or a smaller "
+            "train_freq"
+        )
+        yield from warned(agent, progress, _warning("no_update", words))
     if used_up:
         episodes = agent.episodes - progress.start_episodes
         yield from warned(agent, progress, epsilon_stayed(agent.config, agent.epsilon, episodes))

@@ -15,8 +15,7 @@ from perilune.training.checks import check
 from perilune.training.evaluation import select
 from perilune.training.events import Ended, Event, Metrics
 from perilune.training.progress import TrainingProgress
-from perilune.training.slots import EnvSlot, begin_episode, closing, make_slot, replay_episode, safe_point, timed
-from perilune.training.warm_up import warm_up
+from perilune.training.slots import EnvSlot, begin_episode, close, replay_episode, safe_point, timed, warm_up
 
 SAFE_POINT_EVERY = 10_000  # steps of an episode between safe points, so that one without an end can be saved
 
@@ -44,52 +43,55 @@ def training_events(
     check(agent, env, config, progress)
     progress = TrainingProgress.start(agent) if progress is None else progress.copy()
     progress.finished = False
-    slots = [make_slot(0, env, render=True)]
-    slots += [make_slot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
-    return timed(progress, closing(slots, _training(agent, slots, config, progress)))
+    slots = [EnvSlot(0, env, render=True)]
+    slots += [EnvSlot(index, envs.again(env), render=bool(config.video_every)) for index in range(1, config.num_envs)]
+    return timed(progress, _training(agent, slots, config, progress))
 
 
 def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
+    """Yield the events of a training, add to its errors where they happened, and close what it made."""
     last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
     best = False  # whether the latest evaluation was the best so far, and no safe point came since
-    yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
-    if not agent.warm:
-        yield from warm_up(agent, slots[0].env, config)
-        progress.last_eval_check = agent.env_steps
-    for slot in slots:
-        if resumed:
-            saved = resumed[slot.index]
-            slot.choose_renderer(progress.is_recorded(saved.number, config))
-            yield from replay_episode(agent, slot, saved)
-        else:
-            yield from begin_episode(agent, slot, config, progress)
-
-    while True:
-        if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
-            yield safe_point(progress, slots, best)
-            best = False
-        actions = agent.act(np.stack([slot.obs for slot in slots]))
-        for slot, action in zip(slots, actions, strict=True):
-            ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
-            if ended is None:
-                continue
-            yield slot.result(agent, ended)
-            stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
-            if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
-                evaluated = select(agent, slot.env, config, progress)
-                yield evaluated
-                if evaluated.best:
-                    progress.best_return, best = evaluated.mean_return, True
-                stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+    slot = slots[0]
+    try:
+        yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
+        if not agent.warm:
+            yield from warm_up(agent, slot, config)
             progress.last_eval_check = agent.env_steps
-            if stopping:  # episodes under way in the other environments are dropped
-                untrained = agent.updates == updates_before and not resumed
-                yield from health.final_warnings(agent, progress, untrained, used_up)
-                progress.finished = True
-                yield safe_point(progress, (), best)
-                return
-            yield from begin_episode(agent, slot, config, progress)
+        begin = replay_episode if resumed else begin_episode
+        for slot in slots:
+            yield from begin(agent, slot, config, progress)
+
+        while True:
+            if any(len(slot.episode.actions) % SAFE_POINT_EVERY == 0 for slot in slots):
+                yield safe_point(progress, slots, best)
+                best = False
+            actions = agent.act(np.stack([slot.obs for slot in slots]))
+            for slot, action in zip(slots, actions, strict=True):
+                ended = yield from _step(agent, slot, slots, action, config, progress, last_step)
+                if ended is None:
+                    continue
+                yield slot.result(agent, ended)
+                stopping = used_up = agent.env_steps >= last_step or agent.episodes >= last_episode
+                if stopping or _crossed(config.eval_every, progress.last_eval_check, agent.env_steps):
+                    evaluated = select(agent, slot.env, config, progress)
+                    yield evaluated
+                    if evaluated.best:
+                        progress.best_return, best = evaluated.mean_return, True
+                    stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
+                progress.last_eval_check = agent.env_steps
+                if stopping:  # episodes under way in the other environments are dropped
+                    untrained = agent.updates == updates_before and not resumed
+                    yield from health.final_warnings(agent, progress, untrained, used_up)
+                    progress.finished = True
+                    yield safe_point(progress, (), best)
+                    return
+                yield from begin_episode(agent, slot, config, progress)
+    except (EnvironmentFaultError, DivergenceError) as error:
+        raise located(error, slot.where(agent.env_steps)) from error
+    finally:
+        close(slots)
 
 
 def _step(
@@ -106,10 +108,7 @@ def _step(
     if slot.recorded:
         yield slot.timestep(action)
     episode.actions.append(action)
-    try:
-        next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
-    except EnvironmentFaultError as error:
-        raise located(error, slot.where(agent.env_steps + 1)) from error
+    next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
     slot.episode_return += reward
     progress.largest_reward = max(progress.largest_reward, abs(reward))
     ended: Ended | None = None
@@ -120,10 +119,7 @@ def _step(
     elif agent.env_steps + 1 >= last_step:
         ended = "budget"
     # To the learner, every end other than a termination is a truncation: the future beyond it still counts.
-    try:
-        update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
-    except DivergenceError as error:
-        raise located(error, slot.where(agent.env_steps)) from error
+    update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
     slot.obs = next_obs
     if update is not None:
         for other in slots:
@@ -134,8 +130,8 @@ def _step(
             found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
             yield from health.warned(agent, progress, found)
     if ended is not None:
-        if slot.known.outcomes is not None and ended != "budget":
-            slot.outcome = slot.known.outcomes.label(next_obs, reward, terminated)
+        if slot.outcomes is not None and ended != "budget":
+            slot.outcome = slot.outcomes.label(next_obs, reward, terminated)
         if slot.recorded:
             yield slot.timestep(None)
     return ended

@@ -1,12 +1,12 @@
-"""The environments of a training and their episodes: how they are made, begin, are reported and are closed."""
+"""The environments of a training and their episodes: warm-up, beginning, replay of a saved episode, and reports."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from perilune import envs
@@ -14,15 +14,15 @@ from perilune._utils.arrays import Array
 from perilune._utils.seeding import episode_seed
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known import KnownEnv, lookup
+from perilune.envs.known import lookup
 from perilune.envs.rendering import drawing, frame
-from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning, located
-from perilune.training.evaluation import with_image
-from perilune.training.events import Ended, Episode, Evaluated, Event, SafePoint, Started, Timestep
+from perilune.errors import EnvironmentFaultError, MissingDependencyError, PeriluneWarning
+from perilune.training.events import Ended, Episode, Evaluated, Event, SafePoint, Started, Timestep, WarmingUp
 from perilune.training.progress import EpisodeState, TrainingProgress
 
+WARMING_EVERY = 1_000  # steps between two WarmingUp events
 
-@dataclass
+
 class EnvSlot:
     """One of the environments that are played side by side, and its current episode.
 
@@ -30,27 +30,31 @@ class EnvSlot:
         index: which of them it is; the agent keeps one n-step accumulator for each.
         env: the environment.
         renderer: the same environment with images, or None if they are not wanted or not possible.
-        known: what is known about the environment.
-        sizes: its observation size and actions.
         active: ``env`` or ``renderer``: the one that plays the current episode.
         recorded: whether the current episode is recorded on video.
-        episode: the current episode.
+        episode: the current episode; in the warm-up its number is 0.
         obs: the current observation [O].
         episode_return: sum of the rewards of the current episode.
         outcome: how the current episode ended, if it has ended and outcomes are known.
     """
 
-    index: int
-    env: envs.Env
-    renderer: envs.Env | None
-    known: KnownEnv
-    sizes: envs.Spaces
-    active: envs.Env
-    episode: EpisodeState
-    obs: Array
-    recorded: bool = False
-    episode_return: float = 0.0
-    outcome: str | None = None
+    def __init__(self, index: int, env: envs.Env, render: bool) -> None:
+        self.index = index
+        self.env = env
+        self.renderer = drawing(env) if render else None
+        self.outcomes = lookup(envs.name(env)).outcomes
+        self.sizes = envs.space_sizes(env)
+        self.active = env
+        self.recorded = False
+        self.episode = EpisodeState(number=0, seed=0, epsilon=1.0)
+        self.obs: Array = np.empty(0, np.float32)
+        self.episode_return = 0.0
+        self.outcome: str | None = None
+
+    def begin(self, episode: EpisodeState) -> None:
+        """Reset the environment for ``episode``."""
+        self.episode, self.episode_return, self.outcome = episode, 0.0, None
+        self.obs = envs.reset(self.active, episode.seed)
 
     def choose_renderer(self, recorded: bool, first: bool = False) -> None:
         """Play the next episode with images only if they are needed, because rendering takes time."""
@@ -59,8 +63,8 @@ class EnvSlot:
 
     def timestep(self, action: int | None) -> Timestep:
         """Return the current state with its image."""
-        number, step = self.episode.number, len(self.episode.actions)
-        return with_image(Timestep(number, step, self.obs, action, self.episode_return, self.outcome), self.active)
+        number, step, image = self.episode.number, len(self.episode.actions), frame(self.active)
+        return Timestep(number, step, self.obs, action, self.episode_return, self.outcome, image)
 
     def result(self, agent: Agent, ended: Ended) -> Episode:
         """Return the event that the current episode has ended."""
@@ -77,24 +81,29 @@ class EnvSlot:
             outcome=self.outcome,
         )
 
-    def where(self, env_step: int) -> str:
+    def where(self, env_steps: int) -> str:
         """Return where the current episode is, for errors."""
-        episode = self.episode
-        return f"at step {len(episode.actions):,} of episode {episode.number:,}, environment step {env_step:,}"
+        number, step = self.episode.number, len(self.episode.actions)
+        episode = f"episode {number:,}" if number else "an episode in the warm-up"
+        return f"at {f'step {step:,}' if step else 'the reset'} of {episode}, after {env_steps:,} environment steps"
 
 
-def make_slot(index: int, env: envs.Env, render: bool) -> EnvSlot:
-    """Return a slot for ``env``, with a renderer if it is wanted and possible."""
-    return EnvSlot(
-        index=index,
-        env=env,
-        renderer=drawing(env) if render else None,
-        known=lookup(envs.name(env)),
-        sizes=envs.space_sizes(env),
-        active=env,
-        episode=EpisodeState(number=1, seed=0, epsilon=1.0),  # until the first episode begins
-        obs=np.empty(0, np.float32),
-    )
+def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[WarmingUp]:
+    """Fill the replay buffer with uniformly random actions. The last episode is truncated; none is counted."""
+    over = True
+    while not agent.warm:
+        if over:
+            agent.begin_episode()
+            slot.begin(EpisodeState(number=0, seed=episode_seed(agent.generators.environment), epsilon=1.0))
+        action = agent.explore()
+        slot.episode.actions.append(action)
+        next_obs, reward, terminated, truncated = envs.step(slot.env, slot.sizes, action)
+        stored = len(agent.replay) + len(agent.ongoing[0].n_step.pending) + 1
+        truncated |= stored >= agent.config.learning_starts or len(slot.episode.actions) == config.max_episode_steps
+        agent.remember(slot.obs, action, reward, next_obs, terminated, truncated)
+        slot.obs, over = next_obs, terminated or truncated
+        if agent.env_steps % WARMING_EVERY == 0:
+            yield WarmingUp(agent.env_steps)
 
 
 def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Started]:
@@ -104,42 +113,27 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
     slot.choose_renderer(progress.is_recorded(number, config), first)
     # Every reset is seeded, so that an evaluation or a video in between changes nothing in the training.
     agent.begin_episode(slot.index)
-    seed = episode_seed(agent.generators.environment)
-    try:
-        slot.obs = envs.reset(slot.active, seed)
-    except EnvironmentFaultError as error:
-        where = f"at the reset of episode {number:,}, after environment step {agent.env_steps:,}"
-        raise located(error, where) from error
-    slot.episode = EpisodeState(number=number, seed=seed, epsilon=agent.epsilon)
-    slot.episode_return, slot.outcome = 0.0, None
+    slot.begin(EpisodeState(number=number, seed=episode_seed(agent.generators.environment), epsilon=agent.epsilon))
     if first:
         yield Started(None if slot.renderer is None else _initial_image(slot.renderer))
         if not slot.recorded:
             slot.active = slot.env
 
 
-def replay_episode(agent: Agent, slot: EnvSlot, saved: EpisodeState) -> Iterator[Timestep]:
-    """Play the saved episode again in ``slot`` up to where it was.
+def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Timestep]:
+    """Play the saved episode again up to its safe point, and yield its time steps if it is recorded.
 
-    The agent remembers it already. If the environment takes another way, warn and begin the episode again.
-
-    Args:
-        agent: as it was at the safe point.
-        slot: its ``active`` environment plays; if it is ``recorded``, the time steps are yielded.
-        saved: the episode at the safe point.
-
-    Raises:
-        EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
+    The agent, which is as it was then, remembers them already. If the environment does not reach the same state, warn
+    and begin the episode again.
     """
-    slot.episode = saved
-    slot.obs, slot.episode_return = _reset(slot.active, saved), 0.0
-    for step, action in enumerate(saved.actions):
+    saved = progress.episodes[slot.index]
+    slot.choose_renderer(progress.is_recorded(saved.number, config))
+    slot.begin(msgspec.structs.replace(saved, actions=[]))
+    for action in saved.actions:
         if slot.recorded:
-            yield with_image(Timestep(saved.number, step, slot.obs, action, slot.episode_return), slot.active)
-        try:
-            slot.obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
-        except EnvironmentFaultError as error:
-            raise located(error, f"at step {step + 1:,} of episode {saved.number:,}, played again to resume") from error
+            yield slot.timestep(action)
+        slot.episode.actions.append(action)
+        slot.obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)
         slot.episode_return += reward
         if terminated or truncated:
             break
@@ -152,15 +146,7 @@ def replay_episode(agent: Agent, slot: EnvSlot, saved: EpisodeState) -> Iterator
             stacklevel=2,
         )
         agent.begin_episode(slot.index)
-        slot.obs, slot.episode_return = _reset(slot.active, saved), 0.0
-        saved.actions.clear()
-
-
-def _reset(env: envs.Env, saved: EpisodeState) -> Array:
-    try:
-        return envs.reset(env, saved.seed)
-    except EnvironmentFaultError as error:
-        raise located(error, f"at the reset of episode {saved.number:,}, played again to resume") from error
+        slot.begin(msgspec.structs.replace(saved, actions=[]))
 
 
 def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
@@ -171,25 +157,12 @@ def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool)
     return SafePoint(progress, best)
 
 
-def _initial_image(env: envs.Env) -> Array | None:
-    """Return an image of the state, or None with a warning: an optional image must not end a training."""
-    try:
-        return frame(env)
-    except (MissingDependencyError, EnvironmentFaultError) as error:
-        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
-        return None
-
-
-def closing(slots: list[EnvSlot], events: Iterator[Event]) -> Iterator[Event]:
-    """Yield the same events, then close every environment except the one that was given."""
-    given = slots[0].env
-    try:
-        yield from events
-    finally:
-        for slot in slots:
-            for made in (slot.env, slot.renderer):
-                if made is not None and made is not given:
-                    envs.close(made)
+def close(slots: Sequence[EnvSlot]) -> None:
+    """Close every environment except the one that was given."""
+    for slot in slots:
+        for made in (slot.env, slot.renderer):
+            if made is not None and made is not slots[0].env:
+                envs.close(made)
 
 
 def timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
@@ -202,3 +175,12 @@ def timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event
         if not isinstance(event, Evaluated):  # directly before it, there is nothing but the evaluation
             progress.seconds += time.perf_counter() - started
         yield event
+
+
+def _initial_image(env: envs.Env) -> Array | None:
+    """Return an image of the state, or None with a warning: an optional image must not end a training."""
+    try:
+        return frame(env)
+    except (MissingDependencyError, EnvironmentFaultError) as error:
+        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
+        return None
