@@ -20,7 +20,7 @@ from typing import Any
 from perilune import envs
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
-from perilune.agent.config import DQNConfig, TrainConfig, to_json
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError, MissingDependencyError
 from perilune.runs import files, layout, lock, logs, manifest
@@ -146,7 +146,7 @@ def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: i
         "reward_threshold": envs.reward_threshold(env),
         "seed": seed,
         "agent": asdict(peer),
-        "train": to_json(train),
+        "train": asdict(train),
     }
     host = manifest.host() | {name: metadata.version(name) for name in ("stable-baselines3", "torch")}
     files.write_json(directory / "host.json", host)

@@ -24,8 +24,7 @@ import perilune
 from fixtures_runs import AGENT, TRAINING, TinyRun, cartpole, decode
 from perilune import DQN, DQNConfig, History, TrainConfig, presets
 from perilune._utils.arrays import Array
-from perilune.agent.config import build
-from perilune.agent.settings import AgentSettings, TrainSettings
+from perilune.agent.settings import AgentSettings, TrainSettings, build
 from perilune.errors import (
     ConfigError,
     FileFormatError,

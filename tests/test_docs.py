@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from perilune import DQN, cli
-from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.settings import build
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from perilune._utils.arrays import Array
 from perilune.agent.dqn import make_head
-from perilune.agent.heads import Categorical, Head, Quantile, categorical_target
-from perilune.agent.targets import Expected, td_target
+from perilune.agent.heads import Categorical, Quantile, categorical_target
+from perilune.agent.targets import Head, td_target
 from perilune.nn.distributional import cross_entropy, quantile_huber
 from perilune.nn.losses import huber, mse
 from worlds import small
 
 HEADS: dict[str, Head] = {
-    "expected": Expected("huber", 1.0),
+    "expected": Head("huber", 1.0),
     "c51": Categorical(3, -10.0, 30.0),
     "qr": Quantile(4, 1.0),
 }
@@ -87,7 +87,7 @@ def test_expected_head_uses_td_target_and_losses() -> None:
     target = HEADS["expected"].target(reward, discount, next_value)
     np.testing.assert_array_equal(target, td_target(reward, discount, next_value))
     for name, delta, loss in (("mse", 1.0, mse(chosen, target)), ("huber", 0.3, huber(chosen, target, 0.3))):
-        made = Expected(name, delta).loss(chosen, target)  # type: ignore[arg-type]
+        made = Head(name, delta).loss(chosen, target)  # type: ignore[arg-type]
         assert made[0] == loss[0]
         np.testing.assert_array_equal(made[1], loss[1])
 
@@ -156,7 +156,7 @@ def test_the_quantiles_of_a_coin_are_learned_low_to_high() -> None:
 
 
 def test_the_head_is_the_one_that_is_named() -> None:
-    assert make_head(small(loss="mse", huber_delta=0.5)) == Expected("mse", 0.5)
+    assert vars(make_head(small(loss="mse", huber_delta=0.5))) == {"name": "mse", "delta": 0.5}
     quantile = make_head(small(head="qr", quantiles=7, huber_delta=0.5))
     assert isinstance(quantile, Quantile)
     assert (quantile.shape, quantile.kappa) == ((7,), 0.5)

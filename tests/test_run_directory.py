@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from fixtures_runs import TinyRun, episode
 from perilune import DQNConfig, TrainConfig, cli
-from perilune.agent.config import build, to_json
+from perilune.agent.settings import build
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 from perilune.runs import inspection, layout, lock, logs, manifest
 from perilune.training.events import Episode
@@ -30,7 +31,7 @@ def start(directory: Path) -> None:
     """Make a new run without events."""
     layout.create(directory)
     content = {"environment": "CartPole-v1", "reward_threshold": 475.0, "seed": 4}
-    content |= {"agent": to_json(AGENT), "train": to_json(TRAIN)}
+    content |= {"agent": asdict(AGENT), "train": asdict(TRAIN)}
     manifest.write_config(directory, {"format": manifest.FORMAT, **content})
 
 

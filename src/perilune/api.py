@@ -14,9 +14,9 @@ import numpy as np
 from perilune import envs, recording
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
-from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.agent.settings import AgentSettings, TrainSettings, check_names
+from perilune.agent.settings import AgentSettings, TrainSettings, build, check_names
 from perilune.envs.known import lookup, presets
 from perilune.errors import ShapeError, UnsupportedEnvironmentError, UsageError
 from perilune.history import History

@@ -5,15 +5,12 @@ The docstring under a field is what the command line and the docs show for it.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from perilune._utils.validation import LARGEST, Count, NonNegative, Positive, Share, check_fields
-from perilune.agent.heads import HeadName
 from perilune.errors import ConfigError
 from perilune.nn.adam import Schedule
 from perilune.nn.base import Activation
@@ -26,6 +23,7 @@ RESOLUTION = 1e-6  # of single precision, with some room
 
 
 Hidden = tuple[int | tuple[Count, Activation], ...]
+HeadName = Literal["expected", "c51", "qr"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,33 +211,3 @@ class TrainConfig:
         check_fields(self)
         if self.steps is None and self.episodes is None:
             raise ConfigError("steps", None, "a budget: steps, episodes, or both (the first one reached ends training)")
-
-
-T = TypeVar("T", DQNConfig, TrainConfig)
-OF_A_HEAD = ("loss", "value_range", "optimism")  # valid with some heads only
-
-
-def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
-    """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for settings that are not given.
-
-    If ``settings`` choose another head than ``base``, the values of ``base`` that depend on its head are dropped.
-
-    Raises:
-        ConfigError: a setting does not exist (the message names the nearest one), or its value is invalid.
-    """
-    known = [field.name for field in fields(cls)]
-    for name, value in settings.items():
-        if name not in known:
-            near = [long for long in known if "".join(word[0] for word in long.split("_")) == name]  # lr
-            near = near or difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise ConfigError(str(name), value, f"a setting that exists{hint} Known: {', '.join(known)}")
-    taken = {name: getattr(base, name) for name in known} if base else {}
-    if "head" in settings and settings["head"] != taken.get("head"):
-        taken = {name: value for name, value in taken.items() if name not in OF_A_HEAD}
-    return cls(**taken | dict(settings))
-
-
-def to_json(config: DQNConfig | TrainConfig) -> dict[str, Any]:
-    """Return the settings as plain JSON values, which ``build`` accepts."""
-    return asdict(config)

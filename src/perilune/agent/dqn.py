@@ -137,9 +137,9 @@ class Agent:
         values = self._read(network, obs)
         return greedy(upper_mean(values, self.config.optimism) if self.config.optimism else self.head.mean(values))
 
-    def explore(self, env_index: int = 0) -> int:
+    def explore(self, env: int = 0) -> int:
         """Return an exploratory action for one environment: the one that still lasts, or a new one, drawn uniformly."""
-        ongoing, generator = self.ongoing[env_index], self.generators.exploration
+        ongoing, generator = self.ongoing[env], self.generators.exploration
         if ongoing.repeats_left:
             ongoing.repeats_left -= 1
             return ongoing.action
@@ -179,43 +179,29 @@ class Agent:
 
     # Observe
 
-    def begin_episode(self, env_index: int = 0) -> None:
+    def begin_episode(self, env: int = 0) -> None:
         """Begin an episode in one environment and drop what is left of the one before."""
-        self.ongoing[env_index : env_index + 1] = [OngoingEpisode(NStep(self.config.n_step, self.config.gamma))]
+        self.ongoing[env : env + 1] = [OngoingEpisode(NStep(self.config.n_step, self.config.gamma))]
 
     def remember(
-        self,
-        obs: Array,
-        action: int,
-        reward: float,
-        next_obs: Array,
-        terminated: bool,
-        truncated: bool,
-        env_index: int = 0,
+        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> None:
         """Count and store one environment step. The arrays must not change afterwards."""
         self.env_steps += 1
-        for transition in self.ongoing[env_index].n_step.push(obs, action, reward, next_obs, terminated, truncated):
+        for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
             if self.priorities is not None:
                 self.priorities.add(slot)
 
     def observe(
-        self,
-        obs: Array,
-        action: int,
-        reward: float,
-        next_obs: Array,
-        terminated: bool,
-        truncated: bool,
-        env_index: int = 0,
+        self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> Update | None:
         """Remember one step; after the warm-up, learn and sync the target network when due.
 
         Returns:
             The last update, if any.
         """
-        self.remember(obs, action, reward, next_obs, terminated, truncated, env_index)
+        self.remember(obs, action, reward, next_obs, terminated, truncated, env)
         if not self.warm:
             return None
         if terminated or truncated:

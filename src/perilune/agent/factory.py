@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from perilune.agent.config import DQNConfig
-from perilune.agent.heads import Categorical, Head, Quantile
-from perilune.agent.targets import Expected
+from perilune.agent.heads import Categorical, Quantile
+from perilune.agent.targets import Head
 from perilune.errors import ConfigError, DivergenceError
 from perilune.nn.adam import Adam
 from perilune.nn.initializers import initialize
@@ -56,7 +56,7 @@ def make_head(config: DQNConfig) -> Head:
     """Return the head that ``config`` names."""
     match config.head:
         case "expected":
-            return Expected(config.loss, config.huber_delta)
+            return Head(config.loss, config.huber_delta)
         case "qr":
             return Quantile(config.quantiles, config.huber_delta)
         case "c51":

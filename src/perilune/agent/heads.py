@@ -1,53 +1,23 @@
-"""What a network's outputs for an action mean: the interface, and distributions of the return (C51, QR-DQN).
-
-``targets`` has the head for plain expected returns.
-"""
+"""Heads whose outputs are a distribution of the return: C51 and QR-DQN."""
 
 from __future__ import annotations
-
-from typing import Literal, Protocol
 
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.agent.targets import check_rows, td_target
+from perilune.agent.targets import Head, check_rows
 from perilune.errors import ShapeError
 from perilune.nn.distributional import cross_entropy, quantile_huber
 
-HeadName = Literal["expected", "c51", "qr"]
 
-
-class Head(Protocol):
-    """What a network's outputs for an action mean, and the target and loss that go with it.
-
-    Arrays end in the axes ``shape``: () for one output per action, (N,) for N.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one action's outputs."""
-
-    def read(self, outputs: Array) -> Array:
-        """Return the values, quantiles or probabilities that ``outputs`` stand for, in the same shape."""
-
-    def mean(self, values: Array) -> Array:
-        """Return the expected return of what ``read`` or ``target`` returned; the axis N is gone."""
-
-    def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        """Return td_target of reward[B], discount[B] and the next observations' values [B] or [B, N]."""
-
-    def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
-        """Return the loss of the outputs of the actions taken, [B] or [B, N], and d loss / d chosen."""
-
-
-class Categorical:
+class Categorical(Head):
     """C51: the outputs are logits of the probabilities of N returns, evenly spaced from ``low`` to ``high``.
 
     Bellemare et al., A Distributional Perspective on Reinforcement Learning, arXiv:1707.06887.
     """
 
     def __init__(self, atoms: int, low: float, high: float) -> None:
-        self.shape: tuple[int, ...] = (atoms,)
+        self.shape = (atoms,)
         self.support = np.linspace(low, high, atoms, dtype=np.float32)
 
     def read(self, outputs: Array) -> Array:
@@ -66,27 +36,21 @@ class Categorical:
         return cross_entropy(chosen, td_target)
 
 
-class Quantile:
+class Quantile(Head):
     """QR-DQN: the outputs are N quantiles of the return, at (2 i + 1) / 2 N for i = 0 .. N - 1.
 
     Dabney et al., Distributional Reinforcement Learning with Quantile Regression, arXiv:1710.10044.
     """
 
     def __init__(self, quantiles: int, kappa: float) -> None:
-        self.shape: tuple[int, ...] = (quantiles,)
+        self.shape = (quantiles,)
         self.kappa = kappa
         self._shares = np.full(quantiles, 1 / quantiles, np.float32)
         self._scratch: Array = np.empty(0, np.float32)
 
-    def read(self, outputs: Array) -> Array:
-        return outputs
-
     def mean(self, values: Array) -> Array:
         expected: Array = values @ self._shares
         return expected
-
-    def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        return td_target(reward, discount, next_values)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         shape = (2, chosen.shape[1], td_target.shape[1], len(chosen))

@@ -1,15 +1,14 @@
-"""The settings as keyword arguments, so that editors complete them, and the names other libraries use for them."""
+"""The settings as keyword arguments, so that editors complete them, and how settings are made from names and values."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
-from perilune.agent.config import DQNConfig, TrainConfig
-from perilune.agent.heads import HeadName
-from perilune.errors import UsageError
+from perilune.agent.config import DQNConfig, HeadName, TrainConfig
+from perilune.errors import ConfigError, UsageError
 from perilune.nn.adam import Schedule
 from perilune.nn.base import Activation
 from perilune.nn.initializers import Initializer
@@ -140,3 +139,24 @@ def check_names(cls: type[DQNConfig] | type[TrainConfig], settings: Iterable[str
         near = initials or difflib.get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Settings: {', '.join(known)}."
         raise UsageError(f"{name} is not a setting of {cls.__name__}. {hint}")
+
+
+T = TypeVar("T", DQNConfig, TrainConfig)
+OF_A_HEAD = ("loss", "value_range", "optimism")  # valid with some heads only
+
+
+def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
+    """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for settings that are not given.
+
+    If ``settings`` choose another head than ``base``, the values of ``base`` that depend on its head are dropped.
+
+    Raises:
+        ConfigError: a setting does not exist, or its value is invalid.
+    """
+    known = {field.name for field in fields(cls)}
+    for name in settings.keys() - known:
+        raise ConfigError(name, settings[name], f"a setting of {cls.__name__}")
+    taken = {} if base is None else vars(base)
+    if "head" in settings and settings["head"] != taken.get("head"):
+        taken = {name: value for name, value in taken.items() if name not in OF_A_HEAD}
+    return cls(**taken | dict(settings))

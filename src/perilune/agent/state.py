@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
@@ -17,12 +19,8 @@ COUNTERS = ("env_steps", "updates", "episodes", "target_syncs")
 REPLAY = "replay."  # prefix of the names of the replay buffer's arrays
 
 
-class PendingStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A step whose n-step return is not complete: obs[O], action and reward."""
-
-    obs: tuple[float, ...]
-    action: Natural
-    reward: float
+PendingStep = tuple[tuple[float, ...], Natural, float]
+"""A step whose n-step return is not complete: obs[O], action and reward."""
 
 
 class OngoingEpisodeState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,12 +82,11 @@ def named_weights(agent: Agent) -> Arrays:
 
 def values(agent: Agent) -> AgentState:
     """Return the agent's counters, generators and incomplete n-step returns."""
+    counters: dict[str, Any] = {name: getattr(agent, name) for name in COUNTERS}
+    generators: dict[str, Any] = {name: generator_state(getattr(agent.generators, name)) for name in GENERATORS}
     return AgentState(
-        **{name: getattr(agent, name) for name in COUNTERS},
-        network=generator_state(agent.generators.network),
-        exploration=generator_state(agent.generators.exploration),
-        replay=generator_state(agent.generators.replay),
-        environment=generator_state(agent.generators.environment),
+        **counters,
+        **generators,
         optimizer_updates=agent.optimizer.updates,
         added=agent.replay.added,
         greatest=None if agent.priorities is None else agent.priorities.greatest,
@@ -97,10 +94,7 @@ def values(agent: Agent) -> AgentState:
             OngoingEpisodeState(
                 action=episode.action,
                 repeats_left=episode.repeats_left,
-                pending=tuple(
-                    PendingStep(obs=tuple(obs.tolist()), action=action, reward=float(reward))
-                    for obs, action, reward in episode.n_step.pending
-                ),
+                pending=tuple((tuple(obs.tolist()), action, float(r)) for obs, action, r in episode.n_step.pending),
             )
             for episode in agent.ongoing
         ),
@@ -163,10 +157,10 @@ def _ongoing(agent: Agent, saved: OngoingEpisodeState) -> OngoingEpisode:
     ongoing = OngoingEpisode(NStep(agent.config.n_step, agent.config.gamma), saved.action, saved.repeats_left)
     if len(saved.pending) >= agent.config.n_step:
         raise ConfigError("pending", len(saved.pending), f"fewer than n_step={agent.config.n_step} steps")
-    for step in saved.pending:
-        if len(step.obs) != agent.observation_size or step.action >= agent.actions:
-            raise ConfigError("pending", (len(step.obs), step.action), "observations and actions of the environment")
-        ongoing.n_step.pending.append((np.array(step.obs, np.float32), step.action, step.reward))
+    for obs, action, reward in saved.pending:
+        if len(obs) != agent.observation_size or action >= agent.actions:
+            raise ConfigError("pending", (len(obs), action), "observations and actions of the environment")
+        ongoing.n_step.pending.append((np.array(obs, np.float32), action, reward))
     if saved.action >= agent.actions or saved.repeats_left >= agent.config.max_action_repeat:
         raise ConfigError(
             "action", (saved.action, saved.repeats_left), "an action of the environment and its remaining steps"

@@ -8,8 +8,6 @@ A policy is either action[B], the action that it takes, or probability[B, A].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from perilune._utils.arrays import Array
@@ -77,22 +75,30 @@ def check_rows(reward: Array, discount: Array, next_value: Array) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Expected:
-    """One output per action: its expected return. Mnih et al., Nature 518, 2015."""
+class Head:
+    """What a network's outputs for an action mean. This head has one output: the expected return (Mnih et al., 2015).
 
-    name: Loss
-    delta: float
+    Heads of distributions inherit from it. Their arrays have a last axis N, and ``shape`` is (N,) instead of ().
+    """
+
     shape: tuple[int, ...] = ()
 
+    def __init__(self, loss: Loss, delta: float) -> None:
+        self.name = loss
+        self.delta = delta
+
     def read(self, outputs: Array) -> Array:
+        """Return the values, quantiles or probabilities that ``outputs`` stand for, in the same shape."""
         return outputs
 
     def mean(self, values: Array) -> Array:
+        """Return the expected return of what ``read`` or ``target`` returned; the axis N is gone."""
         return values
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
+        """Return td_target of reward[B], discount[B] and the next observations' values [B] or [B, N]."""
         return td_target(reward, discount, next_values)
 
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
+        """Return the loss of the outputs of the actions taken, [B] or [B, N], and d loss / d chosen."""
         return mse(chosen, td_target) if self.name == "mse" else huber(chosen, td_target, self.delta)

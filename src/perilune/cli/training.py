@@ -10,7 +10,8 @@ from pathlib import Path
 from perilune import envs
 from perilune._utils.console import aside, say
 from perilune._utils.text import number
-from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.settings import build
 from perilune.api import DQN
 from perilune.cli.parser import nearest
 from perilune.cli.runs import make_env, print_json

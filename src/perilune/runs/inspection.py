@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from perilune._utils.text import number
-from perilune.agent.config import to_json
 from perilune.agent.state import named_weights
 from perilune.errors import FileFormatError, PeriluneError
 from perilune.runs import checkpoint, files, layout, lock, logs, manifest, snapshots, weights
@@ -36,7 +36,7 @@ def describe(run_or_file: Path) -> dict[str, Any]:
         "counters": _counters(saved),
         "weights": sum(array.size for array in named_weights(agent).values()),
         "bytes": run_or_file.stat().st_size,
-        "agent": to_json(saved.config),
+        "agent": asdict(saved.config),
     }
 
 

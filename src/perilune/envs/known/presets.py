@@ -16,7 +16,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.settings import build
 from perilune.envs.known import ENVIRONMENTS, lookup
 from perilune.envs.known.record import Preset, tuned
 from perilune.errors import ConfigError

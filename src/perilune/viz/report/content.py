@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 
 from perilune import envs
 from perilune._utils.statistics import Estimate
-from perilune.agent.config import to_json
 from perilune.envs.known.presets import preset
 from perilune.errors import ConfigError, PeriluneError
 from perilune.runs import files
@@ -256,7 +256,7 @@ def _settings(runs: Sequence[Run]) -> tuple[Table, list[tuple[str, str]]]:
     head = ["Setting", *(run.directory.name for run in runs)]
     if len(runs) == 1:
         default = preset(runs[0].config["environment"])
-        columns.append(to_json(default.agent) | to_json(default.train) | {"seed": runs[0].config["seed"]})
+        columns.append(asdict(default.agent) | asdict(default.train) | {"seed": runs[0].config["seed"]})
         head.append("preset")
     rows = [
         [name, *(_plain(column[name]) if name in column else "" for column in columns)]

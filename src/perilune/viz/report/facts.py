@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.agent.config import DQNConfig, TrainConfig, build
+from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.settings import build
 from perilune.envs.known.presets import for_budget, preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation

@@ -12,7 +12,8 @@ import numpy as np
 from perilune._utils import statistics
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.statistics import Estimate
-from perilune.agent.config import TrainConfig, build
+from perilune.agent.config import TrainConfig
+from perilune.agent.settings import build
 from perilune.errors import MissingDependencyError, PeriluneError
 from perilune.runs import files, manifest, weights
 from perilune.runs.layout import WEIGHTS
