@@ -18,10 +18,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perilune import DQNConfig
-from perilune.bench import compare, results
-from perilune.bench.compare import Comparison
+from perilune.bench import results
 from perilune.bench.learning import Trial, run_trials, settings
-from perilune.bench.results import Result
+from perilune.bench.results import Comparison, Result
 from perilune.envs.known.presets import preset
 
 ENVIRONMENT = "LunarLander-v3"
@@ -79,16 +78,16 @@ def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
         name: [Trial(ENVIRONMENT, agent, train, seed, out / directory(name) / f"seed-{seed}") for seed in seeds]
         for name, agent in variants().items()
     }
-    outcome = run_trials([trial for group in zip(*trials.values(), strict=True) for trial in group], jobs)
+    scored, _ = run_trials([trial for group in zip(*trials.values(), strict=True) for trial in group], jobs)
     found: dict[str, Result] = {}
     for name, group in trials.items():
-        scores = [outcome.scores[trial] for trial in group if trial in outcome.scores]
+        scores = [scored[trial] for trial in group if trial in scored]
         if scores:
             found[name] = Result(ENVIRONMENT, SOLVED, settings(group[0]), scores, {})
             summed = results.summarize(found[name], np.random.default_rng(0))
             results.save(results.to_json(found[name], summed), out / directory(name))
     return [
-        Variant(name, result, compare.compare(result, found[RECIPE], np.random.default_rng(0)))
+        Variant(name, result, results.compare(result, found[RECIPE], np.random.default_rng(0)))
         for name, result in found.items()
     ]
 

@@ -102,12 +102,12 @@ def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> 
         for e in experiments
     }
 
-    outcome = run_trials(list(trials), jobs)
-    if outcome.failures:
-        sys.exit(failed(outcome.failures))
+    found, failures = run_trials(list(trials), jobs)
+    if failures:
+        sys.exit(failed(failures))
     scores: dict[str, list[Score]] = {experiment.name: [] for experiment in experiments}
     for trial, name in trials.items():
-        scores[name].append(outcome.scores[trial])
+        scores[name].append(found[trial])
     return scores
 
 

@@ -290,6 +290,7 @@ def test_repr_shows_what_differs_from_the_preset() -> None:
         (40_000, {}, (40_000, 100_000, 10_000)),  # the preset's own budget
         (20_000, {}, (20_000, 50_000, 5_000)),
         (80_000, {}, (80_000, 200_000, 10_000)),  # exploration does not get longer
+        (300, {"learning_starts": 150}, (300, 750, 75)),
         (20_000, {"learning_rate_decay_steps": 123, "epsilon_decay_steps": 9}, (123, 50_000, 9)),
         (None, {}, (40_000, 100_000, 10_000)),
     ],
@@ -478,7 +479,8 @@ def gym_env() -> Any:
         (lambda dqn: dqn.train(run_dir="a", resume=True, overwrite=True), UsageError, "exclude each other"),
         (lambda dqn: dqn.train(run_dir="a", resume=True), RunDirectoryError, "a is not a run"),
         (lambda dqn: dqn.train(run_dir="a", episodes=0), ConfigError, "episodes=0 is invalid"),
-        (lambda dqn: dqn.train(run_dir="a", steps=12), ConfigError, "at least 41"),
+        (lambda dqn: dqn.train(run_dir="a", steps=12), ConfigError, "at least 41 for CartPole-v1"),
+        (lambda dqn: DQN("LunarLander-v3").train(steps=300), ConfigError, "DQN(env, learning_starts=150)"),
         (lambda dqn: dqn.learn(99, callback=object()), UsageError, "callback must be a function"),
         (lambda dqn: dqn.evaluate(dqn.env), UsageError, "Write agent.evaluate(episodes=100)"),
         (lambda dqn: dqn.load("moon"), UsageError, "Write agent = DQN.load(path, env)"),

@@ -100,8 +100,10 @@ def test_settings_file_of_a_run_repeats_it_and_options_replace_it(trained: tuple
     again = ["train", "--config", str(file), "--quiet", "--out", str(tmp_path / "again"), "--json"]
     said = json.loads(done(*again))
     assert (said["run"], said["episodes"], said["seed"]) == (str(tmp_path / "again"), 3, 8)
-    for name in ("final.safetensors", "settings.toml", "episodes.jsonl"):
+    for name in ("final.safetensors", "episodes.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (trained[0] / name).read_bytes()
+    assert tomllib.loads((tmp_path / "again" / "settings.toml").read_text()) == tomllib.loads(file.read_text())
+    assert f"perilune train --config {file}\n" in file.read_text()
     agent, train = configs("train", "--config", str(file), "--gamma", "0.5", "--max-grad-norm", "none")
     assert (agent.gamma, agent.max_grad_norm, agent.hidden, train.episodes) == (0.5, None, (6, 5), 3)
 

@@ -182,20 +182,11 @@ def test_history_loads_any_run_directory(tiny_run: TinyRun, tmp_path: Path) -> N
     assert loaded.videos == tiny_run.history.videos
     with pytest.raises(RunDirectoryError, match="is not a run"):
         History.load(tmp_path)
-
-
-def test_damaged_run_is_shown_as_its_error_message(tiny_run: TinyRun, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(tiny_run.history.directory, tmp_path / "<i>"))
-    history = History.load(run)
+    run = Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
-    (words,) = [word for word in Html(history._repr_html_()).texts[1:] if word.strip()]  # after the style
-    assert f"{run}/metrics.jsonl, line 2, is damaged" in words
-    assert "Delete that line to read" in words
-    with pytest.raises(FileFormatError, match="line 2"):
-        _ = history.rewards
-    (run / "metrics.jsonl").write_bytes(b"".join(lines))
-    assert len(Html(history._repr_html_()).named("img")) == 1
+    with pytest.raises(FileFormatError, match=r"line 2, is damaged.*Delete that line to read"):
+        History.load(run)
 
 
 def test_run_is_shown_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

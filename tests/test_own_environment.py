@@ -13,6 +13,9 @@ MODULE = """
 import gymnasium as gym
 import numpy as np
 
+import perilune
+from perilune.envs import known
+
 
 class Line(gym.Env):
     observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)
@@ -37,6 +40,8 @@ class Line(gym.Env):
 
 gym.register("Line-v0", Line, max_episode_steps=20)
 gym.register("Alike-v0", Line, max_episode_steps=20)
+preset = perilune.presets.Preset(perilune.DQNConfig(gamma=0.625), perilune.TrainConfig(steps=5_000))
+known.register(known.KnownEnv(env_id="Line-v0", preset=preset))
 """
 TINY = ["--hidden", "8", "--learning-starts", "50", "--batch-size", "8", "--eval-episodes", "2", "--quiet"]
 
@@ -60,6 +65,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = perilune(directory, "train", "my_module:Line-v0", "--out", "run", "--steps", "150", *TINY)
     assert trained.returncode == 0, trained.stderr
     return directory
+
+
+@pytest.mark.parametrize(("env", "gamma"), [("my_module:Line-v0", "0.625"), ("no_module:Line-v0", "0.99")])
+def test_help_shows_the_preset_that_the_module_registers(place: Path, env: str, gamma: str) -> None:
+    shown = perilune(place, "train", env, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert f"Discount factor per step (from 0 to 1). Default: {gamma}." in " ".join(shown.stdout.split())
+
+
+def test_unknown_id_and_settings_file_give_the_id_with_its_module(place: Path) -> None:
+    refused = perilune(place, "train", "Line-v0")
+    assert refused.returncode == 1
+    assert "or my_module:Line-v0 if your module my_module registers it" in refused.stderr
+    command = (place / "run" / "settings.toml").read_text().splitlines()[1].removeprefix("#   perilune ")
+    assert command == "train my_module:Line-v0 --config run/settings.toml"
+    again = perilune(place, *command.split(), "--out", "again", "--quiet")
+    assert again.returncode == 0, again.stderr
+    assert (place / "again" / "final.safetensors").read_bytes() == (place / "run" / "final.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "video", "resume"])

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import peers
 
 from perilune import DQNConfig, TrainConfig, bench
-from perilune.bench import compare, learning, results, speed
+from perilune.bench import learning, results, speed
 from perilune.cli import main
 from perilune.errors import ConfigError
 from perilune.runs import logs
@@ -97,7 +97,8 @@ def test_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypatc
         assert 0 < seconds[0] < seconds[1] < seconds[2]
     ours, theirs = results.load(tmp_path / "out"), results.load(peer)
     assert report.content["peer"] == json.loads((peer / "scores.json").read_text())
-    assert compare.table(compare.compare(ours, theirs, np.random.default_rng(0)), "Perilune", peers.NAME) in report.text
+    comparison = results.compare(ours, theirs, np.random.default_rng(0))
+    assert results.comparison_table(comparison, "Perilune", peers.NAME) in report.text
 
     before = {path: path.stat().st_mtime_ns for path in peer.rglob("evaluations.jsonl")}
     learning.benchmark("CartPole-v1", agent, train, **arguments)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from perilune.bench.pool import LONGEST, Ended, Running, each
+from perilune.bench.pool import LONGEST, each
 from perilune.errors import ConfigError, MissingDependencyError
 
 
@@ -59,8 +59,8 @@ def until(condition: Callable[[], object]) -> None:
 def test_failing_items_leave_the_others_alone(tmp_path: Path) -> None:
     names = ["raises", "a", "is broken", "exits", "is long", "is killed", "b"]
     events = list(each(write, [tmp_path / name for name in names], jobs=2))
-    assert max(len(event.items) for event in events if isinstance(event, Running)) <= 2
-    ended = {event.item.name: event.reason for event in events if isinstance(event, Ended)}
+    assert max(len(running) for running, _ in events) <= 2
+    ended = {path.name: reason for _, outcomes in events for path, reason in outcomes.items()}
     assert sorted(ended) == sorted(names)
     assert ended["a"] is ended["b"] is None
     assert str(ended["raises"]).startswith("ConfigError: ")
@@ -91,7 +91,7 @@ def test_closing_the_generator_stops_the_processes(tmp_path: Path) -> None:
         until(lambda: hangs.exists() and hangs.read_text())
         pid = int(hangs.read_text())
         assert alive(pid)
-        assert next(events) == Running([hangs])
+        assert next(events) == ([hangs], {})
     until(lambda: not alive(pid))
     assert not (tmp_path / "later").exists()
 

@@ -15,7 +15,7 @@ import pytest
 
 from fixtures_runs import evaluated, made_up_run
 from perilune._utils import statistics
-from perilune.bench import compare, results
+from perilune.bench import results
 from perilune.bench.results import Result, band, summarize
 from perilune.cli import main
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
@@ -160,7 +160,7 @@ def test_missing_and_truncated_results_are_refused(tmp_path: Path) -> None:
 
 def test_better_result_has_a_positive_margin_and_swapping_negates_it() -> None:
     a, b = shifted(30.0), shifted(0.0)
-    there, back = compare.compare(a, b, rng()), compare.compare(b, a, rng())
+    there, back = results.compare(a, b, rng()), results.compare(b, a, rng())
     for one_way, other_way in ((there.final, back.final), (there.best, back.best)):
         assert one_way.margin.value == pytest.approx(30)
         assert one_way.improvement.value > 0.5
@@ -170,33 +170,33 @@ def test_better_result_has_a_positive_margin_and_swapping_negates_it() -> None:
         # Intervals are drawn at random, so they are negated approximately.
         assert other_way.margin.low == pytest.approx(-one_way.margin.high, abs=15)
         assert other_way.improvement.low == pytest.approx(1 - one_way.improvement.high, abs=0.05)
-    assert there.solved_env_steps == (500.0, 500.0)
+    assert [summary.solved_env_steps for summary in there.summaries] == [500.0, 500.0]
 
 
 @pytest.mark.parametrize(("by", "probability"), [(1_000.0, 1), (0.0, 0.5)])
 def test_certain_and_tied_comparisons(by: float, probability: float) -> None:
-    found = compare.compare(shifted(by), RESULT, rng()).final
+    found = results.compare(shifted(by), RESULT, rng()).final
     assert (found.margin.value, found.improvement.value) == (by, probability)
     assert (found.margin.low > 0) == (found.improvement.low == 1) == bool(by)
 
 
 def test_single_seed_has_no_interval() -> None:
-    found = compare.compare(RESULT, replace(RESULT, scores=SCORES[:1]), rng())
-    assert found.seeds == (5, 1)
+    found = results.compare(RESULT, replace(RESULT, scores=SCORES[:1]), rng())
+    assert [summary.seeds for summary in found.summaries] == [5, 1]
     assert results.plain(found)["final"]["margin"]["low"] is None
-    assert "| 210.0 |" in compare.table(found, "a", "b")
+    assert "| 210.0 |" in results.comparison_table(found, "a", "b")
 
 
 def test_results_of_different_environments_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"CartPole-v1.* LunarLander-v3"):
-        compare.compare(RESULT, replace(RESULT, environment="CartPole-v1"), rng())
+        results.compare(RESULT, replace(RESULT, environment="CartPole-v1"), rng())
 
 
 def test_command_compares_directories_and_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     write(shifted(30.0), a)
     write(RESULT, b)
-    expected = compare.compare(shifted(30.0), RESULT, rng())
+    expected = results.compare(shifted(30.0), RESULT, rng())
     main(["bench", "compare", str(a), str(b / "scores.json"), "--json"])
     printed = json.loads(capfd.readouterr().out)
     assert printed == {"a": str(a), "b": str(b / "scores.json"), **results.plain(expected)}
@@ -211,11 +211,11 @@ def test_command_compares_directories_and_files(tmp_path: Path, capfd: pytest.Ca
 
 def test_differing_settings_are_listed() -> None:
     other = replace(RESULT, settings={"agent": {"gamma": 0.9, "tau": 1.0}, "train": {}}, scores=SCORES[:2])
-    text = compare.table(compare.compare(RESULT, other, rng()), "a", "b")
+    text = results.comparison_table(results.compare(RESULT, other, rng()), "a", "b")
     assert "Settings of A and B that differ: gamma = 0.99 and 0.9; tau = 'nothing' and 1.0." in text
     assert "With fewer than 5 seeds per side" in text
     many = {f"setting {number}": number for number in range(15)}
-    text = compare.table(compare.compare(RESULT, replace(RESULT, settings={"agent": many}), rng()), "a", "b")
+    text = results.comparison_table(results.compare(RESULT, replace(RESULT, settings={"agent": many}), rng()), "a", "b")
     assert text.endswith("; and 4 more.")
 
 

@@ -176,7 +176,7 @@ def test_stages_of_a_run_go_from_initial_to_best_weights(tiny_run: TinyRun, tmp_
     steps = [DQN.load(path).agent.env_steps for _, path in chosen]
     assert steps == sorted(steps)
     assert [title for title, _ in chosen[:-1]] == [f"{step} steps" for step in steps[:-1]]
-    endings = History(run).record_stages(tmp_path / "film.gif", checkpoint="final", overlay=True)
+    endings = History.load(run).record_stages(tmp_path / "film.gif", checkpoint="final", overlay=True)
     assert [ending.title for ending in endings] == [title for title, _ in chosen]
     assert [ending.reward for ending in endings] == [DQN.load(path).evaluate(1).returns[0] for _, path in chosen]
     assert len(pictures(tmp_path / "film.gif")) == 1 + -(-int(max(ending.reward for ending in endings)) // 3) + 16
@@ -193,12 +193,12 @@ def half_written(run: Path, where: Path) -> Path:
 def test_missing_weights_and_snapshots_are_named(tiny_run: TinyRun, tmp_path: Path) -> None:
     half = half_written(tiny_run.history.directory, tmp_path / "half")
     with pytest.raises(RunDirectoryError, match="half has no 'best' weights"):
-        History(half).record_stages(tmp_path / "film.mp4")
+        History.load(half).record_stages(tmp_path / "film.mp4")
     shutil.copy(tiny_run.history.directory / "best.safetensors", half)
     (half / "snapshots" / "00001.safetensors").write_bytes(b"cut off")
     with pytest.raises(FileFormatError, match="00001"):
-        History(half).record_stages(tmp_path / "film.mp4")
+        History.load(half).record_stages(tmp_path / "film.mp4")
     shutil.rmtree(half / "snapshots")
     with pytest.raises(RunDirectoryError, match=r"half has no snapshots/ .* Train again, or record"):
-        History(half).record_stages(tmp_path / "film.mp4")
+        History.load(half).record_stages(tmp_path / "film.mp4")
     assert not (tmp_path / "film.mp4").exists()

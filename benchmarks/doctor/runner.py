@@ -239,10 +239,10 @@ def run(agents: Sequence[str], out: Path, jobs: int) -> Iterator[str]:
         if not (file := out / f"{trial.name.replace(' ', '_')}.json").exists()
     ]
     done = 0
-    for event in pool.each(do, todo, jobs):
-        if isinstance(event, pool.Ended):
+    for _, ended in pool.each(do, todo, jobs):
+        for work, reason in ended.items():
             done += 1
-            yield f"{done} of {len(todo)}  {event.item.trial.name}" + (f": {event.reason}" if event.reason else "")
+            yield f"{done} of {len(todo)}  {work.trial.name}" + (f": {reason}" if reason else "")
 
 
 def outcomes(out: Path) -> list[Outcome]:

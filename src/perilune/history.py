@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from perilune import envs
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
-from perilune.errors import PeriluneError, UsageError
-from perilune.runs import logs, manifest, weights
+from perilune.errors import UsageError
+from perilune.runs import logs, weights
 from perilune.training.events import Episode, Evaluated
 from perilune.viz import notebook, plots, video
 
@@ -25,29 +25,20 @@ class History:
 
     directory: Path | None
     """The run directory; None for a training without one."""
+    run: logs.Run
+    """The settings and every logged event."""
     frames: dict[int, list[Array]] = field(default_factory=dict)
     """Images of each recorded episode, uint8 [height, width, 3], by its number, after ``train(frames=True)``."""
-    _: KW_ONLY
-    memory: logs.Run | None = None
-    """What a training without a run directory logged."""
 
     @classmethod
     def load(cls, directory: str | Path) -> History:
-        """Return the history of a run directory. A run that is still being trained is read as it is now.
+        """Return the history of a run directory as it is now, also of a run that is still being trained.
 
         Raises:
             RunDirectoryError: the directory holds no run.
             FileFormatError: the run is damaged.
         """
-        manifest.read_config(Path(directory))
-        return cls(Path(directory))
-
-    @cached_property
-    def run(self) -> logs.Run:
-        """The settings and every logged event."""
-        if self.memory is not None:
-            return self.memory
-        return logs.read_run(self._directory("run"))
+        return cls(Path(directory), logs.read_run(Path(directory)))
 
     @cached_property
     def episodes(self) -> list[Episode]:
@@ -119,7 +110,9 @@ class History:
             ConfigError: the environment cannot render, or ``path`` has another ending.
             MissingDependencyError: the video library is not installed.
         """
-        chosen = video.run_stages(self._directory("record_stages"), checkpoint)
+        if self.directory is None:
+            raise UsageError("record_stages needs a run directory: train with agent.train(run_dir='runs/first', ...).")
+        chosen = video.run_stages(self.directory, checkpoint)
         loaded = [(title, *weights.load_with_env(weights_path, env)) for title, weights_path in chosen]
         with one_blas_thread():
             return video.record_stages(
@@ -130,11 +123,6 @@ class History:
                 max_episode_steps=max_episode_steps,
                 tell=tell,
             )
-
-    def _directory(self, what: str) -> Path:
-        if self.directory is None:
-            raise UsageError(f"{what} needs a run directory. Train with agent.train(run_dir='runs/first', ...).")
-        return self.directory
 
     def __repr__(self) -> str:
         best = max((evaluation.mean_return for evaluation in self.evaluations), default=None)
@@ -148,8 +136,5 @@ class History:
         return f"History({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        try:
-            run = self.run
-        except PeriluneError as error:  # instead of the traceback of the notebook's own code
-            return notebook.message_html(f"{error}")
-        return notebook.run_html(run, [] if self.directory is None else (self.directory / "videos").glob("*.mp4"))
+        videos = [] if self.directory is None else (self.directory / "videos").glob("*.mp4")
+        return notebook.run_html(self.run, videos)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune._utils.blas import one_blas_thread
 from perilune._utils.console import aside, say
+from perilune._utils.text import printable
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.agent.state import named_weights
@@ -80,7 +82,7 @@ class Recording:
         self._announce()
         with one_blas_thread(), self._progress() as show:
             self._run([lambda event: kept.get(type(event), []).append(event), show])
-        return History(None, memory=logs.Run(Path(), self.setup.to_json(), *kept.values()))
+        return History(None, logs.Run(Path(), self.setup.to_json(), *kept.values()))
 
     def start(self, overwrite: bool) -> History:
         """Train the agent and record everything in a new run directory."""
@@ -90,7 +92,8 @@ class Recording:
         with lock.acquire(self.directory), one_blas_thread():
             layout.create(self.directory, overwrite)
             self._announce()
-            files.write(self.directory / "settings.toml", settings_toml(self.env, self.setup).encode())
+            path = self.directory / "settings.toml"
+            files.write(path, settings_toml(path, self.env, self.setup).encode())
             return self._record(new=True)
 
     def restore(self, latest: Checkpoint, change: Sequence[str]) -> None:
@@ -224,7 +227,7 @@ class Recording:
                 recorder.save_final()
             finally:
                 videos.discard()
-        history = History(directory, frames.frames)
+        history = History(directory, logs.read_run(directory), frames.frames)
         if self.pictures:
             self._draw(history, new)
         return history
@@ -337,10 +340,13 @@ def changes(config: DQNConfig, environment: str, preset: str | None) -> list[str
     return [f"{name}={value!r}" for name, value in vars(config).items() if value != base[name]]
 
 
-def settings_toml(env: Env, setup: Setup) -> str:
+def settings_toml(path: Path, env: Env, setup: Setup) -> str:
     """Return every setting of a training as a file for ``perilune train --config``. "none" stands for None."""
+    module = type(env.unwrapped).__module__
+    own = "" if module.startswith("gymnasium.") else f"{module}:{setup.environment} "
     lines = [
-        "# perilune train --config settings.toml",
+        "# To train again with these settings:",
+        f"#   perilune train {own}--config {shlex.quote(printable(str(path)))}",
         f"env = {json.dumps(setup.environment)}",
         f"seed = {setup.seed}",
     ]

@@ -1,8 +1,4 @@
-"""Train and score many seeds of one environment, and write tables, files and learning curves.
-
-Every seed is a run directory of its own, trained in a process of its own. A benchmark that was stopped resumes: seeds
-with a score are not run again.
-"""
+"""Train and score many seeds of one environment, each in a process and a run directory of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from perilune import envs
 from perilune._utils import statistics
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.api import DQN
-from perilune.bench import compare, from_repository, pool, results
+from perilune.bench import from_repository, pool, results
 from perilune.bench.results import Result
 from perilune.errors import (
     ConfigError,
@@ -37,7 +33,7 @@ from perilune.training.checks import check
 from perilune.training.evaluation import greedy_limit
 from perilune.training.events import Episode, Evaluated, Metrics
 from perilune.viz import plots
-from perilune.viz.terminal import Board, Status, board
+from perilune.viz.terminal import Status, board
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
 MARK = ".benchmark"  # in a directory of runs that a benchmark started and may restart
@@ -68,14 +64,6 @@ class Trial:
     def title(self) -> str:
         """The last two parts of the directory: experiment and seed."""
         return "/".join(self.directory.parts[-2:])
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Scores of the trials that finished, in the order of the trials, and the reasons of those that failed."""
-
-    scores: dict[Trial, Score]
-    failures: dict[Trial, str]
 
 
 @dataclass(frozen=True)
@@ -134,40 +122,41 @@ def benchmark(
         ]
     if (out / "config.json").exists():
         raise RunDirectoryError(f"{out} is the directory of one run. Choose another directory for a benchmark.")
-    outcome = run_trials(sorted(itertools.chain(*trials.values()), key=lambda trial: trial.seed), jobs, quiet)
-    if not any(trial in outcome.scores for trial in trials[OWN]):
-        raise TrialError(failed(outcome.failures))
+    scores, failures = run_trials(sorted(itertools.chain(*trials.values()), key=lambda trial: trial.seed), jobs, quiet)
+    if not any(trial in scores for trial in trials[OWN]):
+        raise TrialError(failed(failures))
 
     found, contents, texts, curves = [], [], [], []
     for learner, group in trials.items():
-        scores = [outcome.scores[trial] for trial in group if trial in outcome.scores]
-        if not scores:
+        scored = [trial for trial in group if trial in scores]
+        if not scored:
             continue
-        failures = {trial.seed: outcome.failures[trial] for trial in group if trial in outcome.failures}
+        reasons = {trial.seed: failures[trial] for trial in group if trial in failures}
         config = settings(group[0])
-        result = Result(name, threshold, {"agent": config["agent"], "train": config["train"]}, scores, failures)
+        chosen = {"agent": config["agent"], "train": config["train"]}
+        result = Result(name, threshold, chosen, [scores[trial] for trial in scored], reasons)
         summary = results.summarize(result, np.random.default_rng(0))
         found.append(result)
         contents.append(results.to_json(result, summary))
-        directory = out if learner == OWN else out / PEER_DIRECTORY
+        directory = group[0].directory.parent
         results.save(contents[-1], directory)
-        heading = f"{name}, {learner}: {len(result.scores)} seeds, means of {SCORE_EPISODES} greedy episodes"
+        heading = f"{name}, {learner}: {len(scored)} seeds, means of {SCORE_EPISODES} greedy episodes"
         texts += [heading, results.table(result.scores), results.describe(result, summary)]
         if others := _other_seeds(directory, group):
             texts.append(f"Seeds in {directory} that are not included: {', '.join(others)}.")
-        runs = [logs.read_run(trial.directory) for trial in group if trial in outcome.scores]
+        runs = [logs.read_run(trial.directory) for trial in scored]
         curves.append(results.band(learner, runs, np.random.default_rng(0)))
     content = contents[0]
     if len(found) == 2:
-        comparison = compare.compare(found[0], found[1], np.random.default_rng(0))
+        comparison = results.compare(found[0], found[1], np.random.default_rng(0))
         content |= {"peer": contents[1], "comparison": results.plain(comparison)}
-        texts.append(compare.table(comparison, *trials))
+        texts.append(results.comparison_table(comparison, *trials))
     written = [out / results.JSON_FILE, out / results.CSV_FILE]
     try:
         written += plots.bands(name, curves, threshold).save(out, "learning_curves")
     except MissingDependencyError as error:
         warnings.warn(f"learning curves are not drawn: {error}", PeriluneWarning, stacklevel=2)
-    return Report(content, "\n\n".join(texts), written, outcome.failures)
+    return Report(content, "\n\n".join(texts), written, failures)
 
 
 def _other_seeds(directory: Path, trials: Sequence[Trial]) -> list[str]:
@@ -186,11 +175,14 @@ def failed(failures: dict[Trial, str]) -> str:
     return "\n".join([f"{len(failures)} failed. The same command tries them again.", *reasons])
 
 
-def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outcome:
+def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple[dict[Trial, Score], dict[Trial, str]]:
     """Run every trial in a process of its own, ``jobs`` at a time, and show the progress on standard error.
 
     A trial that has a score is not run again, and one that was interrupted resumes. A trial that fails, or whose
     process dies, does not affect the others.
+
+    Returns:
+        The scores of the trials that finished, in the order of the trials, and why the others failed.
 
     Raises:
         ConfigError: ``jobs`` < 1.
@@ -199,8 +191,7 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outco
     """
     if jobs < 1:
         raise ConfigError("jobs", jobs, "a whole number >= 1")
-    stored = {trial: stored_score(trial) for trial in trials}
-    scores = {trial: found for trial, found in stored.items() if found is not None}
+    scores = {trial: found for trial in trials if (found := stored_score(trial)) is not None}
     failures: dict[Trial, str] = {}
     waiting = [trial for trial in trials if trial not in scores]
     _prepare(waiting)
@@ -208,19 +199,19 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> Outco
     with board(title, quiet) as screen, closing(pool.each(_run, waiting, jobs)) as events:
         if scores:
             screen.say(f"{len(scores)} of {len(trials)} have a score already")
-        for event in events:
-            if isinstance(event, pool.Running):
-                _show(screen, len(trials), len(scores), len(failures), event.items)
-                continue
-            trial = event.item
-            found = stored_score(trial) if event.reason is None else None
-            if found is not None:
-                scores[trial] = found
-                screen.say(f"{trial.title}: best {found.best:.1f}, final {found.final:.1f}")
-            else:
-                failures[trial] = event.reason or f"it wrote no {SCORE_FILE}"
-                screen.say(f"{trial.title} failed: {failures[trial].splitlines()[-1]}")
-    return Outcome({trial: scores[trial] for trial in trials if trial in scores}, failures)
+        for running, ended in events:
+            for trial, reason in ended.items():
+                score = None if reason else stored_score(trial)
+                if score is not None:
+                    scores[trial] = score
+                    screen.say(f"{trial.title}: best {score.best:.1f}, final {score.final:.1f}")
+                else:
+                    failures[trial] = reason or f"it wrote no {SCORE_FILE}"
+                    screen.say(f"{trial.title} failed: {failures[trial].splitlines()[-1]}")
+            done, states = len(scores) + len(failures), [progress(trial) for trial in running]
+            words = f"{done} of {len(trials)} done" + (f", {len(failures)} failed" if failures else "")
+            screen.show((done + sum(state.share for state in states)) / len(trials), words, states)
+    return {trial: scores[trial] for trial in trials if trial in scores}, failures
 
 
 def _prepare(trials: Sequence[Trial]) -> None:
@@ -295,22 +286,11 @@ def stored_score(trial: Trial) -> Score | None:
 
 
 def settings(trial: Trial) -> dict[str, Any]:
-    """Return what config.json holds of a run of ``trial``."""
-    found: dict[str, Any] = results.plain(
-        {
-            "environment": trial.environment.rpartition(":")[2],  # without the module that registers it
-            "seed": trial.seed,
-            "agent": trial.agent,
-            "train": trial.train,
-        }
-    )
+    """Return the content of config.json for ``trial``."""
+    environment = trial.environment.rpartition(":")[2]  # without the module that registers it
+    content = {"environment": environment, "seed": trial.seed, "agent": trial.agent, "train": trial.train}
+    found: dict[str, Any] = results.plain(content)
     return found
-
-
-def _show(screen: Board, trials: int, scored: int, failed: int, running: Sequence[Trial]) -> None:
-    states = [progress(trial) for trial in running]
-    words = f"{scored + failed} of {trials} done" + (f", {failed} failed" if failed else "")
-    screen.show((scored + failed + sum(state.share for state in states)) / trials, words, states)
 
 
 def progress(trial: Trial) -> Status:

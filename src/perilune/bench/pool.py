@@ -11,41 +11,31 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
 
-TICK = 0.5  # seconds between two progress events while no item ends
+TICK = 0.5  # seconds after which progress is reported while no item ends
 LONGEST = 10_000  # characters of a reason; the start of a longer traceback is omitted
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Running(Generic[Item]):
-    """Progress event: the items in progress."""
-
-    items: list[Item]
-
-
-@dataclass(frozen=True)
-class Ended(Generic[Item]):
-    """An item is done, or failed for ``reason``."""
-
-    item: Item
-    reason: str | None
-
-
-def each(work: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Generator[Running[Item] | Ended[Item]]:
-    """Call ``work`` on every item, each in a process of its own, and yield progress and outcomes.
+def each(
+    work: Callable[[Item], object], items: Iterable[Item], jobs: int
+) -> Generator[tuple[list[Item], dict[Item, str | None]]]:
+    """Call ``work`` on every item, each in a process of its own.
 
     Closing the generator stops all processes. Ctrl-C reaches the calling process only.
 
     Args:
         work: a function of a module, which worker processes import.
-        items: picklable.
+        items: picklable and hashable.
         jobs: processes at the same time (>= 1).
+
+    Yields:
+        At least twice a second, the items in progress and the items that have just ended, each with None or the reason
+        why it failed.
 
     Raises:
         MissingDependencyError: Pebble is not installed.
@@ -61,9 +51,8 @@ def each(work: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Ge
         with _interrupts_blocked():
             waiting: dict[Future[str | None], Item] = {pool.schedule(_attempt, (work, item)): item for item in items}
         while waiting:
-            yield Running([item for future, item in waiting.items() if future.running()])
-            for future in wait(waiting, TICK, FIRST_COMPLETED).done:
-                yield Ended(waiting.pop(future), _reason(future))
+            ended = {waiting.pop(future): _reason(future) for future in wait(waiting, TICK, FIRST_COMPLETED).done}
+            yield [item for future, item in waiting.items() if future.running()], ended
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
@@ -97,7 +86,7 @@ def _exit_with_parent() -> None:
 
 
 def _attempt(work: Callable[[Item], object], item: Item) -> str | None:
-    """Return why ``work`` failed, as text: not every exception can be pickled."""
+    """Call ``work``. Return why it failed, as text: not every exception can be pickled."""
     try:
         work(item)
     except PeriluneError as error:

@@ -1,4 +1,4 @@
-"""Summary of a benchmark over its seeds, as tables for people and as files for programs."""
+"""Results of a benchmark: statistics over its seeds, comparison of two results, tables and files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune._utils.statistics import Estimate, estimate, interquartile_mean
-from perilune.errors import FileFormatError, RunDirectoryError
+from perilune._utils.statistics import Estimate, estimate, interquartile_mean, margin, probability_of_improvement
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 from perilune.runs import files
 from perilune.runs.files import read_json
 from perilune.runs.logs import Run
@@ -26,6 +26,8 @@ FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
 NOTHING = "nothing"  # value of a setting that one side does not have
 LARGEST = 2**26  # bytes of scores.json
+FEW = 5  # seeds, below which intervals are too narrow
+MOST_LISTED = 12  # settings that differ
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Spread:
-    """Distribution over the seeds of one checkpoint's greedy returns; the interval is a 95 % interval."""
+    """Distribution over the seeds of one checkpoint's greedy returns."""
 
     iqm: float
+    """Interquartile mean, with the 95 % interval from ``low`` to ``high``."""
     low: float
     high: float
     median: float
@@ -71,8 +74,33 @@ class Summary:
     """Seeds without any evaluation at or above the reward threshold."""
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Returns of one checkpoint of every seed of A, compared with those of B."""
+
+    a: Estimate
+    """Interquartile mean (IQM) of A."""
+    b: Estimate
+    margin: Estimate
+    """IQM of A minus IQM of B."""
+    improvement: Estimate
+    """Probability that a seed of A is better than a seed of B."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Comparison of two results, A and B, on one environment."""
+
+    environment: str
+    summaries: tuple[Summary, Summary]
+    final: Difference
+    best: Difference
+    settings: list[tuple[str, Any, Any]]
+    """Settings that differ: name, value of A, value of B."""
+
+
 def summarize(result: Result, generator: np.random.Generator) -> Summary:
-    """Summarize a result that has at least one score; ``generator`` draws the bootstrap's resamples."""
+    """Summarize a result that has at least one score. ``generator`` draws the bootstrap resamples."""
     scores, threshold = result.scores, result.reward_threshold
 
     def spread(returns: Sequence[float]) -> Spread:
@@ -100,6 +128,33 @@ def summarize(result: Result, generator: np.random.Generator) -> Summary:
         solved_env_steps=median([score.solved_env_steps for score in scores]),
         solved_seconds=median([score.solved_seconds for score in scores]),
         never_solved=[score.seed for score in scores if threshold is not None and score.solved_env_steps is None],
+    )
+
+
+def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
+    """Compare two results of one environment.
+
+    Raises:
+        ConfigError: their environments differ.
+    """
+    if a.environment != b.environment:
+        raise ConfigError("B", b.environment, f"the environment of A, {a.environment}")
+
+    def difference(checkpoint: str) -> Difference:
+        x, y = ([getattr(score, checkpoint) for score in result.scores] for result in (a, b))
+        return Difference(
+            a=estimate(interquartile_mean, [x], generator),
+            b=estimate(interquartile_mean, [y], generator),
+            margin=estimate(margin, [x, y], generator),
+            improvement=estimate(probability_of_improvement, [x, y], generator),
+        )
+
+    return Comparison(
+        environment=a.environment,
+        summaries=(summarize(a, generator), summarize(b, generator)),
+        final=difference("final"),
+        best=difference("best"),
+        settings=list(differences(a.settings, b.settings)),
     )
 
 
@@ -196,6 +251,28 @@ def describe(result: Result, summary: Summary) -> str:
         never = f"; never: seed {', '.join(map(str, summary.never_solved))}" if summary.never_solved else ""
         lines.append(f"- first solved, an evaluation at {result.reward_threshold:g} or above: median {median}{never}")
     return "\n".join([*lines, f"- best minus final: median {summary.fall:.1f}"])
+
+
+def comparison_table(comparison: Comparison, *names: str) -> str:
+    """Return the comparison of two results, called ``names``, as a Markdown table."""
+    a, b = comparison.summaries
+    titles = [f"{side}: {name} ({of.seeds} seeds)" for side, name, of in zip("AB", names, (a, b), strict=True)]
+    header = [comparison.environment, *titles, "A - B", "probability that A is better"]
+    rows = []
+    for name, difference in (("final", comparison.final), ("best", comparison.best)):
+        returns = [format_estimate(value, 1) for value in (difference.a, difference.b, difference.margin)]
+        rows.append([f"{name}, IQM", *returns, format_estimate(difference.improvement, 2)])
+    if a.solved_env_steps is not None:  # the environment has a reward threshold
+        steps = [format_count(side.solved_env_steps, " steps") for side in (a, b)]
+        seconds = [format_count(side.solved_seconds, " s") for side in (a, b)]
+        rows += [["first solved, median", *steps, "", ""], ["after training for", *seconds, "", ""]]
+    listed = [f"{name} = {x!r} and {y!r}" for name, x, y in comparison.settings[:MOST_LISTED]]
+    more = len(comparison.settings) - len(listed)
+    listed += [f"and {more} more"] if more else []
+    lines = [markdown(header, rows), "", f"Settings of A and B that differ: {'; '.join(listed) or 'none'}."]
+    if min(a.seeds, b.seeds) < FEW:
+        lines.append(f"With fewer than {FEW} seeds per side, the intervals are too narrow to be reliable.")
+    return "\n".join(lines)
 
 
 def format_count(value: float | None, unit: str = "") -> str:

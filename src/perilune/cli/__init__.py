@@ -1,4 +1,4 @@
-"""The command line. A command imports its module when it is used, so that help and completion are immediate."""
+"""The command line. A command imports its module only when it runs, so that help and completion are fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exit with status 1 after an error of Perilune, 2 after a usage error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # it was closed, as by >&-
+        if getattr(sys, stream) is None:  # closed, as by >&-
             setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 -- until the end
     failed = 2 if arguments[:1] == ["doctor"] else 1  # for the doctor, 1 means faults
     try:
@@ -59,6 +59,8 @@ def _run(arguments: list[str]) -> None:
             say(overview("bench "))
         case _:
             name, words = _split(arguments)
+            if any(re.fullmatch(r"[\w.]+:[\w/.-]+", word) for word in words) and str(Path.cwd()) not in sys.path:
+                sys.path.append(str(Path.cwd()))  # for my_module:MyEnv-v0, whose module is often here
             if {"-h", "--help"}.isdisjoint(words):
                 options = parse(arguments)
                 module = import_module(f"perilune.cli.{COMMANDS[name].module}")
@@ -75,26 +77,20 @@ def overview(prefix: str = "") -> str:
         if name.startswith(prefix)
     ]
     usage = USAGE.replace("COMMAND", f"{prefix}COMMAND")
-    hint = "Every command has --help. --version prints the version."
+    hint = "perilune COMMAND --help describes a command. perilune --version prints the version."
     return "\n".join(
-        [usage, "", "Deep Q-learning with the neural network written from scratch on NumPy.", "", *rows, "", hint]
+        [usage, "", "Deep Q-learning with a neural network written from scratch on NumPy.", "", *rows, "", hint]
     )
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
-    """Return the options of the command in ``arguments``.
-
-    Raises:
-        CommandLineError: there is no such command, or an argument is wrong.
-    """
+    """Return the options of the command in ``arguments``. Raise CommandLineError if one is wrong."""
     name, words = _split(arguments)
-    if any(re.fullmatch(r"[\w.]+:[\w/.-]+", word) for word in words) and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for my_module:MyEnv-v0, whose module is often here
     return parser_of(name).read(words)
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the name of a command and the words after it."""
+    """Return the name of a command and the arguments after it."""
     words = list(arguments)
     size = 2 if words[:1] == ["bench"] else 1
     name = " ".join(words[:size])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.console import aside, say
-from perilune.bench import compare, from_repository, learning, results, speed
+from perilune.bench import from_repository, learning, results, speed
 from perilune.cli.runs import print_json
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
@@ -73,11 +73,11 @@ def run_bench_learning(options: Namespace) -> None:
 def run_bench_compare(options: Namespace) -> None:
     """Compare two results of bench learning: the margin of A over B, and how certain it is."""
     a, b = results.load(options.a), results.load(options.b)
-    comparison = compare.compare(a, b, np.random.default_rng(0))
+    comparison = results.compare(a, b, np.random.default_rng(0))
     if options.json:
         print_json({"a": str(options.a), "b": str(options.b), **results.plain(comparison)})
     else:
-        say(compare.table(comparison, str(options.a), str(options.b)))
+        say(results.comparison_table(comparison, str(options.a), str(options.b)))
 
 
 def run_bench_doctor(options: Namespace) -> None:

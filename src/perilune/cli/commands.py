@@ -1,4 +1,4 @@
-"""Every command: its module, its summary and its options. Nothing here imports what a command needs to run."""
+"""Every command with its module, its summary and its options. Help and completion need no other module."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 from perilune.cli.parser import CommandLineError, assignment, number, whole
 
-Option = tuple[str, dict[str, Any]]
-"""Name and keyword arguments of ``ArgumentParser.add_argument``."""
+Option = tuple[str, dict[str, Any]]  # name and keyword arguments of ArgumentParser.add_argument
 
 
 class Command(NamedTuple):
-    """A command. Its module has a function ``run_NAME``; the overview shows the first sentence of the summary."""
+    """A command. The function ``run_NAME`` of its module runs it. The overview shows the first sentence of its summary.
+
+    With ``settings``, each setting of ``DQNConfig`` and ``TrainConfig`` is also an option.
+    """
 
     module: str
     summary: str
     options: tuple[Option, ...]
     settings: bool = False
-    """Whether every setting of ``DQNConfig`` and ``TrainConfig`` is an option, too."""
 
 
 def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] = Path, **how: Any) -> Option:
@@ -29,7 +30,7 @@ def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] =
 
 
 def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
-    """Return an option with a value. One whose default is SUPPRESS is missing unless it is given."""
+    """Return an option with a value. With the default SUPPRESS, it is absent unless it is given."""
     metavar = {whole: "N", number: "X", Path: "PATH", assignment: "NAME=VALUE"}.get(convert)
     return name, {"type": convert, "default": default, "metavar": metavar, "help": text, **how}
 
@@ -39,20 +40,20 @@ def flag(name: str, text: str) -> Option:
     return name, {"action": "store_true", "default": False, "help": text}
 
 
-RUN = argument("run", "RUN", "A run directory.")
+RUN = argument("run", "RUN", "Run directory.")
 RUNS = argument("runs", "RUN", "Run directories, or directories of runs.", nargs="*", default=[])
-SOURCE = argument("source", "RUN_OR_FILE", "A run directory or a .safetensors file.")
-ENV = option("--env", str, "", "Environment, if its module must be imported: my_module:MyEnv-v0.", metavar="ID")
+SOURCE = argument("source", "RUN_OR_FILE", "Run directory or .safetensors file.")
+ENV = option("--env", str, "", "Environment ID. Needed if a module registers it: my_module:MyEnv-v0.", metavar="ID")
 ENV_KWARGS = option(
     "--env-kwargs", assignment, SUPPRESS, "Keyword arguments of the environment, such as enable_wind=True.", nargs="+"
 )
 JSON = flag("--json", "Print one JSON object.")
-QUIET = flag("--quiet", "Show no progress.")
+QUIET = flag("--quiet", "Do not show progress.")
 TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
 # The agent to show, and the episodes to play with it.
 AGENT = (
     SOURCE,
-    option("--checkpoint", str, "best", "Weights of a run to use.", choices=("best", "final")),
+    option("--checkpoint", str, "best", "Weights of the run to use.", choices=("best", "final")),
     option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1)."),
     ENV,
     ENV_KWARGS,
@@ -63,7 +64,7 @@ COMMANDS = {
         "training",
         "Train a DQN and record it in a run directory.",
         (
-            option("--seed", whole, SUPPRESS, "Seed of everything random (>= 0). Default: 0."),
+            option("--seed", whole, SUPPRESS, "Random seed (>= 0). Default: 0."),
             option("--out", Path, None, "Run directory. Default: runs/ENV-seedN, or the next free name."),
             flag("--overwrite", "Replace the run in that directory."),
             *(QUIET, JSON, TENSORBOARD, ENV_KWARGS),
@@ -72,18 +73,18 @@ COMMANDS = {
     ),
     "resume": Command(
         "training",
-        "Continue a run exactly from its last checkpoint.",
+        "Resume a run exactly from its last checkpoint.",
         (
             RUN,
             option("--steps", whole, None, "Environment steps to add to the budget (>= 1)."),
             option("--episodes", whole, None, "Episodes to add to the budget (>= 1)."),
-            option("--change", assignment, [], "Settings to change from now on: learning_rate=1e-4.", nargs="+"),
+            option("--change", assignment, [], "Settings to change, such as learning_rate=1e-4.", nargs="+"),
             *(ENV, ENV_KWARGS, QUIET, JSON, TENSORBOARD),
         ),
     ),
     "evaluate": Command(
         "runs",
-        "Play greedily from fixed start states that training never uses, and report returns and outcomes.",
+        "Evaluate a trained agent on fixed start states that training never uses. The agent acts greedily.",
         (*AGENT, option("--episodes", whole, 100, "Episodes to play (>= 1)."), JSON),
     ),
     "list": Command(
@@ -96,20 +97,20 @@ COMMANDS = {
         "Show the counters, settings and machine of a run or weights file, and whether the run can be resumed.",
         (SOURCE, JSON),
     ),
-    "verify": Command("runs", "Check every checksum of a run, and that its files can be read.", (RUN,)),
+    "verify": Command("runs", "Check that the files of a run are readable and match their checksums.", (RUN,)),
     "watch": Command(
         "viewing",
-        "Show runs in a browser, during training and after it.",
+        "Show runs in a browser, during and after training.",
         (
-            argument("path", "DIR", "A run directory or a directory of runs.", nargs="?", default=Path("runs")),
-            option("--port", whole, 8080, "Port (0 to 65535). 0 takes a free port."),
-            option("--host", str, "127.0.0.1", "Address to listen on. Everyone who can reach it can see the runs."),
+            argument("path", "DIR", "Run directory or directory of runs.", nargs="?", default=Path("runs")),
+            option("--port", whole, 8080, "Port (0 to 65535). 0 selects a free port."),
+            option("--host", str, "127.0.0.1", "Address to listen on. Anyone who can reach it can see the runs."),
         ),
     ),
     "plot": Command(
         "viewing",
-        "Draw the learning curves of one or more runs in one picture, as PNG and SVG.",
-        (RUNS, option("--out", Path, None, "Directory for the pictures. Default: RUN/plots, or . for several runs.")),
+        "Plot the learning curves of one or more runs, as PNG and SVG.",
+        (RUNS, option("--out", Path, None, "Output directory. Default: RUN/plots, or . for several runs.")),
     ),
     "video": Command(
         "viewing",
@@ -124,7 +125,7 @@ COMMANDS = {
     ),
     "report": Command(
         "viewing",
-        "Write one HTML file about runs: curves, videos, settings, scores, and what to try next.",
+        "Write an HTML report on runs: curves, videos, settings, scores and suggestions.",
         (
             RUNS,
             option("--out", Path, None, "Output file (.html or .htm). Default: RUN/report.html, or report.html."),
@@ -134,20 +135,20 @@ COMMANDS = {
     ),
     "maps": Command(
         "viewing",
-        "Draw what a run learned: values, actions, visited states, units and gradients.",
+        "Plot what a run has learned: values, actions, visited states, units and gradients.",
         (
             RUN,
             option("--x", str, None, "Observation on the horizontal axis, by name or index."),
             option("--y", str, None, "Observation on the vertical axis, by name or index."),
-            option("--out", Path, None, "Directory for the pictures. Default: RUN/maps."),
+            option("--out", Path, None, "Output directory. Default: RUN/maps."),
         ),
     ),
     "play": Command(
         "viewing",
-        "Play an environment yourself, against an agent if you like.",
+        "Play an environment yourself, alone or against an agent.",
         (
             argument("env", "ENV", "ID of a Gymnasium environment.", str),
-            argument("source", "RUN_OR_FILE", "The agent to play against.", nargs="?", default=None),
+            argument("source", "RUN_OR_FILE", "Agent to play against.", nargs="?", default=None),
             option("--seed", whole, 0, "Seed of the first start state (>= 0)."),
             ENV_KWARGS,
         ),
@@ -155,32 +156,25 @@ COMMANDS = {
     "doctor": Command(
         "doctor",
         "Examine a DQN program and report its faults. "
-        "Exit status: 0, no fault was found; 1, there are faults; 2, the program could not be examined.",
+        "Exit status: 0 if there are no faults, 1 if there are faults, 2 if the examination failed.",
         (
-            argument(
-                "agent",
-                "FILE:FACTORY",
-                "FILE.py:FACTORY or FILE.ipynb:FACTORY. The factory returns a new agent at each call.",
-                str,
-                nargs="?",
-                default="",
-            ),
-            option("--new", Path, None, "Write a commented adapter for your own agent to this file, and stop."),
-            option("--html", Path, None, "Also write the report as an HTML file with pictures."),
+            argument("agent", "FILE:FACTORY", "Function that returns a new agent (.py or .ipynb).", str, nargs="?"),
+            option("--new", Path, None, "Write a commented adapter for your agent to this file, and stop."),
+            option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
             option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
-            option("--seed", whole, 0, "Seed that the factory may use (>= 0)."),
+            option("--seed", whole, 0, "Seed that the factory can use (>= 0)."),
             JSON,
         ),
     ),
     "bench learning": Command(
         "bench",
-        "Train several seeds and score each on 100 fixed episodes. A stopped benchmark continues where it stopped.",
+        "Train several seeds and score each on 100 fixed episodes. An interrupted benchmark resumes.",
         (
             option("--seeds", whole, 10, "Number of seeds (>= 1)."),
             option("--first-seed", whole, 0, "First seed (>= 0)."),
-            option("--jobs", whole, 1, "Seeds trained at the same time (>= 1)."),
+            option("--jobs", whole, 1, "Seeds to train at the same time (>= 1)."),
             option("--out", Path, None, "Directory of runs and results. Default: runs/bench/ENV[-PRESET]."),
-            option("--against", str, None, "Train Stable-Baselines3 on the same seeds.", choices=("sb3",)),
+            option("--against", str, None, "Also train Stable-Baselines3 on the same seeds.", choices=("sb3",)),
             *(QUIET, JSON, ENV_KWARGS),
         ),
         settings=True,
@@ -190,23 +184,21 @@ COMMANDS = {
         "Compare two results of bench learning: the margin of A over B, and its uncertainty.",
         (
             argument("a", "A", "Directory of results, or its scores.json."),
-            argument("b", "B", "Another one, of the same environment."),
+            argument("b", "B", "Results to compare with, of the same environment."),
             JSON,
         ),
     ),
     "bench speed": Command(
         "bench",
-        "Time updates against their matrix products and, in a clone, training against Stable-Baselines3.",
+        "Measure the time of an update and, in a clone of the repository, of a training.",
         (option("--steps", whole, 10_000, "Environment steps of each training."), JSON),
     ),
     "bench doctor": Command(
         "bench",
         "Inject known faults into reference agents and count which ones the doctor finds.",
         (
-            option(
-                "--agents", str, (), "Reference agents that get the faults. Default: all.", nargs="+", metavar="NAME"
-            ),
-            option("--jobs", whole, 1, "Examinations at the same time (>= 1)."),
+            option("--agents", str, (), "Reference agents. Default: all.", nargs="+", metavar="NAME"),
+            option("--jobs", whole, 1, "Examinations to run at the same time (>= 1)."),
             option("--out", Path, Path("runs", "bench", "doctor"), "Directory of the outcomes."),
             JSON,
         ),

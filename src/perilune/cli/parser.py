@@ -1,8 +1,4 @@
-"""An argument parser with plain messages, suggestions for misspelled words, and numbers such as 1e5 and 15_000.
-
-It is argparse of the standard library: it reports exactly the options that were given, so that an option counts even
-if its value is the default, and it starts in a few milliseconds.
-"""
+"""An argument parser that suggests the nearest known word, and accepts numbers such as 1e5 and 15_000."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, get_args
 
 from perilune.nn.base import Activation
@@ -39,12 +36,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of one command.
-
-    Args:
-        command: name of the command, such as "train".
-        description: what it does.
-    """
+    """Parse the arguments of one command. It returns only the options that are given or have a default."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(
@@ -63,17 +55,8 @@ class Parser(argparse.ArgumentParser):
         """The names of all options."""
         return [name for action in self._actions for name in action.option_strings]
 
-    def set_default(self, values: dict[str, Any]) -> None:
-        """Let the help show ``values`` as defaults."""
-        for action in self._actions:
-            action.default = values.get(action.dest, action.default)
-
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the options in ``arguments``: those that were given, and defaults of those that have one.
-
-        Raises:
-            CommandLineError: an argument is unknown, missing or malformed.
-        """
+        """Return the options in ``arguments``. Raise CommandLineError if one is unknown, missing or malformed."""
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0])
@@ -101,28 +84,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def whole(text: str) -> int:
     """Return a whole number; 1e5 and 15_000 are allowed."""
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.5
-    if value.is_integer():
-        return int(value)
+    for convert in (int, float):  # float would round a large integer
+        with suppress(ValueError, OverflowError):
+            value = convert(text)
+            if value == int(value):
+                return int(value)
     raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a whole number, such as 15000 or 1e5")
 
 
 def number(text: str) -> float:
     """Return a number."""
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a number, such as 0.5 or 1e-3") from None
+    raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a number, such as 0.5 or 1e-3")
 
 
 def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a function that converts a text, and the word none to None."""
+    """Return a converter that also accepts the word none, as None."""
     return lambda text: None if text.lower() == "none" else convert(text)
 
 
@@ -140,33 +118,37 @@ def assignment(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text[:40]}... is invalid: its value is nested too deeply") from None
 
 
-class Layers(argparse.Action):
-    """Hidden layers: ``64 64``, ``64,64``, and an activation after the layer that has its own: ``32 relu 64 tanh``."""
+class Joined(argparse.Action):
+    """Convert all words of an option together, with the function ``const``. Commas may separate the words."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        layers: list[int | tuple[int, str]] = []
-        activations = get_args(Activation)
-        for word in ",".join(values).split(","):
-            if word in activations and layers and isinstance(layers[-1], int):
-                layers[-1] = (layers[-1], word)
-                continue
-            try:
-                layers.append(whole(word))
-            except argparse.ArgumentTypeError:
-                expected = f"numbers of units, each with an activation after it if you like ({', '.join(activations)})"
-                message = f"{word!r} is invalid: expected {expected}.{nearest(word, activations)}"
-                raise argparse.ArgumentError(self, message) from None
-        setattr(namespace, self.dest, tuple(layers))
-
-
-class Pair(argparse.Action):
-    """Two numbers, or none."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        words = ",".join(values).lower().split(",")
         try:
-            low, high = (None, None) if words == ["none"] else map(float, words)
-        except ValueError:
-            message = f"{' '.join(values)!r} is invalid: expected two numbers, such as -500 300"
-            raise argparse.ArgumentError(self, message) from None
-        setattr(namespace, self.dest, None if low is None else (low, high))
+            setattr(namespace, self.dest, self.const(",".join(values).split(",")))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
+def layers(words: Sequence[str]) -> tuple[int | tuple[int, str], ...]:
+    """Return hidden layers from their units. An activation follows a layer that has its own: ``32 relu 64 tanh``."""
+    found: list[int | tuple[int, str]] = []
+    activations = get_args(Activation)
+    for word in words:
+        if word in activations and found and isinstance(found[-1], int):
+            found[-1] = (found[-1], word)
+            continue
+        try:
+            found.append(whole(word))
+        except argparse.ArgumentTypeError:
+            expected = f"numbers of units, each optionally followed by an activation ({', '.join(activations)})"
+            hint = nearest(word, activations)
+            raise argparse.ArgumentTypeError(f"{word!r} is invalid: expected {expected}.{hint}") from None
+    return tuple(found)
+
+
+def pair(words: Sequence[str]) -> tuple[float, ...] | None:
+    """Return two numbers, or None for the word none."""
+    if [word.lower() for word in words] == ["none"]:
+        return None
+    if len(words) != 2:
+        raise argparse.ArgumentTypeError(f"{' '.join(words)!r} is invalid: expected two numbers, such as -500 300")
+    return tuple(map(number, words))

@@ -17,17 +17,6 @@ from perilune.runs import checkpoint, inspection, logs, manifest, weights
 from perilune.training.evaluation import ENDLESS
 from perilune.training.events import Evaluated
 
-EVALUATION = (
-    "mean_return",
-    "std_return",
-    "min_return",
-    "solved_share",
-    "outcome_shares",
-    "returns",
-    "lengths",
-    "outcomes",
-)
-
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
     """Return the environment of ``--env`` and ``--env-kwargs``; without ``--env``, ``env_id`` from a file."""
@@ -58,6 +47,7 @@ def run_evaluate(options: Namespace) -> None:
     dqn, run = load(options), options.source.is_dir()
     result = dqn.evaluate(options.episodes, options.max_episode_steps)
     if options.json:
+        names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
         print_json(
             {
                 "environment": envs.name(dqn.env),
@@ -65,7 +55,7 @@ def run_evaluate(options: Namespace) -> None:
                 "env_steps": dqn.agent.env_steps,
                 "episodes": options.episodes,
                 "solved_mark": result.reward_threshold,
-                **{name: getattr(result, name) for name in EVALUATION},
+                **{name: getattr(result, name) for name in (*names, "returns", "lengths", "outcomes")},
             }
         )
         return

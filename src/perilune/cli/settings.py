@@ -1,4 +1,4 @@
-"""The settings as options of the command line, from a settings file, or both."""
+"""Settings from options of the command line and from a settings file."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from perilune.agent import config as config_module
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
-from perilune.cli.parser import CommandLineError, Layers, Pair, Parser, number, optional, whole
+from perilune.cli.parser import Joined, Parser, layers, number, optional, pair, whole
 from perilune.envs.known import presets
-from perilune.errors import ConfigError, FileFormatError, PeriluneError, RunDirectoryError
+from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 
 Config = type[DQNConfig] | type[TrainConfig]
-# Groups of the help, in order. Settings that stand in no group are in the last one.
+# Groups of the help, in order. The last one has the settings that no other group lists.
 GROUPS = {
     "budget and evaluation": "steps episodes max_episode_steps num_envs eval_every eval_episodes stop_at_return "
     "video_every metrics_every checkpoint_seconds keep_checkpoints",
@@ -39,8 +40,8 @@ GROUPS = {
 }
 
 
-class Chosen(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the user chose, in options and in the settings file, whose format this is: no defaults of settings."""
+class Chosen(Struct, forbid_unknown_fields=True):
+    """The choices of the user, without defaults. This is also the format of a settings file."""
 
     env: str = ""
     preset: str | None = presets.RECOMMENDED
@@ -89,9 +90,9 @@ def _option(name: str) -> str:
 def _how(name: str, hint: Any) -> dict[str, Any]:
     """Return the arguments of ``add_argument`` for a setting whose type is ``hint``."""
     if name == "hidden":
-        return {"nargs": "+", "action": Layers, "metavar": "UNITS"}
+        return {"nargs": "+", "action": Joined, "const": layers, "metavar": "UNITS"}
     if name == "value_range":
-        return {"nargs": "+", "action": Pair, "metavar": "X"}
+        return {"nargs": "+", "action": Joined, "const": pair, "metavar": "X"}
     none = NoneType in get_args(hint)
     kind = next(each for each in get_args(hint) if each is not NoneType) if none else hint
     if kind is bool:
@@ -114,49 +115,49 @@ def field_docs(cls: Config) -> dict[str, str]:
 
 
 def show_defaults(parser: Parser, arguments: Sequence[str]) -> None:
-    """Let the help of ``parser`` show the defaults of the environment and preset in ``arguments``."""
-    env, preset = Chosen().env, Chosen().preset
-    # The arguments may be anything, and the help is what was asked for.
-    with suppress(CommandLineError, PeriluneError):
-        chosen = choose(parser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])[0])
-        presets.preset(chosen.env, chosen.preset)  # refuses an unknown name
-        env, preset = chosen.env, chosen.preset
-        parser.description = f"{parser.description} The defaults shown are those of {env}."
-    agent, train = presets.resolve(env, preset, {}, {})
-    parser.set_default(vars(train) | vars(agent))
+    """Show the defaults of the environment and preset in ``arguments`` in the help of ``parser``."""
+    chosen = Chosen()
+    with suppress(Exception):  # wrong arguments, or a module that cannot be imported, must not prevent the help
+        found = choose(parser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])[0])
+        if ":" in found.env:
+            import_module(found.env.partition(":")[0])  # it may register a preset
+        presets.preset(found.env, found.preset)  # refuses an unknown name
+        chosen = found
+        parser.description = f"{parser.description} The defaults shown are those for {found.env}."
+    agent, train = presets.resolve(chosen.env, chosen.preset, {}, {})
+    parser.set_defaults(**vars(train) | vars(agent))
 
 
 def choose(options: argparse.Namespace) -> Chosen:
-    """Return what the user chose. An option replaces the same setting in the settings file.
+    """Return the choices of the user. An option replaces the same setting in the settings file.
 
     Raises:
-        ConfigError: the environment is missing, or the file has a setting that does not exist.
+        ConfigError: the environment is missing.
+        UsageError: a setting in the file does not exist.
     """
     given = vars(options)
-    file = _read(given["config"]) if "config" in given else Chosen()
-    chosen = structs.replace(
-        file,
-        **{name: given[name] for name in ("env", "preset", "seed") if name in given},
-        env_kwargs=_values(file.env_kwargs) | dict(given.get("env_kwargs", ())),
-        agent=_values(file.agent) | {each.name: given[each.name] for each in fields(DQNConfig) if each.name in given},
-        train=_values(file.train) | {each.name: given[each.name] for each in fields(TrainConfig) if each.name in given},
-    )
+    chosen = _read(given["config"]) if "config" in given else Chosen()
+    for name in {"env", "preset", "seed"} & given.keys():
+        setattr(chosen, name, given[name])
+    chosen.env_kwargs.update(given.get("env_kwargs", ()))
+    for cls, table in ((DQNConfig, chosen.agent), (TrainConfig, chosen.train)):
+        check_names(cls, table)
+        table.update({field.name: given[field.name] for field in fields(cls) if field.name in given})
     if not chosen.env:
         raise ConfigError("env", None, "the ID of a Gymnasium environment, such as LunarLander-v3")
-    check_names(DQNConfig, chosen.agent)
-    check_names(TrainConfig, chosen.train)
-    return structs.replace(chosen, preset=None) if chosen.preset == "none" else chosen
-
-
-def _values(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table of the settings file. TOML has no null: "none" stands for it."""
-    return {name: None if value == "none" else value for name, value in table.items()}
+    if chosen.preset == "none":
+        chosen.preset = None
+    return chosen
 
 
 def _read(path: Path) -> Chosen:
+    """Read a settings file. TOML has no null, so "none" stands for None."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Chosen)
+        chosen = msgspec.toml.decode(path.read_bytes(), type=Chosen)
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path} is not a settings file: {error}") from error
+    for table in (chosen.env_kwargs, chosen.agent, chosen.train):
+        table.update({name: None for name, value in table.items() if value == "none"})
+    return chosen

@@ -40,7 +40,7 @@ def run_video(options: Namespace) -> None:
         raise ConfigError("episodes", options.episodes, "1 with --stages, which plays one episode per stage")
     env = make_env(options, manifest.read_config(source)["environment"])
     with terminal.progress_bar(f"perilune: recording stages of {source}") as tell:
-        endings = History(source).record_stages(
+        endings = History.load(source).record_stages(
             out,
             env,
             checkpoint=options.checkpoint,

@@ -47,7 +47,8 @@ def make(env_id: str, **kwargs: Any) -> Env:
     except gym.error.Error as error:
         raise UnsupportedEnvironmentError(
             f"environment {env_id!r} cannot be made: {error} "
-            "Give the id of an installed environment, for example LunarLander-v3 or CartPole-v1."
+            "Pass the ID of an installed environment, for example LunarLander-v3 or CartPole-v1"
+            f"{'' if ':' in env_id else f', or my_module:{env_id} if your module my_module registers it'}."
         ) from error
     except ImportError as error:
         raise UnsupportedEnvironmentError(f"environment {env_id!r} cannot be made: {error}") from error
@@ -58,13 +59,13 @@ def make(env_id: str, **kwargs: Any) -> Env:
 
 
 def make_named(env_id: str, **kwargs: Any) -> Env:
-    """Make an environment that a file names, as ``make`` does; the error explains how to say where it comes from."""
+    """Make an environment that a file names, as ``make`` does. The error explains how to pass your own environment."""
     try:
         return make(env_id, **kwargs)
     except UnsupportedEnvironmentError as error:
         raise UnsupportedEnvironmentError(
-            f"{error} If it is your own environment, pass --env my_module:{env_id} on the command line, with "
-            "my_module in the current directory or PYTHONPATH; in Python, pass the environment itself."
+            f"{error} On the command line, pass --env my_module:{env_id}, with my_module in the current directory or "
+            "PYTHONPATH. In Python, pass the environment itself."
         ) from error
 
 

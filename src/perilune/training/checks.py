@@ -19,7 +19,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             ``progress`` has another number of environments.
     """
     if progress is None:
-        _check_budget(agent, config)
+        _check_budget(agent, env, config)
     else:
         _check_rest(agent, config, progress)
     agent.take_memory()
@@ -36,7 +36,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             raise ConfigError("num_envs", config.num_envs, f"1, because {error}") from error
 
 
-def _check_budget(agent: Agent, config: TrainConfig) -> None:
+def _check_budget(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
     """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
     learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
     learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
@@ -45,8 +45,9 @@ def _check_budget(agent: Agent, config: TrainConfig) -> None:
         raise ConfigError(
             "steps",
             config.steps,
-            f"at least {needed}, or no update would ever happen "
-            f"(learning_starts = {learning_starts}, train_freq = {train_freq})",
+            f"at least {needed} for {envs.name(env)}, because updates begin after learning_starts={learning_starts} "
+            f"steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
+            f"DQN(env, learning_starts={max(1, config.steps // 2)}), or --learning-starts on the command line",
         )
 
 

@@ -93,11 +93,6 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
     )  # fmt: skip
 
 
-def message_html(message: str) -> str:
-    """Return a sentence that is shown instead of a run."""
-    return render("message.html", message=message)
-
-
 def _line(means: Sequence[float]) -> str:
     """Return the points of an SVG polyline, 600 wide and 44 high."""
     if not means:
