@@ -74,6 +74,9 @@ class Recording:
     """Whether the callback or a signal has asked to stop."""
     checkpoints: Sequence[Path] = field(default=(), init=False)
     """The checkpoints of the run to resume, when it was read."""
+    playing: dict[int, list[Array]] = field(default_factory=dict, init=False)
+    recorded: dict[int, list[Array]] = field(default_factory=dict, init=False)
+    """The images of unfinished and of finished episodes, by the number of the episode."""
 
     def in_memory(self) -> History:
         """Train the agent and keep the history in memory."""
@@ -97,12 +100,7 @@ class Recording:
             return self._record(new=True)
 
     def restore(self, latest: Checkpoint, change: Sequence[str]) -> None:
-        """Load the agent of ``latest``. The settings named in ``change`` may differ from those of the run.
-
-        Raises:
-            ConfigError: another setting differs, or the run has reached its budget.
-            RunDirectoryError, FileFormatError: the run cannot be read.
-        """
+        """Load the agent of ``latest``. The settings named in ``change`` may differ from those of the run."""
         setup, self.latest, self.checkpoints = self.setup, latest, checkpoint.paths(self.directory)
         changed = manifest.check_changes(latest.setup, setup, change)
         manifest.check_config(self.directory, latest.setup, setup)
@@ -189,7 +187,7 @@ class Recording:
         """Train with every reader of events: recorder, videos, TensorBoard, progress, frames and callback."""
         agent, setup, directory, latest = self.agent, self.setup, self.directory, self.latest
         fps, outcomes = video.frames_per_second(self.env), lookup(setup.environment).outcome_labels
-        videos, frames = video.TrainingRecorder(directory, fps, agent.q_values), FrameCollector()
+        videos = video.TrainingRecorder(directory, fps, agent.q_values)
         tensorboard: AbstractContextManager[Callable[[Event], None]] = nullcontext(lambda event: None)
         if self.tensorboard:
             tensorboard = event_files.event_file(directory, fps, agent.env_steps, outcomes, self._logged())
@@ -212,7 +210,7 @@ class Recording:
             recorder = Recorder(self, log)
             if latest is None:  # after the first checkpoint: a directory with a config.json can be resumed
                 manifest.write_config(directory, setup.to_json())
-            readers = [recorder.read, videos.read, write, show, *([frames.read] if self.frames else [])]
+            readers = [recorder.read, videos.read, write, show, *([self._collect] if self.frames else [])]
             try:
                 if (last := self._run(readers)) is not None:
                     if isinstance(last, SafePoint):
@@ -227,10 +225,17 @@ class Recording:
                 recorder.save_final()
             finally:
                 videos.discard()
-        history = History(directory, logs.read_run(directory), frames.frames)
+        history = History(directory, logs.read_run(directory), self.recorded)
         if self.pictures:
             self._draw(history, new)
         return history
+
+    def _collect(self, event: Event) -> None:
+        """Keep the images of recorded episodes."""
+        if isinstance(event, Timestep) and event.image is not None:
+            self.playing.setdefault(event.episode, []).append(event.image)
+        elif isinstance(event, Episode) and event.episode in self.playing:
+            self.recorded[event.episode] = self.playing.pop(event.episode)
 
     def _draw(self, history: History, new: bool) -> None:
         """Draw the learning curves and record a video of the best agent. A missing library costs the picture only."""
@@ -258,7 +263,7 @@ class Recorder:
     """
 
     def __init__(self, run: Recording, log: logs.LogWriter) -> None:
-        self._run, self._log, self._directory = run, log, run.directory
+        self._training, self._log, self._directory = run, log, run.directory
         self._saved_at = time.perf_counter()
         self._cost = 0.0  # seconds that the last checkpoint took
         self._saved_step = run.agent.env_steps
@@ -281,7 +286,7 @@ class Recorder:
         self._log.write(event)
         if isinstance(event, Evaluated):
             self._evaluations += 1
-            snapshots.take(self._directory, self._run.agent, self._run.setup.environment, self._evaluations)
+            snapshots.take(self._directory, self._training.agent, self._training.setup.environment, self._evaluations)
             if event.best:
                 self._save_weights("best")
         elif isinstance(event, SafePoint) and (event.best or event.progress.finished or self._is_due()):
@@ -289,15 +294,14 @@ class Recorder:
 
     def _is_due(self) -> bool:
         """Return whether the interval is over. It grows so that checkpoints take at most ``SHARE`` of the time."""
-        interval = self._run.setup.train.checkpoint_seconds
+        interval = self._training.setup.train.checkpoint_seconds
         return interval is not None and time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
 
     def save(self, point: SafePoint) -> None:
         """Save a checkpoint."""
-        started, states, run = time.perf_counter(), self._log.flush(), self._run
-        checkpoint.save(
-            run.directory, run.agent, setup=run.setup, training=point.progress, logs=states, best=point.best
-        )
+        run, started = self._training, time.perf_counter()
+        logged = self._log.flush()
+        checkpoint.save(run.directory, run.agent, run.setup, point.progress, logged, point.best)
         self._saved_step = run.agent.env_steps
         self._saved_at = time.perf_counter()
         self._cost = self._saved_at - started
@@ -312,26 +316,13 @@ class Recorder:
 
     def save_final(self) -> None:
         """Write the weights as they are now, unless they are not finite."""
-        if all(np.isfinite(array).all() for array in named_weights(self._run.agent).values()):
+        if all(np.isfinite(array).all() for array in named_weights(self._training.agent).values()):
             self._save_weights("final")
 
     def _save_weights(self, name: str) -> None:
-        weights.save_weights(self._directory / layout.WEIGHTS[name], self._run.agent, self._run.setup.environment)
-
-
-class FrameCollector:
-    """Collect the images of recorded episodes, by the number of the episode."""
-
-    def __init__(self) -> None:
-        self.frames: dict[int, list[Array]] = {}
-        self._open: dict[int, list[Array]] = {}
-
-    def read(self, event: Event) -> None:
-        """Keep the image of ``event``, which counts once its episode has ended."""
-        if isinstance(event, Timestep) and event.image is not None:
-            self._open.setdefault(event.episode, []).append(event.image)
-        if isinstance(event, Episode) and event.episode in self._open:
-            self.frames[event.episode] = self._open.pop(event.episode)
+        weights.save_weights(
+            self._directory / layout.WEIGHTS[name], self._training.agent, self._training.setup.environment
+        )
 
 
 def changes(config: DQNConfig, environment: str, preset: str | None) -> list[str]:

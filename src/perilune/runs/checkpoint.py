@@ -136,13 +136,7 @@ def _read(path: Path) -> tuple[Checkpoint, str]:
 def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
     """Return the description in a checkpoint, and its agent as it was saved.
 
-    Args:
-        path: the checkpoint.
-        agent: an agent to put into that state, whose settings may differ where they can change. By default, a new one.
-
-    Raises:
-        RunDirectoryError: the file does not exist or cannot be read.
-        FileFormatError: it is damaged or foreign, or its arrays do not fit the settings. ``agent`` may be half changed.
+    Restore ``agent`` if it is given; its settings may differ where they can change. After an error it is undefined.
     """
     checkpoint, checksum = _read(path)
     setup, arrays = checkpoint.setup, archive.read_arrays(path, checksum)
@@ -157,12 +151,7 @@ def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
 
 
 def latest(directory: Path) -> tuple[Checkpoint, Agent]:
-    """Load the newest checkpoint of a run that is not damaged. Damaged ones are skipped with a warning.
-
-    Raises:
-        RunDirectoryError: there is no run, or it has no checkpoint.
-        FileFormatError: all checkpoints are damaged.
-    """
+    """Load the newest checkpoint of a run that is not damaged. Warn about damaged ones."""
     there = paths(directory)
     for path in reversed(there):
         try:

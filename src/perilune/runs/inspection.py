@@ -20,12 +20,7 @@ Read = TypeVar("Read")
 
 
 def describe(run_or_file: Path) -> dict[str, Any]:
-    """Return what is known about a run directory or a weights file, as plain JSON values.
-
-    Raises:
-        RunDirectoryError: there is no run or file.
-        FileFormatError: it is damaged or foreign.
-    """
+    """Return what is known about a run directory or a weights file, as plain JSON values."""
     if run_or_file.is_dir():
         return _describe_run(run_or_file)
     agent, saved = weights.load_weights(run_or_file)
@@ -119,14 +114,7 @@ class Finding(NamedTuple):
 def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
     """Check every file of a run that has a checksum or a format: checkpoints, logs, weights and settings.
 
-    Files that a running training removes during the check are not reported.
-
-    Args:
-        directory: the run.
-        lines_too: whether to read every line of the logs.
-
-    Raises:
-        RunDirectoryError: there is no run.
+    Files that a running training removes during the check are not reported. ``lines_too`` reads every line of the logs.
     """
     manifest.check_run(directory)
     intact: list[Checkpoint] = []

@@ -1,21 +1,4 @@
-"""The files of a run directory: their names, and how a run is created and removed.
-
-config.json         environment, seed and all settings; a directory with this file is a run
-settings.toml       all settings, for ``perilune train --config``
-host.json           the machine and the versions that the run was trained with
-episodes.jsonl      one line per episode (events.Episode)
-metrics.jsonl       training metrics (events.Metrics)
-evaluations.jsonl   one line per evaluation (events.Evaluated)
-notices.jsonl       one line per health warning (events.HealthWarning)
-best.safetensors    weights at the best evaluation; final.safetensors has those at the end
-snapshots/          weights from the start and from evaluations on the way (snapshots)
-checkpoints/        complete states, to resume from (checkpoint)
-.lock, owner.json   the process that is training the run
-initial_state.png, plots/, maps/, report.html
-videos/             videos, each with its telemetry
-tensorboard/        event files, if they were asked for
-score.json          the score of a benchmark (scores)
-"""
+"""The files of a run directory, which docs/explanation/architecture.md lists: how a run is created and removed."""
 
 from __future__ import annotations
 
@@ -57,11 +40,7 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:
-    """Refuse a directory that cannot take a new run.
-
-    Raises:
-        RunDirectoryError: it is a file, holds a run and ``overwrite`` is False, or holds files that are not a run's.
-    """
+    """Raise RunDirectoryError if ``directory`` holds a run to keep, or files that are not a run's."""
     if (directory / "config.json").exists():
         if not overwrite:
             raise RunDirectoryError(

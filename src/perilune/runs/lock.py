@@ -25,10 +25,7 @@ WAIT = 0.2  # seconds; ``owner`` holds the lock for much less
 def acquire(directory: Path) -> Iterator[None]:
     """Lock the run ``directory`` for this process, and create the directory if needed.
 
-    The system releases the lock when the process ends, however it ends.
-
-    Raises:
-        RunDirectoryError: another process holds the lock, or the directory cannot be written.
+    The operating system releases the lock when the process ends, even if it is killed.
     """
     check_links(directory)
     lock = FileLock(directory / LOCK)
@@ -36,14 +33,11 @@ def acquire(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=WAIT, poll_interval=WAIT / 10)
     except Timeout:
-        raise RunDirectoryError(
-            f"{directory} is in use by {_described(directory)}. Wait until it ends, or stop it."
-        ) from None
+        process = _described(directory)
+        raise RunDirectoryError(f"{directory} is in use by {process}. Wait until it ends, or stop it.") from None
     except (OSError, NotImplementedError) as error:  # the latter if the file system has no locks
         reason = getattr(error, "strerror", None) or error
-        raise RunDirectoryError(
-            f"the run directory {directory} cannot be written: {reason}. Choose another one."
-        ) from error
+        raise RunDirectoryError(f"{directory} cannot be written: {reason}. Choose another directory.") from error
     try:
         files.write_json(directory / OWNER, {"host": platform.node(), "pid": os.getpid()})
         yield

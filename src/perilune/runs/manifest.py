@@ -79,12 +79,7 @@ def check_run(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Return config.json of a run.
-
-    Raises:
-        RunDirectoryError: there is no run.
-        FileFormatError: the file is damaged or has another format.
-    """
+    """Return config.json of a run."""
     check_run(directory)
     path = directory / "config.json"
     config = files.read_json(path)
@@ -100,12 +95,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_setup(directory: Path) -> Setup:
-    """Return config.json of a run as settings. A setting that it lacks has its default; refuse one that does not exist.
-
-    Raises:
-        RunDirectoryError: there is no run.
-        FileFormatError: the file is damaged, or has a setting that this version of Perilune does not know.
-    """
+    """Return config.json of a run. A setting that it lacks has its default; an unknown setting is an error."""
     content = {name: value for name, value in read_config(directory).items() if name != "format"}
     try:
         return from_json(msgspec.json.encode(content), Setup)
@@ -148,11 +138,7 @@ def host() -> dict[str, Any]:
 
 
 def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str]:
-    """Return the names of the settings in which ``wanted`` differs from the run.
-
-    Raises:
-        ConfigError: a setting differs that is not among ``named`` or cannot change; the message has both values.
-    """
+    """Return the names of the settings in which ``wanted`` differs from the run: all can change and are ``named``."""
     old, new = _flat(found), _flat(wanted)
     changed = [name for name in old if old[name] != new[name]]
     for name in changed:

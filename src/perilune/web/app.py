@@ -63,11 +63,7 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 
 
 def parse(request: Request, query: type[Query]) -> Query:
-    """Return the request's query parameters. Unknown parameters are ignored.
-
-    Raises:
-        msgspec.ValidationError: a parameter is missing, repeated or invalid.
-    """
+    """Return the request's query parameters. Unknown parameters are ignored."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
     return msgspec.convert(single, query, strict=False)
@@ -105,25 +101,17 @@ def _lists(arrays: Curve | Band) -> dict[str, list[float]]:
 
 
 class Api:
-    """The routes. ``is_stopping`` returns whether the server is shutting down."""
+    """The answers to all requests. ``is_stopping`` returns whether the server is shutting down."""
 
     def __init__(self, watcher: Watcher, is_stopping: Callable[[], bool]) -> None:
         self._watcher = watcher
         self._is_stopping = is_stopping
         self._lock = Lock()  # one series query at a time: averaging a million rows takes memory
         self._static = StaticFiles(directory=STATIC)
-
-    def routes(self) -> list[Route | Mount]:
-        """Return all routes."""
-        return [
+        answers = (self.runs, self.run, self.columns, self.series, self.videos, self.telemetry, self.events)
+        self.routes = [
+            *(Route(f"/api/{answer.__name__}", answer) for answer in answers),
             Route("/", self.page),
-            Route("/api/runs", self.runs),
-            Route("/api/run", self.run),
-            Route("/api/columns", self.columns),
-            Route("/api/series", self.series),
-            Route("/api/videos", self.videos),
-            Route("/api/telemetry", self.telemetry),
-            Route("/api/events", self.events),
             Route("/video", self.video),
             Mount("/static", self._static),
         ]
@@ -240,4 +228,4 @@ def create_app(root: Path, host: str, port: int, is_stopping: Callable[[], bool]
     handled = (HTTPException, msgspec.ValidationError, FileFormatError, RunDirectoryError, Exception)
     handlers: dict[Any, Any] = dict.fromkeys(handled, _error)
     guard = Middleware(Guard, host=host, port=port)
-    return Starlette(routes=Api(Watcher(root), is_stopping).routes(), middleware=[guard], exception_handlers=handlers)
+    return Starlette(routes=Api(Watcher(root), is_stopping).routes, middleware=[guard], exception_handlers=handlers)

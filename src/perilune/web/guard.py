@@ -18,14 +18,9 @@ METHODS = ("GET", "HEAD")
 
 
 class Guard:
-    """Answer only GET and HEAD requests whose Host and Origin are this server's.
+    """Answer only GET and HEAD requests whose Host and Origin are those of this server, at ``host`` and ``port``.
 
-    Checking Host defeats DNS rebinding: a foreign domain name that resolves to this machine.
-
-    Args:
-        app: the application to guard.
-        host: the address that the server listens on.
-        port: the port that the server listens on.
+    The check of Host defeats DNS rebinding, in which a foreign domain name resolves to this machine.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:

@@ -63,17 +63,14 @@ def thin(x: Array, y: Array, points: int) -> Array:
         return np.arange(len(x))
     edges = np.linspace(x[0], x[-1], points // 4 + 1)[1:-1]
     starts = np.concatenate([[0], np.searchsorted(x, edges, "left"), [len(x)]])
-    finite = np.flatnonzero(np.isfinite(y))
-    values, bounds = y[finite], np.searchsorted(finite, starts)  # where each interval starts among the finite rows
     kept: list[int] = []
-    gaps: list[int] = []
-    for (row, next_row), (start, stop) in zip(pairwise(starts.tolist()), pairwise(bounds.tolist()), strict=True):
-        if start < stop:
-            part = values[start:stop]
-            kept += start, start + int(part.argmin()), start + int(part.argmax()), stop - 1
-        elif row < next_row:
-            gaps.append(row)
-    return np.unique(np.concatenate([finite[np.array(kept, np.int64)], np.array(gaps, np.int64)]))
+    for start, stop in pairwise(starts):
+        rows = start + np.flatnonzero(np.isfinite(y[start:stop]))
+        if len(rows):
+            kept += rows[0], rows[y[rows].argmin()], rows[y[rows].argmax()], rows[-1]
+        elif start < stop:
+            kept.append(start)
+    return np.unique(kept)
 
 
 class Band(NamedTuple):

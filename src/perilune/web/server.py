@@ -20,12 +20,7 @@ PORT_ERRORS = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more privileg
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on ``host`` and ``port``; port 0 takes any free one.
-
-    Raises:
-        ConfigError: the port or the address does not exist.
-        PortError: the port is taken or not permitted.
-    """
+    """Return a socket that listens on ``host`` and ``port``; port 0 takes any free one."""
     if not 0 <= port <= 65535:
         raise ConfigError("port", port, "a number from 0 to 65535")
     try:
@@ -44,17 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Serve the runs below ``root`` until Ctrl-C. ``root`` may be created later if its parent exists.
 
-    Args:
-        root: a run directory, or a directory with runs at any depth.
-        host: address to listen on.
-        port: port to listen on, 0 for any free one.
-        say: called with the page's address when the server is ready.
-        warn: called if ``root`` does not exist yet.
-
-    Raises:
-        RunDirectoryError: neither ``root`` nor its parent is a directory.
-        ConfigError: the address or the port does not exist.
-        PortError: the port is taken or not permitted.
+    Call ``say`` with the page's address when the server is ready, and ``warn`` if ``root`` does not exist yet.
     """
     is_missing = not root.exists()
     if not (root.parent if is_missing else root).is_dir():
