@@ -139,9 +139,6 @@ def test_finished_benchmark_is_read_and_not_run(copied: Path, capfd: pytest.Capt
     assert err == ""
     for part in ("| 1 | ", "- final: IQM ", str(copied / "learning_curves.png")):
         assert part in out
-
-
-def test_seeds_that_are_not_included_are_listed(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bench(copied, "--quiet", seeds=1)
     assert f"Seeds in {copied} that are not included: seed-1." in capfd.readouterr().out
     assert [found["seed"] for found in content(copied)["scores"]] == [0]
@@ -193,11 +190,7 @@ def test_resumed_benchmark_equals_an_uninterrupted_one(tmp_path: Path, how: sign
     ("change", "listed"),
     [
         ({"agent": replace(AGENT, hidden=(4, 3))}, "hidden = [4] there, [4, 3] requested"),
-        ({"train": replace(TRAIN, eval_episodes=3)}, "eval_episodes = 2 there, 3 requested"),
-        (
-            {"agent": replace(AGENT, double=False, n_step=1)},
-            "n_step = 3 there, 1 requested, double = True there",
-        ),
+        ({"agent": replace(AGENT, double=False, n_step=1)}, "n_step = 3 there, 1 requested, double = True there"),
         ({"environment": "Acrobot-v1"}, "environment = 'CartPole-v1' there, 'Acrobot-v1' requested"),
         ({"seed": 4}, "seed = 1 there, 4 requested"),
     ],
@@ -224,20 +217,16 @@ def test_damaged_score_is_named_with_what_to_do(copied: Path, text: str) -> None
     assert str(path) in str(refused.value)
 
 
-def test_run_that_no_benchmark_started_is_not_overwritten(copied: Path) -> None:
+def test_run_of_another_command_is_not_overwritten(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (copied / "seed-1" / "score.json").unlink()
     (copied / learning.MARK).unlink()
     before = modified(copied)
     with pytest.raises(RunDirectoryError, match="seed-1 holds a run that no benchmark started"):
         run_trials(trials(copied, 2), 1, quiet=True)
-    assert modified(copied) == before
-
-
-def test_run_directory_is_refused_as_output(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench(copied / "seed-1")
     assert f"{copied / 'seed-1'} is the directory of one run" in capfd.readouterr().err
-    assert not (copied / "seed-1" / "seed-0").exists()
+    assert modified(copied) == before
 
 
 # Failures
@@ -247,7 +236,12 @@ def test_failed_seed_is_reported_and_runs_again(copied: Path, capfd: pytest.Capt
     expected = without_times(copied)
     shutil.rmtree(copied / "seed-0")
     (copied / "seed-0").mkdir()
-    (copied / "seed-0" / "notes.txt").touch()  # no run is written over the user's files
+    (copied / "seed-0" / "notes.txt").touch()  # no run overwrites the user's files
+    before = content(copied)
+    with pytest.raises(SystemExit):
+        bench(copied, "--quiet", seeds=1)  # all of them fail
+    assert capfd.readouterr().out == ""
+    assert content(copied) == before
     with pytest.raises(SystemExit) as stopped:
         bench(copied)
     assert stopped.value.code == 1
@@ -263,17 +257,6 @@ def test_failed_seed_is_reported_and_runs_again(copied: Path, capfd: pytest.Capt
     (copied / "seed-0" / "config.json").write_text('{"format": 1, "envir')  # as an interrupted write leaves it
     bench(copied, "--quiet")
     assert without_times(copied) == expected
-
-
-def test_benchmark_whose_seeds_all_fail_writes_no_result(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "seed-0").mkdir()
-    (tmp_path / "seed-0" / "notes.txt").touch()
-    with pytest.raises(SystemExit):
-        bench(tmp_path, "--quiet", seeds=1)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.startswith("perilune: 1 failed")
-    assert not (tmp_path / "scores.json").exists()
 
 
 def test_failures_with_one_reason_are_listed_together() -> None:

@@ -1,4 +1,4 @@
-"""The command line: what people type, what it does, and what they read when something is wrong."""
+"""The command line: commands, options, help and errors."""
 
 from __future__ import annotations
 
@@ -146,13 +146,11 @@ def test_evaluate_prints_scores_and_outcomes_of_a_file_by_name(tiny_run: TinyRun
     assert (said["lengths"], said["outcomes"]) == ([3, 3], ["balanced"] * 2)
 
 
-def test_evaluate_reports_episodes_without_an_end(tmp_path: Path) -> None:
+def test_evaluate_reports_episodes_that_do_not_end(tmp_path: Path) -> None:
     dqn = DQN("CliffWalking-v1", hidden=(2,))
-    dqn.agent.online.parameters[:] = 0  # always up, into the wall
+    dqn.agent.online.parameters[:] = 0  # always up, against the wall
     file = str(dqn.save(tmp_path / "cliff"))
-    assert done("evaluate", file, "--episodes", "1").endswith(
-        "  1 of them did not end and were truncated after 10,000 steps\n"
-    )
+    assert "1 of them did not end and were truncated after 10,000 steps" in done("evaluate", file, "--episodes", "1")
     assert "did not end" not in done("evaluate", file, "--episodes", "1", "--max-episode-steps", "9")
 
 
@@ -169,10 +167,10 @@ def test_arguments_of_the_environment_are_passed_and_checked(tmp_path: Path) -> 
 
 def test_video_records_a_run_or_a_file(tiny_run: TinyRun, tmp_path: Path) -> None:
     directory = tiny_run.history.run.directory
-    out = done("video", str(directory), "--out", str(tmp_path / "film.mp4"), "--episodes", "2")
-    assert out.startswith(str(tmp_path / "film.mp4"))
+    out = done("video", str(directory), "--out", str(tmp_path / "video.mp4"), "--episodes", "2")
+    assert out.startswith(str(tmp_path / "video.mp4"))
     lengths = DQN.load(directory).evaluate(2).lengths
-    assert len(decode(tmp_path / "film.mp4").frames) == sum(lengths) + 2
+    assert len(decode(tmp_path / "video.mp4").frames) == sum(lengths) + 2
     weights = tiny_run.dqn.save(tmp_path / "mine")
     done("video", str(weights), "--max-episode-steps", "4")
     assert len(decode(tmp_path / "mine.mp4").frames) == 5
@@ -346,19 +344,16 @@ def test_settings_start_from_the_named_preset(name: str) -> None:
 
 BAD = [
     (["train", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
-    (["train", "LunarLander-v2"], 1, "'LunarLander-v2' cannot be made", "LunarLander-v3"),
     (["train", "MountainCarContinuous-v0"], 1, "MountainCarContinuous-v0 has continuous actions", "Discrete"),
     (["train", "CartPole-v1", "--hidden", "0"], 1, "hidden=(0,)", ">= 1"),
     (["train", "CartPole-v1", "--hidden", "64", "tahn"], 2, "--hidden: 'tahn' is invalid", "Did you mean tanh?"),
     (["train", "CartPole-v1", "--value-range", "1"], 2, "--value-range: '1' is invalid", "two numbers"),
-    (["train", "CartPole-v1", "--gamma", "1.5"], 1, "gamma=1.5", "from 0 to 1"),
     (["train", "CartPole-v1", "--gamma", "much"], 2, "--gamma: 'much' is invalid", "a number"),
     (["train", "CartPole-v1", "--steps", "1.5"], 2, "--steps: '1.5' is invalid", "a whole number"),
     (["train", "CartPole-v1", "--optimizer", "adagard"], 2, "'adagard' is invalid", "sgd, rmsprop, adam, adamw"),
     (["train", "CartPole-v1", "--optimism", "0.75", "--head", "expected"], 1, "optimism=0.75", "head='expected'"),
     (["train", "CartPole-v1", "--steps", "10"], 1, "steps=10", "at least 1001"),
     (["train", "CartPole-v1", "--steps", "None"], 1, "steps=None", "a budget: steps, episodes"),
-    (["train", "CartPole-v1", "--seed", "-1"], 1, "seed=-1", ">= 0"),
     (["train", "CartPole-v1", "--preset", "nope"], 1, "preset='nope'", "one of recommended, default, plain"),
     (["train", "CartPole-v1", "--gama", "3"], 2, "unknown option --gama", "Did you mean --gamma"),
     (["train", "CartPole-v1", "spare"], 2, "unknown argument spare", "perilune train --help"),
@@ -371,21 +366,18 @@ BAD = [
     (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
     (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
     (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
-    (["evaluate", "{run}", "--checkpoint", "worst"], 2, "worst", "final"),
     (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),
     (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, as in the run"),
     (["resume", "{run}", "--change", "learning_rat=0.9"], 1, "learning_rat=0.9", "Did you mean"),
-    (["video", "{run}", "--out", "{file}/film.mp4"], 1, "{file}/film.mp4 cannot be written", ""),
-    (["video", "{run}", "--out", "{empty}/film.avi"], 1, "{empty}/film.avi' is invalid", ".mp4, .gif"),
+    (["video", "{run}", "--out", "{file}/video.mp4"], 1, "{file}/video.mp4 cannot be written", ""),
+    (["video", "{run}", "--out", "{empty}/video.avi"], 1, "{empty}/video.avi' is invalid", ".mp4, .gif"),
     (["video", "{run}/best.safetensors", "--stages"], 1, "best.safetensors' is invalid", "a run directory"),
     (["video", "{run}", "--stages", "--episodes", "2"], 1, "episodes=2", "1 with --stages"),
     (["plot"], 1, "no run is given", "perilune plot runs"),
     (["plot", "{empty}"], 1, "{empty} is not a run", "config.json"),
     (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
-    (["report"], 1, "no run is given", "perilune report runs"),
     (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
     (["bench", "learning", "CartPole-v1", "--seeds", "0"], 1, "seeds=0", ">= 1"),
-    (["bench", "learning", "CartPole-v1", "--against", "cleanrl"], 2, "cleanrl", "sb3"),
     (["bench", "compare", "{empty}", "{empty}"], 1, "{empty} has no scores.json", "`perilune bench learning`"),
     (["bench", "lerning"], 2, "unknown command 'bench lerning'", "Did you mean bench learning"),
     (["trian"], 2, "unknown command 'trian'", "Did you mean train?"),
@@ -456,12 +448,11 @@ def test_reader_that_stops_early_is_no_error() -> None:
     assert perilune.__version__ == metadata.version("perilune")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_knows_commands_and_options(shell: str) -> None:
-    script = done("--print-completion", shell)
-    assert "--munchausen-floor" in done("--print-completion", "fish").replace("-l ", "--")
+def test_completion_knows_commands_and_options() -> None:
+    assert "-l munchausen-floor" in done("--print-completion", "fish")
+    script = done("--print-completion", "bash")
+    assert done("--print-completion", "zsh").endswith(script)
     for words, expected in ((["perilune", "tr"], "train"), (["perilune", "evaluate", "--ep"], "--episodes")):
         typed = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _perilune; echo ${{COMPREPLY[@]}}"
-        if shell == "bash":
-            told = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True, check=True)  # noqa: S603, S607
-            assert told.stdout.split() == [expected]
+        printed = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True, check=True)  # noqa: S603, S607
+        assert printed.stdout.split() == [expected]

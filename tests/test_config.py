@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
+import pickle  # noqa: TID251 -- errors are sent between processes
 import re
 from dataclasses import FrozenInstanceError, asdict, fields
 from types import UnionType
@@ -134,7 +134,6 @@ def test_settings_come_back_from_json_unchanged(agent: dict[str, Any], train: di
     ("values", "plain"),
     [
         ({"hidden": [np.int64(32), (np.uint8(16), "tanh")]}, (32, (16, "tanh"))),
-        ({"hidden": [64, 32]}, (64, 32)),
         ({"hidden": np.array([64, 32])}, (64, 32)),
         ({"batch_size": np.int32(16)}, 16),
         ({"buffer_size": 1e5}, 100_000),
@@ -144,7 +143,6 @@ def test_settings_come_back_from_json_unchanged(agent: dict[str, Any], train: di
         ({"activation": np.str_("tanh")}, "tanh"),
         ({"value_range": [-1, 2], "head": "c51"}, (-1.0, 2.0)),
         ({"value_range": np.array([-1.0, 2.0]), "head": "c51"}, (-1.0, 2.0)),
-        ({"value_range": (np.float32(-1), np.int64(2)), "head": "c51"}, (-1.0, 2.0)),
     ],
 )
 def test_numpy_values_and_sequences_become_plain(values: dict[str, Any], plain: Any) -> None:
@@ -178,7 +176,6 @@ def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
     ("values", "name", "words"),
     [
         ({"gamma": 10**400}, "gamma", "a number from 0 to 1"),
-        ({"weight_decay": -(10**400)}, "weight_decay", "a number >= 0"),
         ({"batch_size": 10**400}, "batch_size", "a whole number >= 1"),
         ({"hidden": (10**400,)}, "hidden", "a tuple, each entry a whole number"),
         ({"batch_size": 33, "buffer_size": 32, "learning_starts": 1}, "batch_size", "at most buffer_size=32"),
@@ -188,13 +185,10 @@ def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
         ({"hidden": ()}, "hidden", "one or more layers"),
         ({"head": "c51", "value_range": None}, "value_range", "the lowest and highest return, as in"),
         ({"value_range": (0.0, 1.0)}, "value_range", "None, because head='expected' is not 'c51'"),
-        ({"head": "qr", "value_range": (0.0, 1.0)}, "value_range", "None, because head='qr' is not 'c51'"),
         ({"head": "c51", "value_range": (1.0, 0.0)}, "value_range", "a lower and a higher return"),
-        ({"head": "c51", "value_range": (1.0, 1.0)}, "value_range", "a lower and a higher return"),
         ({"head": "c51", "value_range": (1e9, 1e9 + 1)}, "value_range", "far enough apart for 51 atoms in single"),
         ({"head": "c51", "value_range": (-1e300, 1e300)}, "value_range", "far enough apart for 51 atoms in single"),
         ({"head": "qr", "loss": "mse"}, "loss", "'huber' with head='qr'; 'mse' needs"),
-        ({"head": "c51", "value_range": (0.0, 1.0), "loss": "mse"}, "loss", "'huber' with head='c51'"),
         ({"optimism": 0.5}, "optimism", "0, because head='expected' has no quantiles ('qr' has)"),
         ({"head": "c51", "value_range": (0.0, 1.0), "optimism": 0.5}, "optimism", "0, because head='c51' has no"),
         ({"ema_acts": True}, "ema_acts", "False, because there is no average without ema_decay"),
@@ -308,23 +302,34 @@ def test_every_preset_has_room_to_learn(name: str) -> None:
     assert train.eval_every < train.steps
 
 
+def test_preset_of_a_registered_environment_is_available_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(known.ENVIRONMENTS, "Corridor-v0", known.KnownEnv())  # removed again after the test
+    tuned_preset = preset("CartPole-v1")
+    known.register(known.KnownEnv(env_id="Corridor-v0", preset=tuned_preset))
+    assert preset("Corridor-v0") is tuned_preset
+    assert preset("Acrobot-v1", "Corridor-v0") is tuned_preset
+
+
 # Errors
 
 
-def test_every_error_has_the_root_and_a_standard_type() -> None:
-    found = [value for name, value in vars(errors).items() if name.endswith("Error") and value is not PeriluneError]
-    assert len(found) >= 13
-    for error in found:
-        root, standard = error.__bases__
-        assert (root, standard.__module__) == (PeriluneError, "builtins")
-        assert issubclass(standard, Exception)
-    assert issubclass(errors.PeriluneWarning, UserWarning)
+ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, PeriluneError)]
 
 
-def test_copied_config_error_keeps_its_parts() -> None:
-    error = copy.copy(ConfigError("gamma", 2, "a number from 0 to 1"))  # as when a process sends it
-    assert (error.name, error.value, error.expected) == ("gamma", 2, "a number from 0 to 1")
-    assert str(error) == "gamma=2 is invalid: expected a number from 0 to 1."
+@pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not PeriluneError])
+def test_error_has_a_standard_type_and_can_be_pickled(kind: type[Exception]) -> None:
+    root, standard = kind.__bases__
+    assert (root, standard.__module__) == (PeriluneError, "builtins")
+    arguments = ("gamma", (2,), "a number from 0 to 1") if kind is ConfigError else ("what happened",)
+    error = kind(*arguments)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
+    assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
+
+
+def test_config_error_has_name_value_and_what_is_allowed() -> None:
+    error = ConfigError("gamma", "1.5", "a number from 0 to 1")
+    assert str(error) == "gamma='1.5' is invalid: expected a number from 0 to 1."
+    assert (error.name, error.value, error.expected) == ("gamma", "1.5", "a number from 0 to 1")
 
 
 # Valid settings train
@@ -362,11 +367,3 @@ def test_training_with_any_valid_settings_ends_or_diverges(agent: dict[str, Any]
             assert events[-1].progress.finished
             assert learner.env_steps > 0
     assert np.isfinite(learner.target.parameters).all()
-
-
-def test_preset_of_a_registered_environment_is_available_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(known.ENVIRONMENTS, "Corridor-v0", known.KnownEnv())  # removed again after the test
-    tuned_preset = preset("CartPole-v1")
-    known.register(known.KnownEnv(env_id="Corridor-v0", preset=tuned_preset))
-    assert preset("Corridor-v0") is tuned_preset
-    assert preset("Acrobot-v1", "Corridor-v0") is tuned_preset

@@ -1,10 +1,11 @@
-"""Greedy evaluation: the same start states every time, none of them training's, and statistics by hand."""
+"""Greedy evaluation: fixed start states that training never uses, and statistics of the returns."""
 
 from __future__ import annotations
 
 import importlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -21,18 +22,17 @@ from perilune.training.loop import training_events
 from worlds import Bandit, Numbered, Walk, small
 
 
-def test_episodes_are_played_in_order_and_summed() -> None:
+def test_returns_and_lengths_are_those_of_the_episodes() -> None:
     world = Numbered(
         lengths=(1, 3, 2), ends=("terminated", "truncated"), reward=lambda world, action: world.steps + action
     )
     result = evaluate(lambda obs: 2, world, 4)
     # Steps 1, 2, 3 pay 3, 4, 5 with action 2.
-    assert result.returns == (3, 12, 7, 3)
-    assert result.lengths == (1, 3, 2, 1)
-    assert result.reward_threshold is None
+    assert (result.returns, result.lengths, result.reward_threshold) == ((3, 12, 7, 3), (1, 3, 2, 1), None)
+    assert (result.outcomes, result.outcome_shares) == (None, None)
 
 
-def test_evaluate_passes_observations_and_actions() -> None:
+def test_policy_receives_observations_and_its_actions_are_played() -> None:
     world, seen = Numbered(lengths=(2, 3)), list[list[float]]()
 
     def policy(obs: Array) -> int:
@@ -43,30 +43,22 @@ def test_evaluate_passes_observations_and_actions() -> None:
     evaluate(policy, world, 2)
     assert seen == [[1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
     assert [step.action for steps in world.lived for step in steps] == [1, 2, 0, 1, 2]
-
-
-def test_actions_are_counted_as_the_environment_counts_them() -> None:
-    world = Bandit({-1: (0, 5, 0), 1: (0, 5, 0)}, first_action=7)
-    assert evaluate(lambda obs: 1, world, 3).returns == (5, 5, 5)
-    assert [steps[0].action for steps in world.lived] == [8, 8, 8]
+    numbered_from_7 = Bandit({-1: (0, 5, 0), 1: (0, 5, 0)}, first_action=7)
+    assert evaluate(lambda obs: 1, numbered_from_7, 3).returns == (5, 5, 5)
+    assert [steps[0].action for steps in numbered_from_7.lived] == [8, 8, 8]
 
 
 def test_episode_i_starts_from_the_first_seed_plus_i() -> None:
-    world = Numbered()
+    world, walk = Numbered(), Walk()
     evaluate(lambda obs: 0, world, 3, first_seed=100)
     evaluate(lambda obs: 0, world, 2)
     assert world.seeds == [100, 101, 102, SCORE_SEEDS, SCORE_SEEDS + 1]
+    results = [evaluate(lambda obs: int(obs[0] < 0) * 2, env, 6) for env in (walk, walk, Walk())]
+    assert results[0] == results[1] == results[2]
+    assert len(set(results[0].returns)) == 6  # the start states differ
 
 
-def test_evaluating_twice_gives_the_same_returns() -> None:
-    world = Walk()
-    first = evaluate(lambda obs: int(obs[0] < 0) * 2, world, 6)
-    assert evaluate(lambda obs: int(obs[0] < 0) * 2, world, 6) == first
-    assert evaluate(lambda obs: int(obs[0] < 0) * 2, Walk(), 6) == first
-    assert len(set(first.returns)) == 6  # the start states are not one and the same
-
-
-def test_the_seeds_of_training_choosing_and_scoring_never_meet() -> None:
+def test_seeds_of_training_selection_and_scoring_are_disjoint() -> None:
     world = Walk()
     agent = Agent(1, 3, small(), 0)
     list(training_events(agent, world, TrainConfig(steps=60, eval_every=20, eval_episodes=4)))
@@ -76,8 +68,7 @@ def test_the_seeds_of_training_choosing_and_scoring_never_meet() -> None:
     trained = set(world.seeds) - chosen - scored
     assert len(trained) >= 60 / world.length
     assert chosen | scored <= set(world.seeds)
-    # Training draws below 2^30. A hundred million episodes of any evaluation still meet no others, and every seed
-    # fits into the C int that some environments' libraries take.
+    # Training draws below 2^30. Each evaluation has room for 10^8 episodes, and every seed fits into a C int.
     assert all(isinstance(seed, int) and 0 <= seed < 2**30 for seed in trained)
     first, second = sorted((SELECTION_SEEDS, SCORE_SEEDS))
     assert first >= 2**30
@@ -85,7 +76,7 @@ def test_the_seeds_of_training_choosing_and_scoring_never_meet() -> None:
     assert second + 10**8 < 2**31
 
 
-def test_an_agent_is_scored_without_exploration() -> None:
+def test_agent_is_scored_without_exploration() -> None:
     agent = Agent(1, 3, small(epsilon_start=1.0, epsilon_end=1.0), 2)
     world = Walk()
     evaluate(agent.greedy_action, world, 5)
@@ -93,63 +84,44 @@ def test_an_agent_is_scored_without_exploration() -> None:
     assert [step.action for step in steps] == [int(agent.q_values(step.obs[None]).argmax()) for step in steps]
 
 
-@pytest.mark.parametrize("limit", [1, 3])
-def test_endless_episodes_are_truncated_at_limit(limit: int) -> None:
-    result = evaluate(lambda obs: 0, Numbered(lengths=()), 2, max_episode_steps=limit)
-    assert result.lengths == (limit, limit)
+@pytest.mark.parametrize(("limit", "length"), [(1, 1), (3, 3), (None, ENDLESS)])
+def test_endless_episodes_are_truncated_at_limit(limit: int | None, length: int) -> None:
+    assert evaluate(lambda obs: 0, Numbered(lengths=()), 1, max_episode_steps=limit).lengths == (length,)
 
 
-@pytest.mark.parametrize("limit", [0, -5, 2.5, True])
+@pytest.mark.parametrize(
+    "arguments", [{"max_episode_steps": limit} for limit in (0, -5, 2.5, True)] + [{"episodes": 0}]
+)
 @pytest.mark.parametrize("lengths", [(), (4,)])
-def test_invalid_step_limit_is_refused(limit: Any, lengths: tuple[int, ...]) -> None:
+def test_invalid_number_is_refused(arguments: dict[str, Any], lengths: tuple[int, ...]) -> None:
     world = Numbered(lengths=lengths)
-    with pytest.raises(ConfigError, match=f"max_episode_steps={limit} is invalid: expected a whole number >= 1"):
-        evaluate(lambda obs: 0, world, 1, max_episode_steps=limit)
+    ((name, value),) = arguments.items()
+    with pytest.raises(ConfigError, match=f"{name}={value} is invalid: expected a whole number >= 1"):
+        evaluate(lambda obs: 0, world, **{"episodes": 1} | arguments)
     assert not world.seeds
 
 
-def test_an_episode_that_nobody_would_end_ends() -> None:
-    assert evaluate(lambda obs: 0, Numbered(lengths=()), 1).lengths == (ENDLESS,)
-
-
-def test_the_limit_of_an_environment_is_not_shortened() -> None:
+def test_time_limit_of_the_environment_is_not_shortened() -> None:
     env = gym.make("MountainCar-v0", max_episode_steps=ENDLESS + 10)
     assert evaluate(lambda obs: 1, env, 1).lengths == (ENDLESS + 10,)
-    env.close()
 
 
 def test_every_state_is_shown_from_the_first_to_the_last() -> None:
     shown: list[int] = []
-    evaluate(
-        lambda obs: 0,
-        Numbered(lengths=(3, 1), draws=True),
-        2,
-        show=lambda frame: shown.append(int(frame.image[0, 0, 0])),
-    )
+    world = Numbered(lengths=(3, 1), draws=True)
+    evaluate(lambda obs: 0, world, 2, show=lambda frame: shown.append(int(frame.image[0, 0, 0])))
     assert shown == [0, 1, 2, 3, 0, 1]
 
 
-@pytest.mark.parametrize("episodes", [0, -1])
-def test_no_episodes_are_refused(episodes: int) -> None:
-    world = Numbered()
-    with pytest.raises(ConfigError, match=f"episodes={episodes}") as caught:
-        evaluate(lambda obs: 0, world, episodes)
-    assert caught.value.name == "episodes"
-    assert not world.seeds
-
-
-def test_an_environment_of_another_kind_is_refused() -> None:
-    with pytest.raises(UnsupportedEnvironmentError):
-        evaluate(lambda obs: 0, envs.make("FrozenLake-v1"), 1)
-
-
-def test_observation_unlike_space_is_reported() -> None:
+def test_unsuitable_environment_is_refused() -> None:
     class Liar(Numbered):
         def hand_out(self, obs: Array) -> Array:
             return obs[:1] if self.steps == 2 else obs
 
     with pytest.raises(EnvironmentFaultError, match=r"\(1,\).*\(2,\)"):
         evaluate(lambda obs: 0, Liar(), 1)
+    with pytest.raises(UnsupportedEnvironmentError):
+        evaluate(lambda obs: 0, envs.make("FrozenLake-v1"), 1)
 
 
 # Statistics
@@ -157,28 +129,17 @@ def test_observation_unlike_space_is_reported() -> None:
 
 def test_statistics_are_those_of_the_returns() -> None:
     result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), reward_threshold=3)
-    assert result.mean_return == 3
+    assert (result.mean_return, result.min_return) == (3, 1)
     assert result.std_return == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 4))
-    assert result.min_return == 1
-    assert result.solved_share == 0.5  # 3 is at the mark, and counts
+    assert result.solved_share == 0.5  # 3 is at the threshold, and counts
+    assert replace(result, reward_threshold=None).solved_share is None
+    assert Evaluation(returns=(-5,), lengths=(1,), reward_threshold=0).std_return == 0
 
 
-def test_one_episode_has_no_spread() -> None:
-    result = Evaluation(returns=(-5,), lengths=(1,), reward_threshold=0)
-    assert (result.mean_return, result.std_return, result.min_return, result.solved_share) == (-5, 0, -5, 0)
-
-
-def test_without_a_mark_there_is_no_share() -> None:
-    assert Evaluation(returns=(1, 2), lengths=(1, 1), reward_threshold=None).solved_share is None
-
-
-def test_the_mark_is_the_environments_own() -> None:
-    env = envs.make("CartPole-v1")
-    result = evaluate(lambda obs: 0, env, 2)
-    env.close()
-    assert result.reward_threshold == 475
-    assert result.solved_share == 0
-    # Pushing one way only, the pole falls within a dozen steps, and each of them pays 1.
+def test_reward_threshold_is_that_of_the_environment() -> None:
+    result = evaluate(lambda obs: 0, envs.make("CartPole-v1"), 2)
+    assert (result.reward_threshold, result.solved_share) == (475, 0)
+    # With a constant push the pole falls within a dozen steps, and each of them pays 1.
     assert all(5 < length < 15 for length in result.lengths)
     assert result.returns == tuple(map(float, result.lengths))
 
@@ -187,7 +148,7 @@ def test_the_mark_is_the_environments_own() -> None:
 
 
 def tilted(obs: Array) -> int:
-    """Leans over by its side engine, then flies away on its main engine."""
+    """Tilt the lander with a side engine, then leave the screen with the main engine."""
     return 3 if obs[4] > -0.4 and obs[5] > -0.3 else 2
 
 
@@ -198,7 +159,7 @@ def tilted(obs: Array) -> int:
 )
 def test_lander_outcomes_are_labelled(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
     env = envs.make("LunarLander-v3")
-    # Gymnasium's own pilot lands from most starts, and from these.
+    # Gymnasium's heuristic lands from these start states.
     pilot = importlib.import_module("gymnasium.envs.box2d.lunar_lander").heuristic
     result = evaluate(policy or (lambda obs: int(pilot(env.unwrapped, obs))), env, 3, max_episode_steps=limit)
     env.close()
@@ -207,7 +168,7 @@ def test_lander_outcomes_are_labelled(policy: Callable[[Array], int] | None, lim
     assert list((result.outcome_shares or {}).items()) == list(shares.items())
 
 
-def test_what_a_cart_and_a_car_do_is_named() -> None:
+def test_cart_and_car_outcomes_are_labelled() -> None:
     cart, car = gym.make("CartPole-v1"), gym.make("MountainCar-v0")
     weights = np.array([0.1, 0.5, 2.0, 1.0])
     assert evaluate(lambda obs: int(obs @ weights > 0), cart, 3).outcomes == ("balanced",) * 3
@@ -215,16 +176,8 @@ def test_what_a_cart_and_a_car_do_is_named() -> None:
     assert evaluate(lambda obs: 0, cart, 3).outcomes == ("fell",) * 3
     assert evaluate(lambda obs: 2 * int(obs[1] > 0), car, 2).outcomes == ("reached the goal",) * 2
     assert evaluate(lambda obs: 1, car, 2).outcomes == ("ran out of time",) * 2
-    cart.close()
-    car.close()
 
 
 def test_outcome_shares_include_every_label() -> None:
     result = Evaluation((1,) * 4, (1,) * 4, None, ("a", "c", "c", "c"), ("c", "b", "a"))
     assert list((result.outcome_shares or {}).items()) == [("c", 0.75), ("b", 0.0), ("a", 0.25)]
-
-
-def test_outcomes_without_names_are_none() -> None:
-    result = evaluate(lambda obs: 0, Numbered(), 2)
-    assert result.outcomes is None
-    assert result.outcome_shares is None
