@@ -229,8 +229,8 @@ def test_without_scipy_means_have_no_intervals(run: Path, tmp_path: Path, monkey
 
 
 def test_runs_of_one_family_differ_in_their_seed_only() -> None:
-    a, b, c = (scoring.RunScores(made_up_run([], seed=seed)) for seed in (1, 2, 2))
-    other = scoring.RunScores(made_up_run([], seed=1, environment="CartPole-v1"))
+    a, b, c = (scoring.RunScores(made_up_run([], seed=seed), []) for seed in (1, 2, 2))
+    other = scoring.RunScores(made_up_run([], seed=1, environment="CartPole-v1"), [])
     assert scoring.families([a, other, b, c]) == [[a, b, c], [other]]
     assert scoring.seeds([a, b, c]) == 2
 
@@ -257,7 +257,7 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
     assert choice.omitted == 0
     assert [sentence.partition("videos/")[2] for sentence in choice.invalid] == [
         "best.mp4 is a link. Replace it by the file itself: files of a run must not be links.",
-        "episode-00001.mp4 is not an MP4 file",
+        "episode-00001.mp4 cannot be decoded",
         "episode-00002.mp4 cannot be decoded",
     ]
     found = written([run], tmp_path / "report.html")

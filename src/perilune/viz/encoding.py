@@ -19,20 +19,15 @@ SMALL_FPS = 17
 class Format(NamedTuple):
     """FFmpeg's names and options. ``small`` formats are for web pages: half the size and at most 17 fps."""
 
-    container: str
     codec: str
     pixels: str
     options: dict[str, str]
-    container_options: dict[str, str]
     small: bool
 
 
 # Every player shows yuv420p. Without "zerolatency" the encoder keeps 30 MB of frames to save 14 kB.
 H264 = {"crf": "23", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
-FORMATS = {
-    ".mp4": Format("mp4", "libx264", "yuv420p", H264, {}, small=False),
-    ".gif": Format("gif", "gif", "pal8", {}, {"loop": "0"}, small=True),
-}
+FORMATS = {".mp4": Format("libx264", "yuv420p", H264, small=False), ".gif": Format("gif", "pal8", {}, small=True)}
 
 
 def format_of(path: Path) -> Format:
@@ -57,7 +52,7 @@ def check_codec(form: Format) -> Any:
         av.codec.Codec(form.codec, "w")
     except ValueError as error:
         raise MissingDependencyError(
-            f"this PyAV was built without {form.codec}, which {form.container} files need; the wheels on PyPI have it: "
+            f"PyAV was built without the encoder {form.codec}. Its wheels on PyPI include it: "
             "pip install --force-reinstall --only-binary av av"
         ) from error
     return av
@@ -82,7 +77,7 @@ class VideoWriter:
         with self._located():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.touch()
-        self._container = self._av.open(str(self._partial), "w", format=form.container, options=form.container_options)
+        self._container = self._av.open(str(self._partial), "w", format=path.suffix[1:])
         self._stream = self._container.add_stream(form.codec, rate=fps, options=form.options)
         self._stream.pix_fmt = form.pixels
         self._pixels: Callable[[Array], Array | tuple[Array, Array]] | None = None

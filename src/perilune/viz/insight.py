@@ -66,10 +66,14 @@ def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
     return agent
 
 
+def spread(count: int, most: int) -> Array:
+    """Return at most ``most`` evenly spaced indices of ``count`` things."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+
+
 def spread_out(batch: Batch, most: int) -> Batch:
-    """Return at most ``most`` transitions, evenly spaced, always the same."""
-    rows = len(batch.action)
-    index = np.linspace(0, rows - 1, min(most, rows)).round().astype(np.int64)
+    """Return at most ``most`` evenly spaced transitions of ``batch``."""
+    index = spread(len(batch.action), most)
     return Batch(*(array[index] for array in batch))
 
 
@@ -150,7 +154,7 @@ def units(agent: Agent, obs: Array) -> list[Units]:
     return hidden
 
 
-class Course(NamedTuple):
+class LayerHistory(NamedTuple):
     """The layers at each of S snapshots: L weight matrices and H hidden layers.
 
     Attributes:
@@ -160,7 +164,7 @@ class Course(NamedTuple):
         weights: Quantiles, [S, L, LEVELS].
         gradients: Quantiles of the absolute gradients that are not 0, before clipping; not finite if all are 0.
         zeros: Share of the gradients that are exactly 0, [S, L].
-        units: Share of dead units, share of always active units, and mean |output|, [3, S, H].
+        units: Share of dead units, share of always active units, and mean |output|, [3, S, H]; empty without a batch.
     """
 
     env_steps: Array
@@ -169,10 +173,12 @@ class Course(NamedTuple):
     weights: Array
     gradients: Array | None
     zeros: Array | None
-    units: Array | None
+    units: Array
 
 
-def layers_over_time(paths: Sequence[Path], batch: Batch | None = None, sizes: tuple[int, int] | None = None) -> Course:
+def layers_over_time(
+    paths: Sequence[Path], batch: Batch | None = None, sizes: tuple[int, int] | None = None
+) -> LayerHistory:
     """Return the layers at each of the snapshots ``paths``; units and gradients only if there is a ``batch``."""
     steps, weights, gradients, zeros, alive = [], [], [], [], []
     for path in paths:
@@ -187,14 +193,14 @@ def layers_over_time(paths: Sequence[Path], batch: Batch | None = None, sizes: t
             gradients.append([_sizes(found[name]) for name in named])
             zeros.append([(found[name] == 0).mean() for name in named])
     names = [*(f"hidden {place + 1}" for place in range(len(named) - 1)), "output"]
-    return Course(
+    return LayerHistory(
         np.array(steps),
         [f"{name}, {array.shape[0]} x {array.shape[1]}" for name, array in zip(names, named.values(), strict=True)],
         _outputs(agent),
         np.array(weights),
         np.array(gradients) if gradients else None,
         np.array(zeros) if zeros else None,
-        np.array(alive).transpose(2, 0, 1) if alive else None,
+        np.array(alive).transpose(2, 0, 1) if alive else np.empty((3, 0, 0)),
     )
 
 

@@ -16,6 +16,7 @@ from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import layout, manifest, snapshots
 from perilune.viz import insight, plots
+from perilune.viz.insight import LayerHistory
 from perilune.viz.plots import COLOURS, INK, PAPER, Picture
 
 MAX_NAMED = 8  # observation entries whose medians are listed
@@ -25,12 +26,18 @@ SHOWN_STATES = 320  # in the map of a layer's units
 
 @dataclass(frozen=True)
 class Maps:
-    """The figures by name, in order, and a sentence for each that cannot be drawn."""
+    """What ``draw`` has drawn.
+
+    Attributes:
+        pictures: The figures by name: "values", "actions", "visited", "units" and "weights", in this order.
+        left_out: A sentence for each figure, or part of one, that cannot be drawn.
+    """
 
     pictures: dict[str, Picture]
     left_out: list[str]
 
 
+@plots.styled
 def draw(
     directory: Path,
     x: str | int | None = None,
@@ -41,14 +48,18 @@ def draw(
 
     Args:
         directory: The run directory.
-        x, y: Entries of the observation to draw maps over, by name or index; by default the environment's
+        x: Entry of the observation on the horizontal axis of maps, by name or index; by default from the environment's
             ``map_axes``.
-        say: Called with a word about each figure before it is drawn.
+        y: Entry on the vertical axis.
+        say: Called with a few words about each figure before it is drawn.
+
+    Returns:
+        The figures, and which ones are missing.
 
     Raises:
         ConfigError: There is no such entry, or both are the same.
         RunDirectoryError: There is no run, or nothing can be drawn.
-        FileFormatError: Its weights are damaged, or of another agent.
+        FileFormatError: The weights are damaged, or belong to another agent.
         MissingDependencyError: matplotlib is not installed.
     """
     config = manifest.read_config(directory)
@@ -87,11 +98,10 @@ def draw(
             raise RunDirectoryError("\n  ".join(["nothing can be drawn", *left_out]))
         return Maps(pictures, left_out)
     say("drawing units, weights and gradients over time")
-    course = insight.layers_over_time(paths, batch, sizes)
-    if batch is not None and course.units is not None:
-        newest = insight.load_agent(paths[-1])
-        pictures["units"] = _units(newest, batch, course.env_steps, course.units, names, title)
-    pictures["weights"] = _weights(course, title)
+    history = insight.layers_over_time(paths, batch, sizes)
+    if batch is not None:
+        pictures["units"] = _units(insight.load_agent(paths[-1]), batch, history, names, title)
+    pictures["weights"] = _weights(history, title)
     return Maps(pictures, left_out)
 
 
@@ -113,33 +123,32 @@ def _values(
 
     x_edges, y_edges, q, seen = insight.value_map(agent, obs, *axes)
     others = {name: np.median(obs[:, index]) for index, name in enumerate(entries) if index not in axes}
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in others.items()).replace("-0.00", "0.00")
     note = "Pale: no state nearby was visited, so the network extrapolates."
-    if 0 < len(others) <= MAX_NAMED:
-        listed = ", ".join(f"{name} {value:.2f}" for name, value in others.items())
-        note = f"All other entries are at the median of the visited states: {listed}. {note}".replace("-0.00", "0.00")
-    elif others:
-        note = f"All other entries are at the median of the visited states. {note}"
+    if others:
+        medians = f": {listed}" if len(others) <= MAX_NAMED else ""
+        note = f"All other entries are at the median of the visited states{medians}. {note}"
     figure = plots.canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     within = seen if seen.any() else ~seen  # colours span the visited states
-    value, greedy = q.max(axis=-1), q.argmax(axis=-1)
+    value = q.max(axis=-1)
     limits = {"vmin": value[within].min(), "vmax": value[within].max()}
     best = {"cmap": ListedColormap(plots.colours(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
-    panes = [("Value of the best action", value, {"cmap": "viridis", **limits}), ("Best action", greedy, best)]
+    panes = [("Value of the best action", value, {"cmap": "viridis", **limits}), ("Best action", q.argmax(-1), best)]
     if len(names) > 1:
         second, first = np.sort(q, axis=-1)[..., -2:].transpose(2, 0, 1)
         lead = first - second
         panes.append(("Lead over the second best", lead, {"cmap": "cividis", "vmin": 0, "vmax": lead[within].max()}))
-    pale = np.zeros((*seen.shape, 4))
-    pale[..., :3], pale[..., 3] = 1, np.where(seen, 0, 0.62)
+    pale = np.ones((*seen.shape, 4))
+    pale[..., 3] = np.where(seen, 0, 0.62)
     for axis, (name, pane, scheme) in zip(panels, panes, strict=True):
         image = axis.imshow(pane, **shown, **scheme)
         axis.imshow(pale, **shown)
         if seen.any() and not seen.all():
             axis.contour(seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
-        plots.dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
+        axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
         if axis is not panels[1]:
             _colour_bar(figure, image, axis, pad=0.02, fraction=0.06)
     plots.legend(figure, names)
@@ -155,7 +164,7 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
     figure = plots.canvas(11, 4.2, f"{title}: use of actions", f"Exploration and warm-up included{lost}.")
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
     at = plots.stack(over_time, batch.action, count, PARTS, overwritten)
-    plots.dress(over_time, "Actions taken", "transition", "share")
+    over_time.set(title="Actions taken", xlabel="transition", ylabel="share")
     plots.over_steps(over_time, at)
     sample = insight.spread_out(batch, insight.STATES)
     greedy = agent.q_values(sample.obs).argmax(axis=1)
@@ -167,8 +176,7 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
         luminance = np.dot(np.array(to_rgb(colour)) ** 2.2, (0.2126, 0.7152, 0.0722))
         ink = INK if luminance > 0.25 else "white"
         beside.bar_label(drawn, words, label_type="center", color=ink, fontsize=8, fontweight="bold")
-    plots.dress(beside, "In the same states")
-    beside.set(ylim=(0, 1), yticks=[])
+    beside.set(title="In the same states", ylim=(0, 1), yticks=[])
     beside.spines["left"].set_visible(False)
     plots.legend(figure, names)
     return Picture(figure)
@@ -188,8 +196,8 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
     for axis, name, share in zip(panels, ("First third", "Last third"), thirds, strict=True):
         seen = np.where(share > 0, share, np.nan)
         mesh = axis.pcolormesh(x_edges, y_edges, seen, cmap="viridis_r", norm=norm, rasterized=True)
-        plots.dress(axis, name, entries[axes[0]], entries[axes[1]] if axis is panels[0] else "")
-        plots.grid(axis)
+        axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
+        axis.grid(visible=True)
     percent = {"format": lambda value, _: f"{100 * value:.3g} %"}
     bar = _colour_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -197,7 +205,7 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
     return Picture(figure)
 
 
-def _units(agent: Agent, batch: Batch, env_steps: Array, course: Array, names: Sequence[str], title: str) -> Picture:
+def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[str], title: str) -> Picture:
     """Draw the share of inactive units over time, and the output of each unit in some states, by best action."""
     sample = insight.spread_out(batch, insight.STATES)
     hidden = insight.units(agent, sample.obs)
@@ -205,31 +213,25 @@ def _units(agent: Agent, batch: Batch, env_steps: Array, course: Array, names: S
     note = "Dead: the same output in all states. "
     note += "Always active: above 0 in all states, and so linear. " if "relu" in activations else ""
     note += "Saturated: |tanh| near 1 in all states. " if "tanh" in activations else ""
-    figure = plots.canvas(
-        4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note + "The maps are of the newest snapshot."
-    )
+    note += "The maps are of the newest snapshot."
+    figure = plots.canvas(4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note)
     cells = figure.add_gridspec(2, 1 + len(hidden), width_ratios=(1.15, *(1 for _ in hidden)))
     share, size = figure.add_subplot(cells[0, 0]), figure.add_subplot(cells[1, 0])
-    dead, always, mean = course
-    for number, layer in enumerate(hidden):
-        style: dict[str, Any] = {
-            "color": COLOURS[number % len(COLOURS)],
-            "linewidth": 2,
-            "marker": plots.marker(env_steps),
-        }
-        share.plot(env_steps, dead[:, number], label=f"dead, hidden {number + 1}", **style)
+    dead, always, mean = history.units
+    steps = history.env_steps
+    for number, (layer, colour) in enumerate(zip(hidden, plots.colours(len(hidden)), strict=True)):
+        style: dict[str, Any] = {"color": colour, "linewidth": 2, "marker": plots.marker(steps)}
+        share.plot(steps, dead[:, number], label=f"dead, hidden {number + 1}", **style)
         if layer.activation != "linear":
             word = "always active" if layer.activation == "relu" else "saturated"
-            dotted = style | {"linestyle": (0, (2, 1.2))}
-            share.plot(env_steps, always[:, number], label=f"{word}, hidden {number + 1}", **dotted)
-        size.plot(env_steps, mean[:, number], label=f"hidden {number + 1}", **style)
-    panels = (share, "Share of the units", "", 0.05), (size, "Mean |output|", "environment step", 0.1)
-    for axis, name, x_label, least in panels:
-        plots.dress(axis, name, x_label)
-        plots.over_steps(axis, env_steps)
+            share.plot(steps, always[:, number], label=f"{word}, hidden {number + 1}", **style, linestyle=(0, (2, 1.2)))
+        size.plot(steps, mean[:, number], label=f"hidden {number + 1}", **style)
+    for axis, name, least in ((share, "Share of the units", 0.05), (size, "Mean |output|", 0.1)):
+        axis.set(title=name, xlabel="environment step" if axis is size else "")
+        plots.over_steps(axis, steps)
         top = max(least, axis.get_ylim()[1])
         axis.set_ylim(-0.02 * top, top)  # so that a line at 0 is not hidden by the frame
-        axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+        axis.legend(fontsize=8)
     share.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     greedy = agent.q_values(sample.obs, agent.online).argmax(axis=1)
     for number, layer in enumerate(hidden):
@@ -241,69 +243,68 @@ def _units(agent: Agent, batch: Batch, env_steps: Array, course: Array, names: S
 def _unit_map(figure: Any, axis: Any, layer: insight.Units, name: str, greedy: Array, names: Sequence[str]) -> None:
     """Draw the output of each unit (rows, the most active first) in some states (columns, by their best action)."""
     order = np.argsort(greedy, kind="stable")
-    order = order[np.linspace(0, len(order) - 1, min(SHOWN_STATES, len(order))).round().astype(np.int64)]
+    order = order[insight.spread(len(order), SHOWN_STATES)]
     signed = layer.activation != "relu"
     often = np.abs(layer.outputs).mean(axis=0) if signed else (layer.outputs > 0).mean(axis=0)
     shown = layer.outputs[order][:, np.argsort(-often, kind="stable")].T
     top = float(np.percentile(np.abs(shown), 99)) or 1.0
     scheme = {"cmap": "PuOr_r" if signed else "magma_r", "vmin": -top if signed else 0, "vmax": top}
     image = axis.imshow(shown, aspect="auto", interpolation="nearest", **scheme)
-    units = f"{name}, {layer.outputs.shape[1]} units"
-    plots.dress(axis, units, "states, by their best action", "units, the most often active first")
-    axis.xaxis.labelpad = 9
+    axis.set(title=f"{name}, {layer.outputs.shape[1]} units", ylabel="units, the most often active first", xticks=[])
+    axis.set_xlabel("states, by their best action", labelpad=9)
     axis.spines[:].set_visible(False)
-    axis.set_xticks([])
     axis.tick_params(length=0)
-    counts = np.bincount(greedy[order], minlength=len(names))
-    starts = np.cumsum(counts) - counts
-    for colour, start, count in zip(plots.colours(len(names)), starts, counts, strict=True):
-        if count:  # a strip in the action's colour beneath its states
-            axis.axvline(start - 0.5, color="white", linewidth=1)
+    ends = np.cumsum(np.bincount(greedy[order], minlength=len(names))) - 0.5
+    for colour, start, end in zip(plots.colours(len(names)), [-0.5, *ends], ends, strict=False):
+        if end > start:  # a strip in the action's colour beneath its states
+            axis.axvline(start, color="white", linewidth=1)
             where = {"transform": axis.get_xaxis_transform(), "clip_on": False, "linewidth": 5, "color": colour}
-            axis.plot([start - 0.5, start + count - 0.5], [-0.012, -0.012], solid_capstyle="butt", **where)
+            axis.plot([start, end], [-0.012, -0.012], solid_capstyle="butt", **where)
     axis.set_xlim(-0.5, len(order) - 0.5)
     _colour_bar(figure, image, axis, pad=0.02, fraction=0.05, extend="max")
 
 
-def _weights(course: insight.Course, title: str) -> Picture:
+def _weights(history: LayerHistory, title: str) -> Picture:
     """Draw the distribution of each layer's weights, and of the sizes of their gradients, at each snapshot."""
-    count = len(course.layers)
-    rows = 1 if course.gradients is None else 2
-    note = "Middle line: the median; dark band: the middle half; pale band: from 5 % to 95 %."
-    if rows == 2:
+    count, steps = len(history.layers), history.env_steps
+    spreads = [history.weights] if history.gradients is None else [history.weights, history.gradients]
+    note, what = "Middle line: the median; dark band: the middle half; pale band: from 5 % to 95 %.", "weights"
+    if history.gradients is not None:
+        what = "weights and gradients"
         note += (
             " Gradients are of one batch from the replay buffer, equal for all snapshots, before clipping. Those that "
             "are exactly 0 are counted, but not in the bands."
         )
-    note = f"{note} {course.outputs}".rstrip()
-    figure = plots.canvas(
-        max(3.4 * count, 6.8), 2.9 * rows + 0.7, f"{title}: weights" + " and gradients" * (rows == 2), note
-    )
-    panels = figure.subplots(rows, count, sharex=True, squeeze=False, sharey="row")
-    for row, spread in enumerate((course.weights, course.gradients)):
-        if spread is None:
-            continue
+    note = f"{note} {history.outputs}".rstrip()
+    figure = plots.canvas(max(3.4 * count, 6.8), 2.9 * len(spreads) + 0.7, f"{title}: {what}", note)
+    panels = figure.subplots(len(spreads), count, sharex=True, squeeze=False, sharey="row")
+    panels[0, 0].set_ylabel("weights")
+    for row, spread in enumerate(spreads):
         for layer, axis in enumerate(panels[row]):
             quantiles = np.where(np.isfinite(spread[:, layer]), spread[:, layer], np.nan).T
             lowest, low, middle, high, highest = quantiles
             for bottom, top, alpha in ((lowest, highest, 0.18), (low, high, 0.38)):
-                axis.fill_between(course.env_steps, bottom, top, color=COLOURS[row], alpha=alpha, linewidth=0)
-            axis.plot(course.env_steps, middle, color=COLOURS[row], linewidth=2, marker=plots.marker(course.env_steps))
-            name = course.layers[layer].capitalize() if row == 0 else ""
-            y_label = ("weights", "size of the gradients")[row] if layer == 0 else ""
-            plots.dress(axis, name, "environment step" if row == rows - 1 else "", y_label)
-            plots.over_steps(axis, course.env_steps)
+                axis.fill_between(steps, bottom, top, color=COLOURS[row], alpha=alpha, linewidth=0)
+            axis.plot(steps, middle, color=COLOURS[row], linewidth=2, marker=plots.marker(steps))
+            plots.over_steps(axis, steps)
             if row == 1 and (quantiles > 0).any():
-                axis.set_yscale("log", nonpositive="mask")
-            if row == 1 and course.zeros is not None and (share := course.zeros[-1, layer]) > 0:
-                # Neither 0 % nor 100 % unless it is exactly that.
-                words = f"{share:.0%}" if share in (0, 1) else f"{min(max(share, 0.001), 0.999):.1%}"
-                axis.set_title(f"at the end {words} are 0", loc="right", fontsize=9, color=PAPER)
+                plots.log_scale(axis)
+    for axis, name in zip(panels[0], history.layers, strict=True):
+        axis.set_title(name.capitalize())
+    for axis in panels[-1]:
+        axis.set_xlabel("environment step")
+    if history.zeros is not None:
+        panels[1, 0].set_ylabel("size of the gradients")
+        for axis, share in zip(panels[1], history.zeros[-1], strict=True):
+            if share > 0:  # neither 0 % nor 100 % unless it is exactly that
+                words = f"{share:.0%}" if share == 1 else f"{min(max(share, 0.001), 0.999):.1%}"
+                style = {"fontsize": 9, "fontweight": "normal", "color": PAPER}
+                axis.set_title(f"at the end {words} are 0", loc="right", **style)
     return Picture(figure)
 
 
 def _colour_bar(figure: Any, image: Any, axis: Any, **options: Any) -> Any:
     bar = figure.colorbar(image, ax=axis, **options)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=PAPER, labelsize=8, length=0)
+    bar.ax.tick_params(length=0)
     return bar

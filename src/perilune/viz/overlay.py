@@ -20,9 +20,8 @@ PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
 BAR, CHOSEN = "#5b7194", "#ffb000"
 CAPTION = 18  # pixels, the size of a caption's letters
 MAX_ROWS = 6  # actions; more are in two columns, or three
-RECENT_WIDTH = 400  # pixels of an image from which on the latest actions are shown
-FIGURE = 3.2  # widths of a letter that a Q-value takes
-MIN_SIZE = 10  # pixels of letters that can be read
+RECENT_WIDTH = 400  # pixels; narrower images do not show the latest actions
+FIGURE = 3.2  # width of a Q-value, in widths of a letter
 MIN_BAR = 3  # widths of a letter; a shorter bar has no Q-value beside it
 
 
@@ -41,6 +40,12 @@ def _pillow() -> Any:
 def _font(size: int) -> Any:
     """Return the font of all text on images. It has ASCII characters only."""
     return _pillow().ImageFont.load_default(size)
+
+
+def _blank(width: int, height: int) -> tuple[Any, Any]:
+    """Return a Pillow image in the background's colour and its drawing functions."""
+    image = _pillow().Image.new("RGB", (width, height), PAPER)
+    return image, _pillow().ImageDraw.Draw(image)
 
 
 def label_corner(image: Array, text: str) -> Array:
@@ -63,14 +68,13 @@ def _label(image: Array, text: str, size: int, at: tuple[float, float], anchor: 
 @lru_cache(maxsize=4)
 def captions(width: int, texts: tuple[str, ...]) -> list[Array]:
     """Return an image of each of ``texts``, in lines no wider than ``width``, all of the same height."""
-    pil = _pillow()
     wrapped = [_wrap(text, width - CAPTION) for text in texts]
     step = round(1.4 * CAPTION)
     height = step * max(map(len, wrapped)) + CAPTION // 2
     images = []
     for lines in wrapped:
-        picture = pil.Image.new("RGB", (width, height), PAPER)
-        draw, top = pil.ImageDraw.Draw(picture), (height - step * len(lines)) / 2
+        picture, draw = _blank(width, height)
+        top = (height - step * len(lines)) / 2
         for number, line in enumerate(lines):
             draw.text((width / 2, top + (number + 0.5) * step), line, INK, _font(CAPTION), anchor="mm")
         images.append(np.asarray(picture))
@@ -169,10 +173,9 @@ class _Row(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Where everything is on a panel, in pixels.
+    """Sizes in pixels, of which ``tick`` is the width of one latest action (0: none are shown); and the rows.
 
-    ``size`` and ``small`` are heights of letters, ``tick`` the width of one of the latest actions (0: not shown).
-    ``figures`` and ``ends``: whether Q-values and the ends of the scale are shown.
+    ``has_figures`` and ``has_ends``: whether Q-values and the ends of the scale are shown.
     """
 
     size: int
@@ -180,20 +183,19 @@ class _Layout(NamedTuple):
     pad: int
     head: int
     height: int
-    tick: int
-    figures: bool
-    ends: bool
-    rows: tuple[_Row, ...]
+    tick: int = 0
+    has_figures: bool = False
+    has_ends: bool = False
+    rows: tuple[_Row, ...] = ()
 
 
 @lru_cache(maxsize=16)
 def _layout(width: int, panel: Panel) -> _Layout:
     size = round(min(max(width / 30, 12), 40))
-    small = max(round(0.7 * size), MIN_SIZE)
-    pad, head = round(0.6 * size), round(1.9 * size)
+    small, pad, head = max(round(0.7 * size), 10), round(0.6 * size), round(1.9 * size)
     names, count = panel.actions, len(panel.actions)
     if not names:
-        return _Layout(size, small, pad, head, head, 0, False, False, ())
+        return _Layout(size, small, pad, head, head)
     columns = math.ceil(count / MAX_ROWS)
     each = math.ceil(count / columns)
     column = (width - pad * (columns + 1)) // columns
@@ -201,39 +203,38 @@ def _layout(width: int, panel: Panel) -> _Layout:
     if longest > 0.45 * column:
         names = tuple(map(str, range(count)))
         longest = max(map(_font(size).getlength, names))
-    roomy = columns == 1 and width >= RECENT_WIDTH
-    tick = round(0.2 * width / panel.memory) if roomy and panel.memory else 0
+    tick = round(0.2 * width / panel.memory) if columns == 1 and width >= RECENT_WIDTH and panel.memory else 0
     taken = tick * panel.memory + pad if tick else 0
-    figures = column - size - longest - pad - taken - FIGURE * size >= MIN_BAR * size
+    has_figures = column - size - longest - pad - taken - FIGURE * size >= MIN_BAR * size
     step = round(1.35 * size)
     rows = []
     for number, name in enumerate(names):
         left, top = pad + number // each * (column + pad), head + number % each * step
         start, figure = left + size + math.ceil(longest) + pad, left + column - taken
-        end = figure - round(FIGURE * size) if figures else figure
-        bar = (start, max(end, start + 4))
-        rows.append(_Row(name, left, top, top + round(0.95 * size), bar, figure, left + column))
-    ends = columns == 1 and figures
-    height = head + each * step + (round(1.6 * small) if ends else pad // 2)
-    return _Layout(size, small, pad, head, height, tick, figures, ends, tuple(rows))
+        end = figure - round(FIGURE * size) if has_figures else figure
+        rows.append(
+            _Row(name, left, top, top + round(0.95 * size), (start, max(end, start + 4)), figure, left + column)
+        )
+    has_ends = columns == 1 and has_figures
+    height = head + each * step + (round(1.6 * small) if has_ends else pad // 2)
+    return _Layout(size, small, pad, head, height, tick, has_figures, has_ends, tuple(rows))
 
 
 @lru_cache(maxsize=16)
 def _still(width: int, panel: Panel, scale: Scale) -> Any:
     """Return the parts of a panel that stay the same while its scale does, as a Pillow image. Copy it to draw on it."""
-    pil, layout = _pillow(), _layout(width, panel)
-    still = pil.Image.new("RGB", (width, layout.height), PAPER)
-    draw = pil.ImageDraw.Draw(still)
+    layout = _layout(width, panel)
+    still, draw = _blank(width, layout.height)
     letters, small = _font(layout.size), _font(layout.small)
     draw.line((0, 0, width, 0), LINE)
     draw.text((layout.pad, layout.head / 2), panel.title, INK, letters, anchor="lm")
     for row in layout.rows:
         draw.text((row.left + layout.size, (row.top + row.bottom) / 2), row.name, MUTED, letters, anchor="lm")
         draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), LINE)
-    room = width - 2 * layout.pad - letters.getlength(panel.title) - small.getlength("reward")
+    room = width - 2 * layout.pad - letters.getlength(panel.title) - small.getlength("return")
     if room > 4.5 * layout.size:
-        draw.text((width - layout.pad - 3 * layout.size, layout.head / 2), "reward", MUTED, small, anchor="rm")
-    if layout.ends:
+        draw.text((width - layout.pad - 3 * layout.size, layout.head / 2), "return", MUTED, small, anchor="rm")
+    if layout.has_ends:
         row, below = layout.rows[-1], layout.rows[-1].bottom + round(0.3 * layout.small)
         if small.getlength("Q-values ") < row.bar[0] - row.left - layout.size:
             draw.text((row.left + layout.size, below), "Q-values", MUTED, small, anchor="la")
@@ -281,7 +282,7 @@ def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequ
             draw.rectangle((row.bar[0], row.top, row.bar[1] - 1, row.bottom), outline=CHOSEN)
         at = min(zero, row.bar[1] - 1)
         draw.line((at, row.top - 2, at, row.bottom + 2), MUTED)
-        if layout.figures:
+        if layout.has_figures:
             draw.text((row.figure, middle), _q(q), INK if chosen else MUTED, letters, anchor="rm")
         for ago, action in enumerate(reversed(recent if layout.tick else ())):
             if action == number:

@@ -6,8 +6,9 @@ import io
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,14 +25,24 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^")  # of evaluations
 INK, PAPER = "#222222", "#666666"
+STYLE: Any = {
+    "figure.titlesize": 13, "figure.titleweight": "bold", "axes.titlelocation": "left", "axes.titlesize": 11,
+    "axes.titleweight": "bold", "axes.titlecolor": INK, "axes.labelsize": 9, "axes.labelcolor": PAPER,
+    "axes.edgecolor": "#bbbbbb", "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "xtick.color": PAPER, "ytick.color": PAPER, "xtick.labelsize": 8,
+    "ytick.labelsize": 8, "legend.frameon": False, "legend.fontsize": 9, "legend.labelcolor": INK,
+    "text.parse_math": False,  # a directory may have $ in its name
+    "svg.hashsalt": "perilune",  # the same figure is the same file
+}  # fmt: skip
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DASHED: dict[str, Any] = {"color": PAPER, "linewidth": 1, "linestyle": (0, (4, 3))}
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 MAX_DOTTED = 30  # episodes that get a dot each
 LARGEST = 1e100  # larger values are clipped: matplotlib's own sums would overflow
 PARTS = 40  # of a run's episodes, in the figure of outcomes
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
@@ -44,22 +55,50 @@ PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure that shows itself in a notebook."""
+    """A matplotlib figure that shows itself in a notebook.
+
+    Attributes:
+        figure: The ``matplotlib.figure.Figure``.
+    """
 
     figure: Any
 
     def _repr_png_(self) -> bytes:
+        return self.encoded("png")
+
+    def encoded(self, form: str, dpi: int = 120) -> bytes:
+        """Return the image as bytes.
+
+        Args:
+            form: "png" or "svg".
+            dpi: Pixels per inch of a PNG.
+        """
+        from matplotlib import rc_context  # noqa: PLC0415 -- heavy, and optional
+
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=110)
+        with rc_context(STYLE):  # ticks are made when they are drawn
+            metadata = {"Date": None, "Creator": None} if form == "svg" else None
+            self.figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
         return buffer.getvalue()
 
     def save(self, directory: Path, name: str) -> list[Path]:
-        """Write NAME.png and NAME.svg into ``directory`` and return their paths, or raise RunDirectoryError."""
+        """Write NAME.png and NAME.svg.
+
+        Args:
+            directory: Directory of the files; it is created if it does not exist.
+            name: File name without its suffix.
+
+        Returns:
+            The paths of both files.
+
+        Raises:
+            RunDirectoryError: A file cannot be written.
+        """
         paths = [directory / f"{name}.png", directory / f"{name}.svg"]
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for path in paths:
-                self.figure.savefig(path, dpi=150)
+                path.write_bytes(self.encoded(path.suffix[1:], 150))
         except OSError as error:
             raise RunDirectoryError(f"pictures cannot be written to {directory}: {error.strerror or error}") from error
         return paths
@@ -72,6 +111,20 @@ def matplotlib_figure(width: float, height: float) -> Any:
     except ImportError as error:
         raise MissingDependencyError("plots need matplotlib: pip install 'perilune[view]'") from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Return ``draw`` with ``STYLE`` as matplotlib's settings while it runs."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        matplotlib_figure(1, 1)  # raises if matplotlib is missing
+        from matplotlib import rc_context  # noqa: PLC0415
+
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def save_image(image: Array, path: Path) -> None:
@@ -90,12 +143,29 @@ def window(episodes: int) -> int:
     return int(np.clip(5 * round(episodes / 100), 5, 100))
 
 
+def title(runs: Sequence[Run]) -> str:
+    """Return the environments of ``runs``, and the seed of a single run."""
+    environments = sorted({printable(run.config["environment"]) for run in runs})
+    named = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
+    return named + (f", seed {runs[0].config['seed']}" if len(runs) == 1 else "")
+
+
+@styled
 def curves(runs: Sequence[Run]) -> Picture:
     """Draw reward, loss, epsilon and episode length over the episodes of one or several runs.
 
-    An episode that the budget cut off is left out. All runs have the same width of the moving average.
+    An episode that the budget cut off is not drawn. All runs have the same width of the moving average.
+
+    Args:
+        runs: The runs; several are drawn in one colour each.
+
+    Returns:
+        A figure of four panels.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
     """
-    figure = matplotlib_figure(11, 6.8)
+    figure = _figure(11, 6.8, title(runs))
     axes = figure.subplots(2, 2)
     episodes = [
         sorted((one for one in run.episodes if one.ended != "budget"), key=lambda episode: episode.episode)
@@ -103,27 +173,25 @@ def curves(runs: Sequence[Run]) -> Picture:
     ]
     smooth = window(max(map(len, episodes), default=0))
     faint = RAW if len(runs) == 1 else RAW | {"alpha": RAW["alpha"] / 2}
-    for axis, (title, label, value) in zip(axes.flat, PANELS, strict=True):
+    for axis, (name, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
             x = [episode.episode for episode in played]
             y = clipped([value(episode) for episode in played])
             again, colour = number // len(COLOURS), COLOURS[number % len(COLOURS)]
             style = AVERAGE | {"color": colour, "linestyle": STYLES[again % len(STYLES)], "marker": marker(played)}
-            if title == "Epsilon":  # without noise: not smoothed
+            if name == "Epsilon":  # without noise: not smoothed
                 axis.plot(x, y, **style)
                 continue
             axis.plot(x, y, color=colour, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
             first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
             axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
-            if title == "Reward" and run.evaluations:
+            if name == "Reward" and run.evaluations:
                 x = [evaluation.episodes for evaluation in run.evaluations]
                 y = clipped([evaluation.mean_return for evaluation in run.evaluations])
-                dots = DOTS | {
-                    "color": COLOURS[1] if len(runs) == 1 else colour,
-                    "marker": MARKERS[again % len(MARKERS)],
-                }
-                axis.plot(x, y, linestyle="", **dots, zorder=3, label="greedy evaluation")
-        _scale(axis, title, label)
+                dot = COLOURS[1] if len(runs) == 1 else colour
+                style = DOTS | {"color": dot, "marker": MARKERS[again % len(MARKERS)], "linestyle": ""}
+                axis.plot(x, y, **style, zorder=3, label="greedy evaluation")
+        _finish(axis, name, label)
     _explain(figure, axes.flat[0], runs, smooth)
     last = max(axis.get_xlim()[1] for axis in axes.flat)
     for axis in axes.flat:
@@ -147,11 +215,12 @@ class Band:
     """The evaluations of several seeds of one learner.
 
     Attributes:
-        name: Of the learner.
+        name: Name of the learner.
         seeds: (environment steps, returns) of each seed.
         env_steps: Steps at which the mean over seeds is known, [G].
         mean: Interquartile mean over seeds, [G].
-        low, high: Its 95 % interval, [G] each.
+        low: Lower end of its 95 % interval, [G].
+        high: Upper end, [G].
     """
 
     name: str
@@ -162,9 +231,16 @@ class Band:
     high: Array
 
 
+@styled
 def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) -> Picture:
-    """Draw evaluations over environment steps: each seed faint, their interquartile mean with its interval strong."""
-    figure = matplotlib_figure(9, 5.4)
+    """Draw evaluations over environment steps: each seed faint, their interquartile mean with its interval strong.
+
+    Args:
+        title: Title of the figure.
+        learners: What to draw, in one colour each.
+        reward_threshold: Mean return from which the environment counts as solved, if it defines one.
+    """
+    figure = _figure(9, 5.4, title)
     axis = figure.subplots()
     for number, learner in enumerate(learners):
         colour = COLOURS[number % len(COLOURS)]
@@ -178,16 +254,26 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
         axis.axhline(reward_threshold, **DASHED, label=f"solved at {reward_threshold:g}")
     several = any(len(learner.seeds) > 1 for learner in learners)
     words = "Greedy evaluation: interquartile mean of the seeds, 95 % interval; faint, each seed"
-    _scale(axis, words if several else "Greedy evaluation", "return", "environment step")
+    _finish(axis, words if several else "Greedy evaluation", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    set_title(figure, title)
-    figure.legend(loc="outside upper right", ncols=len(learners) + 1, **LEGEND)
+    figure.legend(loc="outside upper right", ncols=len(learners) + 1)
     return Picture(figure)
 
 
+@styled
 def outcomes(runs: Sequence[Run]) -> Picture | None:
-    """Draw the share of each outcome over the training episodes; None if the environment defines no outcomes."""
+    """Draw the share of each outcome over the training episodes.
+
+    Args:
+        runs: Runs of one environment, drawn below each other.
+
+    Returns:
+        The figure; None if the environment defines no outcomes, or if there are several environments.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     shown = [(run, labels, found) for run in runs for labels, found in [episode_outcomes(run)] if len(found)]
     environments = {run.config["environment"] for run, _, _ in shown}
     if len(environments) != 1:
@@ -198,9 +284,9 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axis, (run, _, found) in zip(panels, shown, strict=True):
         at = stack(axis, found, len(labels), PARTS)
-        dress(axis, "", "episode" if axis is panels[-1] else "", "share")
+        axis.set(xlabel="episode" if axis is panels[-1] else "", ylabel="share")
         if len(shown) > 1:
-            axis.set_title(printable(run.directory.name), loc="left", fontsize=10, parse_math=False)
+            axis.set_title(printable(run.directory.name), fontsize=10, fontweight="normal")
         over_steps(axis, at)
     legend(figure, labels)
     return Picture(figure)
@@ -213,7 +299,7 @@ def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
     return labels, np.array([labels.index(one.outcome) for one in episodes if one.outcome in labels], np.int64)
 
 
-# What all figures share
+# Parts of figures. They expect the settings of ``styled``.
 
 
 def shares(values: Array, count: int, parts: int) -> Array:
@@ -234,29 +320,38 @@ def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> A
     return at
 
 
-def canvas(width: float, height: float, title: str, note: str) -> Any:
-    """Return a figure with a title, and beneath it a note that explains it."""
+def _figure(width: float, height: float, title: str) -> Any:
     figure = matplotlib_figure(width, height)
-    set_title(figure, title)
-    lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
-    figure.supxlabel(lines, fontsize=9, color=PAPER, x=0.008, ha="left", parse_math=False)
+    figure.suptitle(printable(title), color=INK, x=0.008, ha="left")
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
     return figure
 
 
-def set_title(figure: Any, title: str) -> None:
-    """Set the title of a figure."""
-    figure.suptitle(printable(title), fontsize=13, fontweight="bold", color=INK, x=0.008, ha="left", parse_math=False)
+def canvas(width: float, height: float, title: str, note: str) -> Any:
+    """Return a figure of a size in inches, with a title and below it a note that explains it."""
+    figure = _figure(width, height, title)
+    lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
+    figure.supxlabel(lines, fontsize=9, fontweight="normal", color=PAPER, x=0.008, ha="left")
+    return figure
 
 
 def over_steps(axis: Any, steps: Array) -> None:
     """Give a panel a horizontal axis of whole numbers from the first of ``steps`` to the last."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 -- heavy, and optional
-
-    grid(axis)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axis.grid(visible=True)
+    axis.locator_params(axis="x", nbins=4, integer=True)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
+
+
+def log_scale(axis: Any) -> None:
+    """Give a panel a logarithmic vertical axis on which values <= 0 are gaps."""
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 -- heavy, and optional
+
+    axis.set_yscale("log", nonpositive="mask")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 2e3 * low else (1,), numticks=10))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter("{x:g}")
 
 
 def colours(count: int) -> list[Any]:
@@ -274,62 +369,32 @@ def legend(figure: Any, labels: Sequence[str]) -> None:
 
     handles = [Patch(color=colour, label=label) for colour, label in zip(colours(len(labels)), labels, strict=True)]
     shape = {"ncols": min(6, len(handles)), "handlelength": 1.1, "handleheight": 1.1}
-    figure.legend(handles=handles[:20], loc="outside upper right", **shape, **LEGEND)
+    figure.legend(handles=handles[:20], loc="outside upper right", **shape)
 
 
-def dress(axis: Any, title: str, x_label: str = "", y_label: str = "") -> None:
-    """Set title, labels and frame of a panel."""
-    axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axis.set_xlabel(x_label, fontsize=9, color=PAPER)
-    axis.set_ylabel(y_label, fontsize=9, color=PAPER)
-    axis.tick_params(colors=PAPER, labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
-
-
-def grid(axis: Any) -> None:
-    """Draw a faint grid behind the lines."""
-    axis.grid(visible=True, color="#e6e6e6", linewidth=0.8)
-    axis.set_axisbelow(True)
-
-
-def _scale(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
+def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
     """Set title, labels, ticks and scale of a panel that has its lines."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter  # noqa: PLC0415
-
-    dress(axis, title, x_label, label)
-    grid(axis)
+    axis.set(title=title, xlabel=x_label, ylabel=label)
+    axis.grid(visible=True)
     axis.margins(x=0.01)
-    whole: dict[str, Any] = {"nbins": 8, "steps": [1, 2, 5, 10], "integer": True, "min_n_ticks": 1}
-    axis.xaxis.set_major_locator(MaxNLocator(**whole))
-
+    axis.locator_params(axis="x", integer=True, min_n_ticks=1)
     y = np.concatenate([[], *(line.get_ydata() for line in axis.get_lines())])
     y = y[np.isfinite(y)]
     if not y.size:
         axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
         axis.set(xticks=[], yticks=[])
     elif title == "Episode length":
-        axis.yaxis.set_major_locator(MaxNLocator(**whole))
+        axis.locator_params(axis="y", integer=True, min_n_ticks=1)
     elif title == "Epsilon":
         axis.set_ylim(-0.03, 1.03)
     elif title == "Loss" and (positive := y[y > 0]).size and positive.max() >= 10 * positive.min():
-        low, high = max(positive.min(), 1e-9 * positive.max()), positive.max()
-        decades = np.log10(high / low)
-        axis.set_ylim(low / 1.3, high * 1.3)
-        axis.set_yscale("log", nonpositive="mask")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= 3 else (1,), numticks=10))
-        axis.yaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_ylim(max(positive.min(), 1e-9 * positive.max()) / 1.3, positive.max() * 1.3)
+        log_scale(axis)
 
 
 def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None:
-    """Add title and legends around the panels, and the reward threshold to the ``reward`` panel."""
+    """Add legends around the panels, and the reward threshold to the ``reward`` panel."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
-
-    environments = sorted({printable(run.config["environment"]) for run in runs})
-    title = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
-    set_title(figure, title + (f", seed {runs[0].config['seed']}" if len(runs) == 1 else ""))
-    figure.get_layout_engine().set(h_pad=0.09)
 
     line, dot = COLOURS[:2] if len(runs) == 1 else (PAPER, PAPER)
     handles = [
@@ -342,7 +407,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     if len(thresholds) == 1 and None not in thresholds and reward.get_yticks().size:  # not in an empty panel
         (threshold,) = thresholds
         handles.append(reward.axhline(clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
-    figure.legend(handles=handles, loc="upper right", ncols=len(handles), **LEGEND)
+    figure.legend(handles=handles, loc="upper right", ncols=len(handles))
 
     if len(runs) > 1:
         paths = [run.directory for run in runs]
@@ -350,5 +415,4 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
         names = [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]
         columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
         lines = [line for line in reward.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]]
-        for text in figure.legend(lines, names, loc="outside lower center", ncols=columns, **LEGEND).get_texts():
-            text.set_parse_math(False)  # a directory may have $ in its name
+        figure.legend(lines, names, loc="outside lower center", ncols=columns)

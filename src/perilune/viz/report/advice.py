@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Match(NamedTuple):
     variant: str = "suggestion"
 
 
-def advise(runs: Sequence[Facts], most: int = MAX_ADVICE) -> list[Advice]:
+def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
     """Return the advice of the most important rules that apply, each for the first run that it applies to.
 
     No two pieces of advice suggest the same command: the more important rule wins.
@@ -42,6 +42,7 @@ def advise(runs: Sequence[Facts], most: int = MAX_ADVICE) -> list[Advice]:
     Raises:
         ConfigError: A run has settings that do not exist.
     """
+    runs = list(runs)
     found: dict[tuple[str, ...], Advice] = {}
     for name in TEXTS:
         matches = [(facts, advice) for facts in runs if (advice := check(name, facts)) is not None]
@@ -66,7 +67,7 @@ def check(name: str, facts: Facts) -> Advice | None:
 
     An unfinished run is no evidence against its preset's values, which were measured over whole runs.
     """
-    match: Match | None = getattr(Rules(**vars(facts)), name)()
+    match = RULES[name](facts)
     if match is None:
         return None
     numbers, changes, variant = match
@@ -85,172 +86,188 @@ def check(name: str, facts: Facts) -> Advice | None:
     return Advice(texts["observation"].format(**numbers), texts[variant].format(**numbers), command)
 
 
-class Rules(Facts):
-    """The rules, one method each, by their names in advice.toml. A rule that does not apply to the run returns None."""
+# The rules, one function each, by their names in advice.toml. A rule that does not apply to the run returns None.
 
-    def unfinished(self) -> Match | None:
-        if self.is_finished:
-            return None
-        steps, episodes = self.train.steps, self.train.episodes
-        if steps is not None:
-            return Match({"done": f"{self.env_steps:,} of {steps:,} steps"})
-        return Match({"done": f"{self.last_episode:,} of {episodes:,} episodes"})
 
-    def fell(self) -> Match | None:
-        if not self.has_dropped:
-            return None
-        returns, agent = self.returns, self.agent
-        numbers = {
-            "best": returns.max(),
-            "last": returns[-max(2, len(returns) // 5) :].mean(),
-            "step": self.evaluations[int(returns.argmax())].env_steps,
-            "rate": agent.learning_rate / 2,
-        }
-        if agent.learning_rate_schedule == "constant":
-            decay = {"learning_rate_decay_steps": self.env_steps, "learning_rate_end": agent.learning_rate / 20}
-            return Match(numbers, {"learning_rate_schedule": "linear", **decay}, "decay")
-        if agent.ema_decay is None:
-            return Match(numbers, {"ema_decay": 0.9995}, "average")
-        return Match(numbers, self._slower(2), "halve")
+def _unfinished(facts: Facts) -> Match | None:
+    if facts.is_finished:
+        return None
+    steps, episodes = facts.train.steps, facts.train.episodes
+    if steps is not None:
+        return Match({"done": f"{facts.env_steps:,} of {steps:,} steps"})
+    return Match({"done": f"{facts.last_episode:,} of {episodes:,} episodes"})
 
-    def flat(self) -> Match | None:
-        returns = self.returns
-        if len(returns) < 4 or self.is_solved or self.threshold is None or self.is_improving or self.has_dropped:
-            return None
-        first, _, last = thirds(returns)
-        gain = returns.max() - returns[0]
-        if gain > max(3 * self.noise, 0.02 * abs(returns[0])) or last - first > 2 * self.noise:
-            return None
-        own, default = vars(self.agent), vars(preset(self.run.config["environment"]).agent)
-        if changes := {name: value for name, value in default.items() if value != own[name]}:
-            differ = ", ".join([*changes][:4]) + (" and more" if len(changes) > 4 else "")
-            return Match({"first": first, "last": last, "differ": differ}, changes, "preset")
-        if self.random():  # nearly all actions were random: exploring longer does not help
-            return None
-        longer = {
-            "epsilon_decay_steps": 2 * self.agent.epsilon_decay_steps,
-            "max_action_repeat": max(20, self.agent.max_action_repeat),
-        }
-        return Match({"first": first, "last": last}, longer, "explore")
 
-    def rises(self) -> Match | None:
-        if self.is_solved or not self.is_improving or not self.is_finished:
-            return None
-        _, middle, last = thirds(self.returns)
-        by_steps = self.train.steps is not None
-        budget = f"--steps {self.env_steps}" if by_steps else f"--episodes {self.train.episodes}"
-        return Match({"middle": middle, "last": last, "budget": budget})
+def _fell(facts: Facts) -> Match | None:
+    if not facts.has_dropped:
+        return None
+    returns, agent = facts.returns, facts.agent
+    numbers = {
+        "best": returns.max(),
+        "last": returns[-max(2, len(returns) // 5) :].mean(),
+        "step": facts.evaluations[int(returns.argmax())].env_steps,
+        "rate": agent.learning_rate / 2,
+    }
+    if agent.learning_rate_schedule == "constant":
+        decay = {"learning_rate_decay_steps": facts.env_steps, "learning_rate_end": agent.learning_rate / 20}
+        return Match(numbers, {"learning_rate_schedule": "linear", **decay}, "decay")
+    if agent.ema_decay is None:
+        return Match(numbers, {"ema_decay": 0.9995}, "average")
+    return Match(numbers, facts.slower(2), "halve")
 
-    def random(self) -> Match | None:
-        agent, last = self.agent, self.episodes[-10:]
-        epsilon = float(np.mean([episode.epsilon for episode in last])) if last else 0.0
-        if epsilon <= 0.2 or self.is_solved or self.env_steps <= agent.learning_starts:
-            return None
-        steps = max(1, (self.train.steps or self.env_steps) // 4)
-        changes = {"epsilon_decay": None, "epsilon_decay_steps": steps, "epsilon_end": min(agent.epsilon_end, 0.05)}
-        return Match({"episodes": len(last), "epsilon": epsilon, "steps": steps}, changes)
 
-    def overestimates(self) -> Match | None:
-        q, agent = self.metrics("mean_q"), self.agent
-        most = max([*(episode.reward for episode in self.episodes), *self.returns], default=0.0)
-        if len(q) < 8 or not 0 < 1.5 * most < (late := float(q[-(len(q) // 4) :].mean())):
-            return None
-        numbers = {"q": late, "most": most, "rate": agent.learning_rate / 2}
-        if not agent.double:
-            return Match(numbers, {"double": True}, "double")
-        slower = {"tau": min(agent.tau, 0.0025), "target_update_interval": 1}
-        return Match(numbers, self._slower(2) | slower, "slower")
+def _flat(facts: Facts) -> Match | None:
+    returns = facts.returns
+    if len(returns) < 4 or facts.is_solved or facts.threshold is None or facts.is_improving or facts.has_dropped:
+        return None
+    first, _, last = thirds(returns)
+    gain = returns.max() - returns[0]
+    if gain > max(3 * facts.noise, 0.02 * abs(returns[0])) or last - first > 2 * facts.noise:
+        return None
+    own, default = vars(facts.agent), vars(preset(facts.run.config["environment"]).agent)
+    if changes := {name: value for name, value in default.items() if value != own[name]}:
+        differ = ", ".join([*changes][:4]) + (" and more" if len(changes) > 4 else "")
+        return Match({"first": first, "last": last, "differ": differ}, changes, "preset")
+    if _random(facts):  # nearly all actions were random: exploring longer does not help
+        return None
+    longer = {
+        "epsilon_decay_steps": 2 * facts.agent.epsilon_decay_steps,
+        "max_action_repeat": max(20, facts.agent.max_action_repeat),
+    }
+    return Match({"first": first, "last": last}, longer, "explore")
 
-    def loss_grows(self) -> Match | None:
-        loss, returns = self.metrics("loss"), self.returns
-        if len(loss) < 8 or len(returns) < 3 or (self.is_solved and not self.has_dropped):
-            return None
-        _, early, _, late = (float(np.median(part)) for part in np.array_split(loss, 4))
-        _, middle, last = thirds(returns)
-        if not 0 < 5 * early < late or last > middle + 2 * self.noise:
-            return None
-        return Match({"early": early, "late": late, "rate": self.agent.learning_rate / 3}, self._slower(3, ".2g"))
 
-    def time_limit(self) -> Match | None:
-        known = lookup(self.run.config["environment"].rpartition(":")[2]).outcomes
-        shares = self.best.outcome_shares if self.best else None
-        if known is None or shares is None or (share := shares.get(known.unfinished, 0.0)) < 0.2:
-            return None
-        goal = known.labels[0]
-        numbers = {"share": share, "outcome": known.unfinished, "reached": shares.get(goal, 0.0), "goal": goal}
-        if self.agent.gamma < 0.995:
-            return Match(numbers | {"gamma": self.agent.gamma}, {"gamma": 0.995}, "gamma")
-        return Match(numbers | {"steps": self._half})
+def _rises(facts: Facts) -> Match | None:
+    if facts.is_solved or not facts.is_improving or not facts.is_finished:
+        return None
+    _, middle, last = thirds(facts.returns)
+    by_steps = facts.train.steps is not None
+    budget = f"--steps {facts.env_steps}" if by_steps else f"--episodes {facts.train.episodes}"
+    return Match({"middle": middle, "last": last, "budget": budget})
 
-    def small_buffer(self) -> Match | None:
-        size, steps = self.agent.buffer_size, self.env_steps
-        if 2 * size >= steps or (self.is_solved and not self.has_dropped):
-            return None
-        return Match({"size": size, "steps": steps}, {"buffer_size": steps})
 
-    def clipped(self) -> Match | None:
-        norms, limit = self.metrics("gradient_norm"), self.agent.max_grad_norm
-        if limit is None or len(norms) < 10 or self.is_solved or (share := float((norms > limit).mean())) < 0.9:
-            return None
-        usual = float(f"{np.median(norms):.2g}")
-        return Match({"share": share, "limit": limit, "usual": usual}, {"max_grad_norm": usual})
+def _random(facts: Facts) -> Match | None:
+    agent, last = facts.agent, facts.episodes[-10:]
+    epsilon = float(np.mean([episode.epsilon for episode in last])) if last else 0.0
+    if epsilon <= 0.2 or facts.is_solved or facts.env_steps <= agent.learning_starts:
+        return None
+    steps = max(1, (facts.train.steps or facts.env_steps) // 4)
+    changes = {"epsilon_decay": None, "epsilon_decay_steps": steps, "epsilon_end": min(agent.epsilon_end, 0.05)}
+    return Match({"episodes": len(last), "epsilon": epsilon, "steps": steps}, changes)
 
-    def hidden_by_exploration(self) -> Match | None:
-        returns, final = self.returns, self.agent.epsilon_end
-        late = [episode for episode in self.episodes if episode.env_steps > 0.8 * self.env_steps]
-        if not returns.size or len(late) < 5:
-            return None
-        greedy = float(returns[-max(1, len(returns) // 5) :].mean())
-        training = float(np.mean([episode.reward for episode in late]))
-        epsilon = float(np.mean([episode.epsilon for episode in late]))
-        lowest = min([*returns, *(episode.reward for episode in self.episodes)])
-        # A lower final value does not help an epsilon that has not reached it.
-        if greedy - training < 0.4 * (returns.max() - lowest) or not final or epsilon > 2 * final:
-            return None
-        numbers = {"greedy": greedy, "training": training, "epsilon": epsilon}
-        return Match(numbers, {"epsilon_end": float(f"{final / 3:.2g}")})
 
-    def some_fail(self) -> Match | None:
-        best, failed = self.best, self.failed
-        if best is None or not failed:
-            return None
-        episodes = {"below": len(failed), "episodes": len(best.returns)}
-        return Match({"mean": best.mean_return, "worst": best.min_return, "steps": self._half, **episodes})
+def _overestimates(facts: Facts) -> Match | None:
+    q, agent = facts.metrics("mean_q"), facts.agent
+    most = max([*(episode.reward for episode in facts.episodes), *facts.returns], default=0.0)
+    if len(q) < 8 or not 0 < 1.5 * most < (late := float(q[-(len(q) // 4) :].mean())):
+        return None
+    numbers = {"q": late, "most": most, "rate": agent.learning_rate / 2}
+    if not agent.double:
+        return Match(numbers, {"double": True}, "double")
+    slower = {"tau": min(agent.tau, 0.0025), "target_update_interval": 1}
+    return Match(numbers, facts.slower(2) | slower, "slower")
 
-    def look(self) -> Match | None:
-        best, failed, limit = self.best, self.failed, self.train.max_episode_steps
-        if best is None or not failed:
-            return None
-        first = failed[0]
-        outcome = f" and {best.outcomes[first]}" if best.outcomes else ""
-        # If no episode was longer than the training's limit, that limit may have ended it.
-        cut = f"--max-episode-steps {limit}" if limit is not None and max(best.lengths) <= limit else ""
-        return Match({"episode": first + 1, "reward": best.returns[first], "outcome": outcome, "limit": cut})
 
-    def one_seed(self) -> Match | None:
-        return None if self.seeds > 1 or not self.evaluations else Match({})
+def _loss_grows(facts: Facts) -> Match | None:
+    loss, returns = facts.metrics("loss"), facts.returns
+    if len(loss) < 8 or len(returns) < 3 or (facts.is_solved and not facts.has_dropped):
+        return None
+    _, early, _, late = (float(np.median(part)) for part in np.array_split(loss, 4))
+    _, middle, last = thirds(returns)
+    if not 0 < 5 * early < late or last > middle + 2 * facts.noise:
+        return None
+    return Match({"early": early, "late": late, "rate": facts.agent.learning_rate / 3}, facts.slower(3, ".2g"))
 
-    def early(self) -> Match | None:
-        threshold, budget = self.threshold, self.train.steps
-        if threshold is None or budget is None or not self.is_solved or self.has_dropped or self.failed:
-            return None
-        first = next((one.env_steps for one in self.evaluations if one.mean_return >= threshold), budget)
-        if 2 * first > budget:
-            return None
-        steps = min(budget - 1, int(1.5 * first))
-        changes = {"steps": steps, "learning_rate_decay_steps": min(steps, self.agent.learning_rate_decay_steps)}
-        return Match({"first": first, "steps": budget}, changes)
 
-    def solved(self) -> Match | None:
-        if not self.is_solved:
-            return None
-        reached = self.best.mean_return if self.best else float(self.returns.max())
-        return Match({"reached": reached, "threshold": self.threshold})
+def _time_limit(facts: Facts) -> Match | None:
+    known = lookup(facts.run.config["environment"].rpartition(":")[2]).outcomes
+    shares = facts.best.outcome_shares if facts.best else None
+    if known is None or shares is None or (share := shares.get(known.unfinished, 0.0)) < 0.2:
+        return None
+    goal = known.labels[0]
+    numbers = {"share": share, "outcome": known.unfinished, "reached": shares.get(goal, 0.0), "goal": goal}
+    if facts.agent.gamma < 0.995:
+        return Match(numbers | {"gamma": facts.agent.gamma}, {"gamma": 0.995}, "gamma")
+    return Match(numbers | {"steps": facts.half})
 
-    @property
-    def _half(self) -> int:
-        return max(1, self.env_steps // 2)
 
-    def _slower(self, factor: float, digits: str = "") -> dict[str, float]:
-        rate = float(f"{self.agent.learning_rate / factor:{digits}}")
-        return {"learning_rate": rate, "learning_rate_end": min(self.agent.learning_rate_end, rate)}
+def _small_buffer(facts: Facts) -> Match | None:
+    size, steps = facts.agent.buffer_size, facts.env_steps
+    if 2 * size >= steps or (facts.is_solved and not facts.has_dropped):
+        return None
+    return Match({"size": size, "steps": steps}, {"buffer_size": steps})
+
+
+def _clipped(facts: Facts) -> Match | None:
+    norms, limit = facts.metrics("gradient_norm"), facts.agent.max_grad_norm
+    if limit is None or len(norms) < 10 or facts.is_solved or (share := float((norms > limit).mean())) < 0.9:
+        return None
+    usual = float(f"{np.median(norms):.2g}")
+    return Match({"share": share, "limit": limit, "usual": usual}, {"max_grad_norm": usual})
+
+
+def _hidden_by_exploration(facts: Facts) -> Match | None:
+    returns, final = facts.returns, facts.agent.epsilon_end
+    late = [episode for episode in facts.episodes if episode.env_steps > 0.8 * facts.env_steps]
+    if not returns.size or len(late) < 5:
+        return None
+    greedy = float(returns[-max(1, len(returns) // 5) :].mean())
+    training = float(np.mean([episode.reward for episode in late]))
+    epsilon = float(np.mean([episode.epsilon for episode in late]))
+    lowest = min([*returns, *(episode.reward for episode in facts.episodes)])
+    # A lower final value does not help an epsilon that has not reached it.
+    if greedy - training < 0.4 * (returns.max() - lowest) or not final or epsilon > 2 * final:
+        return None
+    numbers = {"greedy": greedy, "training": training, "epsilon": epsilon}
+    return Match(numbers, {"epsilon_end": float(f"{final / 3:.2g}")})
+
+
+def _some_fail(facts: Facts) -> Match | None:
+    best, failed = facts.best, facts.failed
+    if best is None or not failed:
+        return None
+    episodes = {"below": len(failed), "episodes": len(best.returns)}
+    return Match({"mean": best.mean_return, "worst": best.min_return, "steps": facts.half, **episodes})
+
+
+def _look(facts: Facts) -> Match | None:
+    best, failed, limit = facts.best, facts.failed, facts.train.max_episode_steps
+    if best is None or not failed:
+        return None
+    first = failed[0]
+    outcome = f" and {best.outcomes[first]}" if best.outcomes else ""
+    # If no episode was longer than the training's limit, that limit may have ended it.
+    cut = f"--max-episode-steps {limit}" if limit is not None and max(best.lengths) <= limit else ""
+    return Match({"episode": first + 1, "reward": best.returns[first], "outcome": outcome, "limit": cut})
+
+
+def _one_seed(facts: Facts) -> Match | None:
+    return None if facts.seeds > 1 or not facts.evaluations else Match({})
+
+
+def _early(facts: Facts) -> Match | None:
+    threshold, budget = facts.threshold, facts.train.steps
+    if threshold is None or budget is None or not facts.is_solved or facts.has_dropped or facts.failed:
+        return None
+    first = next((one.env_steps for one in facts.evaluations if one.mean_return >= threshold), budget)
+    if 2 * first > budget:
+        return None
+    steps = min(budget - 1, int(1.5 * first))
+    changes = {"steps": steps, "learning_rate_decay_steps": min(steps, facts.agent.learning_rate_decay_steps)}
+    return Match({"first": first, "steps": budget}, changes)
+
+
+def _solved(facts: Facts) -> Match | None:
+    if not facts.is_solved:
+        return None
+    reached = facts.best.mean_return if facts.best else float(facts.returns.max())
+    return Match({"reached": reached, "threshold": facts.threshold})
+
+
+RULES = {
+    rule.__name__[1:]: rule
+    for rule in (
+        _unfinished, _fell, _flat, _rises, _random, _overestimates, _loss_grows, _time_limit, _small_buffer,
+        _clipped, _hidden_by_exploration, _some_fail, _look, _one_seed, _early, _solved,
+    )
+}  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,22 +16,27 @@ from perilune.agent.settings import build
 from perilune.envs.known.presets import for_budget, preset
 from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
-from perilune.training.events import Episode, Evaluated
 from perilune.viz.summary import finite
 
 ENVIRONMENT_ID = r"[A-Za-z0-9_][\w./:-]*"  # that may stand in a command
 
 
-@dataclass(frozen=True)
+@dataclass
 class Facts:
-    """A run, and what else is known about it.
+    """A run, and what else is known about it. Records with numbers that are not finite are ignored.
 
     Attributes:
         run: The run.
         best: Greedy episodes of its best weights from start states that training never uses, if they were played.
-        seeds: How many runs have the same settings, this one included.
+        seeds: Number of runs with the same settings, including this one.
         made: Whether the environment can be made by an id, as every command that trains or plays needs.
         env: That id, if it is not the run's own.
+        agent, train: Its settings.
+        threshold: Mean return from which the environment counts as solved.
+        evaluations, episodes: Its evaluations and complete episodes.
+        returns: Mean return of each evaluation, in order.
+        noise: Standard error of an evaluation's mean return, averaged over the evaluations.
+        env_steps, last_episode: Environment steps so far, and the number of the last episode.
     """
 
     run: Run
@@ -41,54 +45,20 @@ class Facts:
     made: bool = True
     env: str = ""
 
-    @property
-    def agent(self) -> DQNConfig:
-        """Settings of the agent."""
-        return build(DQNConfig, self.run.config.get("agent", {}))
-
-    @property
-    def train(self) -> TrainConfig:
-        """Settings of the training."""
-        return build(TrainConfig, self.run.config.get("train") or {"steps": 1})
-
-    @property
-    def threshold(self) -> float | None:
-        """The mean return from which the environment counts as solved."""
-        threshold: float | None = self.run.config["reward_threshold"]
-        return threshold
-
-    @property
-    def evaluations(self) -> list[Evaluated]:
-        """Evaluations with a finite return."""
-        return [one for one in self.run.evaluations if finite(one.mean_return) and finite(one.std_return)]
-
-    @property
-    def episodes(self) -> list[Episode]:
-        """Complete episodes with a finite return."""
-        complete = [one for one in self.run.episodes if one.ended != "budget"]
-        return [one for one in complete if finite(one.reward) and finite(one.epsilon)]
-
-    @property
-    def returns(self) -> Array:
-        """Mean return of each evaluation, in order."""
-        return np.array([evaluation.mean_return for evaluation in self.evaluations], np.float64)
-
-    @property
-    def noise(self) -> float:
-        """Standard error of an evaluation's mean return, averaged over the evaluations."""
+    def __post_init__(self) -> None:
+        run = self.run
+        self.agent = build(DQNConfig, run.config.get("agent", {}))
+        self.train = build(TrainConfig, run.config.get("train") or {"steps": 1})
+        self.threshold: float | None = run.config["reward_threshold"]
+        self.evaluations = [one for one in run.evaluations if finite(one.mean_return) and finite(one.std_return)]
+        complete = [one for one in run.episodes if one.ended != "budget"]
+        self.episodes = [one for one in complete if finite(one.reward) and finite(one.epsilon)]
+        self.returns = np.array([evaluation.mean_return for evaluation in self.evaluations], np.float64)
         spread = [evaluation.std_return for evaluation in self.evaluations]
-        return float(np.mean(spread)) / math.sqrt(self.train.eval_episodes) if spread else 0.0
-
-    @property
-    def env_steps(self) -> int:
-        """Environment steps so far."""
-        logs: tuple[Sequence[Any], ...] = (self.run.episodes, self.run.metrics, self.run.evaluations)
-        return max((record.env_steps for log in logs for record in log), default=0)
-
-    @property
-    def last_episode(self) -> int:
-        """Number of the last episode."""
-        return max((one.episode for one in self.run.episodes), default=0)
+        self.noise = float(np.mean(spread)) / math.sqrt(self.train.eval_episodes) if spread else 0.0
+        records: list[Any] = [*run.episodes, *run.metrics, *run.evaluations]
+        self.env_steps: int = max((record.env_steps for record in records), default=0)
+        self.last_episode = max((one.episode for one in run.episodes), default=0)
 
     @property
     def is_finished(self) -> bool:
@@ -135,6 +105,16 @@ class Facts:
         """Return the finite values of one column of the metrics."""
         values = np.array([getattr(line, name) for line in self.run.metrics], np.float64)
         return values[np.isfinite(values)]
+
+    @property
+    def half(self) -> int:
+        """Half of the environment steps."""
+        return max(1, self.env_steps // 2)
+
+    def slower(self, factor: float, digits: str = "") -> dict[str, float]:
+        """Return the settings that divide the learning rate by ``factor``, rounded to ``digits``."""
+        rate = float(f"{self.agent.learning_rate / factor:{digits}}")
+        return {"learning_rate": rate, "learning_rate_end": min(self.agent.learning_rate_end, rate)}
 
     def command(self, words: str) -> str:
         """Return a command about the run itself, for example "video --episodes 5"."""

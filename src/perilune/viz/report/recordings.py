@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perilune.errors import FileFormatError, PeriluneError
+from perilune.errors import PeriluneError
 from perilune.runs import files, telemetry
 from perilune.runs.logs import Run
 
@@ -49,25 +49,22 @@ def select(runs: Sequence[Run]) -> Selection:
     for run, paths in zip(runs, found, strict=True):
         for path in sorted((run.directory / "videos").glob("*.mp4")):
             try:
-                with files.opened(path) as file:
-                    if file.read(8)[4:] != b"ftyp":
-                        raise FileFormatError(f"{path} is not an MP4 file")
-                paths[path.stem] = path
+                with files.opened(path):
+                    paths[path.stem] = path
             except PeriluneError as error:
                 invalid.append(f"{run.directory.name}: a video is left out: {error}")
     omitted, room = sum(map(len, found)), MAX_BYTES
-    for place, path in _pick(found):
-        run = runs[place]
+    for run, path in ((runs[place], path) for place, path in _pick(found)):
         try:
             content = files.read(path, room)
+            still = _still(content)
         except PeriluneError:  # larger than the room that is left
             continue
-        omitted -= 1
-        try:
-            still = _still(content)
         except ValueError:
+            omitted -= 1
             invalid.append(f"{run.directory.name}: a video is left out: {path} cannot be decoded")
             continue
+        omitted -= 1
         room -= len(content)
         prefix = f"{run.directory.name}, " if len(runs) > 1 else ""
         videos.append(Video(path, prefix + _caption(run, path), content, still))
@@ -118,11 +115,7 @@ def _suffix(outcome: str | None) -> str:
 
 
 def _still(content: bytes) -> bytes | None:
-    """Return a frame of an MP4 as PNG; None if there is none, or if PyAV or Pillow is not installed.
-
-    Raises:
-        ValueError: ``content`` is not a video.
-    """
+    """Return a frame of an MP4 as PNG; None without PyAV and Pillow. Raise ValueError if it cannot be decoded."""
     try:
         import av  # noqa: PLC0415 -- heavy, and optional
         from PIL import Image  # noqa: PLC0415

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +31,8 @@ class WeightsScore:
 
     Attributes:
         name: "best", "final", or "best and final" if both are the same.
-        mean: Mean return with its 95 % interval over start states, which is NaN if it is not known.
-        episodes: How many episodes were played.
+        mean: Mean return with its 95 % interval over start states; the interval is NaN if it is unknown.
+        episodes: Number of episodes.
         evaluation: The episodes; None if the mean is from a benchmark's score.json.
     """
 
@@ -48,13 +49,18 @@ class WeightsScore:
             return None
         return _if_possible(share, statistics.share, round(share * self.episodes), self.episodes)
 
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Share of episodes with each outcome; empty if they are unknown."""
+        return (self.evaluation and self.evaluation.outcome_shares) or {}
+
 
 @dataclass(frozen=True)
 class RunScores:
     """The scores of one run, and a sentence if some or all of them are missing."""
 
     run: Run
-    weights: Sequence[WeightsScore] = ()
+    weights: list[WeightsScore]
     why: str | None = None
 
     @property
@@ -75,10 +81,10 @@ def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = 
         env: Environment id; by default the run's own environment.
 
     Returns:
-        The scores. ``why`` says what is missing; nothing is raised for that.
+        The scores. If something cannot be scored, ``why`` explains it; nothing is raised.
     """
     if episodes == 0:
-        return RunScores(run, why="No episodes were asked for.")
+        return RunScores(run, [], "No episodes were asked for.")
     name, own, why = run.directory.name, run.config["environment"], None
     try:
         if scores := _benchmark_scores(run):
@@ -89,7 +95,7 @@ def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = 
                 why = f"{name} was trained on {own} and scored on {env}."
         return RunScores(run, scores, why)
     except PeriluneError as error:
-        return RunScores(run, why=f"{name} cannot be scored here: {error}")
+        return RunScores(run, [], f"{name} cannot be scored here: {error}")
 
 
 def _benchmark_scores(run: Run) -> list[WeightsScore]:
@@ -154,9 +160,23 @@ def seeds(family: Sequence[RunScores]) -> int:
     return len({one.run.config["seed"] for one in family})
 
 
-def over_seeds(scores: Sequence[WeightsScore]) -> Estimate | None:
-    """Return the interquartile mean of the seeds' mean returns with its interval; None without SciPy."""
-    try:
-        return interval(statistics.interquartile_mean, [one.mean.value for one in scores])
-    except MissingDependencyError:
-        return None
+class SeedsScore(NamedTuple):
+    """The interquartile mean, over ``seeds`` runs, of the mean returns of their ``weights``, "best" or "final"."""
+
+    environment: str
+    weights: str
+    seeds: int
+    mean: Estimate
+
+
+def over_seeds(scores: Sequence[RunScores]) -> list[SeedsScore]:
+    """Return the scores of runs that differ in their seed alone; none without SciPy."""
+    found = []
+    for family in families(scores):
+        for name in ("best", "final"):
+            means = [one.mean.value for run in family for one in run.weights if name in one.name]
+            if seeds(family) > 1 and len(means) > 1:
+                with suppress(MissingDependencyError):
+                    mean = interval(statistics.interquartile_mean, means)
+                    found.append(SeedsScore(family[0].run.config["environment"], name, len(means), mean))
+    return found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from perilune._utils.text import printable
+from perilune._utils.statistics import Estimate
+from perilune._utils.text import clock, printable
 from perilune.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -30,8 +32,15 @@ def render(name: str, **context: Any) -> str:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """Return ``content`` as a ``data:`` address, so that the page contains it. In templates this is a filter."""
+    """Return ``content`` as a ``data:`` address, so that the page contains it."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def interval(estimate: Estimate, form: str = ".1f") -> str:
+    """Return an estimate in words, with its interval if it has one."""
+    if math.isnan(estimate.low):
+        return f"{estimate.value:{form}}"
+    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
 
 
 @cache
@@ -49,5 +58,5 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters["data_uri"] = data_uri
+    environment.filters |= {"clock": clock, "data_uri": data_uri, "interval": interval}
     return environment
