@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -37,30 +36,19 @@ VIDEO = "episode-00040"
 
 
 @contextmanager
-def watch(root: Path, port: int = 0) -> Iterator[str]:
-    """Run `perilune watch` and return its address."""
-    with served(root, port) as (address, _):
-        yield address
-
-
-@contextmanager
-def served(root: Path, port: int = 0) -> Iterator[tuple[str, int]]:
-    """Run `perilune watch` and return its address and process id once it prints the address."""
-    command = [sys.executable, "-m", "perilune", "watch", str(root), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if "http://" in line:
-            break
-    found = re.search(r"http://\S+", lines[-1]) if lines else None
+def served(*arguments: object, port: int = 0, cwd: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `perilune watch`, and return its address and the process once it prints the address."""
+    command = [sys.executable, "-m", "perilune", "watch", *map(str, arguments), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)  # noqa: S603
     try:
-        assert found, lines
-        yield found[0].rstrip("/"), process.pid
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        found = re.fullmatch(r"Watching .+: (http://127\.0\.0\.1:\d+) \(press Ctrl-C to stop\)\n", ready)
+        assert found, ready + process.communicate()[1]
+        yield found[1], process
     finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=TIMEOUT / 1000)
+        process.kill()
+        process.communicate()
 
 
 @dataclass
@@ -135,7 +123,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def origin(root: Path) -> Iterator[str]:
-    with watch(root) as address:
+    with served(root) as (address, _):
         yield address
 
 

@@ -270,14 +270,6 @@ def test_link_in_a_run_is_not_followed(run: Path, tmp_path: Path, name: str) -> 
     assert outside.exists()
 
 
-def test_link_instead_of_a_checkpoint_is_not_followed(run: Path, tmp_path: Path) -> None:
-    newest = checkpoint.paths(run)[-1]
-    newest.rename(tmp_path / newest.name)
-    newest.symlink_to(tmp_path / newest.name)
-    with pytest.raises(FileFormatError, match="is a link"):
-        checkpoint.load(newest)
-
-
 @pytest.mark.parametrize("name", ["owner.json", "best.safetensors", "checkpoints/000000000220.safetensors"])
 def test_nothing_is_written_through_a_link(run: Path, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
@@ -288,7 +280,7 @@ def test_nothing_is_written_through_a_link(run: Path, tmp_path: Path, name: str)
     assert victim.read_text() == "years of work"
 
 
-def test_pipe_or_directory_in_a_run_is_refused_at_once(run: Path) -> None:
+def test_pipe_directory_or_link_in_a_run_is_refused_at_once(run: Path, tmp_path: Path) -> None:
     for name, make in itertools.product(["config.json", "episodes.jsonl"], [os.mkfifo, os.mkdir]):
         (run / name).rename(run / "aside")
         make(run / name)
@@ -298,6 +290,10 @@ def test_pipe_or_directory_in_a_run_is_refused_at_once(run: Path) -> None:
         shutil.rmtree(run / name) if make is os.mkdir else (run / name).unlink()
         (run / "aside").rename(run / name)
     newest = checkpoint.paths(run)[-1]
+    newest.rename(tmp_path / newest.name)
+    newest.symlink_to(tmp_path / newest.name)
+    with pytest.raises(FileFormatError, match="is a link"):
+        checkpoint.load(newest)
     newest.unlink()
     os.mkfifo(newest)
     assert newest not in checkpoint.paths(run)
@@ -488,14 +484,7 @@ def test_resume_command_changes_settings(run: Path, capfd: pytest.CaptureFixture
     out, _ = said(capfd, "resume", run, "--steps", 60, "--change", "learning_rate=1e-4", "--quiet", "--json")
     assert json.loads(out)["env_steps"] == 260
     assert checkpoint.latest(run)[0].setup.agent.learning_rate == 1e-4
-    _, err = said(capfd, "resume", run, "--steps", 0, status=1)
-    assert "steps=0 is invalid: expected a whole number >= 1" in err
-    _, err = said(capfd, "resume", run, "--change", "lerning_rate=0.5", status=1)
-    assert "id you mean learning_rate" in err
-    _, err = said(capfd, "resume", run, "--change", "gamma", status=2)
-    assert "NAME=VALUE" in err
-    _, err = said(capfd, "resume", run.parent, status=1)
-    assert "is not a run: it has no config.json" in err
+    assert "is not a run: it has no config.json" in said(capfd, "resume", run.parent, status=1)[1]
 
 
 def test_info_describes_runs_and_weights(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -556,24 +545,3 @@ def test_control_characters_of_a_run_are_escaped(run: Path, capfd: pytest.Captur
         assert words[0] == "verify" or "run\\x1b[2J" in out
     _, err = said(capfd, "info", strange / "nothing\x1b[1m", status=1)
     assert "nothing\\x1b[1m" in err
-
-
-def test_environment_of_your_own_is_named_with_its_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "my_module.py").write_text(
-        "import gymnasium\n"
-        "gymnasium.register('Elsewhere-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=50)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    words = "--steps 80 --learning-starts 32 --epsilon-decay-steps 40 --eval-every 60 --eval-episodes 1 --quiet"
-    out, _ = said(capfd, "train", "my_module:Elsewhere-v0", "--out", tmp_path / "own", *words.split())
-    evaluating = out.splitlines()[-1].split()
-    assert evaluating[1:] == ["evaluate", str(tmp_path / "own"), "--episodes", "100", "--env", "my_module:Elsewhere-v0"]
-    gym.registry.pop("Elsewhere-v0")
-    monkeypatch.delitem(sys.modules, "my_module")
-    _, err = said(capfd, "resume", tmp_path / "own", "--steps", 60, status=1)
-    assert "--env my_module:Elsewhere-v0 on the command line" in err
-    out, _ = said(capfd, "resume", tmp_path / "own", "--steps", 60, "--env", "my_module:Elsewhere-v0", "--quiet")
-    assert out.splitlines()[-1].endswith("--env my_module:Elsewhere-v0")
-    gym.registry.pop("Elsewhere-v0")

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from fixtures_runs import TinyRun, episode
-from fixtures_watch import served, visit, watch
+from fixtures_watch import served, visit
 from terminals import shown
 
 pytestmark = pytest.mark.long
@@ -76,7 +76,7 @@ def test_open_page_changes_neither_weights_nor_time(tmp_path: Path, torture: boo
     run = tmp_path / "run"
 
     def watched() -> dict[str, Any]:
-        with watch(run) as origin, visit(browser, origin) as visited:
+        with served(run) as (origin, _), visit(browser, origin) as visited:
             page = visited.open()
             found = trained("LunarLander-v3", run, torture)
             page.locator("canvas").first.wait_for()
@@ -124,7 +124,7 @@ def test_page_shows_a_million_rows_in_bounded_memory(
                 page.wait_for_function(DRAWN, arg=chart)
                 seconds.append(time.perf_counter() - began)
             page.goto("about:blank")
-        status = Path(f"/proc/{process}/status").read_text()
+        status = Path(f"/proc/{process.pid}/status").read_text()
     peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**10
     print(
         f"\n{rows:,} rows: the server starts in {started:.2f} s; the first curve after {seconds[0]:.2f} s, one of "

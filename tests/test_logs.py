@@ -22,15 +22,6 @@ from perilune.runs.logs import LogReader, Table
 from perilune.training.events import Episode, Evaluated, Event, HealthWarning, Metrics, Started, Timestep
 
 
-def strict(line: str) -> Any:
-    """Decode JSON without NaN and Infinity."""
-
-    def refuse(word: str) -> None:
-        raise ValueError(word)
-
-    return json.loads(line, parse_constant=refuse)
-
-
 def metrics(loss: float) -> Metrics:
     return Metrics(100, 60, loss, 1.0, 2.0, 3.0, 1e-3, 0.5)
 
@@ -74,8 +65,8 @@ def test_written_events_are_read_back(tmp_path: Path) -> None:
 def test_number_that_is_not_finite_becomes_null(tmp_path: Path, value: float) -> None:
     with logs.LogWriter(tmp_path) as log:
         log.write(episode(1, value, loss=value))
-    (text,) = (tmp_path / "episodes.jsonl").read_text().splitlines()
-    assert (strict(text)["reward"], strict(text)["loss"]) == (None, None)
+    record = json.loads((tmp_path / "episodes.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (record["reward"], record["loss"]) == (None, None)
     assert logs.read_log(tmp_path, Episode)[0].loss is None
 
 
@@ -84,17 +75,6 @@ def test_log_is_closed_when_training_fails(tmp_path: Path) -> None:
         log.write(episode(1, 1 / 0))
     with pytest.raises(ValueError, match="closed file"):
         log.write(episode(2))
-
-
-def test_trained_run_is_strict_json(tiny_run: TinyRun) -> None:
-    directory = tiny_run.history.directory
-    assert directory is not None
-    for name in ("config.json", "host.json"):
-        assert isinstance(strict((directory / name).read_text()), dict)
-    for name in ("episodes.jsonl", "metrics.jsonl", "evaluations.jsonl"):
-        text = (directory / name).read_text()
-        assert text.endswith("}\n")
-        assert all(isinstance(strict(line), dict) for line in text.splitlines())
 
 
 # Reading
@@ -257,14 +237,3 @@ def test_reading_in_steps_equals_reading_at_once(steps: list[tuple[tuple[str, An
             if look:
                 log.read()
         assert same(log.read(), LogReader(path, Episode).read())
-
-
-def test_many_lines_that_come_in_pieces_are_all_read(tmp_path: Path) -> None:
-    count, pieces = 15_000, 3
-    path = tmp_path / "log"
-    log = LogReader(path, Episode)
-    for piece in range(pieces):
-        with path.open("ab") as file:
-            file.write(b"".join(line(number) for number in range(piece * count + 1, (piece + 1) * count + 1)))
-        assert log.read().rows == (piece + 1) * count
-    np.testing.assert_array_equal(log.read().columns["episode"], np.arange(1, count * pieces + 1))

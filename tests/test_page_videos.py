@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from fixtures_watch import DESKTOP, MINUS, VIDEO, assert_accessible, copy_run, visit, wait_until, watch
+from fixtures_watch import DESKTOP, MINUS, VIDEO, assert_accessible, copy_run, served, visit, wait_until
 
 Q_VALUES: dict[str, tuple[list[list[float | None]], float, list[tuple[float, float]]]] = {
     # Q-values of the first and of all other frames; position of 0; the two bars from their left to their right end.
@@ -43,7 +43,7 @@ def variants(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     add("many", lambda frame: {"obs": [0.5, *(float(frame * index) for index in range(1, 41))]})
     for name in ("stages", "stages-overlay", "mine"):
         shutil.copy(video, video.with_stem(name))
-    with watch(run.parent) as address:
+    with served(run.parent) as (address, _):
         yield address
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -58,24 +59,16 @@ def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["video.jsonl"]
 
 
+LINE = {"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": []}
+INVALID = {"q_values": 3, "action": "<script>", "reward": None, "more": 1, "outcome": 3}
+
+
 @pytest.mark.parametrize(
-    "line",
-    [
-        b"{",
-        b"[]",
-        b"{}",
-        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": 3, "obs": []}',
-        b'{"episode": 1, "step": 0, "action": "<script>", "reward": 0, "q_values": [], "obs": []}',
-        b'{"episode": 1, "step": 0, "action": 0, "reward": null, "q_values": [], "obs": []}',
-        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": ["1"], "obs": []}',
-        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": [], "more": 1}',
-        b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": [], "outcome": 3}',
-        b"[" * 100_000,
-    ],
+    "line", ["{", "[]", "{}", "[" * 100_000, *(json.dumps(LINE | {name: value}) for name, value in INVALID.items())]
 )
-def test_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
+def test_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "video.jsonl"
-    path.write_bytes(b'{"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [], "obs": []}\n' + line + b"\n")
+    path.write_text(f"{json.dumps(LINE)}\n{line}\n")
     with pytest.raises(FileFormatError, match=r"video\.jsonl, line 2, is damaged"):
         telemetry.read(path)
 

@@ -20,6 +20,7 @@ import pytest
 
 import perilune
 from fixtures_runs import TinyRun, episode
+from fixtures_watch import served
 from perilune import cli
 from perilune.errors import ConfigError, PortError, RunDirectoryError
 from perilune.web.app import create_app
@@ -58,31 +59,14 @@ class Server(NamedTuple):
         return int(status.split()[1]), headers, body
 
 
-@contextlib.contextmanager
-def started(*arguments: object, cwd: Path | None = None) -> Iterator[Server]:
-    """Start `perilune watch` and wait until it prints the address."""
-    program = [sys.executable, "-m", "perilune", "watch", *map(str, arguments), "--port", "0"]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)  # noqa: S603
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ": http://127.0.0.1:" in ready, ready + process.communicate()[1]
-        assert ready.startswith("Watching ")
-        assert ready.endswith(" (press Ctrl-C to stop)\n")
-        yield Server(process, int(ready.split(":")[-1].split()[0]))
-    finally:
-        process.kill()
-        process.communicate()
-
-
 @pytest.fixture(scope="module")
 def server(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("watched") / "runs"
     shutil.copytree(tiny_run.history.directory, root / "one")
     (root.parent / "secret.txt").write_text("secret")
     before = [(path, path.lstat().st_mtime_ns, path.lstat().st_size) for path in sorted(root.rglob("*"))]
-    with started(root) as running:
-        yield running
+    with served(root) as (address, process):
+        yield Server(process, int(address.rsplit(":", 1)[1]))
     after = [(path, path.lstat().st_mtime_ns, path.lstat().st_size) for path in sorted(root.rglob("*"))]
     assert before == after, "the server changed a watched run"
 
@@ -210,8 +194,11 @@ def test_guard_knows_all_addresses_and_ipv6(tmp_path: Path) -> None:
 
 
 def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRun, tmp_path: Path) -> None:
-    with started(cwd=tmp_path) as running, running.events() as events, socket.socket() as stalled:
-        output, errors = running.process.stdout, running.process.stderr
+    with contextlib.ExitStack() as stack:
+        address, process = stack.enter_context(served(cwd=tmp_path))
+        running = Server(process, int(address.rsplit(":", 1)[1]))
+        events, stalled = stack.enter_context(running.events()), stack.enter_context(socket.socket())
+        output, errors = process.stdout, process.stderr
         assert output is not None
         assert errors is not None
         warning = "perilune: runs does not exist yet. The page shows its runs once a training creates it.\n"

@@ -47,12 +47,18 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def mirrored(tmp_path: Path) -> Path:
-    """Weights with an average and a symmetry."""
-    path = tmp_path / "mirrored.safetensors"
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A path, and weights with an average and a symmetry."""
+    path = tmp_path_factory.mktemp("weights") / "agent.safetensors"
     save_weights(path, trained(DQNConfig(**SMALL, ema_decay=0.9, mirror=True), symmetry=MIRROR), "CartPole-v1")
-    return path
+    return path, path.read_bytes()
+
+
+@pytest.fixture
+def mirrored(content: tuple[Path, bytes]) -> Path:
+    content[0].write_bytes(content[1])
+    return content[0]
 
 
 CONFIGS = [
@@ -132,9 +138,7 @@ SWAPPED = {"observation_index": [1, 0], "observation_sign": [-1, -1], "action_in
     ("symmetry", "message"),
     [
         (SWAPPED | {"observation_index": [1, 1]}, "observation_index=.* is invalid"),
-        (SWAPPED | {"observation_index": [0.5, 1.0]}, "Expected `int`"),
         (SWAPPED | {"observation_sign": [1, -1]}, "observation_sign=.* is invalid"),
-        (SWAPPED | {"observation_sign": [[1], [1]]}, "Expected `float`"),
         (SWAPPED | {"more": [1]}, "more"),
         ({"action_index": [1, 0]}, "observation_index"),
         (5, "Expected `object"),
@@ -158,8 +162,6 @@ def test_invalid_symmetry_is_refused(mirrored: Path, symmetry: Any, message: str
     [
         ("0.Dense.weight", np.transpose, r"0\.Dense\.weight is float32\[3, 2\], but must be float32\[2, 3\]"),
         ("0.Dense.weight", lambda array: array.astype(np.float64), r"float64\[2, 3\], but must be float32"),
-        ("0.Dense.bias", lambda array: array.astype(np.int32), r"int32\[3\], but must be float32\[3\]"),
-        ("3.Dense.bias", lambda array: np.zeros(3, np.float32), r"3\.Dense\.bias is float32\[3\]"),
         ("3.Dense.bias", lambda array: array * np.nan, r"3\.Dense\.bias has values that are not finite"),
         ("average.0.Dense.bias", lambda array: array - np.inf, r"average\.0\..* values that are not finite"),
         ("4.Dense.bias", lambda array: array, "has arrays .* ask for"),
@@ -180,21 +182,15 @@ def test_arrays_that_do_not_fit_are_refused(
         ({"config": {"gama": 0.9}}, "gama=None is invalid: expected no such field"),
         ({"config": SMALL | {"gamma": 1.5}}, r"Expected `float` <= 1\.0"),
         ({"config": SMALL | {"head": "c51"}}, "value_range=None is invalid"),
-        ({"config": SMALL | {"head": "qr", "quantiles": 10**9}}, "Expected `int` <= 10000"),
         ({"config": SMALL | {"head": "qr", "quantiles": 10**4}}, "has 23 weights"),
-        ({"config": SMALL | {"dueling": True}}, "has arrays|must be"),
         ({"config": SMALL | {"noisy": True}}, "has arrays .* ask for .*weight_sigma"),
         ({"config": 5}, "Expected `object`"),
         ({"more": 1}, "more"),
         ({"env_steps": -1}, "env_steps"),
         ({"updates": 1.5}, "updates"),
-        ({"seed": "1"}, "seed"),
-        ({"actions": 0}, "actions"),
         ({"actions": True}, "actions"),
         ({"actions": 10**12}, "has 23 weights"),  # before memory is allocated for them
         ({"config": SMALL | {"hidden": [2**20, 2**20]}}, "has 23 weights"),
-        ({"config": SMALL | {"buffer_size": 10**40}}, "Expected `int`"),
-        ({"environment": 5}, "environment"),
         ({"environment": "antigravity:Env-v0"}, "environment"),  # Gymnasium would import the module
     ],
 )
@@ -220,12 +216,6 @@ def test_content_that_is_not_an_object_is_refused(saved: Path, text: str) -> Non
         load_weights(saved)
 
 
-def test_other_kind_or_format_is_refused(saved: Path) -> None:
-    resealed(saved, kind="perilune weights 2")
-    with pytest.raises(FileFormatError, match=r"of kind 'perilune weights 2'; .* expects 'perilune weights 1'"):
-        load_weights(saved)
-
-
 def test_huge_replay_takes_no_memory_before_it_is_filled(saved: Path) -> None:
     resealed(saved, lambda content: content | {"config": SMALL | {"buffer_size": 10**17, "priority_alpha": 0.5}})
     agent, _ = load_weights(saved)
@@ -241,10 +231,13 @@ def test_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
         load_weights(path)
 
 
-def test_missing_or_unknown_weights_are_refused(tmp_path: Path) -> None:
+def test_missing_or_unknown_weights_are_refused(tmp_path: Path, saved: Path) -> None:
     for name in ("nowhere.safetensors", "."):
         with pytest.raises(FileFormatError, match="is not a file"):
             load_weights(tmp_path / name)
+    resealed(saved, kind="perilune weights 2")
+    with pytest.raises(FileFormatError, match=r"of kind 'perilune weights 2'; .* expects 'perilune weights 1'"):
+        load_weights(saved)
     save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(FileFormatError, match="was not saved by Perilune"):
         load_weights(tmp_path / "other.safetensors")
@@ -273,13 +266,6 @@ def loads_or_is_refused(path: Path) -> None:
         return
     assert np.isfinite(agent.online.parameters).all()
     assert min(saved.env_steps, saved.updates, saved.episodes, saved.target_syncs) >= 0
-
-
-@pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    path = tmp_path_factory.mktemp("weights") / "agent.safetensors"
-    save_weights(path, trained(DQNConfig(**SMALL, ema_decay=0.9, mirror=True), symmetry=MIRROR), "CartPole-v1")
-    return path, path.read_bytes()
 
 
 @given(st.integers(0, 10_000), st.integers(0, 200), st.binary(max_size=50))
