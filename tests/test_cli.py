@@ -223,24 +223,6 @@ def test_list_shows_runs_presets_and_environments(tiny_run: TinyRun) -> None:
     assert "plain" in out
 
 
-def test_train_reports_that_epsilon_was_still_high(tmp_path: Path) -> None:
-    options = [
-        *TINY,
-        "--epsilon-start",
-        "0.9",
-        "--epsilon-end",
-        "0.4",
-        "--episodes",
-        "none",
-        "--steps",
-        "130",
-        "--quiet",
-    ]
-    long = done("train", "CartPole-v1", "--out", str(tmp_path / "a"), *options, "--epsilon-decay-steps", "1000")
-    assert "Epsilon was still 0.85 at the end." in long
-    assert "Epsilon" not in done("train", "CartPole-v1", "--out", str(tmp_path / "b"), *options)
-
-
 # Options are settings
 
 OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {

@@ -7,7 +7,8 @@ import re
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if getattr(sys, stream) is None:  # closed, as by >&-
             setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 -- until the end
     failed = 2 if arguments[:1] == ["doctor"] else 1  # for the doctor, 1 means faults
+    aside_once = cache(aside)
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, PeriluneWarning):  # those of other libraries are not shown
+            aside_once(f"perilune: {message}")
+
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _showing()
+            warnings.showwarning = show
             _run(arguments)
             sys.stdout.flush()
     except BrokenPipeError:  # the reader has stopped, as in `perilune --help | head`
@@ -119,15 +126,3 @@ def help_of(name: str, words: Sequence[str]) -> str:
     if COMMANDS[name].settings:
         import_module("perilune.cli.settings").show_defaults(parser, words)
     return parser.format_help().rstrip()
-
-
-def _showing() -> Callable[..., None]:
-    """Return a function that shows each warning of Perilune once, in one line, and none of other libraries."""
-    shown = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if issubclass(category, PeriluneWarning) and str(message) not in shown:
-            shown.add(str(message))
-            aside(f"perilune: {message}")
-
-    return show

@@ -13,7 +13,7 @@ import numpy as np
 
 from perilune._utils.console import aside, say
 from perilune.bench import from_repository, learning, results, speed
-from perilune.cli.runs import print_json
+from perilune.cli.runs import show
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError, MissingDependencyError, TrialError
 
@@ -26,7 +26,7 @@ def run_bench_speed(options: Namespace) -> None:
         if not options.json:
             say(result)
     if options.json:
-        print_json({"results": [asdict(result) for result in measured]})
+        show(options, {"results": [asdict(result) for result in measured]}, "")
 
 
 def _training_speed(options: Namespace) -> Iterator[Any]:
@@ -60,12 +60,7 @@ def run_bench_learning(options: Namespace) -> None:
         against=options.against is not None,
         quiet=options.quiet,
     )
-    if options.json:
-        print_json(result.content)
-    else:
-        say(f"{result.text}\n")
-        for path in result.files:
-            say(f"  {path}")
+    show(options, result.content, "\n".join([result.text, "", *(f"  {path}" for path in result.files)]))
     if result.failures:
         raise TrialError(learning.failed(result.failures))
 
@@ -74,10 +69,9 @@ def run_bench_compare(options: Namespace) -> None:
     """Compare two results of bench learning: the margin of A over B, and how certain it is."""
     a, b = results.load(options.a), results.load(options.b)
     comparison = results.compare(a, b, np.random.default_rng(0))
-    if options.json:
-        print_json({"a": str(options.a), "b": str(options.b), **results.plain(comparison)})
-    else:
-        say(results.comparison_table(comparison, str(options.a), str(options.b)))
+    names = str(options.a), str(options.b)
+    content = {"a": names[0], "b": names[1], **results.plain(comparison)}
+    show(options, content, results.comparison_table(comparison, *names))
 
 
 def run_bench_doctor(options: Namespace) -> None:
@@ -92,7 +86,4 @@ def run_bench_doctor(options: Namespace) -> None:
         if not runner.installed(agent):
             aside(f"Skipped {agent}: {runner.AGENTS[agent]} is not installed.")
     outcomes = runner.outcomes(options.out)
-    if options.json:
-        print_json({"outcomes": [runner.to_json(outcome) for outcome in outcomes]})
-    else:
-        say(runner.summary(outcomes))
+    show(options, {"outcomes": [runner.to_json(outcome) for outcome in outcomes]}, runner.summary(outcomes))

@@ -37,50 +37,44 @@ def load(options: Namespace) -> DQN:
     return dqn
 
 
-def print_json(value: object) -> None:
-    """Print one JSON object on standard output."""
-    print(json.dumps(value, allow_nan=False))
+def show(options: Namespace, content: object, text: str) -> None:
+    """Print ``content`` as one JSON object if ``--json`` is given, else ``text``."""
+    say(json.dumps(content, allow_nan=False) if options.json else text)
 
 
 def run_evaluate(options: Namespace) -> None:
     """Play greedily from fixed start states that training never uses, and report returns and outcomes."""
     dqn, run = load(options), options.source.is_dir()
     result = dqn.evaluate(options.episodes, options.max_episode_steps)
-    if options.json:
-        names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
-        print_json(
-            {
-                "environment": envs.name(dqn.env),
-                "checkpoint": options.checkpoint if run else str(options.source),
-                "env_steps": dqn.agent.env_steps,
-                "episodes": options.episodes,
-                "solved_mark": result.reward_threshold,
-                **{name: getattr(result, name) for name in (*names, "returns", "lengths", "outcomes")},
-            }
-        )
-        return
-    which = f", {options.checkpoint} checkpoint" if run else ""
-    say(f"{options.source}{which}, {options.episodes} greedy episodes")
-    say(f"  mean return         {result.mean_return:9.2f}")
-    say(f"  standard deviation  {result.std_return:9.2f}")
-    say(f"  minimum             {result.min_return:9.2f}")
+    names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
+    content = {
+        "environment": envs.name(dqn.env),
+        "checkpoint": options.checkpoint if run else str(options.source),
+        "env_steps": dqn.agent.env_steps,
+        "episodes": options.episodes,
+        "solved_mark": result.reward_threshold,
+        **{name: getattr(result, name) for name in (*names, "returns", "lengths", "outcomes")},
+    }
+    lines = [
+        f"{options.source}{f', {options.checkpoint} checkpoint' if run else ''}, {options.episodes} greedy episodes",
+        f"  mean return         {result.mean_return:9.2f}",
+        f"  standard deviation  {result.std_return:9.2f}",
+        f"  minimum             {result.min_return:9.2f}",
+    ]
     if result.solved_share is not None:
-        say(f"  at or above {result.reward_threshold:<8g}{result.solved_share:9.0%}")
-    for label, share in (result.outcome_shares or {}).items():
-        say(f"  {label:<20}{share:9.0%}")
+        lines.append(f"  at or above {result.reward_threshold:<8g}{result.solved_share:9.0%}")
+    lines += [f"  {label:<20}{share:9.0%}" for label, share in (result.outcome_shares or {}).items()]
     endless = sum(length == ENDLESS for length in result.lengths)
     if endless and options.max_episode_steps is None and envs.time_limit(dqn.env) is None:
-        say(f"  {endless} of them did not end and were truncated after {ENDLESS:,} steps")
+        lines.append(f"  {endless} of them did not end and were truncated after {ENDLESS:,} steps")
+    show(options, content, "\n".join(lines))
 
 
 def run_info(options: Namespace) -> None:
     """Show counters, settings and machine of a run or weights file, and whether the run can be resumed."""
     source = options.source if options.source.is_dir() else weights.weights_file(options.source)
     found = inspection.describe(source)
-    if options.json:
-        print_json(found)
-    else:
-        say("\n".join(inspection.summary(found, str(source))))
+    show(options, found, "\n".join(inspection.summary(found, str(source))))
 
 
 def run_verify(options: Namespace) -> None:
@@ -100,20 +94,18 @@ def run_list(options: Namespace) -> None:
     """List runs, presets and known environments."""
     runs = [_summary(path.parent) for path in sorted(options.path.rglob("config.json"))]
     tuned = {name: vars(preset.train)["steps"] for name, preset in presets.available().items()}
-    if options.json:
-        print_json({"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)})
-        return
-    say(f"Runs in {options.path}:" if runs else f"No runs in {options.path}.")
-    for run in runs:
-        say(f"  {run['run']:<36}{run['environment']:<20}{run['env_steps']:>10,} steps  best {number(run['best'], 1)}")
-    say("\nPresets (--preset) and their budgets:")
-    say(f"  {presets.RECOMMENDED:<20}the preset of the environment, or default")
-    for name, steps in tuned.items():
-        say(f"  {name:<20}{steps:>10,} steps")
-    say("\nEnvironments with names for observations, actions or outcomes:")
-    for name in ENVIRONMENTS:
-        say(f"  {name}")
-    say("Perilune also trains other Gymnasium environments with discrete actions.")
+    row = "  {run:<36}{environment:<20}{env_steps:>10,} steps  best {shown}"
+    lines = [
+        f"Runs in {options.path}:" if runs else f"No runs in {options.path}.",
+        *(row.format(**run, shown=number(run["best"], 1)) for run in runs),
+        "\nPresets (--preset) and their budgets:",
+        f"  {presets.RECOMMENDED:<20}the preset of the environment, or default",
+        *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
+        "\nEnvironments with names for observations, actions or outcomes:",
+        *(f"  {name}" for name in ENVIRONMENTS),
+        "Perilune also trains other Gymnasium environments with discrete actions.",
+    ]
+    show(options, {"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)}, "\n".join(lines))
 
 
 def _summary(directory: Path) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from perilune import envs
-from perilune._utils.console import aside, say
+from perilune._utils.console import aside
 from perilune._utils.text import number
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 from perilune.api import DQN
 from perilune.cli.parser import nearest
-from perilune.cli.runs import make_env, print_json
+from perilune.cli.runs import make_env, show
 from perilune.cli.settings import choose
 from perilune.errors import ConfigError
 from perilune.history import History
@@ -34,7 +34,7 @@ def run_train(options: Namespace) -> None:
         tensorboard=options.tensorboard,
         **chosen.train,
     )
-    _report(dqn, history, chosen.env, options.json)
+    _report(options, dqn, history, chosen.env)
 
 
 def run_resume(options: Namespace) -> None:
@@ -70,7 +70,7 @@ def run_resume(options: Namespace) -> None:
     )
     if ended and not changes:
         aside(f"perilune: {options.run} has reached its budget. Extend it with --steps.")
-    _report(dqn, history, options.env, options.json)
+    _report(options, dqn, history, options.env)
 
 
 def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
@@ -83,36 +83,22 @@ def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
     return int((had if training.finished or budget is None else budget) + more)
 
 
-def _report(dqn: DQN, history: History, env: str, as_json: bool) -> None:
+def _report(options: Namespace, dqn: DQN, history: History, env: str) -> None:
     """Print the result of a training."""
     agent, run, final = dqn.agent, history.run, history.evaluations[-1]
     best = [evaluation for evaluation in history.evaluations if evaluation.best][-1]
-    if as_json:
-        print_json(
-            {
-                "run": str(history.directory),
-                "environment": run.config["environment"],
-                "seed": agent.seed,
-                "env_steps": agent.env_steps,
-                "updates": agent.updates,
-                "episodes": agent.episodes,
-                "best": best._asdict(),
-                "final": final._asdict(),
-            }
-        )
-        return
-    say(f"\n{agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.")
-    say(
-        f"Greedy mean return of {run.config['train']['eval_episodes']} episodes: best {number(best.mean_return, 1)} "
-        f"(after {best.env_steps:,} steps), final {number(final.mean_return, 1)}.\n"
-    )
-    if agent.epsilon > dqn.config.epsilon_end + 0.005:  # less is the same number when it is printed
-        say(f"Epsilon was still {agent.epsilon:.2f} at the end. --epsilon-decay-steps sets how long it decays.\n")
-    for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png"):
-        if (run.directory / name).exists():
-            say(f"  {run.directory / name}")
+    counters = {name: getattr(agent, name) for name in ("seed", "env_steps", "updates", "episodes")}
+    content = {"run": str(history.directory), "environment": run.config["environment"], **counters}
+    pictures = [run.directory / name for name in ("plots/curves.png", "videos/best.mp4", "initial_state.png")]
     installed = shutil.which("perilune") or Path(sys.argv[0]).name != "perilune"
     program = "perilune" if installed else sys.argv[0]  # such as .venv/bin/perilune
     where = f" --env {env}" if ":" in env else ""
-    say("\nThe best score is optimistic because it selected the checkpoint. Evaluate it on other start states:")
-    say(f"  {program} evaluate {run.directory} --episodes 100{where}")
+    lines = [
+        f"\n{agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.",
+        f"Greedy mean return of {run.config['train']['eval_episodes']} episodes: best {number(best.mean_return, 1)} "
+        f"(after {best.env_steps:,} steps), final {number(final.mean_return, 1)}.\n",
+        *(f"  {path}" for path in pictures if path.exists()),
+        "\nThe best score is optimistic because it selected the checkpoint. Evaluate it on other start states:",
+        f"  {program} evaluate {run.directory} --episodes 100{where}",
+    ]
+    show(options, content | {"best": best._asdict(), "final": final._asdict()}, "\n".join(lines))
