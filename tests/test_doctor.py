@@ -18,7 +18,7 @@ import pytest
 import perilune
 from doctor_agents import Linear, examine, ids, target_of
 from perilune import doctor
-from perilune.doctor import catalogue, loading, numbered_env, page, report, terminal
+from perilune.doctor import catalogue, loading, numbered_env, output, report
 from perilune.doctor.checks import optimizer as optimizers
 from perilune.nn import SGD, Adam, RMSProp
 
@@ -77,7 +77,7 @@ def test_faulty_optimizers_differ_from_every_correct_one() -> None:
         steps = reference(optimizers.ERRORS)
         return steps / steps[0]
 
-    correct = [shape(reference) for _, reference in optimizers.correct_optimizers()]
+    correct = [shape(reference) for *_, reference in optimizers.correct_optimizers()]
     for _, name, reference in optimizers.faulty_optimizers():
         wrong = shape(reference)
         nearest = min(float(np.abs(wrong - right).max() / np.abs(wrong).max()) for right in correct)
@@ -85,7 +85,7 @@ def test_faulty_optimizers_differ_from_every_correct_one() -> None:
 
 
 def test_numbered_environment_encodes_every_state() -> None:
-    env = numbered_env.NumberedEnv(5, 2, lambda obs: None)
+    env = numbered_env.NumberedEnv(5, 2)
     seen = [env.reset()[0]]
     for _ in range(50):
         obs, _, terminated, truncated, _ = env.step(0)
@@ -94,9 +94,9 @@ def test_numbered_environment_encodes_every_state() -> None:
         if terminated or truncated:
             seen.append(env.reset()[0])
     assert numbered_env.state_numbers(np.array(seen)).tolist() == list(range(len(seen)))
-    assert {step.terminated for step in env.record.steps} == {step.truncated for step in env.record.steps}
+    assert {step.terminated for step in env.steps} == {step.truncated for step in env.steps}
     assert (numbered_env.state_numbers(np.array(seen).astype(int).astype(np.float32)) == -1).all()
-    assert env.record.late == 0
+    assert env.late == 0
 
 
 # Catalogue and report
@@ -169,7 +169,7 @@ def test_terminal_shows_causes_consequences_and_skipped_checks(tmp_path: Path) -
     root = catalogue.finding("forward.one_sign", where=f"{agent}:2", shares="W0 100%")
     findings = report.in_order([finding("forward.narrow"), root], catalogue.causes())
     written = io.StringIO()
-    terminal.show(doctor.Report(findings, [doctor.NotRun("replay", "no sample")]), written)
+    output.show(doctor.Report(findings, [doctor.NotRun("replay", "no sample")]), written)
     lines = [" ".join(line.split()) for line in written.getvalue().splitlines()]
     assert lines[0] == "Found 1 fault and 1 consequence (0.0 s)"
     assert any(line.startswith("1. All weights start with the same sign") for line in lines)
@@ -183,7 +183,7 @@ def test_terminal_shows_causes_consequences_and_skipped_checks(tmp_path: Path) -
 
 def test_page_escapes_text_of_the_agent() -> None:
     hostile = catalogue.finding("loss.raises", error="<script>alert(1)</script>", where="<img src=x>:1")
-    written = page.html(doctor.Report([hostile], [doctor.NotRun("<b>", "<script>")]), "<script>x</script>.py:make")
+    written = output.page(doctor.Report([hostile], [doctor.NotRun("<b>", "<script>")]), "<script>x</script>.py:make")
     assert "<section>" in written
     assert not re.search(r"<(script|img|b)\b", written)
 
@@ -192,9 +192,9 @@ def test_page_has_pictures_or_the_command_to_get_them(
     reports: dict[str, doctor.Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_picture = sum(finding.picture is not None for finding in reports["mean"].roots)
-    assert page.html(reports["mean"], "mean.py:make").count("<svg") == with_picture > 0
+    assert output.page(reports["mean"], "mean.py:make").count("<svg") == with_picture > 0
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    written = page.html(reports["mean"], "mean.py:make")
+    written = output.page(reports["mean"], "mean.py:make")
     assert "<svg" not in written
     assert "perilune[view]" in written
 

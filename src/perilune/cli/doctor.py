@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from perilune._utils.console import say
-from perilune.doctor import page, terminal
+from perilune.doctor import output
 from perilune.doctor.examination import check_agent, require_budget
 from perilune.doctor.loading import load_factory, write_adapter
 from perilune.errors import ConfigError, ExaminationError
@@ -35,9 +35,9 @@ def run_doctor(options: Namespace) -> None:
         if options.json:
             out.write(json.dumps(result.as_json(), indent=2) + "\n")
         else:
-            terminal.show(result, out)
+            output.show(result, out)
         if html is not None:
-            page.write(result, html, options.agent)
+            output.write_page(result, html, options.agent)
             if not options.json:
                 out.write(f"\n{html}\n")
     if result.faults:

@@ -4,9 +4,8 @@ from perilune import doctor
 report = doctor.check_agent(make_agent)
 """
 
-from perilune.doctor.examination import check_agent
+from perilune.doctor.examination import check_agent, pytest_items
 from perilune.doctor.protocol import AgentAdapter
-from perilune.doctor.pytest_items import pytest_items
 from perilune.doctor.report import Finding, NotRun, Report
 
 __all__ = ["AgentAdapter", "Finding", "NotRun", "Report", "check_agent", "pytest_items"]

@@ -6,8 +6,8 @@ None of these libraries is imported here: if you have such an agent, its library
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.arrays import Array, Arrays
-from perilune.agent.config import DQNConfig, TrainConfig
+from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.replay.buffer import Batch
 from perilune.training.loop import training_events
@@ -34,16 +34,15 @@ class PeriluneAdapter:
         self.observation_size = agent.observation_size
         self.n_step = agent.config.n_step
         # Optimism and the averaged network choose other actions than the greedy ones of q_values.
-        self._greedy = replace(agent.config, optimism=0.0, ema_acts=False)
+        agent.config = replace(agent.config, optimism=0.0, ema_acts=False)
+        self.sync_target, self.remember = agent.sync_target, agent.remember
+        self.parameters, self.target_parameters = agent.online.named_parameters, agent.target.named_parameters
 
     def q_values(self, obs: Array) -> Array:
         return self.agent.q_values(obs, self.agent.online)
 
     def target_q_values(self, obs: Array) -> Array:
         return self.agent.q_values(obs, self.agent.target)
-
-    def sync_target(self) -> None:
-        self.agent.sync_target()
 
     def train_batch(self, *batch: Array) -> None:
         self.agent.differentiate(self._batch(*batch))
@@ -53,12 +52,6 @@ class PeriluneAdapter:
         discount = (self.gamma**self.n_step * ~terminated).astype(np.float32)
         return Batch(obs, action, reward, discount, next_obs)
 
-    def parameters(self) -> Arrays:
-        return self.agent.online.named_parameters()
-
-    def target_parameters(self) -> Arrays:
-        return self.agent.target.named_parameters()
-
     def gradients(self, *batch: Array) -> Arrays:
         self.agent.differentiate(self._batch(*batch))
         return {name: gradient.copy() for name, gradient in self.agent.online.named_gradients().items()}
@@ -67,19 +60,7 @@ class PeriluneAdapter:
         return self.agent.differentiate(self._batch(*batch))[0]
 
     def act(self, obs: Array, epsilon: float) -> int:
-        with self._config(self._greedy):
-            return self.agent.act(obs[None], epsilon)[0]
-
-    @contextmanager
-    def _config(self, config: DQNConfig) -> Iterator[None]:
-        kept, self.agent.config = self.agent.config, config
-        try:
-            yield
-        finally:
-            self.agent.config = kept
-
-    def remember(self, *transition: Any) -> None:
-        self.agent.remember(*transition)
+        return self.agent.act(obs[None], epsilon)[0]
 
     def sample(self, n: int) -> tuple[Array, ...]:
         agent = self.agent
@@ -91,17 +72,14 @@ class PeriluneAdapter:
         return obs, action, reward, next_obs, discount == 0
 
     def run(self, env: Any, env_steps: int) -> None:
-        short = replace(
+        self.agent.config = replace(
             self.agent.config,
             learning_starts=min(200, env_steps // 4),
             epsilon_decay_steps=env_steps // 2,
             target_update_interval=min(100, self.agent.config.target_update_interval),
         )
-        with self._config(short):
-            for _ in training_events(
-                self.agent, env, TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1, video_every=None)
-            ):
-                pass
+        settings = TrainConfig(steps=env_steps, eval_every=None, eval_episodes=1, video_every=None)
+        deque(training_events(self.agent, env, settings), maxlen=0)
 
 
 class _TorchNetworks:
@@ -121,8 +99,14 @@ class _TorchNetworks:
     def q_values(self, obs: Array) -> Any:
         return self.net(self._tensor(obs))
 
+    def target_q_values(self, obs: Array) -> Any:
+        return self.target_net(self._tensor(obs))
+
     def parameters(self) -> dict[str, Any]:
         return dict(self.net.named_parameters())
+
+    def target_parameters(self) -> dict[str, Any]:
+        return dict(self.target_net.named_parameters())
 
 
 class StableBaselines3Adapter(_TorchNetworks):
@@ -146,12 +130,6 @@ class StableBaselines3Adapter(_TorchNetworks):
     @property
     def target_net(self) -> Any:
         return self.model.q_net_target
-
-    def target_q_values(self, obs: Array) -> Any:
-        return self.target_net(self._tensor(obs))
-
-    def target_parameters(self) -> dict[str, Any]:
-        return dict(self.target_net.named_parameters())
 
     def sync_target(self) -> None:
         for target, online in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
@@ -221,9 +199,8 @@ class TorchAdapter(_TorchNetworks):
         self.net, self.optimizer, self.target_net = module, optimizer, target
         self._loss = loss
         self.observation_size, self.gamma = observation_size, gamma
-        if target is not None:
-            self.target_q_values = lambda obs: self.target_net(self._tensor(obs))
-            self.target_parameters = lambda: dict(self.target_net.named_parameters())
+        if target is None:
+            self.target_q_values = self.target_parameters = None  # type: ignore[assignment, method-assign]
 
     def _loss_tensor(self, obs: Array, action: Array, *rest: Array) -> Any:
         return self._loss(self._tensor(obs), self._tensor(action).long(), *(self._tensor(column) for column in rest))

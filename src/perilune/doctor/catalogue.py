@@ -11,6 +11,7 @@ import json
 import re
 import string
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,47 +19,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from perilune.doctor.report import Entry, Finding, Points, Spread
+from perilune.doctor.report import Finding, Points, Spread
 
 FILES = resources.files("perilune.doctor") / "findings"
 
 
 @cache
-def _files() -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
-    """Return front matter and sections of every Markdown file by its id."""
-    directories = [directory for directory in FILES.iterdir() if directory.is_dir()]
-    files = [file for directory in sorted(directories, key=str) for file in sorted(directory.iterdir(), key=str)]
-    parsed = [_parse(file.read_text(encoding="utf-8")) for file in files]
-    return {head["id"]: (head, sections) for head, sections in parsed}
+def _components() -> dict[str, dict[str, Any]]:
+    """Return the front matter of every component's index.md."""
+    directories = sorted((directory for directory in FILES.iterdir() if directory.is_dir()), key=str)
+    return {directory.name: _parse((directory / "index.md").read_text("utf-8"))[0] for directory in directories}
 
 
 @cache
-def entries() -> dict[str, Entry]:
-    """Return every entry by its id."""
+def entries() -> dict[str, Finding]:
+    """Return every finding by its id, with a template in place of the evidence."""
     found = {}
-    for name, (head, sections) in _files().items():
-        if "." not in name:  # a component
-            continue
-        defaults, _ = _files()[head["component"]]
-        fix, _, example = sections["Fix"].partition("```python\n")
-        found[name] = Entry(
-            id=name,
-            severity=head["severity"],
-            title=head["title"],
-            meaning=_one_line(sections["What it means"]),
-            evidence=_one_line(sections["Evidence"]),
-            fix=_one_line(fix),
-            example=example.removesuffix("```").rstrip(),
-            how_to_check=_one_line(sections["How to check"]),
-            clues=tuple(head.get("clues", defaults.get("clues", ()))),
-            calls=tuple(head.get("calls", defaults.get("calls", ("train_batch",)))),
-        )
+    for component, defaults in _components().items():
+        for file in sorted((FILES / component).iterdir(), key=str):
+            if file.name != "index.md":
+                head, sections = _parse(file.read_text("utf-8"))
+                fix, _, example = sections["Fix"].partition("```python\n")
+                found[head["id"]] = Finding(
+                    id=head["id"],
+                    severity=head["severity"],
+                    title=head["title"],
+                    meaning=_one_line(sections["What it means"]),
+                    evidence=_one_line(sections["Evidence"]),
+                    fix=_one_line(fix),
+                    example=example.removesuffix("```").rstrip(),
+                    how_to_check=_one_line(sections["How to check"]),
+                    clues=tuple(head.get("clues", defaults.get("clues", ()))),
+                    calls=tuple(head.get("calls", defaults.get("calls", ("train_batch",)))),
+                )
     return found
 
 
 def component_of(method: str | None) -> str | None:
     """Return the component that a method of the adapter belongs to."""
-    return next((name for name, (head, _) in _files().items() if method in head.get("methods", ())), None)
+    return next((name for name, head in _components().items() if method in head.get("methods", ())), None)
 
 
 @cache
@@ -67,13 +66,10 @@ def causes() -> dict[str, list[str]]:
     return tomllib.loads((FILES / "causes.toml").read_text(encoding="utf-8"))
 
 
-def finding(
-    name: str, *, where: str | None = None, picture: Points | Spread | None = None, check: str = "", **values: Any
-) -> Finding:
+def finding(name: str, *, where: str | None = None, picture: Points | Spread | None = None, **values: Any) -> Finding:
     """Return the finding ``name`` with ``values`` filled into its template of the evidence."""
-    entry = vars(entries()[name])
-    evidence = _EvidenceFormatter().format(entry["evidence"], **values)
-    return Finding(**entry | {"evidence": evidence}, where=where, picture=picture, check=check)
+    entry = entries()[name]
+    return replace(entry, evidence=_Evidence().format(entry.evidence, **values), where=where, picture=picture)
 
 
 def listed(values: ArrayLike) -> str:
@@ -81,7 +77,7 @@ def listed(values: ArrayLike) -> str:
     return "[" + ", ".join(f"{value:.3g}" for value in np.asarray(values)) + "]"
 
 
-class _EvidenceFormatter(string.Formatter):
+class _Evidence(string.Formatter):
     """Formats lists and arrays of numbers with ``listed``."""
 
     def format_field(self, value: Any, format_spec: str) -> str:

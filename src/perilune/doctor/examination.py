@@ -7,8 +7,9 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,13 @@ import numpy as np
 from perilune._utils import seeding
 from perilune._utils.blas import one_blas_thread
 from perilune.doctor import catalogue
-from perilune.doctor.checks import CHECKS, CannotExamine, Check
-from perilune.doctor.checks.replay import play
+from perilune.doctor.checks import CHECKS, Check
 from perilune.doctor.locate import Line, likeliest, lines_run, raised_at
-from perilune.doctor.numbered_env import NumberedEnv
+from perilune.doctor.numbered_env import NumberedEnv, play
 from perilune.doctor.report import NotRun, Report, in_order
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, keep_generators
+from perilune.doctor.session import AgentFailed, CannotTell, NotFinite, Session, keep_generators
 from perilune.doctor.supervise import TooLong, supervised
-from perilune.errors import ConfigError, ExaminationError
+from perilune.errors import ConfigError, ExaminationError, MissingDependencyError
 
 
 def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
@@ -47,7 +47,14 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
     report = Report()
     session = Session(make_agent, seeding.checked(seed), np.random.default_rng(seed))
     usable = True
-    with _silence(), keep_generators(), one_blas_thread():
+    nowhere = io.StringIO()  # for what the agent prints
+    with (
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        warnings.catch_warnings(action="ignore"),
+        keep_generators(),
+        one_blas_thread(),
+    ):
         for check in CHECKS:
             if not usable:
                 report.not_run.append(NotRun(check.title, report.not_run[0].why))
@@ -68,6 +75,44 @@ def require_budget(budget: float) -> None:
         raise ConfigError("budget", budget, "a number of seconds > 0")
 
 
+def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
+    """Return a test function for pytest with one item per check, for grading a course or keeping an agent healthy.
+
+    An item fails with the findings of its check, and is skipped with the reason if the check did not run. The agent is
+    examined once, when the first item runs.
+
+        from perilune.doctor import pytest_items
+        test_my_agent = pytest_items(make_agent)
+
+    Args:
+        make_agent: As for ``check_agent``.
+        budget: Time limit in seconds (> 0).
+        seed: Seed of the agent and of the examination (>= 0).
+
+    Raises:
+        MissingDependencyError: pytest is not installed.
+    """
+    try:
+        import pytest  # noqa: PLC0415 -- only tests need it
+    except ImportError as error:
+        raise MissingDependencyError("tests of an agent need pytest: pip install pytest") from error
+
+    @cache
+    def report() -> Report:
+        return check_agent(make_agent, budget=budget, seed=seed)
+
+    @pytest.mark.parametrize("check", [check.title for check in CHECKS])
+    def test_agent(check: str) -> None:
+        faults = [str(finding) for finding in report().faults if finding.check == check]
+        if faults:
+            pytest.fail("\n\n".join(faults), pytrace=False)
+        for skipped in report().not_run:
+            if skipped.check == check:
+                pytest.skip(skipped.why)
+
+    return test_agent
+
+
 def _run(check: Check, session: Session, report: Report, seconds: float) -> bool:
     """Run one check, whatever the agent does. Return whether it ran to its end."""
 
@@ -77,14 +122,17 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
         return False
 
     def work() -> None:
-        for one in check.run(session):
-            if isinstance(one, NotRun):
-                not_run(one.why)
+        agent = session.new_copy()
+        if not agent.has(*check.needs):
+            raise CannotTell(f"the adapter has no {' and '.join(check.needs)}")
+        for one in check.run(session, agent):
+            if isinstance(one, str):
+                not_run(one)
             else:
                 report.findings.append(replace(one, check=check.title))
 
     def add(name: str, where: str | None = None, **values: Any) -> None:
-        report.findings.append(catalogue.finding(name, where=where, check=check.title, **values))
+        report.findings.append(replace(catalogue.finding(name, where=where, **values), check=check.title))
 
     if session.unstoppable:
         return not_run(f"{session.unstoppable} is still running and cannot be stopped", complete=False)
@@ -93,7 +141,7 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
     try:
         supervised(work, seconds, check.call_seconds, lambda: session.under_way)
         return True
-    except (CannotTell, CannotExamine) as reason:
+    except CannotTell as reason:
         not_run(reason)
     except NotFinite as failure:
         add("numerics.not_finite", details=f"{failure} in the check {check.title!r}")
@@ -115,29 +163,26 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
 
 def _locate(session: Session, report: Report, seconds: float) -> None:
     """Find the likeliest line of each fault, among the user's lines that run in the calls that it concerns."""
-    entries = catalogue.entries()
     open_ = [one for one in report.faults if one.where is None and not one.id.endswith((".hangs", ".raises"))]
     lines: dict[str, list[Line]] = {}
 
     def work() -> None:
-        for call in dict.fromkeys(call for one in open_ for call in entries[one.id].calls):
-            with contextlib.suppress(CannotTell, AgentFailed, NotFinite):  # reported before
+        for call in dict.fromkeys(call for one in open_ for call in one.calls):
+            with contextlib.suppress(AgentFailed):  # reported before
                 lines[call] = lines_run(_single_call(session, call))
 
     if open_ and seconds > 1 and session.actions and not session.unstoppable:
         with contextlib.suppress(TooLong, Exception):  # then some lines are not known
             supervised(work, seconds, 10.0, lambda: session.under_way)
-    report.findings = [
-        one if one.where or one.severity == "note" else replace(one, where=likeliest(entries[one.id], lines))
-        for one in report.findings
-    ]
+    report.findings = [replace(one, where=likeliest(one, lines)) if one in open_ else one for one in report.findings]
 
 
 def _single_call(session: Session, call: str) -> Callable[[], object]:
     """Return a function that lets the agent do once what ``call`` names."""
-    agent = AgentCopy(session, session.new_agent())
+    session.deepcopy = False
+    agent = session.new_copy()
     batch = session.transitions(max(4, session.min_batch), terminated=False)
-    env = NumberedEnv(session.observation_size, session.actions, lambda obs: None)
+    env = NumberedEnv(session.observation_size, session.actions)
     if call == "sample" and agent.has("remember"):
         play(agent, env, 200)
     calls: dict[str, Callable[[], object]] = {
@@ -151,12 +196,3 @@ def _single_call(session: Session, call: str) -> Callable[[], object]:
         "run": lambda: agent.call("run", env, 300),
     }
     return calls[call] if call == "make" or agent.has(call) else lambda: None
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Discard what the agent prints, and its warnings."""
-    nowhere = io.StringIO()
-    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

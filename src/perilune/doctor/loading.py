@@ -6,7 +6,6 @@ import importlib
 import json
 import linecache
 import math
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,16 +20,12 @@ from perilune.errors import ExaminationError
 
 
 def write_adapter(path: Path) -> None:
-    """Write a commented adapter for the user to fill in.
-
-    Raises:
-        ExaminationError: ``path`` exists, is not the name of a Python file, or cannot be written.
-    """
+    """Write a commented adapter for the user to fill in. Raise ExaminationError if ``path`` is not a new .py file."""
     if path.suffix != ".py":
         raise ExaminationError(f"{str(path)!r} is invalid: expected the name of a new Python file, FILE.py")
     template = (resources.files("perilune.doctor") / "adapter_template.txt").read_text(encoding="utf-8")
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(template.replace("FILE.py", str(path)))
     except FileExistsError as error:
         raise ExaminationError(f"{path} already exists. Pass another name, or remove it") from error
@@ -44,12 +39,7 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     The cells of a notebook run in order, up to the one that defines the factory. Lines in the notebook's own language
     (``%matplotlib``, ``!pip``) are skipped.
 
-    Args:
-        name: ``FILE.py:FACTORY`` or ``FILE.ipynb:FACTORY``.
-        seconds: Time limit for running the file.
-
-    Raises:
-        ExaminationError: The file does not exist, raises, does not end, or has no such callable.
+    Raise ExaminationError if the file does not exist, raises, takes longer than ``seconds``, or has no such callable.
     """
     file, colon, factory = name.rpartition(":")
     path = Path(file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
+import os
 import re
 import sys
 import sysconfig
@@ -12,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from perilune.doctor.report import Entry
+from perilune.doctor.report import Finding
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -21,12 +23,8 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 class Line(NamedTuple):
     """A line of the user's code that ran."""
 
-    file: str
-    number: int
+    place: str  # file:line
     text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.number}"
 
 
 def lines_run(call: Callable[[], object]) -> list[Line]:
@@ -39,17 +37,14 @@ def lines_run(call: Callable[[], object]) -> list[Line]:
             return None if event == "call" else trace
         if event == "line" and (file, frame.f_lineno) not in seen:
             text = linecache.getline(file, frame.f_lineno, frame.f_globals).strip()
-            seen[file, frame.f_lineno] = Line(_short(file), frame.f_lineno, text)
+            seen[file, frame.f_lineno] = Line(_place(file, frame.f_lineno), text)
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
-    try:
+    with contextlib.suppress(Exception):  # the lines up to there are useful too
         call()
-    except Exception:  # the lines up to there are useful too
-        return list(seen.values())
-    finally:
-        sys.settrace(before)
+    sys.settrace(before)
     return list(seen.values())
 
 
@@ -57,26 +52,22 @@ def _is_own(file: str) -> bool:
     return not file.startswith(("<", PACKAGE, *LIBRARIES))
 
 
-def _short(file: str) -> str:
-    try:
-        return str(Path(file).relative_to(Path.cwd()))
-    except ValueError:
-        return file
+def _place(file: str, line: int | None) -> str:
+    return f"{file.removeprefix(f'{Path.cwd()}{os.sep}')}:{line}"
 
 
-def likeliest(entry: Entry, lines_by_call: dict[str, list[Line]]) -> str | None:
-    """Return ``file:line`` of the line that matches the first of the entry's clues, or None."""
-    lines = [line for call in entry.calls for line in lines_by_call.get(call, [])]
-    for clue in entry.clues:
+def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> str | None:
+    """Return ``file:line`` of the line that matches the first of its clues, or None."""
+    lines = [line for call in finding.calls for line in lines_by_call.get(call, [])]
+    for clue in finding.clues:
         for line in lines:
             if re.search(clue, line.text) and not line.text.startswith(("def ", "class ", "#", '"')):
-                return str(line)
+                return line.place
     return None
 
 
 def raised_at(error: BaseException | None) -> str | None:
     """Return ``file:line`` of the innermost line of the user's code in the traceback of ``error``."""
     frames = traceback.extract_tb(error.__traceback__) if error is not None else []
-    return next(
-        (f"{_short(frame.filename)}:{frame.lineno}" for frame in reversed(frames) if _is_own(frame.filename)), None
-    )
+    own = [_place(frame.filename, frame.lineno) for frame in frames if _is_own(frame.filename)]
+    return own[-1] if own else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.doctor.session import AgentCopy
 
 UNIT = 1 / 64  # difference between the observations of two consecutive states; exact in float32
 SHIFT = 1 / 128  # keeps observations off whole numbers; exact in float32
@@ -27,19 +27,8 @@ class Step(NamedTuple):
 
     @property
     def ended(self) -> bool:
+        """Whether the episode ended."""
         return self.terminated or self.truncated
-
-
-@dataclass
-class Record:
-    """Everything that happened in the environment.
-
-    ``first``: states returned by ``reset``. ``late``: number of steps taken after an episode had ended.
-    """
-
-    steps: list[Step] = field(default_factory=list)
-    first: set[int] = field(default_factory=set)
-    late: int = 0
 
 
 class NumberedEnv(gymnasium.Env[Array, int]):
@@ -47,42 +36,57 @@ class NumberedEnv(gymnasium.Env[Array, int]):
 
     Episodes last 4 to 12 steps and end by termination and by truncation in turn. ``on_step(obs)`` is called before
     every step, from within the agent's loop.
+
+    Attributes:
+        steps: Every step that was taken.
+        first: Numbers of the states that ``reset`` returned.
+        late: Number of steps taken after an episode had ended.
     """
 
-    def __init__(self, size: int, actions: int, on_step: Callable[[Array], object]) -> None:
+    def __init__(self, size: int, actions: int, on_step: Callable[[Array], object] = lambda obs: None) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(actions)  # type: ignore[assignment]
         self.spec = gymnasium.envs.registration.EnvSpec("Numbered-v0", max_episode_steps=12)
-        self.record = Record()
+        self.steps: list[Step] = []
+        self.first: set[int] = set()
+        self.late = 0
         self._on_step = on_step
         self._number = -1
-        self._episode = 0
         self._left = 0
         self._signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
 
-    def obs(self, number: int) -> Array:
-        return (self._signs * (number * UNIT + SHIFT)).astype(np.float32)
+    def obs(self) -> Array:
+        return (self._signs * (self._number * UNIT + SHIFT)).astype(np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         self._number += 1
-        self._episode += 1
-        self._left = 4 + 3 * self._episode % 9
-        self.record.first.add(self._number)
-        return self.obs(self._number), {}
+        self.first.add(self._number)
+        self._left = 4 + 3 * len(self.first) % 9
+        return self.obs(), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        if self._left <= 0:
-            self.record.late += 1
-        self._on_step(self.obs(self._number))
-        before = self._number
+        self.late += self._left <= 0
+        self._on_step(self.obs())
         self._number += 1
         self._left -= 1
-        ended = self._left == 0
-        terminated, truncated = ended and self._episode % 2 == 0, ended and self._episode % 2 == 1
+        ended, odd = self._left == 0, len(self.first) % 2 == 1
         reward = float(self._number % 7) / 4
-        self.record.steps.append(Step(before, int(action), reward, self._number, terminated, truncated))
-        return self.obs(self._number), reward, terminated, truncated, {}
+        terminated, truncated = ended and not odd, ended and odd
+        self.steps.append(Step(self._number - 1, int(action), reward, self._number, terminated, truncated))
+        return self.obs(), reward, terminated, truncated, {}
+
+
+def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
+    """Take ``steps`` random steps and pass them to the agent's ``remember``."""
+    obs = None
+    for _ in range(steps):
+        if obs is None:
+            obs, _ = env.reset()
+        action = int(env.np_random.integers(agent.session.actions))
+        next_obs, reward, terminated, truncated, _ = env.step(action)
+        agent.call("remember", obs, action, reward, next_obs, terminated, truncated)
+        obs = None if terminated or truncated else next_obs
 
 
 def state_numbers(obs: Array) -> Array:

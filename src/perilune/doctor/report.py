@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -33,18 +34,22 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """The description of a kind of finding in the catalogue.
+class Finding:
+    """One fault, or a note.
 
     Attributes:
         id: ``component.name``, where component is the part of the agent at fault.
         severity: "error", "warning" or "note". A note is not a fault.
         title: The fault in one sentence.
         meaning: What it does to the learning.
-        evidence: Template of the numbers that prove it.
+        evidence: The numbers that prove it; in the catalogue, a template of them.
         fix: The smallest change that fixes it.
         example: Code before and after the fix; "" if there is none.
         how_to_check: How to see it yourself.
+        where: ``file:line``, or None if no line of the user's code stands out.
+        caused_by: The id of the finding that this one follows from, or None.
+        check: The title of the check that found it.
+        picture: A picture for the HTML report, or None.
         clues: Regular expressions for the line at fault, the most specific first.
         calls: The agent's methods whose lines are searched for it.
     """
@@ -57,6 +62,10 @@ class Entry:
     fix: str
     example: str
     how_to_check: str
+    where: str | None = None
+    caused_by: str | None = None
+    check: str = ""
+    picture: Points | Spread | None = field(default=None, repr=False, compare=False)
     clues: tuple[str, ...] = field(default=(), repr=False)
     calls: tuple[str, ...] = field(default=("train_batch",), repr=False)
 
@@ -70,29 +79,28 @@ class Entry:
         """The page that explains the principle."""
         return f"docs/explanation/doctor.md#{self.component}"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Finding(Entry):
-    """One fault, or a note: an entry of the catalogue with the evidence of this examination.
-
-    Attributes:
-        where: ``file:line``, or None if no line of the user's code stands out.
-        caused_by: The id of the finding that this one follows from, or None.
-        check: The title of the check that found it.
-        picture: A picture for the HTML report, or None.
-    """
-
-    where: str | None = None
-    caused_by: str | None = None
-    check: str = ""
-    picture: Points | Spread | None = field(default=None, repr=False, compare=False)
+    @property
+    def parts(self) -> dict[str, str]:
+        """What a report shows of it, by label."""
+        file, _, line = (self.where or ":0").rpartition(":")
+        parts = {
+            "means": self.meaning,
+            "proof": self.evidence,
+            "where": f"{self.where}   {linecache.getline(file, int(line)).strip()}" if self.where else "",
+            "fix": self.fix,
+            "example": self.example,
+            "check": self.how_to_check,
+            "more": self.link,
+        }
+        return {name: text for name, text in parts.items() if text}
 
     def __str__(self) -> str:
         """For logs and test reports."""
-        parts = {"where": self.where, "proof": self.evidence, "fix": self.fix, "check": self.how_to_check}
-        lines = [f"{self.severity}: {self.title} [{self.id}]"]
         return "\n".join(
-            lines + [f"  {name:5}  {text}" for name, text in (parts | {"more": self.link}).items() if text]
+            [
+                f"{self.severity}: {self.title} [{self.id}]",
+                *(f"  {name:5}  {text}" for name, text in self.parts.items() if name not in ("means", "example")),
+            ]
         )
 
 
@@ -130,9 +138,10 @@ class Report:
         """Findings that do not follow from another one."""
         return [finding for finding in self.findings if finding.caused_by is None]
 
-    def following(self, root: Finding) -> list[Finding]:
-        """Findings that follow from ``root``."""
-        return [finding for finding in self.findings if finding.caused_by == root.id]
+    def parts(self, root: Finding) -> dict[str, str]:
+        """Return what a report shows of ``root`` and of the findings that follow from it, by label."""
+        following = [f"{other.title} ({other.id})" for other in self.findings if other.caused_by == root.id]
+        return root.parts | ({"causes": "; ".join(following)} if following else {})
 
     @property
     def healthy(self) -> bool:
@@ -169,21 +178,21 @@ class Report:
 def in_order(findings: Sequence[Finding], causes: dict[str, list[str]]) -> list[Finding]:
     """Return each finding once, with ``caused_by`` set: root causes first, more severe ones first among them.
 
-    Args:
-        findings: In the order in which they were found.
-        causes: Pattern of a cause's id -> patterns of the ids that follow from it. The first match counts.
+    ``causes`` maps the pattern of a cause's id to patterns of the ids that follow from it. The first match counts.
     """
     by_id: dict[str, Finding] = {}
     for finding in findings:
         by_id.setdefault(finding.id, finding)
 
     def cause(effect: str) -> str | None:
-        for pattern, effects in causes.items():
-            if any(fnmatchcase(effect, one) for one in effects):
-                for other in by_id:
-                    if other != effect and fnmatchcase(other, pattern):
-                        return other
-        return None
+        matches = (
+            other
+            for pattern, effects in causes.items()
+            if any(fnmatchcase(effect, one) for one in effects)
+            for other in by_id
+            if other != effect and fnmatchcase(other, pattern)
+        )
+        return next(matches, None)
 
     marked = [replace(finding, caused_by=cause(finding.id)) for finding in by_id.values()]
     return sorted(marked, key=lambda finding: (finding.caused_by is not None, SEVERITIES.index(finding.severity)))

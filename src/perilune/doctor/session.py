@@ -34,11 +34,8 @@ class AgentFailed(Exception):  # noqa: N818 -- a result, not an error
         self.error = error
 
 
-class NotFinite(Exception):  # noqa: N818 -- a result, not an error
-    """``method`` of the agent returned NaN or infinity."""
-
-    def __init__(self, method: str) -> None:
-        super().__init__(f"{method} returned NaN or infinity")
+class NotFinite(AgentFailed):
+    """A method of the agent returned NaN or infinity."""
 
 
 def as_array(value: Any) -> Array:
@@ -70,10 +67,8 @@ def keep_generators() -> Iterator[None]:
     finally:
         random.setstate(kept[0])
         np.random.set_state(kept[1])  # noqa: NPY002
-        if torch is not None and kept[2] is not None:
+        if torch is not None:
             torch.set_rng_state(kept[2])
-        elif torch is None and (torch := sys.modules.get("torch")) is not None:  # imported and seeded inside
-            torch.seed()
 
 
 @dataclass
@@ -115,7 +110,7 @@ class Session:
             takes_seed = "seed" in inspect.signature(self.factory).parameters
         except (TypeError, ValueError):
             takes_seed = False
-        return self.timed("the factory", self.factory, *(), **({"seed": self.seed} if takes_seed else {}))
+        return self.timed("the factory", self.factory, **({"seed": self.seed} if takes_seed else {}))
 
     def new_copy(self) -> AgentCopy:
         """Return an agent in its initial state."""
@@ -126,12 +121,8 @@ class Session:
         return AgentCopy(self, copy.deepcopy(self._original))
 
     def timed(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Call ``function`` of the agent under the supervisor's clock.
-
-        Raises:
-            AgentFailed: ``function`` raised.
-        """
-        before, this = self.under_way, Call.now(name)
+        """Call ``function`` of the agent under the supervisor's clock. Raise AgentFailed if it raises."""
+        before, this = self.under_way, Call(name)
         self.under_way = this
         try:
             return function(*args, **keywords)
@@ -217,19 +208,12 @@ class AgentCopy:
         """Update the target network once."""
         self.change(lambda agent: agent.call("sync_target"))
 
-    def q(self, obs: Array) -> Array:
-        """Return Q(obs, a) of the online network in float64, (N, A)."""
-        return self._values("q_values", obs)
+    def effect(self, batch: Transitions) -> Array:
+        """Return what an update on ``batch`` adds to Q(obs, a) of its own states, (B, A)."""
+        return self.trained(batch).q(batch.obs) - self.q(batch.obs)
 
-    def q_taken(self, batch: Transitions) -> Array:
-        """Return Q(obs, action) of the online network, (B,)."""
-        return self.q(batch.obs)[np.arange(len(batch.action)), batch.action]
-
-    def target_q(self, obs: Array) -> Array:
-        """Return Q(obs, a) of the target network in float64, (N, A)."""
-        return self._values("target_q_values", obs)
-
-    def _values(self, method: str, obs: Array) -> Array:
+    def q(self, obs: Array, method: str = "q_values") -> Array:
+        """Return Q(obs, a) in float64, (N, A): of the online network, unless ``method`` is "target_q_values"."""
         seed_global_generators(2)
         values = self.array(method, obs.copy())
         if values.ndim != 2 or len(values) != len(obs) or self.session.actions not in (0, values.shape[1]):
@@ -237,5 +221,13 @@ class AgentCopy:
         if values.dtype.kind not in "fiu":
             raise AgentFailed(method, f"returned dtype {values.dtype}: expected real numbers")
         if not np.isfinite(values).all():
-            raise NotFinite(method)
+            raise NotFinite(method, "returned NaN or infinity")
         return values.astype(np.float64)
+
+    def q_taken(self, batch: Transitions) -> Array:
+        """Return Q(obs, action) of the online network, (B,)."""
+        return self.q(batch.obs)[np.arange(len(batch.action)), batch.action]
+
+    def target_q(self, obs: Array) -> Array:
+        """Return Q(obs, a) of the target network in float64, (N, A)."""
+        return self.q(obs, "target_q_values")

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,16 +17,12 @@ class _Interrupted(BaseException):
     """Raised in the thread whose time is up. Not an Exception, so that the agent's ``except Exception`` misses it."""
 
 
-class Call(NamedTuple):
-    """A running call of the agent: its name, and when it began in wall-clock time and in CPU time, in seconds."""
+class Call:
+    """A running call of the agent."""
 
-    name: str
-    began: float
-    cpu_began: float
-
-    @classmethod
-    def now(cls, name: str) -> Call:
-        return cls(name, time.monotonic(), time.process_time())
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.began, self.cpu_began = time.monotonic(), time.process_time()
 
     def exceeds(self, seconds: float) -> bool:
         """Return whether it used more CPU time than ``seconds``, or three times that on the wall clock.
@@ -43,11 +38,10 @@ class TooLong(Exception):  # noqa: N818 -- a result, not an error
     ``unstoppable``: the thread still runs, because it did not react to interrupts.
     """
 
-    def __init__(self, call: str | None, seconds: float) -> None:
+    def __init__(self, call: str | None, seconds: float, unstoppable: bool) -> None:
         text = f"{call} did not return within {seconds:.0f} s"
         super().__init__(text if call else f"not finished in the remaining {seconds:.0f} s")
-        self.call = call
-        self.unstoppable = False
+        self.call, self.unstoppable = call, unstoppable
 
 
 def supervised(
@@ -55,9 +49,7 @@ def supervised(
 ) -> None:
     """Run ``work`` in a thread for at most ``seconds``, and no single call of the agent for over ``call_seconds``.
 
-    Raises:
-        TooLong: A limit was exceeded. The thread was interrupted at its next line of Python.
-        Exception: ``work`` raised it.
+    Raise what ``work`` raises, or TooLong if a limit was exceeded: the thread was interrupted at its next line.
     """
     errors: list[BaseException] = []
     grad_enabled = _torch_grad_enabled()
@@ -75,17 +67,13 @@ def supervised(
     thread = threading.Thread(target=body, name="doctor", daemon=True)
     end = time.monotonic() + seconds
     thread.start()
-    too_long = None
     while thread.is_alive():
         thread.join(0.02)
         call = under_way()
         if call is not None and call.exceeds(call_seconds):
-            too_long = TooLong(call.name, call_seconds)
-        elif time.monotonic() > end:
-            too_long = TooLong(None, seconds)
-        if too_long is not None:
-            too_long.unstoppable = not _interrupt(thread)
-            raise too_long
+            raise TooLong(call.name, call_seconds, unstoppable=not _interrupt(thread))
+        if time.monotonic() > end:
+            raise TooLong(None, seconds, unstoppable=not _interrupt(thread))
     _torch_grad_enabled(grad_enabled)
     if errors:
         raise errors[0]

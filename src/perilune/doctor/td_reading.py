@@ -21,21 +21,18 @@ from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 
+Aim = tuple[bool, Array]  # the value of ``terminated``, and how far the target lies above the reward (B,)
+
 MAX_REACH = 1e5  # in units of the first guess's width
 UNSURE = 5e-3  # of the largest bootstrap: how precisely it can be read
 CLEAR = 0.01  # largest relative distance of a candidate that counts as a match
 
 
 def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
-    """Find the reward at which an update leaves Q(obs, action) unchanged.
+    """Find the reward at which an update on one transition leaves Q(obs, action) unchanged. Train copies only.
 
-    Args:
-        agent: In any state. Copies of it are trained.
-        transition: One row. Its reward does not matter.
-        width: In units of return. The first guess is Q(obs, action) +- ``width``; the result is exact to 1e-4 of it.
-
-    Raises:
-        CannotTell: No reward leaves Q(obs, action) unchanged.
+    The first guess is Q(obs, action) +- ``width``; the result is exact to 1e-4 of it. Raise CannotTell if there is no
+    such reward.
     """
     q = float(agent.q_taken(transition)[0])
 
@@ -87,11 +84,9 @@ def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array
 
 
 def require_regression(session: Session) -> None:
-    """Check that an update with nothing to learn leaves Q alone: a terminated transition with reward Q(obs, action).
+    """Raise CannotTell unless an update with nothing to learn leaves Q alone.
 
-    Raises:
-        CannotTell: It does not. The agent learns a distribution, or a regularized or noisy target, which Q does not
-            show.
+    It does not if the agent learns a distribution, or a regularized or noisy target, which Q does not show.
     """
     if session.not_regression is None:
         session.not_regression = _why_not_regression(session)
@@ -103,7 +98,7 @@ def _why_not_regression(session: Session) -> str:
     if (session.ends, session.routing) != ("sound", "sound"):
         return ""  # a fault that is already reported takes part in it
     agent = session.new_copy()
-    batch = session.transitions(3)
+    batch = session.transitions(3)  # terminated, so that the target is the reward
     q = agent.q_taken(batch)
     width = float(np.abs(q).max()) + 1e-3
     try:
@@ -128,21 +123,14 @@ def require_varied_q(session: Session) -> None:
         raise CannotTell(f"Q of a new agent is {q[0, 0]:.4g} for every state and action, so that no target shows")
 
 
-class Aim(NamedTuple):
-    """How to produce a TD error: the value of ``terminated``, and how far the target lies above the reward (B,)."""
-
-    terminated: bool
-    above: Array
-
-
 def aim(agent: AgentCopy, transition: Transitions) -> Aim:
     """Return how to produce a TD error. In a sound agent the target of a terminated transition is its reward."""
     ends = agent.session.ends
     flag = ends in ("sound", "no_mask")
     if ends in ("sound", "mask_inverted"):
-        return Aim(flag, np.zeros(len(transition.action)))
+        return flag, np.zeros(len(transition.action))
     flagged = transition._replace(terminated=np.full_like(transition.terminated, flag))
-    return Aim(flag, read_bootstraps(agent, flagged, float(np.abs(agent.q(transition.obs)).max()) + 1))
+    return flag, read_bootstraps(agent, flagged, float(np.abs(agent.q(transition.obs)).max()) + 1)
 
 
 def with_error(agent: AgentCopy, transition: Transitions, error: float, aimed: Aim | None = None) -> Transitions:
@@ -160,21 +148,19 @@ class Targets(NamedTuple):
     bootstrap: Array
     candidates: dict[str, Array]
 
-    def fit(self, values: Array) -> tuple[float, float]:
-        """Return the factor that brings ``values`` (B,) nearest to the bootstraps, and the relative distance left."""
+    def fit(self, name: str) -> tuple[str, float, float]:
+        """Return ``name``, the factor that brings this candidate nearest to the bootstraps, and the distance left."""
+        values = self.candidates[name]
         factor = float(self.bootstrap @ values / (values @ values + 1e-30))
         distance = np.abs(self.bootstrap - factor * values).max() / (np.abs(self.bootstrap).max() + 1e-12)
-        return factor, float(distance)
+        return name, factor, float(distance)
 
     def best_fit(self) -> tuple[str, float, float]:
-        """Return the name of the candidate that, times a factor, is nearest; the factor; the relative distance.
+        """Return the fit of the nearest candidate. Raise CannotTell if none is near.
 
         The first candidate wins unless another is nearer by more than the precision of the reading.
-
-        Raises:
-            CannotTell: None is near.
         """
-        fits = [(name, *self.fit(values)) for name, values in self.candidates.items()]
+        fits = [self.fit(name) for name in self.candidates]
         best = min(fits, key=lambda one: one[2])
         name, factor, distance = fits[0] if fits[0][2] < best[2] + UNSURE else best
         if distance > CLEAR:

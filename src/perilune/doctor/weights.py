@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.protocol import Transitions
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, Stepping, as_array
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, Stepping, as_array
 from perilune.doctor.td_reading import with_error
 
 Named = dict[str, Array]
@@ -80,11 +80,7 @@ def as_named(value: Any) -> Named:
 
 
 def online(agent: AgentCopy) -> Named:
-    """Return the online network's arrays. Writing to one changes ``q_values``.
-
-    Raises:
-        CannotTell: None were found.
-    """
+    """Return the online network's arrays. Writing to one changes ``q_values``. Raise CannotTell if none are found."""
     session = agent.session
     if session.weights is None:
         session.weights = _discover(agent)
@@ -104,7 +100,7 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
         if source == "walk" or agent.has(source):
             try:
                 names = _determine_q(agent, source)
-            except (TypeError, ValueError, AttributeError, AgentFailed, NotFinite):
+            except (TypeError, ValueError, AttributeError, AgentFailed):
                 continue
             if source == "walk":
                 names = [name for name in names if name not in _statistics(agent, names)]
@@ -161,13 +157,10 @@ def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
 
 
 class Slopes(NamedTuple):
-    """Derivatives of Q on some coordinates of one array.
+    """Derivatives of Q on some coordinates of one array."""
 
-    ``places`` (n,) are flat indices into it, ``slope`` (n, A) is d Q(obs, a) / d weight.
-    """
-
-    places: Array
-    slope: Array
+    places: Array  # flat indices into it, (n,)
+    slope: Array  # d Q(obs, a) / d weight, (n, A)
 
     @property
     def clear(self) -> Array:
@@ -233,11 +226,7 @@ def decays_weights(agent: AgentCopy) -> bool:
 
 
 def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
-    """Return minus the agent's own gradients by the names of its parameters, or None if it has none.
-
-    Raises:
-        CannotTell: ``gradients()`` and ``parameters()`` do not match.
-    """
+    """Return minus the agent's own gradients by the names of its parameters, or None if it has none."""
     known = agent.session.weights
     if not agent.has("gradients", "parameters") or known is None or known[0] != "parameters":
         return None
@@ -267,11 +256,7 @@ def cosine(one: Array, other: Array) -> float:
 
 
 def first_step(agent: AgentCopy) -> Stepping:
-    """Return how the first step follows the gradient.
-
-    Returns:
-        "proportional" (SGD), "signs" (Adam), "inverse" (larger gradients make smaller steps) or "unknown".
-    """
+    """Return how the first step follows the gradient: "proportional" as in SGD, "signs" as in Adam, or "inverse"."""
     session = agent.session
     if session.stepping is None:
         session.stepping = "unknown"

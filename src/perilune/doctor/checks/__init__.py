@@ -7,24 +7,23 @@ from typing import NamedTuple
 
 from perilune.doctor.checks.acting import check_actions
 from perilune.doctor.checks.gradients import check_gradients
-from perilune.doctor.checks.interface import CannotExamine, check_interface
+from perilune.doctor.checks.interface import check_interface
 from perilune.doctor.checks.loss import check_loss, check_one_batch
 from perilune.doctor.checks.network import check_network
 from perilune.doctor.checks.optimizer import check_optimizer
 from perilune.doctor.checks.replay import check_loop, check_replay
 from perilune.doctor.checks.target_network import check_target_network
 from perilune.doctor.checks.td_target import check_batch, check_ends, check_td_target
-from perilune.doctor.report import Finding, NotRun
-from perilune.doctor.session import Session
-
-__all__ = ["CHECKS", "CannotExamine", "Check"]
+from perilune.doctor.report import Finding
+from perilune.doctor.session import AgentCopy, Session
 
 
 class Check(NamedTuple):
     """One check of the examination."""
 
     title: str
-    run: Callable[[Session], Iterator[Finding | NotRun]]  # what it yields before it raises CannotTell counts
+    run: Callable[[Session, AgentCopy], Iterator[Finding | str]]  # a str says what could not be checked
+    needs: tuple[str, ...] = ()  # methods of the adapter
     call_seconds: float = 10.0  # limit for a single call of the agent
 
 
@@ -40,7 +39,7 @@ CHECKS = (
     Check("optimizer", check_optimizer),
     Check("loss", check_loss),
     Check("one batch", check_one_batch),
-    Check("actions", check_actions),
-    Check("replay", check_replay),
-    Check("training loop", check_loop, call_seconds=40.0),
+    Check("actions", check_actions, ("act",)),
+    Check("replay", check_replay, ("remember", "sample")),
+    Check("training loop", check_loop, ("run",), call_seconds=40.0),
 )

@@ -17,15 +17,12 @@ STATES = 600
 UNLIKELY = 1e-7  # rate of false alarms of each statistical test
 
 
-def check_actions(session: Session) -> Iterator[Finding]:
+def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Compare ``act`` with the greedy actions of ``q_values`` at epsilon 0, 0.5 and 1."""
-    agent = session.new_copy()
-    if not agent.has("act"):
-        raise CannotTell("the adapter has no act(obs, epsilon)")
     obs = session.observations(STATES, 2.0)
     q = agent.q(obs)
-    greedy, random, half = (_actions(agent, obs, epsilon) for epsilon in (0.0, 1.0, 0.5))
-    for action in (*greedy, *random, *half):
+    greedy, random, _ = taken = [_actions(agent, obs, epsilon) for epsilon in (0.0, 1.0, 0.5)]
+    for action in np.concatenate(taken):
         if not 0 <= action < session.actions:
             yield finding("exploration.out_of_range", action=action, last=session.actions - 1)
             return
@@ -35,22 +32,23 @@ def check_actions(session: Session) -> Iterator[Finding]:
     if not clear.any():
         raise CannotTell("all actions have the same Q, so that no action is greedy")
     best, worst = q.argmax(axis=1), q.argmin(axis=1)
-    agree, agree_at_1 = ((actions == best)[clear].mean() for actions in (greedy, random))
-    shares: dict[str, Any] = {"states": clear.sum(), "greedy": agree, "random": agree_at_1}
-    if (greedy == worst)[clear].mean() > 0.95:
-        yield finding("exploration.argmin", **shares, worst=(greedy == worst)[clear].mean())
+    agree, agree_at_1, share = ((actions == best)[clear].mean() for actions in taken)
+    as_worst = (greedy == worst)[clear].mean()
+    shares: dict[str, Any] = {"states": clear.sum(), "greedy": agree, "random": agree_at_1, "worst": as_worst}
+    if as_worst > 0.95:
+        yield finding("exploration.argmin", **shares)
     elif agree_at_1 > 0.95 and agree < 0.9:
         yield finding("exploration.inverted", **shares)
     elif agree < 0.9 and (agree < 1 / session.actions + 0.1 or (greedy == _actions(agent, obs, 0.0)).mean() > 0.99):
         yield finding("exploration.not_greedy", **shares)  # noisy layers do not explain the other actions
     elif len(set(random)) == 1 or agree_at_1 > 0.95:
         yield finding("exploration.never_random", **shares)
-    else:
-        uneven = list(_uneven(session, random))
+    elif uneven := list(_uneven(session, random)):
         yield from uneven
-        share, expected = (half == best)[clear].mean(), (agree + agree_at_1) / 2  # half-way between 0 and 1
+    else:
+        expected = (agree + agree_at_1) / 2  # half-way between 0 and 1
         z = abs(share - expected) / sqrt(1.5 * expected * (1 - expected) / clear.sum() + 1e-12)
-        if not uneven and erfc(z / sqrt(2)) < UNLIKELY:
+        if erfc(z / sqrt(2)) < UNLIKELY:
             yield finding("exploration.epsilon_ignored", share=share, states=clear.sum(), expected=expected)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding, listed
-from perilune.doctor.report import Finding, NotRun, Points
+from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
 from perilune.doctor.weights import ERROR, TRIALS, Trial, cosine, decays_weights, first_step, flat, online, push, trials
@@ -19,9 +19,8 @@ ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")  # th
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
-def check_gradients(session: Session) -> Iterator[Finding | NotRun]:
+def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check sign, routing and back-propagation of the gradient, and that it does not flow through the target."""
-    agent = session.new_copy()
     uphill = list(_sign(session, agent))
     yield from uphill
     blind = list(_blind_to_action(session, agent))
@@ -47,7 +46,7 @@ def check_gradients(session: Session) -> Iterator[Finding | NotRun]:
     wrong = list(_chain_rule(tried, signs))
     yield from wrong
     if decays_weights(agent):
-        yield NotRun("", "weight decay hides whether weights are stepped before the error has passed through them")
+        yield "weight decay hides whether weights are stepped before the error has passed through them"
     elif not wrong and not uphill:
         yield from _stepped_too_early(session, agent)
     yield from _through_target(session, agent)
@@ -59,8 +58,8 @@ def _sign(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     for _ in range(TRIALS):
         transition = session.transitions(1)
         for error in (ERROR, -ERROR):
-            trained = agent.trained(with_error(agent, transition, error))
-            moves.append(np.sign(error) * float((trained.q_taken(transition) - agent.q_taken(transition))[0]))
+            effect = agent.effect(with_error(agent, transition, error))
+            moves.append(np.sign(error) * float(effect[0, transition.action[0]]))
     if max(moves) < 0:
         yield finding("backward.sign", error=ERROR, up=moves[0], down=-moves[1], trials=TRIALS)
 

@@ -22,16 +22,13 @@ CLOSE = 0.01  # precision of a measured step, relative to the first
 UPDATES = 200  # on one batch
 
 
-def check_loss(session: Session) -> Iterator[Finding]:
+def check_loss(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check gradients against ``loss()`` if the agent has both, and otherwise against what all losses share."""
     require_regression(session)
-    agent = session.new_copy()
     transition = session.transitions(1)
     aimed = aim(agent, transition)
-    moves = []
-    for error in DOUBLED:
-        trained = agent.trained(with_error(agent, transition, float(error), aimed))
-        moves.append(np.abs(trained.q(transition.obs) - agent.q(transition.obs)).max())
+    effects = [agent.effect(with_error(agent, transition, float(error), aimed)) for error in DOUBLED]
+    moves = np.abs(effects).max(axis=(1, 2))
     if moves[0] > 0 and moves[-2] == moves[-1] == 0:  # an error clipped inside the loss has the derivative 0 there
         yield finding("loss.clipped_away", errors=DOUBLED, moves=moves)
     elif agent.has("loss", "gradients"):
@@ -111,7 +108,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
     """Raise CannotTell if no reward holds a Q(obs, action) of 5: then rewards are clipped, which is not a fault."""
-    transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition).terminated))
+    transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition)[0]))
 
     def rise(agent: AgentCopy) -> None:
         array = online(agent)[weight.name]
@@ -129,9 +126,8 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
         raise CannotTell(f"rewards are clipped before they reach the target: {reason}") from reason
 
 
-def check_one_batch(session: Session) -> Iterator[Finding]:
+def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Train one batch of terminated transitions repeatedly: the error must fall from the first update on."""
-    agent = session.new_copy()
     rows = max(32, session.min_batch)
     batch = session.transitions(rows)
     goal = np.clip(session.rng.standard_normal(rows), -2, 2)

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.catalogue import finding, listed
-from perilune.doctor.report import Finding, NotRun, Spread
+from perilune.doctor.catalogue import finding
+from perilune.doctor.report import Finding, Spread
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.weights import online
 
@@ -17,16 +17,15 @@ STATES = 20_000
 UPDATES = 30
 
 
-def check_network(session: Session) -> Iterator[Finding | NotRun]:
+def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check the spread of Q, activations behind the output layer, and the initial weights."""
-    agent = session.new_copy()
     if session.noise:
         raise CannotTell("q_values differ between calls")
     obs = session.observations(STATES, 2.0)
     q = agent.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
         yield from _constant(session, agent)
-        yield NotRun("", "Q is the same for all states, so that its spread does not show")
+        yield "Q is the same for all states, so that its spread does not show"
         return
     # If a layer is so narrow that all its units can be inactive at once, different states become the same.
     digits = np.round(q / (np.abs(q).max() * 1e-9))
@@ -38,9 +37,8 @@ def check_network(session: Session) -> Iterator[Finding | NotRun]:
     yield from _weights(session, agent, obs, q)
 
 
-def _constant(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
     """Zero output weights are fine if the network can learn. Zero weights everywhere are not."""
-    trained = agent.copy()
     batch = session.transitions(max(16, session.min_batch))
     batch = batch._replace(reward=(3 * batch.obs[:, 0]).astype(np.float32))
     for _ in range(UPDATES):
@@ -51,10 +49,10 @@ def _constant(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         yield finding("forward.all_equal", updates=UPDATES, count=len(batch.action), low=low, high=high, q=q[0])
 
 
-def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | NotRun]:
+def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:
     """Shift the output biases: Q must be able to take any value."""
     if not any(array.shape == (session.actions,) for array in online(agent).values()):
-        yield NotRun("", "the outputs have no biases that could show an activation after them")
+        yield "the outputs have no biases that could show an activation after them"
         return
     shifted = []
     for shift in (-100.0, 100.0):
@@ -75,15 +73,19 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
         raise CannotTell("no weight matrices were found")
     layers = _as_layers(session, list(matrices.values()))
     biases = [array.reshape(-1) for array in arrays.values() if array.ndim == 1 or 1 in array.shape]
-    picture = _activations(obs, q, layers or [], biases)
+    picture = _activations(obs, q, layers, biases)
     positive = {name: float((array > 0).mean()) for name, array in matrices.items()}
     if min(positive.values()) > 0.99 or max(positive.values()) < 0.01:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in positive.items())
         yield finding("forward.one_sign", shares=shares, picture=picture)
-    if layers is None:
+    if not layers:
         return
-    if spread := _spread(list(matrices), layers):
-        yield finding("forward.spread", details=spread, picture=picture)
+    # The spread must shrink with the inputs of a layer (He et al., arXiv:1502.01852) or with inputs and outputs
+    # (Glorot), not with the outputs alone.
+    scaled = np.array([np.sqrt(np.square(layer).mean() * len(layer)) for layer in layers])
+    if scaled.max() > 6 or scaled.max() > max(3, 2.5 * np.median(scaled)):
+        shapes = ", ".join(f"{len(layer)} x {layer.shape[1]}" for layer in layers)
+        yield finding("forward.spread", shapes=shapes, scaled=scaled, picture=picture)
     single = [name for name, array in arrays.items() if array.size == 1]
     units = [layer.shape[1] for layer in layers]
     if single and 1 not in units:  # a single bias is correct only in a layer of one unit
@@ -91,14 +93,13 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
         yield finding("backward.one_bias", details=details)
 
 
-def _as_layers(session: Session, matrices: list[Array]) -> list[Array] | None:
+def _as_layers(session: Session, matrices: list[Array]) -> list[Array]:
     """Return each matrix as (inputs, outputs) if they form consecutive layers in either orientation."""
-    for transpose in (False, True):
-        layers = [matrix.T if transpose else matrix for matrix in matrices]
+    for layers in (matrices, [matrix.T for matrix in matrices]):
         fits = all(before.shape[1] == after.shape[0] for before, after in pairwise(layers))
         if layers[0].shape[0] == session.observation_size and fits:
             return layers
-    return None
+    return []
 
 
 def _activations(obs: Array, q: Array, layers: list[Array], biases: list[Array]) -> Spread:
@@ -112,27 +113,6 @@ def _activations(obs: Array, q: Array, layers: list[Array], biases: list[Array])
     outputs = groups.pop(f"layer {len(layers)}", None)
     if outputs is None or outputs.shape != q.shape or np.abs(outputs - q).max() > 1e-3 * np.abs(q).max():
         groups.clear()
-    groups["Q"] = q
     label = f"value before the activation, for {len(obs):,} observations around 0"
-    return Spread("Outputs of the layers of a new agent", label, {name: q.reshape(-1) for name, q in groups.items()})
-
-
-def _spread(names: list[str], layers: list[Array]) -> str:
-    """Return what is wrong with the spread of the weights, or "".
-
-    It must shrink with the inputs of a layer (He et al., arXiv:1502.01852) or with inputs and outputs (Glorot), not
-    with the outputs alone.
-    """
-    inputs, outputs = np.array([layer.shape for layer in layers], float).T
-    spread = np.array([float(np.sqrt(np.mean(np.square(layer)))) for layer in layers])
-    scaled = spread * np.sqrt(inputs)
-    if scaled.max() > 3 and scaled.max() > 2.5 * np.median(scaled):
-        at = int(scaled.argmax())
-        return (
-            f"{names[at]}, with {inputs[at]:.0f} inputs and {outputs[at]:.0f} outputs, has a spread of "
-            f"{spread[at]:.3g}; sqrt(2 / inputs) is {np.sqrt(2 / inputs[at]):.3g}, sqrt(2 / outputs) is "
-            f"{np.sqrt(2 / outputs[at]):.3g}"
-        )
-    if scaled.max() > 6:
-        return f"spread times sqrt(inputs) of each layer: {listed(scaled)}; He initialization has 1.41"
-    return ""
+    values = {name: value.reshape(-1) for name, value in (groups | {"Q": q}).items()}
+    return Spread("Outputs of the layers of a new agent", label, values)

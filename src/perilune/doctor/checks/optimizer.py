@@ -5,7 +5,7 @@ The reference equations are independent of ``perilune.nn.optimizers``, because P
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, product
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.protocol import Transitions
-from perilune.doctor.report import Finding, NotRun
+from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
 from perilune.doctor.weights import Trial, first_step, flat, negative_gradients, online, q_slopes, trials, weight_step
@@ -56,8 +56,7 @@ def adam(
 ) -> Array:
     """Adam (Kingma and Ba, arXiv:1412.6980).
 
-    ``count`` is where the counter t of the bias corrections starts and its increment per update; ``correct`` whether
-    m and v are corrected for their start at 0.
+    ``count``: start of the counter t and its increment per update; ``correct``: whether m and v are bias-corrected.
     """
     t = count[0] + count[1] * np.arange(len(gradients))
     m = (1 - beta1) * _decayed_sum(gradients, beta1) / (1 - beta1**t if correct[0] else 1)
@@ -65,18 +64,22 @@ def adam(
     return np.asarray(m / (np.sqrt(v) + epsilon))
 
 
-def correct_optimizers() -> Iterator[tuple[str, Steps]]:
-    """Yield the name and the steps of correct optimizers."""
+def correct_optimizers() -> Iterator[tuple[str, str, Steps]]:
+    """Yield "", the name and the steps of correct optimizers."""
     for decay in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99):
-        yield f"SGD with momentum {decay}", partial(momentum, decay=decay)
-        yield f"SGD with Nesterov momentum {decay}", partial(momentum, decay=decay, nesterov=True)
+        yield "", f"SGD with momentum {decay}", partial(momentum, decay=decay)
+        yield "", f"SGD with Nesterov momentum {decay}", partial(momentum, decay=decay, nesterov=True)
     for epsilon in (1e-10, 1e-8, 1e-6, 1e-5, 1.5e-4, 1e-3, 1e-2):
         for beta1, beta2 in product((0.9, 0.0, 0.5, 0.8, 0.95, 0.99), (0.999, 0.9, 0.95, 0.98, 0.99, 0.995, 0.9999)):
-            yield f"Adam with betas {beta1}, {beta2}", partial(adam, beta1=beta1, beta2=beta2, epsilon=epsilon)
+            yield "", f"Adam with betas {beta1}, {beta2}", partial(adam, beta1=beta1, beta2=beta2, epsilon=epsilon)
         for decay in (0.9, 0.95, 0.99, 0.995, 0.999):
-            yield f"RMSProp with decay {decay}", partial(rmsprop, decay=decay, epsilon=epsilon)
-            yield f"centered RMSProp with decay {decay}", partial(rmsprop, decay=decay, epsilon=epsilon, centered=True)
-    yield "Adagrad", lambda gradients: gradients / (np.sqrt(np.cumsum(gradients**2)) + 1e-10)
+            yield "", f"RMSProp with decay {decay}", partial(rmsprop, decay=decay, epsilon=epsilon)
+            yield (
+                "",
+                f"centered RMSProp with decay {decay}",
+                partial(rmsprop, decay=decay, epsilon=epsilon, centered=True),
+            )
+    yield "", "Adagrad", lambda gradients: gradients / (np.sqrt(np.cumsum(gradients**2)) + 1e-10)
 
 
 def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
@@ -102,52 +105,48 @@ class ProbeWeight(NamedTuple):
     place: int  # its flat index there
     exact: bool  # whether it is a bias, so that its gradient is exactly the TD error
 
+    def value(self, agent: AgentCopy) -> float:
+        """Return the weight."""
+        return float(online(agent)[self.name].flat[self.place])
+
 
 def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
-    """Find a weight whose gradient follows the TD error and nothing else.
+    """Find a weight whose gradient follows the TD error and nothing else. Raise CannotTell if there is none.
 
     The gradient of the output's bias is the TD error. Another weight of the output has its input as a factor, which
     changes while the layers before it learn; an optimizer that normalizes its steps hardly shows that.
-
-    Raises:
-        CannotTell: There is none.
     """
     # Small observations keep the other gradients small, so that clipping by norm sets in late.
     transition = session.transitions(1, scale=0.3)._replace(action=np.zeros(1, np.int64))
     step = weight_step(agent, with_error(agent, transition, 1.0))
-    best = None
+    found = []
     for name, slopes in q_slopes(agent, transition.obs).items():
         slope = np.abs(slopes.slope[:, 0])
-        if not slopes.single_output or not step[name].any() or not slope.any():
-            continue
         exact = step[name].ndim == 1
-        if exact or first_step(agent) == "signs":
-            known = ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact)
-            best = known if best is None or exact else best
-    if best is None:
+        if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
+            found.append(ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact))
+    if not found:
         raise CannotTell("no weight was found whose gradient is the TD error alone: an output bias")
-    return best
+    return next((one for one in reversed(found) if one.exact), found[0])
 
 
 def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float]) -> Array:
     """Return the steps (K,) of the weight while its transition is trained with these TD errors (K,) in turn."""
     aimed = aim(agent, weight.transition)
     trained = agent.copy()
-    values = [float(online(trained)[weight.name].flat[weight.place])]
+    values = [weight.value(trained)]
     for error in errors:
         trained.train(with_error(trained, weight.transition, float(error), aimed))
-        values.append(float(online(trained)[weight.name].flat[weight.place]))
+        values.append(weight.value(trained))
     return np.diff(values)
 
 
-def check_optimizer(session: Session) -> Iterator[Finding | NotRun]:
+def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check the reduction over the batch, forgotten or shared state, and the rule of the optimizer."""
-    agent = session.new_copy()
     if first_step(agent) == "inverse":
         transition = session.transitions(1)
-        small, large = (
-            np.linalg.norm(flat(weight_step(agent, with_error(agent, transition, error)))) for error in (0.05, 0.5)
-        )
+        both = [flat(weight_step(agent, with_error(agent, transition, error))) for error in (0.05, 0.5)]
+        small, large = np.linalg.norm(both, axis=1)
         yield finding("optimizer.no_root", small=small, large=large)
         return
     yield from _unequal_first_steps(session, agent)
@@ -194,10 +193,10 @@ def _damped(one: Trial, name: str, usual: float) -> bool:
     return bool(high - low < 0.3 * middle)
 
 
-def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun]:
+def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """A batch of eight identical transitions must have the effect of one: a mean, and one step per batch."""
     if session.min_batch > 1:
-        yield NotRun("", f"sum or mean over the batch: train_batch takes no fewer than {session.min_batch} transitions")
+        yield f"sum or mean over the batch: train_batch takes no fewer than {session.min_batch} transitions"
         return
     transition = session.transitions(1)
     for error in (0.05, 10.0):
@@ -212,7 +211,7 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun
     single, many = negative_gradients(agent, one), negative_gradients(agent, eight)
     if single is None or many is None:
         if first_step(agent) == "signs":
-            yield NotRun("", "sum or mean over the batch: steps like Adam's hide it; add gradients() to the adapter")
+            yield "sum or mean over the batch: steps like Adam's hide it; add gradients() to the adapter"
     elif abs((ratio := _ratio(single, many)) - 8) < 0.02:
         yield finding("loss.sum", what="gradient", ratio=ratio)
 
@@ -228,25 +227,28 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
         raise CannotTell("the first update does not move the bias of the output")
     shape = steps / steps[0]
 
-    def distance(reference: Steps) -> float:
-        expected = reference(ERRORS)
-        return float(np.abs(shape - expected / expected[0]).max() / np.abs(shape).max())
+    def nearest(references: Iterable[tuple[str, str, Steps]]) -> tuple[float, str, str, Steps]:
+        def distance(reference: Steps) -> float:
+            expected = reference(ERRORS)
+            return float(np.abs(shape - expected / expected[0]).max() / np.abs(shape).max())
 
-    right_off, right, session.optimizer = min(
-        ((distance(reference), name, reference) for name, reference in correct_optimizers()), key=lambda one: one[0]
-    )
-    if right_off < close:
+        return min(((distance(one), fault, name, one) for fault, name, one in references), key=lambda one: one[0])
+
+    distance, _, right, session.optimizer = nearest(correct_optimizers())
+    if distance < close:
         return
-    wrong_off, name, wrong, session.optimizer = min(
-        ((distance(reference), name, words, reference) for name, words, reference in faulty_optimizers()),
-        key=lambda one: one[0],
-    )
-    if wrong_off >= close:
+    wrong_distance, fault, wrong, session.optimizer = nearest(faulty_optimizers())
+    if wrong_distance >= close:
         session.optimizer = None
         raise CannotTell(
             f"for a constant gradient the steps are {listed(shape[:8])} times the first, which matches no known "
-            f"optimizer; the nearest is {right}, {right_off:.0%} off"
+            f"optimizer; the nearest is {right}, {distance:.0%} off"
         )
     yield finding(
-        f"optimizer.{name}", steps=shape[:8], wrong=wrong, distance=wrong_off, right=right, right_distance=right_off
+        f"optimizer.{fault}",
+        steps=shape[:8],
+        wrong=wrong,
+        distance=wrong_distance,
+        right=right,
+        right_distance=distance,
     )

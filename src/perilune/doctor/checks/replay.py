@@ -10,9 +10,9 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.locate import raised_at
-from perilune.doctor.numbered_env import NumberedEnv, Record, Step, state_numbers
+from perilune.doctor.numbered_env import NumberedEnv, Step, play, state_numbers
 from perilune.doctor.report import Finding
-from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session, as_array, keep_generators
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array, keep_generators
 
 STORED = 600  # transitions stored before the first sample
 MANY = 25_000  # transitions stored in all: more than most buffers of adapters hold
@@ -22,38 +22,23 @@ MAX_STEPS = 30  # that one transition may span
 RUN_STEPS = 1_000  # of the loop
 
 
-def check_replay(session: Session) -> Iterator[Finding]:
+def check_replay(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Store numbered transitions through ``remember`` and check what ``sample`` returns."""
-    agent = session.new_copy()
-    if not agent.has("remember", "sample"):
-        raise CannotTell("the adapter has no remember(...) and sample(n)")
-    env = NumberedEnv(session.observation_size, session.actions, lambda obs: None)
+    env = NumberedEnv(session.observation_size, session.actions)
     play(agent, env, STORED)
     samples = draw(agent, SAMPLES)
-    faults = list(check_samples(session, samples, env.record, in_loop=False))
+    faults = list(check_samples(session, samples, env))
     yield from faults
     session.replay_faulty = bool(faults)
     if faults:
         return
-    stored = np.array([step.before for step in env.record.steps])
+    stored = np.array([step.before for step in env.steps])
     oldest = np.searchsorted(stored, samples.before.min())
     if oldest > 0.5 * len(stored):
         newest = len(stored) - oldest
         yield finding("replay.newest_only", count=len(samples.before), stored=len(stored), newest=newest)
     play(agent, env, MANY - STORED)
-    yield from check_samples(session, draw(agent, SAMPLES), env.record, in_loop=False)
-
-
-def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
-    """Take ``steps`` random steps and pass them to the agent's ``remember``."""
-    obs = None
-    for _ in range(steps):
-        if obs is None:
-            obs, _ = env.reset()
-        action = int(env.np_random.integers(agent.session.actions))
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        agent.call("remember", obs, action, reward, next_obs, terminated, truncated)
-        obs = None if terminated or truncated else next_obs
+    yield from check_samples(session, draw(agent, SAMPLES), env)
 
 
 class Samples(NamedTuple):
@@ -90,54 +75,58 @@ def draw(agent: AgentCopy, count: int) -> Samples:
     return Samples(numbers(obs), action.reshape(rows), reward.reshape(rows), numbers(next_obs), terminated)
 
 
-def check_samples(session: Session, samples: Samples, record: Record, in_loop: bool) -> Iterator[Finding]:
-    """Every sampled transition must be one that happened, or several consecutive ones of an episode."""
-    chains = _chains(record, samples)
-    fault = (  # from coarse to fine: the first one explains the others
-        _modified(samples, in_loop)
-        or _equal_states(samples, record)
-        or _across_episodes(record, samples, chains)
-        or _never_happened(record, samples, chains, in_loop)
-    )
-    if fault:
-        yield fault
-    else:
-        yield from _ends(record, samples, chains)
-        yield from _mixed(session, samples, chains)
+def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop: bool = False) -> Iterator[Finding]:
+    """Every sampled transition must be one that happened, or several consecutive ones of an episode.
 
-
-def _modified(samples: Samples, in_loop: bool) -> Finding | None:
-    share = ((samples.before < 0) | (samples.after < 0)).mean()
-    if share <= RARE:
-        return None
-    name = "environment.observations_changed" if in_loop else "replay.changes_observations"
-    return finding(name, share=share, count=len(samples.before))
-
-
-def _equal_states(samples: Samples, record: Record) -> Finding | None:
-    """If obs equals next_obs: is it the state before the step, or did the one after it overwrite both?"""
+    From coarse to fine: the first fault explains the others.
+    """
+    count = len(samples.before)
+    modified = ((samples.before < 0) | (samples.after < 0)).mean()
+    if modified > RARE:
+        name = "environment.observations_changed" if in_loop else "replay.changes_observations"
+        yield finding(name, share=modified, count=count)
+        return
     different = len(np.unique(samples.before))
-    if (samples.after == samples.before).mean() <= 0.5 and different > 2:
-        return None
-    sampled = list(zip(samples.before.tolist(), samples.action.tolist(), strict=True))
-    before, after = (
-        np.mean([actions.get(number) == action for number, action in sampled])
-        for actions in (
-            {step.before: step.action for step in record.steps},
-            {step.after: step.action for step in record.steps},
-        )
-    )
-    reused = different <= 2 or after > before + 0.2
-    name = "environment.buffer_reused" if reused else "replay.next_is_current"
-    return finding(name, count=len(samples.before), different=different)
+    if (samples.after == samples.before).mean() > 0.5 or different <= 2:
+        # Is it the state before the step, or did the one after it overwrite both?
+        before, after = (_share_with_action(samples, env, key) for key in ("before", "after"))
+        reused = different <= 2 or after > before + 0.2
+        name = "environment.buffer_reused" if reused else "replay.next_is_current"
+        yield finding(name, count=count, different=different)
+        return
+    chains = _chains(env, samples)
+    broken = np.array([not chain for chain in chains])
+    starts, ends = (np.isin(numbers, list(env.first)) for numbers in (samples.before, samples.after))
+    across = broken & ends & ~starts
+    if max(across.mean(), broken.mean()) > RARE:
+        wrong = across if across.mean() > RARE else broken
+        values = {"wrong": wrong.sum(), "count": count, "first": starts[wrong].mean()}
+        before, after = samples.before[wrong][0], samples.after[wrong][0]
+        if across.mean() > RARE:
+            yield finding("environment.reset_as_next", before=before, after=after, **values)
+            return
+        stuck = in_loop and values["first"] > 0.8
+        details = f"{broken.mean():.0%} of {count} sampled transitions never happened, for example state {before} -> "
+        name = "loop.state_not_advanced" if stuck else "replay.mismatched"
+        yield finding(name, details=f"{details}state {after}", **values)
+        return
+    yield from _ends(env, samples, chains)
+    yield from _mixed(session, samples, chains)
 
 
-def _chains(record: Record, samples: Samples) -> list[list[Step]]:
+def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
+    """Return the share of samples whose action is that of the step from ("before") or to ("after") their state."""
+    actions = {getattr(step, key): step.action for step in env.steps}
+    sampled = zip(samples.before.tolist(), samples.action.tolist(), strict=True)
+    return float(np.mean([actions.get(number) == action for number, action in sampled]))
+
+
+def _chains(env: NumberedEnv, samples: Samples) -> list[list[Step]]:
     """Return the steps that each transition spans: always n of them, or fewer before the end of an episode.
 
     The chain of a transition that never happened is empty.
     """
-    steps = {step.before: step for step in record.steps}
+    steps = {step.before: step for step in env.steps}
     chains = [_chain(steps, before, after) for before, after in zip(samples.before, samples.after, strict=True)]
     lengths = np.array([len(chain) for chain in chains])
     n = int(np.bincount(lengths[lengths > 0]).argmax()) if lengths.any() else 0
@@ -157,33 +146,7 @@ def _chain(steps: dict[int, Step], before: int, after: int) -> list[Step]:
     return []
 
 
-def _across_episodes(record: Record, samples: Samples, chains: list[list[Step]]) -> Finding | None:
-    wrong = [
-        (before, after)
-        for before, after, chain in zip(samples.before, samples.after, chains, strict=True)
-        if not chain and after in record.first and before not in record.first
-    ]
-    if len(wrong) <= RARE * len(chains):
-        return None
-    before, after = wrong[0]
-    return finding("environment.reset_as_next", wrong=len(wrong), count=len(chains), before=before, after=after)
-
-
-def _never_happened(record: Record, samples: Samples, chains: list[list[Step]], in_loop: bool) -> Finding | None:
-    broken = np.array([not chain for chain in chains])
-    if broken.mean() <= RARE:
-        return None
-    before, after = samples.before[broken], samples.after[broken]
-    details = (
-        f"{broken.mean():.0%} of {len(chains)} sampled transitions never happened, for example state "
-        f"{before[0]} -> state {after[0]}"
-    )
-    first = np.mean([number in record.first for number in before])
-    name = "loop.state_not_advanced" if in_loop and first > 0.8 else "replay.mismatched"
-    return finding(name, details=details, first=first)
-
-
-def _ends(record: Record, samples: Samples, chains: list[list[Step]]) -> Iterator[Finding]:
+def _ends(env: NumberedEnv, samples: Samples, chains: list[list[Step]]) -> Iterator[Finding]:
     """Terminated transitions must be stored, and flagged as such. Truncated ones must not be flagged."""
     flags = zip(chains, samples.terminated, strict=True)
     ends = [(chain[-1], flag) for chain, flag in flags if chain and chain[-1].ended]
@@ -191,9 +154,9 @@ def _ends(record: Record, samples: Samples, chains: list[list[Step]]) -> Iterato
     if truncated and np.mean(truncated) > 0.5:
         yield finding("environment.truncation_as_end", wrong=sum(truncated), count=len(truncated))
     terminated = [flag for step, flag in ends if step.terminated]
-    happened = sum(step.terminated for step in record.steps)
-    if not terminated and happened * len(chains) > 30 * len(record.steps):  # 30 of them were expected
-        yield finding("replay.terminal_lost", happened=happened, steps=len(record.steps), count=len(chains))
+    happened = sum(step.terminated for step in env.steps)
+    if not terminated and happened * len(chains) > 30 * len(env.steps):  # 30 of them were expected
+        yield finding("replay.terminal_lost", happened=happened, steps=len(env.steps), count=len(chains))
     elif terminated and np.mean(terminated) < 0.5:
         yield finding("loop.termination_lost", wrong=len(terminated) - sum(terminated), count=len(terminated))
 
@@ -236,7 +199,7 @@ class Observer:
         self.online: list[Array] = []  # Q of the online network before each step, for the same states
         self.target: list[Array] = []
         self.greedy: list[int] = []  # the greedy action at each step
-        self.failure: NotFinite | AgentFailed | None = None  # what made Q unusable
+        self.failure: AgentFailed | None = None  # what made Q unusable
         self._states = session.observations(8)
 
     def __call__(self, obs: Array) -> None:
@@ -247,59 +210,52 @@ class Observer:
                     if self.agent.has("target_q_values"):
                         self.target.append(self.agent.target_q(self._states))
                     self.greedy.append(int(self.agent.q(obs[None])[0].argmax()))
-            except (NotFinite, AgentFailed) as failure:  # must not disturb the user's loop
+            except AgentFailed as failure:  # must not disturb the user's loop
                 self.failure = failure
 
 
-def check_loop(session: Session) -> Iterator[Finding]:
+def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Run the loop and check resets, updates, syncs, exploration and what it stored."""
-    agent = session.new_copy()
-    if not agent.has("run"):
-        raise CannotTell("the adapter has no run(env, env_steps)")
     observer = Observer(session, agent)
     env = NumberedEnv(session.observation_size, session.actions, observer)
     try:
         agent.call("run", env, RUN_STEPS)
     except AgentFailed as failure:
-        yield _raised(failure)
+        # Because of what reset() and step() return, or for another reason?
+        error, text = failure.error, str(failure.error)
+        unpacking = isinstance(error, ValueError) and "unpack" in text
+        if not unpacking and (isinstance(error, IndexError) or not ("tuple" in text or "inhomogen" in text)):
+            raise
+        yield finding("environment.old_interface", error=failure, where=raised_at(error))
         return
     if observer.failure is not None:
         raise observer.failure
-    record = env.record
-    steps = len(record.steps)
+    steps = len(env.steps)
     if not steps:
         raise CannotTell(f"run(env, {RUN_STEPS}) took no step")
-    if record.late:
-        yield finding("environment.no_reset", late=record.late, steps=steps)
+    if env.late:
+        yield finding("environment.no_reset", late=env.late, steps=steps)
         return
     updates = np.diff(observer.online, axis=0).any(axis=(1, 2)).sum()  # steps before which Q had changed
     if not updates:
         yield finding("loop.no_updates", steps=steps)
     elif observer.target and not np.diff(observer.target, axis=0).any():
         yield finding("target_network.not_synced_yet", steps=steps, updates=updates)
-    yield from _exploration(session, record, observer.greedy)
+    yield from _exploration(session, env.steps, observer.greedy)
     if agent.has("sample") and not session.replay_faulty:
-        yield from check_samples(session, draw(agent, SAMPLES), record, in_loop=True)
+        yield from check_samples(session, draw(agent, SAMPLES), env, in_loop=True)
 
 
-def _raised(failure: AgentFailed) -> Finding:
-    """Did the loop raise because of what reset() and step() return, or for another reason?"""
-    error, text = failure.error, str(failure.error)
-    unpacking = isinstance(error, ValueError) and "unpack" in text
-    old = unpacking or (not isinstance(error, IndexError) and ("tuple" in text or "inhomogen" in text))
-    return finding("environment.old_interface" if old else "loop.raises", error=failure, where=raised_at(error))
-
-
-def _exploration(session: Session, record: Record, greedy_actions: list[int]) -> Iterator[Finding]:
+def _exploration(session: Session, steps: list[Step], greedy_actions: list[int]) -> Iterator[Finding]:
     """The share of greedy actions must rise, and not start at 1."""
-    steps = len(record.steps)
-    if session.actions == 1 or steps < 300:
+    quarter = len(steps) // 4
+    if session.actions == 1 or quarter < 75:
         return
-    greedy = np.array([step.action for step in record.steps]) == np.array(greedy_actions)
-    first, last = greedy[: steps // 4].mean(), greedy[-(steps // 4) :].mean()
+    greedy = np.array([step.action for step in steps]) == np.array(greedy_actions)
+    shares = {"steps": len(steps), "first": greedy[:quarter].mean(), "last": greedy[-quarter:].mean()}
     chance = 1 / session.actions
     noisy = bool(session.not_regression)  # then the agent's greedy actions differ from those of its q_values
-    if last < chance + 0.15 and first < chance + 0.25 and not noisy:
-        yield finding("exploration.stuck", steps=steps, first=first, last=last)
-    elif first > 0.97:
-        yield finding("exploration.never_explores", steps=steps, first=first, last=last)
+    if shares["last"] < chance + 0.15 and shares["first"] < chance + 0.25 and not noisy:
+        yield finding("exploration.stuck", **shares)
+    elif shares["first"] > 0.97:
+        yield finding("exploration.never_explores", **shares)

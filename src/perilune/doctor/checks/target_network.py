@@ -10,7 +10,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.protocol import Transitions
-from perilune.doctor.report import Finding, NotRun
+from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import CLEAR, read_targets, require_regression, with_error
 from perilune.doctor.weights import as_named, perturbed
@@ -21,9 +21,8 @@ DOUBLE = "the target network's Q of the online network's greedy action"
 SWAPPED = "the online network's Q of the target network's greedy action"
 
 
-def check_target_network(session: Session) -> Iterator[Finding | NotRun]:
+def check_target_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check what moves the target network, what a sync does, and which network's values the target uses."""
-    agent = session.new_copy()
     if agent.has("target_q_values"):
         found = list(_follows_online(session, agent))
         yield from found
@@ -55,28 +54,28 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         moved, expected = np.abs(apart.target_q(obs) - target_q).max(), np.abs(apart.q(obs) - q).max()
         if moved > 0.5 * expected:
             details = (
-                f"Changing the online network's weights changes the target network's Q by {moved:.3g} at once, and the "
-                f"online network's Q by {expected:.3g}"
+                f"Changing the online network's weights changes its Q by {expected:.3g} and the target's by {moved:.3g}"
             )
             yield finding("target_network.shared", details=details)
             return
     trained = agent.copy()
     gaps, moves = [], []
     for _ in range(3):
-        batch = session.transitions(max(8, session.min_batch))
         last = trained.q(obs)
-        trained.train(batch._replace(reward=batch.reward + 5))
+        _learn_fives(session, trained)
         gaps.append(float(np.abs(trained.target_q(obs) - trained.q(obs)).max()))
         moves.append(float(np.abs(trained.q(obs) - last).max()))
     if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
-        details = (
-            f"After updates without a sync, the two networks' Q differ by only {listed(gaps)}, while the updates moved "
-            f"Q by {listed(moves)}"
-        )
+        details = f"Updates moved Q by {listed(moves)}, but the two networks' Q differ by {listed(gaps)} without a sync"
         yield finding("target_network.every_update", details=details)
 
 
-def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun]:
+def _learn_fives(session: Session, agent: AgentCopy) -> None:
+    batch = session.transitions(max(8, session.min_batch))
+    agent.train(batch._replace(reward=batch.reward + 5))
+
+
+def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """A sync must take the target network all the way to the online network, or a small part of it."""
     obs = session.observations(16)
     try:
@@ -84,12 +83,11 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | NotRun]:
     except CannotTell:
         apart = agent.copy()
         for _ in range(20):
-            batch = session.transitions(max(8, session.min_batch))
-            apart.train(batch._replace(reward=batch.reward + 5))
+            _learn_fives(session, apart)
     online, target = apart.q(obs), apart.target_q(obs)
     gap = np.abs(online - target).max()
     if gap < 1e-6:
-        yield NotRun("", "the two networks are equal, so that the effect of sync_target() does not show")
+        yield "the two networks are equal, so that the effect of sync_target() does not show"
         return
     apart.sync()
     after = apart.target_q(obs)
@@ -144,10 +142,9 @@ def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         return {TARGET: idle.q(batch.next_obs).max(axis=1), ONLINE: apart.q(batch.next_obs).max(axis=1)}
 
     targets = read_targets(session, apart, candidates)
-    fits = {name: targets.fit(values) for name, values in targets.candidates.items()}
-    discounts = {name: abs(factor - session.discount) < 0.02 for name, (factor, _) in fits.items()}
-    factor, distance = fits[ONLINE]
-    if distance < 2 * CLEAR and discounts[ONLINE] and not discounts[TARGET]:
+    _, factor, distance = targets.fit(ONLINE)
+    _, old_factor, _ = targets.fit(TARGET)
+    if distance < 2 * CLEAR and abs(factor - session.discount) < 0.02 <= abs(old_factor - session.discount):
         details = (
             f"Two updates after the online network's weights were changed, the update aims at r + {factor:.3f} times "
             f"{ONLINE}, within {distance:.1%}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,24 +15,28 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import UNSURE, read_bootstraps, read_targets, require_regression, require_varied_q
 
-# Pairs of updates that must have the same effect, or must not
+FAULTY = {
+    "the mean of Q(next_obs, a)": "td_target.mean",
+    "Q(next_obs, action) of the action taken before": "td_target.own_action",
+    "the smallest Q(next_obs, a)": "td_target.min",
+    "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
+}
 
 
-def check_ends(session: Session) -> Iterator[Finding]:
+def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """After a terminated transition next_obs must not matter, and the reward must."""
     require_varied_q(session)
-    agent = session.new_copy()
     count = 4 * session.actions
     base = session.transitions(count)
     other = base._replace(next_obs=session.observations(count, 3.0))
-    effects: dict[str, Any] = {}
+    effects: dict[str, Any] = defaultdict(float)
 
-    def measure(what: str, one: Transitions, other: Transitions) -> None:
-        pairs = {"terminated": (one, other), "running": (_running(one), _running(other))}
-        for ending, pair in pairs.items():
-            first, second = (agent.trained(batch).q(base.obs) for batch in pair)
+    def measure(what: str, *pair: Transitions) -> None:
+        for ending, ended in (("terminated", True), ("running", False)):
+            batches = [one._replace(terminated=np.full(count, ended)) for one in pair]
+            first, second = (agent.trained(batch).q(base.obs) for batch in batches)
             name = f"{what}_{ending}"
-            effects[name] = max(effects.get(name, 0.0), float(np.abs(first - second).max()))
+            effects[name] = max(effects[name], float(np.abs(first - second).max()))
 
     # Rewards between the two targets give the errors different signs, so that even Adam's first steps differ.
     one, two = agent.q(base.next_obs), agent.q(other.next_obs)
@@ -75,33 +80,23 @@ def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
         raise CannotTell("next_obs of terminated transitions matters, but not as a bootstrap: by its statistics?")
 
 
-def _running(batch: Transitions) -> Transitions:
-    return batch._replace(terminated=np.zeros_like(batch.terminated))
-
-
-def _change(agent: AgentCopy, batch: Transitions, reward: Array) -> Array:
-    """Return what an update on ``batch`` with these rewards adds to Q of its own states (B, A)."""
-    trained = agent.trained(batch._replace(reward=reward.astype(np.float32)))
-    return trained.q(batch.obs) - agent.q(batch.obs)
-
-
-def check_batch(session: Session) -> Iterator[Finding]:
+def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """The transitions of a batch must not affect each other, except that their errors are averaged."""
     require_varied_q(session)
-    agent = session.new_copy()
     rows = max(4, session.min_batch)
     batch = session.transitions(rows)
     q = agent.q_taken(batch)
     # Neighbors have different errors. They do not average to 0 if clipped, where a broadcast update would rest.
     errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
     if session.ends in ("mask_inverted", "reward_masked"):
-        batch = _running(batch)
-    base = _change(agent, batch, q + errors)
-    size = np.abs(base).max()
+        batch = batch._replace(terminated=np.zeros(rows, bool))
+    base, permuted, lower = (
+        agent.effect(batch._replace(reward=reward.astype(np.float32)))
+        for reward in (q + errors, np.roll(q + errors, 1), q - 3)
+    )
+    size, permuted, lower = np.abs(base).max(), np.abs(permuted - base).max(), np.abs(lower - base).max()
     if size == 0:
         raise CannotTell("no update on a batch moved Q")
-    permuted = np.abs(_change(agent, batch, np.roll(q + errors, 1)) - base).max()
-    lower = np.abs(_change(agent, batch, q - 3) - base).max()
     if permuted < 1e-5 * size < lower:
         yield finding("loss.broadcast", rows=rows, change=permuted, size=size)
     if session.ends == "sound":
@@ -117,33 +112,29 @@ def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: 
     # The first error changes its sign if the next value comes from the whole batch.
     middle = (agent.q(running.next_obs).max() + agent.q(elsewhere.next_obs).max()) / 2
     reward[0] = agent.q_taken(batch)[0] - session.gamma * middle
-    base = _change(agent, running, reward)
-    change = np.abs(_change(agent, elsewhere, reward) - base).max()
+    base, other = (agent.effect(one._replace(reward=reward.astype(np.float32))) for one in (running, elsewhere))
+    change = np.abs(other - base).max()
     if change > 1e-4 * np.abs(base).max():
         yield finding("td_target.batch_axis", rows=count, change=change)
 
 
-# The value of the bootstrap
-
-FAULTY = {
-    "the mean of Q(next_obs, a)": "td_target.mean",
-    "Q(next_obs, action) of the action taken before": "td_target.own_action",
-    "the smallest Q(next_obs, a)": "td_target.min",
-    "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
-}
-
-
-def check_td_target(session: Session) -> Iterator[Finding]:
+def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check the discount and the next value."""
     require_varied_q(session)
     if session.routing == "loss.others_to_zero":
         raise CannotTell("the errors of the other actions move Q(obs, action) too")
     require_regression(session)
-    agent = session.new_copy()
     inverted = session.ends == "mask_inverted"
     targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
     name, factor, distance = targets.best_fit()
-    _exclude_expected_sarsa(session, targets.bootstrap, targets.candidates)
+    largest, mean, *_ = targets.candidates.values()
+    both = np.stack([largest, mean], axis=1)
+    shares = np.linalg.lstsq(both, targets.bootstrap, rcond=None)[0]
+    left = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
+    if left < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
+        raise CannotTell(
+            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as Expected SARSA"
+        )
     values: dict[str, Any] = {
         "count": len(targets.bootstrap),
         "bootstrap": targets.bootstrap,
@@ -158,35 +149,18 @@ def check_td_target(session: Session) -> Iterator[Finding]:
         return
     powers = {k: session.gamma**k for k in range(2, 21)}
     n = min(powers, key=lambda k: abs(powers[k] - factor))
+    declared = f"{session.gamma}" + (f" and n_step {session.n_step}" if session.n_step else "")
     if session.n_step is None and 0 < session.gamma < 1 and abs(powers[n] - factor) < 5e-4:
-        declared = f"{session.gamma}, and gamma^{n} is {powers[n]:.4f}"
-        yield finding("td_target.n_step", **values, declared=declared)
+        yield finding("td_target.n_step", **values, declared=f"{declared}, and gamma^{n} is {powers[n]:.4f}")
     else:
-        declared = f"{session.gamma}" + (f" and n_step {session.n_step}" if session.n_step else "")
         yield finding("td_target.gamma", **values, declared=declared)
-
-
-def _exclude_expected_sarsa(session: Session, bootstrap: Array, candidates: dict[str, Array]) -> None:
-    """Raise CannotTell for the sound target gamma ((1 - epsilon) max + epsilon mean) of Expected SARSA."""
-    largest, mean, *_ = candidates.values()
-    both = np.stack([largest, mean], axis=1)
-    shares = np.linalg.lstsq(both, bootstrap, rcond=None)[0]
-    distance = np.abs(both @ shares - bootstrap).max() / np.abs(bootstrap).max()
-    if distance < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
-        raise CannotTell(
-            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as Expected SARSA"
-        )
 
 
 def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
     """Return what may stand for the next value (B,), the correct one first."""
     next_q = agent.q(batch.next_obs)
-    wrong = (
-        next_q.mean(axis=1),
-        next_q[np.arange(len(batch.action)), batch.action],
-        next_q.min(axis=1),
-        agent.q(batch.obs).max(axis=1),
-    )
+    taken = next_q[np.arange(len(batch.action)), batch.action]
+    wrong = (next_q.mean(axis=1), taken, next_q.min(axis=1), agent.q(batch.obs).max(axis=1))
     candidates = {"the largest Q(next_obs, a)": next_q.max(axis=1), **dict(zip(FAULTY, wrong, strict=True))}
     if agent.has("target_q_values"):
         candidates["the target network's largest Q(next_obs, a)"] = agent.target_q(batch.next_obs).max(axis=1)
