@@ -172,18 +172,6 @@ class OwnReplay(Linear):
             super().train_batch(*(np.array(column) for column in zip(*(self.memory[row] for row in rows), strict=True)))
 
 
-class EveryFourthCall(OwnReplay):
-    """Learns in every fourth call, once it has enough transitions."""
-
-    calls = 0
-
-    def train_batch(self, *batch: Array) -> None:
-        self.memory += list(zip(*batch, strict=True))
-        self.calls += 1
-        if len(self.memory) >= 250 and self.calls % 4 == 0:
-            super().train_batch(*batch)
-
-
 class CollectsBatches(Linear):
     """Learns from three batches in every third call."""
 
@@ -203,10 +191,13 @@ class SyncsFirst(Linear):
 
     updates = 0
 
-    def train_batch(self, *batch: Array) -> None:
+    def sync(self) -> None:
         if self.updates % 100 == 0:
             self.target = self.w.copy(), self.b.copy()
         self.updates += 1
+
+    def train_batch(self, *batch: Array) -> None:
+        self.sync()
         super().train_batch(*batch)
 
 
@@ -217,9 +208,7 @@ class SyncsLast(Complete):
 
     def train_batch(self, *batch: Array) -> None:
         super().train_batch(*batch)
-        if self.updates % 100 == 0:
-            self.target = self.w.copy(), self.b.copy()
-        self.updates += 1
+        SyncsFirst.sync(self)  # type: ignore[arg-type]
 
 
 class Optimistic(Linear):
@@ -264,7 +253,7 @@ class GradientsOfClippedRewards(Complete):
 @pytest.mark.parametrize(
     "agent",
     [
-        *(Normalizing, Scaling, ManySteps, OwnReplay, EveryFourthCall, CollectsBatches, SyncsFirst, SyncsLast),
+        *(Normalizing, Scaling, ManySteps, OwnReplay, CollectsBatches, SyncsFirst, SyncsLast),
         *(Optimistic, ClipsRewards, GradientsOfClippedRewards),
     ],
 )

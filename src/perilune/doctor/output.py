@@ -57,11 +57,12 @@ def page(report: Report, agent: str) -> str:
     return render("doctor.html", title=f"Perilune doctor: {agent}", agent=agent, report=report, draw=_svg_or_reason)
 
 
-def _svg_or_reason(picture: Points | Spread) -> dict[str, str]:
+def _svg_or_reason(picture: Points | Spread) -> tuple[str, str]:
+    """Return the picture, or "" and why there is none."""
     try:
-        return {"svg": svg(picture)}
+        return svg(picture), ""
     except MissingDependencyError as error:
-        return {"reason": str(error)}
+        return "", str(error)
 
 
 def svg(picture: Points | Spread) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.catalogue import finding, listed
+from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
@@ -75,11 +75,8 @@ def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         changes.append(agent.trained(with_error(agent, transition, ERROR)).q(obs) - agent.q(obs))
     size = np.abs(changes[0]).max()
     if size > 0 and np.abs(changes[0] - changes[1]).max() < 1e-5 * size:
-        details = (
-            f"From the same error of {ERROR:g}, action 0 and action {session.actions - 1} change Q identically in "
-            f"{len(obs)} states; in the first by {listed(changes[0][0])} and {listed(changes[1][0])}"
-        )
-        yield finding("loss.all_actions", details=details)
+        more = f", and so does training on action {session.actions - 1}"
+        yield finding("loss.all_actions", action=0, outputs=changes[0][0], more=more)
 
 
 def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
@@ -94,8 +91,7 @@ def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
         if not pushed[one.action] and pushed.any():
             faults.append(finding("loss.wrong_action", action=one.action, outputs=up))
         elif pushed[others].any() and (np.sign(up[others]) == -np.sign(down[others])).all():
-            details = f"Training on action {one.action} alone pushes the outputs of the actions by {listed(up)}"
-            faults.append(finding("loss.all_actions", details=details))
+            faults.append(finding("loss.all_actions", action=one.action, outputs=up, more=""))
         elif pushed[others].any():
             faults.append(finding("loss.others_to_zero", action=one.action, up=up, down=down, q=agent.q(one.obs)[0]))
     if faults:
