@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,6 @@ from perilune.doctor import catalogue, examination
 
 def target_q(agent: Linear, obs: Array) -> Array:
     return obs @ agent.target[0] + agent.target[1]
-
-
-def without_reward(self: Linear, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
-    Linear.train_batch(self, obs, action, 0 * reward, next_obs, terminated)
 
 
 def backwards(self: Complete) -> None:
@@ -37,29 +34,18 @@ def rounded(self: Complete, n: int) -> tuple[Array, ...]:
     return np.round(obs), *rest
 
 
-def same_twice(self: Complete, obs: Array, epsilon: float) -> int:
-    return int(self.q_values(obs).argmax()) if epsilon < 1 else 1
+def acts(random_action: Callable[[Complete], float]) -> Callable[..., int]:
+    """Return an epsilon-greedy ``act`` with this random action."""
 
+    def act(self: Complete, obs: Array, epsilon: float) -> int:
+        return int(random_action(self)) if self.rng.random() < epsilon else int(self.q_values(obs).argmax())
 
-def seldom(self: Complete, obs: Array, epsilon: float) -> int:
-    return int(self.rng.random() < 0.2) if self.rng.random() < epsilon else int(self.q_values(obs).argmax())
-
-
-def all_or_nothing(self: Complete, obs: Array, epsilon: float) -> int:
-    return Complete.act(self, obs, float(epsilon > 0))
-
-
-def one_too_many(self: Complete, obs: Array, epsilon: float) -> int:
-    return int(self.rng.integers(3)) if self.rng.random() < epsilon else int(self.q_values(obs).argmax())
+    return act
 
 
 def apart(self: Complete, seed: int = 0) -> None:
     Complete.__init__(self, seed)
     self.target = self.target[0] + 0.5, self.target[1]
-
-
-def first_entry(self: Complete, obs: Array, epsilon: float) -> int:
-    return int(obs[0] > 0) if epsilon == 0 else Complete.act(self, obs, epsilon)
 
 
 def never_ended(self: Complete, *transition: Any) -> None:
@@ -82,19 +68,8 @@ FAULTY: dict[str, dict[str, Any]] = {
     "backward.raises": {"gradients": fail, "parameters": lambda self: {"w": self.w, "b": self.b}},
     "backward.hangs": {"gradients": hang, "parameters": lambda self: {"w": self.w, "b": self.b}},
     "loss.hangs": {"train_batch": hang},
-    "td_target.no_reward": {"train_batch": without_reward},
-    "td_target.no_bootstrap": {"gamma": 0.9, "train_batch": target_of(lambda agent, obs, action, next_obs: 0.0)},
-    "td_target.min": {
-        "train_batch": target_of(lambda agent, obs, action, next_obs: target_q(agent, next_obs).min(axis=1))
-    },
-    "td_target.same_state": {
-        "train_batch": target_of(lambda agent, obs, action, next_obs: target_q(agent, obs).max(axis=1))
-    },
-    "td_target.n_step": {
-        "train_batch": target_of(lambda agent, obs, action, next_obs: 0.81 * target_q(agent, next_obs).max(axis=1))
-    },
-    "target_network.none": {
-        "train_batch": target_of(lambda agent, obs, action, next_obs: agent.q_values(next_obs).max(axis=1))
+    "td_target.no_reward": {
+        "train_batch": lambda self, *batch: Linear.train_batch(self, *batch[:2], 0 * batch[2], *batch[3:])
     },
     "target_network.hangs": {"sync_target": hang, "after": lambda self, step: None},
     "target_network.backwards": {"sync_target": backwards},
@@ -102,17 +77,27 @@ FAULTY: dict[str, dict[str, Any]] = {
     "target_network.not_synced_yet": {"after": lambda self, step: step < 32 or self.train_batch(*self.sample(32))},
     "replay.hangs": {"sample": hang},
     "replay.changes_observations": {"sample": rounded},
-    "exploration.out_of_range": {"act": one_too_many},
-    "exploration.not_greedy": {"act": first_entry},
-    "exploration.never_random": {"act": same_twice},
-    "exploration.uneven": {"act": seldom},
-    "exploration.epsilon_ignored": {"act": all_or_nothing},
+    "exploration.out_of_range": {"act": acts(lambda self: self.rng.integers(3))},
+    "exploration.not_greedy": {
+        "act": lambda self, obs, epsilon: int(obs[0] > 0) if epsilon == 0 else Complete.act(self, obs, epsilon)
+    },
+    "exploration.never_random": {"act": acts(lambda self: 1)},
+    "exploration.uneven": {"act": acts(lambda self: self.rng.random() < 0.2)},
+    "exploration.epsilon_ignored": {"act": lambda self, obs, epsilon: Complete.act(self, obs, float(epsilon > 0))},
     "exploration.stuck": {"epsilon_steps": 1e9},
     "exploration.never_explores": {"epsilon_steps": 1e-9, "epsilon_end": 0.0},
     "loop.hangs": {"run": hang},
     "loop.termination_lost": {"remember": never_ended},
     "loop.no_updates": {"after": lambda self, step: None},
 }
+NEXT_VALUES: dict[str, Callable[[Any, Array, Array, Array], Array]] = {
+    "td_target.no_bootstrap": lambda agent, obs, action, next_obs: 0.0,
+    "td_target.min": lambda agent, obs, action, next_obs: target_q(agent, next_obs).min(axis=1),
+    "td_target.same_state": lambda agent, obs, action, next_obs: target_q(agent, obs).max(axis=1),
+    "td_target.n_step": lambda agent, obs, action, next_obs: 0.81 * target_q(agent, next_obs).max(axis=1),
+    "target_network.none": lambda agent, obs, action, next_obs: agent.q_values(next_obs).max(axis=1),
+}
+FAULTY |= {name: {"train_batch": target_of(next_value)} for name, next_value in NEXT_VALUES.items()}
 
 
 class Normalizing(Linear):
