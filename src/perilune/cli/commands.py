@@ -158,7 +158,14 @@ COMMANDS = {
         "Examine a DQN program and report its faults. "
         "Exit status: 0 if there are no faults, 1 if there are faults, 2 if the examination failed.",
         (
-            argument("agent", "FILE:FACTORY", "Function that returns a new agent (.py or .ipynb).", str, nargs="?"),
+            argument(
+                "agent",
+                "FILE:FACTORY",
+                "Function that returns a new agent (.py or .ipynb).",
+                str,
+                nargs="?",
+                default=None,
+            ),
             option("--new", Path, None, "Write a commented adapter for your agent to this file, and stop."),
             option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
             option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
