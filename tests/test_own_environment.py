@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+
+from perilune.runs import archive, checkpoint
+from perilune.runs.checkpoint import Checkpoint
 
 MODULE = """
 import gymnasium as gym
@@ -96,6 +103,26 @@ def test_command_imports_the_module_only_if_env_names_it(place: Path, command: s
         assert "--env my_module:Line-v0" in refused.stderr
     done = perilune(place, command, *options, "--env", "my_module:Line-v0")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["resume run --steps 100", "video run --stages"])
+def test_module_named_in_a_forged_run_is_not_imported(
+    place: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "spy.py").write_text("open('imported', 'w').close()")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"environment": "spy:Line-v0"}))
+    for path in checkpoint.paths(tmp_path / "run"):
+        found, digest = archive.read_content(path, checkpoint.KIND, Checkpoint, checkpoint.LARGEST_HEADER)
+        forged = replace(found, setup=replace(found.setup, environment="spy:Line-v0"))
+        arrays = archive.read_arrays(path, digest)
+        archive.write(path, checkpoint.KIND, forged, arrays, checkpoint.LARGEST_HEADER)
+    refused = perilune(tmp_path, *command.split())
+    assert refused.returncode == 1
+    assert "imports no module that a file names" in refused.stderr
+    assert not (tmp_path / "imported").exists()
 
 
 def test_play_explains_that_the_environment_comes_first(place: Path) -> None:

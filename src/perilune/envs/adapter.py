@@ -17,6 +17,7 @@ from perilune.envs.stepping import Spaces, as_obs, call
 from perilune.errors import (
     ConfigError,
     EnvironmentFaultError,
+    FileFormatError,
     MissingDependencyError,
     PeriluneWarning,
     UnsupportedEnvironmentError,
@@ -59,7 +60,16 @@ def make(env_id: str, **kwargs: Any) -> Env:
 
 
 def make_named(env_id: str, **kwargs: Any) -> Env:
-    """Make an environment that a file names, as ``make`` does. The error explains how to pass your own environment."""
+    """Make an environment that a file names, as ``make`` does. The error explains how to pass your own environment.
+
+    Raises:
+        FileFormatError: the id names a module, which Gymnasium would import.
+    """
+    if ":" in env_id:
+        raise FileFormatError(
+            f"the environment {env_id!r} names a module, and Perilune imports no module that a file names. If you "
+            f"trust it, pass --env {env_id} on the command line, or the environment itself in Python."
+        )
     try:
         return make(env_id, **kwargs)
     except UnsupportedEnvironmentError as error:
