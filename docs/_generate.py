@@ -96,8 +96,13 @@ def findings() -> dict[str, str]:
     for name, entry in catalogue.entries().items():
         rows.append((f"[`{name}`]({name}.md)", entry.severity, entry.title))
         text = (catalogue.FILES / f"{name.replace('.', '/')}.md").read_text(encoding="utf-8")
-        body = re.sub(r"\{(\w+)[^{}]*\}", r"*\1*", text.split("---\n", maxsplit=2)[2])  # the values of the evidence
-        pages[f"reference/findings/{name}.md"] = body.replace("\n\n", f"\n\n`{name}` ({entry.severity})\n\n", 1)
+        before, heading, after = text.split("---\n", maxsplit=2)[2].partition("## Evidence\n")
+        evidence, fix, end = after.partition("## Fix\n")
+        evidence = re.sub(r"\{(\w+)[^{}]*\}", r"*\1*", evidence)  # the names of its values
+        head = f"\n\n`{name}` ({entry.severity})\n\n"
+        pages[f"reference/findings/{name}.md"] = "".join(
+            [GENERATED, before.replace("\n\n", head, 1), heading, evidence, fix, end]
+        )
     index = [GENERATED, "# Findings of the doctor\n", _table(("finding", "severity", "fault"), *rows)]
     toctree = "```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
     return pages | {"reference/findings/index.md": "\n".join([*index, toctree])}

@@ -18,7 +18,8 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN = [path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.read_text().startswith("<!-- Generated")]
+PAGES = [ROOT / "README.md", *WRITTEN]
 NOTEBOOK = next(page for page in PAGES if re.search("from.a.notebook", page.name))
 NOT_EXECUTED = re.compile(r"<!-- not executed: \S.* -->")
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)[^)]*\)|\b(?:src|href)=\"([^\"]+)\"")
@@ -191,3 +192,11 @@ def test_places_in_the_table_of_algorithms_exist() -> None:
         found: object = importlib.import_module(f"perilune.{package}.{module}")
         for part in names:
             found = getattr(found, part)
+
+
+def test_tests_named_on_the_security_page_exist() -> None:
+    page = (ROOT / "docs/explanation/security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) >= 15
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert {name for name in named if f"def {name}(" not in source} == set()
