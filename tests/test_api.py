@@ -220,7 +220,7 @@ def test_training_in_memory_writes_nothing_and_learns_the_same(
     written = recorded.train(run_dir=tmp_path / "run", pictures=False, **TRAINING)
     assert written.rewards == history.rewards
     np.testing.assert_array_equal(parameters(recorded), parameters(dqn))
-    with pytest.raises(UsageError, match="record_stages needs a run directory"):
+    with pytest.raises(UsageError, match="record_stages requires a run directory"):
         history.record_stages(tmp_path / "a.mp4")
 
 
@@ -438,13 +438,13 @@ def gym_env() -> Any:
         (lambda dqn: dqn.train(gamma=1), UsageError, "Write DQN(env, gamma=...)"),
         (lambda dqn: dqn.train(1000), UsageError, "agent.train(steps=1000) for environment steps"),
         (lambda dqn: dqn.train(total_timesteps=9), UsageError, "Use steps, as in agent.train(steps=50_000)"),
-        (lambda dqn: dqn.train(steps=99, video_every=3), UsageError, "video_every needs a run directory"),
-        (lambda dqn: dqn.train(resume=True), UsageError, "resume needs a run directory"),
-        (lambda dqn: dqn.train(run_dir="a", resume=True, overwrite=True), UsageError, "exclude each other"),
+        (lambda dqn: dqn.train(steps=99, video_every=3), UsageError, "video_every requires a run directory"),
+        (lambda dqn: dqn.train(resume=True), UsageError, "resume requires a run directory"),
+        (lambda dqn: dqn.train(run_dir="a", resume=True, overwrite=True), UsageError, "cannot be combined"),
         (lambda dqn: dqn.train(run_dir="a", resume=True), RunDirectoryError, "a is not a run"),
         (lambda dqn: dqn.train(run_dir="a", steps=12), ConfigError, "at least 41 for CartPole-v1"),
         (lambda dqn: DQN("LunarLander-v3").train(steps=300), ConfigError, "DQN(env, learning_starts=150)"),
-        (lambda dqn: dqn.learn(99, callback=object()), UsageError, "callback must be a function"),
+        (lambda dqn: dqn.learn(99, callback=object()), UsageError, "expected a function of one event"),
         (lambda dqn: dqn.evaluate(dqn.env), UsageError, "Write agent.evaluate(episodes=100)"),
         (lambda dqn: dqn.load("moon"), UsageError, "Write agent = DQN.load(path, env)"),
     ],

@@ -1,4 +1,4 @@
-"""The main class: an environment and the agent that learns it."""
+"""``DQN``: train, evaluate, save and load an agent for one environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 
 class _ClassMethod(Generic[P, R]):
-    """A class method that refuses to be called on an instance, where its result would be lost."""
+    """A class method that raises if it is called on an instance, because its result would be lost."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], R]) -> None:
         self._function = function
@@ -51,29 +51,37 @@ class _ClassMethod(Generic[P, R]):
 
 
 class DQN:
-    """A deep Q-network for one environment.
+    """Deep Q-learning agent for one Gymnasium environment.
+
+    >>> from perilune import DQN
+    >>> agent = DQN("CartPole-v1", seed=1, learning_starts=200)
+    >>> history = agent.train(steps=500, quiet=True)
+    >>> agent.evaluate(episodes=10).mean_return > 0
+    True
 
     Args:
-        env: a Gymnasium environment or the id of one. Actions must be Discrete. Observations must be a one-dimensional
-            Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these, which Perilune flattens.
-        preset: the settings to start from. "recommended" are the tuned settings of the environment, or a default
-            recipe for environments without a preset. "plain" is the DQN of Mnih et al. (2015). The id of an
-            environment takes the preset of that environment, None the defaults of ``DQNConfig``.
-        config: all settings at once, instead of a preset.
-        seed: seed of everything random (>= 0). The same seed gives the same weights, bit for bit, on one machine.
-        symmetry: the symmetry for the setting ``mirror``. Those of LunarLander, CartPole and Acrobot are known.
-        settings: single settings by name, such as ``hidden=(64, 64), gamma=0.98``. They replace those of the preset.
-            ``perilune.DQNConfig`` documents all of them.
+        env: a Gymnasium environment or its ID. The action space must be Discrete. The observation space can be a
+            one-dimensional Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these; Perilune flattens
+            observations.
+        preset: settings to start from. "recommended" uses the tuned settings of the environment, or the preset
+            "default" if there are none. "plain" is the DQN of Mnih et al., Nature 518, 2015. The ID of another
+            environment uses its preset. None uses the defaults of ``DQNConfig``.
+        config: all settings, instead of a preset.
+        seed: seed of all random numbers (>= 0). On one machine, the same seed gives the same weights, bit for bit.
+        symmetry: symmetry of the environment, for the setting ``mirror``. Perilune knows those of LunarLander,
+            CartPole and Acrobot.
+        settings: individual settings that override the preset or ``config``, such as ``hidden=(64, 64), gamma=0.98``.
+            See ``perilune.DQNConfig``.
 
     Attributes:
         env: the environment, with flattened observations.
-        agent: the networks, the replay buffer, the optimizer and the counters.
-        preset: name of the preset; None if the settings came from ``config`` or from a file.
+        agent: networks, replay buffer, optimizer and counters (``perilune.Agent``).
+        preset: name of the preset, or None if the settings come from ``config`` or from a file.
 
     Raises:
         UsageError: a setting does not exist.
-        ConfigError: a setting has a value that is not allowed.
-        UnsupportedEnvironmentError: the environment does not exist, or Perilune does not support its spaces.
+        ConfigError: a value is invalid.
+        UnsupportedEnvironmentError: the environment does not exist, or its spaces are not supported.
     """
 
     def __init__(
@@ -90,7 +98,7 @@ class DQN:
             if isinstance(env, str) and env.endswith("Policy"):
                 raise _no_policy(env)
             raise UsageError(
-                f"preset={preset!r} is invalid: expected a name. To give all settings at once, write "
+                f"preset={preset!r} is invalid: expected the name of a preset. To pass all settings, write "
                 "DQN(env, config=DQNConfig(...))."
             )
         check_names(DQNConfig, settings)
@@ -107,7 +115,7 @@ class DQN:
 
     @property
     def config(self) -> DQNConfig:
-        """The settings in use."""
+        """Settings of the agent."""
         return self.agent.config
 
     def __repr__(self) -> str:
@@ -120,10 +128,11 @@ class DQN:
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for ``copy.deepcopy`` and ``pickle``: an environment that has an id is made again."""
+        """Return the state for ``copy.deepcopy`` and ``pickle``. A copy makes an environment that has an ID again."""
         return self.__dict__ | {"env": envs.recipe(self.env)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy."""
         self.__dict__.update(state | {"env": envs.from_recipe(state["env"])})
 
     # Train
@@ -143,44 +152,50 @@ class DQN:
         tensorboard: bool = False,
         **settings: Unpack[TrainSettings],
     ) -> History:
-        """Train the agent. Call it again to continue where the last training ended.
+        """Train the agent. Later calls continue with the same agent and replay buffer.
 
-        Without ``run_dir`` nothing is written. With it, everything is recorded there: logs, weights, checkpoints,
-        curves and videos; SIGINT (Ctrl-C) and SIGTERM then end the training at the end of the episode, after saving.
+        Without ``run_dir``, nothing is written. With ``run_dir``, Perilune records logs, weights, checkpoints, curves
+        and videos there. SIGINT (Ctrl-C) and SIGTERM then stop the training at the end of the episode and save it.
 
-        Schedules of the preset follow the budget in ``steps``: see ``perilune.presets``.
+        The schedules of the preset are scaled to the budget ``steps``; see ``perilune.presets``.
+
+        >>> from perilune import DQN
+        >>> history = DQN("CartPole-v1", learning_starts=200).train(steps=500, eval_episodes=3, quiet=True)
+        >>> sum(history.lengths) <= 500
+        True
 
         Args:
-            config: all settings of the training at once.
+            config: all settings of the training.
             run_dir: directory to record the training in.
-            resume: continue the run in ``run_dir`` exactly from its last checkpoint, which replaces what this agent
-                has learned. The settings must be those of the run.
+            resume: resume the run in ``run_dir`` exactly from its last checkpoint. This replaces what the agent has
+                learned. The settings must equal those of the run.
             overwrite: replace the run in ``run_dir``.
-            change: names of settings that may differ from those of the run when it is resumed, for example
+            change: names of settings that may differ from those of the resumed run, as in
                 ``train(run_dir=run, resume=True, change=["steps"], steps=200_000)``.
-            callback: called with every event (``perilune.training.events``). If it returns False, the training stops
-                at the end of the episode.
-            frames: keep the images of recorded episodes in ``history.frames``. One of LunarLander takes about 200 MB.
-            pictures: draw the learning curves and record a video of the best agent at the end, if the libraries for
-                that are installed.
-            quiet: show no progress.
+            callback: function that receives each event (``perilune.training.events``). If it returns False, training
+                stops at the end of the episode.
+            frames: keep the images of recorded episodes in ``history.frames``. An episode of LunarLander takes about
+                200 MB.
+            pictures: plot the learning curves and record a video of the best agent at the end, if the required
+                libraries are installed.
+            quiet: do not show progress.
             tensorboard: write TensorBoard event files into ``run_dir``/tensorboard.
-            settings: single settings by name, such as ``steps=50_000, eval_every=5_000``. ``perilune.TrainConfig``
-                documents all of them. If you give neither ``steps`` nor ``episodes``, the preset's budget is used.
+            settings: individual settings, such as ``steps=50_000, eval_every=5_000``. See ``perilune.TrainConfig``.
+                If neither ``steps`` nor ``episodes`` is given, the budget of the preset is used.
 
         Returns:
             The history of the training.
 
         Raises:
-            UsageError: a setting does not exist, or needs ``run_dir``.
-            ConfigError: a value is not allowed, the budget ends before the first update, or a resumed run has other
-                settings that ``change`` does not name.
-            RunDirectoryError: ``run_dir`` cannot be written or already holds a run, another process uses it, or
-                there is no run to resume.
+            UsageError: a setting does not exist, or requires ``run_dir``.
+            ConfigError: a value is invalid, the budget ends before the first update, or a setting differs from that
+                of the resumed run and is not named in ``change``.
+            RunDirectoryError: ``run_dir`` cannot be written, already holds a run, is in use by another process, or
+                has no run to resume.
             FileFormatError: the run to resume is damaged.
-            MissingDependencyError: videos or event files need a library that is not installed.
-            DivergenceError: the loss is no longer finite. What has been recorded stays.
-            EnvironmentFaultError: the environment raised, or broke Gymnasium's interface.
+            MissingDependencyError: a library for videos or event files is not installed.
+            DivergenceError: the loss is not finite. Perilune keeps what it has recorded.
+            EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
         """
         _check_config(config)
         options: dict[str, Any] = {"callback": callback, "frames": frames, "pictures": pictures, "quiet": quiet}
@@ -188,7 +203,7 @@ class DQN:
         directory = Path() if run_dir is None else Path(run_dir)
         if resume and run_dir is not None:
             if overwrite:
-                raise UsageError("resume and overwrite exclude each other. Use one of them.")
+                raise UsageError("resume cannot be combined with overwrite.")
             latest, _ = checkpoint.latest(directory)
             wanted = self._setup_to_resume(latest, config, settings, change)
             run = Recording(agent=self.agent, setup=wanted, directory=directory, **options)
@@ -202,23 +217,32 @@ class DQN:
         asked = {"resume": resume, "overwrite": overwrite, "change": change, "tensorboard": tensorboard}
         for name, value in (asked | {"video_every": train_config.video_every}).items():
             if value:
-                raise UsageError(f"{name} needs a run directory. Write train(run_dir='runs/first', {name}=...).")
+                raise UsageError(f"{name} requires a run directory. Write train(run_dir='runs/first', {name}=...).")
         return run.in_memory()
 
     def iterate(self, config: TrainConfig | None = None, **settings: Unpack[TrainSettings]) -> Iterator[Event]:
-        """Train and yield every event, for a loop of your own. Nothing is written or printed.
+        """Train the agent and yield each event. Perilune writes and prints nothing.
 
-        The agent learns while you iterate, and stops when you leave the loop.
+        The agent learns while you iterate. Leaving the loop stops the training.
+
+        >>> from perilune import DQN
+        >>> from perilune.training.events import Episode
+        >>> events = DQN("CartPole-v1", learning_starts=200).iterate(steps=300, eval_episodes=3)
+        >>> returns = [event.reward for event in events if isinstance(event, Episode)]
 
         Args:
-            config: all settings of the training at once.
-            settings: single settings by name, as in ``train``.
+            config: all settings of the training.
+            settings: individual settings, as in ``train``.
 
         Returns:
-            An iterator over the events in ``perilune.training.events``.
+            An iterator over events (``perilune.training.events``).
 
         Raises:
-            UsageError, ConfigError, DivergenceError, EnvironmentFaultError: as ``train``.
+            UsageError: a setting does not exist.
+            ConfigError: a value is invalid, or the budget ends before the first update.
+            DivergenceError: the loss is not finite. Raised during iteration.
+            EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface. Raised
+                during iteration.
         """
         _check_config(config)
         train_config = self._prepare(config, settings)
@@ -237,21 +261,28 @@ class DQN:
         progress_bar: bool = False,
         **settings: Unpack[TrainSettings],
     ) -> DQN:
-        """Train for ``total_timesteps`` environment steps and return the agent, as in Stable-Baselines3.
+        """Train for ``total_timesteps`` environment steps, as in Stable-Baselines3.
 
         Args:
             total_timesteps: environment steps (>= 1).
-            callback: as in ``train``.
-            progress_bar: show the progress.
-            settings: single settings of the training by name, as in ``train``.
+            callback: function that receives each event, as in ``train``.
+            progress_bar: show progress.
+            settings: individual settings of the training, as in ``train``.
+
+        Returns:
+            This agent.
+
+        Raises:
+            UsageError: ``callback`` is not a function, or a setting does not exist.
+            ConfigError: a value is invalid, or the budget ends before the first update.
         """
         if callback is not None and not callable(callback):
-            raise UsageError("callback must be a function that takes an event, not an object of another library.")
+            raise UsageError(f"callback={callback!r} is invalid: expected a function of one event.")
         self.train(callback=callback, quiet=not progress_bar, **(settings | {"steps": total_timesteps}))
         return self
 
     def _prepare(self, config: TrainConfig | None, settings: TrainSettings) -> TrainConfig:
-        """Return the settings of a new training, and fit the schedules of an untrained agent to its budget."""
+        """Return the settings of a new training. Scale the schedules of an untrained agent to the budget."""
         check_names(TrainConfig, settings)
         train = settings if config is None else vars(config) | settings
         chosen = {} if self.preset is None else {name: getattr(self.config, name) for name in self._chosen}
@@ -277,7 +308,7 @@ class DQN:
     def _setup_to_resume(
         self, latest: Checkpoint, config: TrainConfig | None, settings: TrainSettings, change: Sequence[str]
     ) -> Setup:
-        """Return the setup to resume a run with. Schedules that this agent does not set itself are those of the run."""
+        """Return the setup to resume a run with. Schedules that the user did not set are those of the run."""
         base = latest.setup.train if config is None else config
         check_names(TrainConfig, settings)
         wanted = self._setup(build(TrainConfig, settings, base))
@@ -290,20 +321,39 @@ class DQN:
     # Act
 
     def q_values(self, obs: Any) -> Array:
-        """Return Q(obs, a) of the evaluated network: [A] for one observation, [N, A] for N of them.
+        """Return Q(obs, a) for each action a.
+
+        Uses the weights that are evaluated: the moving average if ``ema_decay`` is set, else the online network. For
+        distributional heads, Q is the mean of the distribution.
 
         Args:
-            obs: one observation or many, flattened or as the environment gives them.
+            obs: one observation or N, flattened [O] or [N, O], or as the environment returns them.
+
+        Returns:
+            float32 [A] for one observation, [N, A] for N.
+
+        Raises:
+            ShapeError: ``obs`` has another shape or is not finite.
         """
         rows, one = self._rows(obs)
         values = self.agent.q_values(rows)
         return values[0] if one else values
 
     def act(self, obs: Any) -> Any:
-        """Return the greedy action for one observation (int), or those for N observations (int array [N]).
+        """Return the greedy action, argmax over a of Q(obs, a).
+
+        >>> from perilune import DQN
+        >>> DQN("CartPole-v1").act([0.0, 0.0, 0.0, 0.0]) in (0, 1)
+        True
 
         Args:
-            obs: one observation or many, flattened or as the environment gives them.
+            obs: one observation or N, flattened [O] or [N, O], or as the environment returns them.
+
+        Returns:
+            An int for one observation, an int array [N] for N.
+
+        Raises:
+            ShapeError: ``obs`` has another shape or is not finite.
         """
         rows, one = self._rows(obs)
         first = envs.space_sizes(self.env).first_action
@@ -312,11 +362,17 @@ class DQN:
         return first + self.agent.q_values(rows).argmax(axis=1)
 
     def predict(self, obs: Any, deterministic: bool = True) -> tuple[Any, None]:
-        """Return (action, None) for one observation or many, as in Stable-Baselines3.
+        """Return an action, as in Stable-Baselines3.
 
         Args:
-            obs: one observation or many, flattened or as the environment gives them.
-            deterministic: greedy actions. If False, the share epsilon of the actions is random, as in training now.
+            obs: one observation or N, flattened [O] or [N, O], or as the environment returns them.
+            deterministic: act greedily. If False, act epsilon-greedily with the current epsilon.
+
+        Returns:
+            ``(action, None)``, where action is an int64 for one observation and an int array [N] for N.
+
+        Raises:
+            ShapeError: ``obs`` has another shape or is not finite.
         """
         action = np.asarray(self.act(obs))
         if not deterministic:
@@ -338,15 +394,23 @@ class DQN:
         return (rows[None], True) if rows.ndim == 1 else (rows, False)
 
     def evaluate(self, episodes: int = 100, max_episode_steps: int | None = None) -> Evaluation:
-        """Play greedily from ``episodes`` fixed start states that training never uses.
+        """Play greedy episodes from fixed start states that training never uses.
 
         Args:
             episodes: number of episodes (>= 1).
-            max_episode_steps: steps after which an episode is truncated, for environments without a limit.
+            max_episode_steps: steps after which an episode is truncated, for environments without a time limit.
+
+        Returns:
+            Returns, lengths and outcomes of the episodes, and their statistics.
+
+        Raises:
+            UsageError: ``episodes`` is not an integer.
+            ConfigError: a value is below 1.
+            EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
         """
         if not isinstance(episodes, int | np.integer) or isinstance(episodes, bool):
             raise UsageError(
-                f"episodes={episodes!r} is invalid: evaluate plays in agent.env and takes a number of episodes. Write "
+                f"episodes={episodes!r} is invalid: expected a number of episodes to play in agent.env. Write "
                 "agent.evaluate(episodes=100), or DQN.load(path, env).evaluate() for another environment."
             )
         with one_blas_thread():
@@ -355,17 +419,21 @@ class DQN:
     def record_video(
         self, path: str | Path, episodes: int = 1, max_episode_steps: int | None = None, *, overlay: bool = False
     ) -> Evaluation:
-        """Play greedily and record a video.
+        """Play greedy episodes and record them in a video.
 
         Args:
-            path: file to write, ending in .mp4 or .gif. A GIF has half the width and fewer frames, for web pages.
+            path: file to write, with the suffix .mp4 or .gif. A GIF has half the width and fewer frames.
             episodes: number of episodes (>= 1).
-            max_episode_steps: steps after which an episode is truncated, for environments without a limit.
+            max_episode_steps: steps after which an episode is truncated, for environments without a time limit.
             overlay: show Q-values, the chosen action, the return so far and the outcome below the images.
 
+        Returns:
+            Returns, lengths and outcomes of the episodes.
+
         Raises:
-            ConfigError: the environment cannot render, or ``path`` has another ending.
+            ConfigError: the environment cannot render, or ``path`` has another suffix.
             MissingDependencyError: the video library is not installed.
+            RunDirectoryError: ``path`` cannot be written.
         """
         agent, panel = self.agent, None
         if overlay:
@@ -385,7 +453,17 @@ class DQN:
     # Files
 
     def save(self, path: str | Path) -> Path:
-        """Write the weights and settings to ``path``, and return the path. The suffix is .safetensors."""
+        """Write the weights and settings to a .safetensors file.
+
+        Args:
+            path: file to write. Perilune appends the suffix .safetensors if it is missing.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            RunDirectoryError: the file cannot be written.
+        """
         target = Path(path)
         if target.suffix != ".safetensors":
             target = target.with_name(target.name + ".safetensors")
@@ -396,18 +474,24 @@ class DQN:
 
     @_ClassMethod
     def load(cls: type[DQN], path: str | Path, env: envs.Env | str | None = None) -> DQN:  # noqa: N805 -- a class method
-        """Return the agent in a file or run directory, to evaluate it, record it or train it further.
+        """Load an agent from a file or a run directory, to evaluate it or to continue its training.
 
-        A trained agent that is loaded fills a new replay buffer before it learns.
+        A loaded agent starts with an empty replay buffer and fills it before it learns. To resume a run exactly, use
+        ``train(run_dir=..., resume=True)``.
 
         Args:
-            path: a .safetensors file (the suffix may be omitted), or a run directory for its best weights.
-            env: the environment or its id; by default, the one named in the file.
+            path: a .safetensors file (the suffix can be omitted), or a run directory, whose best weights are used.
+            env: the environment or its ID. By default, the ID in the file.
+
+        Returns:
+            A new agent.
 
         Raises:
-            UsageError: it is called on an agent, which it would not change.
-            FileFormatError: the file is damaged, or not a weights file.
-            ShapeError: the environment has other sizes than the agent.
+            UsageError: ``load`` is called on an agent instead of the class.
+            RunDirectoryError: ``path`` does not exist or cannot be read.
+            FileFormatError: the file is damaged or not a weights file.
+            ShapeError: the environment has other observation or action sizes than the agent.
+            UnsupportedEnvironmentError: the environment in the file cannot be made. Pass ``env``.
         """
         agent, _, made = weights.load_with_env(weights.weights_file(Path(path)), env)
         loaded = cls.__new__(cls)
@@ -416,15 +500,15 @@ class DQN:
 
 
 def _environment(env: envs.Env | str) -> envs.Env:
-    """Return the environment with flattened observations; explain how to use one that is not of Gymnasium."""
+    """Return the environment with flattened observations. Explain how to convert one of the old gym package."""
     if isinstance(env, str):
         if env.endswith("Policy"):
             raise _no_policy(env)
         return envs.flattened(envs.make(env))
     if any(kind.__module__.partition(".")[0] == "gym" for kind in type(env).__mro__):
         raise UnsupportedEnvironmentError(
-            f"{type(env).__name__} is an environment of the old gym package. Perilune needs Gymnasium: "
-            "import gymnasium as gym. To convert it, install shimmy and write "
+            f"{type(env).__name__} is an environment of the old gym package. Perilune requires Gymnasium: "
+            "import gymnasium as gym. To convert the environment, install shimmy and write "
             'gymnasium.make("GymV21Environment-v0", env=env).'
         )
     return envs.flattened(env)
@@ -432,8 +516,8 @@ def _environment(env: envs.Env | str) -> envs.Env:
 
 def _no_policy(policy: str) -> UsageError:
     return UsageError(
-        f"DQN has no policy argument, but was given {policy!r}. Write DQN(env), or DQN(env, hidden=(64, 64)) to choose "
-        "the layers of the network."
+        f"DQN has no policy argument, but {policy!r} was given. Write DQN(env), or DQN(env, hidden=(64, 64)) to set "
+        "the hidden layers."
     )
 
 

@@ -1,4 +1,4 @@
-"""Exceptions raised by Perilune. Each message says what was given, what is allowed and what to do next."""
+"""Exceptions raised by Perilune. Each message states what was given, what is allowed and what to do."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import TypeVar
 
 
 class PeriluneError(Exception):
-    """Base class of all errors that Perilune raises."""
+    """Base class of all exceptions raised by Perilune."""
 
 
 class ConfigError(PeriluneError, ValueError):
     """A setting does not exist, or its value is invalid.
 
-    Args:
-        name: the setting. Also an attribute.
-        value: the value that was given. Also an attribute.
-        expected: what is allowed, as a noun phrase. Also an attribute.
+    Attributes:
+        name: name of the setting.
+        value: the given value.
+        expected: the allowed values, as a noun phrase.
     """
 
     def __init__(self, name: str, value: object, expected: str) -> None:
@@ -26,12 +26,12 @@ class ConfigError(PeriluneError, ValueError):
         self.expected = expected
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
-        # Exceptions travel between processes by their constructor's arguments, not by their message.
+        # Exceptions are pickled as the arguments of their constructor, not as their message.
         return ConfigError, (self.name, self.value, self.expected)
 
 
 class UsageError(PeriluneError, TypeError):
-    """A call has an argument that it does not take. The message shows the call to use instead."""
+    """A function was called with invalid arguments. The message shows a valid call."""
 
 
 class ShapeError(PeriluneError, ValueError):
@@ -39,19 +39,19 @@ class ShapeError(PeriluneError, ValueError):
 
 
 class UnsupportedEnvironmentError(PeriluneError, ValueError):
-    """The environment does not exist, or its spaces are not supported."""
+    """The environment does not exist, or its observation or action space is not supported."""
 
 
 class EnvironmentFaultError(PeriluneError, RuntimeError):
-    """The environment raised, or broke the Gymnasium interface."""
+    """The environment raised an exception or violated the Gymnasium interface."""
 
 
 class MissingDependencyError(PeriluneError, ImportError):
-    """A library that a feature needs is not installed; the message has the install command."""
+    """A feature requires a library that is not installed. The message contains the install command."""
 
 
 class DisplayError(PeriluneError, RuntimeError):
-    """There is no display on which to open a window."""
+    """No display is available to open a window."""
 
 
 class PortError(PeriluneError, OSError):
@@ -59,32 +59,32 @@ class PortError(PeriluneError, OSError):
 
 
 class RunDirectoryError(PeriluneError, OSError):
-    """A run directory cannot be written, already holds a run, or does not hold one."""
+    """A run directory cannot be read or written, already holds a run, or holds none."""
 
 
 class FileFormatError(PeriluneError, ValueError):
-    """A file is damaged, of another version, or not of the expected kind."""
+    """A file is damaged, has another format version, or is not of the expected kind."""
 
 
 class DivergenceError(PeriluneError, ArithmeticError):
-    """Training produced a number that is not finite."""
+    """Training diverged: a loss or weight is not finite."""
 
 
 class TrialError(PeriluneError, RuntimeError):
-    """Seeds of a benchmark failed; the results of the others are kept."""
+    """Seeds of a benchmark failed. The results of the other seeds are kept."""
 
 
 class ExaminationError(PeriluneError, ValueError):
-    """What was given to the doctor is no agent that could be examined."""
+    """The doctor cannot examine the given program."""
 
 
 class PeriluneWarning(UserWarning):
-    """Something is wrong, but training continues and no result is lost."""
+    """A problem that does not stop the training or lose results."""
 
 
 Located = TypeVar("Located", bound=PeriluneError)
 
 
 def located(error: Located, where: str) -> Located:
-    """Return the same error with ``where`` it happened at the end of its message: the step, the episode, ..."""
+    """Return ``error`` with its location, such as the step, appended to the message."""
     return type(error)(f"{error}, {where}")

@@ -1,4 +1,4 @@
-"""The history of a training, kept in memory or read from its run directory."""
+"""The history of a training, in memory or from its run directory."""
 
 from __future__ import annotations
 
@@ -18,46 +18,61 @@ from perilune.viz import notebook, plots, video
 
 @dataclass(frozen=True, repr=False)
 class History:
-    """Rewards, losses and evaluations of a training. A notebook shows it as a page.
+    """Episodes, losses and evaluations of a training. A notebook displays it with its learning curves.
 
-    An episode that the budget cut off is in ``run.episodes``, but not in the lists here.
+    ``episodes`` and the lists derived from it omit an episode that the end of the budget cut off. ``run.episodes``
+    includes it.
+
+    >>> from perilune import DQN
+    >>> history = DQN("CartPole-v1", learning_starts=200).train(steps=500, eval_episodes=3, quiet=True)
+    >>> len(history.rewards) == len(history.lengths)
+    True
+
+    Attributes:
+        directory: the run directory, or None for a training without one.
+        run: settings and logged events.
+        frames: images of each recorded episode by its number, uint8 [height, width, 3]. Requires
+            ``train(frames=True)``.
     """
 
     directory: Path | None
-    """The run directory; None for a training without one."""
     run: logs.Run
-    """The settings and every logged event."""
     frames: dict[int, list[Array]] = field(default_factory=dict)
-    """Images of each recorded episode, uint8 [height, width, 3], by its number, after ``train(frames=True)``."""
 
     @classmethod
     def load(cls, directory: str | Path) -> History:
-        """Return the history of a run directory as it is now, also of a run that is still being trained.
+        """Read the history of a run directory. The run may still be in training.
+
+        Args:
+            directory: the run directory.
+
+        Returns:
+            The history as logged so far.
 
         Raises:
-            RunDirectoryError: the directory holds no run.
+            RunDirectoryError: the directory is not a run.
             FileFormatError: the run is damaged.
         """
         return cls(Path(directory), logs.read_run(Path(directory)))
 
     @cached_property
     def episodes(self) -> list[Episode]:
-        """The episodes that ended by themselves or by a time limit."""
+        """Episodes that terminated or were truncated by a time limit."""
         return [episode for episode in self.run.episodes if episode.ended != "budget"]
 
     @property
     def rewards(self) -> list[float]:
-        """Sum of the rewards of each episode."""
+        """Return of each episode: the undiscounted sum of its rewards."""
         return [episode.reward for episode in self.episodes]
 
     @property
     def losses(self) -> list[float | None]:
-        """Mean loss of the updates during each episode; None if there were none."""
+        """Mean loss of the updates during each episode, or None if there were none."""
         return [episode.loss for episode in self.episodes]
 
     @property
     def lengths(self) -> list[int]:
-        """Environment steps of each episode."""
+        """Number of environment steps of each episode."""
         return [episode.length for episode in self.episodes]
 
     @property
@@ -67,16 +82,23 @@ class History:
 
     @property
     def evaluations(self) -> list[Evaluated]:
-        """The greedy evaluations during the training."""
+        """Greedy evaluations during the training."""
         return self.run.evaluations
 
     @property
     def videos(self) -> list[Path]:
-        """Paths of the videos of training episodes, in order."""
+        """Paths of the videos of training episodes, in the order of the episodes."""
         return [] if self.directory is None else video.episode_videos(self.directory)
 
     def plot(self) -> plots.Picture:
-        """Return the learning curves. A notebook shows them."""
+        """Plot the learning curves.
+
+        Returns:
+            A picture that a notebook displays. ``save`` writes it as PNG and SVG.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
         return plots.curves([self.run])
 
     def record_stages(
@@ -89,29 +111,29 @@ class History:
         max_episode_steps: int | None = None,
         tell: Callable[[int, int], object] | None = None,
     ) -> list[video.EpisodeOutcome]:
-        """Record how the run learned: untrained, early, halfway and best agent, side by side from one start state.
+        """Record the untrained, early, halfway and best agents side by side, from one start state.
 
-        The video takes ten seconds at most. A longer episode plays faster, and the video shows by how much.
+        The video lasts at most ten seconds. Longer episodes are played faster, and the video shows the speed.
 
         Args:
-            path: file to write, ending in .mp4 or .gif.
-            env: the environment or its id; by default, the one named in the run.
+            path: file to write, with the suffix .mp4 or .gif.
+            env: the environment or its ID. By default, the environment of the run.
             checkpoint: weights of the last stage, "best" or "final".
             overlay: show Q-values and actions.
             max_episode_steps: steps after which an episode is truncated.
-            tell: called with the steps of the longest episode that are encoded, and all of its steps.
+            tell: progress callback with two arguments: encoded steps of the longest episode, and all its steps.
 
         Returns:
             Title, outcome and return of each stage, from left to right.
 
         Raises:
             UsageError: the training had no run directory.
-            RunDirectoryError: the run kept no snapshots.
-            ConfigError: the environment cannot render, or ``path`` has another ending.
+            RunDirectoryError: the run has no snapshots, or ``path`` cannot be written.
+            ConfigError: the environment cannot render, or ``path`` has another suffix.
             MissingDependencyError: the video library is not installed.
         """
         if self.directory is None:
-            raise UsageError("record_stages needs a run directory: train with agent.train(run_dir='runs/first', ...).")
+            raise UsageError("record_stages requires a run directory. Write agent.train(run_dir='runs/first', ...).")
         chosen = video.run_stages(self.directory, checkpoint)
         loaded = [(title, *weights.load_with_env(weights_path, env)) for title, weights_path in chosen]
         with one_blas_thread():
