@@ -49,15 +49,15 @@ def trained(environment: str, out: Path, torture: bool, *, view: bool = False) -
     return measured
 
 
-def ratios(measured: list[tuple[dict[str, Any], dict[str, Any]]], what: str, torture: bool) -> None:
+def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]], what: str, torture: bool) -> None:
     """Assert that all trainings have the same weights and, with --torture, that watched ones take no longer."""
-    assert len({one["weights"] for pair in measured for one in pair}) == 1
+    assert len({one["weights"] for pair in pairs for one in pair}) == 1
     for kind in ("cpu", "wall"):
-        plain, seen = (median(one[kind] for one in side) for side in zip(*measured, strict=True))
-        each = sorted(seen[kind] / plain[kind] for plain, seen in measured)
+        plain, seen = (median(one[kind] for one in side) for side in zip(*pairs, strict=True))
+        each = sorted(seen[kind] / plain[kind] for plain, seen in pairs)
         print(
-            f"\n{what}: {kind} {seen / plain:.3f} times as long (medians of {len(measured)} pairs: {plain:.2f} s and "
-            f"{seen:.2f} s); pair by pair {median(each):.3f}, from {each[0]:.3f} to {each[-1]:.3f}"
+            f"\n{what}: {kind} time {seen:.2f} s / {plain:.2f} s = {seen / plain:.3f} (medians of {len(pairs)} pairs); "
+            f"ratio of each pair {median(each):.3f}, from {each[0]:.3f} to {each[-1]:.3f}"
         )
         if torture and kind == "cpu":
             assert min(seen / plain, median(each)) < LIMIT
@@ -69,7 +69,7 @@ def test_terminal_view_changes_neither_weights_nor_time(tmp_path: Path, torture:
         (trained(environment, tmp_path / "run", torture), trained(environment, tmp_path / "run", torture, view=True))
         for _ in range(PAIRS if torture else 1)
     ]
-    ratios(measured, f"{environment} in a terminal", torture)
+    compare(measured, f"{environment} in a terminal", torture)
 
 
 def test_open_page_changes_neither_weights_nor_time(tmp_path: Path, torture: bool, browser: Browser) -> None:
@@ -84,7 +84,7 @@ def test_open_page_changes_neither_weights_nor_time(tmp_path: Path, torture: boo
 
     trained("LunarLander-v3", run, torture)  # the page opens an existing run
     measured = [(trained("LunarLander-v3", run, torture), watched()) for _ in range(PAIRS if torture else 1)]
-    ratios(measured, "LunarLander-v3, watched in a browser", torture)
+    compare(measured, "LunarLander-v3, watched in a browser", torture)
 
 
 DRAWN = """chart => {

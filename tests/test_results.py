@@ -261,12 +261,3 @@ def test_few_evaluations_and_seeds_without_overlap_are_drawn(runs: list[Any]) ->
     figure.draw_without_rendering()
     for line, run in zip(figure.axes[0].get_lines(), runs, strict=False):
         assert (line.get_marker() == "o") == (len(run.evaluations) == 1)
-
-
-def test_learners_have_a_colour_and_a_name_each() -> None:
-    both = [band(name, [curve((1, 2.0), (2, 3.0))], rng()) for name in ("Perilune", "Another")]
-    figure = bands("CartPole-v1", both, 475.0).figure
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Perilune, 1 seed", "Another, 1 seed", "solved at 475"]
-    colours = [line.get_color() for line in figure.axes[0].get_lines()]
-    assert colours[0] == colours[1] != colours[2] == colours[3]

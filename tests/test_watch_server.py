@@ -139,10 +139,8 @@ ODD_PATHS = [
     *("/static/..%5cserver.py", "/static//etc/passwd", "/static/%2fetc/passwd", "/static/./../server.py"),
     *("//etc/passwd", "/static/%00", "/static/x%00.js", "/static/%ff%fe", "/static/..%c0%af..%c0%afserver.py"),
     *("/../server.py", "/static/%252e%252e/server.py", "/static/vendor/../../server.py", "/one/config.json"),
-    *("/static/" + "a/" * 5_000, "/video?id=one&name=..%2f..%2fsecret.txt", "/video?id=..&name=secret.txt"),
-    *("/video?id=one&name=%2e%2e/config.json", "/video?id=one%2fvideos&name=best.mp4"),
-    *("/video?id=one&name=best.mp4%00", "/video?id=one&name=..%c0%afbest.mp4", "/api/run?id=../runs/one"),
-    *("/api/run?id=one/", "/api/run?id=/one", "/api/run?id=.%2fone", "/api/run?id=one%00"),
+    *("/static/" + "a/" * 5_000, "/video?id=one&name=..%2f..%2fsecret.txt", "/video?id=one&name=..%c0%afbest.mp4"),
+    *("/video?id=one%2fvideos&name=best.mp4", "/api/run?id=../runs/one", "/api/run?id=.%2fone", "/api/run?id=one%00"),
 ]
 
 
