@@ -107,7 +107,7 @@ def test_python_blocks_are_valid_and_nearly_all_executed() -> None:
         ast.parse(block.text, filename=f"{name(block.page)}, line {block.line}")
     skipped = [block for block in PYTHON if block.skipped]
     assert len(PYTHON) - len(skipped) >= 3
-    assert len(skipped) <= 3  # change this number if you add one on purpose
+    assert len(skipped) <= 7  # change this number if you add one on purpose
 
 
 def test_relative_links_point_to_files(tmp_path: Path) -> None:
