@@ -120,44 +120,37 @@ def test_more_steps_continue_the_schedules(run: Path) -> None:
     assert is_intact(run)
 
 
-def test_change_that_is_not_named_is_refused(run: Path) -> None:
+FIXED = {"hidden": (9,), "gamma": 0.5, "optimizer": "sgd", "noisy": True, "ema_decay": 0.9, "buffer_size": 600}
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"learning_rate": 0.01}, {}, r"learning_rate=0\.01 is invalid: expected 0\.001, as in the run"),
+    ({"learning_rate": 0.01}, {"change": ["learning_rate"]}, r"learning_rate=0\.01 is invalid: .* at its end"),
+    ({}, {"steps": 500}, "steps=500 is invalid: expected 200, as in the run"),
+    ({}, {"steps": 100, "change": ["steps"]}, "steps=100 is invalid: expected more than this run has already had"),
+    ({"seed": 3}, {}, "seed=3 is invalid: expected 2, as in the run"),
+    ({"env": "Acrobot-v1"}, {}, "environment='Acrobot-v1' is invalid: expected 'CartPole-v1'"),
+    ({"env": gym.make("CartPole-v1", sutton_barto_reward=True)}, {}, "sutton_barto_reward"),
+    *(({name: value}, {"change": [name]}, f"{name}=.* cannot change") for name, value in FIXED.items()),
+]
+
+
+@pytest.mark.parametrize(("agent", "train", "message"), REFUSED)
+def test_resuming_with_other_settings_is_refused(
+    run: Path, agent: dict[str, Any], train: dict[str, Any], message: str
+) -> None:
     before = content_of(run)
-    dqn = DQN("CartPole-v1", seed=2, **AGENT | {"learning_rate": 0.01})
-    with pytest.raises(ConfigError, match=r"learning_rate=0\.01 is invalid: expected 0\.001, as in the run"):
-        dqn.train(run_dir=run, resume=True, quiet=True)
-    with pytest.raises(ConfigError, match="steps=500 is invalid: expected 200, as in the run"):
-        again(run, steps=500)
-    with pytest.raises(ConfigError, match="steps=100 is invalid: expected more than this run has already had"):
-        again(run, steps=100, change=["steps"])
+    dqn = DQN(**{"env": "CartPole-v1", "seed": 2} | AGENT | agent)
+    with pytest.raises(ConfigError, match=message):
+        dqn.train(run_dir=run, resume=True, quiet=True, **train)
     assert content_of(run) == before
-    dqn.train(run_dir=run, resume=True, steps=260, change=["learning_rate", "steps"], quiet=True, pictures=False)
-    assert checkpoint.latest(run)[0].setup.agent.learning_rate == 0.01
-    assert manifest.read_config(run)["agent"]["learning_rate"] == 0.01
 
 
-def test_every_setting_is_known_to_change_or_not(run: Path) -> None:
+def test_every_setting_is_known_to_change_or_not() -> None:
     known = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
     assert sorted(known - manifest.CHANGEABLE) == [
         "activation", "atoms", "buffer_size", "dueling", "ema_decay", "gamma", "head", "hidden", "initializer",
         "layer_norm", "learning_starts", "n_step", "noisy", "num_envs", "optimizer", "priority_alpha", "quantiles",
         "value_range",
     ]  # fmt: skip
-    fixed = {"hidden": (9,), "gamma": 0.5, "optimizer": "sgd", "noisy": True, "ema_decay": 0.9, "buffer_size": 600}
-    for name, value in fixed.items():
-        dqn = DQN("CartPole-v1", seed=2, **AGENT | {name: value})
-        with pytest.raises(ConfigError, match=f"{name}=.* cannot change when a run resumes"):
-            dqn.train(run_dir=run, resume=True, change=[name], quiet=True)
-
-
-def test_other_seed_or_environment_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match="seed=3 is invalid: expected 2, as in the run"):
-        DQN("CartPole-v1", seed=3, **AGENT).train(run_dir=run, resume=True, quiet=True)
-    with pytest.raises(ConfigError, match="environment='Acrobot-v1' is invalid: expected 'CartPole-v1'"):
-        DQN("Acrobot-v1", seed=2, **AGENT).train(run_dir=run, resume=True, quiet=True)
-    with pytest.raises(ConfigError, match="sutton_barto_reward"):
-        DQN(gym.make("CartPole-v1", sutton_barto_reward=True), seed=2, **AGENT).train(
-            run_dir=run, resume=True, quiet=True
-        )
 
 
 def test_change_holds_as_soon_as_it_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
