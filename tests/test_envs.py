@@ -16,7 +16,7 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.envs.known import lookup
+from perilune.envs.known import ENVIRONMENTS, KnownEnv, Outcomes, lookup, register
 from perilune.envs.rendering import can_draw, frame
 from perilune.errors import (
     ConfigError,
@@ -283,35 +283,6 @@ def test_flattening_loses_nothing(space: spaces.Space[Any], seed: int) -> None:
     assert envs.flattened(env) is env
 
 
-@pytest.mark.parametrize(("env_id", "size"), [("FrozenLake-v1", 16), ("CliffWalking-v1", 48), ("Blackjack-v1", 45)])
-def test_flattening_twice_changes_nothing(env_id: str, size: int) -> None:
-    raw, plain = (gym.make(env_id, render_mode="rgb_array") for _ in range(2))
-    env = envs.flattened(plain)
-    assert envs.space_sizes(env).observation_size == size
-    assert (envs.name(env), envs.time_limit(env), envs.reward_threshold(env)) == (
-        env_id,
-        envs.time_limit(raw),
-        envs.reward_threshold(raw),
-    )
-    assert can_draw(env)
-    assert env.metadata["render_fps"] == raw.metadata["render_fps"]
-    for seed in (3, 4):
-        observation, obs = raw.reset(seed=seed)[0], env.reset(seed=seed)[0]
-        ended = False
-        for action in (1, 0, 1, 0):
-            assert envs.as_rows(env, observation).tolist() == obs.tolist()
-            assert obs.sum() == (3 if env_id == "Blackjack-v1" else 1)
-            if ended:
-                break
-            observation, *others = raw.step(action)
-            obs, *same_others = env.step(action)
-            assert others == same_others
-            ended = bool(others[1])
-    np.testing.assert_array_equal(frame(env), frame(raw))
-    raw.close()
-    env.close()
-
-
 def test_an_environment_that_is_flat_is_left_alone() -> None:
     world = Numbered()
     assert envs.flattened(world) is world
@@ -340,15 +311,6 @@ def test_whatever_holds_the_numbers_is_taken(observation: Any) -> None:
 def test_observation_unlike_space_is_reported(observation: Any) -> None:
     with pytest.raises(EnvironmentFaultError, match=r"\(2,\)"):
         envs.as_obs(observation, 2)
-
-
-def test_training_tells_an_observation_unlike_its_space() -> None:
-    class Liar(Numbered):
-        def hand_out(self, obs: Array) -> Array:
-            return obs[:1] if len(self.seeds) == 5 else obs
-
-    with pytest.raises(EnvironmentFaultError, match=r"shape \(1,\).*says \(2,\)"):
-        list(training_events(Agent(2, 3, small(), 0), Liar(), TrainConfig(steps=100)))
 
 
 def test_actions_are_counted_from_the_environments_first() -> None:
@@ -400,6 +362,33 @@ def test_wrapped_environment_has_outcomes() -> None:
     for other in (gym.make("FrozenLake-v1"), Numbered()):
         assert lookup(envs.name(other)).outcomes is None
         other.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"observations": ("x", "y", "z")}, r"observations=\('x', 'y', 'z'\) .* expected 2 names, as Own-v0 .* got 3"),
+        ({"actions": ("left", "right")}, r"actions=\('left', 'right'\) .* expected 3 names, as Own-v0 .* got 2"),
+        ({"outcomes": Outcomes(("won",), lambda *_: "lost")}, r"outcomes.label='lost' .* expected one of won"),
+    ],
+)
+def test_known_env_that_contradicts_its_environment(wrong: dict[str, Any], message: str) -> None:
+    gym.register(id="Own-v0", entry_point=Numbered)
+    register(KnownEnv(env_id="Own-v0", **wrong))
+    try:
+        with pytest.raises(ConfigError, match=message):
+            list(training_events(Agent(2, 3, small(), 0), gym.make("Own-v0"), TrainConfig(steps=100)))
+    finally:
+        del gym.registry["Own-v0"], ENVIRONMENTS["Own-v0"]
+
+
+@pytest.mark.parametrize(
+    "outcomes", [((), ""), (("won", "won"), ""), (("won", "lost"), "timed out")], ids=["none", "twice", "unfinished"]
+)
+def test_inconsistent_outcome_labels_are_refused(outcomes: tuple[tuple[str, ...], str]) -> None:
+    labels, unfinished = outcomes
+    with pytest.raises(ConfigError, match=r"outcomes\.(labels|unfinished)="):
+        KnownEnv(env_id="Own-v0", outcomes=Outcomes(labels, lambda *_: "won", unfinished))
 
 
 # Drawing

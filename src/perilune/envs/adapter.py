@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from perilune._utils.arrays import Array
 from perilune.envs.faults import Env, name, safe_str
@@ -39,10 +40,7 @@ def make(env_id: str, **kwargs: Any) -> Env:
         MissingDependencyError: the environment needs a library that is not installed.
     """
     try:
-        with warnings.catch_warnings():
-            # Gymnasium warns about what it raises afterwards, or about a newer version, which the run's log records.
-            warnings.simplefilter("ignore")
-            return gym.make(env_id, **kwargs)
+        return _make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise missing(f"the environment {env_id!r}", error) from error
     except gym.error.Error as error:
@@ -57,6 +55,13 @@ def make(env_id: str, **kwargs: Any) -> Env:
         if not kwargs:
             raise
         raise ConfigError("env_kwargs", kwargs, f"arguments of {env_id}; it raised: {error}") from error
+
+
+def _make(what: str | EnvSpec, **kwargs: Any) -> Env:
+    with warnings.catch_warnings():
+        # Gymnasium warns about what it raises afterwards, or about a newer version, which the run's log records.
+        warnings.simplefilter("ignore")
+        return gym.make(what, **kwargs)
 
 
 def make_named(env_id: str, **kwargs: Any) -> Env:
@@ -94,34 +99,28 @@ def again(env: Env, render_mode: str | None = None) -> Env:
         )
     mode: dict[str, Any] = {} if spec.kwargs.get("render_mode") == render_mode else {"render_mode": render_mode}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they were shown when ``env`` was made
-            made = gym.make(spec, **mode)
-            wrappers = _wrappers(env)
-            for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # some come with the id
-                if not isinstance(wrapper, gym.wrappers.PassiveEnvChecker):
-                    made = type(wrapper)(made, **_arguments(wrapper))
-            return made
+        # Not env.spec: it merges several time limits into one.
+        made = _make(spec, **mode)
+        wrappers = _wrappers(env)
+        for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # some come with the id
+            if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
+                raise TypeError(f"{type(wrapper).__name__} has learned from the episodes so far")
+            if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
+                raise TypeError(
+                    f"its wrapper {type(wrapper).__name__} does not keep what it was made with. Let it inherit from "
+                    "gymnasium.utils.RecordConstructorArgs, or register a function that makes the environment with it"
+                )
+            kind: Any = type(wrapper)
+            made = kind(made, **wrapper._saved_kwargs)
+        return made
     except Exception as error:  # a constructor may raise anything
         raise UnsupportedEnvironmentError(f"{name(env)} cannot be made a second time: {safe_str(error)}") from error
 
 
 def _wrappers(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
-    """Return the wrappers of an environment, outermost first."""
-    return [env, *_wrappers(env.env)] if isinstance(env, gym.Wrapper) else []
-
-
-def _arguments(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> dict[str, Any]:
-    """Return the arguments that ``wrapper`` was made with, other than its environment."""
-    kind = type(wrapper).__name__
-    if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
-        raise UnsupportedEnvironmentError(f"{kind} has learned from the episodes so far, which another has not seen")
-    if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
-        raise UnsupportedEnvironmentError(
-            f"its wrapper {kind} does not keep what it was made with. Let it inherit from "
-            "gymnasium.utils.RecordConstructorArgs, or register a function that makes the environment with it"
-        )
-    return wrapper._saved_kwargs
+    """Return the wrappers of an environment, outermost first, without Gymnasium's own checks."""
+    wrappers = [env, *_wrappers(env.env)] if isinstance(env, gym.Wrapper) else []
+    return [each for each in wrappers if not isinstance(each, gym.wrappers.PassiveEnvChecker)]
 
 
 def description(env: Env) -> str:
@@ -130,9 +129,8 @@ def description(env: Env) -> str:
     arguments = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
     parts = [name(env), f"{arguments}"]
     for wrapper in reversed(_wrappers(env)):
-        if not isinstance(wrapper, gym.wrappers.PassiveEnvChecker):
-            given = wrapper._saved_kwargs if isinstance(wrapper, gym.utils.RecordConstructorArgs) else {}
-            parts.append(f"{type(wrapper).__name__}{given}")
+        given = wrapper._saved_kwargs if isinstance(wrapper, gym.utils.RecordConstructorArgs) else {}
+        parts.append(f"{type(wrapper).__name__}{given}")
     parts += [f"{env.observation_space}", f"{env.action_space}"]
     return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(" ".join(part.split()) for part in parts))
 
@@ -277,7 +275,7 @@ def missing(what: str, error: Exception) -> MissingDependencyError:
     return MissingDependencyError(f"{what} needs a library that is not installed: {safe_str(error)}")
 
 
-def recipe(env: Env) -> Env | gym.envs.registration.EnvSpec:
+def recipe(env: Env) -> Env | EnvSpec:
     """Return the specification from which ``env`` can be made again, or ``env`` itself if there is none.
 
     An environment is its own recipe if it has no id, or a wrapper whose state or arguments a specification lacks.
@@ -288,13 +286,9 @@ def recipe(env: Env) -> Env | gym.envs.registration.EnvSpec:
     return env if spec is None or stateful else spec
 
 
-def from_recipe(given: Env | gym.envs.registration.EnvSpec) -> Env:
+def from_recipe(given: Env | EnvSpec) -> Env:
     """Return the environment of a ``recipe``."""
-    if isinstance(given, gym.Env):
-        return given
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were shown when the first one was made
-        return gym.make(given)
+    return given if isinstance(given, gym.Env) else _make(given)
 
 
 def as_rows(env: Env, observations: Any) -> Array:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -37,29 +38,22 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         self.follows = True
-
-        def same() -> bool:
-            rendered, _ = self.shadow.reset(seed=seed, options=options)
-            return np.array_equal(observation, rendered, equal_nan=True)
-
-        self._follow(same)
+        self._follow([observation], lambda: self.shadow.reset(seed=seed, options=options)[:1])
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self.follows:
-
-            def same() -> bool:
-                rendered, _, *ends, _ = self.shadow.step(action)
-                return np.array_equal(observation, rendered, equal_nan=True) and bool(ends == [terminated, truncated])
-
-            self._follow(same)
+            self._follow(
+                [observation, terminated, truncated], lambda: operator.itemgetter(0, 2, 3)(self.shadow.step(action))
+            )
         return observation, reward, terminated, truncated, info
 
-    def _follow(self, same: Callable[[], bool]) -> None:
-        """Let the shadow do the same; if it does not reach the ``same`` state, its images stop."""
+    def _follow(self, expected: list[Any], move: Callable[[], Sequence[Any]]) -> None:
+        """Move the shadow; if it does not reach the ``expected`` observation and ends, its images stop."""
         try:
-            if same():
+            observation, *ends = move()
+            if np.array_equal(expected[0], observation, equal_nan=True) and ends == expected[1:]:
                 return
             why = "the same seed and actions lead elsewhere in a second one that draws"
         except Exception as error:  # an environment may raise anything

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perilune import envs
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
+from perilune.envs.known import lookup
 from perilune.envs.rendering import can_draw
 from perilune.errors import ConfigError, UnsupportedEnvironmentError
 from perilune.training.progress import TrainingProgress
@@ -15,13 +16,31 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
 
     Raises:
         ConfigError: the budget ends before the first update, or nothing is left of it; the replay buffer does not fit
-            into memory; the environment cannot render the videos, or cannot be made again for ``num_envs`` > 1; or
-            ``progress`` has another number of environments.
+            into memory; the environment cannot render the videos, or cannot be made again for ``num_envs`` > 1; what
+            is known about it has other sizes; or ``progress`` has another number of environments.
     """
-    if progress is None:
-        _check_budget(agent, env, config)
+    if progress is None:  # a training that changes nothing is a mistake
+        learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
+        learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
+        needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
+        if config.steps is not None and config.steps < needed:
+            raise ConfigError(
+                "steps",
+                config.steps,
+                f"at least {needed} for {envs.name(env)}, because updates begin after learning_starts={learning_starts} "
+                f"steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
+                f"DQN(env, learning_starts={max(1, config.steps // 2)}), or --learning-starts on the command line",
+            )
     else:
-        _check_rest(agent, config, progress)
+        for name, left in (
+            ("steps", progress.stop_step(config) - agent.env_steps),
+            ("episodes", progress.stop_episode(config) - agent.episodes),
+        ):
+            if left <= 0:
+                raise ConfigError(name, getattr(config, name), "more than this run has already had")
+        if progress.episodes and len(progress.episodes) != config.num_envs:
+            raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as many as are under way")
+    lookup(envs.name(env)).check(env)
     agent.take_memory()
     if config.video_every is not None and not can_draw(env):
         raise ConfigError(
@@ -34,30 +53,3 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             envs.close(envs.again(env))
         except UnsupportedEnvironmentError as error:
             raise ConfigError("num_envs", config.num_envs, f"1, because {error}") from error
-
-
-def _check_budget(agent: Agent, env: envs.Env, config: TrainConfig) -> None:
-    """Refuse a budget that ends before the first update: a training that changes nothing is a mistake."""
-    learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
-    learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
-    needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
-    if config.steps is not None and config.steps < needed:
-        raise ConfigError(
-            "steps",
-            config.steps,
-            f"at least {needed} for {envs.name(env)}, because updates begin after learning_starts={learning_starts} "
-            f"steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
-            f"DQN(env, learning_starts={max(1, config.steps // 2)}), or --learning-starts on the command line",
-        )
-
-
-def _check_rest(agent: Agent, config: TrainConfig, progress: TrainingProgress) -> None:
-    """Refuse to resume a training whose budget is used up, or with another number of environments."""
-    for name, left in (
-        ("steps", progress.stop_step(config) - agent.env_steps),
-        ("episodes", progress.stop_episode(config) - agent.episodes),
-    ):
-        if left <= 0:
-            raise ConfigError(name, getattr(config, name), "more than this run has already had")
-    if progress.episodes and len(progress.episodes) != config.num_envs:
-        raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as many as are under way")

@@ -132,7 +132,6 @@ def play_episode(
     spaces = envs.space_sizes(env)
     if max_episode_steps is None and envs.time_limit(env) is None:
         max_episode_steps = ENDLESS
-    known = lookup(envs.name(env)).outcomes
     total, steps, ended = 0.0, 0, False
     try:
         obs = envs.reset(env, seed)
@@ -143,7 +142,7 @@ def play_episode(
             obs, reward, terminated, truncated = envs.step(env, spaces, action)
             total += reward
             ended = terminated or truncated or steps == max_episode_steps
-        outcome = None if known is None else known.label(obs, reward, terminated)
+        outcome = lookup(envs.name(env)).outcome(obs, reward, terminated)
         yield Timestep(episode, steps, obs, None, total, outcome, frame(env) if images else None)
     except EnvironmentFaultError as error:
         at = f"step {steps:,}" if steps else "the reset"

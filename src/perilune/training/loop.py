@@ -130,8 +130,8 @@ def _step(
             found = health.beyond_rewards(agent.config, agent.actions, update.mean_q, progress.largest_reward)
             yield from health.warned(agent, progress, found)
     if ended is not None:
-        if slot.outcomes is not None and ended != "budget":
-            slot.outcome = slot.outcomes.label(next_obs, reward, terminated)
+        if ended != "budget":
+            slot.outcome = slot.known.outcome(next_obs, reward, terminated)
         if slot.recorded:
             yield slot.timestep(None)
     return ended

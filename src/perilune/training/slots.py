@@ -42,7 +42,7 @@ class EnvSlot:
         self.index = index
         self.env = env
         self.renderer = drawing(env) if render else None
-        self.outcomes = lookup(envs.name(env)).outcomes
+        self.known = lookup(envs.name(env))
         self.sizes = envs.space_sizes(env)
         self.active = env
         self.recorded = False

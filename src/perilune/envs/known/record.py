@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import gymnasium as gym
+
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.errors import ConfigError
@@ -113,6 +115,44 @@ class KnownEnv:
     symmetry: Symmetry | None = None
     controls: Controls | None = None
     preset: Preset | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcomes is None:
+            return
+        labels, unfinished = self.outcomes.labels, self.outcomes.unfinished
+        if not labels or len(set(labels)) < len(labels):
+            raise ConfigError("outcomes.labels", labels, "one or more labels, each of them once")
+        if unfinished and unfinished not in labels:
+            raise ConfigError("outcomes.unfinished", unfinished, f"one of {', '.join(labels)}, or ''")
+
+    def check(self, env: gym.Env[Any, Any]) -> None:
+        """Check the names against the spaces of ``env``, without its wrappers.
+
+        Raises:
+            ConfigError: there are more or fewer names than observation entries or actions.
+        """
+        obs, action = env.unwrapped.observation_space, env.unwrapped.action_space
+        sizes = {"observations": gym.spaces.flatdim(obs), "actions": getattr(action, "n", 0)}
+        for field, size in sizes.items():
+            names = getattr(self, field)
+            if names and len(names) != size:
+                raise ConfigError(field, names, f"{size} names, as {self.env_id} has {size} {field}; got {len(names)}")
+
+    def outcome(self, obs: Array, reward: float, terminated: bool) -> str | None:
+        """Return how an episode ended, given its last obs[O], its last reward and whether it terminated.
+
+        Returns:
+            One of the labels; None if the environment defines no outcomes.
+
+        Raises:
+            ConfigError: the outcome is none of the labels.
+        """
+        if self.outcomes is None:
+            return None
+        found = self.outcomes.label(obs, reward, terminated)
+        if found not in self.outcomes.labels:
+            raise ConfigError("outcomes.label", found, f"one of {', '.join(self.outcomes.labels)}")
+        return found
 
     @property
     def outcome_labels(self) -> tuple[str, ...]:
