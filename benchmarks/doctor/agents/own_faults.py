@@ -67,7 +67,7 @@ FAULTS: dict[int, tuple[tuple[str, str, str], ...]] = {
     47: (("agent/dqn.py", SYNC, "        if self.config.tau == 1:\n            self._move(self.target, 0.995)\n"),),
     48: (("agent/dqn.py", PUSH, PUSH.replace("reward, next_obs", "reward, obs")),),
     49: (("agent/dqn.py", PUSH, PUSH + "            if terminated:\n                continue\n"),),
-    50: (("replay/buffer.py", "generator.integers(self.size, size=batch_size)", "(self.cursor - 1 - np.arange(batch_size)) % self.size"),),
+    50: (("replay/buffer.py", "generator.integers(len(self), size=batch_size)", "(self.cursor - 1 - np.arange(batch_size)) % len(self)"),),
     51: (("replay/buffer.py", "        arrays.next_obs[at] = next_obs\n", "        arrays.next_obs[(at + 1) % self.capacity] = next_obs\n"),),
     52: (("agent/targets.py", "q_values.argmax(axis=1)", "q_values.argmin(axis=1)"), ("agent/dqn.py", "policy = greedy(next_q)", "policy = next_q.argmax(axis=1)")),
     53: (("agent/dqn.py", "self.generators.exploration.random() < epsilon", "self.generators.exploration.random() > epsilon"),),

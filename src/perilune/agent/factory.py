@@ -11,11 +11,11 @@ from perilune.agent.config import DQNConfig
 from perilune.agent.heads import Categorical, Quantile
 from perilune.agent.targets import Head
 from perilune.errors import ConfigError, DivergenceError
-from perilune.nn.adam import Adam
+from perilune.nn.adam import Adam, Optimizer
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import mlp
 from perilune.nn.network import Network
-from perilune.nn.optimizers import SGD, AdamW, Optimizer, RMSProp
+from perilune.nn.optimizers import SGD, AdamW, RMSProp
 from perilune.replay.symmetry import Symmetry
 
 

@@ -66,7 +66,7 @@ def arrays(agent: Agent) -> Arrays:
     named |= {f"optimizer.{name}": array for name, array in agent.optimizer.arrays.items()}
     if agent.priorities is not None:
         named["priorities"] = agent.priorities.tree.values[: len(agent.replay)]
-    if agent.replay.size:  # the buffer is allocated when it is first used
+    if len(agent.replay):  # the buffer is allocated when it is first used
         rows = agent.replay.arrays._asdict().items()
         named |= {f"{REPLAY}{name}": array[: len(agent.replay)] for name, array in rows}
     return named
@@ -142,7 +142,7 @@ def fill(arrays: Arrays, stored: Arrays) -> None:
 
 
 def _check_replay(agent: Agent, stored: Arrays) -> None:
-    if not agent.replay.size:
+    if not len(agent.replay):
         return
     action, discount = stored[f"{REPLAY}action"], stored[f"{REPLAY}discount"]
     if action.min() < 0 or action.max() >= agent.actions:

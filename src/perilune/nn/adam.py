@@ -47,8 +47,8 @@ def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
     return norm
 
 
-class Base:
-    """State of an optimizer of ``size`` parameters: moments, the number of steps, and working memory."""
+class Optimizer:
+    """An optimizer. ``arrays`` (moments [P] by name) and ``updates`` (steps so far) are all its state."""
 
     moments: tuple[str, ...]
 
@@ -57,8 +57,12 @@ class Base:
         self.updates = 0
         self._step = np.empty(size, dtype)
 
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        """Move parameters[P] one step against gradients[P], in place."""
+        raise NotImplementedError
 
-class Adam(Base):
+
+class Adam(Optimizer):
     """Adaptive moments. With t the number of this step, counted from 1:
 
     m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,

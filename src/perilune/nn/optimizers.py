@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from perilune._utils.arrays import Array, Arrays
-from perilune.nn.adam import Adam, Base
+from perilune._utils.arrays import Array
+from perilune.nn.adam import Adam, Optimizer
 
 OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
 
 
-class Optimizer(Protocol):
-    """An optimizer. ``arrays`` (moments [P] by name) and ``updates`` (steps so far) are all its state."""
-
-    arrays: Arrays
-    updates: int
-
-    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
-        """Move parameters[P] one step against gradients[P], in place."""
-
-
-class SGD(Base):
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v."""
 
     moments = ("velocity",)
@@ -41,7 +31,7 @@ class SGD(Base):
         np.subtract(parameters, self._step, out=parameters)
 
 
-class RMSProp(Base):
+class RMSProp(Optimizer):
     """v <- rho v + (1 - rho) g^2, w <- w - learning_rate g / (sqrt(v) + epsilon). Hinton, lecture 6e, 2012."""
 
     moments = ("second_moment",)

@@ -93,7 +93,7 @@ class Replay:
 
     @cached_property
     def arrays(self) -> Batch:
-        """The transitions, one per row; only the first ``size`` rows are in use."""
+        """The transitions, one per row; only the first ``len(self)`` rows are in use."""
         try:
             return _batch_arrays(self.capacity, self.observation_size)
         except (MemoryError, ValueError) as error:
@@ -107,13 +107,9 @@ class Replay:
         """The slot of the next transition."""
         return self.added % self.capacity
 
-    @property
-    def size(self) -> int:
-        """The number of transitions stored."""
-        return min(self.added, self.capacity)
-
     def __len__(self) -> int:
-        return self.size
+        """Return the number of transitions stored."""
+        return min(self.added, self.capacity)
 
     def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> int:
         """Store a copy of one transition, in place of the oldest if the buffer is full; return its slot."""
@@ -133,7 +129,7 @@ class Replay:
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
         """Return ``batch_size`` transitions, drawn uniformly with replacement."""
-        return self.take(generator.integers(self.size, size=batch_size))
+        return self.take(generator.integers(len(self), size=batch_size))
 
     def take(self, index: Array) -> Batch:
         """Return the transitions in the slots index[B]. The next call overwrites the arrays."""

@@ -64,13 +64,7 @@ class SumTree:
             self.nodes[node] = self.left[node] + self.right[node]
 
     def set_one(self, index: int, value: float) -> None:
-        """values[index] = value, as ``set`` does it, without the cost of arrays.
-
-        Raises:
-            ShapeError: the index is no leaf's.
-        """
-        if not 0 <= index < len(self.values):
-            raise ShapeError(f"index must be from 0 to {len(self.values) - 1}, got {index}")
+        """values[index] = value, as ``set`` does it, without the cost of arrays. The index is not checked."""
         node = index + self.leaves
         self.nodes[node] = value
         while node > 1:
@@ -89,10 +83,8 @@ class SumTree:
             index[N] in int64.
 
         Raises:
-            ShapeError: mass is not [N], or every value is 0, so that there is nothing to find.
+            ShapeError: every value is 0, so that there is nothing to find.
         """
-        if np.ndim(mass) != 1:
-            raise ShapeError(f"mass must be [N], got {list(np.shape(mass))}")
         if self.total == 0:
             raise ShapeError("every value is 0, so there is nothing to find: set one first")
         rest = np.array(mass, np.float64)
@@ -125,11 +117,7 @@ class Priorities:
         return SumTree(self.capacity)
 
     def add(self, slot: int) -> None:
-        """A new transition is in ``slot``: give it the greatest priority so far, so that it is soon drawn once.
-
-        Raises:
-            ShapeError: there is no such slot.
-        """
+        """A new transition is in ``slot``: give it the greatest priority so far, so that it is soon drawn once."""
         self.tree.set_one(slot, self.greatest)
 
     def sample(self, batch_size: int, beta: float, generator: np.random.Generator) -> tuple[Array, Array]:

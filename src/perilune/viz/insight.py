@@ -39,11 +39,11 @@ def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
         raise RunDirectoryError(f"{directory} has no checkpoint")
     _, agent = checkpoint.latest(directory)
     buffer = agent.replay
-    if not buffer.size:
+    if not len(buffer):
         raise FileFormatError(f"the newest checkpoint of {directory} has an empty replay buffer")
-    order = np.arange(buffer.added - buffer.size, buffer.added) % buffer.capacity
+    order = np.arange(buffer.added - len(buffer), buffer.added) % buffer.capacity
     transitions = Batch(*(array[order] for array in buffer.arrays))
-    return transitions, buffer.added - buffer.size, (agent.observation_size, agent.actions)
+    return transitions, buffer.added - len(buffer), (agent.observation_size, agent.actions)
 
 
 def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
