@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent, Update, make_optimizer
 from perilune.errors import ConfigError, ShapeError
-from perilune.nn import SGD, Adam, AdamW, RMSProp
+from perilune.nn import SGD, AdamW
 from perilune.training.loop import training_events
 from worlds import Numbered, small
 
@@ -93,11 +93,6 @@ def test_online_and_target_never_share_memory(tau: float) -> None:
         agent.sync_target()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("rmsprop", RMSProp), ("adam", Adam), ("adamw", AdamW)])
-def test_optimizer_setting_selects_class(name: str, kind: type) -> None:
-    assert type(make_optimizer(small(optimizer=name), 7)) is kind
-
-
 def test_the_optimiser_gets_its_own_settings() -> None:
     sgd = make_optimizer(small(optimizer="sgd", momentum=0.25), 7)
     adamw = make_optimizer(small(optimizer="adamw", weight_decay=0.125), 7)
@@ -124,20 +119,6 @@ def test_terminated_and_truncated_ends_are_told_apart(
     assert agent.replay.arrays.discount[:2].tolist() == discounts
     assert agent.replay.arrays.action[:2].tolist() == [1, 3]
     assert agent.replay.arrays.reward[:2].tolist() == [2, 4]
-
-
-def test_a_step_of_many_is_stored_once_it_is_complete() -> None:
-    agent = agent_of(n_step=2, gamma=0.5)
-    obs = np.arange(4 * O, dtype=np.float32).reshape(4, O)
-    agent.remember(obs[0], 0, 1.0, obs[1], False, False)
-    assert len(agent.replay) == 0
-    agent.remember(obs[1], 1, 2.0, obs[2], False, False)
-    agent.remember(obs[2], 2, 4.0, obs[3], True, False)
-    stored = agent.replay.arrays
-    assert stored.reward[:3].tolist() == [2, 4, 4]
-    assert stored.discount[:3].tolist() == [0.25, 0, 0]
-    np.testing.assert_array_equal(stored.next_obs[:3], obs[[2, 3, 3]])
-    assert agent.env_steps == 3
 
 
 def test_steps_of_two_lanes_are_not_summed_into_one_transition() -> None:
@@ -169,14 +150,6 @@ def test_new_episode_leaves_other_environments_alone() -> None:
 
 
 # One update
-
-
-def test_learning_keeps_everything_float32() -> None:
-    agent = warm(max_grad_norm=1e-3, tau=0.3, layer_norm=True)
-    agent.learn()
-    agent.sync_target()
-    arrays = (agent.online.parameters, agent.online.gradients, agent.target.parameters, agent.q_values(np.ones((2, O))))
-    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
 def test_only_the_taken_action_is_pushed() -> None:
@@ -334,15 +307,6 @@ def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
 # When it learns
 
 
-@pytest.mark.parametrize("train_freq", [1, 3, 4])
-def test_updates_follow_train_freq_after_warm_up(train_freq: int) -> None:
-    agent = Agent(2, 3, small(train_freq=train_freq, learning_starts=10, n_step=2), 0)
-    list(training_events(agent, Numbered(lengths=(3, 5)), TrainConfig(steps=47)))
-    due = [step for step in range(11, 48) if step % train_freq == 0]
-    assert agent.env_steps == 47
-    assert agent.updates == len(due)
-
-
 @pytest.mark.parametrize("gradient_steps", [1, 3])
 def test_observe_makes_gradient_steps_and_returns_last(gradient_steps: int) -> None:
     agent, twin = (warm(train_freq=4, gradient_steps=gradient_steps) for _ in range(2))
@@ -391,34 +355,12 @@ def test_a_soft_sync_goes_a_share_of_the_way() -> None:
 # Acting
 
 
-def test_without_epsilon_every_action_is_greedy() -> None:
-    agent = warm(epsilon_start=0.0, epsilon_end=0.0)
-    observations = np.random.default_rng(0).normal(size=(60, O)).astype(np.float32)
-    best = [int(np.argmax(agent.q_values(obs[None])[0])) for obs in observations]
-    assert len(set(best)) > 1
-    assert agent.act(observations[:1]) == best[:1]
-    with_lanes(agent, 60)
-    assert agent.act(observations) == best  # one lane a row
-    assert [agent.greedy_action(obs) for obs in observations] == best
-
-
 def test_epsilon_is_the_share_of_random_actions() -> None:
     agent = warm(epsilon_start=0.4, epsilon_end=0.4)
     obs = np.ones(O, np.float32)
     other = np.mean([agent.act(obs[None]) != [agent.greedy_action(obs)] for _ in range(4000)])
     # A random action is the greedy one once in four: 0.4 * 3/4, and five standard deviations of 4000 draws.
     assert other == pytest.approx(0.3, abs=5 * math.sqrt(0.3 * 0.7 / 4000))
-
-
-def test_every_lane_throws_its_own_dice() -> None:
-    agent = warm(epsilon_start=0.5, epsilon_end=0.5)
-    with_lanes(agent, 3)
-    obs = np.ones((3, O), np.float32)
-    other = np.array([agent.act(obs) for _ in range(2000)]) != agent.greedy_action(obs[0])
-    # 0.5 * 3/4 in every lane, and in two at once the square of that: five standard deviations of 2000 draws.
-    assert other.mean(axis=0) == pytest.approx(0.375, abs=0.055)
-    assert (other[:, 0] & other[:, 1]).mean() == pytest.approx(0.375**2, abs=0.04)
-    assert (other[:, 1] & other[:, 2]).mean() == pytest.approx(0.375**2, abs=0.04)
 
 
 def test_linear_epsilon_counts_steps_after_warm_up() -> None:
@@ -462,12 +404,6 @@ def test_q_values_outlive_the_next_pass() -> None:
 def test_q_values_refuse_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"obs\[N, 3\]"):
         agent_of().q_values(np.zeros(shape))
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (O + 1,), (2, O)])
-def test_greedy_action_refuses_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\S"):
-        agent_of().greedy_action(np.ones(shape, np.float32))
 
 
 # Seeds

@@ -89,14 +89,6 @@ def test_online_network_selects_and_target_values(head: str, double: bool, targe
     assert update.mean_q == pytest.approx(2, abs=1e-4)  # the online network's, of action 1 in the first state
 
 
-@every_head
-def test_terminated_target_is_reward_under_every_head(head: str) -> None:
-    agent = of_tables(**HEADS[head])
-    disagreeing(agent)
-    live(agent, reward=3.0, terminated=True)
-    assert agent.learn().mean_td_target == pytest.approx(3, abs=1e-5)
-
-
 def test_the_loss_is_the_heads_own_of_the_action_taken() -> None:
     chosen, next_chosen = (np.array([values], np.float32) for values in ([1, 3], [5, 15]))  # of means 2 and 10
     cases = {
@@ -230,13 +222,6 @@ def test_half_of_batch_is_mirrored() -> None:
         np.testing.assert_array_equal(array[0], before)
 
 
-def test_without_mirror_a_declared_symmetry_changes_nothing() -> None:
-    agent, states = mirroring(mirror=False), np.eye(4, dtype=np.float32)
-    agent.remember(states[0], 0, 3.0, states[2], False, True)
-    update = agent.learn()
-    assert (update.mean_q, update.mean_td_target) == (1, 3 + 0.5 * 20)
-
-
 @pytest.mark.parametrize("symmetry", [None, SWAP], ids=["none", "of another size"])
 def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -247,12 +232,6 @@ def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -
     else:
         assert (caught.value.name, caught.value.value) == ("symmetry", (4, 2))
         assert "one of 2 observations and 3 actions" in str(caught.value)
-
-
-@pytest.mark.parametrize(("states", "actions"), [(4, 3), (3, 2)])
-def test_symmetry_of_other_sizes_is_refused(states: int, actions: int) -> None:
-    with pytest.raises(ConfigError, match=f"{states} observations and {actions} actions"):
-        of_tables(states, actions, SWAP, mirror=True)
 
 
 # Priorities
@@ -311,13 +290,6 @@ def test_what_is_new_is_drawn_at_once() -> None:
     update = agent.learn()
     assert update.mean_td_target >= 7 / 4  # one at least of the batch
     assert priorities_of(agent)[-1] == pytest.approx(7 + SMALL)
-
-
-def test_beta_goes_straight_to_one_by_env_steps() -> None:
-    agent = of_tables(priority_alpha=0.5, priority_beta=0.4, priority_beta_steps=100)
-    for env_steps, beta in ((0, 0.4), (50, 0.7), (100, 1.0), (10**6, 1.0)):
-        agent.env_steps = env_steps
-        assert agent.priority_beta == pytest.approx(beta)
 
 
 # Noise

@@ -19,10 +19,6 @@ def test_multiplicative_epsilon_stops_at_floor(count: int, epsilon: float) -> No
     assert multiplicative_epsilon(0.8, 0.06, 0.5, count) == pytest.approx(epsilon, abs=1e-12)
 
 
-def test_a_factor_of_one_never_falls() -> None:
-    assert multiplicative_epsilon(0.8, 0.06, 1, 10**6) == 0.8
-
-
 @given(
     shares=st.tuples(SHARES, SHARES),
     decay=st.floats(0.01, 1),
@@ -53,27 +49,5 @@ def test_duration_is_next_threshold_above_draw(draw: float, steps: int) -> None:
     assert duration(duration_thresholds(3), draw) == steps
 
 
-def test_a_draw_on_a_threshold_belongs_to_what_is_above() -> None:
-    thresholds = duration_thresholds(2)  # 4/5, 1
-    assert duration(thresholds, float(thresholds[0])) == 2
-    assert duration(thresholds, float(np.nextafter(thresholds[0], 0))) == 1
-
-
-@given(st.integers(1, 300), st.floats(0, 1, exclude_max=True))
-def test_durations_stay_within_bounds(most: int, draw: float) -> None:
-    steps = duration(duration_thresholds(most), draw)
-    assert type(steps) is int
-    assert 1 <= steps <= most
-
-
 def test_at_most_one_step_is_always_one() -> None:
     assert {duration(duration_thresholds(1), draw) for draw in (0, 0.5, 1 - 2**-53)} == {1}
-
-
-def test_durations_come_as_often_as_one_over_their_square() -> None:
-    thresholds, generator = duration_thresholds(4), np.random.default_rng(2)
-    draws = 20_000
-    counts = np.bincount([duration(thresholds, generator.random()) for _ in range(draws)], minlength=5)[1:]
-    expected = np.array([144, 36, 16, 9]) / 205 * draws  # 1, 1/4, 1/9, 1/16
-    # Chi-square with 3 degrees of freedom is above 16.3 once in a thousand seeds.
-    assert float(np.sum((counts - expected) ** 2 / expected)) < 16.3

@@ -32,10 +32,6 @@ def drawn(*shape: int, seed: int = 0) -> Array:
 # What a head's outputs are
 
 
-def test_the_shape_of_an_actions_outputs() -> None:
-    assert {name: head.shape for name, head in HEADS.items()} == {"expected": (), "c51": (3,), "qr": (4,)}
-
-
 @pytest.mark.parametrize("kind", ["expected", "qr"])
 def test_values_and_quantiles_are_read_as_they_are(kind: str) -> None:
     outputs = drawn(2, 5, *HEADS[kind].shape)
@@ -54,19 +50,9 @@ def test_large_logits_do_not_overflow() -> None:
     np.testing.assert_array_equal(read, [[0.5, 0, 0.5], [0, 0.5, 0.5]])
 
 
-def test_the_support_is_even_and_ends_where_it_should() -> None:
-    head = Categorical(5, -10.0, 30.0)
-    assert head.support.tolist() == [-10, 0, 10, 20, 30]
-    assert head.support.dtype == np.float32
-
-
 def test_the_mean_of_probabilities_is_over_the_support() -> None:
     # -10 / 4 + 10 / 4 + 30 / 2, and -10 / 2 + 30 / 2
     np.testing.assert_array_equal(HEADS["c51"].mean(np.array([[0.25, 0.25, 0.5], [0.5, 0, 0.5]], np.float32)), [15, 10])
-
-
-def test_the_mean_of_quantiles_is_their_plain_mean() -> None:
-    np.testing.assert_array_equal(HEADS["qr"].mean(np.array([[1, 2, 3, 6], [-4, 0, 0, 0]], np.float32)), [3, -1])
 
 
 @every_head

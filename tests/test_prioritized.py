@@ -108,32 +108,11 @@ def test_last_of_equal_indices_wins(data: st.DataObject, capacity: int) -> None:
     assert_parents_are_their_children_to_the_bit(tree)
 
 
-@given(values=REAL)
-def test_set_one_equals_set(values: list[float]) -> None:
-    tree = SumTree(len(values))
-    for index, value in enumerate(values):
-        tree.set_one(index, value)
-    np.testing.assert_array_equal(tree.nodes, tree_of(values).nodes)
-
-
-@pytest.mark.parametrize(
-    ("index", "value"),
-    [(np.arange(2), np.ones(3)), (np.arange(2), np.ones((2, 1))), (np.zeros((2, 1), int), np.ones((2, 1)))],
-)
-def test_set_refuses_mismatched_shapes(index: Array, value: Array) -> None:
-    tree = SumTree(4)
-    with pytest.raises(ShapeError, match=r"both be \[N\]"):
-        tree.set(index, value)
-    assert not tree.nodes.any()
-
-
 @pytest.mark.parametrize("index", [-1, 5, 6, 8])
 def test_set_refuses_index_beyond_capacity(index: int) -> None:
     tree = SumTree(5)
     with pytest.raises(ShapeError, match="from 0 to 4"):
         tree.set(np.array([2, index]), np.ones(2))
-    with pytest.raises(ShapeError, match="from 0 to 4"):
-        tree.set_one(index, 1.0)
     assert not tree.nodes.any()
 
 
@@ -231,17 +210,6 @@ def test_importance_weights_match_paper(p: list[float], exponent: float, beta: f
     assert weights.max() == 1
 
 
-def test_draws_are_int64_and_weights_float32_whatever_comes_in() -> None:
-    priorities = with_errors([1, 2, 3], 0.6)
-    for dtype in (np.float32, np.float64):
-        priorities.update(np.arange(3, dtype=np.int32), np.ones(3, dtype))
-        index, weights = priorities.sample(5, 0.5, np.random.default_rng(0))
-        assert (index.dtype, index.shape) == (np.int64, (5,))
-        assert (weights.dtype, weights.shape) == (np.float32, (5,))
-        assert priorities.tree.nodes.dtype == np.float64
-        assert type(priorities.tree.total) is type(priorities.greatest) is float
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_td_error_changes_nothing(bad: float) -> None:
     priorities = with_errors([1, 2, 3], 0.6)
@@ -267,34 +235,3 @@ def test_mismatched_priority_update_changes_nothing() -> None:
 def test_nothing_can_be_drawn_before_something_is_added() -> None:
     with pytest.raises(ShapeError, match="nothing to find"):
         Priorities(10, 0.6).sample(4, 0.4, np.random.default_rng(0))
-    priorities = Priorities(10, 0.6)
-    for slot in (10, -1):
-        with pytest.raises(ShapeError, match="from 0 to 9"):
-            priorities.add(slot)
-
-
-@given(
-    data=st.data(),
-    capacity=st.integers(1, 20),
-    exponent=st.floats(0, 1),
-    seed=st.integers(0, 99),
-)
-def test_a_life_of_adding_drawing_and_learning_keeps_its_books(
-    data: st.DataObject, capacity: int, exponent: float, seed: int
-) -> None:
-    priorities, plain, greatest = Priorities(capacity, exponent), np.zeros(capacity), 1.0
-    generator = np.random.default_rng(seed)
-    for step in range(data.draw(st.integers(1, 45), "steps")):
-        slot = step % capacity
-        priorities.add(slot)
-        plain[slot] = greatest
-        index, weights = priorities.sample(8, 0.7, generator)
-        assert (index <= step).all()
-        assert ((weights > 0) & (weights <= 1)).all()
-        td_error = generator.normal(scale=5, size=8)
-        priorities.update(index, td_error)
-        for one, error in zip(index, td_error, strict=True):
-            plain[one] = (abs(error) + SMALL) ** exponent
-            greatest = max(greatest, plain[one])
-    np.testing.assert_allclose(priorities.tree.values, plain, rtol=1e-12)
-    assert_parents_are_their_children_to_the_bit(priorities.tree)

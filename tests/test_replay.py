@@ -40,7 +40,7 @@ def assert_rows_belong_together(batch: Batch) -> None:
 )
 def test_full_replay_overwrites_oldest(count: int, held: list[int]) -> None:
     replay = filled(3, count)
-    assert len(replay) == replay.size == len(held)
+    assert len(replay) == len(held)
     assert sorted(replay.arrays.action[: len(replay)]) == held
 
 

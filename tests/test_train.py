@@ -19,7 +19,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.seeding import TRAINING_SEEDS
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
-from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError, UnsupportedEnvironmentError
+from perilune.errors import ConfigError, DivergenceError, EnvironmentFaultError
 from perilune.training.evaluation import evaluate
 from perilune.training.events import Episode, Evaluated, Event, Metrics, SafePoint, Started, Timestep
 from perilune.training.loop import training_events
@@ -134,17 +134,6 @@ def test_a_budget_of_steps_is_kept_to_the_step(
     assert only(Evaluated, events)[-1] is events[-1]
 
 
-@pytest.mark.parametrize("episodes", [1, 3, 7])
-def test_episode_budget_is_exact(episodes: int) -> None:
-    world = Numbered(lengths=(3, 5, 2))
-    agent = agent_for(world)
-    events = run(agent, world, episodes=episodes)
-    assert [event.episode for event in only(Episode, events)] == list(range(1, episodes + 1))
-    assert agent.episodes == episodes
-    assert {event.ended for event in only(Episode, events)} == {"terminated"}
-    assert isinstance(events[-1], Evaluated)
-
-
 def test_a_second_training_goes_on_without_another_warm_up() -> None:
     world = Numbered(lengths=(4,))
     agent = agent_for(world)
@@ -236,23 +225,6 @@ def test_replay_holds_the_steps_played(n: int, reuses_buffer: bool) -> None:
     if n == 1:
         assert (agent.replay.arrays.discount[:75] == 0).tolist() == ends
     assert any(ends)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
-    ends=st.lists(st.sampled_from(["terminated", "truncated"]), min_size=1, max_size=3),
-    n=st.integers(1, 5),
-    limit=st.none() | st.integers(1, 6),
-    steps=st.integers(1, 30),
-)
-@settings(max_examples=12)
-def test_what_is_stored_is_what_was_lived_however_episodes_end(
-    lengths: list[int], ends: list[str], n: int, limit: int | None, steps: int
-) -> None:
-    world = Numbered(lengths=lengths, ends=ends)
-    agent = agent_for(world, n_step=n, gamma=0.75, learning_starts=6)
-    run(agent, world, steps=6 + steps, max_episode_steps=limit)
-    assert_holds_what_was_lived(agent, world, n)
 
 
 def test_next_training_drops_pending_steps() -> None:
@@ -409,18 +381,6 @@ def test_only_the_first_and_every_so_manieth_episode_is_filmed() -> None:
     lengths = {episode.episode: episode.length for episode in only(Episode, events)}
     # Every state, from the first to the last.
     assert filmed == {episode: list(range(lengths[episode] + 1)) for episode in (1, 3, 6)}
-
-
-def test_timestep_describes_state_and_action() -> None:
-    world = Numbered(lengths=(3,), draws=True)
-    events = run(agent_for(world), world, episodes=2, video_every=2)
-    frames = [frame for frame in only(Timestep, events) if frame.episode == 2]
-    assert [int(frame.obs[1]) for frame in frames] == [0, 1, 2, 3]
-    assert [frame.action is None for frame in frames] == [False, False, False, True]
-    assert frames[0].reward == 0.0
-    (second,) = [episode for episode in only(Episode, events) if episode.episode == 2]
-    assert frames[-1].reward == second.reward
-    assert len({id(frame.obs) for frame in frames}) == 4
 
 
 def test_initial_image_needs_no_video() -> None:
@@ -585,10 +545,3 @@ def test_a_film_that_fails_says_where() -> None:
         EnvironmentFaultError, match=r"drawing Blind failed.* at step 2 of the greedy episode from seed \d+$"
     ):
         evaluate(agent.greedy_action, world, 5, show=lambda frame: None)
-
-
-def test_an_environment_of_another_kind_is_refused() -> None:
-    env = envs.make("MountainCarContinuous-v0")
-    with pytest.raises(UnsupportedEnvironmentError):
-        list(training_events(Agent(2, 3, small(), 0), env, TrainConfig(steps=100)))
-    env.close()
