@@ -27,8 +27,8 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             raise ConfigError(
                 "steps",
                 config.steps,
-                f"at least {needed} for {envs.name(env)}, because updates begin after learning_starts={learning_starts} "
-                f"steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
+                f"at least {needed} for {envs.name(env)}, because updates begin after learning_starts={learning_starts}"
+                f" steps (train_freq={train_freq}). Increase steps, or reduce learning_starts: "
                 f"DQN(env, learning_starts={max(1, config.steps // 2)}), or --learning-starts on the command line",
             )
     else:
