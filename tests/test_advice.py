@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fixtures_runs import episode
 from perilune import cli
@@ -21,7 +19,7 @@ from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.training.events import Episode, Evaluated, Metrics
 from perilune.viz.report.advice import TEXTS, Advice, advise, check
-from perilune.viz.report.facts import Facts, option
+from perilune.viz.report.facts import Facts
 
 STEPS = 60_000
 ALWAYS = {"one_seed", "early", "solved"}  # these apply to healthy runs too
@@ -327,13 +325,3 @@ def test_command_reproduces_settings_for_any_environment(environment: str, other
     run = replace(facts().run, config=config | {"agent": asdict(agent), "train": asdict(train)})
     command = cli.parse(shlex.split(Facts(run).training())[1:])
     assert choose(command).configs() == (agent, train)
-
-
-UNITS = st.integers(1, 99)
-
-
-@settings(max_examples=5)
-@given(st.lists(st.one_of(UNITS, st.tuples(UNITS, st.sampled_from(["relu", "tanh"]))), min_size=1, max_size=4))
-def test_command_reproduces_hidden_layers(hidden: list[Any]) -> None:
-    command = cli.parse(["train", "CartPole-v1", *option("hidden", tuple(hidden))])
-    assert command.hidden == tuple(hidden)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,14 +59,6 @@ def test_value_map_has_the_networks_values_and_best_actions() -> None:
     np.testing.assert_array_equal(q.argmax(axis=-1), y[:, None] > x)
 
 
-def test_other_entries_are_at_their_median() -> None:
-    agent = agent_with(np.eye(3), np.eye(3))
-    _, _, q, _ = insight.value_map(agent, square(1_001), 1, 0)
-    assert np.ptp(q[..., 1], axis=1).min() > 1  # reading 1 changes along a row
-    assert np.ptp(q[..., 0], axis=0).min() > 1  # reading 0 down a column
-    np.testing.assert_allclose(q[..., 2], 7, atol=1e-5)
-
-
 def test_states_that_were_never_visited_are_marked() -> None:
     obs = square(40_000)
     obs = obs[(obs[:, 0] < 0) | (obs[:, 1] < 0)]
@@ -91,10 +82,6 @@ def test_shares_of_actions_sum_to_one(actions: list[int], parts: int) -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert len(found) == min(parts, len(actions))
     np.testing.assert_allclose(shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4))
-
-
-def test_shares_follow_the_order_of_the_actions() -> None:
-    np.testing.assert_allclose(shares(np.array([0, 0, 1, 1, 1, 0]), 2, 3), [[1, 0], [0, 1], [0.5, 0.5]])
 
 
 def test_visits_are_of_the_first_and_last_third() -> None:
@@ -177,18 +164,12 @@ def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
     # All of the output's other weights' gradients vanish too: their units give 0.
     np.testing.assert_allclose(course.zeros, [[4 / 5, 4 / 5]])
     np.testing.assert_allclose(course.gradients[0], [[1] * 5, [0.5] * 5])
-    drawn = maps._weights(course, "a").figure
-    assert [axis.get_title(loc="right") for axis in drawn.axes] == ["", "", *["at the end 80.0% are 0"] * 2]
-    for axis in drawn.axes[2:]:
-        low, high = axis.get_ylim()
-        assert low < axis.get_lines()[0].get_ydata()[0] < high
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
         ({}, ""),
-        ({"dueling": True}, "The 3 outputs are a value and the advantages of 2 actions."),
         ({"head": "qr", "quantiles": 16}, "The 32 outputs are 2 actions, each of 16 quantiles."),
         (
             {"head": "c51", "atoms": 16, "dueling": True, "value_range": (0, 9)},
@@ -201,21 +182,12 @@ def test_outputs_of_the_network_are_described(config: dict[str, object], words: 
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     course = insight.layers_over_time([tmp_path / "0.safetensors"])
     assert course.outputs == words
-    drawn = maps._weights(course, "a").figure.get_supxlabel()
-    assert " ".join(drawn.split()).endswith(words)
     assert not words or course.layers[-1].endswith(f" {words.split()[1]}")
 
 
 def test_full_replay_buffer_is_read_oldest_first(tmp_path: Path) -> None:
-    settings = {
-        "hidden": (4,),
-        "batch_size": 4,
-        "buffer_size": 60,
-        "learning_starts": 10,
-        "n_step": 1,
-        "epsilon_decay_steps": 50,
-    }
-    dqn = DQN("CartPole-v1", seed=1, **settings)
+    settings = {"batch_size": 4, "buffer_size": 60, "learning_starts": 10, "n_step": 1, "epsilon_decay_steps": 50}
+    dqn = DQN("CartPole-v1", seed=1, hidden=(4,), **settings)
     dqn.train(run_dir=tmp_path / "run", steps=150, eval_every=None, eval_episodes=1, pictures=False, quiet=True)
     found, overwritten, sizes = insight.replay(tmp_path / "run")
     assert (len(found.action), overwritten, sizes) == (60, 90, (4, 2))
@@ -257,38 +229,24 @@ def test_figures_name_entries_actions_and_steps(run: Path) -> None:
     assert len(steps) == len(snapshots.paths(run))
 
 
-def without_checkpoints(run: Path) -> None:
-    shutil.rmtree(run / "checkpoints")
-
-
-def without_snapshots(run: Path) -> None:
-    shutil.rmtree(run / "snapshots")
-
-
-def without_both(run: Path) -> None:
-    without_checkpoints(run)
-    without_snapshots(run)
-
-
 @pytest.mark.parametrize(
-    ("change", "pictures", "words"),
+    ("missing", "pictures", "words"),
     [
-        (without_checkpoints, ["weights"], ["has no checkpoint"]),
-        (without_snapshots, ["values", "actions", "visited"], ["need snapshots"]),
+        ("checkpoints", ["weights"], "has no checkpoint"),
+        ("snapshots", ["values", "actions", "visited"], "need snapshots"),
     ],
 )
-def test_missing_checkpoints_or_snapshots_are_named(
-    run: Path, change: Callable[[Path], None], pictures: list[str], words: list[str]
-) -> None:
-    change(run)
+def test_missing_checkpoints_or_snapshots_are_named(run: Path, missing: str, pictures: list[str], words: str) -> None:
+    shutil.rmtree(run / missing)
     drawn = maps.draw(run)
     assert list(drawn.pictures) == pictures
-    assert len(drawn.left_out) == len(words)
-    assert all(word in sentence for word, sentence in zip(words, drawn.left_out, strict=True))
+    (sentence,) = drawn.left_out
+    assert words in sentence
 
 
 def test_run_without_anything_to_draw_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    without_both(run)
+    shutil.rmtree(run / "checkpoints")
+    shutil.rmtree(run / "snapshots")
     with pytest.raises(SystemExit):
         cli.main(["maps", str(run)])
     said = capsys.readouterr()
@@ -296,7 +254,6 @@ def test_run_without_anything_to_draw_is_an_error(run: Path, capsys: pytest.Capt
     assert said.err.startswith("perilune: nothing can be drawn\n")
     assert "has no checkpoint" in said.err
     assert "need snapshots" in said.err
-    assert "evaluated" not in said.err  # which is another matter, and there may be no weights
     assert not (run / "maps").exists()
 
 
@@ -326,7 +283,7 @@ def test_maps_use_best_else_final_else_newest_weights(run: Path) -> None:
     newest = insight.load_agent(snapshots.paths(run)[-1])
     found = insight.best_agent(run, (4, 2))
     np.testing.assert_array_equal(found.online.parameters, newest.online.parameters)
-    without_snapshots(run)
+    shutil.rmtree(run / "snapshots")
     with pytest.raises(RunDirectoryError, match="no weights"):
         insight.best_agent(run, (4, 2))
 

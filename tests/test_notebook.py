@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from fixtures_runs import TinyRun, decode, episode, evaluated, made_up_run
 from html_reader import Html
-from perilune import History
 from perilune.agent.config import TrainConfig
-from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.viz import notebook
 from perilune.viz.summary import TrainingSummary
 
@@ -174,19 +171,6 @@ def test_history_shows_its_run(tiny_run: TinyRun) -> None:
     assert page.texts[page.texts.index("episodes") + 1] == "4"
     assert len(page.named("img")) == len(page.named("video")) == 1
     assert not page.named("script")
-
-
-def test_history_loads_any_run_directory(tiny_run: TinyRun, tmp_path: Path) -> None:
-    loaded = History.load(str(tiny_run.history.directory))
-    assert loaded.rewards == tiny_run.history.rewards
-    assert loaded.videos == tiny_run.history.videos
-    with pytest.raises(RunDirectoryError, match="is not a run"):
-        History.load(tmp_path)
-    run = Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
-    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    (run / "metrics.jsonl").write_bytes(b"".join([lines[0], b"\xff\xfe\n", *lines[1:]]))
-    with pytest.raises(FileFormatError, match=r"line 2, is damaged.*Delete that line to read"):
-        History.load(run)
 
 
 def test_run_is_shown_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,19 +126,6 @@ def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
     assert max((length for line in is_colour(panel, BAR) for _, length in runs(line)), default=0) <= 1
 
 
-@pytest.mark.parametrize("action", [0, 1, 2, None])
-def test_mark_is_beside_the_chosen_action(action: int | None) -> None:
-    panel = panel_of(timestep(1.0, 2.0, 3.0, action=action), Panel("", NAMES))
-    found = [bar for bar in bars(panel) if bar[1] > 60]
-    assert [colour for *_, colour in found] == [CHOSEN if number == action else BAR for number in range(3)]
-    marked = np.flatnonzero(is_colour(panel[:, :40], CHOSEN).any(1))  # the triangle, left of the names
-    if action is None:
-        assert not marked.size
-    else:
-        top = found[action][0]
-        assert top <= marked.min() <= marked.max() <= top + 20
-
-
 def test_q_value_that_is_not_finite_has_no_bar() -> None:
     panel = panel_of(timestep(float("nan"), 5.0, float("inf"), action=0), Panel("", NAMES))
     assert len([bar for bar in bars(panel) if bar[1] > 60]) == 1
@@ -216,22 +203,6 @@ def test_bars_of_any_number_of_actions_fit_into_the_image(count: int, size: tupl
     assert len(panel) < 0.75 * max(size)
     assert len({(top, left) for top, left, *_ in bars(panel)}) == count
     assert not is_colour(panel, BAR)[:, -2:].any()
-
-
-def test_drawing_does_not_change_later_drawings() -> None:
-    panel = Panel("best", NAMES, 10)
-    first = add_panel(timestep(1.0, 2.0, 3.0), panel, recent=(0,))
-    add_panel(timestep(9.0, 9.0, 9.0, action=None), panel, recent=(2, 2))
-    assert (add_panel(timestep(1.0, 2.0, 3.0), panel, recent=(0,)) == first).all()
-    assert (PICTURE == 77).all()
-
-
-def test_panel_without_actions_has_title_and_return() -> None:
-    line = panel_of(timestep(), Panel("0 steps"))
-    assert len(line) < 45
-    assert is_colour(line[:, :150], INK).any()
-    assert is_colour(line[:, -80:], INK).any()
-    assert not is_colour(line, BAR).any()
 
 
 def test_missing_pillow_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

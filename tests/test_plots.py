@@ -75,10 +75,6 @@ def test_strong_line_is_the_moving_average(number: int) -> None:
     assert (strong.get_alpha() or 1) > 2 * faint.get_alpha()
 
 
-def test_epsilon_is_not_smoothed() -> None:
-    assert len(lines(curves([made_up_run(learning(50))]), EPSILON)) == 1
-
-
 def test_episode_cut_off_by_the_budget_is_left_out() -> None:
     episodes = [*learning(20), episode(21, reward=-9_999.0, length=9_999, loss=9_999.0, epsilon=0.5, ended="budget")]
     picture = curves([made_up_run(episodes)])
@@ -96,10 +92,6 @@ def test_episode_without_update_is_a_gap_in_the_loss() -> None:
     np.testing.assert_array_equal(average[:, 1], [2, 2, 2, 2, 2])
     raw, average = lines(curves([made_up_run(episodes[:3])]), LOSS)
     np.testing.assert_array_equal(average[:, 1], [np.nan, np.nan, 2])
-
-
-def test_title_has_environment_and_seed_of_one_run() -> None:
-    assert texts(curves([made_up_run(learning(9), environment="CartPole-v1", seed=7)]))[0] == "CartPole-v1, seed 7"
 
 
 def test_title_has_the_environments_of_several_runs() -> None:
@@ -139,9 +131,6 @@ def test_svg_is_valid_xml_for_any_run_name(tmp_path: Path, name: str, shown: str
     runs = [made_up_run(learning(5), directory=f"runs/{name}"), made_up_run(learning(5), environment=f"{name}-v0")]
     picture = curves(runs)
     assert shown in texts(picture)
-    assert (
-        texts(picture)[0] == f"{shown}-v0 and LunarLander-v3" or texts(picture)[0] == f"LunarLander-v3 and {shown}-v0"
-    )
     ET.parse(picture.save(tmp_path, "curves")[1])  # noqa: S314 -- our own
     assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0"
 
@@ -193,13 +182,6 @@ def test_loss_over_several_decades_is_logarithmic() -> None:
     assert axis.yaxis.get_minor_ticks() == []
 
 
-def test_zero_loss_is_a_gap_on_a_logarithmic_axis() -> None:
-    episodes = [episode(number, loss=0.0 if number == 7 else 10.0 ** (-number / 20)) for number in range(1, 41)]
-    axis = panel(curves([made_up_run(episodes)]), LOSS)
-    with np.errstate(divide="ignore"):
-        assert not np.isfinite(axis.yaxis.get_transform().transform([0.0])).any()  # and no fall to the bottom
-
-
 ODD: list[list[list[Episode]]] = [
     [[episode(1, loss=0.0), episode(2, loss=0.0)]],
     [[episode(1, loss=2e-311), episode(2, loss=1.0)]],
@@ -216,9 +198,6 @@ ODD: list[list[list[Episode]]] = [
 def test_any_numbers_can_be_drawn(runs: list[list[Episode]]) -> None:
     picture = curves([made_up_run(episodes, directory=f"run {n}") for n, episodes in enumerate(runs)])
     picture.figure.draw_without_rendering()
-
-
-# A figure takes too long to shrink by thousands of trials.
 
 
 @pytest.mark.parametrize("count", [0, 1, 2_000])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fixtures_runs import AGENT, episode, evaluated
-from perilune import DQN
+from fixtures_runs import episode, evaluated
 from perilune._utils.text import WIDTH, clock, number, whole
 from perilune.agent.config import TrainConfig
 from perilune.training.events import Event, Metrics, Started, Timestep
 from perilune.viz import terminal
 from perilune.viz.summary import TrainingSummary
-from perilune.viz.terminal import BLOCKS, Status, block, board, live, sparkline
+from perilune.viz.terminal import Status, block, board, live, sparkline
 from terminals import shown
 
 LANDER = ("landed", "crashed", "flew off", "hovered")
@@ -154,16 +152,6 @@ def test_returns_are_means_of_equally_many_neighbours() -> None:
     assert summary.returns(30)[:20] == before[:20]
 
 
-@settings(max_examples=30)
-@given(st.lists(st.floats(-1e300, 1e300), max_size=50))
-def test_sparkline_rises_with_its_values(values: list[float]) -> None:
-    assert sparkline(values, ascii_only=True).isascii()
-    line = sparkline(values)
-    assert len(line) == len(values)
-    heights = [BLOCKS.index(char) for char in line]
-    assert [height for _, height in sorted(zip(values, heights, strict=True))] == sorted(heights)
-
-
 def test_sparkline_has_eight_steps_and_equal_values_in_the_middle() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert sparkline([0.3, 0.1 + 0.2]) == "▄▄"  # equal except for rounding
@@ -222,13 +210,6 @@ def test_before_the_first_episode_ends_the_block_names_the_state() -> None:
     assert drawn(block("t", summary, 80), 80)[1] == "first episode"
 
 
-def test_quiet_board_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with board("CartPole-v1", quiet=True) as screen:
-        screen.show(0.5, "1 of 2 done", [])
-        screen.say("seed 0 is done")
-    assert capfd.readouterr() == ("", "")
-
-
 def test_without_a_terminal_plain_lines_go_to_stderr(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,19 +229,6 @@ def test_without_a_terminal_plain_lines_go_to_stderr(
     assert last.startswith("a [red] title  100%  took 0:00  mean of 100 4.0  best evaluation -  epsilon 0.900")
     assert last.endswith("landed 1  crashed 0")
     assert "\x1b" not in err
-
-
-def test_resumed_run_shows_all_of_its_episodes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    agent = DQN("CartPole-v1", seed=1, **AGENT)
-    training = {"eval_episodes": 2, "max_episode_steps": 20, "pictures": False}
-    agent.train(run_dir=tmp_path / "run", episodes=3, **training)
-    history = agent.train(resume=True, run_dir=tmp_path / "run", change=["episodes"], episodes=5, **training)
-    last = capfd.readouterr().err.splitlines()[-1]
-    assert len(history.rewards) == 5
-    assert f"mean of 100 {sum(history.rewards) / 5:.1f}  " in last
-    assert "episode 5  " in last
-    for label in ("balanced", "fell", "left the track"):
-        assert f"{label} {[one.outcome for one in history.episodes].count(label)}" in last
 
 
 TRAINING = """

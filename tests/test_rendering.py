@@ -12,14 +12,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from fixtures_runs import decode
 from perilune import DQN, envs
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent
 from perilune.envs.rendering import drawing, frame
 from perilune.errors import ConfigError, EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
-from perilune.training.evaluation import SCORE_SEEDS, evaluate
 from perilune.training.events import Episode, Event, Started, Timestep
 from perilune.training.loop import training_events
 from perilune.viz.video import record_episodes
@@ -229,28 +227,6 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
 
 
-def test_abandoned_training_closes_environments(watched: list[Watched]) -> None:
-    events = training_events(agent_of(gym.make("Own-v0")), gym.make("Own-v0"), TrainConfig(steps=50, video_every=1))
-    next(events)
-    del events
-    assert [world.closed for world in watched] == [0, 0, 1, 1]
-
-
-def test_video_shows_scored_episode(tmp_path: Path) -> None:
-    def policy(obs: Array) -> int:
-        return int(obs[2] > 0)
-
-    env = gym.wrappers.TimeLimit(gym.make("CartPole-v1"), 12)
-    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2, q_values=lambda obs: obs)
-    assert shown == evaluate(policy, env, 2)
-    assert shown.lengths == (12, 12)
-    frames = decode(tmp_path / "film.mp4").frames
-    assert len(frames) == 2 * 13
-    drawn = gym.make("CartPole-v1", render_mode="rgb_array")
-    drawn.reset(seed=SCORE_SEEDS)
-    assert np.abs(frames[0].astype(int) - frame(drawn)).mean() < 3
-
-
 # Looking on changes nothing
 
 
@@ -283,34 +259,6 @@ def test_changed_environment_stops_video_with_warning() -> None:
         assert weights(video_every=1) == plain
 
 
-def test_unseeded_environment_stops_video() -> None:
-    class Moody(Watched):
-        def begin(self) -> Any:
-            self.mood = len(Watched.made)  # another one for everyone who is made
-            return super().begin()
-
-        def move(self, action: int) -> Any:
-            values, reward, terminated, truncated = super().move(action)
-            return values, reward, terminated, truncated or self.steps == self.mood
-
-    Watched.made = []
-    with known(Moody):
-        env = gym.make("Own-v0")
-        camera = drawing(env)
-        assert camera is not None
-        camera.reset(seed=0)
-        watched, twin = Watched.made
-        watched.mood, twin.mood = 3, 2  # type: ignore[attr-defined]
-        camera.step(1)
-        with pytest.warns(PeriluneWarning, match="pictures of Own-v0 stop"):
-            camera.step(1)
-        camera.step(1)  # the twin's episode is over: a step there would be an error
-        assert int(frame(camera)[0, 0, 0]) == 20
-        watched.mood = twin.mood = 4  # type: ignore[attr-defined]
-        camera.reset(seed=1)
-        assert int(frame(camera)[0, 0, 0]) == 0  # and the next episode is followed again
-
-
 # What cannot be filmed is trained all the same
 
 
@@ -322,84 +270,43 @@ def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
         training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
         record_episodes(lambda obs: 0, env, tmp_path / "film.mp4", q_values=lambda obs: obs)
-    history = DQN(env, config=small()).train(
-        run_dir=tmp_path / "run", steps=20, eval_episodes=1, quiet=True, pictures=True
-    )
+    history = DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
     assert not list(history.directory.rglob("*.mp4"))
     # If it renders itself, its own images are recorded.
     draws = Backwards(gym.make("CartPole-v1", render_mode="rgb_array"))
     assert [event for event in run(draws, steps=20, video_every=1) if isinstance(event, Timestep)]
 
 
-class Mute(Watched):
-    """Says that it draws, and was never made to."""
+class Faulty(Watched):
+    """Its images are faulty."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class Blank(Watched):
-    """Says that it draws, and gives nothing."""
+    images: Callable[[], Any]
 
     def render(self) -> Any:
-        return None
-
-
-class Broken(Watched):
-    """Says that it draws, and fails."""
-
-    def render(self) -> Array:
-        raise KeyError("colour")
-
-
-def test_environment_without_rendering_is_trained() -> None:
-    Watched.made = []
-    with known(Mute):
-        env = gym.make("Own-v0")
-        assert envs.again(env) is not env  # without the argument that it does not take
-        assert run(env, steps=40)[0] == Started(None)
-
-
-class Dot(Watched):
-    """Draws a single pixel."""
-
-    def render(self) -> Array:
-        return np.zeros((1, 1, 3), np.uint8)
-
-
-class Nothing(Watched):
-    """Draws none."""
-
-    def render(self) -> Array:
-        return np.zeros((0, 0, 3), np.uint8)
+        return type(self).images()
 
 
 @pytest.mark.parametrize(
-    ("world", "words"),
+    ("images", "words"),
     [
-        (Blank, "failed: TypeError"),
-        (Broken, "failed: KeyError: 'colour'"),
-        (Dot, r"drew an array of shape \(1, 1, 3\), which is no picture .* of 2 by 2"),
-        (Nothing, r"drew an array of shape \(0, 0, 3\), which is no picture"),
+        (lambda: None, "failed: TypeError"),
+        (lambda: {}["color"], "failed: KeyError: 'color'"),
+        (lambda: np.zeros((1, 1, 3), np.uint8), r"drew an array of shape \(1, 1, 3\), which .* of 2 by 2"),
     ],
 )
-def test_failed_image_is_only_a_warning(world: type[Watched], words: str, tmp_path: Path) -> None:
+def test_failed_image_is_only_a_warning(images: Callable[[], Any], words: str, tmp_path: Path) -> None:
     Watched.made = []
-    with known(world):
+    Faulty.images = images
+    with known(Faulty):
         env = gym.make("Own-v0")
         with pytest.warns(PeriluneWarning, match=f"no picture of the initial state: .*Own-v0 .*{words}"):
             events = run(env, steps=40)
         assert events[0] == Started(None)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32
-        with pytest.warns(PeriluneWarning) as told:
-            DQN(env, config=small()).train(
-                run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True
-            )
-        assert [str(warning.message).partition(":")[0] for warning in told] == [
-            "no picture of the initial state",
-            "left out",
-        ]
-        # Asked for, they are an error.
+        with pytest.warns(PeriluneWarning) as warned:
+            DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
+        prefixes = [str(warning.message).partition(":")[0] for warning in warned]
+        assert prefixes == ["no picture of the initial state", "left out"]
         with pytest.warns(PeriluneWarning), pytest.raises(EnvironmentFaultError, match=words):
             run(env, steps=40, video_every=1)
 
@@ -426,9 +333,7 @@ def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
     with known(Stubborn):
         env = gym.make("Own-v0")
         with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as told:
-            history = DQN(env, config=small()).train(
-                run_dir=tmp_path / "run", steps=20, eval_every=None, eval_episodes=1, quiet=True
-            )
+            history = DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
         assert {str(warning.message).partition(":")[0] for warning in told} == {"Own-v0.close raised RuntimeError"}
         assert history.run.episodes
         assert (tmp_path / "run" / "videos" / "best.mp4").is_file()

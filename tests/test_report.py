@@ -118,21 +118,6 @@ def test_best_video_comes_first(whole: Path, tags: Html) -> None:
     assert content == (whole / "videos" / "best.mp4").read_bytes()
 
 
-def test_caption_of_the_best_video_has_return_and_outcome(whole: Path, run: Path) -> None:
-    evaluation = DQN.load(whole).evaluate(1, 20)  # which starts like the video
-    assert evaluation.outcomes is not None
-
-    def caption() -> str:
-        return recordings.select([logs.read_run(run)]).videos[0].caption
-
-    plain = f"best weights, greedy: return {evaluation.returns[0]:.0f}"
-    assert caption() == f"{plain}, {evaluation.outcomes[0]}"
-    path = run / "videos" / "best.jsonl"
-    once = path.read_text()
-    path.write_text(once + re.sub(r'"episode": ?1', '"episode":2', once))
-    assert caption() == f"best weights, greedy: 2 episodes, mean return {evaluation.returns[0]:.0f}"
-
-
 def test_commands_of_the_advice_can_be_parsed(page_path: Path) -> None:
     commands = re.findall(r"<pre><code>(.*?)</code>", page_path.read_text(encoding="utf-8"))
     assert commands
@@ -492,14 +477,6 @@ def test_long_run_names_do_not_widen_the_page(browser: Browser, long_named: Path
     page.close()
 
 
-def test_missing_parts_are_reported_on_stderr(run: Path, tmp_path: Path, capsys: Any) -> None:
-    (run / "best.safetensors").write_bytes(b"nothing")
-    cli.main(["report", str(run), "--episodes", "1", "--out", str(tmp_path / "report.html")])
-    said = capsys.readouterr().err
-    assert "left out: run cannot be scored here" in said
-    assert "left out: run has no maps" in said
-
-
 def test_page_is_accessible_and_pictures_are_dimmed_in_dark_mode(page: Page) -> None:
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 -- half a megabyte of script
 
@@ -524,10 +501,8 @@ def test_print_replaces_videos_by_stills_and_keeps_scores_together(page: Page) -
     assert page.evaluate("[...document.querySelectorAll('img.paper')].every(image => image.naturalWidth == 600)")
 
 
-def test_templates_escape_text_and_name_a_missing_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = templates.render("message.html", message="<script>\x1b")
-    assert "<p>&lt;script&gt;\\x1b</p>" in shown
+def test_missing_jinja2_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     templates._environment.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):
-        templates.render("message.html", message="")
+        templates.render("report.html")

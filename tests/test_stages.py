@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +11,6 @@ import av
 import gymnasium as gym
 import numpy as np
 import pytest
-from PIL import Image
 
 from fixtures_runs import TinyRun, cartpole
 from perilune import DQN, History
@@ -21,9 +19,9 @@ from perilune.agent.dqn import Agent
 from perilune.envs import rendering
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.training.evaluation import SCORE_SEEDS, play_episode
-from perilune.training.events import Timestep
-from perilune.viz import encoding, video
-from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, latest_actions, resize, widen
+from perilune.viz import video
+from perilune.viz.encoding import VideoWriter
+from perilune.viz.overlay import NO_SCALE, Panel, Scale, add_panel, latest_actions, resize, side_by_side, widen
 from perilune.viz.video import record_stages, run_stages
 
 
@@ -49,17 +47,6 @@ def test_stages_are_nearest_to_zero_a_third_and_two_thirds(
     assert last == (f"best, {end:,} steps", Path(str(end)))
 
 
-def pictures(path: Path) -> list[Array]:
-    """Every picture of an animation, as often as it is shown: one for each sixteenth of a second, or so."""
-    found = []
-    with Image.open(path) as animation:
-        for number in range(animation.n_frames):  # type: ignore[attr-defined]
-            animation.seek(number)
-            animation.load()
-            found.append(np.asarray(animation.convert("RGB")))
-    return found
-
-
 SEEDS = (2, 1, 10)  # whose agents fall soon, late, and in between
 
 
@@ -68,10 +55,13 @@ def stage(seed: int) -> tuple[str, Agent]:
     return f"seed {seed}", DQN("CartPole-v1", hidden=(8,), seed=seed).agent
 
 
-def q_values(agent: Agent) -> list[float]:
-    """Return all Q-values of an agent's episode."""
-    episode = play_episode(agent.greedy_action, cartpole(), SCORE_SEEDS, 60)
-    return [q for timestep in episode for q in agent.q_values(timestep.obs[None])[0]]
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
+    """The frames that a test encodes."""
+    found: list[Array] = []
+    monkeypatch.setattr(VideoWriter, "add", lambda self, image: found.append(image))
+    monkeypatch.setattr(VideoWriter, "close", lambda self: None)
+    return found
 
 
 def alone(title: str, agent: Agent, overlay: bool, scale: Scale) -> list[Array]:
@@ -89,31 +79,24 @@ def alone(title: str, agent: Agent, overlay: bool, scale: Scale) -> list[Array]:
 
 
 @pytest.mark.parametrize("overlay", [False, True])
-def test_stages_play_in_lock_step_and_stay_where_they_ended(tmp_path: Path, overlay: bool) -> None:
-    which, path = [stage(seed) for seed in SEEDS], tmp_path / "film.gif"
-    endings = record_stages(which, cartpole(), path, overlay=overlay, max_episode_steps=60)
-    values = [q for _, agent in which for q in q_values(agent)]
-    scale = widen(NO_SCALE, (min(values), max(values)))  # of all, from the first picture to the last
-    own = [alone(*each, overlay, scale) for each in which]
-    lengths = [len(film) for film in own]
+def test_stages_play_in_lock_step_and_keep_their_last_image(tmp_path: Path, rows: list[Array], overlay: bool) -> None:
+    stages = [stage(seed) for seed in SEEDS]
+    endings = record_stages(stages, cartpole(), tmp_path / "a.gif", overlay=overlay, max_episode_steps=60)
+    values = [
+        q
+        for _, agent in stages
+        for now in play_episode(agent.greedy_action, cartpole(), SCORE_SEEDS, 60)
+        for q in agent.q_values(now.obs[None])[0]
+    ]
+    own = [alone(*each, overlay, widen(NO_SCALE, values)) for each in stages]
+    lengths = [len(images) for images in own]
     assert len(set(lengths)) == len(SEEDS)
-    # Every third frame of CartPole's fifty a second, and a second's rest, in a GIF's colours. (The encoder joins
-    # pictures that are the same, so that what is compared is the order of those that differ.)
-    gap = np.zeros((own[0][0].shape[0], 3, 3), np.uint8)
-    rows = [[film[min(now, len(film) - 1)] for film in own] for now in range(max(lengths))]
-    whole = [np.concatenate([first, gap, second, gap, third], axis=1) for first, second, third in rows]
-    height, width = (side - side % 2 for side in whole[0].shape[:2])
-    indexed = encoding._palette(whole[0][:height, :width])
-    expected = [colours[index, 1:] for index, colours in (indexed(one[:height, :width]) for one in whole)]
-    shown = pictures(path)
-    assert len(shown) <= max(lengths) + 16
-    distinct = [expected[0], *(new for old, new in pairwise(expected) if (old != new).any())]
-    seen = [shown[0], *(new for old, new in pairwise(shown) if (old != new).any())]
-    assert len(seen) == len(distinct)
-    for picture, right in zip(seen, distinct, strict=True):
-        assert (picture == right).all()
+    assert len(rows) == max(lengths) + 16  # the last image stays for a second
+    for number, row in enumerate(rows):
+        images = [images[min(number, len(images) - 1)] for images in own]
+        np.testing.assert_array_equal(row, side_by_side(images, 3))
     scores = [DQN("CartPole-v1", hidden=(8,), seed=seed).evaluate(1, 60) for seed in SEEDS]
-    assert [ending.title for ending in endings] == [title for title, _ in which]
+    assert [ending.title for ending in endings] == [title for title, _ in stages]
     assert [ending.reward for ending in endings] == [score.returns[0] for score in scores]
     assert [(ending.outcome,) for ending in endings] == [score.outcomes for score in scores]
 
@@ -148,26 +131,6 @@ def test_long_episode_is_shown_faster_with_a_label(
     assert corner.min() < 60  # on MountainCar's white sky
 
 
-def test_scale_grows_for_all_stages_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where an environment does not follow its seed, so that what is filmed is not what was played before."""
-    drawn_with: list[Scale] = []
-
-    def noted(now: Timestep, panel: Panel, scale: Scale, recent: tuple[int, ...]) -> Array:
-        drawn_with.append(scale)
-        return add_panel(now, panel, scale, recent)
-
-    monkeypatch.setattr(video.drawing, "add_panel", noted)
-    monkeypatch.setattr(video, "_measure", lambda *arguments: ([0.0, 0.0], 60))
-    which = [stage(seed) for seed in SEEDS]
-    record_stages(which, cartpole(), tmp_path / "film.mp4", overlay=True, max_episode_steps=60)
-    rows = [set(drawn_with[at : at + 3]) for at in range(0, len(drawn_with), 3)]
-    assert all(len(row) == 1 for row in rows)
-    assert len(set.union(*rows)) > 1
-    values = [q for _, agent in which for q in q_values(agent)]
-    assert drawn_with[-1].low <= min(values)
-    assert max(values) <= drawn_with[-1].high
-
-
 def test_stages_of_a_run_go_from_initial_to_best_weights(tiny_run: TinyRun, tmp_path: Path) -> None:
     run = tiny_run.history.directory
     chosen = run_stages(run, "final")
@@ -179,19 +142,13 @@ def test_stages_of_a_run_go_from_initial_to_best_weights(tiny_run: TinyRun, tmp_
     endings = History.load(run).record_stages(tmp_path / "film.gif", checkpoint="final", overlay=True)
     assert [ending.title for ending in endings] == [title for title, _ in chosen]
     assert [ending.reward for ending in endings] == [DQN.load(path).evaluate(1).returns[0] for _, path in chosen]
-    assert len(pictures(tmp_path / "film.gif")) == 1 + -(-int(max(ending.reward for ending in endings)) // 3) + 16
-
-
-def half_written(run: Path, where: Path) -> Path:
-    """A run that was left before its first evaluation."""
-    (where / "snapshots").mkdir(parents=True)
-    for name in ("config.json", "snapshots/00000.safetensors"):
-        shutil.copy(run / name, where / name)
-    return where
 
 
 def test_missing_weights_and_snapshots_are_named(tiny_run: TinyRun, tmp_path: Path) -> None:
-    half = half_written(tiny_run.history.directory, tmp_path / "half")
+    half = tmp_path / "half"
+    (half / "snapshots").mkdir(parents=True)
+    for name in ("config.json", "snapshots/00000.safetensors"):
+        shutil.copy(tiny_run.history.directory / name, half / name)
     with pytest.raises(RunDirectoryError, match="half has no 'best' weights"):
         History.load(half).record_stages(tmp_path / "film.mp4")
     shutil.copy(tiny_run.history.directory / "best.safetensors", half)

@@ -57,16 +57,6 @@ def test_frames_keep_their_order_and_colours(tmp_path: Path) -> None:
         assert np.abs(picture.mean((0, 1)) - colour).max() < 12
 
 
-def test_images_are_neither_rotated_nor_mirrored(tmp_path: Path) -> None:
-    image = picture(40, 60, 0)
-    image[:20, :30] = 255  # the upper left quarter
-    with VideoWriter(tmp_path / "film.mp4", 30) as video:
-        video.add(image)
-    (frame,) = decode(tmp_path / "film.mp4").frames
-    quarters = [frame[:20, :30], frame[:20, 30:], frame[20:, :30], frame[20:, 30:]]
-    assert [round(float(quarter.mean()) / 255) for quarter in quarters] == [1, 0, 0, 0]
-
-
 @pytest.mark.parametrize(("height", "width"), [(51, 37), (50, 37), (51, 36), (3, 3)])
 def test_odd_last_row_or_column_is_cut(tmp_path: Path, height: int, width: int) -> None:
     image = picture(height, width, 200)
@@ -76,14 +66,6 @@ def test_odd_last_row_or_column_is_cut(tmp_path: Path, height: int, width: int) 
     decoded = decode(tmp_path / "film.mp4")
     assert (decoded.width, decoded.height) == (width // 2 * 2, height // 2 * 2)
     assert decoded.frames[0].min() > 180
-
-
-def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
-    writer = VideoWriter(tmp_path / "film.mp4", 30)
-    writer.add(picture())
-    assert not (tmp_path / "film.mp4").exists()
-    writer.close()
-    assert everything_in(tmp_path) == ["film.mp4"]
 
 
 @pytest.mark.parametrize(("frames", "failure"), [(0, ValueError), (1, KeyboardInterrupt), (60, ValueError)])
@@ -283,15 +265,6 @@ def test_full_disk_leaves_no_partial_video(tmp_path: Path, name: str, frames: in
     said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
     assert said.stderr.endswith(f"{name} cannot be written: File too large\n")
     assert everything_in(tmp_path) == ["script.py"]
-
-
-def test_recorder_discards_an_unfinished_episode(tmp_path: Path) -> None:
-    recorder = TrainingRecorder(tmp_path, 50, lambda obs: obs)
-    recorder.read(Started(None))
-    recorder.read(frame_of(1))
-    recorder.discard()
-    assert episode_videos(tmp_path) == []
-    assert everything_in(tmp_path) == []
 
 
 def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:

@@ -121,27 +121,6 @@ class Player:
         return self._image
 
 
-class Window:
-    """A window that shows images of one size, uint8 [height, width, 3]."""
-
-    def __init__(self, title: str, image: Array) -> None:
-        pygame = _pygame()
-        try:
-            pygame.display.init()
-            pygame.display.set_caption(title)
-            height, width = image.shape[:2]
-            self._screen = pygame.display.set_mode((width, height), pygame.RESIZABLE | pygame.SCALED)
-        except pygame.error as error:
-            raise DisplayError(f"no window can be opened on the display here: {error}") from error
-
-    def show(self, image: Array) -> None:
-        """Show an image."""
-        pygame = _pygame()
-        height, width = image.shape[:2]
-        self._screen.blit(pygame.image.frombuffer(np.ascontiguousarray(image), (width, height), "RGB"), (0, 0))
-        pygame.display.flip()
-
-
 def check_display() -> None:
     """Raise DisplayError if no window can be opened here."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
@@ -182,7 +161,6 @@ def play(
         MissingDependencyError: pygame or Pillow is not installed.
     """
     checked(seed)
-    _pygame()
     if not rendering.can_draw(env):
         raise cannot_render(env)
     with ExitStack() as opened:
@@ -202,7 +180,6 @@ def play_episodes(
     known, clock = controls(env_id, actions), pygame.time.Clock()
     keyboard, keys = Keyboard(dict(known.keys)), key_help(env_id, actions)
     texts = (f"{keys}. Press one to begin, Escape to end", f"{keys}. Escape: end", "Space: next episode. Escape: end")
-    window: Window | None = None
     try:
         while True:
             for player in players:
@@ -211,9 +188,8 @@ def play_episodes(
             while not (players[0].ended and keyboard.confirmed):
                 row = side_by_side([player.image() for player in players], GAP)
                 before, during, after = captions(row.shape[1], texts)
-                image = np.concatenate([row, after if players[0].ended else during if begun else before])
-                window = window or Window(f"Perilune: {env_id}", image)
-                window.show(image)
+                text = after if players[0].ended else during if begun else before
+                show(np.concatenate([row, text]), f"Perilune: {env_id}")
                 clock.tick(fps if known.idle or players[0].ended else POLLS)
                 keyboard.poll(pygame.event.get())
                 if keyboard.closed:
@@ -234,8 +210,23 @@ def play_episodes(
             seed += 1
             yield [player.score for player in players]
     finally:
-        if window is not None:
-            pygame.display.quit()
+        pygame.display.quit()
+
+
+def show(image: Array, title: str) -> None:
+    """Show an image, uint8 [height, width, 3], in the window, which the first one opens."""
+    pygame = _pygame()
+    height, width = image.shape[:2]
+    try:
+        window = pygame.display.get_surface() if pygame.display.get_init() else None
+        if window is None:
+            pygame.display.init()
+            pygame.display.set_caption(title)
+            window = pygame.display.set_mode((width, height), pygame.RESIZABLE | pygame.SCALED)
+    except pygame.error as error:
+        raise DisplayError(f"no window can be opened on this display: {error}") from error
+    window.blit(pygame.image.frombuffer(np.ascontiguousarray(image), (width, height), "RGB"), (0, 0))
+    pygame.display.flip()
 
 
 def _pygame() -> Any:
