@@ -31,6 +31,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Types of other libraries. The site is built without a network, so their inventories are not available.
     (r"py:class", r"Array|DTypeLike|Path"),
+    # Names that the pages do not list.
+    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Panel|Scale)"),
     (
         r"py:.*",
         r"(np|numpy|gymnasium|gym|collections|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
@@ -62,13 +64,14 @@ copybutton_prompt_is_regexp = True
 def setup(app: Sphinx) -> None:
     """Write the generated pages and show equations as MathML, which needs neither a script nor a network."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
-    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", _as_text, priority=400)  # before napoleon
     inline = (lambda self, node: self.body.append(convert(node.astext())), lambda self, node: None)
     block = (lambda self, node: self.body.append(convert(node.astext(), display="block")), lambda self, node: None)
     app.add_html_math_renderer("mathml", inline, block)
 
 
-def _keep_colons(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Put an empty line before the docstring of a field, so that napoleon takes no text before a colon for a type."""
-    if what in ("attribute", "property"):
-        lines.insert(0, "")
+def _as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Keep the text of a docstring: |x| is an absolute value, and the text before a colon is no type of a field."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "\\")  # an escaped line end, which leaves nothing on the page
