@@ -170,6 +170,8 @@ class StableBaselines3Adapter(_TorchNetworks):
         return drawn.observations, drawn.actions, drawn.rewards, drawn.next_observations, drawn.dones
 
     def run(self, env: Any, env_steps: int) -> None:
+        # set_env refuses an environment with other bounds of observations, which do not matter here.
+        self.model.observation_space = env.observation_space
         self.model.set_env(env)
         self.model.learn(env_steps)
 
