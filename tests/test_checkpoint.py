@@ -123,7 +123,7 @@ def test_more_steps_continue_the_schedules(run: Path) -> None:
 FIXED = {"hidden": (9,), "gamma": 0.5, "optimizer": "sgd", "noisy": True, "ema_decay": 0.9, "buffer_size": 600}
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"learning_rate": 0.01}, {}, r"learning_rate=0\.01 is invalid: expected 0\.001, as in the run"),
-    ({"learning_rate": 0.01}, {"change": ["learning_rate"]}, r"learning_rate=0\.01 is invalid: .* at its end"),
+    ({"learning_rate": 0.01}, {"change": ["learning_rate"]}, r"learning_rate=0\.01 is invalid: .* budget is used up"),
     ({}, {"steps": 500}, "steps=500 is invalid: expected 200, as in the run"),
     ({}, {"steps": 100, "change": ["steps"]}, "steps=100 is invalid: expected more than this run has already had"),
     ({"seed": 3}, {}, "seed=3 is invalid: expected 2, as in the run"),
@@ -210,7 +210,7 @@ def test_edited_or_missing_log_is_refused(run: Path, tmp_path: Path) -> None:
         again(run, 100)
     assert path.read_bytes() == before
     path.unlink()
-    with pytest.raises(RunDirectoryError, match=r"episodes\.jsonl cannot be read.*Restore the log") as raised:
+    with pytest.raises(RunDirectoryError, match=r"episodes\.jsonl cannot be read.*Restore it") as raised:
         again(run, 100)
     (remedy,) = re.findall(r"DQN\.load\('(.+)'\)\.train", str(raised.value))
     assert is_intact(DQN.load(remedy).train(run_dir=tmp_path / "another", **STEPS).directory)
@@ -345,7 +345,7 @@ def test_checkpoint_too_large_to_read_is_not_written(run: Path, monkeypatch: pyt
     there = checkpoint.paths(run)
     loaded, agent = checkpoint.load(there[-1])
     monkeypatch.setattr(checkpoint, "LARGEST_HEADER", 3_000)
-    with pytest.raises(RunDirectoryError, match=r"no checkpoint can be saved: .* are read.*max_episode_steps"):
+    with pytest.raises(RunDirectoryError, match=r"checkpoint is too large: .* are allowed.*max_episode_steps"):
         checkpoint.save(run, agent, setup=loaded.setup, training=loaded.training, logs=loaded.logs, best=False)
     monkeypatch.undo()
     assert checkpoint.paths(run) == there
@@ -435,7 +435,7 @@ def test_failing_environment_is_named_and_the_run_resumes(tmp_path: Path) -> Non
 def test_removed_run_ends_training(tmp_path: Path) -> None:
     run = tmp_path / "run"
     dqn = DQN(Disturbed(lambda: shutil.rmtree(run)), seed=2, **AGENT)
-    with pytest.raises(RunDirectoryError, match="is not a run any more"):
+    with pytest.raises(RunDirectoryError, match="is no longer a run"):
         dqn.train(run_dir=run, **STEPS)
     assert not run.exists()
     assert 100 <= dqn.agent.env_steps < 200

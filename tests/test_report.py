@@ -241,7 +241,7 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
     assert all(video.still for video in choice.videos)
     assert choice.omitted == 0
     assert [sentence.partition("videos/")[2] for sentence in choice.invalid] == [
-        "best.mp4 is a link. Replace it by the file itself: files of a run must not be links.",
+        "best.mp4 is a link. Replace it with its target: files of a run must not be links.",
         "episode-00001.mp4 cannot be decoded",
         "episode-00002.mp4 cannot be decoded",
     ]

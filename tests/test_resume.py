@@ -177,7 +177,7 @@ def test_interrupted_run_resumes_to_the_same_end(
     with pytest.raises(KeyboardInterrupt):
         DQN("CartPole-v1", seed=3, **agent).train(run_dir=run, callback=interrupt(kind), **settings)
     said = capfd.readouterr().err
-    assert "saving at the end of this episode" in said
+    assert "saving a checkpoint at the end of this episode" in said
     assert f"Resume with: perilune resume {run}" in said
     stopped_at, _ = checkpoint.latest(run)
     assert not stopped_at.training.finished

@@ -107,7 +107,7 @@ INVALID: list[tuple[str, Any]] = [
         ('{"format": 1}', "environment"),
         ("[" * 2_000, "not JSON"),
         *((config_with(**{key: value}), f"config.json .*{key}|is not JSON") for key, value in INVALID),
-        ("[" * 100_000, "100,000 objects, lists and strings; at most 2,048 are read"),
+        ("[" * 100_000, "100,000 objects, lists and strings, but at most 2,048 are allowed"),
     ],
 )
 def test_foreign_config_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -147,7 +147,7 @@ def test_overwriting_leaves_an_empty_directory(run: Path) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_directory_with_other_files_is_not_touched(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunDirectoryError, match="not a run's"):
+    with pytest.raises(RunDirectoryError, match="do not belong to a run"):
         layout.create(tmp_path, overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

@@ -154,7 +154,7 @@ def test_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
-    assert "saving at the end of this episode" in said
+    assert "saving a checkpoint at the end of this episode" in said
     assert "Traceback" not in said
     there = checkpoint.latest(run)[0]
     assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing has to be cut off

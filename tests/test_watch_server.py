@@ -199,7 +199,7 @@ def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRu
         output, errors = process.stdout, process.stderr
         assert output is not None
         assert errors is not None
-        warning = "perilune: runs does not exist yet. The page shows its runs once a training creates it.\n"
+        warning = "perilune: runs does not exist yet. The page shows its runs when a training creates it.\n"
         assert errors.readline() == warning
         assert running.get("/api/runs").json() == {"root": "runs", "message": None, "runs": []}
         assert next(events) == {"versions": {}, "changed": []}

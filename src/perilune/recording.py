@@ -1,4 +1,4 @@
-"""Training in a run directory: its lock, logs, checkpoints, videos, pictures, and the signals that end it."""
+"""Train in memory or in a run directory, with logs, checkpoints, videos, plots and a handler for signals."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from perilune.viz import tensorboard as event_files
 from perilune.viz.summary import TrainingSummary
 
 Callback = Callable[[Event], object]
-"""A function that ``train`` calls with every event. It returns False to stop the training."""
+"""A function that ``train`` calls with every event. If it returns False, the training stops."""
 
-SHARE = 0.01  # of the training time that checkpoints may take
+SHARE = 0.01  # of the training time, for checkpoints
 
 
 @dataclass(kw_only=True)
 class Recording:
-    """One training: its agent, its settings, where it is recorded and what else is done. ``DQN.train`` documents it."""
+    """One training: its agent, settings, run directory and options. ``DQN.train`` describes the options."""
 
     agent: Agent
     env: Env
@@ -73,10 +73,10 @@ class Recording:
     stopping: bool = field(default=False, init=False)
     """Whether the callback or a signal has asked to stop."""
     checkpoints: Sequence[Path] = field(default=(), init=False)
-    """The checkpoints of the run to resume, when it was read."""
+    """The checkpoints of the run to resume at the time of reading."""
     playing: dict[int, list[Array]] = field(default_factory=dict, init=False)
     recorded: dict[int, list[Array]] = field(default_factory=dict, init=False)
-    """The images of unfinished and of finished episodes, by the number of the episode."""
+    """The images of unfinished and of finished episodes, by episode number."""
 
     def in_memory(self) -> History:
         """Train the agent and keep the history in memory."""
@@ -106,7 +106,8 @@ class Recording:
         manifest.check_config(self.directory, latest.setup, setup)
         agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
         if changed and self.is_over():
-            expected = f"{getattr(latest.setup.agent, changed[0])!r}: this run is at its end; extend it with steps"
+            was = getattr(latest.setup.agent, changed[0])
+            expected = f"{was!r}, as in the run, whose budget is used up. To change it, pass more steps too"
             raise ConfigError(changed[0], getattr(setup.agent, changed[0]), expected)
         checkpoint.load(checkpoint.path_of(self.directory, latest.agent.env_steps), agent)
         if not self.is_over():
@@ -122,16 +123,16 @@ class Recording:
             return self._record(new=not self.is_over())
 
     def is_over(self) -> bool:
-        """Return whether the run to resume has reached its budget, so that there is nothing left to train."""
+        """Return whether the run to resume has already used up its budget."""
         return self.latest is not None and self.latest.training.finished and self.setup.train == self.latest.setup.train
 
     def _announce(self) -> None:
-        """Print which preset the training uses, and what differs from it."""
+        """Print the preset of the training, and the settings that differ from it."""
         if not self.quiet:
             differ = changes(self.setup.agent, self.setup.environment, self.preset)
             what = "the defaults of DQNConfig" if self.preset is None else f"the {self.preset!r} preset"
             words = f"training {self.setup.environment} with {what}{', with ' if differ else ''}{', '.join(differ)}"
-            show = say if notebook.in_kernel() else aside  # a notebook shows standard error like an error
+            show = say if notebook.in_kernel() else aside  # a notebook highlights standard error as if it were an error
             show(f"perilune: {words}")
 
     def _progress(self) -> AbstractContextManager[Callable[[Event], None]]:
@@ -159,9 +160,9 @@ class Recording:
             event_files.check_available()
 
     def _run(self, readers: Sequence[Callable[[Event], object]]) -> Event | None:
-        """Train, show health warnings, and pass every event to readers and callback.
+        """Train, show health warnings, and pass every event to the readers and the callback.
 
-        Return the last event if the training was stopped; None if it has used up its budget.
+        Return the last event if the callback or a signal stopped the training; None if the budget is used up.
         """
         if self.is_over():
             return None
@@ -178,13 +179,13 @@ class Recording:
         return None
 
     def _logged(self) -> Iterator[Event]:
-        """Yield the events that a resumed run has logged so far, in order. Reading starts when a reader asks."""
+        """Yield the events that a resumed run has logged so far, in order."""
         if self.latest is not None:
             kinds: list[list[Any]] = [logs.read_log(self.directory, kind) for kind in (Episode, Metrics, Evaluated)]
             yield from sorted(itertools.chain(*kinds), key=lambda event: event.env_steps)
 
     def _record(self, new: bool) -> History:
-        """Train with every reader of events: recorder, videos, TensorBoard, progress, frames and callback."""
+        """Train with all readers of events: recorder, videos, TensorBoard, progress, images and callback."""
         agent, setup, directory, latest = self.agent, self.setup, self.directory, self.latest
         fps, outcomes = video.frames_per_second(self.env), lookup(setup.environment).outcome_labels
         videos = video.TrainingRecorder(directory, fps, agent.q_values)
@@ -196,8 +197,8 @@ class Recording:
             self._progress() as show,
             tensorboard as write,
             interruptions(
-                "perilune: saving at the end of this episode (of a long one, within 10,000 steps). "
-                "Interrupt again to stop at once.",
+                "perilune: saving a checkpoint at the end of this episode, or within 10,000 steps. Interrupt again to "
+                "stop at once.",
                 self.stop,
             ),
         ):
@@ -205,10 +206,10 @@ class Recording:
                 layout.sweep(directory)
                 checkpoint.restore_weights(directory, latest)
                 if other := manifest.differing_host(directory):
-                    _warn(f"{directory} resumes on another machine or version, so its numbers may differ: {other}")
+                    _warn(f"{directory} resumes with another machine or version, so results may differ: {other}")
                 manifest.write_config(directory, setup.to_json())
             recorder = Recorder(self, log)
-            if latest is None:  # after the first checkpoint: a directory with a config.json can be resumed
+            if latest is None:  # after the first checkpoint, because a run with a config.json can be resumed
                 manifest.write_config(directory, setup.to_json())
             readers = [recorder.read, videos.read, write, show, *([self._collect] if self.frames else [])]
             try:
@@ -218,7 +219,7 @@ class Recording:
                     aside(f"perilune: {recorder.message}")
             except BaseException as error:
                 error.add_note(recorder.message)
-                with suppress(PeriluneError):  # the first error is the one to report
+                with suppress(PeriluneError):  # report the first error
                     recorder.save_final()
                 raise
             else:
@@ -238,7 +239,7 @@ class Recording:
             self.recorded[event.episode] = self.playing.pop(event.episode)
 
     def _draw(self, history: History, new: bool) -> None:
-        """Draw the learning curves and record a video of the best agent. A missing library costs the picture only."""
+        """Draw the learning curves and record a video of the best agent. Warn if a picture cannot be made."""
         curves, best = self.directory / "plots" / "curves.png", self.directory / "videos" / "best.mp4"
         drawings: list[Callable[[], object]] = []
         if new or not curves.exists():
@@ -253,19 +254,19 @@ class Recording:
             try:
                 draw()
             except (MissingDependencyError, EnvironmentFaultError, RunDirectoryError) as error:
-                _warn(f"left out: {error}")
+                _warn(f"skipped a picture: {error}")
 
 
 class Recorder:
-    """Write what happens in a training into its run directory: logs, best weights, snapshots and checkpoints.
+    """Write the logs, best weights, snapshots and checkpoints of a training into its run directory.
 
-    A new run gets its first checkpoint here. So does a run that resumes with changed settings.
+    Save a checkpoint at the start of a new run, and of a run that resumes with changed settings.
     """
 
     def __init__(self, run: Recording, log: logs.LogWriter) -> None:
         self._training, self._log, self._directory = run, log, run.directory
         self._saved_at = time.perf_counter()
-        self._cost = 0.0  # seconds that the last checkpoint took
+        self._cost = 0.0  # seconds of the last checkpoint
         self._saved_step = run.agent.env_steps
         self._evaluations = 0
         if (latest := run.latest) is None:
@@ -281,8 +282,8 @@ class Recorder:
     def read(self, event: Event) -> None:
         """Record ``event``, and save a checkpoint if one is due."""
         if isinstance(event, Episode) and not (self._directory / "config.json").exists():
-            # Open files could still be written, but nobody would find them.
-            raise RunDirectoryError(f"{self._directory} is not a run any more: its config.json was removed")
+            # Writing to the open files would succeed, but the content would be lost.
+            raise RunDirectoryError(f"{self._directory} is no longer a run: its config.json was removed")
         self._log.write(event)
         if isinstance(event, Evaluated):
             self._evaluations += 1
@@ -293,7 +294,7 @@ class Recorder:
             self.save(event)
 
     def _is_due(self) -> bool:
-        """Return whether the interval is over. It grows so that checkpoints take at most ``SHARE`` of the time."""
+        """Return whether a checkpoint is due. The interval grows so that they take at most ``SHARE`` of the time."""
         interval = self._training.setup.train.checkpoint_seconds
         return interval is not None and time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
 
@@ -308,14 +309,14 @@ class Recorder:
 
     @property
     def message(self) -> str:
-        """Where the last checkpoint is, and how to resume from it."""
+        """The path of the last checkpoint, and the command that resumes from it."""
         path = checkpoint.path_of(self._directory, self._saved_step)
         if not path.is_file():
             return f"The last checkpoint, {path}, was removed."
         return f"Saved up to checkpoint {path}. Resume with: perilune resume {self._directory}"
 
     def save_final(self) -> None:
-        """Write the weights as they are now, unless they are not finite."""
+        """Write the current weights if they are finite."""
         if all(np.isfinite(array).all() for array in named_weights(self._training.agent).values()):
             self._save_weights("final")
 
@@ -332,7 +333,7 @@ def changes(config: DQNConfig, environment: str, preset: str | None) -> list[str
 
 
 def settings_toml(path: Path, env: Env, setup: Setup) -> str:
-    """Return every setting of a training as a file for ``perilune train --config``. "none" stands for None."""
+    """Return all settings as the content of settings.toml. The string "none" stands for None."""
     module = type(env.unwrapped).__module__
     own = "" if module.startswith("gymnasium.") else f"{module}:{setup.environment} "
     lines = [
@@ -346,7 +347,7 @@ def settings_toml(path: Path, env: Env, setup: Setup) -> str:
     for table, values in tables.items():
         plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | tuple | None)}
         lines += ["", f"[{table}]"] if plain else []
-        # JSON and TOML write strings, numbers, booleans and arrays in the same way.
+        # Strings, numbers, booleans and arrays look the same in JSON and TOML.
         lines += [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in plain.items()]
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,8 @@
-"""Safetensors files for weights and checkpoints: arrays, and a JSON object that describes them, under one checksum.
+"""Read and write safetensors files that hold arrays, a JSON object that describes them, and checksums.
 
-The file's metadata holds four strings: ``kind`` and format of the content, ``perilune``, its JSON object, ``arrays``,
-the SHA-256 of all arrays, and ``sha256``, that of the other three. Any safetensors library can read the arrays.
+The metadata of a file holds four strings: ``kind``, the kind and format of the content; ``perilune``, the JSON object;
+``arrays``, the SHA-256 of all arrays; and ``sha256``, the SHA-256 of the other three strings. Any safetensors library
+can read the arrays.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class _Header(msgspec.Struct):
 
 
 def write(path: Path, kind: str, content: msgspec.Struct, arrays: Arrays, largest: int) -> None:
-    """Write ``content`` and ``arrays`` to ``path`` atomically, without a copy of the arrays.
+    """Write ``content`` and ``arrays`` to ``path`` atomically, without copying the arrays.
 
     Raises:
-        FileFormatError: the header would have more than ``largest`` bytes, so that ``read_content`` would refuse it.
+        FileFormatError: the header would have more than ``largest`` bytes, which ``read_content`` refuses.
     """
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # which aligns them
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # aligned
     data = [_bytes(arrays[name]) for name in names]
     metadata = {"kind": kind, "perilune": msgspec.json.encode(content).decode(), "arrays": checksum(arrays)}
     header: dict[str, Any] = {"__metadata__": metadata | {"sha256": _seal(*metadata.values())}}
@@ -58,11 +59,11 @@ def write(path: Path, kind: str, content: msgspec.Struct, arrays: Arrays, larges
 
 
 def read_content(path: Path, kind: str, cls: type[T], largest: int) -> tuple[T, str]:
-    """Return the JSON object of a file as ``cls``, and the checksum of its arrays, which are not read."""
+    """Return the JSON object of a file as ``cls``, and the checksum of its arrays, without reading them."""
     with files.opened(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= os.fstat(file.fileno()).st_size - 8:
-            raise FileFormatError(f"{path} is not a safetensors file, or it is cut short")
+            raise FileFormatError(f"{path} is not a safetensors file, or is incomplete")
         encoded = file.read(min(length, largest + 1))
     files.check_json(encoded, path, largest)
     try:

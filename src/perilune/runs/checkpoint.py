@@ -1,8 +1,7 @@
-"""Checkpoints: the complete state of a training in one file, from which it resumes to the same bits.
+"""Save and load checkpoints: the complete state of a training in one file, from which it resumes exactly.
 
-RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps.
-docs/reference/checkpoints.md has its
-format.
+RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps. The page
+docs/reference/checkpoints.md describes the format.
 """
 
 from __future__ import annotations
@@ -29,17 +28,20 @@ from perilune.training.progress import TrainingProgress
 
 KIND = "perilune checkpoint 1"
 DIRECTORY = "checkpoints"
-LARGEST_HEADER = 2**26  # bytes; a running episode has three for every action
-BEST = "best_weights"  # name of the array that holds the bytes of best.safetensors
+LARGEST_HEADER = 2**26  # bytes; the header lists the actions of all running episodes
+BEST = "best_weights"  # the array with the content of best.safetensors
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The description that a checkpoint holds beside its arrays.
+    """The description in a checkpoint, beside its arrays.
 
     Attributes:
-        perilune: the version that wrote it.
-        best: whether it was taken right after the best evaluation so far.
-        has_best_weights: whether it holds the best weights so far.
+        perilune: the version of Perilune that wrote the checkpoint.
+        setup: what is trained.
+        agent: the state of the agent, except its arrays.
+        training: the progress of the training.
+        best: whether the best evaluation so far took place directly before.
+        has_best_weights: whether the checkpoint holds the best weights so far.
         logs: size and checksum of each log at that time.
     """
 
@@ -66,11 +68,11 @@ def paths(directory: Path) -> list[Path]:
 def save(
     directory: Path, agent: Agent, setup: Setup, training: TrainingProgress, logs: Sequence[LogState], best: bool
 ) -> Checkpoint:
-    """Write a checkpoint of ``agent`` into the run ``directory``, then remove the checkpoints that are not kept."""
+    """Write a checkpoint of ``agent`` into the run ``directory``, and remove checkpoints that are no longer needed."""
     path = path_of(directory, agent.env_steps)
     arrays, weights = state.arrays(agent), directory / WEIGHTS["best"]
     with files.reported("written", path):
-        path.parent.mkdir(exist_ok=True)  # not the run itself: if it was removed, it stays removed
+        path.parent.mkdir(exist_ok=True)  # if the run itself was removed, it stays removed
         if weights.exists():
             arrays[BEST] = np.frombuffer(files.read(weights, weights.stat().st_size), np.uint8)
     checkpoint = Checkpoint(
@@ -86,8 +88,8 @@ def save(
         archive.write(path, KIND, checkpoint, arrays, LARGEST_HEADER)
     except FileFormatError as error:
         raise RunDirectoryError(
-            f"no checkpoint can be saved: {error}. It holds the actions of every running episode and their last n_step "
-            "steps. Reduce max_episode_steps, num_envs or n_step."
+            f"the checkpoint is too large: {error}. It holds all actions and the last n_step steps of each running "
+            "episode. Reduce max_episode_steps, num_envs or n_step."
         ) from error
     _prune(directory, path, setup.train.keep_checkpoints)
     return checkpoint
@@ -96,7 +98,7 @@ def save(
 def _prune(directory: Path, newest: Path, most: int) -> None:
     """Keep ``newest``, the ``most`` - 1 before it, and the one at the best evaluation.
 
-    Checkpoints after ``newest`` belong to a continuation that was abandoned: the run resumed from before them.
+    Later checkpoints belong to an abandoned continuation: the run has resumed from an earlier one.
     """
     there = paths(directory)
     until = there[: there.index(newest) + 1]
@@ -104,7 +106,7 @@ def _prune(directory: Path, newest: Path, most: int) -> None:
     best = next((path for path in reversed(until) if _is_best(path)), None)
     for path in there:
         if path not in kept and path != best:
-            with suppress(OSError):  # it only takes space; the next checkpoint tries again
+            with suppress(OSError):  # it only uses space; the next checkpoint tries again
                 path.unlink()
 
 
@@ -121,22 +123,22 @@ def read(path: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> tuple[Checkpoint, str]:
-    """Return the description, whose settings ask for no more memory than the file has, and the arrays' checksum."""
+    """Return the description and the checksum of the arrays. Refuse settings that need more memory than the file."""
     checkpoint, checksum = archive.read_content(path, KIND, Checkpoint, LARGEST_HEADER)
     setup, agent, size = checkpoint.setup, checkpoint.agent, path.stat().st_size
     weights = least_weights(setup.agent, setup.observation_size, setup.actions)
     held = min(agent.added, setup.agent.buffer_size) * (8 * setup.observation_size + 16)
     if size < 8 * weights + held:
-        raise FileFormatError(f"{path} has {size:,} bytes, too few for {weights:,} weights and its transitions")
+        raise FileFormatError(f"{path} has {size:,} bytes, too few for {weights:,} weights and the replay buffer")
     if path.name != path_of(path.parents[1], agent.env_steps).name:
-        raise FileFormatError(f"{path} is the checkpoint of environment step {agent.env_steps:,}: rename it")
+        raise FileFormatError(f"{path} is the checkpoint after {agent.env_steps:,} environment steps. Rename the file")
     return checkpoint, checksum
 
 
 def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
     """Return the description in a checkpoint, and its agent as it was saved.
 
-    Restore ``agent`` if it is given; its settings may differ where they can change. After an error it is undefined.
+    If ``agent`` is given, restore it; settings that can change may differ. An error leaves it in an undefined state.
     """
     checkpoint, checksum = _read(path)
     setup, arrays = checkpoint.setup, archive.read_arrays(path, checksum)
@@ -151,7 +153,7 @@ def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
 
 
 def latest(directory: Path) -> tuple[Checkpoint, Agent]:
-    """Load the newest checkpoint of a run that is not damaged. Warn about damaged ones."""
+    """Load the newest undamaged checkpoint of a run. Warn about damaged ones."""
     there = paths(directory)
     for path in reversed(there):
         try:
@@ -168,7 +170,7 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write best.safetensors as it was at a checkpoint, or remove it if there was none."""
+    """Restore best.safetensors from a checkpoint, or remove it if it did not exist at that time."""
     path, best = path_of(directory, checkpoint.agent.env_steps), directory / WEIGHTS["best"]
     weights = archive.read_arrays(path, _read(path)[1]).get(BEST)
     if weights is None:

@@ -1,4 +1,4 @@
-"""Safe access to files: atomic writes, and bounded reads that follow no link and wait for no pipe.
+"""Access files safely: write atomically, and read a limited size without following links or waiting for pipes.
 
 The functions raise ``RunDirectoryError`` if the system cannot read or write a file, and ``FileFormatError`` if a file
 is a link, not a regular file, too large, or damaged.
@@ -19,14 +19,14 @@ import msgspec
 
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 
-PARTIAL = ".partial"  # suffix of a file that is being written
-LARGEST_JSON = 2**20  # default limit of a JSON file, in bytes
-PART = 512  # one object, list or string is read per so many bytes of the limit: decoded, each takes about 100 bytes
+PARTIAL = ".partial"  # suffix of an unfinished file
+LARGEST_JSON = 2**20  # bytes; the default limit for a JSON file
+PART = 512  # bytes of the limit per object, list or string, which take about 100 bytes each when decoded
 PIECE = 2**20  # bytes read at a time
 
 
 def write(path: Path, *content: bytes | memoryview) -> None:
-    """Write ``content`` to ``path`` atomically and durably: the old file stays until all of the new one is on disk."""
+    """Write ``content`` to ``path`` atomically: an existing file stays until the new one is completely on disk."""
     partial = path.with_name(path.name + PARTIAL)
     # O_NOFOLLOW: another user may have put a link here.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -50,7 +50,7 @@ def write(path: Path, *content: bytes | memoryview) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` to ``path`` as indented JSON, as ``write`` does."""
+    """Write ``value`` to ``path`` as indented JSON, atomically."""
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -60,10 +60,10 @@ def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
     flags = (os.O_RDONLY if mode == "rb" else os.O_RDWR) | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would block
     if path.is_symlink():
-        raise FileFormatError(f"{path} is a link. Replace it by the file itself: files of a run must not be links.")
+        raise FileFormatError(f"{path} is a link. Replace it with its target: files of a run must not be links.")
     with reported("read", path):
         descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # no file object can be made of a directory
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a directory cannot become a file object
         os.close(descriptor)
         raise FileFormatError(f"{path} is not a regular file")
     with reported("read" if mode == "rb" else "written", path), os.fdopen(descriptor, mode) as file:
@@ -71,11 +71,11 @@ def opened(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
 
 
 def read(path: Path, largest: int) -> bytes:
-    """Return the content of ``path``, which has at most ``largest`` bytes."""
+    """Return the content of ``path``, which may have at most ``largest`` bytes."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
-            raise FileFormatError(f"{path} has {size:,} bytes; at most {largest:,} are read")
+            raise FileFormatError(f"{path} has {size:,} bytes, but at most {largest:,} are allowed")
         return file.read(size)
 
 
@@ -93,16 +93,18 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
 
 
 def check_json(content: bytes, path: Path, largest: int) -> None:
-    """Refuse JSON of more than ``largest`` bytes, or with so many parts that decoding it would take more memory."""
+    """Refuse JSON of more than ``largest`` bytes, or with so many parts that it needs much more memory when decoded."""
     if len(content) > largest:
-        raise FileFormatError(f"{path} has {len(content):,} bytes; at most {largest:,} are read")
+        raise FileFormatError(f"{path} has {len(content):,} bytes, but at most {largest:,} are allowed")
     parts = sum(content.count(mark) for mark in (b"{", b"[")) + content.count(b'"') // 2
     if parts > largest // PART:
-        raise FileFormatError(f"{path} has {parts:,} objects, lists and strings; at most {largest // PART:,} are read")
+        raise FileFormatError(
+            f"{path} has {parts:,} objects, lists and strings, but at most {largest // PART:,} are allowed"
+        )
 
 
 def digest(path: Path, size: int) -> hashlib._Hash:
-    """Return the SHA-256 of the first ``size`` bytes of ``path``. More can be added to it."""
+    """Return the SHA-256 of the first ``size`` bytes of ``path``. The caller can add more."""
     sha256 = hashlib.sha256()
     with opened(path) as file:
         while piece := file.read(min(PIECE, size)):
@@ -113,7 +115,7 @@ def digest(path: Path, size: int) -> hashlib._Hash:
 
 @contextmanager
 def reported(verb: str, path: Path) -> Iterator[None]:
-    """Turn an OSError in the block into a RunDirectoryError: ``path`` cannot be "read" or "written"."""
+    """Turn an OSError in the block into a RunDirectoryError: ``path`` cannot be ``verb`` ("read" or "written")."""
     try:
         yield
     except PeriluneError:

@@ -1,4 +1,4 @@
-"""What ``perilune info`` and ``perilune verify`` report: the content of a run or weights file, and its damage."""
+"""Describe and check runs and weights files, for ``perilune info`` and ``perilune verify``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
     newest = next((found for path in reversed(there) if (found := _try(checkpoint.read, path)) is not None), None)
     faults = [
         f"this checkpoint would be skipped: {fault}" if path in there else fault
-        for path, fault in verify(directory, lines_too=False)  # they were read just now
+        for path, fault in verify(directory, lines_too=False)  # read_run has just read them
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
@@ -74,7 +74,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
 
 
 def _try(read: Callable[[Path], Read], path: Path) -> Read | None:
-    """Return what ``read`` returns; None if the file is damaged, which ``verify`` reports, or was just removed."""
+    """Return the result of ``read``; None if the file is damaged, which ``verify`` reports, or was just removed."""
     try:
         return read(path)
     except (PeriluneError, FileNotFoundError):
@@ -105,7 +105,7 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
 
 
 class Finding(NamedTuple):
-    """A file of a run, and what is wrong with it; None if it is not damaged."""
+    """A file of a run and its fault, None if there is none."""
 
     path: Path
     fault: str | None
@@ -114,7 +114,7 @@ class Finding(NamedTuple):
 def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
     """Check every file of a run that has a checksum or a format: checkpoints, logs, weights and settings.
 
-    Files that a running training removes during the check are not reported. ``lines_too`` reads every line of the logs.
+    Files that a training removes during the check are not reported. ``lines_too`` checks every line of the logs.
     """
     manifest.check_run(directory)
     intact: list[Checkpoint] = []
@@ -144,7 +144,7 @@ def _checked(path: Path, check: Callable[[Path], object]) -> Finding:
 
 
 def _existing(paths: Iterable[Path], check: Callable[[Path], object]) -> Iterator[Finding]:
-    """Yield the findings of files that still exist after they were checked."""
+    """Check files. Ignore those that were removed during the check."""
     for path in paths:
         found = _checked(path, check)
         if found.fault is None or path.exists():
@@ -158,7 +158,7 @@ def _check_config(path: Path, newest: Checkpoint | None) -> None:
 
 
 def _check_log(path: Path, kind: Any, log: LogState | None) -> None:
-    """Check the lines of a log if ``kind`` is given, and that it starts with what the newest checkpoint knows."""
+    """Check the lines of a log, if ``kind`` is given, and its start, if the newest checkpoint knows it."""
     if kind is not None:
         logs.read_log(path.parent, kind)
     if log is not None:

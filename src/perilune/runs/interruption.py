@@ -1,4 +1,4 @@
-"""Handle SIGINT and SIGTERM: the first one asks training to save and stop, a second one stops it at once."""
+"""Handle SIGINT and SIGTERM: the first signal asks training to save and stop, the second stops it at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from perilune._utils.console import aside
 def interruptions(notice: str, stop: Callable[[], object]) -> Iterator[None]:
     """Print ``notice`` and call ``stop`` at the first SIGINT or SIGTERM in the block.
 
-    After the block the signal is raised again for the previous handler. Python handles signals in the main thread only;
-    in another thread this does nothing.
+    After the block, raise the signal again for the previous handler. In threads other than the main thread, where
+    Python does not handle signals, do nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -39,7 +39,7 @@ def interruptions(notice: str, stop: Callable[[], object]) -> Iterator[None]:
 
     try:
         for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # the process was started to ignore it
+            if handler is not signal.SIG_IGN:  # the process was started to ignore this signal
                 signal.signal(number, handle)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The files of a run directory, which docs/explanation/architecture.md lists: how a run is created and removed."""
+"""Name the files of a run directory, and create or replace a run. docs/explanation/architecture.md describes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN_FILES = (
     *("maps/*.png", "maps/*.svg", "report.html", "tensorboard/events.out.tfevents.*"),
     *("snapshots/*.safetensors", "checkpoints/*.safetensors", OWNER),
     *PARTIAL,
-    "config.json",  # last: a run that was removed in part is still a run
+    "config.json",  # last, so that a partly removed run is still a run
 )
 DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
 
@@ -40,7 +40,7 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:
-    """Raise RunDirectoryError if ``directory`` holds a run to keep, or files that are not a run's."""
+    """Raise RunDirectoryError if a new run would replace another run unasked, or files that do not belong to a run."""
     if (directory / "config.json").exists():
         if not overwrite:
             raise RunDirectoryError(
@@ -50,11 +50,11 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
         return
     ours = {path for pattern in RUN_FILES for path in directory.glob(pattern)} | {directory / LOCK}
     if any(path not in ours for path in directory.rglob("*") if not path.is_dir()):
-        raise RunDirectoryError(f"{directory} holds files that are not a run's. Choose an empty directory.")
+        raise RunDirectoryError(f"{directory} holds files that do not belong to a run. Choose an empty directory.")
 
 
 def create(directory: Path, overwrite: bool = False) -> None:
-    """Make ``directory``, which this process has locked, ready for a new run. Files that are not a run's are kept."""
+    """Prepare a locked directory for a new run. Keep files that do not belong to a run."""
     check_free(directory, overwrite)
     with files.reported("written", directory):
         for pattern in RUN_FILES:
@@ -67,14 +67,14 @@ def create(directory: Path, overwrite: bool = False) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove the unfinished files of a process that was killed."""
+    """Remove the unfinished files that a killed process has left."""
     for pattern in PARTIAL:
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def check_links(directory: Path) -> None:
-    """Raise FileFormatError if a run has links: writing through a link would change a file outside the run."""
+    """Raise FileFormatError if the run contains a link, because a write would change a file outside the run."""
     for name in (*DIRECTORIES, LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern)):
         if (directory / name).is_symlink():
-            raise FileFormatError(f"{directory / name} is a link. Replace it by what it points to.")
+            raise FileFormatError(f"{directory / name} is a link. Replace it with its target.")

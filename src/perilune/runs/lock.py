@@ -1,4 +1,4 @@
-"""The lock of a run directory: only one process at a time may write to a run."""
+"""Lock a run directory, so that only one process at a time writes to it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from perilune.runs.layout import LOCK, OWNER, check_links
 if sys.platform != "win32":
     import fcntl
 
-WAIT = 0.2  # seconds; ``owner`` holds the lock for much less
+WAIT = 0.2  # seconds; ``owner`` holds the lock for a much shorter time
 
 
 @contextmanager
 def acquire(directory: Path) -> Iterator[None]:
     """Lock the run ``directory`` for this process, and create the directory if needed.
 
-    The operating system releases the lock when the process ends, even if it is killed.
+    The operating system releases the lock when the process ends, even if the process is killed.
     """
     check_links(directory)
     lock = FileLock(directory / LOCK)
@@ -35,7 +35,7 @@ def acquire(directory: Path) -> Iterator[None]:
     except Timeout:
         process = _described(directory)
         raise RunDirectoryError(f"{directory} is in use by {process}. Wait until it ends, or stop it.") from None
-    except (OSError, NotImplementedError) as error:  # the latter if the file system has no locks
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: the file system has no locks
         reason = getattr(error, "strerror", None) or error
         raise RunDirectoryError(f"{directory} cannot be written: {reason}. Choose another directory.") from error
     try:
@@ -48,7 +48,7 @@ def acquire(directory: Path) -> Iterator[None]:
 
 
 def owner(directory: Path) -> str | None:
-    """Return the process that is training a run, as "process N on HOST", or None if there is none."""
+    """Return the process that uses a run, as "process N on HOST"; None if there is none."""
     try:
         with files.opened(directory / LOCK) as file:
             return _described(directory) if _is_held(file.fileno(), file.name) else None
@@ -74,9 +74,9 @@ if sys.platform == "win32":
 else:
 
     def _is_held(descriptor: int, path: str) -> bool:
-        """Return whether a process holds the lock that ``FileLock`` takes. The file need not be writable."""
+        """Return whether a process holds the lock. The file may be read-only."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that readers do not block each other
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # readers do not block each other
         except (BlockingIOError, PermissionError):
             return True
         return False  # closing the file releases the lock

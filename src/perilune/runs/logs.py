@@ -1,7 +1,7 @@
-"""A run's logs: JSON lines that training appends, read as records or as a table, also while they grow.
+"""Write and read the logs of a run: JSON lines that training appends.
 
-A run that resumes cuts its logs where they were at the checkpoint. A reader accepts a log that grows, is cut off and
-continued, is replaced, or is missing. It ignores an unfinished last line.
+A training that resumes first cuts each log to the size that it had at the checkpoint. Readers accept a log that grows,
+is cut and continued, is replaced, or does not exist. They ignore an unfinished last line.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LARGEST_LOG = 2**32  # bytes
 MOST_ROWS = 10_000_000  # of a table; several hundred megabytes
 MOST_TEXTS = 200  # different strings in a column of a table
 LONGEST_TEXT = 1_000  # characters
-TAIL = 4096  # bytes before the position reached, by which a file is recognized
-GENERATIONS = count(1)  # one for every time that a log is read from its start
+TAIL = 4096  # bytes before the current position that identify a file
+GENERATIONS = count(1)  # one for each time that a log is read from its start
 Integer = Annotated[int, Meta(ge=0, le=EXACT)]  # float64 represents all of these
 READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # a number that was not finite is null
 NUMBERS = (Integer, float | None, bool)
@@ -43,7 +43,13 @@ Record = TypeVar("Record", Episode, Metrics, Evaluated, HealthWarning)
 
 
 class LogState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Size and checksum that a log had at some time."""
+    """The size and checksum of a log at a checkpoint.
+
+    Attributes:
+        name: file name of the log.
+        size: bytes.
+        sha256: SHA-256 of these bytes, in hexadecimal.
+    """
 
     name: str
     size: Natural
@@ -54,9 +60,13 @@ class LogWriter(AbstractContextManager["LogWriter"]):
     """Append events to a run's logs. Each line reaches the operating system before training continues.
 
     Args:
-        directory: the run.
-        logs: the logs at the checkpoint from which training resumes. Later lines are cut off, because training writes
-            them again. Empty for a new run.
+        directory: the run directory.
+        logs: the logs at the checkpoint from which training resumes, empty for a new run. Later lines are removed,
+            because training writes them again.
+
+    Raises:
+        RunDirectoryError: a log cannot be written, or no longer exists.
+        FileFormatError: a log does not start with the content that it had at the checkpoint.
     """
 
     def __init__(self, directory: Path, logs: Sequence[LogState] = ()) -> None:
@@ -67,7 +77,11 @@ class LogWriter(AbstractContextManager["LogWriter"]):
             self._files = {name: (directory / name).open("a+b") for name in FILES.values()}
 
     def write(self, event: Event) -> None:
-        """Append ``event`` if its type is logged. A number that is not finite becomes null."""
+        """Append an event if its type is logged. A number that is not finite becomes null.
+
+        Args:
+            event: an event of the training. Episode, Metrics, Evaluated and HealthWarning are logged.
+        """
         name = FILES.get(type(event))
         if name is None:
             return
@@ -78,7 +92,11 @@ class LogWriter(AbstractContextManager["LogWriter"]):
             self._files[name].flush()
 
     def flush(self) -> list[LogState]:
-        """Flush the logs to disk and return their states. A log that was removed meanwhile is written again."""
+        """Flush the logs to disk. Write a log again that was removed or replaced during the training.
+
+        Returns:
+            The size and checksum of each log.
+        """
         logs = []
         for name in self._files:
             self._put_back(name)
@@ -90,7 +108,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
         return logs
 
     def _put_back(self, name: str) -> None:
-        """Write a log again if its name does not lead to the open file any more: a checkpoint needs it."""
+        """Write a log again if its path no longer leads to the open file, because a checkpoint needs the log."""
         path, file = self._directory / name, self._files[name]
         with files.reported("read", path):
             with suppress(FileNotFoundError):
@@ -102,17 +120,29 @@ class LogWriter(AbstractContextManager["LogWriter"]):
         file.close()
         with files.reported("written", path):
             self._files[name] = path.open("a+b")
-        message = f"{path} was removed or replaced during training. Its lines have been written again."
+        message = f"{path} was removed or replaced during training. Perilune has written it again."
         warnings.warn(message, PeriluneWarning, stacklevel=2)
 
     def __exit__(self, *error: object) -> None:
         for file in self._files.values():
-            with suppress(OSError):  # the line that did not fit on a full disk has been reported already
+            with suppress(OSError):  # a full disk has already been reported
                 file.close()
 
 
 def check_start(path: Path, log: LogState) -> hashlib._Hash:
-    """Return the checksum of the part of a log that a checkpoint knows. Raise FileFormatError if it has changed."""
+    """Check that a log starts with the content that it had at a checkpoint.
+
+    Args:
+        path: the log.
+        log: its size and checksum at the checkpoint.
+
+    Returns:
+        The checksum of that content. More can be added to it.
+
+    Raises:
+        RunDirectoryError: the log does not exist or cannot be read.
+        FileFormatError: the log does not start with that content.
+    """
     sha256 = files.digest(path, log.size)
     if sha256.hexdigest() != log.sha256:
         raise FileFormatError(f"{path} does not start with the {log.size:,} bytes that it had at the checkpoint")
@@ -120,7 +150,7 @@ def check_start(path: Path, log: LogState) -> hashlib._Hash:
 
 
 def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
-    """Cut a log to its size at a checkpoint, and return the checksum of the rest."""
+    """Cut a log to its size at a checkpoint, and return the checksum of what remains."""
     if log is None or (log.size == 0 and not path.exists()):
         return hashlib.sha256()
     try:
@@ -129,8 +159,8 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
         if path.is_symlink():
             raise
         raise type(error)(
-            f"{error}. Restore the log; without it this run cannot be resumed. To start a new run from its weights, "
-            f"use Python: DQN.load({str(path.parent)!r}).train(...)"
+            f"{error}. This run cannot be resumed without that log. Restore it, or start a new run from the weights "
+            f"in Python: DQN.load({str(path.parent)!r}).train(...)"
         ) from error
     with files.opened(path, "r+b") as file:
         file.truncate(log.size)
@@ -138,7 +168,7 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
 
 
 class _Lines:
-    """Decode the lines of one log, from where the previous call stopped. Damaged lines are skipped and counted."""
+    """Decode the lines of one log from where the previous call stopped. Skip and count damaged lines."""
 
     def __init__(self, kind: type[NamedTuple]) -> None:
         self.hints = {name: READ_AS.get(hint, hint) for name, hint in get_type_hints(kind).items()}
@@ -160,17 +190,17 @@ class _Lines:
         return file.read(len(self._tail)) == self._tail
 
     def read(self, file: IO[bytes]) -> Iterator[list[Any]]:
-        """Yield the new complete lines in batches, as objects with the fields of the event."""
+        """Yield the new complete lines in batches, as objects that have the fields of the event."""
         while True:
             file.seek(self.offset)
             piece = file.read(files.PIECE)
             end = piece.rfind(b"\n") + 1
             if end == 0 and len(piece) < files.PIECE:
-                return  # a line that is being written
+                return  # the line is being written
             lines = piece[: end or None]
             self.offset += len(lines)
             self._tail = (self._tail + lines)[-TAIL:]
-            if end:  # else the line is longer than any valid one, and its end will be a damaged line
+            if end:  # otherwise the line is longer than any valid line, and its end will count as a damaged line
                 yield self.decode(lines)
 
     def decode(self, lines: bytes) -> list[Any]:
@@ -178,7 +208,7 @@ class _Lines:
         ends = lines.count(b"\n")
         with suppress(*DECODE_ERRORS):
             rows = self._decoder.decode_lines(lines)
-            if len(rows) == ends == (b"\n" + lines).count(b"\n{"):  # each object is one line
+            if len(rows) == ends == (b"\n" + lines).count(b"\n{"):  # each line is one object
                 self._line += ends
                 return rows
         rows = []
@@ -198,9 +228,10 @@ class Table:
     """A log as columns.
 
     Attributes:
-        version: identifies the rows: no other rows of any log have it.
-        columns: float64 [rows] or, for strings, object [rows]. Null is NaN in a column of numbers.
-        fault: what could not be read; None if everything could.
+        version: identifies the rows. Other rows, of any log, have another version.
+        columns: a column for each field of the event, float64 [rows] for numbers and object [rows] for strings. Null
+            is NaN in a column of numbers.
+        fault: what could not be read; None if the whole log was read.
     """
 
     version: tuple[int, int]
@@ -209,11 +240,17 @@ class Table:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return self.version[1]
 
 
 class LogReader:
-    """Follow the log of events of one ``kind``, which may be written at the same time. Skip and count damaged lines."""
+    """Follow a log that may be written at the same time. Skip and count damaged lines.
+
+    Args:
+        path: the log.
+        kind: the type of its events, such as ``Episode``.
+    """
 
     def __init__(self, path: Path, kind: type[NamedTuple]) -> None:
         self._path, self._kind = path, kind
@@ -230,7 +267,11 @@ class LogReader:
         self._texts: dict[str, dict[str, str]] = {name: {} for name, hint in hints if hint not in NUMBERS}
 
     def read(self) -> Table:
-        """Read what is new and return the whole log."""
+        """Read the new lines.
+
+        Returns:
+            All lines read so far. ``fault`` describes damage; no exception is raised.
+        """
         with self._lock:
             fault = None
             try:
@@ -266,7 +307,7 @@ class LogReader:
             values = [getattr(row, name) for row in rows]
             if name in self._texts:
                 values = [_shared(text, self._texts[name]) for text in values]
-            if stop > len(column):  # tables returned before keep the old array
+            if stop > len(column):  # earlier tables keep the old array
                 self._columns[name] = np.empty(max(1024, 2 * stop), column.dtype)
                 self._columns[name][: self._rows] = column[: self._rows]
             self._columns[name][self._rows : stop] = np.array(values, column.dtype)
@@ -274,7 +315,7 @@ class LogReader:
 
 
 def _shared(text: str | None, known: dict[str, str]) -> str | None:
-    """Return the one copy of a string, so that a column takes little memory; None if it has too many strings."""
+    """Return the shared copy of a string, which saves memory; None if the column has too many different strings."""
     if text is None:
         return None
     short = text[:LONGEST_TEXT]
@@ -282,10 +323,18 @@ def _shared(text: str | None, known: dict[str, str]) -> str | None:
 
 
 def read_log(directory: Path, kind: type[Record]) -> list[Record]:
-    """Return all records of a log; none if the file does not exist.
+    """Read all complete records of a log.
+
+    Args:
+        directory: the run directory.
+        kind: the type of the records: ``Episode``, ``Metrics``, ``Evaluated`` or ``HealthWarning``.
+
+    Returns:
+        The records in order; an empty list if the log does not exist.
 
     Raises:
-        FileFormatError: a line is damaged, or the file is not a regular one or too large.
+        RunDirectoryError: the log cannot be read.
+        FileFormatError: a line is damaged, or the log is not a regular file or is too large.
     """
     path, lines = directory / FILES[kind], _Lines(kind)
     if not path.exists():
@@ -302,7 +351,15 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
 
 
 def last_record(directory: Path, kind: type[Record]) -> Record | None:
-    """Return the last complete record of a log that may be growing, None if there is none."""
+    """Read the last complete record of a log that may be growing.
+
+    Args:
+        directory: the run directory.
+        kind: the type of the records, as in ``read_log``.
+
+    Returns:
+        The record; None if the log has no complete line, or the last line is damaged.
+    """
     try:
         with files.opened(directory / FILES[kind]) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
@@ -315,7 +372,16 @@ def last_record(directory: Path, kind: type[Record]) -> Record | None:
 
 @dataclass(frozen=True)
 class Run:
-    """The settings and every logged event of a run."""
+    """The settings and all logged events of a run.
+
+    Attributes:
+        directory: the run directory.
+        config: content of config.json: environment, seed, reward threshold, and all settings.
+        episodes: the episodes, in the order in which they ended.
+        metrics: the training metrics, one record for every ``metrics_every`` updates.
+        evaluations: the greedy evaluations during the training.
+        notices: the health warnings.
+    """
 
     directory: Path
     config: dict[str, Any]
@@ -326,10 +392,23 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Read a run, also while it is being trained.
+    """Read a run directory, also during the training.
+
+    Example::
+
+        from pathlib import Path
+
+        run = read_run(Path("runs/moon"))
+        print([evaluation.mean_return for evaluation in run.evaluations])
+
+    Args:
+        directory: the run directory.
+
+    Returns:
+        The settings and all logged events.
 
     Raises:
-        RunDirectoryError: there is no run.
+        RunDirectoryError: the directory is not a run.
         FileFormatError: a file is damaged or has another format.
     """
     config = manifest.read_config(directory)

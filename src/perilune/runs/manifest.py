@@ -1,4 +1,4 @@
-"""config.json (what is trained) and host.json (where), and how both are checked before a run resumes."""
+"""Write, read and compare config.json (what is trained) and host.json (on which machine)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from perilune.replay.symmetry import Symmetry
 from perilune.runs import files
 
 FORMAT = 1
-# All other settings determine the shape of what was saved, or the meaning of its numbers.
+# The other settings determine the shape or the meaning of the saved numbers.
 CHANGEABLE = frozenset(
     {
         *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
@@ -38,7 +38,7 @@ CHANGEABLE = frozenset(
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is trained: the environment and how it was made, the seed, and all settings."""
+    """What is trained: the environment and how it is made, the seed, and all settings."""
 
     environment: str
     made: str
@@ -57,7 +57,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class _Config(msgspec.Struct):
-    """The part of config.json that every reader relies on."""
+    """The part of config.json that all readers need."""
 
     environment: str
     reward_threshold: float | None
@@ -67,7 +67,7 @@ class _Config(msgspec.Struct):
 
 
 def write_config(directory: Path, content: dict[str, Any]) -> None:
-    """Write host.json, then config.json: a directory with a config.json is a complete run."""
+    """Write host.json, then config.json, which marks the directory as a run."""
     files.write_json(directory / "host.json", host())
     files.write_json(directory / "config.json", content)
 
@@ -95,7 +95,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_setup(directory: Path) -> Setup:
-    """Return config.json of a run. A setting that it lacks has its default; an unknown setting is an error."""
+    """Return config.json of a run with defaults for missing settings. Refuse unknown settings."""
     content = {name: value for name, value in read_config(directory).items() if name != "format"}
     try:
         return from_json(msgspec.json.encode(content), Setup)
@@ -104,7 +104,7 @@ def read_setup(directory: Path) -> Setup:
 
 
 def family(config: dict[str, Any]) -> str:
-    """Return a short hash that two runs share if and only if their config.json differ at most in the seed."""
+    """Return a short hash of all settings except the seed."""
     settings = {name: value for name, value in config.items() if name != "seed"}
     try:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -121,9 +121,9 @@ def version() -> str:
 
 
 def host() -> dict[str, Any]:
-    """Return the machine and the versions that this process runs on."""
+    """Return a description of this machine, and the versions of the libraries."""
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # NumPy's first: other libraries may bring a BLAS of their own.
+    # Prefer the BLAS of NumPy: other libraries may bring their own.
     blas: dict[str, Any] = min(libraries, key=lambda library: "numpy" not in library["filepath"], default={})
     return {
         "perilune": version(),
@@ -138,20 +138,20 @@ def host() -> dict[str, Any]:
 
 
 def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str]:
-    """Return the names of the settings in which ``wanted`` differs from the run: all can change and are ``named``."""
+    """Return the names of the settings that differ. Raise ConfigError if one cannot change or is not ``named``."""
     old, new = _flat(found), _flat(wanted)
     changed = [name for name in old if old[name] != new[name]]
     for name in changed:
         expected = f"{old[name]!r}, as in the run"
         if name not in CHANGEABLE:
-            raise ConfigError(name, new[name], f"{expected}: this setting cannot change when a run resumes")
+            raise ConfigError(name, new[name], f"{expected}: this setting cannot change when a run is resumed")
         if name not in named:
             raise ConfigError(name, new[name], f"{expected}. To change it, name it in `change`")
     return changed
 
 
 def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
-    """Raise ConfigError if config.json differs from the checkpoint, unless it already has the wanted settings."""
+    """Raise ConfigError if config.json has neither the settings of the checkpoint nor the wanted settings."""
     stored = read_setup(directory)
     if stored in (found, wanted):
         return
@@ -162,16 +162,16 @@ def check_config(directory: Path, found: Setup, wanted: Setup) -> None:
 
 
 def _flat(setup: Setup) -> dict[str, Any]:
-    """Return all values of ``setup`` by name, and the settings of agent and training by theirs."""
+    """Return the fields of ``setup`` and all settings by name."""
     other = {name: getattr(setup, name) for name in Setup.__struct_fields__ if name not in ("agent", "train")}
     return {**other, **asdict(setup.agent), **asdict(setup.train)}
 
 
 def differing_host(directory: Path) -> str | None:
-    """Return how this machine differs from the run's in what the last bits of results depend on, None if in nothing."""
+    """Return how this machine differs from that of the run, if the differences can change results; else None."""
     try:
         before, now = (_versions(machine) for machine in (files.read_json(directory / "host.json"), host()))
-    except PeriluneError:  # the host is unknown, which is no reason to warn
+    except PeriluneError:  # the machine of the run is unknown
         return None
     return "; ".join(f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]) or None
 

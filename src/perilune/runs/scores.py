@@ -1,4 +1,4 @@
-"""The score of one training seed in a benchmark, and its file."""
+"""Compute, write and read the score of one seed of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ SCORE_EPISODES = 100
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one seed: mean greedy returns over 100 fixed episodes of the final and of the best weights.
+    """The score of one seed.
 
     Attributes:
+        seed: the seed.
+        final: mean greedy return of the final weights over 100 fixed episodes.
+        best: mean greedy return of the best weights over the same episodes.
+        best_env_steps: environment steps at the best evaluation.
         solved_env_steps: environment steps at the first evaluation at or above the reward threshold.
         solved_seconds: training time until then in seconds, without evaluations.
-        training_peak: highest mean of 100 consecutive training episodes (of all, if there are fewer).
+        training_peak: highest mean return of 100 consecutive training episodes (of all, if there are fewer).
+        env_steps: environment steps of the training.
+        episodes: episodes of the training.
         seconds: training time in seconds, without evaluations.
     """
 
@@ -60,12 +66,12 @@ def score(run: Run, final: float, best: float) -> Score:
 
 
 def write_score(score: Score, directory: Path) -> None:
-    """Write the score into its run directory atomically: the file marks the seed as done."""
+    """Write the score into its run directory, which marks the seed as finished."""
     files.write_json(directory / SCORE_FILE, asdict(score))
 
 
 def read_score(record: object, path: Path) -> Score:
-    """Return the score in a JSON value that was read from ``path``."""
+    """Return the score in a JSON value from the file ``path``."""
     try:
         return msgspec.convert(record, Score)
     except msgspec.ValidationError as error:

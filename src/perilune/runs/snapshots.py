@@ -1,6 +1,6 @@
-"""Snapshots: weights before training and at evaluations spread evenly over a run, to look at learning afterwards.
+"""Keep snapshots: the weights before the training and at evaluations that are evenly spread over it.
 
-RUN/snapshots/00000.safetensors has the initial weights, NNNNN.safetensors those at evaluation number NNNNN.
+RUN/snapshots/00000.safetensors holds the initial weights, NNNNN.safetensors the weights at evaluation NNNNN.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from perilune.runs import files
 from perilune.runs.weights import save_weights
 
 DIRECTORY = "snapshots"
-MOST = 16  # snapshots of a run, however long it is
+MOST = 16  # snapshots of a run
 
 
 def is_kept(number: int, newest: int) -> bool:
@@ -25,7 +25,7 @@ def is_kept(number: int, newest: int) -> bool:
 
 
 def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
-    """Write a snapshot after evaluation ``number`` if it is kept, and remove those that no longer are."""
+    """Write the snapshot of evaluation ``number`` if it is one to keep, and remove those that no longer are."""
     if not is_kept(number, number):
         return
     with files.reported("written", directory / DIRECTORY):
@@ -37,7 +37,7 @@ def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
 
 
 def cut(directory: Path, newest: int) -> None:
-    """Remove the snapshots after evaluation ``newest``, from which training resumes and writes them again."""
+    """Remove the snapshots after evaluation ``newest``, which the resumed training writes again."""
     for path in paths(directory):
         if int(path.stem) > newest:
             path.unlink(missing_ok=True)

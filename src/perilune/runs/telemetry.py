@@ -1,4 +1,4 @@
-"""Telemetry of a video: next to VIDEO.mp4, VIDEO.jsonl holds one line per frame with the timestep that it shows."""
+"""Write and read the telemetry of a video: VIDEO.jsonl has one line for each frame of VIDEO.mp4."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from perilune.runs import files
 from perilune.training.events import Timestep
 
 LARGEST = 2**28  # bytes of a file
-LONGEST = 2**22  # bytes of a line, which has a number for every entry of obs
+LONGEST = 2**22  # bytes of a line, which has all numbers of an observation
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A timestep as it is stored. A Q-value that is not finite is null."""
+    """A time step in the file. A Q-value that is not finite is null."""
 
     episode: int
     step: int
@@ -43,7 +43,7 @@ class TelemetryWriter:
         self._lines: list[bytes] = []
 
     def add(self, timestep: Timestep) -> None:
-        """Append ``timestep``, whose ``q_values`` must be there."""
+        """Append a time step with Q-values."""
         assert timestep.q_values is not None
         q_values = [round(q, 4) for q in timestep.q_values.tolist()]
         obs = [round(value, 5) for value in timestep.obs.tolist()]
@@ -57,16 +57,16 @@ class TelemetryWriter:
 
 
 def read(path: Path, largest: int = LARGEST) -> list[Timestep]:
-    """Return all timesteps of a video, in order. The file has at most ``largest`` bytes."""
+    """Return all time steps of a video. The file may have at most ``largest`` bytes."""
     lines = files.read(path, largest).splitlines()
     return [parse(line, f"{path}, line {number},") for number, line in enumerate(lines, 1)]
 
 
 def parse(line: bytes, where: str) -> Timestep:
-    """Return the timestep in one line of telemetry. The message of an error starts with ``where``."""
+    """Return the time step in one line of telemetry. Error messages start with ``where``."""
     try:
         if len(line) > LONGEST:
-            raise ValueError(f"it has {len(line):,} bytes; at most {LONGEST:,} are read")
+            raise ValueError(f"it has {len(line):,} bytes, but at most {LONGEST:,} are allowed")
         stored = _DECODER.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{where} is damaged: {error}") from error

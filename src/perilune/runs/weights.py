@@ -1,4 +1,4 @@
-"""Weights on disk as safetensors files, which cannot run code when they are opened."""
+"""Save and load weights as safetensors files, which cannot run code when they are opened."""
 
 from __future__ import annotations
 
@@ -24,7 +24,20 @@ LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every entry of a
 
 
 class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The description that a weights file holds beside its arrays."""
+    """The description in a weights file.
+
+    Attributes:
+        environment: id of the environment, without the module that registers it.
+        observation_size: numbers in a flattened observation.
+        actions: number of actions.
+        seed: seed of the agent.
+        env_steps: environment steps at the time of saving, over all environments.
+        updates: gradient steps.
+        episodes: episodes that have ended.
+        target_syncs: updates of the target network.
+        config: all settings of the agent.
+        symmetry: the symmetry for the setting ``mirror``; None if the environment has none.
+    """
 
     environment: Annotated[str, Meta(pattern=r"^[^:]*\Z")]  # Gymnasium imports the module named before a colon
     observation_size: Count
@@ -39,17 +52,33 @@ class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def save_weights(path: Path, agent: Agent, environment: str) -> None:
-    """Write the weights (the averaged ones too), settings and counters of ``agent`` to ``path`` atomically."""
+    """Write the weights, settings and counters of an agent to a file, atomically.
+
+    Args:
+        path: the file.
+        agent: the agent. The averaged weights of ``ema_decay`` are saved too.
+        environment: id of its environment, without a module.
+
+    Raises:
+        RunDirectoryError: the file cannot be written. An existing file is unchanged.
+    """
     names = ("observation_size", "actions", "seed", "config", "symmetry", *COUNTERS)
     content = SavedWeights(environment=environment, **{name: getattr(agent, name) for name in names})
     archive.write(path, KIND, content, named_weights(agent), LARGEST_HEADER)
 
 
 def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
-    """Return the agent saved in ``path``, with an empty replay buffer and the weights in both networks.
+    """Load an agent, with an empty replay buffer and the weights in both networks.
+
+    Args:
+        path: a weights file.
+
+    Returns:
+        The agent, and the description in the file.
 
     Raises:
-        FileFormatError: the file is damaged or foreign, or its weights do not fit its settings.
+        RunDirectoryError: the file cannot be read.
+        FileFormatError: it is damaged, was not saved by Perilune, or its weights do not fit its settings.
     """
     if not path.is_file():
         raise FileFormatError(f"{path} is not a file. Pass a .safetensors file saved by Perilune, or a run directory.")
@@ -58,14 +87,14 @@ def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
     expected = least_weights(saved.config, saved.observation_size, saved.actions)
     found = sum(array.size for array in arrays.values())
     if found < expected:
-        raise FileFormatError(f"{path} has {found:,} weights, but its settings ask for {expected:,} or more")
+        raise FileFormatError(f"{path} has {found:,} weights, but its settings require at least {expected:,}")
     try:
         agent = Agent(saved.observation_size, saved.actions, saved.config, saved.seed, saved.symmetry)
         fill(named_weights(agent), arrays)
     except (ConfigError, ShapeError) as error:
         raise FileFormatError(f"{path} does not fit its own settings: {error}") from error
     except (MemoryError, OverflowError, ValueError) as error:
-        raise FileFormatError(f"{path} asks for more memory than there is: {error}") from error
+        raise FileFormatError(f"{path} requires more memory than available: {error}") from error
     agent.target.parameters[:] = agent.online.parameters
     for name in COUNTERS:
         setattr(agent, name, getattr(saved, name))
@@ -73,15 +102,20 @@ def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
 
 
 def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent, SavedWeights, envs.Env]:
-    """Return the agent in a weights file, its description, and the environment to use it in.
+    """Load an agent and make an environment for it.
 
     Args:
         path: a weights file.
-        env: an environment or the id of one. By default, the environment named in the file.
+        env: an environment or its id; by default, the one named in the file.
+
+    Returns:
+        The agent, the description in the file, and the environment with flattened observations.
 
     Raises:
+        RunDirectoryError: the file cannot be read.
         FileFormatError: the file is damaged, or not a weights file.
         ShapeError: the environment has other sizes than the agent.
+        UnsupportedEnvironmentError: the environment does not exist, or Perilune does not support its spaces.
     """
     agent, saved = load_weights(path)
     if env is None:
@@ -97,7 +131,14 @@ def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent,
 
 
 def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
-    """Return the weights file of a run directory ("best" or "final"), or ``run_or_file`` itself if it is a file.
+    """Return the path of a weights file.
+
+    Args:
+        run_or_file: a run directory, or a weights file with or without its suffix.
+        checkpoint: which weights of a run directory, "best" or "final".
+
+    Returns:
+        The path of an existing file.
 
     Raises:
         RunDirectoryError: there is no such file.

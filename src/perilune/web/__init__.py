@@ -1,1 +1,1 @@
-"""The web server and page of `perilune watch`."""
+"""The web server and the page of ``perilune watch``."""

@@ -1,4 +1,4 @@
-"""The web application: routes, queries and errors."""
+"""Answer the requests of the page."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from perilune.web.videos import Video, find_videos, telemetry_columns, video_inf
 from perilune.web.watcher import WatchedRun, Watcher, newest_per_seed
 
 STATIC = Path(__file__).parent / "static"
-MAX_RUNS = 500  # in one query
+MAX_RUNS = 500  # in a query
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 
 
 class RunQuery(msgspec.Struct):
-    """Names one run and, for some requests, one of its videos."""
+    """Select a run and, for some requests, one of its videos."""
 
     id: str
     name: str = ""
 
 
 class SeriesQuery(msgspec.Struct, frozen=True):
-    """Asks runs for the column LOG.COLUMN over ``x`` from ``low`` to ``high``, and its moving average."""
+    """Select the column LOG.COLUMN of some runs over ``x``, from ``low`` to ``high``, and its moving average."""
 
     name: str
     id: str | Annotated[tuple[str, ...], Meta(max_length=MAX_RUNS)] = ()
@@ -63,18 +63,19 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 
 
 def parse(request: Request, query: type[Query]) -> Query:
-    """Return the request's query parameters. Unknown parameters are ignored."""
+    """Return the query parameters of a request. Ignore unknown parameters."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
     return msgspec.convert(single, query, strict=False)
 
 
 class JsonResponse(Response):
-    """JSON. Numbers that are not finite become null."""
+    """A JSON response. Numbers that are not finite become null."""
 
     media_type = "application/json"
 
     def render(self, content: object) -> bytes:
+        """Encode ``content``."""
         return msgspec.json.encode(content)
 
 
@@ -83,10 +84,10 @@ def _whole_curve(run: WatchedRun, query: SeriesQuery) -> Curve:
     return curve(run.read(log), log, column, query.x, query.smooth).between(query.low, query.high)
 
 
-# The two functions below are cached; ``version`` changes with the logs.
+# The next two functions are cached; ``version`` changes with the logs.
 @lru_cache(maxsize=512)
 def _thinned(run: WatchedRun, query: SeriesQuery, version: object) -> tuple[int, Curve]:
-    """Return the number of rows and those to draw."""
+    """Return the number of rows, and the rows to draw."""
     whole = _whole_curve(run, query)
     return len(whole.x), whole.at(thin(whole.x, whole.y, query.points))
 
@@ -101,12 +102,12 @@ def _lists(arrays: Curve | Band) -> dict[str, list[float]]:
 
 
 class Api:
-    """The answers to all requests. ``is_stopping`` returns whether the server is shutting down."""
+    """Handle all requests. ``is_stopping`` returns whether the server is shutting down."""
 
     def __init__(self, watcher: Watcher, is_stopping: Callable[[], bool]) -> None:
         self._watcher = watcher
         self._is_stopping = is_stopping
-        self._lock = Lock()  # one series query at a time: averaging a million rows takes memory
+        self._lock = Lock()  # one series query at a time, because averaging a million rows needs memory
         self._static = StaticFiles(directory=STATIC)
         answers = (self.runs, self.run, self.columns, self.series, self.videos, self.telemetry, self.events)
         self.routes = [
@@ -132,11 +133,11 @@ class Api:
         return JsonResponse(self._run(parse(request, RunQuery).id).files())
 
     def columns(self, request: Request) -> Response:
-        """Return the columns of each log that can be plotted."""
+        """Return the columns of each log that the page can plot."""
         return JsonResponse(COLUMNS)
 
     def series(self, request: Request) -> Response:
-        """Return a column of several runs, and bands over runs that differ in the seed only."""
+        """Return a column of several runs, and bands over runs that differ only in the seed."""
         query = parse(request, SeriesQuery)
         query, names = msgspec.structs.replace(query, id=()), query.id
         log, _, column = query.name.partition(".")
@@ -155,21 +156,21 @@ class Api:
         return JsonResponse({"name": query.name, "x": query.x, "series": series, "bands": bands})
 
     def videos(self, request: Request) -> Response:
-        """Return what is known about each video of a run."""
+        """Return a description of each video of a run."""
         run = self._run(parse(request, RunQuery).id)
         episodes, evaluations = run.read("episodes"), run.read("evaluations")
         return JsonResponse([video_info(video, episodes, evaluations) for video in find_videos(run.directory)])
 
     async def video(self, request: Request) -> Response:
-        """Return a video file, or the requested range of it."""
+        """Return a video file or the requested range of it."""
         _, video = await run_sync(self._video, request)
         try:
             return self._static.file_response(video.path, video.path.lstat(), request.scope)
-        except OSError as error:  # removed in the meantime
+        except OSError as error:  # it was just removed
             raise HTTPException(404, "The run has no video of that name.") from error
 
     def telemetry(self, request: Request) -> Response:
-        """Return the timesteps that a video shows, one per frame."""
+        """Return the time steps in a video, one for each frame."""
         run, video = self._video(request)
         return JsonResponse(telemetry_columns(video, run.config.get("environment", "")))
 
@@ -180,7 +181,7 @@ class Api:
         return StreamingResponse(self._changes(), media_type="text/event-stream")
 
     async def _changes(self) -> AsyncIterator[bytes]:
-        """Yield an event at the start, after each change and, so that the page knows it is connected, regularly."""
+        """Yield an event at the start, after each change, and as a regular sign of life."""
         now = asyncio.get_running_loop().time
         known: dict[str, int] = {}
         sent = -math.inf
@@ -218,7 +219,7 @@ async def _error(request: Request, error: Exception) -> Response:
         case FileFormatError() | RunDirectoryError():
             status, message = 404, printable(str(error))
         case _:  # the terminal shows the traceback
-            status, message = 500, f"The server failed with {type(error).__name__}. See its terminal for the cause."
+            status, message = 500, f"The server failed with {type(error).__name__}. Its terminal shows the cause."
     return JsonResponse({"error": message}, status, HEADERS)  # an internal error bypasses the guard
 
 

@@ -1,4 +1,4 @@
-"""Middleware: refuse requests that do not come from this server's own pages, and set security headers."""
+"""Refuse requests that do not come from the pages of this server, and set security headers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ METHODS = ("GET", "HEAD")
 
 
 class Guard:
-    """Answer only GET and HEAD requests whose Host and Origin are those of this server, at ``host`` and ``port``.
+    """Middleware that passes on only GET and HEAD requests with the Host and Origin of this server.
 
-    The check of Host defeats DNS rebinding, in which a foreign domain name resolves to this machine.
+    The check of Host prevents DNS rebinding, in which a foreign domain name resolves to this machine.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
@@ -28,6 +28,8 @@ class Guard:
         self._hosts = {"localhost", "127.0.0.1", "[::1]", in_url(host.lower())}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or refuse a request."""
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
@@ -37,16 +39,16 @@ class Guard:
         await response(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        """Return the answer to a request that is refused."""
+        """Return the error for a request that is refused; None for other requests."""
         headers = Headers(scope=scope)
         hosts, origins = ([value.lower() for value in headers.getlist(name)] for name in ("host", "origin"))
-        # A server that listens on all addresses also answers to the address that the client connected to.
+        # A server that listens on all addresses also accepts the address that the client has connected to.
         names = self._hosts | {in_url(str((scope.get("server") or ("localhost",))[0]))}
         allowed = {f"{name}{port}" for name in names for port in ("", f":{self._port}")}
         if len(hosts) != 1 or hosts[0] not in allowed:
             return _refuse(403, f"This server answers only to {', '.join(sorted(names))} at port {self._port}.")
         if any(origin != f"http://{hosts[0]}" for origin in origins):
-            return _refuse(403, "This server answers only its own pages, not those of other sites.")
+            return _refuse(403, "This server answers only its own pages, not pages of other sites.")
         if scope["method"] not in METHODS:
             return _refuse(405, "This server is read-only: use GET or HEAD.", {"Allow": ", ".join(METHODS)})
         return None
@@ -57,5 +59,5 @@ def _refuse(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 def in_url(host: str) -> str:
-    """Return ``host`` as it is written in a URL: IPv6 addresses have brackets."""
+    """Return ``host`` as in a URL, with brackets around an IPv6 address."""
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Curves from the columns of a log: sorted, smoothed and thinned; and bands over seeds."""
+"""Compute smoothed and thinned curves from the columns of a log, and bands over seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAND_POINTS = 300
 
 
 class Curve(NamedTuple):
-    """All rows of a column: x [N] in rising order, y [N], and the moving average of y [N]."""
+    """The rows of a column: sorted x [N], y [N], and the moving average of y [N]."""
 
     x: Array
     y: Array
@@ -40,21 +40,21 @@ class Curve(NamedTuple):
 def curve(table: Table, log: str, column: str, x: str, window: int) -> Curve:
     """Return a column of a log over ``x``, "env_steps" or "episode", with its moving average over ``window`` rows.
 
-    Episodes that the end of the budget cut short are omitted.
+    Omit the episode that the end of the budget cuts off.
     """
     by = {"episodes": "episode", "evaluations": "episodes"}.get(log, "env_steps") if x == "episode" else "env_steps"
     across, y = table.columns[by], table.columns[column]
     if log == "episodes":
         is_whole = table.columns["ended"] != "budget"
         across, y = across[is_whole], y[is_whole]
-    if np.any(across[1:] < across[:-1]):  # episodes of parallel environments may end in another order than they began
+    if np.any(across[1:] < across[:-1]):  # episodes of parallel environments end in another order than they start
         order = np.argsort(across, kind="stable")
         across, y = across[order], y[order]
     return Curve(across, y, moving_average(y, window))
 
 
 def thin(x: Array, y: Array, points: int) -> Array:
-    """Return the indices of about ``points`` rows whose line looks like the line through all rows. x is sorted.
+    """Return the indices of about ``points`` rows whose curve looks like the curve of all rows. x is sorted.
 
     Split the range of x into ``points // 4`` equal intervals and keep the first, lowest, highest and last row of each.
     An interval without a finite y keeps one row, so that the gap stays visible.
@@ -85,8 +85,8 @@ class Band(NamedTuple):
 def band(curves: Sequence[Curve]) -> Band:
     """Return the interquartile mean, minimum and maximum of the curves' moving averages.
 
-    The band starts where all curves have started, so that it does not jump, and ends where fewer than two remain. Of n
-    values the interquartile mean leaves out the n // 4 lowest and the n // 4 highest.
+    The band starts where all curves have started, so that it does not jump, and ends where fewer than two remain. The
+    interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
     """
     finite = [(one.x[rows], one.mean[rows]) for one in curves if (rows := np.isfinite(one.mean)).any()]
     if len(finite) < 2:

@@ -1,4 +1,4 @@
-"""Start the web server of `perilune watch`."""
+"""Run the web server of ``perilune watch``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from perilune.errors import ConfigError, PortError, RunDirectoryError
 from perilune.web.app import create_app
 from perilune.web.guard import in_url
 
-MAX_REQUEST = 2**18  # bytes of a request line and headers; a request that names many runs is long
-PORT_ERRORS = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more privileges"}
+MAX_REQUEST = 2**18  # bytes of the request line and headers; a request can name many runs
+PORT_ERRORS = {errno.EADDRINUSE: "is in use", errno.EACCES: "requires more privileges"}
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on ``host`` and ``port``; port 0 takes any free one."""
+    """Return a socket that listens on ``host`` and ``port``. Port 0 takes any free port."""
     if not 0 <= port <= 65535:
         raise ConfigError("port", port, "a number from 0 to 65535")
     try:
@@ -37,9 +37,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-    """Serve the runs below ``root`` until Ctrl-C. ``root`` may be created later if its parent exists.
+    """Serve the runs below ``root`` until Ctrl-C. ``root`` need not exist yet if its parent does.
 
-    Call ``say`` with the page's address when the server is ready, and ``warn`` if ``root`` does not exist yet.
+    Pass the address of the page to ``say`` when the server is ready, and a warning to ``warn`` if ``root`` does not
+    exist.
     """
     is_missing = not root.exists()
     if not (root.parent if is_missing else root).is_dir():
@@ -58,7 +59,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Ca
         # A download that Ctrl-C interrupts is not an error.
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         if is_missing:
-            warn(f"{root} does not exist yet. The page shows its runs once a training creates it.")
+            warn(f"{root} does not exist yet. The page shows its runs when a training creates it.")
         say(f"Watching {root}: http://{in_url(host)}:{port} (press Ctrl-C to stop)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

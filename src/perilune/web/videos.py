@@ -1,4 +1,4 @@
-"""The videos of a run and the timesteps that they show."""
+"""Find and describe the videos of a run, with their telemetry."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TITLES = {
     "final-overlay": "Final weights, overlay",
     "stages": "Stages of training",
     "stages-overlay": "Stages of training, overlay",
-}  # listed in this order, before the training episodes
+}  # in the order of the page, before the training episodes
 
 
 class Video(NamedTuple):
-    """A video file. ``episode`` is the training episode that it shows, if it shows one."""
+    """A video file. ``episode`` is the number of the training episode in it, if there is one."""
 
     path: Path
     episode: int | None
@@ -38,11 +38,12 @@ class Video(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The file name, printable."""
         return printable(self.path.name)
 
 
 def find_videos(directory: Path) -> list[Video]:
-    """Return the videos of a run, except links, in the order of the page."""
+    """Return the videos of a run in the order of the page. Ignore links."""
     videos, found = directory / "videos", []
     if not is_directory(videos):
         return []
@@ -59,7 +60,7 @@ def find_videos(directory: Path) -> list[Video]:
 
 
 def _order(video: Video) -> tuple[int, int, str]:
-    """Titled videos first, then episodes from the newest to the oldest, then others by name."""
+    """Return a sort key: first titled videos, then episodes from the newest to the oldest, then others by name."""
     name = video.path.stem
     if name in TITLES:
         return list(TITLES).index(name), 0, name
@@ -67,7 +68,7 @@ def _order(video: Video) -> tuple[int, int, str]:
 
 
 def video_info(video: Video, episodes: Table, evaluations: Table) -> dict[str, object]:
-    """Return what the page shows of a video. What is not known is None."""
+    """Return the description of a video for the page. Unknown values are None."""
     stem = video.path.stem
     timesteps = telemetry.path_of(video.path)
     has_telemetry = timesteps.is_file() and not timesteps.is_symlink()
@@ -94,26 +95,26 @@ def video_info(video: Video, episodes: Table, evaluations: Table) -> dict[str, o
 
 
 def best_evaluation(evaluations: Table) -> dict[str, float] | None:
-    """Return when the best evaluation so far took place, and its mean return."""
+    """Return the time and the mean return of the best evaluation so far."""
     rows = np.flatnonzero(evaluations.columns["best"])
     names = ("env_steps", "episodes", "mean_return")
     return {name: evaluations.columns[name][rows[-1]].item() for name in names} if len(rows) else None
 
 
 def _result(video: Video) -> tuple[float | None, str | None]:
-    """Return the return and the outcome of a video of a single greedy episode, from the last line of its telemetry."""
+    """Return the return and the outcome of a single greedy episode, from the last line of its telemetry."""
     try:
         with files.opened(telemetry.path_of(video.path)) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LINE))
             lines = file.read(MAX_LINE).splitlines()
         last = telemetry.parse(lines[-1] if lines else b"", "the last line of telemetry")
-    except (OSError, FileFormatError, RunDirectoryError):  # telemetry_columns reports the error
+    except (OSError, FileFormatError, RunDirectoryError):  # telemetry_columns reports this error
         return None, None
     return (last.reward, last.outcome) if last.episode == 1 else (None, None)
 
 
 def telemetry_columns(video: Video, environment: str) -> dict[str, object]:
-    """Return the timesteps of a video's frames as columns, with names for the observations and actions."""
+    """Return the telemetry of a video as columns, with names for the observations and actions."""
     path = telemetry.path_of(video.path)
     rows = telemetry.read(path, MAX_TELEMETRY)
     q_values = [[] if row.q_values is None else row.q_values.tolist() for row in rows]

@@ -19,7 +19,7 @@ from perilune.runs import checkpoint, files, layout, lock, manifest
 from perilune.runs.logs import LogReader, Table
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
-MAX_WARNINGS = 50  # shown of a run, the latest
+MAX_WARNINGS = 50  # of a run; the page shows the latest
 MAX_DEPTH = 8  # directories below the root
 MAX_DIRECTORIES = 20_000
 MAX_RUNS = 1_000
@@ -29,18 +29,19 @@ LOGS = {name.removesuffix(".jsonl"): kind for kind, name in layout.FILES.items()
 FILES = (
     "config.json", "host.json", *layout.FILES.values(), "videos", checkpoint.DIRECTORY, layout.LOCK, layout.OWNER,
 )  # fmt: skip
-VERSIONS = count(1)  # no two versions are equal, not even those of different runs
+VERSIONS = count(1)  # unique versions, also across runs
 
 
 class WatchedRun:
-    """A run directory that is polled.
+    """A run directory that the server polls.
 
     Attributes:
-        id: the run's name, its path below the watched directory.
-        version: changes whenever the run does.
-        started: when the run started or was resumed, in nanoseconds: config.json is written only then.
-        config: content of config.json, {} if it cannot be read.
-        group: equal for runs that differ in the seed only.
+        directory: the run directory.
+        id: name of the run: its path below the watched directory.
+        version: changes with every change of the run.
+        started: time of the start or the last resumption in nanoseconds, when config.json was written.
+        config: content of config.json; {} if it cannot be read.
+        group: equal for runs that differ only in the seed.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -56,7 +57,7 @@ class WatchedRun:
         self._summary: tuple[int, dict[str, object]] | None = None
 
     def poll(self) -> None:
-        """See whether any file changed. Only a changed config.json is read."""
+        """Check whether any file has changed. Read config.json if it has."""
         stamps = {name: _stamp(self.directory / name) for name in FILES}
         owner = None if stamps[layout.OWNER] is None else lock.owner(self.directory)
         if (stamps, owner) == (self._stamps, self._owner):
@@ -67,7 +68,7 @@ class WatchedRun:
         self._stamps, self._owner, self.version = stamps, owner, next(VERSIONS)
 
     def read(self, log: str) -> Table:
-        """Return one of the logs, as far as it is written."""
+        """Return a log, as far as it is written."""
         table = self._logs[log].read()
         if table.fault != self._log_errors[log]:
             self._log_errors[log], self.version = table.fault, next(VERSIONS)
@@ -82,7 +83,7 @@ class WatchedRun:
         return {"id": self.id, "config": self.config or None, "host": host}
 
     def summary(self) -> dict[str, object]:
-        """Return what the list of runs shows. ``progress`` is the share of the budget that is used up."""
+        """Return the entry for the list of runs. ``progress`` is the used share of the budget."""
         if self._summary is None or self._summary[0] != self.version:
             tables = [self.read(log) for log in ("episodes", "evaluations", "notices")]
             self._summary = self.version, self._summarize(*tables)
@@ -117,7 +118,7 @@ class WatchedRun:
         }
 
     def _state(self) -> tuple[str, list[str], int]:
-        """Return the run's state, messages about it, and the environment steps before its budget started."""
+        """Return the state of the run, messages about it, and the environment steps before its budget started."""
         if self._config_error:
             return "unreadable", [self._config_error], 0
         newest, messages = None, []
@@ -145,7 +146,7 @@ class WatchedRun:
 def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, ...], dict[str, str]]]:
     """Return the newest run of each seed, for each group with several seeds.
 
-    The dictionary names the older runs of the group, each with the run that replaces it.
+    The dictionary maps each older run of the group to the run that replaces it.
     """
     bands = []
     for group in dict.fromkeys(run.group for run in runs):
@@ -159,7 +160,7 @@ def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, 
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when a file or directory does."""
+    """Return numbers that change when the file or directory changes."""
     try:
         found = path.lstat()
     except OSError:
@@ -168,14 +169,14 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def _outcomes(episodes: Table, is_whole: Array, environment: str) -> list[tuple[str, int]] | None:
-    """Count the episodes by outcome: those that the environment defines, in its order, then any others."""
+    """Count the episodes by outcome: first the outcomes that the environment defines, then others."""
     found = Counter(label for label in episodes.columns["outcome"][is_whole] if label is not None)
     known = dict.fromkeys(lookup(environment).outcome_labels, 0)
     return list((known | found).items()) if found else None
 
 
 class Watcher:
-    """The runs below ``root``. They are polled only while pages ask."""
+    """Find and poll the runs below ``root`` when a page asks for them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -185,7 +186,7 @@ class Watcher:
         self._next_poll = 0.0
 
     def poll(self) -> dict[str, WatchedRun]:
-        """Return the runs by name, after a search for new runs and changes if the last search is old enough."""
+        """Return the runs by name. Search for new runs and changes if the last search is old enough."""
         with self._lock:
             start = time.monotonic()
             if start >= self._next_poll:
@@ -206,7 +207,7 @@ class Watcher:
 
 
 def find_runs(root: Path) -> tuple[list[Path], str | None]:
-    """Return the run directories at or below ``root``, and a message if the search was cut short.
+    """Return the run directories at or below ``root``, and a message if the search is incomplete.
 
     The search does not follow links and skips hidden directories.
     """
@@ -224,7 +225,7 @@ def find_runs(root: Path) -> tuple[list[Path], str | None]:
         elif len(directory.relative_to(root).parts) == MAX_DEPTH:
             is_cut |= bool(below)
             below.clear()
-    unreadable = sum(not isinstance(error, FileNotFoundError) for error in errors)  # others were just removed
+    unreadable = sum(not isinstance(error, FileNotFoundError) for error in errors)  # the others were just removed
     messages = [f"{unreadable} directories cannot be read."] if unreadable else []
     if is_cut:
         messages.append(f"Directories more than {MAX_DEPTH} levels deep are not searched.")
