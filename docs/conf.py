@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
@@ -65,9 +68,15 @@ def setup(app: Sphinx) -> None:
     """Write the generated pages and show equations as MathML, which needs neither a script nor a network."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", _as_text, priority=400)  # before napoleon
-    inline = (lambda self, node: self.body.append(convert(node.astext())), lambda self, node: None)
-    block = (lambda self, node: self.body.append(convert(node.astext(), display="block")), lambda self, node: None)
-    app.add_html_math_renderer("mathml", inline, block)
+    app.add_html_math_renderer("mathml", (_equation("inline"), None), (_equation("block"), None))
+
+
+def _equation(display: str) -> Callable[[Any, nodes.Element], None]:
+    def visit(translator: Any, node: nodes.Element) -> None:
+        translator.body.append(convert(node.astext(), display=display))
+        raise nodes.SkipNode  # without it, the LaTeX would follow as text
+
+    return visit
 
 
 def _as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
