@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perilune._utils.statistics import moving_average
-from perilune.viz.plots import COLOURS
+from perilune.viz.figures import COLORS
 
 ROOT = Path(__file__).parents[1]
 CLASSIC = ROOT / "examples" / "broken" / "classic.py"
@@ -91,12 +91,12 @@ def draw(directory: Path, path: Path) -> None:
     axes = figure.subplots()
     files = {fixes: directory / f"classic_{fixes}_seed_0.json" for fixes in range(len(diffs()) + 1)}
     trained_stages = [fixes for fixes, file in files.items() if file.exists()]
-    for fixes, colour in zip(trained_stages, COLOURS, strict=False):
+    for fixes, color in zip(trained_stages, COLORS, strict=False):
         rewards = json.loads(files[fixes].read_text(encoding="utf-8"))["training"]
         smooth = moving_average(rewards, 50)[25:]
         share = np.linspace(0, 100, len(smooth))
-        axes.plot(share, smooth, color=colour, linewidth=2.2 if fixes == trained_stages[-1] else 1.3)
-        axes.annotate(f" {fixes}", (100, smooth[-1]), color=colour, va="center", annotation_clip=False)
+        axes.plot(share, smooth, color=color, linewidth=2.2 if fixes == trained_stages[-1] else 1.3)
+        axes.annotate(f" {fixes}", (100, smooth[-1]), color=color, va="center", annotation_clip=False)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the training (%)")
     axes.set_ylabel("reward, mean of 50 episodes")

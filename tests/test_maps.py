@@ -22,7 +22,7 @@ from perilune.replay.buffer import Batch
 from perilune.runs import snapshots
 from perilune.runs.weights import save_weights
 from perilune.viz import insight, maps
-from perilune.viz.plots import shares
+from perilune.viz.figures import shares
 
 PLAIN = DQNConfig(
     hidden=((3, "linear"),), layer_norm=False, n_step=1, double=False, batch_size=4, buffer_size=50, learning_starts=4,

@@ -49,8 +49,8 @@ def panel_of(now: Timestep, panel: Panel, scale: Scale = TEN, recent: tuple[int,
     return add_panel(now, panel, scale, recent)[now.image.shape[0] :]
 
 
-def is_colour(pixels: Array, colour: str) -> Array:
-    return np.asarray((pixels == ImageColor.getrgb(colour)).all(-1))
+def is_color(pixels: Array, color: str) -> Array:
+    return np.asarray((pixels == ImageColor.getrgb(color)).all(-1))
 
 
 def runs(line: Array) -> list[tuple[int, int]]:
@@ -65,22 +65,22 @@ def runs(line: Array) -> list[tuple[int, int]]:
 
 
 def bars(panel: Array) -> list[tuple[int, int, int, str]]:
-    """(top, left, length, colour) of every bar, from top to bottom: of all that begins at least ten pixels high."""
+    """(top, left, length, color) of every bar, from top to bottom: of all that begins at least ten pixels high."""
     found = []
-    for colour in (BAR, CHOSEN):
-        there = is_colour(panel, colour)
+    for color in (BAR, CHOSEN):
+        there = is_color(panel, color)
         for left in np.flatnonzero(there.any(0)):
             for top, height in runs(there[:, left]):
                 row = runs(there[top + height // 2])
                 if height >= 10 and any(left == first and length > 1 for first, length in row):  # an edge is no bar
-                    found.append((top, int(left), next(length for first, length in row if first == left), colour))
+                    found.append((top, int(left), next(length for first, length in row if first == left), color))
     return sorted(found)
 
 
 def tracks(panel: Array) -> list[tuple[int, int, int]]:
     """(top, left, right) of every bar's ground, from top to bottom, from the middle of a row of a 600 pixels panel."""
     found = []
-    there = is_colour(panel, LINE) | is_colour(panel, BAR) | is_colour(panel, CHOSEN) | is_colour(panel, MUTED)
+    there = is_color(panel, LINE) | is_color(panel, BAR) | is_color(panel, CHOSEN) | is_color(panel, MUTED)
     for top, height in runs(there[:, 390]):
         if height >= 10:
             left, length = next((at, long) for at, long in runs(there[top + height // 2]) if at <= 390 < at + long)
@@ -107,12 +107,12 @@ def test_bar_reaches_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple
         assert right - left > 200
         # A thin line at zero, which sticks out above and below, and the bar on one side of it.
         at = min(zero, right - left - 1)
-        assert is_colour(panel[top - 2 : top + 20, left + at], MUTED).all()
+        assert is_color(panel[top - 2 : top + 20, left + at], MUTED).all()
         expected = np.zeros(right - left, bool)
         expected[min(zero, end) : max(zero, end)] = True
         expected[at] = False
-        filled = is_colour(row, CHOSEN if number == 1 else BAR)
-        assert (filled[1:-1] == expected[1:-1]).all()  # the chosen action's ground has an edge of the colour
+        filled = is_color(row, CHOSEN if number == 1 else BAR)
+        assert (filled[1:-1] == expected[1:-1]).all()  # the chosen action's ground has an edge of the color
         assert filled[[0, -1]].all() or number != 1 or at in (0, right - left - 1)
 
 
@@ -120,10 +120,10 @@ def test_bar_reaches_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple
 def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
     image = np.zeros((100, width, 3), np.uint8)
     panel = panel_of(timestep(0.47, -0.5, 0.0, action=2, image=image), Panel("0 steps", NAMES, 50), Scale(-50, 150))
-    gold = is_colour(panel, CHOSEN)
+    gold = is_color(panel, CHOSEN)
     longest = [max((length for _, length in runs(line)), default=0) for line in gold]
     assert sum(length > 0.3 * width for length in longest) == 2  # the edges around its ground, above and below
-    assert max((length for line in is_colour(panel, BAR) for _, length in runs(line)), default=0) <= 1
+    assert max((length for line in is_color(panel, BAR) for _, length in runs(line)), default=0) <= 1
 
 
 def test_q_value_that_is_not_finite_has_no_bar() -> None:
@@ -134,7 +134,7 @@ def test_q_value_that_is_not_finite_has_no_bar() -> None:
 def test_latest_actions_are_ticks_with_the_newest_on_the_right() -> None:
     panel = panel_of(timestep(1.0, 2.0, 3.0, action=2), Panel("", NAMES, memory=10), recent=(0, 1, 1, 2))
     tops = [top for top, left, *_ in bars(panel) if 60 < left < 300]
-    lines = [runs(is_colour(panel[top + 9], CHOSEN)[450:]) for top in tops]
+    lines = [runs(is_color(panel[top + 9], CHOSEN)[450:]) for top in tops]
     assert [sum(length for _, length in line) for line in lines] == [12, 24, 12]  # a fifth of 600 for ten
     (newest, _), (older, _), (oldest, _) = lines[2][-1], lines[1][-1], lines[0][-1]
     assert (newest - older, older - oldest) == (24, 12)
@@ -182,14 +182,14 @@ def test_latest_actions_are_those_of_the_episode() -> None:
 def test_outcome_is_shown_at_the_end_only() -> None:
     panel = Panel("", NAMES)
     assert (add_panel(timestep(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
-    labelled = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4, outcome="landed"), panel)[:400]
-    rows, columns = (np.flatnonzero((labelled != PICTURE).any((axis, 2))) for axis in (1, 0))
+    labeled = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4, outcome="landed"), panel)[:400]
+    rows, columns = (np.flatnonzero((labeled != PICTURE).any((axis, 2))) for axis in (1, 0))
     assert rows.min() > 300  # low, where it hides little
     assert columns.min() + columns.max() == pytest.approx(600, abs=2)
-    assert is_colour(labelled, INK).any()
+    assert is_color(labeled, INK).any()
     rounded = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.0, outcome="landed"), panel)[:400]
-    assert (labelled == rounded).all()
-    assert (labelled != add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4), panel)[:400]).any()  # "ended"
+    assert (labeled == rounded).all()
+    assert (labeled != add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4), panel)[:400]).any()  # "ended"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 6, 7, 12, 13, 18])
@@ -202,7 +202,7 @@ def test_bars_of_any_number_of_actions_fit_into_the_image(count: int, size: tupl
     panel = picture[size[0] :]
     assert len(panel) < 0.75 * max(size)
     assert len({(top, left) for top, left, *_ in bars(panel)}) == count
-    assert not is_colour(panel, BAR)[:, -2:].any()
+    assert not is_color(panel, BAR)[:, -2:].any()
 
 
 def test_missing_pillow_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from fixtures_runs import episode, evaluated, made_up_run
 from perilune._utils.arrays import Array
 from perilune.errors import RunDirectoryError
 from perilune.training.events import Episode
-from perilune.viz.plots import COLOURS, Picture, curves, save_image, window
+from perilune.viz.figures import COLORS, save_image
+from perilune.viz.plots import Picture, curves, window
 
 REWARD, LOSS, EPSILON, LENGTH = range(4)
 
@@ -103,16 +104,16 @@ def test_title_has_the_environments_of_several_runs() -> None:
     assert texts(curves(runs))[0] == "3 environments"  # whose names would run into the legend
 
 
-def test_each_run_has_a_colour_and_a_name() -> None:
+def test_each_run_has_a_color_and_a_name() -> None:
     # Between two dollars matplotlib would see mathematics, and none in these.
     runs = [made_up_run(learning(30, seed), directory=f"runs/{seed}$\\no$", seed=seed) for seed in range(3)]
     picture = curves(runs)
     picture.figure.draw_without_rendering()
     assert {"0$\\no$", "1$\\no$", "2$\\no$"} < set(texts(picture))
     for number in (REWARD, LOSS, LENGTH):
-        colours = [line.get_color() for line in panel(picture, number).get_lines() if len(line.get_xdata()) >= 26]
-        assert colours == [colour for colour in COLOURS[:3] for _ in range(2)]
-    assert [line.get_color() for line in panel(picture, EPSILON).get_lines()] == list(COLOURS[:3])
+        colors = [line.get_color() for line in panel(picture, number).get_lines() if len(line.get_xdata()) >= 26]
+        assert colors == [color for color in COLORS[:3] for _ in range(2)]
+    assert [line.get_color() for line in panel(picture, EPSILON).get_lines()] == list(COLORS[:3])
 
 
 def test_runs_of_the_same_name_are_shown_by_path() -> None:
@@ -155,7 +156,7 @@ def test_evaluations_are_dots_at_their_episodes() -> None:
     assert "greedy evaluation" in texts(picture)
 
 
-def test_evaluations_of_several_runs_have_the_colours_of_the_runs() -> None:
+def test_evaluations_of_several_runs_have_the_colors_of_the_runs() -> None:
     runs = [
         made_up_run(learning(40), [evaluated(100, number), evaluated(300, 99.5)], directory=f"{number}")
         for number in range(8)
@@ -163,7 +164,7 @@ def test_evaluations_of_several_runs_have_the_colours_of_the_runs() -> None:
     picture = curves([*runs, made_up_run(learning(40), directory="none")])
     dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
     assert [line.get_xydata().tolist() for line in dots] == [[[10, n], [30, 99.5]] for n in range(8)]
-    assert [line.get_color() for line in dots] == [*COLOURS, *COLOURS[:2]]
+    assert [line.get_color() for line in dots] == [*COLORS, *COLORS[:2]]
     assert len({(line.get_color(), line.get_marker()) for line in dots}) == 8
     assert {line.get_linestyle() for line in dots} == {"None"}
     assert texts(picture).count("greedy evaluation") == 1

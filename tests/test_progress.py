@@ -140,7 +140,7 @@ def test_clock_shows_hours_minutes_and_seconds(seconds: float, text: str) -> Non
     assert clock(seconds) == text
 
 
-def test_returns_are_means_of_equally_many_neighbours() -> None:
+def test_returns_are_means_of_equally_many_neighbors() -> None:
     summary = TrainingSummary(TrainConfig(episodes=100), 0, 0, Clock())
     assert summary.returns(30) == []
     for value in range(61):

@@ -192,12 +192,12 @@ def test_outcome_shares_are_of_the_recent_episodes() -> None:
     assert list(scalars(HealthWarning(1, "what", "words"), [], ())) == []
 
 
-def grey(value: int, height: int = 400, width: int = 600) -> Array:
+def gray(value: int, height: int = 400, width: int = 600) -> Array:
     return np.full((height, width, 3), value, np.uint8)
 
 
 def values(animation: Animation) -> tuple[list[int], int]:
-    """The grey of every frame of the GIF, and its milliseconds from one to the next."""
+    """The gray of every frame of the GIF, and its milliseconds from one to the next."""
     image = Image.open(io.BytesIO(animation.gif()))
     shades = []
     for place in range(image.n_frames):  # type: ignore[attr-defined]
@@ -209,7 +209,7 @@ def values(animation: Animation) -> tuple[list[int], int]:
 def test_short_animation_keeps_its_frames_and_speed() -> None:
     animation = Animation(fps=25)
     for value in (0, 80, 160, 240):
-        animation.add(grey(value))
+        animation.add(gray(value))
     assert animation.size == (MAX_SIDE, 160)
     assert values(animation) == ([0, 80, 160, 240], 40)
 
@@ -217,7 +217,7 @@ def test_short_animation_keeps_its_frames_and_speed() -> None:
 def test_long_animation_is_thinned_evenly() -> None:
     animation = Animation(fps=50)
     for number in range(1_000):
-        animation.add(grey(number // 4, 40, 60))
+        animation.add(gray(number // 4, 40, 60))
         assert len(animation._frames) <= MAX_FRAMES
     assert animation.size == (60, 40)  # not made larger
     shades, milliseconds = values(animation)

@@ -25,8 +25,8 @@ from perilune.viz.video import TrainingRecorder, check_available, episode_videos
 from worlds import Numbered
 
 
-def picture(height: int = 48, width: int = 64, grey: int = 128) -> Array:
-    return np.full((height, width, 3), grey, np.uint8)
+def picture(height: int = 48, width: int = 64, gray: int = 128) -> Array:
+    return np.full((height, width, 3), gray, np.uint8)
 
 
 def frame_of(episode: int, action: int | None = 1, reward: float = 0.0) -> Timestep:
@@ -39,8 +39,8 @@ def everything_in(directory: Path) -> list[str]:
 
 def test_mp4_is_h264_with_the_given_size_speed_and_length(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "new" / "film.mp4", 25) as video:
-        for grey in range(0, 250, 10):
-            video.add(picture(grey=grey))
+        for gray in range(0, 250, 10):
+            video.add(picture(gray=gray))
     decoded = decode(tmp_path / "new" / "film.mp4")
     assert (decoded.codec, decoded.pixel_format) == ("h264", "yuv420p")
     assert (decoded.width, decoded.height, decoded.fps) == (64, 48, 25)
@@ -48,13 +48,13 @@ def test_mp4_is_h264_with_the_given_size_speed_and_length(tmp_path: Path) -> Non
     assert everything_in(tmp_path) == ["new/film.mp4"]
 
 
-def test_frames_keep_their_order_and_colours(tmp_path: Path) -> None:
-    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
+def test_frames_keep_their_order_and_colors(tmp_path: Path) -> None:
+    colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
     with VideoWriter(tmp_path / "film.mp4", 30) as video:
-        for colour in colours:
-            video.add(np.broadcast_to(np.array(colour, np.uint8), (32, 32, 3)))
-    for picture, colour in zip(decode(tmp_path / "film.mp4").frames, colours, strict=True):
-        assert np.abs(picture.mean((0, 1)) - colour).max() < 12
+        for color in colors:
+            video.add(np.broadcast_to(np.array(color, np.uint8), (32, 32, 3)))
+    for picture, color in zip(decode(tmp_path / "film.mp4").frames, colors, strict=True):
+        assert np.abs(picture.mean((0, 1)) - color).max() < 12
 
 
 @pytest.mark.parametrize(("height", "width"), [(51, 37), (50, 37), (51, 36), (3, 3)])
@@ -128,17 +128,17 @@ def animated(path: Path) -> tuple[list[Array], list[float], int]:
         return shown, durations, animation.info["loop"]
 
 
-def test_gif_keeps_colours_and_speed_and_repeats(tmp_path: Path) -> None:
-    colours = [(0, 0, 0), (250, 10, 10), (129, 102, 230), (10, 250, 10), (255, 255, 255), (255, 176, 0)]
+def test_gif_keeps_colors_and_speed_and_repeats(tmp_path: Path) -> None:
+    colors = [(0, 0, 0), (250, 10, 10), (129, 102, 230), (10, 250, 10), (255, 255, 255), (255, 176, 0)]
     with VideoWriter(tmp_path / "film.gif", Fraction(50, 3)) as video:
-        for colour in colours:
-            video.add(np.broadcast_to(np.array(colour, np.uint8), (33, 47, 3)))
+        for color in colors:
+            video.add(np.broadcast_to(np.array(color, np.uint8), (33, 47, 3)))
     shown, durations, loop = animated(tmp_path / "film.gif")
     assert loop == 0
     assert durations == [60] * 6
     assert shown[0].shape == (32, 46, 3)
-    for picture, colour in zip(shown, colours, strict=True):
-        assert np.abs(picture.astype(int) - colour).max() <= 32  # there are 256, some of the first picture
+    for picture, color in zip(shown, colors, strict=True):
+        assert np.abs(picture.astype(int) - color).max() <= 32  # there are 256, some of the first picture
 
 
 @pytest.mark.parametrize(("fps", "every"), [(50, 3), (60, 4), (30, 2), (25, 2), (17, 1), (15, 1), (4, 1)])
@@ -182,8 +182,8 @@ def test_overlay_labels_the_end_and_telemetry_has_every_frame(tmp_path: Path) ->
     assert len(frames) == len(told) == sum(length + 1 + 50 for length in shown.lengths)
     assert [moment.action is None for moment in told] == ([False] * 8 + [True] * 51) * 2
     # The label is dark and lies low on CartPole's white picture, where nothing else is.
-    labelled = [image[330:390, 200:400].min() < 100 for image in frames]
-    assert labelled == [moment.action is None for moment in told]
+    labeled = [image[330:390, 200:400].min() < 100 for image in frames]
+    assert labeled == [moment.action is None for moment in told]
     # On every frame the bar of the action that is told there is the bright one.
     for image, moment in zip(frames, told, strict=True):
         bright = [int(np.abs(image[y, 200:210].astype(int) - (255, 176, 0)).max() < 60) for y in (446, 473)]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from perilune import DQN, History
 from perilune._utils.statistics import moving_average
-from perilune.viz.plots import COLOURS, dress, grid
+from perilune.viz.figures import COLORS, log_scale, styled
 
 STEPS = 12_000
 PLAIN: dict[str, Any] = {"preset": "plain", "hidden": (64, 64), "learning_rate": 1e-3, "epsilon_decay_steps": 3_000}
@@ -26,6 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@styled
 def main() -> None:
     figure = Figure(figsize=(10, 2.1 * len(CASES)), layout="constrained")
     for row, (title, settings) in zip(figure.subplots(len(CASES), 3, sharex=True), CASES.items(), strict=True):
@@ -42,17 +43,17 @@ def panels(row: Any, title: str, history: History) -> None:
     """Draw the return, the mean Q-value and the loss of one training."""
     run = history.run
     ends, returns = zip(*((one.env_steps, one.reward) for one in history.episodes), strict=True)
-    row[0].plot(ends, returns, color=COLOURS[0], linewidth=0.7, alpha=0.3)
-    row[0].plot(ends, moving_average(returns, 10), color=COLOURS[0], linewidth=2)
-    row[0].plot(*zip(*((e.env_steps, e.mean_return) for e in run.evaluations), strict=True), "o", color=COLOURS[1])
+    row[0].plot(ends, returns, color=COLORS[0], linewidth=0.7, alpha=0.3)
+    row[0].plot(ends, moving_average(returns, 10), color=COLORS[0], linewidth=2)
+    row[0].plot(*zip(*((e.env_steps, e.mean_return) for e in run.evaluations), strict=True), "o", color=COLORS[1])
     row[0].set_ylim(0, 520)
     steps = [one.env_steps for one in run.metrics]
-    row[1].plot(steps, [one.mean_q for one in run.metrics], color=COLOURS[0])
-    row[2].plot(steps, np.maximum([one.loss for one in run.metrics], 1e-9), color=COLOURS[0])
-    row[2].set_yscale("log")
+    row[1].plot(steps, [one.mean_q for one in run.metrics], color=COLORS[0])
+    row[2].plot(steps, np.maximum([one.loss for one in run.metrics], 1e-9), color=COLORS[0])
+    log_scale(row[2])
     for axis, name in zip(row, (title, "mean Q", "loss"), strict=True):
-        dress(axis, name)
-        grid(axis)
+        axis.set_title(name)
+        axis.grid(visible=True)
     row[0].set_ylabel("return", fontsize=9)
 
 

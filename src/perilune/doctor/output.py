@@ -10,7 +10,8 @@ import numpy as np
 
 from perilune.doctor.report import Points, Report, Spread
 from perilune.errors import MissingDependencyError
-from perilune.viz.plots import COLOURS, INK, matplotlib_figure
+from perilune.viz.figures import COLORS as PALETTE
+from perilune.viz.figures import INK, matplotlib_figure
 from perilune.viz.report.templates import render
 
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -74,11 +75,11 @@ def svg(picture: Points | Spread) -> str:
             axes.axhline(0, color="#cccccc", linewidth=0.8)
             axes.axvline(0, color="#cccccc", linewidth=0.8)
             axes.plot(picture.x, picture.expected, "o", color="none", markeredgecolor=INK, label="expected")
-            axes.plot(picture.x, picture.found, "o", color=COLOURS[1], markersize=4, alpha=0.8, label="found")
+            axes.plot(picture.x, picture.found, "o", color=PALETTE[1], markersize=4, alpha=0.8, label="found")
             axes.set_ylabel(picture.y_label)
         case Spread():
             edges = np.histogram_bin_edges(np.concatenate(list(picture.groups.values())), 60)
-            for (name, values), color in zip(picture.groups.items(), COLOURS, strict=False):
+            for (name, values), color in zip(picture.groups.items(), PALETTE, strict=False):
                 axes.hist(values, edges, density=True, histtype="step", linewidth=1.6, color=color, label=name)
             axes.set_yticks([])
             axes.set_ylabel("share of the values")

@@ -130,7 +130,7 @@ class VideoWriter:
 def _palette(first: Array) -> Callable[[Array], tuple[Array, Array]]:
     """Return a function that maps an image to palette indices and the palette, which is the same for all images.
 
-    The 256 colours are a coarse RGB cube and the most frequent colours of the ``first`` image.
+    The 256 colors are a coarse RGB cube and the most frequent colors of the ``first`` image.
     """
     from PIL import Image  # noqa: PLC0415
 
@@ -138,12 +138,12 @@ def _palette(first: Array) -> Callable[[Array], tuple[Array, Array]]:
     cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3)
     found, counts = np.unique(first.reshape(-1, 3), axis=0, return_counts=True)
     most = found[np.argsort(-counts, kind="stable")][: 256 - len(cube)]
-    colours = np.full((256, 4), 255, np.uint8)  # opacity, red, green, blue
-    colours[: len(cube) + len(most), 1:] = np.concatenate([cube, most])
+    colors = np.full((256, 4), 255, np.uint8)  # opacity, red, green, blue
+    colors[: len(cube) + len(most), 1:] = np.concatenate([cube, most])
     palette = Image.new("P", (1, 1))
-    palette.putpalette(colours[:, 1:].tobytes())
+    palette.putpalette(colors[:, 1:].tobytes())
 
     def indexed(image: Array) -> tuple[Array, Array]:
-        return np.array(Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)), colours
+        return np.array(Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)), colors
 
     return indexed

@@ -15,9 +15,10 @@ from perilune.envs.known import KnownEnv, lookup
 from perilune.errors import ConfigError, PeriluneError, RunDirectoryError
 from perilune.replay.buffer import Batch
 from perilune.runs import layout, manifest, snapshots
-from perilune.viz import insight, plots
+from perilune.viz import figures, insight
+from perilune.viz.figures import COLORS, INK, PAPER
 from perilune.viz.insight import LayerHistory
-from perilune.viz.plots import COLOURS, INK, PAPER, Picture
+from perilune.viz.plots import Picture
 
 MAX_NAMED = 8  # observation entries whose medians are listed
 PARTS = 60  # of the transitions, in the figure of actions
@@ -37,7 +38,7 @@ class Maps:
     left_out: list[str]
 
 
-@plots.styled
+@figures.styled
 def draw(
     directory: Path,
     x: str | int | None = None,
@@ -128,14 +129,14 @@ def _values(
     if others:
         medians = f": {listed}" if len(others) <= MAX_NAMED else ""
         note = f"All other entries are at the median of the visited states{medians}. {note}"
-    figure = plots.canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
+    figure = figures.canvas(13, 4.6, f"{title}: values and actions after {agent.env_steps:,} steps", note)
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    within = seen if seen.any() else ~seen  # colours span the visited states
+    within = seen if seen.any() else ~seen  # colors span the visited states
     value = q.max(axis=-1)
     limits = {"vmin": value[within].min(), "vmax": value[within].max()}
-    best = {"cmap": ListedColormap(plots.colours(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
+    best = {"cmap": ListedColormap(figures.colors(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
     panes = [("Value of the best action", value, {"cmap": "viridis", **limits}), ("Best action", q.argmax(-1), best)]
     if len(names) > 1:
         second, first = np.sort(q, axis=-1)[..., -2:].transpose(2, 0, 1)
@@ -150,8 +151,8 @@ def _values(
             axis.contour(seen, levels=[0.5], extent=extent, colors=INK, linewidths=0.7)
         axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
         if axis is not panels[1]:
-            _colour_bar(figure, image, axis, pad=0.02, fraction=0.06)
-    plots.legend(figure, names)
+            _color_bar(figure, image, axis, pad=0.02, fraction=0.06)
+    figures.legend(figure, names)
     return Picture(figure)
 
 
@@ -161,24 +162,24 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
 
     count = len(names)
     lost = f"; the first {overwritten:,} are overwritten" if overwritten else ""
-    figure = plots.canvas(11, 4.2, f"{title}: use of actions", f"Exploration and warm-up included{lost}.")
+    figure = figures.canvas(11, 4.2, f"{title}: use of actions", f"Exploration and warm-up included{lost}.")
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
-    at = plots.stack(over_time, batch.action, count, PARTS, overwritten)
+    at = figures.stack(over_time, batch.action, count, PARTS, overwritten)
     over_time.set(title="Actions taken", xlabel="transition", ylabel="share")
-    plots.over_steps(over_time, at)
+    figures.over_steps(over_time, at)
     sample = insight.spread_out(batch, insight.STATES)
     greedy = agent.q_values(sample.obs).argmax(axis=1)
-    bars = np.concatenate([plots.shares(sample.action, count, 1), plots.shares(greedy, count, 1)])
-    for action, colour in enumerate(plots.colours(count)):
+    bars = np.concatenate([figures.shares(sample.action, count, 1), figures.shares(greedy, count, 1)])
+    for action, color in enumerate(figures.colors(count)):
         bottom = bars[:, :action].sum(axis=1)
-        drawn = beside.bar(("taken", "best"), bars[:, action], bottom=bottom, color=colour, width=0.72)
+        drawn = beside.bar(("taken", "best"), bars[:, action], bottom=bottom, color=color, width=0.72)
         words = [f"{share:.0%}" if share >= 0.06 else "" for share in bars[:, action]]
-        luminance = np.dot(np.array(to_rgb(colour)) ** 2.2, (0.2126, 0.7152, 0.0722))
+        luminance = np.dot(np.array(to_rgb(color)) ** 2.2, (0.2126, 0.7152, 0.0722))
         ink = INK if luminance > 0.25 else "white"
         beside.bar_label(drawn, words, label_type="center", color=ink, fontsize=8, fontweight="bold")
     beside.set(title="In the same states", ylim=(0, 1), yticks=[])
     beside.spines["left"].set_visible(False)
-    plots.legend(figure, names)
+    figures.legend(figure, names)
     return Picture(figure)
 
 
@@ -188,7 +189,7 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
     x_edges, y_edges, *thirds = insight.visits(obs, *axes)
-    figure = plots.canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never visited.")
+    figure = figures.canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never visited.")
     largest = np.max(thirds)
     smallest = min(share[share > 0].min(initial=largest) for share in thirds)
     norm = LogNorm(smallest, max(largest, 1.01 * smallest))
@@ -199,7 +200,7 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
         axis.set(title=name, xlabel=entries[axes[0]], ylabel=entries[axes[1]] if axis is panels[0] else "")
         axis.grid(visible=True)
     percent = {"format": lambda value, _: f"{100 * value:.3g} %"}
-    bar = _colour_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
+    bar = _color_bar(figure, mesh, panels, pad=0.015, fraction=0.035, **percent)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     return Picture(figure)
@@ -214,13 +215,13 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
     note += "Always active: above 0 in all states, and so linear. " if "relu" in activations else ""
     note += "Saturated: |tanh| near 1 in all states. " if "tanh" in activations else ""
     note += "The maps are of the newest snapshot."
-    figure = plots.canvas(4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note)
+    figure = figures.canvas(4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note)
     cells = figure.add_gridspec(2, 1 + len(hidden), width_ratios=(1.15, *(1 for _ in hidden)))
     share, size = figure.add_subplot(cells[0, 0]), figure.add_subplot(cells[1, 0])
     dead, always, mean = history.units
     steps = history.env_steps
-    for number, (layer, colour) in enumerate(zip(hidden, plots.colours(len(hidden)), strict=True)):
-        style: dict[str, Any] = {"color": colour, "linewidth": 2, "marker": plots.marker(steps)}
+    for number, (layer, color) in enumerate(zip(hidden, figures.colors(len(hidden)), strict=True)):
+        style: dict[str, Any] = {"color": color, "linewidth": 2, "marker": figures.marker(steps)}
         share.plot(steps, dead[:, number], label=f"dead, hidden {number + 1}", **style)
         if layer.activation != "linear":
             word = "always active" if layer.activation == "relu" else "saturated"
@@ -228,7 +229,7 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
         size.plot(steps, mean[:, number], label=f"hidden {number + 1}", **style)
     for axis, name, least in ((share, "Share of the units", 0.05), (size, "Mean |output|", 0.1)):
         axis.set(title=name, xlabel="environment step" if axis is size else "")
-        plots.over_steps(axis, steps)
+        figures.over_steps(axis, steps)
         top = max(least, axis.get_ylim()[1])
         axis.set_ylim(-0.02 * top, top)  # so that a line at 0 is not hidden by the frame
         axis.legend(fontsize=8)
@@ -236,7 +237,7 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
     greedy = agent.q_values(sample.obs, agent.online).argmax(axis=1)
     for number, layer in enumerate(hidden):
         _unit_map(figure, figure.add_subplot(cells[:, 1 + number]), layer, f"Hidden {number + 1}", greedy, names)
-    plots.legend(figure, names)
+    figures.legend(figure, names)
     return Picture(figure)
 
 
@@ -255,13 +256,13 @@ def _unit_map(figure: Any, axis: Any, layer: insight.Units, name: str, greedy: A
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     ends = np.cumsum(np.bincount(greedy[order], minlength=len(names))) - 0.5
-    for colour, start, end in zip(plots.colours(len(names)), [-0.5, *ends], ends, strict=False):
-        if end > start:  # a strip in the action's colour beneath its states
+    for color, start, end in zip(figures.colors(len(names)), [-0.5, *ends], ends, strict=False):
+        if end > start:  # a strip in the action's color beneath its states
             axis.axvline(start, color="white", linewidth=1)
-            where = {"transform": axis.get_xaxis_transform(), "clip_on": False, "linewidth": 5, "color": colour}
+            where = {"transform": axis.get_xaxis_transform(), "clip_on": False, "linewidth": 5, "color": color}
             axis.plot([start, end], [-0.012, -0.012], solid_capstyle="butt", **where)
     axis.set_xlim(-0.5, len(order) - 0.5)
-    _colour_bar(figure, image, axis, pad=0.02, fraction=0.05, extend="max")
+    _color_bar(figure, image, axis, pad=0.02, fraction=0.05, extend="max")
 
 
 def _weights(history: LayerHistory, title: str) -> Picture:
@@ -276,7 +277,7 @@ def _weights(history: LayerHistory, title: str) -> Picture:
             "are exactly 0 are counted, but not in the bands."
         )
     note = f"{note} {history.outputs}".rstrip()
-    figure = plots.canvas(max(3.4 * count, 6.8), 2.9 * len(spreads) + 0.7, f"{title}: {what}", note)
+    figure = figures.canvas(max(3.4 * count, 6.8), 2.9 * len(spreads) + 0.7, f"{title}: {what}", note)
     panels = figure.subplots(len(spreads), count, sharex=True, squeeze=False, sharey="row")
     panels[0, 0].set_ylabel("weights")
     for row, spread in enumerate(spreads):
@@ -284,11 +285,11 @@ def _weights(history: LayerHistory, title: str) -> Picture:
             quantiles = np.where(np.isfinite(spread[:, layer]), spread[:, layer], np.nan).T
             lowest, low, middle, high, highest = quantiles
             for bottom, top, alpha in ((lowest, highest, 0.18), (low, high, 0.38)):
-                axis.fill_between(steps, bottom, top, color=COLOURS[row], alpha=alpha, linewidth=0)
-            axis.plot(steps, middle, color=COLOURS[row], linewidth=2, marker=plots.marker(steps))
-            plots.over_steps(axis, steps)
+                axis.fill_between(steps, bottom, top, color=COLORS[row], alpha=alpha, linewidth=0)
+            axis.plot(steps, middle, color=COLORS[row], linewidth=2, marker=figures.marker(steps))
+            figures.over_steps(axis, steps)
             if row == 1 and (quantiles > 0).any():
-                plots.log_scale(axis)
+                figures.log_scale(axis)
     for axis, name in zip(panels[0], history.layers, strict=True):
         axis.set_title(name.capitalize())
     for axis in panels[-1]:
@@ -303,7 +304,7 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     return Picture(figure)
 
 
-def _colour_bar(figure: Any, image: Any, axis: Any, **options: Any) -> Any:
+def _color_bar(figure: Any, image: Any, axis: Any, **options: Any) -> Any:
     bar = figure.colorbar(image, ax=axis, **options)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)

@@ -43,7 +43,7 @@ def _font(size: int) -> Any:
 
 
 def _blank(width: int, height: int) -> tuple[Any, Any]:
-    """Return a Pillow image in the background's colour and its drawing functions."""
+    """Return a Pillow image in the background's color and its drawing functions."""
     image = _pillow().Image.new("RGB", (width, height), PAPER)
     return image, _pillow().ImageDraw.Draw(image)
 

@@ -1,14 +1,12 @@
-"""Figures of runs: learning curves, evaluations of several seeds, outcomes; and the style that all figures share."""
+"""Figures of runs: learning curves, evaluations of several seeds, and outcomes."""
 
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,34 +14,20 @@ from perilune._utils.arrays import Array
 from perilune._utils.statistics import moving_average
 from perilune._utils.text import printable
 from perilune.envs.known import lookup
-from perilune.errors import MissingDependencyError, RunDirectoryError
+from perilune.errors import RunDirectoryError
 from perilune.runs.logs import Run
 from perilune.training.events import Episode
+from perilune.viz import figures
+from perilune.viz.figures import COLORS, PAPER, STYLE
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart. Further runs get the next line style.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^")  # of evaluations
-INK, PAPER = "#222222", "#666666"
-STYLE: Any = {
-    "figure.titlesize": 13, "figure.titleweight": "bold", "axes.titlelocation": "left", "axes.titlesize": 11,
-    "axes.titleweight": "bold", "axes.titlecolor": INK, "axes.labelsize": 9, "axes.labelcolor": PAPER,
-    "axes.edgecolor": "#bbbbbb", "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-    "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "xtick.color": PAPER, "ytick.color": PAPER, "xtick.labelsize": 8,
-    "ytick.labelsize": 8, "legend.frameon": False, "legend.fontsize": 9, "legend.labelcolor": INK,
-    "text.parse_math": False,  # a directory may have $ in its name
-    "svg.hashsalt": "perilune",  # the same figure is the same file
-}  # fmt: skip
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DASHED: dict[str, Any] = {"color": PAPER, "linewidth": 1, "linestyle": (0, (4, 3))}
 MAX_DOTTED = 30  # episodes that get a dot each
-LARGEST = 1e100  # larger values are clipped: matplotlib's own sums would overflow
 PARTS = 40  # of a run's episodes, in the figure of outcomes
-P = ParamSpec("P")
-R = TypeVar("R")
-
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
     ("Reward", "sum over the episode", lambda episode: episode.reward),
@@ -104,40 +88,6 @@ class Picture:
         return paths
 
 
-def matplotlib_figure(width: float, height: float) -> Any:
-    """Return an empty figure of a size in inches, or raise MissingDependencyError if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and optional
-    except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib: pip install 'perilune[view]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Return ``draw`` with ``STYLE`` as matplotlib's settings while it runs."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        matplotlib_figure(1, 1)  # raises if matplotlib is missing
-        from matplotlib import rc_context  # noqa: PLC0415
-
-        with rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-def save_image(image: Array, path: Path) -> None:
-    """Write an image, uint8 [height, width, 3], pixel for pixel, or raise RunDirectoryError."""
-    matplotlib_figure(1, 1)  # raises if matplotlib is missing
-    from matplotlib.image import imsave  # noqa: PLC0415
-
-    try:
-        imsave(path, image)
-    except OSError as error:
-        raise RunDirectoryError(f"the picture {path} cannot be written: {error.strerror or error}") from error
-
-
 def window(episodes: int) -> int:
     """Return the width of the moving average: a twentieth of all episodes, from 5 to 100 in steps of 5."""
     return int(np.clip(5 * round(episodes / 100), 5, 100))
@@ -150,14 +100,14 @@ def title(runs: Sequence[Run]) -> str:
     return named + (f", seed {runs[0].config['seed']}" if len(runs) == 1 else "")
 
 
-@styled
+@figures.styled
 def curves(runs: Sequence[Run]) -> Picture:
     """Draw reward, loss, epsilon and episode length over the episodes of one or several runs.
 
     An episode that the budget cut off is not drawn. All runs have the same width of the moving average.
 
     Args:
-        runs: The runs; several are drawn in one colour each.
+        runs: The runs; several are drawn in one color each.
 
     Returns:
         A figure of four panels.
@@ -165,7 +115,7 @@ def curves(runs: Sequence[Run]) -> Picture:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    figure = _figure(11, 6.8, title(runs))
+    figure = figures.titled(11, 6.8, title(runs))
     axes = figure.subplots(2, 2)
     episodes = [
         sorted((one for one in run.episodes if one.ended != "budget"), key=lambda episode: episode.episode)
@@ -176,19 +126,23 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis, (name, label, value) in zip(axes.flat, PANELS, strict=True):
         for number, (run, played) in enumerate(zip(runs, episodes, strict=True)):
             x = [episode.episode for episode in played]
-            y = clipped([value(episode) for episode in played])
-            again, colour = number // len(COLOURS), COLOURS[number % len(COLOURS)]
-            style = AVERAGE | {"color": colour, "linestyle": STYLES[again % len(STYLES)], "marker": marker(played)}
+            y = figures.clipped([value(episode) for episode in played])
+            again, color = number // len(COLORS), COLORS[number % len(COLORS)]
+            style = AVERAGE | {
+                "color": color,
+                "linestyle": STYLES[again % len(STYLES)],
+                "marker": figures.marker(played),
+            }
             if name == "Epsilon":  # without noise: not smoothed
                 axis.plot(x, y, **style)
                 continue
-            axis.plot(x, y, color=colour, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
+            axis.plot(x, y, color=color, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
             first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
             axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
             if name == "Reward" and run.evaluations:
                 x = [evaluation.episodes for evaluation in run.evaluations]
-                y = clipped([evaluation.mean_return for evaluation in run.evaluations])
-                dot = COLOURS[1] if len(runs) == 1 else colour
+                y = figures.clipped([evaluation.mean_return for evaluation in run.evaluations])
+                dot = COLORS[1] if len(runs) == 1 else color
                 style = DOTS | {"color": dot, "marker": MARKERS[again % len(MARKERS)], "linestyle": ""}
                 axis.plot(x, y, **style, zorder=3, label="greedy evaluation")
         _finish(axis, name, label)
@@ -197,17 +151,6 @@ def curves(runs: Sequence[Run]) -> Picture:
     for axis in axes.flat:
         axis.set_xlim(right=last)
     return Picture(figure)
-
-
-def marker(points: Sequence[Any] | Array) -> str:
-    """Return the marker of a line through ``points``: a line needs two, so a single one gets a dot."""
-    return "o" if len(points) == 1 else ""
-
-
-def clipped(values: Any) -> Array:
-    """Return numbers as they are drawn: NaN for None, and none too large."""
-    numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
-    return numbers
 
 
 @dataclass(frozen=True)
@@ -231,24 +174,24 @@ class Band:
     high: Array
 
 
-@styled
+@figures.styled
 def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) -> Picture:
     """Draw evaluations over environment steps: each seed faint, their interquartile mean with its interval strong.
 
     Args:
         title: Title of the figure.
-        learners: What to draw, in one colour each.
+        learners: What to draw, in one color each.
         reward_threshold: Mean return from which the environment counts as solved, if it defines one.
     """
-    figure = _figure(9, 5.4, title)
+    figure = figures.titled(9, 5.4, title)
     axis = figure.subplots()
     for number, learner in enumerate(learners):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         for steps, returns in learner.seeds:
-            axis.plot(steps, returns, color=colour, **RAW, marker=marker(steps), markersize=3)
-        axis.fill_between(learner.env_steps, learner.low, learner.high, color=colour, alpha=0.2, linewidth=0)
+            axis.plot(steps, returns, color=color, **RAW, marker=figures.marker(steps), markersize=3)
+        axis.fill_between(learner.env_steps, learner.low, learner.high, color=color, alpha=0.2, linewidth=0)
         label = f"{learner.name}, {len(learner.seeds)} seed{'s' if len(learner.seeds) > 1 else ''}"
-        style = AVERAGE | {"color": colour, "marker": marker(learner.env_steps), "label": label}
+        style = AVERAGE | {"color": color, "marker": figures.marker(learner.env_steps), "label": label}
         axis.plot(learner.env_steps, learner.mean, **style)
     if reward_threshold is not None:
         axis.axhline(reward_threshold, **DASHED, label=f"solved at {reward_threshold:g}")
@@ -261,7 +204,7 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
     return Picture(figure)
 
 
-@styled
+@figures.styled
 def outcomes(runs: Sequence[Run]) -> Picture | None:
     """Draw the share of each outcome over the training episodes.
 
@@ -280,15 +223,15 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
         return None
     labels = shown[0][1]
     note = f"Share of the episodes; each column is about 1/{PARTS} of them."
-    figure = canvas(11, 1.2 + 2 * len(shown), f"{environments.pop()}: outcomes of training episodes", note)
+    figure = figures.canvas(11, 1.2 + 2 * len(shown), f"{environments.pop()}: outcomes of training episodes", note)
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axis, (run, _, found) in zip(panels, shown, strict=True):
-        at = stack(axis, found, len(labels), PARTS)
+        at = figures.stack(axis, found, len(labels), PARTS)
         axis.set(xlabel="episode" if axis is panels[-1] else "", ylabel="share")
         if len(shown) > 1:
             axis.set_title(printable(run.directory.name), fontsize=10, fontweight="normal")
-        over_steps(axis, at)
-    legend(figure, labels)
+        figures.over_steps(axis, at)
+    figures.legend(figure, labels)
     return Picture(figure)
 
 
@@ -297,79 +240,6 @@ def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
     labels = lookup(run.config["environment"]).outcome_labels
     episodes = sorted(run.episodes, key=lambda episode: episode.episode)
     return labels, np.array([labels.index(one.outcome) for one in episodes if one.outcome in labels], np.int64)
-
-
-# Parts of figures. They expect the settings of ``styled``.
-
-
-def shares(values: Array, count: int, parts: int) -> Array:
-    """Return the share of each of ``count`` values in equal parts of values[N]: [parts, count], rows sum to 1."""
-    pieces = np.array_split(values, min(parts, len(values)))
-    return np.array([np.bincount(piece, minlength=count) / len(piece) for piece in pieces])
-
-
-def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> Array:
-    """Draw the shares of values[N] as stacked columns over their numbers from ``first``; return the columns' edges."""
-    found = shares(values, count, parts)
-    at = first + np.linspace(0, len(values), len(found) + 1)
-    tops = np.cumsum(found, axis=1)
-    for place, colour in enumerate(colours(count)):
-        low = tops[:, place - 1] if place else np.zeros(len(found))
-        axis.stairs(tops[:, place], at, baseline=low, fill=True, color=colour, linewidth=0)
-    axis.set_ylim(0, 1)
-    return at
-
-
-def _figure(width: float, height: float, title: str) -> Any:
-    figure = matplotlib_figure(width, height)
-    figure.suptitle(printable(title), color=INK, x=0.008, ha="left")
-    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
-    return figure
-
-
-def canvas(width: float, height: float, title: str, note: str) -> Any:
-    """Return a figure of a size in inches, with a title and below it a note that explains it."""
-    figure = _figure(width, height, title)
-    lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
-    figure.supxlabel(lines, fontsize=9, fontweight="normal", color=PAPER, x=0.008, ha="left")
-    return figure
-
-
-def over_steps(axis: Any, steps: Array) -> None:
-    """Give a panel a horizontal axis of whole numbers from the first of ``steps`` to the last."""
-    axis.grid(visible=True)
-    axis.locator_params(axis="x", nbins=4, integer=True)
-    axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
-
-
-def log_scale(axis: Any) -> None:
-    """Give a panel a logarithmic vertical axis on which values <= 0 are gaps."""
-    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 -- heavy, and optional
-
-    axis.set_yscale("log", nonpositive="mask")
-    low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 2e3 * low else (1,), numticks=10))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter("{x:g}")
-
-
-def colours(count: int) -> list[Any]:
-    """Return a colour for each of ``count`` labels; they repeat after twenty."""
-    from matplotlib import colormaps  # noqa: PLC0415
-
-    if count <= len(COLOURS):
-        return list(COLOURS[:count])
-    return [colormaps["tab20"](number % 20) for number in range(count)]
-
-
-def legend(figure: Any, labels: Sequence[str]) -> None:
-    """Explain the colours of ``labels``."""
-    from matplotlib.patches import Patch  # noqa: PLC0415
-
-    handles = [Patch(color=colour, label=label) for colour, label in zip(colours(len(labels)), labels, strict=True)]
-    shape = {"ncols": min(6, len(handles)), "handlelength": 1.1, "handleheight": 1.1}
-    figure.legend(handles=handles[:20], loc="outside upper right", **shape)
 
 
 def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
@@ -389,14 +259,14 @@ def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None
         axis.set_ylim(-0.03, 1.03)
     elif title == "Loss" and (positive := y[y > 0]).size and positive.max() >= 10 * positive.min():
         axis.set_ylim(max(positive.min(), 1e-9 * positive.max()) / 1.3, positive.max() * 1.3)
-        log_scale(axis)
+        figures.log_scale(axis)
 
 
 def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None:
     """Add legends around the panels, and the reward threshold to the ``reward`` panel."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
-    line, dot = COLOURS[:2] if len(runs) == 1 else (PAPER, PAPER)
+    line, dot = COLORS[:2] if len(runs) == 1 else (PAPER, PAPER)
     handles = [
         Line2D([], [], color=line, linewidth=1.2, alpha=0.45, label="each episode"),
         Line2D([], [], color=line, **AVERAGE, label=f"mean of the last {smooth}"),
@@ -406,7 +276,7 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     thresholds = {run.config.get("reward_threshold") for run in runs}
     if len(thresholds) == 1 and None not in thresholds and reward.get_yticks().size:  # not in an empty panel
         (threshold,) = thresholds
-        handles.append(reward.axhline(clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
+        handles.append(reward.axhline(figures.clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
     figure.legend(handles=handles, loc="upper right", ncols=len(handles))
 
     if len(runs) > 1:

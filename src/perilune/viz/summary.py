@@ -84,7 +84,7 @@ class TrainingSummary:
             self._best = event.mean_return
 
     def returns(self, most: int) -> list[float]:
-        """Return the returns of all episodes as at most ``most`` means of equally many neighbours.
+        """Return the returns of all episodes as at most ``most`` means of equally many neighbors.
 
         The last mean may be of fewer. While it fills, the others do not change.
         """

@@ -22,8 +22,8 @@ from perilune.training.evaluation import SCORE_SEEDS, Evaluation, evaluate, play
 from perilune.training.events import Episode, Event, Started, Timestep
 from perilune.viz import overlay as drawing
 from perilune.viz.encoding import FORMATS, VideoWriter, check_codec, format_of, frame_skip
+from perilune.viz.figures import matplotlib_figure, save_image
 from perilune.viz.overlay import NO_SCALE, Panel, Scale
-from perilune.viz.plots import matplotlib_figure, save_image
 
 QValues = Callable[[Array], Array]
 """Q(obs, a) of every action: [N, A] for obs[N, O]."""
@@ -73,7 +73,7 @@ class EpisodeVideo(VideoWriter):
         q_values: Of the agent.
         panel: What is drawn beneath the images. In a video with a panel, and in a GIF, the last frame of each episode
             stays for a second.
-        scale: Of the bars. It grows if a Q-value does not fit.
+        scale: Scale of the bars.
     """
 
     def __init__(
@@ -92,7 +92,6 @@ class EpisodeVideo(VideoWriter):
         q_values = self._q_values(now.obs[None])[0]
         if self._panel is not None:
             self._recent = drawing.latest_actions(self._recent, now, self._panel.memory)
-            self._scale = drawing.widen(self._scale, q_values)
         self._count += 1
         if (self._count - 1) % self._skip and now.action is not None:
             return
@@ -255,7 +254,6 @@ def record_stages(
             latest: list[tuple[Timestep, tuple[int, ...]]] = []
             for number, moved in enumerate(zip_longest(*frames)):
                 latest = [new or latest[place] for place, new in enumerate(moved)]
-                scale = drawing.widen(scale, [q for now, _ in latest if now.q_values is not None for q in now.q_values])
                 images = [
                     drawing.add_panel(now, Panel(title, actions, fps), scale, recent)
                     for title, (now, recent) in zip(titles, latest, strict=True)

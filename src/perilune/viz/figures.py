@@ -1,0 +1,147 @@
+"""The style of all figures, and parts that several of them have. They expect the settings of ``styled``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune._utils.text import printable
+from perilune.errors import MissingDependencyError, RunDirectoryError
+
+# Okabe and Ito's colors, which color-blind readers can tell apart. Further runs get the next line style.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, PAPER = "#222222", "#666666"
+STYLE: Any = {
+    "figure.titlesize": 13, "figure.titleweight": "bold", "axes.titlelocation": "left", "axes.titlesize": 11,
+    "axes.titleweight": "bold", "axes.titlecolor": INK, "axes.labelsize": 9, "axes.labelcolor": PAPER,
+    "axes.edgecolor": "#bbbbbb", "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "xtick.color": PAPER, "ytick.color": PAPER, "xtick.labelsize": 8,
+    "ytick.labelsize": 8, "legend.frameon": False, "legend.fontsize": 9, "legend.labelcolor": INK,
+    "text.parse_math": False,  # a directory may have $ in its name
+    "svg.hashsalt": "perilune",  # the same figure is the same file
+}  # fmt: skip
+LARGEST = 1e100  # larger values are clipped: matplotlib's own sums would overflow
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def matplotlib_figure(width: float, height: float) -> Any:
+    """Return an empty figure of a size in inches, or raise MissingDependencyError if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and optional
+    except ImportError as error:
+        raise MissingDependencyError("plots need matplotlib: pip install 'perilune[view]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Return ``draw`` with ``STYLE`` as matplotlib's settings while it runs."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        matplotlib_figure(1, 1)  # raises if matplotlib is missing
+        from matplotlib import rc_context  # noqa: PLC0415
+
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def save_image(image: Array, path: Path) -> None:
+    """Write an image, uint8 [height, width, 3], pixel for pixel, or raise RunDirectoryError."""
+    matplotlib_figure(1, 1)  # raises if matplotlib is missing
+    from matplotlib.image import imsave  # noqa: PLC0415
+
+    try:
+        imsave(path, image)
+    except OSError as error:
+        raise RunDirectoryError(f"the picture {path} cannot be written: {error.strerror or error}") from error
+
+
+def marker(points: Sequence[Any] | Array) -> str:
+    """Return the marker of a line through ``points``: a line needs two, so a single one gets a dot."""
+    return "o" if len(points) == 1 else ""
+
+
+def clipped(values: Any) -> Array:
+    """Return numbers as they are drawn: NaN for None, and none too large."""
+    numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
+    return numbers
+
+
+def shares(values: Array, count: int, parts: int) -> Array:
+    """Return the share of each of ``count`` values in equal parts of values[N]: [parts, count], rows sum to 1."""
+    pieces = np.array_split(values, min(parts, len(values)))
+    return np.array([np.bincount(piece, minlength=count) / len(piece) for piece in pieces])
+
+
+def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> Array:
+    """Draw the shares of values[N] as stacked columns over their numbers from ``first``; return the columns' edges."""
+    found = shares(values, count, parts)
+    at = first + np.linspace(0, len(values), len(found) + 1)
+    tops = np.cumsum(found, axis=1)
+    for place, color in enumerate(colors(count)):
+        low = tops[:, place - 1] if place else np.zeros(len(found))
+        axis.stairs(tops[:, place], at, baseline=low, fill=True, color=color, linewidth=0)
+    axis.set_ylim(0, 1)
+    return at
+
+
+def titled(width: float, height: float, title: str) -> Any:
+    """Return a figure of a size in inches with a title."""
+    figure = matplotlib_figure(width, height)
+    figure.suptitle(printable(title), color=INK, x=0.008, ha="left")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+    return figure
+
+
+def canvas(width: float, height: float, title: str, note: str) -> Any:
+    """Return a figure of a size in inches, with a title and below it a note that explains it."""
+    figure = titled(width, height, title)
+    lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
+    figure.supxlabel(lines, fontsize=9, fontweight="normal", color=PAPER, x=0.008, ha="left")
+    return figure
+
+
+def over_steps(axis: Any, steps: Array) -> None:
+    """Give a panel a horizontal axis of whole numbers from the first of ``steps`` to the last."""
+    axis.grid(visible=True)
+    axis.locator_params(axis="x", nbins=4, integer=True)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
+
+
+def log_scale(axis: Any) -> None:
+    """Give a panel a logarithmic vertical axis on which values <= 0 are gaps."""
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 -- heavy, and optional
+
+    axis.set_yscale("log", nonpositive="mask")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 2e3 * low else (1,), numticks=10))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter("{x:g}")
+
+
+def colors(count: int) -> list[Any]:
+    """Return a color for each of ``count`` labels; they repeat after twenty."""
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    if count <= len(COLORS):
+        return list(COLORS[:count])
+    return [colormaps["tab20"](number % 20) for number in range(count)]
+
+
+def legend(figure: Any, labels: Sequence[str]) -> None:
+    """Explain the colors of ``labels``."""
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    handles = [Patch(color=color, label=label) for color, label in zip(colors(len(labels)), labels, strict=True)]
+    shape = {"ncols": min(6, len(handles)), "handlelength": 1.1, "handleheight": 1.1}
+    figure.legend(handles=handles[:20], loc="outside upper right", **shape)
