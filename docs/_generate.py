@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -92,17 +91,15 @@ def _difference(value: Any, default: Any) -> str:
 
 def findings() -> dict[str, str]:
     """Return one page per finding of the doctor, and their index, by path."""
-    pages, rows = {}, []
-    for name, entry in catalogue.entries().items():
-        rows.append((f"[`{name}`]({name}.md)", entry.severity, entry.title))
-        text = (catalogue.FILES / f"{name.replace('.', '/')}.md").read_text(encoding="utf-8")
-        before, heading, after = text.split("---\n", maxsplit=2)[2].partition("## Evidence\n")
-        evidence, fix, end = after.partition("## Fix\n")
-        evidence = re.sub(r"\{(\w+)[^{}]*\}", r"*\1*", evidence)  # the names of its values
-        head = f"\n\n`{name}` ({entry.severity})\n\n"
-        pages[f"reference/findings/{name}.md"] = "".join(
-            [GENERATED, before.replace("\n\n", head, 1), heading, evidence, fix, end]
-        )
-    index = [GENERATED, "# Findings of the doctor\n", _table(("finding", "severity", "fault"), *rows)]
+    pages = {}
+    index = [GENERATED, "# Findings of the doctor\n", "`perilune doctor --explain FINDING` prints these pages, too.\n"]
+    for component in catalogue.components():
+        rows = []
+        for name, entry in catalogue.entries().items():
+            if entry.component == component:
+                rows.append((f"[`{name}`]({name}.md)", entry.severity, entry.title))
+                text = catalogue.page(name).replace("\n\n", f"\n\n`{name}` ({entry.severity})\n\n", 1)
+                pages[f"reference/findings/{name}.md"] = GENERATED + text
+        index += [f"#{catalogue.page(component).strip()}\n", _table(("finding", "severity", "fault"), *rows)]
     toctree = "```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
     return pages | {"reference/findings/index.md": "\n".join([*index, toctree])}

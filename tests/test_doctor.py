@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import json
@@ -9,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +113,29 @@ def in_order(*names: str) -> list[doctor.Finding]:
     return report.in_order([finding(name) for name in names], catalogue.causes())
 
 
-def test_every_finding_has_a_file_a_check_and_a_row_in_the_docs() -> None:
-    docs = (ROOT / "docs/explanation/doctor.md").read_text(encoding="utf-8")
+def test_every_finding_has_a_page_and_a_check() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in (FINDINGS.parent).rglob("*.py"))
     files = {f"{path.parent.name}.{path.stem}" for path in FINDINGS.glob("*/*.md") if path.stem != "index"}
     assert files == set(catalogue.entries())
-    components = {entry.component for entry in catalogue.entries().values()}
-    named = {name for name in re.findall(r'"([a-z_]+\.[a-z_]+)"', code) if name.split(".")[0] in components}
+    named = {name for name in re.findall(r'"([a-z_]+\.[a-z_]+)"', code) if name.split(".")[0] in catalogue.components()}
     assert named <= files
     built = {"no_bias_correction", "counter", "no_memory", "raises", "hangs", "no_input", "relu_derivative", "chain"}
     assert {name.split(".")[1] for name in files - named} <= built
-    for name, entry in catalogue.entries().items():
-        assert f"| `{name}` | {entry.severity} | {entry.title} |" in docs
-        assert f"\n## {entry.component}\n" in docs
-        assert not entry.title.endswith(".")
-        assert all((entry.title, entry.meaning, entry.fix, entry.how_to_check, finding(name).evidence)), name
+
+
+@pytest.mark.parametrize("name", catalogue.entries())
+def test_page_of_a_finding_has_the_common_structure(name: str) -> None:
+    entry, body = catalogue.entries()[name], catalogue.page(name)
+    assert re.findall(r"^#+ .+", body.partition("```")[0] + body.rpartition("```")[2], re.MULTILINE) == [
+        f"# {entry.title}",
+        *(f"## {title}" for title in catalogue.SECTIONS),
+    ]
+    assert not entry.title.endswith(".")
+    assert len(re.findall(r"\.(?: |$)", entry.why)) <= 3  # sentences
+    assert all((entry.why, entry.fix, entry.how_to_check, finding(name).evidence))
+    before, after = re.fullmatch(r"# before\n(.+)\n# after\n(.+)", entry.example, re.DOTALL).groups()  # type: ignore[union-attr]
+    for snippet in (before, after):
+        ast.parse("def code():\n" + textwrap.indent(snippet, "    "))
 
 
 def test_findings_are_ordered_by_cause_and_severity() -> None:
@@ -148,8 +158,8 @@ def test_json_has_the_documented_fields(reports: dict[str, doctor.Report]) -> No
     content = reports["mean"].as_json()
     assert set(content) == {"healthy", "findings", "not_run", "seconds"}
     assert {
-        *("id", "component", "severity", "title", "meaning", "evidence", "where", "fix", "example", "how_to_check"),
-        *("link", "caused_by", "check"),
+        *("id", "component", "severity", "title", "why", "evidence", "where", "fix", "example", "how_to_check"),
+        *("explain", "caused_by", "check"),
     } == set(content["findings"][0])
     assert all(set(check) == {"check", "why"} for check in content["not_run"])
     assert json.loads(json.dumps(content)) == content
@@ -166,9 +176,9 @@ def test_terminal_shows_causes_consequences_and_skipped_checks(tmp_path: Path) -
     assert lines[0] == "Found 1 fault and 1 consequence (0.0 s)"
     assert any(line.startswith("1. All weights start with the same sign") for line in lines)
     assert "error forward.one_sign" in lines
-    assert any(line.startswith("proof Share of positive weights in a new agent: W0 100%") for line in lines)
+    assert any(line.startswith("evidence Share of positive weights in a new agent: W0 100%") for line in lines)
     assert any("weights = ones" in line for line in lines)
-    assert any(line.startswith("causes A layer is so narrow") for line in lines)
+    assert any(line.startswith("leads to A layer is so narrow") for line in lines)
     assert lines[-1] == "replay no sample"
     assert not any(line.startswith("2.") for line in lines)
 
@@ -308,7 +318,7 @@ def test_exhausted_budget_without_findings_is_status_2(agents: Path) -> None:
     done = run("slow.py:make", "--budget", "2", cwd=agents)
     assert done.returncode == 2
     assert "2 s were not enough" in done.stderr
-    assert done.stdout.startswith("Out of time")
+    assert done.stdout.startswith("No verdict")
 
 
 @pytest.mark.parametrize(
@@ -335,6 +345,16 @@ def test_invalid_arguments_are_one_line_with_status_2(agents: Path, arguments: l
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_explain_prints_a_page_or_the_nearest_names(tmp_path: Path) -> None:
+    done = run("--explain", "td_target.mean", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(text in done.stdout for text in ("mean of the next Q-values", "next_q.max(axis=1)", *catalogue.SECTIONS))
+    assert "td_target.no_mask" in run("--explain", "td_target", cwd=tmp_path).stdout
+    done = run("--explain", "td_targt.mean", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean td_target.mean" in done.stderr
 
 
 def test_new_writes_an_adapter_that_works_once_filled_in(tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ COMMANDS = {
                 default=None,
             ),
             option("--new", Path, None, "Write a commented adapter for your agent to this file, and stop."),
+            option(
+                "--explain", str, None, "Print the page about this finding, such as td_target.mean.", metavar="FINDING"
+            ),
             option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
             option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
             option("--seed", whole, 0, "Seed that the factory can use (>= 0)."),

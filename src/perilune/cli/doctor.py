@@ -24,6 +24,9 @@ def run_doctor(options: Namespace) -> None:
         write_adapter(new)
         say(f"{new} is written. Fill it in, then run perilune doctor {new}:make")
         return
+    if options.explain is not None:
+        output.explain(options.explain, sys.stdout)
+        return
     if not options.agent:
         raise ExaminationError("no agent given: perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
     if html is not None and (html.is_dir() or not html.parent.is_dir()):

@@ -1,12 +1,14 @@
 """The catalogue of findings, read from the Markdown files in ``findings/``.
 
-``findings/COMPONENT/NAME.md`` describes the finding ``COMPONENT.NAME``: severity and title in its front matter, and in
-sections the meaning, a template of the evidence, the fix and how to check it. ``findings/COMPONENT/index.md`` explains
-the component and has defaults for its findings. ``findings/causes.toml`` lists which findings follow from others.
+``findings/COMPONENT/NAME.md`` describes the finding ``COMPONENT.NAME``. Its title names the fault, and its sections are
+``SECTIONS``. The front matter has the severity, and optionally ``clues`` and ``calls``, which locate the line at fault.
+``findings/COMPONENT/index.md`` explains the component and has defaults for its findings. ``findings/causes.toml`` lists
+which findings follow from others.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import string
@@ -20,44 +22,71 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from perilune.doctor.report import Finding, Points, Spread
+from perilune.errors import ConfigError
 
 FILES = resources.files("perilune.doctor") / "findings"
+SECTIONS = ("Why it matters", "Evidence", "Fix", "How to check")
 
 
 @cache
-def _components() -> dict[str, dict[str, Any]]:
+def components() -> dict[str, dict[str, Any]]:
     """Return the front matter of every component's index.md."""
     directories = sorted((directory for directory in FILES.iterdir() if directory.is_dir()), key=str)
-    return {directory.name: _parse((directory / "index.md").read_text("utf-8"))[0] for directory in directories}
+    return {directory.name: _parse(f"{directory.name}.index")[0] for directory in directories}
 
 
 @cache
 def entries() -> dict[str, Finding]:
     """Return every finding by its id, with a template in place of the evidence."""
     found = {}
-    for component, defaults in _components().items():
+    for component, defaults in components().items():
         for file in sorted((FILES / component).iterdir(), key=str):
-            if file.name != "index.md":
-                head, sections = _parse(file.read_text("utf-8"))
-                fix, _, example = sections["Fix"].partition("```python\n")
-                found[head["id"]] = Finding(
-                    id=head["id"],
-                    severity=head["severity"],
-                    title=head["title"],
-                    meaning=_one_line(sections["What it means"]),
-                    evidence=_one_line(sections["Evidence"]),
-                    fix=_one_line(fix),
-                    example=example.removesuffix("```").rstrip(),
-                    how_to_check=_one_line(sections["How to check"]),
-                    clues=tuple(head.get("clues", defaults.get("clues", ()))),
-                    calls=tuple(head.get("calls", defaults.get("calls", ("train_batch",)))),
-                )
+            name = f"{component}.{file.name.removesuffix('.md')}"
+            if file.name == "index.md":
+                continue
+            head, body = _parse(name)
+            title, *sections = re.split(r"^## (?:.+)\n", body, flags=re.MULTILINE)
+            why, evidence, fix, how_to_check = sections
+            fix, _, example = fix.partition("```python\n")
+            found[name] = Finding(
+                id=name,
+                severity=head["severity"],
+                title=_one_line(title).removeprefix("# "),
+                why=_one_line(why),
+                evidence=_one_line(evidence),
+                fix=_one_line(fix),
+                example=example.rstrip().removesuffix("```").rstrip(),
+                how_to_check=_one_line(how_to_check),
+                clues=tuple(head.get("clues", defaults.get("clues", ()))),
+                calls=tuple(head.get("calls", defaults.get("calls", ("train_batch",)))),
+            )
     return found
+
+
+def page(name: str) -> str:
+    """Return the page in Markdown about a finding or a component, with names in place of the numbers."""
+    evidence, *rest = _parse(f"{name}.index" if name in components() else name)[1].partition("## Fix\n")
+    return "".join([re.sub(r"{(\w+)[^{}]*}", r"[\1]", evidence), *rest])
+
+
+def explanation(name: str) -> str:
+    """Return the page about a finding, or about a component and its findings.
+
+    Raise ConfigError if there is no such page; the message has the nearest names.
+    """
+    known = [*components(), *entries()]
+    if name not in known:
+        words = {one.partition(".")[2]: one for one in known} | {one: one for one in known}
+        near = [words[word] for word in difflib.get_close_matches(name, words, n=3)]
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Components: {', '.join(components())}"
+        raise ConfigError("explain", name, f"a finding or a component. {hint}")
+    findings = [f"- `{one.id}`: {one.title}\n" for one in entries().values() if one.component == name]
+    return page(name) + ("\n## Findings\n\n" + "".join(findings) if findings else "")
 
 
 def component_of(method: str | None) -> str | None:
     """Return the component that a method of the adapter belongs to."""
-    return next((name for name, head in _components().items() if method in head.get("methods", ())), None)
+    return next((name for name, head in components().items() if method in head.get("methods", ())), None)
 
 
 @cache
@@ -84,12 +113,11 @@ class _Evidence(string.Formatter):
         return listed(value) if isinstance(value, list | np.ndarray) else str(super().format_field(value, format_spec))
 
 
-def _parse(text: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Split a file into its front matter, whose values are JSON, and its sections by their headings."""
+def _parse(name: str) -> tuple[dict[str, Any], str]:
+    """Return the front matter of a file, whose values are JSON, and its body."""
+    text = (FILES / f"{name.replace('.', '/')}.md").read_text(encoding="utf-8")
     _, front, body = text.split("---\n", maxsplit=2)
-    head = {key: json.loads(value) for key, _, value in (line.partition(": ") for line in front.splitlines())}
-    parts = re.split(r"^## (.+)\n", body, flags=re.MULTILINE)
-    return head, {name: part.strip() for name, part in zip(parts[1::2], parts[2::2], strict=True)}
+    return {key: json.loads(value) for key, _, value in (line.partition(": ") for line in front.splitlines())}, body
 
 
 def _one_line(text: str) -> str:

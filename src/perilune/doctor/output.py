@@ -8,13 +8,14 @@ from typing import IO
 
 import numpy as np
 
+from perilune.doctor import catalogue
 from perilune.doctor.report import Points, Report, Spread
 from perilune.errors import MissingDependencyError
 from perilune.viz.figures import COLORS as PALETTE
 from perilune.viz.figures import INK, matplotlib_figure
 from perilune.viz.report.templates import render
 
-COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+SEVERITY_COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 MAX_WIDTH = 100  # columns
 
 
@@ -33,7 +34,9 @@ def show(report: Report, file: IO[str]) -> None:
         table.add_column(style=styles[0], no_wrap=True)
         table.add_column(style=styles[1], overflow="fold")
         for name, words in rows.items():
-            table.add_row(Text(name, style=f"not dim {COLORS[name]}" if name in COLORS else ""), Text(words))
+            table.add_row(
+                Text(name, style=f"not dim {SEVERITY_COLORS[name]}" if name in SEVERITY_COLORS else ""), Text(words)
+            )
         console.print(Padding(table, (0, 0, 0, 3)))
 
     console.print(Text(report.verdict, style="bold green" if report.healthy else "bold red"))
@@ -46,6 +49,16 @@ def show(report: Report, file: IO[str]) -> None:
         for one in report.not_run:
             reasons[one.check] = f"{reasons[one.check]}; {one.why}" if one.check in reasons else one.why
         print_rows(reasons, ("", "dim"))
+
+
+def explain(name: str, file: IO[str]) -> None:
+    """Print the page that explains a finding or a component. Raise ConfigError if there is none."""
+    from rich.console import Console  # noqa: PLC0415 -- slow to import
+    from rich.markdown import Markdown  # noqa: PLC0415
+
+    console = Console(file=file)
+    console.width = min(console.width, MAX_WIDTH)
+    console.print(Markdown(catalogue.explanation(name), code_theme="ansi_light"))
 
 
 def write_page(report: Report, path: Path, agent: str) -> None:

@@ -15,7 +15,16 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Points(NamedTuple):
-    """A scatter plot of ``found`` (N,) against ``expected`` (N,), both over ``x`` (N,)."""
+    """A scatter plot of found against expected values.
+
+    Attributes:
+        title: Title of the plot.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the vertical axis.
+        x: Horizontal positions, (N,).
+        found: Values of the agent, (N,).
+        expected: Values of a sound agent, (N,).
+    """
 
     title: str
     x_label: str
@@ -26,7 +35,13 @@ class Points(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Histograms of the values of several groups."""
+    """Histograms of several groups of values.
+
+    Attributes:
+        title: Title of the plot.
+        x_label: Label of the horizontal axis.
+        groups: The values of each group, by its name.
+    """
 
     title: str
     x_label: str
@@ -40,16 +55,16 @@ class Finding:
     Attributes:
         id: ``component.name``, where component is the part of the agent at fault.
         severity: "error", "warning" or "note". A note is not a fault.
-        title: The fault in one sentence.
-        meaning: What it does to the learning.
-        evidence: The numbers that prove it; in the catalogue, a template of them.
-        fix: The smallest change that fixes it.
-        example: Code before and after the fix; "" if there is none.
-        how_to_check: How to see it yourself.
-        where: ``file:line``, or None if no line of the user's code stands out.
+        title: The fault, in one sentence.
+        why: Why the fault matters to learning.
+        evidence: The measured numbers that prove the fault; in the catalogue, their template.
+        fix: The smallest change that fixes the fault.
+        example: Code before and after the fix.
+        how_to_check: How you can check it yourself.
+        where: ``file:line``, or None if no line of your code stands out.
         caused_by: The id of the finding that this one follows from, or None.
         check: The title of the check that found it.
-        picture: A picture for the HTML report, or None.
+        picture: A plot for the HTML report, or None.
         clues: Regular expressions for the line at fault, the most specific first.
         calls: The agent's methods whose lines are searched for it.
     """
@@ -57,7 +72,7 @@ class Finding:
     id: str
     severity: Severity
     title: str
-    meaning: str
+    why: str
     evidence: str
     fix: str
     example: str
@@ -75,38 +90,43 @@ class Finding:
         return self.id.partition(".")[0]
 
     @property
-    def link(self) -> str:
-        """The page that explains the principle."""
-        return f"docs/explanation/doctor.md#{self.component}"
+    def explain(self) -> str:
+        """The command that prints the page about this finding."""
+        return f"perilune doctor --explain {self.id}"
 
     @property
     def parts(self) -> dict[str, str]:
-        """What a report shows of it, by label."""
+        """The parts that a report shows, by label; empty ones are omitted."""
         file, _, line = (self.where or ":0").rpartition(":")
         parts = {
-            "means": self.meaning,
-            "proof": self.evidence,
+            "why": self.why,
+            "evidence": self.evidence,
             "where": f"{self.where}   {linecache.getline(file, int(line)).strip()}" if self.where else "",
             "fix": self.fix,
             "example": self.example,
             "check": self.how_to_check,
-            "more": self.link,
+            "more": self.explain,
         }
         return {name: text for name, text in parts.items() if text}
 
     def __str__(self) -> str:
-        """For logs and test reports."""
+        """Return the finding as text, for logs and test reports."""
         return "\n".join(
             [
                 f"{self.severity}: {self.title} [{self.id}]",
-                *(f"  {name:5}  {text}" for name, text in self.parts.items() if name not in ("means", "example")),
+                *(f"  {name:8}  {text}" for name, text in self.parts.items() if name not in ("why", "example")),
             ]
         )
 
 
 @dataclass(frozen=True)
 class NotRun:
-    """A check that did not run, and why. What was not checked is not known to be sound."""
+    """A check that did not run. What it covers may be faulty.
+
+    Attributes:
+        check: Title of the check.
+        why: Why it did not run.
+    """
 
     check: str
     why: str
@@ -119,8 +139,8 @@ class Report:
     Attributes:
         findings: Root causes first, more severe ones first among them.
         not_run: Checks that did not run.
-        seconds: Duration.
-        complete: Whether the time sufficed.
+        seconds: Duration of the examination.
+        complete: Whether the time limit was long enough for all checks.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -130,18 +150,13 @@ class Report:
 
     @property
     def faults(self) -> list[Finding]:
-        """Errors and warnings."""
+        """Errors and warnings, without notes."""
         return [finding for finding in self.findings if finding.severity != "note"]
 
     @property
     def roots(self) -> list[Finding]:
         """Findings that do not follow from another one."""
         return [finding for finding in self.findings if finding.caused_by is None]
-
-    def parts(self, root: Finding) -> dict[str, str]:
-        """Return what a report shows of ``root`` and of the findings that follow from it, by label."""
-        following = [f"{other.title} ({other.id})" for other in self.findings if other.caused_by == root.id]
-        return root.parts | ({"causes": "; ".join(following)} if following else {})
 
     @property
     def healthy(self) -> bool:
@@ -157,17 +172,26 @@ class Report:
             result = "Found 1 fault" if roots == 1 else f"Found {roots} faults"
             result += f" and {following} consequence{'s' * (following > 1)}" if following else ""
         elif not self.complete:
-            result = "Out of time: no verdict"
+            result = "No verdict: the time limit was too short"
         else:
             result = "No fault found" + (f"; {len(self.not_run)} checks did not run" if self.not_run else "")
         return f"{result} ({self.seconds:.1f} s)"
 
+    def parts(self, root: Finding) -> dict[str, str]:
+        """Return the parts of a root cause that a report shows, by label.
+
+        Args:
+            root: One of ``roots``. The findings that follow from it are one of its parts.
+        """
+        following = [f"{other.title} ({other.id})" for other in self.findings if other.caused_by == root.id]
+        return root.parts | ({"leads to": "; ".join(following)} if following else {})
+
     def as_json(self) -> dict[str, Any]:
-        """Return {"healthy", "findings", "not_run", "seconds"} as plain values, without pictures."""
+        """Return {"healthy", "findings", "not_run", "seconds"} as plain values, without plots."""
         hidden = {"clues", "calls", "picture"}
         findings = [
             {name: value for name, value in vars(finding).items() if name not in hidden}
-            | {"component": finding.component, "link": finding.link}
+            | {"component": finding.component, "explain": finding.explain}
             for finding in self.findings
         ]
         not_run = [asdict(check) for check in self.not_run]
@@ -176,9 +200,14 @@ class Report:
 
 
 def in_order(findings: Sequence[Finding], causes: dict[str, list[str]]) -> list[Finding]:
-    """Return each finding once, with ``caused_by`` set: root causes first, more severe ones first among them.
+    """Return each finding once, with ``caused_by`` set.
 
-    ``causes`` maps the pattern of a cause's id to patterns of the ids that follow from it. The first match counts.
+    Args:
+        findings: In the order in which they were found.
+        causes: Pattern of a cause's id -> patterns of the ids that follow from it. The first match counts.
+
+    Returns:
+        Root causes first, more severe ones first among them.
     """
     by_id: dict[str, Finding] = {}
     for finding in findings:
