@@ -1,8 +1,4 @@
-"""The doctor: examine any DQN and report what is wrong with it.
-
-from perilune import doctor
-report = doctor.check_agent(make_agent)
-"""
+"""Examine any DQN and report what is wrong with it."""
 
 from perilune.doctor.examination import check_agent, pytest_items
 from perilune.doctor.protocol import AgentAdapter

@@ -1,6 +1,6 @@
-"""Ready-made adapters: for Perilune's agents, Stable-Baselines3's DQN and torch modules.
+"""Adapters for common agents: Perilune's, Stable-Baselines3's DQN, and PyTorch modules.
 
-None of these libraries is imported here: if you have such an agent, its library is loaded.
+This module imports neither PyTorch nor Stable-Baselines3. If you have such an agent, its library is already imported.
 """
 
 from __future__ import annotations
@@ -22,10 +22,16 @@ from perilune.training.loop import training_events
 
 
 class PeriluneAdapter:
-    """Adapter for a Perilune agent. Its q_values are always the online network's, even if the agent acts by an average.
+    """Adapter for a Perilune agent. It turns off optimism and weight averaging for acting.
 
     Args:
-        agent: The ``.agent`` of a ``perilune.DQN``.
+        agent: The ``.agent`` of a ``perilune.DQN``. The examination trains it.
+
+    Example:
+        >>> from perilune import DQN
+        >>> adapter = PeriluneAdapter(DQN("CartPole-v1", seed=0).agent)
+        >>> adapter.q_values(np.zeros((3, 4), np.float32)).shape
+        (3, 2)
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -39,12 +45,27 @@ class PeriluneAdapter:
         self.parameters, self.target_parameters = agent.online.named_parameters, agent.target.named_parameters
 
     def q_values(self, obs: Array) -> Array:
+        """Return Q-values of the online network, (N, A).
+
+        Args:
+            obs: Observations, (N, O).
+        """
         return self.agent.q_values(obs, self.agent.online)
 
     def target_q_values(self, obs: Array) -> Array:
+        """Return Q-values of the target network, (N, A).
+
+        Args:
+            obs: Observations, (N, O).
+        """
         return self.agent.q_values(obs, self.agent.target)
 
     def train_batch(self, *batch: Array) -> None:
+        """Run one update.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
         self.agent.differentiate(self._batch(*batch))
         self.agent.step()
 
@@ -53,16 +74,37 @@ class PeriluneAdapter:
         return Batch(obs, action, reward, discount, next_obs)
 
     def gradients(self, *batch: Array) -> Arrays:
+        """Return the gradient of the loss for each parameter, by name.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
         self.agent.differentiate(self._batch(*batch))
         return {name: gradient.copy() for name, gradient in self.agent.online.named_gradients().items()}
 
     def loss(self, *batch: Array) -> float:
+        """Return the loss.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
         return self.agent.differentiate(self._batch(*batch))[0]
 
     def act(self, obs: Array, epsilon: float) -> int:
+        """Return an action for one observation.
+
+        Args:
+            obs: Observation, (O,).
+            epsilon: Probability of a random action, from 0 to 1.
+        """
         return self.agent.act(obs[None], epsilon)[0]
 
     def sample(self, n: int) -> tuple[Array, ...]:
+        """Return obs, action, reward, next_obs and terminated of transitions from the replay buffer.
+
+        Args:
+            n: Number of transitions.
+        """
         agent = self.agent
         if agent.priorities is None:
             batch = agent.replay.sample(n, agent.generators.replay)
@@ -72,6 +114,12 @@ class PeriluneAdapter:
         return obs, action, reward, next_obs, discount == 0
 
     def run(self, env: Any, env_steps: int) -> None:
+        """Train with a warm-up and an epsilon schedule that fit ``env_steps``.
+
+        Args:
+            env: A Gymnasium environment.
+            env_steps: Number of time steps.
+        """
         self.agent.config = replace(
             self.agent.config,
             learning_starts=min(200, env_steps // 4),
@@ -83,7 +131,7 @@ class PeriluneAdapter:
 
 
 class _TorchNetworks:
-    """What adapters of an online network ``net`` and a target network ``target_net``, both torch modules, share."""
+    """Methods of adapters whose online network ``net`` and target network ``target_net`` are PyTorch modules."""
 
     net: Any
     target_net: Any
@@ -91,21 +139,25 @@ class _TorchNetworks:
     def _tensor(self, array: Array) -> Any:
         """Return ``array`` as a tensor of the network's dtype and device, sharing the array's memory if possible.
 
-        A network that changes its input in place must show it.
+        Then a network that modifies its input modifies the array, and the doctor notices it.
         """
         like = next(iter(self.net.parameters()))
         return sys.modules["torch"].as_tensor(np.asarray(array, np.float32), dtype=like.dtype, device=like.device)
 
     def q_values(self, obs: Array) -> Any:
+        """Return Q-values of the online network, (N, A), for observations (N, O)."""
         return self.net(self._tensor(obs))
 
     def target_q_values(self, obs: Array) -> Any:
+        """Return Q-values of the target network, (N, A), for observations (N, O)."""
         return self.target_net(self._tensor(obs))
 
     def parameters(self) -> dict[str, Any]:
+        """Return the parameters of the online network by name."""
         return dict(self.net.named_parameters())
 
     def target_parameters(self) -> dict[str, Any]:
+        """Return the parameters of the target network by name."""
         return dict(self.target_net.named_parameters())
 
 
@@ -113,7 +165,7 @@ class StableBaselines3Adapter(_TorchNetworks):
     """Adapter for a ``stable_baselines3.DQN`` model or a subclass of it.
 
     Args:
-        model: Made with any environment that has the same spaces.
+        model: A new model, created with any environment that has the same spaces. The examination trains it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -125,18 +177,29 @@ class StableBaselines3Adapter(_TorchNetworks):
 
     @property
     def net(self) -> Any:
+        """The online network."""
         return self.model.q_net
 
     @property
     def target_net(self) -> Any:
+        """The target network."""
         return self.model.q_net_target
 
     def sync_target(self) -> None:
+        """Update the target network with the model's tau."""
         for target, online in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
             target.data.copy_((1 - self.model.tau) * target.data + self.model.tau * online.data)
 
     def batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> SimpleNamespace:
-        """Return the transitions in the form of the model's replay buffer."""
+        """Return a batch in the form that the model's replay buffer returns.
+
+        Args:
+            obs: Observations, (B, O).
+            action: Actions, (B,).
+            reward: Rewards, (B,).
+            next_obs: Next observations, (B, O).
+            terminated: Whether the transition terminated its episode, (B,).
+        """
         return SimpleNamespace(
             observations=self._tensor(obs),
             actions=self._tensor(action[:, None]).long(),
@@ -146,46 +209,78 @@ class StableBaselines3Adapter(_TorchNetworks):
             discounts=None,
         )
 
-    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
-        columns, kept = self.batch(obs, action, reward, next_obs, terminated), self.model.replay_buffer
+    def train_batch(self, *batch: Array) -> None:
+        """Run one gradient step of the model.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
+        columns, kept = self.batch(*batch), self.model.replay_buffer
         self.model.replay_buffer = SimpleNamespace(sample=lambda *_, **__: columns)
         try:
-            self.model.train(gradient_steps=1, batch_size=len(action))
+            self.model.train(gradient_steps=1, batch_size=len(batch[0]))
         finally:
             self.model.replay_buffer = kept
 
     def act(self, obs: Array, epsilon: float) -> int:
+        """Return an action for one observation.
+
+        Args:
+            obs: Observation, (O,).
+            epsilon: Probability of a random action, from 0 to 1.
+        """
         self.model.exploration_rate = epsilon
         return int(self.model.predict(obs, deterministic=False)[0])
 
     def remember(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
     ) -> None:
+        """Store one transition in the model's replay buffer.
+
+        Args:
+            obs: Observation, (O,).
+            action: Action.
+            reward: Reward.
+            next_obs: Next observation, (O,).
+            terminated: Whether the transition terminated its episode.
+            truncated: Whether the episode was truncated after it.
+        """
         done, info = np.array([terminated or truncated]), {"TimeLimit.truncated": truncated and not terminated}
         buffer = self.model.replay_buffer
         buffer.add(obs[None], next_obs[None], np.array([[action]]), np.array([reward]), done, [info])
 
     def sample(self, n: int) -> tuple[Any, ...]:
+        """Return obs, action, reward, next_obs and terminated of transitions from the replay buffer.
+
+        Args:
+            n: Number of transitions.
+        """
         drawn = self.model.replay_buffer.sample(n)
         return drawn.observations, drawn.actions, drawn.rewards, drawn.next_observations, drawn.dones
 
     def run(self, env: Any, env_steps: int) -> None:
-        # set_env refuses an environment with other bounds of observations, which do not matter here.
+        """Train the model.
+
+        Args:
+            env: A Gymnasium environment.
+            env_steps: Number of time steps.
+        """
+        # set_env rejects an environment with other bounds of observations, which do not matter here.
         self.model.observation_space = env.observation_space
         self.model.set_env(env)
         self.model.learn(env_steps)
 
 
 class TorchAdapter(_TorchNetworks):
-    """Adapter for a torch module with an optimizer and a loss.
+    """Adapter for a PyTorch module with an optimizer and a loss.
 
     Args:
-        module: Maps float32 obs (N, O) to Q (N, A).
-        optimizer: Of the module's parameters.
-        loss: ``loss(obs, action, reward, next_obs, terminated)`` of tensors returns a tensor with one number.
-        observation_size: O.
-        gamma: The discount.
-        target: The target network, a module, if there is one.
+        module: Maps float32 observations (N, O) to Q-values (N, A).
+        optimizer: PyTorch optimizer of the module's parameters.
+        loss: ``loss(obs, action, reward, next_obs, terminated)`` takes tensors and returns a tensor with one number.
+        observation_size: Number of entries of an observation, O.
+        gamma: Discount, from 0 to 1.
+        target: The target network, a PyTorch module, or None if there is none.
     """
 
     def __init__(
@@ -204,17 +299,32 @@ class TorchAdapter(_TorchNetworks):
         if target is None:
             self.target_q_values = self.target_parameters = None  # type: ignore[assignment, method-assign]
 
-    def _loss_tensor(self, obs: Array, action: Array, *rest: Array) -> Any:
-        return self._loss(self._tensor(obs), self._tensor(action).long(), *(self._tensor(column) for column in rest))
+    def _loss_tensor(self, obs: Array, action: Array, *others: Array) -> Any:
+        return self._loss(self._tensor(obs), self._tensor(action).long(), *(self._tensor(column) for column in others))
 
     def gradients(self, *batch: Array) -> dict[str, Any]:
+        """Return the gradient of the loss for each parameter, by name.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
         self.optimizer.zero_grad()
         self._loss_tensor(*batch).backward()
         return {name: parameter.grad for name, parameter in self.net.named_parameters()}
 
     def train_batch(self, *batch: Array) -> None:
+        """Run one optimizer step.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
         self.gradients(*batch)
         self.optimizer.step()
 
     def loss(self, *batch: Array) -> float:
+        """Return the loss.
+
+        Args:
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+        """
         return float(self._loss_tensor(*batch))

@@ -1,4 +1,4 @@
-"""The examination: run every check under supervision, locate the faults, and put the findings in order."""
+"""Run all checks on an agent, locate the faults in its code, and report them in order."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
     """Examine an agent and report what is wrong with it.
 
     Args:
-        make_agent: Returns a new agent (``perilune.doctor.AgentAdapter``) each time. If it takes a parameter ``seed``,
-            it is called with one.
+        make_agent: Returns a new agent each time, an ``AgentAdapter``. If it has a parameter ``seed``, it receives one.
         budget: Time limit in seconds (> 0). Checks that do not fit are listed as not run.
         seed: Seed of the agent and of the examination (>= 0).
 
@@ -40,7 +39,14 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
 
     Raises:
         ConfigError: ``budget`` or ``seed`` is invalid.
-        ExaminationError: ``make_agent`` does not return an agent, or its q_values cannot be used.
+        ExaminationError: ``make_agent`` does not return an adapter, or its ``q_values`` cannot be used.
+
+    Example:
+        >>> from perilune import DQN, doctor
+        >>> from perilune.doctor.adapters import PeriluneAdapter
+        >>> report = doctor.check_agent(lambda seed=0: PeriluneAdapter(DQN("CartPole-v1", seed=seed).agent))
+        >>> report.faults
+        []
     """
     require_budget(budget)
     began = time.monotonic()
@@ -70,32 +76,44 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
 
 
 def require_budget(budget: float) -> None:
-    """Raise ConfigError if ``budget`` is not a number of seconds."""
+    """Raise ConfigError if ``budget`` is not a valid time limit.
+
+    Args:
+        budget: Time limit in seconds.
+    """
     if not 0 < budget < math.inf:
         raise ConfigError("budget", budget, "a number of seconds > 0")
 
 
 def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
-    """Return a test function for pytest with one item per check, for grading a course or keeping an agent healthy.
+    """Return a pytest test with one item per check, for example to grade assignments or to protect a project.
 
-    An item fails with the findings of its check, and is skipped with the reason if the check did not run. The agent is
-    examined once, when the first item runs.
-
-        from perilune.doctor import pytest_items
-        test_my_agent = pytest_items(make_agent)
+    An item fails with the findings of its check. It is skipped, with the reason, if the check did not run. The first
+    item that runs examines the agent once for all items.
 
     Args:
-        make_agent: As for ``check_agent``.
+        make_agent: Returns a new agent each time, as for ``check_agent``.
         budget: Time limit in seconds (> 0).
         seed: Seed of the agent and of the examination (>= 0).
 
+    Returns:
+        A test function. Assign it to a name that starts with ``test``.
+
     Raises:
         MissingDependencyError: pytest is not installed.
+
+    Example:
+        In a test file::
+
+            from perilune.doctor import pytest_items
+            from my_agent import make_agent
+
+            test_my_agent = pytest_items(make_agent)
     """
     try:
         import pytest  # noqa: PLC0415 -- only tests need it
     except ImportError as error:
-        raise MissingDependencyError("tests of an agent need pytest: pip install pytest") from error
+        raise MissingDependencyError("pytest_items needs pytest. Run: pip install pytest") from error
 
     @cache
     def report() -> Report:

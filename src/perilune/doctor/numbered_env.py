@@ -56,9 +56,11 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         self._signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
 
     def obs(self) -> Array:
+        """Return the observation of the current state."""
         return (self._signs * (self._number * UNIT + SHIFT)).astype(np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start an episode in the next state."""
         super().reset(seed=seed)
         self._number += 1
         self.first.add(self._number)
@@ -66,6 +68,7 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         return self.obs(), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Advance to the next state."""
         self.late += self._left <= 0
         self._on_step(self.obs())
         self._number += 1

@@ -1,4 +1,4 @@
-"""The interface between the doctor and an agent: the methods it calls and the batches it passes."""
+"""The interface between the doctor and an agent: the methods that it calls and the batches that it passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from perilune._utils.arrays import Array
 
 
 class Transitions(NamedTuple):
-    """A batch: float32 obs (B, O) and next_obs (B, O), int64 action (B,), float32 reward (B,), bool terminated (B,)."""
+    """A batch of transitions.
+
+    Attributes:
+        obs: Observations, float32 (B, O).
+        action: Actions, int64 (B,).
+        reward: Rewards, float32 (B,).
+        next_obs: Next observations, float32 (B, O).
+        terminated: Whether the transition terminated its episode, bool (B,).
+    """
 
     obs: Array
     action: Array
@@ -19,37 +27,65 @@ class Transitions(NamedTuple):
     terminated: Array
 
     def rows(self, index: Any) -> Transitions:
-        """Return a copy of the transitions that ``index`` selects."""
+        """Return a copy of the transitions that ``index`` selects.
+
+        Args:
+            index: Anything that indexes the first axis of an array.
+        """
         return Transitions(*(np.array(column[index]) for column in self))
 
     def repeat(self, times: int) -> Transitions:
-        """Return a batch with each row repeated ``times`` times."""
+        """Return a batch that contains each transition several times.
+
+        Args:
+            times: Number of copies of each transition (>= 1).
+        """
         return Transitions(*(np.repeat(column, times, axis=0) for column in self))
 
 
 @runtime_checkable
 class AgentAdapter(Protocol):
-    """The methods and attributes through which the doctor examines an agent. No base class is needed.
+    """The members through which the doctor examines an agent. Your adapter needs no base class.
 
-    Each of these members is optional and enables more checks:
+    ``gamma``, ``observation_size``, ``q_values`` and ``train_batch`` are required. The following members are optional,
+    and each one enables more checks:
 
-    ``target_q_values(obs)``: Q-values of the target network, (N, A).
-    ``sync_target()``: one hard or Polyak update of the target network.
-    ``parameters()``, ``target_parameters()``: the trained arrays by name; the arrays themselves, not copies.
-    ``gradients(obs, action, reward, next_obs, terminated)``: gradient of the loss, laid out like ``parameters()``.
-    ``loss(obs, action, reward, next_obs, terminated)``: the loss as a number.
-    ``act(obs, epsilon)``: an action (int) for one observation (O,).
-    ``remember(obs, action, reward, next_obs, terminated, truncated)``: store one transition.
-    ``sample(n)``: (obs, action, reward, next_obs, terminated) as arrays, drawn from the stored transitions.
-    ``run(env, env_steps)``: your training loop on a Gymnasium environment.
-    ``n_step``: an int, if rewards are n-step sums and the target discounts by gamma^n.
+    - ``target_q_values(obs)`` returns Q-values of the target network, (N, A).
+    - ``sync_target()`` runs one hard or Polyak update of the target network.
+    - ``parameters()`` and ``target_parameters()`` return the trained arrays by name: the arrays themselves, not copies.
+    - ``gradients(obs, action, reward, next_obs, terminated)`` returns the gradient of the loss for each parameter.
+    - ``loss(obs, action, reward, next_obs, terminated)`` returns the loss as a number.
+    - ``act(obs, epsilon)`` returns an action (int) for one observation (O,).
+    - ``remember(obs, action, reward, next_obs, terminated, truncated)`` stores one transition.
+    - ``sample(n)`` returns obs, action, reward, next_obs and terminated of stored transitions, as arrays.
+    - ``run(env, env_steps)`` runs your training loop on a Gymnasium environment.
+    - ``n_step`` (int): rewards are sums over so many time steps, and the target discounts by gamma^n_step.
+
+    Attributes:
+        gamma: Discount, from 0 to 1.
+        observation_size: Number of entries of an observation, O.
     """
 
     gamma: float
     observation_size: int
 
     def q_values(self, obs: Array) -> Array:
-        """Return Q(obs, a) of the online network for every action: (N, A) for obs (N, O)."""
+        """Return Q(obs, a) of the online network for every action, (N, A).
+
+        Args:
+            obs: Observations, float32 (N, O).
+        """
 
     def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Any:
-        """Run your update once on this batch."""
+        """Run your update once on a batch.
+
+        Args:
+            obs: Observations, float32 (B, O).
+            action: Actions, int64 (B,).
+            reward: Rewards, float32 (B,).
+            next_obs: Next observations, float32 (B, O).
+            terminated: Whether the transition terminated its episode, bool (B,).
+
+        Returns:
+            Anything; the doctor ignores it.
+        """

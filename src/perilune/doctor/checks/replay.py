@@ -203,6 +203,7 @@ class Observer:
         self._states = session.observations(8)
 
     def __call__(self, obs: Array) -> None:
+        """Record Q-values and the greedy action before a time step."""
         if self.failure is None:
             try:
                 with keep_generators():
