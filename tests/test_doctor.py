@@ -1,4 +1,4 @@
-"""The doctor's catalogue, reports, command and pytest items, and the faulty agents in examples/broken."""
+"""Test the doctor's catalogue, reports, command and pytest items, and the faulty agents in examples/broken."""
 
 from __future__ import annotations
 
@@ -327,10 +327,10 @@ def test_exhausted_budget_without_findings_is_status_2(agents: Path) -> None:
         ([], "no agent given"),
         (["nowhere.py:make"], "file 'nowhere.py' does not exist"),
         (["good.py"], "expected FILE.py:FACTORY"),
-        (["good.py:mak"], "has no callable 'mak'; it has Adapter, make"),
+        (["good.py:mak"], "has no callable 'mak'. Its callables: Adapter, make"),
         (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
         (["empty.ipynb:make"], "is not a notebook"),
-        (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it trains on import"),
+        (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it starts a training"),
         (["nothing.py:make"], "without q_values, train_batch, gamma, observation_size"),
         (["good.py:make", "--budget", "nan"], "budget"),
         (["good.py:make", "--seed", "-1"], "seed"),

@@ -18,17 +18,17 @@ from perilune.errors import ConfigError, ExaminationError
 
 
 def run_doctor(options: Namespace) -> None:
-    """Examine a DQN program and report its faults. Exit status 0: none; 1: faults; 2: it could not be examined."""
+    """Examine a DQN program and report its faults. Exit status 0: no fault; 1: faults; 2: not examined."""
     new, html = options.new, options.html
     if new is not None:
         write_adapter(new)
-        say(f"{new} is written. Fill it in, then run perilune doctor {new}:make")
+        say(f"Wrote {new}. Fill it in, then run: perilune doctor {new}:make")
         return
     if options.explain is not None:
         output.explain(options.explain, sys.stdout)
         return
     if not options.agent:
-        raise ExaminationError("no agent given: perilune doctor FILE.py:FACTORY, or --new FILE.py for an adapter")
+        raise ExaminationError("no agent given: pass FILE.py:FACTORY, or --new FILE.py to write an adapter")
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
         raise ConfigError("html", str(html), "a file in an existing directory")
     require_budget(options.budget)
@@ -46,12 +46,12 @@ def run_doctor(options: Namespace) -> None:
     if result.faults:
         sys.exit(1)
     if not result.complete:
-        raise ExaminationError(f"no fault was found, but {options.budget:g} s were not enough for all checks")
+        raise ExaminationError(f"the checks found no fault, but {options.budget:g} s were not enough for all of them. Raise --budget")
 
 
 @contextmanager
 def _private_stdout() -> Iterator[IO[str]]:
-    """Give the report standard output for itself: what the examined program prints there is dropped."""
+    """Yield standard output for the report, and discard what the examined program prints."""
     sys.stdout.flush()
     ours = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)

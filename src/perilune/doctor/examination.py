@@ -132,7 +132,7 @@ def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: 
 
 
 def _run(check: Check, session: Session, report: Report, seconds: float) -> bool:
-    """Run one check, whatever the agent does. Return whether it ran to its end."""
+    """Run one check, and record its findings or why it did not run. Return whether it completed."""
 
     def not_run(why: object, complete: bool = True) -> bool:
         report.not_run.append(NotRun(check.title, str(why)))
@@ -155,7 +155,7 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
     if session.unstoppable:
         return not_run(f"{session.unstoppable} is still running and cannot be stopped", complete=False)
     if seconds <= 0.5:
-        return not_run("the time was up", complete=False)
+        return not_run("the time limit was reached", complete=False)
     try:
         supervised(work, seconds, check.call_seconds, lambda: session.under_way)
         return True
@@ -180,23 +180,23 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
 
 
 def _locate(session: Session, report: Report, seconds: float) -> None:
-    """Find the likeliest line of each fault, among the user's lines that run in the calls that it concerns."""
+    """Find the likeliest line of each fault among the lines that run in the calls where it can be."""
     open_ = [one for one in report.faults if one.where is None and not one.id.endswith((".hangs", ".raises"))]
     lines: dict[str, list[Line]] = {}
 
     def work() -> None:
         for call in dict.fromkeys(call for one in open_ for call in one.calls):
-            with contextlib.suppress(AgentFailed):  # reported before
+            with contextlib.suppress(AgentFailed):  # already reported
                 lines[call] = lines_run(_single_call(session, call))
 
     if open_ and seconds > 1 and session.actions and not session.unstoppable:
-        with contextlib.suppress(TooLong, Exception):  # then some lines are not known
+        with contextlib.suppress(TooLong, Exception):  # some lines remain unknown
             supervised(work, seconds, 10.0, lambda: session.under_way)
     report.findings = [replace(one, where=likeliest(one, lines)) if one in open_ else one for one in report.findings]
 
 
 def _single_call(session: Session, call: str) -> Callable[[], object]:
-    """Return a function that lets the agent do once what ``call`` names."""
+    """Return a function that calls the agent's method ``call``, or the factory, once."""
     session.deepcopy = False
     agent = session.new_copy()
     batch = session.transitions(max(4, session.min_batch), terminated=False)

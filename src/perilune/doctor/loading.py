@@ -1,4 +1,4 @@
-"""Load a factory from a user's file, ``agent.py:make`` or ``notebook.ipynb:make``, or write a file to start from."""
+"""Load the factory of an agent from a Python file or a notebook, or write an adapter to fill in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perilune.errors import ExaminationError
 
 
 def write_adapter(path: Path) -> None:
-    """Write a commented adapter for the user to fill in. Raise ExaminationError if ``path`` is not a new .py file."""
+    """Write a commented adapter to fill in. Raise ExaminationError if ``path`` is not a new .py file."""
     if path.suffix != ".py":
         raise ExaminationError(f"{str(path)!r} is invalid: expected the name of a new Python file, FILE.py")
     template = (resources.files("perilune.doctor") / "adapter_template.txt").read_text(encoding="utf-8")
@@ -28,16 +28,16 @@ def write_adapter(path: Path) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(template.replace("FILE.py", str(path)))
     except FileExistsError as error:
-        raise ExaminationError(f"{path} already exists. Pass another name, or remove it") from error
+        raise ExaminationError(f"{path} already exists. Pass another name, or remove the file") from error
     except OSError as error:
         raise ExaminationError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
-    """Return the callable that ``FILE:FACTORY`` names. This runs the file, as an import would.
+    """Run the file in ``FILE:FACTORY`` and return its callable ``FACTORY``.
 
-    The cells of a notebook run in order, up to the one that defines the factory. Lines in the notebook's own language
-    (``%matplotlib``, ``!pip``) are skipped.
+    The cells of a notebook run in order, up to the one that defines the factory, without its magic commands
+    (``%matplotlib``, ``!pip``).
 
     Raise ExaminationError if the file does not exist, raises, takes longer than ``seconds``, or has no such callable.
     """
@@ -54,8 +54,8 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
         raise
     except TooLong as late:
         raise ExaminationError(
-            f"running {file} took longer than {seconds:g} s. If it trains on import, move that under "
-            'if __name__ == "__main__":, or in a notebook below the factory'
+            f"running {file} took longer than {seconds:g} s. If it starts a training, move that code under "
+            'if __name__ == "__main__":. In a notebook, move it below the factory'
         ) from late
     except (Exception, SystemExit) as error:
         raise ExaminationError(f"running {file} raised {type(error).__name__}: {error}") from error
@@ -63,16 +63,16 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     made = getattr(module, factory, None)
     if not callable(made):
         names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise ExaminationError(f"{file} has no callable {factory!r}; it has {', '.join(names) or 'none'}")
+        raise ExaminationError(f"{file} has no callable {factory!r}. Its callables: {', '.join(names) or 'none'}")
     return made  # type: ignore[no-any-return]
 
 
 def _import(path: Path, factory: str) -> ModuleType:
-    sys.argv = [str(path)]  # the arguments of the command line are not for this file
+    sys.argv = [str(path)]  # the command-line arguments are not meant for this file
     package = path.resolve().parent
     while (package / "__init__.py").is_file():
         package = package.parent
-    sys.path.insert(0, str(package))  # stays there, because the factory may import other files too
+    sys.path.insert(0, str(package))  # stays there, because the factory may import other files
     if package != path.resolve().parent and path.suffix == ".py":
         return importlib.import_module(".".join(path.resolve().relative_to(package).with_suffix("").parts))
     name = f"examined_{path.stem}" if path.stem in sys.modules else path.stem
@@ -104,7 +104,7 @@ def _run_cells(path: Path, factory: str, module: ModuleType) -> None:
 
 
 def _python_lines(cell: str) -> list[str]:
-    """Return the lines of a cell, with those that only a notebook understands replaced by comments."""
+    """Return the lines of a cell, with magic commands replaced by comments."""
     lines = cell.splitlines()
     words = lines[0].split() if lines else []
     if words and words[0].startswith("%%") and words[0] not in ("%%time", "%%timeit", "%%capture"):

@@ -1,4 +1,4 @@
-"""Locate a fault: trace which lines of the user's files run in a call, and pick the likeliest one."""
+"""Locate a fault: trace the lines of the user's files that run in a call, and select the likeliest one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 
 
 class Line(NamedTuple):
-    """A line of the user's code that ran."""
+    """A line of the user's code."""
 
     place: str  # file:line
     text: str
@@ -42,7 +42,7 @@ def lines_run(call: Callable[[], object]) -> list[Line]:
 
     before = sys.gettrace()
     sys.settrace(trace)
-    with contextlib.suppress(Exception):  # the lines up to there are useful too
+    with contextlib.suppress(Exception):  # the lines before the exception are useful too
         call()
     sys.settrace(before)
     return list(seen.values())
@@ -57,7 +57,7 @@ def _place(file: str, line: int | None) -> str:
 
 
 def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> str | None:
-    """Return ``file:line`` of the line that matches the first of its clues, or None."""
+    """Return ``file:line`` of the line that matches the finding's most specific clue, or None."""
     lines = [line for call in finding.calls for line in lines_by_call.get(call, [])]
     for clue in finding.clues:
         for line in lines:

@@ -1,4 +1,4 @@
-"""An environment with numbered states, so that every stored transition shows which step it came from."""
+"""An environment with numbered states, so that each stored transition shows its time step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHIFT = 1 / 128  # keeps observations off whole numbers; exact in float32
 
 
 class Step(NamedTuple):
-    """One step of the environment; ``before`` and ``after`` are the numbers of its states."""
+    """One time step; ``before`` and ``after`` are the numbers of its states."""
 
     before: int
     action: int
@@ -32,15 +32,15 @@ class Step(NamedTuple):
 
 
 class NumberedEnv(gymnasium.Env[Array, int]):
-    """Each new state has the next number, encoded in every entry of obs with alternating sign.
+    """An environment whose states are numbered. Each entry of obs encodes the number, with alternating sign.
 
-    Episodes last 4 to 12 steps and end by termination and by truncation in turn. ``on_step(obs)`` is called before
-    every step, from within the agent's loop.
+    Episodes last 4 to 12 time steps and end by termination and by truncation in turn. ``on_step(obs)`` is called before
+    each time step.
 
     Attributes:
-        steps: Every step that was taken.
+        steps: All time steps so far.
         first: Numbers of the states that ``reset`` returned.
-        late: Number of steps taken after an episode had ended.
+        late: Number of time steps after the end of an episode.
     """
 
     def __init__(self, size: int, actions: int, on_step: Callable[[Array], object] = lambda obs: None) -> None:
@@ -81,7 +81,7 @@ class NumberedEnv(gymnasium.Env[Array, int]):
 
 
 def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
-    """Take ``steps`` random steps and pass them to the agent's ``remember``."""
+    """Take random actions for ``steps`` time steps, and pass the transitions to the agent's ``remember``."""
     obs = None
     for _ in range(steps):
         if obs is None:
@@ -93,7 +93,7 @@ def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
 
 
 def state_numbers(obs: Array) -> Array:
-    """Return the numbers of the states in obs (N, O), or -1 if obs is not a state of a NumberedEnv."""
+    """Return the numbers (N,) of the states in obs (N, O), or -1 where obs is not a state of a NumberedEnv."""
     signs = np.where(np.arange(obs.shape[1]) % 2 == 0, 1.0, -1.0)
     numbers = (obs.astype(np.float64) * signs - SHIFT) / UNIT
     whole = np.round(numbers[:, 0])

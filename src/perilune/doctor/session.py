@@ -1,4 +1,4 @@
-"""Work with the agent under examination: independent copies of it, timed calls, and validated return values."""
+"""Work with the examined agent: independent copies, timed calls, and validated results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Steps = Callable[[Array], Array]  # gradients (K,) -> an optimizer's steps (K,) 
 
 
 class CannotTell(Exception):  # noqa: N818 -- a result, not an error
-    """A check ends without a verdict; the message is the reason."""
+    """A check cannot decide. The message is the reason."""
 
 
 class AgentFailed(Exception):  # noqa: N818 -- a result, not an error
@@ -50,7 +50,7 @@ def as_array(value: Any) -> Array:
 
 
 def seed_global_generators(seed: int) -> None:
-    """Seed the global generators, so that dropout and noise are the same in calls that are compared."""
+    """Seed the global generators, so that compared calls have the same dropout and noise."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 -- the agent may draw from it
     if (torch := sys.modules.get("torch")) is not None:
@@ -73,34 +73,34 @@ def keep_generators() -> Iterator[None]:
 
 @dataclass
 class Session:
-    """One examination: how to make agents, and what the checks have learned about the agent so far."""
+    """One examination: how to make agents, and what the checks know about the agent so far."""
 
     factory: Callable[..., Any]
     seed: int  # passed to the factory if it takes one
-    rng: np.random.Generator  # of the observations and transitions that the checks use
+    rng: np.random.Generator  # for the observations and transitions of the checks
     observation_size: int = 0
     actions: int = 0  # their number, A
     gamma: float = 0.0
-    n_step: int | None = None  # steps that one reward sums over, if the agent says so
+    n_step: int | None = None  # time steps that one reward sums over, if the adapter has n_step
     min_batch: int = 1  # the smallest batch that train_batch learns from
-    calls_per_update: int = 1  # calls of train_batch until something is learned
-    deepcopy: bool = False  # copy agents by copy.deepcopy; otherwise make new ones and repeat their history
-    noise: float = 0.0  # the largest difference between two calls of q_values on the same observations
-    under_way: Call | None = None  # the call of the agent that is running
+    calls_per_update: int = 1  # calls of train_batch until Q changes
+    deepcopy: bool = False  # copy agents with copy.deepcopy; otherwise make new ones and repeat their history
+    noise: float = 0.0  # largest difference between two calls of q_values with the same observations
+    under_way: Call | None = None  # the running call of the agent
     unstoppable: str | None = None  # a call that did not react to interrupts
-    ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a td_target finding
-    routing: str = "sound"  # whether only the taken action is trained: "sound" or the id of a finding
-    not_regression: str | None = None  # why updates are not a plain regression of Q; "" if they are, None if unknown
+    ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a finding
+    routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding
+    not_regression: str | None = None  # why updates do not move Q towards a number; "" if they do
     weights: tuple[str, list[str]] | None = None  # the online network's arrays: "parameters" or "walk", and names
-    stepping: Stepping | None = None  # how the first optimizer step follows the gradient
-    weight_decay: bool | None = None  # whether weights shrink where there is no error
+    stepping: Stepping | None = None  # how the first step depends on the gradient
+    weight_decay: bool | None = None  # whether weights shrink without an error
     optimizer: Steps | None = None  # the reference optimizer that makes the agent's steps
     replay_faulty: bool = False
     _original: Any = None
 
     @property
     def discount(self) -> float:
-        """The factor that the target must apply to the next value: gamma^n."""
+        """The discount of the next value: gamma^n."""
         return float(self.gamma ** (self.n_step or 1))
 
     def new_agent(self) -> Any:
@@ -121,7 +121,7 @@ class Session:
         return AgentCopy(self, copy.deepcopy(self._original))
 
     def timed(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Call ``function`` of the agent under the supervisor's clock. Raise AgentFailed if it raises."""
+        """Call ``function`` of the agent, and record that it is running. Raise AgentFailed if it raises."""
         before, this = self.under_way, Call(name)
         self.under_way = this
         try:
@@ -129,7 +129,7 @@ class Session:
         except (Exception, SystemExit) as error:
             raise AgentFailed(name, f"raised {type(error).__name__}: {error}", error) from error
         finally:
-            if self.under_way is this:  # otherwise the supervisor gave up on it and another call is running
+            if self.under_way is this:  # otherwise it was abandoned, and another call is running
                 self.under_way = before
 
     def observations(self, count: int, scale: float = 1.0) -> Array:
@@ -148,7 +148,7 @@ class Session:
 
 
 class AgentCopy:
-    """One copy of the agent, in a state of its own."""
+    """A copy of the agent with its own state."""
 
     def __init__(self, session: Session, agent: Any) -> None:
         self.session = session
@@ -181,14 +181,14 @@ class AgentCopy:
         return again
 
     def change(self, how: Callable[[AgentCopy], object]) -> None:
-        """Apply ``how`` to the agent, and remember it in case copies must be made by repeating it."""
+        """Apply ``how`` to the agent, and remember it if copies must repeat it."""
         if not self.session.deepcopy:
             self.history.append(how)
         seed_global_generators(1)
         how(self)
 
     def train(self, batch: Transitions) -> None:
-        """Run one update. Repeat the batch if it is too small, which changes no mean over it."""
+        """Run one update. Repeat the batch if it is too small, which does not change its mean."""
         repeats = -(-self.session.min_batch // len(batch.action))
         columns = [np.concatenate([column] * repeats) for column in batch]
 
@@ -209,7 +209,7 @@ class AgentCopy:
         self.change(lambda agent: agent.call("sync_target"))
 
     def effect(self, batch: Transitions) -> Array:
-        """Return what an update on ``batch`` adds to Q(obs, a) of its own states, (B, A)."""
+        """Return the change of Q(obs, a) in an update on ``batch``, (B, A)."""
         return self.trained(batch).q(batch.obs) - self.q(batch.obs)
 
     def q(self, obs: Array, method: str = "q_values") -> Array:

@@ -1,4 +1,4 @@
-"""Run work that may hang in a thread: interrupt it if it takes too long, and abandon it if it does not react."""
+"""Run work in a thread: interrupt it if it takes too long, and abandon it if it does not react."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ class Call:
     def exceeds(self, seconds: float) -> bool:
         """Return whether it used more CPU time than ``seconds``, or three times that on the wall clock.
 
-        On a busy machine the wall clock advances while the process waits, which is not the agent's fault.
+        On a busy machine, wall-clock time passes while the process waits for a CPU.
         """
         return time.process_time() - self.cpu_began > seconds or time.monotonic() - self.began > 3 * seconds
 
 
 class TooLong(Exception):  # noqa: N818 -- a result, not an error
-    """The time was up while the agent's method ``call`` was running, if any.
+    """A time limit was reached, while the agent's method ``call`` was running, if any.
 
-    ``unstoppable``: the thread still runs, because it did not react to interrupts.
+    ``unstoppable``: the thread is still running, because it did not react to interrupts.
     """
 
     def __init__(self, call: str | None, seconds: float, unstoppable: bool) -> None:
         text = f"{call} did not return within {seconds:.0f} s"
-        super().__init__(text if call else f"not finished in the remaining {seconds:.0f} s")
+        super().__init__(text if call else f"it did not finish in the remaining {seconds:.0f} s")
         self.call, self.unstoppable = call, unstoppable
 
 
 def supervised(
     work: Callable[[], None], seconds: float, call_seconds: float, under_way: Callable[[], Call | None]
 ) -> None:
-    """Run ``work`` in a thread for at most ``seconds``, and no single call of the agent for over ``call_seconds``.
+    """Run ``work`` in a thread for at most ``seconds``, with at most ``call_seconds`` for each call of the agent.
 
-    Raise what ``work`` raises, or TooLong if a limit was exceeded: the thread was interrupted at its next line.
+    Raise what ``work`` raises. Raise TooLong if it exceeds a limit, after interrupting the thread.
     """
     errors: list[BaseException] = []
     grad_enabled = _torch_grad_enabled()
@@ -61,7 +61,7 @@ def supervised(
             with np.errstate(all="ignore"):
                 work()
             grad_enabled = _torch_grad_enabled()
-        except BaseException as error:  # passed on to the waiting thread
+        except BaseException as error:  # raised again in the waiting thread
             errors.append(error)
 
     thread = threading.Thread(target=body, name="doctor", daemon=True)
@@ -80,7 +80,7 @@ def supervised(
 
 
 def _torch_grad_enabled(switch: bool | None = None) -> bool | None:
-    """Get or set torch's gradient mode, which is a property of each thread. None if torch is not imported."""
+    """Set and return PyTorch's gradient mode, which each thread has its own of. None if it is not imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None

@@ -1,7 +1,7 @@
-"""Read from outside what target an update aims at.
+"""Measure from outside which target an update aims at.
 
-An update moves Q(obs, action) towards its target r + bootstrap, whatever the loss, the optimizer and the step size.
-At the neutral reward r* it moves nothing, because then the target equals Q(obs, action). So
+An update moves Q(obs, action) towards its target r + bootstrap, for any loss, optimizer and step size. At the neutral
+reward r* it changes nothing, because the target equals Q(obs, action). So
 
     bootstrap = Q(obs, action) - r*.
 
@@ -23,16 +23,15 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session
 
 Aim = tuple[bool, Array]  # the value of ``terminated``, and how far the target lies above the reward (B,)
 
-MAX_REACH = 1e5  # in units of the first guess's width
-UNSURE = 5e-3  # of the largest bootstrap: how precisely it can be read
-CLEAR = 0.01  # largest relative distance of a candidate that counts as a match
+MAX_REACH = 1e5  # of the search, relative to its first width
+UNSURE = 5e-3  # precision of a bootstrap, relative to the largest one
+CLEAR = 0.01  # largest relative distance at which a candidate matches
 
 
 def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
-    """Find the reward at which an update on one transition leaves Q(obs, action) unchanged. Train copies only.
+    """Find the reward at which an update on one transition leaves Q(obs, action) unchanged.
 
-    The first guess is Q(obs, action) +- ``width``; the result is exact to 1e-4 of it. Raise CannotTell if there is no
-    such reward.
+    The search starts at Q(obs, action) +- ``width`` and is exact to 1e-4 of it. Raise CannotTell if it finds none.
     """
     q = float(agent.q_taken(transition)[0])
 
@@ -55,10 +54,10 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
                 return near
         reach *= 10
         if reach > MAX_REACH * width:
-            raise CannotTell(f"rewards of {low:.3g} and {high:.3g} move Q(obs, action) by {down:.3g} and {up:.3g}")
+            raise CannotTell(f"rewards of {low:.3g} and {high:.3g} change Q(obs, action) by {down:.3g} and {up:.3g}")
 
-    # The Illinois variant of regula falsi: a few steps where the motion is linear, as with SGD, and not much slower
-    # than bisection where it jumps, as with the first step of Adam.
+    # The Illinois variant of regula falsi: few steps if the motion is linear, as with SGD, and not much slower than
+    # bisection if it jumps, as with the first step of Adam.
     tolerance = 1e-4 * width
     kept = 0
     for _ in range(80):
@@ -74,7 +73,7 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
             low, down = reward, moved
             up = up / 2 if kept == -1 else up
             kept = -1
-    raise CannotTell("no reward leaves Q(obs, action) unchanged: its motion is not monotone in the reward")
+    raise CannotTell("no reward leaves Q(obs, action) unchanged: its change is not monotone in the reward")
 
 
 def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array:
@@ -84,9 +83,9 @@ def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array
 
 
 def require_regression(session: Session) -> None:
-    """Raise CannotTell unless an update with nothing to learn leaves Q alone.
+    """Raise CannotTell unless an update whose target equals Q leaves Q unchanged.
 
-    It does not if the agent learns a distribution, or a regularized or noisy target, which Q does not show.
+    Agents that learn a distribution, or a regularized or noisy target, do change Q.
     """
     if session.not_regression is None:
         session.not_regression = _why_not_regression(session)
@@ -96,7 +95,7 @@ def require_regression(session: Session) -> None:
 
 def _why_not_regression(session: Session) -> str:
     if (session.ends, session.routing) != ("sound", "sound"):
-        return ""  # a fault that is already reported takes part in it
+        return ""  # a reported fault would affect the result
     agent = session.new_copy()
     batch = session.transitions(3)  # terminated, so that the target is the reward
     q = agent.q_taken(batch)
@@ -109,22 +108,24 @@ def _why_not_regression(session: Session) -> str:
         return ""
     scale = float(neutral @ q / (neutral @ neutral))
     if np.abs(scale * neutral - q).max() < 0.01 * width:
-        return f"the update multiplies rewards by {scale:.3g}: pass rewards to the adapter as the network sees them"
+        return (
+            f"the update multiplies rewards by {scale:.3g}. Let the adapter undo this, so that both use the same scale"
+        )
     return (
         f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
-        "the update is not a plain regression of Q on a number (a distribution, noise, or a regularized target)"
+        "the update does not move Q towards a number (a distribution, noise, or a regularized target)"
     )
 
 
 def require_varied_q(session: Session) -> None:
-    """Raise CannotTell if Q is the same everywhere, so that updates cannot show what they aim at."""
+    """Raise CannotTell if Q is the same in all states, so that updates do not show their targets."""
     q = session.new_copy().q(session.observations(32))
     if np.ptp(q) <= 1e-9 + 10 * session.noise:
-        raise CannotTell(f"Q of a new agent is {q[0, 0]:.4g} for every state and action, so that no target shows")
+        raise CannotTell(f"Q of a new agent is {q[0, 0]:.4g} for every state and action, so its targets are unknown")
 
 
 def aim(agent: AgentCopy, transition: Transitions) -> Aim:
-    """Return how to produce a TD error. In a sound agent the target of a terminated transition is its reward."""
+    """Return how to produce a TD error. In a sound agent, the target of a terminated transition is its reward."""
     ends = agent.session.ends
     flag = ends in ("sound", "no_mask")
     if ends in ("sound", "mask_inverted"):
@@ -143,13 +144,13 @@ def with_error(agent: AgentCopy, transition: Transitions, error: float, aimed: A
 
 
 class Targets(NamedTuple):
-    """What updates aimed at: ``bootstrap`` (B,), in units of return, and candidates for it, the correct one first."""
+    """Measured bootstraps (B,), and candidates for them by name, the correct one first."""
 
     bootstrap: Array
     candidates: dict[str, Array]
 
     def fit(self, name: str) -> tuple[str, float, float]:
-        """Return ``name``, the factor that brings this candidate nearest to the bootstraps, and the distance left."""
+        """Return ``name``, the factor that best fits this candidate to the bootstraps, and the relative distance."""
         values = self.candidates[name]
         factor = float(self.bootstrap @ values / (values @ values + 1e-30))
         distance = np.abs(self.bootstrap - factor * values).max() / (np.abs(self.bootstrap).max() + 1e-12)
@@ -158,20 +159,20 @@ class Targets(NamedTuple):
     def best_fit(self) -> tuple[str, float, float]:
         """Return the fit of the nearest candidate. Raise CannotTell if none is near.
 
-        The first candidate wins unless another is nearer by more than the precision of the reading.
+        The first candidate wins unless another one is nearer by more than the precision of the measurement.
         """
         fits = [self.fit(name) for name in self.candidates]
         best = min(fits, key=lambda one: one[2])
         name, factor, distance = fits[0] if fits[0][2] < best[2] + UNSURE else best
         if distance > CLEAR:
             raise CannotTell(
-                f"the update aims at r + {listed(self.bootstrap)}, which matches no known target; the nearest is "
+                f"the update aims at r + {listed(self.bootstrap)}, which is no known target; the nearest is "
                 f"{factor:.3g} times {name}, {distance:.0%} off"
             )
         return name, factor, distance
 
     def picture(self, discount: float) -> Points:
-        """Plot the bootstraps against the correct ones."""
+        """Return a plot of the bootstraps against the correct ones."""
         expected = discount * next(iter(self.candidates.values()))
         labels = "expected: gamma times the next value", "found: Q(obs, action) - neutral reward"
         return Points("What an update adds to the reward", *labels, expected, self.bootstrap, expected)
@@ -180,7 +181,7 @@ class Targets(NamedTuple):
 def read_targets(
     session: Session, agent: AgentCopy, candidates: Callable[[Transitions], dict[str, Array]], terminated: bool = False
 ) -> Targets:
-    """Read the bootstraps of transitions that best separate the first candidate from each other one, two for each."""
+    """Measure the bootstraps of transitions that distinguish the first candidate from the others, two for each."""
     pool = session.transitions(60 * session.actions, terminated, scale=2.0)
     wanted, *rivals = candidates(pool).values()
     rows = sorted({int(row) for rival in rivals for row in np.argsort(np.abs(rival - wanted))[-2:]})

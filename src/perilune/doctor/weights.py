@@ -1,4 +1,4 @@
-"""Find the weights that an agent trains, and compare where an update pushes them with the derivatives of Q."""
+"""Find the weights that an agent trains, and measure updates of them and the derivatives of Q."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perilune.doctor.td_reading import with_error
 Named = dict[str, Array]
 
 MAX_DEPTH = 8
-MAX_ITEMS = 200  # longer lists, such as a replay buffer, do not hold weights
+MAX_ITEMS = 200  # longer lists, such as replay buffers, do not contain weights
 COORDINATES = 50  # of each array
 ERROR = 10.0  # the TD error that trials use, in units of return
 TRIALS = 4
@@ -55,7 +55,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         return
     if callable(getattr(value, "named_parameters", None)) and hasattr(value, "state_dict"):  # a torch module
         named = list(value.named_parameters())
-        trained = [one for one in named if one[1].requires_grad]  # some may be frozen on purpose, but hardly all
+        trained = [one for one in named if one[1].requires_grad]  # some may be frozen on purpose
         yield from ((f".{name}", tensor) for name, tensor in trained or named)
     elif isinstance(value, Mapping):
         yield from ((f"[{key!r}]", part) for key, part in list(value.items())[:MAX_ITEMS])
@@ -87,7 +87,7 @@ def online(agent: AgentCopy) -> Named:
     source, wanted = session.weights
     arrays = _arrays(agent, source)
     if not wanted or any(name not in arrays for name in wanted):
-        raise CannotTell("no array was found that determines q_values: add parameters() to the adapter")
+        raise CannotTell("no array was found that determines q_values. Add parameters() to the adapter")
     return {name: arrays[name] for name in wanted}
 
 
@@ -110,7 +110,7 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
 
 
 def _statistics(agent: AgentCopy, names: list[str]) -> list[str]:
-    """Return the arrays that move in the same way whatever the TD error: statistics of the observations."""
+    """Return the arrays that change in the same way for every TD error: statistics of the observations."""
     batch = agent.session.transitions(16)
     q = agent.q_taken(batch)
     moved: list[Named] = []
@@ -125,7 +125,7 @@ def _statistics(agent: AgentCopy, names: list[str]) -> list[str]:
 
 
 def _determine_q(agent: AgentCopy, source: str) -> list[str]:
-    """Return the arrays that q_values depend on. Perturb all of them first: zero weights hide the layers before."""
+    """Return the arrays that q_values depends on. Perturb all first, because zero weights hide earlier layers."""
     base = agent.copy()
     rng = np.random.default_rng(0)
     obs = rng.standard_normal((32, agent.session.observation_size)).astype(np.float32)
@@ -143,7 +143,7 @@ def _determine_q(agent: AgentCopy, source: str) -> list[str]:
 
 
 def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
-    """Return a copy with the online network's weights changed at random, by about half their size."""
+    """Return a copy whose online network has randomly changed weights, by about half their size."""
 
     def perturb(copy: AgentCopy) -> None:
         rng = np.random.default_rng(seed)
@@ -176,10 +176,10 @@ class Slopes(NamedTuple):
 def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
     """Return d Q(obs, a) / d weight for one obs (1, O), on some coordinates of every array of the online network.
 
-    Coordinates where the differences on both sides disagree lie at a kink of ReLU and are left out.
+    Omit coordinates where the differences on both sides disagree: they are at a kink of ReLU.
     """
     if agent.session.noise:
-        raise CannotTell("q_values differ between calls and cannot be differentiated")
+        raise CannotTell("q_values returns different values for the same observations, so it has no derivative")
     copy = agent.copy()
     rng = np.random.default_rng(seed)
     found = {}
@@ -207,7 +207,7 @@ def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
 
 
 def weight_step(agent: AgentCopy, batch: Transitions) -> Named:
-    """Return what one update on ``batch`` adds to each weight, in float64."""
+    """Return the change of each weight in one update on ``batch``, in float64."""
     trained = agent.copy()
     before = {name: array.astype(np.float64) for name, array in online(trained).items()}
     trained.train(batch)
@@ -215,7 +215,7 @@ def weight_step(agent: AgentCopy, batch: Transitions) -> Named:
 
 
 def decays_weights(agent: AgentCopy) -> bool:
-    """Return whether weights shrink even without an error: each steps against its own sign."""
+    """Return whether weights shrink even without an error: each changes against its own sign."""
     session = agent.session
     if session.weight_decay is None:
         idle = flat(weight_step(agent, with_error(agent, session.transitions(1), 0.0)))
@@ -235,12 +235,12 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
     if not set(shapes) <= set(given):
         given = dict(zip(as_named(agent.call("parameters")), given.values(), strict=False))
     if any(name not in given or given[name].shape != shape for name, shape in shapes.items()):
-        raise CannotTell("gradients() has other names or shapes than parameters()")
+        raise CannotTell("gradients() and parameters() have different names or shapes")
     return {name: -given[name].astype(np.float64) for name in shapes}
 
 
 def push(agent: AgentCopy, batch: Transitions) -> Named:
-    """Return the direction in which the agent pushes its weights: minus its gradients if it has them, or its step."""
+    """Return minus the agent's own gradients if it has them, and otherwise the change of its weights."""
     return negative_gradients(agent, batch) or weight_step(agent, batch)
 
 
@@ -260,7 +260,7 @@ def first_step(agent: AgentCopy) -> Stepping:
     session = agent.session
     if session.stepping is None:
         session.stepping = "unknown"
-        for _ in range(10):  # until a transition is found whose action's value can move
+        for _ in range(10):  # in some states, no weight of the action can change
             transition = session.transitions(1)
             small, large = (weight_step(agent, with_error(agent, transition, error)) for error in (0.05, 0.5))
             one, two = flat(small), flat(large)
@@ -278,20 +278,20 @@ def first_step(agent: AgentCopy) -> Stepping:
 
 
 def _equal_sizes(steps: Named) -> bool:
-    """Return whether most weights that move do so by the same amount. Weight decay moves the others a little."""
+    """Return whether most weights change by the same amount, ignoring small changes by weight decay."""
     sizes = [np.abs(array[np.abs(array) > 0.05 * np.abs(array).max()]) for array in steps.values()]
     usual = [np.abs(size / np.median(size) - 1) < 0.02 for size in sizes if size.size > 1]
     return bool(usual) and float(np.concatenate(usual).mean()) > 0.6
 
 
 class Trial(NamedTuple):
-    """Updates on one transition, with a target above Q(obs, action) and with one below it."""
+    """Two updates on one transition: with a target above Q(obs, action), and with one below."""
 
     action: int
     obs: Array  # (1, O)
     slopes: dict[str, Slopes]
-    step: Named  # what the update with the higher target adds to the weights
-    step_down: Named  # what the update with the lower target adds
+    step: Named  # change of the weights in the update with the higher target
+    step_down: Named  # the same with the lower target
     push: Named  # minus the agent's own gradients if it has them, or step
 
     def single_output_arrays(self) -> list[str]:
@@ -309,7 +309,7 @@ class Trial(NamedTuple):
         return np.asarray(self.sampled(pushed, names[0]) @ np.sign(slope) / (np.abs(slope).sum(axis=0) + 1e-300))
 
     def expected(self, name: str) -> Array:
-        """Return the direction (n,) in which the array ``name`` should move, given how the outputs are pushed."""
+        """Return the direction (n,) in which the array ``name`` should change, given the push of the outputs."""
         outputs = self.output_push(self.push)
         if outputs is None:
             outputs = np.eye(self.slopes[name].slope.shape[1])[self.action]
@@ -322,12 +322,12 @@ class Trial(NamedTuple):
 
 
 def trials(session: Session, agent: AgentCopy) -> Iterator[Trial]:
-    """Train copies of ``agent`` on one transition at a time, whose actions take turns. Yield ``TRIALS`` trials."""
+    """Train copies of ``agent`` on one transition each, whose actions take turns. Yield ``TRIALS`` trials."""
     for seed in range(TRIALS):
         transition = session.transitions(1)._replace(action=np.array([seed % session.actions]))
         up, down = (with_error(agent, transition, error) for error in (ERROR, -ERROR))
         step, step_down = weight_step(agent, up), weight_step(agent, down)
-        if decays_weights(agent):  # Adam makes the decay as large as any step where there is no gradient
+        if decays_weights(agent):  # without a gradient, Adam makes the decay as large as other steps
             for one, other in zip(step.values(), step_down.values(), strict=True):
                 decay = np.isclose(one, other, rtol=0.01, atol=0)
                 one[decay] = other[decay] = 0

@@ -1,4 +1,4 @@
-"""The checks, in the order in which they run: later ones use what earlier ones found out about the agent."""
+"""The checks in the order in which they run. Later ones use the results of earlier ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Check(NamedTuple):
     """One check of the examination."""
 
     title: str
-    run: Callable[[Session, AgentCopy], Iterator[Finding | str]]  # a str says what could not be checked
+    run: Callable[[Session, AgentCopy], Iterator[Finding | str]]  # a str: something that was not checked, and why
     needs: tuple[str, ...] = ()  # methods of the adapter
-    call_seconds: float = 10.0  # limit for a single call of the agent
+    call_seconds: float = 10.0  # time limit of one call of the agent
 
 
 # Without the first one the others cannot run.

@@ -1,4 +1,4 @@
-"""Check the actions: greedy at epsilon 0, uniformly random at epsilon 1, and always valid."""
+"""Check the actions: valid, greedy at epsilon 0, and uniformly random at epsilon 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNLIKELY = 1e-7  # rate of false alarms of each statistical test
 
 
 def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Compare ``act`` with the greedy actions of ``q_values`` at epsilon 0, 0.5 and 1."""
+    """Compare the actions at epsilon 0, 0.5 and 1 with the greedy actions of ``q_values``."""
     obs = session.observations(STATES, 2.0)
     q = agent.q(obs)
     greedy, random, _ = taken = [_actions(agent, obs, epsilon) for epsilon in (0.0, 1.0, 0.5)]
@@ -30,7 +30,7 @@ def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         return
     clear = np.ptp(q, axis=1) > 20 * session.noise + 1e-9
     if not clear.any():
-        raise CannotTell("all actions have the same Q, so that no action is greedy")
+        raise CannotTell("all actions have the same Q-value, so no action is greedy")
     best, worst = q.argmax(axis=1), q.argmin(axis=1)
     agree, agree_at_1, share = ((actions == best)[clear].mean() for actions in taken)
     as_worst = (greedy == worst)[clear].mean()
@@ -57,7 +57,7 @@ def _actions(agent: AgentCopy, obs: Array, epsilon: float) -> Array:
     for row in obs:
         action = agent.array("act", row.copy(), epsilon)
         if action.size != 1 or action.dtype.kind not in "iub":
-            raise AgentFailed("act", f"returned {action!r} for one obs of shape {row.shape}: expected an int")
+            raise AgentFailed("act", f"returned {action!r} for an observation of shape {row.shape}: expected an int")
         actions.append(int(action.reshape(-1)[0]))
     return np.array(actions)
 

@@ -1,4 +1,4 @@
-"""Check which output an update pushes, and whether every weight moves as the chain rule says."""
+"""Check which outputs an update changes, and whether each weight follows the chain rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
 def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check sign, routing and back-propagation of the gradient, and that it does not flow through the target."""
+    """Check the sign of the gradient, its action, its backward pass, and that it does not flow through the target."""
     uphill = list(_sign(session, agent))
     yield from uphill
     blind = list(_blind_to_action(session, agent))
@@ -31,7 +31,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         raise
     tried = list(trials(session, agent))
     if not any(flat(one.step).any() for one in tried):
-        raise CannotTell("no update moved any weight")
+        raise CannotTell("no update changed any weight")
     own_gradients = tried[0].push is not tried[0].step
     signs = not own_gradients and first_step(agent) == "signs"
     routed = list(_routing(agent, tried)) or blind
@@ -41,19 +41,19 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         require_regression(session)  # with batch normalization a repeated row has no gradient
     yield from _frozen(agent, tried)
     if first_step(agent) in ("inverse", "unknown") and not own_gradients:
-        raise CannotTell("the optimizer's steps do not show the gradient: add gradients() to the adapter")
+        raise CannotTell("the optimizer's steps do not show the gradient. Add gradients() to the adapter")
     require_regression(session)
     wrong = list(_chain_rule(tried, signs))
     yield from wrong
     if decays_weights(agent):
-        yield "weight decay hides whether weights are stepped before the error has passed through them"
+        yield "weight decay hides whether weights are updated before the error has passed back through them"
     elif not wrong and not uphill:
         yield from _stepped_too_early(session, agent)
     yield from _through_target(session, agent)
 
 
 def _sign(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """A target above Q(obs, action) must raise it, and one below must lower it."""
+    """Check that a target above Q(obs, action) raises it, and one below lowers it."""
     moves = []
     for _ in range(TRIALS):
         transition = session.transitions(1)
@@ -65,7 +65,7 @@ def _sign(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Two transitions that differ only in their action must not have the same effect."""
+    """Check that two transitions that differ only in their action have different effects."""
     if session.actions == 1:
         return
     obs = session.observations(16)
@@ -80,7 +80,7 @@ def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
-    """Only the output of the taken action may be pushed."""
+    """Check that an update pushes only the output of the action taken."""
     faults = []
     for one in trials:
         up, down = one.output_push(one.step), one.output_push(one.step_down)
@@ -133,7 +133,7 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
             new = next((name for name in wrong[kind] if name not in drawn), None)
             drawn.add(new)
             picture = _picture(trials, new, signs) if new else None
-            details = f"Every unit's bias receives the same gradient; cosine to the true gradient: {figures}"
+            details = f"All units of a layer receive the same bias gradient. Cosine to the true gradient: {figures}"
             yield finding(f"backward.{kind}", arrays=figures, details=details, picture=picture)
 
 
@@ -144,12 +144,12 @@ def _picture(trials: list[Trial], name: str, signs: bool) -> Points:
         np.concatenate([side / (np.abs(side).max(initial=0) + 1e-300) for side in sides])
         for sides in zip(*pairs, strict=True)
     )
-    labels = f"{name}: direction of the update of each weight", "expected: slope of Q by finite differences", "found"
+    labels = f"{name}: direction of the update", "expected: slope of Q by finite differences", "found"
     return Points(*labels, expected, seen, np.sign(expected) * (np.abs(expected) > 1e-4) if signs else expected)
 
 
 def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple[str, float]]:
-    """Yield what is wrong with the pushes of the array ``name``, and the figure that shows it."""
+    """Yield each fault in the pushes of the array ``name``, and the number that shows it."""
     cosines, leaks = [], []
     for one in trials:
         expected, seen = one.expected(name), one.sampled(one.push, name)
@@ -164,7 +164,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
     agreement, leak = float(np.mean(cosines)), float(np.mean(leaks or [0.0]))
     if moves[0].ndim == 2 and all(_constant(move, 0) or _constant(move, 1) for move in moves):
         yield "no_input", agreement
-        # Behind the first layer a weight may also rest because its input is 0; observations never are.
+        # After the first layer, a weight may also stay unchanged because its input is 0. Observations are never 0.
         if leak > 0.2 and name == next(name for name, move in trials[0].step.items() if move.ndim == 2):
             yield "relu_derivative", leak
     elif moves[0].ndim == 1 and moves[0].size > 1 and all(_constant(move, 0) for move in moves):
@@ -176,7 +176,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
 
 
 def _agreement(seen: Array, expected: Array, signs: bool) -> float:
-    """Return the cosine between push and gradient. If only signs are seen, leave out slopes that may be 0."""
+    """Return the cosine between push and gradient. If only signs show, omit slopes that may be 0."""
     if not signs:
         return abs(cosine(seen, expected))
     size = np.abs(expected) / np.abs(expected).max()
@@ -189,7 +189,7 @@ def _constant(moves: Array, axis: int) -> bool:
 
 
 def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """With output weights near 0, an error passed back after they were stepped is a different error."""
+    """Check the hidden layers with output weights near 0: an error that passes back through new weights differs."""
     first = next(trials(session, agent))
     last = [name for name in first.single_output_arrays() if first.step[name].ndim == 2]
     if not last:
@@ -212,7 +212,7 @@ def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """The same TD error must push the weights the same way with a bootstrap and without one."""
+    """Check that the same TD error pushes the weights in the same way with and without a bootstrap."""
     if session.ends != "sound":
         return
     worst = 1.0

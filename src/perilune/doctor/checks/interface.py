@@ -1,4 +1,4 @@
-"""Check the adapter: shapes of its answers, batches against single observations, and arguments left unchanged."""
+"""Check the adapter: shapes, batches against single observations, and unchanged arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _require_members(session: Session, agent: AgentCopy) -> None:
     missing += [name for name in ("gamma", "observation_size") if not hasattr(agent.agent, name)]
     if missing:
         raise CannotTell(
-            f"the factory returned a {type(agent.agent).__name__} without {', '.join(missing)}: an adapter needs "
+            f"the factory returned a {type(agent.agent).__name__} without {', '.join(missing)}. An adapter needs "
             "gamma, observation_size, q_values(obs) and train_batch(obs, action, reward, next_obs, terminated)"
         )
     try:
@@ -54,7 +54,9 @@ def _check_q_values(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     if not np.isfinite(values).all():
         raise NotFinite("q_values", f"returned {(~np.isfinite(values)).sum()} of {values.size} values NaN or infinite")
     if not np.array_equal(given, obs):
-        details = f"{(given != obs).sum()} of {obs.size} entries of obs, by up to {np.abs(given - obs).max():.3g}"
+        details = (
+            f"{(given != obs).sum()} of {obs.size} entries of obs changed, by up to {np.abs(given - obs).max():.3g}"
+        )
         yield finding("forward.changes_input", call="q_values(obs)", details=details)
     values = values.astype(np.float64)
     session.noise = float(np.abs(agent.array("q_values", obs.copy()) - values).max())
@@ -69,7 +71,7 @@ def _check_q_values(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _compare_memory(session: Session) -> Iterator[Finding]:
-    """With equal seeds, noise is the same whatever the previous state; what the network remembers of it is not."""
+    """Check that Q does not depend on the previous state. With equal seeds, noise does not either."""
     obs, answers = session.observations(1), []
     for previous in (obs, session.observations(1, 5.0)):
         agent = session.new_copy()
@@ -102,7 +104,7 @@ def _find_smallest_batch(session: Session) -> Iterator[Finding]:
 
 
 def _find_calls_per_update(session: Session) -> Iterator[Finding]:
-    """Call train_batch until something is learned: it may collect transitions or gradients first."""
+    """Call train_batch until Q changes: it may collect transitions or gradients first."""
     largest, smallest = BATCH_SIZES[-1], session.min_batch
     tries = [*((rows, 1) for rows in BATCH_SIZES if rows >= smallest), (smallest, MAX_CALLS), (largest, 8)]
     for rows, calls in np.repeat(tries, STATES, axis=0).tolist():
@@ -120,7 +122,7 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
 
 
 def _choose_copies(session: Session) -> None:
-    """Use deep copies if they equal the original, are independent of it, and learn what it would learn."""
+    """Use deep copies if they equal the original, are independent of it, and learn the same."""
     obs, batch = session.observations(16), session.transitions(16)  # in some of these, weights can move
     batch = batch._replace(reward=batch.reward + 7)
     made, again = session.new_copy(), session.new_copy()
@@ -140,10 +142,10 @@ def _choose_copies(session: Session) -> None:
         if repeatable and session.noise == 0:
             moved = moved and np.allclose(second.q(obs), learned)
         session.deepcopy = equal and moved and independent and alike
-    except Exception:  # whatever prevents a copy, the factory can make a new agent
+    except Exception:  # the factory can make a new agent instead
         session.deepcopy = False
     if not session.deepcopy and not repeatable:
         raise CannotTell(
             "copy.deepcopy does not make an independent copy of this agent, and the factory returns a different agent "
-            "each time. Give the factory a parameter `seed`, or seed NumPy's and torch's generators in it"
+            "each time. Add a parameter `seed` to the factory, or seed the generators of NumPy and PyTorch in it"
         )

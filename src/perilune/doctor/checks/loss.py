@@ -1,4 +1,4 @@
-"""Check the loss against its own derivative at many sizes of the TD error, and train one batch repeatedly."""
+"""Check the loss against its derivative for many TD errors, and train on one batch repeatedly."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ UPDATES = 200  # on one batch
 
 
 def check_loss(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check gradients against ``loss()`` if the agent has both, and otherwise against what all losses share."""
+    """Check the gradients against ``loss()`` if the agent has both, and otherwise how they grow with the TD error."""
     require_regression(session)
     transition = session.transitions(1)
     aimed = aim(agent, transition)
     effects = [agent.effect(with_error(agent, transition, float(error), aimed)) for error in DOUBLED]
     moves = np.abs(effects).max(axis=(1, 2))
-    if moves[0] > 0 and moves[-2] == moves[-1] == 0:  # an error clipped inside the loss has the derivative 0 there
+    if moves[0] > 0 and moves[-2] == moves[-1] == 0:  # the derivative of a clipped error is 0
         yield finding("loss.clipped_away", errors=DOUBLED, moves=moves)
     elif agent.has("loss", "gradients"):
         yield from _derivative(session, agent)
@@ -38,7 +38,7 @@ def check_loss(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Compare gradients with d loss / d reward by differences. Their ratio must not depend on the TD error."""
+    """Check that the ratio of the gradient and d loss / d reward does not depend on the TD error."""
     transition = session.transitions(1)
     aimed = aim(agent, transition)
     errors = np.concatenate([ERRORS, -ERRORS])
@@ -50,11 +50,11 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         from_loss.append((up - down) / (2 * shift))
         pushed = negative_gradients(agent, batch)
         if pushed is None:
-            raise CannotTell("gradients() is not laid out like parameters()")
+            raise CannotTell("gradients() and parameters() have different names or shapes")
         gradients.append(flat(pushed))
     sizes = np.array(gradients) @ gradients[0]
     if not sizes[0] or not np.all(from_loss):
-        raise CannotTell("the loss does not depend on every reward: are rewards clipped?")
+        raise CannotTell("the loss does not depend on every reward. Possibly rewards are clipped")
     ratio = sizes / np.array(from_loss)
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
         details = (
@@ -67,22 +67,22 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 def _loss(agent: AgentCopy, batch: Transitions) -> float:
     value = agent.copy().array("loss", *(np.array(column) for column in batch))
     if value.size != 1:
-        raise AgentFailed("loss", f"returned shape {value.shape}: expected a number")
+        raise AgentFailed("loss", f"returned an array of shape {value.shape}: expected a number")
     return float(value.reshape(-1)[0])
 
 
 def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Twice the error must push at least as hard and at most twice as hard. Squared, Huber and other losses do.
+    """Check that twice the TD error makes a gradient one to two times as large, as common losses do.
 
-    A normalizing optimizer hides how hard one push is, but not how much harder than those before.
+    An optimizer such as Adam hides the size of one gradient, but not its ratio to earlier ones.
     """
     optimizer = session.optimizer
     if optimizer is None:
-        raise CannotTell("without loss() and gradients(), the optimizer must be a known one")
+        raise CannotTell("the optimizer is unknown. Add loss() and gradients() to the adapter")
     weight = probe_weight(session, agent)
 
     def grown(error: float, times: float, allowed: Array) -> tuple[bool, float, Array]:
-        """Return whether an error ``times`` as large makes a step that a gradient ``allowed`` times as large makes."""
+        """Compare the step for an error ``times`` as large with those for gradients ``allowed`` times as large."""
         seen = measured_steps(agent, weight, [error] * BEFORE + [times * error])
         step = float(seen[-1] / seen[0])
         gradients = [[first] * BEFORE + [first * size] for first in (error, min(error, 1.0)) for size in allowed]
@@ -92,7 +92,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     wrong = []
     for error in DOUBLED:
         fits, step, expected = grown(error, 2.0, np.linspace(1, 2, 50))
-        # An equal error must fit; otherwise the updates in between have changed the agent too much.
+        # If an equal error does not fit either, the updates have changed the agent too much.
         if not fits and grown(error, 1.0, np.ones(1))[0]:
             wrong.append(
                 f"After {BEFORE} updates with a TD error of {error:g}, an error of {2 * error:g} makes a step "
@@ -104,7 +104,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
-    """Raise CannotTell if no reward holds a Q(obs, action) of 5: then rewards are clipped, which is not a fault."""
+    """Raise CannotTell if no reward keeps Q(obs, action) at 5: then rewards are clipped, which is not a fault."""
     transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition)[0]))
 
     def rise(agent: AgentCopy) -> None:
@@ -124,9 +124,9 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
 
 
 def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Train one batch of terminated transitions repeatedly: the error must fall from the first update on."""
+    """Check that training repeatedly on one batch reduces its error from the first update on."""
     if session.ends != "sound":
-        raise CannotTell("a fault in how episode ends are treated interferes")
+        raise CannotTell("terminated transitions are treated wrongly, which hides other effects")
     rows = max(32, session.min_batch)
     batch = session.transitions(rows)
     goal = np.clip(session.rng.standard_normal(rows), -2, 2)

@@ -1,4 +1,4 @@
-"""Check a new network: its Q-values over many states, and its weights against the usual initializations."""
+"""Check a new network: its Q-values in many states, and its initial weights."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ UPDATES = 30
 
 
 def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check the spread of Q, activations behind the output layer, and the initial weights."""
+    """Check the spread of Q, activations after the last layer, and the initial weights."""
     if session.noise:
-        raise CannotTell("q_values differ between calls")
+        raise CannotTell("q_values returns different values for the same observations")
     obs = session.observations(STATES, 2.0)
     q = agent.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
         yield from _constant(session, agent)
-        yield "Q is the same for all states, so that its spread does not show"
+        yield "Q is the same in all states, so its spread is unknown"
         return
-    # If a layer is so narrow that all its units can be inactive at once, different states become the same.
+    # If all units of a narrow layer are inactive, different states have the same Q-values.
     digits = np.round(q / (np.abs(q).max() * 1e-9))
     _, group, counts = np.unique(digits, axis=0, return_inverse=True, return_counts=True)
     alike = obs[group.reshape(-1) == counts.argmax()]
@@ -38,7 +38,7 @@ def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
 
 
 def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
-    """Zero output weights are fine if the network can learn. Zero weights everywhere are not."""
+    """Check that a network with constant Q can learn. Zero weights in the last layer are fine, in all layers not."""
     batch = session.transitions(max(16, session.min_batch))
     batch = batch._replace(reward=(3 * batch.obs[:, 0]).astype(np.float32))
     for _ in range(UPDATES):
@@ -50,9 +50,9 @@ def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
 
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:
-    """Shift the output biases: Q must be able to take any value."""
+    """Check that Q follows a shift of the output biases to any value."""
     if not any(array.shape == (session.actions,) for array in online(agent).values()):
-        yield "the outputs have no biases that could show an activation after them"
+        yield "the last layer has no biases, which would show an activation after it"
         return
     shifted = []
     for shift in (-100.0, 100.0):
@@ -89,7 +89,7 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
     single = [name for name, array in arrays.items() if array.size == 1]
     units = [layer.shape[1] for layer in layers]
     if single and 1 not in units:  # a single bias is correct only in a layer of one unit
-        details = f"{', '.join(single)}: one number each, for layers of {', '.join(map(str, units))} units"
+        details = f"{', '.join(single)} have one entry each, for layers of {', '.join(map(str, units))} units"
         yield finding("backward.one_bias", details=details)
 
 
@@ -103,7 +103,7 @@ def _as_layers(session: Session, matrices: list[Array]) -> list[Array]:
 
 
 def _activations(obs: Array, q: Array, layers: list[Array], biases: list[Array]) -> Spread:
-    """Return the pre-activations of each layer if this is a plain ReLU network, and otherwise Q only."""
+    """Return the pre-activations of each layer of a plain ReLU network, or Q only for other networks."""
     groups: dict[str, Array] = {}
     if len(layers) == len(biases):
         hidden = obs
@@ -113,6 +113,6 @@ def _activations(obs: Array, q: Array, layers: list[Array], biases: list[Array])
     outputs = groups.pop(f"layer {len(layers)}", None)
     if outputs is None or outputs.shape != q.shape or np.abs(outputs - q).max() > 1e-3 * np.abs(q).max():
         groups.clear()
-    label = f"value before the activation, for {len(obs):,} observations around 0"
+    label = f"value before the activation, for {len(obs):,} random observations"
     values = {name: value.reshape(-1) for name, value in (groups | {"Q": q}).items()}
     return Spread("Outputs of the layers of a new agent", label, values)

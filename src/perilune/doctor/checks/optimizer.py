@@ -1,4 +1,4 @@
-"""Check the steps that the optimizer makes of known gradients, against those of optimizers from the literature.
+"""Compare the optimizer's steps for known gradients with those of optimizers from the literature.
 
 The reference equations are independent of ``perilune.nn.optimizers``, because Perilune's own agents are examined too.
 """
@@ -20,8 +20,8 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
 from perilune.doctor.weights import Trial, first_step, flat, negative_gradients, online, q_slopes, trials, weight_step
 
-# TD errors trained on in turn, in units of return: small, so that no clipping sets in, then smaller, then negative.
-# Errors of 0 follow, after which the steps must fade.
+# TD errors to train on in turn, in units of return: too small for clipping, then smaller, then negative. Errors of 0
+# follow, after which the steps must fade.
 ERRORS = np.array([0.05] * 8 + [0.005] * 4 + [-0.05] * 4)
 IDLE_UPDATES = 60
 CLOSE = 0.01  # largest relative distance at which steps match a known optimizer
@@ -94,7 +94,7 @@ def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
         for arrays in range(2, 13):
             name = f"Adam with a counter that grows by {arrays} per update"
             yield from (("counter", name, partial(wrong, count=(place, arrays))) for place in range(1, arrays + 1))
-    yield "no_memory", "an optimizer that is created again in every update", np.sign
+    yield "no_memory", "an optimizer that is created in every update", np.sign
 
 
 class ProbeWeight(NamedTuple):
@@ -126,7 +126,7 @@ def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
         if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
             found.append(ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact))
     if not found:
-        raise CannotTell("no weight was found whose gradient is the TD error alone: an output bias")
+        raise CannotTell("the last layer has no bias or other weight whose gradient is the TD error")
     return next((one for one in reversed(found) if one.exact), found[0])
 
 
@@ -142,7 +142,7 @@ def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float
 
 
 def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check the reduction over the batch, forgotten or shared state, and the rule of the optimizer."""
+    """Check the mean over the batch, lost or shared state, and the update rule of the optimizer."""
     if first_step(agent) == "inverse":
         transition = session.transitions(1)
         both = [flat(weight_step(agent, with_error(agent, transition, error))) for error in (0.05, 0.5)]
@@ -162,7 +162,7 @@ def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | st
 
 
 def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """The first step of a normalizing optimizer has the same size in every array. That of weight decay is smaller."""
+    """Check that the first step of an optimizer like Adam has the same size in every array."""
     if first_step(agent) != "signs":
         return
     for one in trials(session, agent):
@@ -184,7 +184,7 @@ def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding
 
 
 def _damped(one: Trial, name: str, usual: float) -> bool:
-    """Return whether epsilon makes steps short: lr g / (g + epsilon), so that g (lr / step - 1) is constant."""
+    """Return whether epsilon shortens the steps: with lr g / (g + epsilon), g (lr / step - 1) is constant."""
     moved, slope = np.abs(one.sampled(one.step, name)), np.abs(one.slopes[name].slope[:, one.action])
     short = (moved > 0.1 * usual) & (moved < 0.97 * usual)
     if not short.any() or moved.max() > 1.02 * usual:
@@ -194,9 +194,9 @@ def _damped(one: Trial, name: str, usual: float) -> bool:
 
 
 def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """A batch of eight identical transitions must have the effect of one: a mean, and one step per batch."""
+    """Check that a batch of eight identical transitions has the effect of one: a mean, and one step per batch."""
     if session.min_batch > 1:
-        yield f"sum or mean over the batch: train_batch takes no fewer than {session.min_batch} transitions"
+        yield f"sum or mean over the batch: train_batch needs at least {session.min_batch} transitions"
         return
     transition = session.transitions(1)
     for error in (0.05, 10.0):
@@ -207,11 +207,11 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
             is_sum = abs(ratio - 8) < 0.02 and first_step(agent) == "proportional"
             yield finding("loss.sum" if is_sum else "optimizer.step_per_sample", what="step", ratio=ratio)
             return
-    # Adam's steps hide a sum in place of a mean. The agent's own gradients do not.
+    # Adam's steps hide a sum in place of a mean. The gradients show it.
     single, many = negative_gradients(agent, one), negative_gradients(agent, eight)
     if single is None or many is None:
         if first_step(agent) == "signs":
-            yield "sum or mean over the batch: steps like Adam's hide it; add gradients() to the adapter"
+            yield "sum or mean over the batch: Adam's steps hide it. Add gradients() to the adapter"
     elif abs((ratio := _ratio(single, many)) - 8) < 0.02:
         yield finding("loss.sum", what="gradient", ratio=ratio)
 
@@ -224,7 +224,7 @@ def _ratio(one: dict[str, Array], other: dict[str, Array]) -> float:
 def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Finding]:
     """Find the optimizer that makes these steps, and keep it in ``session.optimizer``."""
     if steps[0] == 0:
-        raise CannotTell("the first update does not move the bias of the output")
+        raise CannotTell("the first update does not change the bias of the output")
     shape = steps / steps[0]
 
     def nearest(references: Iterable[tuple[str, str, Steps]]) -> tuple[float, str, str, Steps]:
@@ -241,8 +241,8 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
     if wrong_distance >= close:
         session.optimizer = None
         raise CannotTell(
-            f"for a constant gradient the steps are {listed(shape[:8])} times the first, which matches no known "
-            f"optimizer; the nearest is {right}, {distance:.0%} off"
+            f"for a constant gradient, the steps are {listed(shape[:8])} times the first. No known optimizer makes "
+            f"such steps; the nearest is {right}, {distance:.0%} off"
         )
     yield finding(
         f"optimizer.{fault}",

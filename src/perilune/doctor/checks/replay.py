@@ -1,4 +1,4 @@
-"""Check the replay and the user's training loop on an environment whose numbered states show what happened."""
+"""Check the replay buffer and the training loop on an environment with numbered states."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session,
 STORED = 600  # transitions stored before the first sample
 MANY = 25_000  # transitions stored in all: more than most buffers of adapters hold
 SAMPLES = 4000
-RARE = 0.01  # share of transitions that may be odd: the first and last ones of a loop sometimes are
-MAX_STEPS = 30  # that one transition may span
+RARE = 0.01  # share of transitions that may be wrong, such as the first and last ones of a loop
+MAX_STEPS = 30  # the longest n-step transition
 RUN_STEPS = 1_000  # of the loop
 
 
@@ -76,9 +76,9 @@ def draw(agent: AgentCopy, count: int) -> Samples:
 
 
 def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop: bool = False) -> Iterator[Finding]:
-    """Every sampled transition must be one that happened, or several consecutive ones of an episode.
+    """Check that each sampled transition happened, or combines consecutive transitions of an episode.
 
-    From coarse to fine: the first fault explains the others.
+    The tests run from coarse to fine. The first fault explains the others.
     """
     count = len(samples.before)
     modified = ((samples.before < 0) | (samples.after < 0)).mean()
@@ -88,7 +88,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
         return
     different = len(np.unique(samples.before))
     if (samples.after == samples.before).mean() > 0.5 or different <= 2:
-        # Is it the state before the step, or did the one after it overwrite both?
+        # Is this the state before the step, or did the state after it overwrite both?
         before, after = (_share_with_action(samples, env, key) for key in ("before", "after"))
         reused = different <= 2 or after > before + 0.2
         name = "environment.buffer_reused" if reused else "replay.next_is_current"
@@ -106,7 +106,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
             yield finding("environment.reset_as_next", before=before, after=after, **values)
             return
         stuck = in_loop and values["first"] > 0.8
-        details = f"{broken.mean():.0%} of {count} sampled transitions never happened, for example state {before} -> "
+        details = f"{broken.mean():.0%} of {count} sampled transitions never happened. Example: state {before} -> "
         name = "loop.state_not_advanced" if stuck else "replay.mismatched"
         yield finding(name, details=f"{details}state {after}", **values)
         return
@@ -147,7 +147,7 @@ def _chain(steps: dict[int, Step], before: int, after: int) -> list[Step]:
 
 
 def _ends(env: NumberedEnv, samples: Samples, chains: list[list[Step]]) -> Iterator[Finding]:
-    """Terminated transitions must be stored, and flagged as such. Truncated ones must not be flagged."""
+    """Check that terminated transitions are stored as terminated, and truncated ones are not."""
     flags = zip(chains, samples.terminated, strict=True)
     ends = [(chain[-1], flag) for chain, flag in flags if chain and chain[-1].ended]
     truncated = [flag for step, flag in ends if step.truncated]
@@ -162,7 +162,7 @@ def _ends(env: NumberedEnv, samples: Samples, chains: list[list[Step]]) -> Itera
 
 
 def _mixed(session: Session, samples: Samples, chains: list[list[Step]]) -> Iterator[Finding]:
-    """Action and reward must belong to the steps between the two states."""
+    """Check that action and reward belong to the time steps between the two states."""
     returns = np.array([sum(session.gamma**k * step.reward for k, step in enumerate(chain)) for chain in chains])
     sums = np.array([sum(step.reward for step in chain) for chain in chains])  # for a repeated action
     happened = np.array([bool(chain) for chain in chains])
@@ -176,8 +176,8 @@ def _mixed(session: Session, samples: Samples, chains: list[list[Step]]) -> Iter
         row = rows[0]
         details = (
             f"{len(rows) / len(chains):.0%} of {len(chains)} sampled transitions have the action or reward of another "
-            f"one: from state {samples.before[row]} action {samples.action[row]} and reward {samples.reward[row]:.4g}; "
-            f"actual {actions[row]} and {returns[row]:.4g}"
+            f"one. Example: state {samples.before[row]} has action {samples.action[row]} and reward "
+            f"{samples.reward[row]:.4g} instead of {actions[row]} and {returns[row]:.4g}"
         )
         yield finding("replay.mismatched", details=details)
 
@@ -192,7 +192,7 @@ def _monotone(stored: Array, actual: Array) -> bool:
 
 
 class Observer:
-    """Looks at the agent before every step of its loop."""
+    """Records the Q-values of the agent before each time step of its loop."""
 
     def __init__(self, session: Session, agent: AgentCopy) -> None:
         self.agent = agent
@@ -216,13 +216,13 @@ class Observer:
 
 
 def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Run the loop and check resets, updates, syncs, exploration and what it stored."""
+    """Run the training loop and check resets, updates, syncs, exploration and the stored transitions."""
     observer = Observer(session, agent)
     env = NumberedEnv(session.observation_size, session.actions, observer)
     try:
         agent.call("run", env, RUN_STEPS)
     except AgentFailed as failure:
-        # Because of what reset() and step() return, or for another reason?
+        # Did it expect other results of reset() and step(), or is there another reason?
         error, text = failure.error, str(failure.error)
         unpacking = isinstance(error, ValueError) and "unpack" in text
         if not unpacking and (isinstance(error, IndexError) or not ("tuple" in text or "inhomogen" in text)):
@@ -233,7 +233,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         raise observer.failure
     steps = len(env.steps)
     if not steps:
-        raise CannotTell(f"run(env, {RUN_STEPS}) took no step")
+        raise CannotTell(f"run(env, {RUN_STEPS}) took no time step")
     if env.late:
         yield finding("environment.no_reset", late=env.late, steps=steps)
         return
@@ -248,7 +248,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _exploration(session: Session, steps: list[Step], greedy_actions: list[int]) -> Iterator[Finding]:
-    """The share of greedy actions must rise, and not start at 1."""
+    """Check that the share of greedy actions rises, and does not start at 1."""
     quarter = len(steps) // 4
     if session.actions == 1 or quarter < 75:
         return

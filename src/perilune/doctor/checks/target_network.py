@@ -1,4 +1,4 @@
-"""Check the target network: memory of its own, synchronization, and its role in the target."""
+"""Check the target network: its memory, its syncs, and its role in the target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SWAPPED = "the online network's Q of the target network's greedy action"
 
 
 def check_target_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check what moves the target network, what a sync does, and which network's values the target uses."""
+    """Check what changes the target network, what a sync does, and which network the target uses."""
     if agent.has("target_q_values"):
         found = list(_follows_online(session, agent))
         yield from found
@@ -35,14 +35,14 @@ def check_target_network(session: Session, agent: AgentCopy) -> Iterator[Finding
 
 
 def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Does the target network move when only the online network should?"""
+    """Check that the target network stays fixed when only the online network should change."""
     obs = session.observations(16)
     if agent.has("parameters", "target_parameters"):
         online, target = (as_named(agent.call(name)) for name in ("parameters", "target_parameters"))
         pairs = [(one, other) for one in online for other in target if np.shares_memory(online[one], target[other])]
         if pairs:
             names = ", ".join(f"{one} and {other}" for one, other in pairs)
-            details = f"These arrays of the online and the target network share their memory: {names}"
+            details = f"These arrays of the online and the target network share memory: {names}"
             yield finding("target_network.shared", details=details)
             return
     q, target_q = agent.q(obs), agent.target_q(obs)
@@ -54,7 +54,7 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         moved, expected = np.abs(apart.target_q(obs) - target_q).max(), np.abs(apart.q(obs) - q).max()
         if moved > 0.5 * expected:
             details = (
-                f"Changing the online network's weights changes its Q by {expected:.3g} and the target's by {moved:.3g}"
+                f"Other weights of the online network change its Q by {expected:.3g} and the target's by {moved:.3g}"
             )
             yield finding("target_network.shared", details=details)
             return
@@ -66,7 +66,7 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         gaps.append(float(np.abs(trained.target_q(obs) - trained.q(obs)).max()))
         moves.append(float(np.abs(trained.q(obs) - last).max()))
     if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
-        details = f"Updates moved Q by {listed(moves)}, but the two networks' Q differ by {listed(gaps)} without a sync"
+        details = f"Updates without a sync changed Q by {listed(moves)}, but the two networks differ by {listed(gaps)}"
         yield finding("target_network.every_update", details=details)
 
 
@@ -76,7 +76,7 @@ def _learn_fives(session: Session, agent: AgentCopy) -> None:
 
 
 def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """A sync must take the target network all the way to the online network, or a small part of it."""
+    """Check that a sync moves the target network all the way to the online network, or a small part of it."""
     obs = session.observations(16)
     try:
         apart = perturbed(agent, 1)
@@ -87,7 +87,7 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     online, target = apart.q(obs), apart.target_q(obs)
     gap = np.abs(online - target).max()
     if gap < 1e-6:
-        yield "the two networks are equal, so that the effect of sync_target() does not show"
+        yield "the two networks are equal, so the effect of sync_target() is unknown"
         return
     apart.sync()
     after = apart.target_q(obs)
@@ -103,8 +103,8 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
 
 
 def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Perturb the online network only: which network's values does an update aim at?"""
-    # This update teaches nothing, but the first one may sync.
+    """Change the online network only, and find out which network's values an update aims at."""
+    # This update changes no weight, but the first one may sync.
     idle = agent.trained(with_error(agent, session.transitions(1), 0.0))
     apart = perturbed(idle, 2)
 
@@ -130,9 +130,9 @@ def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """If the adapter has no target_q_values: do two updates take the target network to the online network?"""
+    """Check, without target_q_values, that two updates do not sync the target network."""
     batch = session.transitions(max(8, session.min_batch))
-    # Nothing is learned, so that no momentum is left; but the first update may sync, which is fine.
+    # This update changes no weight, so the optimizer has no momentum. The first update may sync, which is fine.
     idle = agent.trained(with_error(agent, batch, 0.0))
     apart = perturbed(idle, 3)
     for _ in range(2):
@@ -146,7 +146,7 @@ def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     _, old_factor, _ = targets.fit(TARGET)
     if distance < 2 * CLEAR and abs(factor - session.discount) < 0.02 <= abs(old_factor - session.discount):
         details = (
-            f"Two updates after the online network's weights were changed, the update aims at r + {factor:.3f} times "
+            f"Two updates after a change of the online network's weights, the update aims at r + {factor:.3f} times "
             f"{ONLINE}, within {distance:.1%}"
         )
         yield finding("target_network.every_update", details=details)

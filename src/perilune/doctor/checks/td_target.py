@@ -19,12 +19,12 @@ FAULTY = {
     "the mean of Q(next_obs, a)": "td_target.mean",
     "Q(next_obs, action) of the action taken before": "td_target.own_action",
     "the smallest Q(next_obs, a)": "td_target.min",
-    "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
+    "the largest Q(obs, a) at obs instead of next_obs": "td_target.same_state",
 }
 
 
 def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """After a terminated transition next_obs must not matter, and the reward must."""
+    """Check that next_obs of a terminated transition does not matter, and that its reward does."""
     require_varied_q(session)
     count = 4 * session.actions
     base = session.transitions(count)
@@ -43,20 +43,22 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     for middle in (one.max(axis=1) + two.max(axis=1), one.mean(axis=1) + two.mean(axis=1), one.max() + two.max()):
         between = (agent.q_taken(base) - session.gamma * middle / 2).astype(np.float32)
         measure("next", base._replace(reward=between), other._replace(reward=between))
-    for reward in (0.3, 3.0, 100.0):  # large ones only if needed: they may overflow or be clipped
+    for reward in (0.3, 3.0, 100.0):  # large ones only if needed, because they may overflow or be clipped
         measure("reward", *(base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1)))
         least = 1e-4 * max(effects.values())
         if min(effects["reward_terminated"], effects["reward_running"]) > least:
             break
     if least == 0:
-        raise CannotTell("neither reward nor next_obs changes what an update does")
+        raise CannotTell("neither reward nor next_obs changes the effect of an update")
     matters = {name: effect > least for name, effect in effects.items()}
     if matters["next_terminated"] and not matters["next_running"]:
         session.ends = "mask_inverted"
         yield finding("td_target.mask_inverted", **effects)
     elif matters["next_terminated"]:
         if effects["next_terminated"] < effects["next_running"] / 2:  # without a mask they are the same
-            raise CannotTell("after terminated transitions next_obs matters a little: in statistics of observations?")
+            raise CannotTell(
+                "next_obs of terminated transitions matters a little, possibly in statistics of observations"
+            )
         _require_bootstrap(session, agent)
         session.ends = "no_mask"
         yield finding("td_target.no_mask", **effects)
@@ -70,23 +72,25 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
-    """Raise CannotTell unless the target of terminated transitions follows the next values, not just statistics."""
+    """Raise CannotTell unless the target of terminated transitions follows the next values."""
     batch = session.transitions(6, scale=3.0)
     try:
         bootstrap = read_bootstraps(agent, batch, float(np.abs(agent.q_taken(batch)).max()) + 1)
     except CannotTell as reason:
         raise CannotTell(f"next_obs of terminated transitions matters, but not as a bootstrap: {reason}") from reason
     if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(agent, batch).values()):
-        raise CannotTell("next_obs of terminated transitions matters, but not as a bootstrap: by its statistics?")
+        raise CannotTell(
+            "next_obs of terminated transitions matters, but not as a bootstrap. Possibly its statistics matter"
+        )
 
 
 def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """The transitions of a batch must not affect each other, except that their errors are averaged."""
+    """Check that the transitions of a batch do not affect each other, except through the mean."""
     require_varied_q(session)
     rows = max(4, session.min_batch)
     batch = session.transitions(rows)
     q = agent.q_taken(batch)
-    # Neighbors have different errors. They do not average to 0 if clipped, where a broadcast update would rest.
+    # Neighbors have different errors. Their mean is not 0 even if clipped, or a broadcast update would do nothing.
     errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
     if session.ends in ("mask_inverted", "reward_masked"):
         batch = batch._replace(terminated=np.zeros(rows, bool))
@@ -96,7 +100,7 @@ def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     )
     size, permuted, lower = np.abs(base).max(), np.abs(permuted - base).max(), np.abs(lower - base).max()
     if size == 0:
-        raise CannotTell("no update on a batch moved Q")
+        raise CannotTell("no update on a batch changed Q")
     if permuted < 1e-5 * size < lower:
         yield finding("loss.broadcast", rows=rows, change=permuted, size=size)
     if session.ends == "sound":
@@ -104,7 +108,7 @@ def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: Array) -> Iterator[Finding]:
-    """If all transitions but the first are terminated, only the next_obs of the first one may matter."""
+    """Check that next_obs of terminated transitions does not matter to another transition of the batch."""
     require_regression(session)  # with batch normalization the others do matter
     count = len(batch.action)
     running = batch._replace(terminated=np.arange(count) > 0)
@@ -122,7 +126,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check the discount and the next value."""
     require_varied_q(session)
     if session.routing == "loss.others_to_zero":
-        raise CannotTell("the errors of the other actions move Q(obs, action) too")
+        raise CannotTell("the errors of the other actions also change Q(obs, action)")
     require_regression(session)
     inverted = session.ends == "mask_inverted"
     targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
@@ -133,7 +137,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     left = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
     if left < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
         raise CannotTell(
-            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as Expected SARSA"
+            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), like Expected SARSA"
         )
     values: dict[str, Any] = {
         "count": len(targets.bootstrap),
