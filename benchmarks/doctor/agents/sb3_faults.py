@@ -17,7 +17,7 @@ ON_SYNC = "        for t, p in zip(self.q_net_target.parameters(), self.q_net.pa
 
 
 def optimizer(old: str, new: str) -> tuple[tuple[str, str], ...]:
-    """The optimiser written by hand in compact_torch_faults.py, with a change in it."""
+    """The handwritten optimizer of compact_torch_faults.py, with a change in it."""
     (imports, _) = torch_faults.hand_made(old, new)
     return imports, (MADE, "    model.policy.optimizer = HandMadeAdam(model.q_net.parameters(), 1e-3)\n" + MADE), (
         "    def train(self, gradient_steps, batch_size=32):\n",

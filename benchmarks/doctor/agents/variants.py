@@ -121,7 +121,7 @@ OWN: dict[str, str] = {
     "AdamW": PLAIN + ", optimizer='adamw'",
     "dueling": PLAIN + ", dueling=True",
     "noisy layers": PLAIN + ", noisy=True",
-    "prioritised": PLAIN + ", priority_alpha=0.6",
+    "prioritized": PLAIN + ", priority_alpha=0.6",
     "quantiles": "head='qr'",
     "quantiles with optimism": "head='qr', optimism=0.5, munchausen=0.9",
     "C51": "head='c51', value_range=(-50.0, 50.0)",

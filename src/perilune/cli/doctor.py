@@ -46,7 +46,9 @@ def run_doctor(options: Namespace) -> None:
     if result.faults:
         sys.exit(1)
     if not result.complete:
-        raise ExaminationError(f"the checks found no fault, but {options.budget:g} s were not enough for all of them. Raise --budget")
+        raise ExaminationError(
+            f"found no fault, but {options.budget:g} s were not enough for all checks. Raise --budget"
+        )
 
 
 @contextmanager
