@@ -68,7 +68,7 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
     with served(runs) as (address, _), visit(browser, address, ignore=["404"]) as visited, ExitStack() as training:
         page = visited.open()
         empty, missing, state = page.locator("#curves .empty"), page.locator("#missing"), page.locator("#runs .state")
-        expect(empty).to_have_text(f"No runs in {runs} yet. Start one with {command}; it appears here.")
+        expect(empty).to_have_text(f"No runs in {runs} yet. Start one with {command}. It will appear here.")
         copy_run(root / "other", run)
         lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
         (run / "episodes.jsonl").write_text("".join(lines[:-10]))
@@ -80,7 +80,7 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
             log.writelines(lines[-10:])
         wait_until(page, lambda: count_values(page, "live") == before + 10)
         page.get_by_role("button", name="Videos").click()
-        expect(page.locator("#videos > .empty")).to_contain_text("No video yet")
+        expect(page.locator("#videos > .empty")).to_contain_text("No videos yet")
         shutil.copytree(root / "a" / "videos", run / "videos")
         expect(page.locator(".strip li.new").first).to_be_visible()
         training.close()
@@ -132,11 +132,11 @@ def test_band_counts_a_repeated_seed_once(browser: Browser, variants: str) -> No
         expect(labels).to_have_text(["seed1", "seed1-2", "seed2"])
         page.get_by_label("Bands over seeds").check()
         expect(labels).to_have_text(["CartPole-v0, 2 seeds"])
-        expect(warnings).to_contain_text("A band uses only the newest run of each seed. Left out: seed1.")
+        expect(warnings).to_contain_text("A band uses only the newest run of each seed. Ignored: seed1.")
         page.get_by_label("seed2", exact=True).uncheck()
         expect(labels).to_have_text(["seed1", "seed1-2"])
-        expect(warnings).not_to_contain_text("Left out")
-        expect(warnings).to_contain_text("There is no band: no two of the chosen runs differ in the seed only.")
+        expect(warnings).not_to_contain_text("Ignored")
+        expect(warnings).to_contain_text("There is no band, because no two selected runs differ only in the seed.")
         lines = page.locator(f"{REWARD} .readings line")
         assert len({line.get_attribute("class") for line in lines.all()}) == 2  # two colors
 

@@ -202,7 +202,7 @@ def test_video_without_telemetry_explains_itself(browser: Browser, variants: str
     with visit(browser, variants) as visited:
         page = visited.open("view=videos&run=a&video=stages-overlay.mp4")
         text = page.locator(".without")
-        expect(text).to_contain_text("Each picture shows the Q-values of its own stage.")
+        expect(text).to_contain_text("Each picture shows the Q-values of that stage.")
         expect(page.locator(".details")).to_be_hidden()
         open_video(page, "Stages of training")
         expect(text).to_contain_text("With --overlay")

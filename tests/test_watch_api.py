@@ -147,7 +147,7 @@ def test_band_uses_the_newest_run_of_each_seed(client: Client, root: Path) -> No
     def bands(*ids: str) -> list[tuple[list[str], dict[str, str]]]:
         answer = client.json("/api/series", id=ids, name="episodes.reward", band="1")
         assert [series["id"] for series in answer["series"]] == list(ids)
-        return [(band["ids"], band["left_out"]) for band in answer["bands"]]
+        return [(band["ids"], band["replaced"]) for band in answer["bands"]]
 
     assert bands(*seeds) == [(["again", "two"], {"z-first": "again"})]
     assert bands("z-first", "again") == []  # a single seed

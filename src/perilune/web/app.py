@@ -152,7 +152,7 @@ class Api:
             for seeds, replaced in newest_per_seed(runs) if query.band else []:
                 values = _band(seeds, query, tuple(run.read(log).version for run in seeds))
                 ids = [run.id for run in seeds]
-                bands.append({"group": seeds[0].group, "ids": ids, "left_out": replaced, **_lists(values)})
+                bands.append({"group": seeds[0].group, "ids": ids, "replaced": replaced, **_lists(values)})
         return JsonResponse({"name": query.name, "x": query.x, "series": series, "bands": bands})
 
     def videos(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
-// Requests to the server: JSON answers, and the stream of changes.
+// Requests to the server: JSON responses, and the stream of changes.
 
-/** Return the JSON answer to a query, or throw an Error with a message for the user. */
+/** Return the JSON response to a query, or throw an Error with a message for the user. */
 export async function get(path, query = {}, signal = undefined) {
   const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
@@ -15,7 +15,7 @@ export async function get(path, query = {}, signal = undefined) {
   }
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new Error(body?.error ?? `The server answered ${path} with status ${response.status}.`);
-  if (body === null) throw new Error(`The server's answer to ${path} is not JSON.`);
+  if (body === null) throw new Error(`The server's response to ${path} is not JSON.`);
   return body;
 }
 
@@ -56,8 +56,8 @@ export function follow(onRuns, onConnection) {
       onRuns(first ? null : JSON.parse(event.data).changed);
       first = false;
     });
-    // The browser's own retry gives up on some errors and waits long after others. A connection may also die without
-    // an error, for example through a broken tunnel or a suspended machine; hence the timeout.
+    // The browser does not retry after some errors, and waits long after others. A connection can also break without an
+    // error, for example when a tunnel breaks or a machine is suspended. Therefore the page has its own timeout.
     source.addEventListener("error", reconnect);
   }
   connect();

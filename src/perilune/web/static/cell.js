@@ -1,4 +1,4 @@
-// A chart with its title, the values under the cursor, its keys, and a description for screen readers.
+// A chart with its title, the values at the cursor, its keys, and a description for screen readers.
 
 import { createChart } from "./chart.js";
 import { chartContent, describe, readings } from "./content.js";
@@ -50,7 +50,7 @@ export function createCell(name, on) {
   let content = null;
   let x = [0, 1];
   let cursor = null;
-  let announced = true; // whether screen readers know the values under the cursor
+  let announced = true; // whether the values at the cursor were announced to screen readers
   let pointer = null; // y of the pointer if it is on this chart
 
   function draw() {

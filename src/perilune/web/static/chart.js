@@ -13,8 +13,8 @@ const EMPTY = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: fals
  * A chart that fills ``host``. ``on`` holds the handlers: ``zoom([from, to])``, ``whole()``, ``cursor(x, y)`` (null: the
  * pointer has left), ``pick(x)`` (a click).
  *
- * Its content is plain data: ``lines`` {x, y, colour, dash, width, alpha, dots}, ``areas`` {x, low, high, colour},
- * ``marks`` {y, label}, ``rings`` {x, y, colour}, ``x`` and ``y`` as [from, to], and ``log`` for a logarithmic y.
+ * Its content is plain data: ``lines`` {x, y, color, dash, width, alpha, dots}, ``areas`` {x, low, high, color},
+ * ``marks`` {y, label}, ``rings`` {x, y, color}, ``x`` and ``y`` as [from, to], and ``log`` for a logarithmic y.
  */
 export function createChart(host, on) {
   let content = EMPTY;

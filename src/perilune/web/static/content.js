@@ -1,19 +1,19 @@
-// Turn the server's answer about a series into what its chart draws and its description says. Pure functions.
+// Compute the content of a chart and its description from the server's response for a series. Pure functions.
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
 import { count, number, some } from "./text.js";
 
-const MAX_RAW = 8; // runs; with more, single values would cover one another
+const MAX_RAW = 8; // runs; single values of more runs would hide each other
 const MAX_LISTED = 8; // lines; the others are summarized
-const THRESHOLD_REACH = 1.5; // times the range of the values; a threshold further away is not on the chart
+const THRESHOLD_REACH = 1.5; // times the range of the values; the chart does not show a threshold that is further away
 const SCORES = new Set(["episodes.reward", "evaluations.mean_return", "evaluations.min_return"]);
 const LOGARITHMIC = new Set(["loss", "gradient_norm"]); // logarithmic if they span a decade
 const SHARES = new Set(["epsilon"]);
 
 /**
- * What the chart of ``answered`` shows between x[0] and x[1]. ``strong`` are the main lines, whose values are read off,
- * each with its ``label`` and ``place``.
+ * Return the content of a chart between x[0] and x[1]. ``strong`` are the main lines with their values, ``label`` and
+ * ``place``.
  */
 export function chartContent(answered, x, model) {
   const answer = stillChosen(answered);
@@ -26,26 +26,26 @@ export function chartContent(answered, x, model) {
     ...faint,
     ...strong.map((line) => ({ ...line, ...look(line.place), width: 2, dots: evaluated && line.id ? 3 : undefined })),
   ];
-  const areas = answer.bands.map((band) => ({ ...band, colour: look(slot(band.ids[0])).colour }));
+  const areas = answer.bands.map((band) => ({ ...band, color: look(slot(band.ids[0])).color }));
   const log = LOGARITHMIC.has(answer.name.split(".")[1]) && spansDecade(strong);
   const rings = answer.name === "evaluations.mean_return" ? best(strong, model.byId, answer.x) : [];
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
-/** The part of an answer for runs that are still chosen and not replaced by a newer run of the same seed. */
+/** The part of a response for runs that are still selected and not replaced by a newer run of the same seed. */
 function stillChosen(answer) {
   const chosen = (id) => slot(id) !== null;
   const bands = answer.bands.filter((band) => band.ids.every(chosen));
-  const shown = (id) => chosen(id) && !bands.some((band) => Object.hasOwn(band.left_out, id));
+  const shown = (id) => chosen(id) && !bands.some((band) => Object.hasOwn(band.replaced, id));
   return { ...answer, series: answer.series.filter((one) => shown(one.id)), bands };
 }
 
-/** Messages about runs that the bands of an answer leave out. */
-export function leftOut(answer, model) {
-  if (answer.bands.length === 0) return ["There is no band: no two of the chosen runs differ in the seed only."];
-  const ids = answer.bands.flatMap((band) => Object.keys(band.left_out));
+/** Messages about runs that the bands of a response ignore. */
+export function ignoredRuns(answer, model) {
+  if (answer.bands.length === 0) return ["There is no band, because no two selected runs differ only in the seed."];
+  const ids = answer.bands.flatMap((band) => Object.keys(band.replaced));
   const names = some(ids.map(model.label));
-  return ids.length === 0 ? [] : [`A band uses only the newest run of each seed. Left out: ${names}.`];
+  return ids.length === 0 ? [] : [`A band uses only the newest run of each seed. Ignored: ${names}.`];
 }
 
 function bandLines(answer, model) {
@@ -83,7 +83,7 @@ function faintLines(answer) {
     ...raw.map((one) => ({
       x: one.x,
       y: one.y,
-      colour: look(slot(one.id)).colour,
+      color: look(slot(one.id)).color,
       alpha: raw.length > 1 ? 0.22 : 0.32,
       width: 0.9,
     })),
@@ -92,7 +92,7 @@ function faintLines(answer) {
       .map((one) => ({
         x: one.x,
         y: one.mean,
-        colour: look(slot(banding(answer, one.id).ids[0])).colour,
+        color: look(slot(banding(answer, one.id).ids[0])).color,
         alpha: 0.35,
         width: 0.9,
       })),
@@ -101,7 +101,7 @@ function faintLines(answer) {
 
 const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id));
 
-/** The reward thresholds of an answer's environments, with the environment's name if there are several. */
+/** The reward thresholds of the environments in a response, with their names if there are several. */
 function thresholds(answer, byId) {
   const runs = answer.series.map((one) => byId.get(one.id)).filter((run) => typeof run?.reward_threshold === "number");
   const marks = new Map(); // threshold -> environments
@@ -118,7 +118,7 @@ function best(strong, runs, x) {
     .map(([line, found]) => ({
       x: x === "episode" ? found.episodes : found.env_steps,
       y: found.mean_return,
-      colour: look(line.place).colour,
+      color: look(line.place).color,
     }));
 }
 

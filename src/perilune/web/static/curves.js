@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { createCell } from "./cell.js";
-import { leftOut } from "./content.js";
+import { ignoredRuns } from "./content.js";
 import { debounced, el, keep, text } from "./dom.js";
 import { noRuns } from "./model.js";
 import { createOutcomes } from "./outcomes.js";
@@ -34,7 +34,7 @@ export function createCurves(host) {
   const outcomes = createOutcomes();
   host.append(tools.element, warnings, empty, grid, outcomes.element);
   let model = null;
-  let x = state.x; // of the values under the cursor
+  let x = state.x; // of the values at the cursor
   let bandMessages = [];
   let query = ""; // what the charts show: ids, smoothing and so on
   const cells = []; // {cell, visible, stale, busy, next}
@@ -126,7 +126,7 @@ export function createCurves(host) {
       });
       if (requested === query) {
         one.cell.show(answer, rangeOf(name), model, smooth);
-        bandMessages = state.bands ? leftOut(answer, model) : [];
+        bandMessages = state.bands ? ignoredRuns(answer, model) : [];
         updateWarnings(warnings, model, bandMessages);
       }
       tools.problem("");
@@ -159,7 +159,7 @@ export function createCurves(host) {
     );
     outcomes.update(model);
     if (chosen().length === 0) tools.problem(""); // no request will clear it
-    if (x !== state.x) for (const { cell } of cells) cell.point(null); // the cursor was on another x axis
+    if (x !== state.x) for (const { cell } of cells) cell.point(null); // the cursor belongs to another x axis
     x = state.x;
     try {
       await (starting ??= start());
@@ -180,7 +180,7 @@ export function createCurves(host) {
   };
 }
 
-/** Show ``messages`` and the warnings of the chosen runs. */
+/** Show ``messages`` and the warnings of the selected runs. */
 function updateWarnings(list, model, messages) {
   const labels = new Map(); // message -> runs, so that each message is shown once
   for (const id of chosen()) {

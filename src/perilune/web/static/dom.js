@@ -22,7 +22,7 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Set an element's text if it differs, to avoid a needless layout. */
+/** Set the text of an element if it differs, to avoid an unnecessary layout. */
 export function text(element, content) {
   if (element.textContent !== content) element.textContent = content;
 }

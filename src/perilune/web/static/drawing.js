@@ -41,7 +41,7 @@ function drawLine(ctx, place, line, range) {
   const last = Math.min(x.length - 1, before(x, range[1]) + 1);
   const ratio = devicePixelRatio;
   ctx.globalAlpha = line.alpha ?? 1;
-  ctx.strokeStyle = ctx.fillStyle = line.colour;
+  ctx.strokeStyle = ctx.fillStyle = line.color;
   ctx.lineWidth = (line.width ?? 2) * ratio;
   ctx.setLineDash((line.dash ?? []).map((length) => length * ratio));
   ctx.beginPath();
@@ -69,9 +69,9 @@ function dot(ctx, x, y, radius) {
   ctx.fill();
 }
 
-function drawArea(ctx, place, { x, low, high, colour }) {
+function drawArea(ctx, place, { x, low, high, color }) {
   ctx.globalAlpha = 0.2;
-  ctx.fillStyle = colour;
+  ctx.fillStyle = color;
   ctx.beginPath();
   const known = [...x.keys()].filter((index) => low[index] !== null && high[index] !== null);
   for (const index of known) ctx.lineTo(place.x(x[index]), place.y(high[index]));
@@ -185,8 +185,8 @@ function inside({ x, y }, { left, top, width, height }, place) {
   return many;
 }
 
-function drawRing(ctx, place, { x, y, colour }) {
-  ctx.strokeStyle = colour;
+function drawRing(ctx, place, { x, y, color }) {
+  ctx.strokeStyle = color;
   ctx.lineWidth = 1.5 * devicePixelRatio;
   ctx.beginPath();
   ctx.arc(place.x(x), place.y(y), 6 * devicePixelRatio, 0, 2 * Math.PI);

@@ -24,7 +24,7 @@ const seen = new Set(); // ids of all runs so far, also of removed ones
 let changed = new Set(); // ids that changed since they were read; null: any run may have changed
 let reading = false;
 
-/** Read the list of runs and show what changed; one request at a time, at least PAUSE apart. */
+/** Read the list of runs and show changes, with one request at a time, at least PAUSE apart. */
 async function refresh() {
   if (reading) return;
   reading = true;
@@ -45,7 +45,7 @@ async function refresh() {
   reading = false;
 }
 
-/** Update the page after the runs ``ids`` changed (null: any run; empty: only the choices of the user). */
+/** Update the page after the runs ``ids`` changed (null: any run; empty: only the selection changed). */
 function show(ids) {
   for (const { id } of model.runs) seen.add(id);
   const missing = chosen().filter((id) => !model.byId.has(id));
@@ -69,7 +69,7 @@ function show(ids) {
   views[state.view](model, ids);
 }
 
-/** A sentence about chosen runs that do not exist; ``there`` are the other chosen runs. */
+/** A message about selected runs that do not exist; ``there`` are the other selected runs. */
 function aboutMissing(missing, there) {
   const removed = missing.every((id) => seen.has(id));
   const others = there.length === 0 ? chosen().map(model.label).join(", ") : "";
@@ -84,7 +84,7 @@ function setMessage(id, message) {
 }
 
 onChange((changed) => {
-  if (changed.includes("runs")) setMessage("missing", ""); // the user has made another choice
+  if (changed.includes("runs")) setMessage("missing", ""); // the user has changed the selection
   if (loaded) show([]);
 });
 

@@ -49,5 +49,5 @@ function commonParts([first, ...others]) {
 /** A message for when there are no runs. */
 export function noRuns({ root, message }) {
   const out = root === "runs" ? "" : ` --out ${root}/moon`;
-  return message ?? `No runs in ${root} yet. Start one with perilune train LunarLander-v3${out}; it appears here.`;
+  return message ?? `No runs in ${root} yet. Start one with perilune train LunarLander-v3${out}. It will appear here.`;
 }

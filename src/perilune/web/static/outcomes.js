@@ -1,11 +1,11 @@
-// How training episodes ended: for each run one bar per outcome, in the environment's order.
+// The outcomes of training episodes: for each run one bar per outcome, in the order of the environment.
 
 import { el } from "./dom.js";
 import { slot, swatch } from "./palette.js";
 import { chosen } from "./state.js";
 import { number } from "./text.js";
 
-/** The panel ``element``; ``update(model)`` shows the chosen runs that have outcomes, or hides the panel. */
+/** The panel ``element``; ``update(model)`` shows the selected runs that have outcomes, or hides the panel. */
 export function createOutcomes() {
   const tables = el("div", { class: "outcomes" });
   const title = el(

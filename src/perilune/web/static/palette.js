@@ -1,4 +1,4 @@
-// Line colours and styles. The colours, from Okabe and Ito, are distinguishable for colour-blind readers; after six
+// Line colors and styles. The colors, from Okabe and Ito, are distinguishable for color-blind users; after six
 // runs they repeat with another line style. style.css defines them, lighter for dark mode.
 
 import { el, svg } from "./dom.js";
@@ -6,10 +6,10 @@ import { el, svg } from "./dom.js";
 const COLOURS = 6;
 const DASHES = [[], [7, 3], [2, 3]];
 
-const places = new Map(); // key -> place; a key keeps its place as long as a run with that key is chosen
-let keys = new Map(); // id -> key of the chosen runs
+const places = new Map(); // key -> place; a key keeps its place while a run with that key is selected
+let keys = new Map(); // id -> key of the selected runs
 
-/** Give each chosen run the first free place; runs with the same ``key(id)`` share one. */
+/** Give each selected run the first free place; runs with the same ``key(id)`` share one. */
 export function assign(ids, key) {
   keys = new Map(ids.map((id) => [id, key(id)]));
   const wanted = new Set(keys.values());
@@ -24,7 +24,7 @@ export function assign(ids, key) {
   }
 }
 
-/** The place of a run, null if it is not chosen. */
+/** The place of a run, null if it is not selected. */
 export function slot(id) {
   return places.get(keys.get(id)) ?? null;
 }
@@ -32,15 +32,15 @@ export function slot(id) {
 let sheet = null;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (sheet = null));
 
-/** A colour of style.css by name, for canvases. */
+/** A color of style.css by name, for canvases. */
 export function ink(name) {
   sheet ??= getComputedStyle(document.documentElement);
   return sheet.getPropertyValue(`--${name}`).trim();
 }
 
-/** Colour and dash pattern (in pixels) of a place. */
+/** Color and dash pattern (in pixels) of a place. */
 export function look(place) {
-  return { colour: ink(`line-${place % COLOURS}`), dash: DASHES[Math.floor(place / COLOURS) % DASHES.length] };
+  return { color: ink(`line-${place % COLOURS}`), dash: DASHES[Math.floor(place / COLOURS) % DASHES.length] };
 }
 
 /** A short line in the style of a place; empty for null. */

@@ -6,11 +6,11 @@ import { createBars, createObservation, qLines } from "./panels.js";
 import { clock, number } from "./text.js";
 
 const STAGES =
-  "The agent at several stages of its training, side by side, each from the same initial state. The caption of each " +
-  "picture is the number of environment steps that the agent had trained for.";
+  "The agent at several stages of its training, side by side, from the same initial state. Each caption is the number " +
+  "of environment steps before that stage.";
 const WITHOUT = {
   "stages.mp4": `${STAGES} With --overlay, perilune video --stages also draws the Q-values of each stage.`,
-  "stages-overlay.mp4": `${STAGES} Each picture shows the Q-values of its own stage.`,
+  "stages-overlay.mp4": `${STAGES} Each picture shows the Q-values of that stage.`,
   telemetry: "This video has no telemetry, so the page cannot show its Q-values and observations.",
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
@@ -42,7 +42,7 @@ export function createPlayer() {
   const difference = el("input", { type: "checkbox", change: () => draw() });
   const bars = createBars();
   const observation = createObservation();
-  const trace = el("div", { class: "trace", "aria-hidden": "true" }); // the slider does the same for the keyboard
+  const trace = el("div", { class: "trace", "aria-hidden": "true" }); // keyboard users have the slider
   const needle = el("div", { class: "needle" });
   const chart = createChart(trace, { pick: (seconds) => seek(Math.round(seconds * fps)) });
   const qCard = el(
@@ -54,7 +54,7 @@ export function createPlayer() {
   const traceCard = el(
     "section",
     { class: "card" },
-    el("header", {}, el("h3", {}, "Over the episode"), el("span", { class: "note" }, "seconds; click to seek")),
+    el("header", {}, el("h3", {}, "Q-values over time"), el("span", { class: "note" }, "seconds; click to seek")),
     el("div", { class: "stage" }, trace),
   );
   const observationCard = el(
@@ -106,19 +106,19 @@ export function createPlayer() {
     text(full, document.fullscreenElement ? "Leave full screen" : "Full screen"),
   );
 
-  /** Go to the middle of a frame, so that rounding cannot give the previous one. Update the page at once. */
+  /** Seek to the middle of a frame, so that rounding cannot select the previous one. Update the page at once. */
   function seek(to) {
     at(Math.round(to));
     video.currentTime = (frame + 0.5) / fps;
   }
 
-  /** Handle the keys of the view, unless the focus is in a control that uses them itself. */
+  /** Handle the keys of the view, unless the focused control uses them itself. */
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !element.checkVisibility()) return;
     if (event.target.closest("select, textarea, dialog, input:not(.scrub, [type=checkbox])")) return;
     const step = event.shiftKey ? fps : 1;
     const act = {
-      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // those react to the key themselves
+      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // these handle the key themselves
       ArrowLeft: () => seek(frame - step),
       ArrowRight: () => seek(frame + step),
       Home: () => seek(0),

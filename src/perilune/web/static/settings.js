@@ -1,4 +1,4 @@
-// The settings of the chosen runs side by side. Settings that differ come first and are marked.
+// The settings of the selected runs side by side. Settings that differ come first and are marked.
 
 import { get } from "./api.js";
 import { el, text } from "./dom.js";
@@ -19,7 +19,7 @@ export function createSettings(host) {
   const table = el("table", {});
   const scroll = el(
     "div",
-    { class: "scroll settings", tabIndex: 0, role: "region", "aria-label": "Settings of the chosen runs" },
+    { class: "scroll settings", tabIndex: 0, role: "region", "aria-label": "Settings of the selected runs" },
     table,
   );
   host.append(tools, problem, scroll);
@@ -38,7 +38,7 @@ export function createSettings(host) {
       problem.hidden = false;
       text(problem, error.message);
     }
-    if (String(ids) !== String(chosen())) return; // the user has made another choice
+    if (String(ids) !== String(chosen())) return; // the user has changed the selection
     const there = ids.filter((id) => known.has(id));
     const now = JSON.stringify([there, there.map(slot), state.differs]);
     if (now === drawn && changed !== null) return;
@@ -94,7 +94,7 @@ function toText(value) {
   return JSON.stringify(value)?.replaceAll(",", ", ") ?? "";
 }
 
-/** One row {section, path, values, differs} per setting, those that differ first. */
+/** One row {section, path, values, differs} per setting; settings that differ come first. */
 function lines(columns) {
   const paths = [...new Set(columns.flatMap((column) => [...column.keys()]))];
   const rows = paths.map((path) => {
@@ -132,7 +132,7 @@ function draw(table, runs, rows) {
     bodies.at(-1).append(line);
   }
   table.replaceChildren(
-    el("caption", { class: "hidden" }, "Settings of the chosen runs"),
+    el("caption", { class: "hidden" }, "Settings of the selected runs"),
     el("thead", {}, head),
     ...bodies,
   );

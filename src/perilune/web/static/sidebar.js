@@ -1,4 +1,4 @@
-// The list of runs on the left: their progress, and which of them are compared.
+// The list of runs on the left, with their progress and the selection of runs to compare.
 
 import { brief, count, number, shortened } from "./text.js";
 import { el, keep, text } from "./dom.js";
@@ -9,7 +9,7 @@ import { change, chosen, state } from "./state.js";
 const MAX_DEFAULT = 6; // runs
 const LONGEST = 60; // characters of a name
 
-/** The runs to show before the user has chosen: all if they are few, else those in training, else the first. */
+/** The runs to show before the user selects any: all if there are few, else those in training, else the first. */
 export function defaultRuns(runs) {
   const readable = runs.filter((run) => run.state !== "unreadable");
   const training = readable.filter((run) => run.state === "training");
@@ -73,7 +73,7 @@ function shown({ runs }) {
   });
 }
 
-/** Groups of runs that differ in the seed only. */
+/** Groups of runs that differ only in the seed. */
 function grouped(runs) {
   const groups = new Map();
   for (const run of runs) {
@@ -109,7 +109,7 @@ function updateGroup(section, { name, runs }, model) {
   const many = countSeeds(runs);
   text(head.children[1], shortened(model.groupLabel(name), LONGEST));
   text(head.lastElementChild, count(many, "seed") + (many < runs.length ? ` in ${count(runs.length, "run")}` : ""));
-  head.title = many > 1 ? "These runs differ in the seed only" : "These runs have the same settings and the same seed";
+  head.title = many > 1 ? "These runs differ only in the seed" : "These runs have the same settings and the same seed";
   keep(
     list,
     runs,
@@ -153,7 +153,7 @@ function updateRun(item, run, label, grouped) {
   const facts = [
     `seed ${run.seed}`,
     run.env_steps > 0 ? `${brief(run.env_steps)} steps` : null,
-    grouped ? null : run.environment, // last, because a narrow line cuts it off
+    grouped ? null : run.environment, // last, because a narrow list cuts it off
     run.warnings.length ? count(run.warnings.length, "warning") : null,
   ];
   text(about, run.state === "unreadable" ? (run.message ?? "Cannot be read.") : facts.filter(Boolean).join(", "));

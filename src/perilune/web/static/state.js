@@ -1,9 +1,9 @@
-// What the user has chosen. The URL's fragment holds it, so that reload, back, bookmarks and links keep it.
+// The selection of the user. The fragment of the URL holds it, so that reload, back, bookmarks and links keep it.
 
 import { debounced } from "./dom.js";
 
 const DEFAULTS = {
-  runs: null, // ids in the order in which they were chosen; null: nothing chosen yet
+  runs: null, // ids in the order of selection; null: nothing selected yet
   view: "curves",
   x: "env_steps",
   smooth: 20,
@@ -20,7 +20,7 @@ const CHOICES = { view: ["curves", "videos", "settings"], x: ["env_steps", "epis
 export const state = { ...DEFAULTS };
 const listeners = [];
 
-/** Ids of the chosen runs. */
+/** Ids of the selected runs. */
 export function chosen() {
   return state.runs ?? [];
 }

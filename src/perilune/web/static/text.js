@@ -2,7 +2,7 @@
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** A number in a few characters: 12,345  312.4  0.0123  2.1e-6; an en dash if it is unknown. */
+/** A number in a few characters: 12,345  312.4  0.0123  2.1e-6; an en dash for an unknown number. */
 export function number(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -40,7 +40,7 @@ export function some(names) {
   return names.slice(0, 3).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
 }
 
-/** A name of at most ``longest`` characters. The middle is cut out, because names often differ only at the end. */
+/** Shorten a name to ``longest`` characters in the middle, because names often differ only at the end. */
 export function shortened(name, longest) {
   const ends = Math.floor((longest - 1) / 2);
   return name.length <= longest ? name : `${name.slice(0, ends)}…${name.slice(-ends)}`;

@@ -20,7 +20,7 @@ export function createVideos(host) {
   host.append(el("div", { class: "tools" }, el("label", {}, "Run", select)), problem, missing, strip, empty, player.element);
   let videos = [];
   let source = null; // id of the run that ``videos`` belong to
-  const old = new Set(); // videos that existed when the run was first shown, or have been opened
+  const old = new Set(); // videos that existed when the run was first shown, or that the user has opened
   let shown = null; // the video in the player
 
   function draw(model) {
@@ -55,7 +55,7 @@ export function createVideos(host) {
         : !run
           ? "No run is selected. Select one in the list of runs to see its videos."
           : run.state === "training"
-            ? "No video yet. The first one appears here when it has been recorded."
+            ? "No videos yet. The first video will appear here when it is recorded."
             : `This run has no videos. Record one with perilune video ${model.root}/${state.source}, ` +
               "or during training with --video-every.",
     );
@@ -128,7 +128,7 @@ export function createVideos(host) {
     if (id !== source || changed === null || changed.includes(id)) {
       try {
         const answer = id === null ? [] : await get("/api/videos", { id });
-        if (id !== null && id !== state.source) return; // the user has made another choice
+        if (id !== null && id !== state.source) return; // the user has changed the selection
         if (id !== source) for (const video of answer) old.add(`${id}/${video.name}`);
         videos = answer;
         source = id;
