@@ -1,4 +1,4 @@
-"""Stable-Baselines3's DQN, measured like Perilune: same seeds, evaluations, start states and files.
+"""The DQN of Stable-Baselines3 under the same conditions as Perilune: seeds, evaluations, start states and files.
 
 Used by ``perilune bench learning ENV --against sb3`` and ``perilune bench speed``.
 """
@@ -33,7 +33,7 @@ NAME = "Stable-Baselines3"
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Settings of Stable-Baselines3's DQN, under its own names."""
+    """Settings of the DQN of Stable-Baselines3, under its own names."""
 
     learner: str = f"{NAME} DQN"
     net_arch: tuple[int, ...] = (256, 256)
@@ -52,9 +52,9 @@ class Peer:
     def train_and_score(
         self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
     ) -> tuple[float, float]:
-        """Train into a run directory without weights. Return the mean returns of the final and the best weights.
+        """Train into a run directory without weights. Return the mean returns of the final and of the best weights.
 
-        As in Perilune's training, an evaluation waits for the end of the episode, and its time does not count.
+        As in Perilune, an evaluation waits for the end of the episode, and its time does not count.
         """
         env = envs.make(environment)
         with (
@@ -106,14 +106,14 @@ ZOO: dict[str, Peer] = {
 def check_installed() -> None:
     """Raise MissingDependencyError if Stable-Baselines3 is not installed."""
     if importlib.util.find_spec("stable_baselines3") is None:
-        raise MissingDependencyError(f"a comparison with {NAME} needs it: pip install stable-baselines3")
+        raise MissingDependencyError(f"{NAME} is not installed: pip install stable-baselines3")
 
 
 def zoo(environment: str) -> Peer:
-    """Return the zoo's settings for ``environment``.
+    """Return the settings of RL Baselines3 Zoo for ``environment``.
 
     Raises:
-        ConfigError: the zoo has no settings for it.
+        ConfigError: the zoo has no settings for the environment.
         MissingDependencyError: Stable-Baselines3 is not installed.
     """
     if environment not in ZOO:
@@ -123,7 +123,7 @@ def zoo(environment: str) -> Peer:
 
 
 def budget(peer: Peer, train: TrainConfig) -> TrainConfig:
-    """Return ``train`` with the number of steps that ``peer`` is tuned for and without what only Perilune can do."""
+    """Return ``train`` with the budget that ``peer`` is tuned for, and without settings that only Perilune supports."""
     return replace(
         train, steps=peer.n_timesteps, episodes=None, max_episode_steps=None, stop_at_return=None, video_every=None
     )
@@ -155,7 +155,7 @@ def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: i
 
 
 class _Recorder:
-    """Write a peer's episodes and evaluations while it trains, and keep its best weights. ``step`` is its callback."""
+    """Record the episodes and evaluations of a training and keep the best weights. ``step`` is the callback."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Recorder:
         self.best_weights: Any = None
 
     def step(self, local: dict[str, Any], _: object) -> bool:
-        """Handle one environment step; ``local`` holds the variables of the peer's loop."""
+        """Handle one environment step. ``local`` holds the local variables of the training loop."""
         if local["dones"][0]:
             self._end_episode(local["infos"][0])
             env_steps, every = self._model.num_timesteps, self._train.eval_every
@@ -200,7 +200,7 @@ class _Recorder:
         )
 
     def evaluate(self) -> None:
-        """Evaluate the peer's current weights on the start states that Perilune selects checkpoints with."""
+        """Evaluate the current weights on the start states with which Perilune selects checkpoints."""
         self._seconds += time.perf_counter() - self._since
         limit = greedy_limit(self._env, self._train)
         result = evaluate(
@@ -230,7 +230,7 @@ class _Recorder:
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """Microseconds per environment step of a whole training of LunarLander-v3; ``ratio`` is the peer's over ours."""
+    """Time per environment step of a training on LunarLander-v3, and how many times faster Perilune is (``ratio``)."""
 
     perilune_us: float
     peer_us: float
@@ -244,9 +244,10 @@ class TrainingSpeed:
 
 
 def training_speed(env_steps: int = 10_000, pairs: int = 3) -> TrainingSpeed:
-    """Train LunarLander-v3 with Perilune and with Stable-Baselines3, in turn, with the same settings.
+    """Train on LunarLander-v3 with Perilune and with Stable-Baselines3, in turn, with the same settings.
 
-    Hidden 128,128, batch 128, an update every 4 steps, a target copy every 250 steps, plain DQN without LayerNorm.
+    Plain DQN without LayerNorm, hidden layers 128 128, batches of 128, an update every 4 steps and a copy to the target
+    network every 250 steps.
     """
     times = [(_own_training(env_steps), _peer_training(env_steps)) for _ in range(pairs)]
     return TrainingSpeed(

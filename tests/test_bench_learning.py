@@ -132,7 +132,7 @@ def test_finished_benchmark_is_read_and_not_run(copied: Path, capfd: pytest.Capt
     bench(copied, "--json")
     out, err = capfd.readouterr()
     assert json.loads(out) == content(copied)
-    assert err == "2 of 2 have a score already\n"
+    assert err == "2 of 2 already have a score\n"
     assert not list(copied.rglob("final.safetensors"))
     bench(copied, "--quiet")
     out, err = capfd.readouterr()
@@ -225,7 +225,7 @@ def test_run_of_another_command_is_not_overwritten(copied: Path, capfd: pytest.C
         run_trials(trials(copied, 2), 1, quiet=True)
     with pytest.raises(SystemExit):
         bench(copied / "seed-1")
-    assert f"{copied / 'seed-1'} is the directory of one run" in capfd.readouterr().err
+    assert f"{copied / 'seed-1'} is a run directory" in capfd.readouterr().err
     assert modified(copied) == before
 
 
@@ -248,7 +248,7 @@ def test_failed_seed_is_reported_and_runs_again(copied: Path, capfd: pytest.Capt
     out, err = capfd.readouterr()
     assert "| 0 | " not in out
     assert "| 1 | " in out
-    assert "perilune: 1 failed. The same command tries them again.\n  copied/seed-0: RunDirectoryError" in err
+    assert "perilune: 1 failed. Run the same command again to retry.\n  copied/seed-0: RunDirectoryError" in err
     (failure,) = content(copied)["failures"]
     assert (failure["seed"], [found["seed"] for found in content(copied)["scores"]]) == (0, [1])
     assert failure["reason"].startswith("RunDirectoryError")

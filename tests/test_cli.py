@@ -150,7 +150,9 @@ def test_evaluate_reports_episodes_that_do_not_end(tmp_path: Path) -> None:
     dqn = DQN("CliffWalking-v1", hidden=(2,))
     dqn.agent.online.parameters[:] = 0  # always up, against the wall
     file = str(dqn.save(tmp_path / "cliff"))
-    assert "1 of them did not end and were truncated after 10,000 steps" in done("evaluate", file, "--episodes", "1")
+    assert "1 of the episodes did not end and were truncated after 10,000 steps" in done(
+        "evaluate", file, "--episodes", "1"
+    )
     assert "did not end" not in done("evaluate", file, "--episodes", "1", "--max-episode-steps", "9")
 
 
@@ -159,7 +161,7 @@ def test_arguments_of_the_environment_are_passed_and_checked(tmp_path: Path) -> 
     done("train", "CartPole-v1", "--out", run, "--quiet", *kwargs, *TINY)
     assert {episode.reward for episode in logs.read_run(Path(run)).episodes} <= {-1.0, 0.0}
     assert json.loads(done("evaluate", run, "--episodes", "1", "--json", *kwargs))["mean_return"] <= 0
-    assert "Use --env-kwargs" in call("evaluate", run, "--episodes", "1").err
+    assert "with --env-kwargs" in call("evaluate", run, "--episodes", "1").err
     refused = call("resume", run, "--steps", "5")
     assert (refused.status, "sutton_barto_reward" in refused.err) == (1, True)
     assert call("train", "CartPole-v1", "--env-kwargs", "wind=1").status == 1
@@ -349,13 +351,13 @@ BAD = [
     (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
     (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
     (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),
-    (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, as in the run"),
+    (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, the environment"),
     (["resume", "{run}", "--change", "learning_rat=0.9"], 1, "learning_rat=0.9", "Did you mean"),
     (["video", "{run}", "--out", "{file}/video.mp4"], 1, "{file}/video.mp4 cannot be written", ""),
     (["video", "{run}", "--out", "{empty}/video.avi"], 1, "{empty}/video.avi' is invalid", ".mp4, .gif"),
     (["video", "{run}/best.safetensors", "--stages"], 1, "best.safetensors' is invalid", "a run directory"),
     (["video", "{run}", "--stages", "--episodes", "2"], 1, "episodes=2", "1 with --stages"),
-    (["plot"], 1, "no run is given", "perilune plot runs"),
+    (["plot"], 1, "no run was given", "perilune plot runs"),
     (["plot", "{empty}"], 1, "{empty} is not a run", "config.json"),
     (["plot", "{empty}", "--out", "many.png"], 1, "many.png", "a directory, for curves.png and curves.svg"),
     (["report", "{run}", "--out", "{file}/report.html"], 1, "{file}/report.html cannot be written", ""),
@@ -363,7 +365,7 @@ BAD = [
     (["bench", "compare", "{empty}", "{empty}"], 1, "{empty} has no scores.json", "`perilune bench learning`"),
     (["bench", "lerning"], 2, "unknown command 'bench lerning'", "Did you mean bench learning"),
     (["trian"], 2, "unknown command 'trian'", "Did you mean train?"),
-    ([], 2, "a command is missing", "perilune --help"),
+    ([], 2, "no command was given", "perilune --help"),
     (["--print-completion", "tcsh"], 2, "no completion for 'tcsh'", "bash, zsh or fish"),
 ]  # fmt: skip
 

@@ -128,7 +128,7 @@ def test_module_named_in_a_forged_run_is_not_imported(
 def test_play_explains_that_the_environment_comes_first(place: Path) -> None:
     refused = perilune(place, "play", "run")
     assert refused.returncode == 1
-    assert "the id of an environment, and then the run: perilune play ID run" in refused.stderr
+    assert "the ID of an environment before the run: perilune play ID run" in refused.stderr
 
 
 def test_report_scores_a_run_only_with_its_environment(place: Path) -> None:

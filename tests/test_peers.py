@@ -31,7 +31,7 @@ def test_peer_has_its_own_budget_and_our_evaluations() -> None:
     ("clone", "advice"),
     [
         (True, "pip install stable-baselines3"),
-        (False, "--against sb3 needs the benchmarks/ directory of the repository"),
+        (False, "--against sb3 requires the benchmarks/ directory of the repository"),
     ],
 )
 @pytest.mark.skipif(INSTALLED, reason="needs an environment without Stable-Baselines3")

@@ -221,10 +221,10 @@ def test_missing_pygame_names_the_install_command(monkeypatch: pytest.MonkeyPatc
     [
         ([(-152, 241.3)], "1 episode: the agent was better. Return: you -152.0, the agent 241.3"),
         ([(30, 20)], "1 episode: you were better. Return: you 30.0, the agent 20.0"),
-        ([(0, 0)], "1 episode: it was even. Return: you 0.0, the agent 0.0"),
+        ([(0, 0)], "1 episode: it was a tie. Return: you 0.0, the agent 0.0"),
         (
             [(1, 1), (5, 2)],
-            "2 episodes: you were better in 1, the agent in 0, and 1 were even. Mean return: you 3.0, the agent 1.5",
+            "2 episodes: you were better in 1, the agent in 0, and 1 were ties. Mean return: you 3.0, the agent 1.5",
         ),
         ([(3,)], "1 episode. Return: 3.0"),
         ([(3,), (4,)], "2 episodes. Mean return: 3.5"),

@@ -350,7 +350,7 @@ def test_invisible_characters_are_shown_as_escapes(run: Path, tmp_path: Path, ca
         assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 -- drawn here
         assert b"red\\x1b[31m\\nnext" in svg  # beside the letters' outlines
     said = capsys.readouterr().err
-    assert f"left out: {SHOWN} damaged cannot be read" in said
+    assert f"skipped: {SHOWN} damaged cannot be read" in said
     assert not {character for character in said if not character.isprintable()} - {"\n"}
 
 
@@ -400,7 +400,7 @@ def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any)
     assert printed.out.splitlines() == [f"{tmp_path}/plots/curves.{form}" for form in ("png", "svg")]
     for lines in (printed.err.splitlines(), [line for line in reported if "cannot be read" in line]):
         starts = [line.partition(" cannot be read")[0] for line in lines]
-        assert starts == ["perilune: left out: b", "perilune: left out: c"]
+        assert starts == ["perilune: skipped: b", "perilune: skipped: c"]
     # A run that was named must be readable, and so must one of several.
     for given in ([runs / "a", runs / "b"], [runs, runs / "b"]):
         assert f"perilune verify {runs}/b" in refused("plot", *given, "--out", tmp_path / "none", capsys=capsys)

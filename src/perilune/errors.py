@@ -86,5 +86,13 @@ Located = TypeVar("Located", bound=PeriluneError)
 
 
 def located(error: Located, where: str) -> Located:
-    """Return ``error`` with its location, such as the step, appended to the message."""
+    """Append a location to the message of an error.
+
+    Args:
+        error: the error.
+        where: the location, such as the environment step.
+
+    Returns:
+        A new error of the same type.
+    """
     return type(error)(f"{error}, {where}")

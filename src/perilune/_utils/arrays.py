@@ -1,4 +1,4 @@
-"""Array types that annotations use."""
+"""Array types for annotations."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold NumPy's matrix products to one thread inside the block, and restore the setting after it.
+    """Limit the matrix products of NumPy to one thread inside the block.
 
-    Training, evaluation and benchmarks use it by themselves; use it around a learning loop of your own. Results
-    are reproducible to the bit only for a fixed number of threads.
+    Training, evaluation and benchmarks do this themselves. Use it around your own learning loop: results are
+    reproducible bit for bit only with a fixed number of threads.
     """
     with threadpool_limits(limits=1, user_api="blas"):
         yield

@@ -1,4 +1,4 @@
-"""Printing to a terminal that may disappear, without control characters from files and names."""
+"""Print to a terminal that may close, with control characters escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perilune._utils.text import printable
 
 
 class _SafeStream:
-    """A stream that ignores errors when it is broken."""
+    """A stream that ignores the errors of a closed terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,12 +29,12 @@ class _SafeStream:
 
 
 def _broken() -> suppress:
-    # A pipe without a reader, a closed terminal or file, or a signal handler that prints during another print.
+    # A closed pipe, terminal or file, or a signal handler that prints while the program prints.
     return suppress(OSError, ValueError, RuntimeError)
 
 
 def stderr() -> TextIO | None:
-    """Return standard error, if there is one. Errors are ignored: training must not end with its terminal."""
+    """Return standard error, or None. Writing ignores errors, so that training survives a closed terminal."""
     return None if sys.stderr is None else cast("TextIO", _SafeStream(sys.stderr))
 
 

@@ -1,4 +1,4 @@
-"""Independent random generators derived from one seed. NumPy's global generator is never used."""
+"""Independent random generators derived from one seed. The global generator of NumPy is never used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perilune.errors import ConfigError
 
 @dataclass(frozen=True)
 class Generators:
-    """One generator per role, so that drawing from one never changes another."""
+    """One generator per role. Drawing from one never changes another."""
 
     network: np.random.Generator
     exploration: np.random.Generator
@@ -25,8 +25,8 @@ class Generators:
 def generators(seed: int) -> Generators:
     """Return one generator per role, derived from ``seed``.
 
-    Uses the spawn keys of ``numpy.random.SeedSequence``: streams of different roles and of different seeds are
-    independent for every practical purpose.
+    The spawn keys of ``numpy.random.SeedSequence`` make the streams of different roles and seeds independent in
+    practice.
 
     Raises:
         ConfigError: ``seed`` is not a whole number >= 0.
@@ -39,7 +39,7 @@ def checked(seed: int) -> int:
     """Return ``seed`` as an int.
 
     Raises:
-        ConfigError: it is not a whole number >= 0.
+        ConfigError: ``seed`` is not a whole number >= 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ConfigError("seed", seed, "a whole number >= 0")
@@ -81,7 +81,7 @@ def generator_state(generator: np.random.Generator) -> GeneratorState:
 
 
 def set_generator_state(generator: np.random.Generator, state: GeneratorState) -> None:
-    """Put ``generator`` into ``state``."""
+    """Set the state of ``generator``."""
     generator.bit_generator.state = {
         "bit_generator": "PCG64",
         "state": {"state": int(state.state, 16), "inc": int(state.inc, 16)},

@@ -1,7 +1,7 @@
 """Moving average, interquartile mean, bootstrap intervals and the probability of improvement.
 
 The statistics over seeds follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-arXiv:2108.13264, and need SciPy. The moving average needs NumPy only, because plots work without SciPy.
+arXiv:2108.13264, and require SciPy. The moving average requires only NumPy, so that plots work without SciPy.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from perilune.errors import MissingDependencyError
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-BATCH = 100  # resamples evaluated at a time; all of them would not fit into memory
+BATCH = 100  # resamples per batch, to limit memory
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic of the seeds and its 95 % interval, numbers or arrays. A single seed has the interval (NaN, NaN)."""
+    """A statistic over seeds and its 95 % interval, numbers or arrays. The interval of a single seed is (NaN, NaN)."""
 
     value: Any
     low: Any
@@ -39,15 +39,15 @@ def check_available() -> Any:
     try:
         from scipy import stats  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
-        raise MissingDependencyError("statistics over seeds need SciPy: pip install 'perilune[bench]'") from error
+        raise MissingDependencyError("statistics over seeds require SciPy: pip install 'perilune[bench]'") from error
     return stats
 
 
 def interquartile_mean(*strata: Array) -> Any:
-    """Return the mean of all scores without the n // 4 lowest and the n // 4 highest of n.
+    """Return the mean of n scores without the n // 4 lowest and the n // 4 highest.
 
     Args:
-        strata: scores [..., N] of every seed; one stratum per environment.
+        strata: scores [..., N] of the seeds, one stratum per environment.
     """
     return check_available().trim_mean(np.concatenate(strata, axis=-1), 0.25, axis=-1)
 
@@ -66,12 +66,11 @@ def probability_of_improvement(a: Array, b: Array) -> Any:
 def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: np.random.Generator) -> Estimate:
     """Return ``statistic(*samples)`` with its stratified percentile bootstrap interval.
 
-    Every sample is a stratum (the seeds of one environment, or of one learner) and is resampled with replacement
-    within itself.
+    Each sample is a stratum, such as the seeds of one environment, and is resampled with replacement within itself.
 
     Args:
-        statistic: takes the samples and reduces their last axis.
-        samples: scores [..., N], seeds on the last axis. A seed with more dimensions (a curve) is resampled as a whole.
+        statistic: function of the samples that reduces their last axis.
+        samples: scores [..., N] with the seeds on the last axis. A curve is resampled as a whole.
         generator: draws the resamples.
     """
     strata = [np.asarray(sample, np.float64) for sample in samples]
@@ -96,14 +95,14 @@ def share(count: int, of: int) -> Estimate:
 
 
 def moving_average(values: ArrayLike, window: int) -> Array:
-    """Return the mean of the last ``window`` finite values at each position; the first positions have fewer.
+    """Return the mean of the last ``window`` finite values at each position. The first positions have fewer values.
 
     Args:
-        values: [N]; NaN and infinity are ignored.
-        window: >= 1.
+        values: array [N]. NaN and infinity are ignored.
+        window: number of values (>= 1).
 
     Returns:
-        [N], float64; NaN where a window has no finite value.
+        float64 [N], NaN where a window has no finite value.
     """
     numbers = np.asarray(values, np.float64)
     finite = np.isfinite(numbers)
@@ -118,8 +117,8 @@ def moving_average(values: ArrayLike, window: int) -> Array:
 def _window_sums(numbers: Array, window: int) -> Array:
     """Return the sum of the last ``window`` numbers at each position.
 
-    A window is the start of one block of ``window`` numbers and the end of the block before. Unlike a running sum,
-    this keeps a huge value out of all windows that do not contain it. The time does not depend on ``window``.
+    A window consists of the start of one block of ``window`` numbers and the end of the previous block. Unlike with a
+    running sum, a huge value affects only the windows that contain it. The time does not depend on ``window``.
     """
     blocks = np.zeros((-(-len(numbers) // window), window))
     blocks.flat[: len(numbers)] = numbers

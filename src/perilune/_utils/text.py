@@ -1,22 +1,22 @@
-"""Formatting of names, numbers and times for display."""
+"""Format names, numbers and times for display."""
 
 from __future__ import annotations
 
 import math
 
-WIDTH = 9  # characters of a number in a table; none is longer
+WIDTH = 9  # largest number of characters of a number in a table
 
 
 def printable(text: str) -> str:
     r"""Return ``text`` with every character that is not printable escaped: ``\x1b``, ``\n``, ``\ud800``.
 
-    Names of directories may contain control characters. A terminal would execute them, and XML cannot hold them.
+    Names of directories may contain control characters, which a terminal executes and XML forbids.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Return ``value`` in at most 9 characters, or a dash for None. By default, small values get more decimals."""
+    """Format ``value`` in at most 9 characters, and None as a dash. By default, small values have more decimals."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)
@@ -26,13 +26,13 @@ def number(value: float | None, decimals: int | None = None) -> str:
 
 
 def whole(count: int) -> str:
-    """Return a count in at most 9 characters."""
+    """Format a count in at most 9 characters."""
     text = f"{count:,}"
     return text if len(text) <= WIDTH else f"{count / 1e6:,.0f}M"
 
 
 def clock(seconds: float) -> str:
-    """Return seconds as M:SS, or as H:MM:SS from one hour."""
+    """Format seconds as M:SS, or as H:MM:SS from one hour."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,4 +1,4 @@
-"""Validation of dataclass fields and JSON objects against their annotations, by msgspec.
+"""Validate dataclass fields and JSON objects against their annotations, with msgspec.
 
 Ranges are part of a type: ``Annotated[int, Meta(ge=1)]``. Do not put such an integer beside a tuple in a union: msgspec
 0.22 crashes on that combination.
@@ -42,7 +42,7 @@ def check_fields(config: object) -> None:
 
 
 def check_value(name: str, value: Any, hint: Any) -> Any:
-    """Return ``value`` as the plain Python type ``hint``, or raise ConfigError as ``check_fields`` does."""
+    """Return ``value`` as the plain Python type ``hint``. Raise ConfigError as ``check_fields`` does."""
     try:
         return msgspec.convert(_plain(value), hint)
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -50,7 +50,7 @@ def check_value(name: str, value: Any, hint: Any) -> Any:
 
 
 def from_json(content: bytes, cls: type[T]) -> T:
-    """Decode a JSON object into ``cls``. Fields that have a default may be missing; unknown fields are refused.
+    """Decode a JSON object as ``cls``. Fields with a default may be missing. Unknown fields raise an error.
 
     Raises:
         ConfigError: the JSON is malformed, or a value does not fit its annotation.
@@ -66,7 +66,7 @@ def from_json(content: bytes, cls: type[T]) -> T:
 
 
 def description(hint: Any) -> str:
-    """Describe in words what ``hint`` allows: "a whole number >= 1, or None"."""
+    """Describe the values that ``hint`` allows, such as "a whole number >= 1, or None"."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return f"{description(arguments[0])} {_range(arguments[1])}"
@@ -89,13 +89,13 @@ def _range(meta: Meta) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Replace NumPy values, tuples and integral floats by plain Python values; refuse what msgspec would let pass."""
+    """Convert NumPy values, tuples and integral floats to plain Python values. Refuse what msgspec would accept."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim):
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        raise TypeError("a set has no order")
+        raise TypeError("sets are not ordered")
     if isinstance(value, int) and abs(value) > LARGEST:
         raise OverflowError("integers must be below 2**63")
     if not isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Benchmarks: learning over many seeds, comparison of results, speed."""
+"""Benchmarks: learning over many seeds, comparison of results, and speed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ def from_repository(name: str, purpose: str) -> ModuleType:
     """Import ``benchmarks/NAME`` of the repository, which is not part of the installed package.
 
     Args:
-        name: of a module or package in ``benchmarks/``.
-        purpose: what needs it, for the error.
+        name: name of a module or package in ``benchmarks/``.
+        purpose: feature that requires it, for the error message.
+
+    Returns:
+        The module.
 
     Raises:
         MissingDependencyError: Perilune does not run from a clone of the repository.
@@ -23,7 +26,7 @@ def from_repository(name: str, purpose: str) -> ModuleType:
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "__init__.py").is_file():
         raise MissingDependencyError(
-            f"{purpose} needs the benchmarks/ directory of the repository, which the package does not contain. "
+            f"{purpose} requires the benchmarks/ directory of the repository, which is not part of the package. "
             "Clone the repository and run this command from its environment (make setup)."
         )
     if str(root) not in sys.path:

@@ -36,16 +36,16 @@ from perilune.viz import plots
 from perilune.viz.terminal import Status, board
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
-MARK = ".benchmark"  # in a directory of runs that a benchmark started and may restart
+MARK = ".benchmark"  # marks a directory whose runs a benchmark started and may restart
 
 
 class Peer(Protocol):
-    """Settings of another library's learner (a frozen dataclass), and how to train and score it."""
+    """Settings of an agent of another library, a frozen dataclass that can train and score it."""
 
     def train_and_score(
         self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
     ) -> tuple[float, float]:
-        """Train into a run directory. Return the mean returns of the final and the best weights."""
+        """Train into a run directory. Return the mean returns of the final and of the best weights."""
         ...
 
 
@@ -54,7 +54,7 @@ class Trial:
     """One seed of one experiment."""
 
     environment: str
-    """Gymnasium id; the trial's process makes the environment."""
+    """Gymnasium ID. The process of the trial makes the environment."""
     agent: DQNConfig | Peer
     train: TrainConfig
     seed: int
@@ -62,7 +62,7 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """The last two parts of the directory: experiment and seed."""
+        """Name of the trial: the last two parts of its directory, experiment and seed."""
         return "/".join(self.directory.parts[-2:])
 
 
@@ -88,29 +88,33 @@ def benchmark(
     against: bool = False,
     quiet: bool = False,
 ) -> Report:
-    """Train and score every seed that has no score yet in ``out``/seed-S, and write the results into ``out``.
+    """Train and score each seed that has no score in ``out``/seed-S, and write the results into ``out``.
 
     Args:
-        environment: Gymnasium id.
+        environment: Gymnasium ID.
         agent: settings of the agent.
         train: settings of each training.
-        seeds: at least one.
+        seeds: one or more seeds.
         out: directory of the runs, scores.json, scores.csv, learning_curves.png and learning_curves.svg.
-        jobs: seeds trained at the same time.
-        against: also train Stable-Baselines3 on the same seeds, into ``out``/sb3. Both learners take turns, so that
-            they meet the same load of the machine. Needs a clone of the repository.
-        quiet: show no progress.
+        jobs: number of seeds to train at the same time.
+        against: also train Stable-Baselines3 on the same seeds, into ``out``/sb3. The two libraries take turns, so
+            that both run under the same load. Requires a clone of the repository.
+        quiet: do not show progress.
+
+    Returns:
+        The results and the files that were written.
 
     Raises:
-        ConfigError, MissingDependencyError: the settings cannot be run. Nothing has run.
+        ConfigError: the settings are invalid. Nothing has run.
+        MissingDependencyError: a required library is not installed. Nothing has run.
         RunDirectoryError: ``out`` cannot be written, or holds runs with other settings.
-        TrialError: every seed failed.
+        TrialError: all seeds failed.
     """
     statistics.check_available()
     dqn = DQN(environment, config=agent)
     check(dqn.agent, dqn.env, train)
     name, threshold = envs.name(dqn.env), envs.reward_threshold(dqn.env)
-    # Worker processes make the environment again: with its version, and with the module that registers it.
+    # Worker processes make the environment from its ID with its version and the module that registers it.
     made = ":".join([*environment.split(":")[:-1], name])
     trials = {OWN: [Trial(made, agent, train, seed, out / f"seed-{seed}") for seed in seeds]}
     if against:
@@ -121,7 +125,7 @@ def benchmark(
             for trial in trials[OWN]
         ]
     if (out / "config.json").exists():
-        raise RunDirectoryError(f"{out} is the directory of one run. Choose another directory for a benchmark.")
+        raise RunDirectoryError(f"{out} is a run directory. Choose another directory for the benchmark.")
     scores, failures = run_trials(sorted(itertools.chain(*trials.values()), key=lambda trial: trial.seed), jobs, quiet)
     if not any(trial in scores for trial in trials[OWN]):
         raise TrialError(failed(failures))
@@ -155,38 +159,38 @@ def benchmark(
     try:
         written += plots.bands(name, curves, threshold).save(out, "learning_curves")
     except MissingDependencyError as error:
-        warnings.warn(f"learning curves are not drawn: {error}", PeriluneWarning, stacklevel=2)
+        warnings.warn(f"learning curves were not plotted: {error}", PeriluneWarning, stacklevel=2)
     return Report(content, "\n\n".join(texts), written, failures)
 
 
 def _other_seeds(directory: Path, trials: Sequence[Trial]) -> list[str]:
-    """Names of the scored seeds in ``directory`` that ``trials`` does not include."""
+    """Return the names of the scored seeds in ``directory`` that are not in ``trials``."""
     requested = {trial.directory for trial in trials}
     found = [path.parent for path in directory.glob(f"seed-*/{SCORE_FILE}") if path.parent not in requested]
     return [path.name for path in sorted(found, key=lambda path: (len(path.name), path.name))]
 
 
 def failed(failures: dict[Trial, str]) -> str:
-    """List the trials that failed, grouped by reason."""
+    """Return a message that lists the trials that failed, grouped by reason."""
     titles: dict[str, list[str]] = {}
     for trial, reason in failures.items():
         titles.setdefault(reason, []).append(trial.title)
     reasons = [f"  {', '.join(group)}: {reason}" for reason, group in titles.items()]
-    return "\n".join([f"{len(failures)} failed. The same command tries them again.", *reasons])
+    return "\n".join([f"{len(failures)} failed. Run the same command again to retry.", *reasons])
 
 
 def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple[dict[Trial, Score], dict[Trial, str]]:
-    """Run every trial in a process of its own, ``jobs`` at a time, and show the progress on standard error.
+    """Run each trial in its own process, ``jobs`` at a time, and show progress on standard error.
 
-    A trial that has a score is not run again, and one that was interrupted resumes. A trial that fails, or whose
-    process dies, does not affect the others.
+    Trials that have a score are skipped, and interrupted trials resume. If a trial fails or its process dies, the
+    other trials continue.
 
     Returns:
-        The scores of the trials that finished, in the order of the trials, and why the others failed.
+        The scores of the finished trials in the order of ``trials``, and the reasons of the failed ones.
 
     Raises:
         ConfigError: ``jobs`` < 1.
-        RunDirectoryError: a trial's directory holds a run with other settings, or a run without a score that no
+        RunDirectoryError: the directory of a trial holds a run with other settings, or a run without a score that no
             benchmark started. Nothing has run.
     """
     if jobs < 1:
@@ -198,7 +202,7 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
     title = " and ".join(sorted({trial.environment for trial in trials}))
     with board(title, quiet) as screen, closing(pool.each(_run, waiting, jobs)) as events:
         if scores:
-            screen.say(f"{len(scores)} of {len(trials)} have a score already")
+            screen.say(f"{len(scores)} of {len(trials)} already have a score")
         for running, ended in events:
             for trial, reason in ended.items():
                 score = None if reason else stored_score(trial)
@@ -206,7 +210,7 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
                     scores[trial] = score
                     screen.say(f"{trial.title}: best {score.best:.1f}, final {score.final:.1f}")
                 else:
-                    failures[trial] = reason or f"it wrote no {SCORE_FILE}"
+                    failures[trial] = reason or f"{SCORE_FILE} was not written"
                     screen.say(f"{trial.title} failed: {failures[trial].splitlines()[-1]}")
             done, states = len(scores) + len(failures), [progress(trial) for trial in running]
             words = f"{done} of {len(trials)} done" + (f", {len(failures)} failed" if failures else "")
@@ -215,12 +219,12 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
 
 
 def _prepare(trials: Sequence[Trial]) -> None:
-    """Create and mark the parent directories of ``trials``, so that the benchmark may restart runs in them."""
+    """Create the parent directories of ``trials`` and mark them, which allows the benchmark to restart their runs."""
     for trial in trials:
         if (trial.directory / "config.json").exists() and not (trial.directory.parent / MARK).exists():
             raise RunDirectoryError(
-                f"{trial.directory} holds a run that no benchmark started, and a benchmark would overwrite it. "
-                "Choose another directory (--out), or remove that one."
+                f"{trial.directory} holds a run that no benchmark started. The benchmark would overwrite it. "
+                "Choose another directory (--out), or remove this one."
             )
     for parent in {trial.directory.parent for trial in trials}:
         with files.reported("written", parent):
@@ -250,7 +254,7 @@ def _train(dqn: DQN, trial: Trial) -> None:
             dqn.train(trial.train, resume=True, run_dir=trial.directory, pictures=False, quiet=True)
         except (FileFormatError, RunDirectoryError, ConfigError) as error:
             warnings.warn(
-                f"{trial.title} starts again, because it cannot be resumed: {error}", PeriluneWarning, stacklevel=2
+                f"{trial.title} restarts because it cannot be resumed: {error}", PeriluneWarning, stacklevel=2
             )
         else:
             return
@@ -258,24 +262,24 @@ def _train(dqn: DQN, trial: Trial) -> None:
 
 
 def stored_score(trial: Trial) -> Score | None:
-    """Return the score in the trial's directory, or None if it has none.
+    """Return the score in the directory of a trial, or None if there is no score.
 
     Raises:
         RunDirectoryError: the directory holds a run with other settings.
-        FileFormatError: a file in it is damaged.
+        FileFormatError: a file in the directory is damaged.
     """
     path, config_path = trial.directory / SCORE_FILE, trial.directory / "config.json"
     config: dict[str, Any] = {}
     if path.exists():
         config = read_json(config_path)
     elif config_path.exists():
-        with suppress(FileFormatError):  # an interrupted run left half of it
+        with suppress(FileFormatError):  # an interrupted run wrote only a part
             config = read_json(config_path)
     if different := list(results.differences(config, settings(trial))) if config else []:
         listed = ", ".join(f"{name} = {found!r} there, {wanted!r} requested" for name, found, wanted in different)
         raise RunDirectoryError(
             f"{trial.directory} holds a run with other settings: {listed}. "
-            "Choose another directory (--out), or remove that one."
+            "Choose another directory (--out), or remove this one."
         )
     if not path.exists():
         return None
@@ -294,7 +298,7 @@ def settings(trial: Trial) -> dict[str, Any]:
 
 
 def progress(trial: Trial) -> Status:
-    """Read the progress of a trial from the last lines of its logs."""
+    """Return the progress of a trial, from the last lines of its logs."""
     episode = logs.last_record(trial.directory, Episode)
     metrics = logs.last_record(trial.directory, Metrics)
     evaluation = logs.last_record(trial.directory, Evaluated)

@@ -1,4 +1,4 @@
-"""Run work in worker processes. An item that fails, or whose process dies, does not affect the others."""
+"""Worker processes that fail independently of each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TypeVar
 from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
 
 TICK = 0.5  # seconds after which progress is reported while no item ends
-LONGEST = 10_000  # characters of a reason; the start of a longer traceback is omitted
+LONGEST = 10_000  # characters of a reason; a longer traceback loses its start
 
 Item = TypeVar("Item")
 
@@ -24,18 +24,19 @@ Item = TypeVar("Item")
 def each(
     work: Callable[[Item], object], items: Iterable[Item], jobs: int
 ) -> Generator[tuple[list[Item], dict[Item, str | None]]]:
-    """Call ``work`` on every item, each in a process of its own.
+    """Call ``work`` on each item in a separate process.
 
-    Closing the generator stops all processes. Ctrl-C reaches the calling process only.
+    If an item fails or its process dies, the others continue. Closing the generator stops all processes. Ctrl-C
+    interrupts only the calling process.
 
     Args:
-        work: a function of a module, which worker processes import.
-        items: picklable and hashable.
-        jobs: processes at the same time (>= 1).
+        work: a module-level function, which the worker processes import.
+        items: picklable and hashable objects.
+        jobs: number of processes at the same time (>= 1).
 
     Yields:
-        At least twice a second, the items in progress and the items that have just ended, each with None or the reason
-        why it failed.
+        At least twice a second, the items in progress and the items that have just ended. Each of the latter maps to
+        None or to the reason of its failure.
 
     Raises:
         MissingDependencyError: Pebble is not installed.
@@ -43,8 +44,8 @@ def each(
     try:
         from pebble import ProcessPool  # noqa: PLC0415 -- an extra
     except ImportError as error:
-        raise MissingDependencyError("worker processes need Pebble: pip install 'perilune[bench]'") from error
-    # spawn: a forked process would inherit the threads and locks of this one.
+        raise MissingDependencyError("worker processes require Pebble: pip install 'perilune[bench]'") from error
+    # A forked process would inherit the threads and locks of this one.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPool(jobs, max_tasks=1, initializer=_prepare, context=context)
     try:
@@ -60,7 +61,7 @@ def each(
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in threads and processes started inside, also while they start up."""
+    """Block SIGINT in threads and processes that are started in the block, also during their startup."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -73,12 +74,12 @@ def _interrupts_blocked() -> Iterator[None]:
 
 def _prepare() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    warnings.simplefilter("ignore")  # warnings of libraries
+    warnings.simplefilter("ignore")  # of other libraries
     warnings.simplefilter("default", PeriluneWarning)
 
 
 def _exit_with_parent() -> None:
-    """Exit when the parent is killed: two processes must not write the same files after a restart."""
+    """Exit when the parent is killed. After a restart, two processes must not write the same files."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -86,7 +87,7 @@ def _exit_with_parent() -> None:
 
 
 def _attempt(work: Callable[[Item], object], item: Item) -> str | None:
-    """Call ``work``. Return why it failed, as text: not every exception can be pickled."""
+    """Call ``work``. Return the reason of a failure as text, because not every exception can be pickled."""
     try:
         work(item)
     except PeriluneError as error:

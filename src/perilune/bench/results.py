@@ -24,7 +24,7 @@ from perilune.viz.plots import Band
 
 FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
-NOTHING = "nothing"  # value of a setting that one side does not have
+NOTHING = "nothing"  # value of a setting that one side lacks
 LARGEST = 2**26  # bytes of scores.json
 FEW = 5  # seeds, below which intervals are too narrow
 MOST_LISTED = 12  # settings that differ
@@ -32,19 +32,19 @@ MOST_LISTED = 12  # settings that differ
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one learner on one environment, and why other seeds have none."""
+    """Scores of one algorithm on one environment, and the reasons why other seeds failed."""
 
     environment: str
     reward_threshold: float | None
     settings: dict[str, Any]
-    """Of the agent and of the training, as in the config.json of every seed."""
+    """Settings of the agent and of the training, as in the config.json of each seed."""
     scores: list[Score]
     failures: dict[int, str]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Distribution over the seeds of one checkpoint's greedy returns."""
+    """Distribution of the greedy returns of one checkpoint over the seeds."""
 
     iqm: float
     """Interquartile mean, with the 95 % interval from ``low`` to ``high``."""
@@ -65,13 +65,13 @@ class Summary:
     final: Spread
     best: Spread
     fall: float
-    """Median over the seeds of the best checkpoint's return minus the final one's."""
+    """Median over the seeds of the return of the best checkpoint minus that of the final one."""
     solved_env_steps: float | None
-    """Median over the seeds of the environment steps until first solved; infinity for seeds that never are."""
+    """Median over the seeds of the environment steps until first solved. Never solved counts as infinity."""
     solved_seconds: float | None
     """Median over the seeds of the seconds of training until first solved."""
     never_solved: list[int]
-    """Seeds without any evaluation at or above the reward threshold."""
+    """Seeds without an evaluation at or above the reward threshold."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
 
 
 def to_json(result: Result, summary: Summary) -> dict[str, Any]:
-    """Return the content of scores.json; non-finite numbers (one seed's interval, a median of never) are None."""
+    """Return the content of scores.json. Numbers that are not finite are None, such as the interval of one seed."""
     failures = [{"seed": seed, "reason": reason} for seed, reason in result.failures.items()]
     content = {"format": FORMAT, "episodes": SCORE_EPISODES, "summary": summary, **vars(result), "failures": failures}
     order = ("format", "environment", "reward_threshold", "episodes", "settings", "scores", "failures", "summary")
@@ -168,12 +168,12 @@ def to_json(result: Result, summary: Summary) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` as JSON reads it back: dataclasses as dicts, tuples as lists, non-finite numbers as None."""
+    """Convert ``value`` to plain JSON values: dataclasses to dicts, tuples to lists, non-finite numbers to None."""
     return msgspec.json.decode(msgspec.json.encode(value, enc_hook=np.generic.item))
 
 
 def save(content: dict[str, Any], directory: Path) -> None:
-    """Write scores.json, and scores.csv with one row per seed, from the value of ``to_json``."""
+    """Write the content that ``to_json`` returns to scores.json, and its scores to scores.csv, one row per seed."""
     rows = io.StringIO()
     writer = csv.DictWriter(rows, [field.name for field in fields(Score)], lineterminator="\n")
     writer.writeheader()
@@ -183,11 +183,11 @@ def save(content: dict[str, Any], directory: Path) -> None:
 
 
 def load(path: Path) -> Result:
-    """Read a benchmark's directory or its scores.json.
+    """Read the results in the directory of a benchmark, or in its scores.json.
 
     Raises:
-        RunDirectoryError: there is no such file.
-        FileFormatError: the file is damaged or has another format.
+        RunDirectoryError: the file does not exist.
+        FileFormatError: the file is damaged or has another format version.
     """
     file = path / JSON_FILE if path.is_dir() else path
     if not file.is_file():
@@ -200,12 +200,12 @@ def load(path: Path) -> Result:
     except msgspec.ValidationError as error:
         raise FileFormatError(f"{file} is damaged: {error}") from error
     if not result.scores:
-        raise FileFormatError(f"{file} has no scores")
+        raise FileFormatError(f"{file} is damaged: it has no scores")
     return result
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, a's value, b's value) of every setting of ``b`` that differs in ``a``; groups are compared fully."""
+    """Yield (name, value in ``a``, value in ``b``) for each setting of ``b`` that differs in ``a``, also in groups."""
     for name, value in b.items():
         other = a.get(name, NOTHING)
         if isinstance(value, dict) and isinstance(other, dict):
@@ -235,7 +235,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def describe(result: Result, summary: Summary) -> str:
-    """Return the summary as a Markdown list."""
+    """Return the summary of a result as a Markdown list."""
     lines = []
     for name, spread in (("final", summary.final), ("best", summary.best)):
         iqm = format_estimate(Estimate(spread.iqm, spread.low, spread.high), 1)
@@ -276,22 +276,22 @@ def comparison_table(comparison: Comparison, *names: str) -> str:
 
 
 def format_count(value: float | None, unit: str = "") -> str:
-    """Return a count with thousands separators; "never" for None and infinity."""
+    """Format a count with thousands separators, and None and infinity as "never"."""
     return "never" if value is None or math.isinf(value) else f"{value:,.0f}{unit}"
 
 
 def format_estimate(value: Estimate, digits: int) -> str:
-    """Return a statistic, with its interval in brackets if it has one."""
+    """Format a statistic, with its interval in parentheses if there is one."""
     if math.isnan(value.low):
         return f"{value.value:.{digits}f}"
     return f"{value.value:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"
 
 
 def band(name: str, runs: Sequence[Run], generator: np.random.Generator) -> Band:
-    """Return the learning curves of several seeds with their interquartile mean and its interval.
+    """Return the learning curves of several seeds, their interquartile mean and its interval.
 
-    Seeds are evaluated at different steps, the ends of episodes, so returns are interpolated linearly. The mean covers
-    the steps between the first and the last evaluation of every seed.
+    Seeds are evaluated at different steps, because evaluations wait for the end of an episode. Returns are therefore
+    interpolated linearly. The mean covers the range of steps that all seeds share.
     """
     curves = [_curve(run) for run in runs]
     start, stop = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
@@ -302,7 +302,7 @@ def band(name: str, runs: Sequence[Run], generator: np.random.Generator) -> Band
 
 
 def _curve(run: Run) -> tuple[Array, Array]:
-    """Return (environment steps, mean returns) of a run's evaluations without those that were not finite."""
+    """Return (environment steps, mean returns) of the evaluations of a run that are finite."""
     points = [(found.env_steps, found.mean_return) for found in run.evaluations if found.mean_return is not None]
     steps, means = np.array(points, np.float64).T
     return steps, means

@@ -1,7 +1,7 @@
-"""Time of one update against the time of its matrix products.
+"""Time of one update compared with the time of its matrix products.
 
-Timings on shared machines drift. Every figure is a ratio of two durations measured in turn in one process, and the
-median of several such pairs.
+Timings on shared machines drift. Each ratio is therefore the median over pairs of durations that are measured in turn
+in one process.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.nn.network import Dense, Network
 
-LUNAR_LANDER = (8, 4)  # sizes of its observation and action space
+LUNAR_LANDER = (8, 4)  # sizes of its observations and actions
 WIDTHS = (64, 128, 256)
 
 
 @dataclass(frozen=True)
 class UpdateSpeed:
-    """Microseconds of one network's update and of its matrix products; ``ratio`` is the median of paired ratios."""
+    """Time of an update and of its matrix products in microseconds. ``ratio`` is the median of paired ratios."""
 
     hidden: tuple[int, int]
     layer_norm: bool
@@ -41,16 +41,17 @@ class UpdateSpeed:
 
 
 def update_speeds() -> Iterator[UpdateSpeed]:
-    """Measure every width, first without and then with LayerNorm."""
+    """Measure each width, first without and then with LayerNorm."""
     for layer_norm in (False, True):
         for width in WIDTHS:
             yield update_speed(width, layer_norm)
 
 
 def update_speed(width: int, layer_norm: bool, pairs: int = 15, calls: int = 200) -> UpdateSpeed:
-    """Time ``Agent.learn`` (sample, double targets, forward, backward, clip, Adam; batch 128) against its floor.
+    """Compare the time of ``Agent.learn`` with its lower bound, with batches of 128 transitions.
 
-    The floor is the matrix products of that update: three forward passes and one backward pass.
+    An update samples a batch, computes Double DQN targets, runs forward and backward passes, clips gradients and
+    applies Adam. Its lower bound is the time of its matrix products: three forward passes and one backward pass.
     """
     config = DQNConfig(hidden=(width, width), layer_norm=layer_norm, n_step=1, learning_starts=1000, buffer_size=50_000)
     agent = Agent(*LUNAR_LANDER, config, seed=0)
@@ -71,7 +72,7 @@ def update_speed(width: int, layer_norm: bool, pairs: int = 15, calls: int = 200
 
 
 def _matrix_products(network: Network, rows: int) -> Callable[[], None]:
-    """Return a function that computes only the matrix products of one Double DQN update, on arrays of its own."""
+    """Return a function that computes only the matrix products of one Double DQN update."""
     generator = np.random.default_rng(0)
 
     def array(*shape: int) -> Array:

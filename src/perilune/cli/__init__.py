@@ -22,7 +22,7 @@ USAGE = "usage: perilune COMMAND [OPTIONS]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. Exit with status 1 after an error of Perilune, 2 after a usage error."""
+    """Run a command. Exit with status 1 after an error, 2 after a usage error, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed, as by >&-
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     aside_once = cache(aside)
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if issubclass(category, PeriluneWarning):  # those of other libraries are not shown
+        if issubclass(category, PeriluneWarning):  # hide warnings of other libraries
             aside_once(f"perilune: {message}")
 
     try:
@@ -39,17 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = show
             _run(arguments)
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader has stopped, as in `perilune --help | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `perilune --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(failed)
     except CommandLineError as error:
         aside(str(error))
         sys.exit(2)
-    except (PeriluneError, OSError) as error:  # an OSError such as a full disk
+    except (PeriluneError, OSError) as error:  # OSError: a full disk, for example
         aside("\n".join([f"perilune: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(failed)
     except KeyboardInterrupt as error:
-        kept = " Everything written is kept; run the same command to continue." if arguments[:1] == ["bench"] else ""
+        kept = " All results so far are kept. Run the same command to resume." if arguments[:1] == ["bench"] else ""
         aside("\n".join([f"perilune: interrupted.{kept}", *getattr(error, "__notes__", ())]))
         sys.exit(130)
 
@@ -77,7 +77,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def overview(prefix: str = "") -> str:
-    """Return the list of commands that begin with ``prefix``."""
+    """Return the help that lists the commands whose names start with ``prefix``."""
     rows = [
         f"  {name:<18}{command.summary.partition('. ')[0].removesuffix('.')}."
         for name, command in COMMANDS.items()
@@ -104,7 +104,7 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     if name not in COMMANDS:
         known = [command for command in COMMANDS if size == 1 or command.startswith("bench ")]
         missing = len(words) < size
-        given = "a command is missing." if missing else f"unknown command {name!r}.{nearest(name, known)}"
+        given = "no command was given." if missing else f"unknown command {name!r}.{nearest(name, known)}"
         raise CommandLineError(f"perilune: {given} Commands: {', '.join(known)}. See perilune --help.")
     return name, words[size:]
 

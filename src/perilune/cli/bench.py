@@ -1,4 +1,4 @@
-"""The commands that measure: bench speed, learning, compare and doctor."""
+"""The commands bench learning, compare, speed and doctor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perilune.errors import ConfigError, MissingDependencyError, TrialError
 
 
 def run_bench_speed(options: Namespace) -> None:
-    """Time an update against its matrix products and, in a clone, training against Stable-Baselines3."""
+    """Measure the time of an update and, in a clone of the repository, of a training."""
     measured: list[Any] = []
     for result in itertools.chain(speed.update_speeds(), _training_speed(options)):
         measured.append(result)
@@ -31,7 +31,7 @@ def run_bench_speed(options: Namespace) -> None:
 
 def _training_speed(options: Namespace) -> Iterator[Any]:
     try:
-        peers = from_repository("peers", "training against Stable-Baselines3")
+        peers = from_repository("peers", "the comparison with Stable-Baselines3")
         peers.check_installed()
     except MissingDependencyError as error:
         if not options.json:
@@ -41,13 +41,17 @@ def _training_speed(options: Namespace) -> Iterator[Any]:
 
 
 def run_bench_learning(options: Namespace) -> None:
-    """Train several seeds and score each on 100 fixed episodes. A stopped benchmark continues where it stopped."""
+    """Train several seeds and score each on 100 fixed episodes. Resume an interrupted benchmark."""
     for name, low in (("seeds", 1), ("first_seed", 0), ("jobs", 1)):
         if getattr(options, name) < low:
             raise ConfigError(name, getattr(options, name), f"a whole number >= {low}")
     chosen = choose(options)
     if chosen.env_kwargs:
-        raise ConfigError("env_kwargs", chosen.env_kwargs, "none: register an id with these arguments to benchmark it")
+        raise ConfigError(
+            "env_kwargs",
+            chosen.env_kwargs,
+            "no arguments. Register an environment ID with these arguments and benchmark that ID",
+        )
     agent, train = chosen.configs()
     named = f"{chosen.env}-{options.preset}" if getattr(options, "preset", None) else chosen.env
     result = learning.benchmark(
@@ -66,7 +70,7 @@ def run_bench_learning(options: Namespace) -> None:
 
 
 def run_bench_compare(options: Namespace) -> None:
-    """Compare two results of bench learning: the margin of A over B, and how certain it is."""
+    """Compare two results of bench learning: the margin of A over B, and its uncertainty."""
     a, b = results.load(options.a), results.load(options.b)
     comparison = results.compare(a, b, np.random.default_rng(0))
     names = str(options.a), str(options.b)

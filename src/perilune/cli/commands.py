@@ -158,14 +158,7 @@ COMMANDS = {
         "Examine a DQN program and report its faults. "
         "Exit status: 0 if there are no faults, 1 if there are faults, 2 if the examination failed.",
         (
-            argument(
-                "agent",
-                "FILE:FACTORY",
-                "Function that returns a new agent (.py or .ipynb).",
-                str,
-                nargs="?",
-                default=None,
-            ),
+            argument("agent", "FILE:FACTORY", "Function that returns a new agent.", str, nargs="?", default=None),
             option("--new", Path, None, "Write a commented adapter for your agent to this file, and stop."),
             option(
                 "--explain", str, None, "Print the page about this finding, such as td_target.mean.", metavar="FINDING"

@@ -1,4 +1,4 @@
-"""The commands about runs and what they learned: evaluate, info, verify and list."""
+"""The commands evaluate, info, verify and list."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from perilune.training.events import Evaluated
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
-    """Return the environment of ``--env`` and ``--env-kwargs``; without ``--env``, ``env_id`` from a file."""
+    """Return the environment of ``--env`` and ``--env-kwargs``. By default, make ``env_id``, which a file names."""
     kwargs = dict(getattr(options, "env_kwargs", ()))
     return envs.make(options.env, **kwargs) if options.env else envs.make_named(env_id, **kwargs)
 
 
 def load(options: Namespace) -> DQN:
-    """Return the agent that the options choose. Warn if its run used another environment."""
+    """Return the agent that the options select. Warn if its run used other arguments of the environment."""
     path = weights.weights_file(options.source, options.checkpoint)
     dqn = DQN.load(path, make_env(options, weights.load_weights(path)[1].environment))
     if options.source.is_dir() and (options.source / "config.json").exists():
         config, here = manifest.read_config(options.source), envs.description(dqn.env)
         if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):
-            aside(
-                f"perilune: the run was trained in {config['made']}, not in {here}. Use --env-kwargs for its arguments."
-            )
+            made = config["made"]
+            aside(f"perilune: the run was trained in {made}, not in {here}. Pass its arguments with --env-kwargs.")
     return dqn
 
 
@@ -43,7 +42,7 @@ def show(options: Namespace, content: object, text: str) -> None:
 
 
 def run_evaluate(options: Namespace) -> None:
-    """Play greedily from fixed start states that training never uses, and report returns and outcomes."""
+    """Evaluate a trained agent on fixed start states that training never uses."""
     dqn, run = load(options), options.source.is_dir()
     result = dqn.evaluate(options.episodes, options.max_episode_steps)
     names = ("mean_return", "std_return", "min_return", "solved_share", "outcome_shares")
@@ -66,19 +65,19 @@ def run_evaluate(options: Namespace) -> None:
     lines += [f"  {label:<20}{share:9.0%}" for label, share in (result.outcome_shares or {}).items()]
     endless = sum(length == ENDLESS for length in result.lengths)
     if endless and options.max_episode_steps is None and envs.time_limit(dqn.env) is None:
-        lines.append(f"  {endless} of them did not end and were truncated after {ENDLESS:,} steps")
+        lines.append(f"  {endless} of the episodes did not end and were truncated after {ENDLESS:,} steps")
     show(options, content, "\n".join(lines))
 
 
 def run_info(options: Namespace) -> None:
-    """Show counters, settings and machine of a run or weights file, and whether the run can be resumed."""
+    """Show the counters, settings and machine of a run or weights file."""
     source = options.source if options.source.is_dir() else weights.weights_file(options.source)
     found = inspection.describe(source)
     show(options, found, "\n".join(inspection.summary(found, str(source))))
 
 
 def run_verify(options: Namespace) -> None:
-    """Check every checksum of a run, and that its checkpoints, logs and weights can be read."""
+    """Check that the files of a run are readable and match their checksums."""
     run, findings = options.run, list(inspection.verify(options.run))
     for path, fault in findings:
         name = "directories" if path == run else path.relative_to(run)
@@ -101,9 +100,9 @@ def run_list(options: Namespace) -> None:
         "\nPresets (--preset) and their budgets:",
         f"  {presets.RECOMMENDED:<20}the preset of the environment, or default",
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
-        "\nEnvironments with names for observations, actions or outcomes:",
+        "\nKnown environments, with names of observations, actions or outcomes:",
         *(f"  {name}" for name in ENVIRONMENTS),
-        "Perilune also trains other Gymnasium environments with discrete actions.",
+        "Perilune can train in any Gymnasium environment with discrete actions.",
     ]
     show(options, {"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)}, "\n".join(lines))
 

@@ -1,4 +1,4 @@
-"""The commands that train: train and resume."""
+"""The commands train and resume."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def run_train(options: Namespace) -> None:
 
 
 def run_resume(options: Namespace) -> None:
-    """Continue a run exactly from its last checkpoint."""
+    """Resume a run exactly from its last checkpoint."""
     latest, _ = checkpoint.latest(options.run)
     setup, ended = latest.setup, latest.training.finished
     changes = {name.replace("-", "_"): value for name, value in options.change}
     for name in changes.keys() - CHANGEABLE:
-        hint = f"{nearest(name, CHANGEABLE)} {', '.join(sorted(CHANGEABLE))}"
-        raise ConfigError(name, changes[name], f"a setting that a run can change.{hint}")
+        expected = f"one of {', '.join(sorted(CHANGEABLE))}.{nearest(name, CHANGEABLE)}"
+        raise ConfigError(name, changes[name], expected)
     added = {name: more for name in ("steps", "episodes") if (more := getattr(options, name)) is not None}
     for name, more in added.items():
         if name in changes:
@@ -52,12 +52,12 @@ def run_resume(options: Namespace) -> None:
             raise ConfigError(f"change {name}", changes[name], expected)
         changes[name] = _extended(latest, name, more)
     if ended and len(added) == 1:
-        changes.setdefault("episodes" if "steps" in added else "steps", None)  # that budget is used up
+        changes.setdefault("episodes" if "steps" in added else "steps", None)  # the other budget is used up
     train_changes = {name: value for name, value in changes.items() if hasattr(setup.train, name)}
     agent_changes = {name: value for name, value in changes.items() if name not in train_changes}
     env = make_env(options, setup.environment)
     if envs.name(env) != setup.environment:
-        raise ConfigError("env", options.env, f"{setup.environment}, as in the run that is resumed")
+        raise ConfigError("env", options.env, f"{setup.environment}, the environment of the run")
     config = build(DQNConfig, agent_changes, setup.agent)
     dqn = DQN(env, config=config, seed=setup.seed, symmetry=setup.symmetry)
     history = dqn.train(
@@ -69,12 +69,12 @@ def run_resume(options: Namespace) -> None:
         tensorboard=options.tensorboard,
     )
     if ended and not changes:
-        aside(f"perilune: {options.run} has reached its budget. Extend it with --steps.")
+        aside(f"perilune: {options.run} has already reached its budget. To extend it, pass --steps.")
     _report(options, dqn, history, options.env)
 
 
 def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
-    """Return the budget of a run extended by ``more``; of one that has ended, counted from where it ended."""
+    """Return the budget of a run plus ``more``. For a finished run, ``more`` counts from where it ended."""
     if more < 1:
         raise ConfigError(name, more, "a whole number >= 1")
     training, agent = latest.training, latest.agent

@@ -1,4 +1,4 @@
-"""The commands that show something: video, plot, maps, watch, report and play."""
+"""The commands video, plot, watch, report, maps and play."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from perilune.viz.video import EpisodeOutcome
 
 
 def run_video(options: Namespace) -> None:
-    """Record a video of a trained agent that plays greedily, as MP4 or as a small GIF."""
+    """Record a video of a trained agent that acts greedily."""
     source, out, stages = options.source, options.out, options.stages
     if out is None:
         name = ("stages" if stages else options.checkpoint) + ("-overlay" if options.overlay else "")
@@ -59,7 +59,7 @@ def _size(path: Path) -> str:
 
 
 def run_plot(options: Namespace) -> None:
-    """Draw the learning curves of one run, or of several in one picture, as PNG and SVG."""
+    """Plot the learning curves of one or more runs."""
     out = options.out
     if out is not None and out.suffix.lower() in (".png", ".svg"):
         raise ConfigError("out", str(out), "a directory, for curves.png and curves.svg")
@@ -70,79 +70,79 @@ def run_plot(options: Namespace) -> None:
 
 
 def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Return the runs that are ``given`` or lie directly below, and which of the latter cannot be read and why.
+    """Return the runs in ``given`` or directly below, and why others below cannot be read.
 
-    These are also reported on standard error.
+    Raise the error of a run in ``given`` that cannot be read.
     """
     if not given:
         raise RunDirectoryError(
-            f"no run is given. Pass run directories or a directory of runs: perilune {command} runs"
+            f"no run was given. Pass run directories or a directory of runs: perilune {command} runs"
         )
-    found: dict[Path, tuple[Path, bool]] = {}  # each run once, and whether it only lies below a given directory
+    found: dict[Path, tuple[Path, bool]] = {}  # each run once, and whether it is only below a given directory
     for path in given:
         below = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
         for directory in [config.parent for config in below] or [path]:
             first, is_below = found.get(directory.resolve(), (directory, True))
             found[directory.resolve()] = (first, is_below and bool(below))
-    read, left_out = [], []
+    read, skipped = [], []
     for directory, is_below in found.values():
         try:
             read.append(logs.read_run(directory))
         except PeriluneError as error:
             if not is_below:
                 if isinstance(error, FileFormatError):
-                    error.add_note(f"perilune verify {directory} checks all of it and reports what is damaged.")
+                    error.add_note(f"Run perilune verify {directory} to list the damaged files.")
                 raise
-            left_out.append(f"{directory.name} cannot be read: {error}")
-            _tell(f"left out: {left_out[-1]}")
+            skipped.append(f"{directory.name} cannot be read: {error}")
+            _log(f"skipped: {skipped[-1]}")
     if not read:
-        raise RunDirectoryError("none of the runs can be read. perilune verify RUN reports what is damaged.")
-    return read, left_out
+        raise RunDirectoryError("none of the runs can be read. Run perilune verify RUN to list the damaged files.")
+    return read, skipped
 
 
 def run_watch(options: Namespace) -> None:
-    """Show runs in a browser while they train and after."""
+    """Show runs in a browser, during and after training."""
     try:
         from perilune.web.server import serve  # noqa: PLC0415 -- optional
     except ImportError as error:
-        raise MissingDependencyError("the page needs a web server: pip install 'perilune[web]'") from error
-    serve(options.path, options.host, options.port, say, _tell)
+        raise MissingDependencyError("perilune watch requires a web server: pip install 'perilune[web]'") from error
+    serve(options.path, options.host, options.port, say, _log)
 
 
 def run_report(options: Namespace) -> None:
-    """Write one HTML file about runs: curves, videos, settings, scores, and what to try next."""
+    """Write an HTML report on one or more runs."""
     if options.episodes < 0:
         raise ConfigError("episodes", options.episodes, "a whole number >= 0")
     if options.out is not None:
         check_name(options.out)
-    read, left_out = _read("report", options.runs)
+    read, skipped = _read("report", options.runs)
     out = options.out or (read[0].directory if len(read) == 1 else Path()) / "report.html"
-    if out.is_dir():  # checked before all episodes are played
+    if out.is_dir():  # check before playing episodes
         raise ConfigError("out", str(out), "a file, not a directory")
     with files.reported("written", out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    write_report(read, out, options.episodes, _tell, env=options.env, left_out=left_out)
+    write_report(read, out, options.episodes, _log, env=options.env, left_out=skipped)
     say(out)
 
 
-def _tell(words: str) -> None:
+def _log(words: str) -> None:
     aside(f"perilune: {printable(words)}")
 
 
 def run_maps(options: Namespace) -> None:
-    """Draw what a run learned: values and actions over two observations, visited states, units and gradients."""
-    drawn = maps.draw(options.run, options.x, options.y, _tell)
+    """Plot what a run has learned."""
+    drawn = maps.draw(options.run, options.x, options.y, _log)
     for name, picture in drawn.pictures.items():
         for path in picture.save(options.out or options.run / "maps", name):
             say(path)
     for sentence in drawn.left_out:
-        _tell(f"left out: {sentence}")
+        _log(f"skipped: {sentence}")
 
 
 def run_play(options: Namespace) -> None:
-    """Play an environment yourself with the keyboard, against an agent if you like."""
+    """Play an environment with the keyboard, alone or against an agent."""
     if Path(options.env).is_dir():
-        expected = f"the id of an environment, and then the run: perilune play ID {options.env}"
+        expected = f"the ID of an environment before the run: perilune play ID {options.env}"
         raise ConfigError("env", options.env, expected)
     env = envs.make(options.env, **dict(getattr(options, "env_kwargs", ())))
     opponent = None if options.source is None else DQN.load(options.source, env)
@@ -158,14 +158,14 @@ def run_play(options: Namespace) -> None:
         played = []
         for scores in play.play(env, agent, title, options.seed):
             played.append(scores)
-            told = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
-            say(f"episode {len(played)}: you {', the agent '.join(told)}")
+            endings = [f"{score.outcome or 'ended'} {score.reward:.1f}" for score in scores]
+            say(f"episode {len(played)}: you {', the agent '.join(endings)}")
     if played:
         say(tally(played))
 
 
 def tally(played_scores: Sequence[Sequence[EpisodeOutcome]]) -> str:
-    """Return a sentence about who was better over all episodes."""
+    """Return a sentence that compares the player and the agent over all episodes."""
     several = len(played_scores) > 1
     played = f"{len(played_scores)} episode{'s' if several else ''}"
     rewards = [[score.reward for score in scores] for scores in played_scores]
@@ -175,8 +175,8 @@ def tally(played_scores: Sequence[Sequence[EpisodeOutcome]]) -> str:
         return f"{played}. {mean}: {returns[0]}"
     yours, agents = sum(you > agent for you, agent in rewards), sum(agent > you for you, agent in rewards)
     if several:
-        level = len(played_scores) - yours - agents
-        better = f"you were better in {yours}, the agent in {agents}" + (f", and {level} were even" if level else "")
+        ties = len(played_scores) - yours - agents
+        better = f"you were better in {yours}, the agent in {agents}" + (f", and {ties} were ties" if ties else "")
     else:
-        better = "you were better" if yours else "the agent was better" if agents else "it was even"
+        better = "you were better" if yours else "the agent was better" if agents else "it was a tie"
     return f"{played}: {better}. {mean}: you {returns[0]}, the agent {returns[1]}"
