@@ -35,10 +35,10 @@ nitpick_ignore_regex = [
     # Types of other libraries. The site is built without a network, so their inventories are not available.
     (r"py:class", r"Array|DTypeLike|Path"),
     # Names that the pages do not list.
-    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Panel|Scale)"),
+    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Panel|Record|Scale)"),
     (
         r"py:.*",
-        r"(np|numpy|gymnasium|gym|collections|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
+        r"(np|numpy|gymnasium|gym|collections|hashlib|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
     ),
 ]
 
