@@ -1,4 +1,4 @@
-"""A real browser, real runs, and `perilune watch` that serves them."""
+"""A real browser, real runs, and ``perilune watch`` to serve them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLAGS = (
     *("--disable-sync", "--mute-audio"),
 )
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
-TIMEOUT = 240_000  # milliseconds; only a page that hangs takes so long
+TIMEOUT = 240_000  # milliseconds; only a hanging page takes so long
 expect.set_options(timeout=TIMEOUT)
 MINUS = "\N{MINUS SIGN}"
 REWARD = "[id='chart-episodes.reward']"

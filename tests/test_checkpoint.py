@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what may change when a run resumes, and safety against damage and other processes."""
+"""Checkpoints: which are kept, which settings can change on resuming, and damage, attacks and other processes."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it that tests may change."""
+    """A copy of the finished run that tests may change."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def again(run: Path, more: int = 0, **settings: Any) -> DQN:
-    """Resume the run, for some steps more than it had."""
+    """Resume the run, with ``more`` steps than its budget."""
     dqn = DQN("CartPole-v1", seed=2, **AGENT)
     if more:
         settings |= {"steps": STEPS["steps"] + more, "change": ["steps"]}
@@ -93,13 +93,13 @@ def test_checkpoint_interval_grows_with_its_cost(tmp_path: Path, monkeypatch: py
     DQN("CartPole-v1", seed=2, **AGENT).train(
         run_dir=tmp_path / "run", checkpoint_seconds=1e-9, **STEPS | {"steps": 500, "eval_every": None}
     )
-    assert len(saves) <= 6  # of some twenty episodes: at the start and the end, and where 100 s have passed
+    assert len(saves) <= 6  # in about 20 episodes: at the start, at the end, and after every 100 s
 
 
-# What may change
+# Changed settings
 
 
-def test_finished_run_stays_as_it_is(run: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
     before = everything(run)
     assert again(run).agent.env_steps == 200
     assert everything(run) == before
@@ -153,8 +153,8 @@ def test_every_setting_is_known_to_change_or_not() -> None:
     ]  # fmt: skip
 
 
-def test_change_holds_as_soon_as_it_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "training_events", cut(1))  # killed before anything else is saved
+def test_changed_setting_is_saved_immediately(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "training_events", cut(1))  # killed before the next checkpoint
     with pytest.raises(PowerCutError):
         again(run, 100)
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def test_change_holds_as_soon_as_it_is_made(run: Path, monkeypatch: pytest.Monke
 def test_edited_settings_are_refused_unless_wanted(run: Path) -> None:
     path = run / "config.json"
     config = json.loads(path.read_text())
-    config["train"]["steps"] = 300  # as a change leaves it whose process was killed at once
+    config["train"]["steps"] = 300  # as after a change whose process was killed at once
     path.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="steps=300 is invalid: expected 200, as in the checkpoint"):
         again(run)
@@ -216,12 +216,12 @@ def test_edited_or_missing_log_is_refused(run: Path, tmp_path: Path) -> None:
     assert is_intact(DQN.load(remedy).train(run_dir=tmp_path / "another", **STEPS).directory)
 
 
-def test_other_machine_or_version_is_a_warning(run: Path) -> None:
+def test_resuming_on_another_machine_or_version_warns(run: Path) -> None:
     host = json.loads((run / "host.json").read_text())
     (run / "host.json").write_text(json.dumps(host | {"numpy": "1.0"}))
     with pytest.warns(PeriluneWarning, match=rf"numpy 1\.0 -> {np.__version__}"):
         again(run, 20)
-    again(run, 40)  # the run is of this machine now
+    again(run, 40)  # host.json now describes this machine
 
 
 # Damage and attacks
@@ -243,7 +243,7 @@ def test_run_without_intact_checkpoint_cannot_resume(run: Path, capfd: pytest.Ca
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(RunDirectoryError, match="it has no checkpoint"):
         checkpoint.latest(run)
-    assert "has no checkpoint" in said(capfd, "verify", run)[1]
+    assert "has no checkpoint" in output_of(capfd, "verify", run)[1]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_pipe_directory_or_link_in_a_run_is_refused_at_once(run: Path, tmp_path:
 @pytest.mark.parametrize(
     "settings", [{"hidden": [100_000, 100_000]}, {"batch_size": 10**12, "buffer_size": 10**12, "hidden": [10**9]}]
 )
-def test_settings_larger_than_the_file_take_no_memory(run: Path, settings: dict[str, Any]) -> None:
+def test_settings_larger_than_the_file_allocate_no_memory(run: Path, settings: dict[str, Any]) -> None:
     path = checkpoint.paths(run)[-1]
 
     def larger(content: Any) -> Any:
@@ -307,22 +307,22 @@ def test_settings_larger_than_the_file_take_no_memory(run: Path, settings: dict[
         checkpoint.load(path)
 
 
-def hollow(size: int) -> str:
-    """JSON of about ``size`` bytes that would take twenty-five times as much memory."""
+def expanding(size: int) -> str:
+    """Return JSON of about ``size`` bytes that needs 25 times as much memory when decoded."""
     return '{"x": [' + "{}," * (size // 3) + "{}]}"
 
 
 @pytest.mark.parametrize("size", [2**19, 2**24, pytest.param(2**26 + 1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["config.json", "host.json", "checkpoint", "episodes.jsonl", "telemetry", "weights"])
-def test_hollow_file_takes_no_memory(run: Path, name: str, size: int) -> None:
+def test_file_that_decodes_to_much_memory_is_refused(run: Path, name: str, size: int) -> None:
     path = {"checkpoint": checkpoint.paths(run)[-1], "weights": run / "best.safetensors"}.get(name, run / name)
     if path.suffix == ".safetensors":
         kind = unsealed(path)[0]
-        text = hollow(size)
+        text = expanding(size)
         parts = {"kind": kind, "perilune": text, "arrays": archive.checksum({})}
         save_file({}, path, parts | {"sha256": archive._seal(*parts.values())})
     else:
-        path.write_text(hollow(size) + "\n")
+        path.write_text(expanding(size) + "\n")
     reads: dict[str, Callable[[], object]] = {
         "config.json": lambda: manifest.read_config(run),
         "host.json": lambda: files.read_json(path),
@@ -364,7 +364,7 @@ with lock.acquire(Path(sys.argv[1])):
 """
 
 
-def test_run_belongs_to_one_process(run: Path) -> None:
+def test_run_is_locked_by_one_process(run: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)  # noqa: S603
     try:
         assert other.stdout is not None
@@ -386,16 +386,16 @@ def test_run_belongs_to_one_process(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "perhaps"), [(0o444, ""), (0, "perhaps ")])
-def test_lock_of_another_user_is_seen(run: Path, mode: int, perhaps: str) -> None:
+def test_lock_of_another_user_is_reported(run: Path, mode: int, perhaps: str) -> None:
     info = [*as_others_are(), *perilune("info", run)]
     with lock.acquire(run):
         (run / layout.LOCK).chmod(mode)
-        told = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    assert re.search(rf"status +running \({perhaps}process {os.getpid()} on '.+'\)", told)
+        printed = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert re.search(rf"status +running \({perhaps}process {os.getpid()} on '.+'\)", printed)
 
 
 class Disturbed(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment that calls ``do`` in step ``at``, or starts its episodes elsewhere than their seed says."""
+    """An environment that calls ``do`` in step ``at``, or ignores the seed of its episodes."""
 
     def __init__(self, do: Callable[[], object] | None = None, at: int = 100, elsewhere: bool = False) -> None:
         super().__init__(cartpole())
@@ -462,7 +462,7 @@ def test_removed_log_is_written_again(finished: Path, tmp_path: Path, name: str,
 # The command line
 
 
-def said(capfd: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> tuple[str, str]:
+def output_of(capfd: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> tuple[str, str]:
     try:
         main([str(argument) for argument in arguments])
         ended: object = 0
@@ -474,31 +474,31 @@ def said(capfd: pytest.CaptureFixture[str], *arguments: object, status: int = 0)
 
 
 def test_resume_command_changes_settings(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out, _ = said(capfd, "resume", run, "--steps", 60, "--change", "learning_rate=1e-4", "--quiet", "--json")
+    out, _ = output_of(capfd, "resume", run, "--steps", 60, "--change", "learning_rate=1e-4", "--quiet", "--json")
     assert json.loads(out)["env_steps"] == 260
     assert checkpoint.latest(run)[0].setup.agent.learning_rate == 1e-4
-    assert "is not a run: it has no config.json" in said(capfd, "resume", run.parent, status=1)[1]
+    assert "is not a run: it has no config.json" in output_of(capfd, "resume", run.parent, status=1)[1]
 
 
 def test_info_describes_runs_and_weights(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out, _ = said(capfd, "info", run)
+    out, _ = output_of(capfd, "info", run)
     for words in ("run of CartPole-v1, seed 2", "finished", "no problems detected", "200", "learning_rate", "numpy"):
         assert words in out
-    found = json.loads(said(capfd, "info", run, "--json")[0])
+    found = json.loads(output_of(capfd, "info", run, "--json")[0])
     assert found["counters"]["env_steps"] == 200
     assert found["train"]["steps"] == 200
-    found = json.loads(said(capfd, "info", run / "best.safetensors", "--json")[0])
+    found = json.loads(output_of(capfd, "info", run / "best.safetensors", "--json")[0])
     assert (found["kind"], found["environment"], found["seed"]) == ("weights", "CartPole-v1", 2)
 
 
 def test_verify_names_damaged_files(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out, err = said(capfd, "verify", run)
+    out, err = output_of(capfd, "verify", run)
     assert out.count("OK ") == len(out.splitlines()) - 2
     assert err == ""
     for path in (*run.glob("*.safetensors"), *checkpoint.paths(run), *list((run / "snapshots").iterdir())[:1]):
         intact = path.read_bytes()
         path.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
-        out, err = said(capfd, "verify", run, status=1)
+        out, err = output_of(capfd, "verify", run, status=1)
         assert f"DAMAGED  {path.relative_to(run)}" in out
         assert f"{path} is damaged" in err
         path.write_bytes(intact)
@@ -508,11 +508,11 @@ def test_missing_best_weights_are_restored(run: Path, capfd: pytest.CaptureFixtu
     best = run / "best.safetensors"
     intact = best.read_bytes()
     best.unlink()
-    assert "DAMAGED  best.safetensors" in said(capfd, "verify", run, status=1)[0]
+    assert "DAMAGED  best.safetensors" in output_of(capfd, "verify", run, status=1)[0]
     assert inspection.describe(run)["health"] == [f"{best} does not exist. Restore it with: perilune resume {run}"]
-    said(capfd, "resume", run, "--quiet")
+    output_of(capfd, "resume", run, "--quiet")
     assert best.read_bytes() == intact
-    assert "DAMAGED" not in said(capfd, "verify", run)[0]
+    assert "DAMAGED" not in output_of(capfd, "verify", run)[0]
 
 
 @pytest.mark.parametrize("after", [1, 3])
@@ -531,10 +531,10 @@ def test_control_characters_of_a_run_are_escaped(run: Path, capfd: pytest.Captur
     host = json.loads((run / "host.json").read_text())
     (run / "host.json").write_text(json.dumps(host | {"platform": evil}))
     strange = run.rename(run.with_name("run\x1b[2J"))
-    assert "platform evil \\x1b]0;mine\\x07\\x1b[31mred\\u202e," in said(capfd, "info", strange)[0]
+    assert "platform evil \\x1b]0;mine\\x07\\x1b[31mred\\u202e," in output_of(capfd, "info", strange)[0]
     for words in (("verify",), ("evaluate", "--episodes", 1)):
-        out, err = said(capfd, words[0], strange, *words[1:])
+        out, err = output_of(capfd, words[0], strange, *words[1:])
         assert not {"\x1b", "\x07"} & set(out + err)
         assert words[0] == "verify" or "run\\x1b[2J" in out
-    _, err = said(capfd, "info", strange / "nothing\x1b[1m", status=1)
+    _, err = output_of(capfd, "info", strange / "nothing\x1b[1m", status=1)
     assert "nothing\\x1b[1m" in err

@@ -1,4 +1,4 @@
-"""What watching costs a training: the weights stay the same, and the time grows by less than 2 %.
+"""The cost of watching a training: the weights are the same, and the time grows by less than 2 %.
 
 ``pytest -m long`` compares short trainings. ``pytest -m long --torture -s tests/test_cost.py`` compares pairs of long
 trainings, prints the figures of docs/how-to/follow-a-training.md and asserts the durations.
@@ -41,7 +41,7 @@ out.with_suffix(".json").write_text(json.dumps(measured))
 
 
 def trained(environment: str, out: Path, torture: bool, *, view: bool = False) -> dict[str, Any]:
-    """Train in a process of its own, with or without the terminal view, and return its weights' hash and times."""
+    """Train in a separate process, with or without the terminal view; return times and the hash of the weights."""
     steps = 15_000 if torture else 1_500
     text, _ = shown(TRAINING.format(environment=environment, steps=steps, out=str(out), quiet=not view))
     assert bool(text) == view

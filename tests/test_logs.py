@@ -1,4 +1,4 @@
-"""Logs: strict JSON lines, read alike as records and as a table, however the file grows, shrinks or is damaged."""
+"""Logs: strict JSON lines, read as records or as a table, while the file grows, shrinks or is damaged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def line(number: int, **values: Any) -> bytes:
 
 
 def same(one: Table, other: Table) -> bool:
-    """Whether two tables hold the same rows."""
+    """Return whether two tables hold the same rows."""
     pairs = ((column, other.columns[name]) for name, column in one.columns.items())
     return one.fault == other.fault and all(
         np.array_equal(column, again, equal_nan=column.dtype != object) for column, again in pairs
@@ -52,7 +52,7 @@ def test_written_events_are_read_back(tmp_path: Path) -> None:
     with logs.LogWriter(tmp_path) as log:
         for event in (*others, *episodes, metrics(0.25), *evaluations):
             log.write(event)
-            assert len(logs.read_log(tmp_path, Episode)) <= 3  # every line is there at once
+            assert len(logs.read_log(tmp_path, Episode)) <= 3  # each line can be read at once
     assert logs.read_log(tmp_path, Episode) == episodes
     assert logs.read_log(tmp_path, Metrics) == [metrics(0.25)]
     assert logs.read_log(tmp_path, Evaluated) == evaluations
@@ -103,10 +103,10 @@ def test_numbers_are_exact_and_null_is_nan(tmp_path: Path) -> None:
     assert table.columns["outcome"].tolist() == ["landed", None]
 
 
-def test_line_counts_when_it_is_finished(tmp_path: Path) -> None:
+def test_unfinished_line_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
     log = LogReader(path, Episode)
-    assert (log.read().rows, log.read().fault) == (0, None)  # not there yet
+    assert (log.read().rows, log.read().fault) == (0, None)  # the log does not exist yet
     written = line(1) + line(2)
     for size in range(0, len(written) + 1, 3):
         path.write_bytes(written[:size])
@@ -198,7 +198,7 @@ def test_rows_and_strings_are_limited(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(files, "PIECE", 2 * len(line(1)))
     path.write_bytes(b"".join(line(number) for number in range(1, 10)))
     table = LogReader(path, Episode).read()
-    assert table.rows == 4  # those that came with the third
+    assert table.rows == 4  # those read in one piece with the third
     assert table.fault == "x.jsonl: only the first 3 lines are read"
 
 

@@ -1,4 +1,4 @@
-"""The page of `perilune watch` in a real browser, over real runs."""
+"""The page of ``perilune watch`` in a real browser, with real runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OUTCOMES = {"balanced": 0, "fell": 3, "left the track": 1}
 
 
 def change_log(run: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    """Replace a log by its first rows with these changes."""
+    """Keep the first rows of a log, with these changes."""
     lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
     (run / name).write_text("".join(json.dumps(line | row) + "\n" for line, row in zip(lines, rows, strict=False)))
 
@@ -161,7 +161,7 @@ def test_page_is_accessible_in_every_layout(
         for view, content in contents.items():
             page.get_by_role("button", name=view, exact=True).click()
             page.locator(content).first.wait_for()
-            if view in views:  # the check takes long
+            if view in views:  # the check is slow
                 assert_accessible(page)
             assert fits()
         if size == PHONE:

@@ -1,4 +1,4 @@
-"""The videos on the page of `perilune watch`, and the values beside each frame."""
+"""The videos on the page of ``perilune watch``, and the values of each frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from fixtures_watch import DESKTOP, MINUS, VIDEO, assert_accessible, copy_run, served, visit, wait_until
 
 Q_VALUES: dict[str, tuple[list[list[float | None]], float, list[tuple[float, float]]]] = {
-    # Q-values of the first and of all other frames; position of 0; the two bars from their left to their right end.
+    # Q-values of the first frame and of the others; the position of 0; left and right end of both bars.
     "negative": ([[-2.0, -8.0], [-10.0, -4.0]], 1.0, [(0.8, 1.0), (0.2, 1.0)]),
     "positive": ([[2.0, 8.0], [10.0, 4.0]], 0.0, [(0.0, 0.2), (0.0, 0.8)]),
     "both": ([[-2.0, 4.0], [6.0, 0.0]], 0.25, [(0.0, 0.25), (0.25, 0.75)]),
@@ -93,7 +93,7 @@ def test_q_values_follow_the_video(browser: Browser, origin: str) -> None:
         expect(page.locator(".bars b").first).to_have_text(re.compile(rf"^({MINUS}|0)"))
 
 
-def test_keys_move_the_video_wherever_the_focus_is(browser: Browser, origin: str) -> None:
+def test_keys_move_the_video_with_any_focus(browser: Browser, origin: str) -> None:
     is_settled = """() => {
         const video = document.querySelector(".player video");
         const frames = Number(document.querySelector(".scrub").max) + 1;
@@ -144,7 +144,7 @@ def test_video_fills_the_screen(browser: Browser, origin: str) -> None:
         assert 0.7 * DESKTOP["height"] < video["height"] <= play["y"] - video["y"]
         assert play["y"] + play["height"] <= DESKTOP["height"]
         assert_accessible(page)
-        page.keyboard.press("3")  # would hide what is on the screen
+        page.keyboard.press("3")  # would hide the video
         page.keyboard.press("End")
         expect(page.locator(".time")).not_to_contain_text("step 0 ")
         page.keyboard.press("f")

@@ -70,7 +70,7 @@ def test_summary_by_hand() -> None:
     assert found.seeds == 5
     assert (found.final.iqm, found.final.median) == (pytest.approx(510 / 3), 200.0)  # 100, 200 and 210 are left
     assert (found.final.worst, found.final.worst_seed) == (-50.0, 8)
-    assert found.final.solved_share == pytest.approx(3 / 5)  # 200 itself is solved
+    assert found.final.solved_share == pytest.approx(3 / 5)  # a score of exactly 200 is solved
     assert (found.best.iqm, found.best.median) == (pytest.approx(670 / 3), 220.0)
     assert (found.best.worst, found.best.worst_seed) == (190.0, 7)
     assert found.best.solved_share == pytest.approx(4 / 5)
@@ -167,7 +167,7 @@ def test_better_result_has_a_positive_margin_and_swapping_negates_it() -> None:
         assert other_way.margin.value == pytest.approx(-one_way.margin.value)
         assert other_way.improvement.value == pytest.approx(1 - one_way.improvement.value)
         assert (other_way.a.value, other_way.b.value) == (one_way.b.value, one_way.a.value)
-        # Intervals are drawn at random, so they are negated approximately.
+        # Intervals are bootstrapped, so they are negated only approximately.
         assert other_way.margin.low == pytest.approx(-one_way.margin.high, abs=15)
         assert other_way.improvement.low == pytest.approx(1 - one_way.improvement.high, abs=0.05)
     assert [summary.solved_env_steps for summary in there.summaries] == [500.0, 500.0]

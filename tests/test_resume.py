@@ -1,4 +1,4 @@
-"""A stopped training resumes to the same weights, logs and counters, also when its newest checkpoint is damaged."""
+"""A stopped training resumes to the same weights, logs and counters, even from an older checkpoint."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ TRAINING: dict[str, Any] = {
 
 
 class PowerCutError(Exception):
-    """The power is cut."""
+    """A simulated power cut."""
 
 
 def cut(after: int) -> Callable[..., Iterator[Event]]:
-    """``training``, in which the power is cut after so many events."""
+    """Return ``training_events`` with a power cut after so many events."""
 
     def cut_training(*arguments: Any) -> Iterator[Event]:
         yield from itertools.islice(events := training_events(*arguments), after)
@@ -50,7 +50,7 @@ def cut(after: int) -> Callable[..., Iterator[Event]]:
 
 
 def lines(directory: Path) -> dict[str, list[Any]]:
-    """The logs of a run, without wall-clock times."""
+    """Return the logs of a run without wall-clock times."""
     found = {}
     for name in layout.FILES.values():
         records = [json.loads(line) for line in (directory / name).read_text().splitlines()]
@@ -63,7 +63,7 @@ def weights(directory: Path, name: str = "final") -> bytes:
 
 
 def everything(directory: Path) -> dict[str, Any]:
-    """All of a run that must be the same, however often it was stopped."""
+    """Return everything that must not depend on how often a run was stopped."""
     last, agent = checkpoint.latest(directory)
     arrays = {name: array.tobytes() for name, array in state.arrays(agent).items()}
     weights_too = {name: weights(directory, name) for name in layout.WEIGHTS}
@@ -71,7 +71,7 @@ def everything(directory: Path) -> dict[str, Any]:
 
 
 def stopped(dqn: Callable[[], DQN], directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> int:
-    """Train with the power cut again and again, anywhere; return how often."""
+    """Train with power cuts at random events; return their number."""
     monkeypatch.setattr(recording, "SHARE", math.inf)  # a checkpoint at every episode
     generator = np.random.default_rng(5)
     target: dict[str, Any] = {"run_dir": directory}
@@ -176,13 +176,13 @@ def test_interrupted_run_resumes_to_the_same_end(
     DQN("CartPole-v1", seed=3, **agent).train(run_dir=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         DQN("CartPole-v1", seed=3, **agent).train(run_dir=run, callback=interrupt(kind), **settings)
-    said = capfd.readouterr().err
-    assert "saving a checkpoint at the end of this episode" in said
-    assert f"Resume with: perilune resume {run}" in said
+    printed = capfd.readouterr().err
+    assert "saving a checkpoint at the end of this episode" in printed
+    assert f"Resume with: perilune resume {run}" in printed
     stopped_at, _ = checkpoint.latest(run)
     assert not stopped_at.training.finished
     if kind is Episode:
-        assert stopped_at.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing has to be cut off
+        assert stopped_at.logs[0].size == (run / "episodes.jsonl").stat().st_size  # the log needs no cut
     else:
         assert stopped_at.agent.env_steps == 0
         assert load_weights(run / "final.safetensors")[1].env_steps == WARMING_EVERY
@@ -211,7 +211,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, whose power was cut when it had several checkpoints. Tests must not change it."""
+    """The same run after a power cut, with several checkpoints. Tests must not change it."""
     out = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recording, "SHARE", math.inf)
@@ -304,6 +304,6 @@ def test_invalid_change_names_what_can_change(
     with pytest.raises(SystemExit) as ended:
         main(["resume", str(whole), "--steps", "100", "--change", change])
     assert ended.value.code
-    said = capfd.readouterr().err
-    assert message in said
-    assert len(said) < 2_000
+    printed = capfd.readouterr().err
+    assert message in printed
+    assert len(printed) < 2_000

@@ -1,4 +1,4 @@
-"""Run directories: settings and host, making room for a run, and runs with unusual content or names."""
+"""Run directories: settings and machine, creation and replacement, and runs with unusual content or names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG = pytest.mark.long
 
 
 def config_with(**changed: Any) -> str:
-    """Return config.json with other values; ... removes one."""
+    """Return config.json with changed values; ... removes a value."""
     content = {"format": 1, "environment": "X", "reward_threshold": 475.0, "seed": 4, "agent": {}, "train": {}}
     return json.dumps({key: value for key, value in (content | changed).items() if value is not ...})
 
@@ -75,7 +75,7 @@ def test_host_has_versions_and_no_user_data(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 600))
-def test_damaged_files_raise_our_errors(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
+def test_damaged_files_raise_perilune_errors(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
     directory = tmp_path_factory.mktemp("run")
     start(directory)
     with logs.LogWriter(directory) as log:
@@ -124,7 +124,7 @@ def test_directory_without_a_run_is_named(tmp_path: Path) -> None:
             logs.read_run(directory)
 
 
-# Making room
+# Creation and replacement
 
 
 def test_overwriting_removes_the_run_and_nothing_else(run: Path) -> None:
@@ -175,7 +175,7 @@ def test_free_directory_is_the_first_that_does_not_exist(tmp_path: Path) -> None
 
 
 def shown(run: Path, out: Path) -> tuple[str, bytes, bytes]:
-    """Everything that is shown of a run: its summary, curves and report."""
+    """Return the summary, curves and report of a run."""
     read = logs.read_run(run)
     curves = plots.curves([read]).save(out, "curves")
     write_report([read], out / "report.html", 0, lambda words: None)
@@ -208,7 +208,7 @@ def test_run_with_an_unusual_environment_name_is_shown(run: Path, tmp_path: Path
 
 
 @LONG
-@pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")  # of so short a training
+@pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")  # about a short training
 def test_run_with_an_unusual_directory_name_is_shown(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     strange = run.rename(run.with_name(os.fsdecode(b"r\xff\x1b[2J$\\frac{$")))
     again = Path(shutil.copytree(strange, strange.with_name(f"{strange.name}2")))
@@ -221,7 +221,7 @@ def test_run_with_an_unusual_directory_name_is_shown(run: Path, capfd: pytest.Ca
     )  # fmt: skip
     for command in commands:
         cli.main([str(word) for word in command])
-        said, aside = capfd.readouterr()
-        assert said
-        assert "\x1b" not in said + aside
+        out, err = capfd.readouterr()
+        assert out
+        assert "\x1b" not in out + err
     assert b"r\\udcff" in (out / "r.html").read_bytes()

@@ -1,4 +1,4 @@
-"""Snapshots: few, evenly spaced, and the same after a run was stopped and resumed."""
+"""Snapshots: few, evenly spaced, and the same after a run is stopped and resumed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_run_has_initial_and_evaluated_weights(tiny_run: TinyRun) -> None:
     assert set(found) <= {finding.path for finding in inspection.verify(run.directory)}
 
 
-def test_later_snapshots_are_cut_and_taken_again(tmp_path: Path) -> None:
+def test_later_snapshots_are_removed_and_written_again(tmp_path: Path) -> None:
     settings = TRAINING | {"eval_every": 15, "checkpoint_seconds": None, "pictures": False}
     DQN("CartPole-v1", seed=1, **AGENT).train(run_dir=tmp_path / "run", **settings)
     before = {path.name: path.read_bytes() for path in paths(tmp_path / "run")}

@@ -1,4 +1,4 @@
-"""Telemetry of videos: one line per frame with observation, Q-values and action."""
+"""Telemetry of videos: one line for each frame, with observation, Q-values and action."""
 
 from __future__ import annotations
 

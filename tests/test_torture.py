@@ -1,6 +1,6 @@
 """Runs whose process is killed, whose disk is full, or whose files are damaged or forged.
 
-These are short forms. ``make torture`` runs the long ones and prints the results for docs/reference/checkpoints.md.
+These tests are short. ``make torture`` runs long versions and prints the results for docs/reference/checkpoints.md.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def begun(command: list[str]) -> subprocess.Popen[str]:
 
 
 def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
-    """Wait until a condition holds, while the process runs."""
+    """Wait until a condition holds while the process runs."""
     deadline = time.monotonic() + 120
     while not until():
         assert process.poll() is None, process.communicate()[1]
@@ -78,7 +78,7 @@ def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
 
 
 def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
-    """The hash of all weights, and the logs."""
+    """Return the hash of all weights, and the logs."""
     on_the_way = [path.read_bytes() for path in snapshots.paths(directory)]
     return hashlib.sha256(b"".join([weights(directory), weights(directory, "best"), *on_the_way])).hexdigest(), lines(
         directory
@@ -87,7 +87,7 @@ def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
 
 @pytest.fixture(scope="module")
 def repeats(torture: bool, request: pytest.FixtureRequest) -> int | None:
-    """How often a run is disturbed: once, or with --torture as often as --repeats says. None is the default."""
+    """Return how often to disturb a run: once, or the value of --repeats with --torture. None is the default."""
     return request.config.getoption("--repeats") if torture else 1
 
 
@@ -96,7 +96,7 @@ def repeats(torture: bool, request: pytest.FixtureRequest) -> int | None:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of ``TRAIN`` that nothing happens to. Tests must not change it."""
+    """An undisturbed run of ``TRAIN``. Tests must not change it."""
     run = tmp_path_factory.mktemp("unbroken") / "run"
     finished(perilune(*TRAIN, "--out", run))
     return run
@@ -116,27 +116,27 @@ def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], re
         shutil.rmtree(run, ignore_errors=True)
         patience = 0.8 * seconds
         while True:
-            patience *= 1.05  # on a machine that has become busier the run must end too
+            patience *= 1.05  # so that the run also ends on a machine that gets busier
             resumes = (run / "config.json").exists()
             command = perilune("resume", run, "--quiet") if resumes else perilune(*train, "--out", run)
             process = begun(command)
             try:
-                _, said = process.communicate(timeout=generator.uniform(0.4, patience))
+                _, printed = process.communicate(timeout=generator.uniform(0.4, patience))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
                 kills += 1
-                at[_standing(run)] += 1
+                at[_state_of(run)] += 1
             else:
-                assert process.returncode == 0, said
+                assert process.returncode == 0, printed
                 break
         assert outcome(run) == expected
         assert all(finding.fault is None for finding in inspection.verify(run))
     print(f"\n{kills} kills, all resumed to the same weights and lines; {dict(at)}")
 
 
-def _standing(run: Path) -> str:
-    """The state in which a process was killed."""
+def _state_of(run: Path) -> str:
+    """Return the state in which a process was killed."""
     if not (run / "config.json").exists():
         return "before the run existed"
     return "during a write" if list(run.rglob("*.partial")) else "between writes"
@@ -152,18 +152,18 @@ def test_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number
     log = run / "episodes.jsonl"
     wait(process, lambda: log.exists() and len(log.read_bytes().splitlines()) > 0)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == status
-    assert "saving a checkpoint at the end of this episode" in said
-    assert "Traceback" not in said
+    assert "saving a checkpoint at the end of this episode" in printed
+    assert "Traceback" not in printed
     there = checkpoint.latest(run)[0]
-    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # nothing has to be cut off
+    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # the log needs no cut
     assert not there.training.finished
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(tmp_path / "whole")
 
 
-# What it costs
+# Cost
 
 
 @LONG
@@ -180,7 +180,7 @@ def test_saving_takes_a_small_share_of_the_time(
         spent.append(time.perf_counter() - started)
 
     monkeypatch.setattr(Recorder, "save", timed)
-    # In the short form as often as a training allows, whose share of the time is bounded; else at the default interval.
+    # The short version saves as often as the bound on the share of the time allows; the long one every interval.
     settings = {"steps": steps} if torture else {"steps": 15_000, "checkpoint_seconds": 1e-9}
     started = time.perf_counter()
     DQN(env, seed=1).train(**settings, eval_every=5_000, quiet=True, pictures=False, run_dir=tmp_path / "run")
@@ -250,11 +250,11 @@ def test_memory_stays_flat_once_the_replay_is_full(tmp_path: Path, torture: bool
             resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * page
             line = (run / "episodes.jsonl").read_bytes()[-4096:].splitlines()[-1]
             seen.append((json.loads(line)["env_steps"], resident))
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    _, printed = process.communicate()
+    assert process.returncode == 0, printed
     assert len(list((run / "videos").glob("episode-*.mp4"))) > 3
-    # From the full replay to the end of the steps, after which the curves are drawn. An encoder takes a few megabytes
-    # while a film is made, so that the first half's greatest and least are compared with the second half's.
+    # Measure from the full replay buffer to the end of the steps; the curves are drawn later. An encoder needs a few
+    # megabytes during a video, so compare the minimum and the maximum of both halves.
     full = [(env_steps, resident) for env_steps, resident in seen if 0.2 * steps < env_steps < 0.99 * steps]
     halves = [
         [resident for env_steps, resident in full if (env_steps < 0.6 * steps) == first] for first in (True, False)
@@ -268,7 +268,7 @@ def test_memory_stays_flat_once_the_replay_is_full(tmp_path: Path, torture: bool
         assert after < 1.05 * before
 
 
-# No room
+# Full disk
 
 
 FULL = """
@@ -281,24 +281,24 @@ main(sys.argv[2:])
 
 
 def assert_survived(run: Path, unbroken: Path, process: subprocess.Popen[str], reason: str) -> None:
-    """Check a run whose process had no room to write, and resume it now that there is room."""
-    _, said = process.communicate()
-    assert "Traceback" not in said
-    if process.returncode == 0:  # checkpoints depend on the clock: this time there was room
+    """Check a run whose process could not write."""
+    _, printed = process.communicate()
+    assert "Traceback" not in printed
+    if process.returncode == 0:  # checkpoints depend on the clock: this time everything fitted
         assert outcome(run) == outcome(unbroken)
         return
-    assert "cannot be written" in said
-    assert reason in said
+    assert "cannot be written" in printed
+    assert reason in printed
 
 
 def assert_resumes(run: Path, unbroken: Path) -> None:
-    if (run / "config.json").exists():  # else there was no room to start
+    if (run / "config.json").exists():  # otherwise the run could not start
         assert all(finding.fault is None for finding in inspection.verify(run))
         finished(perilune("resume", run, "--quiet"))
         assert outcome(run) == outcome(unbroken)
 
 
-def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, repeats: int | None) -> None:
+def test_file_size_limit_damages_no_saved_file(tmp_path: Path, unbroken: Path, repeats: int | None) -> None:
     # Files grow at different rates, so that another write fails at each limit.
     run = tmp_path / "run"
     largest = max(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
@@ -313,7 +313,7 @@ def test_file_size_limit_harms_nothing_saved(tmp_path: Path, unbroken: Path, rep
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system."""
+    """Mount a small file system."""
     directory = tmp_path / "disk"
     directory.mkdir()
     mounted = subprocess.run(  # noqa: S603
@@ -328,7 +328,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @LONG
-def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, repeats: int | None) -> None:
+def test_full_disk_damages_no_saved_file(disk: Path, unbroken: Path, repeats: int | None) -> None:
     run, ballast = disk / "run", disk / "ballast"
     needed = sum(path.stat().st_size for path in unbroken.rglob("*") if path.is_file()) + 2**18
     moments = repeats or 20
@@ -345,7 +345,7 @@ def test_full_disk_harms_nothing_saved(disk: Path, unbroken: Path, repeats: int 
 
 
 def as_others_are() -> list[str]:
-    """The prefix of a command that makes permissions apply to root too."""
+    """Return a prefix for commands that applies file permissions to root too."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -354,23 +354,23 @@ def as_others_are() -> list[str]:
     return ["setpriv", f"--bounding-set={mighty}", f"--inh-caps={mighty}"]
 
 
-def test_removed_permissions_harm_nothing_saved(tmp_path: Path, unbroken: Path) -> None:
+def test_removed_permissions_damage_no_saved_file(tmp_path: Path, unbroken: Path) -> None:
     run = tmp_path / "run"
     process = begun(as_others_are() + perilune(*TRAIN, "--out", run))
     wait(process, (run / "config.json").exists)
     closed = (run, run / "checkpoints")
     for directory in closed:
         directory.chmod(0o500)
-    _, said = process.communicate(timeout=120)
+    _, printed = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "cannot be written: Permission denied" in said
-    assert f"perilune resume {run}" in said
-    assert "Traceback" not in said
+    assert "cannot be written: Permission denied" in printed
+    assert f"perilune resume {run}" in printed
+    assert "Traceback" not in printed
     again = begun(as_others_are() + perilune("resume", run, "--quiet"))
-    _, said = again.communicate(timeout=120)
+    _, printed = again.communicate(timeout=120)
     assert again.returncode == 1
-    assert "Permission denied" in said
-    assert "Traceback" not in said
+    assert "Permission denied" in printed
+    assert "Traceback" not in printed
     for directory in closed:
         directory.chmod(0o700)
     assert all(finding.fault is None for finding in inspection.verify(run))
@@ -378,7 +378,7 @@ def test_removed_permissions_harm_nothing_saved(tmp_path: Path, unbroken: Path) 
     assert outcome(run) == outcome(unbroken)
 
 
-# Damaged
+# Damage
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +391,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:
-    """``content`` with some damage."""
+    """Return ``content`` with random damage."""
     match generator.integers(6):
         case 0:
             return content[: generator.integers(len(content))]
@@ -410,7 +410,7 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
             return _another_number(content, generator)
 
 
-UNREAD = ("host.json", "settings.toml")  # files that nothing depends on
+UNREAD = ("host.json", "settings.toml")  # files that no result depends on
 NUMBERS = (
     *(b"1e999", b"1e308", b"99999999999999999999", b"-1", b"null", b"[]", b"9" * 400, b"NaN", b'"x"', b"0"),
     b'"\\ud800"',
@@ -428,7 +428,7 @@ def _another_number(content: bytes, generator: np.random.Generator) -> bytes:
 
 
 def _forged(path: Path, intact: bytes, generator: np.random.Generator) -> bytes:
-    """A checkpoint with other settings whose checksums match, as an attacker can write it."""
+    """Return a checkpoint with other settings and valid checksums, as an attacker can write it."""
     path.write_bytes(intact)
 
     def changed(content: Any) -> Any:
@@ -438,17 +438,17 @@ def _forged(path: Path, intact: bytes, generator: np.random.Generator) -> bytes:
     return path.read_bytes()
 
 
-def _says_the_same(content: bytes, intact: bytes) -> bool:
-    """Whether two files have equal content in another notation: 5E-05 is 5e-05."""
+def _has_same_content(content: bytes, intact: bytes) -> bool:
+    """Return whether two files have the same content in another notation, such as 5E-05 and 5e-05."""
     try:
-        return bool(_said(content) == _said(intact))
+        return bool(_content_of(content) == _content_of(intact))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def _said(content: bytes) -> Any:
+def _content_of(content: bytes) -> Any:
     length = int.from_bytes(content[:8], "little")
-    if not 0 < length < len(content):  # no safetensors
+    if not 0 < length < len(content):  # not a safetensors file
         return json.loads(content)
     header = json.loads(content[8 : 8 + length])
     return header, content[8 + length :]
@@ -459,7 +459,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
     shutil.copytree(small, run)
     intact = {path: content for path in run.rglob("*") if path.is_file() and (content := path.read_bytes())}
     honest = sum(map(len, intact.values()))
-    # What may be restored: the state of one of the checkpoints.
+    # A restored agent must have the state of one of the checkpoints.
     expected = {
         weights(small, "best"),
         *(_bytes_of(checkpoint.load(path)[1]) for path in checkpoint.paths(small)),
@@ -472,17 +472,17 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
         forged = path.parent.name == checkpoint.DIRECTORY and generator.random() < 0.5
         if forged:
             content = _forged(path, intact[path], generator)
-        if content == intact[path] or _says_the_same(content, intact[path]):
+        if content == intact[path] or _has_same_content(content, intact[path]):
             continue
         path.write_bytes(content)
         looked_at = number % (1000 if torture else 20) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
         how = _opened(run, None if forged else expected, tmp_path if looked_at else None)
-        if number % 10 == 0:  # it takes three times as long
-            # A second time if it is too much: a hash table of the process may just have doubled.
+        if number % 10 == 0:  # three times as slow
+            # Repeat if the peak is too high: a hash table of the process may just have doubled.
             peaks = (_peak(lambda: _opened(run, None)) for _ in range(2))
             assert any(peak < 2 * honest + 2**21 for peak in peaks), path
         path.write_bytes(intact[path])
-        assert forged or how != "taken" or path.suffix in (".png", ".mp4") or path.name in UNREAD, path
+        assert forged or how != "accepted" or path.suffix in (".png", ".mp4") or path.name in UNREAD, path
         refused[how] += 1
     print(f"\n{refused.total()} damaged files: {dict(refused)}")
 
@@ -498,11 +498,11 @@ def _peak(do: Callable[[], object]) -> int:
 
 
 def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
-    """Open a run in every way. Return how it was refused, or "taken" if nothing read the damaged part.
+    """Open a run in every way. Return how it was refused, or "accepted" if nothing read the damaged part.
 
-    Curves and report are written to ``shown``.
+    Write curves and report to ``shown``.
     """
-    found = "taken"
+    found = "accepted"
     if any(finding.fault for finding in inspection.verify(run)):
         found = "named by verify"
     for look in (inspection.describe, logs.read_run):
@@ -519,15 +519,15 @@ def _opened(run: Path, expected: Any, shown: Path | None = None) -> str:
             report.write_report([read], shown / "report.html", 0, lambda words: None)
     for open_it in (_restored, lambda run: weights(run, "best")):
         try:
-            taken = open_it(run)
-            assert expected is None or taken in expected
+            accepted = open_it(run)
+            assert expected is None or accepted in expected
         except PeriluneError as error:
             found = type(error).__name__
     return found
 
 
 def _restored(run: Path) -> bytes:
-    """The agent of the newest intact checkpoint, as bytes."""
+    """Return the agent of the newest intact checkpoint as bytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PeriluneWarning)  # about skipped checkpoints
         return _bytes_of(checkpoint.latest(run)[1])

@@ -1,4 +1,4 @@
-"""The JSON that `perilune watch` serves about complete, unfinished, damaged and malicious runs."""
+"""The JSON that ``perilune watch`` serves about finished, unfinished, damaged and malicious runs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None:
     assert part["mean"] == [(rewards[0] + rewards[1]) / 2, (rewards[1] + rewards[2]) / 2]
 
 
-def test_runs_that_differ_in_the_seed_only_form_a_band(client: Client, root: Path) -> None:
+def test_runs_that_differ_only_in_the_seed_form_a_band(client: Client, root: Path) -> None:
     copy_with(root, "two", seed=5)
     copy_with(root, "other", reward_threshold=1.0)
     groups = {name: run["group"] for name, run in client.runs().items()}
@@ -135,7 +135,7 @@ def test_runs_that_differ_in_the_seed_only_form_a_band(client: Client, root: Pat
     assert [series["id"] for series in answer["series"]] == list(groups)
     (band,) = answer["bands"]
     assert band["ids"] == ["group/one", "two"]
-    assert band["low"] == band["mean"] == band["high"]  # the runs are copies
+    assert band["low"] == band["mean"] == band["high"]  # the runs are copies of each other
     assert client.json("/api/series", **query)["bands"] == []
 
 
@@ -184,7 +184,7 @@ def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: 
     assert stopped["message"] == "The training stopped early. It has no readable checkpoint to resume from."
 
 
-def test_polling_the_owner_does_not_block_a_claim(tmp_path: Path) -> None:
+def test_reading_the_owner_does_not_block_the_lock(tmp_path: Path) -> None:
     with lock.acquire(tmp_path):
         pass
     script = "import sys; from pathlib import Path; from perilune.runs import lock\nprint(flush=True)\n"
@@ -424,7 +424,7 @@ def test_created_and_removed_runs_are_noticed(client: Client, root: Path) -> Non
 
 def test_run_replaced_by_another_is_read_again(client: Client, root: Path) -> None:
     run = root / "group/one"
-    for reward in (1.0, 2.0, 3.0):  # the number of rows stays the same
+    for reward in (1.0, 2.0, 3.0):  # the number of rows does not change
         (run / "episodes.jsonl").write_text(json.dumps(episode(1, reward)._asdict()) + "\n")
         assert client.json("/api/series", **REWARD)["series"][0]["y"] == [reward]
         run.rename(root.parent / "away")

@@ -1,4 +1,4 @@
-"""Curves of the page: thinning loses nothing visible, and averages and bands are computed as documented."""
+"""Curves of the page: thinning keeps everything visible, and averages and bands match their definitions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_thinning_keeps_a_spike_and_handles_degenerate_rows() -> None:
     assert thin(np.empty(0), np.empty(0), 8).tolist() == []
 
 
-def test_curves_are_sorted_and_leave_out_cut_episodes(tmp_path: Path) -> None:
+def test_curves_are_sorted_and_omit_cut_episodes(tmp_path: Path) -> None:
     records: list[Any] = [episode(2, 4.0, env_steps=10), episode(1, 8.0, env_steps=25), episode(3, 0.0, env_steps=30)]
     records += [episode(4, 99.0, env_steps=35, ended="budget"), evaluated(100, 1.0), evaluated(250, 3.0)]
     with logs.LogWriter(tmp_path) as log:

@@ -1,4 +1,4 @@
-"""The server of `perilune watch` as a process: which requests it answers, how it starts and how it stops."""
+"""The server of ``perilune watch`` as a process: which requests it answers, how it starts, and how it stops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from perilune.web.app import create_app
 from perilune.web.guard import HEADERS
 from perilune.web.server import listen, serve
 
-TIMEOUT = 300  # seconds; only a server that hangs takes so long
+TIMEOUT = 300  # seconds; only a hanging server takes so long
 
 
 class Server(NamedTuple):
@@ -47,7 +47,7 @@ class Server(NamedTuple):
             yield (json.loads(line) for line in data)
 
     def send(self, request: str) -> tuple[int, dict[str, str], bytes]:
-        """Send exactly these bytes; return status, headers and body of the answer."""
+        """Send exactly these bytes; return status, headers and body of the response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as connection:
             connection.sendall(request.encode("latin-1"))
             content = b""
@@ -131,7 +131,7 @@ def test_only_get_and_head_are_allowed(server: Server) -> None:
     for path in ("/", "/api/runs", "/api/events", "/video?id=one&name=best.mp4", "/nothing"):
         status, _, body = server.send(request(host, method="HEAD", path=path))
         assert (status, body) == (404 if path == "/nothing" else 200, b"")
-    assert server.send(request(host, "Connection: Upgrade", "Upgrade: websocket"))[0] == 200  # not a web socket
+    assert server.send(request(host, "Connection: Upgrade", "Upgrade: websocket"))[0] == 200  # not a WebSocket
 
 
 ODD_PATHS = [
@@ -152,7 +152,7 @@ def test_paths_cannot_leave_the_served_files(server: Server) -> None:
         assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_malformed_and_overlong_requests_do_no_harm(server: Server) -> None:
+def test_malformed_and_overlong_requests_are_handled(server: Server) -> None:
     for malformed in ("\0" * 100, "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\0"):
         with contextlib.suppress(IndexError, ConnectionError):  # the server may close the connection
             assert server.send(malformed)[0] in {400, 403}
@@ -172,7 +172,7 @@ def test_page_has_content_type_etag_and_policy(server: Server) -> None:
     assert (Path(perilune.__file__).parent / "web" / "static" / "index.html").is_file()
 
 
-def test_guard_knows_all_addresses_and_ipv6(tmp_path: Path) -> None:
+def test_server_accepts_its_addresses_and_no_others(tmp_path: Path) -> None:
     async def status(listening: str, connected: str, name: str) -> int:
         transport = httpx.ASGITransport(create_app(tmp_path, listening, 80, lambda: False))
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{connected}") as client:
@@ -205,7 +205,7 @@ def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRu
         assert next(events) == {"versions": {}, "changed": []}
 
         def wait_for(*runs: str) -> list[str]:
-            """Return the names of the runs that changed when exactly these exist."""
+            """Wait until exactly these runs exist; return the names of the changed ones."""
             while set((event := next(events))["versions"]) != set(runs) or not event["changed"]:
                 pass
             return event["changed"]

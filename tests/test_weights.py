@@ -1,4 +1,4 @@
-"""Weights files: a bit-exact round trip, and damaged or foreign files refused before they take memory."""
+"""Weights files: an exact round trip, and damaged or foreign files that are refused before memory is allocated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIRROR = Symmetry(observation_index=(1, 0), observation_sign=(-1, -1), action_in
 def trained(
     config: DQNConfig | None = None, observation_size: int = 2, actions: int = 2, symmetry: Symmetry | None = None
 ) -> Agent:
-    """An agent that has made a few updates."""
+    """Return an agent after a few updates."""
     agent = Agent(observation_size, actions, config or DQNConfig(**SMALL), seed=5, symmetry=symmetry)
     generator = np.random.default_rng(0)
     for step in range(30):
@@ -49,7 +49,7 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """A path, and weights with an average and a symmetry."""
+    """Return a path and the content of a weights file with an average and a symmetry."""
     path = tmp_path_factory.mktemp("weights") / "agent.safetensors"
     save_weights(path, trained(DQNConfig(**SMALL, ema_decay=0.9, mirror=True), symmetry=MIRROR), "CartPole-v1")
     return path, path.read_bytes()
@@ -142,7 +142,7 @@ SWAPPED = {"observation_index": [1, 0], "observation_sign": [-1, -1], "action_in
         (SWAPPED | {"more": [1]}, "more"),
         ({"action_index": [1, 0]}, "observation_index"),
         (5, "Expected `object"),
-        # Valid, but not for this agent
+        # valid, but not for this agent
         (SWAPPED | {"action_index": [1, 0, 2]}, r"symmetry=\(2, 3\) .* 2 observations and 2 actions"),
         (None, "mirror=True is invalid"),
     ],
@@ -216,7 +216,7 @@ def test_content_that_is_not_an_object_is_refused(saved: Path, text: str) -> Non
         load_weights(saved)
 
 
-def test_huge_replay_takes_no_memory_before_it_is_filled(saved: Path) -> None:
+def test_huge_replay_buffer_is_not_allocated_on_loading(saved: Path) -> None:
     resealed(saved, lambda content: content | {"config": SMALL | {"buffer_size": 10**17, "priority_alpha": 0.5}})
     agent, _ = load_weights(saved)
     with pytest.raises(ConfigError, match=r"buffer_size=10+ is invalid: .*fits into memory"):
@@ -259,7 +259,7 @@ def test_other_dtypes_are_refused(saved: Path, dtype: str) -> None:
 
 
 def loads_or_is_refused(path: Path) -> None:
-    """A damaged file is refused with one of our errors, or its content is valid."""
+    """Assert that a damaged file raises one of Perilune's errors, or that its content is valid."""
     try:
         agent, saved = load_weights(path)
     except PeriluneError:
@@ -299,10 +299,10 @@ def test_file_with_any_setting_loads_or_is_refused(content: tuple[Path, bytes], 
     loads_or_is_refused(path)
 
 
-# Which file is meant
+# Names of files
 
 
-def test_run_directory_leads_to_its_weights(tmp_path: Path) -> None:
+def test_weights_of_a_run_directory_are_found(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
     assert weights_file(tmp_path) == weights_file(tmp_path / "best.safetensors", "final")
     with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* does not exist, but 'best' does"):

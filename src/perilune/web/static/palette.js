@@ -3,7 +3,7 @@
 
 import { el, svg } from "./dom.js";
 
-const COLOURS = 6;
+const COLORS = 6;
 const DASHES = [[], [7, 3], [2, 3]];
 
 const places = new Map(); // key -> place; a key keeps its place while a run with that key is selected
@@ -40,7 +40,7 @@ export function ink(name) {
 
 /** Color and dash pattern (in pixels) of a place. */
 export function look(place) {
-  return { color: ink(`line-${place % COLOURS}`), dash: DASHES[Math.floor(place / COLOURS) % DASHES.length] };
+  return { color: ink(`line-${place % COLORS}`), dash: DASHES[Math.floor(place / COLORS) % DASHES.length] };
 }
 
 /** A short line in the style of a place; empty for null. */
@@ -55,8 +55,8 @@ export function paint(holder, place) {
   if (holder.place === place) return;
   holder.place = place;
   if (place === null) return holder.replaceChildren();
-  const dash = DASHES[Math.floor(place / COLOURS) % DASHES.length].join(" ");
-  const line = svg("line", { x1: "1", y1: "4", x2: "19", y2: "4", class: `c${place % COLOURS}` });
+  const dash = DASHES[Math.floor(place / COLORS) % DASHES.length].join(" ");
+  const line = svg("line", { x1: "1", y1: "4", x2: "19", y2: "4", class: `c${place % COLORS}` });
   if (dash) line.setAttribute("stroke-dasharray", dash);
   holder.replaceChildren(svg("svg", { viewBox: "0 0 20 8", width: "20", height: "8" }, line));
 }
