@@ -77,7 +77,7 @@ def test_keyword_arguments_are_the_fields_of_the_configs(settings: type, config:
 def test_history_has_a_number_per_episode(tiny_run: TinyRun) -> None:
     dqn, history = tiny_run.dqn, tiny_run.history
     assert len(history.rewards) == len(history.losses) == len(history.lengths) == len(history.epsilons) == 4
-    assert history.rewards == [float(length) for length in history.lengths]  # CartPole pays 1 for every step
+    assert history.rewards == [float(length) for length in history.lengths]  # the reward of CartPole is 1 per step
     assert dqn.agent.env_steps == 40 + sum(history.lengths)
     assert dqn.agent.updates == sum(history.lengths)
     assert all(isinstance(loss, float) and loss > 0 for loss in history.losses)
@@ -115,7 +115,7 @@ def test_recorded_episodes_are_videos_and_frames(tiny_run: TinyRun) -> None:
     np.testing.assert_array_equal(np.round(picture * 255), history.frames[1][0])
 
 
-def test_budget_cuts_an_episode_out_of_the_lists(tmp_path: Path) -> None:
+def test_lists_omit_the_episode_that_the_budget_cuts_off(tmp_path: Path) -> None:
     dqn = DQN(Numbered(lengths=(30,)), config=small())
     history = dqn.train(steps=8 + 30 + 11, run_dir=tmp_path / "run", eval_episodes=1, pictures=False, quiet=True)
     assert history.lengths == [30]
@@ -171,7 +171,7 @@ def test_interrupted_training_keeps_logs_and_weights(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob("*.partial"))
 
 
-def test_run_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
+def test_run_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     first = DQN(cartpole(), seed=1, **AGENT).train(run_dir=run, video_every=3, **TRAINING)
     before = files(first)
@@ -371,7 +371,7 @@ def test_saved_agent_loads_under_the_same_name(
         assert again.env.spec.id == "CartPole-v1"
 
 
-def test_load_refuses_what_is_not_an_agent_for_the_environment(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_load_refuses_files_that_do_not_fit(tiny_run: TinyRun, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match=r"4 observations and 2 actions, but Acrobot-v1 has 6 and 3"):
         DQN.load(directory(tiny_run.history), "Acrobot-v1")
     (tmp_path / "a.safetensors").write_text("weights")
@@ -416,7 +416,7 @@ def test_copy_is_independent_and_learns_like_the_original() -> None:
     assert set(learned) == {trained_further(dqn)} != {before.tobytes()}
 
 
-# Answers to wrong calls
+# Invalid calls
 
 
 def gym_env() -> Any:
@@ -449,7 +449,7 @@ def gym_env() -> Any:
         (lambda dqn: dqn.load("moon"), UsageError, "Write agent = DQN.load(path, env)"),
     ],
 )
-def test_wrong_call_raises_an_error_with_the_right_one(
+def test_invalid_call_raises_an_error_with_the_correct_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], object], kind: type[Exception], answer: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -487,10 +487,8 @@ for call in [
 
 
 @pytest.mark.parametrize(("missing", "extra"), [(("av", "matplotlib"), "view"), (("pygame",), "lunar")])
-def test_without_an_extra_training_completes_and_the_rest_names_it(
-    tmp_path: Path, missing: tuple[str, ...], extra: str
-) -> None:
-    finished = subprocess.run(  # noqa: S603 -- our own words
+def test_training_completes_without_optional_libraries(tmp_path: Path, missing: tuple[str, ...], extra: str) -> None:
+    finished = subprocess.run(  # noqa: S603 -- trusted arguments
         [sys.executable, "-c", WITHOUT_EXTRAS.format(missing=missing, install=f"pip install 'perilune[{extra}]'")],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=tmp_path,

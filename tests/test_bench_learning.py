@@ -28,7 +28,7 @@ from perilune.runs import logs
 from perilune.runs.scores import Score, score
 from perilune.training.events import Episode, Evaluated, Metrics
 
-# It learns so slowly that its greedy episodes stay short, and scoring takes no time.
+# With this learning rate, greedy episodes stay short and scoring is fast.
 SETTINGS: dict[str, Any] = {
     "hidden": (4,), "learning_rate": 1e-6, "learning_rate_end": 0.0,
     "batch_size": 8, "buffer_size": 400, "learning_starts": 50,
@@ -127,7 +127,7 @@ def test_files_hold_scores_settings_and_curves(benchmark: Path) -> None:
 
 
 def test_finished_benchmark_is_read_and_not_run(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for seed in range(2):  # a run would need these or write them again
+    for seed in range(2):  # training would read or rewrite these
         (copied / f"seed-{seed}" / "final.safetensors").unlink()
     bench(copied, "--json")
     out, err = capfd.readouterr()

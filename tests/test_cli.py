@@ -61,7 +61,7 @@ def done(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """A run that the command line trained, and what it printed. Not to be changed by a test."""
+    """Return a run that the command line trained, and its output. Tests must not change the run."""
     run = tmp_path_factory.mktemp("cli") / "run"
     return run, call("train", "CartPole-v1", "--out", str(run), "--seed", "8", "--video-every", "2", *TINY)
 
@@ -187,7 +187,7 @@ def test_video_with_overlay_and_stages_belongs_to_the_run(tiny_run: TinyRun, tmp
     assert len(telemetry.read(telemetry.path_of(path))) == len(decode(path).frames) == 5 + 50
     gif = run / "videos" / "stages.gif"
     ended = call("video", str(run), "--stages", "--max-episode-steps", "4", "--out", str(gif))
-    assert ended.err == f"perilune: recording stages of {run}\n"  # where no terminal is
+    assert ended.err == f"perilune: recording stages of {run}\n"  # without a terminal
     first, *rows = ended.out.splitlines()
     assert re.fullmatch(rf"{gif}  \(\d+ kB\)", first)
     titles = [title for title, _ in video.run_stages(run)]
@@ -250,7 +250,7 @@ OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     "priority_beta": (["0.5"], 0.5),
     "priority_beta_steps": (["900"], 900), "atoms": (["21"], 21), "quantiles": (["8"], 8),
 }  # fmt: skip
-HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings that not every head has
+HEADS: dict[str, dict[str, tuple[Sequence[str] | None, object]]] = {  # settings of some heads only
     "expected": {"head": (["expected"], "expected"), "loss": (["mse"], "mse")},
     "c51": {"head": (["c51"], "c51"), "value_range": (["-5e2", "300"], (-500.0, 300.0))},
     "qr": {"optimism": (["0.25"], 0.25)},
@@ -279,7 +279,7 @@ def test_every_field_of_both_configs_is_an_option(head: str) -> None:
     made = settings_of(*arguments)
     defaults = asdict(available()["default"].agent) | asdict(available()["default"].train)
     assert made == defaults | {name: value for name, (_, value) in options.items()}
-    assert not [name for name in options if made[name] == defaults[name]]  # else the test would show nothing
+    assert not [name for name in options if made[name] == defaults[name]]  # each value differs from the default
 
 
 @pytest.mark.parametrize("words", [["64", "32"], ["64,32"], ["6_4,3.2e1"]])
@@ -324,7 +324,7 @@ def test_settings_start_from_the_named_preset(name: str) -> None:
         assert settings_of("train", "Taxi-v4" if name == "default" else name) == expected
 
 
-# What is wrong, and what to do
+# Errors
 
 BAD = [
     (["train", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
@@ -371,7 +371,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "status", "wrong", "allowed"), BAD, ids=[" ".join(bad[0]) for bad in BAD])
-def test_error_is_one_line_with_what_is_wrong_and_what_is_allowed(
+def test_error_is_one_line_with_the_given_and_the_allowed(
     tiny_run: TinyRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -399,10 +399,10 @@ def test_error_is_one_line_with_what_is_wrong_and_what_is_allowed(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# As a program
+# In a subprocess
 
 
-def test_training_with_closed_output_and_no_screen_completes(tmp_path: Path) -> None:
+def test_training_completes_with_closed_output_and_no_display(tmp_path: Path) -> None:
     environment = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"), "")
     run = tmp_path / "run"
     words = [sys.executable, "-m", "perilune", "train", "CartPole-v1", "--out", str(run), "--quiet", *TINY]
@@ -416,12 +416,12 @@ def test_training_with_closed_output_and_no_screen_completes(tmp_path: Path) -> 
 def test_help_needs_neither_gymnasium_nor_matplotlib() -> None:
     code = "import sys; from perilune.cli import main; main(['--help']); print(*sys.modules)"
     command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- our own words
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- trusted arguments
     assert ended.stdout.startswith("usage: perilune")
     assert not {"gymnasium", "matplotlib", "safetensors"} & set(ended.stdout.split())
 
 
-def test_reader_that_stops_early_is_no_error() -> None:
+def test_closed_pipe_is_not_an_error() -> None:
     reads, writes = os.pipe()
     os.close(reads)
     command = [sys.executable, "-m", "perilune", "--version"]

@@ -1,4 +1,4 @@
-"""Settings, presets and errors: valid values come back unchanged, others are refused by name."""
+"""Settings, presets and errors: valid values are accepted, and invalid ones are refused by name."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def annotation(cls: Settings, name: str) -> Any:
 
 
 def accepted(hint: Any) -> st.SearchStrategy[Any]:
-    """Return values that an annotation allows. Another test compares its range with the docstring."""
+    """Return a strategy for the values that an annotation allows."""
     base, *more = get_args(hint) or (hint,)
     if get_origin(hint) is Literal:
         return st.sampled_from(get_args(hint))
@@ -65,7 +65,7 @@ def accepted(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def refused(hint: Any) -> list[Any]:
-    """Return values that an annotation does not allow, those next to its range among them."""
+    """Return values that an annotation does not allow, including those just outside its range."""
     base, *more = get_args(hint) or (hint,)
     if get_origin(hint) is Literal:
         return [*map(str.upper, get_args(hint)), "", "nonsense", None, 0, 1.5, True, (), [base]]
@@ -81,7 +81,7 @@ def refused(hint: Any) -> list[Any]:
 
 
 def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with those that limit or contradict one another put in order."""
+    """Return ``values`` without contradictions."""
     values = dict(values)
     values["buffer_size"] = max(values["buffer_size"], values["batch_size"], values["learning_starts"])
     for high, low in (("epsilon_start", "epsilon_end"), ("learning_rate", "learning_rate_end")):
@@ -219,7 +219,7 @@ def test_settings_need_a_budget_and_names_and_are_frozen() -> None:
 # Building
 
 
-def test_build_takes_the_rest_from_the_base() -> None:
+def test_build_takes_other_settings_from_the_base() -> None:
     base = DQNConfig(gamma=0.5, n_step=7)
     built = build(DQNConfig, {"gamma": 0.25}, base)
     assert (built.gamma, built.n_step, built.batch_size) == (0.25, 7, DQNConfig().batch_size)
@@ -228,14 +228,14 @@ def test_build_takes_the_rest_from_the_base() -> None:
         build(DQNConfig, {"gamma": 2})
 
 
-def test_build_with_another_head_drops_settings_of_the_bases_head() -> None:
+def test_build_with_another_head_drops_settings_of_the_old_head() -> None:
     quantiles = DQNConfig(head="qr", optimism=0.5, gamma=0.5)
     built = build(DQNConfig, {"head": "expected", "loss": "mse"}, quantiles)
     assert (built.optimism, built.loss, built.gamma) == (0.0, "mse", 0.5)
     assert build(DQNConfig, {"head": "expected"}, build(DQNConfig, {"loss": "mse"})).loss == "mse"  # the same head
     assert build(DQNConfig, {"head": "qr"}, DQNConfig(head="c51", value_range=(0, 1))).value_range is None
     assert build(DQNConfig, {"head": "qr"}, quantiles).optimism == 0.5
-    with pytest.raises(ConfigError, match=r"optimism=0\.5 is invalid: expected 0, because"):  # it was asked for
+    with pytest.raises(ConfigError, match=r"optimism=0\.5 is invalid: expected 0, because"):  # given explicitly
         build(DQNConfig, {"head": "expected", "optimism": 0.5}, quantiles)
 
 
@@ -288,7 +288,7 @@ def test_docstring_of_a_field_states_its_range_and_none(cls: Settings, name: str
         ("CartPole-v1", DEFAULT, DEFAULT),
     ],
 )
-def test_preset_is_the_environments_or_the_named_one(environment: str, name: str, expected: str) -> None:
+def test_preset_is_selected_by_environment_or_name(environment: str, name: str, expected: str) -> None:
     assert preset(environment, name) is available()[expected]
 
 
@@ -303,7 +303,7 @@ def test_every_preset_has_room_to_learn(name: str) -> None:
 
 
 def test_preset_of_a_registered_environment_is_available_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(known.ENVIRONMENTS, "Corridor-v0", known.KnownEnv())  # removed again after the test
+    monkeypatch.setitem(known.ENVIRONMENTS, "Corridor-v0", known.KnownEnv())  # undone after the test
     tuned_preset = preset("CartPole-v1")
     known.register(known.KnownEnv(env_id="Corridor-v0", preset=tuned_preset))
     assert preset("Corridor-v0") is tuned_preset
@@ -322,7 +322,7 @@ def test_error_has_a_standard_type_and_can_be_pickled(kind: type[Exception]) -> 
     assert (root, standard.__module__) == (PeriluneError, "builtins")
     arguments = ("gamma", (2,), "a number from 0 to 1") if kind is ConfigError else ("what happened",)
     error = kind(*arguments)
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- trusted data
     assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
 
 
@@ -360,7 +360,7 @@ def test_training_with_any_valid_settings_ends_or_diverges(agent: dict[str, Any]
     with np.errstate(all="ignore"):
         try:
             events = list(training_events(learner, world, TrainConfig(**train)))
-        except DivergenceError:  # a step size of 1e300, say
+        except DivergenceError:  # with a step size of 1e300, for example
             pass
         else:
             assert isinstance(events[-1], SafePoint)

@@ -24,7 +24,7 @@ MIRROR = Symmetry(observation_index=(1, 0), observation_sign=(1, 1), action_inde
 
 
 def pickled(agent: Agent) -> Agent:
-    made: Agent = pickle.loads(pickle.dumps(agent))  # noqa: S301 -- our own bytes
+    made: Agent = pickle.loads(pickle.dumps(agent))  # noqa: S301 -- trusted data
     return made
 
 

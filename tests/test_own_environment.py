@@ -1,4 +1,4 @@
-"""An environment in a module of the user's own, with every command that plays."""
+"""An environment in a module of the user, with each command that uses it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TINY = ["--hidden", "8", "--learning-starts", "50", "--batch-size", "8", "--eval
 
 def perilune(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -P: the current directory is not on the path, as with the installed command.
-    return subprocess.run(  # noqa: S603 -- our own words
+    return subprocess.run(  # noqa: S603 -- trusted arguments
         [sys.executable, "-P", "-m", "perilune", *arguments],
         cwd=directory,
         capture_output=True,
@@ -142,7 +142,7 @@ def test_report_scores_a_run_only_with_its_environment(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     page = (place / "run" / "report.html").read_text()
     assert "cannot be scored" not in page
-    assert "my_module:Alike-v0" in page  # which is another environment than the run's
+    assert "my_module:Alike-v0" in page  # not the environment of the run
     commands = re.findall(r"<pre><code>(.*?)</code>", page)
     assert commands
     assert all("my_module:Alike-v0" in command for command in commands)

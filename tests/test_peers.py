@@ -21,7 +21,7 @@ from perilune.runs import logs
 INSTALLED = importlib.util.find_spec("stable_baselines3") is not None
 
 
-def test_peer_has_its_own_budget_and_our_evaluations() -> None:
+def test_peer_has_its_own_budget_and_the_same_evaluations() -> None:
     train = TrainConfig(episodes=5, max_episode_steps=20, stop_at_return=9.0, eval_every=300, eval_episodes=7)
     budget = peers.budget(peers.ZOO["CartPole-v1"], train)
     assert budget == TrainConfig(steps=50_000, eval_every=300, eval_episodes=7)
@@ -35,7 +35,7 @@ def test_peer_has_its_own_budget_and_our_evaluations() -> None:
     ],
 )
 @pytest.mark.skipif(INSTALLED, reason="needs an environment without Stable-Baselines3")
-def test_missing_peer_is_answered_with_what_to_do(
+def test_missing_peer_names_what_to_install(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clone: bool, advice: str
 ) -> None:
     if not clone:
@@ -72,7 +72,7 @@ def test_speed_command_prints_what_it_measures(
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs Stable-Baselines3")
-def test_peer_is_trained_evaluated_and_scored_like_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peer_is_trained_evaluated_and_scored_like_perilune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = replace(peers.ZOO["CartPole-v1"], learning_starts=100, train_freq=32, gradient_steps=4, n_timesteps=600)
     monkeypatch.setitem(peers.ZOO, "CartPole-v1", tuned)
     agent = DQNConfig(hidden=(4,), learning_starts=50, batch_size=8, buffer_size=600)

@@ -18,7 +18,7 @@ from perilune.errors import ConfigError, MissingDependencyError
 
 
 def write(path: Path) -> None:
-    """Write the process ID to the file, or fail as its name says."""
+    """Write the process ID to the file, or fail in the way that its name requests."""
 
     class LocalError(Exception):
         """Cannot be pickled."""
@@ -56,7 +56,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_failing_items_leave_the_others_alone(tmp_path: Path) -> None:
+def test_failing_items_do_not_affect_the_others(tmp_path: Path) -> None:
     names = ["raises", "a", "is broken", "exits", "is long", "is killed", "b"]
     assert list(each(write, [], jobs=3)) == []
     events = list(each(write, [tmp_path / name for name in names], jobs=2))

@@ -68,7 +68,7 @@ def write(result: Result, directory: Path) -> dict[str, Any]:
 def test_summary_by_hand() -> None:
     found = summarize(RESULT, rng())
     assert found.seeds == 5
-    assert (found.final.iqm, found.final.median) == (pytest.approx(510 / 3), 200.0)  # 100, 200 and 210 are left
+    assert (found.final.iqm, found.final.median) == (pytest.approx(510 / 3), 200.0)  # of 100, 200 and 210
     assert (found.final.worst, found.final.worst_seed) == (-50.0, 8)
     assert found.final.solved_share == pytest.approx(3 / 5)  # a score of exactly 200 is solved
     assert (found.best.iqm, found.best.median) == (pytest.approx(670 / 3), 220.0)

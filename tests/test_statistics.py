@@ -1,4 +1,4 @@
-"""Statistics, checked against numbers worked by hand and against loops that follow the definitions."""
+"""Statistics, compared with numbers computed by hand and with loops that follow the definitions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_interquartile_mean_omits_a_quarter_at_either_end(scores: list[float]) -
 
 
 def test_margin_is_positive_if_the_first_is_better() -> None:
-    # 198, 231, 239, 244 and 251 are left of A; 150, 180 and 199 of B.
+    # The mean keeps 198, 231, 239, 244 and 251 of A, and 150, 180 and 199 of B.
     assert margin(A, B) == pytest.approx(1163 / 5 - 529 / 3)
     assert margin(B, A) == pytest.approx(529 / 3 - 1163 / 5)
 
@@ -95,11 +95,11 @@ def test_one_seed_has_a_value_and_no_interval() -> None:
 
 
 def test_curve_is_resampled_as_a_whole() -> None:
-    # Two seeds whose curves cross: at each place the mean of both is 0, and a resample of one of them is +-1.
-    curves = np.array([[1.0, -1.0], [-1.0, 1.0]])  # [places, seeds]
+    # Two seeds whose curves cross: at each position the mean of both is 0, and a resample of one of them is +-1.
+    curves = np.array([[1.0, -1.0], [-1.0, 1.0]])  # [positions, seeds]
     found = estimate(interquartile_mean, [curves], rng())
     assert (found.value.tolist(), found.low.tolist(), found.high.tolist()) == ([0, 0], [-1, -1], [1, 1])
-    # The sum over places is 0 in every resample, which it would not be if each place drew its own seeds.
+    # The sum over positions is 0 in every resample, because all positions draw the same seeds.
     total = estimate(lambda x: interquartile_mean(x).sum(0, keepdims=True), [curves], rng())
     assert (total.low.tolist(), total.high.tolist()) == ([0], [0])
 

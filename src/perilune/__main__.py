@@ -1,4 +1,4 @@
-"""``python -m perilune`` is ``perilune``."""
+"""Run the command line with ``python -m perilune``."""
 
 from perilune.cli import main
 

@@ -1,4 +1,4 @@
-"""One BLAS thread: on matrices of this size more threads cost more than they give (docs/explanation/benchmarks.md)."""
+"""Limit BLAS to one thread, the fastest number for matrices of these sizes (docs/explanation/benchmarks.md)."""
 
 from __future__ import annotations
 

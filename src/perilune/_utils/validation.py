@@ -18,7 +18,7 @@ from msgspec import Meta
 from perilune.errors import ConfigError
 
 LARGEST = 2**63 - 1  # the largest integer that can be an index
-EXACT = 2**53  # up to here every integer has an exact float
+EXACT = 2**53  # float64 represents every integer up to this one
 
 Count = Annotated[int, Meta(ge=1, le=LARGEST)]
 Natural = Annotated[int, Meta(ge=0, le=LARGEST)]

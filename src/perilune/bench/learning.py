@@ -71,7 +71,7 @@ class Report:
     """The result of a benchmark."""
 
     content: dict[str, Any]
-    """As in scores.json; with a peer also ``peer`` (its scores.json) and ``comparison``."""
+    """Content of scores.json. With a peer, also its content (``peer``) and ``comparison``."""
     text: str
     files: list[Path]
     failures: dict[Trial, str]

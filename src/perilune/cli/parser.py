@@ -15,11 +15,11 @@ from perilune.nn.base import Activation
 
 
 class CommandLineError(Exception):
-    """The arguments of a command are wrong. The message says how."""
+    """The arguments of a command are invalid."""
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help with the default of each option, no wider than a page."""
+    """Format help with the default of each option, at most 100 columns wide."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=min(100, shutil.get_terminal_size().columns - 2))
@@ -36,7 +36,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Parse the arguments of one command. It returns only the options that are given or have a default."""
+    """Parse the arguments of one command, and return only the options that are given or have a default."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(
@@ -65,6 +65,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
+        """Raise CommandLineError."""
         message = re.sub(r"^argument (\S+?)(/\S+)?: ", r"\1: ", message)
         message = message.replace("the following arguments are required", "missing")
         end = "" if message.endswith((".", "?")) else "."
@@ -77,13 +78,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a question that names the nearest of the ``known`` words, or nothing."""
+    """Return a question that suggests the nearest ``known`` words, or an empty string."""
     found = difflib.get_close_matches(word, list(known), n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
 def whole(text: str) -> int:
-    """Return a whole number; 1e5 and 15_000 are allowed."""
+    """Parse a whole number, such as 15_000 or 1e5."""
     for convert in (int, float):  # float would round a large integer
         with suppress(ValueError, OverflowError):
             value = convert(text)
@@ -93,7 +94,7 @@ def whole(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Return a number."""
+    """Parse a number."""
     with suppress(ValueError):
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected a number, such as 0.5 or 1e-3")
@@ -105,7 +106,7 @@ def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Return name and value of ``NAME=VALUE``. The value is JSON, True, False, None, or else a string."""
+    """Parse ``NAME=VALUE``. The value is JSON, True, False or None; any other value is a string."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected NAME=VALUE, such as learning_rate=1e-4")
@@ -119,9 +120,10 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 class Joined(argparse.Action):
-    """Convert all words of an option together, with the function ``const``. Commas may separate the words."""
+    """Convert all words of an option with the function ``const``. Commas can separate the words."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Store the converted words."""
         try:
             setattr(namespace, self.dest, self.const(",".join(values).split(",")))
         except argparse.ArgumentTypeError as error:
@@ -129,7 +131,7 @@ class Joined(argparse.Action):
 
 
 def layers(words: Sequence[str]) -> tuple[int | tuple[int, str], ...]:
-    """Return hidden layers from their units. An activation follows a layer that has its own: ``32 relu 64 tanh``."""
+    """Parse the units of hidden layers. An activation applies to the layer before it: ``32 relu 64 tanh``."""
     found: list[int | tuple[int, str]] = []
     activations = get_args(Activation)
     for word in words:
@@ -146,7 +148,7 @@ def layers(words: Sequence[str]) -> tuple[int | tuple[int, str], ...]:
 
 
 def pair(words: Sequence[str]) -> tuple[float, ...] | None:
-    """Return two numbers, or None for the word none."""
+    """Parse two numbers, or the word none."""
     if [word.lower() for word in words] == ["none"]:
         return None
     if len(words) != 2:

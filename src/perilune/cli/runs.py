@@ -19,7 +19,7 @@ from perilune.training.events import Evaluated
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
-    """Return the environment of ``--env`` and ``--env-kwargs``. By default, make ``env_id``, which a file names."""
+    """Make the environment of ``--env``, or ``env_id``, which a file names, with ``--env-kwargs``."""
     kwargs = dict(getattr(options, "env_kwargs", ()))
     return envs.make(options.env, **kwargs) if options.env else envs.make_named(env_id, **kwargs)
 

@@ -26,11 +26,11 @@ from perilune.envs.known import presets
 from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
 
 Config = type[DQNConfig] | type[TrainConfig]
-# Groups of the help, in order. The last one has the settings that no other group lists.
+# Groups of options in the help. The last group has the settings that no other group lists.
 GROUPS = {
     "budget and evaluation": "steps episodes max_episode_steps num_envs eval_every eval_episodes stop_at_return "
     "video_every metrics_every checkpoint_seconds keep_checkpoints",
-    "common settings of the agent": "hidden learning_rate gamma batch_size buffer_size learning_starts n_step "
+    "common agent settings": "hidden learning_rate gamma batch_size buffer_size learning_starts n_step "
     "epsilon_start epsilon_end epsilon_decay_steps target_update_interval tau",
     "network": "activation layer_norm initializer noisy dueling head atoms value_range quantiles",
     "updates": "loss huber_delta optimizer learning_rate_schedule learning_rate_end learning_rate_decay_steps "
@@ -41,7 +41,7 @@ GROUPS = {
 
 
 class Chosen(Struct, forbid_unknown_fields=True):
-    """The choices of the user, without defaults. This is also the format of a settings file."""
+    """The choices of the user, without defaults. Also the format of a settings file."""
 
     env: str = ""
     preset: str | None = presets.RECOMMENDED
@@ -58,19 +58,24 @@ class Chosen(Struct, forbid_unknown_fields=True):
 def add_settings(parser: Parser) -> None:
     """Add ENV, ``--preset``, ``--config`` and an option for every setting."""
     parser.usage = f"{parser.prog} ENV [OPTIONS]"
-    parser.add_argument("env", metavar="ENV", nargs="?", help="ID of a Gymnasium environment, such as LunarLander-v3.")
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        nargs="?",
+        help="ID of a Gymnasium environment, such as LunarLander-v3 or my_module:MyEnv-v0.",
+    )
     parser.add_argument(
         "--preset",
         metavar="NAME",
         type=optional(str),
-        help="Settings to start from: recommended, plain (the DQN of Mnih et al.), none, or the ID of an environment "
+        help="Preset to start from: recommended, default, plain (Mnih et al., 2015), none, or the ID of an environment "
         "that has a preset. Default: recommended.",
     )
     parser.add_argument(
         "--config",
         metavar="FILE",
         type=Path,
-        help="Settings file (TOML), such as RUN/settings.toml. Options override it.",
+        help="Settings file (TOML), such as RUN/settings.toml. Options override its settings.",
     )
     docs = field_docs(TrainConfig) | field_docs(DQNConfig)
     hints = get_type_hints(TrainConfig) | get_type_hints(DQNConfig)
@@ -78,7 +83,7 @@ def add_settings(parser: Parser) -> None:
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
         for name in names.split() or others:
-            # The docstrings are about Python: on the command line, epsilon_decay is --epsilon-decay and None is none.
+            # The docstrings use Python names: on the command line, epsilon_decay is --epsilon-decay and None is none.
             text = re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda found: _option(found[0]), docs[name]).replace("None", "none")
             group.add_argument(_option(name), help=text, **_how(name, hints[name]))
 
@@ -117,11 +122,11 @@ def field_docs(cls: Config) -> dict[str, str]:
 def show_defaults(parser: Parser, arguments: Sequence[str]) -> None:
     """Show the defaults of the environment and preset in ``arguments`` in the help of ``parser``."""
     chosen = Chosen()
-    with suppress(Exception):  # wrong arguments, or a module that cannot be imported, must not prevent the help
+    with suppress(Exception):  # show the help even if an argument is invalid or a module cannot be imported
         found = choose(parser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])[0])
         if ":" in found.env:
             import_module(found.env.partition(":")[0])  # it may register a preset
-        presets.preset(found.env, found.preset)  # refuses an unknown name
+        presets.preset(found.env, found.preset)  # raises for an unknown name
         chosen = found
         parser.description = f"{parser.description} The defaults shown are those for {found.env}."
     agent, train = presets.resolve(chosen.env, chosen.preset, {}, {})
@@ -129,7 +134,7 @@ def show_defaults(parser: Parser, arguments: Sequence[str]) -> None:
 
 
 def choose(options: argparse.Namespace) -> Chosen:
-    """Return the choices of the user. An option replaces the same setting in the settings file.
+    """Return the choices of the user. Options override the settings file.
 
     Raises:
         ConfigError: the environment is missing.

@@ -95,7 +95,7 @@ def _report(options: Namespace, dqn: DQN, history: History, env: str) -> None:
     where = f" --env {env}" if ":" in env else ""
     lines = [
         f"\n{agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.",
-        f"Greedy mean return of {run.config['train']['eval_episodes']} episodes: best {number(best.mean_return, 1)} "
+        f"Mean return of {run.config['train']['eval_episodes']} greedy episodes: best {number(best.mean_return, 1)} "
         f"(after {best.env_steps:,} steps), final {number(final.mean_return, 1)}.\n",
         *(f"  {path}" for path in pictures if path.exists()),
         "\nThe best score is optimistic because it selected the checkpoint. Evaluate it on other start states:",
