@@ -67,7 +67,7 @@ def paths(directory: Path) -> list[Path]:
 
 def save(
     directory: Path, agent: Agent, setup: Setup, training: TrainingProgress, logs: Sequence[LogState], best: bool
-) -> Checkpoint:
+) -> None:
     """Write a checkpoint of ``agent`` into the run ``directory``, and remove checkpoints that are no longer needed."""
     path = path_of(directory, agent.env_steps)
     arrays, weights = state.arrays(agent), directory / WEIGHTS["best"]
@@ -92,7 +92,6 @@ def save(
             "episode. Reduce max_episode_steps, num_envs or n_step."
         ) from error
     _prune(directory, path, setup.train.keep_checkpoints)
-    return checkpoint
 
 
 def _prune(directory: Path, newest: Path, most: int) -> None:

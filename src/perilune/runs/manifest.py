@@ -100,7 +100,9 @@ def read_setup(directory: Path) -> Setup:
     try:
         return from_json(msgspec.json.encode(content), Setup)
     except (ConfigError, RecursionError) as error:
-        raise FileFormatError(f"{directory}/config.json is invalid: {error}") from error
+        raise FileFormatError(
+            f"{directory}/config.json is invalid: {error} Undo the edit, or use the version of Perilune that wrote it."
+        ) from error
 
 
 def family(config: dict[str, Any]) -> str:
