@@ -209,7 +209,7 @@ def test_training_in_memory_writes_nothing_and_learns_the_same(
     history = dqn.train(**TRAINING | {"quiet": False})
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr().err.startswith(
-        "perilune: training CartPole-v1 with the 'recommended' preset, with hidden=(8,), batch_size=8, "
+        "perilune: training CartPole-v1 with the 'recommended' preset and hidden=(8,), batch_size=8, "
     )
     assert history.directory is None
     assert (history.videos, history.frames, len(history.evaluations)) == ([], {}, 1)

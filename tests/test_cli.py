@@ -81,7 +81,7 @@ def test_train_records_a_run_and_reports_it(trained: tuple[Path, Ended]) -> None
         assert str(run / name) in ended.out
     assert f"perilune evaluate {run}" in ended.out
     first, second, *_ = ended.err.splitlines()
-    assert first.startswith("perilune: training CartPole-v1 with the 'recommended' preset, with hidden=(6, 5)")
+    assert first.startswith("perilune: training CartPole-v1 with the 'recommended' preset and hidden=(6, 5)")
     assert second.startswith("CartPole-v1, seed 8")  # the progress
     assert len(list((run / "videos").glob("*.mp4"))) == 3
 

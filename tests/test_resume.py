@@ -261,7 +261,7 @@ def test_damaged_newest_checkpoint_is_skipped(broken: Path, whole: Path, damage:
 @pytest.mark.filterwarnings("always")
 def test_skipped_checkpoint_is_reported_once(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
     checkpoint.paths(broken)[-1].write_bytes(b"")
-    assert "this checkpoint would be skipped" in "".join(inspection.describe(broken)["health"])
+    assert "resuming skips this checkpoint" in "".join(inspection.describe(broken)["health"])
     main(["resume", str(broken), "--quiet"])
     assert capfd.readouterr().err.count("skipped a checkpoint") == 1
 

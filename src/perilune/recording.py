@@ -119,7 +119,7 @@ class Recording:
         self._check_libraries()
         with lock.acquire(self.directory), one_blas_thread():
             if checkpoint.paths(self.directory) != self.checkpoints:
-                raise RunDirectoryError(f"another process has continued the run {self.directory}. Resume it again.")
+                raise RunDirectoryError(f"another process has modified the run {self.directory}. Try again.")
             return self._record(new=not self.is_over())
 
     def is_over(self) -> bool:
@@ -131,7 +131,7 @@ class Recording:
         if not self.quiet:
             differ = changes(self.setup.agent, self.setup.environment, self.preset)
             what = "the defaults of DQNConfig" if self.preset is None else f"the {self.preset!r} preset"
-            words = f"training {self.setup.environment} with {what}{', with ' if differ else ''}{', '.join(differ)}"
+            words = f"training {self.setup.environment} with {what}{' and ' if differ else ''}{', '.join(differ)}"
             show = say if notebook.in_kernel() else aside  # a notebook highlights standard error as if it were an error
             show(f"perilune: {words}")
 

@@ -159,13 +159,11 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
             return load(path)
         except (FileFormatError, RunDirectoryError) as error:
             warnings.warn(f"skipped a checkpoint: {error}", PeriluneWarning, stacklevel=2)
+    hint = "Evaluate its weights with `perilune evaluate`, or start a new run with `perilune train`."
     if there:
-        raise FileFormatError(f"all {len(there)} checkpoints of {directory} are damaged")
+        raise FileFormatError(f"{directory} cannot be resumed: all {len(there)} checkpoints are damaged. {hint}")
     manifest.check_run(directory)
-    raise RunDirectoryError(
-        f"{directory} cannot be resumed: it has no checkpoint. Evaluate its weights with `perilune evaluate`, or start "
-        "a new run with `perilune train`."
-    )
+    raise RunDirectoryError(f"{directory} cannot be resumed: it has no checkpoint. {hint}")
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:

@@ -44,7 +44,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
     there = checkpoint.paths(directory)
     newest = next((found for path in reversed(there) if (found := _try(checkpoint.read, path)) is not None), None)
     faults = [
-        f"this checkpoint would be skipped: {fault}" if path in there else fault
+        f"resuming skips this checkpoint: {fault}" if path in there else fault
         for path, fault in verify(directory, lines_too=False)  # read_run has just read them
         if fault is not None
     ]

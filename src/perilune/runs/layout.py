@@ -44,7 +44,7 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
     if (directory / "config.json").exists():
         if not overwrite:
             raise RunDirectoryError(
-                f"run directory {str(directory)!r} already exists. Pass --overwrite to replace it, continue it with "
+                f"run directory {str(directory)!r} already exists. Pass --overwrite to replace it, resume it with "
                 "`perilune resume`, or choose another directory."
             )
         return

@@ -132,7 +132,7 @@ class WatchedRun:
             return "training", messages, start_steps
         if newest is not None and newest.finished:
             return "finished", messages, start_steps
-        advice = "Continue it with perilune resume" if newest else "It has no readable checkpoint to resume from"
+        advice = "Resume it with perilune resume" if newest else "It has no readable checkpoint to resume from"
         return "stopped", [*messages, f"The training stopped early. {advice}"], start_steps
 
     def _read_config(self) -> None:
