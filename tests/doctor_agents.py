@@ -1,4 +1,4 @@
-"""Small agents for the doctor's tests: a sound one with the two required methods, and one with every method."""
+"""Small agents for tests of the doctor: one with the two required methods, and one with all methods."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Complete(Linear):
 
 
 class NoMask(Linear):
-    """Terminated transitions bootstrap."""
+    """Bootstraps from the next state of terminated transitions."""
 
     def train_batch(self, *batch: Any) -> None:
         super().train_batch(*batch[:4], np.zeros_like(batch[4]))
@@ -102,7 +102,7 @@ def target_of(next_value: Callable[[Any, Array, Array, Array], Array]) -> Callab
 
 
 def examine(agent: Callable[..., Any], **options: Any) -> doctor.Report:
-    """Examine without the time limit that a busy machine may exceed, and check that no check crashed."""
+    """Examine with a time limit that a busy machine does not exceed, and assert that no check crashed."""
     report = doctor.check_agent(agent, **{"budget": 600.0} | options)
     assert not [check for check in report.not_run if "the doctor itself failed" in check.why], report.not_run
     return report

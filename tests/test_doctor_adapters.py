@@ -1,4 +1,4 @@
-"""Adapters that raise, hang, print or return nonsense end in a finding or a check not run, never in a traceback."""
+"""Test adapters that raise, hang, print or return wrong values: none ends in a traceback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def one_second_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Closure:
-    """What is learned is hidden in closures, which deepcopy shares."""
+    """Hides the weights in closures, which deepcopy shares."""
 
     gamma, observation_size = 0.9, 4
 

@@ -1,4 +1,4 @@
-"""The reference agents of benchmarks/doctor: sound variants have no finding, and injected faults are found first."""
+"""Test the reference agents of benchmarks/doctor: sound variants and injected faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every check on unusual but sound agents, which must have no finding, and on agents with one fault each."""
+"""Test the checks on unusual sound agents and on agents with one fault each."""
 
 from __future__ import annotations
 

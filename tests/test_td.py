@@ -1,4 +1,4 @@
-"""Temporal-difference targets and the policies they are taken under, against values worked by hand and plain loops."""
+"""Test TD targets and policies against values calculated by hand and plain loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perilune.agent.munchausen import log_softmax, munchausen_reward
 from perilune.agent.targets import expected_value, greedy, td_target
 from perilune.errors import ShapeError
 
-# Three rows and two actions, so that an axis taken for the other cannot go unseen.
+# Three rows and two actions, so that swapped axes do not go unnoticed.
 REWARD = np.array([1, 2, -4], np.float32)
 DISCOUNT = np.array([0.5, 0, 0.25], np.float32)
 # The online network prefers the actions 0, 1, 0, the target network 1, 0, 1.
@@ -26,11 +26,11 @@ COLUMN = (slice(None), None)
 
 
 def target_of(reward: Array, discount: Array, next_q: Array, next_values: Array) -> Array:
-    """As the agent takes it: ``next_q`` chooses, ``next_values`` judge."""
+    """Return the target as the agent computes it: ``next_q`` selects, ``next_values`` evaluates."""
     return td_target(reward, discount, expected_value(greedy(next_q), next_values))
 
 
-# One value an action
+# One value per action
 
 
 def test_plain_target_uses_best_next_value() -> None:
@@ -62,7 +62,7 @@ def test_targets_keep_the_dtype(dtype: type) -> None:
     assert munchausen_reward(reward, discount, log_policy[:, 0], log_policy, **own).dtype == dtype
 
 
-# Under a policy: rows B = 2, actions A = 3, quantiles N = 2
+# Values under a policy
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
@@ -92,23 +92,23 @@ def test_expected_value_matches_loop(rows: int, actions: int, n: int, seed: int)
         ((2,), (2, 3, 4, 5), "[2, 3, 4, 5]"),
     ],
 )
-def test_policy_of_other_shape_is_refused(policy: tuple[int, ...], values: tuple[int, ...], shape: str) -> None:
+def test_policy_of_wrong_shape_raises(policy: tuple[int, ...], values: tuple[int, ...], shape: str) -> None:
     with pytest.raises(ShapeError) as caught:
         expected_value(np.zeros(policy, np.int64), np.zeros(values))
     assert shape in str(caught.value)
 
 
-# A soft policy
+# Softmax policy
 
 
-def test_log_softmax_worked_by_hand() -> None:
-    # exp(Q / 2) is 1, 3 and 4, 4: of 4, and of 8. Over the rows it would be 1/5, 4/7.
+def test_log_softmax_matches_hand_calculation() -> None:
+    # exp(Q / 2) is [1, 3] and [4, 4]; the sums over the actions are 4 and 8.
     q_values = 2 * np.log(np.array([[1.0, 3.0], [4.0, 4.0]]))
     np.testing.assert_allclose(np.exp(log_softmax(q_values, 2.0)), [[0.25, 0.75], [0.5, 0.5]], rtol=1e-14)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.floats(0.01, 100), st.floats(-1e4, 1e4), st.integers(0, 2**32 - 1))
-def test_a_softmax_is_a_policy_and_does_not_see_a_common_part(
+def test_softmax_is_a_policy_and_ignores_a_common_offset(
     rows: int, actions: int, temperature: float, common: float, seed: int
 ) -> None:
     q_values = np.random.default_rng(seed).normal(0, 10, (rows, actions))
@@ -116,12 +116,12 @@ def test_a_softmax_is_a_policy_and_does_not_see_a_common_part(
     np.testing.assert_allclose(np.exp(log_policy).sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_array_equal(log_policy.argmax(axis=1), q_values.argmax(axis=1))
     np.testing.assert_allclose(log_softmax(q_values + common, temperature), log_policy, atol=1e-7 / temperature)
-    # Between two actions, log-probabilities differ as the values do, over the temperature.
+    # Log-probabilities of two actions differ by the difference of their values over the temperature.
     difference = temperature * (log_policy - log_policy[:, :1])
     np.testing.assert_allclose(difference, q_values - q_values[:, :1], rtol=1e-9, atol=1e-9)
 
 
-def test_no_exponential_overflows() -> None:
+def test_log_softmax_does_not_overflow() -> None:
     log_policy = log_softmax(np.array([[3e4, -3e4], [-1e30, -1e30]], np.float32), 0.03)
     np.testing.assert_allclose(log_policy, [[0, -2e6], [-math.log(2)] * 2], rtol=1e-6)
 
@@ -130,16 +130,16 @@ def test_no_exponential_overflows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_out", "best"),
+    ("omitted", "best"),
     [(0, [2.5, 30]), (0.25, [3, 40]), (0.49, [3, 40]), (0.5, [3.5, 60]), (0.75, [4, 120]), (0.99, [4, 120])],
 )
-def test_upper_mean_omits_lowest_quantiles(left_out: float, best: list[float]) -> None:
-    # Two actions of four quantiles; 0.49 of 4 is 1.96, of which 1 is left out.
+def test_upper_mean_omits_lowest_quantiles(omitted: float, best: list[float]) -> None:
+    # Two actions with four quantiles; 0.49 * 4 = 1.96, so 1 is omitted.
     quantiles = np.array([[[1, 2, 3, 4], [0, 0, 0, 120]]], np.float32)
-    np.testing.assert_array_equal(upper_mean(quantiles, left_out), [best])
+    np.testing.assert_array_equal(upper_mean(quantiles, omitted), [best])
 
 
-# Several quantiles an action
+# Several quantiles per action
 
 
 def test_equal_rows_and_quantiles_are_not_confused() -> None:
@@ -149,7 +149,7 @@ def test_equal_rows_and_quantiles_are_not_confused() -> None:
 
 
 BAD_ROWS: dict[str, tuple[Array, Array, Array, str]] = {
-    # Each of these would broadcast in silence to something that is no target.
+    # Each of these would broadcast without an error to an array that is not a target.
     "reward (B, 1)": (REWARD[COLUMN], DISCOUNT, NEXT_Q_TARGET, "[3, 1]"),
     "discount (B, 1)": (REWARD, DISCOUNT[COLUMN], NEXT_Q_TARGET, "[3, 1]"),
     "both (B, 1)": (REWARD[COLUMN], DISCOUNT[COLUMN], NEXT_Q_TARGET, "[3, 1]"),
@@ -163,7 +163,7 @@ BAD_ROWS: dict[str, tuple[Array, Array, Array, str]] = {
 
 
 @pytest.mark.parametrize(("reward", "discount", "next_value", "shape"), BAD_ROWS.values(), ids=BAD_ROWS)
-def test_broadcasting_shapes_are_refused(reward: Array, discount: Array, next_value: Array, shape: str) -> None:
+def test_shapes_that_would_broadcast_raise(reward: Array, discount: Array, next_value: Array, shape: str) -> None:
     support = np.arange(2, dtype=np.float32)
     with pytest.raises(ShapeError) as caught:
         td_target(reward, discount, next_value)
@@ -174,14 +174,14 @@ def test_broadcasting_shapes_are_refused(reward: Array, discount: Array, next_va
         munchausen_reward(reward, discount, REWARD, next_value, share=1, temperature=1, floor=-1)
 
 
-# A distribution on fixed points: support -2, -1, 0, 1, 2
+# A distribution over the atoms -2, -1, 0, 1, 2
 
 SUPPORT = np.array([-2, -1, 0, 1, 2], np.float64)
-SURE_OF_ONE = np.array([[0, 0, 0, 1, 0]], np.float64)
+CERTAIN_ONE = np.array([[0, 0, 0, 1, 0]], np.float64)
 
 
 def projected(reward: float, discount: float, next_probability: Any, support: Array = SUPPORT) -> list[float]:
-    """Of a single row."""
+    """Return the projection of a single row."""
     one_row = np.atleast_2d(np.asarray(next_probability, np.float64))
     made = categorical_target(np.array([reward]), np.array([discount]), one_row, support)
     return [float(value) for value in made[0]]
@@ -190,24 +190,24 @@ def projected(reward: float, discount: float, next_probability: Any, support: Ar
 @pytest.mark.parametrize(
     ("reward", "discount", "probability"),
     [
-        (0.0, 1.0, [0, 0, 0, 1, 0]),  # stays where it is
-        (-2.0, 1.0, [0, 1, 0, 0, 0]),  # 1 - 2 = -1, on a point
-        (0.25, 0.5, [0, 0, 0.25, 0.75, 0]),  # 3/4 is three times as near to 1 as to 0
-        (-1.75, 0.5, [0.25, 0.75, 0, 0, 0]),  # -5/4 is nearer to -1
-        (1.0, 1.0, [0, 0, 0, 0, 1]),  # 2, the upper end
-        (5.0, 1.0, [0, 0, 0, 0, 1]),  # 6, beyond it
-        (-3.0, 1.0, [1, 0, 0, 0, 0]),  # -2, the lower end
-        (-9.0, 1.0, [1, 0, 0, 0, 0]),  # -8, beyond it
+        (0.0, 1.0, [0, 0, 0, 1, 0]),  # does not move
+        (-2.0, 1.0, [0, 1, 0, 0, 0]),  # 1 - 2 = -1, exactly an atom
+        (0.25, 0.5, [0, 0, 0.25, 0.75, 0]),  # 3/4 is three times as close to 1 as to 0
+        (-1.75, 0.5, [0.25, 0.75, 0, 0, 0]),  # -5/4 is closer to -1
+        (1.0, 1.0, [0, 0, 0, 0, 1]),  # 2, the upper limit
+        (5.0, 1.0, [0, 0, 0, 0, 1]),  # 6, above the upper limit
+        (-3.0, 1.0, [1, 0, 0, 0, 0]),  # -2, the lower limit
+        (-9.0, 1.0, [1, 0, 0, 0, 0]),  # -8, below the lower limit
     ],
 )
-def test_one_sure_return_is_shared_between_its_neighbours(
+def test_certain_return_is_split_between_neighboring_atoms(
     reward: float, discount: float, probability: list[float]
 ) -> None:
-    assert projected(reward, discount, SURE_OF_ONE) == pytest.approx(probability, abs=1e-15)
+    assert projected(reward, discount, CERTAIN_ONE) == pytest.approx(probability, abs=1e-15)
 
 
 def plain_projection(reward: float, discount: float, probability: Array, support: Array) -> list[float]:
-    """The projection as a sum over pairs of points: each gets what its triangle of a step's width lets through."""
+    """Return the projection as a double sum over atoms, with triangular weights."""
     step = support[1] - support[0]
     made = []
     for z in support:
@@ -226,7 +226,7 @@ def plain_projection(reward: float, discount: float, probability: Array, support
     st.lists(st.tuples(st.floats(-120, 120), st.floats(0, 1)), min_size=1, max_size=4),
     st.integers(0, 2**32 - 1),
 )
-def test_projection_is_the_plain_one_and_always_a_distribution(
+def test_projection_matches_loop_and_is_a_distribution(
     atoms: int, low: float, width: float, steps: list[tuple[float, float]], seed: int
 ) -> None:
     support = np.linspace(low, low + width, atoms)
@@ -242,9 +242,9 @@ def test_projection_is_the_plain_one_and_always_a_distribution(
 
 
 @pytest.mark.parametrize("shape", [(4,), (1,), (5, 1), ()])
-def test_support_of_other_size_is_refused(shape: tuple[int, ...]) -> None:
+def test_support_of_wrong_size_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
-        categorical_target(np.zeros(1), np.zeros(1), SURE_OF_ONE, np.zeros(shape))
+        categorical_target(np.zeros(1), np.zeros(1), CERTAIN_ONE, np.zeros(shape))
     assert str(list(shape)) in str(caught.value)
     assert "[1, 5]" in str(caught.value)
 
@@ -253,13 +253,13 @@ def test_support_of_other_size_is_refused(shape: tuple[int, ...]) -> None:
 
 
 def own(reward: float, discount: float, log_policy: float, next_log_policy: list[float], **settings: float) -> float:
-    """Of a single row."""
+    """Return the reward of a single row."""
     defaults = {"share": 0.5, "temperature": 2.0, "floor": -10.0}
     arrays = (np.array([reward]), np.array([discount]), np.array([log_policy]), np.array([next_log_policy]))
     return float(munchausen_reward(*arrays, **defaults | settings)[0])
 
 
-EVEN = [math.log(0.5)] * 2  # of entropy ln 2
+EVEN = [math.log(0.5)] * 2  # entropy: ln 2
 
 
 def test_munchausen_reward_matches_hand_calculation() -> None:
@@ -269,21 +269,21 @@ def test_munchausen_reward_matches_hand_calculation() -> None:
     assert own(3, 0.9, math.log(0.25), EVEN, floor=-1.0) == pytest.approx(2.5 + 1.8 * math.log(2), rel=1e-14)
 
 
-def test_the_whole_target_is_that_of_the_paper() -> None:
-    # r + alpha tau ln pi(a|s) + gamma sum over a' of pi(a'|s') (q(s', a') - tau ln pi(a'|s')), equation (2) there.
+def test_munchausen_target_matches_the_paper() -> None:
+    # Equation (2): r + alpha tau ln pi(a|s) + gamma sum over a' of pi(a'|s') (q(s', a') - tau ln pi(a'|s')).
     tau, q, next_q = 0.5, np.array([[1.0, 0.5, 0.0]]), np.array([[2.0, 1.0, -1.0]])
     log_policy, next_log_policy = log_softmax(q, tau), log_softmax(next_q, tau)
     settings = {"share": 0.9, "temperature": tau, "floor": -100.0}
     paid = munchausen_reward(np.array([3.0]), np.array([0.8]), log_policy[:, 1], next_log_policy, **settings)
     made = td_target(paid, np.array([0.8]), expected_value(np.exp(next_log_policy), next_q))
-    # Under a softmax, sum of pi (q - tau ln pi) is tau ln sum of exp(q / tau).
+    # For a softmax policy, the sum of pi (q - tau ln pi) is tau ln(sum of exp(q / tau)).
     soft_value = tau * math.log(sum(math.exp(value / tau) for value in next_q[0]))
     log_pi = 0.5 / tau - math.log(sum(math.exp(value / tau) for value in q[0]))
     assert made[0] == pytest.approx(3 + 0.9 * tau * log_pi + 0.8 * soft_value, rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (1,), ()])
-def test_log_policy_of_other_shape_is_refused(shape: tuple[int, ...]) -> None:
+def test_log_policy_of_wrong_shape_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
         munchausen_reward(REWARD, DISCOUNT, np.zeros(shape), NEXT_Q_TARGET, share=1, temperature=1, floor=-1)
     assert str(list(shape)) in str(caught.value)

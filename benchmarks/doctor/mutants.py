@@ -1,4 +1,4 @@
-"""Load reference agents with faults: the text of an agent is changed and imported as a module of its own."""
+"""Load reference agents with faults: change the text of an agent and import it as a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fault injection: put known faults into agents of different style, and measure what the doctor finds."""
+"""Inject known faults into agents of different styles, and measure which ones the doctor finds."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from perilune.errors import ConfigError
 sys.path.append(str(mutants.AGENTS))  # faults and variants are modules there
 
 Access = Literal["full", "two"]
-AGENTS = {"own": None, "beginner": None, "compact_torch": "torch", "sb3": "stable_baselines3"}  # and what each needs
-SEEDS = 4  # of each sound variant; every other one through an adapter with two methods
+AGENTS = {"own": None, "beginner": None, "compact_torch": "torch", "sb3": "stable_baselines3"}  # library of each
+SEEDS = 4  # for each sound variant; every other one with an adapter of two methods
 
-# What the doctor must call each fault, by its number.
+# The finding that the doctor must report for each fault number.
 FAULTS = {
     1: "environment.old_interface",
     2: "environment.no_reset",
@@ -92,7 +92,7 @@ COMBINATIONS = (
 
 NUMBERS = itertools.count()
 
-# Faults that cannot show through q_values and train_batch alone.
+# Faults that q_values and train_batch alone cannot show.
 BEYOND_TWO = frozenset({1, 2, 3, 4, 5, 6, 45, 47, 48, 49, 50, 51, 52, 53, 54, 55})
 
 
@@ -113,7 +113,7 @@ class Trial:
 
 
 class Outcome(NamedTuple):
-    """What the doctor found in a trial: ids and components, root causes first; and the time it took."""
+    """Findings of a trial, as ids and components with root causes first, and the duration."""
 
     trial: Trial
     ids: list[str]
@@ -139,19 +139,19 @@ class TwoMethods:
 
 
 def faults_of(agent: str) -> dict[int, Any]:
-    """Return the changes that put each fault into a reference agent."""
+    """Return the changes of a reference agent for each fault."""
     return dict(importlib.import_module(f"{agent}_faults").FAULTS)
 
 
 def variants_of(agent: str) -> dict[str, Any]:
-    """Return the changes that make each sound variant of a reference agent."""
+    """Return the changes of a reference agent for each sound variant."""
     variants = importlib.import_module("variants")
     names = {"own": "OWN", "beginner": "BEGINNER", "compact_torch": "TORCH", "sb3": "SB3"}
     return dict(getattr(variants, names[agent]))
 
 
 def trials(agents: Sequence[str], accesses: Sequence[Access] = ("full", "two")) -> Iterator[Trial]:
-    """Yield every examination: each fault, each combination of faults, each sound variant."""
+    """Yield one trial for each fault, each combination of faults and each sound variant."""
     for agent in agents:
         faults = faults_of(agent)
         for access in accesses:
@@ -171,13 +171,13 @@ def component(fault: int) -> str:
 
 
 def installed(agent: str) -> bool:
-    """Return whether the library that a reference agent is written with is installed."""
+    """Return whether the library of a reference agent is installed."""
     needs = AGENTS[agent]
     return needs is None or importlib.util.find_spec(needs) is not None
 
 
 def factory(trial: Trial, directory: Path) -> Callable[..., Any]:
-    """Return the factory of the agent that ``trial`` examines, made in ``directory``."""
+    """Write the agent of ``trial`` to ``directory`` and return its factory."""
     changes = [change for number in trial.faults for change in faults_of(trial.agent)[number]]
     name = f"examined_{next(NUMBERS)}"  # modules are cached by name
     if trial.agent == "own":
@@ -228,7 +228,7 @@ def do(work: Work) -> None:
 
 
 def run(agents: Sequence[str], out: Path, jobs: int) -> Iterator[str]:
-    """Examine what has no outcome in ``out`` yet, ``jobs`` at a time. Yield one line per examination."""
+    """Run the trials without an outcome in ``out``, ``jobs`` at a time. Yield one line for each."""
     for agent in agents:
         if agent not in AGENTS:
             raise ConfigError("agents", agent, f"one of {', '.join(AGENTS)}")
@@ -270,7 +270,7 @@ class Share(NamedTuple):
 
 
 def share(hits: Iterable[bool]) -> Share:
-    """Return the share of ``hits`` that are true."""
+    """Return the share of true values in ``hits``."""
     from scipy.stats import binomtest  # noqa: PLC0415 -- an extra
 
     counted = Counter(hits)
@@ -288,7 +288,7 @@ def parts_found(outcome: Outcome) -> bool:
 
 
 def summary(all_outcomes: Sequence[Outcome]) -> str:
-    """Return the figures of the benchmark, and every wrong answer."""
+    """Return the figures of the benchmark and all wrong answers, as text."""
     full = [one for one in all_outcomes if len(one.trial.faults) == 1 and one.trial.access == "full"]
     two = [one for one in all_outcomes if len(one.trial.faults) == 1 and one.trial.access == "two"]
     visible = [one for one in two if one.trial.faults[0] not in BEYOND_TWO]
@@ -300,7 +300,7 @@ def summary(all_outcomes: Sequence[Outcome]) -> str:
         f"right component first, full adapter  {share(_right(one) for one in full)}",
         f"faults detected, two methods only    {share(bool(one.ids) for one in visible)}",
         f"combinations found completely        {share(parts_found(one) for one in combined)}",
-        f"sound, with any false alarm          {share(bool(one.ids) for one in sound)}",
+        f"sound agents with a false alarm      {share(bool(one.ids) for one in sound)}",
         f"seconds per examination              median {seconds[len(seconds) // 2]:.1f}, longest {seconds[-1]:.1f}",
     ]
     missed = [one for one in (*full, *visible) if not one.ids]

@@ -1,8 +1,8 @@
-"""A first DQN, from scratch in NumPy, with the classic set of errors all at once. Its reward never rises.
+"""A first DQN, written from scratch in NumPy, with ten common faults. Its reward does not rise.
 
     perilune doctor examples/broken/classic.py:make
 
-docs/tutorials/find-the-bug.md fixes it cause by cause.
+docs/tutorials/find-the-bug.md fixes one fault at a time.
 """
 
 from collections import deque

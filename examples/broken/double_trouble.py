@@ -1,4 +1,4 @@
-"""Double DQN with momentum, vectorised and tidy: the networks change roles, and Polyak's tau changes sides."""
+"""Double DQN with momentum, vectorized. The two networks have swapped roles, and so have the factors of Polyak averaging."""
 
 import numpy as np
 

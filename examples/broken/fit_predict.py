@@ -1,4 +1,4 @@
-"""The fit-and-predict style: a target for every action, and those of the actions not taken are left at zero."""
+"""A DQN in the fit/predict style, with a target for every action. The targets of the other actions are 0."""
 
 import numpy as np
 

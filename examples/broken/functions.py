@@ -1,4 +1,4 @@
-"""The functional style: a dictionary of weights and pure functions. Ends are forgotten, and SARSA passes for Q-learning."""
+"""A DQN in the functional style. Its target ignores episode ends, and uses the action of SARSA instead of the maximum."""
 
 import numpy as np
 

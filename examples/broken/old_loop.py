@@ -1,4 +1,4 @@
-"""A sound network in a loop that is not: the old interface's habits, and a memory that keeps what it should not."""
+"""A sound network in a faulty training loop: epsilon is inverted, and the replay buffer stores wrong transitions."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""The single-file style in torch: two shapes that do not fit, a forgotten zero_grad, a target that is the same module."""
+"""A single-file DQN in PyTorch: two shapes broadcast, zero_grad is missing, and the target network is the online network."""
 
 import torch
 import torch.nn as nn

@@ -1,4 +1,4 @@
-"""No NumPy inside: lists and loops. The error climbs, and one layer is never trained."""
+"""A DQN in plain Python, without NumPy. Its updates increase the error, and one layer is never trained."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Object-oriented layers with a sigmoid on every one of them, the last included, and a learning rate from a blog."""
+"""A DQN from layer objects. A sigmoid follows every layer, including the last one."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
-"""A DQN as somebody writes it who does it for the first time: NumPy, one sample after the other, everything by hand.
+"""A DQN in the style of a beginner: NumPy, written by hand, one sample at a time.
 
-A reference agent of the fault benchmark: sound as it is; faults are injected by changing its text.
+A reference agent of the fault benchmark.
 """
 
 import random

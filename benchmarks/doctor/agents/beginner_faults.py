@@ -1,4 +1,4 @@
-"""The faults of the catalogue as changes of beginner.py's text: fault number -> (old, new), ..."""
+"""Faults as changes of the text of beginner.py: fault number -> (old, new), ..."""
 
 MEAN_TARGETS = """        targets = []
         for i in range(len(states)):

@@ -1,6 +1,6 @@
-"""A DQN on one page in torch, the style of single-file implementations.
+"""A DQN in PyTorch in one file, in the style of single-file implementations.
 
-A reference agent of the fault benchmark: sound as it is; faults are injected by changing its text.
+A reference agent of the fault benchmark.
 """
 
 import random

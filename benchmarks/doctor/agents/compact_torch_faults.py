@@ -1,4 +1,4 @@
-"""The faults of the catalogue as changes of compact_torch.py's text: fault number -> (old, new), ..."""
+"""Faults as changes of the text of compact_torch.py: fault number -> (old, new), ..."""
 
 INIT = "        self.network = nn.Sequential("
 AFTER_INIT = """            nn.Linear(hidden, n_actions),
@@ -35,7 +35,7 @@ class HandMadeAdam:
 
 
 def hand_made(old: str, new: str) -> tuple[tuple[str, str], ...]:
-    """Adam written by hand, with a change in it."""
+    """Return a handwritten Adam with a fault."""
     text = OWN_ADAM
     for line_old, line_new in zip(old.split("|"), new.split("|"), strict=True):
         assert line_old in text, line_old

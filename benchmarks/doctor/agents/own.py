@@ -1,4 +1,4 @@
-"""Perilune's own agent. A reference agent of the fault benchmark: faults are injected into a copy of the package."""
+"""Perilune's own agent, a reference agent of the fault benchmark. Faults are injected into a copy of the package."""
 
 from perilune.agent.config import DQNConfig
 from perilune.doctor.adapters import PeriluneAdapter

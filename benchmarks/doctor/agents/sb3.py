@@ -1,6 +1,6 @@
-"""Stable-Baselines3's DQN with an update and a network of one's own, as people subclass it to try a variant.
+"""Stable-Baselines3's DQN with its own update and network, as in a subclass that tries a variant.
 
-A reference agent of the fault benchmark: sound as it is; faults are injected by changing its text.
+A reference agent of the fault benchmark.
 """
 
 import gymnasium

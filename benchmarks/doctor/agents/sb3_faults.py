@@ -1,7 +1,7 @@
-"""The faults of the catalogue as changes of sb3.py's text: fault number -> (old, new), ...
+"""Faults as changes of the text of sb3.py: fault number -> (old, new), ...
 
-What stands in the network's definition is changed as in compact_torch.py. Two faults have no place here: the library
-resets its environments itself (2) and copies what they give (6).
+Faults of the network are those of compact_torch_faults.py. Two faults are impossible here: the library resets its
+environments (2) and copies their observations (6).
 """
 
 import compact_torch_faults as torch_faults
