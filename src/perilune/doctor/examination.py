@@ -142,7 +142,7 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
     def work() -> None:
         agent = session.new_copy()
         if not agent.has(*check.needs):
-            raise CannotTell(f"the adapter has no {' and '.join(check.needs)}")
+            raise CannotTell(f"the adapter has no {' or '.join(f'{name}()' for name in check.needs)}")
         for one in check.run(session, agent):
             if isinstance(one, str):
                 not_run(one)
