@@ -187,6 +187,7 @@ def test_page_escapes_text_of_the_agent() -> None:
     hostile = catalogue.finding("loss.raises", error="<script>alert(1)</script>", where="<img src=x>:1")
     written = output.page(doctor.Report([hostile], [doctor.NotRun("<b>", "<script>")]), "<script>x</script>.py:make")
     assert "<section>" in written
+    assert "\\n" not in written  # code keeps its lines
     assert not re.search(r"<(script|img|b)\b", written)
 
 
