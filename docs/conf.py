@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ nitpick_ignore_regex = [
     # Types of other libraries. The site is built without a network, so their inventories are not available.
     (r"py:class", r"Array|DTypeLike|Path"),
     # Names that the pages do not list.
-    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Panel|Record|Scale)"),
+    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Located|Panel|Record|Scale)"),
     (
         r"py:.*",
         r"(np|numpy|gymnasium|gym|collections|hashlib|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
@@ -68,6 +69,8 @@ def setup(app: Sphinx) -> None:
     """Write the generated pages and show equations as MathML, which needs neither a script nor a network."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", _as_text, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", _shorten_types, priority=600)  # after it
+    app.connect("autodoc-skip-member", _skip_field)
     app.add_html_math_renderer("mathml", (_equation("inline"), None), (_equation("block"), None))
 
 
@@ -84,3 +87,14 @@ def _as_text(app: Sphinx, what: str, name: str, obj: object, options: object, li
     lines[:] = [line.replace("|", r"\|") for line in lines]
     if what in ("attribute", "data", "property"):
         lines.insert(0, "\\")  # an escaped line end, which leaves nothing on the page
+
+
+def _shorten_types(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Show the alias of an array type instead of the type that it stands for."""
+    array = re.compile(r"(numpy\.)?ndarray\[tuple\[Any, \.\.\.\], (numpy\.)?dtype\[Any\]\]")
+    lines[:] = [array.sub("Array", line).replace("collections.abc.", "") for line in lines]
+
+
+def _skip_field(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Skip the fields of named tuples, which the docstring of the class describes."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
