@@ -1,4 +1,4 @@
-"""A tiny run of CartPole, trained once for all tests that read runs, and synthetic runs without training."""
+"""A small run of CartPole that is trained once for all tests, and synthetic runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TinyRun:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """Four episodes, with videos of the first, second and fourth. Tests must not change it."""
+    """Four episodes, with videos of the first, second and fourth. Read-only."""
     dqn = DQN(cartpole(), seed=2, **AGENT)
     initial_weights = dqn.agent.online.parameters.copy()
     out = tmp_path_factory.mktemp("tiny") / "run"
@@ -71,7 +71,7 @@ def made_up_run(
     reward_threshold: float | None = 200.0,
     seed: int = 0,
 ) -> Run:
-    """Return a run as read from a run directory, without files."""
+    """Return a run without files."""
     config = {"format": 1, "environment": environment, "reward_threshold": reward_threshold, "seed": seed}
     return Run(Path(directory), config, list(episodes), [], list(evaluations), [])
 
@@ -100,7 +100,7 @@ def decode(path: Path) -> Video:
 
 
 def unsealed(path: Path) -> tuple[str, Any, dict[str, Array]]:
-    """The kind, the JSON object and the arrays of a file of weights or a checkpoint."""
+    """Return the kind, the JSON object and the arrays of a weights file or checkpoint."""
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     return metadata["kind"], json.loads(metadata["perilune"]), dict(load_file(path))
@@ -112,12 +112,12 @@ def resealed(
     arrays: Mapping[str, Callable[[Array], Array] | None] | None = None,
     kind: str | None = None,
 ) -> None:
-    """Change a file of weights or a checkpoint so that its checksums match again, as an attacker can.
+    """Change a weights file or checkpoint and update its checksums, as an attacker can.
 
     Args:
-        content: gets the JSON object and returns the new one, or JSON as a string.
-        arrays: for some names a function of the array, or None to remove it.
-        kind: another kind.
+        content: Returns a new JSON object, or JSON as a string, from the stored object.
+        arrays: Function that changes an array, or None to remove it, by name.
+        kind: New kind.
     """
     was, held, stored = unsealed(path)
     changed = content(held) if content is not None else held

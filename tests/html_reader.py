@@ -8,7 +8,7 @@ VOID = ("img", "meta")  # tags without an end
 
 
 class Html(HTMLParser):
-    """The tags of a page with their attributes, its texts, and its tables' cells row by row. Tags must be nested."""
+    """The tags of a page with their attributes, its texts, and the cells of its tables. Fail if tags are not nested."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -10,9 +10,9 @@ import sys
 
 
 def shown(script: str, **variables: str) -> tuple[str, str]:
-    """Run ``script`` in a terminal of 80 columns. Return its standard error as written, and without escape sequences.
+    """Run ``script`` in a terminal of 80 columns.
 
-    ``variables`` are added to its environment.
+    Return its standard error, raw and without escape sequences. ``variables`` are added to its environment.
     """
     master, terminal = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,4 +1,4 @@
-"""Each rule applies to the runs it is for, not to a healthy run, and its command changes what it announces."""
+"""Rules of the advice: when they apply, and the commands that they suggest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluations(returns: list[float], std: float = 20.0) -> list[Evaluated]:
 
 
 def metrics(**columns: Any) -> list[Metrics]:
-    """Return sixty lines; each column is a number or an array of sixty."""
+    """Return sixty records; each field is a number or an array of sixty."""
     known = {"loss": 2.0, "mean_q": 40.0, "mean_td_target": 40.0, "gradient_norm": 5.0, "learning_rate": 1e-3}
     values = {name: np.broadcast_to(column, 60) for name, column in (known | columns).items()}
     return [
@@ -46,7 +46,7 @@ def metrics(**columns: Any) -> list[Metrics]:
 
 
 def training(returns: list[float]) -> list[Episode]:
-    """Return two hundred episodes with returns a little below those of the evaluations."""
+    """Return two hundred episodes with returns slightly below those of the evaluations."""
     rewards = np.interp(np.linspace(0, 1, 200), np.linspace(0, 1, len(returns)), returns) - 20
     return [
         episode(n + 1, float(reward), env_steps=300 * (n + 1), length=300, epsilon=max(0.05, 1 - n / 100))
@@ -66,7 +66,7 @@ def facts(
     mark: float | None = 200.0,
     **agent: Any,
 ) -> Facts:
-    """A run of LunarLander with its preset's settings but for ``agent`` and ``train``."""
+    """Return a run of LunarLander with the settings of its preset, except ``agent`` and ``train``."""
     returns = HEALTHY if returns is None else returns
     known = preset("LunarLander-v3")
     config = {
@@ -92,7 +92,7 @@ RISING = [-300.0, -280, -200, -100, -20, 80]
 FELL = [-100.0, 100, 250, 240, 60, 40]
 CLIPPED = metrics(gradient_norm=33.0)
 
-# The rule, a run that it applies to, words of its observation, and the settings that its command changes.
+# Rule: a run that it applies to, parts of its observation, and settings that its command changes.
 CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "unfinished": (facts(train={"steps": 100_000}), ("60,000 of 100,000",), {}),
     "fell": (
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
 
 
 def applied(name: str, about: Facts) -> Advice:
-    """Return the advice of a rule that must apply."""
+    """Return the advice of a rule; fail if it does not apply."""
     advice = check(name, about)
     assert advice is not None
     return advice
@@ -161,7 +161,7 @@ def test_command_changes_exactly_the_named_settings(name: str) -> None:
         agent, train = choose(command).configs()
         expected = asdict(about.agent) | asdict(about.train) | changes
         differ = {name for name, value in (asdict(agent) | asdict(train)).items() if value != expected[name]}
-        assert differ <= {"learning_rate_end", "learning_rate_decay_steps"}  # which must fit the others
+        assert differ <= {"learning_rate_end", "learning_rate_decay_steps"}  # follow from the others
         assert changes
     elif words[1] == "bench":
         assert choose(command).configs()[0] == about.agent
@@ -188,7 +188,7 @@ def at_epsilon(epsilon: float) -> Facts:
         ("early", facts(), None),  # solved after two thirds of the budget
         ("early", facts(best=greedy(*["landed"] * 20), **LONGER), "40,000"),
         ("early", facts(best=greedy(*["landed"] * 17, *["crashed"] * 3), **LONGER), None),  # some episodes fail
-        ("fell", facts([-100, 0, 50, 100, 250, -100]), None),  # once, at the end: it may be chance
+        ("fell", facts([-100, 0, 50, 100, 250, -100]), None),  # a single evaluation may be chance
         ("fell", facts([-100, 0, 50, 250, 50, -100]), "250.0"),
         ("fell", facts([10, 11, 12, 11, 10, 10]), None),  # within the noise
         ("fell", facts(FELL, ema_decay=None), "average of the weights"),
@@ -196,7 +196,7 @@ def at_epsilon(epsilon: float) -> Facts:
         ("rises", facts([10, 10, 10, 10, 11, 12]), None),
         ("rises", facts(RISING, **LONGER), None),  # the run is unfinished
         ("flat", facts(FLAT), "--epsilon-decay-steps 20000"),  # all settings are those of the preset
-        ("flat", facts(FLAT, episodes=EXPLORED), None),  # advice to explore longer, and less
+        ("flat", facts(FLAT, episodes=EXPLORED), None),  # contradicts the advice to explore less
         ("random", facts(FLAT, episodes=EXPLORED), "90%"),
         ("hidden_by_exploration", at_epsilon(0.98), None),
         ("hidden_by_exploration", at_epsilon(0.061), None),
@@ -207,7 +207,7 @@ def at_epsilon(epsilon: float) -> Facts:
         ("unfinished", facts(train={"steps": 100_000, "stop_at_return": 240.0}), None),
         ("unfinished", facts(train={"steps": None, "episodes": 600}), "stopped after 200 of 600 episodes."),
         ("unfinished", facts(train={"steps": None, "episodes": 200}), None),
-        ("unfinished", facts(train={"steps": 100_000, "episodes": 200}), None),  # the first budget that is used up
+        ("unfinished", facts(train={"steps": 100_000, "episodes": 200}), None),  # one of two budgets is used up
         ("unfinished", facts(train={"steps": 100_000, "episodes": 600}), "stopped after 60,000 of 100,000 steps."),
         ("unfinished", facts(train={"steps": None, "episodes": 600, "stop_at_return": 240.0}), None),
     ],
@@ -252,7 +252,7 @@ def test_video_of_a_failure_ends_with_the_failed_episode(limit: int | None, long
     best = replace(greedy("landed", "landed", "crashed", *["landed"] * 4), lengths=(longest,) * 7)
     command = applied("look", facts(best=best, train={"max_episode_steps": limit})).command
     video = cli.parse(shlex.split(command)[1:])
-    assert (video.episodes, video.overlay) == (3, True)  # the overlay keeps the video of the best agent
+    assert (video.episodes, video.overlay) == (3, True)  # keeps the video of the best agent
     assert video.max_episode_steps == cut
 
 
@@ -273,7 +273,7 @@ def test_no_two_pieces_of_advice_have_the_same_command() -> None:
     found = advise([facts(**hovering)], most=99)
     assert first in found
     assert second not in found
-    # To resume an unfinished run is the same, however many steps are suggested.
+    # Only one suggestion resumes an unfinished run.
     found = advise([facts(**hovering, **LONGER)], most=99)
     assert [one.command for one in found if "resume" in one.command] == ["perilune resume runs/moon"]
 

@@ -1,4 +1,4 @@
-"""Maps say what is so: of networks whose values, dead units and gradients are known, and of a run's own replay."""
+"""Maps of networks with known values, units and gradients, and of a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALL = ["values", "actions", "visited", "units", "weights"]
 
 
 def agent_with(hidden: Array, out: Array, bias: Array | None = None, config: DQNConfig = PLAIN) -> Agent:
-    """An agent of one hidden layer with these weights, [O, U] and [U, A], and this bias [U] of the hidden layer."""
+    """Return an agent of one hidden layer with weights [O, U] and [U, A], and the bias [U] of the hidden layer."""
     agent = Agent(hidden.shape[0], out.shape[1], replace(config, hidden=((hidden.shape[1], config.hidden[0][1]),)), 0)  # type: ignore[index]
     agent.online.parameters[:] = 0
     dense, output = [view for name, view in agent.online.named_parameters().items() if name.endswith("weight")]
@@ -43,15 +43,14 @@ def agent_with(hidden: Array, out: Array, bias: Array | None = None, config: DQN
 
 
 def square(count: int, seed: int = 0) -> Array:
-    """States over the square from -1 to 1, and a third reading whose median is 7."""
+    """Return states in the square from -1 to 1, with a third entry whose median is 7."""
     obs = np.random.default_rng(seed).uniform(-1, 1, (count, 3)).astype(np.float32)
     obs[:, 2] = np.linspace(6, 8, count)
     return obs
 
 
 def test_value_map_has_the_networks_values_and_best_actions() -> None:
-    # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1]: the first is best below the diagonal, by the difference. The third action
-    # is the worst everywhere.
+    # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1], and the third action is the worst everywhere.
     x_edges, y_edges, q, _ = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
     x, y = (x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2
     np.testing.assert_allclose(q[..., 0], np.broadcast_to(x, q.shape[:2]), atol=1e-6)
@@ -126,7 +125,7 @@ def test_hidden_layers_are_found_in_every_network(config: dict[str, object]) -> 
 
 
 def batch_of(agent: Agent, wrong_by: float) -> Batch:
-    """Four ends of episodes, whose rewards are what the agent expects, and so much more."""
+    """Return four terminal transitions with rewards ``wrong_by`` above the agent's Q-values."""
     obs, action = square(4), np.array([0, 1, 0, 1])
     reward = agent.q_values(obs)[np.arange(4), action] + wrong_by
     return Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
@@ -137,33 +136,32 @@ def test_gradients_equal_hand_computed_ones(tmp_path: Path) -> None:
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), (3, 2))
     assert right.gradients is not None
-    assert np.isnan(right.gradients).all()  # of those that are not 0, and there are none
+    assert np.isnan(right.gradients).all()  # there are none that are not 0
     np.testing.assert_array_equal(right.zeros, np.ones((1, 2)))
-    # Huber's loss of an error of 5 has the slope -1: the outputs' gradients are minus the mean of the units' values.
+    # Huber's loss has slope -1 at an error of 5: output gradients are minus the mean of the units' outputs.
     batch = batch_of(agent, 5)
     wrong = insight.layers_over_time([tmp_path / "0.safetensors"], batch, (3, 2))
     expected = np.array([-batch.obs[batch.action == action].sum(axis=0) / 4 for action in (0, 1)])
     assert wrong.gradients is not None
     np.testing.assert_allclose(wrong.gradients[0, 1], np.quantile(np.abs(expected), insight.LEVELS), rtol=1e-5)
-    np.testing.assert_array_equal(wrong.zeros, [[1 / 3, 0]])  # the third unit leads nowhere
+    np.testing.assert_array_equal(wrong.zeros, [[1 / 3, 0]])  # the third unit has no connection
     np.testing.assert_array_equal(wrong.weights[0, 0], np.quantile(np.eye(3), insight.LEVELS))
     assert wrong.layers == ["hidden 1, 3 x 3", "output, 3 x 2"]
 
 
 def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
-    # Of five readings four are always 0, as most are of a number that is encoded one-hot: so are their gradients.
+    # Four of five entries are always 0, as in a one-hot code, and so are their gradients.
     agent = agent_with(np.eye(5), np.ones((5, 2)))
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     obs, action = np.zeros((4, 5), np.float32), np.array([0, 1, 0, 1])
     obs[:, 3] = 1
     reward = agent.q_values(obs)[np.arange(4), action] + 5
     batch = Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
-    course = insight.layers_over_time([tmp_path / "0.safetensors"], batch, (5, 2))
-    assert course.zeros is not None
-    assert course.gradients is not None
-    # All of the output's other weights' gradients vanish too: their units give 0.
-    np.testing.assert_allclose(course.zeros, [[4 / 5, 4 / 5]])
-    np.testing.assert_allclose(course.gradients[0], [[1] * 5, [0.5] * 5])
+    history = insight.layers_over_time([tmp_path / "0.safetensors"], batch, (5, 2))
+    assert history.zeros is not None
+    assert history.gradients is not None
+    np.testing.assert_allclose(history.zeros, [[4 / 5, 4 / 5]])
+    np.testing.assert_allclose(history.gradients[0], [[1] * 5, [0.5] * 5])
 
 
 @pytest.mark.parametrize(
@@ -180,9 +178,9 @@ def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
 def test_outputs_of_the_network_are_described(config: dict[str, object], words: str, tmp_path: Path) -> None:
     agent = Agent(3, 2, replace(PLAIN, **config), 0)  # type: ignore[arg-type]
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
-    course = insight.layers_over_time([tmp_path / "0.safetensors"])
-    assert course.outputs == words
-    assert not words or course.layers[-1].endswith(f" {words.split()[1]}")
+    history = insight.layers_over_time([tmp_path / "0.safetensors"])
+    assert history.outputs == words
+    assert not words or history.layers[-1].endswith(f" {words.split()[1]}")
 
 
 def test_full_replay_buffer_is_read_oldest_first(tmp_path: Path) -> None:
@@ -192,15 +190,15 @@ def test_full_replay_buffer_is_read_oldest_first(tmp_path: Path) -> None:
     found, overwritten, sizes = insight.replay(tmp_path / "run")
     assert (len(found.action), overwritten, sizes) == (60, 90, (4, 2))
     obs, next_obs = found.obs, found.next_obs
-    goes_on = (obs[1:] == next_obs[:-1]).all(axis=1)
+    continues = (obs[1:] == next_obs[:-1]).all(axis=1)
     ended = found.discount[:-1] == 0
-    np.testing.assert_array_equal(goes_on, ~ended)  # nowhere but at ends is there a jump
+    np.testing.assert_array_equal(continues, ~ended)
     assert 0 < ended.sum() < 20
 
 
 @pytest.fixture
 def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
-    """A copy of the tiny run, to be changed."""
+    """A copy of the tiny run that tests may change."""
     return Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
 
 
@@ -217,7 +215,7 @@ def test_maps_command_writes_every_figure(run: Path, capsys: pytest.CaptureFixtu
 
 def test_figures_name_entries_actions_and_steps(run: Path) -> None:
     drawn = maps.draw(run, "velocity", "angle")
-    assert (list(drawn.pictures), drawn.left_out) == (ALL, [])
+    assert (list(drawn.pictures), drawn.skipped) == (ALL, [])
     values = drawn.pictures["values"].figure
     assert (values.axes[0].get_xlabel(), values.axes[0].get_ylabel()) == ("velocity", "angle")
     assert [text.get_text() for text in values.legends[0].get_texts()] == ["push left", "push right"]
@@ -240,7 +238,7 @@ def test_missing_checkpoints_or_snapshots_are_named(run: Path, missing: str, pic
     shutil.rmtree(run / missing)
     drawn = maps.draw(run)
     assert list(drawn.pictures) == pictures
-    (sentence,) = drawn.left_out
+    (sentence,) = drawn.skipped
     assert words in sentence
 
 
@@ -293,12 +291,12 @@ def test_one_hot_states_have_no_map_of_two_entries(tmp_path: Path) -> None:
     dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
-    assert "not just 0 or 1" in drawn.left_out[0]
+    assert "not just 0 or 1" in drawn.skipped[0]
 
 
 def test_missing_best_weights_are_named(run: Path) -> None:
     (run / "best.safetensors").unlink()
     steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
-    assert maps.draw(run).left_out == [
+    assert maps.draw(run).skipped == [
         f"The best weights do not exist: values and actions are those after {steps} steps."
     ]

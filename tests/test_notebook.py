@@ -161,9 +161,9 @@ def test_newest_video_within_the_size_limit_is_shown(tmp_path: Path, monkeypatch
     (video,) = page.named("video")
     assert base64.b64decode(video["src"].partition(",")[2]) == b"\x01" * 100
     assert "right & good.mp4" in page.texts
-    link, large = [word for word in page.texts if word.startswith("left out: ")]
+    link, large = [word for word in page.texts if word.startswith("skipped: ")]
     assert "is a link" in link
-    assert "101 bytes; at most 100" in large
+    assert "101 bytes, but at most 100" in large
 
 
 def test_history_shows_its_run(tiny_run: TinyRun) -> None:

@@ -76,7 +76,7 @@ def test_strong_line_is_the_moving_average(number: int) -> None:
     assert (strong.get_alpha() or 1) > 2 * faint.get_alpha()
 
 
-def test_episode_cut_off_by_the_budget_is_left_out() -> None:
+def test_episode_cut_off_by_the_budget_is_not_drawn() -> None:
     episodes = [*learning(20), episode(21, reward=-9_999.0, length=9_999, loss=9_999.0, epsilon=0.5, ended="budget")]
     picture = curves([made_up_run(episodes)])
     for number in range(4):

@@ -1,4 +1,4 @@
-"""A report shows what a run's files contain, is one file, and executes nothing that a run may contain."""
+"""Reports: their content, their layout, and their safety with untrusted runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rewrite_config(run: Path, **values: Any) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run with its initial weights as the final ones, which are not the best. Not to be changed."""
+    """The tiny run, with its initial weights as the final ones. Read-only."""
     directory = Path(shutil.copytree(tiny_run.history.directory, tmp_path_factory.mktemp("whole") / "run"))
     shutil.copy(directory / "snapshots" / "00000.safetensors", directory / "final.safetensors")
     return directory
@@ -55,13 +55,13 @@ def whole(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(whole: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change, without checkpoints and snapshots: drawing maps takes long."""
+    """A copy that tests may change. It has no checkpoints and snapshots, because drawing maps is slow."""
     return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "snapshots")))
 
 
 @pytest.fixture(scope="module")
 def page_path(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its report. Not to be changed by a test."""
+    """The report of that run. Read-only."""
     out = tmp_path_factory.mktemp("report") / "report.html"
     cli.main(["report", str(whole), "--episodes", str(EPISODES), "--out", str(out)])
     return out
@@ -81,7 +81,7 @@ def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: H
         number, low, high = map(float, re.findall(r"-?\d+\.\d", mean))
         assert number == pytest.approx(returns.mean(), abs=0.051)
         assert low < number < high
-        # About as wide as the interval from the standard error.
+        # The bootstrap interval is about as wide as the normal one.
         assert high - low == pytest.approx(2 * 1.96 * returns.std() / np.sqrt(EPISODES), rel=0.25)
         assert float(lowest) == returns.min()
         assert share.startswith("0%")
@@ -141,9 +141,7 @@ def test_several_seeds_are_summarized_with_their_differences(run: Path, tmp_path
     assert found.row("seed") == ["2", "11", "12"]
     (mean,) = {found.row(f"{one.name}, best")[1] for one in runs}  # of the same weights
     assert f"best weights of 3 seeds: interquartile mean return {mean} ({mean} to {mean})" in found.words
-    assert not [
-        row for row in found.rows if row and row[0] == "hidden"
-    ]  # a setting that is the same in all runs is not in the table
+    assert not [row for row in found.rows if row and row[0] == "hidden"]  # equal in all runs, and so not in the table
 
 
 def test_benchmark_score_is_used_unless_the_run_was_resumed(run: Path, tmp_path: Path) -> None:
@@ -172,8 +170,8 @@ def test_missing_environment_is_named_instead_of_scores(run: Path, tmp_path: Pat
     assert scores.strip().startswith("run cannot be scored here")
     assert "'Nowhere-v0' cannot be made" in scores
     assert found.words.count("cannot be scored here") == 1
-    assert not found.named("pre")  # a command could not make the environment either
-    assert "no command is given" in found.words
+    assert not found.named("pre")  # no command could make the environment
+    assert "Advice has no command" in found.words
 
 
 def test_missing_files_are_named_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
@@ -235,7 +233,9 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
     best.symlink_to(tmp_path / "secret")
     (run / "videos" / "episode-00001.mp4").write_bytes(b"no video at all")
     content = (run / "videos" / "episode-00002.mp4").read_bytes()
-    (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])  # without the index at its end
+    (run / "videos" / "episode-00002.mp4").write_bytes(
+        content[: len(content) // 2]
+    )  # without the index at the end of the file
     choice = recordings.select([logs.read_run(run)])
     assert [video.path.stem for video in choice.videos] == ["episode-00004"]
     assert all(video.still for video in choice.videos)
@@ -246,7 +246,7 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
         "episode-00002.mp4 cannot be decoded",
     ]
     found = written([run], tmp_path / "report.html")
-    assert all(sentence in found.words.partition("Left out")[2] for sentence in choice.invalid)
+    assert all(sentence in found.words.partition("Skipped")[2] for sentence in choice.invalid)
     assert len(found.named("video")) == 1
 
 
@@ -254,7 +254,7 @@ VIDEOS = ("best", "best-overlay", "stages", "stages-overlay", *(f"episode-{numbe
 
 
 def with_videos(tmp_path: Path, whole: Path, **names: tuple[str, ...]) -> list[logs.Run]:
-    """Return a run for each of ``names``, with videos of the given names."""
+    """Return a run for each keyword, with videos of these names."""
     for run, stems in names.items():
         (tmp_path / run / "videos").mkdir(parents=True)
         for stem in stems:
@@ -348,7 +348,7 @@ def test_invisible_characters_are_shown_as_escapes(run: Path, tmp_path: Path, ca
     for source in drawn:
         svg = base64.b64decode(source.partition(",")[2])
         assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 -- drawn here
-        assert b"red\\x1b[31m\\nnext" in svg  # beside the letters' outlines
+        assert b"red\\x1b[31m\\nnext" in svg
     said = capsys.readouterr().err
     assert f"skipped: {SHOWN} damaged cannot be read" in said
     assert not {character for character in said if not character.isprintable()} - {"\n"}
@@ -367,7 +367,7 @@ def test_report_is_written_to_the_given_path(run: Path, tmp_path: Path, capsys: 
     assert "expected a file, not a directory" in error
     cli.main(["report", str(run), "--episodes", "0"])
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
-    assert "No episodes were asked for" in (run / "report.html").read_text()
+    assert "Not scored, because --episodes is 0" in (run / "report.html").read_text()
     cli.main(["report", str(run), "--episodes", "0", "--out", str(tmp_path / "some" / "where" / "it.htm")])
     assert (tmp_path / "some" / "where" / "it.htm").read_bytes() == (run / "report.html").read_bytes()
     assert "episodes" in refused("report", run, "--episodes", -1, capsys=capsys)
@@ -394,7 +394,7 @@ def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any)
     found = Html(out.read_text(encoding="utf-8"))
     assert "Runs: a, d." in found.words
     for name, what in (("b", f"{runs}/b/config.json is not JSON"), ("c", f"{runs}/c/episodes.jsonl, line 1,")):
-        assert f"{name} cannot be read: {what}" in found.words.partition("Left out")[2]
+        assert f"{name} cannot be read: {what}" in found.words.partition("Skipped")[2]
     cli.main(["plot", str(runs), "--out", str(tmp_path / "plots")])
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"{tmp_path}/plots/curves.{form}" for form in ("png", "svg")]
@@ -417,7 +417,7 @@ def test_only_the_first_four_runs_have_maps(run: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def page(browser: Browser, page_path: Path) -> Iterator[Page]:
-    """The report at a phone's width. Requests and messages on the console fail the test."""
+    """The report at the width of a phone. Requests and console messages fail the test."""
     opened = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="light")
     seen: list[str] = []
     opened.on("console", lambda message: seen.append(message.text))
@@ -447,12 +447,12 @@ def test_videos_play_and_images_load(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def long_named(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two runs with long names without blanks. Not to be changed by a test."""
+    """The report of two runs with long names without spaces. Read-only."""
     directory = tmp_path_factory.mktemp("long")
     for letter in "ab":
         shutil.copytree(whole, directory / f"{letter * 200}")
     agent = json.loads((directory / ("b" * 200) / "config.json").read_text())["agent"]
-    # Another family, so that the runs are named in the head.
+    # Other settings, so that the head lists the runs by name.
     rewrite_config(directory / ("b" * 200), agent=agent | {"gamma": 0.5})
     cli.main(["report", str(directory), "--episodes", str(EPISODES), "--out", str(directory / "report.html")])
     return directory / "report.html"

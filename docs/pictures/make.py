@@ -1,7 +1,7 @@
-"""The README's pictures, from a run: python docs/pictures/make.py runs/moon
+"""Make the README's pictures from a run: python docs/pictures/make.py runs/moon
 
-learning.gif is `perilune video RUN --stages --overlay --max-episode-steps 500`: how that run learned.
-curves.png is the run's own plots/curves.png, smaller; values.png and visited.png are two of its maps.
+learning.gif is the video of `perilune video RUN --stages --overlay --max-episode-steps 500`. curves.png is a smaller
+copy of the run's plots/curves.png. values.png and visited.png are two of its maps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(run: Path) -> None:
 
 
 def save(picture: Image.Image, size: tuple[int, int], name: str) -> None:
-    """Write ``picture`` beside this file, as small as it can be without loss that shows."""
+    """Write ``picture`` next to this file, with 256 colors."""
     smaller = picture.resize(size, Image.Resampling.LANCZOS).convert("RGB").quantize(256)
     smaller.save(HERE / name, optimize=True)
 

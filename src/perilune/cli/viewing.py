@@ -121,7 +121,7 @@ def run_report(options: Namespace) -> None:
         raise ConfigError("out", str(out), "a file, not a directory")
     with files.reported("written", out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    write_report(read, out, options.episodes, _log, env=options.env, left_out=skipped)
+    write_report(read, out, options.episodes, _log, env=options.env, skipped=skipped)
     say(out)
 
 
@@ -135,7 +135,7 @@ def run_maps(options: Namespace) -> None:
     for name, picture in drawn.pictures.items():
         for path in picture.save(options.out or options.run / "maps", name):
             say(path)
-    for sentence in drawn.left_out:
+    for sentence in drawn.skipped:
         _log(f"skipped: {sentence}")
 
 

@@ -1,4 +1,4 @@
-"""MP4 and GIF files, encoded frame by frame, so that memory does not grow with their length."""
+"""Write MP4 and GIF files frame by frame, so that memory does not grow with their length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL_FPS = 17
 
 
 class Format(NamedTuple):
-    """FFmpeg's names and options. ``small`` formats are for web pages: half the size and at most 17 fps."""
+    """An encoder of FFmpeg and its options. A ``small`` format is for web pages: half the size, at most 17 fps."""
 
     codec: str
     pixels: str
@@ -25,7 +25,7 @@ class Format(NamedTuple):
     small: bool
 
 
-# Every player shows yuv420p. Without "zerolatency" the encoder keeps 30 MB of frames to save 14 kB.
+# Every player supports yuv420p. Without "zerolatency", the encoder buffers 30 MB of frames to save 14 kB.
 H264 = {"crf": "23", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
 FORMATS = {".mp4": Format("libx264", "yuv420p", H264, small=False), ".gif": Format("gif", "pal8", {}, small=True)}
 
@@ -38,7 +38,7 @@ def format_of(path: Path) -> Format:
 
 
 def frame_skip(path: Path, fps: int) -> int:
-    """Return n, where a video at ``path`` of something with ``fps`` frames per second keeps every n-th frame."""
+    """Return n such that a video at ``path`` keeps every n-th of ``fps`` frames per second."""
     return max(1, -(-fps // SMALL_FPS)) if format_of(path).small else 1
 
 
@@ -59,7 +59,7 @@ def check_codec(form: Format) -> Any:
 
 
 class VideoWriter:
-    """Encode frames into a video. The file appears under its name when it is complete.
+    """Encode frames into a video file, which gets its name when it is complete.
 
     As a context manager, it closes the file at the end of the block, or discards it if the block raises.
 
@@ -102,7 +102,7 @@ class VideoWriter:
             self._partial.replace(self.path)
 
     def discard(self) -> None:
-        """Delete an incomplete file. Errors are ignored: an earlier one is being raised."""
+        """Delete an incomplete file. Ignore errors, because an earlier one is being raised."""
         with suppress(OSError, self._av.FFmpegError):
             self._container.close()
         with suppress(OSError):

@@ -24,7 +24,7 @@ STYLE: Any = {
     "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "xtick.color": PAPER, "ytick.color": PAPER, "xtick.labelsize": 8,
     "ytick.labelsize": 8, "legend.frameon": False, "legend.fontsize": 9, "legend.labelcolor": INK,
     "text.parse_math": False,  # a directory may have $ in its name
-    "svg.hashsalt": "perilune",  # the same figure is the same file
+    "svg.hashsalt": "perilune",  # makes files reproducible
 }  # fmt: skip
 LARGEST = 1e100  # larger values are clipped: matplotlib's own sums would overflow
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ def matplotlib_figure(width: float, height: float) -> Any:
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Return ``draw`` with ``STYLE`` as matplotlib's settings while it runs."""
+    """Decorate ``draw`` so that ``STYLE`` applies while it runs."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -66,12 +66,12 @@ def save_image(image: Array, path: Path) -> None:
 
 
 def marker(points: Sequence[Any] | Array) -> str:
-    """Return the marker of a line through ``points``: a line needs two, so a single one gets a dot."""
+    """Return "o" if there is a single point, through which no line can be drawn, else ""."""
     return "o" if len(points) == 1 else ""
 
 
 def clipped(values: Any) -> Array:
-    """Return numbers as they are drawn: NaN for None, and none too large."""
+    """Return values as numbers that can be drawn: NaN for None, and limited in size."""
     numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
     return numbers
 
@@ -83,7 +83,7 @@ def shares(values: Array, count: int, parts: int) -> Array:
 
 
 def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> Array:
-    """Draw the shares of values[N] as stacked columns over their numbers from ``first``; return the columns' edges."""
+    """Draw the shares of values[N] as stacked columns, starting at ``first``, and return the edges of the columns."""
     found = shares(values, count, parts)
     at = first + np.linspace(0, len(values), len(found) + 1)
     tops = np.cumsum(found, axis=1)
@@ -95,7 +95,7 @@ def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> A
 
 
 def titled(width: float, height: float, title: str) -> Any:
-    """Return a figure of a size in inches with a title."""
+    """Return an empty figure of a size in inches with a title."""
     figure = matplotlib_figure(width, height)
     figure.suptitle(printable(title), color=INK, x=0.008, ha="left")
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
@@ -103,7 +103,7 @@ def titled(width: float, height: float, title: str) -> Any:
 
 
 def canvas(width: float, height: float, title: str, note: str) -> Any:
-    """Return a figure of a size in inches, with a title and below it a note that explains it."""
+    """Return an empty figure of a size in inches, with a title above and an explanation below."""
     figure = titled(width, height, title)
     lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
     figure.supxlabel(lines, fontsize=9, fontweight="normal", color=PAPER, x=0.008, ha="left")
@@ -111,7 +111,7 @@ def canvas(width: float, height: float, title: str, note: str) -> Any:
 
 
 def over_steps(axis: Any, steps: Array) -> None:
-    """Give a panel a horizontal axis of whole numbers from the first of ``steps`` to the last."""
+    """Set the horizontal axis to whole numbers from the first to the last of ``steps``."""
     axis.grid(visible=True)
     axis.locator_params(axis="x", nbins=4, integer=True)
     axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -119,7 +119,7 @@ def over_steps(axis: Any, steps: Array) -> None:
 
 
 def log_scale(axis: Any) -> None:
-    """Give a panel a logarithmic vertical axis on which values <= 0 are gaps."""
+    """Set the vertical axis to a logarithmic scale, on which values <= 0 are gaps."""
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 -- heavy, and optional
 
     axis.set_yscale("log", nonpositive="mask")
@@ -130,7 +130,7 @@ def log_scale(axis: Any) -> None:
 
 
 def colors(count: int) -> list[Any]:
-    """Return a color for each of ``count`` labels; they repeat after twenty."""
+    """Return a color for each of ``count`` labels. After twenty, they repeat."""
     from matplotlib import colormaps  # noqa: PLC0415
 
     if count <= len(COLORS):
@@ -139,7 +139,7 @@ def colors(count: int) -> list[Any]:
 
 
 def legend(figure: Any, labels: Sequence[str]) -> None:
-    """Explain the colors of ``labels``."""
+    """Add a legend with the colors of ``labels``."""
     from matplotlib.patches import Patch  # noqa: PLC0415
 
     handles = [Patch(color=color, label=label) for color, label in zip(colors(len(labels)), labels, strict=True)]

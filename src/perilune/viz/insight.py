@@ -1,4 +1,4 @@
-"""The data of the maps, as arrays: from a run's weights and snapshots and from its replay buffer."""
+"""Data of the maps as arrays, from a run's weights, snapshots and replay buffer."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, layout, snapshots
 from perilune.runs.weights import load_weights
 
-STATES, TRANSITIONS = 4_096, 1_024  # from the replay buffer; enough for shares and for a gradient
+STATES, TRANSITIONS = 4_096, 1_024  # sample sizes from the replay buffer, for shares and for a gradient
 GRID = 96  # cells of a map along each axis
 EXTENT = (0.5, 99.5)  # percentiles of the visited states that a map spans
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of a distribution
-SATURATED = 0.99  # |tanh| of a unit that hardly changes any more
+SATURATED = 0.99  # |tanh| from which a unit counts as saturated
 
 
 def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
     """Read the replay buffer in a run's newest checkpoint.
 
+    Args:
+        directory: The run directory.
+
     Returns:
-        The transitions, the oldest first; the number of earlier ones, which are lost; observation size and actions.
+        The transitions, oldest first; the number of earlier transitions that were overwritten; and the observation size
+        with the number of actions.
 
     Raises:
         RunDirectoryError: There is no run, or it has no checkpoint.
@@ -47,7 +51,16 @@ def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
 
 
 def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
-    """Return the agent of the best weights, else of the final ones, else of the newest snapshot. See ``load_agent``."""
+    """Return the agent of the best weights, else of the final weights, else of the newest snapshot.
+
+    Args:
+        directory: The run directory.
+        sizes: Observation size and number of actions that the agent must have.
+
+    Raises:
+        RunDirectoryError: The run has no weights yet.
+        FileFormatError: The weights are damaged, or belong to an agent of another size.
+    """
     for path in (*(directory / name for name in layout.WEIGHTS.values()), *reversed(snapshots.paths(directory))):
         if path.exists():
             return load_agent(path, sizes)
@@ -57,8 +70,12 @@ def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
 def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
     """Return the agent of a weights file.
 
+    Args:
+        path: The file.
+        sizes: Observation size and number of actions that the agent must have; by default they are not checked.
+
     Raises:
-        FileFormatError: The file is damaged, or of an agent with other ``sizes`` (observation size, actions).
+        FileFormatError: The file is damaged, or belongs to an agent of another size.
     """
     agent, _ = load_weights(path)
     if sizes not in (None, (agent.observation_size, agent.actions)):
@@ -67,29 +84,45 @@ def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
 
 
 def spread(count: int, most: int) -> Array:
-    """Return at most ``most`` evenly spaced indices of ``count`` things."""
+    """Return evenly spaced indices, int64.
+
+    Args:
+        count: Number of items to choose from.
+        most: Maximum number of indices.
+    """
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
 def spread_out(batch: Batch, most: int) -> Batch:
-    """Return at most ``most`` evenly spaced transitions of ``batch``."""
+    """Return evenly spaced transitions.
+
+    Args:
+        batch: Transitions to choose from.
+        most: Maximum number of transitions to return.
+    """
     index = spread(len(batch.action), most)
     return Batch(*(array[index] for array in batch))
 
 
 def _edges(values: Array, cells: int) -> Array:
-    """Return the edges [cells + 1] of equal cells over most of ``values`` [N]."""
+    """Return the edges [cells + 1] of equal cells that span most of ``values`` [N]."""
     low, high = np.percentile(values.astype(np.float64), EXTENT)
-    margin = 0.05 * (high - low) or 0.5  # a constant entry still gets a map
+    margin = 0.05 * (high - low) or 0.5  # a constant entry gets a map, too
     return np.linspace(low - margin, high + margin, cells + 1)
 
 
 def value_map(agent: Agent, visited: Array, x: int, y: int) -> tuple[Array, Array, Array, Array]:
-    """Evaluate the evaluation network over the entries ``x`` and ``y`` of visited[N, O], the others at their medians.
+    """Return the Q-values over a grid of two observation entries, with all other entries at their medians.
+
+    Args:
+        agent: The agent. Its evaluation network computes the Q-values.
+        visited: Visited states, [N, O]. They set the extent of the grid and the medians.
+        x: Index of the entry on the horizontal axis.
+        y: Index of the entry on the vertical axis.
 
     Returns:
-        Edges of the cells along x and y, [GRID + 1] each; Q, [GRID, GRID, A], rows along y; and whether a state nearby
-        was visited, with any other entries, [GRID, GRID]. Elsewhere Q is extrapolated.
+        Edges of the cells along x and along y, [GRID + 1] each; Q-values, [GRID, GRID, A], with rows along y; and
+        whether a state near the cell was visited, bool [GRID, GRID]. Elsewhere the network extrapolates.
     """
     x_edges, y_edges = _edges(visited[:, x], GRID), _edges(visited[:, y], GRID)
     obs = np.tile(np.median(visited, axis=0), (GRID * GRID, 1))
@@ -105,11 +138,17 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> tuple[Array, Arra
 
 
 def visits(obs: Array, x: int, y: int, cells: int = 48) -> tuple[Array, Array, Array, Array]:
-    """Count obs[N, O], the oldest first, in cells over the entries ``x`` and ``y``.
+    """Return how often each cell of two observation entries was visited, early and late.
+
+    Args:
+        obs: States, [N, O], oldest first.
+        x: Index of the entry on the horizontal axis.
+        y: Index of the entry on the vertical axis.
+        cells: Cells along each axis.
 
     Returns:
-        Edges along x and y, [cells + 1] each, and the share of the states in each cell, [y, x], in the first and in the
-        last third.
+        Edges along x and along y, [cells + 1] each, and the share of the states in each cell, [y, x], in the first
+        third and in the last third of the states.
     """
     x_edges, y_edges = _edges(obs[:, x], cells), _edges(obs[:, y], cells)
     third = max(1, len(obs) // 3)
@@ -121,13 +160,13 @@ def visits(obs: Array, x: int, y: int, cells: int = 48) -> tuple[Array, Array, A
 
 
 class Units(NamedTuple):
-    """The units of a hidden layer in some states.
+    """Outputs of a hidden layer for N states.
 
     Attributes:
         activation: "relu", "tanh" or "linear".
-        outputs: [N, U].
-        dead: Whether a ReLU is never above 0, or another unit always gives the same, [U].
-        always: Whether a ReLU is always above 0, or a tanh is saturated in all states, [U].
+        outputs: Outputs of the U units, [N, U].
+        dead: Whether a ReLU unit is 0 in all states, or another unit has the same output in all states, [U].
+        always: Whether a ReLU unit is above 0, or a tanh unit saturated, in all states, [U].
     """
 
     activation: str
@@ -137,7 +176,15 @@ class Units(NamedTuple):
 
 
 def units(agent: Agent, obs: Array) -> list[Units]:
-    """Return the units of each hidden layer of the online network for obs[N, O]."""
+    """Return the units of each hidden layer of the online network.
+
+    Args:
+        agent: The agent.
+        obs: States, [N, O].
+
+    Returns:
+        One record per hidden layer, from input to output.
+    """
     network = agent.online
     network.silence()
     hidden = []
@@ -158,13 +205,15 @@ class LayerHistory(NamedTuple):
     """The layers at each of S snapshots: L weight matrices and H hidden layers.
 
     Attributes:
-        env_steps: Of the snapshots, [S].
-        layers: Name and size of each weight matrix, L of them.
-        outputs: A sentence on the network's outputs, "" if there is one for each action.
-        weights: Quantiles, [S, L, LEVELS].
-        gradients: Quantiles of the absolute gradients that are not 0, before clipping; not finite if all are 0.
-        zeros: Share of the gradients that are exactly 0, [S, L].
-        units: Share of dead units, share of always active units, and mean |output|, [3, S, H]; empty without a batch.
+        env_steps: Environment steps at the snapshots, [S].
+        layers: Name and size of each weight matrix.
+        outputs: A sentence about the network's outputs; "" if there is one output per action.
+        weights: Quantiles ``LEVELS`` of the weights, [S, L, 5].
+        gradients: The same of the absolute gradients before clipping, without those that are 0; NaN if all are 0. None
+            without a batch.
+        zeros: Share of the gradients that are exactly 0, [S, L]; None without a batch.
+        units: Share of dead units, share of always active units, and mean absolute output, [3, S, H]; empty without a
+            batch.
     """
 
     env_steps: Array
@@ -179,7 +228,16 @@ class LayerHistory(NamedTuple):
 def layers_over_time(
     paths: Sequence[Path], batch: Batch | None = None, sizes: tuple[int, int] | None = None
 ) -> LayerHistory:
-    """Return the layers at each of the snapshots ``paths``; units and gradients only if there is a ``batch``."""
+    """Return weights, gradients and units of the network at each snapshot.
+
+    Args:
+        paths: Weights files of the snapshots, in order.
+        batch: Transitions that the units and gradients are computed for; without it, both are missing.
+        sizes: Observation size and number of actions that the agents must have; by default they are not checked.
+
+    Raises:
+        FileFormatError: A file is damaged, or belongs to an agent of another size.
+    """
     steps, weights, gradients, zeros, alive = [], [], [], [], []
     for path in paths:
         agent = load_agent(path, sizes)
@@ -205,7 +263,7 @@ def layers_over_time(
 
 
 def _gradients(agent: Agent, batch: Batch) -> Arrays:
-    """Return the gradients of ``batch`` by name, with the agent as its own target; NaN if they are not finite."""
+    """Return the gradients for ``batch`` by name, with the agent as its own target; NaN if they are not finite."""
     with np.errstate(all="ignore"):
         try:
             agent.differentiate(batch)
@@ -221,7 +279,7 @@ def _sizes(gradient: Array) -> Array:
 
 
 def _outputs(agent: Agent) -> str:
-    """Return a sentence on the outputs of the network, unless there is one for each action."""
+    """Return a sentence about the outputs of the network; "" if there is one output per action."""
     config, actions = agent.config, agent.actions
     count = (actions + config.dueling) * int(np.prod(agent.head.shape))
     parts = f"a value and the advantages of {actions} actions" if config.dueling else f"{actions} actions"

@@ -31,11 +31,11 @@ class Maps:
 
     Attributes:
         pictures: The figures by name: "values", "actions", "visited", "units" and "weights", in this order.
-        left_out: A sentence for each figure, or part of one, that cannot be drawn.
+        skipped: A sentence for each figure, or part of one, that cannot be drawn.
     """
 
     pictures: dict[str, Picture]
-    left_out: list[str]
+    skipped: list[str]
 
 
 @figures.styled
@@ -67,22 +67,22 @@ def draw(
     known = lookup(config["environment"])
     title = f"{config['environment']}, seed {config['seed']}"
     pictures: dict[str, Picture] = {}
-    left_out: list[str] = []
+    skipped: list[str] = []
     batch, sizes = None, None
     try:
         batch, overwritten, sizes = insight.replay(directory)
     except PeriluneError as error:
-        left_out.append(f"Values, actions, visited states, units and gradients need the replay buffer: {error}")
+        skipped.append(f"Values, actions, visited states, units and gradients need the replay buffer: {error}")
     else:
         entries, names = known.observation_names(sizes[0]), known.action_names(sizes[1])
         agent = insight.best_agent(directory, sizes)
         if not (directory / layout.WEIGHTS["best"]).exists():
-            left_out.append(
+            skipped.append(
                 f"The best weights do not exist: values and actions are those after {agent.env_steps:,} steps."
             )
         flat = len(entries) == 1 or bool(np.isin(batch.obs, (0, 1)).all())
         if flat:
-            left_out.append("Maps of values and visited states need two observation entries that are not just 0 or 1.")
+            skipped.append("Maps of values and visited states need two observation entries that are not just 0 or 1.")
         else:
             axes = _axes(known, entries, x, y)
             say("drawing values")
@@ -94,16 +94,16 @@ def draw(
             pictures["visited"] = _visited(batch.obs, axes, entries, title)
     paths = snapshots.paths(directory)
     if not paths:
-        left_out.append(f"Units, weights and gradients over time need snapshots, and {directory} has none.")
+        skipped.append(f"Units, weights and gradients over time need snapshots, and {directory} has none.")
         if not pictures:
-            raise RunDirectoryError("\n  ".join(["nothing can be drawn", *left_out]))
-        return Maps(pictures, left_out)
+            raise RunDirectoryError("\n  ".join(["nothing can be drawn", *skipped]))
+        return Maps(pictures, skipped)
     say("drawing units, weights and gradients over time")
     history = insight.layers_over_time(paths, batch, sizes)
     if batch is not None:
         pictures["units"] = _units(insight.load_agent(paths[-1]), batch, history, names, title)
     pictures["weights"] = _weights(history, title)
-    return Maps(pictures, left_out)
+    return Maps(pictures, skipped)
 
 
 def _axes(known: KnownEnv, entries: Sequence[str], x: str | int | None, y: str | int | None) -> tuple[int, int]:
@@ -133,7 +133,7 @@ def _values(
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    within = seen if seen.any() else ~seen  # colors span the visited states
+    within = seen if seen.any() else ~seen  # limits of the colors
     value = q.max(axis=-1)
     limits = {"vmin": value[within].min(), "vmax": value[within].max()}
     best = {"cmap": ListedColormap(figures.colors(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
@@ -162,7 +162,7 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
 
     count = len(names)
     lost = f"; the first {overwritten:,} are overwritten" if overwritten else ""
-    figure = figures.canvas(11, 4.2, f"{title}: use of actions", f"Exploration and warm-up included{lost}.")
+    figure = figures.canvas(11, 4.2, f"{title}: use of actions", f"Includes exploration and warm-up{lost}.")
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
     at = figures.stack(over_time, batch.action, count, PARTS, overwritten)
     over_time.set(title="Actions taken", xlabel="transition", ylabel="share")
@@ -211,10 +211,10 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
     sample = insight.spread_out(batch, insight.STATES)
     hidden = insight.units(agent, sample.obs)
     activations = {layer.activation for layer in hidden}
-    note = "Dead: the same output in all states. "
-    note += "Always active: above 0 in all states, and so linear. " if "relu" in activations else ""
+    note = "Dead: same output in all states. "
+    note += "Always active: above 0 in all states, so the unit is linear. " if "relu" in activations else ""
     note += "Saturated: |tanh| near 1 in all states. " if "tanh" in activations else ""
-    note += "The maps are of the newest snapshot."
+    note += "The maps show the newest snapshot."
     figure = figures.canvas(4.4 + 3.6 * len(hidden), 5.4, f"{title}: units", note)
     cells = figure.add_gridspec(2, 1 + len(hidden), width_ratios=(1.15, *(1 for _ in hidden)))
     share, size = figure.add_subplot(cells[0, 0]), figure.add_subplot(cells[1, 0])
@@ -231,7 +231,7 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
         axis.set(title=name, xlabel="environment step" if axis is size else "")
         figures.over_steps(axis, steps)
         top = max(least, axis.get_ylim()[1])
-        axis.set_ylim(-0.02 * top, top)  # so that a line at 0 is not hidden by the frame
+        axis.set_ylim(-0.02 * top, top)  # keeps a line at 0 visible above the frame
         axis.legend(fontsize=8)
     share.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     greedy = agent.q_values(sample.obs, agent.online).argmax(axis=1)
@@ -251,13 +251,13 @@ def _unit_map(figure: Any, axis: Any, layer: insight.Units, name: str, greedy: A
     top = float(np.percentile(np.abs(shown), 99)) or 1.0
     scheme = {"cmap": "PuOr_r" if signed else "magma_r", "vmin": -top if signed else 0, "vmax": top}
     image = axis.imshow(shown, aspect="auto", interpolation="nearest", **scheme)
-    axis.set(title=f"{name}, {layer.outputs.shape[1]} units", ylabel="units, the most often active first", xticks=[])
-    axis.set_xlabel("states, by their best action", labelpad=9)
+    axis.set(title=f"{name}, {layer.outputs.shape[1]} units", ylabel="units, most active first", xticks=[])
+    axis.set_xlabel("states, sorted by best action", labelpad=9)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     ends = np.cumsum(np.bincount(greedy[order], minlength=len(names))) - 0.5
     for color, start, end in zip(figures.colors(len(names)), [-0.5, *ends], ends, strict=False):
-        if end > start:  # a strip in the action's color beneath its states
+        if end > start:  # a strip in the action's color below its states
             axis.axvline(start, color="white", linewidth=1)
             where = {"transform": axis.get_xaxis_transform(), "clip_on": False, "linewidth": 5, "color": color}
             axis.plot([start, end], [-0.012, -0.012], solid_capstyle="butt", **where)
@@ -269,12 +269,12 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     """Draw the distribution of each layer's weights, and of the sizes of their gradients, at each snapshot."""
     count, steps = len(history.layers), history.env_steps
     spreads = [history.weights] if history.gradients is None else [history.weights, history.gradients]
-    note, what = "Middle line: the median; dark band: the middle half; pale band: from 5 % to 95 %.", "weights"
+    what, note = "weights", "Line: median. Dark: middle half. Pale: 5 % to 95 %."
     if history.gradients is not None:
         what = "weights and gradients"
         note += (
-            " Gradients are of one batch from the replay buffer, equal for all snapshots, before clipping. Those that "
-            "are exactly 0 are counted, but not in the bands."
+            " Gradients are of one batch from the replay buffer, the same for all snapshots, before clipping. The "
+            "bands exclude gradients that are exactly 0."
         )
     note = f"{note} {history.outputs}".rstrip()
     figure = figures.canvas(max(3.4 * count, 6.8), 2.9 * len(spreads) + 0.7, f"{title}: {what}", note)
@@ -297,10 +297,10 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     if history.zeros is not None:
         panels[1, 0].set_ylabel("size of the gradients")
         for axis, share in zip(panels[1], history.zeros[-1], strict=True):
-            if share > 0:  # neither 0 % nor 100 % unless it is exactly that
+            if share > 0:  # rounded to 100 % only if it is exact
                 words = f"{share:.0%}" if share == 1 else f"{min(max(share, 0.001), 0.999):.1%}"
                 style = {"fontsize": 9, "fontweight": "normal", "color": PAPER}
-                axis.set_title(f"at the end {words} are 0", loc="right", **style)
+                axis.set_title(f"{words} are 0 at the end", loc="right", **style)
     return Picture(figure)
 
 

@@ -1,4 +1,4 @@
-"""In a notebook: the progress of a training as one display, and a run that shows itself. No script is used."""
+"""Show the progress of a training, and a run, in a notebook. The HTML has no scripts."""
 
 from __future__ import annotations
 
@@ -20,20 +20,28 @@ from perilune.viz.plots import curves
 from perilune.viz.report.templates import render
 from perilune.viz.summary import RECENT, TrainingSummary
 
-REFRESHES = 4  # of the display, per second, at most
-POINTS = 160  # of the line of returns
-MAX_VIDEO = 4 * 2**20  # bytes; the notebook file contains the video
+REFRESHES = 4  # per second, at most
+POINTS = 160  # of the curve of returns
+MAX_VIDEO = 4 * 2**20  # bytes; the video becomes part of the notebook file
 
 
 def in_kernel() -> bool:
-    """Return whether this process is a notebook's kernel."""
+    """Return whether this process is the kernel of a notebook."""
     module = sys.modules.get("IPython")
     return hasattr(module.get_ipython() if module else None, "kernel")
 
 
 @contextmanager
 def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], None]]:
-    """Return a function that takes each event of a training and updates one display, a few times a second."""
+    """Show the progress of a training in a display that is updated a few times a second.
+
+    Args:
+        title: Title of the training.
+        summary: Its figures.
+
+    Yields:
+        A function that takes each event of the training.
+    """
     from IPython import display  # noqa: PLC0415
 
     show: Any = display.display  # which has no types
@@ -50,7 +58,7 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
     def read(event: Event) -> None:
         nonlocal shown_at
         summary.read(event)
-        # Not in a thread: its output could appear under another cell.
+        # A thread could write its output below another cell.
         if time.perf_counter() - shown_at >= 1 / REFRESHES:
             handle.update(drawn(), raw=True)
             shown_at = time.perf_counter()
@@ -63,14 +71,24 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
 
 
 def progress_html(title: str, summary: TrainingSummary) -> str:
-    """Return the progress of a training."""
+    """Return the progress of a training as HTML.
+
+    Args:
+        title: Title of the training.
+        summary: Its figures.
+    """
     means = summary.returns(POINTS)
     words = f"returns from {number(min(means), 1)} to {number(max(means), 1)}" if means else ""
     return render("progress.html", title=title, summary=summary, recent=RECENT, line=_line(means), returns=words)
 
 
 def run_html(run: Run, videos: Iterable[Path]) -> str:
-    """Return a run: its figures, the outcomes of its episodes, its curves, and the newest of ``videos``."""
+    """Return a run as HTML: its figures, outcomes and curves, and its newest video.
+
+    Args:
+        run: The run.
+        videos: Paths of its videos.
+    """
     labels = lookup(run.config["environment"]).outcome_labels
     events: list[Episode | Metrics | Evaluated] = [*run.episodes, *run.metrics, *run.evaluations]
     summary = TrainingSummary(TrainConfig(episodes=1), 0, 0, outcomes=labels, earlier=events)
@@ -105,11 +123,11 @@ def _line(means: Sequence[float]) -> str:
 
 
 def _newest_video(videos: Iterable[Path]) -> tuple[tuple[str, bytes] | None, list[str]]:
-    """Return the newest video that is not too large, and sentences on newer ones that are left out."""
+    """Return name and content of the newest video that is not too large, and notes about those that are not shown."""
     notes: list[str] = []
     for path in sorted(videos, key=lambda path: (path.lstat().st_mtime, path.name), reverse=True):
         try:
             return (path.name, files.read(path, MAX_VIDEO)), notes
         except PeriluneError as error:
-            notes.append(f"left out: {error}")
+            notes.append(f"skipped: {error}")
     return None, notes[:1]

@@ -1,4 +1,4 @@
-"""Drawing on RGB images, uint8 [height, width, 3]: labels, captions, and the panel beneath a video.
+"""Draw on RGB images, uint8 [height, width, 3]: labels, captions, and the panel below a video.
 
 The panel shows Q-values as bars, the chosen action, the latest actions and the return so far.
 """
@@ -19,7 +19,7 @@ from perilune.training.events import Timestep
 PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
 BAR, CHOSEN = "#5b7194", "#ffb000"
 CAPTION = 18  # pixels, the size of a caption's letters
-MAX_ROWS = 6  # actions; more are in two columns, or three
+MAX_ROWS = 6  # of actions; more actions are in several columns
 RECENT_WIDTH = 400  # pixels; narrower images do not show the latest actions
 FIGURE = 3.2  # width of a Q-value, in widths of a letter
 MIN_BAR = 3  # widths of a letter; a shorter bar has no Q-value beside it
@@ -67,7 +67,7 @@ def _label(image: Array, text: str, size: int, at: tuple[float, float], anchor: 
 
 @lru_cache(maxsize=4)
 def captions(width: int, texts: tuple[str, ...]) -> list[Array]:
-    """Return an image of each of ``texts``, in lines no wider than ``width``, all of the same height."""
+    """Return an image of each text, wrapped at ``width``. All images have the same height."""
     wrapped = [_wrap(text, width - CAPTION) for text in texts]
     step = round(1.4 * CAPTION)
     height = step * max(map(len, wrapped)) + CAPTION // 2
@@ -106,7 +106,7 @@ def resize(image: Array, width: int) -> Array:
 
 
 class Panel(NamedTuple):
-    """What stays the same in a video. Without ``actions`` there are no bars; ``memory`` latest actions are shown."""
+    """Title of a panel, names of the actions (without them, there are no bars), and number of latest actions shown."""
 
     title: str
     actions: tuple[str, ...] = ()
@@ -114,9 +114,9 @@ class Panel(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """The ends of the bars' scale: round numbers around 0, where every bar begins, and around all Q-values.
+    """The ends of the bars' scale: round numbers that enclose 0, where every bar begins, and all Q-values.
 
-    All panels of a video share it, so that a longer bar is a higher value.
+    All panels of a video have the same scale, so that bars can be compared.
     """
 
     low: float
@@ -142,7 +142,7 @@ def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
 
 
 def latest_actions(before: tuple[int, ...], now: Timestep, memory: int) -> tuple[int, ...]:
-    """Return the latest ``memory`` actions of an episode, the newest last, from those ``before`` this time step."""
+    """Return the latest ``memory`` actions of an episode, newest last; ``before`` are those before this time step."""
     if now.action is None:
         return before
     return (*(before if now.step else ()), now.action)[-memory:]
@@ -173,7 +173,7 @@ class _Row(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Sizes in pixels, of which ``tick`` is the width of one latest action (0: none are shown); and the rows.
+    """Sizes in pixels, and the rows. ``tick`` is the width of one latest action; 0 if they are not shown.
 
     ``has_figures`` and ``has_ends``: whether Q-values and the ends of the scale are shown.
     """
@@ -222,7 +222,7 @@ def _layout(width: int, panel: Panel) -> _Layout:
 
 @lru_cache(maxsize=16)
 def _still(width: int, panel: Panel, scale: Scale) -> Any:
-    """Return the parts of a panel that stay the same while its scale does, as a Pillow image. Copy it to draw on it."""
+    """Return the parts of a panel that do not change, as a Pillow image. Copy it to draw on it."""
     layout = _layout(width, panel)
     still, draw = _blank(width, layout.height)
     letters, small = _font(layout.size), _font(layout.small)
@@ -256,10 +256,9 @@ def _along(bar: tuple[int, int], scale: Scale, value: float) -> int:
 
 
 def add_panel(now: Timestep, panel: Panel, scale: Scale = NO_SCALE, recent: Sequence[int] = ()) -> Array:
-    """Return the image of a time step with the panel beneath, and after the end of the episode with its outcome.
+    """Return the image of a time step with the panel below it, and with the outcome if the episode has ended.
 
-    The time step has an image and, if the panel has actions, Q-values. ``recent`` are its latest actions, the newest
-    last.
+    The time step has an image and, if the panel has actions, Q-values. ``recent`` are the latest actions, newest last.
     """
     image, q_values = now.image, () if now.q_values is None else now.q_values.tolist()
     assert image is not None

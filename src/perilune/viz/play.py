@@ -1,4 +1,4 @@
-"""Play an environment with the keyboard, in a window, beside an agent that starts from the same state."""
+"""Play an environment with the keyboard in a window, next to an agent that starts from the same state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from perilune.viz.overlay import Panel, add_panel, captions, side_by_side
 from perilune.viz.video import EpisodeOutcome, cannot_render, frames_per_second
 
 GAP = 6  # pixels between two images
-POLLS = 30  # of the keyboard per second in a game that waits for a key
+POLLS = 30  # per second, in an environment that waits for a key
 
 
 def controls(env_id: str, actions: int) -> Controls:
@@ -44,10 +44,12 @@ def key_help(env_id: str, actions: int) -> str:
 
 
 class Keyboard:
-    """The keys that are held, and what happened since the last poll.
+    """The keys that are held, and the events since the last poll.
 
-    ``pressed`` is the action of the latest key that was pressed, ``confirmed`` whether Space or Enter was, and
-    ``closed`` whether the player wants to end.
+    Attributes:
+        pressed: Action of the key that was pressed last.
+        confirmed: Whether Space or Enter was pressed.
+        closed: Whether Escape was pressed or the window was closed.
     """
 
     def __init__(self, keys: dict[str, int]) -> None:
@@ -59,7 +61,7 @@ class Keyboard:
         self.confirmed = self.closed = False
 
     def poll(self, events: Iterable[Any]) -> None:
-        """Take in what happened since the last poll. A key that was released at once counts until the next."""
+        """Process the events since the last poll. A key that was released at once counts until the next poll."""
         pygame = _pygame()
         self.pressed, self.confirmed = None, False
         for event in events:
@@ -74,12 +76,12 @@ class Keyboard:
                 self._held.remove(event.key)
 
     def action(self) -> int | None:
-        """Return the action of the key that was just pressed, else of the latest key that is held."""
+        """Return the action of the key pressed since the last poll, else of the latest key that is held."""
         return self._actions[self._held[0]] if self._held and self.pressed is None else self.pressed
 
 
 class Player:
-    """The person or the agent, in an environment of its own."""
+    """The person or the agent, each in its own environment."""
 
     def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
         self.title, self._env, self._agent = title, env, agent
@@ -88,7 +90,9 @@ class Player:
 
     def begin(self, seed: int) -> None:
         """Begin an episode."""
-        self._now = Timestep(1, 0, envs.reset(self._env, seed), action=0, reward=0.0)  # any action: not at its end
+        self._now = Timestep(
+            1, 0, envs.reset(self._env, seed), action=0, reward=0.0
+        )  # None would mean that it has ended
         self._image: Array | None = None
 
     @property
@@ -115,7 +119,7 @@ class Player:
         self._image = None
 
     def image(self) -> Array:
-        """Return the rendered state with title and return beneath, and the outcome at the end."""
+        """Return the rendered state with title and return below it, and with the outcome at the end."""
         if self._image is None:
             self._image = add_panel(self._now._replace(image=rendering.frame(self._env)), Panel(self.title))
         return self._image
@@ -125,15 +129,15 @@ def check_display() -> None:
     """Raise DisplayError if no window can be opened here."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     given = ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name)) or "DISPLAY is not set"
-    message = f"playing needs a display, and there is none here ({given}). Run it on a desktop, or through ssh -X."
+    message = f"playing needs a display, but none is available ({given}). Run it on a desktop, or with ssh -X."
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise DisplayError(message)
     pygame = _pygame()
     if os.environ.get("DISPLAY") and not (os.environ.get("WAYLAND_DISPLAY") or os.environ.get("XDG_RUNTIME_DIR")):
-        os.environ.setdefault("SDL_VIDEODRIVER", "x11")  # or Wayland's library would complain on stderr
+        os.environ.setdefault("SDL_VIDEODRIVER", "x11")  # otherwise Wayland's library prints an error
     try:
         pygame.display.init()
-        if pygame.display.get_driver() in ("dummy", "offscreen"):  # SDL's choice if there is no other
+        if pygame.display.get_driver() in ("dummy", "offscreen"):  # SDL falls back to these
             raise DisplayError(message)
     except pygame.error as error:
         raise DisplayError(message) from error
@@ -196,7 +200,7 @@ def play_episodes(
                     return
                 begun = begun or keyboard.confirmed or keyboard.pressed is not None
                 if not begun:
-                    continue  # even if a key is still held from the episode before
+                    continue  # even if a key is still held from the previous episode
                 action = keyboard.action() if known.idle else keyboard.pressed
                 if action is None and known.idle:
                     action = known.idle[steps % len(known.idle)]
@@ -205,7 +209,7 @@ def play_episodes(
                         player.step(action or 0)
                     steps += 1
             for player in players:
-                while not player.ended:  # the agent's episode ends unseen
+                while not player.ended:  # finish the agent's episode without showing it
                     player.step(0)
             seed += 1
             yield [player.score for player in players]
@@ -214,7 +218,7 @@ def play_episodes(
 
 
 def show(image: Array, title: str) -> None:
-    """Show an image, uint8 [height, width, 3], in the window, which the first one opens."""
+    """Show an image, uint8 [height, width, 3], in the window. The first image opens it."""
     pygame = _pygame()
     height, width = image.shape[:2]
     try:

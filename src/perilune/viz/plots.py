@@ -51,7 +51,7 @@ class Picture:
         return self.encoded("png")
 
     def encoded(self, form: str, dpi: int = 120) -> bytes:
-        """Return the image as bytes.
+        """Return the encoded image.
 
         Args:
             form: "png" or "svg".
@@ -60,7 +60,7 @@ class Picture:
         from matplotlib import rc_context  # noqa: PLC0415 -- heavy, and optional
 
         buffer = io.BytesIO()
-        with rc_context(STYLE):  # ticks are made when they are drawn
+        with rc_context(STYLE):  # matplotlib creates ticks while it draws
             metadata = {"Date": None, "Creator": None} if form == "svg" else None
             self.figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
         return buffer.getvalue()
@@ -89,12 +89,20 @@ class Picture:
 
 
 def window(episodes: int) -> int:
-    """Return the width of the moving average: a twentieth of all episodes, from 5 to 100 in steps of 5."""
+    """Return the width of the moving average: a twentieth of the episodes, from 5 to 100 in steps of 5.
+
+    Args:
+        episodes: Number of episodes.
+    """
     return int(np.clip(5 * round(episodes / 100), 5, 100))
 
 
 def title(runs: Sequence[Run]) -> str:
-    """Return the environments of ``runs``, and the seed of a single run."""
+    """Return the environments of the runs as a title, with the seed of a single run.
+
+    Args:
+        runs: The runs.
+    """
     environments = sorted({printable(run.config["environment"]) for run in runs})
     named = " and ".join(environments) if len(environments) <= 2 else f"{len(environments)} environments"
     return named + (f", seed {runs[0].config['seed']}" if len(runs) == 1 else "")
@@ -104,10 +112,15 @@ def title(runs: Sequence[Run]) -> str:
 def curves(runs: Sequence[Run]) -> Picture:
     """Draw reward, loss, epsilon and episode length over the episodes of one or several runs.
 
-    An episode that the budget cut off is not drawn. All runs have the same width of the moving average.
+    Episodes that the budget cut off are not drawn. The moving average is equally wide for all runs.
+
+    Example:
+        >>> from perilune.runs.logs import read_run
+        >>> curves([read_run(Path("runs/moon"))]).save(Path("plots"), "curves")  # doctest: +SKIP
+        [PosixPath('plots/curves.png'), PosixPath('plots/curves.svg')]
 
     Args:
-        runs: The runs; several are drawn in one color each.
+        runs: The runs. Each has its own color.
 
     Returns:
         A figure of four panels.
@@ -155,15 +168,15 @@ def curves(runs: Sequence[Run]) -> Picture:
 
 @dataclass(frozen=True)
 class Band:
-    """The evaluations of several seeds of one learner.
+    """Evaluations of several seeds of one learner.
 
     Attributes:
         name: Name of the learner.
-        seeds: (environment steps, returns) of each seed.
+        seeds: Environment steps and mean returns of the evaluations of each seed.
         env_steps: Steps at which the mean over seeds is known, [G].
         mean: Interquartile mean over seeds, [G].
         low: Lower end of its 95 % interval, [G].
-        high: Upper end, [G].
+        high: Upper end of the interval, [G].
     """
 
     name: str
@@ -176,12 +189,18 @@ class Band:
 
 @figures.styled
 def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) -> Picture:
-    """Draw evaluations over environment steps: each seed faint, their interquartile mean with its interval strong.
+    """Draw evaluations over environment steps: thin lines for seeds, a strong line and a band for their mean.
 
     Args:
         title: Title of the figure.
-        learners: What to draw, in one color each.
-        reward_threshold: Mean return from which the environment counts as solved, if it defines one.
+        learners: Evaluations of each learner. Each has its own color.
+        reward_threshold: Mean return at which the environment counts as solved, if it defines one.
+
+    Returns:
+        A figure of one panel.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
     """
     figure = figures.titled(9, 5.4, title)
     axis = figure.subplots()
@@ -209,7 +228,7 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
     """Draw the share of each outcome over the training episodes.
 
     Args:
-        runs: Runs of one environment, drawn below each other.
+        runs: Runs of one environment. Each has its own panel.
 
     Returns:
         The figure; None if the environment defines no outcomes, or if there are several environments.
@@ -236,7 +255,15 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
 
 
 def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
-    """Return the labels of the environment's outcomes, and the index of each episode's outcome, in order."""
+    """Return the outcomes of a run's episodes.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The labels of the environment's outcomes, and the index of each episode's label, in order of the episodes.
+        Episodes without an outcome are skipped.
+    """
     labels = lookup(run.config["environment"]).outcome_labels
     episodes = sorted(run.episodes, key=lambda episode: episode.episode)
     return labels, np.array([labels.index(one.outcome) for one in episodes if one.outcome in labels], np.int64)

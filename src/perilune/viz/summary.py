@@ -1,4 +1,4 @@
-"""The figures of a training while it runs, for the terminal and the notebook."""
+"""Figures of a running training, for the terminal and the notebook."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RECENT = 100  # episodes in the mean return and in the recent outcomes
 
 
 class TrainingSummary:
-    """The newest figures of a training, read from its events. One thread may call ``read`` while another one draws.
+    """Current figures of a training, from its events. One thread may call ``read`` while another one draws.
 
     Args:
         config: Settings of the training, for its budget.
-        env_steps, episodes: The agent's counters now.
+        env_steps, episodes: The agent's counters.
         now: A clock, in seconds.
-        began: The counters when the budget began; by default the counters now.
-        outcomes: The outcomes that the environment defines.
+        began: The counters at the start of the budget; by default, the current ones.
+        outcomes: Labels of the outcomes that the environment defines.
         earlier: Earlier events of a resumed training.
     """
 
@@ -59,7 +59,7 @@ class TrainingSummary:
         self._started = self._read_at = now()
 
     def read(self, event: Event) -> None:
-        """Take in an event."""
+        """Process an event."""
         self._note(event)
         if isinstance(event, Episode | Metrics):
             # With several environments, the episode that began first may end last.
@@ -84,9 +84,9 @@ class TrainingSummary:
             self._best = event.mean_return
 
     def returns(self, most: int) -> list[float]:
-        """Return the returns of all episodes as at most ``most`` means of equally many neighbors.
+        """Return the returns of all episodes, averaged in groups of equal size, as at most ``most`` means.
 
-        The last mean may be of fewer. While it fills, the others do not change.
+        The last group may be smaller. While it grows, the other means do not change.
         """
         values = np.array(self._returns)
         if not values.size:
@@ -97,7 +97,7 @@ class TrainingSummary:
 
     @property
     def share(self) -> float:
-        """The used share of the budget, from 0 to 1."""
+        """Used share of the budget, from 0 to 1."""
         used = (count - began for count, began in zip(self._counts, self._began, strict=True))
         return min(1.0, max(n / budget for n, budget in zip(used, self._budgets, strict=True) if budget))
 
@@ -108,7 +108,7 @@ class TrainingSummary:
 
     @property
     def eta(self) -> str:
-        """The remaining time at the pace so far; dashes before there is a pace."""
+        """Estimated remaining time; dashes at the start."""
         done = self.share - self._share_before
         if done <= 0:
             return "-:--"
@@ -117,12 +117,12 @@ class TrainingSummary:
 
     @property
     def time(self) -> str:
-        """The remaining time, or at the end the time that the training took."""
+        """Remaining time, or the duration of a finished training."""
         return f"took {clock(self.elapsed)}" if self.finished else f"ETA {self.eta}"
 
     @property
     def figures(self) -> dict[str, str]:
-        """How good the agent is, how far the training is, and how the network learns: three figures each.
+        """Three figures each about the quality of the agent, the progress, and the learning of the network.
 
         A value has at most 9 characters.
         """
@@ -145,13 +145,13 @@ class TrainingSummary:
 
     @property
     def outcomes(self) -> list[tuple[str, int, int]]:
-        """Each outcome that the environment defines, with its count among all and among the last hundred episodes."""
+        """Each outcome that the environment defines, with its count in all and in the last hundred episodes."""
         recent = Counter(list(self._recent))
         return [(label, self._outcomes[label], recent[label]) for label in self._labels]
 
     @property
     def line(self) -> str:
-        """Everything in one line."""
+        """All figures in one line."""
         figures = [f"{label} {value}" for label, value in self.figures.items()]
         outcomes = [f"{label} {recent}" for label, _, recent in self.outcomes]
         return "  ".join([f"{self.share:4.0%}", self.time, *figures, *outcomes])

@@ -1,7 +1,7 @@
-"""Event files for TensorBoard: a training's figures, and its videos as animations.
+"""Event files for TensorBoard: the numbers of a training, and its videos as animations.
 
-tensorboardX's ``EventsWriter`` writes the files. Its ``SummaryWriter`` is not used: it writes from a queue in a thread
-of its own, so that a checkpoint could be ahead of the event file, and errors of the disk would be lost.
+tensorboardX's ``EventsWriter`` writes the files. Its ``SummaryWriter`` is not suitable: it writes in another thread, so
+that a checkpoint could be ahead of the event file and disk errors would be lost.
 """
 
 from __future__ import annotations
@@ -45,17 +45,20 @@ def event_file(
     outcomes: Sequence[str] = (),
     earlier: Iterable[Event] = (),
 ) -> Iterator[Callable[[Event], None]]:
-    """Return a function that writes each event of a training to a new event file in ``directory``/tensorboard.
+    """Write the events of a training to a new event file in ``directory``/tensorboard.
 
     Steps are environment steps. Each event is flushed at once, so that the file is never behind a checkpoint. The file
-    of a resumed run begins with a session start, for which TensorBoard drops what earlier files have from that step on.
+    of a resumed run begins with a session start, which makes TensorBoard drop later points of earlier files.
 
     Args:
         directory: The run directory.
-        fps: Frames per second of its videos.
-        env_steps: The agent's counter now.
-        outcomes: The outcomes that the environment defines.
-        earlier: Earlier events of a resumed run; they are written if the run has no event files yet.
+        fps: Frames per second of the videos.
+        env_steps: Environment steps of the agent so far.
+        outcomes: Labels of the outcomes that the environment defines.
+        earlier: Earlier events of a resumed run; they are written if the run has no event file yet.
+
+    Yields:
+        A function that takes each event of the training.
 
     Raises:
         RunDirectoryError: The file cannot be written.
@@ -113,7 +116,13 @@ def event_file(
 
 
 def scalars(event: Event, recent: Iterable[str | None], outcomes: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Yield the tags and numbers of an event; of an episode also the share of each outcome among the recent ones."""
+    """Yield the tags and values of an event.
+
+    Args:
+        event: The event. Only episodes, metrics and evaluations have values.
+        recent: Outcomes of the most recent episodes.
+        outcomes: Labels whose shares among ``recent`` an episode reports.
+    """
     if isinstance(event, Episode):
         if event.ended == "budget":
             return
@@ -131,7 +140,11 @@ def scalars(event: Event, recent: Iterable[str | None], outcomes: Sequence[str])
 
 
 class Animation:
-    """A small GIF of at most ``MAX_FRAMES`` frames, whose memory does not grow with the episode's length."""
+    """A small GIF of at most ``MAX_FRAMES`` frames. Its memory does not grow with the length of the episode.
+
+    Args:
+        fps: Time steps per second.
+    """
 
     def __init__(self, fps: int) -> None:
         self._fps = fps
@@ -141,7 +154,11 @@ class Animation:
         self.size = (0, 0)
 
     def add(self, image: Array) -> None:
-        """Add a frame, uint8 [height, width, 3]. Every second one is dropped each time that there are too many."""
+        """Add a frame. If there are too many, every second one is dropped.
+
+        Args:
+            image: uint8 [height, width, 3].
+        """
         from PIL import Image  # noqa: PLC0415
 
         if self._seen % self._skip == 0:

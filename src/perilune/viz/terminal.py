@@ -1,4 +1,4 @@
-"""Progress in the terminal, drawn by rich; plain lines on standard error if that is not a terminal."""
+"""Show progress in the terminal with rich, or as plain lines if standard error is not a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
 
-PLAIN_SECONDS = 5.0  # between two plain lines, or a twentieth of the time so far if that is longer
+PLAIN_SECONDS = 5.0  # between two plain lines; later a twentieth of the elapsed time
 REFRESHES = 2  # drawings of the block per second
 BAR = 16  # characters
 MAX_WIDTH = 88  # characters of the block
@@ -25,7 +25,7 @@ BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 
 
 class Status(NamedTuple):
-    """The state of one of several trainings: title, used share of its budget, and figures, the important ones first."""
+    """State of one of several trainings: title, used share of its budget, and figures, most important first."""
 
     title: str
     share: float
@@ -59,7 +59,7 @@ def _block(title: str, summary: TrainingSummary, console: Console) -> Iterator[C
     def draw() -> Group:
         return block(title, summary, min(console.width, MAX_WIDTH), console.options.ascii_only)
 
-    # A thread of its own draws: an event costs no more than reading it.
+    # Live draws in another thread, so that an event costs little time.
     with Live(get_renderable=draw, console=console, refresh_per_second=REFRESHES):
         try:
             yield summary.read
@@ -117,7 +117,7 @@ def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = F
 
 
 def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
-    """Return one character per value, in eight steps from the lowest to the highest; all equal values in the middle."""
+    """Return one character per value, in eight heights from lowest to highest. Equal values get the middle height."""
     steps = ASCII_BLOCKS if ascii_only else BLOCKS
     low, high = min(values, default=0.0), max(values, default=0.0)
     if high / 2 - low / 2 <= 1e-9 * max(abs(high), abs(low)):  # equal except for rounding
@@ -127,9 +127,9 @@ def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
 
 @contextmanager
 def board(title: str, quiet: bool = False) -> Iterator[Board]:
-    """Show several trainings at once on standard error: a bar for each, or plain lines if that is not a terminal.
+    """Show several trainings on standard error: a bar for each, or plain lines if it is not a terminal.
 
-    The bars disappear at the end; what was said stays.
+    The bars disappear at the end; printed lines stay.
     """
     if quiet:
         yield Board(lambda share, words, running: None, lambda line: None)
@@ -137,7 +137,7 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
     from rich.live import Live  # noqa: PLC0415
 
     console, started, shown = _console(), time.perf_counter(), 0.0
-    first: float | None = None  # the share at the first call, which may be of an earlier process
+    first: float | None = None  # share at the first call; a resumed training does not start at 0
 
     def show(share: float, words: str, running: Sequence[Status]) -> None:
         nonlocal first, shown
@@ -172,9 +172,13 @@ def _rows(states: Sequence[Status], width: int) -> Table:
 
 @contextmanager
 def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Return a function that takes how much is done, and of how much, and shows a bar on stderr until the end.
+    """Show a progress bar on standard error.
 
-    If stderr is not a terminal, ``words`` are printed once.
+    Args:
+        words: Text next to the bar. If standard error is not a terminal, it is printed once instead.
+
+    Yields:
+        A function that takes the completed and the total amount.
     """
     from rich.markup import escape  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Videos of episodes: of a training, of an agent that plays greedily, and of a run's stages side by side."""
+"""Videos of training episodes, of an agent that plays greedily, and of the stages of a run side by side."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ QValues = Callable[[Array], Array]
 
 MAX_STAGE_WIDTH = 480  # pixels, so that four stages fit on a screen
 GAP = 6  # pixels between two stages; half of it in a small format
-MAX_SECONDS = 10  # of a video of stages; a still of a second follows
-MAX_FPS = 60  # of a video of stages; more cannot be seen
+MAX_SECONDS = 10  # of a video of stages, without the still image of one second at its end
+MAX_FPS = 60  # of a video of stages
 
 
 class EpisodeOutcome(NamedTuple):
-    """How the episode of a stage or of a player ended, and its return."""
+    """How the episode of a stage or of a player ended.
+
+    Attributes:
+        title: Title of the stage or player.
+        outcome: Label of the outcome; None if the environment defines none.
+        reward: Return, the sum of the rewards.
+    """
 
     title: str
     outcome: str | None
@@ -49,17 +55,29 @@ def check_available() -> None:
 
 
 def frames_per_second(env: envs.Env) -> int:
-    """Return the speed that the environment asks for, by default 30."""
+    """Return the speed at which the environment asks to be shown, by default 30.
+
+    Args:
+        env: The environment.
+    """
     return int(env.metadata.get("render_fps") or 30)
 
 
 def episode_videos(directory: Path) -> list[Path]:
-    """Return the videos of a run's training episodes, in their order."""
+    """Return the paths of the videos of a run's training episodes, in order.
+
+    Args:
+        directory: The run directory.
+    """
     return sorted((directory / "videos").glob("episode-*.mp4"), key=lambda path: (len(path.name), path.name))
 
 
 def cannot_render(env: envs.Env) -> ConfigError:
-    """Return the error for an environment that does not render images."""
+    """Return the error for an environment that cannot render images.
+
+    Args:
+        env: The environment.
+    """
     allowed = f"'rgb_array' to record {envs.name(env)}: gym.make(..., render_mode=\"rgb_array\")"
     return ConfigError("render_mode", env.render_mode, allowed)
 
@@ -67,13 +85,15 @@ def cannot_render(env: envs.Env) -> ConfigError:
 class EpisodeVideo(VideoWriter):
     """A video of episodes; an MP4 also gets a telemetry file with the Q-values of every frame.
 
+    A GIF has fewer frames and half the size. In a GIF, and in a video with a panel, the last frame of each episode
+    stays for a second.
+
     Args:
-        path: The file; it ends in .mp4 or .gif. A GIF has fewer frames and half the size.
+        path: The file; its name ends in .mp4 or .gif.
         fps: Time steps per second.
-        q_values: Of the agent.
-        panel: What is drawn beneath the images. In a video with a panel, and in a GIF, the last frame of each episode
-            stays for a second.
-        scale: Scale of the bars.
+        q_values: Returns Q(obs, a) of all actions, [N, A], for obs[N, O].
+        panel: Panel to draw below the images, if any.
+        scale: Scale of the bars on the panel.
     """
 
     def __init__(
@@ -88,7 +108,11 @@ class EpisodeVideo(VideoWriter):
         self._telemetry = None if small else telemetry.TelemetryWriter(telemetry.path_of(path))
 
     def show(self, now: Timestep) -> None:
-        """Encode the image of a time step."""
+        """Encode the image of a time step.
+
+        Args:
+            now: The time step, with its image.
+        """
         q_values = self._q_values(now.obs[None])[0]
         if self._panel is not None:
             self._recent = drawing.latest_actions(self._recent, now, self._panel.memory)
@@ -112,23 +136,27 @@ class EpisodeVideo(VideoWriter):
 
 
 class TrainingRecorder:
-    """Read a training's events; save its initial state as an image, and the episodes that have images as videos.
+    """Save the initial state of a training as an image, and the episodes that have images as videos.
 
     Args:
-        directory: The run directory; gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
+        directory: The run directory. It gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
         fps: Frames per second.
-        q_values: Of the agent that is trained.
+        q_values: Returns the agent's Q-values, [N, A], for obs[N, O].
     """
 
     def __init__(self, directory: Path, fps: int, q_values: QValues) -> None:
         self._directory, self._fps, self._q_values = directory, fps, q_values
-        self._videos: dict[int, EpisodeVideo] = {}  # by episode: several environments have one each
+        self._videos: dict[int, EpisodeVideo] = {}  # by episode; each environment may have one
 
     def read(self, event: Event) -> None:
-        """Take in an event. The end of an episode completes its video."""
+        """Process an event. The end of an episode completes its video.
+
+        Args:
+            event: The next event of the training.
+        """
         match event:
             case Started(image) if image is not None:
-                with suppress(MissingDependencyError):  # the end of the training warns about it
+                with suppress(MissingDependencyError):  # a warning at the end of the training reports it
                     save_image(image, self._directory / "initial_state.png")
             case Timestep(episode):
                 if episode not in self._videos:
@@ -139,7 +167,7 @@ class TrainingRecorder:
                 self._videos.pop(episode).close()
 
     def discard(self) -> None:
-        """Delete the videos of episodes that did not end."""
+        """Delete the videos of unfinished episodes."""
         for video in self._videos.values():
             video.discard()
 
@@ -154,13 +182,24 @@ def record_episodes(
     max_episode_steps: int | None = None,
     panel: Panel | None = None,
 ) -> Evaluation:
-    """Play episodes with ``policy`` and record them in one video at ``path``.
+    """Play episodes and record them in one video.
 
-    With a panel, the episodes are played once before, to find a scale of the bars that fits all of them. The other
-    arguments are those of ``evaluate`` and ``EpisodeVideo``.
+    With a panel, the episodes are played twice: first to find a scale of the bars that fits all Q-values.
+
+    Args:
+        policy: Returns an action for obs[O].
+        env: The environment.
+        path: The file; its name ends in .mp4 or .gif.
+        q_values: Returns Q(obs, a) of all actions, [N, A], for obs[N, O].
+        episodes: Number of episodes.
+        max_episode_steps: Steps after which an episode is truncated.
+        panel: Panel to draw below the images, if any.
+
+    Returns:
+        The returns, lengths and outcomes of the episodes.
 
     Raises:
-        ConfigError: The environment does not render images, or ``path`` ends in something else.
+        ConfigError: The environment cannot render images, or ``path`` has another suffix.
         RunDirectoryError: The file cannot be written.
         MissingDependencyError: PyAV or Pillow is not installed.
     """
@@ -181,7 +220,14 @@ def record_episodes(
 
 
 def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
-    """Return titles and weights files of a run: initial, after a third and two thirds, and of ``checkpoint``.
+    """Return the stages of a run: initial weights, after a third and two thirds, and ``checkpoint``.
+
+    Args:
+        run: The run directory.
+        checkpoint: Weights of the last stage, "best" or "final".
+
+    Returns:
+        Title and weights file of each stage, in order.
 
     Raises:
         RunDirectoryError: There is no run, or it has no snapshots.
@@ -191,8 +237,8 @@ def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
     kept = snapshots.paths(run)
     if not kept:
         raise RunDirectoryError(
-            f"{run} has no {snapshots.DIRECTORY}/ with weights from during the training. Train again, or record the "
-            "best weights alone, without --stages."
+            f"{run} has no {snapshots.DIRECTORY}/ with weights from the training. Train again, or record the best "
+            "weights only, without --stages."
         )
     end, *steps = (weights.load_weights(path)[1].env_steps for path in (last, *kept))
     before = [index for index, step in enumerate(steps) if step < end]
@@ -216,12 +262,18 @@ def record_stages(
     shows its last image until all have ended.
 
     Args:
-        stages: The titles and agents, from left to right.
-        env: The environment; it is made again for each stage.
-        path, overlay, max_episode_steps, tell: See ``History.record_stages``.
+        stages: Title and agent of each stage, from left to right.
+        env: The environment; each stage gets another one like it.
+        path: The file; its name ends in .mp4 or .gif.
+        overlay: Show Q-values and actions.
+        max_episode_steps: Steps after which an episode is truncated.
+        tell: Called with the number of encoded time steps and their total.
+
+    Returns:
+        Title, outcome and return of each stage.
 
     Raises:
-        ConfigError: The environment does not render images, or ``path`` ends in something else.
+        ConfigError: The environment cannot render images, or ``path`` has another suffix.
         UnsupportedEnvironmentError: The environment cannot be made again.
         RunDirectoryError: The file cannot be written.
         MissingDependencyError: PyAV or Pillow is not installed.
@@ -271,7 +323,7 @@ def record_stages(
 def _frames(
     episode: Iterable[Timestep], q_values: QValues, env: envs.Env, path: Path, memory: int, skip: int
 ) -> Iterator[tuple[Timestep, tuple[int, ...]]]:
-    """Yield every ``skip``-th time step of an episode in ``env``, and the last, each with the latest actions."""
+    """Yield every ``skip``-th time step of an episode, and the last one, each with the latest actions."""
     recent: tuple[int, ...] = ()
     for now in episode:
         recent = drawing.latest_actions(recent, now, memory)
@@ -281,7 +333,7 @@ def _frames(
 
 
 def _measure(episodes: Iterable[Timestep], q_values: QValues) -> tuple[list[float], int]:
-    """Play episodes unrecorded; return a range with 0 and every Q-value, and the length of the longest."""
+    """Play episodes; return a range that contains 0 and every Q-value, and the length of the longest episode."""
     low, high, steps = 0.0, 0.0, 0
     for now in episodes:
         finite = [float(q) for q in q_values(now.obs[None])[0] if np.isfinite(q)]

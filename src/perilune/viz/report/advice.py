@@ -1,4 +1,4 @@
-"""What to try next: rules that read a run's numbers. Their texts stand in advice.toml."""
+"""Suggest what to try next, by rules that read the numbers of a run. advice.toml has their texts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from perilune.envs.known import lookup
 from perilune.envs.known.presets import preset
 from perilune.viz.report.facts import Facts, thirds
 
-MAX_ADVICE = 4  # more would not be followed
+MAX_ADVICE = 4  # pieces of advice in a report
 TEXTS: dict[str, dict[str, str]] = tomllib.loads((files(__package__) / "advice.toml").read_text(encoding="utf-8"))
 
 
 class Advice(NamedTuple):
-    """What the run shows, with its numbers; what to try; and the command that does it ("" if there is none)."""
+    """An observation with its numbers, a suggestion, and the command for it ("" if there is none)."""
 
     observation: str
     suggestion: str
@@ -27,7 +27,7 @@ class Advice(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A rule that applies: the numbers of its texts, the settings it changes, and which suggestion it makes."""
+    """Result of a rule that applies: numbers for its texts, settings to change, and the name of its suggestion."""
 
     numbers: dict[str, Any]
     changes: dict[str, Any] | None = None
@@ -35,9 +35,9 @@ class Match(NamedTuple):
 
 
 def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
-    """Return the advice of the most important rules that apply, each for the first run that it applies to.
+    """Return advice from the most important rules that apply, each for the first run that it applies to.
 
-    No two pieces of advice suggest the same command: the more important rule wins.
+    If two rules suggest the same command, the more important one wins.
 
     Raises:
         ConfigError: A run has settings that do not exist.
@@ -50,7 +50,7 @@ def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
             continue
         facts, advice = matches[0]
         words = shlex.split(advice.command) or [advice.observation]
-        # To resume a run is one thing, however many steps it is given.
+        # Suggest at most one way to resume a run.
         action = tuple(words[:3] if words[1:2] == ["resume"] else words)
         if not facts.made:
             advice = advice._replace(command="")
@@ -65,7 +65,7 @@ def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
 def check(name: str, facts: Facts) -> Advice | None:
     """Return the advice of the rule ``name``; None if it does not apply.
 
-    An unfinished run is no evidence against its preset's values, which were measured over whole runs.
+    The presets were measured over complete runs, so an unfinished run cannot contradict them.
     """
     match = RULES[name](facts)
     if match is None:
@@ -86,7 +86,7 @@ def check(name: str, facts: Facts) -> Advice | None:
     return Advice(texts["observation"].format(**numbers), texts[variant].format(**numbers), command)
 
 
-# The rules, one function each, by their names in advice.toml. A rule that does not apply to the run returns None.
+# The rules, in the order of advice.toml. A rule returns None if it does not apply.
 
 
 def _unfinished(facts: Facts) -> Match | None:

@@ -1,4 +1,4 @@
-"""Write a report: one HTML file about runs that needs no server and no network, on screen and in print."""
+"""Write a report about runs: one HTML file, for screen and print, that needs no server and no network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from perilune.viz.report.advice import Advice, advise
 from perilune.viz.report.facts import Facts
 
 MAX_MAPPED = 4  # runs whose maps are shown
-SHARED_MAPS = {"values"}  # the maps that are shown if there are several runs
+SHARED_MAPS = {"values"}  # the maps of a report about several runs
 SUFFIXES = (".html", ".htm")
 CAPTIONS = {
     "values": "The value of the best action, the best action, and its lead over the second best",
@@ -37,7 +37,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def check_name(path: Path) -> None:
-    """Raise ConfigError if ``path`` does not end in .html or .htm, so that a typing error overwrites no weights."""
+    """Raise ConfigError if ``path`` does not end in .html or .htm. This protects other files from typing errors."""
     if path.suffix not in SUFFIXES:
         raise ConfigError("out", str(path), f"a file whose name ends in {' or '.join(SUFFIXES)}")
 
@@ -49,11 +49,11 @@ def write_report(
     say: Callable[[str], object],
     *,
     env: str = "",
-    left_out: Sequence[str] = (),
+    skipped: Sequence[str] = (),
 ) -> None:
     """Write a report of ``runs`` to ``path``: scores, advice, videos, curves, maps, settings and machines.
 
-    Everything that comes from a run is shown as text.
+    Content of a run is shown as text; it cannot add markup.
 
     Args:
         runs: The runs.
@@ -61,7 +61,7 @@ def write_report(
         episodes: Greedy episodes that score each weights file; 0 for no scores.
         say: Called with a sentence about each step that takes long, and about each part that is missing.
         env: Environment id for runs whose own id is not enough: "my_module:MyEnv-v0".
-        left_out: Sentences about runs that are not in ``runs``.
+        skipped: Sentences about runs that are not in ``runs``.
 
     Raises:
         ConfigError: ``path`` has another suffix.
@@ -70,17 +70,17 @@ def write_report(
         MissingDependencyError: matplotlib or Jinja2 is not installed.
     """
     check_name(path)
-    curves = plots.curves(runs)  # first: it fails at once if matplotlib is missing
+    curves = plots.curves(runs)  # first, because it fails if matplotlib is missing
     can_be_made = [_can_be_made(run.config["environment"]) for run in runs]
     if env:
-        envs.make(env).close()  # fails at once; not earlier, because it may register the runs' own environments
+        envs.make(env).close()  # fails if it is unknown; may register the runs' own environments
     run_envs = ["" if made else env for made in can_be_made]
     scores = [scoring.score_run(run, episodes, say, name) for run, name in zip(runs, run_envs, strict=True)]
     seeds = {id(one): scoring.seeds(family) for family in scoring.families(scores) for one in family}
     missing: list[str] = []
     advice: list[Advice] = []
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # sums over a log's numbers may overflow
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of logged values may overflow
             advice = advise(
                 Facts(one.run, one.best.evaluation if one.best else None, seeds[id(one)], made or bool(env), name)
                 for one, made, name in zip(scores, can_be_made, run_envs, strict=True)
@@ -92,7 +92,7 @@ def write_report(
     missing += videos.invalid
     not_scored = list(dict.fromkeys(one.why for one in scores if one.why is not None))
     for sentence in [*(not_scored if episodes else []), *missing]:
-        say(f"left out: {sentence}")
+        say(f"skipped: {sentence}")
     page = templates.render(
         "report.html",
         title=plots.title(runs) + (f", {len(runs)} runs" if len(runs) > 1 else ""),
@@ -107,7 +107,7 @@ def write_report(
         maps=drawn,
         settings=_settings(runs),
         machines=_machines(runs),
-        left_out=[*left_out, *missing],
+        skipped=[*skipped, *missing],
     )
     files.write(path, page.encode(errors="backslashreplace"))
 
@@ -118,7 +118,7 @@ def _can_be_made(environment: str) -> bool:
         if ":" not in environment:
             envs.make(environment).close()
             return True
-    except PeriluneError:  # the scores show its message
+    except PeriluneError:  # scoring reports it
         pass
     return False
 
@@ -137,7 +137,7 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str])
         for kind, picture in found.pictures.items():
             if len(runs) == 1 or kind in SHARED_MAPS:
                 drawn.append((picture, CAPTIONS[kind] if len(runs) == 1 else f"{name}: {CAPTIONS[kind]}"))
-        missing += [f"{name}: {sentence}" for sentence in found.left_out]
+        missing += [f"{name}: {sentence}" for sentence in found.skipped]
     if further := runs[MAX_MAPPED:]:
         which = further[0].directory.name if len(further) == 1 else f"the other {len(further)}"
         missing.append(
@@ -174,7 +174,7 @@ def _machines(runs: Sequence[Run]) -> Table:
     for run in runs:
         try:
             host = files.read_json(run.directory / "host.json")
-        except PeriluneError:  # missing or damaged: the report does without it
+        except PeriluneError:  # missing or damaged
             continue
         found.setdefault(json.dumps(host, sort_keys=True), []).append(run.directory.name)
     hosts: list[dict[str, Any]] = [json.loads(text) for text in found]

@@ -1,4 +1,4 @@
-"""What the rules of the advice read of a run, and the commands that they suggest."""
+"""The numbers that the rules of the advice read, and the commands that they suggest."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from perilune.runs.logs import Run
 from perilune.training.evaluation import Evaluation
 from perilune.viz.summary import finite
 
-ENVIRONMENT_ID = r"[A-Za-z0-9_][\w./:-]*"  # that may stand in a command
+ENVIRONMENT_ID = r"[A-Za-z0-9_][\w./:-]*"  # allowed in a command
 
 
 @dataclass
 class Facts:
-    """A run, and what else is known about it. Records with numbers that are not finite are ignored.
+    """Numbers of a run. Records with values that are not finite are ignored.
 
     Attributes:
         run: The run.
         best: Greedy episodes of its best weights from start states that training never uses, if they were played.
         seeds: Number of runs with the same settings, including this one.
-        made: Whether the environment can be made by an id, as every command that trains or plays needs.
-        env: That id, if it is not the run's own.
+        made: Whether the environment can be made from an id, so that commands can train or play.
+        env: That id, if it differs from the run's.
         agent, train: Its settings.
         threshold: Mean return from which the environment counts as solved.
         evaluations, episodes: Its evaluations and complete episodes.
@@ -77,7 +77,7 @@ class Facts:
 
     @property
     def has_dropped(self) -> bool:
-        """Whether the last evaluations are far below the best one, which came before them."""
+        """Whether the last evaluations are far below the best one, which is earlier."""
         returns = self.returns
         last = max(2, len(returns) // 5)
         if len(returns) < 4 or returns.argmax() >= len(returns) - last:
@@ -95,14 +95,14 @@ class Facts:
 
     @property
     def failed(self) -> list[int]:
-        """Indices of greedy episodes below the reward threshold, if their mean is not and they are more than a few."""
+        """Indices of greedy episodes below the reward threshold, if at least 10 % are and their mean is not."""
         best = self.best
         if best is None or not self.is_solved or best.solved_share is None or best.solved_share >= 0.9:
             return []
         return [place for place, value in enumerate(best.returns) if value < (best.reward_threshold or 0)]
 
     def metrics(self, name: str) -> Array:
-        """Return the finite values of one column of the metrics."""
+        """Return the finite values of one field of the metrics."""
         values = np.array([getattr(line, name) for line in self.run.metrics], np.float64)
         return values[np.isfinite(values)]
 
@@ -123,7 +123,7 @@ class Facts:
         return shlex.join(["perilune", name, str(self.run.directory), *options, *env])
 
     def training(self, command: str = "train", *options: str, **changes: Any) -> str:
-        """Return a command that trains with the run's settings but for ``changes``; "" if the id cannot be in one."""
+        """Return a command that trains with the run's settings and ``changes``; "" if the id is not allowed in one."""
         environment, seed = self.env or self.run.config["environment"], self.run.config["seed"]
         if not re.fullmatch(ENVIRONMENT_ID, environment):
             return ""

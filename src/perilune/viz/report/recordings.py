@@ -1,4 +1,4 @@
-"""The videos of runs that go into a report, and a still of each for print."""
+"""Select the videos of a report, and a still image of each for print."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from perilune.runs import files, telemetry
 from perilune.runs.logs import Run
 
 MAX_VIDEOS = 6
-MAX_BYTES = 12 * 2**20  # of all videos together; a third more as text
-# Before its episodes, each run shows the first that it has of each of these.
+MAX_BYTES = 12 * 2**20  # of all videos; Base64 makes a third more of it
+# Before its episodes, each run shows the first existing video of each group.
 FIRST = (("stages-overlay", "stages"), ("best", "best-overlay"))
-STILL_AT = 0.6  # of a video's length: by then there is something to see
-MAX_SIDE, MAX_FRAMES = 4_096, 3_000  # pixels and frames; a still is not searched for beyond
+STILL_AT = 0.6  # share of the video's length
+MAX_SIDE, MAX_FRAMES = 4_096, 3_000  # pixels, and frames to decode at most
 
 
 class Video(NamedTuple):
@@ -34,7 +34,7 @@ class Video(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The videos of a report, how many more there are, and a sentence for each file that is not a valid video."""
+    """Videos of a report, the number of omitted videos, and a sentence about each invalid file."""
 
     videos: list[Video]
     omitted: int
@@ -42,7 +42,7 @@ class Selection(NamedTuple):
 
 
 def select(runs: Sequence[Run]) -> Selection:
-    """Select how each run learned, its best agent, and training episodes spread over the run."""
+    """Select videos of the stages of each run, of its best agent, and of training episodes spread over the run."""
     videos: list[Video] = []
     invalid: list[str] = []
     found: list[dict[str, Path]] = [{} for _ in runs]
@@ -52,17 +52,17 @@ def select(runs: Sequence[Run]) -> Selection:
                 with files.opened(path):
                     paths[path.stem] = path
             except PeriluneError as error:
-                invalid.append(f"{run.directory.name}: a video is left out: {error}")
+                invalid.append(f"{run.directory.name}: video skipped: {error}")
     omitted, room = sum(map(len, found)), MAX_BYTES
     for run, path in ((runs[place], path) for place, path in _pick(found)):
         try:
             content = files.read(path, room)
             still = _still(content)
-        except PeriluneError:  # larger than the room that is left
+        except PeriluneError:  # larger than the remaining space
             continue
         except ValueError:
             omitted -= 1
-            invalid.append(f"{run.directory.name}: a video is left out: {path} cannot be decoded")
+            invalid.append(f"{run.directory.name}: video skipped: {path} cannot be decoded")
             continue
         omitted -= 1
         room -= len(content)
@@ -72,7 +72,7 @@ def select(runs: Sequence[Run]) -> Selection:
 
 
 def _pick(found: Sequence[dict[str, Path]]) -> list[tuple[int, Path]]:
-    """Return the videos to show, each with the index of its run. The runs share the places evenly."""
+    """Return the videos to show, each with the index of its run. All runs get about the same number."""
     picked = []
     for names in FIRST:
         for run, paths in enumerate(found):
@@ -81,7 +81,7 @@ def _pick(found: Sequence[dict[str, Path]]) -> list[tuple[int, Path]]:
     turns = (run for turn in range(MAX_VIDEOS) for run, own in enumerate(episodes) if turn < len(own))
     places = Counter(islice(turns, max(0, MAX_VIDEOS - len(picked))))
     for run, own in enumerate(episodes):
-        # A single episode is the last one.
+        # A single video shows the last episode.
         index = [-1] if places[run] == 1 else np.linspace(0, len(own) - 1, places[run]).round().astype(int).tolist()
         picked += [(run, own[place]) for place in index]
     return picked[:MAX_VIDEOS]
@@ -101,7 +101,7 @@ def _caption(run: Run, path: Path) -> str:
         return f"{caption}, after {played.env_steps:,} steps{reward}" + _suffix(played.outcome)
     try:
         steps = telemetry.read(telemetry.path_of(path))
-    except PeriluneError:  # missing or damaged: the caption does without it
+    except PeriluneError:  # missing or damaged
         steps = []
     returns = list({step.episode: step.reward for step in steps}.values())
     caption = f"{name} weights, greedy"

@@ -1,4 +1,4 @@
-"""Scores of a run's weights: greedy episodes from start states that training never uses, with intervals."""
+"""Score the weights of runs in greedy episodes from start states that training never uses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class WeightsScore:
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of one run, and a sentence if some or all of them are missing."""
+    """The scores of one run, and a sentence about scores that are missing."""
 
     run: Run
     weights: list[WeightsScore]
@@ -84,11 +84,11 @@ def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = 
         The scores. If something cannot be scored, ``why`` explains it; nothing is raised.
     """
     if episodes == 0:
-        return RunScores(run, [], "No episodes were asked for.")
+        return RunScores(run, [], "Not scored, because --episodes is 0.")
     name, own, why = run.directory.name, run.config["environment"], None
     try:
         if scores := _benchmark_scores(run):
-            why = f"{name}: means from a benchmark's {SCORE_FILE}, without single episodes."
+            why = f"{name}: the mean returns come from a benchmark's {SCORE_FILE}, which has no single episodes."
         else:
             scores = _play(run, episodes, say, env)
             if env.rpartition(":")[2] not in ("", own):
@@ -140,7 +140,7 @@ def interval(statistic: Callable[..., Any], values: Sequence[float], fewest: int
 
 
 def _if_possible(value: float, estimate: Callable[..., Estimate], *arguments: Any) -> Estimate:
-    """Return the estimate; without SciPy ``value`` alone."""
+    """Return the estimate, or ``value`` without an interval if SciPy is not installed."""
     try:
         return estimate(*arguments)
     except MissingDependencyError:
@@ -148,7 +148,7 @@ def _if_possible(value: float, estimate: Callable[..., Estimate], *arguments: An
 
 
 def families(scores: Sequence[RunScores]) -> list[list[RunScores]]:
-    """Return the scores, grouped by runs that differ in their seed alone."""
+    """Return the scores in groups of runs that differ only in their seed."""
     found: dict[str, list[RunScores]] = {}
     for one in scores:
         found.setdefault(manifest.family(one.run.config), []).append(one)
@@ -156,12 +156,12 @@ def families(scores: Sequence[RunScores]) -> list[list[RunScores]]:
 
 
 def seeds(family: Sequence[RunScores]) -> int:
-    """Return how many different seeds the runs have."""
+    """Return the number of different seeds of the runs."""
     return len({one.run.config["seed"] for one in family})
 
 
 class SeedsScore(NamedTuple):
-    """The interquartile mean, over ``seeds`` runs, of the mean returns of their ``weights``, "best" or "final"."""
+    """Interquartile mean of the mean returns of several seeds; ``weights`` is "best" or "final"."""
 
     environment: str
     weights: str
@@ -170,7 +170,7 @@ class SeedsScore(NamedTuple):
 
 
 def over_seeds(scores: Sequence[RunScores]) -> list[SeedsScore]:
-    """Return the scores of runs that differ in their seed alone; none without SciPy."""
+    """Return the scores of runs that differ only in their seed; none without SciPy."""
     found = []
     for family in families(scores):
         for name in ("best", "final"):

@@ -1,4 +1,4 @@
-"""HTML from Jinja2 templates: a page is one file, runs no script and makes no request."""
+"""Render HTML pages from Jinja2 templates. A page is one file without scripts and requests."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def render(name: str, **context: Any) -> str:
-    """Return the template ``name`` of ``viz/report/templates``, filled in with ``context``.
+    """Return a page from a template in ``viz/report/templates``.
 
-    Every string is shown as text: markup in it is escaped, and a character that does not show is replaced by its
-    Python escape. Pass ``markupsafe.Markup`` for HTML that this package produced itself.
+    Strings are shown as text: markup is escaped, and invisible characters are shown as Python escapes. Pass
+    ``markupsafe.Markup`` for HTML from this package.
 
     Args:
         name: File name of the template, for example "report.html".
-        context: Values by the names that the template uses.
+        context: Variables of the template.
 
     Raises:
         MissingDependencyError: Jinja2 is not installed.
@@ -32,12 +32,12 @@ def render(name: str, **context: Any) -> str:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """Return ``content`` as a ``data:`` address, so that the page contains it."""
+    """Return ``content`` as a ``data:`` URI, which embeds it in the page."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def interval(estimate: Estimate, form: str = ".1f") -> str:
-    """Return an estimate in words, with its interval if it has one."""
+    """Return an estimate as text, with its interval if it has one."""
     if math.isnan(estimate.low):
         return f"{estimate.value:{form}}"
     return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
