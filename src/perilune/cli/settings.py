@@ -121,14 +121,14 @@ def field_docs(cls: Config) -> dict[str, str]:
 
 def show_defaults(parser: Parser, arguments: Sequence[str]) -> None:
     """Show the defaults of the environment and preset in ``arguments`` in the help of ``parser``."""
-    chosen = Chosen()
+    chosen, hint = Chosen(), f"To show the defaults for an environment, run {parser.prog} ENV --help."
     with suppress(Exception):  # show the help even if an argument is invalid or a module cannot be imported
         found = choose(parser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])[0])
         if ":" in found.env:
             import_module(found.env.partition(":")[0])  # it may register a preset
         presets.preset(found.env, found.preset)  # raises for an unknown name
-        chosen = found
-        parser.description = f"{parser.description} The defaults shown are those for {found.env}."
+        chosen, hint = found, f"The defaults shown are those for {found.env}."
+    parser.description = f"{parser.description} {hint}"
     agent, train = presets.resolve(chosen.env, chosen.preset, {}, {})
     parser.set_defaults(**vars(train) | vars(agent))
 
