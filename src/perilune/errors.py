@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 
 class PeriluneError(Exception):
     """Base class of all exceptions raised by Perilune."""
@@ -82,10 +80,7 @@ class PeriluneWarning(UserWarning):
     """A problem that does not stop the training or lose results."""
 
 
-Located = TypeVar("Located", bound=PeriluneError)
-
-
-def located(error: Located, where: str) -> Located:
+def located(error: PeriluneError, where: str) -> PeriluneError:
     """Append a location to the message of an error.
 
     Args:
