@@ -67,12 +67,12 @@ def write_page(report: Report, path: Path, agent: str) -> None:
 
 
 def page(report: Report, agent: str) -> str:
-    """Return the page. All text from the agent is escaped. Without matplotlib, an install command replaces pictures."""
+    """Return the page, with all text from the agent escaped. Without matplotlib, it shows how to install it."""
     return render("doctor.html", title=f"Perilune doctor: {agent}", agent=agent, report=report, draw=_svg_or_reason)
 
 
 def _svg_or_reason(picture: Points | Spread) -> tuple[str, str]:
-    """Return the picture, or "" and why there is none."""
+    """Return the picture as SVG, or the reason why there is none."""
     try:
         return svg(picture), ""
     except MissingDependencyError as error:

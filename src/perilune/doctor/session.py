@@ -156,7 +156,7 @@ class AgentCopy:
         self.history: list[Callable[[AgentCopy], object]] = []
 
     def has(self, *methods: str) -> bool:
-        """Return whether the agent has all these methods."""
+        """Return whether the agent has all ``methods``."""
         return all(callable(getattr(self.agent, method, None)) for method in methods)
 
     def call(self, method: str, *args: Any) -> Any:

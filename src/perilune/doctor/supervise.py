@@ -14,7 +14,7 @@ ATTEMPTS = 40  # interrupts, one every 0.05 s
 
 
 class _Interrupted(BaseException):
-    """Raised in the thread whose time is up. Not an Exception, so that the agent's ``except Exception`` misses it."""
+    """Interrupts a thread. A BaseException, so that ``except Exception`` in the agent does not catch it."""
 
 
 class Call:
@@ -80,7 +80,7 @@ def supervised(
 
 
 def _torch_grad_enabled(switch: bool | None = None) -> bool | None:
-    """Set and return PyTorch's gradient mode, which each thread has its own of. None if it is not imported."""
+    """Set, if given, and return the gradient mode of PyTorch in this thread. None if PyTorch is not imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None

@@ -256,7 +256,7 @@ def cosine(one: Array, other: Array) -> float:
 
 
 def first_step(agent: AgentCopy) -> Stepping:
-    """Return how the first step follows the gradient: "proportional" as in SGD, "signs" as in Adam, or "inverse"."""
+    """Return how the first step depends on the gradient: "proportional" as in SGD, "signs" as in Adam, ..."""
     session = agent.session
     if session.stepping is None:
         session.stepping = "unknown"

@@ -33,13 +33,16 @@ def _decayed_sum(values: Array, decay: float) -> Array:
 
 
 def momentum(gradients: Array, decay: float, nesterov: bool = False) -> Array:
-    """SGD with momentum: v = decay v + g; the step is v, or g + decay v (Nesterov)."""
+    """Return the steps of SGD with momentum: v = decay v + g; the step is v, or g + decay v (Nesterov)."""
     v = _decayed_sum(gradients, decay)
     return gradients + decay * v if nesterov else v
 
 
 def rmsprop(gradients: Array, decay: float, epsilon: float, centered: bool = False) -> Array:
-    """RMSProp: v = decay v + (1 - decay) g^2; the step is g / (sqrt(v) + epsilon). Centered: v - mean(g)^2 for v."""
+    """Return the steps of RMSProp: v = decay v + (1 - decay) g^2; the step is g / (sqrt(v) + epsilon).
+
+    If ``centered``, v - mean(g)^2 replaces v.
+    """
     v = (1 - decay) * _decayed_sum(gradients**2, decay)
     if centered:
         v = np.maximum(v - ((1 - decay) * _decayed_sum(gradients, decay)) ** 2, 0)
@@ -54,7 +57,7 @@ def adam(
     count: tuple[int, int] = (1, 1),
     correct: tuple[bool, bool] = (True, True),
 ) -> Array:
-    """Adam (Kingma and Ba, arXiv:1412.6980).
+    """Return the steps of Adam (Kingma and Ba, arXiv:1412.6980).
 
     ``count``: start of the counter t and its increment per update; ``correct``: whether m and v are bias-corrected.
     """
@@ -65,7 +68,7 @@ def adam(
 
 
 def correct_optimizers() -> Iterator[tuple[str, str, Steps]]:
-    """Yield "", the name and the steps of correct optimizers."""
+    """Yield correct optimizers: "" (no finding), name and steps."""
     for decay in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99):
         yield "", f"SGD with momentum {decay}", partial(momentum, decay=decay)
         yield "", f"SGD with Nesterov momentum {decay}", partial(momentum, decay=decay, nesterov=True)
@@ -83,7 +86,7 @@ def correct_optimizers() -> Iterator[tuple[str, str, Steps]]:
 
 
 def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
-    """Yield the finding, the name and the steps of optimizers with common faults."""
+    """Yield optimizers with common faults: name of the finding, name and steps."""
     for beta2 in (0.999, 0.99, 0.95):
         wrong = partial(adam, beta2=beta2)
         yield "no_bias_correction", "Adam without bias correction", partial(wrong, correct=(False, False))
@@ -111,7 +114,7 @@ class ProbeWeight(NamedTuple):
 
 
 def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
-    """Find a weight whose gradient follows the TD error and nothing else. Raise CannotTell if there is none.
+    """Find a weight whose gradient depends on the TD error only. Raise CannotTell if there is none.
 
     The gradient of the output's bias is the TD error. Another weight of the output has its input as a factor, which
     changes while the layers before it learn; an optimizer that normalizes its steps hardly shows that.
