@@ -21,28 +21,21 @@ from fixtures_runs import episode, evaluated, made_up_run
 from perilune import DQN, DQNConfig, TrainConfig
 from perilune.bench import learning, results
 from perilune.bench.learning import Trial, run_trials
-from perilune.cli import main
-from perilune.envs.known.presets import available
+from perilune.cli import main, parse
+from perilune.cli.settings import choose
 from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import logs
 from perilune.runs.scores import Score, score
 from perilune.training.events import Episode, Evaluated, Metrics
 
-# With this learning rate, greedy episodes stay short and scoring is fast.
-SETTINGS: dict[str, Any] = {
-    "hidden": (4,), "learning_rate": 1e-6, "learning_rate_end": 0.0,
-    "batch_size": 8, "buffer_size": 400, "learning_starts": 50,
-    # What the preset derives from 400 steps:
-    "learning_rate_decay_steps": 400, "priority_beta_steps": 400, "epsilon_decay_steps": 120,
-}  # fmt: skip
 METRICS = Metrics(300, 100, 0.5, 1.0, 1.0, 0.1, 1e-3, 0.5)
-AGENT = replace(available()["default"].agent, **SETTINGS)
-TRAIN = TrainConfig(steps=400, eval_every=100, eval_episodes=2, metrics_every=50)
+# With this learning rate, greedy episodes stay short and scoring is fast.
 OPTIONS = [
     *("--preset", "default", "--steps", "400", "--eval-every", "100", "--eval-episodes", "2", "--metrics-every", "50"),
     *("--hidden", "4", "--learning-rate", "1e-6", "--learning-rate-end", "0"),
     *("--batch-size", "8", "--buffer-size", "400", "--learning-starts", "50"),
 ]
+AGENT, TRAIN = choose(parse(["train", "CartPole-v1", *OPTIONS])).configs()
 
 
 def bench(out: Path, *options: str, seeds: int = 2, environment: str = "CartPole-v1") -> None:
