@@ -204,11 +204,11 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
 
 def test_maps_command_writes_every_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["maps", str(run), "--x", "angle", "--y", "1"])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     expected = [run / "maps" / f"{name}.{kind}" for name in ALL for kind in ("png", "svg")]
-    told = ["values", "actions", "visited states", "units, weights and gradients over time"]
-    assert said.out.splitlines() == [str(path) for path in expected]
-    assert said.err.splitlines() == [f"perilune: drawing {words}" for words in told]
+    figures = ["values", "actions", "visited states", "units, weights and gradients over time"]
+    assert output.out.splitlines() == [str(path) for path in expected]
+    assert output.err.splitlines() == [f"perilune: drawing {words}" for words in figures]
     for path in expected[::2]:
         assert imread(path).std() > 0.05
 
@@ -247,11 +247,11 @@ def test_run_without_anything_to_draw_is_an_error(run: Path, capsys: pytest.Capt
     shutil.rmtree(run / "snapshots")
     with pytest.raises(SystemExit):
         cli.main(["maps", str(run)])
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("perilune: nothing can be drawn\n")
-    assert "has no checkpoint" in said.err
-    assert "need snapshots" in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("perilune: nothing can be drawn\n")
+    assert "has no checkpoint" in output.err
+    assert "need snapshots" in output.err
     assert not (run / "maps").exists()
 
 

@@ -1,4 +1,4 @@
-"""What a notebook shows: the progress of a training, a run, and the example notebook."""
+"""Output in notebooks: the progress of a training, a run, and the example notebook."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_kernel_updates_one_display_a_few_times_a_second(tmp_path: Path) -> None
     assert 3 <= len(sent) <= 3 + notebook.REFRESHES * seconds
 
 
-def test_no_kernel_is_found_outside_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_kernel_is_false_outside_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not notebook.in_kernel()
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not notebook.in_kernel()
@@ -156,7 +156,7 @@ def test_newest_video_within_the_size_limit_is_shown(tmp_path: Path, monkeypatch
     for age, (name, size) in enumerate((("large.mp4", 101), ("right & good.mp4", 100), ("old.mp4", 5))):
         (tmp_path / name).write_bytes(bytes([age]) * size)
         os.utime(tmp_path / name, (1_000 - age, 1_000 - age))
-    (tmp_path / "link.mp4").symlink_to(tmp_path / "old.mp4")  # the newest of all
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "old.mp4")  # the newest file
     page = Html(notebook.run_html(made_up_run([]), tmp_path.glob("*.mp4")))
     (video,) = page.named("video")
     assert base64.b64decode(video["src"].partition(",")[2]) == b"\x01" * 100

@@ -1,4 +1,4 @@
-"""What is drawn beneath a picture is what the agent thinks: bars, mark, figures and label are read off the pixels."""
+"""The panel below a video, read from its pixels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_color(pixels: Array, color: str) -> Array:
 
 
 def runs(line: Array) -> list[tuple[int, int]]:
-    """Where a line of booleans is True: (first, length) of every run."""
+    """Return the start and length of each run of True in a line."""
     found, at = [], 0
     for value, group in groupby(line.tolist()):
         length = len(list(group))
@@ -65,20 +65,20 @@ def runs(line: Array) -> list[tuple[int, int]]:
 
 
 def bars(panel: Array) -> list[tuple[int, int, int, str]]:
-    """(top, left, length, color) of every bar, from top to bottom: of all that begins at least ten pixels high."""
+    """Return (top, left, length, color) of every bar of at least ten pixels' height, from top to bottom."""
     found = []
     for color in (BAR, CHOSEN):
         there = is_color(panel, color)
         for left in np.flatnonzero(there.any(0)):
             for top, height in runs(there[:, left]):
                 row = runs(there[top + height // 2])
-                if height >= 10 and any(left == first and length > 1 for first, length in row):  # an edge is no bar
+                if height >= 10 and any(left == first and length > 1 for first, length in row):  # skips edges
                     found.append((top, int(left), next(length for first, length in row if first == left), color))
     return sorted(found)
 
 
 def tracks(panel: Array) -> list[tuple[int, int, int]]:
-    """(top, left, right) of every bar's ground, from top to bottom, from the middle of a row of a 600 pixels panel."""
+    """Return (top, left, right) of the background of every bar, from top to bottom, in a panel of 600 pixels."""
     found = []
     there = is_color(panel, LINE) | is_color(panel, BAR) | is_color(panel, CHOSEN) | is_color(panel, MUTED)
     for top, height in runs(there[:, 390]):
@@ -91,7 +91,7 @@ def tracks(panel: Array) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize(
     ("q", "scale"),
     [
-        ((-26.0, -3.2, -15.0), (-30.0, 0.0)),  # Taxi: a bar is long where much is lost
+        ((-26.0, -3.2, -15.0), (-30.0, 0.0)),  # Taxi: all values are negative
         ((-15.3, 100.0, 0.4), (-50.0, 100.0)),
         ((5.0, 2.5, 10.0), (0.0, 10.0)),
     ],
@@ -105,14 +105,14 @@ def test_bar_reaches_from_zero_to_its_q_value(q: tuple[float, ...], scale: tuple
         row = panel[top + 5, left:right]
         zero, end = (round((at - low) / (high - low) * (right - left)) for at in (0.0, value))
         assert right - left > 200
-        # A thin line at zero, which sticks out above and below, and the bar on one side of it.
+        # A thin line at zero is taller than the bar, which lies on one side of it.
         at = min(zero, right - left - 1)
         assert is_color(panel[top - 2 : top + 20, left + at], MUTED).all()
         expected = np.zeros(right - left, bool)
         expected[min(zero, end) : max(zero, end)] = True
         expected[at] = False
         filled = is_color(row, CHOSEN if number == 1 else BAR)
-        assert (filled[1:-1] == expected[1:-1]).all()  # the chosen action's ground has an edge of the color
+        assert (filled[1:-1] == expected[1:-1]).all()  # the background of the chosen action has an edge in that color
         assert filled[[0, -1]].all() or number != 1 or at in (0, right - left - 1)
 
 
@@ -122,7 +122,7 @@ def test_chosen_action_is_marked_even_if_its_bar_is_short(width: int) -> None:
     panel = panel_of(timestep(0.47, -0.5, 0.0, action=2, image=image), Panel("0 steps", NAMES, 50), Scale(-50, 150))
     gold = is_color(panel, CHOSEN)
     longest = [max((length for _, length in runs(line)), default=0) for line in gold]
-    assert sum(length > 0.3 * width for length in longest) == 2  # the edges around its ground, above and below
+    assert sum(length > 0.3 * width for length in longest) == 2  # the upper and the lower edge of its background
     assert max((length for line in is_color(panel, BAR) for _, length in runs(line)), default=0) <= 1
 
 
@@ -135,16 +135,20 @@ def test_latest_actions_are_ticks_with_the_newest_on_the_right() -> None:
     panel = panel_of(timestep(1.0, 2.0, 3.0, action=2), Panel("", NAMES, memory=10), recent=(0, 1, 1, 2))
     tops = [top for top, left, *_ in bars(panel) if 60 < left < 300]
     lines = [runs(is_color(panel[top + 9], CHOSEN)[450:]) for top in tops]
-    assert [sum(length for _, length in line) for line in lines] == [12, 24, 12]  # a fifth of 600 for ten
+    assert [sum(length for _, length in line) for line in lines] == [
+        12,
+        24,
+        12,
+    ]  # a fifth of 600 pixels for ten actions
     (newest, _), (older, _), (oldest, _) = lines[2][-1], lines[1][-1], lines[0][-1]
     assert (newest - older, older - oldest) == (24, 12)
-    assert 450 + newest + 12 == 600 - 12  # the panel's edge
+    assert 450 + newest + 12 == 600 - 12  # the edge of the panel
 
 
 @given(st.lists(st.lists(finite, min_size=2, max_size=2), min_size=1, max_size=20))
-def test_scale_holds_all_values_and_never_shrinks(flight: list[list[float]]) -> None:
+def test_scale_holds_all_values_and_never_shrinks(episode: list[list[float]]) -> None:
     before, seen = NO_SCALE, [0.0]
-    for q in flight:
+    for q in episode:
         now = widen(before, np.array(q))
         seen += q
         slack = 1e-4 * (now.high - now.low)
@@ -153,7 +157,7 @@ def test_scale_holds_all_values_and_never_shrinks(flight: list[list[float]]) -> 
         assert now.low < now.high
         assert now.low <= before.low + slack
         assert now.high >= before.high - slack
-        assert widen(now, np.array(seen)) == now  # what fits changes nothing
+        assert widen(now, np.array(seen)) == now  # values inside the scale do not change it
         before = now
 
 
@@ -184,7 +188,7 @@ def test_outcome_is_shown_at_the_end_only() -> None:
     assert (add_panel(timestep(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
     labeled = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4, outcome="landed"), panel)[:400]
     rows, columns = (np.flatnonzero((labeled != PICTURE).any((axis, 2))) for axis in (1, 0))
-    assert rows.min() > 300  # low, where it hides little
+    assert rows.min() > 300  # in the lower part of the image
     assert columns.min() + columns.max() == pytest.approx(600, abs=2)
     assert is_color(labeled, INK).any()
     rounded = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.0, outcome="landed"), panel)[:400]
@@ -218,6 +222,6 @@ def test_captions_are_wrapped_and_equally_high() -> None:
         assert long.shape == short.shape
         assert long.shape[1] == width
         rows = runs((long != long[0, 0]).any((1, 2)))
-        assert all(length > 0.5 * CAPTION for _, length in rows)  # of letters that can be read
+        assert all(length > 0.5 * CAPTION for _, length in rows)  # readable letters
         assert (long[:, [0, -1]] == long[0, 0]).all()  # nothing is cut off
         assert len(rows) == {256: 4, 550: 2, 1206: 1}[width]

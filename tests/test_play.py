@@ -1,4 +1,4 @@
-"""Playing by hand: keys become actions, both sides start alike, and a real window under a real X server listens."""
+"""Playing with the keyboard: keys, players, and a window on a real X server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from perilune.viz.play import Keyboard, Player
 from perilune.viz.video import EpisodeOutcome
 from worlds import Numbered
 
-pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # as where nobody sees it
+pytestmark = pytest.mark.filterwarnings("ignore:no fast renderer available")  # on a machine without a display
 
 DOWN, UP = pygame.KEYDOWN, pygame.KEYUP
 CONTROLS = {name: known.controls for name, known in ENVIRONMENTS.items() if known.controls is not None}
@@ -41,15 +41,15 @@ def key(name: str, kind: int = DOWN) -> pygame.event.Event:
 
 @pytest.fixture(autouse=True)
 def _no_screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A window that nobody sees, which SDL makes as if it were one."""
+    """Use SDL's dummy display, which shows no window."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     pygame.display.init()
     yield
     pygame.display.quit()
 
 
-class Typist:
-    """In place of the clock: at every tick somebody types what comes next, and at the end closes the window."""
+class ScriptedClock:
+    """A clock that posts the next events of a script at every tick, and closes the window at its end."""
 
     script: Sequence[Sequence[pygame.event.Event]] = ()
     speeds: list[int]
@@ -63,15 +63,15 @@ class Typist:
             pygame.event.post(event)
 
 
-def flown(
-    monkeypatch: pytest.MonkeyPatch, sides: Sequence[Player], environment: str, *script: Sequence[pygame.event.Event]
+def play_with(
+    monkeypatch: pytest.MonkeyPatch, players: Sequence[Player], environment: str, *script: Sequence[pygame.event.Event]
 ) -> tuple[list[list[EpisodeOutcome]], list[int]]:
-    """What came of playing with these keys, and the speeds at which it went."""
-    typist = type("Scripted", (Typist,), {"script": script, "speeds": []})
-    monkeypatch.setattr(pygame.time, "Clock", typist)
+    """Play with scripted keys. Return the scores, and the frame rates of the clock."""
+    clock = type("Scripted", (ScriptedClock,), {"script": script, "speeds": []})
+    monkeypatch.setattr(pygame.time, "Clock", clock)
     actions = CONTROLS[environment] if environment in CONTROLS else play.controls("", 3)
     count = max(actions.keys.values()) + 1
-    return list(play.play_episodes(sides, environment, count, 50, seed=7)), typist.speeds
+    return list(play.play_episodes(players, environment, count, 50, seed=7)), clock.speeds
 
 
 def actions_of(world: Numbered) -> list[list[int]]:
@@ -91,7 +91,11 @@ def test_every_action_of_a_known_environment_has_a_key(environment: str) -> None
 def test_unknown_environments_have_number_keys() -> None:
     assert play.controls("Blackjack-v1", 2) == play.Controls({"0": 0, "1": 1})
     assert list(play.controls("Other-v0", 14).keys.values()) == list(range(10))
-    assert play.controls("CartPole-v1", 3).keys == {"0": 0, "1": 1, "2": 2}  # somebody's own, of the same name
+    assert play.controls("CartPole-v1", 3).keys == {
+        "0": 0,
+        "1": 1,
+        "2": 2,
+    }  # an environment of the same name with other actions
 
 
 def test_key_help_names_keys_and_actions() -> None:
@@ -112,7 +116,7 @@ def test_latest_key_counts_until_it_is_released() -> None:
     assert after(key("up")) == (1, 1)
     assert after() == (1, None)
     assert after(key("up", UP)) == (0, None)
-    assert after(key("right"), key("right", UP)) == (2, 2)  # however short
+    assert after(key("right"), key("right", UP)) == (2, 2)  # even if it was released at once
     assert after() == (0, None)
     assert after(key("left", UP), key("x"), key("x", UP)) == (None, None)
     assert not keyboard.confirmed
@@ -122,7 +126,7 @@ def test_latest_key_counts_until_it_is_released() -> None:
 @pytest.mark.parametrize("event", [QUIT, key("escape")])
 def test_escape_and_closing_the_window_end_the_game(monkeypatch: pytest.MonkeyPatch, event: pygame.event.Event) -> None:
     world = Numbered((3,), draws=True)
-    assert flown(monkeypatch, [Player("you", world)], "Other-v0", [key("0")], [event], [key("1")])[0] == []
+    assert play_with(monkeypatch, [Player("you", world)], "Other-v0", [key("0")], [event], [key("1")])[0] == []
     assert actions_of(world) == [[0]]
     assert not pygame.display.get_init()
 
@@ -132,7 +136,7 @@ def test_idle_actions_alternate_after_the_first_key(
 ) -> None:
     world = Numbered((50,), actions=2, draws=True)
     script = [[], [], [key("right")], [], [key("right", UP)], [], [], [key("d"), key("d", UP)], []]
-    _, speeds = flown(monkeypatch, [Player("you", world)], "CartPole-v1", *script)
+    _, speeds = play_with(monkeypatch, [Player("you", world)], "CartPole-v1", *script)
     assert actions_of(world) == [[1, 1, 0, 1, 0, 1, 0]]
     assert set(speeds) == {50}
 
@@ -140,7 +144,7 @@ def test_idle_actions_alternate_after_the_first_key(
 def test_without_idle_action_each_key_press_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Numbered((3,), draws=True)
     script = [[], [key("2")], [], [], [key("2", UP)], [key("0")], [key("1")], [key("space")], []]
-    scores, speeds = flown(monkeypatch, [Player("you", world)], "Other-v0", *script)
+    scores, speeds = play_with(monkeypatch, [Player("you", world)], "Other-v0", *script)
     assert actions_of(world) == [[2, 0, 1], []]
     assert scores == [[EpisodeOutcome("you", None, 1 + 2 / 8 + 2 + 3 + 1 / 8)]]
     assert set(speeds[:6]) == {play.POLLS}
@@ -149,9 +153,9 @@ def test_without_idle_action_each_key_press_is_a_step(monkeypatch: pytest.Monkey
 def test_each_episode_takes_the_next_seed_for_all_players(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = Numbered((2,), actions=2, draws=True), Numbered((4,), actions=2, draws=True)
     agent = DQN(Numbered(actions=2), hidden=(4,)).agent
-    # In the second episode the agent is still under way when the player goes on: it comes to its end all the same.
+    # The agent's second episode is not over when the player continues. It is finished in the background.
     script = [[key("left")], [], [], [], [], [key("space")], [key("right")], [], [key("space")], []]
-    scores, _ = flown(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *script)
+    scores, _ = play_with(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *script)
     assert mine.seeds == its.seeds == [7, 8, 9]
     assert [len(episode) for episode in mine.lived[:2]] == [2, 2]
     assert [len(episode) for episode in its.lived[:2]] == [4, 4]
@@ -168,7 +172,7 @@ def test_each_episode_takes_the_next_seed_for_all_players(monkeypatch: pytest.Mo
 def test_every_episode_waits_for_a_new_key_press(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = Numbered((2,), actions=2, draws=True), Numbered((2,), actions=2, draws=True)
     agent = DQN(Numbered(actions=2), hidden=(4,)).agent
-    lengths: list[tuple[int, int]] = []  # of the latest episodes, whenever something is shown
+    lengths: list[tuple[int, int]] = []  # of the current episodes, at each image
     words: list[bytes] = []
     show = play.show
 
@@ -178,24 +182,24 @@ def test_every_episode_waits_for_a_new_key_press(monkeypatch: pytest.MonkeyPatch
         words.append(picture[-34:].tobytes())
 
     monkeypatch.setattr(play, "show", seen)
-    first = [[], [key("left")], [], [], [key("space")]]  # and left is held from here on
+    first = [[], [key("left")], [], [], [key("space")]]  # from here on, left is held
     second = [[], [], [], [key("x")], [key("right"), key("right", UP)], [], [], [key("space")]]
-    third = [[], [key("space")], [], []]  # Space begins as well
-    flown(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *first, *second, *third)
+    third = [[], [key("space")], [], []]  # Space also begins an episode
+    play_with(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *first, *second, *third)
     steps = [own for own, _ in lengths]
     assert steps == [other for _, other in lengths]
     assert steps == [0, 0, 1, 2, 2, *[0] * 5, 1, 2, 2, 0, 0, 1, 2, 2]
     assert actions_of(mine) == [[0, 0], [1, 0], [0, 0]]
     waiting = [step == 0 for step in steps]
-    assert [said == words[0] for said in words] == waiting  # "Press one to begin"
+    assert [text == words[0] for text in words] == waiting  # "Press one to begin"
 
 
 def test_opponent_plays_as_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     dqn = DQN("CartPole-v1", hidden=(8,), seed=10)
     own = [gym.make("CartPole-v1", render_mode="rgb_array") for _ in range(2)]
-    sides = [Player("you", own[0]), Player("agent", own[1], dqn.agent)]
+    players = [Player("you", own[0]), Player("agent", own[1], dqn.agent)]
     script = [*[[key("left")]] * 20, [key("space")]]
-    ((mine, its),) = flown(monkeypatch, sides, "CartPole-v1", *script)[0]
+    ((mine, its),) = play_with(monkeypatch, players, "CartPole-v1", *script)[0]
     scored = evaluate(dqn.agent.greedy_action, gym.make("CartPole-v1"), 1, first_seed=7)
     assert (its,) == tuple(map(EpisodeOutcome, ["agent"], scored.outcomes or (), scored.returns))
     own_return = evaluate(lambda obs: 0, gym.make("CartPole-v1"), 1, first_seed=7).returns[0]
@@ -217,7 +221,7 @@ def test_missing_pygame_names_the_install_command(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("returns", "said"),
+    ("returns", "text"),
     [
         ([(-152, 241.3)], "1 episode: the agent was better. Return: you -152.0, the agent 241.3"),
         ([(30, 20)], "1 episode: you were better. Return: you 30.0, the agent 20.0"),
@@ -230,8 +234,8 @@ def test_missing_pygame_names_the_install_command(monkeypatch: pytest.MonkeyPatc
         ([(3,), (4,)], "2 episodes. Mean return: 3.5"),
     ],
 )
-def test_tally_names_the_better_player(returns: list[tuple[float, ...]], said: str) -> None:
-    assert tally([[EpisodeOutcome("", None, reward) for reward in each] for each in returns]) == said
+def test_tally_names_the_better_player(returns: list[tuple[float, ...]], text: str) -> None:
+    assert tally([[EpisodeOutcome("", None, reward) for reward in each] for each in returns]) == text
 
 
 def test_docs_list_the_keys_of_every_environment() -> None:
@@ -247,23 +251,21 @@ def command(*arguments: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("variables", "words"),
     [
         ({}, "DISPLAY is not set"),
-        ({"DISPLAY": ":4711"}, "DISPLAY=:4711"),  # where nobody listens
+        ({"DISPLAY": ":4711"}, "DISPLAY=:4711"),  # no server there
         ({"DISPLAY": ":0", "SDL_VIDEODRIVER": "dummy"}, "DISPLAY=:0, SDL_VIDEODRIVER=dummy"),
     ],
 )
-def test_missing_display_is_reported_in_one_sentence(given: dict[str, str], told: str) -> None:
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR")  # the last is missing in containers
-    environment = {name: value for name, value in os.environ.items() if name not in hidden} | given
+def test_missing_display_is_reported_in_one_sentence(variables: dict[str, str], words: str) -> None:
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR")  # containers have no XDG_RUNTIME_DIR
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | variables
     ended = subprocess.run(  # noqa: S603
         command("CartPole-v1"), env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert re.fullmatch(
-        rf"perilune: playing needs a display, .* \({told}\)\. Run it on a desktop, .*\n", ended.stderr
-    )  # and nothing else
+    assert re.fullmatch(rf"perilune: playing needs a display, .* \({words}\)\. Run it on a desktop, .*\n", ended.stderr)
 
 
 XVFB = [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]
@@ -271,13 +273,13 @@ XVFB = [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]
 
 @pytest.fixture
 def screen() -> Iterator[str]:
-    """A real X server, and its name."""
+    """Start an X server and return the name of its display."""
     reads, writes = os.pipe()
     arguments = ["Xvfb", "-displayfd", str(writes), "-screen", "0", "1300x600x24", "-nolisten", "tcp"]
     server = subprocess.Popen(arguments, pass_fds=[writes], stderr=subprocess.DEVNULL)  # noqa: S603
     os.close(writes)
-    with os.fdopen(reads) as said:
-        number = said.readline().strip()
+    with os.fdopen(reads) as text:
+        number = text.readline().strip()
     assert number, "Xvfb does not start"
     yield f":{number}"
     server.terminate()

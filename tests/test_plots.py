@@ -1,4 +1,4 @@
-"""The curves show the numbers of the run, in PNG and SVG, however few or strange these numbers are."""
+"""Learning curves: their data, labels and files, also for unusual numbers."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def panel(picture: Picture, number: int) -> Any:
 
 
 def lines(picture: Picture, number: int) -> list[Array]:
-    """[x, y] of each line of a panel that has one point per episode, in the order drawn."""
+    """Return the points [x, y] of each line of a panel, in drawing order."""
     return [np.asarray(line.get_xydata()) for line in panel(picture, number).get_lines()]
 
 
 def texts(picture: Picture) -> list[str]:
-    """All that is to be read outside of the panels."""
+    """Return the texts outside the panels."""
     figure = picture.figure
     return [figure.get_suptitle(), *(text.get_text() for legend in figure.legends for text in legend.get_texts())]
 
 
 def learning(count: int, seed: int = 0) -> list[Episode]:
-    """Episodes from about -400 to 300, as of LunarLander."""
+    """Return episodes with returns from about -400 to 300, as in LunarLander."""
     generator = np.random.default_rng(seed)
     rewards = np.linspace(-300, 250, count) + generator.normal(0, 60, count)
     return [
@@ -67,7 +67,7 @@ def test_faint_line_has_the_values_of_the_episodes() -> None:
 def test_strong_line_is_the_moving_average(number: int) -> None:
     picture = curves([made_up_run(learning(700))])
     raw, average = lines(picture, number)[:2]
-    expected = [statistics.fmean(raw[stop - 35 : stop, 1].tolist()) for stop in range(35, 701)]  # full windows alone
+    expected = [statistics.fmean(raw[stop - 35 : stop, 1].tolist()) for stop in range(35, 701)]  # full windows only
     np.testing.assert_array_equal(average[:, 0], raw[34:, 0])
     np.testing.assert_allclose(average[:, 1], expected, rtol=1e-9)
     assert "mean of the last 35" in texts(picture)
@@ -101,11 +101,11 @@ def test_title_has_the_environments_of_several_runs() -> None:
     runs.append(made_up_run(learning(9), environment="CartPole-v1", directory="runs/cartpole"))
     assert texts(curves(runs))[0] == "CartPole-v1 and LunarLander-v3"
     runs.append(made_up_run(learning(9), environment="Taxi-v4", directory="runs/taxi"))
-    assert texts(curves(runs))[0] == "3 environments"  # whose names would run into the legend
+    assert texts(curves(runs))[0] == "3 environments"  # the names would overlap the legend
 
 
 def test_each_run_has_a_color_and_a_name() -> None:
-    # Between two dollars matplotlib would see mathematics, and none in these.
+    # Matplotlib would parse text between two dollar signs as math.
     runs = [made_up_run(learning(30, seed), directory=f"runs/{seed}$\\no$", seed=seed) for seed in range(3)]
     picture = curves(runs)
     picture.figure.draw_without_rendering()
@@ -132,7 +132,7 @@ def test_svg_is_valid_xml_for_any_run_name(tmp_path: Path, name: str, shown: str
     runs = [made_up_run(learning(5), directory=f"runs/{name}"), made_up_run(learning(5), environment=f"{name}-v0")]
     picture = curves(runs)
     assert shown in texts(picture)
-    ET.parse(picture.save(tmp_path, "curves")[1])  # noqa: S314 -- our own
+    ET.parse(picture.save(tmp_path, "curves")[1])  # noqa: S314
     assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0"
 
 
@@ -194,7 +194,7 @@ ODD: list[list[list[Episode]]] = [
 ]
 
 
-# Warnings are errors here, so these say too that matplotlib has nothing to complain of.
+# Warnings are errors in tests, so this also shows that matplotlib gives none.
 @pytest.mark.parametrize("runs", ODD)
 def test_any_numbers_can_be_drawn(runs: list[list[Episode]]) -> None:
     picture = curves([made_up_run(episodes, directory=f"run {n}") for n, episodes in enumerate(runs)])
@@ -207,14 +207,14 @@ def test_png_and_svg_are_written_for_any_number_of_episodes(tmp_path: Path, coun
     assert paths == [tmp_path / "new" / "plots" / "curves.png", tmp_path / "new" / "plots" / "curves.svg"]
     image = imread(paths[0])
     assert image.shape[:2] == (1020, 1650)
-    assert image[..., :3].std() > 0.05  # more than an empty sheet
-    assert ET.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 -- our own
+    assert image[..., :3].std() > 0.05  # not blank
+    assert ET.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314
 
 
-def test_panel_without_numbers_says_nothing_yet() -> None:
+def test_panel_without_numbers_shows_nothing_yet() -> None:
     picture = curves([made_up_run([episode(1, loss=None), episode(2, loss=None)])])
-    said = [[text.get_text() for text in panel(picture, number).texts] for number in range(4)]
-    assert said == [[], ["nothing yet"], [], []]
+    shown = [[text.get_text() for text in panel(picture, number).texts] for number in range(4)]
+    assert shown == [[], ["nothing yet"], [], []]
 
 
 def test_curves_do_not_touch_pyplot() -> None:

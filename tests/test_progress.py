@@ -1,4 +1,4 @@
-"""The progress of trainings: its figures, and what a terminal or a log file shows."""
+"""Progress of trainings: its figures, and its display in terminals and log files."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_mean_return_is_of_the_last_hundred_complete_episodes() -> None:
     for count in range(1, 151):
         summary.read(episode(count, reward=-1_000.0 if count <= 50 else 7.5))
     summary.read(episode(151, reward=-1_000.0, ended="budget"))
-    for reward in (float("nan"), None):  # as logs have returns that were not finite
+    for reward in (float("nan"), None):  # logs contain None for a return that was not finite
         summary.read(episode(152, reward=reward))  # type: ignore[arg-type]
     assert summary.figures["mean of 100"] == "7.5"
 
@@ -87,7 +87,7 @@ def test_figures_are_the_newest_and_the_best_evaluation() -> None:
     now.seconds += 4
     summary.read(metrics(100, mean_q=-41.25, gradient_norm=12.0))
     summary.read(episode(3, env_steps=200, epsilon=0.75, loss=0.125))
-    summary.read(episode(4, env_steps=220, epsilon=0.5, loss=None))  # without updates: the loss stays
+    summary.read(episode(4, env_steps=220, epsilon=0.5, loss=None))  # no updates: the loss does not change
     summary.read(evaluated(10, 12.25))
     summary.read(evaluated(20, -3.0, best=False))
     expected = {"epsilon": "0.500", "loss": "0.125", "mean Q": "-41.2", "gradient norm": "12.0", "episode": "4"}
@@ -113,7 +113,7 @@ def test_resumed_training_includes_its_earlier_events() -> None:
     assert summary.figures == summary.figures | expected
     now.seconds += 10
     summary.read(episode(45, reward=5.0, env_steps=450))
-    # The pace is that of this process alone.
+    # The speed is that of this process.
     assert (summary.share, summary.eta, summary.figures["steps/s"]) == (0.75, "0:10", "15")
     assert summary.returns(100) == [2.0] * 30 + [5.0]
 
@@ -216,7 +216,7 @@ def test_without_a_terminal_plain_lines_go_to_stderr(
     with live("t", TrainingSummary(TrainConfig(episodes=30), 0, 0)) as show:
         for count in range(1, 31):
             show(episode(count))
-    assert capfd.readouterr().err.count("\n") == 1  # a short training has its last line only
+    assert capfd.readouterr().err.count("\n") == 1  # a short training prints the last line only
     monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     summary = TrainingSummary(TrainConfig(episodes=2), 0, 0, outcomes=("landed", "crashed"))
     with live("a [red] title", summary) as show:
@@ -273,7 +273,7 @@ with board("CartPole-v1") as screen:
 """
 
 
-def test_board_disappears_and_keeps_what_was_said() -> None:
+def test_board_disappears_and_keeps_printed_lines() -> None:
     text, plain = shown(BOARD)
     assert text.index("\x1b[?25l") < text.rindex("\x1b[?25h")
     for part in ("out/seed-0: best 500.0", "out/seed-0 ", " 80%", "0 of 1 done"):

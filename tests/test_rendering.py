@@ -1,4 +1,4 @@
-"""Environments made a second time: the same ones, with pictures, and without a trace in what is learned."""
+"""Copies of environments: they are identical, render images, and do not change the training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BRIEF: dict[str, Any] = {"steps": 20, "eval_every": None, "eval_episodes": 1, "q
 
 
 def played(env: envs.Env, seed: int, steps: int, *, draw: bool = False) -> Steps:
-    """What happens from ``seed`` on with random actions that are always the same; it begins anew after an end."""
+    """Return what happens from ``seed`` on, with the same random actions each time, over several episodes."""
     actions = np.random.default_rng(seed).integers(envs.space_sizes(env).actions, size=steps)
     happened: Steps = [(env.reset(seed=seed)[0].tobytes(),)]
     for number, action in enumerate(actions):
@@ -43,7 +43,7 @@ def played(env: envs.Env, seed: int, steps: int, *, draw: bool = False) -> Steps
 
 
 def kinds(env: envs.Env) -> list[str]:
-    """What is around the environment, the checks of Gymnasium's own left out."""
+    """Return the names of the wrappers, without Gymnasium's own checker."""
     names = []
     while isinstance(env, gym.Wrapper):
         names.append(type(env).__name__)
@@ -52,13 +52,13 @@ def kinds(env: envs.Env) -> list[str]:
 
 
 def made(env_id: str, **settings: Any) -> envs.Env:
-    """As ``gym.make``, without the warnings of Box2D's import: as errors they end the whole process."""
+    """Call ``gym.make`` without the import warnings of Box2D, which as errors would end the process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return gym.make(env_id, **settings)
 
 
-# The same environment
+# Copies of environments
 
 
 MADE: dict[str, Callable[[], envs.Env]] = {
@@ -88,13 +88,13 @@ MADE: dict[str, Callable[[], envs.Env]] = {
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
 def test_environment_made_again_is_identical(name: str, render_mode: str | None) -> None:
     env = MADE[name]()
-    twin = envs.again(env, render_mode)
-    assert twin.unwrapped is not env.unwrapped
-    assert twin.render_mode == render_mode
-    assert kinds(twin) == kinds(env)
+    shadow = envs.again(env, render_mode)
+    assert shadow.unwrapped is not env.unwrapped
+    assert shadow.render_mode == render_mode
+    assert kinds(shadow) == kinds(env)
     for seed in (0, 1):
-        assert played(env, seed, 40) == played(twin, seed, 40, draw=render_mode is not None)
-    twin.close()
+        assert played(env, seed, 40) == played(shadow, seed, 40, draw=render_mode is not None)
+    shadow.close()
     env.close()
 
 
@@ -108,7 +108,7 @@ def known(entry_point: Any) -> Iterator[None]:
 
 
 class Backwards(gym.ActionWrapper[Any, Any, Any]):
-    """A wrapper as people write them."""
+    """A wrapper without RecordConstructorArgs."""
 
     def action(self, action: int) -> int:
         return 1 - action
@@ -120,10 +120,10 @@ def test_wrappers_that_come_with_the_id_are_there_once() -> None:
 
     with known(with_wrappers):
         env = gym.wrappers.TimeLimit(gym.make("Own-v0"), 8)
-        twin = envs.again(env, "rgb_array")
-    assert kinds(twin) == kinds(env)
-    assert kinds(twin).count("Backwards") == 1
-    assert played(twin, 3, 60) == played(env, 3, 60)
+        shadow = envs.again(env, "rgb_array")
+    assert kinds(shadow) == kinds(env)
+    assert kinds(shadow).count("Backwards") == 1
+    assert played(shadow, 3, 60) == played(env, 3, 60)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_environment_without_recipe_is_refused(env: Callable[[], envs.Env], word
         envs.again(env())
 
 
-def test_whatever_a_constructor_raises_is_told_by_name() -> None:
+def test_error_of_a_constructor_is_named() -> None:
     def once() -> Any:
         calls.append(None)
         if len(calls) > 1:
@@ -155,31 +155,31 @@ def test_whatever_a_constructor_raises_is_told_by_name() -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize("name", ["LunarLander-v3", "CartPole-v1"])
-def test_the_twin_draws_what_is_played(name: str) -> None:
+def test_shadow_renders_the_played_states(name: str) -> None:
     env, other = made(name), made(name, render_mode="rgb_array")
-    camera = drawing(env)
-    assert camera is not None
-    assert camera.render_mode == "rgb_array"
-    assert (envs.name(camera), envs.time_limit(camera)) == (
+    rendered = drawing(env)
+    assert rendered is not None
+    assert rendered.render_mode == "rgb_array"
+    assert (envs.name(rendered), envs.time_limit(rendered)) == (
         name,
         envs.time_limit(env),
     )
     for seed in (5, 6):
-        np.testing.assert_array_equal(camera.reset(seed=seed)[0], other.reset(seed=seed)[0])
+        np.testing.assert_array_equal(rendered.reset(seed=seed)[0], other.reset(seed=seed)[0])
         for action in (0, 1, 1, 0):
-            np.testing.assert_array_equal(frame(camera), frame(other))
-            np.testing.assert_array_equal(camera.step(action)[0], other.step(action)[0])
-    camera.close()
+            np.testing.assert_array_equal(frame(rendered), frame(other))
+            np.testing.assert_array_equal(rendered.step(action)[0], other.step(action)[0])
+    rendered.close()
 
 
 class Watched(Walk):
-    """Knows how to draw, where it is made for that."""
+    """Renders images if it is made with a render mode."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 -- as Gymnasium wants it
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
     made: list[Watched]
 
     def __init__(self, render_mode: str | None = None) -> None:
@@ -213,11 +213,11 @@ def run(env: envs.Env, **settings: Any) -> list[Event]:
 def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     events = run(gym.make("Own-v0"), episodes=7, video_every=3)
     lengths = {event.episode: event.length for event in events if isinstance(event, Episode)}
-    given, tried, twin = watched
-    # The given environment lives every episode itself; the twin follows in those that are filmed.
+    given, tried, shadow = watched
+    # The given environment plays every episode; the shadow follows in those that are recorded.
     assert [len(steps) for steps in given.trained()[-7:]] == list(lengths.values())
-    assert not tried.seeds  # made to see whether it can be
-    assert [len(steps) for steps in twin.lived] == [lengths[number] for number in (1, 3, 6)]
+    assert not tried.seeds  # made to check that it can be
+    assert [len(steps) for steps in shadow.lived] == [lengths[number] for number in (1, 3, 6)]
     assert [world.closed for world in watched] == [0, 1, 1]
     shown = [
         (event.episode, int(event.image[0, 0, 0]))
@@ -227,7 +227,7 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
 
 
-# Looking on changes nothing
+# Recording does not change the training
 
 
 @pytest.mark.parametrize(("env_id", "num_envs"), [("CartPole-v1", 1), ("LunarLander-v3", 3)])
@@ -248,7 +248,7 @@ def test_videos_change_no_weight(env_id: str, num_envs: int) -> None:
 def test_changed_environment_stops_video_with_warning() -> None:
     def weights(**settings: Any) -> bytes:
         env: Any = gym.make("CartPole-v1")
-        env.unwrapped.force_mag = 25.0  # of which nobody who makes it again can know
+        env.unwrapped.force_mag = 25.0  # a copy does not have this value
         agent = agent_of(env)
         for _ in training_events(agent, env, TrainConfig(steps=200, eval_every=None, eval_episodes=1, **settings)):
             pass
@@ -259,7 +259,7 @@ def test_changed_environment_stops_video_with_warning() -> None:
         assert weights(video_every=1) == plain
 
 
-# What cannot be filmed is trained all the same
+# Environments that cannot be recorded are trained
 
 
 def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
         training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
-        record_episodes(lambda obs: 0, env, tmp_path / "film.mp4", q_values=lambda obs: obs)
+        record_episodes(lambda obs: 0, env, tmp_path / "video.mp4", q_values=lambda obs: obs)
     history = DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
     assert not list(history.directory.rglob("*.mp4"))
     # If it renders itself, its own images are recorded.
@@ -278,7 +278,7 @@ def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
 
 
 class Faulty(Watched):
-    """Its images are faulty."""
+    """Renders faulty images."""
 
     images: Callable[[], Any]
 
@@ -312,7 +312,7 @@ def test_failed_image_is_only_a_warning(images: Callable[[], Any], words: str, t
 
 
 class Stubborn(Watched):
-    """Does not let itself be closed."""
+    """Fails to close."""
 
     def close(self) -> None:
         super().close()
@@ -320,7 +320,7 @@ class Stubborn(Watched):
 
 
 class Blocked(Watched):
-    """Cannot begin where it draws."""
+    """Fails to reset if it renders."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         if self.render_mode is not None:
@@ -332,12 +332,12 @@ def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
     Watched.made = []
     with known(Stubborn):
         env = gym.make("Own-v0")
-        with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as told:
+        with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as warned:
             history = DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
-        assert {str(warning.message).partition(":")[0] for warning in told} == {"Own-v0.close raised RuntimeError"}
+        assert {str(warning.message).partition(":")[0] for warning in warned} == {"Own-v0.close raised RuntimeError"}
         assert history.run.episodes
         assert (tmp_path / "run" / "videos" / "best.mp4").is_file()
-        assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all but the one that was given
+        assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all but the given one
 
 
 def test_failed_shadow_environment_is_only_a_warning() -> None:

@@ -349,9 +349,9 @@ def test_invisible_characters_are_shown_as_escapes(run: Path, tmp_path: Path, ca
         svg = base64.b64decode(source.partition(",")[2])
         assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 -- drawn here
         assert b"red\\x1b[31m\\nnext" in svg
-    said = capsys.readouterr().err
-    assert f"skipped: {SHOWN} damaged cannot be read" in said
-    assert not {character for character in said if not character.isprintable()} - {"\n"}
+    output = capsys.readouterr().err
+    assert f"skipped: {SHOWN} damaged cannot be read" in output
+    assert not {character for character in output if not character.isprintable()} - {"\n"}
 
 
 def refused(*arguments: object, capsys: Any) -> str:

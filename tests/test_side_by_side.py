@@ -1,4 +1,4 @@
-"""Several num_envs side by side: what is stored is what was lived in each, and nothing else."""
+"""Training in several environment slots: what is stored, which actions are taken, and how episodes are seeded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perilune.agent.dqn import Agent
 from perilune.errors import ConfigError
 from perilune.training.events import Episode, Evaluated, Event, SafePoint, Started
 from perilune.training.loop import training_events
-from worlds import Lane, Walk, World, n_step, registered, small
+from worlds import Slot, Walk, World, n_step, registered, small
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -36,38 +36,37 @@ def run(agent: Agent, env: envs.Env, **train_settings: Any) -> list[Event]:
     return [event for event in events if not isinstance(event, SafePoint)]
 
 
-def lanes_of(made: Sequence[Lane]) -> list[Lane]:
-    """Those that were played in, in the order of the lanes."""
+def slots_of(made: Sequence[Slot]) -> list[Slot]:
+    """Return the worlds that were played in, by slot."""
     return [world for world in made if world.seeds]
 
 
-# What is stored
+# Stored transitions
 
 
 def stored_of(agent: Agent) -> Counter[tuple[float, ...]]:
-    """The replay's transitions and how often each is there."""
+    """Return the transitions of the replay buffer with their counts."""
     columns = np.column_stack([array[: len(agent.replay)] for array in agent.replay.arrays])
     return Counter(tuple(row) for row in columns.tolist())
 
 
 def expected_of(
-    lanes: Sequence[Lane], n: int, gamma: float, learning_starts: int, limit: int | None, cut: int | None
+    slots: Sequence[Slot], n: int, gamma: float, learning_starts: int, limit: int | None, cut: int | None
 ) -> tuple[Counter[tuple[float, ...]], int]:
-    """The transitions that the diaries ask for, and how many episodes after the warm-up came to an end.
+    """Return the expected transitions, and the number of episodes that ended after the warm-up.
 
-    The warm-up is played in lane 0, and its last episode is cut off. So is the one under way in the lane ``cut``, where
-    the budget ends. What is under way in the other lanes then is broken off: of it, no more than what n steps had
-    followed already is there.
+    The warm-up is played in slot 0, and its last episode is cut off. The budget also cuts off the current episode of
+    slot ``cut``. Of the current episodes of other slots, only transitions with n following steps are stored.
     """
     expected: Counter[tuple[float, ...]] = Counter()
     ended = 0
-    for lane, world in enumerate(lanes):
-        lived = 0
+    for slot, world in enumerate(slots):
+        played = 0
         for steps in world.trained():
-            lived += len(steps)
-            warming = lane == 0 and lived <= learning_starts
-            over = steps[-1].terminated or steps[-1].truncated or len(steps) == limit or warming or lane == cut
-            assert over or steps is world.trained()[-1]  # only the last one of a lane may be broken off
+            played += len(steps)
+            warming = slot == 0 and played <= learning_starts
+            over = steps[-1].terminated or steps[-1].truncated or len(steps) == limit or warming or slot == cut
+            assert over or steps is world.trained()[-1]  # only the last episode of a slot may be incomplete
             rows = n_step(steps, n, gamma)
             for obs, action, reward, discount, next_obs in rows if over else rows[: max(0, len(rows) - n + 1)]:
                 expected[*obs.tolist(), action, reward, discount, *next_obs.tolist()] += 1
@@ -86,7 +85,7 @@ def expected_of(
     eval_every=st.none() | st.integers(1, 20),
 )
 @settings(max_examples=20)
-def test_what_is_stored_is_what_was_lived_in_each_environment(
+def test_stored_transitions_are_those_of_each_slot(
     num_envs: int,
     lengths: list[int],
     ends: list[str],
@@ -96,7 +95,7 @@ def test_what_is_stored_is_what_was_lived_in_each_environment(
     steps: int,
     eval_every: int | None,
 ) -> None:
-    with registered(lambda number: Lane(number, lengths[number % len(lengths) :] + lengths, ends)) as made:
+    with registered(lambda number: Slot(number, lengths[number % len(lengths) :] + lengths, ends)) as made:
         # gamma = 0.5 and rewards in eighths: every sum is exact in float32.
         agent = Agent(2, 3, small(n_step=n, gamma=0.5, learning_starts=learning_starts), 0)
         events = run(
@@ -107,29 +106,29 @@ def test_what_is_stored_is_what_was_lived_in_each_environment(
             max_episode_steps=limit,
             eval_every=eval_every,
         )
-    lanes = lanes_of(made)
-    assert len(lanes) == num_envs
-    # In turn, one step each: so much is lived in each lane, and the last step is in this one.
-    lived = [sum(map(len, world.trained())) for world in lanes]
-    assert lived == [learning_starts * (lane == 0) + len(range(lane, steps, num_envs)) for lane in range(num_envs)]
+    slots = slots_of(made)
+    assert len(slots) == num_envs
+    # The slots take one step each, in turn.
+    played = [sum(map(len, world.trained())) for world in slots]
+    assert played == [learning_starts * (slot == 0) + len(range(slot, steps, num_envs)) for slot in range(num_envs)]
     cut = (steps - 1) % num_envs
-    expected, ended = expected_of(lanes, n, 0.5, learning_starts, limit, cut)
+    expected, ended = expected_of(slots, n, 0.5, learning_starts, limit, cut)
     assert stored_of(agent) == expected
-    assert agent.env_steps == sum(lived) == learning_starts + steps
+    assert agent.env_steps == sum(played) == learning_starts + steps
     assert agent.updates == steps
     assert agent.episodes == ended == len(only(Episode, events))
     assert isinstance(events[-1], Evaluated)
 
 
 def test_episodes_are_numbered_by_their_beginning() -> None:
-    # Lane 0 plays episodes of 4 steps, lane 1 of 2, lane 2 of 3; each begins the next episode that nobody has begun.
-    lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to see whether it can be
-    with registered(lambda number: Lane(number, lengths[number])) as made:
+    # Episodes have 4 steps in slot 0, 2 in slot 1 and 3 in slot 2. Numbers are given at the start of an episode.
+    lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to check that it can be
+    with registered(lambda number: Slot(number, lengths[number])) as made:
         agent = Agent(2, 3, small(), 0)
-        told = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, num_envs=3))
-    assert len(lanes_of(made)) == 3
-    # Steps of the training in which they end: 5, 9, 10, 11, 16.
-    assert [(event.env_steps - 8, event.episode, event.length, event.ended) for event in told] == [
+        episodes = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, num_envs=3))
+    assert len(slots_of(made)) == 3
+    # They end at steps 5, 9, 10, 11 and 16.
+    assert [(event.env_steps - 8, event.episode, event.length, event.ended) for event in episodes] == [
         (5, 2, 2, "terminated"),
         (9, 3, 3, "terminated"),
         (10, 1, 4, "terminated"),
@@ -141,11 +140,11 @@ def test_episodes_are_numbered_by_their_beginning() -> None:
         number: sum(step.reward for step in world.trained()[at])
         for number, world, at in [(1, first, 2), (2, second, 0), (3, third, 0), (4, second, 1), (6, first, 3)]
     }
-    assert {event.episode: event.reward for event in told} == rewards
+    assert {event.episode: event.reward for event in episodes} == rewards
 
 
 def test_fewer_environments_drop_pending_steps() -> None:
-    with registered(lambda number: Lane(number, (6,))) as made:
+    with registered(lambda number: Slot(number, (6,))) as made:
         env = gym.make("World-v0")
         agent = Agent(2, 3, small(n_step=3, gamma=0.5), 0)
         for num_envs in (5, 1, 3, 2):
@@ -156,11 +155,11 @@ def test_fewer_environments_drop_pending_steps() -> None:
     assert agent.updates == 4 * 23 - 8
 
 
-# What is played
+# Actions and seeds
 
 
-def of_the_stream(seed: int, lanes: Sequence[Lane], learning_starts: int, max_action_repeat: int) -> list[list[int]]:
-    """The actions of each lane where all are exploratory, by the generator's own stream.
+def of_the_stream(seed: int, slots: Sequence[Slot], learning_starts: int, max_action_repeat: int) -> list[list[int]]:
+    """Return the actions of each slot if all are exploratory, from the stream of the generator.
 
     The share of durations of n steps is as 1 / n^2. A new episode begins with a new action.
     """
@@ -174,48 +173,48 @@ def of_the_stream(seed: int, lanes: Sequence[Lane], learning_starts: int, max_ac
             1 + next(at for at, share in enumerate(up_to) if luck < share or at == max_action_repeat - 1)
         )
 
-    episodes = [[len(steps) for steps in world.trained()] for world in lanes]
-    actions: list[list[int]] = [[] for _ in lanes]
-    lasting: list[list[int]] = [[] for _ in lanes]
+    episodes = [[len(steps) for steps in world.trained()] for world in slots]
+    actions: list[list[int]] = [[] for _ in slots]
+    lasting: list[list[int]] = [[] for _ in slots]
     left = [lengths.pop(0) for lengths in episodes]
 
-    def play(lane: int) -> None:
-        actions[lane].append(lasting[lane].pop())
-        left[lane] -= 1
-        if not left[lane]:
-            lasting[lane] = []
-            left[lane] = episodes[lane].pop(0) if episodes[lane] else -1
+    def play(slot: int) -> None:
+        actions[slot].append(lasting[slot].pop())
+        left[slot] -= 1
+        if not left[slot]:
+            lasting[slot] = []
+            left[slot] = episodes[slot].pop(0) if episodes[slot] else -1
 
     for _ in range(learning_starts):
         lasting[0] = lasting[0] or drawn()
         play(0)
-    total = sum(len(steps) for world in lanes for steps in world.trained())
+    total = sum(len(steps) for world in slots for steps in world.trained())
     while sum(map(len, actions)) < total:
-        for lane in range(len(lanes)):
-            if not lasting[lane]:
+        for slot in range(len(slots)):
+            if not lasting[slot]:
                 assert generator.random() < 1  # whether to explore
-                lasting[lane] = drawn()
-        for lane in range(len(lanes)):
+                lasting[slot] = drawn()
+        for slot in range(len(slots)):
             if sum(map(len, actions)) < total:
-                play(lane)
+                play(slot)
     return actions
 
 
 @pytest.mark.parametrize("num_envs", [1, 2, 3])
 def test_repeated_actions_stay_in_their_environment(num_envs: int) -> None:
-    with registered(lambda number: Lane(number, (5, 9, 3), ("terminated", "truncated"))) as made:
+    with registered(lambda number: Slot(number, (5, 9, 3), ("terminated", "truncated"))) as made:
         agent = Agent(2, 3, small(epsilon_start=1.0, epsilon_end=1.0, max_action_repeat=6), 4)
         run(agent, gym.make("World-v0"), steps=300, num_envs=num_envs, eval_every=40)
-    lanes = lanes_of(made)
-    taken = [[step.action for steps in world.trained() for step in steps] for world in lanes]
-    assert taken == of_the_stream(4, lanes, 8, 6)
+    slots = slots_of(made)
+    taken = [[step.action for steps in world.trained() for step in steps] for world in slots]
+    assert taken == of_the_stream(4, slots, 8, 6)
     runs = [len(list(same)) for actions in taken for _, same in itertools.groupby(actions)]
-    assert max(runs) > 3  # else nothing lasted
+    assert max(runs) > 3  # some actions were repeated
 
 
 def test_greedy_action_uses_own_observation() -> None:
     with registered(lambda number: Walk(5 + number % 2)) as made:
-        # With steps so small the weights stay what they are, so that it can be said afterwards what was greedy.
+        # The learning rate is so small that the weights do not change, so the greedy actions are known.
         agent = Agent(1, 3, small(epsilon_start=0.0, epsilon_end=0.0, learning_rate=1e-30, hidden=(32,)), 6)
         run(agent, gym.make("World-v0"), steps=100, num_envs=3)
     played = [step for world in made for step in itertools.chain(*world.trained())]
@@ -225,31 +224,31 @@ def test_greedy_action_uses_own_observation() -> None:
 
 
 def starts(made: Sequence[World]) -> list[int]:
-    """The seeds of all resets of the training's own."""
+    """Return the seeds of the resets of training episodes."""
     return [seed for world in made for seed in world.seeds if seed is not None and seed < seeding.TRAINING_SEEDS]
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_resets_are_seeded_apart_from_evaluations(num_envs: int) -> None:
-    with registered(lambda number: Lane(number, (5, 3))) as made:
+    with registered(lambda number: Slot(number, (5, 3))) as made:
         agent = Agent(2, 3, small(), 6)
         events = run(agent, gym.make("World-v0"), steps=100, num_envs=num_envs, eval_every=20, eval_episodes=2)
     assert not [seed for world in made for seed in world.seeds if seed is None]
     stream = seeding.generators(6).environment
     assert sorted(starts(made)) == sorted(seeding.episode_seed(stream) for _ in starts(made))
     assert sum(len(world.scored()) for world in made) == 2 * len(only(Evaluated, events)) >= 8
-    # An evaluation plays where an episode has just ended, and never in the middle of one.
+    # Evaluations only start after an episode has ended.
     for world in made:
         for before, seed in zip(world.lived, world.seeds[1:], strict=False):
             if seed is not None and seed >= seeding.TRAINING_SEEDS and before is not world.trained()[-1]:
                 assert len(before) in (5, 3)
 
 
-# What looks on, and what comes out
+# Observers
 
 
 def weights(num_envs: int, look: Callable[[Agent], object] = lambda agent: None, **train_settings: Any) -> bytes:
-    """What is learned of a world in which everything follows from seeds and actions."""
+    """Return the trained weights in a deterministic world."""
     with registered(lambda number: Walk(5 + number % 2)):
         agent = Agent(1, 3, small(n_step=2, layer_norm=True, max_action_repeat=3), 0)
         config = TrainConfig(**{"steps": 200, "num_envs": num_envs, "eval_every": None} | train_settings)
@@ -267,28 +266,28 @@ def test_evaluations_and_readers_change_no_weight() -> None:
     assert weights(3) == weights(3, eval_every=5, eval_episodes=3) == weights(3, look, metrics_every=1)
 
 
-# What is made, and what cannot be
+# Making and closing environments
 
 
-def test_what_was_made_is_closed_and_what_was_given_is_not() -> None:
-    with registered(lambda number: Lane(number, (5,))) as made:
+def test_copies_are_closed_and_the_given_environment_is_not() -> None:
+    with registered(lambda number: Slot(number, (5,))) as made:
         agent = Agent(2, 3, small(), 0)
         run(agent, gym.make("World-v0"), steps=50, num_envs=3)
         assert [world.closed for world in made] == [False, True, True, True]
         events = training_events(agent, gym.make("World-v0"), TrainConfig(steps=50, num_envs=2))
         assert isinstance(next(events), Started)
-        del events  # left in the middle
+        del events  # abandoned
         assert [world.closed for world in made[4:]] == [False, True, True]
 
 
 def test_num_envs_needs_environment_with_recipe(tmp_path: Path) -> None:
-    with registered(lambda number: Lane(number, (5,))):
+    with registered(lambda number: Slot(number, (5,))):
         env = gym.wrappers.NormalizeObservation(gym.make("World-v0"))
         dqn = DQN(env, config=small())
         with pytest.raises(ConfigError, match=r"num_envs=3 .*NormalizeObservation has learned"):
             dqn.train(steps=50, num_envs=3, run_dir=tmp_path / "run", quiet=True)
     assert not list(tmp_path.iterdir())
-    assert run(Agent(2, 3, small(), 0), env, steps=20)  # with one there is nothing to make
+    assert run(Agent(2, 3, small(), 0), env, steps=20)  # one slot needs no copy
 
 
 @pytest.mark.long
@@ -300,10 +299,10 @@ def test_run_with_several_environments_is_complete(tmp_path: Path) -> None:
     numbers = [episode.episode for episode in history.episodes]
     assert len(numbers) == len(set(numbers)) > 10
     assert numbers != sorted(numbers)
-    told = {episode.episode: episode.length for episode in history.run.episodes}
-    filmed = {number for number in told if number == 1 or number % 2 == 0}
-    # Films of episodes that overlap come apart; those that were broken off are not there.
-    assert {int(path.stem[-5:]) for path in history.videos} == history.frames.keys() == filmed
-    assert {number: len(frames) - 1 for number, frames in history.frames.items()} == {n: told[n] for n in filmed}
+    episodes = {episode.episode: episode.length for episode in history.run.episodes}
+    recorded = {number for number in episodes if number == 1 or number % 2 == 0}
+    # Overlapping episodes have separate videos; unfinished ones have none.
+    assert {int(path.stem[-5:]) for path in history.videos} == history.frames.keys() == recorded
+    assert {number: len(frames) - 1 for number, frames in history.frames.items()} == {n: episodes[n] for n in recorded}
     assert not list((tmp_path / "run").rglob("*.partial"))
     assert (tmp_path / "run" / "plots" / "curves.png").exists()

@@ -1,4 +1,4 @@
-"""How a run learned, side by side: the right weights, in their order, from one start, each until its own end."""
+"""Videos of the stages of a run, side by side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from perilune.viz.video import record_stages, run_stages
     [
         ([0, 5, 10, 15, 20, 25, 30], 30, [0, 2, 4]),
         ([0, 5131, 15731, 20893, 35194, 40535, 60000], 60000, [0, 3, 5]),
-        ([0, 9, 19, 31], 19, [0, 1]),  # snapshots after the best weights are not shown, and none is shown twice
+        ([0, 9, 19, 31], 19, [0, 1]),  # no snapshot after the best weights, and none twice
         ([0], 100, [0]),
         ([20, 40], 30, [0]),
     ],
@@ -47,17 +47,17 @@ def test_stages_are_nearest_to_zero_a_third_and_two_thirds(
     assert last == (f"best, {end:,} steps", Path(str(end)))
 
 
-SEEDS = (2, 1, 10)  # whose agents fall soon, late, and in between
+SEEDS = (2, 1, 10)  # of agents that fall early, late, and in between
 
 
 def stage(seed: int) -> tuple[str, Agent]:
-    """An agent that has learned nothing, and yet plays otherwise than those of other seeds."""
+    """Return an untrained agent."""
     return f"seed {seed}", DQN("CartPole-v1", hidden=(8,), seed=seed).agent
 
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
-    """The frames that a test encodes."""
+    """Collect frames instead of encoding them."""
     found: list[Array] = []
     monkeypatch.setattr(VideoWriter, "add", lambda self, image: found.append(image))
     monkeypatch.setattr(VideoWriter, "close", lambda self: None)
@@ -65,7 +65,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
 
 
 def alone(title: str, agent: Agent, overlay: bool, scale: Scale) -> list[Array]:
-    """Return the images of one stage without the others: every third, half as wide, and the last."""
+    """Return every third image of one stage, and the last one, at half width."""
     panel, env = Panel(title, ("push left", "push right") if overlay else (), 50), cartpole()
     recent: tuple[int, ...] = ()
     found = []
@@ -113,17 +113,19 @@ def test_long_episode_is_shown_faster_with_a_label(
 ) -> None:
     env = gym.make("MountainCar-v0", render_mode="rgb_array", max_episode_steps=steps)
     env.metadata = env.metadata | {"render_fps": fps}
-    agent, path = DQN(env, hidden=(8,), seed=1).agent, tmp_path / f"film{ending}"
+    agent, path = DQN(env, hidden=(8,), seed=1).agent, tmp_path / f"video{ending}"
     agent.greedy_action = lambda obs: 1  # type: ignore[method-assign]  # it stays in the valley
-    told: list[tuple[int, int]] = []
-    record_stages([("", agent)], env, path, tell=lambda done, of: told.append((done, of)))
-    assert len(told) == shown
-    assert told[0] == (0, steps)
-    assert told[-1] == (steps, steps)
-    assert told == sorted(told)
+    calls: list[tuple[int, int]] = []
+    record_stages([("", agent)], env, path, tell=lambda done, of: calls.append((done, of)))
+    assert len(calls) == shown
+    assert calls[0] == (0, steps)
+    assert calls[-1] == (steps, steps)
+    assert calls == sorted(calls)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert stream.average_rate == pytest.approx(float(rate), rel=0.05)  # a GIF counts in hundredths of a second
+        assert stream.average_rate == pytest.approx(
+            float(rate), rel=0.05
+        )  # a GIF has durations in hundredths of a second
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
         seconds = float(container.duration) / 1e6
     assert 6 <= seconds <= 11.1
@@ -139,7 +141,7 @@ def test_stages_of_a_run_go_from_initial_to_best_weights(tiny_run: TinyRun, tmp_
     steps = [DQN.load(path).agent.env_steps for _, path in chosen]
     assert steps == sorted(steps)
     assert [title for title, _ in chosen[:-1]] == [f"{step} steps" for step in steps[:-1]]
-    endings = History.load(run).record_stages(tmp_path / "film.gif", checkpoint="final", overlay=True)
+    endings = History.load(run).record_stages(tmp_path / "video.gif", checkpoint="final", overlay=True)
     assert [ending.title for ending in endings] == [title for title, _ in chosen]
     assert [ending.reward for ending in endings] == [DQN.load(path).evaluate(1).returns[0] for _, path in chosen]
 
@@ -150,12 +152,12 @@ def test_missing_weights_and_snapshots_are_named(tiny_run: TinyRun, tmp_path: Pa
     for name in ("config.json", "snapshots/00000.safetensors"):
         shutil.copy(tiny_run.history.directory / name, half / name)
     with pytest.raises(RunDirectoryError, match="half has no 'best' weights"):
-        History.load(half).record_stages(tmp_path / "film.mp4")
+        History.load(half).record_stages(tmp_path / "video.mp4")
     shutil.copy(tiny_run.history.directory / "best.safetensors", half)
     (half / "snapshots" / "00001.safetensors").write_bytes(b"cut off")
     with pytest.raises(FileFormatError, match="00001"):
-        History.load(half).record_stages(tmp_path / "film.mp4")
+        History.load(half).record_stages(tmp_path / "video.mp4")
     shutil.rmtree(half / "snapshots")
     with pytest.raises(RunDirectoryError, match=r"half has no snapshots/ .* Train again, or record"):
-        History.load(half).record_stages(tmp_path / "film.mp4")
-    assert not (tmp_path / "film.mp4").exists()
+        History.load(half).record_stages(tmp_path / "video.mp4")
+    assert not (tmp_path / "video.mp4").exists()

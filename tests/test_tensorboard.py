@@ -1,4 +1,4 @@
-"""Event files hold what the logs hold, each point once, also after an interruption."""
+"""Event files contain every point of the logs once, also after an interruption."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def shown(run: Path) -> Values:
-    """(step, value) of every tag as TensorBoard shows them: a session that starts at a step drops those from there."""
+    """Return (step, value) of every tag as TensorBoard shows them: a session start drops later points."""
     found: Values = defaultdict(list)
     for path in sorted((run / "tensorboard").iterdir()):
         for record in records(path):
@@ -60,7 +60,7 @@ def shown(run: Path) -> Values:
 
 
 def expected(history: History) -> Values:
-    """The same from the run's logs."""
+    """Return the same from the run's logs."""
     tags: Values = defaultdict(list)
     logs: tuple[tuple[str, Sequence[Any], str], ...] = (
         ("episode", history.episodes, "reward length loss epsilon"),
@@ -85,12 +85,12 @@ def assert_shows(run: Path, history: History) -> None:
 
 
 class InterruptedTrainingError(Exception):
-    """The training ends without closing its files."""
+    """End a training without closing its files."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> History:
-    """A training with event files, from its beginning to its end. Not to be changed."""
+    """A complete training with event files. Read-only."""
     run = tmp_path_factory.mktemp("whole") / "run"
     return DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
 
@@ -102,7 +102,7 @@ def test_event_file_has_every_figure_of_the_logs(whole: History) -> None:
     assert first.file_version == "brain.Event:2"
     times = [record.wall_time for record in others]
     assert times == sorted(times)
-    assert abs(times[-1] - path.stat().st_mtime) < 2  # the time of day, in seconds
+    assert abs(times[-1] - path.stat().st_mtime) < 2  # seconds since the epoch
     for label in ("balanced", "fell", "left_the_track"):
         assert len(shown(whole.directory)[f"outcomes/{label}"]) == len(whole.episodes)
 
@@ -140,7 +140,7 @@ def test_resumed_training_has_every_point_once(
     monkeypatch.undo()
     history = DQN(cartpole(), seed=3, **AGENT).train(
         resume=True, run_dir=run, tensorboard=True, quiet=True, pictures=False
-    )  # in the same second
+    )  # within the same second
     assert len(list((run / "tensorboard").iterdir())) == 2
     assert_shows(run, history)
     found, right = shown(run), shown(whole.directory)
@@ -197,7 +197,7 @@ def gray(value: int, height: int = 400, width: int = 600) -> Array:
 
 
 def values(animation: Animation) -> tuple[list[int], int]:
-    """The gray of every frame of the GIF, and its milliseconds from one to the next."""
+    """Return the gray level of every frame of the GIF, and the duration of a frame in milliseconds."""
     image = Image.open(io.BytesIO(animation.gif()))
     shades = []
     for place in range(image.n_frames):  # type: ignore[attr-defined]
@@ -219,7 +219,7 @@ def test_long_animation_is_thinned_evenly() -> None:
     for number in range(1_000):
         animation.add(gray(number // 4, 40, 60))
         assert len(animation._frames) <= MAX_FRAMES
-    assert animation.size == (60, 40)  # not made larger
+    assert animation.size == (60, 40)  # not enlarged
     shades, milliseconds = values(animation)
     assert shades == [number // 4 for number in range(0, 1_000, 16)]
-    assert milliseconds == 100  # of 320: a thousand frames in six seconds
+    assert milliseconds == 100  # instead of 320: a thousand frames take six seconds

@@ -1,4 +1,4 @@
-"""Films are what every player or page shows, complete or not there, and take no memory while they grow."""
+"""Video files: format, content, memory, and behavior after errors."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def frame_of(episode: int, action: int | None = 1, reward: float = 0.0) -> Times
     return Timestep(episode, 0, np.array([0.5, -1.25], np.float32), action, reward, image=picture())
 
 
-def everything_in(directory: Path) -> list[str]:
+def files_in(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
 
 
 def test_mp4_is_h264_with_the_given_size_speed_and_length(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "new" / "film.mp4", 25) as video:
+    with VideoWriter(tmp_path / "new" / "video.mp4", 25) as video:
         for gray in range(0, 250, 10):
             video.add(picture(gray=gray))
-    decoded = decode(tmp_path / "new" / "film.mp4")
+    decoded = decode(tmp_path / "new" / "video.mp4")
     assert (decoded.codec, decoded.pixel_format) == ("h264", "yuv420p")
     assert (decoded.width, decoded.height, decoded.fps) == (64, 48, 25)
     assert len(decoded.frames) == 25
-    assert everything_in(tmp_path) == ["new/film.mp4"]
+    assert files_in(tmp_path) == ["new/video.mp4"]
 
 
 def test_frames_keep_their_order_and_colors(tmp_path: Path) -> None:
     colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20), (0, 0, 0), (255, 255, 255)]
-    with VideoWriter(tmp_path / "film.mp4", 30) as video:
+    with VideoWriter(tmp_path / "video.mp4", 30) as video:
         for color in colors:
             video.add(np.broadcast_to(np.array(color, np.uint8), (32, 32, 3)))
-    for picture, color in zip(decode(tmp_path / "film.mp4").frames, colors, strict=True):
+    for picture, color in zip(decode(tmp_path / "video.mp4").frames, colors, strict=True):
         assert np.abs(picture.mean((0, 1)) - color).max() < 12
 
 
 @pytest.mark.parametrize(("height", "width"), [(51, 37), (50, 37), (51, 36), (3, 3)])
 def test_odd_last_row_or_column_is_cut(tmp_path: Path, height: int, width: int) -> None:
     image = picture(height, width, 200)
-    image[height - height % 2 :], image[:, width - width % 2 :] = 0, 0  # what is cut off is black
-    with VideoWriter(tmp_path / "film.mp4", 30) as video:
+    image[height - height % 2 :], image[:, width - width % 2 :] = 0, 0  # the last row and column are black
+    with VideoWriter(tmp_path / "video.mp4", 30) as video:
         video.add(image)
-    decoded = decode(tmp_path / "film.mp4")
+    decoded = decode(tmp_path / "video.mp4")
     assert (decoded.width, decoded.height) == (width // 2 * 2, height // 2 * 2)
     assert decoded.frames[0].min() > 180
 
@@ -74,19 +74,19 @@ def test_failed_recording_leaves_no_file(
     tmp_path: Path, frames: int, failure: type[BaseException], ending: str
 ) -> None:
     def play() -> None:
-        with VideoWriter(tmp_path / f"film{ending}", 30) as video:
+        with VideoWriter(tmp_path / f"video{ending}", 30) as video:
             for _ in range(frames):
                 video.add(picture())
             raise failure
 
     with pytest.raises(failure):
         play()
-    assert everything_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_unwritable_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    path = tmp_path / "file" / "film.mp4"
+    path = tmp_path / "file" / "video.mp4"
     with pytest.raises(RunDirectoryError, match=f"the video {path} cannot be written"):
         VideoWriter(path, 30)
 
@@ -109,15 +109,15 @@ with VideoWriter(Path(sys.argv[1]), 50) as video:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc/self/statm")
 @pytest.mark.parametrize("ending", FORMATS)
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path, ending: str) -> None:
-    command = [sys.executable, "-c", WRITING, str(tmp_path / f"film{ending}")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 -- our own words
-    # The first 200 fill the encoder's own queues. The 1,000 after them, kept, would be 230 MB.
-    before, after = map(float, said.split())
+    command = [sys.executable, "-c", WRITING, str(tmp_path / f"video{ending}")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    # The first 200 frames fill the queues of the encoder. The other 1,000 would take 230 MB.
+    before, after = map(float, ended.stdout.split())
     assert after - before < 10
 
 
 def animated(path: Path) -> tuple[list[Array], list[float], int]:
-    """A GIF's pictures, how long each is shown in milliseconds, and how often all is repeated (0: always)."""
+    """Return the images of a GIF, their durations in milliseconds, and the number of repetitions (0: infinite)."""
     shown, durations = [], []
     with Image.open(path) as animation:
         for number in range(animation.n_frames):  # type: ignore[attr-defined]
@@ -130,15 +130,17 @@ def animated(path: Path) -> tuple[list[Array], list[float], int]:
 
 def test_gif_keeps_colors_and_speed_and_repeats(tmp_path: Path) -> None:
     colors = [(0, 0, 0), (250, 10, 10), (129, 102, 230), (10, 250, 10), (255, 255, 255), (255, 176, 0)]
-    with VideoWriter(tmp_path / "film.gif", Fraction(50, 3)) as video:
+    with VideoWriter(tmp_path / "video.gif", Fraction(50, 3)) as video:
         for color in colors:
             video.add(np.broadcast_to(np.array(color, np.uint8), (33, 47, 3)))
-    shown, durations, loop = animated(tmp_path / "film.gif")
+    shown, durations, loop = animated(tmp_path / "video.gif")
     assert loop == 0
     assert durations == [60] * 6
     assert shown[0].shape == (32, 46, 3)
     for picture, color in zip(shown, colors, strict=True):
-        assert np.abs(picture.astype(int) - color).max() <= 32  # there are 256, some of the first picture
+        assert (
+            np.abs(picture.astype(int) - color).max() <= 32
+        )  # the palette has 256 colors, some of them from the first image
 
 
 @pytest.mark.parametrize(("fps", "every"), [(50, 3), (60, 4), (30, 2), (25, 2), (17, 1), (15, 1), (4, 1)])
@@ -148,46 +150,46 @@ def test_gif_has_at_most_seventeen_frames_per_second(fps: int, every: int) -> No
 
 
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
-    for name in ("film.avi", "film", "film.MP4"):
+    for name in ("video.avi", "video", "video.MP4"):
         with pytest.raises(ConfigError, match=r"name ends in \.mp4, \.gif"):
             record_episodes(lambda obs: 0, cartpole(), tmp_path / name, q_values=q_of)
-    assert everything_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_missing_codec_is_named_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, ".mp4", FORMATS[".mp4"]._replace(codec="libnowhere"))
     for ask in (
         check_available,
-        lambda: record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.mp4", q_values=q_of),
+        lambda: record_episodes(lambda obs: 0, cartpole(), tmp_path / "video.mp4", q_values=q_of),
     ):
         with pytest.raises(MissingDependencyError, match=r"without the encoder libnowhere.* --force-reinstall"):
             ask()
-    assert everything_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 PANEL = Panel("", ("push left", "push right"), 50)
 
 
 def q_of(obs: Array) -> Array:
-    """Higher for the side to which the pole falls."""
+    """Return Q-values that are higher for the side to which the pole falls."""
     return np.stack([50 - 9 * obs[:, 2], 50 + 9 * obs[:, 2]], axis=1)
 
 
 def test_overlay_labels_the_end_and_telemetry_has_every_frame(tmp_path: Path) -> None:
-    env, path = cartpole(), tmp_path / "film.mp4"
+    env, path = cartpole(), tmp_path / "video.mp4"
     shown = record_episodes(
         lambda obs: int(obs[2] > 0), env, path, episodes=2, max_episode_steps=8, q_values=q_of, panel=PANEL
     )
-    frames, told = decode(path).frames, telemetry.read(telemetry.path_of(path))
-    assert len(frames) == len(told) == sum(length + 1 + 50 for length in shown.lengths)
-    assert [moment.action is None for moment in told] == ([False] * 8 + [True] * 51) * 2
-    # The label is dark and lies low on CartPole's white picture, where nothing else is.
+    frames, steps = decode(path).frames, telemetry.read(telemetry.path_of(path))
+    assert len(frames) == len(steps) == sum(length + 1 + 50 for length in shown.lengths)
+    assert [step.action is None for step in steps] == ([False] * 8 + [True] * 51) * 2
+    # The dark label is in the lower part of CartPole's white image.
     labeled = [image[330:390, 200:400].min() < 100 for image in frames]
-    assert labeled == [moment.action is None for moment in told]
-    # On every frame the bar of the action that is told there is the bright one.
-    for image, moment in zip(frames, told, strict=True):
+    assert labeled == [step.action is None for step in steps]
+    # The bar of the chosen action is bright.
+    for image, step in zip(frames, steps, strict=True):
         bright = [int(np.abs(image[y, 200:210].astype(int) - (255, 176, 0)).max() < 60) for y in (446, 473)]
-        assert bright == [int(moment.action == action) for action in (0, 1)]
+        assert bright == [int(step.action == action) for action in (0, 1)]
 
 
 def test_bars_have_one_scale_in_the_whole_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,30 +200,32 @@ def test_bars_have_one_scale_in_the_whole_video(tmp_path: Path, monkeypatch: pyt
         return add_panel(now, panel, scale, recent)
 
     def growing(obs: Array) -> Array:
-        """From -1 down, as the cart goes to the left; at the end alone it is more than 50."""
+        """Return Q-values that fall as the cart moves left, and exceed 50 at the end only."""
         fallen = np.abs(obs[:, 2]) > 0.2095
         return np.stack([-1 + 40 * np.minimum(obs[:, 0], 0), np.where(fallen, 55.0, 3.0)], axis=1)
 
     monkeypatch.setattr(video.drawing, "add_panel", noted)
-    shown = record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.mp4", episodes=2, q_values=growing, panel=PANEL)
+    shown = record_episodes(
+        lambda obs: 0, cartpole(), tmp_path / "video.mp4", episodes=2, q_values=growing, panel=PANEL
+    )
     assert len(scales) == sum(length + 1 for length in shown.lengths)
     assert len(set(scales)) == 1
-    told = telemetry.read(tmp_path / "film.jsonl")
-    values = [q for moment in told for q in moment.q_values]
+    steps = telemetry.read(tmp_path / "video.jsonl")
+    values = [q for step in steps for q in step.q_values]
     assert max(values) == 55
     assert scales[0] == widen(NO_SCALE, (min(values), 55.0))
     assert scales[0] == (-20, 60)
 
 
 def test_gif_is_half_as_wide_and_writes_no_telemetry(tmp_path: Path) -> None:
-    (tmp_path / "film.jsonl").write_text("of film.mp4")
-    record_episodes(lambda obs: 0, cartpole(), tmp_path / "film.gif", max_episode_steps=7, q_values=q_of)
-    shown, durations, _ = animated(tmp_path / "film.gif")
+    (tmp_path / "video.jsonl").write_text("of video.mp4")
+    record_episodes(lambda obs: 0, cartpole(), tmp_path / "video.gif", max_episode_steps=7, q_values=q_of)
+    shown, durations, _ = animated(tmp_path / "video.gif")
     assert shown[0].shape == (200, 300, 3)
-    assert len(shown) == len([0, 3, 6, 7]) + 16  # of every third, and the last for a second more
+    assert len(shown) == len([0, 3, 6, 7]) + 16  # every third frame, and the last one for another second
     assert sum(durations) == 60 * len(shown)
-    assert (tmp_path / "film.jsonl").read_text() == "of film.mp4"
-    assert everything_in(tmp_path) == ["film.gif", "film.jsonl"]
+    assert (tmp_path / "video.jsonl").read_text() == "of video.mp4"
+    assert files_in(tmp_path) == ["video.gif", "video.jsonl"]
 
 
 FULL = """
@@ -246,36 +250,36 @@ def test_recorder_saves_initial_state_and_complete_episodes(tmp_path: Path) -> N
         for _ in range(frames):
             recorder.read(frame_of(number))
         recorder.read(episode(number))
-        recorder.read(episode(number + 1))  # is not filmed
+        recorder.read(episode(number + 1))  # has no video
     recorder.discard()
     videos = [tmp_path / "videos" / "episode-00001.mp4", tmp_path / "videos" / "episode-00003.mp4"]
     assert episode_videos(tmp_path) == videos
     assert [len(decode(path).frames) for path in videos] == [5, 8]
-    assert everything_in(tmp_path) == [
+    assert files_in(tmp_path) == [
         "initial_state.png",
         *(f"videos/episode-{name}" for name in ("00001.jsonl", "00001.mp4", "00003.jsonl", "00003.mp4")),
     ]
 
 
-@pytest.mark.parametrize(("name", "frames"), [("film.mp4", 1), ("film.mp4", 200), ("film.gif", 5)])
+@pytest.mark.parametrize(("name", "frames"), [("video.mp4", 1), ("video.mp4", 200), ("video.gif", 5)])
 def test_full_disk_leaves_no_partial_video(tmp_path: Path, name: str, frames: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(FULL)
-    command = [sys.executable, str(script), str(tmp_path / "films" / name), str(frames)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
-    assert said.stderr.endswith(f"{name} cannot be written: File too large\n")
-    assert everything_in(tmp_path) == ["script.py"]
+    command = [sys.executable, str(script), str(tmp_path / "videos" / name), str(frames)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert ended.stderr.endswith(f"{name} cannot be written: File too large\n")
+    assert files_in(tmp_path) == ["script.py"]
 
 
 def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:
     def policy(obs: Array) -> int:
-        return int(obs[2] > 0)  # towards where the pole falls
+        return int(obs[2] > 0)  # towards the falling pole
 
     env = cartpole()
-    shown = record_episodes(policy, env, tmp_path / "film.mp4", episodes=2, max_episode_steps=12, q_values=q_of)
+    shown = record_episodes(policy, env, tmp_path / "video.mp4", episodes=2, max_episode_steps=12, q_values=q_of)
     assert shown == evaluate(policy, env, 2, first_seed=SCORE_SEEDS, max_episode_steps=12)
-    decoded = decode(tmp_path / "film.mp4")
-    # The states of an episode are one more than its steps.
+    decoded = decode(tmp_path / "video.mp4")
+    # An episode has one more state than steps.
     assert len(decoded.frames) == sum(length + 1 for length in shown.lengths)
     assert (decoded.width, decoded.height, decoded.fps) == (600, 400, 50)
     env.reset(seed=SCORE_SEEDS)
@@ -284,6 +288,6 @@ def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:
 
 def test_environment_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rgb_array") as caught:
-        record_episodes(lambda obs: 0, Numbered(), tmp_path / "film.mp4", q_values=q_of)
+        record_episodes(lambda obs: 0, Numbered(), tmp_path / "video.mp4", q_values=q_of)
     assert caught.value.name == "render_mode"
-    assert everything_in(tmp_path) == []
+    assert files_in(tmp_path) == []

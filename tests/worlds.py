@@ -216,8 +216,8 @@ class Walk(World):
         return (self.place,), -abs(self.place), abs(self.place) > 1.5, self.steps == self.length
 
 
-class Lane(Numbered):
-    """A Numbered world with a number of its own: its observations and rewards include 1,000 times that number."""
+class Slot(Numbered):
+    """A Numbered world for one environment slot. Observations and rewards contain 1,000 times its number."""
 
     def __init__(self, number: int, lengths: Sequence[int], ends: Sequence[str] = ("terminated",)) -> None:
         super().__init__(lengths, ends)
