@@ -7,8 +7,10 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from perilune import doctor
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.doctor import examination
-from perilune.doctor.adapters import PeriluneAdapter
+from perilune.doctor.adapters import PeriluneAdapter, StableBaselines3Adapter
 from perilune.errors import ExaminationError
 
 WITHOUT_OPTIONAL_METHODS = {"actions", "replay", "training loop"}
@@ -220,6 +222,17 @@ def test_perilune_adapter_trains_what_the_agent_trains() -> None:
     one.learn()
     assert not np.array_equal(one.online.parameters, Agent(4, 2, config, seed=3).online.parameters)
     assert np.allclose(one.online.parameters, other.online.parameters, atol=1e-7)
+
+
+def test_stable_baselines3_adapter_runs_in_an_environment_with_other_bounds() -> None:
+    def set_env(env: Any) -> None:  # as in Stable-Baselines3
+        assert env.observation_space == model.observation_space
+
+    bounded, unbounded = (gym.spaces.Box(-high, high, (4,), np.float32) for high in (1, np.inf))
+    model = SimpleNamespace(gamma=0.99, observation_space=bounded, set_env=set_env, _logger=None, steps=0)
+    model.learn = lambda steps: setattr(model, "steps", steps)
+    StableBaselines3Adapter(model).run(SimpleNamespace(observation_space=unbounded), 10)
+    assert model.steps == 10
 
 
 def test_agent_adapter_is_a_runtime_protocol() -> None:
