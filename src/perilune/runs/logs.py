@@ -398,6 +398,8 @@ def read_run(directory: Path) -> Run:
 
         from pathlib import Path
 
+        from perilune.runs.logs import read_run
+
         run = read_run(Path("runs/moon"))
         print([evaluation.mean_return for evaluation in run.evaluations])
 
