@@ -221,7 +221,7 @@ def test_run_with_an_unusual_directory_name_is_shown(run: Path, capfd: pytest.Ca
     )  # fmt: skip
     for command in commands:
         cli.main([str(word) for word in command])
-        out, err = capfd.readouterr()
-        assert out
-        assert "\x1b" not in out + err
+        printed, err = capfd.readouterr()
+        assert printed
+        assert "\x1b" not in printed + err
     assert b"r\\udcff" in (out / "r.html").read_bytes()
