@@ -39,7 +39,7 @@ def main() -> None:
     report = []
     for name in files:
         path = Path(__file__).parents[1] / name
-        if name.endswith(TEXT) and path.is_file():
+        if name.endswith(TEXT) and path.is_file() and "/vendor/" not in name:
             report += found(name, path.read_text(encoding="utf-8"))
     log = subprocess.run(
         [*git, "log", f"--since={SINCE}", "--format=%h %B"], capture_output=True, text=True, check=True
