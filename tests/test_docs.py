@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import runpy
 import shlex
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,41 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 
 ROOT = Path(__file__).parents[1]
-WRITTEN = [path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.read_text().startswith("<!-- Generated")]
-PAGES = [ROOT / "README.md", *WRITTEN]
+GENERATED = re.compile(r"docs/(_build/|reference/(commands\.md|settings\.md|findings/))")
+"""Pages that docs/_generate.py writes. Sphinx checks the links to them."""
+WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not GENERATED.match(str(page.relative_to(ROOT)))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *WRITTEN]
 NOTEBOOK = next(page for page in PAGES if re.search("from.a.notebook", page.name))
 NOT_EXECUTED = re.compile(r"<!-- not executed: \S.* -->")
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)[^)]*\)|\b(?:src|href)=\"([^\"]+)\"")
 SHELLS = ("sh", "bash", "shell", "console")
+SMALL = {
+    "train": ["--steps", "600", "--learning-starts", "300", "--eval-episodes", "1", "--max-episode-steps", "60"],
+    "resume": ["--steps", "100"],
+    "evaluate": ["--episodes", "1", "--max-episode-steps", "60"],
+    "video": ["--episodes", "1", "--max-episode-steps", "60"],
+    "report": ["--episodes", "1"],
+    "bench learning": [
+        "--seeds",
+        "2",
+        "--jobs",
+        "1",
+        "--steps",
+        "600",
+        "--learning-starts",
+        "300",
+        "--eval-episodes",
+        "1",
+    ],
+}
+"""Options that are added to the commands of the pages."""
+ONLY_PARSED = {
+    "watch": "serves until it is interrupted",
+    "play": "needs a screen",
+    "bench speed": "takes minutes",
+    "bench doctor": "takes hours",
+}
+OTHER_PROGRAMS = ("cd", "git", "pip", "source", "uv")
 
 
 @dataclass(frozen=True)
@@ -72,9 +101,20 @@ def run(page: Path) -> None:
             exec(compile(padding + block.text, str(page), "exec"), session)  # noqa: S102
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two finished runs that the commands of the pages use."""
+    directory = tmp_path_factory.mktemp("docs") / "runs"
+    for run, env_id in (("moon", "LunarLander-v3"), ("cartpole", "CartPole-v1")):
+        command = ["train", env_id, "--out", str(directory / run), "--quiet", "--video-every", "2"]
+        cli.main([*command, *SMALL["train"]])
+    return directory
+
+
 @pytest.fixture
 def _reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
@@ -110,39 +150,76 @@ def test_python_blocks_are_valid_and_nearly_all_executed() -> None:
     assert len(skipped) <= 7  # change this number if you add one on purpose
 
 
-def test_relative_links_point_to_files(tmp_path: Path) -> None:
-    runpy.run_path(str(ROOT / "docs" / "_generate.py"))["write_pages"](tmp_path)
-    generated = {ROOT / "docs" / page.relative_to(tmp_path) for page in tmp_path.rglob("*.md")}
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings and labels of ``page``, as Sphinx and code hosts make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = [re.sub(r"[^\w\- ]", "", title.lower()) for title in re.findall(r"^#+ (.+?) *$", text, re.MULTILINE)]
+    return {title.replace(" ", "-") for title in titles} | set(re.findall(r"^\((.+)\)=$", text, re.MULTILINE))
+
+
+def test_relative_links_point_to_files_and_headings() -> None:
     broken = []
     for page in PAGES:
         text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for match in LINK.finditer(text):
-            target = (match[1] or match[2]).partition("#")[0]
-            file = (page.parent / target).resolve()
-            if target and not re.match(r"[a-z]+:", target) and not file.exists() and file not in generated:
-                broken.append(f"{name(page)} -> {target}")
+            target, _, anchor = (match[1] or match[2]).partition("#")
+            file = (page.parent / target).resolve() if target else page
+            if re.match(r"[a-z]+:", target) or GENERATED.match(file.relative_to(ROOT).as_posix()):
+                continue
+            if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+                broken.append(f"{name(page)} -> {match[1] or match[2]}")
     assert broken == []
 
 
 def commands() -> dict[Path, list[list[str]]]:
-    """Return the arguments of every ``perilune`` command in shell blocks, by page."""
+    """Return the words of every command in the shell blocks that are executed, by page."""
     found: dict[Path, list[list[str]]] = {}
     for block in BLOCKS:
-        if block.language in SHELLS:
+        if block.language in SHELLS and not block.skipped:
             for line in block.text.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.removeprefix("$ "), comments=True)
-                if words[:1] == ["perilune"] and not any(word.startswith("<(") for word in words):
-                    found.setdefault(block.page, []).append(words[1:])
+                if words:
+                    found.setdefault(block.page, []).append(words)
     return found
 
 
-def test_commands_of_shell_blocks_are_understood() -> None:
-    found = commands()
-    assert {NOTEBOOK, ROOT / "README.md"} <= found.keys()
-    for page, lines in found.items():
-        for command in lines:
-            if command[:1] != ["--print-completion"]:
-                assert cli.parse(command) is not None, f"{name(page)}: {shlex.join(command)}"
+COMMANDS = commands()
+
+
+def small(words: list[str]) -> list[str]:
+    """Return the arguments of a ``perilune`` command with a small budget. The last of two equal options counts."""
+    name = " ".join(words[:2]) if words[0] == "bench" else words[0]
+    return [*words, *([] if "--help" in words else SMALL.get(name, []))]
+
+
+@pytest.mark.usefixtures("_reader")
+@pytest.mark.parametrize("page", sorted(COMMANDS), ids=name)
+def test_commands_of_a_page_run_with_small_budgets(page: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(runs, "runs")
+    for directory in ("examples", "docs"):
+        Path(directory).symlink_to(ROOT / directory)
+    for block in PYTHON:
+        if block.page == page and (file := re.match(r"# (\w+\.py)\n", block.text)):
+            Path(file[1]).write_text(block.text, encoding="utf-8")
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for program, *words in COMMANDS[page]:
+        where = f"{name(page)}: {shlex.join([program, *words])}"
+        if program == "make":
+            assert words[0] in targets, where
+        elif program == "python":
+            assert Path(words[0]).exists(), where
+        elif program != "perilune":
+            assert program in OTHER_PROGRAMS, f"{where}: not executed. Say why in a comment, or add the program."
+        elif words[0] in ONLY_PARSED or " ".join(words[:2]) in ONLY_PARSED:
+            cli.parse(words)
+        else:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("sys.argv", ["perilune", *words])
+                try:
+                    cli.main(small(words))
+                except SystemExit as ended:
+                    faults_found = words[0] == "doctor" and ended.code == 1
+                    assert faults_found, where
 
 
 def rows() -> list[tuple[list[str], list[str]]]:
