@@ -125,10 +125,13 @@ def findings() -> dict[str, str]:
     index = [GENERATED, FINDINGS]
     for component in catalogue.components():
         rows = []
+        heading = catalogue.page(component).strip().partition("\n")[0].removeprefix("# ")
+        anchor = f"[{heading}](index.md#{heading.lower().replace(' ', '-')})"
         for name, entry in catalogue.entries().items():
             if entry.component == component:
                 rows.append((f"[`{name}`]({name}.md)", entry.severity, entry.title))
-                text = catalogue.page(name).replace("\n\n", f"\n\n`{name}` ({entry.severity})\n\n", 1)
+                head = f"{anchor} / `{name}` ({entry.severity})"
+                text = catalogue.page(name).replace("\n\n", f"\n\n{head}\n\n", 1)
                 pages[f"reference/findings/{name}.md"] = GENERATED + text
         index += [f"#{catalogue.page(component).strip()}\n", _table(("finding", "severity", "fault"), *rows)]
     return pages | {"reference/findings/index.md": "\n".join(index)}

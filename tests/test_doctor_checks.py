@@ -261,7 +261,7 @@ def test_shared_array_is_named() -> None:
             return {"w": self.w, "b": self.target[1]}
 
     found = {finding.id: finding for finding in examine(Shared).findings}
-    assert "share their memory: w and w" in found["target_network.shared"].evidence
+    assert "share memory: w and w" in found["target_network.shared"].evidence
 
 
 @pytest.mark.parametrize("fault", FAULTY)
