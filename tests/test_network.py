@@ -26,9 +26,8 @@ from perilune.nn import (
     initialize,
     mlp,
 )
-from perilune.nn.base import Activation
+from perilune.nn.base import Activation, Optimizer
 from perilune.nn.layers import NoisyDense
-from perilune.nn.optimizers import Optimizer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["networks"]
 OPTIMIZERS: dict[str, Callable[[int], Optimizer]] = {

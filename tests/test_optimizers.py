@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array
 from perilune.nn import SGD, Adam, AdamW, RMSProp, clip_by_global_norm
-from perilune.nn.optimizers import Optimizer
+from perilune.nn.base import Optimizer
 
 LITERALS = json.loads((Path(__file__).parent / "oracles" / "literals.json").read_text(encoding="utf-8"))["optimizers"]
 MAKERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "rmsprop": RMSProp, "adam": Adam, "adamw": AdamW}

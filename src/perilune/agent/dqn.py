@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.seeding import generators
 from perilune.agent import exploration, munchausen
 from perilune.agent.config import DQNConfig
+from perilune.agent.exploration import OngoingEpisode
 from perilune.agent.factory import check_symmetry, diverged, make_head, make_networks, make_optimizer
 from perilune.agent.heads import upper_mean
 from perilune.agent.targets import expected_value, greedy
@@ -31,21 +31,6 @@ class Update(NamedTuple):
     mean_td_target: float
     gradient_norm: float
     learning_rate: float
-
-
-@dataclass
-class OngoingEpisode:
-    """What the agent keeps about the current episode in one environment.
-
-    Attributes:
-        n_step: the steps whose n-step return is not complete.
-        action: the latest exploratory action.
-        repeats_left: how many more steps that action lasts.
-    """
-
-    n_step: NStep
-    action: int = 0
-    repeats_left: int = 0
 
 
 class Agent:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.replay.buffer import NStep
+
+
+@dataclass
+class OngoingEpisode:
+    """What the agent keeps about the current episode in one environment.
+
+    Attributes:
+        n_step: the steps whose n-step return is not complete.
+        action: the latest exploratory action.
+        repeats_left: how many more steps that action lasts.
+    """
+
+    n_step: NStep
+    action: int = 0
+    repeats_left: int = 0
 
 
 def multiplicative_epsilon(start: float, floor: float, decay: float, count: int) -> float:

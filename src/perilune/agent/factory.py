@@ -11,7 +11,8 @@ from perilune.agent.config import DQNConfig
 from perilune.agent.heads import Categorical, Quantile
 from perilune.agent.targets import Head
 from perilune.errors import ConfigError, DivergenceError
-from perilune.nn.adam import Adam, Optimizer
+from perilune.nn.adam import Adam
+from perilune.nn.base import Optimizer
 from perilune.nn.initializers import initialize
 from perilune.nn.layers import mlp
 from perilune.nn.network import Network

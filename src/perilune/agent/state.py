@@ -10,7 +10,8 @@ import numpy as np
 from perilune._utils.arrays import Arrays
 from perilune._utils.seeding import GeneratorState, generator_state, set_generator_state
 from perilune._utils.validation import Natural, Positive
-from perilune.agent.dqn import Agent, OngoingEpisode
+from perilune.agent.dqn import Agent
+from perilune.agent.exploration import OngoingEpisode
 from perilune.errors import ConfigError, ShapeError
 from perilune.replay.buffer import NStep
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from perilune._utils.arrays import Array, Arrays
+from perilune._utils.arrays import Array
+from perilune.nn.base import Optimizer
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -45,21 +46,6 @@ def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
     if norm > max_norm:
         np.multiply(gradients, max_norm / norm, out=gradients)
     return norm
-
-
-class Optimizer:
-    """An optimizer. ``arrays`` (moments [P] by name) and ``updates`` (steps so far) are all its state."""
-
-    moments: tuple[str, ...]
-
-    def __init__(self, size: int, dtype: DTypeLike) -> None:
-        self.arrays: Arrays = {name: np.zeros(size, dtype) for name in self.moments}
-        self.updates = 0
-        self._step = np.empty(size, dtype)
-
-    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
-        """Move parameters[P] one step against gradients[P], in place."""
-        raise NotImplementedError
 
 
 class Adam(Optimizer):

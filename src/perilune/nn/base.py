@@ -9,6 +9,7 @@ Notation: x[B, inputs] is a layer's input, y[B, outputs] its output; dx and dy a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -47,6 +48,33 @@ class Layer(Protocol):
         """Write the parameters' gradients, and dx unless it is None; dy may be overwritten. Follows ``forward``."""
 
 
+@dataclass(frozen=True)
+class LayerStep:
+    """One layer of a network and the arrays that its passes over a batch use."""
+
+    layer: Layer
+    parameters: Arrays
+    gradients: Arrays
+    scratch: Arrays
+    y: Array
+    dx: Array | None  # None for the first layer: d loss / d obs is not needed
+
+
+class Optimizer:
+    """An optimizer. ``arrays`` (moments [P] by name) and ``updates`` (steps so far) are all its state."""
+
+    moments: tuple[str, ...]
+
+    def __init__(self, size: int, dtype: DTypeLike) -> None:
+        self.arrays: Arrays = {name: np.zeros(size, dtype) for name in self.moments}
+        self.updates = 0
+        self._step = np.empty(size, dtype)
+
+    def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+        """Move parameters[P] one step against gradients[P], in place."""
+        raise NotImplementedError
+
+
 class Parameterized:
     """Layers whose parameters and gradients are views into two flat vectors, [P] each.
 
@@ -57,7 +85,8 @@ class Parameterized:
         dtype: float32 to train, float64 to check gradients.
     """
 
-    def __init__(self, layers: Sequence[Layer], dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, inputs: int, layers: Sequence[Layer], dtype: DTypeLike = np.float32) -> None:
+        self.inputs = inputs
         self.layers = tuple(layers)
         self.dtype = np.dtype(dtype)
         size = sum(int(np.prod(shape)) for layer in layers for shape in layer.shapes.values())
@@ -83,6 +112,18 @@ class Parameterized:
                 views[-1][name] = vector[start:stop].reshape(shape)
                 start = stop
         return views
+
+    def _workspace(self, rows: int) -> list[LayerStep]:
+        """Allocate the working memory of the passes over B = ``rows``."""
+        steps: list[LayerStep] = []
+        width = self.inputs
+        parts = zip(self.layers, self._parameter_views, self.noise, self._gradient_views, strict=True)
+        for layer, parameters, noise, gradients in parts:
+            dx = np.empty((rows, width), self.dtype) if steps else None
+            y = np.empty((rows, layer.outputs), self.dtype)
+            steps.append(LayerStep(layer, parameters | noise, gradients, layer.scratch(rows, self.dtype), y, dx))
+            width = layer.outputs
+        return steps
 
     def named_parameters(self) -> Arrays:
         """Return views of the parameters by name, ``"0.Dense.weight"`` and so on, in the order of the flat vector."""

@@ -5,15 +5,12 @@ Notation: x[B, inputs] is a layer's input, y[B, outputs] its output; dx and dy a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
-from perilune.nn.base import Layer, Parameterized
+from perilune.nn.base import Layer, LayerStep, Parameterized
 
 MOST_WORKSPACES = 8  # training needs two; more are for q_values of any number of observations
 
@@ -65,18 +62,6 @@ class ReLU(Layer):
             np.multiply(dy, scratch["active"], out=dx)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One layer of a network and the arrays that its passes over a batch use."""
-
-    layer: Layer
-    parameters: Arrays
-    gradients: Arrays
-    scratch: Arrays
-    y: Array
-    dx: Array | None  # None for the first layer: d loss / d obs is not needed
-
-
 class Network(Parameterized):
     """Layers in sequence, whose parameters and gradients are views into two flat vectors, [P] each.
 
@@ -89,30 +74,15 @@ class Network(Parameterized):
         dtype: float32 to train, float64 to check gradients.
     """
 
-    def __init__(self, inputs: int, layers: Sequence[Layer], dtype: DTypeLike = np.float32) -> None:
-        self.inputs = inputs
-        super().__init__(layers, dtype)
-
     def _connect(self) -> None:
         super()._connect()
-        self._workspaces: dict[int, list[Step]] = {}
-        self._last: tuple[Array, list[Step]] | None = None
+        self._workspaces: dict[int, list[LayerStep]] = {}
+        self._last: tuple[Array, list[LayerStep]] | None = None
 
     @property
     def outputs(self) -> int:
         """The size of one output."""
         return self.layers[-1].outputs
-
-    def _workspace(self, rows: int) -> list[Step]:
-        steps: list[Step] = []
-        width = self.inputs
-        parts = zip(self.layers, self._parameter_views, self.noise, self._gradient_views, strict=True)
-        for layer, parameters, noise, gradients in parts:
-            dx = np.empty((rows, width), self.dtype) if steps else None
-            y = np.empty((rows, layer.outputs), self.dtype)
-            steps.append(Step(layer, parameters | noise, gradients, layer.scratch(rows, self.dtype), y, dx))
-            width = layer.outputs
-        return steps
 
     def forward(self, x: Array) -> Array:
         """Return outputs[B, outputs] for x[B, inputs]: working memory, which the next pass over B rows overwrites.

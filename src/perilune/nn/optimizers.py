@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array
-from perilune.nn.adam import Adam, Optimizer
+from perilune.nn.adam import Adam
+from perilune.nn.base import Optimizer
 
 OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
 
