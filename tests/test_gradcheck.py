@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import DTypeLike
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
@@ -149,7 +150,7 @@ def test_noisy_and_dueling_networks_have_the_right_gradients(
 # What is wrong fails, and under the right name
 
 
-class Broken:
+class Broken(Layer):
     """A layer with one thing wrong in its backward pass, put there by ``spoil``."""
 
     def __init__(self, layer: Layer, spoil: Callable[[Arrays, Arrays, Array, Array, Array | None], None]) -> None:
@@ -157,9 +158,13 @@ class Broken:
         self.outputs = layer.outputs
         self.shapes = layer.shapes
         self.noise_shapes = layer.noise_shapes
-        self.scratch = layer.scratch
-        self.forward = layer.forward
         self.spoil = spoil
+
+    def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
+        return self.layer.scratch(rows, dtype)
+
+    def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
+        self.layer.forward(parameters, scratch, x, y)
 
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None

@@ -81,7 +81,7 @@ class PeriluneWarning(UserWarning):
 
 
 def located(error: PeriluneError, where: str) -> PeriluneError:
-    """Append a location to the message of an error.
+    """Return an error with its location in front of the message.
 
     Args:
         error: the error.
@@ -90,4 +90,4 @@ def located(error: PeriluneError, where: str) -> PeriluneError:
     Returns:
         A new error of the same type.
     """
-    return type(error)(f"{error}, {where}")
+    return type(error)(f"{where}: {error}")

@@ -1,0 +1,1 @@
+"""The agent: settings, networks, targets, acting and learning."""

@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses whose fields carry their unit and range, checked when they are made.
+"""Settings: frozen dataclasses whose annotations hold the range of each field.
 
-The docstring under a field is what the command line and the docs show for it.
+The docstring below a field is its text in the help and in the documentation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from perilune.nn.initializers import Initializer
 from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 
-RETURNS = (1e-30, 1e30)  # the sizes of returns that stay well within single precision
-RESOLUTION = 1e-6  # of single precision, with some room
+RETURNS = (1e-30, 1e30)  # magnitudes of returns that are safe in single precision
+RESOLUTION = 1e-6  # of single precision, with a margin
 
 
 Hidden = tuple[int | tuple[Count, Activation], ...]
@@ -28,7 +28,15 @@ HeadName = Literal["expected", "c51", "qr"]
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig:
-    """Settings of the agent: network, updates, targets, replay buffer and exploration."""
+    """Settings of the agent: network, updates, targets, replay buffer and exploration.
+
+    Raises:
+        ConfigError: a value is out of range, or two settings contradict each other.
+
+    Example:
+        >>> DQNConfig(hidden=(64, 64), gamma=0.98).gamma
+        0.98
+    """
 
     # The network
     hidden: Hidden = (128, 128)
@@ -82,7 +90,7 @@ class DQNConfig:
     mirror: bool = False
     """Replace half of every batch by its mirror image under the known symmetry of the environment."""
 
-    # What it learns towards
+    # Targets
     gamma: Share = 0.99
     """Discount factor per step (from 0 to 1)."""
     n_step: Count = 3
@@ -138,7 +146,7 @@ class DQNConfig:
         hidden = self.hidden
         check_fields(self)
         if not self.hidden or any(isinstance(layer, int) and not 1 <= layer <= LARGEST for layer in self.hidden):
-            raise ConfigError("hidden", hidden, "one or more layers of >= 1 units, for example (128, 128)")
+            raise ConfigError("hidden", hidden, "one or more layers of at least 1 unit, for example (128, 128)")
         for name, limit in (
             ("batch_size", "buffer_size"),
             ("learning_starts", "buffer_size"),
@@ -151,7 +159,7 @@ class DQNConfig:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        """Refuse settings that contradict each other."""
+        """Raise ConfigError if settings contradict each other."""
         if self.head == "c51" and self.value_range is None:
             raise ConfigError("value_range", None, "the lowest and highest return, as in (-500, 300), with head='c51'")
         if self.value_range is not None:
@@ -171,18 +179,22 @@ class DQNConfig:
 
     @property
     def outputs_per_action(self) -> int:
-        """N: what the network gives for one action."""
+        """N, the number of outputs of the network for one action."""
         return {"expected": 1, "c51": self.atoms, "qr": self.quantiles}[self.head]
 
     @property
     def hidden_layers(self) -> tuple[tuple[int, Activation], ...]:
-        """(units, activation) of every hidden layer."""
+        """(units, activation) of each hidden layer."""
         return tuple(layer if isinstance(layer, tuple) else (layer, self.activation) for layer in self.hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a training: budget, evaluations, videos and checkpoints."""
+    """Settings of a training: budget, evaluations, videos and checkpoints.
+
+    Raises:
+        ConfigError: a value is out of range, or there is no budget.
+    """
 
     steps: Count | None = None
     """Environment steps including the warm-up (>= 1), or None for no limit by steps."""

@@ -1,4 +1,4 @@
-"""The agent: act, observe, learn. It knows nothing of environments, files and clocks."""
+"""The agent: act, observe, learn. It does not depend on environments, files or clocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perilune.agent.exploration import OngoingEpisode
 from perilune.agent.factory import check_symmetry, diverged, make_head, make_networks, make_optimizer
 from perilune.agent.heads import upper_mean
 from perilune.agent.targets import expected_value, greedy
-from perilune.errors import ConfigError, DivergenceError, ShapeError
+from perilune.errors import DivergenceError, ShapeError
 from perilune.nn.adam import clip_by_global_norm, scheduled
 from perilune.nn.network import Network
 from perilune.replay.buffer import Batch, NStep, Replay
@@ -24,7 +24,15 @@ from perilune.replay.symmetry import Symmetry
 
 
 class Update(NamedTuple):
-    """What one update computed. Values are in units of return, except the gradient's norm and the learning rate."""
+    """Results of one update. Losses and values are in units of return, or their square.
+
+    Attributes:
+        loss: the loss.
+        mean_q: mean of Q(obs, action) over the batch.
+        mean_td_target: mean of the TD targets.
+        gradient_norm: norm of the gradient before clipping.
+        learning_rate: the step size.
+    """
 
     loss: float
     mean_q: float
@@ -37,16 +45,20 @@ class Agent:
     """A deep Q-network: online and target network, optimizer, replay buffer and exploration.
 
     Args:
-        observation_size: O, the length of one observation.
-        actions: A, the number of actions; an action is an int from 0 to A - 1.
+        observation_size: O, the size of an observation.
+        actions: A, the number of actions, which are numbered from 0.
         config: the settings.
-        seed: seeds one random generator for each purpose.
-        symmetry: the environment's symmetry, for ``config.mirror``.
+        seed: seed of the random generators, one for each purpose.
+        symmetry: symmetry of the environment, for the setting ``mirror``.
 
-    Counters: ``env_steps``, ``updates``, ``episodes`` (those after the warm-up), ``target_syncs``.
+    Attributes:
+        env_steps: environment steps so far.
+        updates: updates so far.
+        episodes: episodes so far, without those of the warm-up.
+        target_syncs: updates of the target network so far.
 
     Raises:
-        ConfigError: the layers do not fit into memory, or ``config.mirror`` has no symmetry of the right size.
+        ConfigError: the layers do not fit into memory, or ``mirror`` has no symmetry of the right size.
 
     Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
     """
@@ -74,7 +86,7 @@ class Agent:
         self.updates = 0
         self.episodes = 0
         self.target_syncs = 0
-        self._allocate(0)  # until the first batch
+        self._allocate(0)
         self._step = np.empty_like(self.online.parameters)
         self._durations = exploration.duration_thresholds(config.max_action_repeat)
 
@@ -86,7 +98,12 @@ class Agent:
         return self.online if self.average is None else self.average
 
     def q_values(self, obs: Array, network: Network | None = None) -> Array:
-        """Return Q(obs, a), [N, A] for obs[N, O], of ``network`` (by default the one that is evaluated)."""
+        """Return Q(obs, a), float32 [N, A].
+
+        Args:
+            obs: observations, float [N, O].
+            network: the network to use, by default the one that is evaluated.
+        """
         obs = np.asarray(obs, np.float32)
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:
             raise ShapeError(f"q_values needs obs[N, {self.observation_size}], got {list(obs.shape)}")
@@ -96,13 +113,19 @@ class Agent:
         return self.head.mean(self._read(network, obs)).copy()
 
     def greedy_action(self, obs: Array) -> int:
-        """Return argmax_a Q(obs, a) for one obs[O]; the first of equal ones."""
+        """Return argmax_a Q(obs, a). The first of equal values wins.
+
+        Args:
+            obs: an observation, float [O].
+        """
         return int(self.q_values(np.asarray(obs)[None]).argmax())
 
     def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
-        """Return a training action for each row of obs[K, O], one row per environment: exploratory or greedy.
+        """Return the actions of a training: each is exploratory with probability epsilon, else greedy.
 
-        ``epsilon`` is the probability of an exploratory action; by default that of the schedule.
+        Args:
+            obs: the observation of each environment, float32 [K, O].
+            epsilon: probability of exploration, by default that of the schedule.
         """
         epsilon = self.epsilon if epsilon is None else epsilon
         actions: list[int | None] = []
@@ -115,7 +138,7 @@ class Agent:
         return [action for action in actions if action is not None]
 
     def _training_actions(self, obs: Array) -> Array:
-        """Return greedy actions[K] for obs[K, O] as training takes them: with noise and optimism if they are on."""
+        """Return the greedy actions [K] of a training, with noise and optimism if they are on."""
         network = self.policy_network if self.config.ema_acts else self.online
         if self.config.noisy:
             network.draw_noise(self.generators.exploration)
@@ -123,7 +146,11 @@ class Agent:
         return greedy(upper_mean(values, self.config.optimism) if self.config.optimism else self.head.mean(values))
 
     def explore(self, env: int = 0) -> int:
-        """Return an exploratory action for one environment: the one that still lasts, or a new one, drawn uniformly."""
+        """Return an exploratory action: the current one while it lasts, else one drawn uniformly.
+
+        Args:
+            env: index of the environment.
+        """
         ongoing, generator = self.ongoing[env], self.generators.exploration
         if ongoing.repeats_left:
             ongoing.repeats_left -= 1
@@ -135,12 +162,12 @@ class Agent:
 
     @property
     def warm(self) -> bool:
-        """Whether the replay buffer is full enough for learning to start."""
+        """Whether the replay buffer is full enough to learn."""
         return len(self.replay) >= self.config.learning_starts
 
     @property
     def epsilon(self) -> float:
-        """The probability of an exploratory action: 1 in the warm-up, then from epsilon_start to epsilon_end."""
+        """Probability of exploration: 1 in the warm-up, then from epsilon_start to epsilon_end."""
         config = self.config
         if not self.warm:
             return 1.0
@@ -159,19 +186,33 @@ class Agent:
 
     @property
     def priority_beta(self) -> float:
-        """How much importance weights correct for prioritized sampling."""
+        """The current exponent of the importance weights."""
         return scheduled("linear", self.config.priority_beta, 1.0, self.env_steps, self.config.priority_beta_steps)
 
     # Observe
 
     def begin_episode(self, env: int = 0) -> None:
-        """Begin an episode in one environment and drop what is left of the one before."""
+        """Begin an episode and drop the incomplete n-step returns of the one before.
+
+        Args:
+            env: index of the environment.
+        """
         self.ongoing[env : env + 1] = [OngoingEpisode(NStep(self.config.n_step, self.config.gamma))]
 
     def remember(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> None:
-        """Count and store one environment step. The arrays must not change afterwards."""
+        """Count and store a time step. ``observe`` describes the arguments. The arrays must not change later.
+
+        Args:
+            obs: see ``observe``.
+            action: see ``observe``.
+            reward: see ``observe``.
+            next_obs: see ``observe``.
+            terminated: see ``observe``.
+            truncated: see ``observe``.
+            env: see ``observe``.
+        """
         self.env_steps += 1
         for transition in self.ongoing[env].n_step.push(obs, action, reward, next_obs, terminated, truncated):
             slot = self.replay.add(*transition)
@@ -181,7 +222,16 @@ class Agent:
     def observe(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> Update | None:
-        """Remember one step; after the warm-up, learn and sync the target network when due.
+        """Store a time step. After the warm-up, learn and update the target network when due.
+
+        Args:
+            obs: the observation, float32 [O].
+            action: the action taken.
+            reward: the reward.
+            next_obs: the next observation, float32 [O].
+            terminated: whether the task has ended.
+            truncated: whether the episode was cut off.
+            env: index of the environment.
 
         Returns:
             The last update, if any.
@@ -204,8 +254,11 @@ class Agent:
     def learn(self) -> Update:
         """Make one update: sample a batch, differentiate the loss, clip the gradient, step.
 
+        Returns:
+            The results of the update.
+
         Raises:
-            DivergenceError: the loss or a gradient is not finite (no weight has changed), or a weight after the step.
+            DivergenceError: the loss, a gradient or a weight is not finite.
         """
         batch, slots, weight = self._sample()
         loss, q, td_target = self.differentiate(batch, weight)
@@ -218,7 +271,7 @@ class Agent:
         return Update(loss, float(q.sum()) / size, float(td_target.sum()) / size, norm, learning_rate)
 
     def _sample(self) -> tuple[Batch, Array | None, Array | None]:
-        """Return a batch, half of it mirrored if ``mirror`` is on; with priorities also its slots[B] and weights[B]."""
+        """Return a batch, half of it mirrored with ``mirror``, and with priorities its rows and weights [B]."""
         config, slots, weight = self.config, None, None
         if self.priorities is None:
             batch = self.replay.sample(config.batch_size, self.generators.replay)
@@ -226,19 +279,19 @@ class Agent:
             slots, weight = self.priorities.sample(config.batch_size, self.priority_beta, self.generators.replay)
             batch = self.replay.take(slots)
         if config.mirror and self.symmetry is not None:
-            half = slice(self.updates % 2, None, 2)  # every other row, because prioritized slots come in order
+            half = slice(self.updates % 2, None, 2)  # every other row, because prioritized rows are sorted
             self.symmetry.mirror(batch.obs[half], batch.action[half], batch.next_obs[half])
         return batch, slots, weight
 
     def differentiate(self, batch: Batch, weight: Array | None = None) -> tuple[float, Array, Array]:
-        """Compute targets, forward pass, loss and backward pass; write the gradients into ``online.gradients``.
+        """Compute targets, forward pass, loss and backward pass. Write the gradient to ``online.gradients``.
 
         Args:
-            batch: of any size.
-            weight: [B], the factor of each transition's error; 1 by default.
+            batch: transitions.
+            weight: factor of the gradient of each transition, float [B]; by default 1.
 
         Returns:
-            The loss, q[B] and td_target[B] of the actions taken; means if the head is distributional.
+            The loss, and q and td_target of the actions taken, float [B] each (means with distributional heads).
         """
         head = self.head
         if len(batch.action) != len(self._rows):
@@ -256,26 +309,26 @@ class Agent:
         return loss, q, mean_target
 
     def _td_target(self, batch: Batch) -> Array:
-        """Return the target for the outputs of batch.action: [B], or [B, N] of a distribution. A constant."""
+        """Return the target of the outputs for batch.action: [B], or [B, N] of a distribution. It is a constant."""
         config, head = self.config, self.head
         obs, action, reward, discount, next_obs = batch
         if config.noisy:
             self.online.draw_noise(self.generators.network)
             self.target.draw_noise(self.generators.network)
-        # Computed before next_obs, whose values take its place in the network's working memory.
+        # Before next_obs, whose outputs overwrite those of obs.
         q = head.mean(self._read(self.target, obs)).copy() if config.munchausen else None
         next_values = self._read(self.target, next_obs)
-        # Double DQN: the online network chooses the next action, and the target network values it.
+        # Double DQN: the online network selects the next action, and the target network values it.
         next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
         policy = greedy(next_q)
         if q is not None:
             reward, policy = munchausen.soft_policy(q, next_q, action, reward, discount, config)
-            if not np.isfinite(reward).all():  # C51 could make no distribution of it
-                raise self._diverged("the reward with Munchausen's share is not finite")
+            if not np.isfinite(reward).all():  # C51 could not project it
+                raise self._diverged("the Munchausen reward is not finite")
         return head.target(reward, discount, expected_value(policy, next_values))
 
     def _read(self, network: Network, obs: Array) -> Array:
-        """Return what ``network`` predicts for obs[B, O]: values [B, A], or quantiles or probabilities [B, A, N]."""
+        """Return the values [B, A], or the quantiles or probabilities [B, A, N], that ``network`` predicts."""
         return self.head.read(self._split(network.forward(obs)))
 
     def _split(self, outputs: Array) -> Array:
@@ -283,30 +336,33 @@ class Agent:
         return outputs.reshape(len(outputs), self.actions, *self.head.shape)
 
     def step(self) -> tuple[float, float]:
-        """Clip ``online.gradients`` and step along them; return their norm before clipping, and the step size.
+        """Clip ``online.gradients`` and update the weights with them.
+
+        Returns:
+            The norm of the gradient before clipping, and the step size.
 
         Raises:
-            DivergenceError: a gradient is not finite (no weight has changed), or a weight after the step.
+            DivergenceError: a gradient or a weight is not finite.
         """
         config, gradients = self.config, self.online.gradients
         norm = clip_by_global_norm(gradients, np.inf if config.max_grad_norm is None else config.max_grad_norm)
         if not math.isfinite(norm):
-            bad = np.count_nonzero(~np.isfinite(gradients))
-            raise self._diverged(
-                f"the gradient's norm is {norm}, and {bad:,} of {gradients.size:,} gradients not finite"
-            )
+            raise self._diverged(f"the norm of the gradient is {norm}")
         learning_rate = self.learning_rate
         self.optimizer.step(self.online.parameters, gradients, learning_rate)
         if not math.isfinite(np.dot(self.online.parameters, self.online.parameters)):
-            raise self._diverged("weights are not finite any more after the step")
+            raise self._diverged("the weights are not finite after the step")
         self.updates += 1
         if self.average is not None and config.ema_decay is not None:
-            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # forgets the first weights soon
+            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # shorter at first
             self._move(self.average, 1 - decay)
         return norm, learning_rate
 
     def sync_target(self) -> None:
-        """target <- target + tau (online - target); a copy if tau = 1. Lillicrap et al., arXiv:1509.02971."""
+        """Update the target network: target <- target + tau (online - target).
+
+        Lillicrap et al., Continuous control with deep reinforcement learning, arXiv:1509.02971 (Polyak averaging).
+        """
         if self.config.tau == 1:
             self.target.parameters[:] = self.online.parameters
         else:
@@ -314,24 +370,20 @@ class Agent:
         self.target_syncs += 1
 
     def _move(self, follower: Network, share: float) -> None:
-        """follower <- follower + share (online - follower), weight by weight."""
+        """Update ``follower``: follower <- follower + share (online - follower)."""
         np.subtract(self.online.parameters, follower.parameters, out=self._step)
         np.multiply(self._step, share, out=self._step)
         np.add(follower.parameters, self._step, out=follower.parameters)
 
     def take_memory(self) -> None:
-        """Allocate all memory now, not when the first transition comes.
+        """Allocate the replay buffer now instead of at the first transition.
 
         Raises:
-            ConfigError: there is not enough memory.
+            ConfigError: it does not fit into memory.
         """
         _ = self.replay.arrays
-        try:
-            if self.priorities is not None:
-                _ = self.priorities.tree
-            self._allocate(self.config.batch_size)
-        except (MemoryError, ValueError) as error:
-            raise ConfigError("batch_size", self.config.batch_size, "a batch that fits into memory") from error
+        if self.priorities is not None:
+            _ = self.priorities.tree
 
     def _allocate(self, rows: int) -> None:
         self._rows = np.arange(rows)

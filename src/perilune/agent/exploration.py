@@ -1,4 +1,4 @@
-"""Exploration: a multiplicative schedule of epsilon, and how long exploratory actions last."""
+"""Exploration: the multiplicative schedule of epsilon, and the duration of exploratory actions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from perilune.replay.buffer import NStep
 
 @dataclass
 class OngoingEpisode:
-    """What the agent keeps about the current episode in one environment.
+    """State of the current episode of one environment.
 
     Attributes:
-        n_step: the steps whose n-step return is not complete.
+        n_step: the time steps whose n-step return is not complete.
         action: the latest exploratory action.
-        repeats_left: how many more steps that action lasts.
+        repeats_left: number of time steps that the action will be repeated.
     """
 
     n_step: NStep
@@ -29,17 +29,22 @@ def multiplicative_epsilon(start: float, floor: float, decay: float, count: int)
     """Return epsilon = max(floor, start decay^count).
 
     Args:
-        start, floor: first and last value, in [0, 1].
-        decay: factor per count, in (0, 1].
-        count: episodes (or updates) so far.
+        start: first value, in [0, 1].
+        floor: last value, in [0, 1].
+        decay: factor, in (0, 1].
+        count: number of episodes or updates so far.
     """
     return max(floor, start * decay**count)
 
 
 def duration_thresholds(most: int) -> Array:
-    """Return P(duration <= n) for n = 1 .. most, with P(duration = n) proportional to 1 / n^2.
+    """Return P(duration <= n) for n = 1 .. most, float [most], with P(duration = n) proportional to 1 / n^2.
 
-    Single random steps cancel out in many environments, such as the engines of a lander; some actions have to last.
+    In many environments, single random actions cancel each other out. Longer ones explore more.
+
+    Args:
+        most: the longest duration in time steps, >= 1.
+
     Dabney, Ostrovski and Barreto, Temporally-Extended epsilon-Greedy Exploration, arXiv:2006.01782, with mu = 2.
     """
     weights = 1 / np.arange(1, most + 1) ** 2.0
@@ -48,5 +53,10 @@ def duration_thresholds(most: int) -> Array:
 
 
 def duration(thresholds: Array, draw: float) -> int:
-    """Return how many steps an exploratory action lasts, >= 1, for a uniform ``draw`` in [0, 1)."""
+    """Return the duration of an exploratory action in time steps, >= 1.
+
+    Args:
+        thresholds: result of ``duration_thresholds``.
+        draw: uniform random number in [0, 1).
+    """
     return 1 + int(np.searchsorted(thresholds[:-1], draw, side="right"))

@@ -1,4 +1,4 @@
-"""Make the parts of an agent that its settings name, and word the errors that depend on them."""
+"""Create the networks, head and optimizer of an agent from its settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from perilune.replay.symmetry import Symmetry
 def make_networks(
     config: DQNConfig, observation_size: int, actions: int, generator: np.random.Generator
 ) -> tuple[Network, Network, Network | None]:
-    """Return the online network, the target network, and the moving average or None, all with the same first weights.
+    """Return the online network, the target network and the moving average (or None), with the same weights.
 
     Raises:
         ConfigError: the layers do not fit into memory.
@@ -47,14 +47,14 @@ def make_networks(
 
 
 def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int:
-    """Return a lower bound on the number of weights: those of a plain network."""
+    """Return a lower bound on the number of weights: that of a plain network."""
     outputs = actions * config.outputs_per_action
     widths = [observation_size, *(units for units, _ in config.hidden_layers), outputs]
     return sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
 
 
 def make_head(config: DQNConfig) -> Head:
-    """Return the head that ``config`` names."""
+    """Return the head that the settings name."""
     match config.head:
         case "expected":
             return Head(config.loss, config.huber_delta)
@@ -66,7 +66,7 @@ def make_head(config: DQNConfig) -> Head:
 
 
 def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
-    """Return the optimizer that ``config`` names, for ``size`` parameters."""
+    """Return the optimizer that the settings name, for ``size`` parameters."""
     match config.optimizer:
         case "sgd":
             return SGD(size, momentum=config.momentum)
@@ -79,24 +79,24 @@ def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
 
 
 def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: int) -> None:
-    """Refuse ``mirror`` without a symmetry, or with one of other sizes."""
+    """Raise ConfigError if there is no symmetry, or one of other sizes."""
     if symmetry is None:
         raise ConfigError(
             "mirror",
             True,
-            "False, because this environment declares no symmetry; in Python, pass symmetry=...",
+            "False, because this environment has no known symmetry; in Python, pass symmetry=...",
         )
     sizes = (len(symmetry.observation_index), len(symmetry.action_index))
     if sizes != (observation_size, actions):
         raise ConfigError(
-            "symmetry", sizes, f"one of {observation_size} observations and {actions} actions, as the environment has"
+            "symmetry", sizes, f"{observation_size} observations and {actions} actions, as in the environment"
         )
 
 
 def diverged(what: str, config: DQNConfig, learning_rate: float) -> DivergenceError:
-    """Return the error that reports ``what`` is not finite, with the settings to try."""
+    """Return the error for a number that is not finite, with the settings to change."""
     return DivergenceError(
-        f"{what}: the weights have diverged. Try a smaller learning_rate (now {learning_rate:g}), a max_grad_norm such "
-        f"as 10 (now {config.max_grad_norm}), the huber loss (now {config.loss}) or a slower target network (now tau = "
-        f"{config.tau:g} every {config.target_update_interval} environment steps)"
+        f"{what}: the weights have diverged. Try a smaller learning_rate (now {learning_rate:g}), max_grad_norm=10 "
+        f"(now {config.max_grad_norm}), the Huber loss (now {config.loss}) or a slower target network (now tau="
+        f"{config.tau:g} every {config.target_update_interval} environment steps)."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import override
 
 from perilune._utils.arrays import Array
 from perilune.agent.targets import Head, check_rows
@@ -13,6 +14,11 @@ from perilune.nn.distributional import cross_entropy, quantile_huber
 class Categorical(Head):
     """C51: the outputs are logits of the probabilities of N returns, evenly spaced from ``low`` to ``high``.
 
+    Args:
+        atoms: N.
+        low: the lowest return.
+        high: the highest return.
+
     Bellemare et al., A Distributional Perspective on Reinforcement Learning, arXiv:1707.06887.
     """
 
@@ -20,24 +26,32 @@ class Categorical(Head):
         self.shape = (atoms,)
         self.support = np.linspace(low, high, atoms, dtype=np.float32)
 
+    @override
     def read(self, outputs: Array) -> Array:
         powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         probability: Array = powers / powers.sum(axis=-1, keepdims=True)
         return probability
 
+    @override
     def mean(self, values: Array) -> Array:
         expected: Array = values @ self.support
         return expected
 
+    @override
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
         return categorical_target(reward, discount, next_values, self.support)
 
+    @override
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         return cross_entropy(chosen, td_target)
 
 
 class Quantile(Head):
     """QR-DQN: the outputs are N quantiles of the return, at (2 i + 1) / 2 N for i = 0 .. N - 1.
+
+    Args:
+        quantiles: N.
+        kappa: ``huber_delta`` of the quantile loss.
 
     Dabney et al., Distributional Reinforcement Learning with Quantile Regression, arXiv:1710.10044.
     """
@@ -48,10 +62,12 @@ class Quantile(Head):
         self._shares = np.full(quantiles, 1 / quantiles, np.float32)
         self._scratch: Array = np.empty(0, np.float32)
 
+    @override
     def mean(self, values: Array) -> Array:
         expected: Array = values @ self._shares
         return expected
 
+    @override
     def loss(self, chosen: Array, td_target: Array) -> tuple[float, Array]:
         shape = (2, chosen.shape[1], td_target.shape[1], len(chosen))
         if self._scratch.shape != shape or self._scratch.dtype != chosen.dtype:
@@ -60,20 +76,19 @@ class Quantile(Head):
 
 
 def categorical_target(reward: Array, discount: Array, next_probability: Array, support: Array) -> Array:
-    """Return the distribution of reward + discount Z on ``support``, where Z has ``next_probability`` there.
+    """Return the distribution of reward + discount Z on ``support``, where Z has ``next_probability``.
 
-    Each point z_j moves to reward + discount z_j, is clipped to the ends of the support, and its probability is shared
-    between the two neighbouring points in proportion to its distance from the other. The mean is kept unless a point
-    was clipped.
+    Each atom z_j moves to reward + discount z_j and is clipped to the ends of the support. Its probability is divided
+    between the two nearest atoms, in proportion to the distance from the other. Without clipping, this keeps the mean.
 
     Args:
-        reward: [B], summed over the steps of the transition.
-        discount: [B].
-        next_probability: [B, N], of the return from next_obs on.
-        support: [N], evenly spaced and increasing, in units of return.
+        reward: sum over the steps of the transition, float [B].
+        discount: float [B].
+        next_probability: distribution of the return from next_obs, float [B, N].
+        support: the atoms, evenly spaced and increasing, float [N], in units of return.
 
     Returns:
-        probability[B, N].
+        Probabilities, float [B, N].
 
     Bellemare et al., A Distributional Perspective on Reinforcement Learning, arXiv:1707.06887.
     """
@@ -82,7 +97,7 @@ def categorical_target(reward: Array, discount: Array, next_probability: Array, 
     if support.shape != (atoms,):
         raise ShapeError(f"next_probability[B, N] needs support[N], got {[rows, atoms]} and {list(support.shape)}")
     moved = np.clip(reward[:, None] + discount[:, None] * support, support[0], support[-1])
-    place = np.clip((moved - support[0]) / (support[1] - support[0]), 0, atoms - 1)  # in steps from the lowest point
+    place = np.clip((moved - support[0]) / (support[1] - support[0]), 0, atoms - 1)  # in steps from the lowest atom
     below = np.minimum(place.astype(np.int64), atoms - 2)
     share_above = place - below
     flat = below + atoms * np.arange(rows)[:, None]
@@ -92,11 +107,14 @@ def categorical_target(reward: Array, discount: Array, next_probability: Array, 
 
 
 def upper_mean(quantiles: Array, left_out: float) -> Array:
-    """Return the mean of the upper quantiles, [B, A] for quantiles[B, A, N] that increase along N: optimism.
+    """Return the mean of the upper quantiles, float [B, A]. Actions with uncertain returns then look better.
 
-    The lowest floor(left_out N) quantiles are left out. An action whose outcome is uncertain looks better than it is,
-    so it is tried. Distortions of the return's distribution: Dabney et al., Implicit Quantile Networks,
-    arXiv:1806.06923; for exploration: Mavrin et al., arXiv:1905.06125.
+    Args:
+        quantiles: float [B, A, N], increasing along N.
+        left_out: fraction of the lowest quantiles to ignore, in [0, 1). The lowest floor(left_out N) are ignored.
+
+    Dabney et al., Implicit Quantile Networks, arXiv:1806.06923 (distortions of the distribution). Mavrin et al.,
+    arXiv:1905.06125 (for exploration).
     """
     best: Array = quantiles[..., int(left_out * quantiles.shape[-1]) :].mean(axis=-1)
     return best

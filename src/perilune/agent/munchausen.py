@@ -1,4 +1,4 @@
-"""Munchausen DQN: the agent adds its own log-policy to the reward (Vieillard et al., arXiv:2007.14430)."""
+"""Munchausen DQN: add the log-probability of the action to the reward (Vieillard et al., arXiv:2007.14430)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from perilune.errors import ShapeError
 
 
 def log_softmax(q_values: Array, temperature: float) -> Array:
-    """Return log pi(a | obs) of the policy pi = softmax(Q / temperature), [B, A] for q_values[B, A].
+    """Return log pi(a | obs) of the policy pi = softmax(Q / temperature), float [B, A].
 
-    The temperature is in units of return; the smaller it is, the nearer the policy is to greedy. No exponential can
-    overflow.
+    Args:
+        q_values: Q, float [B, A].
+        temperature: > 0, in units of return. Lower temperatures are closer to the greedy policy.
     """
     scaled = (q_values - q_values.max(axis=1, keepdims=True)) / q_values.dtype.type(temperature)
     log_policy: Array = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
@@ -31,21 +32,22 @@ def munchausen_reward(
     temperature: float,
     floor: float,
 ) -> Array:
-    """Return reward + share max(temperature log pi(action | obs), floor) + discount temperature H(pi(. | next_obs)).
+    """Return reward + share max(temperature log pi(action | obs), floor) + discount temperature H.
 
-    The agent is rewarded for actions that it is sure of. H = -sum over a of pi log pi is the entropy of the soft policy
-    at next_obs, under which next_obs must be valued.
+    H = -sum over a of pi(a | next_obs) log pi(a | next_obs) is the entropy of the soft policy, under which next_obs
+    must be valued. The reward favors actions that the policy already prefers.
 
     Args:
-        reward, discount: [B].
-        log_policy: [B], log pi(action | obs) of the action taken, the first of the transition's steps.
-        next_log_policy: [B, A], log pi(a | next_obs).
-        share: alpha of the paper, in [0, 1].
-        temperature: tau of the paper, > 0, in units of return.
-        floor: l_0 of the paper, <= 0.
+        reward: float [B].
+        discount: float [B].
+        log_policy: log pi(action | obs) of the action taken in the first step of the transition, float [B].
+        next_log_policy: log pi(a | next_obs), float [B, A].
+        share: alpha in the paper, in [0, 1].
+        temperature: tau in the paper, > 0, in units of return.
+        floor: l_0 in the paper, <= 0.
 
     Returns:
-        reward[B].
+        float [B].
 
     Vieillard, Pietquin and Geist, Munchausen Reinforcement Learning, arXiv:2007.14430.
     """
@@ -61,12 +63,15 @@ def munchausen_reward(
 def soft_policy(
     q_values: Array, next_q_values: Array, action: Array, reward: Array, discount: Array, config: DQNConfig
 ) -> tuple[Array, Array]:
-    """Return the Munchausen reward[B] and the soft policy at next_obs, probability[B, A].
+    """Return the Munchausen reward, float [B], and the soft policy at next_obs, float [B, A].
 
     Args:
-        q_values, next_q_values: [B, A], of obs and of next_obs.
-        action, reward, discount: [B].
-        config: its settings ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor`` apply.
+        q_values: Q of obs, float [B, A].
+        next_q_values: Q of next_obs, float [B, A].
+        action: int [B].
+        reward: float [B].
+        discount: float [B].
+        config: the settings ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor`` apply.
     """
     temperature = config.munchausen_temperature
     log_policy = log_softmax(q_values, temperature)[np.arange(len(action)), action]

@@ -1,4 +1,4 @@
-"""The settings as keyword arguments, so that editors complete them, and how settings are made from names and values."""
+"""Settings as keyword arguments, which editors complete, and functions that check and combine them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perilune.nn.optimizers import OptimizerName
 
 
 class AgentSettings(TypedDict, total=False):
-    """Keyword arguments of ``DQN(env, ...)``. ``DQNConfig`` documents each of them."""
+    """Keyword arguments of ``DQN(env, ...)``. ``DQNConfig`` documents them."""
 
     hidden: Sequence[int | tuple[int, Activation]]
     activation: Activation
@@ -68,7 +68,7 @@ class AgentSettings(TypedDict, total=False):
 
 
 class TrainSettings(TypedDict, total=False):
-    """Keyword arguments of ``DQN.train(...)``. ``TrainConfig`` documents each of them."""
+    """Keyword arguments of ``DQN.train(...)``. ``TrainConfig`` documents them."""
 
     steps: int | None
     episodes: int | None
@@ -120,10 +120,14 @@ ELSEWHERE = {
 
 
 def check_names(cls: type[DQNConfig] | type[TrainConfig], settings: Iterable[str]) -> None:
-    """Refuse keyword arguments that are not settings of ``cls``.
+    """Check that keyword arguments are settings of ``cls``.
+
+    Args:
+        cls: DQNConfig or TrainConfig.
+        settings: the names.
 
     Raises:
-        UsageError: a name is unknown. The message names the setting that is meant, or the nearest ones.
+        UsageError: a name is unknown. The message suggests the setting to use.
     """
     known = [field.name for field in fields(cls)]
     other, call = (TrainConfig, "agent.train") if cls is DQNConfig else (DQNConfig, "DQN(env, ...)")
@@ -146,9 +150,14 @@ OF_A_HEAD = ("loss", "value_range", "optimism")  # valid with some heads only
 
 
 def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
-    """Make ``cls`` from ``settings``, with ``base`` (or the defaults) for settings that are not given.
+    """Return ``cls`` with some settings, and those of ``base`` (or the defaults) for all others.
 
-    If ``settings`` choose another head than ``base``, the values of ``base`` that depend on its head are dropped.
+    If ``settings`` choose another head than ``base``, the settings of ``base`` that depend on the head are dropped.
+
+    Args:
+        cls: DQNConfig or TrainConfig.
+        settings: values by name.
+        base: the settings to start from.
 
     Raises:
         ConfigError: a setting does not exist, or its value is invalid.

@@ -1,4 +1,4 @@
-"""The complete state of an agent as plain values and arrays, to save it and to restore it to the same bits."""
+"""The complete state of an agent as plain values and arrays, to save it and restore it exactly."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ REPLAY = "replay."  # prefix of the names of the replay buffer's arrays
 
 
 PendingStep = tuple[tuple[float, ...], Natural, float]
-"""A step whose n-step return is not complete: obs[O], action and reward."""
+"""A time step whose n-step return is not complete: obs[O], action and reward."""
 
 
 class OngoingEpisodeState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the agent remembers about the running episode of one environment."""
+    """State of the current episode of one environment."""
 
     action: Natural
     repeats_left: Natural
@@ -33,12 +33,21 @@ class OngoingEpisodeState(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 class AgentState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The values of an agent that are not arrays.
+    """The state of an agent that is not in arrays.
 
     Attributes:
-        added: transitions ever added to the replay buffer.
-        greatest: the greatest priority so far, None if replay is uniform.
-        network, exploration, replay, environment: states of the random generators.
+        env_steps: environment steps so far.
+        updates: updates so far.
+        episodes: episodes so far, without those of the warm-up.
+        target_syncs: updates of the target network so far.
+        optimizer_updates: steps of the optimizer so far.
+        added: transitions added to the replay buffer so far.
+        greatest: greatest priority so far, or None with uniform replay.
+        network: state of the random generator of that name.
+        exploration: state of the random generator of that name.
+        replay: state of the random generator of that name.
+        environment: state of the random generator of that name.
+        ongoing: the current episode of each environment.
     """
 
     env_steps: Natural
@@ -60,7 +69,7 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def arrays(agent: Agent) -> Arrays:
-    """Return the agent's arrays by name, without copies: weights, optimizer moments, priorities and transitions."""
+    """Return the arrays of an agent by name, without copies: weights, moments, priorities and transitions."""
     named = {"online": agent.online.parameters, "target": agent.target.parameters}
     if agent.average is not None:
         named["average"] = agent.average.parameters
@@ -74,7 +83,7 @@ def arrays(agent: Agent) -> Arrays:
 
 
 def named_weights(agent: Agent) -> Arrays:
-    """Return views of all learned weights by name: the online network's, then those of the average."""
+    """Return views of all learned weights by name: those of the online network, then those of the average."""
     weights = agent.online.named_parameters()
     if agent.average is not None:
         weights |= {f"average.{name}": view for name, view in agent.average.named_parameters().items()}
@@ -82,7 +91,7 @@ def named_weights(agent: Agent) -> Arrays:
 
 
 def values(agent: Agent) -> AgentState:
-    """Return the agent's counters, generators and incomplete n-step returns."""
+    """Return the counters, generators and incomplete n-step returns of an agent."""
     counters: dict[str, Any] = {name: getattr(agent, name) for name in COUNTERS}
     generators: dict[str, Any] = {name: generator_state(getattr(agent.generators, name)) for name in GENERATORS}
     return AgentState(
@@ -103,10 +112,10 @@ def values(agent: Agent) -> AgentState:
 
 
 def restore(agent: Agent, saved: AgentState, stored: Arrays) -> None:
-    """Put ``agent``, which must have the settings of the saved one, into the saved state.
+    """Restore a saved state. The agent must have the settings of the saved one.
 
     Raises:
-        ConfigError, ShapeError: the state does not fit the agent's settings. The agent may be half changed then.
+        ConfigError, ShapeError: the state does not fit the settings. The agent may then be partly restored.
     """
     if (agent.priorities is None) != (saved.greatest is None):
         raise ConfigError("greatest", saved.greatest, "a number with prioritized replay, else None")
@@ -125,19 +134,17 @@ def restore(agent: Agent, saved: AgentState, stored: Arrays) -> None:
 
 
 def fill(arrays: Arrays, stored: Arrays) -> None:
-    """Copy the arrays read from a file into those of the same name.
+    """Copy arrays from a file into the arrays of the same names.
 
     Raises:
         ShapeError: the names, shapes or dtypes differ.
     """
     if stored.keys() != arrays.keys():
-        raise ShapeError(f"it has arrays {sorted(stored)}, but its settings ask for {sorted(arrays)}")
+        raise ShapeError(f"its arrays are {sorted(stored)}: expected {sorted(arrays)}, from its settings")
     for name, array in arrays.items():
         found = stored[name]
         if (found.shape, found.dtype) != (array.shape, array.dtype):
-            raise ShapeError(
-                f"{name} is {found.dtype}{list(found.shape)}, but must be {array.dtype}{list(array.shape)}"
-            )
+            raise ShapeError(f"{name} is {found.dtype}{list(found.shape)}: expected {array.dtype}{list(array.shape)}")
     for name, array in arrays.items():
         array[...] = stored[name]
 

@@ -1,4 +1,4 @@
-"""Environments: the Gymnasium adapter, rendering, and what is known about single environments."""
+"""Environments: the Gymnasium adapter, rendering, and records of known environments."""
 
 from perilune.envs.adapter import (
     again,

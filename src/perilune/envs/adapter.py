@@ -24,19 +24,19 @@ from perilune.errors import (
     UnsupportedEnvironmentError,
 )
 
-LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer holds two for every step
+LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer stores two observations for every step
 
 
 def make(env_id: str, **kwargs: Any) -> Env:
-    """Make the environment registered as ``env_id``. It does not render, which makes LunarLander three times as fast.
+    """Make an environment. It does not render, which makes LunarLander three times as fast.
 
     Args:
-        env_id: an id such as "CartPole-v1", or "my_module:MyEnv-v0" to import my_module first.
+        env_id: ID such as "CartPole-v1", or "my_module:MyEnv-v0" to import my_module first.
         kwargs: keyword arguments of the environment, such as ``enable_wind=True``.
 
     Raises:
-        UnsupportedEnvironmentError: the id does not exist or is retired, or the module cannot be imported.
-        ConfigError: the environment does not take ``kwargs``.
+        UnsupportedEnvironmentError: the ID does not exist or is retired, or the module cannot be imported.
+        ConfigError: the environment does not accept ``kwargs``.
         MissingDependencyError: the environment needs a library that is not installed.
     """
     try:
@@ -59,16 +59,21 @@ def make(env_id: str, **kwargs: Any) -> Env:
 
 def _make(what: str | EnvSpec, **kwargs: Any) -> Env:
     with warnings.catch_warnings():
-        # Gymnasium warns about what it raises afterwards, or about a newer version, which the run's log records.
+        # Gymnasium warns before it raises, and about newer versions.
         warnings.simplefilter("ignore")
         return gym.make(what, **kwargs)
 
 
 def make_named(env_id: str, **kwargs: Any) -> Env:
-    """Make an environment that a file names, as ``make`` does. The error explains how to pass your own environment.
+    """Make an environment that a file names. The error of an unknown one explains how to provide it.
+
+    Args:
+        env_id: the ID in the file.
+        kwargs: keyword arguments of the environment.
 
     Raises:
-        FileFormatError: the id names a module, which Gymnasium would import.
+        FileFormatError: the ID names a module, which Gymnasium would import.
+        UnsupportedEnvironmentError: the environment cannot be made.
     """
     if ":" in env_id:
         raise FileFormatError(
@@ -85,9 +90,13 @@ def make_named(env_id: str, **kwargs: Any) -> Env:
 
 
 def again(env: Env, render_mode: str | None = None) -> Env:
-    """Make another environment like ``env``, wrappers included: the same seed and actions give the same episode.
+    """Make a copy of ``env`` with its wrappers. The same seed and actions give the same episode.
 
-    Changes that were made to ``env`` after its construction are not copied.
+    Changes to ``env`` after its construction are not copied.
+
+    Args:
+        env: the environment.
+        render_mode: the render mode of the copy.
 
     Raises:
         UnsupportedEnvironmentError: Gymnasium does not know how ``env`` or one of its wrappers was made.
@@ -95,20 +104,20 @@ def again(env: Env, render_mode: str | None = None) -> Env:
     spec = env.unwrapped.spec
     if spec is None:
         raise UnsupportedEnvironmentError(
-            f"{name(env)} cannot be made a second time, because it has no id: gymnasium.register gives it one"
+            f"{name(env)} cannot be made a second time, because it has no ID. Register it with gymnasium.register"
         )
     mode: dict[str, Any] = {} if spec.kwargs.get("render_mode") == render_mode else {"render_mode": render_mode}
     try:
         # Not env.spec: it merges several time limits into one.
         made = _make(spec, **mode)
         wrappers = _wrappers(env)
-        for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # some come with the id
+        for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # the ID may include some
             if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
-                raise TypeError(f"{type(wrapper).__name__} has learned from the episodes so far")
+                raise TypeError(f"{type(wrapper).__name__} depends on the episodes so far")
             if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
                 raise TypeError(
-                    f"its wrapper {type(wrapper).__name__} does not keep what it was made with. Let it inherit from "
-                    "gymnasium.utils.RecordConstructorArgs, or register a function that makes the environment with it"
+                    f"its wrapper {type(wrapper).__name__} does not store its arguments. Let it inherit from "
+                    "gymnasium.utils.RecordConstructorArgs, or register a function that returns the wrapped environment"
                 )
             kind: Any = type(wrapper)
             made = kind(made, **wrapper._saved_kwargs)
@@ -118,13 +127,19 @@ def again(env: Env, render_mode: str | None = None) -> Env:
 
 
 def _wrappers(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
-    """Return the wrappers of an environment, outermost first, without Gymnasium's own checks."""
+    """Return the wrappers of an environment, outermost first, without Gymnasium's checker."""
     wrappers = [env, *_wrappers(env.env)] if isinstance(env, gym.Wrapper) else []
     return [each for each in wrappers if not isinstance(each, gym.wrappers.PassiveEnvChecker)]
 
 
 def description(env: Env) -> str:
-    """Describe ``env`` and its arguments, except how it renders. Two of the same description are the same task."""
+    """Describe an environment and its arguments, but not how it renders.
+
+    Two environments with the same description are the same task.
+
+    Args:
+        env: the environment.
+    """
     spec = env.unwrapped.spec
     arguments = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
     parts = [name(env), f"{arguments}"]
@@ -138,8 +153,11 @@ def description(env: Env) -> str:
 def flattened(env: Env) -> Env:
     """Return ``env`` with one-dimensional observations: Discrete one-hot encoded, Tuple and Dict concatenated.
 
-    Gymnasium's FlattenObservation does it if necessary. What cannot be flattened is returned unchanged, and
+    Uses Gymnasium's FlattenObservation if necessary. An environment that cannot be flattened is returned unchanged, and
     ``space_sizes`` explains why.
+
+    Args:
+        env: the environment.
     """
     if not isinstance(env, gym.Env) or _is_flat(env.observation_space) or _fault(env.observation_space) is not None:
         return env
@@ -147,7 +165,10 @@ def flattened(env: Env) -> Env:
 
 
 def space_sizes(env: Env) -> Spaces:
-    """Return the sizes of a supported environment.
+    """Return the sizes of the spaces of an environment.
+
+    Args:
+        env: the environment.
 
     Raises:
         UnsupportedEnvironmentError: it is not a Gymnasium environment, its observations are not a one-dimensional Box,
@@ -159,7 +180,7 @@ def space_sizes(env: Env) -> Spaces:
     if not isinstance(action, spaces.Discrete):
         kind = "continuous" if isinstance(action, spaces.Box) else type(action).__name__
         raise UnsupportedEnvironmentError(
-            f"{name(env)} has {kind} actions, {action}. Deep Q-learning needs a Discrete action space."
+            f"{name(env)} has {kind} actions, {action}. DQN needs a Discrete action space."
         )
     if not _is_flat(obs):
         unflattened = f"{type(obs).__name__} observations, {_brief(obs)}. perilune.DQN and envs.flattened flatten them."
@@ -168,13 +189,13 @@ def space_sizes(env: Env) -> Spaces:
 
 
 def _not_an_environment(thing: Any) -> str:
-    """Explain what to pass instead of something that is not a Gymnasium environment."""
+    """Explain what to pass instead of an object that is not a Gymnasium environment."""
     kind = type(thing).__name__
-    start = f"a Gymnasium environment or its id is needed, got {kind}."
+    start = f"{kind} is not an environment: expected a Gymnasium environment or its ID."
     if isinstance(thing, type):
-        return f"a Gymnasium environment or its id is needed, got the class {thing.__name__}. Pass {thing.__name__}()."
+        return f"{thing.__name__} is a class: expected a Gymnasium environment or its ID. Pass {thing.__name__}()."
     if isinstance(thing, gym.vector.VectorEnv):
-        return f"{start} Pass a single environment; the setting num_envs plays several side by side."
+        return f"{start} Pass a single environment; to use several side by side, set num_envs."
     if any(cls.__module__.partition(".")[0] == "gym" for cls in type(thing).__mro__):
         return (
             f"{start} It comes from the old gym package: use gymnasium.make, or convert it with "
@@ -190,30 +211,30 @@ def _is_flat(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
 
 
 def _fault(space: spaces.Space[Any]) -> str | None:
-    """Explain why observations from ``space`` cannot be flattened and what to do; None if they can."""
+    """Explain why observations from ``space`` cannot be flattened, and what to do. None if they can."""
     for part, where in _parts(space):
         if isinstance(part, spaces.Box) and len(part.shape) > 1:
             return (
-                f"image or array observations{where}, {_brief(part)}. Only one dimension is supported; "
-                "gymnasium.wrappers.FlattenObservation makes one of a small array."
+                f"image or array observations{where}, {_brief(part)}. Perilune supports one dimension. Flatten "
+                "a small array with gymnasium.wrappers.FlattenObservation."
             )
         if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
             return (
-                f"{type(part).__name__} observations{where}, {_brief(part)}. Supported are a one-dimensional Box, "
+                f"{type(part).__name__} observations{where}, {_brief(part)}. Perilune supports one-dimensional Box, "
                 "Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these."
             )
     size = spaces.flatdim(space)
     if not 1 <= size <= LARGEST_FLAT:
         return (
-            f"{type(space).__name__} observations that are {size:,} numbers when flattened, {_brief(space)}. From 1 to "
-            f"{LARGEST_FLAT:,} are supported; describe a state by a few numbers (for example coordinates) with "
+            f"{type(space).__name__} observations with {size:,} numbers when flattened, {_brief(space)}. Perilune "
+            f"supports 1 to {LARGEST_FLAT:,}. Describe a state by a few numbers (for example coordinates) with "
             "gymnasium.wrappers.TransformObservation."
         )
     return None
 
 
 def _parts(space: spaces.Space[Any], where: str = "") -> Iterator[tuple[spaces.Space[Any], str]]:
-    """Yield the parts of a Tuple or Dict space at any depth, and where they are; of any other space, the space."""
+    """Yield the parts of a Tuple or Dict space at any depth, with their places. For other spaces, yield the space."""
     if isinstance(space, spaces.Tuple | spaces.Dict):
         named = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in named:
@@ -229,18 +250,30 @@ def _brief(space: spaces.Space[Any]) -> str:
 
 
 def time_limit(env: Env) -> int | None:
-    """Return the number of steps after which the environment truncates an episode, None if it does not say."""
+    """Return the number of steps after which the environment truncates an episode, or None.
+
+    Args:
+        env: the environment.
+    """
     return env.spec.max_episode_steps if env.spec is not None else None
 
 
 def reward_threshold(env: Env) -> float | None:
-    """Return the mean return from which the environment counts as solved, None if it does not say."""
+    """Return the mean return at which the environment counts as solved, or None.
+
+    Args:
+        env: the environment.
+    """
     threshold = env.spec.reward_threshold if env.spec is not None else None
     return None if threshold is None else float(threshold)
 
 
 def reset(env: Env, seed: int) -> Array:
-    """Begin an episode and return its first obs[O].
+    """Begin an episode and return its first observation, float32 [O].
+
+    Args:
+        env: the environment.
+        seed: seed of the episode.
 
     Raises:
         EnvironmentFaultError: the environment raised, or did not return (obs, info).
@@ -250,25 +283,34 @@ def reset(env: Env, seed: int) -> Array:
         observation, _ = given
     except Exception as error:  # an __iter__ may raise anything
         raise EnvironmentFaultError(
-            f"{name(env)}.reset gave {type(given).__name__}, not (obs, info): Gymnasium's reset gives both"
+            f"{name(env)}.reset returned {type(given).__name__}: expected (obs, info)"
         ) from error
     return as_obs(observation, space_sizes(env).observation_size)
 
 
 def close(env: Env) -> None:
-    """Close an environment that Perilune made. A failure is only a warning, because nothing is lost."""
+    """Close an environment that Perilune made. A failure causes only a warning.
+
+    Args:
+        env: the environment.
+    """
     try:
         env.close()
     except Exception as error:  # an environment may raise anything
         warnings.warn(
-            f"{name(env)}.close raised {type(error).__name__}: {safe_str(error)}. Nothing is lost by it.",
+            f"{name(env)}.close raised {type(error).__name__}: {safe_str(error)}. No results are lost.",
             PeriluneWarning,
             stacklevel=2,
         )
 
 
 def missing(what: str, error: Exception) -> MissingDependencyError:
-    """Return the error that says what to install for ``what``."""
+    """Return the error with the install command for a missing library.
+
+    Args:
+        what: the feature that needs the library.
+        error: the error that the import raised.
+    """
     text = safe_str(error).lower()
     if "box2d" in text or "pygame" in text:
         return MissingDependencyError(f"{what} needs Box2D and pygame: pip install 'perilune[lunar]'")
@@ -278,7 +320,10 @@ def missing(what: str, error: Exception) -> MissingDependencyError:
 def recipe(env: Env) -> Env | EnvSpec:
     """Return the specification from which ``env`` can be made again, or ``env`` itself if there is none.
 
-    An environment is its own recipe if it has no id, or a wrapper whose state or arguments a specification lacks.
+    There is none if the environment has no ID, or a wrapper with a state or with unknown arguments.
+
+    Args:
+        env: the environment.
     """
     spec = env.spec
     wrappers = () if spec is None else spec.additional_wrappers
@@ -287,14 +332,22 @@ def recipe(env: Env) -> Env | EnvSpec:
 
 
 def from_recipe(given: Env | EnvSpec) -> Env:
-    """Return the environment of a ``recipe``."""
+    """Return the environment of a recipe.
+
+    Args:
+        given: the result of ``recipe``.
+    """
     return given if isinstance(given, gym.Env) else _make(given)
 
 
 def as_rows(env: Env, observations: Any) -> Array:
-    """Return one observation as float32 [O], or several as [N, O]. They may be flattened, or as ``env`` gives them.
+    """Return one observation as float32 [O], or several as float32 [N, O].
 
-    Arrays of another shape, and objects that are not observations, become arrays of another shape than these.
+    Arrays of other shapes, and objects that are not observations, become arrays of other shapes.
+
+    Args:
+        env: the environment.
+        observations: one observation or several, flattened or as the environment returns them.
     """
     if isinstance(env, gym.wrappers.FlattenObservation):
         space = env.env.observation_space

@@ -1,4 +1,7 @@
-"""Name and describe what an environment did wrong. Whatever it returns or raises may itself raise."""
+"""Names of environments, and the errors that report what an environment did wrong.
+
+What an environment returns or raises may itself raise when it is shown.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune.errors import EnvironmentFaultError
 
 Env = gym.Env[Any, Any]
 
 
 def name(env: Env) -> str:
-    """Return the registered id of an environment, or the name of its class if it has none."""
+    """Return the registered ID of an environment, or the name of its class if it has no ID."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
 def safe_str(error: Exception) -> str:
-    """Return the message of any exception; its ``__str__`` may raise too."""
+    """Return the message of an exception, even if its ``__str__`` raises."""
     try:
         return str(error)
     except Exception as failed:
@@ -26,20 +30,48 @@ def safe_str(error: Exception) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a short ``repr`` of anything."""
+    """Return a short ``repr`` of any object."""
     try:
         text = repr(value)
     except Exception:  # a __repr__ that raises, or an integer of thousands of digits
-        return f"of type {type(value).__name__}"
+        return f"an object of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def as_number(env: Env, reward: Any) -> float:
     """Convert a reward that is not Python's own float."""
     try:
-        refused = isinstance(reward, str | bytes | bytearray | np.complexfloating)  # float() would take these
+        refused = isinstance(reward, str | bytes | bytearray | np.complexfloating)  # float() would accept these
         if refused or (isinstance(reward, np.ndarray) and reward.dtype.kind not in "biufO"):
             raise TypeError
         return float(reward)
     except Exception as error:  # a __float__ may raise anything
-        raise EnvironmentFaultError(f"{name(env)}.step gave the reward {shown(reward)}, which is no number") from error
+        raise EnvironmentFaultError(f"{name(env)}.step returned reward={shown(reward)}: expected a number.") from error
+
+
+def not_a_step(env: Env, given: Any) -> EnvironmentFaultError:
+    """Return the error for a result of ``step`` that is not five values."""
+    what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
+    return EnvironmentFaultError(
+        f"{name(env)}.step returned {what}: expected (obs, reward, terminated, truncated, info). Replace the done flag "
+        "of the old Gym by two: terminated for the end of the task, truncated for a time limit."
+    )
+
+
+def not_finite(env: Env, reward: float) -> EnvironmentFaultError:
+    """Return the error for a reward that is not finite in single precision."""
+    return EnvironmentFaultError(
+        f"{name(env)}.step returned reward={reward}: expected a number that is finite in single precision, because one "
+        "such number makes every weight NaN. Look for a division by zero, a logarithm of zero or an unbounded penalty, "
+        "or clip the reward with gymnasium.wrappers.TransformReward."
+    )
+
+
+def obs_not_finite(obs: Array) -> EnvironmentFaultError:
+    """Return the error for an observation that is not finite in single precision."""
+    entries = ", ".join(f"obs[{index}] = {obs[index]}" for index in np.flatnonzero(~np.isfinite(obs))[:4])
+    return EnvironmentFaultError(
+        f"The environment returned {entries}: expected numbers that are finite in single precision, because one such "
+        "number makes every weight NaN. Look for a division by zero or an infinite bound, or clip the observation with "
+        "gymnasium.wrappers.TransformObservation."
+    )

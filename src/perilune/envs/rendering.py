@@ -1,4 +1,4 @@
-"""Images of an environment: its own if it renders, else those of a shadow environment that follows it."""
+"""Images of an environment: its own if it renders, else those of a shadow environment."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from perilune import envs
 from perilune._utils.arrays import Array
 from perilune.errors import EnvironmentFaultError, PeriluneWarning, UnsupportedEnvironmentError
 
-LEAST = 2  # pixels of an image's side; no video can be made of fewer
+LEAST = 2  # pixels per side; a video needs at least two
 
 
 class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with images of a shadow environment, which gets the same seeds and actions.
+    """An environment with the images of a shadow environment, which receives the same seeds and actions.
 
-    Every episode is the environment's own, so rendering changes nothing. If the shadow takes another way, because not
-    everything in it follows from the seed, it warns and stops there.
+    Observations and rewards come from the environment itself, so rendering changes nothing. If the shadow environment
+    reaches another state, because not everything in it depends on the seed, its images stop with a warning.
     """
 
     def __init__(self, env: envs.Env, shadow: envs.Env) -> None:
@@ -33,15 +33,18 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def render_mode(self) -> str | None:  # type: ignore[override]  # as gym.Wrapper does
+        """The render mode of the shadow environment."""
         return self.shadow.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset both environments."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.follows = True
         self._follow([observation], lambda: self.shadow.reset(seed=seed, options=options)[:1])
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step both environments and return the result of the first."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self.follows:
             self._follow(
@@ -50,34 +53,39 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
     def _follow(self, expected: list[Any], move: Callable[[], Sequence[Any]]) -> None:
-        """Move the shadow; if it does not reach the ``expected`` observation and ends, its images stop."""
+        """Move the shadow environment. If it does not reach the ``expected`` observation and ends, stop its images."""
         try:
             observation, *ends = move()
             if np.array_equal(expected[0], observation, equal_nan=True) and ends == expected[1:]:
                 return
-            why = "the same seed and actions lead elsewhere in a second one that draws"
+            why = "a copy that renders reached another state from the same seed and actions"
         except Exception as error:  # an environment may raise anything
-            why = f"a second one that draws raised {type(error).__name__}: {envs.safe_str(error)}"
+            why = f"a copy that renders raised {type(error).__name__}: {envs.safe_str(error)}"
         self.follows = False
         warnings.warn(
-            f"the pictures of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make it with "
+            f"the images of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make it with "
             'render_mode="rgb_array" instead.',
             PeriluneWarning,
             stacklevel=3,
         )
 
     def render(self) -> Any:
+        """Return the image of the shadow environment."""
         return self.shadow.render()
 
     def close(self) -> None:
-        """Close the shadow. The environment belongs to the caller."""
+        """Close the shadow environment. The environment itself belongs to the caller."""
         envs.close(self.shadow)
 
 
 def drawing(env: envs.Env) -> envs.Env | None:
-    """Return ``env`` with images: itself if it renders, else with a shadow environment; None if neither is possible.
+    """Return ``env`` with images, or None if that is not possible.
 
-    Close the result unless it is ``env`` itself.
+    Args:
+        env: the environment.
+
+    Returns:
+        ``env`` itself if it renders, else a wrapper with a shadow environment, which you must close.
     """
     if env.render_mode == "rgb_array":
         return env
@@ -90,7 +98,11 @@ def drawing(env: envs.Env) -> envs.Env | None:
 
 
 def can_draw(env: envs.Env) -> bool:
-    """Return whether ``drawing`` gives an environment."""
+    """Return whether ``env`` can be rendered.
+
+    Args:
+        env: the environment.
+    """
     drawn = drawing(env)
     if drawn is not None and drawn is not env:
         envs.close(drawn)
@@ -98,25 +110,28 @@ def can_draw(env: envs.Env) -> bool:
 
 
 def frame(env: envs.Env) -> Array:
-    """Return an image of the environment's current state, uint8 [height, width, 3].
+    """Return an image of the current state, uint8 [height, width, 3].
+
+    Args:
+        env: an environment that renders.
 
     Raises:
         MissingDependencyError: the drawing library is not installed, or has no display.
         EnvironmentFaultError: rendering failed.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        # Otherwise SDL, which pygame uses, looks for a display and prints that there is none.
+        # Otherwise SDL, which pygame uses, prints that there is no display.
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         image = np.asarray(env.render(), np.uint8)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
-        raise envs.missing(f"drawing {envs.name(env)}", error) from error
+        raise envs.missing(f"rendering {envs.name(env)}", error) from error
     except Exception as error:  # an environment may raise anything
         message = f"{type(error).__name__}: {envs.safe_str(error)}"
-        raise EnvironmentFaultError(f"drawing {envs.name(env)} failed: {message}") from error
+        raise EnvironmentFaultError(f"rendering {envs.name(env)} failed: {message}") from error
     if image.ndim != 3 or image.shape[2] != 3 or min(image.shape) < LEAST:
         raise EnvironmentFaultError(
-            f"{envs.name(env)} drew an array of shape {image.shape}, which is no picture [height, width, 3] of "
-            f"{LEAST} by {LEAST} pixels or more"
+            f"{envs.name(env)}.render returned an array of shape {image.shape}: expected [height, width, 3], at "
+            f"least {LEAST} by {LEAST} pixels"
         )
     return image

@@ -1,4 +1,4 @@
-"""Reset and step an environment, and check everything that it returns before the agent learns from it."""
+"""Step an environment, and check what it returns before the agent learns from it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.envs.faults import Env, as_number, name, safe_str, shown
+from perilune.envs import faults
+from perilune.envs.faults import Env, name, safe_str
 from perilune.errors import EnvironmentFaultError, PeriluneError
 from perilune.replay.buffer import LARGEST_REWARD
 
 
 class Spaces(NamedTuple):
-    """Sizes of an environment: O, A, and the number of its first action (almost always 0)."""
+    """Sizes of the spaces of an environment.
+
+    Attributes:
+        observation_size: O, the size of an observation.
+        actions: A, the number of actions.
+        first_action: number of the first action, almost always 0.
+    """
 
     observation_size: int
     actions: int
@@ -22,7 +29,12 @@ class Spaces(NamedTuple):
 
 
 def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool]:
-    """Take one step with an ``action`` from 0 to A - 1; return next_obs[O], reward, terminated, truncated.
+    """Take one time step and return next_obs, float32 [O], reward, terminated and truncated.
+
+    Args:
+        env: the environment.
+        sizes: the sizes of its spaces.
+        action: the action, from 0 to A - 1.
 
     Raises:
         EnvironmentFaultError: the environment raised, or did not return (obs, reward, terminated, truncated, info) with
@@ -32,28 +44,20 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
     try:
         observation, reward, terminated, truncated, _ = given
     except Exception as error:  # an __iter__ may raise anything
-        what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
-        raise EnvironmentFaultError(
-            f"{name(env)}.step gave {what}, not (obs, reward, terminated, truncated, info). The old Gym's done is "
-            "terminated or truncated: terminated is the end of the task, truncated a time limit"
-        ) from error
-    value = reward if type(reward) is float else as_number(env, reward)
+        raise faults.not_a_step(env, given) from error
+    value = reward if type(reward) is float else faults.as_number(env, reward)
     if not -LARGEST_REWARD <= value <= LARGEST_REWARD:  # false for NaN too
-        raise EnvironmentFaultError(
-            f"{name(env)}.step gave the reward {value}, which is not finite in single precision. One such number "
-            "spoils every weight. Find its cause (a division by zero, a logarithm of zero, an unbounded penalty), or "
-            "clip it with gymnasium.wrappers.TransformReward"
-        )
+        raise faults.not_finite(env, value)
     for word, flag in (("terminated", terminated), ("truncated", truncated)):
         if flag is not False and flag is not True and not (isinstance(flag, np.bool_ | int) and flag in (0, 1)):
             raise EnvironmentFaultError(
-                f"{name(env)}.step gave {word} = {shown(flag)}, which is neither True nor False"
+                f"{name(env)}.step returned {word}={faults.shown(flag)}: expected True or False."
             )
     return as_obs(observation, sizes.observation_size), value, bool(terminated), bool(truncated)
 
 
 def call(env: Env, what: str, function: Callable[[], Any]) -> Any:
-    """Return ``function()``; turn its exceptions into EnvironmentFaultError, which names the environment."""
+    """Return ``function()``. Turn its exceptions into EnvironmentFaultError, which names the environment."""
     try:
         return function()
     except PeriluneError:
@@ -63,11 +67,15 @@ def call(env: Env, what: str, function: Callable[[], Any]) -> Any:
 
 
 def as_obs(observation: Any, size: int) -> Array:
-    """Return one observation as a new float32 array [O]; the environment may reuse its own.
+    """Return an observation as a new float32 array [O], because the environment may reuse its own.
+
+    Args:
+        observation: the observation.
+        size: O.
 
     Raises:
-        EnvironmentFaultError: it is not an array of numbers, has another shape than the observation space, or holds a
-            number that is not finite in single precision.
+        EnvironmentFaultError: it is not an array of numbers, has another shape than the observation space, or has an
+            entry that is not finite in single precision.
     """
     try:
         if getattr(observation, "dtype", None) == np.float32:
@@ -75,22 +83,17 @@ def as_obs(observation: Any, size: int) -> Array:
         else:
             given = np.asarray(observation)
             if given.dtype.kind not in "biufO":  # astype would convert strings, and drop half of a complex number
-                raise TypeError(f"it is of {given.dtype}")
+                raise TypeError(f"its dtype is {given.dtype}")
             with np.errstate(over="ignore"):  # the check for infinity reports it
                 obs = given.astype(np.float32)
     except Exception as error:  # an __array__ may raise anything
         raise EnvironmentFaultError(
-            f"the environment gave an observation that is no array of numbers: {safe_str(error)}"
+            f"The environment returned an observation that is not an array of numbers: {safe_str(error)}"
         ) from error
     if obs.shape != (size,):
         raise EnvironmentFaultError(
-            f"the environment gave an observation of shape {obs.shape}, but its observation space says ({size},)"
+            f"The environment returned an observation of shape {obs.shape}: expected ({size},), from its space."
         )
     if not np.isfinite(obs).all():
-        entries = ", ".join(f"obs[{index}] = {obs[index]}" for index in np.flatnonzero(~np.isfinite(obs))[:4])
-        raise EnvironmentFaultError(
-            f"the environment gave an observation that is not finite in single precision: {entries}. One such number "
-            "spoils every weight. Find its cause (a division by zero, an infinite bound), or clip it with "
-            "gymnasium.wrappers.TransformObservation"
-        )
+        raise faults.obs_not_finite(obs)
     return obs

@@ -1,4 +1,4 @@
-"""A step of the optimizer: schedules of the step size, gradient clipping and Adam, on flat vectors in place."""
+"""Learning-rate schedules, gradient clipping and Adam, on flat vectors in place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
+from typing_extensions import override
 
 from perilune._utils.arrays import Array
 from perilune.nn.base import Optimizer
@@ -19,28 +20,35 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: progress,
     "cosine": lambda progress: (1 - math.cos(math.pi * progress)) / 2,
 }
-"""Schedules: from progress in [0, 1] to the share of the way from the first to the last value."""
+"""Schedules by name: progress in [0, 1] -> fraction of the way from the first to the last value."""
 
 
 def scheduled(schedule: Schedule, start: float, end: float, count: int, span: int) -> float:
     """Return start + (end - start) shape(min(1, count / span)).
 
     Args:
-        schedule: the name of the shape.
-        start, end: first and last value.
-        count: steps so far.
-        span: steps after which the value stays at ``end``, >= 1.
+        schedule: name of the shape: "constant", "linear" or "cosine".
+        start: first value.
+        end: last value.
+        count: number of steps so far.
+        span: number of steps after which the value stays at ``end``, >= 1.
 
-    Mnih et al., Nature 518, 2015 (linear); Loshchilov and Hutter, SGDR, arXiv:1608.03983 (cosine, without restarts).
+    Mnih et al., Nature 518, 2015 (linear). Loshchilov and Hutter, SGDR, arXiv:1608.03983 (cosine, without restarts).
     """
     return start + (end - start) * SHAPES[schedule](min(1.0, count / span))
 
 
 def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
-    """Scale gradients[P] in place so that their Euclidean norm is at most ``max_norm``; return the norm before.
+    """Scale ``gradients`` in place to a norm of at most ``max_norm``: g <- g min(1, max_norm / norm(g)).
 
-    g <- g min(1, max_norm / |g|). Pascanu et al., On the difficulty of training recurrent neural networks,
-    arXiv:1211.5063.
+    Args:
+        gradients: g, float [P].
+        max_norm: the largest allowed Euclidean norm, > 0.
+
+    Returns:
+        The norm before clipping.
+
+    Pascanu et al., On the difficulty of training recurrent neural networks, arXiv:1211.5063.
     """
     norm = math.sqrt(float(np.dot(gradients, gradients)))
     if norm > max_norm:
@@ -49,12 +57,19 @@ def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
 
 
 class Adam(Optimizer):
-    """Adaptive moments. With t the number of this step, counted from 1:
+    """Adam: adaptive moment estimation.
 
-    m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
+    At step t, counted from 1: m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
     w <- w - learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
 
-    Kingma and Ba, Adam, arXiv:1412.6980.
+    Args:
+        size: P, the number of parameters.
+        dtype: dtype of the parameters.
+        beta1: decay of the first moment, in [0, 1).
+        beta2: decay of the second moment, in [0, 1).
+        epsilon: added to the denominator, > 0.
+
+    Kingma and Ba, Adam: A Method for Stochastic Optimization, arXiv:1412.6980.
     """
 
     moments = ("first_moment", "second_moment")
@@ -67,6 +82,7 @@ class Adam(Optimizer):
         self.beta2 = beta2
         self.epsilon = epsilon
 
+    @override
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
         step, first, second = self._step, self.arrays["first_moment"], self.arrays["second_moment"]
@@ -77,7 +93,7 @@ class Adam(Optimizer):
         np.multiply(step, 1 - self.beta2, out=step)
         np.multiply(second, self.beta2, out=second)
         np.add(second, step, out=second)
-        # Both corrections are scalars: taking them out of the root and the fraction saves two passes.
+        # Both corrections are scalars. Moving them out of the root and the fraction saves two passes.
         root_correction2 = math.sqrt(1 - self.beta2**self.updates)
         np.sqrt(second, out=step)
         np.add(step, self.epsilon * root_correction2, out=step)

@@ -1,17 +1,18 @@
-"""What a network is made of: the interface of a layer, and the parameters of all layers in one flat vector.
+"""Interfaces of layers and optimizers, and one flat vector for the parameters of all layers.
 
-A layer keeps no arrays of its own. It names the shapes that it needs and works on the arrays that it is given. A
-network can therefore keep all its parameters in one vector and allocate all its working memory once.
+A layer holds no arrays. It declares the shapes of its parameters and works on the arrays that it receives. A network
+can therefore keep all parameters in one vector and allocate its working memory once.
 
-Notation: x[B, inputs] is a layer's input, y[B, outputs] its output; dx and dy are d loss / dx and d loss / dy.
+Notation: x[B, inputs] is the input of a layer and y[B, outputs] its output. dx and dy are d loss / dx and d loss / dy.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -23,45 +24,91 @@ Shapes = Mapping[str, tuple[int, ...]]
 NOTHING: Shapes = MappingProxyType({})
 
 
-class Layer(Protocol):
-    """A layer: its equation forward, and its derivative backward. Layers inherit from it.
+class Layer(ABC):
+    """Base class of layers: an equation in ``forward`` and its derivative in ``backward``.
 
     Attributes:
         outputs: size of y.
-        shapes: shapes of its parameters by name.
-        noise_shapes: shapes of its noise by name; noise is read like parameters, but not learned.
+        shapes: shapes of the parameters, by name.
+        noise_shapes: shapes of the noise, by name. Layers read noise like parameters, but do not learn it.
     """
 
     outputs: int
     shapes: Shapes = NOTHING
     noise_shapes: Shapes = NOTHING
 
+    @abstractmethod
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
-        """Return working memory for one forward and backward pass over B = ``rows``."""
+        """Allocate the working memory of one forward and one backward pass.
 
+        Args:
+            rows: B, the number of rows of the batch.
+            dtype: float32 or float64.
+
+        Returns:
+            The arrays by name.
+        """
+
+    @abstractmethod
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
-        """Write the output for x into y."""
+        """Write the output for ``x`` into ``y``.
 
+        Args:
+            parameters: parameters and noise, by name.
+            scratch: the working memory.
+            x: the input, float [B, inputs].
+            y: receives the output, float [B, outputs].
+        """
+
+    @abstractmethod
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
-        """Write the parameters' gradients, and dx unless it is None; dy may be overwritten. Follows ``forward``."""
+        """Write the gradients of the parameters, and dx. Call it after ``forward`` on the same arrays.
+
+        Args:
+            parameters: parameters and noise, by name.
+            gradients: receives d loss / d parameter, by name.
+            scratch: the working memory of ``forward``.
+            x: the input, float [B, inputs].
+            y: the output, float [B, outputs].
+            dy: d loss / dy, float [B, outputs]. The layer may overwrite it.
+            dx: receives d loss / dx, float [B, inputs]. If None, dx is not computed.
+        """
 
 
 @dataclass(frozen=True)
 class LayerStep:
-    """One layer of a network and the arrays that its passes over a batch use."""
+    """One layer of a network, with the arrays of its passes over a batch.
+
+    Attributes:
+        layer: the layer.
+        parameters: views of its parameters and noise, by name.
+        gradients: views of its gradients, by name.
+        scratch: its working memory.
+        y: its output, float [B, outputs].
+        dx: d loss / dx, float [B, inputs]. None for the first layer, which does not need it.
+    """
 
     layer: Layer
     parameters: Arrays
     gradients: Arrays
     scratch: Arrays
     y: Array
-    dx: Array | None  # None for the first layer: d loss / d obs is not needed
+    dx: Array | None
 
 
 class Optimizer:
-    """An optimizer. ``arrays`` (moments [P] by name) and ``updates`` (steps so far) are all its state."""
+    """Base class of optimizers.
+
+    Args:
+        size: P, the number of parameters.
+        dtype: dtype of the parameters.
+
+    Attributes:
+        arrays: the moments by name, float [P] each.
+        updates: number of steps so far. With ``arrays``, this is the complete state.
+    """
 
     moments: tuple[str, ...]
 
@@ -71,18 +118,30 @@ class Optimizer:
         self._step = np.empty(size, dtype)
 
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
-        """Move parameters[P] one step against gradients[P], in place."""
+        """Update the parameters in place.
+
+        Args:
+            parameters: w, float [P].
+            gradients: g = d loss / dw, float [P].
+            learning_rate: step size, >= 0.
+        """
         raise NotImplementedError
 
 
 class Parameterized:
-    """Layers whose parameters and gradients are views into two flat vectors, [P] each.
+    """Layers whose parameters and gradients are views of two flat vectors.
 
-    Copying, clipping, stepping, saving and comparing are then one operation on one array each.
+    Copying, clipping, updating, saving and comparing are then one operation on one array.
 
     Args:
-        layers: first to last.
-        dtype: float32 to train, float64 to check gradients.
+        inputs: size of the input of the first layer.
+        layers: the layers, first to last.
+        dtype: float32 for training, float64 for gradient checks.
+
+    Attributes:
+        parameters: all parameters, float [P].
+        gradients: d loss / d parameters, float [P].
+        noise: the noise of each layer, by name.
     """
 
     def __init__(self, inputs: int, layers: Sequence[Layer], dtype: DTypeLike = np.float32) -> None:
@@ -98,7 +157,7 @@ class Parameterized:
         self._connect()
 
     def _connect(self) -> None:
-        """Make the views of the parameters and gradients."""
+        """Create the views of the parameters and gradients."""
         self._parameter_views = self._views(self.parameters)
         self._gradient_views = self._views(self.gradients)
 
@@ -114,7 +173,7 @@ class Parameterized:
         return views
 
     def _workspace(self, rows: int) -> list[LayerStep]:
-        """Allocate the working memory of the passes over B = ``rows``."""
+        """Allocate the working memory of passes over B = ``rows``."""
         steps: list[LayerStep] = []
         width = self.inputs
         parts = zip(self.layers, self._parameter_views, self.noise, self._gradient_views, strict=True)
@@ -126,11 +185,11 @@ class Parameterized:
         return steps
 
     def named_parameters(self) -> Arrays:
-        """Return views of the parameters by name, ``"0.Dense.weight"`` and so on, in the order of the flat vector."""
+        """Return views of the parameters by name ("0.Dense.weight", ...), in the order of the flat vector."""
         return self._named(self._parameter_views)
 
     def named_gradients(self) -> Arrays:
-        """Return views of the gradients, named as the parameters are."""
+        """Return views of the gradients, by the names of the parameters."""
         return self._named(self._gradient_views)
 
     def _named(self, views: list[Arrays]) -> Arrays:
@@ -141,7 +200,11 @@ class Parameterized:
         }
 
     def draw_noise(self, generator: np.random.Generator) -> None:
-        """Draw new noise for all noisy layers: f(p) with p ~ N(0, 1) and f(x) = sign(x) sqrt|x|."""
+        """Draw new noise f(z) for all noisy layers, with z ~ N(0, 1) and f(z) = sign(z) sqrt(abs(z)).
+
+        Args:
+            generator: source of the noise.
+        """
         for arrays in self.noise:
             for array in arrays.values():
                 drawn = generator.standard_normal(array.shape, np.float32)
@@ -154,7 +217,7 @@ class Parameterized:
                 array.fill(0)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy needs. Views are left out: copied one by one, they would no longer share memory."""
+        """Return the state for copies, without views: copied views would not share memory with the vector."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

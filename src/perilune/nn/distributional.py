@@ -9,14 +9,14 @@ from perilune.nn.losses import check_pair
 
 
 def cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
-    """Return the cross-entropy, the mean over the batch of -sum over n of target log softmax(logits).
+    """Compute the cross-entropy: mean over the batch of -sum over n of target log softmax(logits).
 
     Args:
-        logits: [B, N].
-        target: probability[B, N], a constant; every row sums to 1.
+        logits: float [B, N].
+        target: probabilities, float [B, N], a constant. Every row sums to 1.
 
     Returns:
-        The loss, and d loss / d logits = (softmax(logits) - target) / B, shape [B, N].
+        The loss, and d loss / d logits = (softmax(logits) - target) / B, float [B, N].
     """
     check_pair(logits, target, ndim=2)
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -29,26 +29,27 @@ def cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
 def quantile_huber(
     quantiles: Array, target: Array, kappa: float = 1.0, scratch: Array | None = None
 ) -> tuple[float, Array]:
-    """Return the quantile regression loss, smoothed near 0 as Huber's loss is.
+    """Compute the quantile regression loss, smoothed near 0 as the Huber loss is.
 
-    Mean over the batch of sum over i of mean over j of |tau_i - [u < 0]| L(u) / kappa, with u = target_j - quantile_i,
-    tau_i = (2 i + 1) / 2 N, and L(u) = u^2 / 2 where |u| <= kappa, else kappa (|u| - kappa / 2).
+    Mean over the batch of: sum over i of mean over j of abs(tau_i - [u < 0]) L(u) / kappa, with
+    u = target_j - quantile_i, tau_i = (2 i + 1) / 2 N for i = 0 .. N - 1, and
+    L(u) = u^2 / 2 where abs(u) <= kappa, else kappa (abs(u) - kappa / 2).
 
     Args:
-        quantiles: [B, N], the prediction.
-        target: [B, M], samples or quantiles of what is predicted, a constant.
-        kappa: |u| at which the parabola becomes a line, > 0, in units of the prediction.
-        scratch: [2, N, M, B], working memory of the same dtype. Allocating arrays of this size for every update would
-            take longer than the arithmetic.
+        quantiles: the prediction, float [B, N].
+        target: samples or quantiles of the target distribution, float [B, M], a constant.
+        kappa: size of u at which the parabola becomes a line, > 0, in units of the prediction.
+        scratch: working memory, float [2, N, M, B]. Allocating it for every update would take longer than the
+            arithmetic.
 
     Returns:
-        The loss, and d loss / d quantiles, shape [B, N].
+        The loss, and d loss / d quantiles, float [B, N].
 
     Dabney et al., Distributional Reinforcement Learning with Quantile Regression, arXiv:1710.10044.
     """
     check_pair(quantiles, target, ndim=2, same=False)
     (rows, n), m = quantiles.shape, target.shape[1]
-    # Axes [i, j, B]: NumPy is fastest if the longest axis is the innermost.
+    # Axes [i, j, B]: NumPy is fastest if the longest axis is the last.
     error, clipped = np.empty((2, n, m, rows), quantiles.dtype) if scratch is None else scratch
     np.subtract(np.ascontiguousarray(target.T)[None, :, :], np.ascontiguousarray(quantiles.T)[:, None, :], out=error)
     # |tau - [u < 0]| is tau above 0 and 1 - tau below, so a weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x below).

@@ -1,10 +1,10 @@
 """Gradient checks: compare hand-written derivatives with central differences.
 
-(f(x + h) - f(x - h)) / 2h differs from the derivative by a multiple of h^2, so in float64 a correct gradient agrees to
-about nine digits. A gradient with a wrong factor, sign or transpose agrees in none.
+(f(x + h) - f(x - h)) / 2h differs from the derivative by a multiple of h^2. In float64, a correct gradient agrees to
+about nine digits. A gradient with a wrong factor, sign or transpose does not agree at all.
 
-Every check returns relative errors by name: the largest |analytic - numerical| over the largest |numerical| of an
-array. If a kink of ReLU or Huber lies within h of a value, the two differ although both are right.
+A check returns relative errors by name: the largest abs(analytic - numerical) over the largest abs(numerical) of an
+array. If a kink of ReLU or Huber lies within h of a value, the two differ although the gradient is correct.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from perilune.nn.network import Network
 
 STEP = 1e-5
 TOLERANCE = 1e-6
-"""A relative error below this is rounding; above it, the gradient is wrong."""
+"""Relative errors below this are rounding. Above it, the gradient is wrong."""
 
 
 def numerical_gradient(function: Callable[[], float], x: Array, step: float = STEP) -> Array:
-    """d function / dx by central differences, the shape of x.
+    """Compute d function / dx by central differences.
 
     Args:
-        function: reads x, gives a number; called twice for every element.
-        x: float64; changed element by element and put back.
+        function: returns a number that depends on the current content of ``x``. It is called twice per element.
+        x: float64. Each element is changed and restored.
         step: h, in units of x.
 
+    Returns:
+        The gradient, float64, in the shape of x.
+
     Raises:
-        ShapeError: x is not float64, in which the differences would drown in rounding.
+        ShapeError: ``x`` is not float64. In float32, rounding is larger than the differences.
     """
     if x.dtype != np.float64:
         raise ShapeError(f"gradients are checked in float64, got {x.dtype}")
@@ -49,23 +52,48 @@ def numerical_gradient(function: Callable[[], float], x: Array, step: float = ST
 
 
 def relative_error(analytic: Array, numerical: Array) -> float:
-    """Largest |analytic - numerical| over the largest |numerical|; 0 where both are zero everywhere."""
+    """Return the largest abs(analytic - numerical) over the largest abs(numerical); 0 if both are 0.
+
+    Args:
+        analytic: the gradient to check.
+        numerical: the gradient by differences, in the same shape.
+    """
     difference = float(np.abs(analytic - numerical).max(initial=0.0))
     scale = float(np.abs(numerical).max(initial=0.0))
     return difference / max(scale, 1e-8)
 
 
 def gradcheck(function: Callable[[], float], x: Array, analytic: Array) -> float:
-    """Relative error of ``analytic`` as the gradient of ``function`` at x. Below ``TOLERANCE`` it is right."""
+    """Return the relative error of a gradient. It is correct if the error is below ``TOLERANCE``.
+
+    Args:
+        function: returns a number that depends on the current content of ``x``.
+        x: float64.
+        analytic: the gradient to check, in the shape of x.
+
+    Raises:
+        ShapeError: the shapes differ, or ``x`` is not float64.
+
+    Example:
+        >>> x = np.array([1.0, 2.0])
+        >>> gradcheck(lambda: float(x @ x), x, 2 * x) < TOLERANCE
+        True
+    """
     if analytic.shape != x.shape:
         raise ShapeError(f"the gradient has shape {list(analytic.shape)}, but x has {list(x.shape)}")
     return relative_error(analytic, numerical_gradient(function, x))
 
 
 def check_layer(layer: Layer, inputs: int, rows: int, generator: np.random.Generator) -> dict[str, float]:
-    """Relative errors of a layer's gradients, for x and for every parameter, at values drawn at random.
+    """Return the relative errors of the gradients of a layer, for x and for every parameter.
 
-    The loss is the sum of y times fixed random weights, so that every element of dy differs.
+    The loss is the sum of y times fixed random weights, so that all elements of dy differ.
+
+    Args:
+        layer: the layer.
+        inputs: size of x.
+        rows: B.
+        generator: source of random inputs and parameters.
     """
     parameters = {name: generator.normal(size=shape) for name, shape in layer.shapes.items()}
     gradients = {name: np.full(shape, np.nan) for name, shape in layer.shapes.items()}
@@ -87,18 +115,24 @@ def check_layer(layer: Layer, inputs: int, rows: int, generator: np.random.Gener
 def check_loss(
     loss: Callable[[Array, Array], tuple[float, Array]], prediction: Array, target: Array
 ) -> dict[str, float]:
-    """Relative error of the gradient that ``loss(prediction[B], target[B])`` gives beside its value."""
+    """Return the relative error of the gradient of a loss, under the name "prediction".
+
+    Args:
+        loss: returns the value and the gradient for (prediction, target).
+        prediction: float64 [B].
+        target: float64 [B].
+    """
     _, analytic = loss(prediction, target)
     return {"prediction": gradcheck(lambda: loss(prediction, target)[0], prediction, analytic)}
 
 
 def check_network(network: Network, x: Array, d_outputs: Array) -> dict[str, float]:
-    """Relative errors of every parameter's gradient of a float64 network, for the loss sum(outputs * d_outputs).
+    """Return the relative error of the gradient of every parameter, for the loss sum(outputs * d_outputs).
 
     Args:
-        network: its gradients are overwritten, its parameters put back.
-        x: [B, inputs] in float64.
-        d_outputs: [B, outputs] in float64.
+        network: a float64 network. Its gradients are overwritten and its parameters restored.
+        x: float64 [B, inputs].
+        d_outputs: float64 [B, outputs].
     """
     network.forward(x)
     network.backward(d_outputs.copy())

@@ -1,4 +1,4 @@
-"""Initial weights: normal draws whose variance keeps that of the activations even from layer to layer."""
+"""Initial weights: normal draws with a variance that keeps the scale of activations from layer to layer."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from perilune.nn.network import Dense, Network
 
 Initializer = Literal["he", "glorot", "lecun"]
 
-# Variance of a weight, given the inputs (fan_in) and outputs (fan_out) of its layer.
+# Variance of a weight, from the inputs (fan_in) and outputs (fan_out) of its layer.
 VARIANCES: dict[str, Callable[[int, int], float]] = {
-    # He et al., Delving Deep into Rectifiers, arXiv:1502.01852: for ReLU, which zeroes half of what it gets.
+    # For ReLU, which sets half of its inputs to 0.
     "he": lambda fan_in, fan_out: 2 / fan_in,
-    # Glorot and Bengio, Understanding the difficulty of training deep feedforward networks, 2010: for tanh.
+    # For tanh.
     "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
-    # LeCun et al., Efficient BackProp, 1998: for linear units.
+    # For linear units.
     "lecun": lambda fan_in, fan_out: 1 / fan_in,
 }
-
-
-NOISE = 0.5  # first size of the weights' noise, times 1 / sqrt(fan_in): sigma_0 of arXiv:1706.10295, section 3.2
+NOISE = 0.5  # initial scale of the noise, times 1 / sqrt(fan_in): sigma_0 in arXiv:1706.10295, section 3.2
 
 
 def initialize(network: Network, initializer: Initializer, generator: np.random.Generator) -> None:
-    """Draw all weights of ``network`` in place: w ~ N(0, variance), biases 0, gains 1.
+    """Initialize all parameters of ``network`` in place: w ~ N(0, variance), biases 0, gains 1.
 
-    Draws are float64 and then rounded, so that networks of both dtypes get the same weights from one seed.
+    All draws are float64 and then rounded, so networks of both dtypes get the same weights from one seed.
+
+    Args:
+        network: the network.
+        initializer: "he" (variance 2 / fan_in), "glorot" (2 / (fan_in + fan_out)) or "lecun" (1 / fan_in).
+        generator: source of the draws.
+
+    He et al., arXiv:1502.01852. Glorot and Bengio, AISTATS 2010. LeCun et al., Efficient BackProp, 1998.
     """
     named = network.named_parameters()
     for index, layer in enumerate(network.layers):

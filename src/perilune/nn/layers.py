@@ -1,4 +1,4 @@
-"""More layers (tanh, layer normalisation, noisy and dueling layers), and networks built from all of them."""
+"""Tanh, layer normalization, noisy and dueling layers, and ``mlp``, which builds networks of layers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
+from typing_extensions import override
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ConfigError
@@ -14,13 +15,17 @@ from perilune.nn.network import Dense, Network, ReLU
 
 
 class NoisyDense(Layer):
-    """A dense layer whose weights carry noise of a learned size: y = x (W + S * N) + b + s * n.
+    """A dense layer with noise of a learned scale on its weights: y = x (W + S * N) + b + s * n.
 
-    S, s are the sizes; N = f(p) f(q)^T and n = f(q), with f(x) = sign(x) sqrt|x|, come from standard normal draws for
-    the inputs, p[inputs], and the outputs, q[outputs]. The network keeps f(p) and f(q); while they are 0, this is a
-    dense layer.
+    S[inputs, outputs] and s[outputs] are the learned scales, and * multiplies element by element. N = f(p) f(q)^T and
+    n = f(q), with f(z) = sign(z) sqrt(abs(z)), where p[inputs] and q[outputs] are draws from N(0, 1). The network
+    stores f(p) and f(q). While they are 0, this is a dense layer.
 
-    Backward: as a dense layer with the noisy weights; dS = dW * N, ds = db * n.
+    Backward: as a dense layer with the weights W + S * N; dS = dW * N, ds = db * n.
+
+    Args:
+        inputs: size of x.
+        outputs: size of y.
 
     Fortunato et al., Noisy Networks for Exploration, arXiv:1706.10295.
     """
@@ -36,6 +41,7 @@ class NoisyDense(Layer):
         }
         self.noise_shapes = {"noise_in": (inputs,), "noise_out": (outputs,)}
 
+    @override
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {
             "ones": np.ones(rows, dtype),
@@ -43,6 +49,7 @@ class NoisyDense(Layer):
             "weight": np.empty((self.inputs, self.outputs), dtype),
         }
 
+    @override
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
         noise, weight = scratch["noise"], scratch["weight"]
         np.multiply(parameters["noise_in"][:, None], parameters["noise_out"], out=noise)
@@ -51,6 +58,7 @@ class NoisyDense(Layer):
         np.matmul(x, weight, out=y)
         np.add(y, parameters["bias"] + parameters["bias_sigma"] * parameters["noise_out"], out=y)
 
+    @override
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
@@ -63,17 +71,24 @@ class NoisyDense(Layer):
 
 
 class Tanh(Layer):
-    """y = tanh(x). Backward: dx = dy (1 - y^2)."""
+    """The hyperbolic tangent: y = tanh(x). Backward: dx = dy (1 - y^2).
+
+    Args:
+        width: size of x and y.
+    """
 
     def __init__(self, width: int) -> None:
         self.outputs = width
 
+    @override
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {"slope": np.empty((rows, self.outputs), dtype)}
 
+    @override
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
         np.tanh(x, out=y)
 
+    @override
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
@@ -85,10 +100,15 @@ class Tanh(Layer):
 
 
 class LayerNorm(Layer):
-    """y = gain * (x - mean) / sqrt(variance + epsilon) + bias, mean and variance over each row.
+    """Layer normalization: y = gain * z + bias, with z = (x - mean) / s and s = sqrt(variance + epsilon).
 
-    With z = (x - mean) / s and s = sqrt(variance + epsilon), backward is
-    dgain = sum of dy z, dbias = sum of dy, dz = dy gain, dx = (dz - mean(dz) - z mean(dz z)) / s.
+    Mean and variance are those of each row of x.
+
+    Backward: dgain = sum over B of dy z, dbias = sum over B of dy, dz = dy gain,
+    dx = (dz - mean(dz) - z mean(dz z)) / s.
+
+    Args:
+        width: size of x and y.
 
     Ba, Kiros and Hinton, Layer Normalization, arXiv:1607.06450.
     """
@@ -99,6 +119,7 @@ class LayerNorm(Layer):
         self.outputs = width
         self.shapes = {"gain": (width,), "bias": (width,)}
 
+    @override
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {
             "z": np.empty((rows, self.outputs), dtype),
@@ -109,6 +130,7 @@ class LayerNorm(Layer):
             "ones": np.ones(rows, dtype),
         }
 
+    @override
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
         z, product, inverse_s, row_mean = (scratch[k] for k in ("z", "product", "inverse_s", "row_mean"))
         np.matmul(x, scratch["mean_of_row"], out=row_mean)
@@ -122,6 +144,7 @@ class LayerNorm(Layer):
         np.multiply(z, parameters["gain"], out=y)
         np.add(y, parameters["bias"], out=y)
 
+    @override
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
@@ -141,15 +164,19 @@ class LayerNorm(Layer):
 
 
 class Dueling(Layer):
-    """Add a state's value and its actions' advantages: y_a = v + u_a - mean over the actions of u.
+    """Combine the value of a state and the advantages of its actions: y_a = v + u_a - mean over actions of u.
 
-    x[B, (1 + A) N] holds v[N], then u[A, N]; y[B, A N] holds [A, N]; N is the number of outputs of an action.
-    Subtracting the mean makes v and u unique.
+    x[B, (1 + A) N] holds v[N] and then u[A, N]. y[B, A N] holds [A, N]. N is the number of outputs of an action.
+    Without subtracting the mean, v and u would not be unique.
 
-    Backward: dv = sum over a of dy_a, du_a = dy_a - mean over the actions of dy.
+    Backward: dv = sum over a of dy_a, du_a = dy_a - mean over actions of dy.
 
-    Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. In the
-    paper, each stream has hidden layers of its own; here the streams part after the last hidden layer.
+    Args:
+        actions: A, the number of actions.
+        atoms: N, the number of outputs of an action.
+
+    Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. In the paper, each
+    stream has hidden layers of its own. Here the streams split after the last hidden layer.
     """
 
     def __init__(self, actions: int, atoms: int) -> None:
@@ -157,15 +184,18 @@ class Dueling(Layer):
         self.atoms = atoms
         self.outputs = actions * atoms
 
+    @override
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {}
 
+    @override
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
         value, advantage = x[:, None, : self.atoms], x[:, self.atoms :].reshape(-1, self.actions, self.atoms)
         out = y.reshape(advantage.shape)
         np.subtract(advantage, advantage.mean(axis=1, keepdims=True), out=out)
         np.add(out, value, out=out)
 
+    @override
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
@@ -190,20 +220,28 @@ def mlp(
     noisy: bool = False,
     dtype: DTypeLike = np.float32,
 ) -> Network:
-    """Return a multilayer perceptron, its parameters zero: Dense, [LayerNorm], activation, ..., Dense, [Dueling].
+    """Build a multilayer perceptron: Dense, [LayerNorm], activation, ..., Dense, [Dueling].
 
     Args:
-        inputs: size of one observation.
+        inputs: O, the size of an observation.
         hidden: (units, activation) of each hidden layer.
-        actions: A. The network has A N linear outputs, those of the first action first.
-        atoms: N, the number of outputs of one action.
+        actions: A, the number of actions.
+        atoms: N, the number of outputs of an action.
         layer_norm: put a LayerNorm between each hidden Dense and its activation.
         dueling: add a Dueling layer at the end.
         noisy: use NoisyDense instead of Dense.
-        dtype: float32 or float64.
+        dtype: float32 for training, float64 for gradient checks.
+
+    Returns:
+        A network with A N linear outputs, those of the first action first. All parameters are 0.
 
     Raises:
         ConfigError: an activation does not exist.
+
+    Example:
+        >>> network = mlp(4, [(64, "relu")], 2)
+        >>> network.forward(np.zeros((3, 4), np.float32)).shape
+        (3, 2)
     """
     dense = NoisyDense if noisy else Dense
     layers: list[Layer] = []

@@ -1,4 +1,4 @@
-"""Losses between one prediction per transition and its target: the value and its exact derivative."""
+"""Losses of one prediction per transition: the value and its exact derivative."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Loss = Literal["mse", "huber"]
 
 
 def mse(prediction: Array, target: Array) -> tuple[float, Array]:
-    """Return the mean squared error, mean of e^2 with e = prediction - target.
+    """Compute the mean squared error: mean of e^2, with e = prediction - target.
 
     Args:
-        prediction: [B].
-        target: [B], a constant.
+        prediction: float [B].
+        target: float [B], a constant.
 
     Returns:
-        The loss, and d loss / d prediction = 2 e / B, shape [B].
+        The loss, and d loss / d prediction = 2 e / B, float [B].
     """
     error = _error(prediction, target)
     return float(np.dot(error, error)) / len(error), error * error.dtype.type(2 / len(error))
 
 
 def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[float, Array]:
-    """Return Huber's loss: mean of e^2 / 2 if |e| <= delta, else delta (|e| - delta / 2); e = prediction - target.
+    """Compute the Huber loss: mean of e^2 / 2 where abs(e) <= delta, else of delta (abs(e) - delta / 2).
 
     Args:
-        prediction: [B].
-        target: [B], a constant.
-        delta: |e| at which the parabola becomes a line, > 0, in units of the prediction.
+        prediction: float [B].
+        target: float [B], a constant. e = prediction - target.
+        delta: size of e at which the parabola becomes a line, > 0, in units of the prediction.
 
     Returns:
-        The loss, and d loss / d prediction = clip(e, -delta, delta) / B, shape [B].
+        The loss, and d loss / d prediction = clip(e, -delta, delta) / B, float [B].
 
     Huber, Robust Estimation of a Location Parameter, 1964.
     """
@@ -53,9 +53,15 @@ def _error(prediction: Array, target: Array) -> Array:
 
 
 def check_pair(prediction: Array, target: Array, ndim: int, same: bool = True) -> None:
-    """Raise ShapeError unless shapes and dtypes fit.
+    """Raise ShapeError unless the shapes and dtypes of a prediction and its target fit.
 
-    (B, 1) - (B,) would silently broadcast to (B, B); 1 / B is 0 in integers; and one float64 makes all results float64.
+    (B, 1) - (B,) would silently broadcast to (B, B), 1 / B is 0 in integers, and one float64 makes all results float64.
+
+    Args:
+        prediction: an array.
+        target: another array.
+        ndim: the number of axes that both must have.
+        same: whether both must have the same shape, not only the same number of rows.
     """
     fits = prediction.shape == target.shape if same else prediction.shape[:1] == target.shape[:1]
     if not fits or prediction.ndim != ndim or target.ndim != ndim or not prediction.size or not target.size:

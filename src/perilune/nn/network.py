@@ -1,24 +1,26 @@
-"""Dense layers, ReLU, and a network of layers: the forward and the backward pass.
-
-Notation: x[B, inputs] is a layer's input, y[B, outputs] its output; dx and dy are d loss / dx and d loss / dy.
-"""
+"""Dense layers, ReLU, and a network of layers: the forward and the backward pass."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import DTypeLike
+from typing_extensions import override
 
 from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
 from perilune.nn.base import Layer, LayerStep, Parameterized
 
-MOST_WORKSPACES = 8  # training needs two; more are for q_values of any number of observations
+MOST_WORKSPACES = 8  # training needs two, q_values any number
 
 
 class Dense(Layer):
-    """y = x W + b, with W[inputs, outputs] and b[outputs].
+    """A dense layer: y = x W + b, with W[inputs, outputs] and b[outputs].
 
-    Backward: dW = x^T dy, db = sum of dy over the batch, dx = dy W^T.
+    Backward: dW = x^T dy, db = sum over B of dy, dx = dy W^T.
+
+    Args:
+        inputs: size of x.
+        outputs: size of y.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -26,13 +28,16 @@ class Dense(Layer):
         self.outputs = outputs
         self.shapes = {"weight": (inputs, outputs), "bias": (outputs,)}
 
+    @override
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {"ones": np.ones(rows, dtype)}
 
+    @override
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
         np.matmul(x, parameters["weight"], out=y)
         np.add(y, parameters["bias"], out=y)
 
+    @override
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
@@ -43,17 +48,24 @@ class Dense(Layer):
 
 
 class ReLU(Layer):
-    """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at 0)."""
+    """The rectified linear unit: y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at 0).
+
+    Args:
+        width: size of x and y.
+    """
 
     def __init__(self, width: int) -> None:
         self.outputs = width
 
+    @override
     def scratch(self, rows: int, dtype: DTypeLike) -> Arrays:
         return {"zeros": np.zeros((rows, self.outputs), dtype), "active": np.empty((rows, self.outputs), bool)}
 
+    @override
     def forward(self, parameters: Arrays, scratch: Arrays, x: Array, y: Array) -> None:
         np.maximum(x, scratch["zeros"], out=y)  # four times as fast as with a scalar 0
 
+    @override
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
@@ -63,15 +75,15 @@ class ReLU(Layer):
 
 
 class Network(Parameterized):
-    """Layers in sequence, whose parameters and gradients are views into two flat vectors, [P] each.
+    """A sequence of layers. Parameters and gradients are views of two flat vectors, float [P] each.
 
-    Working memory is allocated at the first pass over B rows and used again by later ones: the next pass over as many
-    rows overwrites what ``forward`` returned.
+    The first pass over B rows allocates the working memory. Later passes over as many rows reuse it and overwrite what
+    ``forward`` returned.
 
     Args:
-        inputs: O, the size of one observation.
-        layers: first to last.
-        dtype: float32 to train, float64 to check gradients.
+        inputs: O, the size of an observation.
+        layers: the layers, first to last.
+        dtype: float32 for training, float64 for gradient checks.
     """
 
     def _connect(self) -> None:
@@ -81,14 +93,17 @@ class Network(Parameterized):
 
     @property
     def outputs(self) -> int:
-        """The size of one output."""
+        """The size of an output."""
         return self.layers[-1].outputs
 
     def forward(self, x: Array) -> Array:
-        """Return outputs[B, outputs] for x[B, inputs]: working memory, which the next pass over B rows overwrites.
+        """Return the outputs, float [B, outputs]. The next pass over B rows overwrites them.
+
+        Args:
+            x: the input, float [B, inputs].
 
         Raises:
-            ShapeError: x has another shape or dtype.
+            ShapeError: ``x`` has another shape or dtype.
         """
         if x.ndim != 2 or x.shape[1] != self.inputs or x.dtype != self.dtype:
             raise ShapeError(f"the network needs x[B, {self.inputs}] of {self.dtype}, got {x.dtype}{list(x.shape)}")
@@ -104,18 +119,23 @@ class Network(Parameterized):
         return x
 
     def activations(self, x: Array) -> list[tuple[Layer, Array]]:
-        """Return each layer with its output for x[B, inputs], first to last. The rest is as in ``forward``."""
+        """Return each layer with its output, first to last. The next pass over B rows overwrites the outputs.
+
+        Args:
+            x: the input, float [B, inputs].
+        """
         self.forward(x)
         assert self._last is not None
         return [(step.layer, step.y) for step in self._last[1]]
 
     def backward(self, d_outputs: Array) -> None:
-        """Write d loss / d parameters into ``gradients``, given d loss / d outputs of the last ``forward``.
+        """Write d loss / d parameters into ``gradients``. It replaces the earlier gradients.
 
-        Gradients are not accumulated. x must not have changed since.
+        Args:
+            d_outputs: d loss / d outputs of the last ``forward``, float [B, outputs]. x must not have changed since.
 
         Raises:
-            ShapeError: there was no forward pass, or ``d_outputs`` has another shape than its result.
+            ShapeError: there was no forward pass, or ``d_outputs`` has another shape than its outputs.
         """
         if self._last is None:
             raise ShapeError("backward needs a forward pass before it")

@@ -1,4 +1,4 @@
-"""The other optimizers: stochastic gradient descent, RMSProp, and Adam with weight decay."""
+"""Optimizers other than Adam: stochastic gradient descent, RMSProp and AdamW."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
+from typing_extensions import override
 
 from perilune._utils.arrays import Array
 from perilune.nn.adam import Adam
@@ -15,7 +16,15 @@ OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v."""
+    """Stochastic gradient descent with momentum: v <- momentum v + g, w <- w - learning_rate v.
+
+    Args:
+        size: P, the number of parameters.
+        dtype: dtype of the parameters.
+        momentum: decay of the velocity v, in [0, 1].
+
+    Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
+    """
 
     moments = ("velocity",)
 
@@ -23,6 +32,7 @@ class SGD(Optimizer):
         super().__init__(size, dtype)
         self.momentum = momentum
 
+    @override
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
         velocity = self.arrays["velocity"]
@@ -33,7 +43,16 @@ class SGD(Optimizer):
 
 
 class RMSProp(Optimizer):
-    """v <- rho v + (1 - rho) g^2, w <- w - learning_rate g / (sqrt(v) + epsilon). Hinton, lecture 6e, 2012."""
+    """RMSProp: v <- rho v + (1 - rho) g^2, w <- w - learning_rate g / (sqrt(v) + epsilon).
+
+    Args:
+        size: P, the number of parameters.
+        dtype: dtype of the parameters.
+        rho: decay of the second moment v, in [0, 1).
+        epsilon: added to the denominator, > 0.
+
+    Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
+    """
 
     moments = ("second_moment",)
 
@@ -42,6 +61,7 @@ class RMSProp(Optimizer):
         self.rho = rho
         self.epsilon = epsilon
 
+    @override
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         self.updates += 1
         step, second = self._step, self.arrays["second_moment"]
@@ -57,7 +77,12 @@ class RMSProp(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: w <- w (1 - learning_rate weight_decay), then Adam's step.
+    """Adam with decoupled weight decay: w <- w (1 - learning_rate weight_decay), then a step of Adam.
+
+    Args:
+        size: P, the number of parameters.
+        dtype: dtype of the parameters.
+        weight_decay: >= 0.
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, arXiv:1711.05101.
     """
@@ -66,6 +91,7 @@ class AdamW(Adam):
         super().__init__(size, dtype)
         self.weight_decay = weight_decay
 
+    @override
     def step(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         np.multiply(parameters, 1 - learning_rate * self.weight_decay, out=parameters)
         super().step(parameters, gradients, learning_rate)

@@ -1,0 +1,1 @@
+"""Replay buffers, prioritized sampling and symmetries."""

@@ -12,11 +12,11 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, DivergenceError, ShapeError
 
-LARGEST_REWARD = float(np.finfo(np.float32).max)  # beyond which it is stored as an infinity
+LARGEST_REWARD = float(np.finfo(np.float32).max)  # larger ones would be stored as infinity
 
 
 class Transition(NamedTuple):
-    """k <= n steps of one episode as one: from obs by ``action`` to next_obs, k steps later."""
+    """k <= n time steps of one episode as one transition: from obs[O] by ``action`` to next_obs[O], k steps later."""
 
     obs: Array
     action: int
@@ -26,7 +26,7 @@ class Transition(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B transitions as arrays: obs[B, O], action[B], reward[B], discount[B], next_obs[B, O]."""
+    """B transitions: obs[B, O], action[B], reward[B], discount[B], next_obs[B, O]."""
 
     obs: Array
     action: Array
@@ -36,14 +36,16 @@ class Batch(NamedTuple):
 
 
 class NStep:
-    """Turn single steps into n-step transitions.
+    """Turn time steps into n-step transitions.
 
-    reward = sum over i < k of gamma^i r_i, discount = gamma^k (1 - terminated), where k = n, or less at the end of an
-    episode. There, all pending steps become transitions, and a truncated end keeps its bootstrap. No transition crosses
-    episodes. Sutton and Barto, Reinforcement Learning, 2nd edition, section 7.1.
+    reward = sum over i < k of gamma^i r_i, and discount = gamma^k (1 - terminated), where k = n, or less at the end of
+    an episode. There, all pending steps become transitions. A truncated end keeps its bootstrap.
 
-    Raises:
-        DivergenceError: an n-step return is not finite in single precision.
+    Args:
+        n: number of steps of the return, >= 1.
+        gamma: discount factor.
+
+    Sutton and Barto, Reinforcement Learning, 2nd edition, section 7.1.
     """
 
     def __init__(self, n: int, gamma: float) -> None:
@@ -54,7 +56,19 @@ class NStep:
     def push(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
     ) -> Iterator[Transition]:
-        """Add one step and yield the transitions that it completes, oldest first. obs is kept and must not change."""
+        """Yield the transitions that a time step completes, oldest first.
+
+        Args:
+            obs: the observation, float32 [O].
+            action: the action, from 0 to A - 1.
+            reward: the reward.
+            next_obs: the next observation, float32 [O].
+            terminated: whether the task has ended.
+            truncated: whether the episode was cut off.
+
+        Raises:
+            DivergenceError: an n-step return is not finite in single precision.
+        """
         self.pending.append((obs, action, reward))
         if terminated or truncated:
             while self.pending:
@@ -77,12 +91,14 @@ class NStep:
 
 
 class Replay:
-    """The newest ``capacity`` transitions, in arrays allocated once and written round and round.
+    """The newest transitions, in arrays that are allocated at the first use and overwritten in a ring.
 
-    ``added`` is how many there have ever been, and with the arrays all the state there is.
+    Args:
+        capacity: largest number of transitions.
+        observation_size: O.
 
-    Raises:
-        ConfigError: the arrays do not fit into memory; told when they are first asked for.
+    Attributes:
+        added: number of transitions added so far. With ``arrays``, this is the complete state.
     """
 
     def __init__(self, capacity: int, observation_size: int) -> None:
@@ -93,7 +109,7 @@ class Replay:
 
     @cached_property
     def arrays(self) -> Batch:
-        """The transitions, one per row; only the first ``len(self)`` rows are in use."""
+        """The transitions, one per row. Only the first ``len(self)`` rows are in use."""
         try:
             return _batch_arrays(self.capacity, self.observation_size)
         except (MemoryError, ValueError) as error:
@@ -104,15 +120,23 @@ class Replay:
 
     @property
     def cursor(self) -> int:
-        """The slot of the next transition."""
+        """The row of the next transition."""
         return self.added % self.capacity
 
     def __len__(self) -> int:
-        """Return the number of transitions stored."""
+        """Return the number of transitions."""
         return min(self.added, self.capacity)
 
     def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> int:
-        """Store a copy of one transition, in place of the oldest if the buffer is full; return its slot."""
+        """Return the row where a copy of the transition is stored, that of the oldest if the buffer is full.
+
+        Args:
+            obs: the observation, float [O].
+            action: the action.
+            reward: the n-step reward.
+            discount: gamma^k (1 - terminated).
+            next_obs: the observation k steps later, float [O].
+        """
         at, arrays = self.cursor, self.arrays
         if not np.shape(obs) == np.shape(next_obs) == arrays.obs.shape[1:]:
             raise ShapeError(
@@ -128,11 +152,20 @@ class Replay:
         return at
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
-        """Return ``batch_size`` transitions, drawn uniformly with replacement."""
+        """Return transitions drawn uniformly with replacement. The next call overwrites the arrays.
+
+        Args:
+            batch_size: B.
+            generator: source of the draws.
+        """
         return self.take(generator.integers(len(self), size=batch_size))
 
     def take(self, index: Array) -> Batch:
-        """Return the transitions in the slots index[B]. The next call overwrites the arrays."""
+        """Return some transitions. The next call overwrites the arrays.
+
+        Args:
+            index: their rows, int [B].
+        """
         batch = self._batch
         if batch is None or len(batch.action) != len(index):
             batch = self._batch = _batch_arrays(len(index), self.arrays.obs.shape[1])

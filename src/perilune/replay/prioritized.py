@@ -1,4 +1,4 @@
-"""Prioritized replay: transitions with large TD errors are sampled more often (Schaul et al., arXiv:1511.05952)."""
+"""Prioritized replay: sample transitions with large TD errors more often (Schaul et al., arXiv:1511.05952)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.errors import DivergenceError, ShapeError
+from perilune.errors import ConfigError, DivergenceError, ShapeError
 
-SMALL = 0.01  # added to |td_error|, in units of return, so that every transition can be sampled
+SMALL = 0.01  # added to abs(td_error), in units of return, so that every transition can be sampled
 
 
 class SumTree:
-    """``capacity`` values >= 0, any of which is changed, or found by its share of the total, in log2(capacity) steps.
+    """Numbers >= 0 that can be changed, and found by their cumulative sum, in log2(capacity) steps.
 
-    A perfect binary tree in one float64 array: the root is node 1, the children of node i are 2i and 2i + 1, and every
-    parent is the sum of its children to the bit, because it is summed anew and never incremented. ``values`` is the
-    view of the leaves; write to it by ``set`` and ``set_one`` only.
+    A perfect binary tree in one float64 array. The root is node 1, and the children of node i are 2i and 2i + 1. Each
+    parent is the exact sum of its children, because it is computed again at every change. ``values`` is a view of the
+    leaves. Write to it by ``set`` and ``set_one`` only.
+
+    Args:
+        capacity: number of values.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -33,7 +36,7 @@ class SumTree:
         self.values = self.nodes[self.leaves : self.leaves + self.capacity]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy needs. Views are left out: copied one by one, they would no longer share memory."""
+        """Return the state for copies, without views: copied views would not share memory with the nodes."""
         return {name: getattr(self, name) for name in ("capacity", "depth", "leaves", "nodes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -46,10 +49,14 @@ class SumTree:
         return float(self.nodes[1])
 
     def set(self, index: Array, value: Array) -> None:
-        """values[index] = value, for index[N] from 0 to capacity - 1 and value[N] >= 0; of equal ones the last holds.
+        """Set values[index] = value. If an index occurs more than once, the last value counts.
+
+        Args:
+            index: int [N], from 0 to capacity - 1.
+            value: float [N], >= 0.
 
         Raises:
-            ShapeError: the shapes differ, or an index is no leaf's.
+            ShapeError: the shapes differ, or an index is out of range.
         """
         if np.ndim(index) != 1 or np.shape(value) != np.shape(index):
             raise ShapeError(
@@ -60,11 +67,16 @@ class SumTree:
         node = index + self.leaves
         self.nodes[node] = value
         for _ in range(self.depth):
-            node >>= 1  # equal parents are summed more than once, which is quicker than to look for them
+            node >>= 1  # summing equal parents twice is faster than finding them
             self.nodes[node] = self.left[node] + self.right[node]
 
     def set_one(self, index: int, value: float) -> None:
-        """values[index] = value, as ``set`` does it, without the cost of arrays. The index is not checked."""
+        """Set values[index] = value for one index, faster than ``set`` and without checks.
+
+        Args:
+            index: from 0 to capacity - 1.
+            value: >= 0.
+        """
         node = index + self.leaves
         self.nodes[node] = value
         while node > 1:
@@ -72,21 +84,21 @@ class SumTree:
             self.nodes[node] = self.left[node] + self.right[node]
 
     def find(self, mass: Array) -> Array:
-        """The index i with values[0] + ... + values[i - 1] <= mass < values[0] + ... + values[i].
+        """Return the index i with values[0] + ... + values[i - 1] <= mass < values[0] + ... + values[i].
 
-        Never one whose value is 0, though rounding may leave a mass at or beyond the end of all that is above 0.
+        An index with value 0 is never returned, even if rounding moves ``mass`` beyond the last positive value.
 
         Args:
-            mass: [N], from 0 to ``total``.
+            mass: float [N], from 0 to ``total``.
 
         Returns:
-            index[N] in int64.
+            int64 [N].
 
         Raises:
-            ShapeError: every value is 0, so that there is nothing to find.
+            ShapeError: all values are 0.
         """
         if self.total == 0:
-            raise ShapeError("every value is 0, so there is nothing to find: set one first")
+            raise ShapeError("all values are 0: set one first")
         rest = np.array(mass, np.float64)
         node = np.ones(len(rest), np.int64)
         for _ in range(self.depth):
@@ -99,43 +111,54 @@ class SumTree:
 
 
 class Priorities:
-    """How often each of ``capacity`` slots of a replay is drawn: P(i) = p_i^exponent / sum over k of p_k^exponent.
+    """Sampling probabilities of the rows of a replay buffer: P(i) = p_i^exponent / sum over k of p_k^exponent.
 
-    The transitions themselves are the replay's. A slot's priority is p = |td_error| + SMALL at its last update;
-    ``exponent`` 0 draws uniformly, 1 in proportion. This is the proportional variant of Schaul et al.,
-    arXiv:1511.05952, section 3.3. ``tree.values`` and ``greatest`` are all the state there is.
+    p = abs(td_error) + SMALL at the last update of a row. This is the proportional variant of Schaul et al.,
+    arXiv:1511.05952, section 3.3. ``tree.values`` and ``greatest`` are the complete state.
+
+    Args:
+        capacity: number of rows.
+        exponent: 0 samples uniformly, 1 in proportion to p.
     """
 
     def __init__(self, capacity: int, exponent: float) -> None:
         self.capacity = capacity
         self.exponent = exponent
-        self.greatest = 1.0  # p^exponent of the greatest priority so far
+        self.greatest = 1.0  # the greatest p^exponent so far
 
     @cached_property
     def tree(self) -> SumTree:
-        """p^exponent of every slot. It takes its memory when it is first asked for, as the replay does."""
-        return SumTree(self.capacity)
+        """p^exponent of every row, allocated at the first use."""
+        try:
+            return SumTree(self.capacity)
+        except (MemoryError, ValueError) as error:
+            raise ConfigError("buffer_size", self.capacity, "a buffer whose priorities fit into memory") from error
 
     def add(self, slot: int) -> None:
-        """A new transition is in ``slot``: give it the greatest priority so far, so that it is soon drawn once."""
+        """Give a new transition the greatest priority so far, so that it is sampled soon.
+
+        Args:
+            slot: its row.
+        """
         self.tree.set_one(slot, self.greatest)
 
     def sample(self, batch_size: int, beta: float, generator: np.random.Generator) -> tuple[Array, Array]:
-        """Slots drawn by their priorities, one from each of B equal shares of the total, and their weights.
+        """Sample rows by priority, one from each of B equal parts of the total, with importance weights.
 
-        weight = w / max w of the batch, with w = (N P(slot))^-beta and N the number of slots in use. N and the sum in
-        P cancel: what is left is (least p^exponent of the batch / p^exponent)^beta.
+        weight = w / max w of the batch, with w = (N P(row))^-beta and N the number of rows in use. N and the sum in P
+        cancel, so weight = (smallest p^exponent of the batch / p^exponent)^beta.
 
-        The paper leaves open whether its max_i w_i is the batch's or the whole replay's. Here it is the batch's: one
-        well predicted transition anywhere in the replay would otherwise shrink every step.
+        The paper does not define whether max w is taken over the batch or the buffer. Here it is taken over the batch,
+        because otherwise one transition with a small error anywhere in the buffer would shrink every step.
 
         Args:
             batch_size: B.
-            beta: from 0, no correction, to 1, with which the weighted gradient is on average that of uniform draws,
-                but for the scale of each batch.
+            beta: from 0 (no correction) to 1. At 1, the expected gradient is that of uniform sampling, except for the
+                scale of each batch.
+            generator: source of the draws.
 
         Returns:
-            index[B] in int64 and ascending, weights[B] in float32 with 1 the greatest.
+            The rows, int64 [B], in ascending order, and the weights, float32 [B], of which the largest is 1.
 
         Raises:
             ShapeError: nothing has been added yet.
@@ -147,17 +170,21 @@ class Priorities:
         return index, weights.astype(np.float32)
 
     def update(self, index: Array, td_error: Array) -> None:
-        """The slots index[B] have just been learned from: p = |td_error| + SMALL, for td_error[B] of either sign.
+        """Set the priorities of sampled rows to abs(td_error) + SMALL.
+
+        Args:
+            index: the rows, int [B].
+            td_error: float [B].
 
         Raises:
-            ShapeError: the shapes differ, or there is no such slot.
-            DivergenceError: a td_error is not finite, and so would be every draw from then on.
+            ShapeError: the shapes differ, or a row does not exist.
+            DivergenceError: a TD error is not finite.
         """
         if not np.isfinite(td_error).all():
             raise DivergenceError(
-                f"td_error holds {np.count_nonzero(~np.isfinite(td_error))} of {np.size(td_error)} values that are not "
-                "finite: the weights have diverged. Try a smaller learning_rate or a max_grad_norm such as 10, and see "
-                "that the environment's rewards and observations are finite."
+                f"{np.count_nonzero(~np.isfinite(td_error))} of {np.size(td_error)} TD errors are not finite, because "
+                "the weights have diverged. Try a smaller learning_rate or max_grad_norm=10, and check that "
+                "rewards and observations are finite."
             )
         priority = (np.abs(td_error, dtype=np.float64) + SMALL) ** self.exponent
         self.tree.set(index, priority)

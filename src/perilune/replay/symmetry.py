@@ -1,4 +1,4 @@
-"""Symmetries: if left and right can be swapped in an environment, the mirror image of a transition is one, too."""
+"""Mirror symmetries of environments."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from perilune.errors import ConfigError, ShapeError
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A mirror symmetry of an environment's observations and actions.
+    """A mirror symmetry of the observations and actions of an environment.
 
     mirrored obs[i] = observation_sign[i] obs[observation_index[i]], mirrored action = action_index[action].
 
     It states that P(next_obs | obs, action) and R(obs, action, next_obs) do not change if obs, action and next_obs are
-    all mirrored. Then the optimal Q(obs, action) does not change either, and the agent may learn from the mirror image
-    of a transition, over one step or n, with the same reward and discount.
+    all mirrored. The optimal Q(obs, action) then does not change either. The agent can therefore learn from the mirror
+    image of a transition, with the same reward and discount.
 
-    Args:
-        observation_index: [O], a permutation of 0 to O - 1.
-        observation_sign: [O], each 1 or -1.
-        action_index: [A], a permutation of 0 to A - 1.
+    Attributes:
+        observation_index: a permutation of 0 .. O - 1.
+        observation_sign: O numbers, each 1 or -1.
+        action_index: a permutation of 0 .. A - 1.
 
     Raises:
-        ConfigError: an argument is not that, or mirroring twice is not the identity.
+        ConfigError: a field is invalid, or mirroring twice is not the identity.
 
     van der Pol et al., MDP Homomorphic Networks, arXiv:2006.16908.
+
+    Example:
+        >>> swap = Symmetry(observation_index=(0,), observation_sign=(-1,), action_index=(1, 0))
+        >>> obs, action = np.ones((1, 1)), np.array([0])
+        >>> swap.mirror(obs, action, obs.copy())
+        >>> float(obs[0, 0]), int(action[0])
+        (-1.0, 1)
     """
 
     observation_index: tuple[int, ...]
@@ -42,24 +49,29 @@ class Symmetry:
         for name in ("observation_index", "action_index"):
             index = getattr(self, name)
             if sorted(index) != list(range(len(index))):
-                raise ConfigError(name, index, f"every number from 0 to {len(index) - 1} once")
+                raise ConfigError(name, index, f"each number from 0 to {len(index) - 1} once")
             if any(index[image] != at for at, image in enumerate(index)):
-                raise ConfigError(name, index, "numbers that swap places in pairs or stay: a mirror is its own inverse")
+                raise ConfigError(name, index, "indices that stay or swap in pairs: a mirror is its own inverse")
         sign = self.observation_sign
         if len(sign) != len(self.observation_index) or not set(sign) <= {1, -1}:
             raise ConfigError("observation_sign", sign, f"{len(self.observation_index)} numbers, each 1 or -1")
         if any(sign[image] != sign[at] for at, image in enumerate(self.observation_index)):
             raise ConfigError(
-                "observation_sign", sign, "the same for two entries that swap places: a mirror is its own inverse"
+                "observation_sign", sign, "equal signs for entries that swap, because a mirror is its own inverse"
             )
 
     @cached_property
     def _arrays(self) -> tuple[Array, Array, Array]:
-        # Signs of 8 bits leave every observation its dtype: float32 stays float32.
+        # With 8-bit signs, float32 observations stay float32.
         return np.array(self.observation_index), np.array(self.observation_sign, np.int8), np.array(self.action_index)
 
     def mirror(self, obs: Array, action: Array, next_obs: Array) -> None:
-        """Mirror all rows of obs[B, O], action[B] and next_obs[B, O] in place.
+        """Mirror all rows in place.
+
+        Args:
+            obs: observations, float [B, O].
+            action: actions, int [B].
+            next_obs: next observations, float [B, O].
 
         Raises:
             ShapeError: an array has another shape.

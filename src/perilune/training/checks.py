@@ -1,4 +1,4 @@
-"""Checks before a training begins, so that it fails at once and not after hours."""
+"""Checks before a training, so that it fails immediately and not after hours."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from perilune.training.progress import TrainingProgress
 
 
 def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None) -> None:
-    """Check that a training can do what its settings ask for. The arguments are those of ``loop.training_events``.
+    """Check that a training can do what its settings ask for. Arguments as in ``loop.training_events``.
 
     Raises:
-        ConfigError: the budget ends before the first update, or nothing is left of it; the replay buffer does not fit
-            into memory; the environment cannot render the videos, or cannot be made again for ``num_envs`` > 1; what
-            is known about it has other sizes; or ``progress`` has another number of environments.
+        ConfigError: the budget ends before the first update, or is already used up; the replay buffer does not fit
+            into memory; the environment cannot be rendered or copied, but must be; its record has other sizes; or
+            ``progress`` has another number of environments.
     """
-    if progress is None:  # a training that changes nothing is a mistake
+    if progress is None:
         learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
         learning_from = agent.env_steps + (0 if agent.warm else learning_starts)
         needed = (learning_from // train_freq + 1) * train_freq - agent.env_steps
@@ -37,16 +37,16 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             ("episodes", progress.stop_episode(config) - agent.episodes),
         ):
             if left <= 0:
-                raise ConfigError(name, getattr(config, name), "more than this run has already had")
+                raise ConfigError(name, getattr(config, name), "more than this run has already used")
         if progress.episodes and len(progress.episodes) != config.num_envs:
-            raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as many as are under way")
+            raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as when the run was saved")
     lookup(envs.name(env)).check(env)
     agent.take_memory()
     if config.video_every is not None and not can_draw(env):
         raise ConfigError(
             "video_every",
             config.video_every,
-            f'None, because this {envs.name(env)} cannot draw: give its id, or make it with render_mode="rgb_array"',
+            f'None, because this {envs.name(env)} cannot render: pass its ID, or make it with render_mode="rgb_array"',
         )
     if config.num_envs > 1:
         try:

@@ -1,4 +1,4 @@
-"""Greedy evaluation on fixed start states, which are the same for every agent and never occur in training."""
+"""Greedy evaluation on fixed start states, which do not occur in training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from perilune.errors import ConfigError, EnvironmentFaultError, located
 from perilune.training.events import Evaluated, Timestep
 from perilune.training.progress import TrainingProgress
 
-# Episode i starts from reset(seed=first + i). Evaluations in a training select the best checkpoint; its score is taken
-# on other start states, because on those that selected it the score would be optimistic. All seeds fit into a C int.
+# Episode i starts from reset(seed=first + i). Evaluations in a training select the best checkpoint. Its score is
+# measured on other start states, because a score on those that selected it would be optimistic. Seeds fit into a C int.
 SELECTION_SEEDS = seeding.TRAINING_SEEDS
 SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
 
@@ -29,14 +29,14 @@ ENDLESS = 10_000  # step limit of episodes if neither the environment nor the ca
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of greedy episodes, in their order.
+    """Results of greedy episodes, in order.
 
     Attributes:
         returns: the return of each episode.
-        lengths: the steps of each episode.
-        reward_threshold: the mean return from which the environment counts as solved, or None.
+        lengths: the number of time steps of each episode.
+        reward_threshold: mean return at which the environment counts as solved, or None.
         outcomes: how each episode ended, or None if the environment defines no outcomes.
-        labels: every outcome that there is, or None.
+        labels: all outcomes of the environment, or None.
     """
 
     returns: tuple[float, ...]
@@ -47,27 +47,29 @@ class Evaluation:
 
     @property
     def mean_return(self) -> float:
+        """Mean of the returns."""
         return float(np.mean(self.returns))
 
     @property
     def std_return(self) -> float:
-        """Standard deviation over the episodes (divided by their number)."""
+        """Standard deviation of the returns (divided by N)."""
         return float(np.std(self.returns))
 
     @property
     def min_return(self) -> float:
+        """Smallest return."""
         return min(self.returns)
 
     @property
     def solved_share(self) -> float | None:
-        """Share of episodes whose return is at least ``reward_threshold``."""
+        """Fraction of episodes with a return of at least ``reward_threshold``."""
         if self.reward_threshold is None:
             return None
         return float(np.mean([episode_return >= self.reward_threshold for episode_return in self.returns]))
 
     @property
     def outcome_shares(self) -> dict[str, float] | None:
-        """Share of episodes with each label, in the order of ``labels``."""
+        """Fraction of episodes with each outcome, in the order of ``labels``."""
         if self.outcomes is None or self.labels is None:
             return None
         return {label: self.outcomes.count(label) / len(self.outcomes) for label in self.labels}
@@ -82,18 +84,21 @@ def evaluate(
     max_episode_steps: int | None = None,
     show: Callable[[Timestep], object] | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes with ``policy`` and return their results.
+    """Play episodes with a policy and return the results.
 
     Args:
-        policy: returns the action (an int from 0 to A - 1) for one obs[O].
-        env: the environment; it is reset.
-        episodes: how many (>= 1).
+        policy: function that returns the action, from 0 to A - 1, for an observation [O].
+        env: the environment, which is reset.
+        episodes: number of episodes, >= 1.
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
-        max_episode_steps: step limit (>= 1); by default the environment's, or ENDLESS if it has none.
-        show: called with every time step and its image, for a video; episodes are counted from 1.
+        max_episode_steps: step limit, >= 1. By default that of the environment, or 10,000 if it has none.
+        show: function that is called with every time step and its image.
+
+    Returns:
+        The results.
 
     Raises:
-        ConfigError: ``episodes`` or ``max_episode_steps`` is < 1.
+        ConfigError: ``episodes`` or ``max_episode_steps`` is less than 1.
         EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
     """
     if episodes < 1:
@@ -123,10 +128,15 @@ def play_episode(
     episode: int = 1,
     images: bool = False,
 ) -> Iterator[Timestep]:
-    """Play one episode from ``env.reset(seed=seed)`` and yield its states, the last one included.
+    """Yield the time steps of one episode, including the last state.
 
-    ``episode`` is the number to give the episode; with ``images``, every state is rendered. The other arguments are
-    those of ``evaluate``.
+    Args:
+        policy: function that returns the action, from 0 to A - 1, for an observation [O].
+        env: the environment, which is reset.
+        seed: seed of the reset.
+        max_episode_steps: step limit, as in ``evaluate``.
+        episode: number of the episode in the time steps.
+        images: whether to render every state.
     """
     max_episode_steps = check_value("max_episode_steps", max_episode_steps, Count | None)
     spaces = envs.space_sizes(env)
@@ -145,17 +155,32 @@ def play_episode(
         outcome = lookup(envs.name(env)).outcome(obs, reward, terminated)
         yield Timestep(episode, steps, obs, None, total, outcome, frame(env) if images else None)
     except EnvironmentFaultError as error:
-        at = f"step {steps:,}" if steps else "the reset"
-        raise located(error, f"at {at} of the greedy episode from seed {seed}") from error
+        at = f"step {steps:,}" if steps else "reset"
+        raise located(error, f"{at} of the greedy episode with seed {seed}") from error
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
-    """Return the step limit of greedy episodes: None if the environment has its own, else the training's limit."""
+    """Return the step limit of greedy episodes: that of the training if the environment has none, else None.
+
+    Args:
+        env: the environment.
+        config: settings of the training.
+    """
     return None if envs.time_limit(env) is not None else config.max_episode_steps
 
 
 def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress) -> Evaluated:
-    """Evaluate an agent in training, on the start states that select the best checkpoint."""
+    """Evaluate an agent in training, on the start states that select the best checkpoint.
+
+    Args:
+        agent: the agent.
+        env: the environment, which is reset.
+        config: settings of the training.
+        progress: progress of the training.
+
+    Returns:
+        The event with the result.
+    """
     episodes, limit = config.eval_episodes, greedy_limit(env, config)
     result = evaluate(agent.greedy_action, env, episodes, first_seed=SELECTION_SEEDS, max_episode_steps=limit)
     return Evaluated(
@@ -164,7 +189,7 @@ def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingP
         mean_return=result.mean_return,
         std_return=result.std_return,
         min_return=result.min_return,
-        # of equal ones the later, which has learned from more
+        # Of equal evaluations the later one, which has learned more.
         best=progress.best_return is None or result.mean_return >= progress.best_return,
         seconds=progress.seconds,
     )

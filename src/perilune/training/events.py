@@ -1,4 +1,4 @@
-"""Events of a training. Loggers, recorders and progress displays read them."""
+"""Events of a training. Loggers, recorders, progress displays and callbacks read them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ Ended = Literal["terminated", "truncated", "budget"]
 
 
 class Started(NamedTuple):
-    """The training has started. ``image`` is the initial state, or None if the environment cannot be rendered."""
+    """The training has started.
+
+    Attributes:
+        image: the initial state, uint8 [height, width, 3], or None if it cannot be rendered.
+    """
 
     image: Array | None
 
 
 class Timestep(NamedTuple):
-    """One time step of an episode: a state, and what is known about it.
-
-    In training, these events are only emitted for episodes that are recorded on video.
+    """One time step of an episode. In training, only episodes that are recorded on video emit them.
 
     Attributes:
         episode: number of the episode, counted from 1.
-        step: number of environment steps that the episode has had before this state, 0 at its reset.
-        obs: the observation, float [O].
-        action: the action chosen in this state, None in an episode's last state.
-        reward: the episode's return so far (sum of its rewards before this state).
-        outcome: how the episode ended, in its last state and only for environments that define outcomes.
-        image: the rendered state, uint8 [height, width, 3], or None if it was not rendered.
-        q_values: Q(obs, a) of the evaluated network, float [A], or None if they were not computed.
+        step: number of environment steps before this state, 0 after the reset.
+        obs: the observation, float32 [O].
+        action: the action chosen in this state; None in the last state of an episode.
+        reward: the return so far (sum of the rewards before this state).
+        outcome: how the episode ended; only in its last state, for environments that define outcomes.
+        image: the rendered state, uint8 [height, width, 3], or None.
+        q_values: Q(obs, a) of the evaluated network, float [A], or None.
     """
 
     episode: int
@@ -43,7 +45,18 @@ class Timestep(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What the latest update computed, and the schedules' values. Yielded every ``metrics_every`` steps."""
+    """Results of the latest update and values of the schedules, every ``metrics_every`` steps.
+
+    Attributes:
+        env_steps: environment steps so far.
+        updates: updates so far.
+        loss: the loss.
+        mean_q: mean of Q(obs, action) over the batch.
+        mean_td_target: mean of the TD targets.
+        gradient_norm: norm of the gradient before clipping.
+        learning_rate: the step size.
+        epsilon: probability of exploration.
+    """
 
     env_steps: int
     updates: int
@@ -56,18 +69,18 @@ class Metrics(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """An episode of training has ended.
+    """An episode of the training has ended.
 
     Attributes:
-        episode: its number, in the order in which episodes begin; with several environments, they may end in another.
+        episode: its number, in the order in which episodes begin. Several environments may end in another order.
         env_steps: environment steps so far.
         reward: its return (sum of its rewards).
-        length: its steps.
-        loss: mean loss of the updates while it lasted, None without updates.
+        length: its number of time steps.
+        loss: mean loss of the updates since its beginning, or None without updates.
         epsilon: epsilon at its beginning.
-        target_syncs: syncs of the target network so far.
-        ended: why it ended; "budget" if the training did.
-        outcome: how it ended, for environments that define outcomes; None if ``ended`` is "budget".
+        target_syncs: updates of the target network so far.
+        ended: why it ended; "budget" if the budget was used up.
+        outcome: how it ended, for environments that define outcomes. None if ``ended`` is "budget".
     """
 
     episode: int
@@ -82,7 +95,17 @@ class Episode(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """A greedy evaluation. ``seconds`` is the training's time so far, without evaluations and readers."""
+    """A greedy evaluation.
+
+    Attributes:
+        env_steps: environment steps so far.
+        episodes: episodes so far.
+        mean_return: mean of the returns.
+        std_return: standard deviation of the returns.
+        min_return: smallest return.
+        best: whether no earlier evaluation had a larger mean.
+        seconds: duration of the training so far, without evaluations and readers.
+    """
 
     env_steps: int
     episodes: int
@@ -94,9 +117,12 @@ class Evaluated(NamedTuple):
 
 
 class HealthWarning(NamedTuple):
-    """A sign that nothing is learned, although the training can continue.
+    """A sign that the agent does not learn, although the training can continue.
 
-    ``what`` names the kind; ``words`` is the message, with the likely cause and a remedy.
+    Attributes:
+        env_steps: environment steps so far.
+        what: kind of the warning.
+        words: the message, with the likely cause and what to try.
     """
 
     env_steps: int
@@ -105,15 +131,23 @@ class HealthWarning(NamedTuple):
 
 
 class WarmingUp(NamedTuple):
-    """The warm-up continues. A reader may stop the training here, but there is nothing to save yet."""
+    """The warm-up continues. You may stop the training here, but there is nothing to save yet.
+
+    Attributes:
+        env_steps: environment steps so far.
+    """
 
     env_steps: int
 
 
 class SafePoint(NamedTuple):
-    """The training can be saved here and resumed exactly: an episode has just begun, or is a long one.
+    """The training can be saved here and resumed exactly.
 
-    ``best``: the latest evaluation was the best so far. If ``progress.finished``, this is the last event.
+    An episode has just begun, or a long one has reached a multiple of 10,000 time steps.
+
+    Attributes:
+        progress: the progress. If it is ``finished``, this is the last event.
+        best: whether the latest evaluation was the best so far.
     """
 
     progress: TrainingProgress

@@ -11,10 +11,10 @@ from perilune.agent.exploration import multiplicative_epsilon
 from perilune.training.events import HealthWarning
 from perilune.training.progress import TrainingProgress
 
-BEYOND = 2.0  # tolerated factor on the largest possible return: good trainings overestimate values for a while, too
-MOVES = 0.02  # share of the way from epsilon_start to epsilon_end that a training must cover
-ENOUGH = 20  # episodes; in shorter trainings, epsilon is not expected to fall
-MOST_RANDOM = 0.5  # from this final epsilon on, the agent mostly acts at random
+BEYOND = 2.0  # tolerated factor on the largest possible return, because good trainings overestimate for a while too
+MOVES = 0.02  # fraction of the fall from epsilon_start to epsilon_end that a training must cover
+ENOUGH = 20  # episodes; shorter trainings need not lower epsilon
+MOST_RANDOM = 0.5  # with a final epsilon from here on, most actions are random
 
 
 def _warning(what: str, words: str) -> HealthWarning:
@@ -22,9 +22,9 @@ def _warning(what: str, words: str) -> HealthWarning:
 
 
 def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> float:
-    """Return a bound on discounted returns: the sum over t of gamma^t times the largest possible reward.
+    """Return an upper bound on discounted returns: the largest reward / (1 - gamma).
 
-    With Munchausen, the reward includes a share of the policy's log-probability, and values include its entropy.
+    With Munchausen, the reward includes a share of the log-probability, and values include the entropy.
     """
     if config.gamma == 1:
         return math.inf
@@ -35,25 +35,25 @@ def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> 
 
 
 def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_reward: float) -> HealthWarning | None:
-    """Find Q-values that no policy could earn."""
+    """Find Q-values that no policy could reach."""
     limit = greatest_return(config, actions, greatest_reward)
     if not greatest_reward or abs(mean_q) <= BEYOND * limit:
         return None
     return _warning(
         "q_beyond_rewards",
-        f"the mean of Q is {mean_q:.4g}, but with rewards up to {greatest_reward:.4g} and gamma = {config.gamma:g} no "
-        f"return is greater than {limit:.4g}: the values feed on each other and are about to diverge. Try a smaller "
-        "learning_rate, a slower target network (a smaller tau, or a larger target_update_interval), or double",
+        f"the mean of Q is {mean_q:.4g}, but with rewards up to {greatest_reward:.4g} and gamma={config.gamma:g} no "
+        f"return is greater than {limit:.4g}. The values are about to diverge. Try a smaller learning_rate, a slower "
+        "target network (smaller tau or larger target_update_interval), or double=True.",
     )
 
 
 def epsilon_stays(config: DQNConfig, train: TrainConfig) -> HealthWarning | None:
-    """Find an epsilon that stays high, or that will hardly have fallen when the budget is used up."""
+    """Find an epsilon that stays high, or that will hardly fall within the budget."""
     if config.epsilon_end >= MOST_RANDOM:
         return _warning(
             "epsilon_stays",
-            f"epsilon never falls below epsilon_end={config.epsilon_end:g}, so the agent acts at random to the end. "
-            "Try a smaller epsilon_end",
+            f"epsilon never falls below epsilon_end={config.epsilon_end:g}, so most actions stay random. Try a "
+            "smaller epsilon_end.",
         )
     way = config.epsilon_start - config.epsilon_end
     share = _share_of_way(config, train)
@@ -63,7 +63,7 @@ def epsilon_stays(config: DQNConfig, train: TrainConfig) -> HealthWarning | None
 
 
 def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> HealthWarning | None:
-    """Find the same at the end, if it could not be predicted: epsilon is ``last`` after all ``episodes``."""
+    """Find an epsilon that has hardly fallen, at the end of a training where this could not be predicted."""
     moved = config.epsilon_start - last
     if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_end):
         return None
@@ -74,20 +74,20 @@ def _hardly_falls(config: DQNConfig, is_still: str, last: float) -> HealthWarnin
     setting = "epsilon_decay_steps" if config.epsilon_decay is None else "epsilon_decay"
     return _warning(
         "epsilon_stays",
-        f"epsilon starts at {config.epsilon_start:g} and {is_still} {last:.3g} when the budget is over, so that the "
-        f"agent acts at random to the end. Try a smaller {setting} (now {getattr(config, setting):.12g})",
+        f"epsilon starts at {config.epsilon_start:g} and {is_still} {last:.3g} when the budget is used up, so most "
+        f"actions stay random. Try a smaller {setting} (now {getattr(config, setting):.12g}).",
     )
 
 
 def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
-    """Return the largest share of epsilon's way that the budget can cover; None if that cannot be predicted."""
+    """Return the largest fraction of the fall of epsilon that the budget can cover, or None if unknown."""
     steps = None if train.steps is None else max(0, train.steps - config.learning_starts)
     if config.epsilon_decay is None:
         return None if steps is None else min(1.0, steps / config.epsilon_decay_steps)
     if config.epsilon_decay_per == "update":
         count = None if steps is None else steps // config.train_freq * config.gradient_steps
     else:
-        count = steps if train.episodes is None else train.episodes  # an episode has at least one step
+        count = steps if train.episodes is None else train.episodes  # an episode has at least one time step
     if count is None:
         return 0.0 if config.epsilon_decay == 1 else None
     last = multiplicative_epsilon(config.epsilon_start, config.epsilon_end, config.epsilon_decay, count)
@@ -102,12 +102,11 @@ def warned(agent: Agent, progress: TrainingProgress, found: HealthWarning | None
 
 
 def final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[HealthWarning]:
-    """Yield the warnings at the end of a training: nothing was learned, or epsilon has hardly fallen."""
+    """Yield the warnings at the end of a training: no update, or an epsilon that has hardly fallen."""
     if untrained:
         words = (
-            "not one update was made, and no weight has moved: the budget was over before train_freq = "
-            f"{agent.config.train_freq} environment steps after the warm-up. Try a greater budget, or a smaller "
-            "train_freq"
+            f"no update was made, because the budget ended within train_freq={agent.config.train_freq} environment "
+            "steps after the warm-up. Try a larger budget or a smaller train_freq."
         )
         yield from warned(agent, progress, _warning("no_update", words))
     if used_up:

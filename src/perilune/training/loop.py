@@ -1,4 +1,4 @@
-"""The training loop: a generator that plays, lets the agent learn, and yields events for others to read."""
+"""The training loop: a generator that plays, lets the agent learn, and yields events."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from perilune.training.events import Ended, Event, Metrics
 from perilune.training.progress import TrainingProgress
 from perilune.training.slots import EnvSlot, begin_episode, close, replay_episode, safe_point, timed, warm_up
 
-SAFE_POINT_EVERY = 10_000  # steps of an episode between safe points, so that one without an end can be saved
+SAFE_POINT_EVERY = 10_000  # time steps between safe points of an episode, so that an endless one can be saved
 
 
 def training_events(
     agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None
 ) -> Iterator[Event]:
-    """Train ``agent`` on ``env`` and yield what happens.
+    """Train an agent and yield the events of the training.
 
-    Nothing is written or printed. Between two events the agent does not change: a reader may save or evaluate it. The
-    budgets in ``config`` count from this call; an agent that is past its warm-up does not repeat it.
+    It writes and prints nothing. The agent does not change between two events, so you may save or evaluate it there.
+    Budgets count from this call. An agent that has completed its warm-up does not repeat it.
 
     Args:
-        agent: changed in place.
+        agent: the agent, which is changed in place.
         env: a supported environment (see ``envs.space_sizes``).
         config: budget, evaluations and videos.
-        progress: the progress at a ``SafePoint`` of an earlier training, to resume it. The agent must be in the state
-            it was in then, and the budgets count from where they began then. By default, a new training starts.
+        progress: progress at a ``SafePoint`` of an earlier training, to resume it. The agent must be in the state of
+            that safe point. Budgets then count from where that training began.
+
+    Returns:
+        An iterator over the events. Its first step begins the training.
 
     Raises:
-        ConfigError: see ``checks.check``.
+        ConfigError: the training cannot do what its settings ask for.
         EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
-        DivergenceError: the loss, a gradient or a weight is no longer finite.
+        DivergenceError: the loss, a gradient or a weight is not finite.
     """
     check(agent, env, config, progress)
     progress = TrainingProgress.start(agent) if progress is None else progress.copy()
@@ -49,10 +52,10 @@ def training_events(
 
 
 def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
-    """Yield the events of a training, add to its errors where they happened, and close what it made."""
+    """Yield the events of a training, add the location to its errors, and close what it made."""
     last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
-    best = False  # whether the latest evaluation was the best so far, and no safe point came since
+    best = False  # whether the latest evaluation was the best so far, with no safe point since
     slot = slots[0]
     try:
         yield from health.warned(agent, progress, health.epsilon_stays(agent.config, config))
@@ -81,7 +84,7 @@ def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress:
                         progress.best_return, best = evaluated.mean_return, True
                     stopping |= config.stop_at_return is not None and evaluated.mean_return >= config.stop_at_return
                 progress.last_eval_check = agent.env_steps
-                if stopping:  # episodes under way in the other environments are dropped
+                if stopping:  # the episodes of the other environments are dropped
                     untrained = agent.updates == updates_before and not resumed
                     yield from health.final_warnings(agent, progress, untrained, used_up)
                     progress.finished = True
@@ -103,7 +106,7 @@ def _step(
     progress: TrainingProgress,
     last_step: float,
 ) -> Generator[Event, None, Ended | None]:
-    """Take one step of the environment and let the agent learn. Return how the episode ended, or None."""
+    """Take one time step and let the agent learn. Return how the episode ended, or None."""
     episode = slot.episode
     if slot.recorded:
         yield slot.timestep(action)
@@ -118,7 +121,7 @@ def _step(
         ended = "truncated"
     elif agent.env_steps + 1 >= last_step:
         ended = "budget"
-    # To the learner, every end other than a termination is a truncation: the future beyond it still counts.
+    # For the agent, every end but a termination is a truncation: the future still counts.
     update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
     slot.obs = next_obs
     if update is not None:

@@ -1,4 +1,4 @@
-"""How far a training is, beside its agent: plain values that a checkpoint stores."""
+"""The progress of a training, without its agent, as plain values that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from perilune.agent.dqn import Agent
 
 
 class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An episode that has begun: enough to play it again up to where it is.
+    """A running episode, with everything that is needed to play it again.
 
     Attributes:
         number: its number, counted from 1 in the order in which episodes begin.
-        seed: the seed of its reset.
+        seed: seed of its reset.
         epsilon: epsilon at its beginning.
-        actions: every action so far.
-        obs: the observation [O] after them; up to date at a safe point.
-        loss_sum: sum of the losses of all updates since it began.
+        actions: all actions so far.
+        obs: the observation [O] after them, up to date at a safe point.
+        loss_sum: sum of the losses of all updates since its beginning.
         updates: number of these updates.
     """
 
@@ -34,19 +34,19 @@ class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How far a training is. The training loop changes it in place; at a safe point a checkpoint can store it.
+    """The progress of a training. The loop changes it in place. A checkpoint can store it at a safe point.
 
     Attributes:
-        start_steps: the agent's environment steps where the budget began.
-        start_episodes: the agent's episodes where the budget began.
+        start_steps: environment steps of the agent where the budget began.
+        start_episodes: episodes of the agent where the budget began.
         next_episode: number of the next episode to begin.
-        last_eval_check: environment steps at the last check whether an evaluation is due.
+        last_eval_check: environment steps at the last check for a due evaluation.
         best_return: mean return of the best evaluation so far, or None.
-        seconds: time that the training has taken, without evaluations and readers of its events.
+        seconds: duration of the training, without evaluations and readers of its events.
         largest_reward: largest absolute reward so far.
-        warned: kinds of the health warnings that were given; each is given once.
+        warned: kinds of the health warnings so far. Each is given once.
         finished: whether the training has reached its end.
-        episodes: the episodes that have begun and not ended, one per environment.
+        episodes: the running episodes, one per environment.
     """
 
     start_steps: Natural
@@ -62,7 +62,11 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
     @classmethod
     def start(cls, agent: Agent) -> TrainingProgress:
-        """Return the progress of a training that begins now."""
+        """Return the progress of a training that begins now.
+
+        Args:
+            agent: the agent to train.
+        """
         return cls(
             start_steps=agent.env_steps,
             start_episodes=agent.episodes,
@@ -76,14 +80,27 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         return msgspec.structs.replace(self, episodes=tuple(episodes))
 
     def stop_step(self, config: TrainConfig) -> float:
-        """Return the environment step at which the budget ends."""
+        """Return the environment step at which the budget ends.
+
+        Args:
+            config: the budget.
+        """
         return math.inf if config.steps is None else self.start_steps + config.steps
 
     def stop_episode(self, config: TrainConfig) -> float:
-        """Return the number of episodes at which the budget ends."""
+        """Return the number of episodes at which the budget ends.
+
+        Args:
+            config: the budget.
+        """
         return math.inf if config.episodes is None else self.start_episodes + config.episodes
 
     def is_recorded(self, number: int, config: TrainConfig) -> bool:
-        """Return whether episode ``number`` is recorded on video: the first, and every ``video_every``-th."""
+        """Return whether an episode is recorded on video: the first, and every ``video_every``-th.
+
+        Args:
+            number: its number.
+            config: the settings of the training.
+        """
         every = config.video_every
         return every is not None and (number == self.start_episodes + 1 or number % every == 0)

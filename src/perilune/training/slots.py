@@ -1,4 +1,4 @@
-"""The environments of a training and their episodes: warm-up, beginning, replay of a saved episode, and reports."""
+"""Environment slots and their episodes: warm-up, beginning, replay of a saved episode, and events."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class EnvSlot:
     """One of the environments that are played side by side, and its current episode.
 
     Attributes:
-        index: which of them it is; the agent keeps one n-step accumulator for each.
+        index: its number; the agent has one n-step accumulator for each.
         env: the environment.
-        renderer: the same environment with images, or None if they are not wanted or not possible.
-        active: ``env`` or ``renderer``: the one that plays the current episode.
+        renderer: the same environment with images, or None.
+        active: ``env`` or ``renderer``, the one that plays the current episode.
         recorded: whether the current episode is recorded on video.
-        episode: the current episode; in the warm-up its number is 0.
+        episode: the current episode. In the warm-up, its number is 0.
         obs: the current observation [O].
-        episode_return: sum of the rewards of the current episode.
+        episode_return: sum of the rewards so far.
         outcome: how the current episode ended, if it has ended and outcomes are known.
     """
 
@@ -57,7 +57,7 @@ class EnvSlot:
         self.obs = envs.reset(self.active, episode.seed)
 
     def choose_renderer(self, recorded: bool, first: bool = False) -> None:
-        """Play the next episode with images only if they are needed, because rendering takes time."""
+        """Select whether the next episode is rendered. Rendering takes time, so only if necessary."""
         self.recorded = recorded
         self.active = self.renderer if self.renderer is not None and (recorded or first) else self.env
 
@@ -67,7 +67,7 @@ class EnvSlot:
         return Timestep(number, step, self.obs, action, self.episode_return, self.outcome, image)
 
     def result(self, agent: Agent, ended: Ended) -> Episode:
-        """Return the event that the current episode has ended."""
+        """Return the event for the end of the current episode."""
         episode = self.episode
         return Episode(
             episode=episode.number,
@@ -82,14 +82,14 @@ class EnvSlot:
         )
 
     def where(self, env_steps: int) -> str:
-        """Return where the current episode is, for errors."""
+        """Return the place in the training, for errors."""
         number, step = self.episode.number, len(self.episode.actions)
         episode = f"episode {number:,}" if number else "an episode in the warm-up"
-        return f"at {f'step {step:,}' if step else 'the reset'} of {episode}, after {env_steps:,} environment steps"
+        return f"{f'step {step:,}' if step else 'reset'} of {episode}, after {env_steps:,} environment steps"
 
 
 def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[WarmingUp]:
-    """Fill the replay buffer with uniformly random actions. The last episode is truncated; none is counted."""
+    """Fill the replay buffer with uniformly random actions. The last episode is truncated. None is counted."""
     over = True
     while not agent.warm:
         if over:
@@ -107,11 +107,11 @@ def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[Warmin
 
 
 def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Started]:
-    """Reset the environment for the next episode; yield ``Started`` if it is the first of the training."""
+    """Reset the environment for the next episode. Yield ``Started`` for the first of the training."""
     number, first = progress.next_episode, progress.next_episode == progress.start_episodes + 1
     progress.next_episode += 1
     slot.choose_renderer(progress.is_recorded(number, config), first)
-    # Every reset is seeded, so that an evaluation or a video in between changes nothing in the training.
+    # Every reset is seeded, so evaluations and videos between episodes do not change the training.
     agent.begin_episode(slot.index)
     slot.begin(EpisodeState(number=number, seed=episode_seed(agent.generators.environment), epsilon=agent.epsilon))
     if first:
@@ -121,10 +121,10 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
 
 
 def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Timestep]:
-    """Play the saved episode again up to its safe point, and yield its time steps if it is recorded.
+    """Play the saved episode again up to its safe point. Yield its time steps if it is recorded.
 
-    The agent, which is as it was then, remembers them already. If the environment does not reach the same state, warn
-    and begin the episode again.
+    The agent is in the state of the safe point. If the environment does not reach the same state, warn and begin the
+    episode again.
     """
     saved = progress.episodes[slot.index]
     slot.choose_renderer(progress.is_recorded(saved.number, config))
@@ -139,9 +139,8 @@ def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: T
             break
     if slot.obs.tolist() != list(saved.obs):
         warnings.warn(
-            f"{envs.name(slot.env)} did not reach the same state from the same seed and actions. The run is resumed, "
-            "but not exactly: either not everything in the environment follows from the seed of its reset, or it is "
-            "another version.",
+            f"{envs.name(slot.env)} did not reach the same state from the same seed and actions, so the run does not "
+            "resume exactly. Either the environment is another version, or not all of its state depends on the seed.",
             PeriluneWarning,
             stacklevel=2,
         )
@@ -150,7 +149,7 @@ def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: T
 
 
 def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool) -> SafePoint:
-    """Return the event that the training can be saved, with the episodes under way in ``slots``."""
+    """Return the safe point with the current episodes of ``slots``."""
     for slot in slots:
         slot.episode.obs = tuple(slot.obs.tolist())
     progress.episodes = tuple(slot.episode for slot in slots)
@@ -158,7 +157,7 @@ def safe_point(progress: TrainingProgress, slots: Sequence[EnvSlot], best: bool)
 
 
 def close(slots: Sequence[EnvSlot]) -> None:
-    """Close every environment except the one that was given."""
+    """Close every environment except the one that the caller passed."""
     for slot in slots:
         for made in (slot.env, slot.renderer):
             if made is not None and made is not slots[0].env:
@@ -166,21 +165,21 @@ def close(slots: Sequence[EnvSlot]) -> None:
 
 
 def timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
-    """Yield the same events and count the seconds that the training takes, without readers and evaluations."""
+    """Yield the same events, and measure the time of the training without that of readers and evaluations."""
     while True:
         started = time.perf_counter()
         event = next(events, None)
         if event is None:
             return
-        if not isinstance(event, Evaluated):  # directly before it, there is nothing but the evaluation
+        if not isinstance(event, Evaluated):  # only the evaluation ran since the event before
             progress.seconds += time.perf_counter() - started
         yield event
 
 
 def _initial_image(env: envs.Env) -> Array | None:
-    """Return an image of the state, or None with a warning: an optional image must not end a training."""
+    """Return an image of the initial state. If rendering fails, warn and return None."""
     try:
         return frame(env)
     except (MissingDependencyError, EnvironmentFaultError) as error:
-        warnings.warn(f"no picture of the initial state: {error}", PeriluneWarning, stacklevel=2)
+        warnings.warn(f"no image of the initial state: {error}", PeriluneWarning, stacklevel=2)
         return None

@@ -1,4 +1,4 @@
-"""What is known about single environments, one file each. ``register`` adds the record of another environment."""
+"""Records of known environments, one file each."""
 
 from __future__ import annotations
 
@@ -25,18 +25,28 @@ ENVIRONMENTS = {
         BLACKJACK,
     )
 }
-"""The known environments by id; of several versions the newest comes first."""
+"""Records by Gymnasium ID. The newest of several versions comes first."""
 
 
 def lookup(env_id: str) -> KnownEnv:
-    """Return what is known about an environment; for unknown ones, a record in which everything is missing.
+    """Return the record of an environment, or an empty record if the environment is unknown.
 
-    An id without a version means the newest version.
+    Args:
+        env_id: Gymnasium ID. Without a version, it means the newest one.
     """
     versions = (known for name, known in ENVIRONMENTS.items() if env_id in (name, name.rpartition("-v")[0]))
     return next(versions, KnownEnv(env_id=env_id))
 
 
 def register(known: KnownEnv) -> None:
-    """Add the record of an environment, or replace it. Call it where you register the environment with Gymnasium."""
+    """Add or replace the record of an environment. Call it where you register the environment with Gymnasium.
+
+    Args:
+        known: the record.
+
+    Example:
+        >>> register(KnownEnv(env_id="Corridor-v0", actions=("left", "right")))
+        >>> lookup("Corridor-v0").actions
+        ('left', 'right')
+    """
     ENVIRONMENTS[known.env_id] = known

@@ -1,4 +1,4 @@
-"""Acrobot-v1: swing the tip of a two-link pendulum up by torque on the joint between the links."""
+"""Acrobot-v1: swing up the tip of a two-link pendulum by torque on the joint between the links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CartPole: balance a pole on a cart. Version 1 lasts 500 steps, version 0 lasts 200."""
+"""CartPole: balance a pole on a cart. Version 1 has 500 steps, version 0 has 200."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perilune.replay.symmetry import Symmetry
 
 
 def _outcome(obs: Array, reward: float, terminated: bool) -> str:
-    """The track ends at |position| = |obs[0]| = 2.4."""
+    """Name the outcome. The track ends at an absolute position obs[0] of 2.4."""
     if not terminated:
         return "balanced"
     return "left the track" if abs(obs[0]) > 2.4 else "fell"
@@ -23,7 +23,7 @@ CART_POLE = KnownEnv(
     map_axes=(2, 3),
     outcomes=Outcomes(("balanced", "fell", "left the track"), _outcome),
     symmetry=Symmetry(observation_index=(0, 1, 2, 3), observation_sign=(-1, -1, -1, -1), action_index=(1, 0)),
-    controls=Controls.arrows(left=0, right=1, idle=(0, 1)),  # pushes to both sides in turn nearly cancel
+    controls=Controls.arrows(left=0, right=1, idle=(0, 1)),  # alternating pushes nearly cancel
     preset=tuned(
         40_000,
         {"eval_every": 2_500, "eval_episodes": 20},

@@ -1,4 +1,4 @@
-"""LunarLander-v3: land between the flags; needs Box2D."""
+"""LunarLander-v3: land between the flags. Needs Box2D."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from perilune.replay.symmetry import Symmetry
 
 
 def _outcome(obs: Array, reward: float, terminated: bool) -> str:
-    """The last reward is 100 if the lander is at rest, -100 if its body touched the ground or |x| = |obs[0]| is 1."""
+    """Name the outcome. The last reward is 100 at rest, and -100 after a crash or beyond an absolute obs[0] of 1."""
     if not terminated:
         return "hovered"
     if reward > 0:  # not "reward == 100": a wrapper may have scaled it

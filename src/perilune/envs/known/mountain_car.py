@@ -1,4 +1,4 @@
-"""MountainCar-v0: drive a weak car up a hill by swinging back and forth."""
+"""MountainCar-v0: swing a weak car back and forth until it reaches the top of a hill."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Presets by name: "default", "plain", and the tuned settings of each known environment (docs/explanation/tuning.md).
+"""Presets: "default", "plain", and the tuned settings of each known environment.
 
-The schedules of a preset follow the budget. If a new agent is trained for another number of environment steps than
-the preset's own, with ``ratio`` = budget / the preset's budget:
+The schedules of a preset scale with the budget. If you train a new agent for another number of environment steps than
+the budget of the preset, with ``ratio`` = your budget / that of the preset:
 
-- ``learning_rate_decay_steps`` and ``priority_beta_steps`` are multiplied by ``ratio``;
-- ``epsilon_decay_steps`` is multiplied by ``ratio`` if the budget is smaller than the preset's;
-- settings that you give yourself, budgets in episodes and later trainings of the same agent change nothing.
-
-With the preset's own budget every setting stays as it is in the preset.
+- ``learning_rate_decay_steps`` and ``priority_beta_steps`` are multiplied by ``ratio``.
+- ``epsilon_decay_steps`` is multiplied by ``ratio`` if your budget is smaller.
+- Settings that you pass, budgets in episodes and later trainings of the same agent scale nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ from perilune.errors import ConfigError
 
 DEFAULT, PLAIN = "default", "plain"
 RECOMMENDED = "recommended"
-"""The preset of the environment, or "default" for an environment that has none."""
+"""The preset of the environment, or "default" if it has none."""
 _GENERAL = {
-    # For any environment: epsilon falls slowly, and there is no optimism that a lucky return could mislead.
+    # For any environment: epsilon falls slowly, and no optimism, which a lucky return could mislead.
     DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
     # Mnih et al., Nature 518, 2015, at the size of these environments.
     PLAIN: Preset(
@@ -38,20 +36,24 @@ SCALED = ("learning_rate_decay_steps", "priority_beta_steps")
 
 
 def available() -> dict[str, Preset]:
-    """Return every preset by name: "default", "plain", and those of the known environments by id."""
+    """Return all presets by name: "default", "plain", and those of the known environments by ID."""
     return _GENERAL | {known.env_id: known.preset for known in ENVIRONMENTS.values() if known.preset is not None}
 
 
 def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
-    """Return the preset called ``name`` for ``environment``.
+    """Return a preset.
 
     Args:
-        environment: id of the environment. Without a version it means the newest one.
-        name: "recommended", "plain", "default", or the id of an environment that has a preset. None: the defaults of
-            ``DQNConfig``, with the recommended training.
+        environment: ID of the environment. Without a version, it means the newest one.
+        name: "recommended", "plain", "default", or the ID of an environment that has a preset. None stands for the
+            defaults of ``DQNConfig`` with the recommended training.
 
     Raises:
         ConfigError: there is no preset of that name.
+
+    Example:
+        >>> preset("CartPole-v1").train.steps
+        40000
     """
     if name == RECOMMENDED:
         return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # of my_module:MyEnv-v0
@@ -64,13 +66,13 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
 
 
 def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collection[str] = ()) -> DQNConfig:
-    """Return ``config`` with the schedules of the preset ``base`` scaled to a budget of ``steps`` environment steps.
+    """Return ``config`` with the schedules of a preset scaled to a budget.
 
     Args:
         config: the settings, most of them from ``base``.
         base: the preset.
-        steps: the budget; None for no limit by steps, which scales nothing.
-        given: names of settings that the user chose, which stay as they are.
+        steps: the budget in environment steps. If None, nothing is scaled.
+        given: names of the settings that the user chose, which are not scaled.
     """
     if steps is None or base.train.steps is None:
         return config
@@ -86,10 +88,10 @@ def resolve(
     """Return all settings of a new agent and its training.
 
     Args:
-        environment: id of the environment.
+        environment: ID of the environment.
         name: name of the preset, as in ``preset``.
-        agent: the settings of the agent that the user chose.
-        train: the settings of the training that the user chose. A budget replaces that of the preset.
+        agent: settings of the agent that the user chose.
+        train: settings of the training that the user chose. A budget replaces that of the preset.
 
     Raises:
         ConfigError: a setting or the preset does not exist, or a value is invalid.

@@ -1,4 +1,4 @@
-"""``KnownEnv``: what Perilune knows about an environment that Gymnasium does not say."""
+"""``KnownEnv``: what Perilune knows about an environment beyond its Gymnasium spaces."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from perilune.replay.symmetry import Symmetry
 
 
 class Outcomes(NamedTuple):
-    """How an environment's episodes can end, in words: a mean return does not show what an agent does.
+    """How the episodes of an environment can end.
 
     Attributes:
-        labels: every outcome that there is; the first one is the best.
-        label: takes the last obs[O], the last reward and whether the episode terminated (if not, it was truncated by
-            a time limit); returns one of the labels.
-        unfinished: the label of episodes in which the task was not finished in time, "" if there is none.
+        labels: all outcomes, the best one first.
+        label: function of the last obs[O], the last reward and whether the episode terminated (False after a time
+            limit). Returns one of ``labels``.
+        unfinished: the label of episodes that ran out of time, or "".
     """
 
     labels: tuple[str, ...]
@@ -40,9 +40,9 @@ class Controls(NamedTuple):
     """The keys of ``perilune play``.
 
     Attributes:
-        keys: the action of each key ("left", "a", "0", ...).
-        idle: the actions, taken in turn, while no key is held. If empty, the game waits for a key, and each key press
-            is one step.
+        keys: action of each key ("left", "a", "0", ...).
+        idle: actions that are taken in turn while no key is pressed. If empty, the game waits for a key, and each key
+            press is one time step.
     """
 
     keys: Mapping[str, int]
@@ -50,7 +50,15 @@ class Controls(NamedTuple):
 
     @classmethod
     def arrows(cls, left: int, right: int, down: int | None = None, up: int | None = None, **more: Any) -> Controls:
-        """Return controls by arrow keys and WASD; ``more`` are further keys, and ``idle``."""
+        """Return controls by arrow keys and WASD.
+
+        Args:
+            left: action of the left arrow and A.
+            right: action of the right arrow and D.
+            down: action of the down arrow and S, if any.
+            up: action of the up arrow and W, if any.
+            more: actions of other keys, and ``idle``.
+        """
         idle = more.pop("idle", ())
         actions = {"left": left, "a": left, "right": right, "d": right, "down": down, "s": down, "up": up, "w": up}
         return cls({key: action for key, action in actions.items() if action is not None} | more, idle)
@@ -58,7 +66,12 @@ class Controls(NamedTuple):
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of an agent and of its training."""
+    """Settings of an agent and of its training.
+
+    Attributes:
+        agent: settings of the agent.
+        train: settings of the training.
+    """
 
     agent: DQNConfig
     train: TrainConfig
@@ -79,14 +92,14 @@ RECIPE = DQNConfig(
 
 
 def tuned(steps: int, train: Mapping[str, Any] | None = None, **settings: Any) -> Preset:
-    """Return RECIPE for a budget of ``steps`` environment steps, with ``settings`` instead of its own.
+    """Return the recipe for a budget, with some settings replaced.
 
     The learning rate falls over the whole budget, and the replay buffer holds every transition.
 
     Args:
-        steps: the budget.
+        steps: the budget in environment steps.
         train: settings of TrainConfig other than ``steps``.
-        settings: settings of DQNConfig.
+        settings: settings of DQNConfig that replace those of ``RECIPE``.
     """
     agent = replace(RECIPE, learning_rate_decay_steps=steps, buffer_size=steps, **settings)
     return Preset(agent, TrainConfig(steps=steps, **(train or {})))
@@ -94,17 +107,20 @@ def tuned(steps: int, train: Mapping[str, Any] | None = None, **settings: Any) -
 
 @dataclass(frozen=True, kw_only=True)
 class KnownEnv:
-    """What Perilune knows about one environment. Every field may be missing.
+    """What Perilune knows about one environment. Every field but ``env_id`` is optional.
 
     Attributes:
-        env_id: Gymnasium's id.
+        env_id: Gymnasium ID.
         observations: a name for each entry of obs[O].
         actions: a name for each action.
-        map_axes: the two entries of obs that describe a state best, to draw maps over.
+        map_axes: the two entries of obs that maps are drawn over.
         outcomes: how episodes can end.
         symmetry: the mirror symmetry for the setting ``mirror``.
         controls: the keys of ``perilune play``.
-        preset: tuned settings.
+        preset: the recommended settings.
+
+    Raises:
+        ConfigError: the labels of the outcomes contradict each other.
     """
 
     env_id: str = ""
@@ -126,10 +142,13 @@ class KnownEnv:
             raise ConfigError("outcomes.unfinished", unfinished, f"one of {', '.join(labels)}, or ''")
 
     def check(self, env: gym.Env[Any, Any]) -> None:
-        """Check the names against the spaces of ``env``, without its wrappers.
+        """Check the names against the spaces of an environment, without its wrappers.
+
+        Args:
+            env: the environment.
 
         Raises:
-            ConfigError: there are more or fewer names than observation entries or actions.
+            ConfigError: the number of names differs from the number of observation entries or actions.
         """
         obs, action = env.unwrapped.observation_space, env.unwrapped.action_space
         sizes = {"observations": gym.spaces.flatdim(obs), "actions": getattr(action, "n", 0)}
@@ -139,13 +158,15 @@ class KnownEnv:
                 raise ConfigError(field, names, f"{size} names, as {self.env_id} has {size} {field}; got {len(names)}")
 
     def outcome(self, obs: Array, reward: float, terminated: bool) -> str | None:
-        """Return how an episode ended, given its last obs[O], its last reward and whether it terminated.
+        """Return how an episode ended, or None if the environment defines no outcomes.
 
-        Returns:
-            One of the labels; None if the environment defines no outcomes.
+        Args:
+            obs: the last observation, float [O].
+            reward: the last reward.
+            terminated: whether the episode terminated.
 
         Raises:
-            ConfigError: the outcome is none of the labels.
+            ConfigError: the result is not one of the labels.
         """
         if self.outcomes is None:
             return None
@@ -156,23 +177,31 @@ class KnownEnv:
 
     @property
     def outcome_labels(self) -> tuple[str, ...]:
-        """Every outcome that an episode can have, () if the outcomes have no names."""
+        """All outcomes of the environment, () if it defines none."""
         return () if self.outcomes is None else self.outcomes.labels
 
     def observation_names(self, size: int) -> tuple[str, ...]:
-        """Return a name for each of the ``size`` entries of obs; ``obs[i]`` unless ``size`` names are known."""
+        """Return a name for each entry of obs: the known names if there are ``size`` of them, else obs[0], obs[1], ...
+
+        Args:
+            size: O, the size of an observation.
+        """
         return self.observations if len(self.observations) == size else tuple(f"obs[{i}]" for i in range(size))
 
     def action_names(self, count: int) -> tuple[str, ...]:
-        """Return a name for each of ``count`` actions; ``action i`` unless ``count`` names are known."""
+        """Return a name for each action: the known names if there are ``count`` of them, else action 0, action 1, ...
+
+        Args:
+            count: A, the number of actions.
+        """
         return self.actions if len(self.actions) == count else tuple(f"action {i}" for i in range(count))
 
     def observation_index(self, size: int, wanted: str | int, option: str = "observation") -> int:
-        """Return the index in obs of an entry that is given by name or number.
+        """Return the index of an entry of obs.
 
         Args:
-            size: O.
-            wanted: a name or an index.
+            size: O, the size of an observation.
+            wanted: name or index of the entry.
             option: the setting that ``wanted`` comes from, for the error.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Gymnasium's toy text environments: grids and cards, whose states are numbers (one-hot encoded for the network)."""
+"""Gymnasium's toy text environments: grids and card games with numbered states, which Perilune encodes one-hot."""
 
 from __future__ import annotations
 
