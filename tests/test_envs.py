@@ -422,13 +422,13 @@ def test_what_was_made_without_pictures_cannot_draw() -> None:
 
 
 def test_the_library_that_drawing_needs_is_named() -> None:
-    with pytest.raises(MissingDependencyError, match=r"drawing Undrawable.*pip install 'perilune\[lunar\]'"):
+    with pytest.raises(MissingDependencyError, match=r"rendering Undrawable.*pip install 'perilune\[lunar\]'"):
         frame(Undrawable(draws=True))
 
 
 def test_training_goes_on_without_a_picture_of_the_start() -> None:
     agent = Agent(2, 3, small(), 0)
-    with pytest.warns(PeriluneWarning, match="no picture of the initial state"):
+    with pytest.warns(PeriluneWarning, match="no image of the initial state"):
         events = list(training_events(agent, Undrawable(draws=True), TrainConfig(steps=20)))
     assert events[0] == Started(None)
     assert agent.updates == 12

@@ -122,7 +122,7 @@ def test_epsilon_of_another_unit_is_reported_at_the_end(
     assert health.epsilon_stays(agent.config, TrainConfig(**budget)) is None
     found = warnings_of(agent, Numbered(lengths=(4,)), eval_every=None, **budget)
     assert [(notice.what, notice.env_steps) for notice in found] == [("epsilon_stays", agent.env_steps)] * stays
-    assert all(f"is still {agent.epsilon:.3g} when the budget is over" in notice.words for notice in found)
+    assert all(f"is still {agent.epsilon:.3g} when the budget is used up" in notice.words for notice in found)
 
 
 def test_training_stopped_early_has_no_warning_about_epsilon() -> None:
@@ -191,42 +191,45 @@ class SpeechlessError(Exception):
 
 
 REWARDS: list[tuple[Any, str]] = [
-    ("much", "the reward 'much', which is no number"),
-    (None, "the reward None, which is no number"),
-    (np.array("3"), "the reward array.'3'.*, which is no number"),
-    (np.complex64(1 + 2j), r"the reward .*1\+2j.*, which is no number"),
-    (10**400, r"the reward 10{50,99}\.\.\., which is no number"),
-    (10**9999, "the reward of type int, which is no number"),
-    (Raising(), "the reward Raising, which is no number"),
-    (3.5e38, r"the reward 3\.5e\+38, which is not finite in single precision"),
-    (math.nan, "the reward nan.*not finite"),
+    ("much", "reward='much': expected a number"),
+    (None, "reward=None: expected a number"),
+    (np.array("3"), "reward=array.'3'.*: expected a number"),
+    (np.complex64(1 + 2j), r"reward=.*1\+2j.*: expected a number"),
+    (10**400, r"reward=10{50,99}\.\.\.: expected a number"),
+    (10**9999, "reward=an object of type int: expected a number"),
+    (Raising(), "reward=Raising: expected a number"),
+    (3.5e38, r"reward=3\.5e\+38: expected a number that is finite in single precision"),
+    (math.nan, "reward=nan: expected a number that is finite"),
 ]
 OBSERVATIONS: list[tuple[Any, str]] = [
-    (Raising(), "no array of numbers: no array"),
-    (np.array([0, 3j]), "no array of numbers: it is of complex128"),
-    (["1", "2"], "no array of numbers: it is of <U1"),
-    (np.zeros(3), r"shape \(3,\), but its observation space says \(2,\)"),
+    (Raising(), "not an array of numbers: no array"),
+    (np.array([0, 3j]), "not an array of numbers: its dtype is complex128"),
+    (["1", "2"], "not an array of numbers: its dtype is <U1"),
+    (np.zeros(3), r"shape \(3,\): expected \(2,\)"),
     (None, "observation"),
-    (np.array([0, np.inf]), r"not finite in single precision: obs\[1\] = inf"),
-    (np.array([1e39, 0]), r"not finite in single precision: obs\[0\] = inf"),
+    (np.array([0, np.inf]), r"obs\[1\] = inf: expected numbers that are finite"),
+    (np.array([1e39, 0]), r"obs\[0\] = inf: expected numbers that are finite"),
 ]
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ({"step": (FINE, 1.0, False, {})}, r"gave 4 values, not \(obs, reward, terminated, truncated, info\).*old Gym"),
-        ({"step": 5}, "step gave int, not"),
-        ({"step": Raising()}, r"step gave Raising, not \(obs"),
+        (
+            {"step": (FINE, 1.0, False, {})},
+            r"returned 4 values: expected \(obs, reward, terminated, truncated, info\).*old Gym",
+        ),
+        ({"step": 5}, "step returned int: expected"),
+        ({"step": Raising()}, r"step returned Raising: expected \(obs"),
         ({"step": SpeechlessError()}, r"step raised SpeechlessError: \(its __str__ raised ValueError\)"),
         *(({"step": (FINE, reward, False, False, {})}, message) for reward, message in REWARDS),
         *(({"step": (obs, 1.0, False, False, {})}, message) for obs, message in OBSERVATIONS),
-        ({"step": (FINE, 1.0, 7, False, {})}, "terminated = 7, which is neither True nor False"),
-        ({"step": (FINE, 1.0, None, False, {})}, "terminated = None, which is neither True nor False"),
-        ({"step": (FINE, 1.0, False, Raising(), {})}, "truncated = Raising, which is neither"),
-        ({"reset": Raising()}, r"reset gave Raising, not \(obs"),
-        ({"reset": np.zeros(2, np.float32)}, r"observation|not \(obs, info\)"),
-        ({"reset": (np.zeros(2), {}, 1)}, r"reset gave tuple, not \(obs, info\)"),
+        ({"step": (FINE, 1.0, 7, False, {})}, "terminated=7: expected True or False"),
+        ({"step": (FINE, 1.0, None, False, {})}, "terminated=None: expected True or False"),
+        ({"step": (FINE, 1.0, False, Raising(), {})}, "truncated=Raising: expected True or False"),
+        ({"reset": Raising()}, r"reset returned Raising: expected \(obs"),
+        ({"reset": np.zeros(2, np.float32)}, r"observation|expected \(obs, info\)"),
+        ({"reset": (np.zeros(2), {}, 1)}, r"reset returned tuple: expected \(obs, info\)"),
         ({"reset": (np.array([np.nan, 0]), {})}, r"obs\[0\] = nan"),
     ],
 )
