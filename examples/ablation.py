@@ -43,7 +43,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
 # The recipe leaves these out; each variant adds or changes one.
 WITH: dict[str, dict[str, Any]] = {
     "with a dueling head": {"dueling": True},
-    "with prioritised replay (0.6)": {"priority_alpha": 0.6, "priority_beta_steps": STEPS},
+    "with prioritized replay (0.6)": {"priority_alpha": 0.6, "priority_beta_steps": STEPS},
     "with noisy layers": {"noisy": True},
     "with AdamW": {"optimizer": "adamw"},
     "with C51 instead of quantiles": {"head": "c51", "value_range": (-500.0, 300.0), "optimism": 0.0},

@@ -1,4 +1,4 @@
-"""What the package shows and loads. The direction of imports is checked by import-linter (``make lint``)."""
+"""Layout and imports of the package. import-linter checks the direction of imports (``make lint``)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_transition_path_matches_documentation() -> None:
             functions.add(frame.f_code.co_name)
 
     class Traced(Numbered):
-        """Note every function that runs from one step in the middle of an episode, after the warm-up, to the next."""
+        """Record every function that runs from one step in the middle of an episode, after the warm-up, to the next."""
 
         def step(self, action: int) -> Any:
             sys.setprofile(note if len(self.seeds) > 12 and self.steps == 3 and not called else None)

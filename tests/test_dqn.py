@@ -1,4 +1,4 @@
-"""The agent: what it stores, what one update does to the weights, when it syncs, and how it explores."""
+"""The agent: storing, one update, target updates, acting and seeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def agent_of(seed: int = 0, **settings: Any) -> Agent:
 
 
 def live(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> list[Update | None]:
-    """Give the agent ``steps`` random steps of one life, by ``remember`` or ``observe``."""
+    """Pass ``steps`` random time steps to the agent, by ``remember`` or ``observe``."""
     generator = np.random.default_rng(seed)
     return [
         getattr(agent, take)(
@@ -41,14 +41,14 @@ def live(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> lis
     ]
 
 
-def with_lanes(agent: Agent, count: int) -> None:
-    """Open lanes 1 to count - 1 beside the first."""
-    for lane in range(1, count):
-        agent.begin_episode(lane)
+def with_environments(agent: Agent, count: int) -> None:
+    """Begin an episode in environments 1 to count - 1."""
+    for env in range(1, count):
+        agent.begin_episode(env)
 
 
 def warm(seed: int = 0, **settings: Any) -> Agent:
-    """An agent that has just filled its warm-up."""
+    """Return an agent that has just completed its warm-up."""
     agent = agent_of(seed, **settings)
     generator = np.random.default_rng(99)
     while not agent.warm:
@@ -58,7 +58,7 @@ def warm(seed: int = 0, **settings: Any) -> Agent:
     return agent
 
 
-# At birth
+# Construction
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_online_and_target_never_share_memory(tau: float) -> None:
         agent.sync_target()
 
 
-def test_the_optimiser_gets_its_own_settings() -> None:
+def test_optimizer_receives_its_settings() -> None:
     sgd = make_optimizer(small(optimizer="sgd", momentum=0.25), 7)
     adamw = make_optimizer(small(optimizer="adamw", weight_decay=0.125), 7)
     assert isinstance(sgd, SGD)
@@ -109,9 +109,7 @@ def test_the_optimiser_gets_its_own_settings() -> None:
     ("terminated", "truncated", "discounts"),
     [(True, False, [0.5, 0]), (False, True, [0.5, 0.5]), (True, True, [0.5, 0])],
 )
-def test_terminated_and_truncated_ends_are_told_apart(
-    terminated: bool, truncated: bool, discounts: list[float]
-) -> None:
+def test_only_termination_clears_discount(terminated: bool, truncated: bool, discounts: list[float]) -> None:
     agent = agent_of(gamma=0.5)
     obs = np.zeros((3, O), np.float32)
     agent.remember(obs[0], 1, 2.0, obs[1], False, False)
@@ -121,9 +119,9 @@ def test_terminated_and_truncated_ends_are_told_apart(
     assert agent.replay.arrays.reward[:2].tolist() == [2, 4]
 
 
-def test_steps_of_two_lanes_are_not_summed_into_one_transition() -> None:
+def test_n_step_returns_of_two_environments_stay_separate() -> None:
     agent = agent_of(n_step=2, gamma=0.5)
-    with_lanes(agent, 2)
+    with_environments(agent, 2)
     obs = np.arange(6 * O, dtype=np.float32).reshape(2, 3, O)
     agent.remember(obs[0, 0], 0, 1.0, obs[0, 1], False, False, 0)
     agent.remember(obs[1, 0], 1, 10.0, obs[1, 1], False, False, 1)
@@ -139,12 +137,12 @@ def test_steps_of_two_lanes_are_not_summed_into_one_transition() -> None:
 
 def test_new_episode_leaves_other_environments_alone() -> None:
     agent = agent_of(n_step=3)
-    with_lanes(agent, 2)
+    with_environments(agent, 2)
     obs = np.zeros(O, np.float32)
-    for lane in (0, 1):
-        agent.remember(obs, 0, 1.0, obs, False, False, lane)
+    for env in (0, 1):
+        agent.remember(obs, 0, 1.0, obs, False, False, env)
     agent.begin_episode(1)
-    assert [len(lane.n_step.pending) for lane in agent.ongoing] == [1, 0]
+    assert [len(env.n_step.pending) for env in agent.ongoing] == [1, 0]
     agent.remember(obs, 0, 1.0, obs, True, False, 1)
     assert agent.replay.arrays.reward[: len(agent.replay)].tolist() == [1]
 
@@ -152,7 +150,7 @@ def test_new_episode_leaves_other_environments_alone() -> None:
 # One update
 
 
-def test_only_the_taken_action_is_pushed() -> None:
+def test_only_action_taken_receives_gradient() -> None:
     agent = agent_of(batch_size=1, learning_starts=1, max_grad_norm=None, hidden=((8, "tanh"),))
     agent.remember(np.ones(O, np.float32), 2, 100.0, np.ones(O, np.float32), True, False)
     agent.learn()
@@ -162,11 +160,11 @@ def test_only_the_taken_action_is_pushed() -> None:
     assert not weight[:, others].any()
     assert not bias[others].any()
     assert weight[:, 2].all()
-    assert bias[2] == pytest.approx(-1)  # Huber's slope far below the target
-    assert gradients[0].any()  # and it goes on to the first layer
+    assert bias[2] == pytest.approx(-1)  # slope of the Huber loss far below the target
+    assert gradients[0].any()  # and it reaches the first layer
 
 
-def test_an_update_leaves_no_trace_of_the_actions_before() -> None:
+def test_gradient_of_earlier_actions_is_cleared() -> None:
     agent = agent_of(batch_size=1, learning_starts=1, buffer_size=1)
     for action in (2, 0, 3):
         agent.remember(np.ones(O, np.float32), action, 100.0, np.ones(O, np.float32), True, False)
@@ -175,11 +173,11 @@ def test_an_update_leaves_no_trace_of_the_actions_before() -> None:
         assert np.flatnonzero(bias).tolist() == [action]
 
 
-# Everything in one update once more, in float64 and in the plainest way
+# One update, compared with a plain computation in float64
 
 
 def plain_forward(parameters: Array, widths: list[int], obs: Array, layer_norm: bool) -> Array:
-    """Q(obs, a) of a tanh network from its flat parameters: weights, biases, gains and shifts, layer by layer."""
+    """Return Q(obs, a) of a tanh network, computed from its flat parameters layer by layer."""
     at, x = 0, obs
     for layer, (inputs, outputs) in enumerate(pairwise(widths)):
         weight = parameters[at : at + inputs * outputs].reshape(inputs, outputs)
@@ -227,14 +225,14 @@ def test_update_matches_independent_computation(double: bool, loss: str, layer_n
         "buffer_size": 64,
         "learning_starts": 40,
     }
-    agent, twin = agent_of(seed=3, **settings), agent_of(seed=3, **settings)
-    for each in (agent, twin):
+    agent, reference = agent_of(seed=3, **settings), agent_of(seed=3, **settings)
+    for each in (agent, reference):
         live(each, 40)
-        # Two networks that disagree, or the roles of online and target could be swapped unseen.
+        # The two networks differ, so that swapped roles are detected.
         generator = np.random.default_rng(8)
         each.online.parameters += generator.normal(0, 0.5, len(each.online.parameters)).astype(np.float32)
         each.target.parameters += generator.normal(0, 0.5, len(each.target.parameters)).astype(np.float32)
-    batch = twin.replay.sample(16, twin.generators.replay)  # what the agent is about to draw
+    batch = reference.replay.sample(16, reference.generators.replay)  # the batch that the agent will sample
     obs, next_obs = batch.obs.astype(np.float64), batch.next_obs.astype(np.float64)
     widths = [O, 5, 4, A]
     online, target = (each.parameters.astype(np.float64) for each in (agent.online, agent.target))
@@ -268,11 +266,11 @@ def test_update_matches_independent_computation(double: bool, loss: str, layer_n
     assert update.learning_rate == 0.1
 
 
-def test_long_gradients_are_cut_to_the_longest_allowed() -> None:
+def test_gradients_are_clipped_to_max_grad_norm() -> None:
     agent = warm(optimizer="sgd", learning_rate=1.0, max_grad_norm=0.01)
     before = agent.online.parameters.copy()
     update = agent.learn()
-    assert update.gradient_norm > 0.1  # told as it was before the cut
+    assert update.gradient_norm > 0.1  # the norm before clipping
     assert np.linalg.norm(agent.online.parameters - before) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -293,7 +291,7 @@ def test_learning_rate_follows_schedule(schedule: str, rates: list[float]) -> No
         assert agent.learning_rate == pytest.approx(rate)
 
 
-def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
+def test_optimizer_uses_scheduled_learning_rate() -> None:
     agent = warm(optimizer="sgd", learning_rate_schedule="linear", learning_rate_decay_steps=16)
     before = agent.online.parameters.copy()
     agent.env_steps = 16
@@ -304,19 +302,19 @@ def test_the_scheduled_rate_is_the_one_the_optimiser_steps_with() -> None:
     assert (agent.online.parameters != before).any()
 
 
-# When it learns
+# When the agent learns
 
 
 @pytest.mark.parametrize("gradient_steps", [1, 3])
 def test_observe_makes_gradient_steps_and_returns_last(gradient_steps: int) -> None:
-    agent, twin = (warm(train_freq=4, gradient_steps=gradient_steps) for _ in range(2))
+    agent, reference = (warm(train_freq=4, gradient_steps=gradient_steps) for _ in range(2))
     told = live(agent, 4, take="observe")
-    live(twin, 4)
-    expected = [twin.learn() for _ in range(gradient_steps)]
+    live(reference, 4)
+    expected = [reference.learn() for _ in range(gradient_steps)]
     assert told == [None] * 3 + [expected[-1]]
     assert agent.updates == gradient_steps
-    assert agent.target_syncs == 4  # by env_steps, as before
-    np.testing.assert_array_equal(agent.online.parameters, twin.online.parameters)
+    assert agent.target_syncs == 4  # counted by env_steps
+    np.testing.assert_array_equal(agent.online.parameters, reference.online.parameters)
 
 
 def test_observing_counts_steps_and_ended_episodes() -> None:
@@ -327,7 +325,7 @@ def test_observing_counts_steps_and_ended_episodes() -> None:
     assert (agent.env_steps, agent.episodes, agent.updates) == (13, 3, 5)
 
 
-# When the target follows
+# Target updates
 
 
 def test_target_is_copied_every_interval_only() -> None:
@@ -342,7 +340,7 @@ def test_target_is_copied_every_interval_only() -> None:
     assert agent.target_syncs == len((10, 15, 20, 25, 30))
 
 
-def test_a_soft_sync_goes_a_share_of_the_way() -> None:
+def test_soft_target_update_moves_by_tau() -> None:
     agent = agent_of(tau=0.25)
     agent.online.parameters[:] = 1
     agent.target.parameters[:] = -3
@@ -355,11 +353,11 @@ def test_a_soft_sync_goes_a_share_of_the_way() -> None:
 # Acting
 
 
-def test_epsilon_is_the_share_of_random_actions() -> None:
+def test_epsilon_is_fraction_of_random_actions() -> None:
     agent = warm(epsilon_start=0.4, epsilon_end=0.4)
     obs = np.ones(O, np.float32)
     other = np.mean([agent.act(obs[None]) != [agent.greedy_action(obs)] for _ in range(4000)])
-    # A random action is the greedy one once in four: 0.4 * 3/4, and five standard deviations of 4000 draws.
+    # One random action in four is the greedy one: 0.4 * 3/4, within five standard deviations of 4,000 draws.
     assert other == pytest.approx(0.3, abs=5 * math.sqrt(0.3 * 0.7 / 4000))
 
 
@@ -372,7 +370,7 @@ def test_linear_epsilon_counts_steps_after_warm_up() -> None:
     assert seen == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2])
 
 
-def test_epsilon_decay_counts_episodes_after_the_warm_up() -> None:
+def test_epsilon_decay_counts_episodes_after_warm_up() -> None:
     agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_steps=1)
     obs, seen = np.zeros(O, np.float32), [agent.epsilon]
     for _ in range(4):
@@ -385,7 +383,7 @@ def test_epsilon_decay_counts_episodes_after_the_warm_up() -> None:
 def test_epsilon_decay_may_count_updates() -> None:
     agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_per="update", train_freq=4)
     obs, seen = np.zeros(O, np.float32), []
-    for _ in range(8):  # env_steps 9 to 16, of which 12 and 16 learn
+    for _ in range(8):  # env_steps 9 to 16, with updates at 12 and 16
         agent.observe(obs, 0, 0.0, obs, True, False)
         seen.append(agent.epsilon)
     assert seen == pytest.approx([0.8] * 3 + [0.4] * 4 + [0.2])
@@ -425,7 +423,7 @@ def test_same_seed_gives_identical_agent(settings: dict[str, Any]) -> None:
         assert mine.tobytes() == its.tobytes()
 
 
-def test_another_seed_differs_in_weights_actions_and_batches() -> None:
+def test_other_seed_changes_weights_actions_and_batches() -> None:
     one, other = agent_of(0, learning_starts=30), agent_of(1, learning_starts=30)
     assert not np.array_equal(one.online.parameters, other.online.parameters)
     assert [one.explore() for _ in range(30)] != [other.explore() for _ in range(30)]

@@ -1,4 +1,4 @@
-"""The family inside the agent: networks set by hand so that they disagree, and worlds whose answers are known."""
+"""The extensions of DQN in the agent: networks with known outputs, and worlds with known Q-values."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ every_head = pytest.mark.parametrize("head", HEADS)
 
 
 def of_tables(states: int = 2, actions: int = 3, symmetry: Symmetry | None = None, **settings: Any) -> Agent:
-    """An agent that learns from one transition at a time, with a linear network in place of a table."""
+    """Return an agent with a linear network that represents a table, and a batch of one transition."""
     one = {"batch_size": 1, "learning_starts": 1, "gamma": 0.5, "optimizer": "sgd", "max_grad_norm": None}
     return Agent(states, actions, small(hidden=((states, "linear"),), **one | settings), 0, symmetry)
 
 
 def tell(network: Network, table: Any) -> None:
-    """Let ``network`` give table[state], [A] or [A, N], for a one-hot state."""
+    """Set the weights so that ``network`` returns table[state], [A] or [A, N], for a one-hot state."""
     named = network.named_parameters()
     network.parameters[:] = 0
     first, last = (named[f"{index}.Dense.weight"] for index in (0, 1))
@@ -46,12 +46,12 @@ def tell(network: Network, table: Any) -> None:
 
 
 def outputs_with_means(agent: Agent, means: list[float]) -> Array:
-    """Outputs [A, N] that the agent's head reads as ``means``, from 0 to 40, with some spread where it can have one."""
+    """Return outputs [A, N] whose means are ``means``, from 0 to 40, with some spread if the head allows it."""
     mean = np.array(means, float)[:, None]
     match agent.config.head:
         case "qr":
             return np.concatenate([mean / 2, 1.5 * mean], axis=1)
-        case "c51":  # on 0, 20 and 40: a tenth of the way from the middle point, or so, spread to the outer ones
+        case "c51":  # atoms 0, 20 and 40
             upper = np.maximum(mean - 20, 0) / 20
             lower = np.maximum(20 - mean, 0) / 20
             return np.log(np.concatenate([lower, 1 - lower - upper, upper], axis=1) + 1e-12)
@@ -60,13 +60,13 @@ def outputs_with_means(agent: Agent, means: list[float]) -> Array:
 
 
 def disagreeing(agent: Agent) -> None:
-    """Online and target network prefer different actions in either state, and value all of them differently."""
+    """Set the weights so that the two networks prefer different actions and have different values."""
     tell(agent.online, [outputs_with_means(agent, means) for means in ([4, 2, 6], [7, 3, 1])])
     tell(agent.target, [outputs_with_means(agent, means) for means in ([8, 16, 12], [10, 20, 40])])
 
 
 def live(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool = False) -> None:
-    """One step from the first state to the second."""
+    """Store a time step from the first state to the second."""
     agent.remember(STATES[0], action, reward, STATES[1], terminated, True)
 
 
@@ -75,8 +75,8 @@ def live(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool
 
 @every_head
 @pytest.mark.parametrize(
-    # Double: the online network likes action 0 best, which the target network values at 10; with the roles swapped it
-    # would be action 2, which the online network values at 1, and the target 1.5. One network alone: 40, or 7.
+    # Double: the online network prefers action 0, which the target network values at 10. With swapped roles it
+    # would be action 2 with the value 1, and the target 1.5. With one network: 40, or 7.
     ("double", "target"),
     [(True, 1 + 0.5 * 10), (False, 1 + 0.5 * 40)],
 )
@@ -86,15 +86,15 @@ def test_online_network_selects_and_target_values(head: str, double: bool, targe
     live(agent)
     update = agent.learn()
     assert update.mean_td_target == pytest.approx(target, abs=1e-4)
-    assert update.mean_q == pytest.approx(2, abs=1e-4)  # the online network's, of action 1 in the first state
+    assert update.mean_q == pytest.approx(2, abs=1e-4)  # of the online network, action 1 in the first state
 
 
-def test_the_loss_is_the_heads_own_of_the_action_taken() -> None:
-    chosen, next_chosen = (np.array([values], np.float32) for values in ([1, 3], [5, 15]))  # of means 2 and 10
+def test_update_uses_loss_of_head_for_action_taken() -> None:
+    chosen, next_chosen = (np.array([values], np.float32) for values in ([1, 3], [5, 15]))  # means 2 and 10
     cases = {
         "expected": huber(chosen.mean(axis=1), 1 + next_chosen.mean(axis=1) / 2),
         "qr": quantile_huber(chosen, 1 + next_chosen / 2),
-        # 1/2 on 0 and on 20 becomes 1/2 on 1 and on 11: of that on 1 a 20th is on 20, of that on 11 eleven 20ths are.
+        # Probabilities 1/2 at 0 and 20 move to 1 and 11. 1/20 of the first and 11/20 of the second go to atom 20.
         "c51": cross_entropy(np.log(np.array([[0.9, 0.1, 1e-12]])), np.array([[0.5 * 19 / 20 + 0.5 * 9 / 20, 0.3, 0]])),
     }
     for head, (loss, d_chosen) in cases.items():
@@ -102,7 +102,7 @@ def test_the_loss_is_the_heads_own_of_the_action_taken() -> None:
         disagreeing(agent)
         live(agent)
         assert agent.learn().loss == pytest.approx(loss, rel=1e-4), head
-        # The biases' gradient is d_outputs itself: action by action, atom by atom.
+        # The gradient of the biases equals d_outputs.
         gradient = agent.online.named_gradients()["1.Dense.bias"].reshape(3, -1)
         np.testing.assert_allclose(gradient[1], d_chosen.ravel(), atol=1e-5)
         assert not gradient[[0, 2]].any()
@@ -114,7 +114,7 @@ MUNCHAUSEN = {"munchausen": 0.5, "munchausen_temperature": 4.0, "munchausen_floo
 
 
 def soft(q_values: list[float], temperature: float) -> list[float]:
-    """log of a softmax, in the plainest way."""
+    """Return the log of a softmax, computed with loops."""
     total = sum(math.exp(q / temperature) for q in q_values)
     return [q / temperature - math.log(total) for q in q_values]
 
@@ -125,16 +125,16 @@ def test_munchausen_target_uses_target_network_policy(head: str, double: bool) -
     agent = of_tables(double=double, **HEADS[head], **MUNCHAUSEN)
     disagreeing(agent)
     live(agent)
-    paid = 1 + 0.5 * 4 * soft([8, 16, 12], 4)[1]  # never of the online network's [4, 2, 6]
+    paid = 1 + 0.5 * 4 * soft([8, 16, 12], 4)[1]  # not [4, 2, 6] of the online network
     next_log_policy = soft([7, 3, 1] if double else [10, 20, 40], 4)
     value = sum(math.exp(p) * (q - 4 * p) for p, q in zip(next_log_policy, [10, 20, 40], strict=True))
     target = paid + 0.5 * value
     assert agent.learn().mean_td_target == pytest.approx(target, abs=1e-3)
 
 
-def test_munchausen_by_hand_keeps_signs_and_floor() -> None:
+def test_munchausen_keeps_signs_and_floor() -> None:
     agent = of_tables(**MUNCHAUSEN | {"munchausen_floor": -2.0})
-    # Even between three actions here: 4 ln(1/3) = -4.39, and so the floor. Certain of action 0 next.
+    # Uniform over three actions here: 4 ln(1/3) = -4.39 is below the floor. Next, action 0 is certain.
     tell(agent.target, [[5, 5, 5], [100, 0, 0]])
     tell(agent.online, [[0, 0, 9], [1000, 0, 0]])
     live(agent)
@@ -156,7 +156,7 @@ def average_of(agent: Agent) -> Network:
 
 
 def test_ema_decay_grows_with_updates() -> None:
-    # Decay 1/10, 2/11, 3/12, ... up to the one that is set, here from update 9 on: 9/18.
+    # Decay 1/10, 2/11, 3/12, ... up to ema_decay, which is reached at update 9: 9/18.
     agent = averaging(tau=1.0)
     average = agent.online.parameters.astype(np.float64)
     for update in range(1, 13):
@@ -176,7 +176,7 @@ def test_ema_averages_online_weights_after_step() -> None:
     assert (agent.target.parameters == 77).all()
 
 
-def test_learning_does_not_see_the_average() -> None:
+def test_average_does_not_affect_learning() -> None:
     plain, with_average = averaging(ema_decay=None), averaging()
     for _ in range(5):
         average_of(with_average).parameters[:] = -50
@@ -195,9 +195,9 @@ def test_ema_acts_in_training_only_if_set(acts: bool) -> None:
     assert agent.act(STATES[:1]) == [2 if acts else 0]
 
 
-# The mirror
+# Mirror
 
-# Four states in two pairs, two actions that swap, every sign turned.
+# Four states in two pairs, two actions that swap, and all signs negated.
 SWAP = Symmetry(observation_index=(1, 0, 3, 2), observation_sign=(-1,) * 4, action_index=(1, 0))
 
 
@@ -213,10 +213,10 @@ def test_half_of_batch_is_mirrored() -> None:
     agent.remember(states[0], 0, 3.0, states[2], False, True)
     stored = [array[0].copy() for array in agent.replay.arrays]
     update = agent.learn()
-    # Q(state 0, action 0) = 1, and its image: Q(-state 1, action 1) = -10.
+    # Q(state 0, action 0) = 1, and of its mirror image Q(-state 1, action 1) = -10.
     assert update.mean_q == pytest.approx((1 - 10) / 2)
-    # Reward and discount stay. Of next_obs the online network likes action 0, valued at 20; of its image, minus state
-    # 3, it values the actions at 8 and 5 and so takes 0 as well, valued at -40.
+    # Reward and discount stay. In next_obs the online network prefers action 0, with the value 20. In its mirror
+    # image, -state 3, it values the actions at 8 and 5 and also prefers 0, with the value -40.
     assert update.mean_td_target == pytest.approx(3 + 0.5 * (20 - 40) / 2)
     for array, before in zip(agent.replay.arrays, stored, strict=True):
         np.testing.assert_array_equal(array[0], before)
@@ -237,8 +237,8 @@ def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -
 # Priorities
 
 
-def prioritised(exponent: float = 1.0, beta: float = 1.0, **settings: Any) -> Agent:
-    """Values of 0 everywhere, and two ends: action 0 pays 100, action 1 pays 100; of priorities 1 and 3."""
+def prioritized(exponent: float = 1.0, beta: float = 1.0, **settings: Any) -> Agent:
+    """Return an agent with Q = 0 and two stored transitions of reward 100, with priorities 1 and 3."""
     agent = of_tables(**{"batch_size": 4, "priority_alpha": exponent, "priority_beta": beta} | settings)
     tell(agent.online, np.zeros((2, 3 * agent.config.outputs_per_action)))
     for action in (0, 1):
@@ -253,32 +253,32 @@ def priorities_of(agent: Agent) -> list[float]:
     return [float(value) for value in agent.priorities.tree.values[: len(agent.replay)]]
 
 
-PRIORITISED_HEADS = HEADS | {"c51": {"head": "c51", "atoms": 3, "value_range": (-200, 200)}}
+PRIORITIZED_HEADS = HEADS | {"c51": {"head": "c51", "atoms": 3, "value_range": (-200, 200)}}
 
 
-@pytest.mark.parametrize("head", PRIORITISED_HEADS)
+@pytest.mark.parametrize("head", PRIORITIZED_HEADS)
 @pytest.mark.parametrize(("beta", "ratio"), [(0.0, 3.0), (1.0, 1.0), (0.5, math.sqrt(3))])
 def test_beta_controls_importance_correction(head: str, beta: float, ratio: float) -> None:
-    # Of four shares of the total 4, slot 0 has one and slot 1 three. Without weights action 1 is pulled three times as
-    # hard; with 1/3 as its weight as hard as action 0.
-    agent = prioritised(beta=beta, priority_beta_steps=10**9, **PRIORITISED_HEADS[head])
+    # Row 0 has 1/4 of the total and row 1 has 3/4. Without weights, the gradient of action 1 is three times that
+    # of action 0. With the weight 1/3 it is equal.
+    agent = prioritized(beta=beta, priority_beta_steps=10**9, **PRIORITIZED_HEADS[head])
     agent.learn()
     pull = agent.online.named_gradients()["1.Dense.bias"].reshape(3, -1)
     assert np.abs(pull[0]).max() > 0.01
     np.testing.assert_allclose(pull[1], ratio * pull[0], rtol=1e-5, atol=1e-7)
     if head == "expected":
-        assert pull[0, 0] == -0.25  # Huber's slope over B, and the greatest weight is 1
+        assert pull[0, 0] == -0.25  # slope of the Huber loss / B, with the greatest weight 1
 
 
-@pytest.mark.parametrize("head", PRIORITISED_HEADS)
+@pytest.mark.parametrize("head", PRIORITIZED_HEADS)
 def test_priorities_are_absolute_td_errors(head: str) -> None:
-    agent = prioritised(**PRIORITISED_HEADS[head])
+    agent = prioritized(**PRIORITIZED_HEADS[head])
     agent.replay.arrays.reward[:2] = [100, -50]
     agent.learn()
     assert priorities_of(agent) == pytest.approx([100 + SMALL, 50 + SMALL], rel=1e-4)
 
 
-def test_what_is_new_is_drawn_at_once() -> None:
+def test_new_transition_is_sampled_soon() -> None:
     agent = of_tables(batch_size=4, priority_alpha=1.0)
     tell(agent.online, np.zeros((2, 3)))
     assert agent.priorities is not None
@@ -288,7 +288,7 @@ def test_what_is_new_is_drawn_at_once() -> None:
     live(agent, reward=7.0, terminated=True)
     assert priorities_of(agent)[-1] == agent.priorities.greatest == 1
     update = agent.learn()
-    assert update.mean_td_target >= 7 / 4  # one at least of the batch
+    assert update.mean_td_target >= 7 / 4  # at least one row of the batch
     assert priorities_of(agent)[-1] == pytest.approx(7 + SMALL)
 
 
@@ -313,7 +313,7 @@ def test_noise_acts_in_training_only() -> None:
         np.testing.assert_array_equal(agent.q_values(STATES), q)
 
 
-def test_lanes_act_under_one_draw() -> None:
+def test_environments_share_one_noise_draw() -> None:
     agent = noisy()
     agent.begin_episode(1)
     together = [agent.act(STATES[[0, 0]]) for _ in range(40)]
@@ -321,8 +321,8 @@ def test_lanes_act_under_one_draw() -> None:
     assert len({one for one, _ in together}) > 1
 
 
-def test_every_update_draws_for_either_network_anew() -> None:
-    # One action, one state, reward 0 and gamma 1: with the same noise in both networks the target would be Q itself.
+def test_each_update_draws_noise_for_both_networks() -> None:
+    # One action, one state, reward 0 and gamma 1: with equal noise in both networks, the target would be Q itself.
     agent = noisy(actions=1, gamma=1.0, optimizer="sgd", learning_rate=1e-12, batch_size=1)
     for array in agent.replay.arrays[:1] + agent.replay.arrays[4:]:
         array[:] = 1
@@ -361,24 +361,24 @@ def test_optimism_acts_in_training_only(optimism: float, acted: int) -> None:
     assert agent.learn().mean_td_target == 1 + 0.5 * 4
 
 
-# Exploratory actions that last
+# Repeated exploratory actions
 
 
 def lasting(most: int, epsilon: float = 1.0) -> Agent:
-    """Of so many actions that the same one is hardly drawn twice in a row."""
+    """Return an agent with so many actions that two equal draws in a row are rare."""
     agent = Agent(2, 10_000, small(hidden=(1,), max_action_repeat=most, epsilon_start=epsilon, epsilon_end=0.0), 3)
     for _ in range(8):
         live(agent)
     return agent
 
 
-def test_exploratory_actions_last_as_often_as_they_should() -> None:
+def test_exploratory_durations_follow_their_distribution() -> None:
     agent = lasting(3)
     actions = [agent.act(STATES[:1])[0] for _ in range(6000)]
     ends = np.flatnonzero(np.diff(actions))
     lengths = np.bincount(np.diff(ends), minlength=5)[1:]
-    assert lengths[3:].sum() <= 3  # two draws that happen to be the same
-    # 1, 1/4, 1/9 are 36, 9 and 4 of 49 parts. Chi-square with 2 degrees of freedom is above 13.8 once in a thousand.
+    assert lengths[3:].sum() <= 3  # two equal draws in a row
+    # 1, 1/4, 1/9 are 36/49, 9/49 and 4/49. Chi-square with 2 degrees of freedom exceeds 13.8 once in 1,000 seeds.
     expected = np.array([36, 9, 4]) / 49 * lengths.sum()
     assert float(np.sum((lengths[:3] - expected) ** 2 / expected)) < 13.8
 
@@ -391,7 +391,7 @@ def test_repeated_action_finishes_before_greedy_one() -> None:
     assert [agent.act(STATES[:1])[0] for _ in range(5)] == [other] * 3 + [greedy] * 2
 
 
-def test_what_lasts_in_one_lane_lasts_in_that_lane_alone() -> None:
+def test_repeated_action_affects_one_environment_only() -> None:
     agent = lasting(9, epsilon=0.0)
     agent.begin_episode(1)
     greedy = agent.greedy_action(STATES[0])
@@ -400,14 +400,14 @@ def test_what_lasts_in_one_lane_lasts_in_that_lane_alone() -> None:
     assert [agent.act(STATES[[0, 0]]) for _ in range(3)] == [[greedy, other]] * 2 + [[greedy, greedy]]
 
 
-def test_nothing_lasts_beyond_its_episode() -> None:
+def test_repeated_action_ends_with_episode() -> None:
     agent = lasting(9, epsilon=0.0)
     agent.ongoing[0].action, agent.ongoing[0].repeats_left = 9_999, 5
     agent.begin_episode()
     assert agent.act(STATES[:1]) == [agent.greedy_action(STATES[0])]
 
 
-# Worlds with a known answer, under every component and all together
+# Worlds with known Q-values, for every component and all together
 
 COMPONENTS: dict[str, dict[str, Any]] = {
     "qr": {"head": "qr", "quantiles": 8},
@@ -436,7 +436,7 @@ EVERY_COMPONENT = COMPONENTS | {
 
 
 def components(world: int) -> pytest.MarkDecorator:
-    """Each component is tried in one of the three worlds; the rest, and all together, in the long tests."""
+    """Test each component in one of the three worlds. The long tests cover the other combinations."""
     cases = [
         pytest.param(settings, id=name, marks=() if index % 3 == world and index < 9 else pytest.mark.long)
         for index, (name, settings) in enumerate(EVERY_COMPONENT.items())
@@ -445,7 +445,7 @@ def components(world: int) -> pytest.MarkDecorator:
 
 
 def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 1500, **settings: Any) -> Array:
-    """Q(obs, a) after a training with exploration throughout."""
+    """Return Q(obs, a) after a training with random actions."""
     quick = {
         "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
         "learning_rate_decay_steps": steps, "batch_size": 32, "learning_starts": 50, "buffer_size": 5_000, "tau": 0.05,
@@ -458,7 +458,7 @@ def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 15
 
 
 def soft_values(reward: float, gamma: float, settings: dict[str, Any], steps: int) -> list[float]:
-    """Q with 1, 2, ... steps left where two actions are alike, so that a soft policy is even between them."""
+    """Return Q with 1, 2, ... steps left, for two equal actions, between which a soft policy is uniform."""
     share, entropy = settings.get("munchausen", 0.0), 0.03 * math.log(2)
     values: list[float] = []
     for left in range(steps):
@@ -469,7 +469,7 @@ def soft_values(reward: float, gamma: float, settings: dict[str, Any], steps: in
 
 @components(0)
 def test_constant_reward_until_termination_is_learned(settings: dict[str, Any]) -> None:
-    symmetry = Symmetry((0, 1, 2), (1, 1, 1), (1, 0))  # of actions that do the same
+    symmetry = Symmetry((0, 1, 2), (1, 1, 1), (1, 0))  # the actions are equal
     q = learned(Countdown(reward=2.0, length=3), symmetry, np.eye(3), **settings)
     expected = soft_values(2.0, 0.9, settings, 3)  # 2, 3.8, 5.42 without Munchausen
     np.testing.assert_allclose(q, np.repeat(np.array(expected)[:, None], 2, axis=1), atol=0.03)
@@ -485,8 +485,8 @@ def test_truncated_episode_keeps_bootstrap(settings: dict[str, Any]) -> None:
 
 @components(2)
 def test_contextual_bandit_is_learned(settings: dict[str, Any]) -> None:
-    # The contexts are mirror images of each other. With Munchausen what is not best is worth `share` less: it is so
-    # unlikely that its log-probability is at the floor of -1.
+    # The contexts are mirror images of each other. With Munchausen, an action that is not the best is worth `share`
+    # less, because its log-probability is at the floor of -1.
     world = Bandit({-1: (3.0, -2.0, 0.5), 1: (0.5, -2.0, 3.0)})
     share = settings.get("munchausen", 0.0)
     q = learned(world, Symmetry((0,), (-1,), (2, 1, 0)), [[-1], [1]], **settings)

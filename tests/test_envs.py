@@ -1,4 +1,4 @@
-"""The door to Gymnasium: what comes through, what is refused, and what the refusal says."""
+"""The Gymnasium adapter: making, flattening, stepping, rendering and refusing environments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from perilune.training.events import Episode, Started
 from perilune.training.loop import training_events
 from worlds import Bandit, Numbered, World, small
 
-# Made
+# Making
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ from worlds import Bandit, Numbered, World, small
         ("Acrobot-v1", (6, 3, 0), 500, -100.0),
     ],
 )
-def test_supported_environments_are_made_fast_and_can_draw_all_the_same(
+def test_supported_environments_do_not_render_but_can_draw(
     env_id: str, sizes: tuple[int, int, int], limit: int, mark: float
 ) -> None:
     env = envs.make(env_id)
@@ -56,7 +56,7 @@ def test_supported_environments_are_made_fast_and_can_draw_all_the_same(
 @pytest.mark.parametrize(
     "env_id", ["NoSuchLander-v3", "LunarLander-v99", "no such id", "", "nowhere/Thing-v0", "no_such_module:Thing-v0"]
 )
-def test_an_unknown_id_is_refused_by_name(env_id: str) -> None:
+def test_unknown_id_is_refused_by_name(env_id: str) -> None:
     with pytest.raises(UnsupportedEnvironmentError) as caught:
         envs.make(env_id)
     assert repr(env_id) in str(caught.value)
@@ -93,7 +93,7 @@ def test_unregistered_environment_is_named_by_class() -> None:
     assert envs.reward_threshold(world) is None
 
 
-# Refused
+# Unsupported environments
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ PLAIN_OBS, PLAIN_ACTION = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
         (PLAIN_OBS, spaces.MultiBinary(2), ["MultiBinary actions", "Discrete action space"]),
     ],
 )
-def test_spaces_of_another_kind_are_refused_by_name(
+def test_unsupported_spaces_are_refused_by_name(
     observation: spaces.Space[Any], action: spaces.Space[Any], words: list[str]
 ) -> None:
     world = with_spaces(observation, action)
@@ -208,11 +208,11 @@ def test_env_kwargs_reach_environment() -> None:
         envs.make("CartPole-v1", wind=True)
 
 
-# Flattened
+# Flattening
 
 
 def shown(observation: Any, space: spaces.Space[Any]) -> envs.Env:
-    """A world that shows ``observation``, of ``space``, and nothing else."""
+    """Return a world with one observation, from ``space``."""
     return gym.wrappers.TransformObservation(Numbered(), lambda obs: observation, space)
 
 
@@ -236,9 +236,7 @@ def shown(observation: Any, space: spaces.Space[Any]) -> envs.Env:
     ],
     ids=["Discrete", "its start", "Tuple", "MultiDiscrete", "MultiBinary", "a number", "Dict"],
 )
-def test_numbers_and_what_is_made_of_them_are_flattened(
-    observation: Any, space: spaces.Space[Any], expected: list[float]
-) -> None:
+def test_spaces_are_flattened(observation: Any, space: spaces.Space[Any], expected: list[float]) -> None:
     env = envs.flattened(shown(observation, space))
     sizes = envs.space_sizes(env)
     assert tuple(sizes) == (len(expected), 3, 0)
@@ -283,7 +281,7 @@ def test_flattening_loses_nothing(space: spaces.Space[Any], seed: int) -> None:
     assert envs.flattened(env) is env
 
 
-def test_an_environment_that_is_flat_is_left_alone() -> None:
+def test_flat_environment_is_unchanged() -> None:
     world = Numbered()
     assert envs.flattened(world) is world
     assert envs.as_rows(world, np.array([1.0, 2.0])).tolist() == [1, 2]
@@ -292,7 +290,7 @@ def test_an_environment_that_is_flat_is_left_alone() -> None:
 # Observations
 
 
-def test_an_observation_becomes_a_float32_array_of_its_own() -> None:
+def test_as_obs_returns_float32_copy() -> None:
     given = np.array([1.5, 2.5], np.float32)
     obs = envs.as_obs(given, 2)
     given[:] = 0
@@ -301,7 +299,7 @@ def test_an_observation_becomes_a_float32_array_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("observation", [[1, 2], (1.0, 2.0), np.array([1, 2], np.uint8), np.array([1.0, 2.0])])
-def test_whatever_holds_the_numbers_is_taken(observation: Any) -> None:
+def test_as_obs_accepts_sequences_and_other_dtypes(observation: Any) -> None:
     obs = envs.as_obs(observation, 2)
     assert obs.dtype == np.float32
     assert obs.tolist() == [1, 2]
@@ -313,8 +311,8 @@ def test_observation_unlike_space_is_reported(observation: Any) -> None:
         envs.as_obs(observation, 2)
 
 
-def test_actions_are_counted_from_the_environments_first() -> None:
-    world = Bandit({-1: (0, 1, 0), 1: (0, 1, 0)}, first_action=3)  # which refuses all but 3, 4 and 5
+def test_actions_start_at_first_action_of_environment() -> None:
+    world = Bandit({-1: (0, 1, 0), 1: (0, 1, 0)}, first_action=3)  # accepts only 3, 4 and 5
     agent = Agent(1, 3, small(epsilon_end=1.0), 0)
     events = list(training_events(agent, world, TrainConfig(steps=200)))
     taken = [step.action for steps in world.trained() for step in steps]
@@ -324,14 +322,14 @@ def test_actions_are_counted_from_the_environments_first() -> None:
     assert agent.replay.arrays.action[: len(agent.replay)].tolist() == [action - 3 for action in taken]
 
 
-# What an episode came to
+# Outcomes
 
 
 @pytest.mark.parametrize(
     ("env_id", "x", "reward", "terminated", "expected"),
     [
         ("LunarLander-v3", 0.1, 100.0, True, "landed"),
-        ("LunarLander-v3", -1.0, 100.0, True, "landed"),  # at rest, wherever that is
+        ("LunarLander-v3", -1.0, 100.0, True, "landed"),  # at rest, anywhere
         ("LunarLander-v3", 0.1, -100.0, True, "crashed"),
         ("LunarLander-v3", -0.99, -100.0, True, "crashed"),
         ("LunarLander-v3", 1.0, -100.0, True, "flew off"),
@@ -345,7 +343,7 @@ def test_actions_are_counted_from_the_environments_first() -> None:
         ("MountainCar-v0", 0.1, -1.0, False, "ran out of time"),
     ],
 )
-def test_episode_outcome_is_labelled(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
+def test_episode_outcome_is_labeled(env_id: str, x: float, reward: float, terminated: bool, expected: str) -> None:
     known = lookup(env_id).outcomes
     assert known is not None
     obs = np.full(8, 0.3, np.float32)
@@ -372,7 +370,7 @@ def test_wrapped_environment_has_outcomes() -> None:
         ({"outcomes": Outcomes(("won",), lambda *_: "lost")}, r"outcomes.label='lost' .* expected one of won"),
     ],
 )
-def test_known_env_that_contradicts_its_environment(wrong: dict[str, Any], message: str) -> None:
+def test_record_that_contradicts_its_environment_is_refused(wrong: dict[str, Any], message: str) -> None:
     gym.register(id="Own-v0", entry_point=Numbered)
     register(KnownEnv(env_id="Own-v0", **wrong))
     try:
@@ -391,11 +389,11 @@ def test_inconsistent_outcome_labels_are_refused(outcomes: tuple[tuple[str, ...]
         KnownEnv(env_id="Own-v0", outcomes=Outcomes(labels, lambda *_: "won", unfinished))
 
 
-# Drawing
+# Rendering
 
 
 class Undrawable(Numbered):
-    """Finds out only when it draws that it cannot."""
+    """An environment whose rendering library is missing."""
 
     def render(self) -> Array:
         raise gym.error.DependencyNotInstalled("pygame is not installed")
@@ -409,24 +407,24 @@ def cart() -> Iterator[envs.Env]:
     env.close()
 
 
-def test_a_frame_is_a_picture(cart: envs.Env) -> None:
+def test_frame_is_an_rgb_image(cart: envs.Env) -> None:
     image = frame(cart)
     assert image.dtype == np.uint8
     assert image.shape == (400, 600, 3)
     assert len(np.unique(image)) > 1
 
 
-def test_what_was_made_without_pictures_cannot_draw() -> None:
+def test_environment_without_rendering_cannot_draw() -> None:
     assert not can_draw(Numbered())
     assert can_draw(Numbered(draws=True))
 
 
-def test_the_library_that_drawing_needs_is_named() -> None:
+def test_missing_drawing_library_is_named() -> None:
     with pytest.raises(MissingDependencyError, match=r"rendering Undrawable.*pip install 'perilune\[lunar\]'"):
         frame(Undrawable(draws=True))
 
 
-def test_training_goes_on_without_a_picture_of_the_start() -> None:
+def test_training_continues_without_initial_image() -> None:
     agent = Agent(2, 3, small(), 0)
     with pytest.warns(PeriluneWarning, match="no image of the initial state"):
         events = list(training_events(agent, Undrawable(draws=True), TrainConfig(steps=20)))

@@ -1,4 +1,4 @@
-"""Epsilon, and how long an exploratory action lasts, against values worked by hand."""
+"""Epsilon and the duration of exploratory actions, compared with hand computations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_multiplicative_epsilon_stops_at_floor(count: int, epsilon: float) -> No
     decay=st.floats(0.01, 1),
     counts=st.tuples(st.integers(0, 3000), st.integers(0, 3000)),
 )
-def test_it_only_falls_and_stays_between_start_and_floor(
+def test_multiplicative_epsilon_is_monotonic_and_bounded(
     shares: tuple[float, float], decay: float, counts: tuple[int, int]
 ) -> None:
     floor, start = sorted(shares)
@@ -34,11 +34,11 @@ def test_it_only_falls_and_stays_between_start_and_floor(
     assert second >= floor - 1e-12
 
 
-# How long
+# Durations
 
 
-def test_thresholds_worked_by_hand() -> None:
-    # Weights 1, 1/4, 1/9 are 36, 9 and 4 parts of 49.
+def test_duration_thresholds_match_hand_computation() -> None:
+    # Weights 1, 1/4, 1/9 are 36/49, 9/49 and 4/49.
     np.testing.assert_allclose(duration_thresholds(3), [36 / 49, 45 / 49, 1], rtol=1e-15)
 
 
@@ -49,5 +49,5 @@ def test_duration_is_next_threshold_above_draw(draw: float, steps: int) -> None:
     assert duration(duration_thresholds(3), draw) == steps
 
 
-def test_at_most_one_step_is_always_one() -> None:
+def test_duration_limit_of_one_is_always_one() -> None:
     assert {duration(duration_thresholds(1), draw) for draw in (0, 0.5, 1 - 2**-53)} == {1}

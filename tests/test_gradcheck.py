@@ -1,4 +1,4 @@
-"""Every derivative against differences, and the check itself: it must pass what is right and fail what is not."""
+"""Gradients compared with differences, and the check itself: it accepts correct gradients and detects wrong ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def right(errors: dict[str, float]) -> bool:
 def drawn_network(
     seed: int, hidden: list[tuple[int, Activation]], rows: int, layer_norm: bool = False
 ) -> tuple[Network, Array, Array]:
-    """A network with every parameter drawn, x[rows, 3] and d_outputs[rows, 2]."""
+    """Return a network with random parameters, x[rows, 3] and d_outputs[rows, 2]."""
     generator = np.random.default_rng(seed)
     network = mlp(3, hidden, 2, layer_norm=layer_norm, dtype=np.float64)
     network.parameters[:] = generator.uniform(-1, 1, network.parameters.shape)
@@ -55,15 +55,15 @@ def drawn_network(
 
 
 def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
-    """Whether no ReLU is near its kink, nor any LayerNorm near a row without variance, where differences fail.
+    """Return whether all ReLUs are far from the kink and all LayerNorms have rows with variance. Else differences fail.
 
-    ``noise``: the seed that noisy layers drew theirs with.
+    ``noise`` is the seed of the noise of noisy layers.
     """
     for index, layer in enumerate(network.layers):
         if isinstance(layer, ReLU | LayerNorm):
             below = Network(network.inputs, network.layers[:index], np.float64)
             below.parameters[:] = network.parameters[: len(below.parameters)]
-            below.draw_noise(np.random.default_rng(noise))  # layer by layer, so that it is the same so far
+            below.draw_noise(np.random.default_rng(noise))  # drawn layer by layer, so that it is equal up to this layer
             values = below.forward(x)
             if isinstance(layer, ReLU) and np.abs(values).min() < 3e-3:
                 return False
@@ -72,15 +72,15 @@ def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
     return True
 
 
-# What is right passes
+# Correct gradients
 
 
-# Seeds from a short range, all of which are known to draw no x near ReLU's kink.
+# None of these seeds draws an x near the kink of ReLU.
 @settings(deadline=None)
 @given(st.sampled_from(list(LAYERS)), st.integers(1, 7), st.integers(1, 6), st.integers(0, 19))
 def test_layer_gradients_match_differences(kind: str, rows: int, width: int, seed: int) -> None:
     if kind == "LayerNorm":
-        # Of two values the sign of their difference is all that it lets through: no gradient is left, only rounding.
+        # With two values only the sign of their difference remains, and the gradient is only rounding.
         width += 2
     layer = LAYERS[kind](width)
     errors = check_layer(layer, width, rows, np.random.default_rng(seed))
@@ -95,7 +95,7 @@ def test_layer_gradients_match_differences(kind: str, rows: int, width: int, see
     st.integers(1, 7),
     st.integers(0, 2**32 - 1),
 )
-def test_every_network_has_the_right_gradients(
+def test_network_gradients_match_differences(
     hidden: list[tuple[int, Activation]], layer_norm: bool, rows: int, seed: int
 ) -> None:
     if layer_norm:
@@ -105,7 +105,7 @@ def test_every_network_has_the_right_gradients(
     errors = check_network(network, x, d_outputs)
     assert errors.keys() == network.named_parameters().keys()
     for name, gradient in network.named_gradients().items():
-        # The loss is rounded at about 1e-16, which over 2h is 1e-11: of a tiny gradient that may be a large part.
+        # The loss is rounded at about 1e-16, which over 2h is 1e-11. That may be a large part of a tiny gradient.
         rounding = errors[name] < 1e-4 and errors[name] * np.abs(gradient).max() < 1e-10
         assert errors[name] < TOLERANCE or rounding, (name, errors[name])
 
@@ -119,7 +119,7 @@ def test_every_network_has_the_right_gradients(
 def test_loss_gradients_match_differences(delta: float, error: list[float], seed: int) -> None:
     e = np.array(error)
     assume(np.abs(np.abs(e) - delta).min() > 1e-4)  # the kink
-    assume(np.abs(e).max() > 1e-3)  # else the gradient is all rounding
+    assume(np.abs(e).max() > 1e-3)  # else the gradient is only rounding
     target = np.random.default_rng(seed).normal(size=len(e))
     assert right(check_loss(mse, target + e, target))
     assert right(check_loss(lambda p, t: huber(p, t, delta), target + e, target))
@@ -127,7 +127,7 @@ def test_loss_gradients_match_differences(delta: float, error: list[float], seed
 
 @settings(max_examples=30)
 @given(st.booleans(), st.booleans(), st.booleans(), st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_noisy_and_dueling_networks_have_the_right_gradients(
+def test_noisy_and_dueling_gradients_match_differences(
     noisy: bool, dueling: bool, layer_norm: bool, atoms: int, rows: int, seed: int
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -147,11 +147,11 @@ def test_noisy_and_dueling_networks_have_the_right_gradients(
         assert errors[name] < TOLERANCE or rounding, (name, errors[name])
 
 
-# What is wrong fails, and under the right name
+# Wrong gradients
 
 
 class Broken(Layer):
-    """A layer with one thing wrong in its backward pass, put there by ``spoil``."""
+    """A layer whose backward pass ``spoil`` makes wrong in one way."""
 
     def __init__(self, layer: Layer, spoil: Callable[[Arrays, Arrays, Array, Array, Array | None], None]) -> None:
         self.layer = layer
@@ -214,7 +214,7 @@ def another_rows_dy(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, 
 
 
 def scale_only(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx: Array | None) -> None:
-    if dx is not None:  # mean and variance taken for constants
+    if dx is not None:  # as if mean and variance were constants
         dx[...] = dy * parameters["gain"] / x.std(axis=1, keepdims=True)
 
 
@@ -233,20 +233,20 @@ def one_infinity(parameters: Arrays, gradients: Arrays, x: Array, dy: Array, dx:
 BREAKAGES: dict[str, tuple[Layer, Spoil, str]] = {
     "weight doubled": (Dense(4, 4), factor("weight", 2.0), "weight"),
     "weight a hundredth off": (Dense(4, 4), factor("weight", 1.01), "weight"),
-    "weight turned round": (Dense(4, 4), factor("weight", -1.0), "weight"),
+    "weight negated": (Dense(4, 4), factor("weight", -1.0), "weight"),
     "weight transposed": (Dense(4, 4), transposed_weight, "weight"),
     "weight wrong in one element": (Dense(4, 4), one_element, "weight"),
     "weight NaN in one element": (Dense(4, 4), one_nan, "weight"),
-    "bias forgotten": (Dense(4, 4), bias_forgotten, "bias"),
-    "bias a mean": (Dense(4, 4), bias_as_a_mean, "bias"),
+    "bias gradient missing": (Dense(4, 4), bias_forgotten, "bias"),
+    "bias is a mean": (Dense(4, 4), bias_as_a_mean, "bias"),
     "bias infinite in one element": (Dense(4, 4), one_infinity, "bias"),
     "dx by W instead of its transpose": (Dense(4, 4), weight_not_transposed_in_dx, "x"),
-    "dx turned round": (Dense(4, 4), factor("x", -1.0), "x"),
+    "dx negated": (Dense(4, 4), factor("x", -1.0), "x"),
     "ReLU with slope 1 everywhere": (ReLU(4), slope_one_everywhere, "x"),
     "ReLU with the dy of another row": (ReLU(4), another_rows_dy, "x"),
     "Tanh with slope 1 everywhere": (Tanh(4), slope_one_everywhere, "x"),
-    "LayerNorm as a mere scale": (LayerNorm(4), scale_only, "x"),
-    "gain forgotten": (LayerNorm(4), factor("gain", 0.0), "gain"),
+    "LayerNorm as a scale only": (LayerNorm(4), scale_only, "x"),
+    "gain gradient missing": (LayerNorm(4), factor("gain", 0.0), "gain"),
     "LayerNorm's bias halved": (LayerNorm(4), factor("bias", 0.5), "bias"),
 }
 
@@ -281,7 +281,7 @@ def test_broken_layer_affects_only_layers_below() -> None:
 BROKEN_LOSSES: dict[str, Loss] = {
     "mse without the 2": lambda p, t: (mse(p, t)[0], mse(p, t)[1] / 2),
     "mse without 1 / B": lambda p, t: (mse(p, t)[0], mse(p, t)[1] * len(p)),
-    "mse the other way": lambda p, t: (mse(p, t)[0], mse(t, p)[1]),
+    "mse with swapped arguments": lambda p, t: (mse(p, t)[0], mse(t, p)[1]),
     "huber that is not clipped": lambda p, t: (huber(p, t)[0], (p - t) / len(p)),
     "huber clipped, but not its value": lambda p, t: (mse(p, t)[0] / 2, huber(p, t)[1]),
     "NaN": lambda p, t: (mse(p, t)[0], np.full_like(p, np.nan)),
@@ -291,7 +291,7 @@ BROKEN_LOSSES: dict[str, Loss] = {
 
 
 @pytest.mark.parametrize("loss", BROKEN_LOSSES.values(), ids=BROKEN_LOSSES)
-def test_a_broken_loss_fails(loss: Loss) -> None:
+def test_broken_loss_is_detected(loss: Loss) -> None:
     errors = check_loss(loss, np.array([0.3, -4.0, 2.0]), np.zeros(3))
     assert not errors["prediction"] <= PLAINLY_WRONG
 
@@ -299,27 +299,27 @@ def test_a_broken_loss_fails(loss: Loss) -> None:
 # The check itself
 
 
-def test_differences_worked_by_hand() -> None:
+def test_numerical_gradient_matches_hand_computation() -> None:
     x = np.array([[1.0, -2.0], [0.5, 0.0]])
-    # Of the sum of i x_i^3 over the four elements, i counted from 1.
+    # The gradient of the sum of i x_i^3 over the four elements, i counted from 1.
     weights = np.array([[1.0, 2.0], [3.0, 4.0]])
     gradient = numerical_gradient(lambda: float(np.sum(weights * x**3)), x)
     np.testing.assert_allclose(gradient, np.array([[3.0, 24.0], [2.25, 0.0]]), atol=1e-8)
 
 
-def test_a_networks_parameters_are_put_back_to_the_bit() -> None:
+def test_gradient_check_restores_parameters() -> None:
     network, x, d_outputs = drawn_network(3, [(4, "tanh")], 5)
     kept = [array.tobytes() for array in (network.parameters, x, d_outputs)]
     check_network(network, x, d_outputs)
     assert [array.tobytes() for array in (network.parameters, x, d_outputs)] == kept
 
 
-def test_the_relative_error_worked_by_hand() -> None:
+def test_relative_error_matches_hand_computation() -> None:
     # The largest difference is 1/2, the largest numerical value 4.
     assert relative_error(np.array([1.0, -4.5]), np.array([1.25, -4.0])) == 0.125
     assert relative_error(np.zeros(3), np.zeros(3)) == 0.0
     assert relative_error(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
-    # Its size does not matter.
+    # The scale does not matter.
     assert relative_error(np.array([2e9]), np.array([1e9])) == relative_error(np.array([2e-6]), np.array([1e-6])) == 1
 
 

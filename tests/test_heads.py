@@ -1,4 +1,4 @@
-"""Heads: what outputs stand for, which target and loss go with them, and that the axes are never mixed up."""
+"""Heads: the meaning of outputs, targets, losses and axes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def drawn(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-# What a head's outputs are
+# Outputs
 
 
 @pytest.mark.parametrize("kind", ["expected", "qr"])
-def test_values_and_quantiles_are_read_as_they_are(kind: str) -> None:
+def test_values_and_quantiles_are_read_unchanged(kind: str) -> None:
     outputs = drawn(2, 5, *HEADS[kind].shape)
     np.testing.assert_array_equal(HEADS[kind].read(outputs), outputs)
 
 
-def test_logits_are_read_as_probabilities_over_the_last_axis() -> None:
+def test_c51_reads_logits_as_probabilities_of_last_axis() -> None:
     logits = np.log(np.array([[[1, 2, 5], [3, 3, 2]], [[6, 1, 1], [1, 1, 1]]], np.float32))
     expected = [[[1 / 8, 2 / 8, 5 / 8], [3 / 8, 3 / 8, 2 / 8]], [[6 / 8, 1 / 8, 1 / 8], [1 / 3, 1 / 3, 1 / 3]]]
     np.testing.assert_allclose(HEADS["c51"].read(logits), expected, rtol=1e-6)
@@ -50,7 +50,7 @@ def test_large_logits_do_not_overflow() -> None:
     np.testing.assert_array_equal(read, [[0.5, 0, 0.5], [0, 0.5, 0.5]])
 
 
-def test_the_mean_of_probabilities_is_over_the_support() -> None:
+def test_mean_of_c51_is_taken_over_support() -> None:
     # -10 / 4 + 10 / 4 + 30 / 2, and -10 / 2 + 30 / 2
     np.testing.assert_array_equal(HEADS["c51"].mean(np.array([[0.25, 0.25, 0.5], [0.5, 0, 0.5]], np.float32)), [15, 10])
 
@@ -65,7 +65,7 @@ def test_head_mean_removes_last_axis(head: Head) -> None:
         np.testing.assert_allclose(head.mean(values)[b, a], head.mean(values[b, a]), rtol=1e-5, atol=1e-6)
 
 
-# Targets and losses are those of td and nn.losses
+# Targets and losses
 
 
 def test_expected_head_uses_td_target_and_losses() -> None:
@@ -115,7 +115,7 @@ def test_mean_of_target_is_target_of_means(head: Head, rows: int, seed: int) -> 
 
 @every_head
 def test_gradient_step_moves_mean_towards_target(head: Head) -> None:
-    # Sign and roles at once: from the wrong side the mean would run away.
+    # With a wrong sign or swapped roles, the mean would move away.
     outputs = drawn(1, *head.shape)
     target = head.target(np.full(1, 8, np.float32), np.zeros(1, np.float32), head.read(outputs))
     losses, gaps = [], []
@@ -129,8 +129,8 @@ def test_gradient_step_moves_mean_towards_target(head: Head) -> None:
     assert gaps[-1] < 0.5 * gaps[0]
 
 
-def test_the_quantiles_of_a_coin_are_learned_low_to_high() -> None:
-    # Heads pay 10, tails 0; the quantiles at 1/8 and 3/8 are 0, those at 5/8 and 7/8 are 10.
+def test_quantile_head_learns_ordered_quantiles() -> None:
+    # The return is 10 or 0: the quantiles at 1/8 and 3/8 are 0, those at 5/8 and 7/8 are 10.
     head, outputs = Quantile(4, 0.01), np.zeros((1, 4), np.float32)
     target = np.array([[0, 10]], np.float32)
     for step in range(600):
@@ -138,10 +138,10 @@ def test_the_quantiles_of_a_coin_are_learned_low_to_high() -> None:
     np.testing.assert_allclose(outputs, [[0, 0, 10, 10]], atol=0.1)
 
 
-# Which one the settings ask for
+# Selection by settings
 
 
-def test_the_head_is_the_one_that_is_named() -> None:
+def test_head_setting_selects_head() -> None:
     assert vars(make_head(small(loss="mse", huber_delta=0.5))) == {"name": "mse", "delta": 0.5}
     quantile = make_head(small(head="qr", quantiles=7, huber_delta=0.5))
     assert isinstance(quantile, Quantile)

@@ -217,7 +217,7 @@ OBSERVATIONS: list[tuple[Any, str]] = [
     [
         (
             {"step": (FINE, 1.0, False, {})},
-            r"returned 4 values: expected \(obs, reward, terminated, truncated, info\).*old Gym",
+            r"returned 4 values: expected \(obs, reward, terminated, trunc.*old Gym",
         ),
         ({"step": 5}, "step returned int: expected"),
         ({"step": Raising()}, r"step returned Raising: expected \(obs"),

@@ -1,4 +1,4 @@
-"""Initial weights: their spread as measured, biases and gains, and what the seed decides."""
+"""Initial weights: measured variance, biases and gains, and reproducibility."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def initialized(seed: int, dtype: type = np.float32, initializer: Initializer = 
 )
 def test_initial_variance_matches_equation(initializer: Initializer, variance: float) -> None:
     weight = big_weight(initializer)
-    # The measured variance of 180 000 normal draws is off by sqrt(2 / n) = 0.3 %, their mean by a 424th of the spread.
+    # The standard error of the variance of n = 180,000 draws is sqrt(2 / n) = 0.3 %, that of the mean 1/424 sigma.
     assert weight.var() == pytest.approx(variance, rel=0.015)
     assert abs(weight.mean()) < 4 * variance**0.5 / 424
 
@@ -67,7 +67,7 @@ def test_float32_weights_are_rounded_float64_draws(initializer: Initializer) -> 
     assert (single != double).any()  # the float64 draws are not rounded themselves
 
 
-def test_every_initializer_that_is_offered_is_tested_here() -> None:
+def test_all_initializers_are_tested() -> None:
     assert set(VARIANCES) == set(INITIALIZERS)
 
 
@@ -75,7 +75,7 @@ def test_every_initializer_that_is_offered_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
-def test_noisy_layer_starts_with_half_over_root_fan_in(initializer: Initializer) -> None:
+def test_initial_noise_scale_matches_paper(initializer: Initializer) -> None:
     noisy, plain = (mlp(9, [(16, "relu")], 3, layer_norm=True, noisy=is_noisy) for is_noisy in (True, False))
     noisy.parameters[:] = np.nan
     for network in (noisy, plain):
@@ -98,5 +98,5 @@ def test_dueling_output_weights_share_one_variance() -> None:
     initialize(network, "he", np.random.default_rng(3))
     last = network.named_parameters()["2.Dense.weight"]
     assert last.shape == (400, 200)
-    for part in (last[:, :50], last[:, 50:]):  # of 20 000 draws and of 60 000
+    for part in (last[:, :50], last[:, 50:]):  # of 20,000 draws and of 60,000
         assert part.var() == pytest.approx(2 / 400, rel=0.05)

@@ -1,4 +1,4 @@
-"""Every layer, forward and backward: numbers worked by hand, PyTorch's answers, and what must hold whatever the input.
+"""Every layer, forward and backward, compared with hand computations and PyTorch.
 
 test_gradcheck.py checks the same derivatives against differences.
 """
@@ -28,7 +28,7 @@ TOLERANCES: dict[type, float] = {np.float64: 1e-12, np.float32: 1e-4}
 
 @dataclass
 class Pass:
-    """The results of one forward and one backward pass."""
+    """Results of one forward and one backward pass."""
 
     y: Array
     dx: Array
@@ -43,7 +43,7 @@ def run(
     dtype: DTypeLike = np.float64,
     want_dx: bool = True,
 ) -> Pass:
-    """Forward and backward; results start as NaN, and what must not be written to cannot be."""
+    """Run both passes. Results start as NaN, and inputs are read-only."""
     x = np.array(x, dtype)
     given_parameters = {name: np.array(value, dtype) for name, value in (parameters or {}).items()}
     for array in (x, *given_parameters.values()):
@@ -60,7 +60,7 @@ def run(
 
 
 def assert_close(actual: Array, expected: object, tolerance: float) -> None:
-    """Equal to ``tolerance`` of the largest number."""
+    """Check that the arrays are equal within ``tolerance`` of the largest number."""
     expected = np.asarray(expected)
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
@@ -87,7 +87,7 @@ def test_omitting_dx_keeps_parameter_gradients(name: str) -> None:
         np.testing.assert_array_equal(first.gradients[parameter], gradient)
 
 
-def test_dense_worked_by_hand() -> None:
+def test_dense_matches_hand_computation() -> None:
     weight, bias = [[1, 0, -1], [2, 1, 0]], [0.5, 0, -1]
     made = run(Dense(2, 3), [[1, 2], [3, 4]], {"weight": weight, "bias": bias}, dy=[[1, 0, 2], [0, 1, -1]])
     np.testing.assert_array_equal(made.y, [[5.5, 2, -2], [11.5, 4, -4]])
@@ -96,13 +96,13 @@ def test_dense_worked_by_hand() -> None:
     np.testing.assert_array_equal(made.dx, [[-1, 2], [1, 1]])
 
 
-def test_relu_worked_by_hand_is_flat_at_zero() -> None:
+def test_relu_gradient_is_zero_at_zero() -> None:
     made = run(ReLU(4), [[-2, 0, -0.0, 3]], dy=[[5, 6, 7, 8]])
     np.testing.assert_array_equal(made.y, [[0, 0, 0, 3]])
     np.testing.assert_array_equal(made.dx, [[0, 0, 0, 8]])
 
 
-def test_relu_lets_nan_through_so_that_divergence_shows() -> None:
+def test_relu_passes_nan() -> None:
     x = np.array([[np.nan, 1.0]])
     y = np.empty_like(x)
     ReLU(2).forward({}, ReLU(2).scratch(1, np.float64), x, y)
@@ -112,8 +112,8 @@ def test_relu_lets_nan_through_so_that_divergence_shows() -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("offset", [0, 10_000])
 def test_layer_norm_matches_hand_computation(dtype: type, offset: int) -> None:
-    # The row 1, 2, 3, 4 has variance 5/4, so z = -+3/2 and -+1/2 over sqrt(1.25001). A variance taken as the mean
-    # square less the squared mean would be lost in float32 at offset 10 000.
+    # The row 1, 2, 3, 4 has variance 5/4, so z = -+3/2 and -+1/2 over sqrt(1.25001). A variance computed as the mean
+    # square minus the squared mean would be wrong in float32 at offset 10,000.
     x = offset + np.array([[1, 2, 3, 4]])
     made = run(LayerNorm(4), x, {"gain": [1, 1, 2, 2], "bias": [0, 10, 0, -1]}, dtype=dtype)
     half = 0.5 / math.sqrt(1.25001)
@@ -123,14 +123,12 @@ def test_layer_norm_matches_hand_computation(dtype: type, offset: int) -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(2, 9), st.integers(0, 2**32 - 1), st.floats(-50, 50), st.floats(0.5, 20))
-def test_layer_norm_takes_mean_and_scale_out_of_every_row(
-    rows: int, width: int, seed: int, shift: float, scale: float
-) -> None:
+def test_layer_norm_standardizes_each_row(rows: int, width: int, seed: int, shift: float, scale: float) -> None:
     generator = np.random.default_rng(seed)
     x = shift + scale * (generator.permuted(np.tile(np.arange(width), (rows, 1)), axis=1) + generator.random())
     made = run(LayerNorm(width), x, {"gain": np.ones(width), "bias": np.zeros(width)}, generator.normal(size=x.shape))
     np.testing.assert_allclose(made.y.mean(axis=1), 0, atol=1e-9)
-    np.testing.assert_allclose(made.y.std(axis=1), 1, atol=1e-3)  # epsilon takes a little
+    np.testing.assert_allclose(made.y.std(axis=1), 1, atol=1e-3)  # epsilon changes it slightly
     # The output does not change when a whole row moves up, so neither does the loss: dx sums to zero.
     np.testing.assert_allclose(made.dx.sum(axis=1), 0, atol=1e-9 * (1 + np.abs(made.dx).max()))
 
@@ -139,7 +137,7 @@ def test_layer_norm_takes_mean_and_scale_out_of_every_row(
 
 
 def noisy(x: object, noise_in: object, noise_out: object, dy: object = None, want_dx: bool = True) -> Pass:
-    """Of two inputs and three outputs, with parameters that differ from one another."""
+    """Run a noisy layer of two inputs and three outputs, with different parameters."""
     parameters: dict[str, object] = {
         "weight": [[1, 0, -1], [2, 1, 0]],
         "bias": [0.5, 0, -1],
@@ -151,12 +149,12 @@ def noisy(x: object, noise_in: object, noise_out: object, dy: object = None, wan
     return run(NoisyDense(2, 3), x, parameters, dy, want_dx=want_dx)
 
 
-def test_noisy_dense_worked_by_hand() -> None:
-    # Noise 1, -2 by 1, 2, -1 is [[1, 2, -1], [-2, -4, 2]]; times the sizes [[0.5, 2, -2], [-0.5, 0, 2]].
+def test_noisy_dense_matches_hand_computation() -> None:
+    # Noise (1, -2)^T (1, 2, -1) = [[1, 2, -1], [-2, -4, 2]]. Times the scales: [[0.5, 2, -2], [-0.5, 0, 2]].
     # The weights are then [[1.5, 2, -3], [1.5, 1, 2]], the biases 0.5 + 1, 0 + 1, -1 - 2.
     made = noisy([[1, 2], [3, 4]], [1, -2], [1, 2, -1], dy=[[1, 0, 2], [0, 1, -1]])
     np.testing.assert_array_equal(made.y, [[6, 5, -2], [12, 11, -4]])
-    # dW and db are a dense layer's; dS = dW * noise, ds = db * noise_out; dx goes through the noisy weights.
+    # dW and db as in a dense layer, dS = dW * noise, ds = db * noise_out, and dx with the noisy weights.
     np.testing.assert_array_equal(made.gradients["weight"], [[1, 3, -1], [2, 4, 0]])
     np.testing.assert_array_equal(made.gradients["bias"], [1, 1, 1])
     np.testing.assert_array_equal(made.gradients["weight_sigma"], [[1, 6, 1], [-4, -16, 0]])
@@ -164,7 +162,7 @@ def test_noisy_dense_worked_by_hand() -> None:
     np.testing.assert_array_equal(made.dx, [[-4.5, 5.5], [5, -1]])
 
 
-def test_without_noise_a_noisy_layer_is_the_dense_one() -> None:
+def test_noisy_layer_without_noise_equals_dense() -> None:
     x, dy = [[1, 2], [3, 4]], [[1, 0, 2], [0, 1, -1]]
     made = noisy(x, [0, 0], [0, 0, 0], dy)
     plain = run(Dense(2, 3), x, {"weight": [[1, 0, -1], [2, 1, 0]], "bias": [0.5, 0, -1]}, dy)
@@ -179,8 +177,8 @@ def test_without_noise_a_noisy_layer_is_the_dense_one() -> None:
 # Value and advantages
 
 
-def test_dueling_worked_by_hand() -> None:
-    # Value 10, advantages 1, 2, 6 with the mean 3; dy 1, 0, 5 with the sum 6 and the mean 2.
+def test_dueling_matches_hand_computation() -> None:
+    # Value 10, advantages 1, 2, 6 with mean 3. dy 1, 0, 5 with sum 6 and mean 2.
     made = run(Dueling(3, 1), [[10, 1, 2, 6]], dy=[[1, 0, 5]])
     np.testing.assert_array_equal(made.y, [[8, 9, 13]])
     np.testing.assert_array_equal(made.dx, [[6, -1, -2, 3]])

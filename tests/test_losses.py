@@ -1,4 +1,4 @@
-"""Losses: value and gradient by hand, by PyTorch, and by what must hold for every error."""
+"""Losses: values and gradients, compared with hand computations and PyTorch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_loss_and_gradient_match_pytorch(case: str, dtype: type) -> None:
         loss, gradient = mse(prediction, target)
     else:
         delta = float(case.removeprefix("huber_"))
-        # Otherwise this would not test the kink.
+        # An error must lie on the kink.
         assert delta == 100 or {-delta, delta} & set(prediction - target)
         loss, gradient = huber(prediction, target, delta)
     tolerance = 1e-14 if dtype == np.float64 else 1e-6
@@ -98,7 +98,7 @@ def test_non_finite_prediction_shows_in_loss(loss: Loss, bad: float) -> None:
 # Cross-entropy
 
 
-def test_cross_entropy_worked_by_hand() -> None:
+def test_cross_entropy_matches_hand_computation() -> None:
     # softmax is 1/4, 3/4 and 1/2, 1/2: the mean of -(1/2 ln 1/4 + 1/2 ln 3/4) and -ln 1/2; gradient (p - target) / 2
     logits = np.log(np.array([[1.0, 3.0], [5.0, 5.0]]))
     loss, gradient = cross_entropy(logits, np.array([[0.5, 0.5], [1.0, 0.0]]))
@@ -106,7 +106,7 @@ def test_cross_entropy_worked_by_hand() -> None:
     np.testing.assert_allclose(gradient, [[-0.125, 0.125], [-0.25, 0.25]], rtol=1e-13)
 
 
-def test_cross_entropy_stays_finite_for_the_largest_logits() -> None:
+def test_cross_entropy_is_finite_for_large_logits() -> None:
     loss, gradient = cross_entropy(np.array([[1e4, -1e4]], np.float32), np.array([[0, 1]], np.float32))
     assert loss == 2e4
     np.testing.assert_array_equal(gradient, [[1, -1]])
@@ -115,18 +115,18 @@ def test_cross_entropy_stays_finite_for_the_largest_logits() -> None:
 # Quantile regression
 
 
-def test_quantile_huber_worked_by_hand() -> None:
+def test_quantile_huber_matches_hand_computation() -> None:
     # tau = 1/4, 3/4; quantiles 0, 10; one target, 4: u = 4 and -6, L = 3.5 and 5.5, weights 1/4 and |3/4 - 1| = 1/4.
     loss, gradient = quantile_huber(np.array([[0.0, 10.0]]), np.array([[4.0]]))
     assert loss == 0.25 * 3.5 + 0.25 * 5.5
     np.testing.assert_array_equal(gradient, [[-0.25, 0.25]])
-    # Turned round, each is on the side that costs it most: u = -6 with 1 - 1/4, u = 4 with 3/4.
+    # Swapped, both have the larger weight: u = -6 with 1 - 1/4, u = 4 with 3/4.
     loss, gradient = quantile_huber(np.array([[10.0, 0.0]]), np.array([[4.0]]))
     assert loss == 0.75 * 5.5 + 0.75 * 3.5
     np.testing.assert_array_equal(gradient, [[0.75, -0.75]])
 
 
-def test_what_is_left_in_the_scratch_changes_nothing() -> None:
+def test_quantile_huber_ignores_content_of_scratch() -> None:
     generator = np.random.default_rng(0)
     quantiles, target = generator.normal(size=(5, 3)), generator.normal(size=(5, 4))
     loss, gradient = quantile_huber(quantiles, target, 0.5)
@@ -168,7 +168,7 @@ def test_losses_refuse_other_shapes(loss: Loss, prediction: tuple[int, ...], tar
     assert str(list(target)) in str(caught.value)
 
 
-def test_only_quantiles_may_differ_in_number() -> None:
+def test_only_quantile_loss_allows_different_counts() -> None:
     with pytest.raises(ShapeError, match=r"\[2, 3\] and \[2, 1\]"):
         cross_entropy(np.zeros((2, 3)), np.ones((2, 1)))
     assert quantile_huber(np.zeros((2, 3)), np.ones((2, 1)))[1].shape == (2, 3)

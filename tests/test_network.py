@@ -1,4 +1,4 @@
-"""The network: one flat vector seen by name, passes that leave alone what is not theirs, and steady memory."""
+"""The network: one flat vector, forward and backward passes, noise, and constant memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ both_norms = pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", 
 
 
 def network_of(layer_norm: bool, dtype: type = np.float64, seed: int = 0) -> Network:
-    """3 -> 5 tanh -> 4 relu -> 2 with every parameter drawn, biases and gains too."""
+    """Return a network 3 -> 5 tanh -> 4 relu -> 2 with random parameters."""
     network = mlp(3, [(5, "tanh"), (4, "relu")], 2, layer_norm=layer_norm, dtype=dtype)
     network.parameters[:] = np.random.default_rng(seed).normal(0.3, 0.7, network.parameters.shape)
     return network
@@ -61,7 +61,7 @@ def gradients_of(network: Network, x: Array, d_outputs: Array) -> Array:
 
 
 @both_norms
-def test_outputs_and_gradients_are_pytorchs(layer_norm: bool) -> None:
+def test_outputs_and_gradients_match_pytorch(layer_norm: bool) -> None:
     case = LITERALS["cases"]["layer_norm" if layer_norm else "plain"]
     network = network_of(layer_norm)
     assert list(network.named_parameters()) == case["names"]
@@ -151,7 +151,7 @@ def test_row_counts_do_not_corrupt_each_other(counts: list[int], layer_norm: boo
         kept[rows] = outputs, fresh.forward(x).copy()
         used.backward(d_outputs)
         np.testing.assert_array_equal(used.gradients, gradients_of(fresh, x, d_outputs))
-    # A result lives until the next pass over as many rows.
+    # A result is valid until the next pass over as many rows.
     for outputs, expected in kept.values():
         np.testing.assert_array_equal(outputs, expected)
 
@@ -189,7 +189,7 @@ def test_unknown_activation_is_refused() -> None:
     ],
     ids=str,
 )
-def test_mlp_has_the_outputs_and_the_kinds_of_layers_that_were_asked_for(
+def test_mlp_builds_requested_layers_and_outputs(
     settings: dict[str, bool | int], kinds: list[str], outputs: list[int]
 ) -> None:
     network = mlp(3, [(8, "relu")], 2, **settings)
@@ -207,18 +207,18 @@ def noisy_network(seed: int = 0, dtype: type = np.float64) -> Network:
     return network
 
 
-def plain_twin(network: Network) -> Network:
-    """The dense network with the weights of a noisy one."""
-    twin = mlp(3, [(5, "tanh")], 2, dtype=network.dtype)
+def without_noise(network: Network) -> Network:
+    """Return the dense network with the weights of a noisy one."""
+    plain = mlp(3, [(5, "tanh")], 2, dtype=network.dtype)
     noisy = network.named_parameters()
-    for name, view in twin.named_parameters().items():
+    for name, view in plain.named_parameters().items():
         view[...] = noisy[name.replace("Dense", "NoisyDense")]
-    return twin
+    return plain
 
 
 def test_new_and_silenced_networks_have_no_noise() -> None:
     network, x = noisy_network(), drawn(4, 3)
-    expected = plain_twin(network).forward(x)
+    expected = without_noise(network).forward(x)
     np.testing.assert_array_equal(network.forward(x), expected)
     network.draw_noise(np.random.default_rng(1))
     assert (network.forward(x) != expected).all()
@@ -227,7 +227,7 @@ def test_new_and_silenced_networks_have_no_noise() -> None:
 
 
 def test_weight_noise_has_expected_mean_and_variance() -> None:
-    # E (f(p) f(q))^2 = 2 / pi. Factorised: rows and columns are multiples of one another.
+    # E (f(p) f(q))^2 = 2 / pi. The noise is a product, so its rank is 1.
     network = Network(300, [NoisyDense(300, 200)], np.float64)
     network.named_parameters()["0.NoisyDense.weight_sigma"][...] = 3
     network.draw_noise(np.random.default_rng(6))
@@ -237,7 +237,7 @@ def test_weight_noise_has_expected_mean_and_variance() -> None:
     assert np.linalg.matrix_rank(noise) == 1
 
 
-# Doors
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_backward_refuses_other_shape(shape: tuple[int, ...]) -> None:
     assert str(list(shape)) in str(caught.value)
 
 
-def test_backward_refuses_to_come_first() -> None:
+def test_backward_needs_forward_pass() -> None:
     with pytest.raises(ShapeError, match="forward"):
         network_of(layer_norm=False).backward(np.zeros((4, 2)))
 
@@ -280,7 +280,7 @@ def test_backward_refuses_to_come_first() -> None:
 def one_update(
     network: Network, optimizer: Optimizer, x: Array, chosen: Array, target: Array, d_outputs: Array
 ) -> Array:
-    """Forward, loss of one output per row, backward, clip and step: as the agent does it."""
+    """Make an update as the agent does: forward, loss, backward, clip and step."""
     rows = np.arange(len(x))
     outputs = network.forward(x)
     _, d_prediction = huber(outputs[rows, chosen], target)
@@ -316,7 +316,7 @@ def test_updates_allocate_no_large_arrays(layer_norm: bool, activation: Activati
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # NumPy itself borrows 8192 elements, 32 kB, while it combines arrays of different shape or dtype, whatever their
+    # NumPy allocates 8192 elements, 32 kB, while it combines arrays of different shapes or dtypes of any
     # size. One activation of this network is 128 kB, its mask 32 kB on top of that buffer, one copy of the parameters
     # 273 kB. Measured: 36 kB.
     assert peak - before < 48_000

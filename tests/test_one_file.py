@@ -1,4 +1,4 @@
-"""The page and the library: trained from one seed, they must be the same to the last bit."""
+"""The one-file DQN and the library learn bit-identical weights from the same seed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from perilune.training.loop import training_events
 PAGE = Path(__file__).parents[1] / "examples" / "one_file_dqn.py"
 STEPS = 2_500
 
-# Everything that the settings as they stand would not reach in so few steps: a memory that is written over, epsilon at
-# its floor, errors beyond Huber's delta, many copies of the network.
+# Settings that reach in few steps what the defaults would not: a full buffer, epsilon at its end, errors beyond
+# huber_delta, and many target updates.
 HURRIED = {
     "HIDDEN": (24, 40, 16),
     "BATCH_SIZE": 32,
@@ -37,8 +37,8 @@ HURRIED = {
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The page as a module of its own, so that a test may change its settings."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the page sets it where it is not set; this one is put back
+    """Import the page as a module, so that a test may change its settings."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the page sets it if it is missing
     spec = importlib.util.spec_from_file_location("one_file_dqn", PAGE)
     assert spec is not None
     assert spec.loader is not None
@@ -48,7 +48,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def plain_dqn(page: ModuleType, steps: int) -> DQNConfig:
-    """The page's settings as the library's."""
+    """Return the settings of the page as settings of the library."""
     return DQNConfig(
         hidden=page.HIDDEN,
         activation="relu",
@@ -79,7 +79,7 @@ def plain_dqn(page: ModuleType, steps: int) -> DQNConfig:
 
 @pytest.mark.parametrize(
     ("settings", "max_episode_steps", "seed"),
-    # With seeds 4 and 6 an epsilon that is late or early by a single step already changes an action.
+    # With seeds 4 and 6, shifting epsilon by one step changes an action.
     [({}, None, 0), pytest.param(HURRIED, None, 4, marks=pytest.mark.long), (HURRIED, 15, 6)],
     ids=["as it is", "many updates", "many updates and a time limit"],
 )
@@ -111,7 +111,7 @@ def test_page_and_library_learn_bit_identical_weights(
     assert rewards == [episode.reward for episode in episodes if episode.ended != "budget"]
     assert page.evaluate(env, network, 5) == list(evaluate(agent.greedy_action, env, 5).returns)
 
-    # Both could agree on doing nothing.
+    # Both have learned.
     assert agent.updates == STEPS - page.WARMUP_STEPS
     assert agent.target_syncs >= 5
     assert len(rewards) > 20

@@ -1,4 +1,4 @@
-"""Optimisers: PyTorch's parameters after every step, closed forms, and what they must leave alone."""
+"""Optimizers compared with PyTorch and closed forms, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAKERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "rmsprop": RMSProp, "
 
 
 def walk(optimizer: Optimizer, start: list[float], gradients: object, rates: list[float], dtype: DTypeLike) -> Array:
-    """Parameters after every step, [steps, P]; the gradients cannot be written to."""
+    """Return the parameters after every step, [steps, P]. The gradients are read-only."""
     parameters = np.array(start, dtype)
     given_gradients = np.array(gradients, dtype)
     given_gradients.setflags(write=False)
@@ -41,23 +41,23 @@ def walk_literal(case: str, dtype: DTypeLike) -> Array:
 
 
 @pytest.mark.parametrize("case", list(LITERALS["cases"]))
-def test_fourteen_steps_are_pytorchs_in_float64(case: str) -> None:
+def test_fourteen_steps_match_pytorch_in_float64(case: str) -> None:
     expected = np.array(LITERALS["cases"][case]["after"])
     assert len(expected) == 14
     np.testing.assert_allclose(walk_literal(case, np.float64), expected, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("case", list(LITERALS["cases"]))
-def test_fourteen_steps_match_pytorch(case: str) -> None:
+def test_fourteen_steps_match_pytorch_in_float32(case: str) -> None:
     expected = np.array(LITERALS["cases"][case]["after"])
     after = walk_literal(case, np.float32)
     assert after.dtype == np.float32
-    largest = np.abs(expected).max(axis=0)  # rounding is relative to the largest number on the way
+    largest = np.abs(expected).max(axis=0)  # rounding is relative to the largest value of each parameter
     assert (np.abs(after - expected) <= 2e-6 * largest).all()
 
 
-def test_the_literals_tell_a_large_epsilon_from_a_small_one() -> None:
-    # Were these the same to tolerance, the cases with a large epsilon would test nothing.
+def test_reference_values_distinguish_large_epsilon() -> None:
+    # If these were equal within the tolerance, the cases with a large epsilon would test nothing.
     cases = {name: np.array(case["after"]) for name, case in LITERALS["cases"].items()}
     for name in ("adam", "rmsprop"):
         assert (np.abs(cases[name] - cases[f"{name}_large_epsilon"])[-1] > 1e-3).sum() >= 4
@@ -66,13 +66,13 @@ def test_the_literals_tell_a_large_epsilon_from_a_small_one() -> None:
 # In closed form
 
 
-def test_momentum_worked_by_hand() -> None:
+def test_momentum_matches_hand_computation() -> None:
     # v = 1, 3/2, 7/4, then 7/8 - 2 = -9/8 against the new gradient.
     after = walk(SGD(1, np.float64, momentum=0.5), [0.0], [[1], [1], [1], [-2]], [1.0] * 4, np.float64)
     np.testing.assert_array_equal(after[:, 0], [-1, -2.5, -4.25, -3.125])
 
 
-def test_rmsprop_worked_by_hand_adds_epsilon_to_the_root() -> None:
+def test_rmsprop_adds_epsilon_to_the_root() -> None:
     # v = 4/4 = 1, then 3/4 + 9.25/4 = 49/16: the roots are 1 and 7/4.
     gradient = math.sqrt(9.25)
     after = walk(RMSProp(1, np.float64, rho=0.75, epsilon=0.25), [0.0], [[2], [gradient]], [1.0, 1.0], np.float64)
@@ -90,21 +90,21 @@ def test_rmsprop_worked_by_hand_adds_epsilon_to_the_root() -> None:
 def test_constant_gradient_gives_constant_adam_step(
     gradient: float, beta1: float, beta2: float, epsilon: float, steps: int
 ) -> None:
-    # Both corrected moments are then g and g^2 from the first step on, whatever the betas: a step counter that is off
-    # by one, a missing correction, or an epsilon inside the root or before the correction all break it.
+    # Both corrected moments are then g and g^2 from the first step, for any betas. A step counter that is off
+    # by one, a missing correction, or an epsilon inside the root or before the correction changes the result.
     adam = Adam(1, np.float64, beta1, beta2, epsilon)
     after = walk(adam, [0.0], [[gradient]] * steps, [1.0] * steps, np.float64)
     step = gradient / (abs(gradient) + epsilon)
     np.testing.assert_allclose(after[:, 0], -step * np.arange(1, steps + 1), rtol=1e-9)
 
 
-def test_adam_and_adamw_have_the_papers_defaults() -> None:
+def test_adam_and_adamw_use_defaults_of_papers() -> None:
     adam, adamw = Adam(1), AdamW(1)
     assert (adam.beta1, adam.beta2, adam.epsilon) == (0.9, 0.999, 1e-8)
     assert adamw.weight_decay == 0.01
 
 
-# What all of them keep to
+# All optimizers
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
@@ -142,17 +142,17 @@ def test_optimizer_state_is_arrays_and_updates(maker: type[SGD | RMSProp | Adam]
     for name, state in first.arrays.items():
         second.arrays[name][:] = state
     second.updates = first.updates
-    twin = parameters.copy()
+    restored = parameters.copy()
     for gradient in generator.normal(size=(6, 5)).astype(np.float32):
         first.step(parameters, gradient, 0.01)
-        second.step(twin, gradient, 0.01)
-    np.testing.assert_array_equal(twin, parameters)
+        second.step(restored, gradient, 0.01)
+    np.testing.assert_array_equal(restored, parameters)
 
 
 # Clipping
 
 
-def test_clipping_worked_by_hand() -> None:
+def test_clipping_matches_hand_computation() -> None:
     gradients = np.array([3.0, -4.0])
     assert clip_by_global_norm(gradients, 1.0) == 5.0
     np.testing.assert_allclose(gradients, [0.6, -0.8], rtol=1e-15)

@@ -1,4 +1,4 @@
-"""Prioritised replay: the tree against a plain running sum, the draws against the probabilities they claim."""
+"""Prioritized replay: the sum tree, sampling probabilities and importance weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perilune._utils.arrays import Array
 from perilune.errors import DivergenceError, ShapeError
 from perilune.replay.prioritized import SMALL, Priorities, SumTree
 
-# Whole numbers are added without rounding, so that a running sum and a tree must agree to the bit.
+# Positive numbers of very different sizes.
 REAL = st.lists(st.sampled_from([0.0, 1e-300, 1e-9]) | st.floats(0, 1e6), min_size=1, max_size=40).filter(any)
 AWKWARD = [1, 2, 3, 5, 7, 8, 9, 31, 33, 100]  # capacities on, before and beyond powers of two
 
@@ -24,7 +24,7 @@ def tree_of(values: list[float] | Array) -> SumTree:
 
 
 def with_errors(td_error: list[float], exponent: float) -> Priorities:
-    """As many slots as errors, each added and updated with its own."""
+    """Return priorities with one row per error."""
     priorities = Priorities(len(td_error), exponent)
     for slot in range(len(td_error)):
         priorities.add(slot)
@@ -51,7 +51,7 @@ def assert_parents_are_their_children_to_the_bit(tree: SumTree) -> None:
 # The tree
 
 
-def test_a_small_tree_is_laid_out_as_worked_by_hand() -> None:
+def test_sum_tree_layout_matches_hand_computation() -> None:
     #        10
     #     3      7
     #   1   2  7   0        three leaves, and one beyond the capacity
@@ -73,7 +73,7 @@ def test_find_agrees_with_cumulative_sum(values: list[float], shares: list[float
 
 
 def test_rounding_never_finds_zero_priority() -> None:
-    # In floats 1.7 is less than 0.6 + 1.1, and yet 1.7 - 0.6 is 1.1, which is all that the third leaf has.
+    # In floats 1.7 is less than 0.6 + 1.1, but 1.7 - 0.6 is 1.1, the whole value of the third leaf.
     tree, mass = tree_of([0.3, 0.3, 1.1]), 1.7
     assert mass < tree.total
     assert mass - 0.6 >= 1.1
@@ -102,7 +102,7 @@ def test_last_of_equal_indices_wins(data: st.DataObject, capacity: int) -> None:
     value = np.arange(1.0, len(index) + 1)
     tree = SumTree(capacity)
     tree.set(index, value)
-    expected = dict(zip(index.tolist(), value.tolist(), strict=True))  # a dict keeps the last as well
+    expected = dict(zip(index.tolist(), value.tolist(), strict=True))  # a dict keeps the last one too
     assert {i: v for i, v in enumerate(tree.values.tolist()) if v} == expected
     assert tree.total == sum(expected.values())
     assert_parents_are_their_children_to_the_bit(tree)
@@ -119,14 +119,14 @@ def test_set_refuses_index_beyond_capacity(index: int) -> None:
 # Priorities
 
 
-def test_a_new_transition_has_the_greatest_priority_so_far() -> None:
+def test_new_transition_gets_greatest_priority_so_far() -> None:
     priorities = Priorities(4, 0.5)
     priorities.add(0)
     assert priorities.tree.values.tolist() == [1, 0, 0, 0]
     priorities.update(np.array([0]), np.array([-(9 - SMALL)]))
     priorities.add(1)
     np.testing.assert_allclose(priorities.tree.values, [3, 3, 0, 0], rtol=1e-15)
-    # It is the greatest that there ever was, not the greatest that there is.
+    # It is the greatest priority so far, not the greatest current one.
     priorities.update(np.array([0, 1]), np.array([4 - SMALL, 0.25 - SMALL]))
     priorities.add(2)
     np.testing.assert_allclose(priorities.tree.values, [2, 0.5, 3, 0], rtol=1e-15)
@@ -142,7 +142,7 @@ def test_priorities_ignore_sign_of_td_error(td_error: Array, exponent: float) ->
     np.testing.assert_allclose(priorities.tree.values, expected, rtol=1e-12)
     mirrored = with_errors((-td_error).tolist(), exponent)
     np.testing.assert_array_equal(mirrored.tree.nodes, priorities.tree.nodes)
-    # An update in float32, as the network gives it, is computed in float64 all the same.
+    # An update in float32 is computed in float64.
     priorities.update(np.arange(len(td_error)), td_error)
     np.testing.assert_array_equal(mirrored.tree.nodes, priorities.tree.nodes)
 
@@ -154,7 +154,7 @@ def test_slots_are_sampled_by_priority(exponent: float, batch_size: int) -> None
     share = np.array(p) ** exponent / np.sum(np.array(p) ** exponent)
     draws = 32_000 if batch_size == 32 else 3_000
     counts = np.bincount(drawn(with_priorities(p, exponent), draws // batch_size, batch_size, seed=3), minlength=10)
-    # Chi-square with 9 degrees of freedom is above 28 once in a thousand seeds; strata only make it smaller.
+    # Chi-square with 9 degrees of freedom exceeds 28 once in 1,000 seeds. Strata make it smaller.
     assert float(np.sum((counts - draws * share) ** 2 / (draws * share))) < 28
 
 
@@ -178,14 +178,14 @@ def test_one_slot_is_drawn_from_each_stratum(p: list[float], batch_size: int, se
     ],
 )
 def test_importance_weights_match_hand_computation(beta: float, expected: list[float]) -> None:
-    # P = 1/7, 4/7, 1/7, 1/7, and N = 4: (N P)^-1 = 7/4, 7/16, 7/4, 7/4, which over the greatest is 1, 1/4, 1, 1.
+    # P = 1/7, 4/7, 1/7, 1/7, and N = 4: (N P)^-1 = 7/4, 7/16, 7/4, 7/4. Divided by the largest: 1, 1/4, 1, 1.
     index, weights = with_priorities([1, 4, 1, 1]).sample(7, beta, np.random.default_rng(0))
     assert index.tolist() == [0, 1, 1, 1, 1, 2, 3]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
-def test_the_greatest_weight_is_the_batchs_and_not_the_replays() -> None:
-    # Two draws from 0.02 and 1999.98: the first slot is met once in a hundred thousand times, and is not met here.
+def test_weights_are_normalized_by_batch_maximum() -> None:
+    # Two draws from 0.02 and 1999.98: the first row is sampled once in 100,000 draws, and not here.
     index, weights = with_priorities([0.02, 999.99, 999.99]).sample(2, 1.0, np.random.default_rng(0))
     assert index.tolist() == [1, 2]
     np.testing.assert_allclose(weights, 1, rtol=1e-6)
@@ -232,6 +232,6 @@ def test_mismatched_priority_update_changes_nothing() -> None:
     assert priorities.greatest == greatest
 
 
-def test_nothing_can_be_drawn_before_something_is_added() -> None:
+def test_sampling_without_transitions_is_refused() -> None:
     with pytest.raises(ShapeError, match="nothing to find"):
         Priorities(10, 0.6).sample(4, 0.4, np.random.default_rng(0))

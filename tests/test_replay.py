@@ -1,4 +1,4 @@
-"""Replay and n-step returns: what was lived is what is learned from, no more and no less."""
+"""Replay buffer and n-step returns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from perilune.errors import ConfigError
 from perilune.replay.buffer import Batch, NStep, Replay, Transition
-from worlds import Lived, Stored, n_step
+from worlds import PlayedStep, Stored, n_step
 
 
 def numbered(i: int) -> Transition:
-    """A transition with its number in every one of its parts."""
+    """Return a transition whose parts all hold its number."""
     return Transition(np.array([i, i + 0.25]), i, i + 0.5, 1 / (i + 1), np.array([-i, -i - 0.25]))
 
 
@@ -32,7 +32,7 @@ def assert_rows_belong_together(batch: Batch) -> None:
     np.testing.assert_array_equal(batch.next_obs, -batch.obs)
 
 
-# The ring
+# Ring buffer
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_full_replay_overwrites_oldest(count: int, held: list[int]) -> None:
     assert sorted(replay.arrays.action[: len(replay)]) == held
 
 
-def test_arrays_are_float32_with_whole_numbers_for_actions() -> None:
+def test_replay_arrays_are_float32_with_int64_actions() -> None:
     replay = filled(3, 2)
     for arrays in (replay.arrays, replay.sample(2, np.random.default_rng(0))):
         assert [array.dtype for array in arrays] == [np.float32, np.int64, np.float32, np.float32, np.float32]
 
 
-def test_the_replay_keeps_copies() -> None:
+def test_replay_stores_copies() -> None:
     replay = Replay(4, 2)
     obs, action, reward, discount, next_obs = numbered(2)
     replay.add(obs, action, reward, discount, next_obs)
@@ -59,7 +59,7 @@ def test_the_replay_keeps_copies() -> None:
 
 
 @pytest.mark.parametrize("capacity", [10**15, 2**62, 10**30])
-def test_a_buffer_beyond_memory_is_refused_by_name(capacity: int) -> None:
+def test_buffer_beyond_memory_is_refused_by_name(capacity: int) -> None:
     with pytest.raises(ConfigError, match=r"buffer_size.*GiB") as caught:
         _ = Replay(capacity, 8).arrays
     assert (caught.value.name, caught.value.value) == ("buffer_size", capacity)
@@ -69,9 +69,7 @@ def test_a_buffer_beyond_memory_is_refused_by_name(capacity: int) -> None:
 
 
 @given(capacity=st.integers(1, 12), count=st.integers(1, 30), batch_size=st.integers(1, 20), seed=st.integers(0, 99))
-def test_samples_are_stored_transitions_with_their_parts_together(
-    capacity: int, count: int, batch_size: int, seed: int
-) -> None:
+def test_samples_are_complete_stored_transitions(capacity: int, count: int, batch_size: int, seed: int) -> None:
     batch = filled(capacity, count).sample(batch_size, np.random.default_rng(seed))
     assert [array.shape for array in batch] == [
         (batch_size, 2),
@@ -106,7 +104,7 @@ def test_batches_never_alias_what_is_stored() -> None:
     assert_rows_belong_together(replay.sample(5, np.random.default_rng(0)))
 
 
-def test_batches_of_one_size_use_the_same_arrays_again() -> None:
+def test_batches_of_one_size_reuse_arrays() -> None:
     replay, generator = filled(5, 5), np.random.default_rng(0)
     first = replay.sample(4, generator)
     second = replay.sample(4, generator)
@@ -115,19 +113,19 @@ def test_batches_of_one_size_use_the_same_arrays_again() -> None:
     assert len(replay.sample(4, generator).action) == 4
 
 
-# n steps
+# n-step returns
 
 
-def push_all(n: int, gamma: float, episode: list[Lived]) -> list[Transition]:
+def push_all(n: int, gamma: float, episode: list[PlayedStep]) -> list[Transition]:
     builder = NStep(n, gamma)
     return [transition for step in episode for transition in builder.push(*step)]
 
 
-def life(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[Lived]:
-    """Steps with these rewards, the last of which ends as told. Observations are (name, number of the step)."""
+def episode_of(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[PlayedStep]:
+    """Return the steps of an episode with these rewards. Observations are (name, number of the step)."""
     last = len(rewards) - 1
     return [
-        Lived(
+        PlayedStep(
             np.array([name, i]), i, reward, np.array([name, i + 1]), terminated and i == last, truncated and i == last
         )
         for i, reward in enumerate(rewards)
@@ -148,20 +146,20 @@ def row(start: int, reward: float, discount: float, end: int) -> Stored:
     return Stored(np.array([0, start]), start, reward, discount, np.array([0, end]))
 
 
-def test_a_terminated_end_flushes_every_start_with_no_bootstrap() -> None:
-    found = push_all(3, 0.5, life(8, 4, 2, 16, terminated=True))
-    # 8 + 4/2 + 2/4 and on to 3; then 4 + 2/2 + 16/4, 2 + 16/2 and 16, which end.
+def test_termination_flushes_n_step_without_bootstrap() -> None:
+    found = push_all(3, 0.5, episode_of(8, 4, 2, 16, terminated=True))
+    # 8 + 4/2 + 2/4 up to step 3. Then 4 + 2/2 + 16/4, 2 + 16/2 and 16 up to the end.
     assert_same(found, [row(0, 10.5, 0.125, 3), row(1, 9, 0, 4), row(2, 10, 0, 4), row(3, 16, 0, 4)])
 
 
 def test_truncation_flushes_n_step_and_keeps_bootstrap() -> None:
-    found = push_all(3, 0.5, life(8, 4, 2, 16, truncated=True))
-    # The same rewards, but the discount of as many steps as were really taken: 3, 3, 2 and 1.
+    found = push_all(3, 0.5, episode_of(8, 4, 2, 16, truncated=True))
+    # The same rewards, with the discounts of 3, 3, 2 and 1 steps.
     assert_same(found, [row(0, 10.5, 0.125, 3), row(1, 9, 0.125, 4), row(2, 10, 0.25, 4), row(3, 16, 0.5, 4)])
 
 
-def test_a_step_both_terminated_and_truncated_is_terminated() -> None:
-    assert [row.discount for row in push_all(2, 0.5, life(1, 1, terminated=True, truncated=True))] == [0, 0]
+def test_terminated_and_truncated_step_counts_as_terminated() -> None:
+    assert [row.discount for row in push_all(2, 0.5, episode_of(1, 1, terminated=True, truncated=True))] == [0, 0]
 
 
 @given(data=st.data(), n=st.integers(1, 6), gamma=st.floats(0, 1))
@@ -171,11 +169,11 @@ def test_n_step_returns_cross_no_episode(data: st.DataObject, n: int, gamma: flo
         rewards = data.draw(st.lists(st.floats(-100, 100), min_size=1, max_size=10), "rewards")
         terminated = data.draw(st.booleans(), "terminated")
         truncated = not terminated or data.draw(st.booleans(), "truncated as well")
-        episode = life(*rewards, terminated=terminated, truncated=truncated, name=name)
+        episode = episode_of(*rewards, terminated=terminated, truncated=truncated, name=name)
         for step in episode:
             found += builder.push(*step)
         assert not builder.pending
         expected += n_step(episode, n, gamma)
     assert_same(found, expected)
-    # Every step of every life starts exactly one transition, and none ends in another life.
+    # Every step is the start of exactly one transition, and no transition ends in another episode.
     assert all(transition.obs[0] == transition.next_obs[0] for transition in found)

@@ -1,4 +1,4 @@
-"""Schedules, at places where the value can be worked by hand."""
+"""Schedules, compared with hand computations."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SQRT_HALF = math.sqrt(0.5)
         ("cosine", [0.5, 0.3 + 0.2 * SQRT_HALF, 0.3, 0.3 - 0.2 * SQRT_HALF, 0.1, 0.1]),
     ],
 )
-def test_values_worked_by_hand(schedule: Schedule, values: list[float]) -> None:
+def test_schedules_match_hand_computation(schedule: Schedule, values: list[float]) -> None:
     counts = [0, 50, 100, 150, 200, 1000]
     assert [scheduled(schedule, 0.5, 0.1, count, 200) for count in counts] == pytest.approx(values, rel=1e-12)
 
 
-def test_a_line_may_rise() -> None:
+def test_linear_schedule_may_rise() -> None:
     assert [scheduled("linear", 0.4, 1.0, count, 3) for count in (0, 1, 2, 3, 4)] == pytest.approx(
         [0.4, 0.6, 0.8, 1, 1]
     )
@@ -41,7 +41,7 @@ def test_schedule_reaches_zero_exactly(schedule: Schedule) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @settings(deadline=None)
 @given(st.floats(1e-6, 1.0), st.floats(0.0, 1.0), st.integers(0, 10**7), st.integers(0, 10**7), st.integers(1, 10**6))
-def test_the_value_stays_between_start_and_floor_and_never_rises(
+def test_schedule_is_monotonic_and_bounded(
     schedule: Schedule, start: float, share: float, one: int, other: int, span: int
 ) -> None:
     floor = start * share

@@ -1,4 +1,4 @@
-"""Declared symmetries: what a mirror does to a batch, what is none, and that the real environments agree."""
+"""Symmetries: mirroring a batch, invalid symmetries, and the real environments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perilune.replay.symmetry import Symmetry
 SYMMETRIES = {name: known.symmetry for name, known in ENVIRONMENTS.items() if known.symmetry is not None}
 
 
-# What it does to a batch
+# Mirroring a batch
 
 SWAP = Symmetry(observation_index=(1, 0, 2), observation_sign=(1, 1, -1), action_index=(0, 2, 1))
 
@@ -66,14 +66,12 @@ def test_mirroring_twice_is_identity(env_id: str, dtype: type, rows: int, seed: 
         ((4, 3), (4, 1), (4, 3)),
     ],
 )
-def test_arrays_of_another_shape_are_refused(
-    obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int]
-) -> None:
+def test_mirror_refuses_other_shapes(obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int]) -> None:
     with pytest.raises(ShapeError, match=r"obs\[B, 3\]"):
         SWAP.mirror(np.zeros(obs), np.zeros(action, np.int64), np.zeros(next_obs))
 
 
-# What is none
+# Invalid symmetries
 
 
 @pytest.mark.parametrize(
@@ -99,7 +97,7 @@ def test_invalid_symmetry_is_refused(name: str, value: tuple[float, ...], allowe
     assert caught.value.name in (name, "observation_sign")  # which must be as long as observation_index
 
 
-# The real environments agree
+# Real environments
 
 
 @pytest.mark.parametrize("env_id", ["LunarLander-v3", "CartPole-v1", "Acrobot-v1"])
@@ -111,14 +109,14 @@ def test_symmetry_sizes_match_environment(env_id: str) -> None:
 
 
 def image_of(symmetry: Symmetry, obs: Array, action: Array) -> tuple[Array, Array]:
-    """Mirror images of obs[N, O] and action[N]."""
+    """Return the mirror images of obs[N, O] and action[N]."""
     obs, action = obs.copy(), action.copy()
     symmetry.mirror(obs, action, obs.copy())
     return obs, action
 
 
 def step_from(env: envs.Env, obs: Array, action: int) -> Array:
-    """The step that the real cart or acrobot makes from ``obs``: (next_obs, reward, terminated) in a row."""
+    """Step the real cart or acrobot from ``obs``. Return (next_obs, reward, terminated) as one array."""
     env.reset(seed=0)
     at: Any = env.unwrapped
     angles = [math.atan2(obs[1], obs[0]), math.atan2(obs[3], obs[2])]
@@ -128,7 +126,7 @@ def step_from(env: envs.Env, obs: Array, action: int) -> Array:
 
 
 def disagreement(env: envs.Env, symmetry: Symmetry, obs: Array, action: int) -> float:
-    """How far the step's mirror image is from the step of the mirror image."""
+    """Return the largest difference between the mirrored step and the step of the mirror image."""
     step = step_from(env, obs, action)
     (obs,), (image_action,) = image_of(symmetry, obs[None], np.array([action]))
     expected = np.append(image_of(symmetry, step[None, :-2], np.array([action]))[0], step[-2:])
@@ -140,7 +138,7 @@ def numbers(*largest: float) -> st.SearchStrategy[list[float]]:
 
 
 def seen(first: float, second: float, *velocities: float) -> Array:
-    """What an acrobot shows of its two angles and their velocities."""
+    """Return the observation of an acrobot from its two angles and their velocities."""
     return np.array([math.cos(first), math.sin(first), math.cos(second), math.sin(second), *velocities])
 
 
@@ -181,10 +179,10 @@ def test_wrong_symmetry_is_detected(env_id: str, wrong: dict[str, Any]) -> None:
 
 
 class Reflected(np.random.Generator):
-    """Draws the mirror image of what a LunarLander would draw from the same seed, and which is as likely.
+    """A generator that returns the mirror image of what LunarLander would draw from the same seed.
 
-    It draws 12 heights of the ground, of which the last is a neighbour of both ends; then the push at the start, along
-    x and along y; then for every step by how much an engine is off, along the body and across it.
+    LunarLander draws 12 heights of the terrain, of which the last is next to both ends; then the initial force along
+    x and y; then in every step the noise of an engine, along the body and across it.
     """
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
@@ -197,16 +195,16 @@ class Reflected(np.random.Generator):
         return -drawn if across else drawn
 
 
-class Flight(NamedTuple):
-    """obs[N, 8], the first before any action; action[N - 1], reward[N - 1]."""
+class Played(NamedTuple):
+    """An episode: obs[N, 8], the first before any action, action[N - 1] and reward[N - 1]."""
 
     obs: Array
     action: Array
     reward: Array
 
 
-def flight(env: envs.Env, generator: np.random.Generator, actions: Array) -> Flight:
-    """What a LunarLander does with all its luck from ``generator``."""
+def play(env: envs.Env, generator: np.random.Generator, actions: Array) -> Played:
+    """Play an episode of LunarLander with all randomness from ``generator``."""
     env.unwrapped.np_random = generator
     observations, rewards = [env.reset()[0]], []
     for action in actions:
@@ -215,16 +213,16 @@ def flight(env: envs.Env, generator: np.random.Generator, actions: Array) -> Fli
         rewards.append(float(reward))
         if terminated:
             break
-    return Flight(np.array(observations), actions[: len(rewards)], np.array(rewards))
+    return Played(np.array(observations), actions[: len(rewards)], np.array(rewards))
 
 
 class Gaps(NamedTuple):
-    """How far flights of the mirror image are from mirror images of flights: the largest differences in flight."""
+    """Largest differences, in the air, between mirrored episodes and episodes of the mirror image."""
 
     obs: float
     reward: float
     legs: float
-    """Share of the steps with one leg on the ground, where the mirror image stands on the other leg."""
+    """Fraction of the steps on one leg in which the mirror image stands on the other leg."""
 
 
 def gaps(symmetry: Symmetry) -> Gaps:
@@ -233,8 +231,8 @@ def gaps(symmetry: Symmetry) -> Gaps:
     for seed in range(12):
         actions = np.random.default_rng(seed).integers(4, size=500)
         _, image_actions = image_of(symmetry, np.zeros((500, 8)), actions)
-        one = flight(env, np.random.Generator(np.random.PCG64(seed)), actions)
-        other = flight(env, Reflected(np.random.PCG64(seed)), image_actions)
+        one = play(env, np.random.Generator(np.random.PCG64(seed)), actions)
+        other = play(env, Reflected(np.random.PCG64(seed)), image_actions)
         steps = min(len(one.reward), len(other.reward))
         expected, _ = image_of(symmetry, one.obs[:steps], one.action[:steps])
         found = other.obs[:steps]
@@ -249,8 +247,8 @@ def gaps(symmetry: Symmetry) -> Gaps:
     return Gaps(float(max(of_obs)), float(max(of_reward)), float(np.mean(same_legs)))
 
 
-def test_a_lander_flies_to_the_right_as_it_flies_to_the_left() -> None:
-    # Whole flights, to rounding, which a hundred steps of single precision and the impact let grow.
+def test_lander_is_symmetric() -> None:
+    # Equal up to rounding, which grows over a hundred steps in single precision and at the impact.
     found = gaps(SYMMETRIES["LunarLander-v3"])
     assert found.obs < 0.002
     assert found.reward < 0.1
@@ -258,7 +256,7 @@ def test_a_lander_flies_to_the_right_as_it_flies_to_the_left() -> None:
 
 
 @pytest.mark.parametrize("at", range(6))
-def test_a_lander_disagrees_with_a_wrong_sign(at: int) -> None:
+def test_lander_symmetry_with_wrong_sign_is_detected(at: int) -> None:
     right = SYMMETRIES["LunarLander-v3"]
     sign = tuple(-sign if i == at else sign for i, sign in enumerate(right.observation_sign))
     assert gaps(replace(right, observation_sign=sign)).obs > 0.5

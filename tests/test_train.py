@@ -1,4 +1,4 @@
-"""Training: the events and their numbers, what is stored, and that worlds with a known answer are learned."""
+"""Training: its events, the transitions it stores, budgets, evaluations, videos and errors."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def only(kind: type[Kind], events: list[Event]) -> list[Kind]:
 # The order of events
 
 
-def test_events_come_in_order_and_with_their_numbers() -> None:
+def test_events_have_order_and_numbers() -> None:
     world = Numbered(lengths=(4,), draws=True)
     events = run(
         agent_for(world), world, steps=19, eval_every=10, metrics_every=5, video_every=2
-    )  # of which 8 are the warm-up
+    )  # including 8 of the warm-up
     assert [(type(event).__name__, getattr(event, "env_steps", None)) for event in events] == [
         ("Started", None),
         *[("Timestep", None)] * 2,
@@ -72,23 +72,23 @@ def test_events_come_in_order_and_with_their_numbers() -> None:
     ]
 
 
-def test_an_episode_tells_what_was_lived_in_it() -> None:
+def test_episode_event_describes_episode() -> None:
     world = Numbered(lengths=(3, 5, 2), ends=("terminated", "truncated"))
     agent = agent_for(
         world, epsilon_start=1.0, epsilon_end=0.0, epsilon_decay_steps=10, tau=1.0, target_update_interval=4
     )
     episodes = only(Episode, run(agent, world, episodes=5))
-    lived = world.trained()[-5:]
+    played = world.trained()[-5:]
     assert [episode.episode for episode in episodes] == [1, 2, 3, 4, 5]
-    assert [episode.length for episode in episodes] == [len(steps) for steps in lived]
-    assert [episode.reward for episode in episodes] == [sum(step.reward for step in steps) for steps in lived]
+    assert [episode.length for episode in episodes] == [len(steps) for steps in played]
+    assert [episode.reward for episode in episodes] == [sum(step.reward for step in steps) for steps in played]
     assert [episode.ended for episode in episodes] == [
-        "terminated" if steps[-1].terminated else "truncated" for steps in lived
+        "terminated" if steps[-1].terminated else "truncated" for steps in played
     ]
     assert {episode.ended for episode in episodes} == {"terminated", "truncated"}
-    ends = list(itertools.accumulate([len(steps) for steps in lived], initial=8))
+    ends = list(itertools.accumulate([len(steps) for steps in played], initial=8))
     assert [episode.env_steps for episode in episodes] == ends[1:]
-    # Epsilon at the start of the episode falls by a tenth with every step from the warm-up's end on.
+    # After the warm-up, epsilon falls by 0.1 per time step.
     assert [episode.epsilon for episode in episodes] == pytest.approx([max(0, 1 - (s - 8) / 10) for s in ends[:-1]])
     assert [episode.target_syncs for episode in episodes] == [end // 4 - 2 for end in ends[1:]]
 
@@ -117,9 +117,7 @@ def test_episode_loss_is_mean_over_updates(train_freq: int) -> None:
     n_step=st.integers(1, 4),
 )
 @settings(max_examples=12)
-def test_a_budget_of_steps_is_kept_to_the_step(
-    lengths: list[int], learning_starts: int, steps: int, n_step: int
-) -> None:
+def test_step_budget_is_exact(lengths: list[int], learning_starts: int, steps: int, n_step: int) -> None:
     world = Numbered(lengths=lengths)
     agent = agent_for(world, learning_starts=learning_starts, n_step=n_step)
     events = run(agent, world, steps=learning_starts + steps)
@@ -134,7 +132,7 @@ def test_a_budget_of_steps_is_kept_to_the_step(
     assert only(Evaluated, events)[-1] is events[-1]
 
 
-def test_a_second_training_goes_on_without_another_warm_up() -> None:
+def test_second_training_skips_warm_up() -> None:
     world = Numbered(lengths=(4,))
     agent = agent_for(world)
     run(agent, world, steps=20)
@@ -179,7 +177,7 @@ def test_accepted_budget_makes_an_update(learning_starts: int, train_freq: int) 
 @pytest.mark.parametrize("lengths", [(3,), (5, 2), (100,)])
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("learning_starts", [1, 2, 11])
-def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
+def test_warm_up_stores_learning_starts_steps_without_updates(
     lengths: tuple[int, ...], n: int, learning_starts: int
 ) -> None:
     world = Numbered(lengths=lengths)
@@ -196,8 +194,8 @@ def test_the_warm_up_fills_exactly_its_steps_before_anything_is_learned(
 # What is stored
 
 
-def assert_holds_what_was_lived(agent: Agent, world: World, n: int) -> None:
-    """Every step of training starts exactly one stored transition, in order; nothing is invented, nothing crosses."""
+def assert_replay_holds_steps_played(agent: Agent, world: World, n: int) -> None:
+    """Check that each time step of the training is the start of exactly one stored transition, in order."""
     expected = [row for steps in world.trained() for row in n_step(steps, n, agent.config.gamma)]
     stored = agent.replay.arrays
     assert len(agent.replay) == len(expected) == agent.env_steps
@@ -215,13 +213,13 @@ def test_replay_holds_the_steps_played(n: int, reuses_buffer: bool) -> None:
     world = Numbered(lengths=(3, 1, 6, 2), ends=("terminated", "truncated"), reuses_buffer=reuses_buffer)
     agent = agent_for(world, n_step=n, gamma=0.5, learning_starts=10)
     run(agent, world, steps=75, eval_every=7, eval_episodes=3)
-    assert_holds_what_was_lived(agent, world, n)
-    # The observation says its episode and its step: they follow each other, in one episode.
+    assert_replay_holds_steps_played(agent, world, n)
+    # An observation holds the numbers of its episode and step: these are consecutive, in one episode.
     steps = agent.replay.arrays.next_obs - agent.replay.arrays.obs
     assert set(steps[:75, 0]) == {0}
     assert set(steps[:75, 1]) <= set(range(1, n + 1))
-    # A discount of 0 is where the world terminated, and nowhere else.
-    ends = [step.terminated for lived in world.trained() for step in lived]
+    # Only terminated steps have a discount of 0.
+    ends = [step.terminated for steps in world.trained() for step in steps]
     if n == 1:
         assert (agent.replay.arrays.discount[:75] == 0).tolist() == ends
     assert any(ends)
@@ -245,9 +243,9 @@ def test_max_episode_steps_truncates_with_bootstrap(limit: int) -> None:
     agent = agent_for(world, gamma=0.5)
     events = run(agent, world, episodes=4, max_episode_steps=limit)
     assert [(event.length, event.ended) for event in only(Episode, events)] == [(limit, "truncated")] * 4
-    warm_up = [1] * 8 if limit == 1 else [3, 3, 2]  # the last of 8 steps is cut off by the warm-up's own end
+    warm_up = [1] * 8 if limit == 1 else [3, 3, 2]  # the warm-up truncates its last episode
     assert [len(steps) for steps in world.trained()] == warm_up + [limit] * 4
-    assert [len(steps) for steps in world.scored()] == [limit]  # and those of the evaluation
+    assert [len(steps) for steps in world.scored()] == [limit]  # and the evaluation
     assert set(agent.replay.arrays.discount[: len(agent.replay)]) == {0.5}
 
 
@@ -260,12 +258,12 @@ def test_max_episode_steps_truncates_with_bootstrap(limit: int) -> None:
         (8, 1, 5, [10, 15, 20, 25, 30, 35, 40]),
         (8, 1, 16, [16, 32]),
         (8, 1, 1, list(range(9, 41))),
-        (21, 1, 5, [25, 30, 35, 40]),  # no burst for the lines that the warm-up left out
-        (8, 4, 10, [12, 20, 32, 40]),  # the first update at or after each ten
+        (21, 1, 5, [25, 30, 35, 40]),  # no metrics for the steps of the warm-up
+        (8, 4, 10, [12, 20, 32, 40]),  # the first update at or after each multiple of 10
         (8, 10, 3, [10, 20, 30, 40]),
     ],
 )
-def test_metrics_come_every_so_many_env_steps(
+def test_metrics_follow_metrics_every(
     learning_starts: int, train_freq: int, metrics_every: int, lines: list[int]
 ) -> None:
     world = Numbered(lengths=(7, 3))
@@ -287,10 +285,10 @@ def test_metrics_come_every_so_many_env_steps(
         (8, 16, [16, 32, 40]),
         (8, None, [40]),
         (8, 1000, [40]),
-        (20, 5, [28, 32, 36, 40]),  # for 25, 30, 35 and 40: what the warm-up passed is not made up for
+        (20, 5, [28, 32, 36, 40]),  # for 25, 30, 35 and 40: none for the steps of the warm-up
     ],
 )
-def test_evaluations_come_at_the_first_episode_end_at_or_after_each_mark(
+def test_evaluation_follows_first_episode_end_when_due(
     learning_starts: int, eval_every: int | None, at: list[int]
 ) -> None:
     world = Numbered(lengths=(4,))
@@ -310,7 +308,7 @@ def test_evaluations_use_same_start_states() -> None:
             assert event.mean_return == pytest.approx(np.mean(returns))
             assert event.std_return == pytest.approx(np.std(returns))
             assert event.min_return == pytest.approx(min(returns))
-            # The agent is at rest: these are the values it acted by.
+            # The agent has not changed since: these are the values of its actions.
             for step in itertools.chain(*scored):
                 assert step.action == int(agent.q_values(step.obs[None]).argmax())
     starts = [steps[0].obs[0] for steps in world.scored()]
@@ -319,16 +317,16 @@ def test_evaluations_use_same_start_states() -> None:
 
 
 def graded(*grades: float) -> Numbered:
-    """A world whose evaluations return these grades, one after the other, whatever the agent does."""
+    """Return a world whose evaluations return these grades in turn, independent of the actions."""
 
     def reward(world: Numbered, action: int) -> float:
         scored = world.scored()
-        return grades[len(scored) - 1] if scored and scored[-1] is world.lived[-1] else 0.0
+        return grades[len(scored) - 1] if scored and scored[-1] is world.played[-1] else 0.0
 
     return Numbered(lengths=(1,), reward=reward)
 
 
-def test_an_evaluation_is_best_when_none_before_was_better() -> None:
+def test_evaluation_is_best_if_none_before_was_better() -> None:
     world = graded(-3, -5, -4, -2, -2, 1, 0)
     events = only(Evaluated, run(agent_for(world), world, steps=15, eval_every=1))
     assert [(event.mean_return, event.best) for event in events] == [
@@ -336,7 +334,7 @@ def test_an_evaluation_is_best_when_none_before_was_better() -> None:
     ]  # fmt: skip
 
 
-def test_training_stops_at_the_return_that_was_asked_for() -> None:
+def test_training_stops_at_requested_return() -> None:
     world = graded(1, 4, 5, 9)
     agent = agent_for(world)
     events = run(agent, world, steps=1000, eval_every=1, stop_at_return=5)
@@ -345,7 +343,7 @@ def test_training_stops_at_the_return_that_was_asked_for() -> None:
     assert agent.env_steps == 11
 
 
-def test_seconds_leave_out_readers_and_evaluations() -> None:
+def test_seconds_exclude_readers_and_evaluations() -> None:
     class Slow(Numbered):
         def begin(self) -> Any:
             if self.seeds[-1] is not None and self.seeds[-1] >= TRAINING_SEEDS:
@@ -370,17 +368,17 @@ def test_seconds_leave_out_readers_and_evaluations() -> None:
 # Videos
 
 
-def test_only_the_first_and_every_so_manieth_episode_is_filmed() -> None:
+def test_first_and_every_nth_episode_is_recorded() -> None:
     world = Numbered(lengths=(2, 4, 3), draws=True)
     events = run(agent_for(world), world, episodes=7, video_every=3)
-    filmed: dict[int, list[int]] = {}
+    recorded: dict[int, list[int]] = {}
     for frame in only(Timestep, events):
         assert frame.image is not None
         assert frame.image.shape == (2, 3, 3)
-        filmed.setdefault(frame.episode, []).append(int(frame.image[0, 0, 0]))
+        recorded.setdefault(frame.episode, []).append(int(frame.image[0, 0, 0]))
     lengths = {episode.episode: episode.length for episode in only(Episode, events)}
     # Every state, from the first to the last.
-    assert filmed == {episode: list(range(lengths[episode] + 1)) for episode in (1, 3, 6)}
+    assert recorded == {episode: list(range(lengths[episode] + 1)) for episode in (1, 3, 6)}
 
 
 def test_initial_image_needs_no_video() -> None:
@@ -402,7 +400,7 @@ def test_video_without_rendering_is_refused() -> None:
     assert not world.seeds
 
 
-# Looking on changes nothing
+# Observing changes nothing
 
 
 def weights_after(read: Callable[[Agent, Event], object] = lambda agent, event: None, **train_settings: Any) -> bytes:
@@ -428,7 +426,7 @@ def test_observing_training_changes_no_weight(train_settings: dict[str, Any]) ->
     assert weights_after(**train_settings) == weights_after()
 
 
-def test_a_reader_may_use_the_agent_between_two_events() -> None:
+def test_reader_may_use_agent_between_events() -> None:
     other = Walk()
 
     def read(agent: Agent, event: Event) -> None:
@@ -439,10 +437,10 @@ def test_a_reader_may_use_the_agent_between_two_events() -> None:
     assert weights_after(read, metrics_every=1, video_every=2) == weights_after()
 
 
-# What goes wrong
+# Errors
 
 
-def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
+def test_divergence_error_has_advice_and_location() -> None:
     world = Timeless(reward=100.0, length=20)
     agent = agent_for(
         world, optimizer="sgd", learning_rate=1e4, loss="mse", max_grad_norm=None, tau=1.0, target_update_interval=1
@@ -457,12 +455,12 @@ def test_a_training_whose_weights_diverge_ends_with_advice() -> None:
     episode, env_step, update = map(int, where.groups())
     assert (update, env_step) == (agent.updates + 1, agent.env_steps)
     assert episode == agent.episodes + 1 + (agent.env_steps % 20 == 0)
-    assert np.isfinite(agent.online.parameters).all()  # no weight was moved by what is not finite
+    assert np.isfinite(agent.online.parameters).all()  # the failed update changed no weight
 
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, 1e39, -1e100])
 def test_invalid_reward_ends_training(reward: float) -> None:
-    world = Numbered(reward=lambda world, action: reward if len(world.lived) == 9 else 1.0)
+    world = Numbered(reward=lambda world, action: reward if len(world.played) == 9 else 1.0)
     agent = agent_for(world)
     with pytest.raises(
         EnvironmentFaultError,
@@ -486,7 +484,7 @@ def test_infinite_n_step_return_is_not_stored(learning_starts: int, where: str) 
 
 
 class Failing(Numbered):
-    """Raises at one of its resets or steps, both counted over all episodes from 1."""
+    """An environment that raises at one reset or step, counted over all episodes from 1."""
 
     def __init__(self, reset: int = 0, step: int = 0, **settings: Any) -> None:
         super().__init__(**settings)
@@ -509,7 +507,7 @@ class Failing(Numbered):
 @pytest.mark.parametrize(
     ("fails", "where"),
     [
-        # Eight steps of warm-up in episodes of three; an evaluation of two episodes after the third episode.
+        # Eight steps of warm-up in episodes of three. An evaluation of two episodes after the third episode.
         ({"reset": 1}, "reset of an episode in the warm-up, after 0"),
         ({"reset": 2}, "reset of an episode in the warm-up, after 3"),
         ({"step": 5}, "step 2 of an episode in the warm-up, after 4"),
@@ -527,13 +525,13 @@ class Failing(Numbered):
     ],
     ids=str,
 )
-def test_environment_errors_say_where(fails: dict[str, int], where: str) -> None:
+def test_environment_errors_have_location(fails: dict[str, int], where: str) -> None:
     world = Failing(**fails, lengths=(3,))
     with pytest.raises(EnvironmentFaultError, match=f"^{where}.*: .*raised OSError: the simulator is gone"):
         run(agent_for(world), world, steps=100, eval_every=17, eval_episodes=2)
 
 
-def test_a_film_that_fails_says_where() -> None:
+def test_failed_rendering_has_location() -> None:
     class Blind(Numbered):
         def render(self) -> Array:
             if len(self.seeds) >= 4 and self.steps >= 2:
