@@ -1,9 +1,9 @@
-"""What each part of the LunarLander recipe is worth: the recipe without it, or with what it leaves out.
+"""What each part of the LunarLander recipe contributes: the recipe without one part, or with another one.
 
     python examples/ablation.py --seeds 10 --jobs 2
 
-Trains every variant over the same seeds into runs/ablation/ (a seed that is there is not repeated), prints a table with
-every variant's margin over the recipe and draws runs/ablation/ablation.png. Results: docs/explanation/benchmarks.md.
+Trains every variant with the same seeds into runs/ablation/ (existing runs are reused), prints a table with the
+difference of every variant to the recipe and plots runs/ablation/ablation.png. Results: docs/explanation/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENVIRONMENT = "LunarLander-v3"
 SOLVED = 200.0
 STEPS = 100_000
 RECIPE = "the recipe"
-# The recipe has these; each variant goes without one.
+# Parts of the recipe. Each variant is without one of them.
 WITHOUT: dict[str, dict[str, Any]] = {
     "without Double DQN": {"double": False},
     "without n-step returns (1 instead of 3)": {"n_step": 1},
@@ -40,7 +40,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "without the mirror": {"mirror": False},
     "without learning-rate decay": {"learning_rate_schedule": "constant"},
 }
-# The recipe leaves these out; each variant adds or changes one.
+# Parts that the recipe does not use. Each variant adds or changes one.
 WITH: dict[str, dict[str, Any]] = {
     "with a dueling head": {"dueling": True},
     "with prioritized replay (0.6)": {"priority_alpha": 0.6, "priority_beta_steps": STEPS},
@@ -57,7 +57,7 @@ NOTHING: dict[str, Any] = {name: value for change in WITHOUT.values() for name, 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table; ``comparison`` is with the recipe."""
+    """One line of the table, with its comparison to the recipe."""
 
     name: str
     result: Result
@@ -65,14 +65,14 @@ class Variant:
 
 
 def variants() -> dict[str, DQNConfig]:
-    """The settings of every variant by its name, the recipe first."""
+    """Return the settings of every variant by name, the recipe first."""
     recipe = replace(preset(ENVIRONMENT).agent, learning_rate_decay_steps=STEPS, buffer_size=STEPS)
     changes = {RECIPE: {}, **WITHOUT, **WITH, PLAIN: NOTHING}
     return {name: replace(recipe, **change) for name, change in changes.items()}
 
 
 def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
-    """Every variant's result and its comparison with the recipe. A variant without a score is left out."""
+    """Return the result of every variant and its comparison with the recipe, without variants that failed."""
     train = replace(preset(ENVIRONMENT).train, steps=STEPS)
     trials = {
         name: [Trial(ENVIRONMENT, agent, train, seed, out / directory(name) / f"seed-{seed}") for seed in seeds]

@@ -1,10 +1,10 @@
-"""The experiment as people ask for it: what does a correct DQN make of the settings that "only sink"?
+"""Experiments on a common question: does a correct DQN learn with settings with which many programs fail?
 
     python examples/as_asked.py --seeds 5 --jobs 2
     python examples/as_asked.py --seeds 5 --jobs 2 --changes
 
-The first trains every experiment below over several seeds into runs/as_asked/ (a run that is there is not repeated),
-prints a table and draws runs/as_asked/as_asked.png; the second changes one setting at a time. What came out of it:
+The first command trains each experiment with several seeds into runs/as_asked/ (existing runs are reused), prints a
+table and plots runs/as_asked/as_asked.png. The second changes one setting at a time. Results:
 docs/explanation/small-networks.md.
 """
 
@@ -28,7 +28,7 @@ from perilune.bench.learning import Trial, failed, run_trials
 from perilune.runs import logs
 from perilune.runs.scores import Score
 
-WINDOW = 100  # episodes in the moving average, as such results are usually given
+WINDOW = 100  # episodes in the moving average
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Experiment:
 
 
 def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
-    """Plain DQN with the settings of the question: only the hidden layers differ."""
+    """Return plain DQN with the settings of the question, and these hidden layers."""
     return DQNConfig(
         hidden=hidden, activation="relu", layer_norm=False,
         optimizer="adam", learning_rate=1e-4, loss="huber", max_grad_norm=None,
@@ -54,7 +54,7 @@ def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
 
 
 # "Solving the Lunar Lander Problem under Uncertainty using Reinforcement Learning", arXiv:2011.11850, from its authors'
-# code. It has no target network of its own: a copy at every step is the same thing.
+# code. It has no target network, which equals a copy at every step.
 PAPER = DQNConfig(
     hidden=(128, 128), activation="relu", layer_norm=False,
     optimizer="adam", learning_rate=1e-3, loss="mse", max_grad_norm=None,
@@ -75,7 +75,7 @@ EXPERIMENTS = [
     Experiment("LunarLander-v3 paper", "LunarLander-v3", PAPER, TrainConfig(episodes=600, eval_every=10_000)),
 ]
 
-# Which setting to change first: 128,128 as asked, with one change each, and with all of them.
+# The network 128,128 with one change each, and with all of them.
 CHANGES: dict[str, dict[str, Any]] = {
     "gamma 0.99": {"gamma": 0.99},
     "learning rate 1e-3": {"learning_rate": 1e-3},
@@ -95,7 +95,7 @@ def directory(out: Path, experiment: Experiment) -> Path:
 
 
 def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> dict[str, list[Score]]:
-    """Scores of every experiment by its name, seed by seed."""
+    """Return the scores of every experiment by name, one per seed."""
     trials = {
         Trial(e.environment, e.agent, e.train, seed, directory(out, e) / f"seed-{seed}"): e.name
         for seed in range(seeds)
@@ -112,7 +112,7 @@ def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> 
 
 
 def table(scores: dict[str, list[Score]]) -> str:
-    """Medians and ranges over the seeds, in Markdown."""
+    """Return a Markdown table of medians and ranges over the seeds."""
 
     def spread(values: Sequence[float]) -> str:
         return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
@@ -132,7 +132,7 @@ def table(scores: dict[str, list[Score]]) -> str:
 
 
 def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
-    """A panel per experiment: every seed's moving average faint, their median strong."""
+    """Plot one panel per experiment: the moving average of each seed, and their median."""
     columns = min(3, len(experiments))
     rows = -(-len(experiments) // columns)
     figure = Figure(figsize=(3.7 * columns, 2.5 * rows), layout="constrained")
@@ -163,11 +163,11 @@ def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the experiments as they were asked for.")
+    parser = argparse.ArgumentParser(description="Train the experiments.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="seeds trained at the same time")
     parser.add_argument("--out", type=Path, default=Path("runs/as_asked"))
-    parser.add_argument("--changes", action="store_true", help="one change at a time to 128,128, instead")
+    parser.add_argument("--changes", action="store_true", help="change one setting of the network 128,128 at a time")
     options = parser.parse_args()
     experiments = VARIATIONS if options.changes else EXPERIMENTS
     scores = run(experiments, options.seeds, options.jobs, options.out)

@@ -3,12 +3,12 @@
     python examples/one_file_dqn.py                                  # CartPole-v1: half a minute
     python examples/one_file_dqn.py Acrobot-v1 --steps 30000 --seed 7
 
-Q(obs, action) is what `action` earns now and the best actions earn after it, each step to come worth gamma times the
-one before. So Q(obs, action) = reward + gamma max over a of Q(next_obs, a). The network starts with a guess; every
-update moves the left side a little towards the right one, on transitions drawn at random from memory. That is all:
-Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015. Begin with `train`.
+Q(obs, action) is the return of `action` followed by the best actions, with each later reward discounted by gamma. So
+Q(obs, action) = reward + gamma max over a of Q(next_obs, a). The network starts with random values. Each update moves
+the left side a little towards the right side, for random transitions from the replay buffer (Mnih et al., Human-level
+control through deep reinforcement learning, Nature 518, 2015). Start reading at `train`.
 
-A test trains this page and the library Perilune from one seed and demands the same weights to the last bit.
+A test trains this page and the library with the same seed and checks that the weights are bit-identical.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import argparse
 import os
 from itertools import pairwise
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: on matrices this small, more threads only wait
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: more threads do not help with small matrices
 
 import gymnasium as gym
 import numpy as np
 
 HIDDEN = (128, 128)  # units of the hidden layers
-LEARNING_RATE = 1.5e-3  # at the start; from there straight down to 0
-HUBER_DELTA = 10.0  # an error beyond it counts by its size, no longer by its square
+LEARNING_RATE = 1.5e-3  # at the start; it falls linearly to 0
+HUBER_DELTA = 10.0  # the loss of larger errors is linear instead of quadratic
 BATCH_SIZE = 64
 GAMMA = 0.99
 TARGET_UPDATE_EVERY = 200  # environment steps
 BUFFER_SIZE = 50_000  # transitions
-WARMUP_STEPS = 1_000  # random play that fills the memory before learning starts
-EPSILON_START, EPSILON_FLOOR, EPSILON_DECAY_STEPS = 1.0, 0.05, 10_000  # share of random actions from then on
+WARMUP_STEPS = 1_000  # random actions that fill the buffer before learning starts
+EPSILON_START, EPSILON_FLOOR, EPSILON_DECAY_STEPS = 1.0, 0.05, 10_000  # probability of random actions
 REPORT_EVERY = 2_500  # environment steps
 
 Array = np.ndarray
@@ -38,7 +38,7 @@ Network = list[Array]  # weight[inputs, outputs], bias[outputs], weight, bias, .
 
 
 def new_network(sizes: list[int], rng: np.random.Generator) -> Network:
-    """He's initialisation, weights ~ N(0, 2 / inputs), keeps signals alive through layers of ReLU. Biases are 0."""
+    """Return weights ~ N(0, 2 / inputs) and biases 0 (He et al., arXiv:1502.01852)."""
     network = []
     for inputs, outputs in pairwise(sizes):
         network.append(rng.normal(0.0, (2 / inputs) ** 0.5, (inputs, outputs)).astype(np.float32))
@@ -47,9 +47,9 @@ def new_network(sizes: list[int], rng: np.random.Generator) -> Network:
 
 
 def forward(network: Network, x: Array) -> list[Array]:
-    """What goes into every layer, and at last what comes out: x[B, inputs], hidden[B, units], ..., q[B, actions].
+    """Return the input of every layer and the output: x[B, inputs], hidden[B, units], ..., q[B, actions].
 
-    A layer is y = x W + b. ReLU, max(0, y), follows each but the last.
+    A layer is y = x W + b. ReLU, max(0, y), follows each layer but the last.
     """
     values = [x]
     for weight, bias in zip(network[:-2:2], network[1:-2:2], strict=True):
@@ -59,29 +59,29 @@ def forward(network: Network, x: Array) -> list[Array]:
 
 
 def backward(network: Network, values: list[Array], dy: Array) -> Network:
-    """d loss / d network, given dy = d loss / d q: the chain rule, from the last layer to the first.
+    """Return d loss / d network for dy = d loss / d q, by the chain rule from the last layer to the first.
 
-    From y = x W + b follow dW = x^T dy, db = the sum of dy over the batch, and dx = dy W^T for the layer before.
+    For y = x W + b: dW = x^T dy, db = sum of dy over the batch, and dx = dy W^T for the layer before.
     """
     gradients = []
     ones = np.ones(len(dy), np.float32)
     for weight, x in zip(network[-2::-2], values[-2::-1], strict=True):
-        gradients += [ones @ dy, x.T @ dy]  # ones @ dy is the sum, only faster
-        dy = dy @ weight.T * (x > 0)  # where ReLU gave 0, nothing passes
+        gradients += [ones @ dy, x.T @ dy]  # ones @ dy is a fast sum
+        dy = dy @ weight.T * (x > 0)  # no gradient where ReLU returned 0
     return gradients[::-1]
 
 
 def huber(error: Array) -> tuple[float, Array]:
-    """Mean of e^2 / 2 where |e| <= delta, else of delta (|e| - delta / 2); and its derivative by each e."""
-    clipped = np.clip(error, -HUBER_DELTA, HUBER_DELTA)  # c, and c (e - c / 2) is both cases at once
+    """Return the mean of e^2 / 2 where |e| <= delta, else of delta (|e| - delta / 2), and its derivative."""
+    clipped = np.clip(error, -HUBER_DELTA, HUBER_DELTA)  # c (e - c / 2) covers both cases
     return float(clipped @ (error - clipped / 2)) / len(error), clipped / len(error)
 
 
 def adam(network: Network, gradients: Network, moments: tuple[Network, Network], update: int, rate: float) -> None:
-    """Step against each gradient g, measured by its usual size. Kingma and Ba, Adam, arXiv:1412.6980.
+    """Update the network in place by Adam (Kingma and Ba, arXiv:1412.6980).
 
-    m and v are moving averages of g and g^2. They start at 0, and after n updates still lack a share of beta^n:
-    w <- w - rate (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + epsilon), here with both corrections taken out.
+    m and v are moving averages of the gradient g and of g^2. In update n, their bias is corrected by 1 - beta^n:
+    w <- w - rate (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + epsilon). Here both corrections are factored out.
     """
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
     root = (1 - beta2**update) ** 0.5
@@ -92,28 +92,29 @@ def adam(network: Network, gradients: Network, moments: tuple[Network, Network],
 
 
 def loss_and_gradients(online: Network, target: Network, batch: Array) -> tuple[float, Network]:
-    """How far Q(obs, action) is from reward + discount max over a of Q(next_obs, a), on a batch of transitions."""
+    """Compare Q(obs, action) with reward + discount max over a of Q(next_obs, a), for a batch of transitions."""
     next_q = forward(target, batch["next_obs"])[-1]
     td_target = batch["reward"] + batch["discount"] * next_q.max(axis=1)  # a constant: no gradient passes
     values = forward(online, batch["obs"])
     taken = np.arange(len(batch)), batch["action"]
     loss, d_taken = huber(values[-1][taken] - td_target)
-    d_q = np.zeros_like(values[-1])  # of the actions not taken the batch says nothing
+    d_q = np.zeros_like(values[-1])  # only the actions taken receive a gradient
     d_q[taken] = d_taken
     return loss, backward(online, values, d_q)
 
 
 def greedy_action(network: Network, obs: Array) -> int:
+    """Return the action with the largest Q."""
     return int(forward(network, np.asarray(obs, np.float32)[None])[-1].argmax())
 
 
 def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
-    """The trained network, and the reward of every episode after the warm-up."""
-    # A stream of random numbers for each purpose: one draw more in one of them changes nothing in the others.
+    """Train, and return the network and the return of every episode after the warm-up."""
+    # One random generator per purpose: an additional draw from one does not change the others.
     weight_rng, action_rng, batch_rng, episode_rng = np.random.default_rng(seed).spawn(4)
     size, actions = env.observation_space.shape[0], int(env.action_space.n)
     online = new_network([size, *HIDDEN, actions], weight_rng)
-    target = [w.copy() for w in online]  # stands still between two copies, so that the network does not chase itself
+    target = [w.copy() for w in online]  # constant between two copies, which stabilizes learning
     moments = [0 * w for w in online], [0 * w for w in online]
     row = [("obs", "f4", size), ("action", "i4"), ("reward", "f4"), ("discount", "f4"), ("next_obs", "f4", size)]
     memory = np.zeros(BUFFER_SIZE, row)
@@ -127,7 +128,7 @@ def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
         explore = not learning or action_rng.random() < epsilon
         action = int(action_rng.integers(actions)) if explore else greedy_action(online, obs)
         next_obs, reward, terminated, truncated, _ = env.step(action)
-        # After a terminated episode comes nothing. A truncated one was only stopped: its future still counts.
+        # After termination there is no future. A truncated episode was only stopped, so its future still counts.
         memory[(step - 1) % BUFFER_SIZE] = obs, action, reward, 0.0 if terminated else GAMMA, next_obs
         obs, total = next_obs, total + float(reward)
         if learning:
@@ -150,7 +151,7 @@ def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
 
 
 def evaluate(env: gym.Env, network: Network, episodes: int) -> list[float]:
-    """Returns of greedy play from fixed start states that training never sees: its seeds are below 2^30."""
+    """Return the returns of greedy episodes from start states that training, with seeds below 2^30, does not use."""
     returns = [0.0] * episodes
     for episode in range(episodes):
         obs, _ = env.reset(seed=2**30 + 2**29 + episode)
@@ -163,9 +164,10 @@ def evaluate(env: gym.Env, network: Network, episodes: int) -> list[float]:
 
 
 def main() -> None:
+    """Train on the environment of the command line and print the score."""
     parser = argparse.ArgumentParser(description="Deep Q-learning on one page.")
-    parser.add_argument("env", nargs="?", default="CartPole-v1", help="id of a Gymnasium environment")
-    parser.add_argument("--steps", type=int, default=50_000, help="environment steps, the warm-up's included")
+    parser.add_argument("env", nargs="?", default="CartPole-v1", help="ID of a Gymnasium environment")
+    parser.add_argument("--steps", type=int, default=50_000, help="environment steps, including the warm-up")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     env = gym.make(options.env)
