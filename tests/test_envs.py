@@ -184,11 +184,11 @@ class PlainClass:
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (None, "got NoneType"),
-        (object(), "got object"),
-        (3, "got int"),
-        (Numbered, r"got the class Numbered. Pass Numbered\(\)"),
-        (gym.make_vec("CartPole-v1", num_envs=2), "num_envs plays several"),
+        (None, "NoneType is not an environment"),
+        (object(), "object is not an environment"),
+        (3, "int is not an environment"),
+        (Numbered, r"Numbered is a class.*Pass Numbered\(\)"),
+        (gym.make_vec("CartPole-v1", num_envs=2), "several side by side, set num_envs"),
         (OldStyle(), "old gym package: use gymnasium.make"),
         (PlainClass(), "inherit from gymnasium.Env"),
     ],

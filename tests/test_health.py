@@ -135,7 +135,7 @@ def test_training_without_an_update_is_reported() -> None:
     agent = Agent(2, 3, DQNConfig(**SMALL, train_freq=1000, epsilon_decay_steps=100), 0)
     (notice,) = warnings_of(agent, Numbered(lengths=(3,)), episodes=5)
     assert notice.what == "no_update"
-    assert "train_freq = 1000" in notice.words
+    assert "train_freq=1000" in notice.words
 
 
 # Environments that break Gymnasium's interface

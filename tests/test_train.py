@@ -146,7 +146,7 @@ def test_second_training_skips_warm_up() -> None:
 
 def test_budget_without_update_is_refused() -> None:
     world = Numbered()
-    with pytest.raises(ConfigError, match=r"steps=8 .*learning_starts = 8, train_freq = 1") as caught:
+    with pytest.raises(ConfigError, match=r"steps=8 .*learning_starts=8 steps .train_freq=1") as caught:
         training_events(agent_for(world), world, TrainConfig(steps=8))
     assert caught.value.name == "steps"
     assert not world.seeds
