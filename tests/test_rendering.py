@@ -129,10 +129,10 @@ def test_wrappers_that_come_with_the_id_are_there_once() -> None:
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        (Numbered, "Numbered cannot be made a second time, because it has no id: gymnasium.register"),
+        (Numbered, "Numbered cannot be made a second time, because it has no ID. Register it with gymnasium.register"),
         (lambda: Backwards(gym.make("CartPole-v1")), "CartPole-v1 cannot .* its wrapper Backwards .*RecordConstructor"),
-        (lambda: gym.wrappers.NormalizeObservation(gym.make("CartPole-v1")), "NormalizeObservation has learned"),
-        (lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), "NormalizeReward has learned"),
+        (lambda: gym.wrappers.NormalizeObservation(gym.make("CartPole-v1")), "NormalizeObservation depends on"),
+        (lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), "NormalizeReward depends on"),
     ],
 )
 def test_environment_without_recipe_is_refused(env: Callable[[], envs.Env], words: str) -> None:
@@ -266,7 +266,7 @@ def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
     env = Backwards(gym.make("CartPole-v1"))
     assert drawing(env) is None
     assert run(env, steps=40)[0] == Started(None)
-    with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot draw.*render_mode=\"rgb_array\""):
+    with pytest.raises(ConfigError, match=r"video_every=2 .*CartPole-v1 cannot render.*render_mode=\"rgb_array\""):
         training_events(agent_of(env), env, TrainConfig(steps=40, video_every=2))
     with pytest.raises(ConfigError, match="rgb_array"):
         record_episodes(lambda obs: 0, env, tmp_path / "video.mp4", q_values=lambda obs: obs)
@@ -291,7 +291,7 @@ class Faulty(Watched):
     [
         (lambda: None, "failed: TypeError"),
         (lambda: {}["color"], "failed: KeyError: 'color'"),
-        (lambda: np.zeros((1, 1, 3), np.uint8), r"drew an array of shape \(1, 1, 3\), which .* of 2 by 2"),
+        (lambda: np.zeros((1, 1, 3), np.uint8), r"returned an array of shape \(1, 1, 3\): expected .* 2 by 2"),
     ],
 )
 def test_failed_image_is_only_a_warning(images: Callable[[], Any], words: str, tmp_path: Path) -> None:
@@ -299,14 +299,14 @@ def test_failed_image_is_only_a_warning(images: Callable[[], Any], words: str, t
     Faulty.images = images
     with known(Faulty):
         env = gym.make("Own-v0")
-        with pytest.warns(PeriluneWarning, match=f"no picture of the initial state: .*Own-v0 .*{words}"):
+        with pytest.warns(PeriluneWarning, match=f"no image of the initial state: .*Own-v0 .*{words}"):
             events = run(env, steps=40)
         assert events[0] == Started(None)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32
         with pytest.warns(PeriluneWarning) as warned:
             DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
         prefixes = [str(warning.message).partition(":")[0] for warning in warned]
-        assert prefixes == ["no picture of the initial state", "skipped a picture"]
+        assert prefixes == ["no image of the initial state", "skipped a picture"]
         with pytest.warns(PeriluneWarning), pytest.raises(EnvironmentFaultError, match=words):
             run(env, steps=40, video_every=1)
 
