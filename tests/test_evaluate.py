@@ -42,10 +42,10 @@ def test_policy_receives_observations_and_its_actions_are_played() -> None:
 
     evaluate(policy, world, 2)
     assert seen == [[1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
-    assert [step.action for steps in world.played for step in steps] == [1, 2, 0, 1, 2]
+    assert [step.action for steps in world.lived for step in steps] == [1, 2, 0, 1, 2]
     numbered_from_7 = Bandit({-1: (0, 5, 0), 1: (0, 5, 0)}, first_action=7)
     assert evaluate(lambda obs: 1, numbered_from_7, 3).returns == (5, 5, 5)
-    assert [steps[0].action for steps in numbered_from_7.played] == [8, 8, 8]
+    assert [steps[0].action for steps in numbered_from_7.lived] == [8, 8, 8]
 
 
 def test_episode_i_starts_from_the_first_seed_plus_i() -> None:
@@ -80,7 +80,7 @@ def test_agent_is_scored_without_exploration() -> None:
     agent = Agent(1, 3, small(epsilon_start=1.0, epsilon_end=1.0), 2)
     world = Walk()
     evaluate(agent.greedy_action, world, 5)
-    steps = [step for steps in world.played for step in steps]
+    steps = [step for steps in world.lived for step in steps]
     assert [step.action for step in steps] == [int(agent.q_values(step.obs[None]).argmax()) for step in steps]
 
 

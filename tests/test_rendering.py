@@ -255,7 +255,7 @@ def test_changed_environment_stops_video_with_warning() -> None:
         return agent.online.parameters.tobytes()
 
     plain = weights()
-    with pytest.warns(PeriluneWarning, match=r"pictures of CartPole-v1 stop .*render_mode=\"rgb_array\""):
+    with pytest.warns(PeriluneWarning, match=r"images of CartPole-v1 stop .*render_mode=\"rgb_array\""):
         assert weights(video_every=1) == plain
 
 
@@ -299,7 +299,7 @@ def test_failed_image_is_only_a_warning(images: Callable[[], Any], words: str, t
     Faulty.images = images
     with known(Faulty):
         env = gym.make("Own-v0")
-        with pytest.warns(PeriluneWarning, match=f"no image of the initial state: .*Own-v0 .*{words}"):
+        with pytest.warns(PeriluneWarning, match=f"no image of the initial state: .*Own-v0.*{words}"):
             events = run(env, steps=40)
         assert events[0] == Started(None)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32
@@ -332,7 +332,9 @@ def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
     Watched.made = []
     with known(Stubborn):
         env = gym.make("Own-v0")
-        with pytest.warns(PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. Nothing is lost") as warned:
+        with pytest.warns(
+            PeriluneWarning, match=r"Own-v0\.close raised RuntimeError: no\. No results are lost"
+        ) as warned:
             history = DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
         assert {str(warning.message).partition(":")[0] for warning in warned} == {"Own-v0.close raised RuntimeError"}
         assert history.run.episodes
@@ -344,8 +346,6 @@ def test_failed_shadow_environment_is_only_a_warning() -> None:
     Watched.made = []
     with known(Blocked):
         env = gym.make("Own-v0")
-        with pytest.warns(
-            PeriluneWarning, match="pictures of Own-v0 stop .* because .* raised RuntimeError: no screen"
-        ):
+        with pytest.warns(PeriluneWarning, match="images of Own-v0 stop .* because .* raised RuntimeError: no screen"):
             events = run(env, steps=40)
         assert sum(event.length for event in events if isinstance(event, Episode)) == 32

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perilune.errors import ConfigError
 from perilune.replay.buffer import Batch, NStep, Replay, Transition
-from worlds import PlayedStep, Stored, n_step
+from worlds import Lived, Stored, n_step
 
 
 def numbered(i: int) -> Transition:
@@ -116,16 +116,16 @@ def test_batches_of_one_size_reuse_arrays() -> None:
 # n-step returns
 
 
-def push_all(n: int, gamma: float, episode: list[PlayedStep]) -> list[Transition]:
+def push_all(n: int, gamma: float, episode: list[Lived]) -> list[Transition]:
     builder = NStep(n, gamma)
     return [transition for step in episode for transition in builder.push(*step)]
 
 
-def episode_of(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[PlayedStep]:
+def episode_of(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[Lived]:
     """Return the steps of an episode with these rewards. Observations are (name, number of the step)."""
     last = len(rewards) - 1
     return [
-        PlayedStep(
+        Lived(
             np.array([name, i]), i, reward, np.array([name, i + 1]), terminated and i == last, truncated and i == last
         )
         for i, reward in enumerate(rewards)

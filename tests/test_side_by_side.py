@@ -284,7 +284,7 @@ def test_num_envs_needs_environment_with_recipe(tmp_path: Path) -> None:
     with registered(lambda number: Slot(number, (5,))):
         env = gym.wrappers.NormalizeObservation(gym.make("World-v0"))
         dqn = DQN(env, config=small())
-        with pytest.raises(ConfigError, match=r"num_envs=3 .*NormalizeObservation has learned"):
+        with pytest.raises(ConfigError, match=r"num_envs=3 .*NormalizeObservation depends"):
             dqn.train(steps=50, num_envs=3, run_dir=tmp_path / "run", quiet=True)
     assert not list(tmp_path.iterdir())
     assert run(Agent(2, 3, small(), 0), env, steps=20)  # one slot needs no copy

@@ -321,7 +321,7 @@ def graded(*grades: float) -> Numbered:
 
     def reward(world: Numbered, action: int) -> float:
         scored = world.scored()
-        return grades[len(scored) - 1] if scored and scored[-1] is world.played[-1] else 0.0
+        return grades[len(scored) - 1] if scored and scored[-1] is world.lived[-1] else 0.0
 
     return Numbered(lengths=(1,), reward=reward)
 
@@ -460,7 +460,7 @@ def test_divergence_error_has_advice_and_location() -> None:
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, 1e39, -1e100])
 def test_invalid_reward_ends_training(reward: float) -> None:
-    world = Numbered(reward=lambda world, action: reward if len(world.played) == 9 else 1.0)
+    world = Numbered(reward=lambda world, action: reward if len(world.lived) == 9 else 1.0)
     agent = agent_for(world)
     with pytest.raises(
         EnvironmentFaultError,
