@@ -1,1 +1,1 @@
-"""Everything to look at: progress, figures, videos, maps and reports. Reads events and run directories."""
+"""Progress displays, figures, videos, maps and reports, made from events and run directories."""

@@ -116,7 +116,7 @@ class VideoWriter:
             if kind is None:
                 self.close()
         finally:
-            self.discard()  # a complete file has another name by now
+            self.discard()  # a complete file has been renamed
 
     @contextmanager
     def _located(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The style of all figures, and parts that several of them have. They expect the settings of ``styled``."""
+"""Style and parts that several figures share. The functions expect the settings of ``styled``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STYLE: Any = {
     "text.parse_math": False,  # a directory may have $ in its name
     "svg.hashsalt": "perilune",  # makes files reproducible
 }  # fmt: skip
-LARGEST = 1e100  # larger values are clipped: matplotlib's own sums would overflow
+LARGEST = 1e100  # limit of drawn values, because sums in matplotlib would overflow
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -27,7 +27,7 @@ SHOWN_STATES = 320  # in the map of a layer's units
 
 @dataclass(frozen=True)
 class Maps:
-    """What ``draw`` has drawn.
+    """Figures of what an agent learned.
 
     Attributes:
         pictures: The figures by name: "values", "actions", "visited", "units" and "weights", in this order.
@@ -62,6 +62,13 @@ def draw(
         RunDirectoryError: There is no run, or nothing can be drawn.
         FileFormatError: The weights are damaged, or belong to another agent.
         MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from perilune.viz import maps
+        >>> drawn = maps.draw(Path("runs/moon"), x="angle", y="x velocity")  # doctest: +SKIP
+        >>> drawn.pictures["values"].save(Path("maps"), "values")  # doctest: +SKIP
+        [PosixPath('maps/values.png'), PosixPath('maps/values.svg')]
     """
     config = manifest.read_config(directory)
     known = lookup(config["environment"])

@@ -130,7 +130,7 @@ def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
     """Return ``scale``, or a wider one if one of ``q_values`` does not fit."""
     finite = [0.0, *(float(q) for q in q_values if math.isfinite(q))]
     low, high = min(finite), max(finite)
-    slack = 1e-6 * (scale.high - scale.low)  # as in the rounding
+    slack = 1e-6 * (scale.high - scale.low)  # tolerance of the rounding below
     if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
         return scale  # rounding again could make it wider
     low, high = min(low, scale.low), max(high, scale.high)

@@ -102,11 +102,11 @@ class Player:
 
     @property
     def score(self) -> EpisodeOutcome:
-        """The score so far."""
+        """Outcome and return so far."""
         return EpisodeOutcome(self.title, self._now.outcome, self._now.reward)
 
     def step(self, action: int) -> None:
-        """Take ``action``; an agent takes its own. After the end of the episode nothing happens."""
+        """Take ``action``, or the agent's own action. Do nothing after the end of the episode."""
         if self.ended:
             return
         before, outcome = self._now, None

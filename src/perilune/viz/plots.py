@@ -30,7 +30,7 @@ MAX_DOTTED = 30  # episodes that get a dot each
 PARTS = 40  # of a run's episodes, in the figure of outcomes
 # (title, y label, value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
-    ("Reward", "sum over the episode", lambda episode: episode.reward),
+    ("Return", "sum of the rewards", lambda episode: episode.reward),
     ("Loss", "mean over the episode's updates", lambda episode: episode.loss),
     ("Epsilon", "share of random actions", lambda episode: episode.epsilon),
     ("Episode length", "environment steps", lambda episode: episode.length),
@@ -110,14 +110,9 @@ def title(runs: Sequence[Run]) -> str:
 
 @figures.styled
 def curves(runs: Sequence[Run]) -> Picture:
-    """Draw reward, loss, epsilon and episode length over the episodes of one or several runs.
+    """Draw return, loss, epsilon and episode length over the episodes of one or several runs.
 
     Episodes that the budget cut off are not drawn. The moving average is equally wide for all runs.
-
-    Example:
-        >>> from perilune.runs.logs import read_run
-        >>> curves([read_run(Path("runs/moon"))]).save(Path("plots"), "curves")  # doctest: +SKIP
-        [PosixPath('plots/curves.png'), PosixPath('plots/curves.svg')]
 
     Args:
         runs: The runs. Each has its own color.
@@ -127,6 +122,13 @@ def curves(runs: Sequence[Run]) -> Picture:
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from perilune.runs.logs import read_run
+        >>> from perilune.viz.plots import curves
+        >>> curves([read_run(Path("runs/moon"))]).save(Path("plots"), "curves")  # doctest: +SKIP
+        [PosixPath('plots/curves.png'), PosixPath('plots/curves.svg')]
     """
     figure = figures.titled(11, 6.8, title(runs))
     axes = figure.subplots(2, 2)
@@ -152,7 +154,7 @@ def curves(runs: Sequence[Run]) -> Picture:
             axis.plot(x, y, color=color, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
             first = max(0, min(smooth, len(played) // 2) - 1)  # means of fewer episodes are too noisy
             axis.plot(x[first:], moving_average(y, smooth)[first:], **style)
-            if name == "Reward" and run.evaluations:
+            if name == "Return" and run.evaluations:
                 x = [evaluation.episodes for evaluation in run.evaluations]
                 y = figures.clipped([evaluation.mean_return for evaluation in run.evaluations])
                 dot = COLORS[1] if len(runs) == 1 else color
@@ -289,8 +291,8 @@ def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None
         figures.log_scale(axis)
 
 
-def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None:
-    """Add legends around the panels, and the reward threshold to the ``reward`` panel."""
+def _explain(figure: Any, returns: Any, runs: Sequence[Run], smooth: int) -> None:
+    """Add legends around the panels, and the reward threshold to the ``returns`` panel."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     line, dot = COLORS[:2] if len(runs) == 1 else (PAPER, PAPER)
@@ -301,9 +303,9 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
     if any(run.evaluations for run in runs):
         handles.append(Line2D([], [], color=dot, linestyle="", marker="o", **DOTS, label="greedy evaluation"))
     thresholds = {run.config.get("reward_threshold") for run in runs}
-    if len(thresholds) == 1 and None not in thresholds and reward.get_yticks().size:  # not in an empty panel
+    if len(thresholds) == 1 and None not in thresholds and returns.get_yticks().size:  # not in an empty panel
         (threshold,) = thresholds
-        handles.append(reward.axhline(figures.clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
+        handles.append(returns.axhline(figures.clipped(threshold), **DASHED, label=f"solved at {threshold:g}"))
     figure.legend(handles=handles, loc="upper right", ncols=len(handles))
 
     if len(runs) > 1:
@@ -311,5 +313,5 @@ def _explain(figure: Any, reward: Any, runs: Sequence[Run], smooth: int) -> None
         names = [path.resolve().name for path in paths]
         names = [printable(name) for name in (names if len(set(names)) == len(runs) else map(str, paths))]
         columns = int(np.clip(110 // (max(map(len, names)) + 8), 1, min(6, len(runs))))
-        lines = [line for line in reward.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]]
+        lines = [line for line in returns.get_lines() if line.get_linewidth() == AVERAGE["linewidth"]]
         figure.legend(lines, names, loc="outside lower center", ncols=columns)

@@ -101,9 +101,11 @@ def event_file(
     with files.reported("written", target):
         target.mkdir(exist_ok=True)
         before = set(target.iterdir())
-        writer = EventsWriter(str(target / "events"), f".{len(before)}")  # numbered: two may begin in the same second
+        writer = EventsWriter(
+            str(target / "events"), f".{len(before)}"
+        )  # numbered, because two files may begin in the same second
         (path,) = set(target.iterdir()) - before
-        began = path.stat().st_mtime - time.perf_counter()  # TensorBoard needs the time of day
+        began = path.stat().st_mtime - time.perf_counter()  # wall-clock time, for TensorBoard
     try:
         if before:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -174,7 +176,7 @@ class Animation:
     def gif(self) -> bytes:
         """Return the encoded animation."""
         buffer = io.BytesIO()
-        delay = min(MAX_DELAY, max(20, 1000 * self._skip // self._fps))  # browsers slow down shorter ones
+        delay = min(MAX_DELAY, max(20, 1000 * self._skip // self._fps))  # browsers enforce a minimum
         first, *others = self._frames
         first.save(buffer, "GIF", save_all=True, append_images=others, duration=delay, loop=0)
         return buffer.getvalue()

@@ -55,7 +55,7 @@ def check_available() -> None:
 
 
 def frames_per_second(env: envs.Env) -> int:
-    """Return the speed at which the environment asks to be shown, by default 30.
+    """Return the frames per second that the environment declares, by default 30.
 
     Args:
         env: The environment.
