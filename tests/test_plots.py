@@ -183,6 +183,13 @@ def test_loss_over_several_decades_is_logarithmic() -> None:
     assert axis.yaxis.get_minor_ticks() == []
 
 
+def test_zero_loss_is_a_gap_on_a_logarithmic_axis() -> None:
+    episodes = [episode(number, loss=0.0 if number == 7 else 10.0 ** (-number / 20)) for number in range(1, 41)]
+    axis = panel(curves([made_up_run(episodes)]), LOSS)
+    with np.errstate(divide="ignore"):
+        assert not np.isfinite(axis.yaxis.get_transform().transform([0.0])).any()
+
+
 ODD: list[list[list[Episode]]] = [
     [[episode(1, loss=0.0), episode(2, loss=0.0)]],
     [[episode(1, loss=2e-311), episode(2, loss=1.0)]],

@@ -277,6 +277,21 @@ def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
     assert [event for event in run(draws, steps=20, video_every=1) if isinstance(event, Timestep)]
 
 
+class Mute(Watched):
+    """Declares that it renders, but takes no render mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_environment_without_render_mode_is_trained() -> None:
+    Watched.made = []
+    with known(Mute):
+        env = gym.make("Own-v0")
+        assert envs.again(env) is not env
+        assert run(env, steps=40)[0] == Started(None)
+
+
 class Faulty(Watched):
     """Renders faulty images."""
 

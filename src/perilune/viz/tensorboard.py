@@ -101,9 +101,8 @@ def event_file(
     with files.reported("written", target):
         target.mkdir(exist_ok=True)
         before = set(target.iterdir())
-        writer = EventsWriter(
-            str(target / "events"), f".{len(before)}"
-        )  # numbered, because two files may begin in the same second
+        # Numbered, because two files may begin in the same second.
+        writer = EventsWriter(str(target / "events"), f".{len(before)}")
         (path,) = set(target.iterdir()) - before
         began = path.stat().st_mtime - time.perf_counter()  # wall-clock time, for TensorBoard
     try:
