@@ -233,9 +233,7 @@ def test_links_and_invalid_videos_are_not_embedded(run: Path, tmp_path: Path) ->
     best.symlink_to(tmp_path / "secret")
     (run / "videos" / "episode-00001.mp4").write_bytes(b"no video at all")
     content = (run / "videos" / "episode-00002.mp4").read_bytes()
-    (run / "videos" / "episode-00002.mp4").write_bytes(
-        content[: len(content) // 2]
-    )  # without the index at the end of the file
+    (run / "videos" / "episode-00002.mp4").write_bytes(content[: len(content) // 2])
     choice = recordings.select([logs.read_run(run)])
     assert [video.path.stem for video in choice.videos] == ["episode-00004"]
     assert all(video.still for video in choice.videos)

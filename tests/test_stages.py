@@ -123,9 +123,7 @@ def test_long_episode_is_shown_faster_with_a_label(
     assert calls == sorted(calls)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert stream.average_rate == pytest.approx(
-            float(rate), rel=0.05
-        )  # a GIF has durations in hundredths of a second
+        assert stream.average_rate == pytest.approx(float(rate), rel=0.05)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
         seconds = float(container.duration) / 1e6
     assert 6 <= seconds <= 11.1

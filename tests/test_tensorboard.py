@@ -140,7 +140,7 @@ def test_resumed_training_has_every_point_once(
     monkeypatch.undo()
     history = DQN(cartpole(), seed=3, **AGENT).train(
         resume=True, run_dir=run, tensorboard=True, quiet=True, pictures=False
-    )  # within the same second
+    )
     assert len(list((run / "tensorboard").iterdir())) == 2
     assert_shows(run, history)
     found, right = shown(run), shown(whole.directory)
