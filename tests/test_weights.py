@@ -160,8 +160,8 @@ def test_invalid_symmetry_is_refused(mirrored: Path, symmetry: Any, message: str
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("0.Dense.weight", np.transpose, r"0\.Dense\.weight is float32\[3, 2\], but must be float32\[2, 3\]"),
-        ("0.Dense.weight", lambda array: array.astype(np.float64), r"float64\[2, 3\], but must be float32"),
+        ("0.Dense.weight", np.transpose, r"0\.Dense\.weight is float32\[3, 2\]: expected float32\[2, 3\]"),
+        ("0.Dense.weight", lambda array: array.astype(np.float64), r"float64\[2, 3\]: expected float32"),
         ("3.Dense.bias", lambda array: array * np.nan, r"3\.Dense\.bias has values that are not finite"),
         ("average.0.Dense.bias", lambda array: array - np.inf, r"average\.0\..* values that are not finite"),
         ("4.Dense.bias", lambda array: array, "has arrays .* ask for"),

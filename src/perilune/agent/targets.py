@@ -103,7 +103,7 @@ class Head:
         """Return the values, quantiles or probabilities that ``outputs`` stand for, in the same shape.
 
         Args:
-            outputs: float [..., *shape].
+            outputs: float ``[..., *shape]``.
         """
         return outputs
 
@@ -111,7 +111,7 @@ class Head:
         """Return the expected returns, float [...].
 
         Args:
-            values: result of ``read`` or ``target``, float [..., *shape].
+            values: result of ``read`` or ``target``, float ``[..., *shape]``.
         """
         return values
 
@@ -121,7 +121,7 @@ class Head:
         Args:
             reward: float [B].
             discount: float [B].
-            next_values: values of the next observations, float [B, *shape].
+            next_values: values of the next observations, float ``[B, *shape]``.
         """
         return td_target(reward, discount, next_values)
 
@@ -129,7 +129,7 @@ class Head:
         """Return the loss, and d loss / d chosen.
 
         Args:
-            chosen: outputs of the actions taken, float [B, *shape].
-            td_target: their target, float [B, *shape].
+            chosen: outputs of the actions taken, float ``[B, *shape]``.
+            td_target: their target, float ``[B, *shape]``.
         """
         return mse(chosen, td_target) if self.name == "mse" else huber(chosen, td_target, self.delta)

@@ -83,8 +83,8 @@ class NStep:
             discount *= self.gamma
         if not -LARGEST_REWARD <= total <= LARGEST_REWARD:
             raise DivergenceError(
-                f"the sum of {len(self.pending)} rewards is {total:g}, which is not finite in single precision and "
-                "would spoil every weight: scale or clip rewards with gymnasium.wrappers.TransformReward"
+                f"the discounted sum of {len(self.pending)} rewards is {total:g}: expected a number that is finite in "
+                "single precision. Scale or clip rewards with gymnasium.wrappers.TransformReward."
             )
         obs, action, _ = self.pending.popleft()
         return Transition(obs, action, total, 0.0 if terminated else discount, next_obs)
