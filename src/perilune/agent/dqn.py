@@ -61,6 +61,11 @@ class Agent:
         ConfigError: the layers do not fit into memory, or ``mirror`` has no symmetry of the right size.
 
     Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
+
+    Example:
+        >>> agent = Agent(4, 2, DQNConfig(), seed=0)
+        >>> agent.q_values(np.zeros((3, 4))).shape
+        (3, 2)
     """
 
     def __init__(
@@ -103,6 +108,9 @@ class Agent:
         Args:
             obs: observations, float [N, O].
             network: the network to use, by default the one that is evaluated.
+
+        Raises:
+            ShapeError: ``obs`` has another shape.
         """
         obs = np.asarray(obs, np.float32)
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from gymnasium.spaces import flatdim
 
 from perilune._utils.arrays import Array
 from perilune.agent.config import DQNConfig, TrainConfig
@@ -142,7 +143,7 @@ class KnownEnv:
             raise ConfigError("outcomes.unfinished", unfinished, f"one of {', '.join(labels)}, or ''")
 
     def check(self, env: gym.Env[Any, Any]) -> None:
-        """Check the names against the spaces of an environment, without its wrappers.
+        """Check the names against the spaces of an environment.
 
         Args:
             env: the environment.
@@ -150,12 +151,18 @@ class KnownEnv:
         Raises:
             ConfigError: the number of names differs from the number of observation entries or actions.
         """
-        obs, action = env.unwrapped.observation_space, env.unwrapped.action_space
-        sizes = {"observations": gym.spaces.flatdim(obs), "actions": getattr(action, "n", 0)}
-        for field, size in sizes.items():
+        inner = env.unwrapped  # a wrapper may change the spaces
+        spaces = {
+            "observations": (env.observation_space, inner.observation_space),
+            "actions": (env.action_space, inner.action_space),
+        }
+        for field, pair in spaces.items():
             names = getattr(self, field)
-            if names and len(names) != size:
-                raise ConfigError(field, names, f"{size} names, as {self.env_id} has {size} {field}; got {len(names)}")
+            sizes = [flatdim(space) for space in pair if names and space.is_np_flattenable]
+            if names and len(names) not in sizes:
+                raise ConfigError(
+                    field, names, f"{sizes[0]} names, as {self.env_id} has {sizes[0]} {field}; got {len(names)}"
+                )
 
     def outcome(self, obs: Array, reward: float, terminated: bool) -> str | None:
         """Return how an episode ended, or None if the environment defines no outcomes.
