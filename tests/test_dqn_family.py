@@ -231,7 +231,7 @@ def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -
         assert "has no known symmetry; in Python, pass symmetry=" in str(caught.value)
     else:
         assert (caught.value.name, caught.value.value) == ("symmetry", (4, 2))
-        assert "one of 2 observations and 3 actions" in str(caught.value)
+        assert "expected 2 observations and 3 actions" in str(caught.value)
 
 
 # Priorities

@@ -164,8 +164,8 @@ def test_invalid_symmetry_is_refused(mirrored: Path, symmetry: Any, message: str
         ("0.Dense.weight", lambda array: array.astype(np.float64), r"float64\[2, 3\]: expected float32"),
         ("3.Dense.bias", lambda array: array * np.nan, r"3\.Dense\.bias has values that are not finite"),
         ("average.0.Dense.bias", lambda array: array - np.inf, r"average\.0\..* values that are not finite"),
-        ("4.Dense.bias", lambda array: array, "has arrays .* ask for"),
-        ("average.0.Dense.weight", None, "has arrays .* ask for .*average.0.Dense.weight"),
+        ("4.Dense.bias", lambda array: array, "its arrays are .*: expected"),
+        ("average.0.Dense.weight", None, "its arrays are .*: expected .*average.0.Dense.weight"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
@@ -183,7 +183,7 @@ def test_arrays_that_do_not_fit_are_refused(
         ({"config": SMALL | {"gamma": 1.5}}, r"Expected `float` <= 1\.0"),
         ({"config": SMALL | {"head": "c51"}}, "value_range=None is invalid"),
         ({"config": SMALL | {"head": "qr", "quantiles": 10**4}}, "has 23 weights"),
-        ({"config": SMALL | {"noisy": True}}, "has arrays .* ask for .*weight_sigma"),
+        ({"config": SMALL | {"noisy": True}}, "its arrays are .*: expected .*weight_sigma"),
         ({"config": 5}, "Expected `object`"),
         ({"more": 1}, "more"),
         ({"env_steps": -1}, "env_steps"),

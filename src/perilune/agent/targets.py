@@ -10,7 +10,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.errors import ShapeError
-from perilune.nn.losses import Loss, huber, mse
+from perilune.nn.losses import huber, mse
 
 
 def greedy(q_values: Array) -> Array:
@@ -95,7 +95,7 @@ class Head:
 
     shape: tuple[int, ...] = ()
 
-    def __init__(self, loss: Loss, delta: float) -> None:
+    def __init__(self, loss: str, delta: float) -> None:
         self.name = loss
         self.delta = delta
 
