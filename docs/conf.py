@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     # Types of other libraries. The site is built without a network, so their inventories are not available.
     (r"py:class", r"Array|DTypeLike|Path"),
     # Names that the pages do not list.
-    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Located|Panel|Record|Scale)"),
+    (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Located|Panel|Record|Scale|TrainingSummary)"),
     (
         r"py:.*",
         r"(np|numpy|gymnasium|gym|collections|hashlib|pathlib|typing|argparse|msgspec|av|rich|starlette|matplotlib)(\..*)?",
