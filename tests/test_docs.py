@@ -195,6 +195,7 @@ def small(words: list[str]) -> list[str]:
 
 
 @pytest.mark.usefixtures("_reader")
+@pytest.mark.filterwarnings("ignore:.*Overriding environment")
 @pytest.mark.parametrize("page", sorted(COMMANDS), ids=name)
 def test_commands_of_a_page_run_with_small_budgets(page: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(runs, "runs")
