@@ -372,7 +372,7 @@ def test_saved_agent_loads_under_the_same_name(
 
 
 def test_load_refuses_files_that_do_not_fit(tiny_run: TinyRun, tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match=r"4 observations and 2 actions, but Acrobot-v1 has 6 and 3"):
+    with pytest.raises(ShapeError, match=r"size 4 and 2 actions, but Acrobot-v1 has size 6 and 3 actions"):
         DQN.load(directory(tiny_run.history), "Acrobot-v1")
     (tmp_path / "a.safetensors").write_text("weights")
     with pytest.raises(FileFormatError):

@@ -125,7 +125,7 @@ def test_finished_benchmark_is_read_and_not_run(copied: Path, capfd: pytest.Capt
     bench(copied, "--json")
     out, err = capfd.readouterr()
     assert json.loads(out) == content(copied)
-    assert err == "2 of 2 already have a score\n"
+    assert err == "2 of 2 seeds already have a score\n"
     assert not list(copied.rglob("final.safetensors"))
     bench(copied, "--quiet")
     out, err = capfd.readouterr()
@@ -241,7 +241,7 @@ def test_failed_seed_is_reported_and_runs_again(copied: Path, capfd: pytest.Capt
     out, err = capfd.readouterr()
     assert "| 0 | " not in out
     assert "| 1 | " in out
-    assert "perilune: 1 failed. Run the same command again to retry.\n  copied/seed-0: RunDirectoryError" in err
+    assert "perilune: 1 seed failed. Run the same command again to retry.\n  copied/seed-0: RunDirectoryError" in err
     (failure,) = content(copied)["failures"]
     assert (failure["seed"], [found["seed"] for found in content(copied)["scores"]]) == (0, [1])
     assert failure["reason"].startswith("RunDirectoryError")

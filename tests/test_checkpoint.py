@@ -422,7 +422,7 @@ def test_failing_environment_is_named_and_the_run_resumes(tmp_path: Path) -> Non
     with pytest.raises(EnvironmentFaultError, match=r"CartPole-v1\.step raised OSError: the simulator") as caught:
         DQN(Disturbed(fail, 170), seed=2, **AGENT).train(run_dir=run, **STEPS)
     last = checkpoint.paths(run)[-1]
-    assert caught.value.__notes__ == [f"Saved up to checkpoint {last}. Resume with: perilune resume {run}"]
+    assert caught.value.__notes__ == [f"Saved checkpoint {last}. Resume with: perilune resume {run}"]
     other = Path(shutil.copytree(run, tmp_path / "other"))
     DQN(Disturbed(), seed=2, **AGENT).train(run_dir=run, resume=True, quiet=True, pictures=False)
     assert everything(run) == everything(whole)

@@ -177,7 +177,7 @@ def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
     [
         ({"gamma": 10**400}, "gamma", "a number from 0 to 1"),
         ({"batch_size": 10**400}, "batch_size", "a whole number >= 1"),
-        ({"hidden": (10**400,)}, "hidden", "a tuple, each entry a whole number"),
+        ({"hidden": (10**400,)}, "hidden", "a tuple in which each entry is a whole number"),
         ({"batch_size": 33, "buffer_size": 32, "learning_starts": 1}, "batch_size", "at most buffer_size=32"),
         ({"learning_starts": 33, "buffer_size": 32, "batch_size": 1}, "learning_starts", "at most buffer_size=32"),
         ({"epsilon_start": 0.1, "epsilon_end": 0.2}, "epsilon_end", "at most epsilon_start=0.1"),
@@ -188,10 +188,14 @@ def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
         ({"head": "c51", "value_range": (1.0, 0.0)}, "value_range", "a lower and a higher return"),
         ({"head": "c51", "value_range": (1e9, 1e9 + 1)}, "value_range", "far enough apart for 51 atoms in single"),
         ({"head": "c51", "value_range": (-1e300, 1e300)}, "value_range", "far enough apart for 51 atoms in single"),
-        ({"head": "qr", "loss": "mse"}, "loss", "'huber' with head='qr'; 'mse' needs"),
-        ({"optimism": 0.5}, "optimism", "0, because head='expected' has no quantiles ('qr' has)"),
-        ({"head": "c51", "value_range": (0.0, 1.0), "optimism": 0.5}, "optimism", "0, because head='c51' has no"),
-        ({"ema_acts": True}, "ema_acts", "False, because there is no average without ema_decay"),
+        ({"head": "qr", "loss": "mse"}, "loss", "'huber' with head='qr'; 'mse' requires"),
+        ({"optimism": 0.5}, "optimism", "0 with head='expected'; optimism requires head='qr'"),
+        (
+            {"head": "c51", "value_range": (0.0, 1.0), "optimism": 0.5},
+            "optimism",
+            "0 with head='c51'; optimism requires",
+        ),
+        ({"ema_acts": True}, "ema_acts", "False without ema_decay, which enables the average"),
     ],
 )
 def test_contradictory_or_huge_settings_are_refused(values: dict[str, Any], name: str, words: str) -> None:
@@ -235,7 +239,7 @@ def test_build_with_another_head_drops_settings_of_the_old_head() -> None:
     assert build(DQNConfig, {"head": "expected"}, build(DQNConfig, {"loss": "mse"})).loss == "mse"  # the same head
     assert build(DQNConfig, {"head": "qr"}, DQNConfig(head="c51", value_range=(0, 1))).value_range is None
     assert build(DQNConfig, {"head": "qr"}, quantiles).optimism == 0.5
-    with pytest.raises(ConfigError, match=r"optimism=0\.5 is invalid: expected 0, because"):  # given explicitly
+    with pytest.raises(ConfigError, match=r"optimism=0\.5 is invalid: expected 0 with head"):  # given explicitly
         build(DQNConfig, {"head": "expected", "optimism": 0.5}, quantiles)
 
 

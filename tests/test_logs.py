@@ -132,7 +132,7 @@ def test_damaged_line_is_named(bad: bytes, tmp_path: Path) -> None:
     (tmp_path / "episodes.jsonl").write_bytes(line(1) + line(2) + bad + line(3) + bad)
     table = LogReader(tmp_path / "episodes.jsonl", Episode).read()
     assert table.columns["episode"].tolist() == [1, 2, 3]
-    assert table.fault == "episodes.jsonl: 2 damaged lines were skipped, the first is line 3"
+    assert table.fault == "episodes.jsonl: 2 damaged lines were skipped, starting at line 3"
     with pytest.raises(FileFormatError, match=r"episodes\.jsonl, line 3, is damaged: .*Delete that line"):
         logs.read_log(tmp_path, Episode)
     assert logs.last_record(tmp_path, Episode) is None
@@ -147,7 +147,7 @@ def test_overlong_line_is_skipped_without_memory(tmp_path: Path) -> None:
         file.write(b"\n" + line(2))
     table = log.read()
     assert table.columns["episode"].tolist() == [1, 2]
-    assert table.fault == "x.jsonl: 1 damaged line was skipped, the first is line 2"
+    assert table.fault == "x.jsonl: damaged line 2 was skipped"
     assert same(LogReader(path, Episode).read(), table)
 
 

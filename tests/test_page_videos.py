@@ -157,14 +157,14 @@ def test_long_observations_are_summarized(browser: Browser, variants: str) -> No
     with visit(browser, variants) as visited:
         page = visited.open("view=videos&run=a&video=coded.mp4")
         expect(page.locator(".ones")).to_have_text("obs[100] is 1.")
-        expect(page.get_by_text("500, each 0 or 1")).to_be_visible()
+        expect(page.get_by_text("500 entries, each 0 or 1")).to_be_visible()
         wait_until_loaded(page)
         page.keyboard.press("ArrowRight")
         expect(page.locator(".ones")).to_have_text("obs[101] is 1.")
         assert page.evaluate("document.documentElement.scrollHeight") < 2000
         open_video(page, "many")
         expect(page.locator(".gauges .name")).to_have_text([f"obs[{index}]" for index in range(1, 25)])
-        expect(page.get_by_text("24 of 40 that change, 41 in total")).to_be_visible()
+        expect(page.get_by_text("24 of 40 changing entries, 41 in total")).to_be_visible()
         page.keyboard.press("ArrowRight")
         expect(page.locator(".gauges b").nth(4)).to_have_text("5.000")
         expect(page.locator(".ones")).to_be_hidden()

@@ -204,7 +204,7 @@ def test_command_compares_directories_and_files(tmp_path: Path, capfd: pytest.Ca
     out = capfd.readouterr().out
     for part in (
         f"A: {a} (5 seeds)", "| final, IQM | 200.0 (", "| 30.0 (", "| first solved, median | 500 steps | 500 steps |",
-        "Settings of A and B that differ: none.\n",
+        "Settings that differ (A and B): none.\n",
     ):  # fmt: skip
         assert part in out
 
@@ -212,7 +212,7 @@ def test_command_compares_directories_and_files(tmp_path: Path, capfd: pytest.Ca
 def test_differing_settings_are_listed() -> None:
     other = replace(RESULT, settings={"agent": {"gamma": 0.9, "tau": 1.0}, "train": {}}, scores=SCORES[:2])
     text = results.comparison_table(results.compare(RESULT, other, rng()), "a", "b")
-    assert "Settings of A and B that differ: gamma = 0.99 and 0.9; tau = 'nothing' and 1.0." in text
+    assert "Settings that differ (A and B): gamma (0.99 and 0.9); tau ('nothing' and 1.0)." in text
     assert "With fewer than 5 seeds per side" in text
     many = {f"setting {number}": number for number in range(15)}
     text = results.comparison_table(results.compare(RESULT, replace(RESULT, settings={"agent": many}), rng()), "a", "b")

@@ -194,7 +194,7 @@ def test_second_interrupt_stops_at_once(tmp_path: Path, capfd: pytest.CaptureFix
     with pytest.raises(KeyboardInterrupt) as raised:
         DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=tmp_path / "run", callback=interrupt(Metrics, 2), **TRAINING)
     assert "Interrupt again" in capfd.readouterr().err
-    assert "Saved up to checkpoint" in raised.value.__notes__[0]
+    assert "Saved checkpoint" in raised.value.__notes__[0]
     assert checkpoint.latest(tmp_path / "run")[0].agent.env_steps == 0  # nothing was saved after the first one
 
 

@@ -199,7 +199,7 @@ def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRu
         output, errors = process.stdout, process.stderr
         assert output is not None
         assert errors is not None
-        warning = "perilune: runs does not exist yet. The page shows its runs when a training creates it.\n"
+        warning = "perilune: runs does not exist yet. The page will show its runs once training creates it.\n"
         assert errors.readline() == warning
         assert running.get("/api/runs").json() == {"root": "runs", "message": None, "runs": []}
         assert next(events) == {"versions": {}, "changed": []}
@@ -240,7 +240,7 @@ def test_directory_host_and_port_errors_say_what_to_do(tmp_path: Path) -> None:
         serve(tmp_path / "file", "127.0.0.1", 0, print, print)
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortError, match=rf"port {port} is in use at 127.0.0.1. Choose another one with --port"):
+        with pytest.raises(PortError, match=rf"port {port} is in use on 127.0.0.1. Choose another one with --port"):
             serve(tmp_path, "127.0.0.1", port, print, print)
     with pytest.raises(ConfigError, match="from 0 to 65535"):
         listen("127.0.0.1", 65_536)

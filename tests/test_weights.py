@@ -179,7 +179,7 @@ def test_arrays_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"config": {"gama": 0.9}}, "gama=None is invalid: expected no such field"),
+        ({"config": {"gama": 0.9}}, "field='gama' is invalid: expected a known field"),
         ({"config": SMALL | {"gamma": 1.5}}, r"Expected `float` <= 1\.0"),
         ({"config": SMALL | {"head": "c51"}}, "value_range=None is invalid"),
         ({"config": SMALL | {"head": "qr", "quantiles": 10**4}}, "has 23 weights"),
@@ -305,7 +305,7 @@ def test_file_with_any_setting_loads_or_is_refused(content: tuple[Path, bytes], 
 def test_weights_of_a_run_directory_are_found(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
     assert weights_file(tmp_path) == weights_file(tmp_path / "best.safetensors", "final")
-    with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* does not exist, but 'best' does"):
+    with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* does not exist, but the 'best' weights do"):
         weights_file(tmp_path, "final")
     with pytest.raises(RunDirectoryError, match=r"the directory does not exist$"):
         weights_file(tmp_path / "nowhere")

@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 
 class _ClassMethod(Generic[P, R]):
-    """A class method that raises if it is called on an instance, because its result would be lost."""
+    """A class method that raises an error when called on an instance, because its result would be lost."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], R]) -> None:
         self._function = function
@@ -63,13 +63,13 @@ class DQN:
         env: a Gymnasium environment or its ID. The action space must be Discrete. The observation space can be a
             one-dimensional Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these; Perilune flattens
             observations.
-        preset: settings to start from. "recommended" uses the tuned settings of the environment, or the preset
-            "default" if there are none. "plain" is the DQN of Mnih et al., Nature 518, 2015. The ID of another
-            environment uses its preset. None uses the defaults of ``DQNConfig``.
-        config: all settings, instead of a preset.
+        preset: settings to start from. "recommended" selects the tuned settings of the environment, or the preset
+            "default" if it has none. "plain" selects the DQN of Mnih et al., Nature 518, 2015. An environment ID
+            selects the preset of that environment. None selects the defaults of ``DQNConfig``.
+        config: all settings. Replaces the preset.
         seed: seed of all random numbers (>= 0). On one machine, the same seed gives the same weights, bit for bit.
-        symmetry: symmetry of the environment, for the setting ``mirror``. Perilune knows those of LunarLander,
-            CartPole and Acrobot.
+        symmetry: symmetry of the environment, for the setting ``mirror``. By default, the built-in symmetry, which
+            exists for LunarLander, CartPole and Acrobot.
         settings: individual settings that override the preset or ``config``, such as ``hidden=(64, 64), gamma=0.98``.
             See ``perilune.DQNConfig``.
 
@@ -128,7 +128,7 @@ class DQN:
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for ``copy.deepcopy`` and ``pickle``. A copy makes an environment that has an ID again."""
+        """Return the state for ``copy.deepcopy`` and ``pickle``. A copy remakes its environment from the ID, if any."""
         return self.__dict__ | {"env": envs.recipe(self.env)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -154,10 +154,10 @@ class DQN:
     ) -> History:
         """Train the agent. Later calls continue with the same agent and replay buffer.
 
-        Without ``run_dir``, nothing is written. With ``run_dir``, Perilune records logs, weights, checkpoints, curves
-        and videos there. SIGINT (Ctrl-C) and SIGTERM then stop the training at the end of the episode and save it.
+        Without ``run_dir``, Perilune writes no files. With ``run_dir``, it records logs, weights, checkpoints, curves
+        and videos there. SIGINT (Ctrl-C) and SIGTERM then save a checkpoint at the end of the episode and stop.
 
-        The schedules of the preset are scaled to the budget ``steps``; see ``perilune.presets``.
+        Perilune scales the schedules of the preset to the budget ``steps``; see ``perilune.presets``.
 
         >>> from perilune import DQN
         >>> history = DQN("CartPole-v1", learning_starts=200).train(steps=500, eval_episodes=3, quiet=True)
@@ -165,36 +165,36 @@ class DQN:
         True
 
         Args:
-            config: all settings of the training.
-            run_dir: directory to record the training in.
-            resume: resume the run in ``run_dir`` exactly from its last checkpoint. This replaces what the agent has
-                learned. The settings must equal those of the run.
+            config: all training settings.
+            run_dir: directory to record the run in.
+            resume: resume the run in ``run_dir`` exactly from its last checkpoint. This replaces the weights and the
+                replay buffer of the agent. The settings must match those of the run.
             overwrite: replace the run in ``run_dir``.
             change: names of settings that may differ from those of the resumed run, as in
                 ``train(run_dir=run, resume=True, change=["steps"], steps=200_000)``.
             callback: function that receives each event (``perilune.training.events``). If it returns False, training
                 stops at the end of the episode.
             frames: keep the images of recorded episodes in ``history.frames``. An episode of LunarLander takes about
-                200 MB.
+                200 MB of memory.
             pictures: plot the learning curves and record a video of the best agent at the end, if the required
                 libraries are installed.
             quiet: do not show progress.
             tensorboard: write TensorBoard event files into ``run_dir``/tensorboard.
             settings: individual settings, such as ``steps=50_000, eval_every=5_000``. See ``perilune.TrainConfig``.
-                If neither ``steps`` nor ``episodes`` is given, the budget of the preset is used.
+                By default, the budget is that of the preset.
 
         Returns:
-            The history of the training.
+            The history of this call.
 
         Raises:
             UsageError: a setting does not exist, or requires ``run_dir``.
-            ConfigError: a value is invalid, the budget ends before the first update, or a setting differs from that
-                of the resumed run and is not named in ``change``.
+            ConfigError: a value is invalid, the budget ends before the first update, or a setting differs from
+                the resumed run and is not listed in ``change``.
             RunDirectoryError: ``run_dir`` cannot be written, already holds a run, is in use by another process, or
                 has no run to resume.
             FileFormatError: the run to resume is damaged.
             MissingDependencyError: a library for videos or event files is not installed.
-            DivergenceError: the loss is not finite. Perilune keeps what it has recorded.
+            DivergenceError: the loss is not finite. Everything recorded so far is kept.
             EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
         """
         _check_config(config)
@@ -223,7 +223,7 @@ class DQN:
     def iterate(self, config: TrainConfig | None = None, **settings: Unpack[TrainSettings]) -> Iterator[Event]:
         """Train the agent and yield each event. Perilune writes and prints nothing.
 
-        The agent learns while you iterate. Leaving the loop stops the training.
+        The agent learns while you iterate. Leaving the loop stops training.
 
         >>> from perilune import DQN
         >>> from perilune.training.events import Episode
@@ -231,7 +231,7 @@ class DQN:
         >>> returns = [event.reward for event in events if isinstance(event, Episode)]
 
         Args:
-            config: all settings of the training.
+            config: all training settings.
             settings: individual settings, as in ``train``.
 
         Returns:
@@ -267,7 +267,7 @@ class DQN:
             total_timesteps: environment steps (>= 1).
             callback: function that receives each event, as in ``train``.
             progress_bar: show progress.
-            settings: individual settings of the training, as in ``train``.
+            settings: individual training settings, as in ``train``.
 
         Returns:
             This agent.
@@ -282,7 +282,7 @@ class DQN:
         return self
 
     def _prepare(self, config: TrainConfig | None, settings: TrainSettings) -> TrainConfig:
-        """Return the settings of a new training. Scale the schedules of an untrained agent to the budget."""
+        """Return the training settings. If the agent is untrained, scale its schedules to the budget."""
         check_names(TrainConfig, settings)
         train = settings if config is None else vars(config) | settings
         chosen = {} if self.preset is None else {name: getattr(self.config, name) for name in self._chosen}
@@ -308,7 +308,7 @@ class DQN:
     def _setup_to_resume(
         self, latest: Checkpoint, config: TrainConfig | None, settings: TrainSettings, change: Sequence[str]
     ) -> Setup:
-        """Return the setup to resume a run with. Schedules that the user did not set are those of the run."""
+        """Return the setup to resume a run with. Schedules that the user did not set keep the values of the run."""
         base = latest.setup.train if config is None else config
         check_names(TrainConfig, settings)
         wanted = self._setup(build(TrainConfig, settings, base))
@@ -323,14 +323,14 @@ class DQN:
     def q_values(self, obs: Any) -> Array:
         """Return Q(obs, a) for each action a.
 
-        Uses the weights that are evaluated: the moving average if ``ema_decay`` is set, else the online network. For
-        distributional heads, Q is the mean of the distribution.
+        The weights are those used for evaluation: the moving average if ``ema_decay`` is set, else the online network.
+        For distributional heads, Q is the mean of the distribution.
 
         Args:
-            obs: one observation or N, flattened [O] or [N, O], or as the environment returns them.
+            obs: one observation or a batch of N, flattened [O] or [N, O], or as the environment returns them.
 
         Returns:
-            float32 [A] for one observation, [N, A] for N.
+            float32 [A] for one observation, [N, A] for a batch.
 
         Raises:
             ShapeError: ``obs`` has another shape or is not finite.
@@ -347,10 +347,10 @@ class DQN:
         True
 
         Args:
-            obs: one observation or N, flattened [O] or [N, O], or as the environment returns them.
+            obs: one observation or a batch of N, flattened [O] or [N, O], or as the environment returns them.
 
         Returns:
-            An int for one observation, an int array [N] for N.
+            An int for one observation, an int array [N] for a batch.
 
         Raises:
             ShapeError: ``obs`` has another shape or is not finite.
@@ -365,11 +365,11 @@ class DQN:
         """Return an action, as in Stable-Baselines3.
 
         Args:
-            obs: one observation or N, flattened [O] or [N, O], or as the environment returns them.
+            obs: one observation or a batch of N, flattened [O] or [N, O], or as the environment returns them.
             deterministic: act greedily. If False, act epsilon-greedily with the current epsilon.
 
         Returns:
-            ``(action, None)``, where action is an int64 for one observation and an int array [N] for N.
+            ``(action, None)``, where action is an int64 for one observation and an int array [N] for a batch.
 
         Raises:
             ShapeError: ``obs`` has another shape or is not finite.
@@ -389,7 +389,7 @@ class DQN:
         if rows.ndim not in (1, 2) or rows.shape[-1] != size or not np.isfinite(rows).all():
             raise ShapeError(
                 f"obs of shape {list(rows.shape)} is invalid: expected finite numbers of shape [{size}] for one "
-                f"observation or [N, {size}] for many."
+                f"observation or [N, {size}] for a batch."
             )
         return (rows[None], True) if rows.ndim == 1 else (rows, False)
 
@@ -474,13 +474,13 @@ class DQN:
 
     @_ClassMethod
     def load(cls: type[DQN], path: str | Path, env: envs.Env | str | None = None) -> DQN:  # noqa: N805 -- a class method
-        """Load an agent from a file or a run directory, to evaluate it or to continue its training.
+        """Load an agent from a weights file or a run directory, to evaluate it or train it further.
 
-        A loaded agent starts with an empty replay buffer and fills it before it learns. To resume a run exactly, use
+        A loaded agent starts with an empty replay buffer and fills it before it learns. To resume a run exactly, call
         ``train(run_dir=..., resume=True)``.
 
         Args:
-            path: a .safetensors file (the suffix can be omitted), or a run directory, whose best weights are used.
+            path: a .safetensors file (you can omit the suffix), or a run directory, to load its best weights.
             env: the environment or its ID. By default, the ID in the file.
 
         Returns:
@@ -490,7 +490,7 @@ class DQN:
             UsageError: ``load`` is called on an agent instead of the class.
             RunDirectoryError: ``path`` does not exist or cannot be read.
             FileFormatError: the file is damaged or not a weights file.
-            ShapeError: the environment has other observation or action sizes than the agent.
+            ShapeError: the observation size or the number of actions differs between agent and environment.
             UnsupportedEnvironmentError: the environment in the file cannot be made. Pass ``env``.
         """
         agent, _, made = weights.load_with_env(weights.weights_file(Path(path)), env)
@@ -500,7 +500,7 @@ class DQN:
 
 
 def _environment(env: envs.Env | str) -> envs.Env:
-    """Return the environment with flattened observations. Explain how to convert one of the old gym package."""
+    """Return the environment with flattened observations. Reject environments of the old gym package."""
     if isinstance(env, str):
         if env.endswith("Policy"):
             raise _no_policy(env)

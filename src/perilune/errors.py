@@ -24,7 +24,7 @@ class ConfigError(PeriluneError, ValueError):
         self.expected = expected
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
-        # Exceptions are pickled as the arguments of their constructor, not as their message.
+        # By default, unpickling passes the message to the constructor.
         return ConfigError, (self.name, self.value, self.expected)
 
 
@@ -57,7 +57,7 @@ class PortError(PeriluneError, OSError):
 
 
 class RunDirectoryError(PeriluneError, OSError):
-    """A run directory cannot be read or written, already holds a run, or holds none."""
+    """A run directory cannot be read or written, already contains a run, or contains none."""
 
 
 class FileFormatError(PeriluneError, ValueError):
@@ -69,7 +69,7 @@ class DivergenceError(PeriluneError, ArithmeticError):
 
 
 class TrialError(PeriluneError, RuntimeError):
-    """Seeds of a benchmark failed. The results of the other seeds are kept."""
+    """Some seeds of a benchmark failed. The results of the other seeds are kept."""
 
 
 class ExaminationError(PeriluneError, ValueError):
@@ -77,11 +77,11 @@ class ExaminationError(PeriluneError, ValueError):
 
 
 class PeriluneWarning(UserWarning):
-    """A problem that does not stop the training or lose results."""
+    """A problem that neither stops training nor loses results."""
 
 
 def located(error: PeriluneError, where: str) -> PeriluneError:
-    """Return an error with its location in front of the message.
+    """Return a copy of an error with its location before the message.
 
     Args:
         error: the error.

@@ -1,4 +1,4 @@
-"""The history of a training, in memory or from its run directory."""
+"""The history of a training run, in memory or from its run directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perilune.viz import notebook, plots, video
 
 @dataclass(frozen=True, repr=False)
 class History:
-    """Episodes, losses and evaluations of a training. A notebook displays it with its learning curves.
+    """Episodes, losses and evaluations of a training run. In a notebook, it is displayed as learning curves.
 
     ``episodes`` and the lists derived from it omit an episode that the end of the budget cut off. ``run.episodes``
     includes it.
@@ -29,9 +29,9 @@ class History:
     True
 
     Attributes:
-        directory: the run directory, or None for a training without one.
+        directory: the run directory, or None if training had none.
         run: settings and logged events.
-        frames: images of each recorded episode by its number, uint8 [height, width, 3]. Requires
+        frames: images of each recorded episode, by episode number, uint8 [height, width, 3]. Requires
             ``train(frames=True)``.
     """
 
@@ -41,13 +41,13 @@ class History:
 
     @classmethod
     def load(cls, directory: str | Path) -> History:
-        """Read the history of a run directory. The run may still be in training.
+        """Read the history of a run directory. The run may still be training.
 
         Args:
             directory: the run directory.
 
         Returns:
-            The history as logged so far.
+            The history logged so far.
 
         Raises:
             RunDirectoryError: the directory is not a run.
@@ -82,7 +82,7 @@ class History:
 
     @property
     def evaluations(self) -> list[Evaluated]:
-        """Greedy evaluations during the training."""
+        """Greedy evaluations during training."""
         return self.run.evaluations
 
     @property
@@ -111,7 +111,7 @@ class History:
         max_episode_steps: int | None = None,
         tell: Callable[[int, int], object] | None = None,
     ) -> list[video.EpisodeOutcome]:
-        """Record the untrained, early, halfway and best agents side by side, from one start state.
+        """Record the untrained, early, halfway and best agents side by side, from the same start state.
 
         The video lasts at most ten seconds. Longer episodes are played faster, and the video shows the speed.
 
@@ -121,13 +121,13 @@ class History:
             checkpoint: weights of the last stage, "best" or "final".
             overlay: show Q-values and actions.
             max_episode_steps: steps after which an episode is truncated.
-            tell: progress callback with two arguments: encoded steps of the longest episode, and all its steps.
+            tell: progress callback. Receives the number of encoded steps and the total steps of the longest episode.
 
         Returns:
             Title, outcome and return of each stage, from left to right.
 
         Raises:
-            UsageError: the training had no run directory.
+            UsageError: training had no run directory.
             RunDirectoryError: the run has no snapshots, or ``path`` cannot be written.
             ConfigError: the environment cannot render, or ``path`` has another suffix.
             MissingDependencyError: the video library is not installed.

@@ -1,4 +1,4 @@
-"""Train in memory or in a run directory, with logs, checkpoints, videos, plots and a handler for signals."""
+"""Train in memory or in a run directory, with logs, checkpoints, videos, plots and signal handling."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ from perilune.viz.summary import TrainingSummary
 Callback = Callable[[Event], object]
 """A function that ``train`` calls with every event. If it returns False, the training stops."""
 
-SHARE = 0.01  # of the training time, for checkpoints
+SHARE = 0.01  # largest share of the training time that checkpoints may take
 
 
 @dataclass(kw_only=True)
 class Recording:
-    """One training: its agent, settings, run directory and options. ``DQN.train`` describes the options."""
+    """A training run: agent, settings, run directory and options. ``DQN.train`` describes the options."""
 
     agent: Agent
     env: Env
@@ -71,12 +71,12 @@ class Recording:
     quiet: bool = False
     tensorboard: bool = False
     stopping: bool = field(default=False, init=False)
-    """Whether the callback or a signal has asked to stop."""
+    """Whether the callback or a signal has requested a stop."""
     checkpoints: Sequence[Path] = field(default=(), init=False)
-    """The checkpoints of the run to resume at the time of reading."""
+    """The checkpoint files that existed when ``latest`` was read."""
     playing: dict[int, list[Array]] = field(default_factory=dict, init=False)
     recorded: dict[int, list[Array]] = field(default_factory=dict, init=False)
-    """The images of unfinished and of finished episodes, by episode number."""
+    """Images of episodes in progress (``playing``) and of finished episodes (``recorded``), by episode number."""
 
     def in_memory(self) -> History:
         """Train the agent and keep the history in memory."""
@@ -127,7 +127,7 @@ class Recording:
         return self.latest is not None and self.latest.training.finished and self.setup.train == self.latest.setup.train
 
     def _announce(self) -> None:
-        """Print the preset of the training, and the settings that differ from it."""
+        """Print the preset and the settings that differ from it."""
         if not self.quiet:
             differ = changes(self.setup.agent, self.setup.environment, self.preset)
             what = "the defaults of DQNConfig" if self.preset is None else f"the {self.preset!r} preset"
@@ -150,7 +150,7 @@ class Recording:
         return terminal.live(f"{self.setup.environment}, seed {self.agent.seed}", summary)
 
     def stop(self) -> None:
-        """Stop the training at the end of the episode."""
+        """Stop training at the end of the episode."""
         self.stopping = True
 
     def _check_libraries(self) -> None:
@@ -162,7 +162,7 @@ class Recording:
     def _run(self, readers: Sequence[Callable[[Event], object]]) -> Event | None:
         """Train, show health warnings, and pass every event to the readers and the callback.
 
-        Return the last event if the callback or a signal stopped the training; None if the budget is used up.
+        Return the last event if the callback or a signal stopped training; None if the budget is used up.
         """
         if self.is_over():
             return None
@@ -206,10 +206,12 @@ class Recording:
                 layout.sweep(directory)
                 checkpoint.restore_weights(directory, latest)
                 if other := manifest.differing_host(directory):
-                    _warn(f"{directory} resumes with another machine or version, so results may differ: {other}")
+                    _warn(
+                        f"{directory} resumes on another machine or with other versions, so results may differ: {other}"
+                    )
                 manifest.write_config(directory, setup.to_json())
             recorder = Recorder(self, log)
-            if latest is None:  # after the first checkpoint, because a run with a config.json can be resumed
+            if latest is None:  # after the first checkpoint: a directory with a config.json can be resumed
                 manifest.write_config(directory, setup.to_json())
             readers = [recorder.read, videos.read, write, show, *([self._collect] if self.frames else [])]
             try:
@@ -219,7 +221,7 @@ class Recording:
                     aside(f"perilune: {recorder.message}")
             except BaseException as error:
                 error.add_note(recorder.message)
-                with suppress(PeriluneError):  # report the first error
+                with suppress(PeriluneError):  # keep the original error
                     recorder.save_final()
                 raise
             else:
@@ -258,15 +260,15 @@ class Recording:
 
 
 class Recorder:
-    """Write the logs, best weights, snapshots and checkpoints of a training into its run directory.
+    """Write the logs, best weights, snapshots and checkpoints of a run into its directory.
 
-    Save a checkpoint at the start of a new run, and of a run that resumes with changed settings.
+    Save a checkpoint when a new run starts, and when a run resumes with changed settings.
     """
 
     def __init__(self, run: Recording, log: logs.LogWriter) -> None:
         self._training, self._log, self._directory = run, log, run.directory
         self._saved_at = time.perf_counter()
-        self._cost = 0.0  # seconds of the last checkpoint
+        self._cost = 0.0  # seconds that the last checkpoint took
         self._saved_step = run.agent.env_steps
         self._evaluations = 0
         if (latest := run.latest) is None:
@@ -294,7 +296,7 @@ class Recorder:
             self.save(event)
 
     def _is_due(self) -> bool:
-        """Return whether a checkpoint is due. The interval grows so that they take at most ``SHARE`` of the time."""
+        """Return whether a checkpoint is due. The interval grows to keep their share of the time below ``SHARE``."""
         interval = self._training.setup.train.checkpoint_seconds
         return interval is not None and time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
 
@@ -313,7 +315,7 @@ class Recorder:
         path = checkpoint.path_of(self._directory, self._saved_step)
         if not path.is_file():
             return f"The last checkpoint, {path}, was removed."
-        return f"Saved up to checkpoint {path}. Resume with: perilune resume {self._directory}"
+        return f"Saved checkpoint {path}. Resume with: perilune resume {self._directory}"
 
     def save_final(self) -> None:
         """Write the current weights if they are finite."""
@@ -347,7 +349,7 @@ def settings_toml(path: Path, env: Env, setup: Setup) -> str:
     for table, values in tables.items():
         plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | tuple | None)}
         lines += ["", f"[{table}]"] if plain else []
-        # Strings, numbers, booleans and arrays look the same in JSON and TOML.
+        # Strings, numbers, booleans and arrays have the same syntax in JSON and TOML.
         lines += [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in plain.items()]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Limit BLAS to one thread, the fastest number for matrices of these sizes (docs/explanation/benchmarks.md)."""
+"""Limit BLAS to one thread, which is fastest for matrices of this size (docs/explanation/benchmarks.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 def one_blas_thread() -> Iterator[None]:
     """Limit the matrix products of NumPy to one thread inside the block.
 
-    Training, evaluation and benchmarks do this themselves. Use it around your own learning loop: results are
+    Training, evaluation and benchmarks call this themselves. Use it around your own learning loop: results are
     reproducible bit for bit only with a fixed number of threads.
     """
     with threadpool_limits(limits=1, user_api="blas"):

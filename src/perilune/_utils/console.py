@@ -29,12 +29,12 @@ class _SafeStream:
 
 
 def _broken() -> suppress:
-    # A closed pipe, terminal or file, or a signal handler that prints while the program prints.
+    # Raised by a closed pipe, terminal or file, or by a signal handler that prints while the program prints.
     return suppress(OSError, ValueError, RuntimeError)
 
 
 def stderr() -> TextIO | None:
-    """Return standard error, or None. Writing ignores errors, so that training survives a closed terminal."""
+    """Return standard error, if any. Writes ignore errors, so that training survives a closed terminal."""
     return None if sys.stderr is None else cast("TextIO", _SafeStream(sys.stderr))
 
 

@@ -1,4 +1,4 @@
-"""Independent random generators derived from one seed. The global generator of NumPy is never used."""
+"""Derive independent random generators from one seed. Perilune never uses NumPy's global generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perilune.errors import ConfigError
 
 @dataclass(frozen=True)
 class Generators:
-    """One generator per role. Drawing from one never changes another."""
+    """One generator per role. Drawing from one never affects another."""
 
     network: np.random.Generator
     exploration: np.random.Generator

@@ -1,4 +1,4 @@
-"""Moving average, interquartile mean, bootstrap intervals and the probability of improvement.
+"""Compute moving averages, interquartile means, bootstrap intervals and probabilities of improvement.
 
 The statistics over seeds follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 arXiv:2108.13264, and require SciPy. The moving average requires only NumPy, so that plots work without SciPy.
@@ -23,7 +23,7 @@ BATCH = 100  # resamples per batch, to limit memory
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic over seeds and its 95 % interval, numbers or arrays. The interval of a single seed is (NaN, NaN)."""
+    """A statistic over seeds and its 95 % interval, as numbers or arrays. For a single seed, it is (NaN, NaN)."""
 
     value: Any
     low: Any
@@ -66,12 +66,12 @@ def probability_of_improvement(a: Array, b: Array) -> Any:
 def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: np.random.Generator) -> Estimate:
     """Return ``statistic(*samples)`` with its stratified percentile bootstrap interval.
 
-    Each sample is a stratum, such as the seeds of one environment, and is resampled with replacement within itself.
+    Each sample is a stratum, such as the seeds of one environment. Resampling (with replacement) stays within each.
 
     Args:
         statistic: function of the samples that reduces their last axis.
         samples: scores [..., N] with the seeds on the last axis. A curve is resampled as a whole.
-        generator: draws the resamples.
+        generator: generator of the resamples.
     """
     strata = [np.asarray(sample, np.float64) for sample in samples]
     value = statistic(*strata)
@@ -95,7 +95,7 @@ def share(count: int, of: int) -> Estimate:
 
 
 def moving_average(values: ArrayLike, window: int) -> Array:
-    """Return the mean of the last ``window`` finite values at each position. The first positions have fewer values.
+    """Return the mean of the last ``window`` finite values at each position. The first windows are shorter.
 
     Args:
         values: array [N]. NaN and infinity are ignored.

@@ -8,15 +8,15 @@ WIDTH = 9  # largest number of characters of a number in a table
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with every character that is not printable escaped: ``\x1b``, ``\n``, ``\ud800``.
+    r"""Escape each non-printable character in ``text``: ``\x1b``, ``\n``, ``\ud800``.
 
-    Names of directories may contain control characters, which a terminal executes and XML forbids.
+    Directory names may contain control characters, which a terminal executes and XML forbids.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Format ``value`` in at most 9 characters, and None as a dash. By default, small values have more decimals."""
+    """Format ``value`` in at most 9 characters; None is a dash. By default, small values have more decimals."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)

@@ -1,7 +1,7 @@
 """Validate dataclass fields and JSON objects against their annotations, with msgspec.
 
-Ranges are part of a type: ``Annotated[int, Meta(ge=1)]``. Do not put such an integer beside a tuple in a union: msgspec
-0.22 crashes on that combination.
+Ranges are part of a type: ``Annotated[int, Meta(ge=1)]``. Do not combine such an integer with a tuple in a union:
+msgspec 0.22 crashes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAMES = {int: "a whole number", float: "a number", bool: "True or False", type(N
 def check_fields(config: object) -> None:
     """Convert every field of a frozen dataclass to the plain Python type of its annotation.
 
-    NumPy scalars and arrays, lists for tuples, and integral floats for integers (1e5) are accepted.
+    Accept NumPy scalars and arrays, lists for tuples, and integral floats for integers (1e5).
 
     Raises:
         ConfigError: a value has another type, lies outside its range, is not finite, or is an integer >= 2**63.
@@ -61,7 +61,7 @@ def from_json(content: bytes, cls: type[T]) -> T:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(cls.__name__, str(error)[:300], "a valid JSON object") from error
     if unknown is not None:
-        raise ConfigError(unknown, None, f"no such field in {cls.__name__}")
+        raise ConfigError(f"{cls.__name__} field", unknown, "a known field")
     return made
 
 
@@ -75,7 +75,7 @@ def description(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if origin is tuple and arguments[-1] is Ellipsis:
-        return f"a tuple, each entry {description(arguments[0])}"
+        return f"a tuple in which each entry is {description(arguments[0])}"
     if origin is tuple:
         return f"({', '.join(map(description, arguments))})"
     return NAMES.get(hint, f"an object of type {getattr(hint, '__name__', hint)}")
@@ -89,7 +89,7 @@ def _range(meta: Meta) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy values, tuples and integral floats to plain Python values. Refuse what msgspec would accept."""
+    """Convert NumPy values, tuples and integral floats to plain Python values. Reject sets and non-finite numbers."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim):
         value = value.tolist()
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses whose annotations hold the range of each field.
+"""Settings of the agent and of training, as frozen dataclasses.
 
-The docstring below a field is its text in the help and in the documentation.
+The annotation of a field defines its range. The docstring below it is its text in ``--help`` and in the documentation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from perilune.nn.initializers import Initializer
 from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 
-RETURNS = (1e-30, 1e30)  # magnitudes of returns that are safe in single precision
+RETURNS = (1e-30, 1e30)  # magnitudes of returns that single precision represents safely
 RESOLUTION = 1e-6  # of single precision, with a margin
 
 
@@ -42,63 +42,63 @@ class DQNConfig:
     hidden: Hidden = (128, 128)
     """Hidden layers, first to last: units (>= 1), or (units, activation) for a layer with its own activation."""
     activation: Activation = "relu"
-    """Activation of the hidden layers that have none of their own."""
+    """Activation of the hidden layers that do not set their own."""
     layer_norm: bool = True
-    """Normalize the values of each hidden layer before its activation."""
+    """Apply layer normalization before the activation of each hidden layer."""
     initializer: Initializer = "he"
     """Distribution of the initial weights."""
     noisy: bool = False
-    """Noisy layers: weights with noise of a learned scale, sampled for every action and update."""
+    """Noisy layers: add noise with a learned scale to the weights, resampled for every action and update."""
     dueling: bool = False
-    """Dueling network: Q is the value of the state plus the advantage of each action over their mean."""
+    """Dueling network: Q is the state value plus the advantage of the action minus the mean advantage."""
     head: HeadName = "expected"
-    """Output per action: the expected return, or the distribution of the return (c51, qr)."""
+    """Output per action: the expected return (expected), or the distribution of the return (c51, qr)."""
     atoms: Annotated[int, Meta(ge=2, le=10_000)] = 51
-    """Atoms of the head c51 (from 2 to 10000)."""
+    """Number of atoms of the c51 head (from 2 to 10000)."""
     value_range: tuple[float, float] | None = None
-    """Lowest and highest return that the head c51 represents, or None for the other heads."""
+    """Lowest and highest return that the c51 head represents, or None for the other heads."""
     quantiles: Annotated[int, Meta(ge=1, le=10_000)] = 16
-    """Quantiles of the head qr (from 1 to 10000)."""
+    """Number of quantiles of the qr head (from 1 to 10000)."""
 
     # One update
     loss: Loss = "huber"
-    """Loss between Q(obs, action) and its target. The heads qr and c51 have their own."""
+    """Loss between Q(obs, action) and its target. The c51 and qr heads use their own loss."""
     huber_delta: Positive = 1.0
-    """Error above which the Huber loss is linear, in units of return (> 0)."""
+    """TD error above which the Huber loss is linear, in units of return (> 0)."""
     optimizer: OptimizerName = "adam"
-    """Optimizer of the weights."""
+    """Optimization algorithm."""
     learning_rate: Positive = 5e-4
-    """Learning rate at the start (> 0)."""
+    """Initial learning rate (> 0)."""
     learning_rate_schedule: Schedule = "constant"
-    """Schedule from learning_rate to learning_rate_end."""
+    """Shape of the schedule from learning_rate to learning_rate_end."""
     learning_rate_end: NonNegative = 0.0
-    """Learning rate at the end of the schedule and after it (>= 0)."""
+    """Learning rate at the end of the schedule and afterwards (>= 0)."""
     learning_rate_decay_steps: Count = 100_000
-    """Environment steps of the learning rate schedule (>= 1)."""
+    """Length of the learning rate schedule in environment steps (>= 1)."""
     momentum: Share = 0.0
-    """Momentum of the optimizer sgd (from 0 to 1)."""
+    """Momentum of the sgd optimizer (from 0 to 1)."""
     weight_decay: NonNegative = 0.01
-    """Decoupled weight decay of the optimizer adamw (>= 0)."""
+    """Decoupled weight decay of the adamw optimizer (>= 0)."""
     max_grad_norm: Positive | None = 10.0
-    """Global norm to which larger gradients are clipped (> 0), or None."""
+    """Maximum global norm of the gradients (> 0), or None for no clipping."""
     batch_size: Count = 128
-    """Transitions in a batch (>= 1)."""
+    """Transitions per batch (>= 1)."""
     train_freq: Count = 1
     """Environment steps between updates (>= 1)."""
     gradient_steps: Count = 1
-    """Updates every train_freq steps (>= 1)."""
+    """Number of updates every train_freq steps (>= 1)."""
     mirror: bool = False
-    """Replace half of every batch by its mirror image under the known symmetry of the environment."""
+    """Replace half of each batch with its mirror image under the symmetry of the environment."""
 
     # Targets
     gamma: Share = 0.99
     """Discount factor per step (from 0 to 1)."""
     n_step: Count = 3
-    """Steps of the n-step return (>= 1)."""
+    """Number of steps in the n-step return (>= 1)."""
     double: bool = True
-    """Double DQN: the online network selects the next action, the target network evaluates it."""
+    """Double DQN: the online network selects the next action, and the target network evaluates it."""
     munchausen: Share = 0.0
-    """Munchausen DQN: weight of the action's log-probability in the reward (from 0 to 1; 0 is off)."""
+    """Munchausen DQN: weight of the action's log-probability in the reward (from 0 to 1; 0 disables it)."""
     munchausen_temperature: Positive = 0.03
     """Temperature of the softmax policy in Munchausen DQN, in units of return (> 0)."""
     munchausen_floor: Annotated[float, Meta(le=0)] = -1.0
@@ -106,47 +106,47 @@ class DQNConfig:
     target_update_interval: Count = 1
     """Environment steps between updates of the target network (>= 1)."""
     tau: Annotated[float, Meta(gt=0, le=1)] = 0.005
-    """Weight of the online network in a target update (> 0 and <= 1): 1 copies, less averages (Polyak)."""
+    """Weight of the online network in a target update (> 0 and <= 1): 1 copies it, less averages (Polyak)."""
 
     ema_decay: Share | None = None
-    """Decay (from 0 to 1) of the moving average of the weights, which is then evaluated, or None."""
+    """Decay of a moving average of the weights, used for evaluation (from 0 to 1), or None for no average."""
     ema_acts: bool = False
-    """Let the averaged weights also act in training."""
+    """Also use the averaged weights to select actions in training."""
 
     # The replay buffer
     buffer_size: Count = 100_000
     """Capacity of the replay buffer in transitions (>= 1)."""
     learning_starts: Count = 1_000
-    """Environment steps of uniformly random actions before learning starts (>= 1)."""
+    """Environment steps with uniformly random actions before learning starts (>= 1)."""
 
     priority_alpha: Share = 0.0
-    """Prioritized replay: exponent of the TD error in the sampling probability (from 0 to 1; 0 is uniform)."""
+    """Prioritized replay: exponent of the TD error in the sampling probability (from 0 to 1; 0 samples uniformly)."""
     priority_beta: Share = 0.4
-    """Exponent of the importance weights at the start (from 0 to 1); 1 corrects the bias fully."""
+    """Initial exponent of the importance weights (from 0 to 1; 1 corrects the bias fully)."""
     priority_beta_steps: Count = 100_000
     """Environment steps over which priority_beta rises linearly to 1 (>= 1)."""
 
     # Exploration
     epsilon_start: Share = 1.0
-    """Epsilon after the warm-up (from 0 to 1)."""
+    """Initial epsilon, after the warm-up (from 0 to 1)."""
     epsilon_end: Share = 0.05
     """Final epsilon (from 0 to 1)."""
     epsilon_decay_steps: Count = 10_000
-    """Environment steps over which epsilon falls linearly (>= 1); unused if epsilon_decay is given."""
+    """Environment steps over which epsilon falls linearly (>= 1); unused if epsilon_decay is set."""
     epsilon_decay: Annotated[float, Meta(gt=0, le=1)] | None = None
-    """Factor on epsilon after each episode (> 0 and <= 1), or None for the linear schedule."""
+    """Factor applied to epsilon after each episode or update (> 0 and <= 1), or None for the linear schedule."""
     epsilon_decay_per: Literal["episode", "update"] = "episode"
-    """Whether epsilon_decay applies per episode or per update."""
+    """Whether epsilon_decay applies after each episode or after each update."""
     max_action_repeat: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    """Largest number n of steps a random action is repeated (from 1 to 10000), with probability ~ 1 / n^2."""
+    """Maximum steps to repeat a random action (from 1 to 10000); n steps are drawn with probability ~ 1 / n^2."""
     optimism: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
-    """Fraction of the lowest quantiles ignored by actions in training, for the head qr (from 0 to 0.99)."""
+    """Fraction of the lowest quantiles to ignore when acting in training, for the qr head (from 0 to 0.99)."""
 
     def __post_init__(self) -> None:
         hidden = self.hidden
         check_fields(self)
         if not self.hidden or any(isinstance(layer, int) and not 1 <= layer <= LARGEST for layer in self.hidden):
-            raise ConfigError("hidden", hidden, "one or more layers of at least 1 unit, for example (128, 128)")
+            raise ConfigError("hidden", hidden, "one or more layers with >= 1 units, such as (128, 128)")
         for name, limit in (
             ("batch_size", "buffer_size"),
             ("learning_starts", "buffer_size"),
@@ -171,15 +171,15 @@ class DQNConfig:
                 expected = f"a lower and a higher return, far enough apart for {self.atoms} atoms in single precision"
                 raise ConfigError("value_range", self.value_range, expected)
         if self.head != "expected" and self.loss != "huber":
-            raise ConfigError("loss", self.loss, f"'huber' with head={self.head!r}; 'mse' needs head='expected'")
+            raise ConfigError("loss", self.loss, f"'huber' with head={self.head!r}; 'mse' requires head='expected'")
         if self.optimism and self.head != "qr":
-            raise ConfigError("optimism", self.optimism, f"0, because head={self.head!r} has no quantiles ('qr' has)")
+            raise ConfigError("optimism", self.optimism, f"0 with head={self.head!r}; optimism requires head='qr'")
         if self.ema_acts and self.ema_decay is None:
-            raise ConfigError("ema_acts", True, "False, because there is no average without ema_decay")
+            raise ConfigError("ema_acts", True, "False without ema_decay, which enables the average")
 
     @property
     def outputs_per_action(self) -> int:
-        """N, the number of outputs of the network for one action."""
+        """Number of network outputs per action."""
         return {"expected": 1, "c51": self.atoms, "qr": self.quantiles}[self.head]
 
     @property
@@ -190,34 +190,34 @@ class DQNConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a training: budget, evaluations, videos and checkpoints.
+    """Training settings: budget, evaluations, videos and checkpoints.
 
     Raises:
-        ConfigError: a value is out of range, or there is no budget.
+        ConfigError: a value is out of range, or no budget is set.
     """
 
     steps: Count | None = None
-    """Environment steps including the warm-up (>= 1), or None for no limit by steps."""
+    """Budget in environment steps, including the warm-up (>= 1), or None for no limit on steps."""
     episodes: Count | None = None
-    """Episodes after the warm-up (>= 1), or None for no limit by episodes."""
+    """Budget in episodes after the warm-up (>= 1), or None for no limit on episodes."""
     max_episode_steps: Count | None = None
     """Steps after which an episode is truncated (>= 1), or None for the limit of the environment."""
     num_envs: Count = 1
-    """Environments that run side by side, with one forward pass for all (>= 1)."""
+    """Number of environments that step together and share each forward pass (>= 1)."""
     eval_every: Count | None = 5_000
-    """Environment steps between greedy evaluations (>= 1), or None for one at the end only."""
+    """Environment steps between greedy evaluations (>= 1), or None to evaluate only at the end."""
     eval_episodes: Count = 10
     """Episodes per evaluation (>= 1)."""
     stop_at_return: float | None = None
-    """Mean return of an evaluation at which training stops, or None."""
+    """Mean evaluation return at which training stops, or None to use the whole budget."""
     metrics_every: Count = 1_000
-    """Environment steps between lines of metrics (>= 1)."""
+    """Environment steps between records of metrics (>= 1)."""
     video_every: Count | None = None
     """Episodes between videos (>= 1; the first episode is also recorded), or None for no videos."""
     checkpoint_seconds: Positive | None = 30.0
-    """Seconds between checkpoints (> 0), or None for only those at the start, best evaluations and the end."""
+    """Seconds between checkpoints (> 0), or None to save only at the start, at best evaluations and at the end."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints to keep (>= 1), in addition to that of the best evaluation."""
+    """Number of newest checkpoints to keep (>= 1), in addition to the one at the best evaluation."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""Train and score many seeds of one environment, each in a process and a run directory of its own."""
+"""Train and score many seeds of one environment, each in its own process and run directory."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ MARK = ".benchmark"  # marks a directory whose runs a benchmark started and may 
 
 
 class Peer(Protocol):
-    """Settings of an agent of another library, a frozen dataclass that can train and score it."""
+    """Settings of an agent of another library: a frozen dataclass with a method that trains and scores the agent."""
 
     def train_and_score(
         self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
     ) -> tuple[float, float]:
-        """Train into a run directory. Return the mean returns of the final and of the best weights."""
+        """Train in a run directory. Return the mean returns of the final and of the best weights."""
         ...
 
 
@@ -71,7 +71,7 @@ class Report:
     """The result of a benchmark."""
 
     content: dict[str, Any]
-    """Content of scores.json. With a peer, also its content (``peer``) and ``comparison``."""
+    """Content of scores.json. With a peer, also the content of its scores.json (``peer``) and ``comparison``."""
     text: str
     files: list[Path]
     failures: dict[Trial, str]
@@ -93,7 +93,7 @@ def benchmark(
     Args:
         environment: Gymnasium ID.
         agent: settings of the agent.
-        train: settings of each training.
+        train: training settings of each seed.
         seeds: one or more seeds.
         out: directory of the runs, scores.json, scores.csv, learning_curves.png and learning_curves.svg.
         jobs: number of seeds to train at the same time.
@@ -114,7 +114,7 @@ def benchmark(
     dqn = DQN(environment, config=agent)
     check(dqn.agent, dqn.env, train)
     name, threshold = envs.name(dqn.env), envs.reward_threshold(dqn.env)
-    # Worker processes make the environment from its ID with its version and the module that registers it.
+    # Worker processes make the environment from its full ID: the module that registers it, the name and the version.
     made = ":".join([*environment.split(":")[:-1], name])
     trials = {OWN: [Trial(made, agent, train, seed, out / f"seed-{seed}") for seed in seeds]}
     if against:
@@ -176,7 +176,8 @@ def failed(failures: dict[Trial, str]) -> str:
     for trial, reason in failures.items():
         titles.setdefault(reason, []).append(trial.title)
     reasons = [f"  {', '.join(group)}: {reason}" for reason, group in titles.items()]
-    return "\n".join([f"{len(failures)} failed. Run the same command again to retry.", *reasons])
+    count = "1 seed" if len(failures) == 1 else f"{len(failures)} seeds"
+    return "\n".join([f"{count} failed. Run the same command again to retry.", *reasons])
 
 
 def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple[dict[Trial, Score], dict[Trial, str]]:
@@ -202,7 +203,7 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
     title = " and ".join(sorted({trial.environment for trial in trials}))
     with board(title, quiet) as screen, closing(pool.each(_run, waiting, jobs)) as events:
         if scores:
-            screen.say(f"{len(scores)} of {len(trials)} already have a score")
+            screen.say(f"{len(scores)} of {len(trials)} seeds already have a score")
         for running, ended in events:
             for trial, reason in ended.items():
                 score = None if reason else stored_score(trial)
@@ -273,7 +274,7 @@ def stored_score(trial: Trial) -> Score | None:
     if path.exists():
         config = read_json(config_path)
     elif config_path.exists():
-        with suppress(FileFormatError):  # an interrupted run wrote only a part
+        with suppress(FileFormatError):  # an interrupted run may have left a damaged file
             config = read_json(config_path)
     if different := list(results.differences(config, settings(trial))) if config else []:
         listed = ", ".join(f"{name} = {found!r} there, {wanted!r} requested" for name, found, wanted in different)

@@ -1,4 +1,4 @@
-"""Worker processes that fail independently of each other."""
+"""Run work in processes that fail independently of each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
 
-TICK = 0.5  # seconds after which progress is reported while no item ends
+TICK = 0.5  # seconds between progress reports if no item ends
 LONGEST = 10_000  # characters of a reason; a longer traceback loses its start
 
 Item = TypeVar("Item")
@@ -61,7 +61,7 @@ def each(
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in threads and processes that are started in the block, also during their startup."""
+    """Block SIGINT in the threads and processes that the block starts, also during their startup."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -79,7 +79,7 @@ def _prepare() -> None:
 
 
 def _exit_with_parent() -> None:
-    """Exit when the parent is killed. After a restart, two processes must not write the same files."""
+    """Exit when the parent dies, so that after a restart no two processes write the same files."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""Results of a benchmark: statistics over its seeds, comparison of two results, tables and files."""
+"""Summarize, compare, format, save and load the results of benchmarks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
 NOTHING = "nothing"  # value of a setting that one side lacks
 LARGEST = 2**26  # bytes of scores.json
-FEW = 5  # seeds, below which intervals are too narrow
-MOST_LISTED = 12  # settings that differ
+FEW = 5  # with fewer seeds, intervals are too narrow
+MOST_LISTED = 12  # differing settings in a comparison
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Result:
     environment: str
     reward_threshold: float | None
     settings: dict[str, Any]
-    """Settings of the agent and of the training, as in the config.json of each seed."""
+    """Agent and training settings, as in the config.json of each seed."""
     scores: list[Score]
     failures: dict[int, str]
 
@@ -67,9 +67,9 @@ class Summary:
     fall: float
     """Median over the seeds of the return of the best checkpoint minus that of the final one."""
     solved_env_steps: float | None
-    """Median over the seeds of the environment steps until first solved. Never solved counts as infinity."""
+    """Median over the seeds of the environment steps until first solved. An unsolved seed counts as infinity."""
     solved_seconds: float | None
-    """Median over the seeds of the seconds of training until first solved."""
+    """Median over the seeds of the training time until first solved, in seconds."""
     never_solved: list[int]
     """Seeds without an evaluation at or above the reward threshold."""
 
@@ -173,7 +173,7 @@ def plain(value: Any) -> Any:
 
 
 def save(content: dict[str, Any], directory: Path) -> None:
-    """Write the content that ``to_json`` returns to scores.json, and its scores to scores.csv, one row per seed."""
+    """Write the result of ``to_json`` to scores.json, and its scores to scores.csv with one row per seed."""
     rows = io.StringIO()
     writer = csv.DictWriter(rows, [field.name for field in fields(Score)], lineterminator="\n")
     writer.writeheader()
@@ -205,7 +205,7 @@ def load(path: Path) -> Result:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, value in ``a``, value in ``b``) for each setting of ``b`` that differs in ``a``, also in groups."""
+    """Yield (name, value in ``a``, value in ``b``) for each setting of ``b``, also nested, that differs in ``a``."""
     for name, value in b.items():
         other = a.get(name, NOTHING)
         if isinstance(value, dict) and isinstance(other, dict):
@@ -266,10 +266,10 @@ def comparison_table(comparison: Comparison, *names: str) -> str:
         steps = [format_count(side.solved_env_steps, " steps") for side in (a, b)]
         seconds = [format_count(side.solved_seconds, " s") for side in (a, b)]
         rows += [["first solved, median", *steps, "", ""], ["after training for", *seconds, "", ""]]
-    listed = [f"{name} = {x!r} and {y!r}" for name, x, y in comparison.settings[:MOST_LISTED]]
+    listed = [f"{name} ({x!r} and {y!r})" for name, x, y in comparison.settings[:MOST_LISTED]]
     more = len(comparison.settings) - len(listed)
     listed += [f"and {more} more"] if more else []
-    lines = [markdown(header, rows), "", f"Settings of A and B that differ: {'; '.join(listed) or 'none'}."]
+    lines = [markdown(header, rows), "", f"Settings that differ (A and B): {'; '.join(listed) or 'none'}."]
     if min(a.seeds, b.seeds) < FEW:
         lines.append(f"With fewer than {FEW} seeds per side, the intervals are too narrow to be reliable.")
     return "\n".join(lines)

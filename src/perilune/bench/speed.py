@@ -1,7 +1,7 @@
-"""Time of one update compared with the time of its matrix products.
+"""Measure the time of one update relative to the time of its matrix products.
 
-Timings on shared machines drift. Each ratio is therefore the median over pairs of durations that are measured in turn
-in one process.
+Timings on shared machines drift. Each ratio is therefore the median over pairs of durations, measured alternately in
+one process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.nn.network import Dense, Network
 
-LUNAR_LANDER = (8, 4)  # sizes of its observations and actions
+LUNAR_LANDER = (8, 4)  # observation size and number of actions
 WIDTHS = (64, 128, 256)
 
 
@@ -48,7 +48,7 @@ def update_speeds() -> Iterator[UpdateSpeed]:
 
 
 def update_speed(width: int, layer_norm: bool, pairs: int = 15, calls: int = 200) -> UpdateSpeed:
-    """Compare the time of ``Agent.learn`` with its lower bound, with batches of 128 transitions.
+    """Compare the time of ``Agent.learn`` with its lower bound, for batches of 128 transitions.
 
     An update samples a batch, computes Double DQN targets, runs forward and backward passes, clips gradients and
     applies Adam. Its lower bound is the time of its matrix products: three forward passes and one backward pass.

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed, as by >&-
-            setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 -- until the end
+            setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 -- open until exit
     failed = 2 if arguments[:1] == ["doctor"] else 1  # for the doctor, 1 means faults
     aside_once = cache(aside)
 
@@ -67,7 +67,7 @@ def _run(arguments: list[str]) -> None:
         case _:
             name, words = _split(arguments)
             if any(re.fullmatch(r"[\w.]+:[\w/.-]+", word) for word in words) and str(Path.cwd()) not in sys.path:
-                sys.path.append(str(Path.cwd()))  # for my_module:MyEnv-v0, whose module is often here
+                sys.path.append(str(Path.cwd()))  # for my_module:MyEnv-v0: the module is often in this directory
             if {"-h", "--help"}.isdisjoint(words):
                 options = parse(arguments)
                 module = import_module(f"perilune.cli.{COMMANDS[name].module}")
@@ -91,7 +91,7 @@ def overview(prefix: str = "") -> str:
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
-    """Return the options of the command in ``arguments``. Raise CommandLineError if one is wrong."""
+    """Return the options of the command in ``arguments``. Raise CommandLineError if one is invalid."""
     name, words = _split(arguments)
     return parser_of(name).read(words)
 

@@ -19,7 +19,7 @@ from perilune.errors import ConfigError, MissingDependencyError, TrialError
 
 
 def run_bench_speed(options: Namespace) -> None:
-    """Measure the time of an update and, in a clone of the repository, of a training."""
+    """Measure the time of an update and, in a clone of the repository, of a training run."""
     measured: list[Any] = []
     for result in itertools.chain(speed.update_speeds(), _training_speed(options)):
         measured.append(result)

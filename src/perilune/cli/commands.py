@@ -30,7 +30,7 @@ def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] =
 
 
 def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
-    """Return an option with a value. With the default SUPPRESS, it is absent unless it is given."""
+    """Return an option with a value. With the default SUPPRESS, the parsed options omit it unless it is given."""
     metavar = {whole: "N", number: "X", Path: "PATH", assignment: "NAME=VALUE"}.get(convert)
     return name, {"type": convert, "default": default, "metavar": metavar, "help": text, **how}
 
@@ -43,17 +43,17 @@ def flag(name: str, text: str) -> Option:
 RUN = argument("run", "RUN", "Run directory.")
 RUNS = argument("runs", "RUN", "Run directories, or directories of runs.", nargs="*", default=[])
 SOURCE = argument("source", "RUN_OR_FILE", "Run directory or .safetensors file.")
-ENV = option("--env", str, "", "Environment ID. Needed if a module registers it: my_module:MyEnv-v0.", metavar="ID")
+ENV = option("--env", str, "", "Environment ID. Required if a module registers it: my_module:MyEnv-v0.", metavar="ID")
 ENV_KWARGS = option(
     "--env-kwargs", assignment, SUPPRESS, "Keyword arguments of the environment, such as enable_wind=True.", nargs="+"
 )
 JSON = flag("--json", "Print one JSON object.")
 QUIET = flag("--quiet", "Do not show progress.")
 TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
-# The agent to show, and the episodes to play with it.
+# The agent, and how it plays.
 AGENT = (
     SOURCE,
-    option("--checkpoint", str, "best", "Weights of the run to use.", choices=("best", "final")),
+    option("--checkpoint", str, "best", "Which weights of the run to use.", choices=("best", "final")),
     option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1)."),
     ENV,
     ENV_KWARGS,
@@ -129,7 +129,7 @@ COMMANDS = {
         (
             RUNS,
             option("--out", Path, None, "Output file (.html or .htm). Default: RUN/report.html, or report.html."),
-            option("--episodes", whole, 100, "Greedy episodes that score each run (>= 0)."),
+            option("--episodes", whole, 100, "Greedy episodes to score each run on (>= 0)."),
             ENV,
         ),
     ),
@@ -159,13 +159,13 @@ COMMANDS = {
         "Exit status: 0 if there are no faults, 1 if there are faults, 2 if the examination failed.",
         (
             argument("agent", "FILE:FACTORY", "Function that returns a new agent.", str, nargs="?", default=None),
-            option("--new", Path, None, "Write a commented adapter for your agent to this file, and stop."),
+            option("--new", Path, None, "Write a commented adapter for your agent to this file and exit."),
             option(
-                "--explain", str, None, "Print the page about this finding, such as td_target.mean.", metavar="FINDING"
+                "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"
             ),
             option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
             option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
-            option("--seed", whole, 0, "Seed that the factory can use (>= 0)."),
+            option("--seed", whole, 0, "Seed for the factory (>= 0)."),
             JSON,
         ),
     ),
@@ -187,14 +187,14 @@ COMMANDS = {
         "Compare two results of bench learning: the margin of A over B, and its uncertainty.",
         (
             argument("a", "A", "Directory of results, or its scores.json."),
-            argument("b", "B", "Results to compare with, of the same environment."),
+            argument("b", "B", "Results to compare with, from the same environment."),
             JSON,
         ),
     ),
     "bench speed": Command(
         "bench",
-        "Measure the time of an update and, in a clone of the repository, of a training.",
-        (option("--steps", whole, 10_000, "Environment steps of each training."), JSON),
+        "Measure the time of an update and, in a clone of the repository, of a training run.",
+        (option("--steps", whole, 10_000, "Environment steps of each training run."), JSON),
     ),
     "bench doctor": Command(
         "bench",
@@ -202,7 +202,7 @@ COMMANDS = {
         (
             option("--agents", str, (), "Reference agents. Default: all.", nargs="+", metavar="NAME"),
             option("--jobs", whole, 1, "Examinations to run at the same time (>= 1)."),
-            option("--out", Path, Path("runs", "bench", "doctor"), "Directory of the outcomes."),
+            option("--out", Path, Path("runs", "bench", "doctor"), "Output directory."),
             JSON,
         ),
     ),

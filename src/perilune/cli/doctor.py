@@ -18,7 +18,7 @@ from perilune.errors import ConfigError, ExaminationError
 
 
 def run_doctor(options: Namespace) -> None:
-    """Examine a DQN program and report its faults. Exit status 0: no fault; 1: faults; 2: not examined."""
+    """Examine a DQN program and report its faults. Exit with status 1 if there are any."""
     new, html = options.new, options.html
     if new is not None:
         write_adapter(new)
@@ -47,7 +47,7 @@ def run_doctor(options: Namespace) -> None:
         sys.exit(1)
     if not result.complete:
         raise ExaminationError(
-            f"found no fault, but {options.budget:g} s were not enough for all checks. Raise --budget"
+            f"found no fault, but {options.budget:g} s were not enough for all checks. Increase --budget"
         )
 
 

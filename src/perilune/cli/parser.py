@@ -101,7 +101,7 @@ def number(text: str) -> float:
 
 
 def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a converter that also accepts the word none, as None."""
+    """Return a converter that converts the word none to None and other words with ``convert``."""
     return lambda text: None if text.lower() == "none" else convert(text)
 
 
@@ -120,7 +120,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 class Joined(argparse.Action):
-    """Convert all words of an option with the function ``const``. Commas can separate the words."""
+    """Convert all words of an option with the function ``const``. Words can also be separated by commas."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Store the converted words."""

@@ -19,20 +19,22 @@ from perilune.training.events import Evaluated
 
 
 def make_env(options: Namespace, env_id: str) -> envs.Env:
-    """Make the environment of ``--env``, or ``env_id``, which a file names, with ``--env-kwargs``."""
+    """Make the environment of ``--env``, or by default ``env_id``, with the arguments of ``--env-kwargs``."""
     kwargs = dict(getattr(options, "env_kwargs", ()))
     return envs.make(options.env, **kwargs) if options.env else envs.make_named(env_id, **kwargs)
 
 
 def load(options: Namespace) -> DQN:
-    """Return the agent that the options select. Warn if its run used other arguments of the environment."""
+    """Return the agent that the options select. Warn if its run used other environment arguments."""
     path = weights.weights_file(options.source, options.checkpoint)
     dqn = DQN.load(path, make_env(options, weights.load_weights(path)[1].environment))
     if options.source.is_dir() and (options.source / "config.json").exists():
         config, here = manifest.read_config(options.source), envs.description(dqn.env)
         if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):
             made = config["made"]
-            aside(f"perilune: the run was trained in {made}, not in {here}. Pass its arguments with --env-kwargs.")
+            aside(
+                f"perilune: the run was trained in {made}, not in {here}. Pass the arguments of that environment with --env-kwargs."
+            )
     return dqn
 
 
@@ -100,7 +102,7 @@ def run_list(options: Namespace) -> None:
         "\nPresets (--preset) and their budgets:",
         f"  {presets.RECOMMENDED:<20}the preset of the environment, or default",
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
-        "\nKnown environments, with names of observations, actions or outcomes:",
+        "\nKnown environments, with named observations, actions or outcomes:",
         *(f"  {name}" for name in ENVIRONMENTS),
         "Perilune can train in any Gymnasium environment with discrete actions.",
     ]

@@ -1,4 +1,4 @@
-"""Settings from options of the command line and from a settings file."""
+"""Read settings from command-line options and from a settings file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GROUPS = {
 
 
 class Chosen(Struct, forbid_unknown_fields=True):
-    """The choices of the user, without defaults. Also the format of a settings file."""
+    """The user's choices, without defaults. A settings file has the same format."""
 
     env: str = ""
     preset: str | None = presets.RECOMMENDED
@@ -51,7 +51,7 @@ class Chosen(Struct, forbid_unknown_fields=True):
     train: dict[str, Any] = {}
 
     def configs(self) -> tuple[DQNConfig, TrainConfig]:
-        """Return all settings of the agent and of the training."""
+        """Return all agent and training settings."""
         return presets.resolve(self.env, self.preset, self.agent, self.train)
 
 
@@ -134,7 +134,7 @@ def show_defaults(parser: Parser, arguments: Sequence[str]) -> None:
 
 
 def choose(options: argparse.Namespace) -> Chosen:
-    """Return the choices of the user. Options override the settings file.
+    """Return the user's choices. Options override the settings file.
 
     Raises:
         ConfigError: the environment is missing.

@@ -70,9 +70,9 @@ def run_plot(options: Namespace) -> None:
 
 
 def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Return the runs in ``given`` or directly below, and why others below cannot be read.
+    """Return the runs in ``given`` or directly below, and a message for each run below that cannot be read.
 
-    Raise the error of a run in ``given`` that cannot be read.
+    Raise an error if a run in ``given`` itself cannot be read.
     """
     if not given:
         raise RunDirectoryError(

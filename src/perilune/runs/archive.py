@@ -1,8 +1,8 @@
-"""Read and write safetensors files that hold arrays, a JSON object that describes them, and checksums.
+"""Read and write safetensors files that contain arrays, a JSON object that describes them, and checksums.
 
-The metadata of a file holds four strings: ``kind``, the kind and format of the content; ``perilune``, the JSON object;
-``arrays``, the SHA-256 of all arrays; and ``sha256``, the SHA-256 of the other three strings. Any safetensors library
-can read the arrays.
+The metadata of a file consists of four strings: ``kind``, the kind and format of the content; ``perilune``, the JSON
+object; ``arrays``, the SHA-256 of all arrays; and ``sha256``, the SHA-256 of the other three strings. Any safetensors
+library can read the arrays.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def write(path: Path, kind: str, content: msgspec.Struct, arrays: Arrays, larges
     """Write ``content`` and ``arrays`` to ``path`` atomically, without copying the arrays.
 
     Raises:
-        FileFormatError: the header would have more than ``largest`` bytes, which ``read_content`` refuses.
+        FileFormatError: the header exceeds ``largest`` bytes, the limit of ``read_content``.
     """
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # aligned
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # keeps every array aligned
     data = [_bytes(arrays[name]) for name in names]
     metadata = {"kind": kind, "perilune": msgspec.json.encode(content).decode(), "arrays": checksum(arrays)}
     header: dict[str, Any] = {"__metadata__": metadata | {"sha256": _seal(*metadata.values())}}
@@ -59,7 +59,7 @@ def write(path: Path, kind: str, content: msgspec.Struct, arrays: Arrays, larges
 
 
 def read_content(path: Path, kind: str, cls: type[T], largest: int) -> tuple[T, str]:
-    """Return the JSON object of a file as ``cls``, and the checksum of its arrays, without reading them."""
+    """Return the JSON object of a file as ``cls`` and the checksum of its arrays, without reading the arrays."""
     with files.opened(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= os.fstat(file.fileno()).st_size - 8:

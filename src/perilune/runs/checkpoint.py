@@ -1,6 +1,6 @@
-"""Save and load checkpoints: the complete state of a training in one file, from which it resumes exactly.
+"""Save and load checkpoints. A checkpoint is one file with the complete state of a run, which resumes from it exactly.
 
-RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps. The page
+RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps.
 docs/reference/checkpoints.md describes the format.
 """
 
@@ -29,20 +29,20 @@ from perilune.training.progress import TrainingProgress
 KIND = "perilune checkpoint 1"
 DIRECTORY = "checkpoints"
 LARGEST_HEADER = 2**26  # bytes; the header lists the actions of all running episodes
-BEST = "best_weights"  # the array with the content of best.safetensors
+BEST = "best_weights"  # name of the array with the content of best.safetensors
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The description in a checkpoint, beside its arrays.
+    """The metadata of a checkpoint: everything except its arrays.
 
     Attributes:
         perilune: the version of Perilune that wrote the checkpoint.
-        setup: what is trained.
+        setup: the environment, the seed and all settings.
         agent: the state of the agent, except its arrays.
-        training: the progress of the training.
-        best: whether the best evaluation so far took place directly before.
+        training: the progress of training.
+        best: whether the best evaluation so far took place directly before saving.
         has_best_weights: whether the checkpoint holds the best weights so far.
-        logs: size and checksum of each log at that time.
+        logs: size and checksum of each log at the time of saving.
     """
 
     perilune: str
@@ -72,7 +72,7 @@ def save(
     path = path_of(directory, agent.env_steps)
     arrays, weights = state.arrays(agent), directory / WEIGHTS["best"]
     with files.reported("written", path):
-        path.parent.mkdir(exist_ok=True)  # if the run itself was removed, it stays removed
+        path.parent.mkdir(exist_ok=True)  # do not recreate a run that was removed
         if weights.exists():
             arrays[BEST] = np.frombuffer(files.read(weights, weights.stat().st_size), np.uint8)
     checkpoint = Checkpoint(
@@ -95,9 +95,9 @@ def save(
 
 
 def _prune(directory: Path, newest: Path, most: int) -> None:
-    """Keep ``newest``, the ``most`` - 1 before it, and the one at the best evaluation.
+    """Keep ``newest``, the ``most`` - 1 checkpoints before it, and the one at the best evaluation.
 
-    Later checkpoints belong to an abandoned continuation: the run has resumed from an earlier one.
+    Also remove later checkpoints. They exist if the run has resumed from an earlier one.
     """
     there = paths(directory)
     until = there[: there.index(newest) + 1]
@@ -105,7 +105,7 @@ def _prune(directory: Path, newest: Path, most: int) -> None:
     best = next((path for path in reversed(until) if _is_best(path)), None)
     for path in there:
         if path not in kept and path != best:
-            with suppress(OSError):  # it only uses space; the next checkpoint tries again
+            with suppress(OSError):  # the file only uses space, and the next save tries again
                 path.unlink()
 
 
@@ -117,12 +117,12 @@ def _is_best(path: Path) -> bool:
 
 
 def read(path: Path) -> Checkpoint:
-    """Return the description in a checkpoint without reading its arrays."""
+    """Return the metadata of a checkpoint without reading its arrays."""
     return _read(path)[0]
 
 
 def _read(path: Path) -> tuple[Checkpoint, str]:
-    """Return the description and the checksum of the arrays. Refuse settings that need more memory than the file."""
+    """Return the metadata and the checksum of the arrays. Reject a file that is too small for its settings."""
     checkpoint, checksum = archive.read_content(path, KIND, Checkpoint, LARGEST_HEADER)
     setup, agent, size = checkpoint.setup, checkpoint.agent, path.stat().st_size
     weights = least_weights(setup.agent, setup.observation_size, setup.actions)
@@ -130,14 +130,17 @@ def _read(path: Path) -> tuple[Checkpoint, str]:
     if size < 8 * weights + held:
         raise FileFormatError(f"{path} has {size:,} bytes, too few for {weights:,} weights and the replay buffer")
     if path.name != path_of(path.parents[1], agent.env_steps).name:
-        raise FileFormatError(f"{path} is the checkpoint after {agent.env_steps:,} environment steps. Rename the file")
+        right = path_of(path.parents[1], agent.env_steps).name
+        raise FileFormatError(
+            f"{path} is the checkpoint after {agent.env_steps:,} environment steps. Rename it to {right}"
+        )
     return checkpoint, checksum
 
 
 def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
-    """Return the description in a checkpoint, and its agent as it was saved.
+    """Return the metadata of a checkpoint, and its agent as it was saved.
 
-    If ``agent`` is given, restore it; settings that can change may differ. An error leaves it in an undefined state.
+    If ``agent`` is given, restore it; its changeable settings may differ. After an error, its state is undefined.
     """
     checkpoint, checksum = _read(path)
     setup, arrays = checkpoint.setup, archive.read_arrays(path, checksum)
@@ -167,7 +170,7 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
-    """Restore best.safetensors from a checkpoint, or remove it if it did not exist at that time."""
+    """Restore best.safetensors from a checkpoint, or remove it if it did not exist then."""
     path, best = path_of(directory, checkpoint.agent.env_steps), directory / WEIGHTS["best"]
     weights = archive.read_arrays(path, _read(path)[1]).get(BEST)
     if weights is None:

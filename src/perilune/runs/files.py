@@ -21,12 +21,12 @@ from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 
 PARTIAL = ".partial"  # suffix of an unfinished file
 LARGEST_JSON = 2**20  # bytes; the default limit for a JSON file
-PART = 512  # bytes of the limit per object, list or string, which take about 100 bytes each when decoded
+PART = 512  # bytes of the limit for each object, list or string, which take about 100 bytes of memory when decoded
 PIECE = 2**20  # bytes read at a time
 
 
 def write(path: Path, *content: bytes | memoryview) -> None:
-    """Write ``content`` to ``path`` atomically: an existing file stays until the new one is completely on disk."""
+    """Write ``content`` to ``path`` atomically: an existing file remains until the new one is completely on disk."""
     partial = path.with_name(path.name + PARTIAL)
     # O_NOFOLLOW: another user may have put a link here.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -93,7 +93,7 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
 
 
 def check_json(content: bytes, path: Path, largest: int) -> None:
-    """Refuse JSON of more than ``largest`` bytes, or with so many parts that it needs much more memory when decoded."""
+    """Raise an error if JSON exceeds ``largest`` bytes, or has so many parts that decoding needs much more memory."""
     if len(content) > largest:
         raise FileFormatError(f"{path} has {len(content):,} bytes, but at most {largest:,} are allowed")
     parts = sum(content.count(mark) for mark in (b"{", b"[")) + content.count(b'"') // 2
@@ -104,7 +104,7 @@ def check_json(content: bytes, path: Path, largest: int) -> None:
 
 
 def digest(path: Path, size: int) -> hashlib._Hash:
-    """Return the SHA-256 of the first ``size`` bytes of ``path``. The caller can add more."""
+    """Return the SHA-256 of the first ``size`` bytes of ``path``. The caller can update it with more bytes."""
     sha256 = hashlib.sha256()
     with opened(path) as file:
         while piece := file.read(min(PIECE, size)):

@@ -20,7 +20,7 @@ Read = TypeVar("Read")
 
 
 def describe(run_or_file: Path) -> dict[str, Any]:
-    """Return what is known about a run directory or a weights file, as plain JSON values."""
+    """Return a description of a run directory or a weights file, as plain JSON values."""
     if run_or_file.is_dir():
         return _describe_run(run_or_file)
     agent, saved = weights.load_weights(run_or_file)
@@ -45,7 +45,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
     newest = next((found for path in reversed(there) if (found := _try(checkpoint.read, path)) is not None), None)
     faults = [
         f"resuming skips this checkpoint: {fault}" if path in there else fault
-        for path, fault in verify(directory, lines_too=False)  # read_run has just read them
+        for path, fault in verify(directory, lines_too=False)  # read_run has just read all lines
         if fault is not None
     ]
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1:]
@@ -74,7 +74,7 @@ def _describe_run(directory: Path) -> dict[str, Any]:
 
 
 def _try(read: Callable[[Path], Read], path: Path) -> Read | None:
-    """Return the result of ``read``; None if the file is damaged, which ``verify`` reports, or was just removed."""
+    """Return the result of ``read``, or None if the file is damaged (``verify`` reports this) or was just removed."""
     try:
         return read(path)
     except (PeriluneError, FileNotFoundError):
@@ -105,7 +105,7 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
 
 
 class Finding(NamedTuple):
-    """A file of a run and its fault, None if there is none."""
+    """A file of a run, and its fault or None."""
 
     path: Path
     fault: str | None
@@ -114,7 +114,7 @@ class Finding(NamedTuple):
 def verify(directory: Path, *, lines_too: bool = True) -> Iterator[Finding]:
     """Check every file of a run that has a checksum or a format: checkpoints, logs, weights and settings.
 
-    Files that a training removes during the check are not reported. ``lines_too`` checks every line of the logs.
+    Skip files that training removes during the check. ``lines_too`` also checks every line of the logs.
     """
     manifest.check_run(directory)
     intact: list[Checkpoint] = []
@@ -158,7 +158,7 @@ def _check_config(path: Path, newest: Checkpoint | None) -> None:
 
 
 def _check_log(path: Path, kind: Any, log: LogState | None) -> None:
-    """Check the lines of a log, if ``kind`` is given, and its start, if the newest checkpoint knows it."""
+    """Check the lines of a log if ``kind`` is given, and its start if ``log`` is given."""
     if kind is not None:
         logs.read_log(path.parent, kind)
     if log is not None:

@@ -1,4 +1,4 @@
-"""Handle SIGINT and SIGTERM: the first signal asks training to save and stop, the second stops it at once."""
+"""Handle SIGINT and SIGTERM: the first one asks training to save and stop, and the second stops it at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def interruptions(notice: str, stop: Callable[[], object]) -> Iterator[None]:
 
     try:
         for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # the process was started to ignore this signal
+            if handler is not signal.SIG_IGN:  # the process was started with this signal ignored
                 signal.signal(number, handle)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Name the files of a run directory, and create or replace a run. docs/explanation/architecture.md describes them."""
+"""Name the files of a run directory, and create or replace a run. docs/reference/run-directory.md describes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN_FILES = (
     *("maps/*.png", "maps/*.svg", "report.html", "tensorboard/events.out.tfevents.*"),
     *("snapshots/*.safetensors", "checkpoints/*.safetensors", OWNER),
     *PARTIAL,
-    "config.json",  # last, so that a partly removed run is still a run
+    "config.json",  # removed last, so that a partly removed run still counts as a run
 )
 DIRECTORIES = ("plots", "videos", "maps", "tensorboard", "snapshots", "checkpoints")
 
@@ -40,7 +40,7 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:
-    """Raise RunDirectoryError if a new run would replace another run unasked, or files that do not belong to a run."""
+    """Raise RunDirectoryError if ``directory`` contains a run, unless ``overwrite``, or files of another kind."""
     if (directory / "config.json").exists():
         if not overwrite:
             raise RunDirectoryError(
@@ -67,14 +67,14 @@ def create(directory: Path, overwrite: bool = False) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove the unfinished files that a killed process has left."""
+    """Remove the unfinished files that a killed process has left behind."""
     for pattern in PARTIAL:
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def check_links(directory: Path) -> None:
-    """Raise FileFormatError if the run contains a link, because a write would change a file outside the run."""
+    """Raise FileFormatError if the run contains a link, because writing to it would change a file outside the run."""
     for name in (*DIRECTORIES, LOCK, *(pattern for pattern in RUN_FILES if "*" not in pattern)):
         if (directory / name).is_symlink():
             raise FileFormatError(f"{directory / name} is a link. Replace it with its target.")

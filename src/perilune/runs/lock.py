@@ -48,7 +48,7 @@ def acquire(directory: Path) -> Iterator[None]:
 
 
 def owner(directory: Path) -> str | None:
-    """Return the process that uses a run, as "process N on HOST"; None if there is none."""
+    """Return the process that uses a run, as "process N on HOST", or None."""
     try:
         with files.opened(directory / LOCK) as file:
             return _described(directory) if _is_held(file.fileno(), file.name) else None

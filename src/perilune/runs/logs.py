@@ -1,7 +1,7 @@
-"""Write and read the logs of a run: JSON lines that training appends.
+"""Write and read the logs of a run: JSON Lines files that grow during training.
 
-A training that resumes first cuts each log to the size that it had at the checkpoint. Readers accept a log that grows,
-is cut and continued, is replaced, or does not exist. They ignore an unfinished last line.
+A run that resumes first truncates each log to its size at the checkpoint. Readers accept a log that grows, is truncated
+and continued, is replaced, or does not exist. They ignore an unfinished last line.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MOST_ROWS = 10_000_000  # of a table; several hundred megabytes
 MOST_TEXTS = 200  # different strings in a column of a table
 LONGEST_TEXT = 1_000  # characters
 TAIL = 4096  # bytes before the current position that identify a file
-GENERATIONS = count(1)  # one for each time that a log is read from its start
+GENERATIONS = count(1)  # a new number each time that a log is read from its start
 Integer = Annotated[int, Meta(ge=0, le=EXACT)]  # float64 represents all of these
-READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # a number that was not finite is null
+READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # non-finite numbers are stored as null
 NUMBERS = (Integer, float | None, bool)
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 ENCODER = msgspec.json.Encoder(enc_hook=lambda value: value.item())  # NumPy scalars
@@ -80,7 +80,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
         """Append an event if its type is logged. A number that is not finite becomes null.
 
         Args:
-            event: an event of the training. Episode, Metrics, Evaluated and HealthWarning are logged.
+            event: any training event. Only Episode, Metrics, Evaluated and HealthWarning are logged.
         """
         name = FILES.get(type(event))
         if name is None:
@@ -92,7 +92,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
             self._files[name].flush()
 
     def flush(self) -> list[LogState]:
-        """Flush the logs to disk. Write a log again that was removed or replaced during the training.
+        """Flush the logs to disk. Restore logs that were removed or replaced during training.
 
         Returns:
             The size and checksum of each log.
@@ -108,7 +108,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
         return logs
 
     def _put_back(self, name: str) -> None:
-        """Write a log again if its path no longer leads to the open file, because a checkpoint needs the log."""
+        """Restore a log if its path no longer leads to the open file, because resuming requires the log."""
         path, file = self._directory / name, self._files[name]
         with files.reported("read", path):
             with suppress(FileNotFoundError):
@@ -120,7 +120,7 @@ class LogWriter(AbstractContextManager["LogWriter"]):
         file.close()
         with files.reported("written", path):
             self._files[name] = path.open("a+b")
-        message = f"{path} was removed or replaced during training. Perilune has written it again."
+        message = f"{path} was removed or replaced during training. Perilune has restored it."
         warnings.warn(message, PeriluneWarning, stacklevel=2)
 
     def __exit__(self, *error: object) -> None:
@@ -137,7 +137,7 @@ def check_start(path: Path, log: LogState) -> hashlib._Hash:
         log: its size and checksum at the checkpoint.
 
     Returns:
-        The checksum of that content. More can be added to it.
+        The hash of that content, which can be updated with more bytes.
 
     Raises:
         RunDirectoryError: the log does not exist or cannot be read.
@@ -150,7 +150,7 @@ def check_start(path: Path, log: LogState) -> hashlib._Hash:
 
 
 def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
-    """Cut a log to its size at a checkpoint, and return the checksum of what remains."""
+    """Truncate a log to its size at a checkpoint, and return the hash of what remains."""
     if log is None or (log.size == 0 and not path.exists()):
         return hashlib.sha256()
     try:
@@ -228,9 +228,9 @@ class Table:
     """A log as columns.
 
     Attributes:
-        version: identifies the rows. Other rows, of any log, have another version.
-        columns: a column for each field of the event, float64 [rows] for numbers and object [rows] for strings. Null
-            is NaN in a column of numbers.
+        version: identifies the rows. Tables with other rows, of this or another log, have another version.
+        columns: a column for each field of the event, float64 [rows] for numbers and object [rows] for strings. In
+            a column of numbers, null becomes NaN.
         fault: what could not be read; None if the whole log was read.
     """
 
@@ -270,7 +270,7 @@ class LogReader:
         """Read the new lines.
 
         Returns:
-            All lines read so far. ``fault`` describes damage; no exception is raised.
+            All lines read so far. Damage is described in ``fault`` and raises no exception.
         """
         with self._lock:
             fault = None
@@ -298,8 +298,12 @@ class LogReader:
             return f"{self._path.name}: only the first {MOST_ROWS:,} lines are read"
         if not self._lines.bad:
             return None
-        count = "1 damaged line was" if self._lines.bad == 1 else f"{self._lines.bad:,} damaged lines were"
-        return f"{self._path.name}: {count} skipped, the first is line {self._lines.first_bad:,}"
+        if self._lines.bad == 1:
+            return f"{self._path.name}: damaged line {self._lines.first_bad:,} was skipped"
+        return (
+            f"{self._path.name}: {self._lines.bad:,} damaged lines were skipped, "
+            f"starting at line {self._lines.first_bad:,}"
+        )
 
     def _append(self, rows: list[Any]) -> None:
         stop = self._rows + len(rows)
@@ -378,8 +382,8 @@ class Run:
         directory: the run directory.
         config: content of config.json: environment, seed, reward threshold, and all settings.
         episodes: the episodes, in the order in which they ended.
-        metrics: the training metrics, one record for every ``metrics_every`` updates.
-        evaluations: the greedy evaluations during the training.
+        metrics: the training metrics, one record every ``metrics_every`` environment steps.
+        evaluations: the greedy evaluations during training.
         notices: the health warnings.
     """
 
@@ -392,7 +396,7 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Read a run directory, also during the training.
+    """Read a run directory. The run may still be training.
 
     Example::
 

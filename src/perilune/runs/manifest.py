@@ -1,4 +1,4 @@
-"""Write, read and compare config.json (what is trained) and host.json (on which machine)."""
+"""Write, read and compare config.json (the setup of a run) and host.json (its machine)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from perilune.replay.symmetry import Symmetry
 from perilune.runs import files
 
 FORMAT = 1
-# The other settings determine the shape or the meaning of the saved numbers.
+# Settings that may change when a run resumes. The others determine the shape or the meaning of the saved numbers.
 CHANGEABLE = frozenset(
     {
         *("loss", "huber_delta", "learning_rate", "learning_rate_schedule", "learning_rate_end"),
@@ -38,7 +38,7 @@ CHANGEABLE = frozenset(
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is trained: the environment and how it is made, the seed, and all settings."""
+    """The setup of a run: the environment and how it was made, the seed, and all settings."""
 
     environment: str
     made: str
@@ -79,7 +79,7 @@ def check_run(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Return config.json of a run."""
+    """Return the content of config.json of a run."""
     check_run(directory)
     path = directory / "config.json"
     config = files.read_json(path)
@@ -95,7 +95,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_setup(directory: Path) -> Setup:
-    """Return config.json of a run with defaults for missing settings. Refuse unknown settings."""
+    """Return the setup in config.json, with defaults for missing settings. Reject unknown settings."""
     content = {name: value for name, value in read_config(directory).items() if name != "format"}
     try:
         return from_json(msgspec.json.encode(content), Setup)
@@ -170,7 +170,7 @@ def _flat(setup: Setup) -> dict[str, Any]:
 
 
 def differing_host(directory: Path) -> str | None:
-    """Return how this machine differs from that of the run, if the differences can change results; else None."""
+    """Return how this machine differs from that of the run, or None if no difference can change results."""
     try:
         before, now = (_versions(machine) for machine in (files.read_json(directory / "host.json"), host()))
     except PeriluneError:  # the machine of the run is unknown

@@ -1,6 +1,6 @@
-"""Keep snapshots: the weights before the training and at evaluations that are evenly spread over it.
+"""Keep snapshots of the weights: the initial ones, and those at evenly spaced evaluations.
 
-RUN/snapshots/00000.safetensors holds the initial weights, NNNNN.safetensors the weights at evaluation NNNNN.
+RUN/snapshots/00000.safetensors holds the initial weights, and NNNNN.safetensors the weights at evaluation NNNNN.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from perilune.runs import files
 from perilune.runs.weights import save_weights
 
 DIRECTORY = "snapshots"
-MOST = 16  # snapshots of a run
+MOST = 16  # snapshots per run
 
 
 def is_kept(number: int, newest: int) -> bool:
-    """Return whether snapshot ``number`` is kept after evaluation ``newest``: all, every second, every fourth, ..."""
+    """Return whether snapshot ``number`` is kept after evaluation ``newest``: all, then every 2nd, 4th, ..."""
     stride = 1
     while newest // stride >= MOST:
         stride *= 2
@@ -25,7 +25,7 @@ def is_kept(number: int, newest: int) -> bool:
 
 
 def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
-    """Write the snapshot of evaluation ``number`` if it is one to keep, and remove those that no longer are."""
+    """Write the snapshot of evaluation ``number``, and remove others, as ``is_kept`` decides."""
     if not is_kept(number, number):
         return
     with files.reported("written", directory / DIRECTORY):
@@ -37,7 +37,7 @@ def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
 
 
 def cut(directory: Path, newest: int) -> None:
-    """Remove the snapshots after evaluation ``newest``, which the resumed training writes again."""
+    """Remove the snapshots after evaluation ``newest``, which the resumed run writes again."""
     for path in paths(directory):
         if int(path.stem) > newest:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Write and read the telemetry of a video: VIDEO.jsonl has one line for each frame of VIDEO.mp4."""
+"""Write and read the telemetry of a video: VIDEO.jsonl has one line per frame of VIDEO.mp4."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from perilune.runs import files
 from perilune.training.events import Timestep
 
 LARGEST = 2**28  # bytes of a file
-LONGEST = 2**22  # bytes of a line, which has all numbers of an observation
+LONGEST = 2**22  # bytes of a line, which contains a whole observation
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A time step in the file. A Q-value that is not finite is null."""
+    """A time step as stored. Non-finite Q-values are null."""
 
     episode: int
     step: int

@@ -24,17 +24,17 @@ LARGEST_HEADER = 2**22  # bytes; a symmetry has two numbers for every entry of a
 
 
 class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The description in a weights file.
+    """The metadata of a weights file.
 
     Attributes:
-        environment: id of the environment, without the module that registers it.
-        observation_size: numbers in a flattened observation.
+        environment: ID of the environment, without the module that registers it.
+        observation_size: size of a flattened observation.
         actions: number of actions.
         seed: seed of the agent.
-        env_steps: environment steps at the time of saving, over all environments.
-        updates: gradient steps.
-        episodes: episodes that have ended.
-        target_syncs: updates of the target network.
+        env_steps: environment steps so far, summed over all environments.
+        updates: gradient steps so far.
+        episodes: finished episodes.
+        target_syncs: updates of the target network so far.
         config: all settings of the agent.
         symmetry: the symmetry for the setting ``mirror``; None if the environment has none.
     """
@@ -56,8 +56,8 @@ def save_weights(path: Path, agent: Agent, environment: str) -> None:
 
     Args:
         path: the file.
-        agent: the agent. The averaged weights of ``ema_decay`` are saved too.
-        environment: id of its environment, without a module.
+        agent: the agent. With ``ema_decay``, the averaged weights are saved too.
+        environment: ID of its environment, without a module.
 
     Raises:
         RunDirectoryError: the file cannot be written. An existing file is unchanged.
@@ -68,17 +68,17 @@ def save_weights(path: Path, agent: Agent, environment: str) -> None:
 
 
 def load_weights(path: Path) -> tuple[Agent, SavedWeights]:
-    """Load an agent, with an empty replay buffer and the weights in both networks.
+    """Load an agent. Its replay buffer is empty, and both networks have the saved weights.
 
     Args:
         path: a weights file.
 
     Returns:
-        The agent, and the description in the file.
+        The agent and the metadata of the file.
 
     Raises:
         RunDirectoryError: the file cannot be read.
-        FileFormatError: it is damaged, was not saved by Perilune, or its weights do not fit its settings.
+        FileFormatError: the file is damaged, was not saved by Perilune, or has weights that do not fit its settings.
     """
     if not path.is_file():
         raise FileFormatError(f"{path} is not a file. Pass a .safetensors file saved by Perilune, or a run directory.")
@@ -106,15 +106,15 @@ def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent,
 
     Args:
         path: a weights file.
-        env: an environment or its id; by default, the one named in the file.
+        env: an environment or its ID. By default, the one named in the file.
 
     Returns:
-        The agent, the description in the file, and the environment with flattened observations.
+        The agent, the metadata of the file, and the environment with flattened observations.
 
     Raises:
         RunDirectoryError: the file cannot be read.
         FileFormatError: the file is damaged, or not a weights file.
-        ShapeError: the environment has other sizes than the agent.
+        ShapeError: the observation size or the number of actions differs between agent and environment.
         UnsupportedEnvironmentError: the environment does not exist, or Perilune does not support its spaces.
     """
     agent, saved = load_weights(path)
@@ -124,8 +124,8 @@ def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent,
     sizes = envs.space_sizes(env)
     if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
         raise ShapeError(
-            f"the agent in {path} was trained for {agent.observation_size} observations and {agent.actions} "
-            f"actions, but {envs.name(env)} has {sizes.observation_size} and {sizes.actions}"
+            f"the agent in {path} was trained with observations of size {agent.observation_size} and {agent.actions} "
+            f"actions, but {envs.name(env)} has size {sizes.observation_size} and {sizes.actions} actions"
         )
     return agent, saved, env
 
@@ -151,7 +151,7 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
     if not path.is_file():
         where = f"{path.name} does not exist" if run_or_file.exists() else "the directory does not exist"
         others = [name for name, file in WEIGHTS.items() if (run_or_file / file).is_file()]
-        hint = f", but {others[0]!r} does" if others else ""
+        hint = f", but the {others[0]!r} weights do" if others else ""
         candidates = [named, *sorted(run_or_file.glob(f"*/{path.name}"))]
         if found := [str(candidate) for candidate in candidates if candidate.is_file()]:
             hint += f". Did you mean {found[0]}?"

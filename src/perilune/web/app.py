@@ -43,7 +43,7 @@ class RunQuery(msgspec.Struct):
 
 
 class SeriesQuery(msgspec.Struct, frozen=True):
-    """Select the column LOG.COLUMN of some runs over ``x``, from ``low`` to ``high``, and its moving average."""
+    """Select a column, LOG.COLUMN, of some runs over ``x`` from ``low`` to ``high``, and smooth it."""
 
     name: str
     id: str | Annotated[tuple[str, ...], Meta(max_length=MAX_RUNS)] = ()
@@ -84,7 +84,7 @@ def _whole_curve(run: WatchedRun, query: SeriesQuery) -> Curve:
     return curve(run.read(log), log, column, query.x, query.smooth).between(query.low, query.high)
 
 
-# The next two functions are cached; ``version`` changes with the logs.
+# The next two functions are cached. Their argument ``version`` changes with the logs.
 @lru_cache(maxsize=512)
 def _thinned(run: WatchedRun, query: SeriesQuery, version: object) -> tuple[int, Curve]:
     """Return the number of rows, and the rows to draw."""
@@ -107,7 +107,7 @@ class Api:
     def __init__(self, watcher: Watcher, is_stopping: Callable[[], bool]) -> None:
         self._watcher = watcher
         self._is_stopping = is_stopping
-        self._lock = Lock()  # one series query at a time, because averaging a million rows needs memory
+        self._lock = Lock()  # one series query at a time, because averaging a million rows takes much memory
         self._static = StaticFiles(directory=STATIC)
         answers = (self.runs, self.run, self.columns, self.series, self.videos, self.telemetry, self.events)
         self.routes = [
@@ -181,7 +181,7 @@ class Api:
         return StreamingResponse(self._changes(), media_type="text/event-stream")
 
     async def _changes(self) -> AsyncIterator[bytes]:
-        """Yield an event at the start, after each change, and as a regular sign of life."""
+        """Yield an event at the start, after each change, and at regular intervals as a heartbeat."""
         now = asyncio.get_running_loop().time
         known: dict[str, int] = {}
         sent = -math.inf

@@ -20,7 +20,7 @@ METHODS = ("GET", "HEAD")
 class Guard:
     """Middleware that passes on only GET and HEAD requests with the Host and Origin of this server.
 
-    The check of Host prevents DNS rebinding, in which a foreign domain name resolves to this machine.
+    Checking Host prevents DNS rebinding, in which a foreign domain name resolves to this machine.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
@@ -39,16 +39,16 @@ class Guard:
         await response(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        """Return the error for a request that is refused; None for other requests."""
+        """Return the error response if the request is refused, or None."""
         headers = Headers(scope=scope)
         hosts, origins = ([value.lower() for value in headers.getlist(name)] for name in ("host", "origin"))
         # A server that listens on all addresses also accepts the address that the client has connected to.
         names = self._hosts | {in_url(str((scope.get("server") or ("localhost",))[0]))}
         allowed = {f"{name}{port}" for name in names for port in ("", f":{self._port}")}
         if len(hosts) != 1 or hosts[0] not in allowed:
-            return _refuse(403, f"This server answers only to {', '.join(sorted(names))} at port {self._port}.")
+            return _refuse(403, f"This server answers only to {', '.join(sorted(names))} on port {self._port}.")
         if any(origin != f"http://{hosts[0]}" for origin in origins):
-            return _refuse(403, "This server answers only its own pages, not pages of other sites.")
+            return _refuse(403, "This server answers only its own pages, not those of other sites.")
         if scope["method"] not in METHODS:
             return _refuse(405, "This server is read-only: use GET or HEAD.", {"Allow": ", ".join(METHODS)})
         return None

@@ -47,7 +47,7 @@ def curve(table: Table, log: str, column: str, x: str, window: int) -> Curve:
     if log == "episodes":
         is_whole = table.columns["ended"] != "budget"
         across, y = across[is_whole], y[is_whole]
-    if np.any(across[1:] < across[:-1]):  # episodes of parallel environments end in another order than they start
+    if np.any(across[1:] < across[:-1]):  # parallel episodes may end in a different order than they started
         order = np.argsort(across, kind="stable")
         across, y = across[order], y[order]
     return Curve(across, y, moving_average(y, window))

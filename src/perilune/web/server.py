@@ -20,7 +20,7 @@ PORT_ERRORS = {errno.EADDRINUSE: "is in use", errno.EACCES: "requires more privi
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on ``host`` and ``port``. Port 0 takes any free port."""
+    """Return a socket that listens on ``host`` and ``port``. Port 0 selects a free port."""
     if not 0 <= port <= 65535:
         raise ConfigError("port", port, "a number from 0 to 65535")
     try:
@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         if (code := getattr(error, "errno", None)) in PORT_ERRORS:
             raise PortError(
-                f"port {port} {PORT_ERRORS[code]} at {host}. Choose another one with --port, or pass --port 0 to use "
+                f"port {port} {PORT_ERRORS[code]} on {host}. Choose another one with --port, or pass --port 0 to use "
                 "any free port."
             ) from error
         reason = getattr(error, "strerror", None) or error
@@ -59,7 +59,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Ca
         # A download that Ctrl-C interrupts is not an error.
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         if is_missing:
-            warn(f"{root} does not exist yet. The page shows its runs when a training creates it.")
+            warn(f"{root} does not exist yet. The page will show its runs once training creates it.")
         say(f"Watching {root}: http://{in_url(host)}:{port} (press Ctrl-C to stop)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

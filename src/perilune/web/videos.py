@@ -16,7 +16,7 @@ from perilune.errors import FileFormatError, RunDirectoryError
 from perilune.runs import files, telemetry
 from perilune.runs.logs import Table
 
-MAX_VIDEOS = 10_000  # files in a run's directory of videos
+MAX_VIDEOS = 10_000  # files in the videos directory of a run
 MAX_TELEMETRY = 2**24  # bytes; about half an hour of video
 MAX_LINE = 2**18  # bytes
 TITLES = {
@@ -30,7 +30,7 @@ TITLES = {
 
 
 class Video(NamedTuple):
-    """A video file. ``episode`` is the number of the training episode in it, if there is one."""
+    """A video file. ``episode`` is the number of the recorded training episode, or None."""
 
     path: Path
     episode: int | None
@@ -38,7 +38,7 @@ class Video(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file name, printable."""
+        """The printable file name."""
         return printable(self.path.name)
 
 
@@ -102,7 +102,7 @@ def best_evaluation(evaluations: Table) -> dict[str, float] | None:
 
 
 def _result(video: Video) -> tuple[float | None, str | None]:
-    """Return the return and the outcome of a single greedy episode, from the last line of its telemetry."""
+    """Return (return, outcome) of a single greedy episode, from the last line of its telemetry."""
     try:
         with files.opened(telemetry.path_of(video.path)) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LINE))

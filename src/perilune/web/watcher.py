@@ -19,7 +19,7 @@ from perilune.runs import checkpoint, files, layout, lock, manifest
 from perilune.runs.logs import LogReader, Table
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
-MAX_WARNINGS = 50  # of a run; the page shows the latest
+MAX_WARNINGS = 50  # per run; the page shows the latest
 MAX_DEPTH = 8  # directories below the root
 MAX_DIRECTORIES = 20_000
 MAX_RUNS = 1_000
@@ -38,8 +38,8 @@ class WatchedRun:
     Attributes:
         directory: the run directory.
         id: name of the run: its path below the watched directory.
-        version: changes with every change of the run.
-        started: time of the start or the last resumption in nanoseconds, when config.json was written.
+        version: a number that changes whenever the run changes.
+        started: time of the start or last resumption in nanoseconds, at which config.json was written.
         config: content of config.json; {} if it cannot be read.
         group: equal for runs that differ only in the seed.
     """
@@ -57,7 +57,7 @@ class WatchedRun:
         self._summary: tuple[int, dict[str, object]] | None = None
 
     def poll(self) -> None:
-        """Check whether any file has changed. Read config.json if it has."""
+        """Check the files for changes. Read config.json again if it has changed."""
         stamps = {name: _stamp(self.directory / name) for name in FILES}
         owner = None if stamps[layout.OWNER] is None else lock.owner(self.directory)
         if (stamps, owner) == (self._stamps, self._owner):
@@ -68,7 +68,7 @@ class WatchedRun:
         self._stamps, self._owner, self.version = stamps, owner, next(VERSIONS)
 
     def read(self, log: str) -> Table:
-        """Return a log, as far as it is written."""
+        """Return the rows of a log written so far."""
         table = self._logs[log].read()
         if table.fault != self._log_errors[log]:
             self._log_errors[log], self.version = table.fault, next(VERSIONS)
@@ -83,7 +83,7 @@ class WatchedRun:
         return {"id": self.id, "config": self.config or None, "host": host}
 
     def summary(self) -> dict[str, object]:
-        """Return the entry for the list of runs. ``progress`` is the used share of the budget."""
+        """Return the entry of the run in the list of runs. ``progress`` is the used share of the budget."""
         if self._summary is None or self._summary[0] != self.version:
             tables = [self.read(log) for log in ("episodes", "evaluations", "notices")]
             self._summary = self.version, self._summarize(*tables)
@@ -132,8 +132,10 @@ class WatchedRun:
             return "training", messages, start_steps
         if newest is not None and newest.finished:
             return "finished", messages, start_steps
-        advice = "Resume it with perilune resume" if newest else "It has no readable checkpoint to resume from"
-        return "stopped", [*messages, f"The training stopped early. {advice}"], start_steps
+        advice = (
+            "Resume the run with perilune resume" if newest else "The run has no readable checkpoint to resume from"
+        )
+        return "stopped", [*messages, f"Training stopped early. {advice}"], start_steps
 
     def _read_config(self) -> None:
         try:
@@ -176,7 +178,7 @@ def _outcomes(episodes: Table, is_whole: Array, environment: str) -> list[tuple[
 
 
 class Watcher:
-    """Find and poll the runs below ``root`` when a page asks for them."""
+    """Find and poll the runs below ``root`` when a page requests them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -226,7 +228,8 @@ def find_runs(root: Path) -> tuple[list[Path], str | None]:
             is_cut |= bool(below)
             below.clear()
     unreadable = sum(not isinstance(error, FileNotFoundError) for error in errors)  # the others were just removed
-    messages = [f"{unreadable} directories cannot be read."] if unreadable else []
+    noun = "directory" if unreadable == 1 else "directories"
+    messages = [f"{unreadable} {noun} cannot be read."] if unreadable else []
     if is_cut:
         messages.append(f"Directories more than {MAX_DEPTH} levels deep are not searched.")
     return runs, " ".join(messages) or None

@@ -1,11 +1,13 @@
 """Presets: "default", "plain", and the tuned settings of each known environment.
 
-The schedules of a preset scale with the budget. If you train a new agent for another number of environment steps than
-the budget of the preset, with ``ratio`` = your budget / that of the preset:
+The schedules of a preset scale with the budget. If you train a new agent and ``steps`` is ``ratio`` times the budget of
+the preset, Perilune multiplies these settings by ``ratio``:
 
-- ``learning_rate_decay_steps`` and ``priority_beta_steps`` are multiplied by ``ratio``.
-- ``epsilon_decay_steps`` is multiplied by ``ratio`` if your budget is smaller.
-- Settings that you pass, budgets in episodes and later trainings of the same agent scale nothing.
+- ``learning_rate_decay_steps`` and ``priority_beta_steps``,
+- ``epsilon_decay_steps``, only if ``ratio`` < 1.
+
+It does not scale settings that you pass. It scales nothing if the budget is in episodes, or if the agent has already
+been trained.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ DEFAULT, PLAIN = "default", "plain"
 RECOMMENDED = "recommended"
 """The preset of the environment, or "default" if it has none."""
 _GENERAL = {
-    # For any environment: epsilon falls slowly, and no optimism, which a lucky return could mislead.
+    # For any environment: epsilon falls slowly, and optimism is off, because a lucky return could mislead it.
     DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
-    # Mnih et al., Nature 518, 2015, at the size of these environments.
+    # Mnih et al., Nature 518, 2015, scaled down to these environments.
     PLAIN: Preset(
         DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_interval=500),
         TrainConfig(steps=100_000),
@@ -44,19 +46,22 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
     """Return a preset.
 
     Args:
-        environment: ID of the environment. Without a version, it means the newest one.
-        name: "recommended", "plain", "default", or the ID of an environment that has a preset. None stands for the
-            defaults of ``DQNConfig`` with the recommended training.
+        environment: ID of the environment. An ID without a version selects the newest version.
+        name: "recommended", "plain", "default", or the ID of an environment that has a preset. None selects the
+            defaults of ``DQNConfig`` with the recommended training settings.
+
+    Returns:
+        The preset.
 
     Raises:
-        ConfigError: there is no preset of that name.
+        ConfigError: no preset has this name.
 
     Example:
         >>> preset("CartPole-v1").train.steps
         40000
     """
     if name == RECOMMENDED:
-        return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # of my_module:MyEnv-v0
+        return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # without my_module:
     if name is None:
         return replace(preset(environment), agent=DQNConfig())
     named = available()
@@ -69,10 +74,13 @@ def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collec
     """Return ``config`` with the schedules of a preset scaled to a budget.
 
     Args:
-        config: the settings, most of them from ``base``.
+        config: the settings, based on those of ``base``.
         base: the preset.
         steps: the budget in environment steps. If None, nothing is scaled.
-        given: names of the settings that the user chose, which are not scaled.
+        given: names of the settings that the user set, which are not scaled.
+
+    Returns:
+        The settings with scaled schedules.
     """
     if steps is None or base.train.steps is None:
         return config
@@ -85,13 +93,16 @@ def for_budget(config: DQNConfig, base: Preset, steps: int | None, given: Collec
 def resolve(
     environment: str, name: str | None, agent: Mapping[str, Any], train: Mapping[str, Any]
 ) -> tuple[DQNConfig, TrainConfig]:
-    """Return all settings of a new agent and its training.
+    """Return all settings of a new agent and of its training.
 
     Args:
         environment: ID of the environment.
         name: name of the preset, as in ``preset``.
-        agent: settings of the agent that the user chose.
-        train: settings of the training that the user chose. A budget replaces that of the preset.
+        agent: agent settings that the user set.
+        train: training settings that the user set. A budget replaces that of the preset.
+
+    Returns:
+        The settings of the agent, with schedules scaled to the budget, and of its training.
 
     Raises:
         ConfigError: a setting or the preset does not exist, or a value is invalid.

@@ -11,7 +11,7 @@ export async function get(path, query = {}, signal = undefined) {
     response = await fetch(parameters.size ? `${path}?${parameters}` : path, { signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server does not respond. Check that perilune watch is still running.", { cause: error });
+    throw new Error("The server is not responding. Check that perilune watch is still running.", { cause: error });
   }
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new Error(body?.error ?? `The server answered ${path} with status ${response.status}.`);
@@ -56,8 +56,9 @@ export function follow(onRuns, onConnection) {
       onRuns(first ? null : JSON.parse(event.data).changed);
       first = false;
     });
-    // The browser does not retry after some errors, and waits long after others. A connection can also break without an
-    // error, for example when a tunnel breaks or a machine is suspended. Therefore the page has its own timeout.
+    // The browser does not retry after some errors, and waits a long time after others. A connection can also break
+    // without an error, for example when a tunnel fails or a machine is suspended. The page therefore has its own
+    // timeout.
     source.addEventListener("error", reconnect);
   }
   connect();

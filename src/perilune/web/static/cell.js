@@ -1,4 +1,4 @@
-// A chart with its title, the values at the cursor, its keys, and a description for screen readers.
+// A chart with a title, the values at the cursor, keyboard controls, and a description for screen readers.
 
 import { createChart } from "./chart.js";
 import { chartContent, describe, readings } from "./content.js";
@@ -12,7 +12,8 @@ let cells = 0;
 
 /**
  * The chart of the series ``name``. ``on`` holds ``zoom(name, range)`` (null: the whole range) and ``cursor(name, x)``.
- * Returns ``element``; ``show(answer, x, model, smooth)``; ``range(x)`` to show another part; ``point(x)`` for the cursor.
+ * Returns ``element``; ``show(answer, x, model, smooth)``; ``range(x)``, to show another part; ``point(x)``, to move
+ * the cursor.
  */
 export function createCell(name, on) {
   const [heading, subtitle] = title(name);

@@ -1,5 +1,5 @@
-// One chart. uPlot draws axes and grid and handles cursor and selection. drawing.js draws the lines, because each run
-// has its own x values and uPlot expects one x for all lines.
+// One chart. uPlot draws the axes and the grid, and handles the cursor and the selection. drawing.js draws the lines,
+// because each run has its own x values and uPlot expects the same x values for all lines.
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { draw } from "./drawing.js";
@@ -108,7 +108,7 @@ const roundTick = (value) =>
   value !== null && Number(value.toPrecision(1)) === Number(value.toPrecision(6)) ? tick(value) : "";
 const tick = (value) => (value === null ? "" : brief(value)); // ticks of a logarithmic axis may have no number
 
-/** uPlot handles the mouse only: let one finger select a range horizontally, and scroll the page vertically. */
+/** Support touch, which uPlot does not: dragging horizontally selects a range, dragging vertically scrolls the page. */
 function dragByTouch(plot) {
   let start = null;
   const along = (event) => event.clientX - plot.over.getBoundingClientRect().left;

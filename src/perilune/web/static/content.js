@@ -32,7 +32,7 @@ export function chartContent(answered, x, model) {
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
-/** The part of a response for runs that are still selected and not replaced by a newer run of the same seed. */
+/** The part of a response for runs that are still selected and not replaced by a newer run with the same seed. */
 function stillChosen(answer) {
   const chosen = (id) => slot(id) !== null;
   const bands = answer.bands.filter((band) => band.ids.every(chosen));
@@ -218,5 +218,5 @@ export function describe(strong) {
     return `${label}: ${count(rows, "value")}, from ${number(low)} to ${number(high)}, latest ${number(values.at(-1))}.`;
   });
   const more = strong.length - first.length;
-  return first.join(" ") + (more > 0 ? ` And ${more} more.` : "");
+  return first.join(" ") + (more > 0 ? ` And ${more} more lines.` : "");
 }

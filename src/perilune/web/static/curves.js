@@ -1,4 +1,4 @@
-// The view of the learning curves: one chart per series. Only charts on the screen are requested and drawn.
+// The view of the learning curves: one chart per series. Only visible charts are requested and drawn.
 
 import { get } from "./api.js";
 import { createCell } from "./cell.js";

@@ -28,7 +28,7 @@ export function text(element, content) {
 }
 
 /**
- * Give ``parent`` one child per item, in order, and reuse the children that exist. ``make(item)`` creates a child,
+ * Give ``parent`` one child per item, in order, and reuse the children that exist. ``make(item)`` creates a child, and
  * ``update(child, item)`` updates a new or an existing one.
  */
 export function keep(parent, items, key, make, update) {

@@ -2,7 +2,7 @@
 
 import { ink } from "./palette.js";
 
-const MAX_DOTS = 30; // points; so few also get dots
+const MAX_DOTS = 30; // a line with fewer points on the chart also gets dots
 
 /** Draw ``content`` on the uPlot chart ``u``. */
 export function draw(u, content) {
@@ -21,7 +21,7 @@ export function draw(u, content) {
   ctx.restore();
 }
 
-/** Convert values to pixels of the canvas, and with ``back`` pixels to x. */
+/** Return functions that convert ``x`` and ``y`` to pixels of the canvas, and pixels ``back`` to x. */
 function placing(u, { x, y, log }) {
   const { left, top, width, height } = u.bbox;
   const along = width / (x[1] - x[0]);
@@ -101,7 +101,7 @@ const LABEL_COST = 1000; // of covering another label; a curve through the whole
 const RING_COST = 50;
 const MARK_COST = 8;
 
-/** Label the marks, each beside its line where it covers least, with a halo around the letters. */
+/** Label each mark beside its line, where the label covers the least, with a halo around the letters. */
 function drawLabels(ctx, bbox, place, content) {
   const ratio = devicePixelRatio;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
@@ -145,7 +145,7 @@ function candidates(bbox, level, { width, height }) {
     );
 }
 
-/** How much a label in ``box`` would cover. */
+/** The cost of a label in ``box``: how much it would cover. */
 function cost(box, { lines, rings, marks }, place, taken, ratio) {
   const radius = 8 * ratio;
   const overlap = (other) =>
@@ -193,7 +193,7 @@ function drawRing(ctx, place, { x, y, color }) {
   ctx.stroke();
 }
 
-/** The number of the sorted ``x`` below ``value``. */
+/** The number of values in the sorted ``x`` that are below ``value``. */
 export function before(x, value) {
   let low = 0;
   let high = x.length;

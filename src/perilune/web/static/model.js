@@ -1,4 +1,4 @@
-// The runs, with short names for them and for groups of runs.
+// The runs and groups of runs, with short names.
 
 /** The model before the list of runs has been read. */
 export const EMPTY = modelOf({ root: "", message: null, runs: [] });
@@ -23,7 +23,7 @@ export function modelOf({ root, message, runs }) {
   const groupLabel = (group) => {
     const [first] = groups.get(group) ?? [];
     const environment = first?.environment || "unknown environment";
-    return isAmbiguous(environment) ? `${environment} like ${label(first.id)}` : environment;
+    return isAmbiguous(environment) ? `${environment}, settings of ${label(first.id)}` : environment;
   };
   const byId = new Map(runs.map((run) => [run.id, run]));
   const groupsOfSeeds = (ids) => {

@@ -1,4 +1,4 @@
-// The outcomes of training episodes: for each run one bar per outcome, in the order of the environment.
+// The outcomes of training episodes: for each run, one bar per outcome, in the order that the environment defines.
 
 import { el } from "./dom.js";
 import { slot, swatch } from "./palette.js";

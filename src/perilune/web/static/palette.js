@@ -1,5 +1,6 @@
 // Line colors and styles. The colors, from Okabe and Ito, are distinguishable for color-blind users; after six
-// runs they repeat with another line style. style.css defines them, lighter for dark mode.
+// runs they repeat with another line style. style.css defines them, lighter for dark mode. A place is the index of a
+// color and line style.
 
 import { el, svg } from "./dom.js";
 
@@ -9,7 +10,7 @@ const DASHES = [[], [7, 3], [2, 3]];
 const places = new Map(); // key -> place; a key keeps its place while a run with that key is selected
 let keys = new Map(); // id -> key of the selected runs
 
-/** Give each selected run the first free place; runs with the same ``key(id)`` share one. */
+/** Give each selected run the first free place. Runs with the same ``key(id)`` share a place. */
 export function assign(ids, key) {
   keys = new Map(ids.map((id) => [id, key(id)]));
   const wanted = new Set(keys.values());
@@ -24,7 +25,7 @@ export function assign(ids, key) {
   }
 }
 
-/** The place of a run, null if it is not selected. */
+/** The place of a run, or null if the run is not selected. */
 export function slot(id) {
   return places.get(keys.get(id)) ?? null;
 }

@@ -1,4 +1,4 @@
-// Panels beside the video: Q-values as bars and lines, and the observation with each entry over time.
+// Panels beside the video: Q-values as bars and lines, and each entry of the observation over time.
 
 import { extent } from "./content.js";
 import { el, keep, text } from "./dom.js";
@@ -91,21 +91,21 @@ function at(element, part) {
 const MAX_PLOTS = 24; // entries of the observation that are plotted
 
 /**
- * Which entries of the observation to plot, and a note about the others. Of a code of zeros and ones none is plotted; the
- * panel lists those that are 1. Of very many entries the first that change are plotted.
+ * Select the entries of the observation to plot, and write a note about the others. If every entry is always 0 or 1,
+ * the panel plots none and lists those that are 1. If there are too many entries, it plots the first that change.
  */
 function select({ obs_names, obs }) {
   const all = obs_names.map((_, index) => index);
   const coded = obs_names.length > 2 && obs.every((row) => row.every((value) => value === 0 || value === 1));
-  if (coded) return { shown: [], coded, note: `${number(all.length)}, each 0 or 1` };
+  if (coded) return { shown: [], coded, note: `${number(all.length)} entries, each 0 or 1` };
   if (all.length <= MAX_PLOTS) return { shown: all, coded, note: "" };
   const changing = all.filter((index) => obs.some((row) => row[index] !== obs[0][index]));
   const shown = changing.slice(0, MAX_PLOTS);
-  const note = `${number(shown.length)} of ${number(changing.length)} that change, ${number(all.length)} in total`;
+  const note = `${number(shown.length)} of ${number(changing.length)} changing entries, ${number(all.length)} in total`;
   return { shown, coded, note };
 }
 
-/** The observation by name: ``set(telemetry)`` for a video, ``show(frame)``; ``note`` is about entries not plotted. */
+/** The entries of the observation by name: ``set(telemetry)`` for a video; ``show(frame)``; ``note``, as in select. */
 export function createObservation() {
   const gauges = el("ul", { class: "gauges" });
   const ones = el("p", { class: "ones" });
@@ -151,7 +151,7 @@ export function createObservation() {
 }
 
 function listOnes(names) {
-  if (names.length === 0) return "All are 0.";
+  if (names.length === 0) return "All entries are 0.";
   const more = names.length - MAX_PLOTS;
   const listed = names.slice(0, MAX_PLOTS).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
   return `${listed} ${names.length === 1 ? "is" : "are"} 1.`;

@@ -6,18 +6,18 @@ import { createBars, createObservation, qLines } from "./panels.js";
 import { clock, number } from "./text.js";
 
 const STAGES =
-  "The agent at several stages of its training, side by side, from the same initial state. Each caption is the number " +
+  "The agent at several stages of its training, side by side, from the same start state. Each caption is the number " +
   "of environment steps before that stage.";
 const WITHOUT = {
   "stages.mp4": `${STAGES} With --overlay, perilune video --stages also draws the Q-values of each stage.`,
   "stages-overlay.mp4": `${STAGES} Each picture shows the Q-values of that stage.`,
-  telemetry: "This video has no telemetry, so the page cannot show its Q-values and observations.",
+  telemetry: "This video has no telemetry, so the page cannot show Q-values or observations.",
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
 /**
- * The player: ``element``; ``show(url, video, telemetry)``, telemetry null if there is none; ``clear()``; ``failed()``,
- * whether it shows an error.
+ * The player: ``element``; ``show(url, video, telemetry)``, with null for no telemetry; ``clear()``; ``failed()``,
+ * which returns whether an error is shown.
  */
 export function createPlayer() {
   const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Video" });
@@ -193,7 +193,7 @@ export function createPlayer() {
   });
   video.addEventListener("error", () => {
     if (video.hasAttribute("src"))
-      setProblem("The video cannot be shown: it may be damaged, or the server does not respond.");
+      setProblem("The video cannot be shown: it may be damaged, or the server is not responding.");
   });
   new ResizeObserver(() => {
     const now = frame;

@@ -8,7 +8,7 @@ import { change, chosen, state } from "./state.js";
 import { number } from "./text.js";
 
 const MAX_REQUESTS = 4; // at the same time
-const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // others belong to "Run"
+const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // all others belong to "Run"
 
 /** The view in ``host``; returns ``update(model, changed)``. */
 export function createSettings(host) {
@@ -55,7 +55,7 @@ export function createSettings(host) {
             ? "Select a second run to compare settings."
             : different === 0
               ? "No differences."
-              : `${number(different)} of ${number(rows.length)} settings differ.`,
+              : `${number(different)} of ${number(rows.length)} settings ${different === 1 ? "differs" : "differ"}.`,
     );
     draw(
       table,
@@ -144,7 +144,7 @@ function cell(value, row) {
   return el("td", { class: value === row.values[0] ? "" : "other" }, content); // differs from the first run
 }
 
-/** A path that may break after each part. */
+/** A path in which a line may break after each part. */
 function breakable(path) {
   return path.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
 }

@@ -9,7 +9,7 @@ import { change, chosen, state } from "./state.js";
 const MAX_DEFAULT = 6; // runs
 const LONGEST = 60; // characters of a name
 
-/** The runs to show before the user selects any: all if there are few, else those in training, else the first. */
+/** The runs to show before the user selects any: all if there are few, else those that are training, else the first. */
 export function defaultRuns(runs) {
   const readable = runs.filter((run) => run.state !== "unreadable");
   const training = readable.filter((run) => run.state === "training");

@@ -1,4 +1,4 @@
-// The selection of the user. The fragment of the URL holds it, so that reload, back, bookmarks and links keep it.
+// The user's selection, stored in the fragment of the URL, so that reload, history, bookmarks and links keep it.
 
 import { debounced } from "./dom.js";
 

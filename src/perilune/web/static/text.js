@@ -1,4 +1,4 @@
-// Numbers and names as text.
+// Format numbers and names as text.
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
@@ -34,19 +34,19 @@ export function count(many, noun) {
   return `${number(many)} ${noun}${many === 1 ? "" : "s"}`;
 }
 
-/** The first few of ``names``, and how many more there are. */
+/** The first three of ``names``, and the number of others. */
 export function some(names) {
   const more = names.length - 3;
   return names.slice(0, 3).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
 }
 
-/** Shorten a name to ``longest`` characters in the middle, because names often differ only at the end. */
+/** Shorten a name to ``longest`` characters by cutting the middle, because names often differ only at the end. */
 export function shortened(name, longest) {
   const ends = Math.floor((longest - 1) / 2);
   return name.length <= longest ? name : `${name.slice(0, ends)}…${name.slice(-ends)}`;
 }
 
-/** Seconds as 1:05.2. */
+/** Seconds as minutes and seconds: 1:05.2. */
 export function clock(seconds) {
   const tenths = Math.round(Math.max(0, seconds) * 10);
   const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");

@@ -2,7 +2,7 @@
 
 const AT = 0.97; // of the duration
 
-/** ``request(canvas, url, bytes)`` draws the thumbnail on the canvas when its turn comes, once per video. */
+/** ``request(canvas, url, bytes)`` draws the thumbnail of a video on the canvas when its turn comes, and only once. */
 export function createThumbnails() {
   const waiting = [];
   const video = document.createElement("video");
