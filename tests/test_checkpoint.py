@@ -125,7 +125,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"learning_rate": 0.01}, {}, r"learning_rate=0\.01 is invalid: expected 0\.001, as in the run"),
     ({"learning_rate": 0.01}, {"change": ["learning_rate"]}, r"learning_rate=0\.01 is invalid: .* budget is used up"),
     ({}, {"steps": 500}, "steps=500 is invalid: expected 200, as in the run"),
-    ({}, {"steps": 100, "change": ["steps"]}, "steps=100 is invalid: expected more than this run has already had"),
+    ({}, {"steps": 100, "change": ["steps"]}, "steps=100 is invalid: expected more than this run has already used"),
     ({"seed": 3}, {}, "seed=3 is invalid: expected 2, as in the run"),
     ({"env": "Acrobot-v1"}, {}, "environment='Acrobot-v1' is invalid: expected 'CartPole-v1'"),
     ({"env": gym.make("CartPole-v1", sutton_barto_reward=True)}, {}, "sutton_barto_reward"),
@@ -198,7 +198,7 @@ def test_setting_that_does_not_exist_is_refused_by_name(run: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["agent"]["momentun"] = 0.9
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FileFormatError, match=r"config\.json is invalid: momentun"):
+    with pytest.raises(FileFormatError, match=r"config\.json is invalid: Setup field='momentun'"):
         again(run, 20)
 
 
