@@ -32,9 +32,8 @@ def load(options: Namespace) -> DQN:
         config, here = manifest.read_config(options.source), envs.description(dqn.env)
         if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):
             made = config["made"]
-            aside(
-                f"perilune: the run was trained in {made}, not in {here}. Pass the arguments of that environment with --env-kwargs."
-            )
+            hint = "Pass the arguments of that environment with --env-kwargs."
+            aside(f"perilune: the run was trained in {made}, not in {here}. {hint}")
     return dqn
 
 
