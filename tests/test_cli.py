@@ -329,7 +329,7 @@ def test_settings_start_from_the_named_preset(name: str) -> None:
 BAD = [
     (["train", "NoSuchEnv-v0"], 1, "'NoSuchEnv-v0' cannot be made", "for example LunarLander-v3"),
     (["train", "MountainCarContinuous-v0"], 1, "MountainCarContinuous-v0 has continuous actions", "Discrete"),
-    (["train", "CartPole-v1", "--hidden", "0"], 1, "hidden=(0,)", ">= 1"),
+    (["train", "CartPole-v1", "--hidden", "0"], 1, "hidden=(0,)", "at least 1 unit"),
     (["train", "CartPole-v1", "--hidden", "64", "tahn"], 2, "--hidden: 'tahn' is invalid", "Did you mean tanh?"),
     (["train", "CartPole-v1", "--value-range", "1"], 2, "--value-range: '1' is invalid", "two numbers"),
     (["train", "CartPole-v1", "--gamma", "much"], 2, "--gamma: 'much' is invalid", "a number"),
