@@ -1,9 +1,10 @@
-"""What each part of the LunarLander recipe contributes: the recipe without one part, or with another one.
+"""Measure what each part of the LunarLander recipe contributes: remove one part, or add another.
 
     python examples/ablation.py --seeds 10 --jobs 2
 
-Trains every variant with the same seeds into runs/ablation/ (existing runs are reused), prints a table with the
-difference of every variant to the recipe and plots runs/ablation/ablation.png. Results: docs/explanation/benchmarks.md.
+The script trains every variant with the same seeds in runs/ablation/ and reuses existing runs. It prints a table with
+the difference between each variant and the recipe, and writes the plot runs/ablation/ablation.png. The results are in
+docs/explanation/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ENVIRONMENT = "LunarLander-v3"
 SOLVED = 200.0
 STEPS = 100_000
 RECIPE = "the recipe"
-# Parts of the recipe. Each variant is without one of them.
+# Parts of the recipe. Each variant removes one.
 WITHOUT: dict[str, dict[str, Any]] = {
     "without Double DQN": {"double": False},
     "without n-step returns (1 instead of 3)": {"n_step": 1},
@@ -57,7 +58,7 @@ NOTHING: dict[str, Any] = {name: value for change in WITHOUT.values() for name, 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table, with its comparison to the recipe."""
+    """One row of the table, with its comparison to the recipe."""
 
     name: str
     result: Result
@@ -65,14 +66,14 @@ class Variant:
 
 
 def variants() -> dict[str, DQNConfig]:
-    """Return the settings of every variant by name, the recipe first."""
+    """Return the settings of every variant by name, starting with the recipe."""
     recipe = replace(preset(ENVIRONMENT).agent, learning_rate_decay_steps=STEPS, buffer_size=STEPS)
     changes = {RECIPE: {}, **WITHOUT, **WITH, PLAIN: NOTHING}
     return {name: replace(recipe, **change) for name, change in changes.items()}
 
 
 def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
-    """Return the result of every variant and its comparison with the recipe, without variants that failed."""
+    """Return the result of every variant and its comparison to the recipe. Omit variants that failed."""
     train = replace(preset(ENVIRONMENT).train, steps=STEPS)
     trials = {
         name: [Trial(ENVIRONMENT, agent, train, seed, out / directory(name) / f"seed-{seed}") for seed in seeds]
@@ -93,12 +94,12 @@ def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
 
 
 def directory(name: str) -> str:
-    """A variant's directory."""
+    """Return the name of the directory of a variant."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name).split())
 
 
 def table(found: Sequence[Variant]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     lines = [
         "| variant | final: IQM | margin over the recipe | worst seed | seeds solved | first solved, median |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -116,9 +117,9 @@ def table(found: Sequence[Variant]) -> str:
 
 
 def draw(found: Sequence[Variant], path: Path) -> None:
-    """Each variant's interquartile mean and interval, with the recipe's as a line to compare with.
+    """Plot the interquartile mean and interval of each variant, with a vertical line at the recipe's mean.
 
-    What is far off would press all else together: its interval is cut at the edge, and its mean written there.
+    Cut intervals at the left edge and write means beyond it as numbers, because outliers would compress the axis.
     """
     estimates = [variant.comparison.final.a for variant in found]
     recipe = estimates[0].value
@@ -148,11 +149,11 @@ def draw(found: Sequence[Variant], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What each part of the LunarLander recipe is worth.")
-    parser.add_argument("--seeds", type=int, default=10, help="seeds of each variant (default 10)")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    parser = argparse.ArgumentParser(description="Measure what each part of the LunarLander recipe contributes.")
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds per variant (default: 10)")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs to train in parallel (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="directory of the runs")
     options = parser.parse_args()
     found = run(range(options.first_seed, options.first_seed + options.seeds), options.jobs, options.out)
     print(table(found))

@@ -1,11 +1,11 @@
-"""Experiments on a common question: does a correct DQN learn with settings with which many programs fail?
+"""Answer a common question: does a correct DQN learn with the settings that many failing programs use?
 
     python examples/as_asked.py --seeds 5 --jobs 2
     python examples/as_asked.py --seeds 5 --jobs 2 --changes
 
-The first command trains each experiment with several seeds into runs/as_asked/ (existing runs are reused), prints a
-table and plots runs/as_asked/as_asked.png. The second changes one setting at a time. Results:
-docs/explanation/small-networks.md.
+The first command trains each experiment with several seeds in runs/as_asked/ and reuses existing runs. It prints a
+table and writes the plot runs/as_asked/as_asked.png. The second command changes one setting at a time. The results are
+in docs/explanation/small-networks.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WINDOW = 100  # episodes in the moving average
 
 @dataclass(frozen=True)
 class Experiment:
-    """One line of the table."""
+    """One row of the table."""
 
     name: str
     environment: str
@@ -42,7 +42,7 @@ class Experiment:
 
 
 def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
-    """Return plain DQN with the settings of the question, and these hidden layers."""
+    """Return the settings of the question for plain DQN, with the given hidden layers."""
     return DQNConfig(
         hidden=hidden, activation="relu", layer_norm=False,
         optimizer="adam", learning_rate=1e-4, loss="huber", max_grad_norm=None,
@@ -53,8 +53,8 @@ def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
     )  # fmt: skip
 
 
-# "Solving the Lunar Lander Problem under Uncertainty using Reinforcement Learning", arXiv:2011.11850, from its authors'
-# code. It has no target network, which equals a copy at every step.
+# "Solving the Lunar Lander Problem under Uncertainty using Reinforcement Learning", arXiv:2011.11850. The values are
+# from its authors' code, which has no target network. A target network that is copied at every step is equivalent.
 PAPER = DQNConfig(
     hidden=(128, 128), activation="relu", layer_norm=False,
     optimizer="adam", learning_rate=1e-3, loss="mse", max_grad_norm=None,
@@ -75,7 +75,7 @@ EXPERIMENTS = [
     Experiment("LunarLander-v3 paper", "LunarLander-v3", PAPER, TrainConfig(episodes=600, eval_every=10_000)),
 ]
 
-# The network 128,128 with one change each, and with all of them.
+# Each variation changes one setting of the network 128,128. The last one combines all changes.
 CHANGES: dict[str, dict[str, Any]] = {
     "gamma 0.99": {"gamma": 0.99},
     "learning rate 1e-3": {"learning_rate": 1e-3},
@@ -112,7 +112,7 @@ def run(experiments: Sequence[Experiment], seeds: int, jobs: int, out: Path) -> 
 
 
 def table(scores: dict[str, list[Score]]) -> str:
-    """Return a Markdown table of medians and ranges over the seeds."""
+    """Return a Markdown table with the median and the range over the seeds."""
 
     def spread(values: Sequence[float]) -> str:
         return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
@@ -132,7 +132,7 @@ def table(scores: dict[str, list[Score]]) -> str:
 
 
 def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
-    """Plot one panel per experiment: the moving average of each seed, and their median."""
+    """Plot one panel per experiment, with the moving average of each seed and their median. Return ``path``."""
     columns = min(3, len(experiments))
     rows = -(-len(experiments) // columns)
     figure = Figure(figsize=(3.7 * columns, 2.5 * rows), layout="constrained")
@@ -163,10 +163,10 @@ def draw(experiments: Sequence[Experiment], seeds: int, path: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the experiments.")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="seeds trained at the same time")
-    parser.add_argument("--out", type=Path, default=Path("runs/as_asked"))
+    parser = argparse.ArgumentParser(description="Train plain DQN with settings that often fail.")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds per experiment (default: 3)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs to train in parallel (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("runs/as_asked"), help="directory of the runs")
     parser.add_argument("--changes", action="store_true", help="change one setting of the network 128,128 at a time")
     options = parser.parse_args()
     experiments = VARIATIONS if options.changes else EXPERIMENTS

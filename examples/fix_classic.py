@@ -1,10 +1,10 @@
-"""Fix examples/broken/classic.py as docs/tutorials/find-the-bug.md does, and train the result.
+"""Apply the fixes of docs/tutorials/find-the-bug.md to examples/broken/classic.py, and train the result.
 
     python examples/fix_classic.py --fixes 3 --out classic_3.py        # the agent after the first three fixes
-    python examples/fix_classic.py --fixes 0 10 --seeds 0 1 2          # train these on LunarLander: minutes each
+    python examples/fix_classic.py --fixes 0 10 --seeds 0 1 2          # train both on LunarLander; minutes per seed
     python examples/fix_classic.py --plot fixing.png                  # plot the training rewards
 
-The fixes are read from that page: each of its diffs is one.
+The script reads the fixes from the tutorial. Each diff block is one fix.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from perilune.viz.figures import COLORS
 ROOT = Path(__file__).parents[1]
 CLASSIC = ROOT / "examples" / "broken" / "classic.py"
 DOCUMENT = ROOT / "docs/tutorials/find-the-bug.md"
-EPISODES = 100  # of the greedy evaluation, with start states that training does not use
+EPISODES = 100  # greedy episodes per evaluation
 
 
 def diffs() -> list[str]:
-    """Return the diffs of the page in order."""
+    """Return the diffs of the tutorial, in order."""
     return re.findall(r"```diff\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def fixed(text: str, diff: str) -> str:
-    """Return ``text`` with ``diff`` applied. Lines of @@ separate the parts of a diff.
+    """Return ``text`` with ``diff`` applied. Lines that contain only @@ separate the parts of a diff.
 
     Raises:
-        ValueError: the text that a part removes does not occur exactly once.
+        ValueError: The old text of a part does not occur exactly once.
     """
     for part in diff.split("@@\n"):
         lines = part.splitlines(keepends=True)
         old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
         if text.count(old) != 1:
-            raise ValueError(f"this text occurs {text.count(old)} times in the agent, expected once:\n{old}")
+            raise ValueError(f"expected this text once in the agent, found it {text.count(old)} times:\n{old}")
         text = text.replace(old, new)
     return text
 
@@ -68,7 +68,7 @@ def load(file: Path) -> ModuleType:
 
 
 def trained(file: Path, steps: int, seed: int) -> dict[str, list[float]]:
-    """Train on LunarLander-v3 and return the return of every training episode and of 100 greedy episodes."""
+    """Train on LunarLander-v3. Return the returns of all training episodes and of 100 greedy episodes."""
     module = load(file)
     env = gym.make("LunarLander-v3")
     env.reset(seed=seed)
@@ -86,7 +86,7 @@ def trained(file: Path, steps: int, seed: int) -> dict[str, list[float]]:
 
 
 def draw(directory: Path, path: Path) -> None:
-    """Plot the training rewards of every stage that was trained with seed 0."""
+    """Plot the training rewards of each stage that has been trained with seed 0."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     files = {fixes: directory / f"classic_{fixes}_seed_0.json" for fixes in range(len(diffs()) + 1)}
@@ -107,11 +107,11 @@ def draw(directory: Path, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fixes", type=int, nargs="*", help="numbers of fixes (default: every stage)")
-    parser.add_argument("--out", type=Path, help="write the agent to this file and exit")
-    parser.add_argument("--plot", type=Path, help="plot the stages trained with seed 0 and exit")
-    parser.add_argument("--steps", type=int, default=300_000)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--fixes", type=int, nargs="*", help="numbers of fixes to apply (default: every stage)")
+    parser.add_argument("--out", type=Path, help="write the agent of the last stage to this file and exit")
+    parser.add_argument("--plot", type=Path, help="plot the stages trained with seed 0 to this file and exit")
+    parser.add_argument("--steps", type=int, default=300_000, help="environment steps (default: 300,000)")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="seeds to train (default: 0)")
     options = parser.parse_args()
     stages = options.fixes or range(len(diffs()) + 1)
     if options.out is not None:
@@ -129,7 +129,7 @@ def main() -> None:
             returns = trained(file, options.steps, seed)
             (directory / f"classic_{fixes}_seed_{seed}.json").write_text(json.dumps(returns), encoding="utf-8")
             last, greedy = np.mean(returns["training"][-50:]), np.mean(returns["greedy"])
-            print(f"{fixes} fixed, seed {seed}: last 50 episodes {last:.0f}, greedy {greedy:.0f}", flush=True)
+            print(f"{fixes} fixes, seed {seed}: last 50 episodes {last:.0f}, greedy {greedy:.0f}", flush=True)
 
 
 if __name__ == "__main__":

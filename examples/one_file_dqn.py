@@ -1,14 +1,14 @@
-"""Deep Q-learning on one page: a neural network learns to act, with NumPy, Gymnasium and nothing else.
+"""Deep Q-learning in one file, with only NumPy and Gymnasium.
 
-    python examples/one_file_dqn.py                                  # CartPole-v1: half a minute
+    python examples/one_file_dqn.py                                  # CartPole-v1, half a minute
     python examples/one_file_dqn.py Acrobot-v1 --steps 30000 --seed 7
 
-Q(obs, action) is the return of `action` followed by the best actions, with each later reward discounted by gamma. So
-Q(obs, action) = reward + gamma max over a of Q(next_obs, a). The network starts with random values. Each update moves
+Q(obs, action) is the return of `action` followed by the best actions, where gamma discounts each later reward. So
+Q(obs, action) = reward + gamma max over a of Q(next_obs, a). The network starts with random weights. Each update moves
 the left side a little towards the right side, for random transitions from the replay buffer (Mnih et al., Human-level
 control through deep reinforcement learning, Nature 518, 2015). Start reading at `train`.
 
-A test trains this page and the library with the same seed and checks that the weights are bit-identical.
+A test trains this file and the library with the same seed and checks that the weights are bit-identical.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import argparse
 import os
 from itertools import pairwise
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: more threads do not help with small matrices
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported; threads do not speed up small matrices
 
 import gymnasium as gym
 import numpy as np
 
 HIDDEN = (128, 128)  # units of the hidden layers
-LEARNING_RATE = 1.5e-3  # at the start; it falls linearly to 0
-HUBER_DELTA = 10.0  # the loss of larger errors is linear instead of quadratic
+LEARNING_RATE = 1.5e-3  # initial value; it falls linearly to 0
+HUBER_DELTA = 10.0  # the loss is quadratic up to this error and linear above it
 BATCH_SIZE = 64
 GAMMA = 0.99
 TARGET_UPDATE_EVERY = 200  # environment steps
 BUFFER_SIZE = 50_000  # transitions
 WARMUP_STEPS = 1_000  # random actions that fill the buffer before learning starts
-EPSILON_START, EPSILON_FLOOR, EPSILON_DECAY_STEPS = 1.0, 0.05, 10_000  # probability of random actions
+EPSILON_START, EPSILON_FLOOR, EPSILON_DECAY_STEPS = 1.0, 0.05, 10_000  # probability of a random action
 REPORT_EVERY = 2_500  # environment steps
 
 Array = np.ndarray
@@ -47,9 +47,9 @@ def new_network(sizes: list[int], rng: np.random.Generator) -> Network:
 
 
 def forward(network: Network, x: Array) -> list[Array]:
-    """Return the input of every layer and the output: x[B, inputs], hidden[B, units], ..., q[B, actions].
+    """Return the input of every layer, and the output: x[B, inputs], hidden[B, units], ..., q[B, actions].
 
-    A layer is y = x W + b. ReLU, max(0, y), follows each layer but the last.
+    A layer computes y = x W + b. ReLU, max(0, y), follows each layer except the last.
     """
     values = [x]
     for weight, bias in zip(network[:-2:2], network[1:-2:2], strict=True):
@@ -59,29 +59,29 @@ def forward(network: Network, x: Array) -> list[Array]:
 
 
 def backward(network: Network, values: list[Array], dy: Array) -> Network:
-    """Return d loss / d network for dy = d loss / d q, by the chain rule from the last layer to the first.
+    """Return d loss / d network for dy = d loss / d q. Apply the chain rule from the last layer to the first.
 
-    For y = x W + b: dW = x^T dy, db = sum of dy over the batch, and dx = dy W^T for the layer before.
+    For y = x W + b, dW = x^T dy, db is the sum of dy over the batch, and dx = dy W^T is passed to the layer before.
     """
     gradients = []
     ones = np.ones(len(dy), np.float32)
     for weight, x in zip(network[-2::-2], values[-2::-1], strict=True):
-        gradients += [ones @ dy, x.T @ dy]  # ones @ dy is a fast sum
+        gradients += [ones @ dy, x.T @ dy]  # ones @ dy sums over the batch, faster than sum()
         dy = dy @ weight.T * (x > 0)  # no gradient where ReLU returned 0
     return gradients[::-1]
 
 
 def huber(error: Array) -> tuple[float, Array]:
-    """Return the mean of e^2 / 2 where |e| <= delta, else of delta (|e| - delta / 2), and its derivative."""
+    """Return the mean Huber loss (e^2 / 2 if |e| <= delta, else delta (|e| - delta / 2)) and its derivative."""
     clipped = np.clip(error, -HUBER_DELTA, HUBER_DELTA)  # c (e - c / 2) covers both cases
     return float(clipped @ (error - clipped / 2)) / len(error), clipped / len(error)
 
 
 def adam(network: Network, gradients: Network, moments: tuple[Network, Network], update: int, rate: float) -> None:
-    """Update the network in place by Adam (Kingma and Ba, arXiv:1412.6980).
+    """Update the network in place with Adam (Kingma and Ba, arXiv:1412.6980).
 
-    m and v are moving averages of the gradient g and of g^2. In update n, their bias is corrected by 1 - beta^n:
-    w <- w - rate (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + epsilon). Here both corrections are factored out.
+    m and v are moving averages of the gradient g and of g^2. In update n, dividing by 1 - beta^n corrects their bias:
+    w <- w - rate (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + epsilon). The code factors out both corrections.
     """
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
     root = (1 - beta2**update) ** 0.5
@@ -92,9 +92,9 @@ def adam(network: Network, gradients: Network, moments: tuple[Network, Network],
 
 
 def loss_and_gradients(online: Network, target: Network, batch: Array) -> tuple[float, Network]:
-    """Compare Q(obs, action) with reward + discount max over a of Q(next_obs, a), for a batch of transitions."""
+    """Return the loss between Q(obs, action) and reward + discount max over a of Q(next_obs, a), and its gradients."""
     next_q = forward(target, batch["next_obs"])[-1]
-    td_target = batch["reward"] + batch["discount"] * next_q.max(axis=1)  # a constant: no gradient passes
+    td_target = batch["reward"] + batch["discount"] * next_q.max(axis=1)  # constant: receives no gradient
     values = forward(online, batch["obs"])
     taken = np.arange(len(batch)), batch["action"]
     loss, d_taken = huber(values[-1][taken] - td_target)
@@ -104,13 +104,13 @@ def loss_and_gradients(online: Network, target: Network, batch: Array) -> tuple[
 
 
 def greedy_action(network: Network, obs: Array) -> int:
-    """Return the action with the largest Q."""
+    """Return the action with the highest Q-value."""
     return int(forward(network, np.asarray(obs, np.float32)[None])[-1].argmax())
 
 
 def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
-    """Train, and return the network and the return of every episode after the warm-up."""
-    # One random generator per purpose: an additional draw from one does not change the others.
+    """Train a network. Return it with the return of every episode after the warm-up."""
+    # One random generator per purpose, so that an additional draw from one does not change the others.
     weight_rng, action_rng, batch_rng, episode_rng = np.random.default_rng(seed).spawn(4)
     size, actions = env.observation_space.shape[0], int(env.action_space.n)
     online = new_network([size, *HIDDEN, actions], weight_rng)
@@ -128,7 +128,7 @@ def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
         explore = not learning or action_rng.random() < epsilon
         action = int(action_rng.integers(actions)) if explore else greedy_action(online, obs)
         next_obs, reward, terminated, truncated, _ = env.step(action)
-        # After termination there is no future. A truncated episode was only stopped, so its future still counts.
+        # No reward follows a termination. A truncated episode could have continued, so its future still counts.
         memory[(step - 1) % BUFFER_SIZE] = obs, action, reward, 0.0 if terminated else GAMMA, next_obs
         obs, total = next_obs, total + float(reward)
         if learning:
@@ -151,7 +151,7 @@ def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
 
 
 def evaluate(env: gym.Env, network: Network, episodes: int) -> list[float]:
-    """Return the returns of greedy episodes from start states that training, with seeds below 2^30, does not use."""
+    """Return the returns of greedy episodes. Their seeds are not used in training, where seeds are below 2^30."""
     returns = [0.0] * episodes
     for episode in range(episodes):
         obs, _ = env.reset(seed=2**30 + 2**29 + episode)
@@ -164,11 +164,11 @@ def evaluate(env: gym.Env, network: Network, episodes: int) -> list[float]:
 
 
 def main() -> None:
-    """Train on the environment of the command line and print the score."""
-    parser = argparse.ArgumentParser(description="Deep Q-learning on one page.")
+    """Train on the environment given on the command line and print the score."""
+    parser = argparse.ArgumentParser(description="Train a DQN and evaluate it.")
     parser.add_argument("env", nargs="?", default="CartPole-v1", help="ID of a Gymnasium environment")
     parser.add_argument("--steps", type=int, default=50_000, help="environment steps, including the warm-up")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training run")
     options = parser.parse_args()
     env = gym.make(options.env)
     network, _ = train(env, options.steps, options.seed)

@@ -1,7 +1,7 @@
-"""Make the README's pictures from a run: python docs/pictures/make.py runs/moon
+"""Make pictures of the README and the docs from a run: python docs/pictures/make.py runs/moon
 
 learning.gif is the video of `perilune video RUN --stages --overlay --max-episode-steps 500`. curves.png is a smaller
-copy of the run's plots/curves.png. values.png and visited.png are two of its maps.
+copy of the run's plots/curves.png. values.png and visited.png are two of the run's maps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(run: Path) -> None:
 
 
 def save(picture: Image.Image, size: tuple[int, int], name: str) -> None:
-    """Write ``picture`` next to this file, with 256 colors."""
+    """Write ``picture`` next to this file, scaled to ``size`` and reduced to 256 colors."""
     smaller = picture.resize(size, Image.Resampling.LANCZOS).convert("RGB").quantize(256)
     smaller.save(HERE / name, optimize=True)
 

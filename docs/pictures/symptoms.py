@@ -1,6 +1,6 @@
 """Make symptoms.png for docs/tutorials/reading-curves.md: python docs/pictures/symptoms.py
 
-It trains five small agents on CartPole-v1: one with the preset, and four with settings that cause a typical problem.
+The script trains five small agents on CartPole-v1: a healthy one, and four whose settings cause common problems.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def draw(row: Any, title: str, history: History) -> None:
-    """Draw the return, the mean Q-value and the loss of one training."""
+    """Draw the return, the mean Q-value and the loss of one run."""
     episodes, evaluations, metrics = history.episodes, history.evaluations, history.run.metrics
     ends, returns = [one.env_steps for one in episodes], [one.reward for one in episodes]
     row[0].plot(ends, returns, color=COLORS[0], linewidth=0.7, alpha=0.3)

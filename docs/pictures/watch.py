@@ -1,7 +1,7 @@
 """Make the pictures of docs/how-to/watch.md: python docs/pictures/watch.py DIR RUN COMPARED...
 
-DIR is a directory of runs, RUN the run whose video is shown, COMPARED are the runs whose curves are shown. The script
-needs Chromium.
+DIR is a directory of runs. RUN is the run whose video is shown, and COMPARED are the runs whose curves are shown. The
+script needs Chromium.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def main(root: str, run: str, *compared: str) -> None:
-    server = subprocess.Popen(  # noqa: S603 -- the arguments are this script's own
+    server = subprocess.Popen(  # noqa: S603 -- this script sets the arguments
         [sys.executable, "-m", "perilune", "watch", root, "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
@@ -62,7 +62,7 @@ def picture(browser: Browser, address: str, name: str, size: tuple[int, int], sc
 
 
 def seek(page: Page) -> None:
-    """Go to a third of the video."""
+    """Move the video to a third of its length."""
     page.locator(".scrub").focus()
     page.evaluate(
         "slider => { slider.value = Math.round(slider.max / 3); slider.dispatchEvent(new Event('input')); }",
