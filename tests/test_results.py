@@ -85,7 +85,7 @@ def test_summary_as_text() -> None:
     text = results.describe(RESULT, summarize(RESULT, rng()))
     assert "- final: IQM 170.0 (" in text
     assert "median 200.0, worst -50.0 (seed 8), 3 of 5 solved" in text
-    assert "- first solved, an evaluation at 200 or above: median 500 steps, 5 s of training; never: seed 6" in text
+    assert "- first solved (evaluation at 200 or above): median 500 steps, 5 s of training; never: seed 6" in text
     assert "- best minus final: median 40.0" in text
     rows = results.table(SCORES).splitlines()
     assert rows[2] == "| 4 | 250.0 | 900 | 210.0 | 300 | 3 s |  | 10 |"

@@ -128,7 +128,7 @@ class DQN:
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for ``copy.deepcopy`` and ``pickle``. A copy remakes its environment from the ID, if any."""
+        """Return the state for ``copy.deepcopy`` and ``pickle``. Copies make the environment from its ID, if any."""
         return self.__dict__ | {"env": envs.recipe(self.env)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ class DQN:
         """Train the agent. Later calls continue with the same agent and replay buffer.
 
         Without ``run_dir``, Perilune writes no files. With ``run_dir``, it records logs, weights, checkpoints, curves
-        and videos there. SIGINT (Ctrl-C) and SIGTERM then save a checkpoint at the end of the episode and stop.
+        and videos there. On SIGINT (Ctrl-C) or SIGTERM, it then saves a checkpoint at the end of the episode and stops.
 
         Perilune scales the schedules of the preset to the budget ``steps``; see ``perilune.presets``.
 
@@ -184,7 +184,7 @@ class DQN:
                 By default, the budget is that of the preset.
 
         Returns:
-            The history of this call.
+            The history of the training run.
 
         Raises:
             UsageError: a setting does not exist, or requires ``run_dir``.

@@ -18,7 +18,7 @@ from perilune.viz import notebook, plots, video
 
 @dataclass(frozen=True, repr=False)
 class History:
-    """Episodes, losses and evaluations of a training run. In a notebook, it is displayed as learning curves.
+    """Episodes, losses and evaluations of a training run. Notebooks display it as learning curves.
 
     ``episodes`` and the lists derived from it omit an episode that the end of the budget cut off. ``run.episodes``
     includes it.

@@ -49,7 +49,7 @@ from perilune.viz import tensorboard as event_files
 from perilune.viz.summary import TrainingSummary
 
 Callback = Callable[[Event], object]
-"""A function that ``train`` calls with every event. If it returns False, the training stops."""
+"""A function that ``train`` calls with every event. If it returns False, training stops."""
 
 SHARE = 0.01  # largest share of the training time that checkpoints may take
 
@@ -107,7 +107,7 @@ class Recording:
         agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
         if changed and self.is_over():
             was = getattr(latest.setup.agent, changed[0])
-            expected = f"{was!r}, as in the run, whose budget is used up. To change it, pass more steps too"
+            expected = f"{was!r}, as in the run, whose budget is used up. To change it, also pass more steps"
             raise ConfigError(changed[0], getattr(setup.agent, changed[0]), expected)
         checkpoint.load(checkpoint.path_of(self.directory, latest.agent.env_steps), agent)
         if not self.is_over():
@@ -115,7 +115,7 @@ class Recording:
         self.agent = agent
 
     def resume(self) -> History:
-        """Continue the run that ``restore`` has loaded."""
+        """Resume the run that ``restore`` has loaded."""
         self._check_libraries()
         with lock.acquire(self.directory), one_blas_thread():
             if checkpoint.paths(self.directory) != self.checkpoints:
@@ -296,7 +296,7 @@ class Recorder:
             self.save(event)
 
     def _is_due(self) -> bool:
-        """Return whether a checkpoint is due. The interval grows to keep their share of the time below ``SHARE``."""
+        """Return whether a checkpoint is due. The interval grows so that saving takes at most ``SHARE`` of the time."""
         interval = self._training.setup.train.checkpoint_seconds
         return interval is not None and time.perf_counter() - self._saved_at >= max(interval, self._cost / SHARE)
 

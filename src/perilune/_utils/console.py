@@ -34,7 +34,7 @@ def _broken() -> suppress:
 
 
 def stderr() -> TextIO | None:
-    """Return standard error, if any. Writes ignore errors, so that training survives a closed terminal."""
+    """Return standard error, if any. Writing to it ignores errors, so that training survives a closed terminal."""
     return None if sys.stderr is None else cast("TextIO", _SafeStream(sys.stderr))
 
 

@@ -23,7 +23,7 @@ BATCH = 100  # resamples per batch, to limit memory
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic over seeds and its 95 % interval, as numbers or arrays. For a single seed, it is (NaN, NaN)."""
+    """A statistic over seeds and its 95 % interval, as numbers or arrays. With one seed, the interval is NaN."""
 
     value: Any
     low: Any
@@ -66,7 +66,7 @@ def probability_of_improvement(a: Array, b: Array) -> Any:
 def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: np.random.Generator) -> Estimate:
     """Return ``statistic(*samples)`` with its stratified percentile bootstrap interval.
 
-    Each sample is a stratum, such as the seeds of one environment. Resampling (with replacement) stays within each.
+    Each sample is a stratum, such as the seeds of one environment. Resampling (with replacement) stays within strata.
 
     Args:
         statistic: function of the samples that reduces their last axis.

@@ -106,7 +106,7 @@ class DQNConfig:
     target_update_interval: Count = 1
     """Environment steps between updates of the target network (>= 1)."""
     tau: Annotated[float, Meta(gt=0, le=1)] = 0.005
-    """Weight of the online network in a target update (> 0 and <= 1): 1 copies it, less averages (Polyak)."""
+    """Weight of the online network in a target update (> 0 and <= 1): 1 copies it, smaller values average (Polyak)."""
 
     ema_decay: Share | None = None
     """Decay of a moving average of the weights, used for evaluation (from 0 to 1), or None for no average."""

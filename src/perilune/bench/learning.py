@@ -45,7 +45,7 @@ class Peer(Protocol):
     def train_and_score(
         self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
     ) -> tuple[float, float]:
-        """Train in a run directory. Return the mean returns of the final and of the best weights."""
+        """Train and record in ``directory``. Return the mean returns of the final and of the best weights."""
         ...
 
 

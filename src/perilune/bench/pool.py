@@ -16,7 +16,7 @@ from typing import TypeVar
 from perilune.errors import MissingDependencyError, PeriluneError, PeriluneWarning
 
 TICK = 0.5  # seconds between progress reports if no item ends
-LONGEST = 10_000  # characters of a reason; a longer traceback loses its start
+LONGEST = 10_000  # characters of a failure reason; longer tracebacks lose their start
 
 Item = TypeVar("Item")
 

@@ -205,7 +205,7 @@ def load(path: Path) -> Result:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, value in ``a``, value in ``b``) for each setting of ``b``, also nested, that differs in ``a``."""
+    """Yield (name, value in ``a``, value in ``b``) for each setting of ``b`` that differs in ``a``, at any depth."""
     for name, value in b.items():
         other = a.get(name, NOTHING)
         if isinstance(value, dict) and isinstance(other, dict):
@@ -249,7 +249,7 @@ def describe(result: Result, summary: Summary) -> str:
         steps, seconds = format_count(summary.solved_env_steps, " steps"), format_count(summary.solved_seconds, " s")
         median = steps if steps == seconds else f"{steps}, {seconds} of training"
         never = f"; never: seed {', '.join(map(str, summary.never_solved))}" if summary.never_solved else ""
-        lines.append(f"- first solved, an evaluation at {result.reward_threshold:g} or above: median {median}{never}")
+        lines.append(f"- first solved (evaluation at {result.reward_threshold:g} or above): median {median}{never}")
     return "\n".join([*lines, f"- best minus final: median {summary.fall:.1f}"])
 
 
@@ -302,7 +302,7 @@ def band(name: str, runs: Sequence[Run], generator: np.random.Generator) -> Band
 
 
 def _curve(run: Run) -> tuple[Array, Array]:
-    """Return (environment steps, mean returns) of the evaluations of a run that are finite."""
+    """Return (environment steps, mean returns) of all evaluations with a finite mean return."""
     points = [(found.env_steps, found.mean_return) for found in run.evaluations if found.mean_return is not None]
     steps, means = np.array(points, np.float64).T
     return steps, means

@@ -129,7 +129,7 @@ COMMANDS = {
         (
             RUNS,
             option("--out", Path, None, "Output file (.html or .htm). Default: RUN/report.html, or report.html."),
-            option("--episodes", whole, 100, "Greedy episodes to score each run on (>= 0)."),
+            option("--episodes", whole, 100, "Greedy episodes for the score of each run (>= 0)."),
             ENV,
         ),
     ),

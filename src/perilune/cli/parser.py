@@ -101,7 +101,7 @@ def number(text: str) -> float:
 
 
 def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a converter that converts the word none to None and other words with ``convert``."""
+    """Return a function that converts the word none to None and any other word with ``convert``."""
     return lambda text: None if text.lower() == "none" else convert(text)
 
 

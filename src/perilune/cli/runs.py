@@ -103,7 +103,7 @@ def run_list(options: Namespace) -> None:
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
         "\nKnown environments, with named observations, actions or outcomes:",
         *(f"  {name}" for name in ENVIRONMENTS),
-        "Perilune can train in any Gymnasium environment with discrete actions.",
+        "Perilune trains in any Gymnasium environment with discrete actions and vectors as observations.",
     ]
     show(options, {"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)}, "\n".join(lines))
 

@@ -98,7 +98,7 @@ def _report(options: Namespace, dqn: DQN, history: History, env: str) -> None:
         f"Mean return of {run.config['train']['eval_episodes']} greedy episodes: best {number(best.mean_return, 1)} "
         f"(after {best.env_steps:,} steps), final {number(final.mean_return, 1)}.\n",
         *(f"  {path}" for path in pictures if path.exists()),
-        "\nThe best score is optimistic because it selected the checkpoint. Evaluate on other start states:",
+        "\nThe best score is optimistic because it selected the checkpoint. Re-evaluate it on other start states:",
         f"  {program} evaluate {run.directory} --episodes 100{where}",
     ]
     show(options, content | {"best": best._asdict(), "final": final._asdict()}, "\n".join(lines))

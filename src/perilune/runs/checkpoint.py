@@ -1,5 +1,6 @@
-"""Save and load checkpoints. A checkpoint is one file with the complete state of a run, which resumes from it exactly.
+"""Save and load checkpoints.
 
+A checkpoint is a file with the complete state of a run, so that the run can resume exactly.
 RUN/checkpoints/000000120000.safetensors is the checkpoint after 120,000 environment steps.
 docs/reference/checkpoints.md describes the format.
 """

@@ -21,7 +21,7 @@ from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 
 PARTIAL = ".partial"  # suffix of an unfinished file
 LARGEST_JSON = 2**20  # bytes; the default limit for a JSON file
-PART = 512  # bytes of the limit for each object, list or string, which take about 100 bytes of memory when decoded
+PART = 512  # the limit allows one object, list or string per this many bytes; decoded, each takes about 100
 PIECE = 2**20  # bytes read at a time
 
 

@@ -40,7 +40,7 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:
-    """Raise RunDirectoryError if ``directory`` contains a run, unless ``overwrite``, or files of another kind."""
+    """Raise RunDirectoryError if ``directory`` holds foreign files, or a run that may not be overwritten."""
     if (directory / "config.json").exists():
         if not overwrite:
             raise RunDirectoryError(

@@ -228,7 +228,7 @@ class Table:
     """A log as columns.
 
     Attributes:
-        version: identifies the rows. Tables with other rows, of this or another log, have another version.
+        version: identifies the rows. Tables with different rows have different versions, even across logs.
         columns: a column for each field of the event, float64 [rows] for numbers and object [rows] for strings. In
             a column of numbers, null becomes NaN.
         fault: what could not be read; None if the whole log was read.
@@ -270,7 +270,7 @@ class LogReader:
         """Read the new lines.
 
         Returns:
-            All lines read so far. Damage is described in ``fault`` and raises no exception.
+            All lines read so far. If the log is damaged, ``fault`` describes the damage.
         """
         with self._lock:
             fault = None

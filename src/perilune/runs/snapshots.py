@@ -25,7 +25,7 @@ def is_kept(number: int, newest: int) -> bool:
 
 
 def take(directory: Path, agent: Agent, environment: str, number: int) -> None:
-    """Write the snapshot of evaluation ``number``, and remove others, as ``is_kept`` decides."""
+    """Write the snapshot of evaluation ``number`` if ``is_kept``, and remove snapshots that are no longer kept."""
     if not is_kept(number, number):
         return
     with files.reported("written", directory / DIRECTORY):

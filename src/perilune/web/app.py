@@ -1,4 +1,4 @@
-"""Answer the requests of the page."""
+"""Handle the requests of the page."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Api:
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    """Answer a request that failed."""
+    """Return the response to a request that failed."""
     match error:
         case HTTPException():
             status, message = error.status_code, error.detail

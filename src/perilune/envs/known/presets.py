@@ -61,7 +61,7 @@ def preset(environment: str, name: str | None = RECOMMENDED) -> Preset:
         40000
     """
     if name == RECOMMENDED:
-        return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # without my_module:
+        return lookup(environment.rpartition(":")[2]).preset or _GENERAL[DEFAULT]  # without the module, if any
     if name is None:
         return replace(preset(environment), agent=DQNConfig())
     named = available()

@@ -108,7 +108,7 @@ const roundTick = (value) =>
   value !== null && Number(value.toPrecision(1)) === Number(value.toPrecision(6)) ? tick(value) : "";
 const tick = (value) => (value === null ? "" : brief(value)); // ticks of a logarithmic axis may have no number
 
-/** Support touch, which uPlot does not: dragging horizontally selects a range, dragging vertically scrolls the page. */
+/** Add touch to uPlot: dragging sideways selects a range, and dragging up or down scrolls the page. */
 function dragByTouch(plot) {
   let start = null;
   const along = (event) => event.clientX - plot.over.getBoundingClientRect().left;
