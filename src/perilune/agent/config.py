@@ -146,7 +146,7 @@ class DQNConfig:
         hidden = self.hidden
         check_fields(self)
         if not self.hidden or any(isinstance(layer, int) and not 1 <= layer <= LARGEST for layer in self.hidden):
-            raise ConfigError("hidden", hidden, "one or more layers with >= 1 units, such as (128, 128)")
+            raise ConfigError("hidden", hidden, "one or more layers of at least 1 unit, such as (128, 128)")
         for name, limit in (
             ("batch_size", "buffer_size"),
             ("learning_starts", "buffer_size"),
