@@ -256,7 +256,7 @@ def test_failures_with_one_reason_are_listed_together() -> None:
     together = dict.fromkeys(trials(Path("out"), 2), "no room")
     (alone,) = trials(Path("out/sb3"), 1)
     lines = learning.failed(together | {alone: "no torch"}).splitlines()
-    assert lines[0].startswith("3 failed")
+    assert lines[0].startswith("3 seeds failed")
     assert lines[1:] == ["  out/seed-0, out/seed-1: no room", "  sb3/seed-0: no torch"]
 
 
