@@ -223,7 +223,9 @@ def test_episodes_ended_by_the_time_limit_are_known_by_environment() -> None:
     about = facts(best=best)
     run = replace(about.run, config=about.run.config | {"environment": "MountainCar-v0"})
     observation = applied("time_limit", replace(about, run=run)).observation
-    assert observation == "50% of the greedy episodes ended at the time limit (ran out of time), 50% reached the goal."
+    assert (
+        observation == "50% of the greedy episodes ended at the time limit (ran out of time), and 50% reached the goal."
+    )
     assert check("time_limit", about) is None  # LunarLander has no such outcome
 
 

@@ -331,7 +331,7 @@ def test_exhausted_budget_without_findings_is_status_2(agents: Path) -> None:
         (["good.py:mak"], "has no callable 'mak'. Its callables: Adapter, make"),
         (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
         (["empty.ipynb:make"], "is not a notebook"),
-        (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it starts a training"),
+        (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it trains an agent"),
         (["nothing.py:make"], "without q_values, train_batch, gamma, observation_size"),
         (["good.py:make", "--budget", "nan"], "budget"),
         (["good.py:make", "--seed", "-1"], "seed"),

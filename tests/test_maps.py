@@ -268,7 +268,7 @@ def test_invalid_axes_are_refused_by_name(run: Path, x: str | None, y: str | Non
 def test_weights_of_an_agent_of_other_sizes_are_refused(run: Path) -> None:
     other = Agent(3, 2, PLAIN, 0)
     save_weights(run / "best.safetensors", other, "CartPole-v1")
-    with pytest.raises(FileFormatError, match="other sizes"):
+    with pytest.raises(FileFormatError, match="sizes differ"):
         maps.draw(run)
 
 
@@ -298,5 +298,5 @@ def test_missing_best_weights_are_named(run: Path) -> None:
     (run / "best.safetensors").unlink()
     steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
     assert maps.draw(run).skipped == [
-        f"The best weights do not exist: values and actions are those after {steps} steps."
+        f"There are no best weights, so values and actions are those after {steps} steps."
     ]

@@ -221,7 +221,7 @@ def test_png_and_svg_are_written_for_any_number_of_episodes(tmp_path: Path, coun
 def test_panel_without_numbers_shows_nothing_yet() -> None:
     picture = curves([made_up_run([episode(1, loss=None), episode(2, loss=None)])])
     shown = [[text.get_text() for text in panel(picture, number).texts] for number in range(4)]
-    assert shown == [[], ["nothing yet"], [], []]
+    assert shown == [[], ["no data yet"], [], []]
 
 
 def test_curves_do_not_touch_pyplot() -> None:

@@ -189,7 +189,7 @@ def test_run_without_evaluations_has_a_report(tmp_path: Path) -> None:
     config = json.dumps(made_up_run([]).config | {"agent": {}, "train": {"steps": 5}})
     (tmp_path / "config.json").write_text(config)
     found = written([tmp_path], tmp_path / "report.html", 2)
-    assert "There has been no evaluation yet." in found.words
+    assert "The run has no evaluation yet." in found.words
 
 
 def test_interval_of_a_share_is_wilsons() -> None:

@@ -149,7 +149,7 @@ def test_gif_has_at_most_seventeen_frames_per_second(fps: int, every: int) -> No
 
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     for name in ("video.avi", "video", "video.MP4"):
-        with pytest.raises(ConfigError, match=r"name ends in \.mp4, \.gif"):
+        with pytest.raises(ConfigError, match=r"name ends in \.mp4 or \.gif"):
             record_episodes(lambda obs: 0, cartpole(), tmp_path / name, q_values=q_of)
     assert files_in(tmp_path) == []
 

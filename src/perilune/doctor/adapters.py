@@ -1,6 +1,6 @@
 """Adapters for common agents: Perilune's, Stable-Baselines3's DQN, and PyTorch modules.
 
-This module imports neither PyTorch nor Stable-Baselines3. If you have such an agent, its library is already imported.
+This module imports neither PyTorch nor Stable-Baselines3. Your agent's code imports them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PeriluneAdapter:
         self.gamma = agent.config.gamma
         self.observation_size = agent.observation_size
         self.n_step = agent.config.n_step
-        # Optimism and the averaged network choose other actions than the greedy ones of q_values.
+        # With optimism or the averaged network, the agent may choose actions that are not greedy in q_values.
         agent.config = replace(agent.config, optimism=0.0, ema_acts=False)
         self.sync_target, self.remember = agent.sync_target, agent.remember
         self.parameters, self.target_parameters = agent.online.named_parameters, agent.target.named_parameters
@@ -139,7 +139,7 @@ class _TorchNetworks:
     def _tensor(self, array: Array) -> Any:
         """Return ``array`` as a tensor of the network's dtype and device, sharing the array's memory if possible.
 
-        Then a network that modifies its input modifies the array, and the doctor notices it.
+        The doctor can then notice that a network modifies its input.
         """
         like = next(iter(self.net.parameters()))
         return sys.modules["torch"].as_tensor(np.asarray(array, np.float32), dtype=like.dtype, device=like.device)
@@ -265,7 +265,7 @@ class StableBaselines3Adapter(_TorchNetworks):
             env: A Gymnasium environment.
             env_steps: Number of time steps.
         """
-        # set_env rejects an environment with other bounds of observations, which do not matter here.
+        # set_env rejects an environment whose observation bounds differ, but they do not matter here.
         self.model.observation_space = env.observation_space
         self.model.set_env(env)
         self.model.learn(env_steps)
@@ -277,7 +277,7 @@ class TorchAdapter(_TorchNetworks):
     Args:
         module: Maps float32 observations (N, O) to Q-values (N, A).
         optimizer: PyTorch optimizer of the module's parameters.
-        loss: ``loss(obs, action, reward, next_obs, terminated)`` takes tensors and returns a tensor with one number.
+        loss: ``loss(obs, action, reward, next_obs, terminated)`` takes tensors and returns a scalar tensor.
         observation_size: Number of entries of an observation, O.
         gamma: Discount, from 0 to 1.
         target: The target network, a PyTorch module, or None if there is none.

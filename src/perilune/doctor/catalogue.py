@@ -2,8 +2,8 @@
 
 ``findings/COMPONENT/NAME.md`` describes the finding ``COMPONENT.NAME``. Its title names the fault, and its sections are
 ``SECTIONS``. The front matter has the severity, and optionally ``clues`` and ``calls``, which locate the line at fault.
-``findings/COMPONENT/index.md`` explains the component and has defaults for its findings. ``findings/causes.toml`` lists
-which findings follow from others.
+``findings/COMPONENT/index.md`` explains the component and contains defaults for its findings. ``findings/causes.toml``
+lists which findings are consequences of others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def components() -> dict[str, dict[str, Any]]:
 
 @cache
 def entries() -> dict[str, Finding]:
-    """Return every finding by its id, with a template in place of the evidence."""
+    """Return every finding by its id, with a template instead of the evidence."""
     found = {}
     for component, defaults in components().items():
         for file in sorted((FILES / component).iterdir(), key=str):
@@ -64,7 +64,7 @@ def entries() -> dict[str, Finding]:
 
 
 def page(name: str) -> str:
-    """Return the page in Markdown about a finding or a component, with names in place of the numbers."""
+    """Return the page in Markdown about a finding or a component, with names instead of measured numbers."""
     evidence, *rest = _parse(f"{name}.index" if name in components() else name)[1].partition("## Fix\n")
     return "".join([re.sub(r"{(\w+)[^{}]*}", r"[\1]", evidence), *rest])
 
@@ -72,7 +72,7 @@ def page(name: str) -> str:
 def explanation(name: str) -> str:
     """Return the page about a finding, or about a component and its findings.
 
-    Raise ConfigError if there is no such page; the message has the nearest names.
+    Raise ConfigError if there is no such page. The message suggests similar names.
     """
     known = [*components(), *entries()]
     if name not in known:
@@ -91,7 +91,7 @@ def component_of(method: str | None) -> str | None:
 
 @cache
 def causes() -> dict[str, list[str]]:
-    """Return which findings follow from which: pattern of ids -> patterns of ids."""
+    """Return the consequences of findings: pattern of ids -> patterns of the ids that follow from them."""
     return tomllib.loads((FILES / "causes.toml").read_text(encoding="utf-8"))
 
 

@@ -31,7 +31,7 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
 
     Args:
         make_agent: Returns a new agent each time, an ``AgentAdapter``. If it has a parameter ``seed``, it receives one.
-        budget: Time limit in seconds (> 0). Checks that do not fit are listed as not run.
+        budget: Time limit in seconds (> 0). The report lists checks that do not fit as not run.
         seed: Seed of the agent and of the examination (>= 0).
 
     Returns:
@@ -86,7 +86,7 @@ def require_budget(budget: float) -> None:
 
 
 def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
-    """Return a pytest test with one item per check, for example to grade assignments or to protect a project.
+    """Return a pytest test with one item per check, for example to grade assignments or to prevent regressions.
 
     An item fails with the findings of its check. It is skipped, with the reason, if the check did not run. The first
     item that runs examines the agent once for all items.
@@ -174,13 +174,13 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
         not_run(late, complete=False)
         session.unstoppable = (late.call or check.title) if late.unstoppable else None
     except Exception as error:  # reported; the other checks can still run
-        not_run(f"the doctor itself failed: {type(error).__name__}: {error}")
+        not_run(f"the check itself failed: {type(error).__name__}: {error}")
     session.under_way = None
     return False
 
 
 def _locate(session: Session, report: Report, seconds: float) -> None:
-    """Find the likeliest line of each fault among the lines that run in the calls where it can be."""
+    """Find the likeliest line of each fault among the lines that run in the calls that can contain it."""
     open_ = [one for one in report.faults if one.where is None and not one.id.endswith((".hangs", ".raises"))]
     lines: dict[str, list[Line]] = {}
 
@@ -190,7 +190,7 @@ def _locate(session: Session, report: Report, seconds: float) -> None:
                 lines[call] = lines_run(_single_call(session, call))
 
     if open_ and seconds > 1 and session.actions and not session.unstoppable:
-        with contextlib.suppress(TooLong, Exception):  # some lines remain unknown
+        with contextlib.suppress(TooLong, Exception):  # those lines remain unknown
             supervised(work, seconds, 10.0, lambda: session.under_way)
     report.findings = [replace(one, where=likeliest(one, lines)) if one in open_ else one for one in report.findings]
 

@@ -1,4 +1,4 @@
-"""Load the factory of an agent from a Python file or a notebook, or write an adapter to fill in."""
+"""Load the factory of an agent from a Python file or a notebook, or write an adapter template."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perilune.errors import ExaminationError
 
 
 def write_adapter(path: Path) -> None:
-    """Write a commented adapter to fill in. Raise ExaminationError if ``path`` is not a new .py file."""
+    """Write a commented adapter template. Raise ExaminationError if ``path`` is not a new .py file."""
     if path.suffix != ".py":
         raise ExaminationError(f"{str(path)!r} is invalid: expected the name of a new Python file, FILE.py")
     template = (resources.files("perilune.doctor") / "adapter_template.txt").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
         raise
     except TooLong as late:
         raise ExaminationError(
-            f"running {file} took longer than {seconds:g} s. If it starts a training, move that code under "
+            f"running {file} took longer than {seconds:g} s. If it trains an agent, move that code under "
             'if __name__ == "__main__":. In a notebook, move it below the factory'
         ) from late
     except (Exception, SystemExit) as error:
@@ -68,7 +68,7 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
 
 
 def _import(path: Path, factory: str) -> ModuleType:
-    sys.argv = [str(path)]  # the command-line arguments are not meant for this file
+    sys.argv = [str(path)]  # hides Perilune's command-line arguments from the file
     package = path.resolve().parent
     while (package / "__init__.py").is_file():
         package = package.parent

@@ -34,8 +34,8 @@ class Step(NamedTuple):
 class NumberedEnv(gymnasium.Env[Array, int]):
     """An environment whose states are numbered. Each entry of obs encodes the number, with alternating sign.
 
-    Episodes last 4 to 12 time steps and end by termination and by truncation in turn. ``on_step(obs)`` is called before
-    each time step.
+    Episodes last 4 to 12 time steps. They end by termination and by truncation alternately. The environment calls
+    ``on_step(obs)`` before each time step.
 
     Attributes:
         steps: All time steps so far.

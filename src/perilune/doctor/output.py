@@ -62,7 +62,7 @@ def explain(name: str, file: IO[str]) -> None:
 
 
 def write_page(report: Report, path: Path, agent: str) -> None:
-    """Write ``report`` of ``agent`` to ``path``, a file that needs no other one. Raise OSError if it cannot."""
+    """Write ``report`` of ``agent`` to ``path``, a self-contained file. Raise OSError if it cannot be written."""
     path.write_text(page(report, agent), encoding="utf-8")
 
 

@@ -59,7 +59,7 @@ class AgentAdapter(Protocol):
     - ``remember(obs, action, reward, next_obs, terminated, truncated)`` stores one transition.
     - ``sample(n)`` returns obs, action, reward, next_obs and terminated of stored transitions, as arrays.
     - ``run(env, env_steps)`` runs your training loop on a Gymnasium environment.
-    - ``n_step`` (int): rewards are sums over so many time steps, and the target discounts by gamma^n_step.
+    - ``n_step`` (int): each reward is a sum over this many time steps, and the target discounts by gamma^n_step.
 
     Attributes:
         gamma: Discount, from 0 to 1.

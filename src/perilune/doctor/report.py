@@ -23,7 +23,7 @@ class Points(NamedTuple):
         y_label: Label of the vertical axis.
         x: Horizontal positions, (N,).
         found: Values of the agent, (N,).
-        expected: Values of a sound agent, (N,).
+        expected: Values of a correct agent, (N,).
     """
 
     title: str
@@ -56,17 +56,17 @@ class Finding:
         id: ``component.name``, where component is the part of the agent at fault.
         severity: "error", "warning" or "note". A note is not a fault.
         title: The fault, in one sentence.
-        why: Why the fault matters to learning.
+        why: How the fault affects learning.
         evidence: The measured numbers that prove the fault; in the catalogue, their template.
         fix: The smallest change that fixes the fault.
         example: Code before and after the fix.
-        how_to_check: How you can check it yourself.
+        how_to_check: How to confirm the fix yourself.
         where: ``file:line``, or None if no line of your code stands out.
         caused_by: The id of the finding that this one follows from, or None.
         check: The title of the check that found it.
         picture: A plot for the HTML report, or None.
-        clues: Regular expressions for the line at fault, the most specific first.
-        calls: The agent's methods whose lines are searched for it.
+        clues: Regular expressions that match the line at fault, the most specific first.
+        calls: The agent's methods in which the doctor searches for that line.
     """
 
     id: str
@@ -121,7 +121,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A check that did not run. What it covers may be faulty.
+    """A check that did not run. The part of the agent that it covers may be faulty.
 
     Attributes:
         check: Title of the check.

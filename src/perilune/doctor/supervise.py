@@ -18,7 +18,7 @@ class _Interrupted(BaseException):
 
 
 class Call:
-    """A running call of the agent."""
+    """A running call to the agent."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -54,7 +54,10 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
                 return near
         reach *= 10
         if reach > MAX_REACH * width:
-            raise CannotTell(f"rewards of {low:.3g} and {high:.3g} change Q(obs, action) by {down:.3g} and {up:.3g}")
+            raise CannotTell(
+                f"rewards of {low:.3g} and {high:.3g} do not move Q(obs, action) in opposite directions, but by "
+                f"{down:.3g} and {up:.3g}"
+            )
 
     # The Illinois variant of regula falsi: few steps if the motion is linear, as with SGD, and not much slower than
     # bisection if it jumps, as with the first step of Adam.
@@ -113,7 +116,7 @@ def _why_not_regression(session: Session) -> str:
         )
     return (
         f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
-        "the update does not move Q towards a number (a distribution, noise, or a regularized target)"
+        "the update does not move Q towards a single number. The target may be a distribution, noisy or regularized"
     )
 
 
@@ -121,7 +124,9 @@ def require_varied_q(session: Session) -> None:
     """Raise CannotTell if Q is the same in all states, so that updates do not show their targets."""
     q = session.new_copy().q(session.observations(32))
     if np.ptp(q) <= 1e-9 + 10 * session.noise:
-        raise CannotTell(f"Q of a new agent is {q[0, 0]:.4g} for every state and action, so its targets are unknown")
+        raise CannotTell(
+            f"Q of a new agent is {q[0, 0]:.4g} for every state and action, so its targets cannot be measured"
+        )
 
 
 def aim(agent: AgentCopy, transition: Transitions) -> Aim:
@@ -166,8 +171,8 @@ class Targets(NamedTuple):
         name, factor, distance = fits[0] if fits[0][2] < best[2] + UNSURE else best
         if distance > CLEAR:
             raise CannotTell(
-                f"the update aims at r + {listed(self.bootstrap)}, which is no known target; the nearest is "
-                f"{factor:.3g} times {name}, {distance:.0%} off"
+                f"the update aims at r + {listed(self.bootstrap)}, which is not a known target. The nearest one, "
+                f"{factor:.3g} times {name}, differs by {distance:.0%}"
             )
         return name, factor, distance
 
@@ -175,7 +180,9 @@ class Targets(NamedTuple):
         """Return a plot of the bootstraps against the correct ones."""
         expected = discount * next(iter(self.candidates.values()))
         labels = "expected: gamma times the next value", "found: Q(obs, action) - neutral reward"
-        return Points("What an update adds to the reward", *labels, expected, self.bootstrap, expected)
+        return Points(
+            "Bootstraps: the part of each target that is not the reward", *labels, expected, self.bootstrap, expected
+        )
 
 
 def read_targets(

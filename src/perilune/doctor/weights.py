@@ -87,7 +87,7 @@ def online(agent: AgentCopy) -> Named:
     source, wanted = session.weights
     arrays = _arrays(agent, source)
     if not wanted or any(name not in arrays for name in wanted):
-        raise CannotTell("no array was found that determines q_values. Add parameters() to the adapter")
+        raise CannotTell("the doctor found no weights that determine q_values. Add parameters() to the adapter")
     return {name: arrays[name] for name in wanted}
 
 
@@ -235,7 +235,7 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
     if not set(shapes) <= set(given):
         given = dict(zip(as_named(agent.call("parameters")), given.values(), strict=False))
     if any(name not in given or given[name].shape != shape for name, shape in shapes.items()):
-        raise CannotTell("gradients() and parameters() have different names or shapes")
+        raise CannotTell("gradients() and parameters() return different names or shapes")
     return {name: -given[name].astype(np.float64) for name in shapes}
 
 

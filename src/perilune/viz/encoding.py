@@ -17,7 +17,7 @@ SMALL_FPS = 17
 
 
 class Format(NamedTuple):
-    """An encoder of FFmpeg and its options. A ``small`` format is for web pages: half the size, at most 17 fps."""
+    """An FFmpeg encoder and its options. A ``small`` format is for web pages: half the size, at most 17 fps."""
 
     codec: str
     pixels: str
@@ -33,7 +33,7 @@ FORMATS = {".mp4": Format("libx264", "yuv420p", H264, small=False), ".gif": Form
 def format_of(path: Path) -> Format:
     """Return the format of a video at ``path``, or raise ConfigError if its name does not end in .mp4 or .gif."""
     if path.suffix not in FORMATS:
-        raise ConfigError("out", str(path), f"a file whose name ends in {', '.join(FORMATS)}")
+        raise ConfigError("out", str(path), f"a file whose name ends in {' or '.join(FORMATS)}")
     return FORMATS[path.suffix]
 
 
@@ -59,7 +59,7 @@ def check_codec(form: Format) -> Any:
 
 
 class VideoWriter:
-    """Encode frames into a video file, which gets its name when it is complete.
+    """Encode frames into a video file, whose name ends in .partial until it is complete.
 
     As a context manager, it closes the file at the end of the block, or discards it if the block raises.
 

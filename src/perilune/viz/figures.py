@@ -1,4 +1,4 @@
-"""Style and parts that several figures share. The functions expect the settings of ``styled``."""
+"""Style and elements that several figures share. The functions expect the settings of ``styled``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def save_image(image: Array, path: Path) -> None:
 
 
 def marker(points: Sequence[Any] | Array) -> str:
-    """Return "o" if there is a single point, through which no line can be drawn, else ""."""
+    """Return "o" for a single point, which a line would not show, else ""."""
     return "o" if len(points) == 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""Data of the maps as arrays, from a run's weights, snapshots and replay buffer."""
+"""Compute the data of the maps, from a run's weights, snapshots and replay buffer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
     """
     agent, _ = load_weights(path)
     if sizes not in (None, (agent.observation_size, agent.actions)):
-        raise FileFormatError(f"{path} is of an agent with other sizes than the run's")
+        raise FileFormatError(f"{path} belongs to an agent whose sizes differ from the run's")
     return agent
 
 
@@ -107,7 +107,7 @@ def spread_out(batch: Batch, most: int) -> Batch:
 def _edges(values: Array, cells: int) -> Array:
     """Return the edges [cells + 1] of equal cells that span most of ``values`` [N]."""
     low, high = np.percentile(values.astype(np.float64), EXTENT)
-    margin = 0.05 * (high - low) or 0.5  # a constant entry gets a map, too
+    margin = 0.05 * (high - low) or 0.5  # a constant entry also gets a map
     return np.linspace(low - margin, high + margin, cells + 1)
 
 
@@ -165,7 +165,7 @@ class Units(NamedTuple):
     Attributes:
         activation: "relu", "tanh" or "linear".
         outputs: Outputs of the U units, [N, U].
-        dead: Whether a ReLU unit is 0 in all states, or another unit has the same output in all states, [U].
+        dead: Whether a ReLU unit is 0 in all states, or a unit with another activation is constant, [U].
         always: Whether a ReLU unit is above 0, or a tanh unit saturated, in all states, [U].
     """
 
@@ -209,8 +209,8 @@ class LayerHistory(NamedTuple):
         layers: Name and size of each weight matrix.
         outputs: A sentence about the network's outputs; "" if there is one output per action.
         weights: Quantiles ``LEVELS`` of the weights, [S, L, 5].
-        gradients: The same of the absolute gradients before clipping, without those that are 0; NaN if all are 0. None
-            without a batch.
+        gradients: Quantiles ``LEVELS`` of the absolute gradients before clipping, excluding zeros, [S, L, 5]; NaN if
+            all are 0. None without a batch.
         zeros: Share of the gradients that are exactly 0, [S, L]; None without a batch.
         units: Share of dead units, share of always active units, and mean absolute output, [3, S, H]; empty without a
             batch.
@@ -273,7 +273,7 @@ def _gradients(agent: Agent, batch: Batch) -> Arrays:
 
 
 def _sizes(gradient: Array) -> Array:
-    """Return quantiles of the absolute values that are not 0; NaN if all are 0."""
+    """Return quantiles of the nonzero absolute values; NaN if all are 0."""
     sizes = np.abs(gradient[gradient != 0])
     return np.quantile(sizes, LEVELS) if sizes.size else np.full(len(LEVELS), np.nan)
 

@@ -52,7 +52,7 @@ def draw(
         x: Entry of the observation on the horizontal axis of maps, by name or index; by default from the environment's
             ``map_axes``.
         y: Entry on the vertical axis.
-        say: Called with a few words about each figure before it is drawn.
+        say: Called with a short description of each figure before it is drawn.
 
     Returns:
         The figures, and which ones are missing.
@@ -85,11 +85,13 @@ def draw(
         agent = insight.best_agent(directory, sizes)
         if not (directory / layout.WEIGHTS["best"]).exists():
             skipped.append(
-                f"The best weights do not exist: values and actions are those after {agent.env_steps:,} steps."
+                f"There are no best weights, so values and actions are those after {agent.env_steps:,} steps."
             )
         flat = len(entries) == 1 or bool(np.isin(batch.obs, (0, 1)).all())
         if flat:
-            skipped.append("Maps of values and visited states need two observation entries that are not just 0 or 1.")
+            skipped.append(
+                "Maps of values and visited states need two observation entries with values other than 0 and 1."
+            )
         else:
             axes = _axes(known, entries, x, y)
             say("drawing values")
@@ -119,14 +121,14 @@ def _axes(known: KnownEnv, entries: Sequence[str], x: str | int | None, y: str |
     along = known.observation_index(len(entries), default_y if y is None else y, "y")
     if across == along:
         name, value = ("y", y) if y is not None else ("x", x)
-        raise ConfigError(name, value, f"another entry than {entries[across]!r}, which is the other axis")
+        raise ConfigError(name, value, f"an entry other than {entries[across]!r}, which is the other axis")
     return across, along
 
 
 def _values(
     agent: Agent, obs: Array, axes: tuple[int, int], entries: Sequence[str], names: Sequence[str], title: str
 ) -> Picture:
-    """Draw the value of the best action, the best action, and its lead over the second best."""
+    """Draw the value of the best action, the best action, and its lead over the second-best action."""
     from matplotlib.colors import ListedColormap  # noqa: PLC0415 -- heavy, and optional
 
     x_edges, y_edges, q, seen = insight.value_map(agent, obs, *axes)
@@ -148,7 +150,9 @@ def _values(
     if len(names) > 1:
         second, first = np.sort(q, axis=-1)[..., -2:].transpose(2, 0, 1)
         lead = first - second
-        panes.append(("Lead over the second best", lead, {"cmap": "cividis", "vmin": 0, "vmax": lead[within].max()}))
+        panes.append(
+            ("Lead over the second-best action", lead, {"cmap": "cividis", "vmin": 0, "vmax": lead[within].max()})
+        )
     pale = np.ones((*seen.shape, 4))
     pale[..., 3] = np.where(seen, 0, 0.62)
     for axis, (name, pane, scheme) in zip(panels, panes, strict=True):
@@ -168,8 +172,8 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
     from matplotlib.colors import to_rgb  # noqa: PLC0415
 
     count = len(names)
-    lost = f"; the first {overwritten:,} are overwritten" if overwritten else ""
-    figure = figures.canvas(11, 4.2, f"{title}: use of actions", f"Includes exploration and warm-up{lost}.")
+    lost = f"; the first {overwritten:,} transitions were overwritten" if overwritten else ""
+    figure = figures.canvas(11, 4.2, f"{title}: actions", f"Includes exploration and warm-up{lost}.")
     over_time, beside = figure.subplots(1, 2, width_ratios=(3.4, 1))
     at = figures.stack(over_time, batch.action, count, PARTS, overwritten)
     over_time.set(title="Actions taken", xlabel="transition", ylabel="share")
@@ -184,7 +188,7 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
         luminance = np.dot(np.array(to_rgb(color)) ** 2.2, (0.2126, 0.7152, 0.0722))
         ink = INK if luminance > 0.25 else "white"
         beside.bar_label(drawn, words, label_type="center", color=ink, fontsize=8, fontweight="bold")
-    beside.set(title="In the same states", ylim=(0, 1), yticks=[])
+    beside.set(title="Taken vs. best", ylim=(0, 1), yticks=[])
     beside.spines["left"].set_visible(False)
     figures.legend(figure, names)
     return Picture(figure)
@@ -196,7 +200,9 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
     x_edges, y_edges, *thirds = insight.visits(obs, *axes)
-    figure = figures.canvas(10, 4.6, f"{title}: states visited", "Share of the states in a cell; white: never visited.")
+    figure = figures.canvas(
+        10, 4.6, f"{title}: states visited", "Color: share of the states in a cell. White: never visited."
+    )
     largest = np.max(thirds)
     smallest = min(share[share > 0].min(initial=largest) for share in thirds)
     norm = LogNorm(smallest, max(largest, 1.01 * smallest))
@@ -280,7 +286,7 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     if history.gradients is not None:
         what = "weights and gradients"
         note += (
-            " Gradients are of one batch from the replay buffer, the same for all snapshots, before clipping. The "
+            " Gradients are those before clipping, for the same batch from the replay buffer at all snapshots. The "
             "bands exclude gradients that are exactly 0."
         )
     note = f"{note} {history.outputs}".rstrip()
@@ -302,7 +308,7 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     for axis in panels[-1]:
         axis.set_xlabel("environment step")
     if history.zeros is not None:
-        panels[1, 0].set_ylabel("size of the gradients")
+        panels[1, 0].set_ylabel("absolute gradients")
         for axis, share in zip(panels[1], history.zeros[-1], strict=True):
             if share > 0:  # rounded to 100 % only if it is exact
                 words = f"{share:.0%}" if share == 1 else f"{min(max(share, 0.001), 0.999):.1%}"

@@ -1,4 +1,4 @@
-"""Show the progress of a training, and a run, in a notebook. The HTML has no scripts."""
+"""Show the progress of a training run, or a finished run, in a notebook. The HTML has no scripts."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def in_kernel() -> bool:
 
 @contextmanager
 def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], None]]:
-    """Show the progress of a training in a display that is updated a few times a second.
+    """Show the progress of a training run in a display that is updated a few times a second.
 
     Args:
-        title: Title of the training.
-        summary: Its figures.
+        title: Title of the training run.
+        summary: Figures of the training run.
 
     Yields:
-        A function that takes each event of the training.
+        A function that takes each event of the training run.
     """
     from IPython import display  # noqa: PLC0415
 
-    show: Any = display.display  # which has no types
+    show: Any = display.display  # untyped
 
     def drawn() -> dict[str, str]:
         shown = {"text/plain": f"{title}  {summary.line}"}
@@ -71,11 +71,11 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
 
 
 def progress_html(title: str, summary: TrainingSummary) -> str:
-    """Return the progress of a training as HTML.
+    """Return the progress of a training run as HTML.
 
     Args:
-        title: Title of the training.
-        summary: Its figures.
+        title: Title of the training run.
+        summary: Figures of the training run.
     """
     means = summary.returns(POINTS)
     words = f"returns from {number(min(means), 1)} to {number(max(means), 1)}" if means else ""

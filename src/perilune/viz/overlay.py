@@ -43,7 +43,7 @@ def _font(size: int) -> Any:
 
 
 def _blank(width: int, height: int) -> tuple[Any, Any]:
-    """Return a Pillow image in the background's color and its drawing functions."""
+    """Return a Pillow image in the background color, and an object that draws on it."""
     image = _pillow().Image.new("RGB", (width, height), PAPER)
     return image, _pillow().ImageDraw.Draw(image)
 
@@ -100,7 +100,7 @@ def side_by_side(images: Sequence[Array], gap: int) -> Array:
 
 
 def resize(image: Array, width: int) -> Array:
-    """Return ``image`` with another width and the same proportions."""
+    """Return ``image`` resized to ``width``, with the same aspect ratio."""
     picture, height = _pillow().Image, round(image.shape[0] * width / image.shape[1])
     return np.asarray(picture.fromarray(image).resize((width, max(height, 1)), picture.Resampling.LANCZOS))
 
@@ -114,7 +114,7 @@ class Panel(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """The ends of the bars' scale: round numbers that enclose 0, where every bar begins, and all Q-values.
+    """Range of the bars: round numbers that enclose 0 and all Q-values. Every bar starts at 0.
 
     All panels of a video have the same scale, so that bars can be compared.
     """

@@ -61,7 +61,7 @@ class Keyboard:
         self.confirmed = self.closed = False
 
     def poll(self, events: Iterable[Any]) -> None:
-        """Process the events since the last poll. A key that was released at once counts until the next poll."""
+        """Process the events since the last poll. A key that is released before the next poll still counts once."""
         pygame = _pygame()
         self.pressed, self.confirmed = None, False
         for event in events:
@@ -81,7 +81,7 @@ class Keyboard:
 
 
 class Player:
-    """The person or the agent, each in its own environment."""
+    """A player, either a person or an agent, with its own environment."""
 
     def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
         self.title, self._env, self._agent = title, env, agent
@@ -148,10 +148,10 @@ def check_display() -> None:
 def play(
     env: envs.Env, agent: Agent | None = None, title: str = "agent", seed: int = 0
 ) -> Iterator[list[EpisodeOutcome]]:
-    """Open a window and play one episode after the other until it is closed.
+    """Open a window and play one episode after another until the user closes it.
 
     Args:
-        env: The environment; each player gets another one like it.
+        env: The environment. Each player gets its own copy.
         agent: The opponent, which plays greedily.
         title: The opponent's title.
         seed: Seed of the first start state; each episode takes the next.

@@ -112,7 +112,7 @@ def title(runs: Sequence[Run]) -> str:
 def curves(runs: Sequence[Run]) -> Picture:
     """Draw return, loss, epsilon and episode length over the episodes of one or several runs.
 
-    Episodes that the budget cut off are not drawn. The moving average is equally wide for all runs.
+    The figure omits episodes that the budget cut off. The moving average has the same width for all runs.
 
     Args:
         runs: The runs. Each has its own color.
@@ -148,7 +148,7 @@ def curves(runs: Sequence[Run]) -> Picture:
                 "linestyle": STYLES[again % len(STYLES)],
                 "marker": figures.marker(played),
             }
-            if name == "Epsilon":  # without noise: not smoothed
+            if name == "Epsilon":  # not smoothed, because it has no noise
                 axis.plot(x, y, **style)
                 continue
             axis.plot(x, y, color=color, **faint, marker="o" if len(played) <= MAX_DOTTED else "", markersize=3)
@@ -196,7 +196,7 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
     Args:
         title: Title of the figure.
         learners: Evaluations of each learner. Each has its own color.
-        reward_threshold: Mean return at which the environment counts as solved, if it defines one.
+        reward_threshold: Mean return at which the environment counts as solved; None if it defines none.
 
     Returns:
         A figure of one panel.
@@ -217,7 +217,7 @@ def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) 
     if reward_threshold is not None:
         axis.axhline(reward_threshold, **DASHED, label=f"solved at {reward_threshold:g}")
     several = any(len(learner.seeds) > 1 for learner in learners)
-    words = "Greedy evaluation: interquartile mean of the seeds, 95 % interval; faint, each seed"
+    words = "Greedy evaluation: interquartile mean and 95 % interval over seeds (faint: each seed)"
     _finish(axis, words if several else "Greedy evaluation", "return", "environment step")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -280,7 +280,7 @@ def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None
     y = np.concatenate([[], *(line.get_ydata() for line in axis.get_lines())])
     y = y[np.isfinite(y)]
     if not y.size:
-        axis.text(0.5, 0.6, "nothing yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
+        axis.text(0.5, 0.6, "no data yet", transform=axis.transAxes, ha="center", fontsize=9, color=PAPER)
         axis.set(xticks=[], yticks=[])
     elif title == "Episode length":
         axis.locator_params(axis="y", integer=True, min_n_ticks=1)

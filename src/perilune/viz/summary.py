@@ -1,4 +1,4 @@
-"""Figures of a running training, for the terminal and the notebook."""
+"""Figures of the current training run, for the terminal and the notebook."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ RECENT = 100  # episodes in the mean return and in the recent outcomes
 
 
 class TrainingSummary:
-    """Current figures of a training, from its events. One thread may call ``read`` while another one draws.
+    """Current figures of a training run, from its events. One thread may call ``read`` while another one draws.
 
     Args:
-        config: Settings of the training, for its budget.
+        config: Settings of the training run, which contain its budget.
         env_steps, episodes: The agent's counters.
         now: A clock, in seconds.
         began: The counters at the start of the budget; by default, the current ones.
         outcomes: Labels of the outcomes that the environment defines.
-        earlier: Earlier events of a resumed training.
+        earlier: Earlier events of a resumed run.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class TrainingSummary:
 
     @property
     def time(self) -> str:
-        """Remaining time, or the duration of a finished training."""
+        """Remaining time, or the duration of a finished training run."""
         return f"took {clock(self.elapsed)}" if self.finished else f"ETA {self.eta}"
 
     @property
     def figures(self) -> dict[str, str]:
-        """Three figures each about the quality of the agent, the progress, and the learning of the network.
+        """Nine figures: three about the agent's quality, three about progress, and three about the updates.
 
         A value has at most 9 characters.
         """
@@ -145,7 +145,7 @@ class TrainingSummary:
 
     @property
     def outcomes(self) -> list[tuple[str, int, int]]:
-        """Each outcome that the environment defines, with its count in all and in the last hundred episodes."""
+        """Each outcome that the environment defines, with its counts in all and in the last ``RECENT`` episodes."""
         recent = Counter(list(self._recent))
         return [(label, self._outcomes[label], recent[label]) for label in self._labels]
 

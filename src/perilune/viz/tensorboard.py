@@ -1,7 +1,7 @@
-"""Event files for TensorBoard: the numbers of a training, and its videos as animations.
+"""Event files for TensorBoard: the numbers of a training run, and its videos as animations.
 
 tensorboardX's ``EventsWriter`` writes the files. Its ``SummaryWriter`` is not suitable: it writes in another thread, so
-that a checkpoint could be ahead of the event file and disk errors would be lost.
+a checkpoint could be ahead of the event file, and disk errors would be lost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def event_file(
     outcomes: Sequence[str] = (),
     earlier: Iterable[Event] = (),
 ) -> Iterator[Callable[[Event], None]]:
-    """Write the events of a training to a new event file in ``directory``/tensorboard.
+    """Write the events of a training run to a new event file in ``directory``/tensorboard.
 
     Steps are environment steps. Each event is flushed at once, so that the file is never behind a checkpoint. The file
     of a resumed run begins with a session start, which makes TensorBoard drop later points of earlier files.
@@ -58,7 +58,7 @@ def event_file(
         earlier: Earlier events of a resumed run; they are written if the run has no event file yet.
 
     Yields:
-        A function that takes each event of the training.
+        A function that takes each event of the training run.
 
     Raises:
         RunDirectoryError: The file cannot be written.

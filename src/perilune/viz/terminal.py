@@ -25,7 +25,7 @@ BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 
 
 class Status(NamedTuple):
-    """State of one of several trainings: title, used share of its budget, and figures, most important first."""
+    """State of one of several training runs: title, used share of its budget, and figures, most important first."""
 
     title: str
     share: float
@@ -33,7 +33,7 @@ class Status(NamedTuple):
 
 
 class Board(NamedTuple):
-    """``show(share, words, running)`` draws the state of several trainings; ``say`` prints a line above it."""
+    """``show(share, words, running)`` draws the state of several training runs; ``say`` prints a line above it."""
 
     show: Callable[[float, str, Sequence[Status]], object]
     say: Callable[[str], object]
@@ -41,7 +41,7 @@ class Board(NamedTuple):
 
 @contextmanager
 def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], None]]:
-    """Return a function that takes each event of a training and shows the progress, in a notebook or on stderr."""
+    """Yield a function that takes each event of a training run and shows the progress, in a notebook or on stderr."""
     if notebook.in_kernel():
         with notebook.live(title, summary) as read:
             yield read
@@ -84,7 +84,7 @@ def _lines(title: str, summary: TrainingSummary, console: Console) -> Iterator[C
 
 
 def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = False) -> Group:
-    """Return the block that shows a training: progress, returns, figures and outcomes, no wider than ``width``."""
+    """Return the block that shows a training run: progress, returns, figures and outcomes, no wider than ``width``."""
     from rich.console import Group  # noqa: PLC0415
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -127,7 +127,7 @@ def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
 
 @contextmanager
 def board(title: str, quiet: bool = False) -> Iterator[Board]:
-    """Show several trainings on standard error: a bar for each, or plain lines if it is not a terminal.
+    """Show several training runs on standard error: a bar for each, or plain lines if it is not a terminal.
 
     The bars disappear at the end; printed lines stay.
     """
@@ -137,7 +137,7 @@ def board(title: str, quiet: bool = False) -> Iterator[Board]:
     from rich.live import Live  # noqa: PLC0415
 
     console, started, shown = _console(), time.perf_counter(), 0.0
-    first: float | None = None  # share at the first call; a resumed training does not start at 0
+    first: float | None = None  # share at the first call; a resumed run does not start at 0
 
     def show(share: float, words: str, running: Sequence[Status]) -> None:
         nonlocal first, shown

@@ -136,7 +136,7 @@ class EpisodeVideo(VideoWriter):
 
 
 class TrainingRecorder:
-    """Save the initial state of a training as an image, and the episodes that have images as videos.
+    """Save the initial state of a training run as an image, and the episodes that have images as videos.
 
     Args:
         directory: The run directory. It gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
@@ -152,11 +152,11 @@ class TrainingRecorder:
         """Process an event. The end of an episode completes its video.
 
         Args:
-            event: The next event of the training.
+            event: The next event of the training run.
         """
         match event:
             case Started(image) if image is not None:
-                with suppress(MissingDependencyError):  # a warning at the end of the training reports it
+                with suppress(MissingDependencyError):  # a warning at the end of the training run reports it
                     save_image(image, self._directory / "initial_state.png")
             case Timestep(episode):
                 if episode not in self._videos:
@@ -237,7 +237,7 @@ def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
     kept = snapshots.paths(run)
     if not kept:
         raise RunDirectoryError(
-            f"{run} has no {snapshots.DIRECTORY}/ with weights from the training. Train again, or record the best "
+            f"{run} has no {snapshots.DIRECTORY}/ with weights from training. Train again, or record the best "
             "weights only, without --stages."
         )
     end, *steps = (weights.load_weights(path)[1].env_steps for path in (last, *kept))
@@ -258,12 +258,12 @@ def record_stages(
 ) -> list[EpisodeOutcome]:
     """Record one greedy episode of each stage from the same start state, side by side, in one video.
 
-    All bars have the same scale. The video takes ``MAX_SECONDS`` at most: longer episodes are shown faster. Each stage
+    All bars have the same scale. The video lasts at most ``MAX_SECONDS``: longer episodes are shown faster. Each stage
     shows its last image until all have ended.
 
     Args:
         stages: Title and agent of each stage, from left to right.
-        env: The environment; each stage gets another one like it.
+        env: The environment. Each stage gets its own copy.
         path: The file; its name ends in .mp4 or .gif.
         overlay: Show Q-values and actions.
         max_episode_steps: Steps after which an episode is truncated.

@@ -14,8 +14,12 @@ from perilune.doctor.td_reading import neutral_reward, require_regression, with_
 from perilune.doctor.weights import ERROR, TRIALS, Trial, cosine, decays_weights, first_step, flat, online, push, trials
 
 ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
-SMALL = 1e-4  # mean weight that is less than an optimizer step, and enough for float32 to resolve differences of Q
-ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")  # the last that is found counts
+SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
+ROUTING = (
+    "loss.all_actions",
+    "loss.others_to_zero",
+    "loss.wrong_action",
+)  # of several that are found, the last one counts
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
@@ -41,7 +45,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         require_regression(session)  # with batch normalization a repeated row has no gradient
     yield from _frozen(agent, tried)
     if first_step(agent) in ("inverse", "unknown") and not own_gradients:
-        raise CannotTell("the optimizer's steps do not show the gradient. Add gradients() to the adapter")
+        raise CannotTell("the optimizer's steps do not reveal the gradient. Add gradients() to the adapter")
     require_regression(session)
     wrong = list(_chain_rule(tried, signs))
     yield from wrong
@@ -111,7 +115,7 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     biases = [name for name in first.slopes if first.step[name].ndim == 1]
     weights = agent.session.weights
     if names != biases and weights is not None and weights[0] == "walk":
-        # A vector that belongs to no layer: a scale of the observations, or the support of a distribution.
+        # Such a vector may be a scale of the observations, or the support of a distribution, and not a bias.
         names = [name for name in names if name not in biases or not online(agent)[name].any()]
     if names:
         name = "backward.bias_frozen" if names == biases else "backward.left_out"
@@ -125,7 +129,7 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
         for kind, figure in _array_faults(trials, name, signs):
             wrong.setdefault(kind, {})[name] = figure
     if "relu_derivative" in wrong:
-        wrong.pop("chain", None)  # an error that passes through an inactive unit is wrong in the layers before, too
+        wrong.pop("chain", None)  # an error that passes through an inactive unit is also wrong in earlier layers
     drawn: set[str | None] = set()
     for kind in SPECIFIC_FIRST:
         if kind in wrong:
@@ -133,7 +137,10 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
             new = next((name for name in wrong[kind] if name not in drawn), None)
             drawn.add(new)
             picture = _picture(trials, new, signs) if new else None
-            details = f"All units of a layer receive the same bias gradient. Cosine to the true gradient: {figures}"
+            details = (
+                "All units of a layer receive the same bias gradient. "
+                f"Cosine similarity to the true gradient: {figures}"
+            )
             yield finding(f"backward.{kind}", arrays=figures, details=details, picture=picture)
 
 

@@ -15,7 +15,7 @@ from perilune.errors import ConfigError
 
 BATCH_SIZES = (1, 2, 8, 32, 64, 128, 256)
 MAX_CALLS = 64
-STATES = 8  # tried in turn: in some of them no weight may be able to move
+STATES = 8  # tried in turn, because some states may not change any weight
 
 
 def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
 
 def _choose_copies(session: Session) -> None:
     """Use deep copies if they equal the original, are independent of it, and learn the same."""
-    obs, batch = session.observations(16), session.transitions(16)  # in some of these, weights can move
+    obs, batch = session.observations(16), session.transitions(16)  # enough that some of them change weights
     batch = batch._replace(reward=batch.reward + 7)
     made, again = session.new_copy(), session.new_copy()
     before = made.q(obs)
@@ -147,5 +147,5 @@ def _choose_copies(session: Session) -> None:
     if not session.deepcopy and not repeatable:
         raise CannotTell(
             "copy.deepcopy does not make an independent copy of this agent, and the factory returns a different agent "
-            "each time. Add a parameter `seed` to the factory, or seed the generators of NumPy and PyTorch in it"
+            "each time. Add a parameter `seed` to the factory, or seed NumPy's and PyTorch's random generators in it"
         )

@@ -50,16 +50,16 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         from_loss.append((up - down) / (2 * shift))
         pushed = negative_gradients(agent, batch)
         if pushed is None:
-            raise CannotTell("gradients() and parameters() have different names or shapes")
+            raise CannotTell("gradients() and parameters() return different names or shapes")
         gradients.append(flat(pushed))
     sizes = np.array(gradients) @ gradients[0]
     if not sizes[0] or not np.all(from_loss):
-        raise CannotTell("the loss does not depend on every reward. Possibly rewards are clipped")
+        raise CannotTell("the loss does not depend on every reward. Rewards may be clipped")
     ratio = sizes / np.array(from_loss)
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
         details = (
-            f"At TD errors of {listed(errors)} the gradient, divided by the derivative of loss(), is "
-            f"{listed(ratio / ratio[0])} times that at {errors[0]}"
+            f"At TD errors of {listed(errors)}, the ratio of the gradient to the derivative of loss() is "
+            f"{listed(ratio / ratio[0])} times the ratio at {errors[0]}"
         )
         yield finding("loss.derivative", details=details)
 
@@ -92,11 +92,11 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     wrong = []
     for error in DOUBLED:
         fits, step, expected = grown(error, 2.0, np.linspace(1, 2, 50))
-        # If an equal error does not fit either, the updates have changed the agent too much.
+        # If an equal error does not fit either, the updates changed the agent too much for this comparison.
         if not fits and grown(error, 1.0, np.ones(1))[0]:
             wrong.append(
-                f"After {BEFORE} updates with a TD error of {error:g}, an error of {2 * error:g} makes a step "
-                f"{step:.3g} times the first; expected {expected.min():.3g} to {expected.max():.3g}"
+                f"After {BEFORE} updates with a TD error of {error:g}, the step for an error of {2 * error:g} is "
+                f"{step:.3g} times the first one; expected {expected.min():.3g} to {expected.max():.3g}"
             )
     if wrong:
         _require_unclipped_rewards(agent, weight)
@@ -126,7 +126,7 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
 def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check that training repeatedly on one batch reduces its error from the first update on."""
     if session.ends != "sound":
-        raise CannotTell("terminated transitions are treated wrongly, which hides other effects")
+        raise CannotTell("the target of terminated transitions is wrong, which hides other effects")
     rows = max(32, session.min_batch)
     batch = session.transitions(rows)
     goal = np.clip(session.rng.standard_normal(rows), -2, 2)

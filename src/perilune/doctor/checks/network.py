@@ -25,7 +25,7 @@ def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
     q = agent.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
         yield from _constant(session, agent)
-        yield "Q is the same in all states, so its spread is unknown"
+        yield "Q is the same in all states, so its spread cannot be checked"
         return
     # If all units of a narrow layer are inactive, different states have the same Q-values.
     digits = np.round(q / (np.abs(q).max() * 1e-9))
@@ -52,7 +52,7 @@ def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:
     """Check that Q follows a shift of the output biases to any value."""
     if not any(array.shape == (session.actions,) for array in online(agent).values()):
-        yield "the last layer has no biases, which would show an activation after it"
+        yield "the last layer has no biases, so an activation after it cannot be detected"
         return
     shifted = []
     for shift in (-100.0, 100.0):
@@ -89,7 +89,7 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
     single = [name for name, array in arrays.items() if array.size == 1]
     units = [layer.shape[1] for layer in layers]
     if single and 1 not in units:  # a single bias is correct only in a layer of one unit
-        details = f"{', '.join(single)} have one entry each, for layers of {', '.join(map(str, units))} units"
+        details = f"Biases with one entry: {', '.join(single)}. Units per layer: {', '.join(map(str, units))}"
         yield finding("backward.one_bias", details=details)
 
 
@@ -115,4 +115,4 @@ def _activations(obs: Array, q: Array, layers: list[Array], biases: list[Array])
         groups.clear()
     label = f"value before the activation, for {len(obs):,} random observations"
     values = {name: value.reshape(-1) for name, value in (groups | {"Q": q}).items()}
-    return Spread("Outputs of the layers of a new agent", label, values)
+    return Spread("Layer outputs of a new agent", label, values)

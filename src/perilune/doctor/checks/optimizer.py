@@ -210,7 +210,7 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
             is_sum = abs(ratio - 8) < 0.02 and first_step(agent) == "proportional"
             yield finding("loss.sum" if is_sum else "optimizer.step_per_sample", what="step", ratio=ratio)
             return
-    # Adam's steps hide a sum in place of a mean. The gradients show it.
+    # Adam's steps hide a sum instead of a mean. The gradients show it.
     single, many = negative_gradients(agent, one), negative_gradients(agent, eight)
     if single is None or many is None:
         if first_step(agent) == "signs":
@@ -227,7 +227,7 @@ def _ratio(one: dict[str, Array], other: dict[str, Array]) -> float:
 def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Finding]:
     """Find the optimizer that makes these steps, and keep it in ``session.optimizer``."""
     if steps[0] == 0:
-        raise CannotTell("the first update does not change the bias of the output")
+        raise CannotTell("the first update does not change the bias of the output layer")
     shape = steps / steps[0]
 
     def nearest(references: Iterable[tuple[str, str, Steps]]) -> tuple[float, str, str, Steps]:
@@ -244,8 +244,8 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
     if wrong_distance >= close:
         session.optimizer = None
         raise CannotTell(
-            f"for a constant gradient, the steps are {listed(shape[:8])} times the first. No known optimizer makes "
-            f"such steps; the nearest is {right}, {distance:.0%} off"
+            f"for a constant gradient, the steps relative to the first are {listed(shape[:8])}. No known "
+            f"optimizer takes such steps. The nearest one, {right}, differs by {distance:.0%}"
         )
     yield finding(
         f"optimizer.{fault}",

@@ -54,7 +54,8 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         moved, expected = np.abs(apart.target_q(obs) - target_q).max(), np.abs(apart.q(obs) - q).max()
         if moved > 0.5 * expected:
             details = (
-                f"Other weights of the online network change its Q by {expected:.3g} and the target's by {moved:.3g}"
+                f"A change to the online network's weights changes its Q-values by {expected:.3g}, and those of the "
+                f"target network by {moved:.3g}"
             )
             yield finding("target_network.shared", details=details)
             return
@@ -66,7 +67,9 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         gaps.append(float(np.abs(trained.target_q(obs) - trained.q(obs)).max()))
         moves.append(float(np.abs(trained.q(obs) - last).max()))
     if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
-        details = f"Updates without a sync changed Q by {listed(moves)}, but the two networks differ by {listed(gaps)}"
+        details = (
+            f"Updates without a sync changed Q by {listed(moves)}, but then the two networks differ by {listed(gaps)}"
+        )
         yield finding("target_network.every_update", details=details)
 
 
@@ -146,7 +149,7 @@ def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     _, old_factor, _ = targets.fit(TARGET)
     if distance < 2 * CLEAR and abs(factor - session.discount) < 0.02 <= abs(old_factor - session.discount):
         details = (
-            f"Two updates after a change of the online network's weights, the update aims at r + {factor:.3f} times "
+            f"Two updates after a change to the online network's weights, the update aims at r + {factor:.3f} times "
             f"{ONLINE}, within {distance:.1%}"
         )
         yield finding("target_network.every_update", details=details)

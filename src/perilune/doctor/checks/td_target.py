@@ -17,9 +17,9 @@ from perilune.doctor.td_reading import UNSURE, read_bootstraps, read_targets, re
 
 FAULTY = {
     "the mean of Q(next_obs, a)": "td_target.mean",
-    "Q(next_obs, action) of the action taken before": "td_target.own_action",
+    "Q(next_obs, action) of the action taken at obs": "td_target.own_action",
     "the smallest Q(next_obs, a)": "td_target.min",
-    "the largest Q(obs, a) at obs instead of next_obs": "td_target.same_state",
+    "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
 }
 
 
@@ -57,7 +57,7 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     elif matters["next_terminated"]:
         if effects["next_terminated"] < effects["next_running"] / 2:  # without a mask they are the same
             raise CannotTell(
-                "next_obs of terminated transitions matters a little, possibly in statistics of observations"
+                "next_obs of terminated transitions has a small effect. It may change statistics of the observations"
             )
         _require_bootstrap(session, agent)
         session.ends = "no_mask"
@@ -77,10 +77,13 @@ def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
     try:
         bootstrap = read_bootstraps(agent, batch, float(np.abs(agent.q_taken(batch)).max()) + 1)
     except CannotTell as reason:
-        raise CannotTell(f"next_obs of terminated transitions matters, but not as a bootstrap: {reason}") from reason
+        raise CannotTell(
+            f"next_obs of terminated transitions has an effect, but not as a bootstrap: {reason}"
+        ) from reason
     if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(agent, batch).values()):
         raise CannotTell(
-            "next_obs of terminated transitions matters, but not as a bootstrap. Possibly its statistics matter"
+            "next_obs of terminated transitions has an effect, but not as a bootstrap. It may change statistics of the "
+            "observations"
         )
 
 

@@ -128,7 +128,7 @@ def _flat(facts: Facts) -> Match | None:
     if changes := {name: value for name, value in default.items() if value != own[name]}:
         differ = ", ".join([*changes][:4]) + (" and more" if len(changes) > 4 else "")
         return Match({"first": first, "last": last, "differ": differ}, changes, "preset")
-    if _random(facts):  # nearly all actions were random: exploring longer does not help
+    if _random(facts):  # many actions were random, so exploring longer does not help
         return None
     longer = {
         "epsilon_decay_steps": 2 * facts.agent.epsilon_decay_steps,

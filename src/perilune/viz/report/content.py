@@ -25,9 +25,9 @@ MAX_MAPPED = 4  # runs whose maps are shown
 SHARED_MAPS = {"values"}  # the maps of a report about several runs
 SUFFIXES = (".html", ".htm")
 CAPTIONS = {
-    "values": "The value of the best action, the best action, and its lead over the second best",
+    "values": "The value of the best action, the best action, and its lead over the second-best action",
     "actions": "The actions taken during training, and the actions of the best weights in the same states",
-    "visited": "The states visited early in the run, and late",
+    "visited": "The states visited early and late in the run",
     "units": "Units that are dead or always active, and the output of each unit in some states",
     "weights": "The distribution of each layer's weights and gradients, snapshot by snapshot",
 }
@@ -37,7 +37,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def check_name(path: Path) -> None:
-    """Raise ConfigError if ``path`` does not end in .html or .htm. This protects other files from typing errors."""
+    """Raise ConfigError if ``path`` does not end in .html or .htm, so that a typo cannot overwrite another file."""
     if path.suffix not in SUFFIXES:
         raise ConfigError("out", str(path), f"a file whose name ends in {' or '.join(SUFFIXES)}")
 

@@ -1,4 +1,4 @@
-"""The numbers that the rules of the advice read, and the commands that they suggest."""
+"""The numbers that the advice rules use, and the commands that they suggest."""
 
 from __future__ import annotations
 

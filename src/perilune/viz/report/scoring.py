@@ -88,7 +88,7 @@ def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = 
     name, own, why = run.directory.name, run.config["environment"], None
     try:
         if scores := _benchmark_scores(run):
-            why = f"{name}: the mean returns come from a benchmark's {SCORE_FILE}, which has no single episodes."
+            why = f"{name}: the mean returns come from a benchmark's {SCORE_FILE}, which does not list episodes."
         else:
             scores = _play(run, episodes, say, env)
             if env.rpartition(":")[2] not in ("", own):
