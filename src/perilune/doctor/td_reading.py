@@ -121,7 +121,7 @@ def _why_not_regression(session: Session) -> str:
 
 
 def require_varied_q(session: Session) -> None:
-    """Raise CannotTell if Q is the same in all states, so that updates do not show their targets."""
+    """Raise CannotTell if Q is the same in all states, because updates then do not reveal their targets."""
     q = session.new_copy().q(session.observations(32))
     if np.ptp(q) <= 1e-9 + 10 * session.noise:
         raise CannotTell(
@@ -130,7 +130,7 @@ def require_varied_q(session: Session) -> None:
 
 
 def aim(agent: AgentCopy, transition: Transitions) -> Aim:
-    """Return how to produce a TD error. In a sound agent, the target of a terminated transition is its reward."""
+    """Return how to produce a TD error. In a correct agent, the target of a terminated transition is its reward."""
     ends = agent.session.ends
     flag = ends in ("sound", "no_mask")
     if ends in ("sound", "mask_inverted"):

@@ -164,7 +164,7 @@ class Slopes(NamedTuple):
 
     @property
     def clear(self) -> Array:
-        """Where slopes are not 0, (n, A)."""
+        """Whether each slope is not 0, (n, A)."""
         return np.asarray(np.abs(self.slope) > 1e-3 * np.abs(self.slope).max(initial=0))
 
     @property

@@ -191,7 +191,7 @@ def units(agent: Agent, obs: Array) -> list[Units]:
     for (layer, outputs), (above, _) in pairwise(network.activations(np.ascontiguousarray(obs, np.float32))):
         if not isinstance(above, Dense | NoisyDense):  # the outputs come after the last of these
             continue
-        y = outputs.copy()  # of working memory
+        y = outputs.copy()  # because the network reuses the array
         if isinstance(layer, ReLU):
             hidden.append(Units("relu", y, y.max(axis=0) <= 0, y.min(axis=0) > 0))
             continue

@@ -195,7 +195,7 @@ def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str],
 
 
 def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: str) -> Picture:
-    """Draw the states visited early in the run and late."""
+    """Draw the states visited early and late in the run."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 

@@ -33,7 +33,7 @@ def in_kernel() -> bool:
 
 @contextmanager
 def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], None]]:
-    """Show the progress of a training run in a display that is updated a few times a second.
+    """Show the progress of a training run in a display that updates a few times a second.
 
     Args:
         title: Title of the training run.

@@ -179,7 +179,7 @@ def play(
 def play_episodes(
     players: Sequence[Player], env_id: str, actions: int, fps: int, seed: int = 0
 ) -> Iterator[list[EpisodeOutcome]]:
-    """Open a window in which ``players``, the person first, play until it is closed. See ``play``."""
+    """Open a window in which ``players`` (the person first) play until the user closes it. See ``play``."""
     pygame = _pygame()
     known, clock = controls(env_id, actions), pygame.time.Clock()
     keyboard, keys = Keyboard(dict(known.keys)), key_help(env_id, actions)

@@ -39,7 +39,7 @@ PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure that shows itself in a notebook.
+    """A matplotlib figure that a notebook displays.
 
     Attributes:
         figure: The ``matplotlib.figure.Figure``.

@@ -29,8 +29,8 @@ QValues = Callable[[Array], Array]
 """Q(obs, a) of every action: [N, A] for obs[N, O]."""
 
 MAX_STAGE_WIDTH = 480  # pixels, so that four stages fit on a screen
-GAP = 6  # pixels between two stages; half of it in a small format
-MAX_SECONDS = 10  # of a video of stages, without the still image of one second at its end
+GAP = 6  # pixels between two stages; half as many in a small format
+MAX_SECONDS = 10  # of a video of stages, excluding the one-second still image at its end
 MAX_FPS = 60  # of a video of stages
 
 

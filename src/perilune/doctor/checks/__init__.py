@@ -27,7 +27,7 @@ class Check(NamedTuple):
     call_seconds: float = 10.0  # time limit of one call of the agent
 
 
-# Without the first one the others cannot run.
+# The other checks need the first one.
 CHECKS = (
     Check("interface", check_interface, call_seconds=30.0),  # the factory may import torch
     Check("initial weights", check_network),

@@ -163,7 +163,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
         strong = np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0)
         if strong.any() and seen.any():
             cosines.append(_agreement(seen, expected, signs))
-            if not expected.all():  # units of leaky ReLU are never quite inactive
+            if not expected.all():  # units of leaky ReLU are never fully inactive
                 leaks.append(float(np.abs(seen[expected == 0]).mean() / np.abs(seen[strong]).mean()))
     if not cosines or np.mean(cosines) >= ALIKE:
         return

@@ -116,10 +116,11 @@ class ProbeWeight(NamedTuple):
 def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
     """Find a weight whose gradient depends on the TD error only. Raise CannotTell if there is none.
 
-    The gradient of the output's bias is the TD error. Another weight of the output has its input as a factor, which
-    changes while the layers before it learn; an optimizer that normalizes its steps hardly shows that.
+    The gradient of the output bias is the TD error. The gradient of another output weight is the TD error times the
+    input of that weight, which changes while earlier layers learn. An optimizer that normalizes its steps hides most of
+    this change.
     """
-    # Small observations keep the other gradients small, so that clipping by norm sets in late.
+    # Small observations keep the other gradients small, so that clipping by norm has less effect.
     transition = session.transitions(1, scale=0.3)._replace(action=np.zeros(1, np.int64))
     step = weight_step(agent, with_error(agent, transition, 1.0))
     found = []
@@ -180,7 +181,7 @@ def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding
         }
         if odd and len(odd) < len(sizes):
             if max(high for _, high in odd.values()) < 1.05 * usual:
-                require_regression(session)  # or one update makes several steps, some of them backwards
+                require_regression(session)  # otherwise one update may take several steps, some of them backwards
             arrays = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in odd.items())
             yield finding("optimizer.moments_shared", usual=usual, arrays=arrays)
             return

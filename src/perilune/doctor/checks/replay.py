@@ -115,7 +115,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
 
 
 def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
-    """Return the share of samples whose action is that of the step from ("before") or to ("after") their state."""
+    """Return the share of samples whose action is that of the step that starts ("before") or ends ("after") there."""
     actions = {getattr(step, key): step.action for step in env.steps}
     sampled = zip(samples.before.tolist(), samples.action.tolist(), strict=True)
     return float(np.mean([actions.get(number) == action for number, action in sampled]))
@@ -199,7 +199,7 @@ class Observer:
         self.online: list[Array] = []  # Q of the online network before each step, for the same states
         self.target: list[Array] = []
         self.greedy: list[int] = []  # the greedy action at each step
-        self.failure: AgentFailed | None = None  # what made Q unusable
+        self.failure: AgentFailed | None = None  # why Q could not be recorded
         self._states = session.observations(8)
 
     def __call__(self, obs: Array) -> None:
@@ -222,7 +222,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     try:
         agent.call("run", env, RUN_STEPS)
     except AgentFailed as failure:
-        # Did it expect other results of reset() and step(), or is there another reason?
+        # Did the loop expect the old results of reset() and step(), or is there another reason?
         error, text = failure.error, str(failure.error)
         unpacking = isinstance(error, ValueError) and "unpack" in text
         if not unpacking and (isinstance(error, IndexError) or not ("tuple" in text or "inhomogen" in text)):

@@ -68,7 +68,7 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         moves.append(float(np.abs(trained.q(obs) - last).max()))
     if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
         details = (
-            f"Updates without a sync changed Q by {listed(moves)}, but then the two networks differ by {listed(gaps)}"
+            f"Updates without a sync changed Q by {listed(moves)}, but the two networks then differ by {listed(gaps)}"
         )
         yield finding("target_network.every_update", details=details)
 

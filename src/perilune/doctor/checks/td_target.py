@@ -93,7 +93,7 @@ def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     rows = max(4, session.min_batch)
     batch = session.transitions(rows)
     q = agent.q_taken(batch)
-    # Neighbors have different errors. Their mean is not 0 even if clipped, or a broadcast update would do nothing.
+    # Neighbors have different errors. Their mean is not 0, even if clipped: a broadcast update would do nothing.
     errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
     if session.ends in ("mask_inverted", "reward_masked"):
         batch = batch._replace(terminated=np.zeros(rows, bool))

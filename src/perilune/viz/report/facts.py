@@ -32,7 +32,7 @@ class Facts:
         made: Whether the environment can be made from an id, so that commands can train or play.
         env: That id, if it differs from the run's.
         agent, train: Its settings.
-        threshold: Mean return from which the environment counts as solved.
+        threshold: Mean return at which the environment counts as solved.
         evaluations, episodes: Its evaluations and complete episodes.
         returns: Mean return of each evaluation, in order.
         noise: Standard error of an evaluation's mean return, averaged over the evaluations.

@@ -17,7 +17,7 @@ from perilune.runs import files, telemetry
 from perilune.runs.logs import Run
 
 MAX_VIDEOS = 6
-MAX_BYTES = 12 * 2**20  # of all videos; Base64 makes a third more of it
+MAX_BYTES = 12 * 2**20  # of all videos; Base64 increases it by a third
 # Before its episodes, each run shows the first existing video of each group.
 FIRST = (("stages-overlay", "stages"), ("best", "best-overlay"))
 STILL_AT = 0.6  # share of the video's length

@@ -1,4 +1,4 @@
-"""Render HTML pages from Jinja2 templates. A page is one file without scripts and requests."""
+"""Render HTML pages from Jinja2 templates. A page is one file without scripts or network requests."""
 
 from __future__ import annotations
 
