@@ -291,7 +291,7 @@ def test_one_hot_states_have_no_map_of_two_entries(tmp_path: Path) -> None:
     dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
     assert list(drawn.pictures) == ["actions", "units", "weights"]
-    assert "not just 0 or 1" in drawn.skipped[0]
+    assert "other than 0 and 1" in drawn.skipped[0]
 
 
 def test_missing_best_weights_are_named(run: Path) -> None:
