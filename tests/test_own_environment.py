@@ -17,6 +17,8 @@ from perilune.runs import archive, checkpoint
 from perilune.runs.checkpoint import Checkpoint
 
 MODULE = """
+import signal
+
 import gymnasium as gym
 import numpy as np
 
@@ -29,8 +31,8 @@ class Line(gym.Env):
     action_space = gym.spaces.Discrete(2)
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, render_mode=None):
-        self.render_mode = render_mode
+    def __init__(self, render_mode=None, interrupt=False):
+        self.render_mode, self.interrupt = render_mode, interrupt
 
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
@@ -38,6 +40,8 @@ class Line(gym.Env):
         return np.array([self.at], np.float32), {}
 
     def step(self, action):
+        if self.interrupt:
+            signal.raise_signal(signal.SIGINT)
         self.at += 2 * action - 1
         return np.array([self.at], np.float32), self.at, abs(self.at) > 4, False, {}
 
@@ -90,6 +94,13 @@ def test_unknown_id_and_settings_file_give_the_id_with_its_module(place: Path) -
     again = perilune(place, *command.split(), "--out", "again", "--quiet")
     assert again.returncode == 0, again.stderr
     assert (place / "again" / "final.safetensors").read_bytes() == (place / "run" / "final.safetensors").read_bytes()
+
+
+def test_interrupted_training_names_the_module_for_the_resume(place: Path) -> None:
+    options = ["--out", "stopped", "--steps", "150", *TINY, "--env-kwargs", "interrupt=True"]
+    stopped = perilune(place, "train", "my_module:Line-v0", *options)
+    assert stopped.returncode == 130
+    assert "Add --env my_module:Line-v0 to that command." in stopped.stderr
 
 
 @pytest.mark.parametrize("command", ["evaluate", "video", "resume"])

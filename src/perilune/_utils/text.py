@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
+from collections.abc import Iterable
 
 WIDTH = 9  # largest number of characters of a number in a table
 
@@ -13,6 +16,13 @@ def printable(text: str) -> str:
     Directory names may contain control characters, which a terminal executes and XML forbids.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the ``known`` words whose initials are ``word`` (learning_rate for lr), or else those similar to it."""
+    words, plain = list(known), word.lstrip("-")
+    initials = [each for each in words if "".join(part[0] for part in re.findall(r"[^\W_]+", each)) == plain]
+    return initials or difflib.get_close_matches(word, words, n=most, cutoff=0.6)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, TypedDict, TypeVar
 
+from perilune._utils.text import nearest
 from perilune.agent.config import DQNConfig, HeadName, TrainConfig
 from perilune.errors import ConfigError, UsageError
 from perilune.nn.adam import Schedule
@@ -139,8 +139,7 @@ def check_names(cls: type[DQNConfig] | type[TrainConfig], settings: Iterable[str
         if name in {field.name for field in fields(other)}:
             where = f"{call}({name}=...)" if cls is DQNConfig else f"DQN(env, {name}=...)"
             raise UsageError(f"{name} is a setting of {call.partition('(')[0]}. Write {where}.")
-        initials = [long for long in known if "".join(word[0] for word in long.split("_")) == name]  # lr
-        near = initials or difflib.get_close_matches(name, known, n=3)
+        near = nearest(name, known)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Settings: {', '.join(known)}."
         raise UsageError(f"{name} is not a setting of {cls.__name__}. {hint}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, get_args
 
+from perilune._utils import text as formatting
 from perilune.nn.base import Activation
 
 
@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a question that suggests the nearest ``known`` words, or an empty string."""
-    found = difflib.get_close_matches(word, list(known), n=2, cutoff=0.6)
+    found = formatting.nearest(word, known, most=2)
     return f" Did you mean {' or '.join(found)}?" if found else ""
 
 

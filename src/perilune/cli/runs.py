@@ -97,7 +97,7 @@ def run_list(options: Namespace) -> None:
     row = "  {run:<36}{environment:<20}{env_steps:>10,} steps  best {shown}"
     lines = [
         f"Runs in {options.path}:" if runs else f"No runs in {options.path}.",
-        *(row.format(**run, shown=number(run["best"], 1)) for run in runs),
+        *(row.format(**run, shown=number(run["best"])) for run in runs),
         "\nPresets (--preset) and their budgets:",
         f"  {presets.RECOMMENDED:<20}the preset of the environment, or default",
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),

@@ -21,9 +21,9 @@ from msgspec import Struct
 from perilune.agent import config as config_module
 from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import check_names
-from perilune.cli.parser import Joined, Parser, layers, number, optional, pair, whole
+from perilune.cli.parser import CommandLineError, Joined, Parser, layers, number, optional, pair, whole
 from perilune.envs.known import presets
-from perilune.errors import ConfigError, FileFormatError, RunDirectoryError
+from perilune.errors import FileFormatError, RunDirectoryError
 
 Config = type[DQNConfig] | type[TrainConfig]
 # Groups of options in the help. The last group has the settings that no other group lists.
@@ -137,7 +137,7 @@ def choose(options: argparse.Namespace) -> Chosen:
     """Return the user's choices. Options override the settings file.
 
     Raises:
-        ConfigError: the environment is missing.
+        CommandLineError: the environment is missing.
         UsageError: a setting in the file does not exist.
     """
     given = vars(options)
@@ -149,7 +149,9 @@ def choose(options: argparse.Namespace) -> Chosen:
         check_names(cls, table)
         table.update({field.name: given[field.name] for field in fields(cls) if field.name in given})
     if not chosen.env:
-        raise ConfigError("env", None, "the ID of a Gymnasium environment, such as LunarLander-v3")
+        raise CommandLineError(
+            "perilune: ENV is missing. Pass the ID of a Gymnasium environment, such as LunarLander-v3, or --config."
+        )
     if chosen.preset == "none":
         chosen.preset = None
     return chosen

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from perilune import envs
@@ -27,13 +29,14 @@ def run_train(options: Namespace) -> None:
     chosen = choose(options)
     env = envs.make(chosen.env, **chosen.env_kwargs)
     dqn = DQN(env, chosen.preset, seed=chosen.seed, **chosen.agent)
-    history = dqn.train(
-        run_dir=options.out or layout.free_directory(envs.name(dqn.env), chosen.seed),
-        overwrite=options.overwrite,
-        quiet=options.quiet,
-        tensorboard=options.tensorboard,
-        **chosen.train,
-    )
+    with _resume_hint(chosen.env):
+        history = dqn.train(
+            run_dir=options.out or layout.free_directory(envs.name(dqn.env), chosen.seed),
+            overwrite=options.overwrite,
+            quiet=options.quiet,
+            tensorboard=options.tensorboard,
+            **chosen.train,
+        )
     _report(options, dqn, history, chosen.env)
 
 
@@ -60,17 +63,29 @@ def run_resume(options: Namespace) -> None:
         raise ConfigError("env", options.env, f"{setup.environment}, the environment of the run")
     config = build(DQNConfig, agent_changes, setup.agent)
     dqn = DQN(env, config=config, seed=setup.seed, symmetry=setup.symmetry)
-    history = dqn.train(
-        build(TrainConfig, train_changes, setup.train),
-        run_dir=options.run,
-        resume=True,
-        change=tuple(changes),
-        quiet=options.quiet,
-        tensorboard=options.tensorboard,
-    )
+    with _resume_hint(options.env):
+        history = dqn.train(
+            build(TrainConfig, train_changes, setup.train),
+            run_dir=options.run,
+            resume=True,
+            change=tuple(changes),
+            quiet=options.quiet,
+            tensorboard=options.tensorboard,
+        )
     if ended and not changes:
         aside(f"perilune: {options.run} has already reached its budget. To extend it, pass --steps.")
     _report(options, dqn, history, options.env)
+
+
+@contextmanager
+def _resume_hint(env: str) -> Iterator[None]:
+    """After an interruption, name the option that the resume needs if a module registers the environment."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if ":" in env:
+            error.add_note(f"Add --env {env} to that command.")
+        raise
 
 
 def _extended(latest: checkpoint.Checkpoint, name: str, more: int) -> int:
@@ -95,8 +110,8 @@ def _report(options: Namespace, dqn: DQN, history: History, env: str) -> None:
     where = f" --env {env}" if ":" in env else ""
     lines = [
         f"\n{agent.env_steps:,} steps, {agent.episodes:,} episodes, {agent.updates:,} updates.",
-        f"Mean return of {run.config['train']['eval_episodes']} greedy episodes: best {number(best.mean_return, 1)} "
-        f"(after {best.env_steps:,} steps), final {number(final.mean_return, 1)}.\n",
+        f"Mean return of {run.config['train']['eval_episodes']} greedy episodes: best {number(best.mean_return)} "
+        f"(after {best.env_steps:,} steps), final {number(final.mean_return)}.\n",
         *(f"  {path}" for path in pictures if path.exists()),
         "\nThe best score is optimistic because it selected the checkpoint. Re-evaluate it on other start states:",
         f"  {program} evaluate {run.directory} --episodes 100{where}",

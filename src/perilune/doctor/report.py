@@ -174,7 +174,8 @@ class Report:
         elif not self.complete:
             result = "No verdict: the time limit was too short"
         else:
-            result = "No fault found" + (f"; {len(self.not_run)} checks did not run" if self.not_run else "")
+            missed = len(self.not_run)
+            result = "No fault found" + (f"; {missed} check{'s' * (missed > 1)} did not run" if missed else "")
         return f"{result} ({self.seconds:.1f} s)"
 
     def parts(self, root: Finding) -> dict[str, str]:

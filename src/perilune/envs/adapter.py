@@ -39,6 +39,12 @@ def make(env_id: str, **kwargs: Any) -> Env:
         ConfigError: the environment does not accept ``kwargs``.
         MissingDependencyError: the environment needs a library that is not installed.
     """
+    if ".py" in env_id:
+        module = env_id.partition(".py")[0]
+        raise UnsupportedEnvironmentError(
+            f"environment {env_id!r} cannot be made: expected an ID, not a file. Pass {module}:ID, with the ID that "
+            f"{module}.py registers, such as {module}:MyEnv-v0."
+        )
     try:
         return _make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:

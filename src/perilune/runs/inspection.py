@@ -89,7 +89,7 @@ def summary(found: dict[str, Any], title: str) -> list[str]:
         "status": found.get("state"),
         **{name.replace("_", " "): f"{count:,}" for name, count in counters.items()},
         "time": f"{found['seconds']:,.0f} s" if found.get("seconds") else None,
-        "best evaluation": best and f"{number(best['mean_return'], 1)} after {best['env_steps']:,} steps",
+        "best evaluation": best and f"{number(best['mean_return'])} after {best['env_steps']:,} steps",
         "weights": f"{found['weights']:,}" if "weights" in found else None,
         "checkpoints": ", ".join(Path(name).stem.lstrip("0") or "0" for name in found.get("checkpoints", ())) or None,
         "size": f"{found['bytes'] / 2**20:,.1f} MiB",

@@ -78,7 +78,7 @@ def progress_html(title: str, summary: TrainingSummary) -> str:
         summary: Figures of the training run.
     """
     means = summary.returns(POINTS)
-    words = f"returns from {number(min(means), 1)} to {number(max(means), 1)}" if means else ""
+    words = f"returns from {number(min(means))} to {number(max(means))}" if means else ""
     return render("progress.html", title=title, summary=summary, recent=RECENT, line=_line(means), returns=words)
 
 
@@ -94,7 +94,7 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
     summary = TrainingSummary(TrainConfig(episodes=1), 0, 0, outcomes=labels, earlier=events)
     last = run.evaluations[-1] if run.evaluations else None
     figures = dict(list(summary.figures.items())[:2]) | {
-        "last evaluation": number(last and last.mean_return, 1),
+        "last evaluation": number(last and last.mean_return),
         "episodes": whole(len(run.episodes)),
         "steps": whole(max((event.env_steps for event in events), default=0)),
         "training": clock(last.seconds) if last else "-",

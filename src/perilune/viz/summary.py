@@ -133,7 +133,7 @@ class TrainingSummary:
         metrics = self._metrics
         return {
             f"mean of {RECENT}": number(sum(last) / len(last) if last else None, 1),
-            "best evaluation": number(self._best, 1),
+            "best evaluation": number(self._best),
             "epsilon": number(self._epsilon, 3),
             "episode": whole(episodes),
             "steps": whole(env_steps),

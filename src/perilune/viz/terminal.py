@@ -97,7 +97,7 @@ def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = F
     returns = Text(summary.state, "dim italic")
     if means:
         returns = Text(sparkline(means, ascii_only), "cyan")
-        returns.append(f"  {number(min(means), 1)} to {number(max(means), 1)}", "dim")
+        returns.append(f"  {number(min(means))} to {number(max(means))}", "dim")
     returns.no_wrap, returns.overflow = True, "crop"
 
     cells = [Text(cell) for figure in summary.figures.items() for cell in figure]
