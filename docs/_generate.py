@@ -89,7 +89,7 @@ def settings() -> str:
     parts = [GENERATED, "# Settings\n", SETTINGS]
     for cls, part, where in (
         (DQNConfig, "agent", "Settings of the agent. Pass them as `DQN(env, name=value)` or `--name value`."),
-        (TrainConfig, "train", "Settings of the training. Pass them as `agent.train(name=value)` or `--name value`."),
+        (TrainConfig, "train", "Training settings. Pass them as `agent.train(name=value)` or `--name value`."),
     ):
         docs, hints = field_docs(cls), get_type_hints(cls)
         rows = [

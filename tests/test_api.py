@@ -74,7 +74,7 @@ def test_keyword_arguments_are_the_fields_of_the_configs(settings: type, config:
 # Training in a run directory
 
 
-def test_history_has_a_number_per_episode(tiny_run: TinyRun) -> None:
+def test_history_has_one_entry_per_episode(tiny_run: TinyRun) -> None:
     dqn, history = tiny_run.dqn, tiny_run.history
     assert len(history.rewards) == len(history.losses) == len(history.lengths) == len(history.epsilons) == 4
     assert history.rewards == [float(length) for length in history.lengths]  # the reward of CartPole is 1 per step
@@ -136,7 +136,7 @@ def test_same_seed_gives_same_bytes_for_every_reader(tmp_path: Path) -> None:
         assert files(first)[name] == files(watched)[name]
 
 
-def test_best_and_final_weights_are_those_of_the_training(tiny_run: TinyRun) -> None:
+def test_best_and_final_weights_match_the_run(tiny_run: TinyRun) -> None:
     run = directory(tiny_run.history)
     best, final = DQN.load(run, cartpole()), DQN.load(run / "final")
     evaluation = [evaluation for evaluation in tiny_run.history.evaluations if evaluation.best][-1]
@@ -251,7 +251,7 @@ def test_callback_that_returns_false_stops_the_training(tmp_path: Path, recorded
 # Presets
 
 
-def test_agent_starts_from_the_named_preset_and_shows_what_differs() -> None:
+def test_agent_starts_from_the_named_preset_and_shows_differences() -> None:
     known = presets.preset("CartPole-v1").agent
     assert DQN("CartPole-v1", batch_size=8).config == replace(known, batch_size=8)
     assert DQN("CartPole-v1", "plain").config == presets.available()["plain"].agent

@@ -273,7 +273,7 @@ def test_nothing_is_written_through_a_link(run: Path, tmp_path: Path, name: str)
     assert victim.read_text() == "years of work"
 
 
-def test_pipe_directory_or_link_in_a_run_is_refused_at_once(run: Path, tmp_path: Path) -> None:
+def test_pipe_directory_or_link_in_a_run_is_rejected(run: Path, tmp_path: Path) -> None:
     for name, make in itertools.product(["config.json", "episodes.jsonl"], [os.mkfifo, os.mkdir]):
         (run / name).rename(run / "aside")
         make(run / name)
@@ -516,7 +516,7 @@ def test_missing_best_weights_are_restored(run: Path, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_verify_ignores_what_training_removes(run: Path, after: int) -> None:
+def test_verify_ignores_files_that_training_removes(run: Path, after: int) -> None:
     older, newest = checkpoint.paths(run)[-2:]
     findings = inspection.verify(run)
     first = list(itertools.islice(findings, after))

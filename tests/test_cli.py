@@ -373,7 +373,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "status", "wrong", "allowed"), BAD, ids=[" ".join(bad[0]) for bad in BAD])
-def test_error_is_one_line_with_the_given_and_the_allowed(
+def test_error_states_given_and_allowed_values_in_one_line(
     tiny_run: TinyRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -145,12 +145,12 @@ def test_settings_come_back_from_json_unchanged(agent: dict[str, Any], train: di
         ({"value_range": np.array([-1.0, 2.0]), "head": "c51"}, (-1.0, 2.0)),
     ],
 )
-def test_numpy_values_and_sequences_become_plain(values: dict[str, Any], plain: Any) -> None:
+def test_numpy_values_and_sequences_become_builtin_types(values: dict[str, Any], plain: Any) -> None:
     found = getattr(DQNConfig(**values), next(iter(values)))
     assert (type(found), repr(found)) == (type(plain), repr(plain))
 
 
-def test_hidden_layers_and_outputs_are_those_of_the_settings() -> None:
+def test_hidden_layers_and_outputs_match_the_settings() -> None:
     config = DQNConfig(hidden=(64, (32, "linear"), 16), activation="tanh")
     assert config.hidden_layers == ((64, "tanh"), (32, "linear"), (16, "tanh"))
     sizes = {"atoms": 5, "quantiles": 7}
@@ -330,7 +330,7 @@ def test_error_has_a_standard_type_and_can_be_pickled(kind: type[Exception]) -> 
     assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
 
 
-def test_config_error_has_name_value_and_what_is_allowed() -> None:
+def test_config_error_has_name_value_and_expected() -> None:
     error = ConfigError("gamma", "1.5", "a number from 0 to 1")
     assert str(error) == "gamma='1.5' is invalid: expected a number from 0 to 1."
     assert (error.name, error.value, error.expected) == ("gamma", "1.5", "a number from 0 to 1")

@@ -340,7 +340,7 @@ def test_exhausted_budget_without_findings_is_status_2(agents: Path) -> None:
         (["--new", "notes.txt"], "Python file"),
     ],
 )
-def test_invalid_arguments_are_one_line_with_status_2(agents: Path, arguments: list[str], message: str) -> None:
+def test_invalid_arguments_print_one_line_and_exit_with_2(agents: Path, arguments: list[str], message: str) -> None:
     done = run(*arguments, cwd=agents)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

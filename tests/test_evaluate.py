@@ -22,7 +22,7 @@ from perilune.training.loop import training_events
 from worlds import Bandit, Numbered, Walk, small
 
 
-def test_returns_and_lengths_are_those_of_the_episodes() -> None:
+def test_returns_and_lengths_match_the_episodes() -> None:
     world = Numbered(
         lengths=(1, 3, 2), ends=("terminated", "truncated"), reward=lambda world, action: world.steps + action
     )
@@ -127,7 +127,7 @@ def test_unsuitable_environment_is_refused() -> None:
 # Statistics
 
 
-def test_statistics_are_those_of_the_returns() -> None:
+def test_statistics_match_the_returns() -> None:
     result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), reward_threshold=3)
     assert (result.mean_return, result.min_return) == (3, 1)
     assert result.std_return == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 4))
@@ -136,7 +136,7 @@ def test_statistics_are_those_of_the_returns() -> None:
     assert Evaluation(returns=(-5,), lengths=(1,), reward_threshold=0).std_return == 0
 
 
-def test_reward_threshold_is_that_of_the_environment() -> None:
+def test_reward_threshold_matches_the_environment() -> None:
     result = evaluate(lambda obs: 0, envs.make("CartPole-v1"), 2)
     assert (result.reward_threshold, result.solved_share) == (475, 0)
     # With a constant push the pole falls within a dozen steps, and each of them pays 1.

@@ -83,7 +83,7 @@ def test_shares_of_actions_sum_to_one(actions: list[int], parts: int) -> None:
     np.testing.assert_allclose(shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4))
 
 
-def test_visits_are_of_the_first_and_last_third() -> None:
+def test_visits_cover_the_first_and_last_third() -> None:
     obs = np.zeros((300, 2), np.float32)
     obs[:100] = -1
     obs[200:] = 1

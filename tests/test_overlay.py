@@ -174,7 +174,7 @@ def test_scale_has_round_ends_and_seldom_changes() -> None:
     assert widen(Scale(0, 100), (-15.3,)) == (-50, 100)
 
 
-def test_latest_actions_are_those_of_the_episode() -> None:
+def test_latest_actions_match_the_episode() -> None:
     recent: tuple[int, ...] = ()
     for step, action in enumerate((0, 1, 2, 2, 1)):
         recent = latest_actions(recent, timestep(action=action, step=step), 3)

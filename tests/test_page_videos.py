@@ -198,7 +198,7 @@ def test_bars_start_at_zero_and_mark_the_chosen_action(browser: Browser, variant
             expect(page.locator(".ends span", has_text=re.compile("^0$"))).to_have_count(1)
 
 
-def test_video_without_telemetry_explains_itself(browser: Browser, variants: str) -> None:
+def test_page_explains_a_video_without_telemetry(browser: Browser, variants: str) -> None:
     with visit(browser, variants) as visited:
         page = visited.open("view=videos&run=a&video=stages-overlay.mp4")
         text = page.locator(".without")

@@ -62,7 +62,7 @@ def test_remaining_time_follows_the_pace_and_counts_down() -> None:
         ({"episodes": 5}, (0, 0), Timestep(1, 0, np.zeros(1), None, 0.0), 0.0),
     ],
 )
-def test_share_is_of_the_budget_that_ends_first(
+def test_share_refers_to_the_budget_that_ends_first(
     budget: dict[str, int], counters: tuple[int, int], event: Event, share: float
 ) -> None:
     summary = TrainingSummary(TrainConfig(**budget), *counters, Clock())
@@ -70,7 +70,7 @@ def test_share_is_of_the_budget_that_ends_first(
     assert summary.share == pytest.approx(share)
 
 
-def test_mean_return_is_of_the_last_hundred_complete_episodes() -> None:
+def test_mean_return_covers_the_last_hundred_complete_episodes() -> None:
     summary = TrainingSummary(TrainConfig(episodes=500), 0, 0, Clock())
     for count in range(1, 151):
         summary.read(episode(count, reward=-1_000.0 if count <= 50 else 7.5))
@@ -182,7 +182,7 @@ def test_block_fits_into_narrow_terminals(width: int, title: int, steps: int, ou
     assert max(map(len, lines)) <= width
 
 
-def test_block_shows_progress_returns_figures_and_outcomes() -> None:
+def test_progress_block_shows_returns_figures_and_outcomes() -> None:
     summary = played()
     summary.read(evaluated(3_000, 219.13))
     summary.read(metrics(3_000))

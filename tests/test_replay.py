@@ -92,7 +92,7 @@ def test_replay_samples_uniformly(capacity: int, count: int) -> None:
     assert float(np.sum((counts - draws / 10) ** 2) / (draws / 10)) < 28
 
 
-def test_batches_never_alias_what_is_stored() -> None:
+def test_batches_never_alias_stored_arrays() -> None:
     replay = filled(5, 5)
     before = [array.copy() for array in replay.arrays]
     batch = replay.sample(5, np.random.default_rng(0))

@@ -114,7 +114,7 @@ def test_stopped_run_ends_as_if_never_stopped(
         assert found[part] == value, part
 
 
-def test_long_episode_is_saved_and_resumed_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_episode_is_saved_and_resumed_midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perilune.training.loop.SAFE_POINT_EVERY", 7)
     settings = TRAINING | {"checkpoint_seconds": 1e-9}
     agent = SMALL | {"n_step": 3, "max_action_repeat": 4}

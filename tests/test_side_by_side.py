@@ -85,7 +85,7 @@ def expected_of(
     eval_every=st.none() | st.integers(1, 20),
 )
 @settings(max_examples=20)
-def test_stored_transitions_are_those_of_each_slot(
+def test_stored_transitions_match_each_slot(
     num_envs: int,
     lengths: list[int],
     ends: list[str],

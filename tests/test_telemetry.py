@@ -33,7 +33,7 @@ def test_video_has_one_timestep_per_frame(tiny_run: TinyRun) -> None:
         assert [timestep.step for timestep in timesteps] == [*range(episode.length + 1)]
 
 
-def test_recorded_q_values_are_those_of_the_agent(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_recorded_q_values_match_the_agent(tiny_run: TinyRun, tmp_path: Path) -> None:
     shown = tiny_run.dqn.record_video(tmp_path / "video.mp4", episodes=2)
     timesteps = telemetry.read(tmp_path / "video.jsonl")
     assert len(timesteps) == sum(shown.lengths) + 2

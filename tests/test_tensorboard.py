@@ -182,7 +182,7 @@ def test_tensorboard_option_writes_event_files(tmp_path: Path, capsys: pytest.Ca
     assert len(shown(tmp_path / "run")["episode/reward"]) == 5
 
 
-def test_outcome_shares_are_of_the_recent_episodes() -> None:
+def test_outcome_shares_cover_the_recent_episodes() -> None:
     one = episode(4, loss=None, outcome="flew off")
     assert dict(scalars(one, ["landed", "flew off", "flew off", None], ("landed", "flew off", "hovered"))) == {
         "outcomes/landed": 0.25, "outcomes/flew_off": 0.5, "outcomes/hovered": 0.0,

@@ -129,7 +129,7 @@ class Agent:
         return int(self.q_values(np.asarray(obs)[None]).argmax())
 
     def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
-        """Return the actions of a training: each is exploratory with probability epsilon, else greedy.
+        """Return the actions for training: each is exploratory with probability epsilon, else greedy.
 
         Args:
             obs: the observation of each environment, float32 [K, O].
@@ -146,7 +146,7 @@ class Agent:
         return [action for action in actions if action is not None]
 
     def _training_actions(self, obs: Array) -> Array:
-        """Return the greedy actions [K] of a training, with noise and optimism if they are on."""
+        """Return the greedy actions [K] for training, with noise and optimism if they are on."""
         network = self.policy_network if self.config.ema_acts else self.online
         if self.config.noisy:
             network.draw_noise(self.generators.exploration)
@@ -279,7 +279,7 @@ class Agent:
         return Update(loss, float(q.sum()) / size, float(td_target.sum()) / size, norm, learning_rate)
 
     def _sample(self) -> tuple[Batch, Array | None, Array | None]:
-        """Return a batch, half of it mirrored with ``mirror``, and with priorities its rows and weights [B]."""
+        """Return a batch, its rows and its weights [B]. Without priorities, rows and weights are None."""
         config, slots, weight = self.config, None, None
         if self.priorities is None:
             batch = self.replay.sample(config.batch_size, self.generators.replay)

@@ -86,7 +86,7 @@ class TrainSettings(TypedDict, total=False):
 # Names of Stable-Baselines3 and of common scripts, and the setting or the call that does the same here.
 ELSEWHERE = {
     "total_timesteps": "steps, as in agent.train(steps=50_000) or agent.learn(50_000)",
-    "exploration_fraction": "epsilon_decay_steps, in environment steps instead of a fraction of the training",
+    "exploration_fraction": "epsilon_decay_steps, in environment steps instead of a fraction of training",
     "exploration_initial_eps": "epsilon_start",
     "exploration_final_eps": "epsilon_end",
     "epsilon": "epsilon_start",

@@ -54,7 +54,7 @@ class Trial:
     """One seed of one experiment."""
 
     environment: str
-    """Gymnasium ID. The process of the trial makes the environment."""
+    """Gymnasium ID. The process of the trial creates the environment."""
     agent: DQNConfig | Peer
     train: TrainConfig
     seed: int

@@ -42,7 +42,7 @@ def lines_run(call: Callable[[], object]) -> list[Line]:
 
     before = sys.gettrace()
     sys.settrace(trace)
-    with contextlib.suppress(Exception):  # the lines before the exception are useful too
+    with contextlib.suppress(Exception):  # the lines before an exception are also useful
         call()
     sys.settrace(before)
     return list(seen.values())

@@ -182,7 +182,7 @@ class Report:
         """Return the parts of a root cause that a report shows, by label.
 
         Args:
-            root: One of ``roots``. The findings that follow from it are one of its parts.
+            root: One of ``roots``. One part lists the findings that follow from it.
         """
         following = [f"{other.title} ({other.id})" for other in self.findings if other.caused_by == root.id]
         return root.parts | ({"leads to": "; ".join(following)} if following else {})

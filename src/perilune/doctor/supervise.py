@@ -80,7 +80,7 @@ def supervised(
 
 
 def _torch_grad_enabled(switch: bool | None = None) -> bool | None:
-    """Set, if given, and return the gradient mode of PyTorch in this thread. None if PyTorch is not imported."""
+    """Set PyTorch's gradient mode in this thread if ``switch`` is given. Return the mode, or None without PyTorch."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None

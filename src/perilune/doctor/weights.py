@@ -169,7 +169,7 @@ class Slopes(NamedTuple):
 
     @property
     def single_output(self) -> bool:
-        """Whether each of the weights affects the output of one action only."""
+        """Whether each weight affects the output of only one action."""
         return bool(len(self.places) and self.slope.any() and self.clear.sum(axis=1).max() == 1)
 
 

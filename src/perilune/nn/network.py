@@ -93,7 +93,7 @@ class Network(Parameterized):
 
     @property
     def outputs(self) -> int:
-        """The size of an output."""
+        """Number of outputs."""
         return self.layers[-1].outputs
 
     def forward(self, x: Array) -> Array:

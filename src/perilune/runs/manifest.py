@@ -140,7 +140,7 @@ def host() -> dict[str, Any]:
 
 
 def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str]:
-    """Return the names of the settings that differ. Raise ConfigError if one cannot change or is not ``named``."""
+    """Return the names of the settings that differ. Raise ConfigError if one is fixed or not in ``named``."""
     old, new = _flat(found), _flat(wanted)
     changed = [name for name in old if old[name] != new[name]]
     for name in changed:

@@ -1,4 +1,4 @@
-"""Checks before a training, so that it fails immediately and not after hours."""
+"""Check settings before training starts, so that mistakes fail immediately and not after hours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perilune.training.progress import TrainingProgress
 
 
 def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None) -> None:
-    """Check that a training can do what its settings ask for. Arguments as in ``loop.training_events``.
+    """Check that a training run can do what its settings ask for. Arguments as in ``loop.training_events``.
 
     Raises:
         ConfigError: the budget ends before the first update, or is already used up; the replay buffer does not fit
@@ -39,7 +39,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
             if left <= 0:
                 raise ConfigError(name, getattr(config, name), "more than this run has already used")
         if progress.episodes and len(progress.episodes) != config.num_envs:
-            raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as when the run was saved")
+            raise ConfigError("num_envs", config.num_envs, f"{len(progress.episodes)}, as in the saved run")
     lookup(envs.name(env)).check(env)
     agent.take_memory()
     if config.video_every is not None and not can_draw(env):

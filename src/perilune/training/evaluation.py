@@ -19,7 +19,7 @@ from perilune.errors import ConfigError, EnvironmentFaultError, located
 from perilune.training.events import Evaluated, Timestep
 from perilune.training.progress import TrainingProgress
 
-# Episode i starts from reset(seed=first + i). Evaluations in a training select the best checkpoint. Its score is
+# Episode i starts from reset(seed=first + i). Evaluations during training select the best checkpoint. Its score is
 # measured on other start states, because a score on those that selected it would be optimistic. Seeds fit into a C int.
 SELECTION_SEEDS = seeding.TRAINING_SEEDS
 SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
@@ -160,11 +160,11 @@ def play_episode(
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
-    """Return the step limit of greedy episodes: that of the training if the environment has none, else None.
+    """Return the step limit of greedy episodes: that of the training run if the environment has none, else None.
 
     Args:
         env: the environment.
-        config: settings of the training.
+        config: training settings.
     """
     return None if envs.time_limit(env) is not None else config.max_episode_steps
 
@@ -175,8 +175,8 @@ def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingP
     Args:
         agent: the agent.
         env: the environment, which is reset.
-        config: settings of the training.
-        progress: progress of the training.
+        config: training settings.
+        progress: training progress.
 
     Returns:
         The event with the result.

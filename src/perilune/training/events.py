@@ -1,4 +1,4 @@
-"""Events of a training. Loggers, recorders, progress displays and callbacks read them."""
+"""Events of a training run. Loggers, recorders, progress displays and callbacks read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Ended = Literal["terminated", "truncated", "budget"]
 
 
 class Started(NamedTuple):
-    """The training has started.
+    """Training has started.
 
     Attributes:
         image: the initial state, uint8 [height, width, 3], or None if it cannot be rendered.
@@ -69,7 +69,7 @@ class Metrics(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """An episode of the training has ended.
+    """An episode of the training run has ended.
 
     Attributes:
         episode: its number, in the order in which episodes begin. Several environments may end in another order.
@@ -104,7 +104,7 @@ class Evaluated(NamedTuple):
         std_return: standard deviation of the returns.
         min_return: smallest return.
         best: whether no earlier evaluation had a larger mean.
-        seconds: duration of the training so far, without evaluations and readers.
+        seconds: duration of the training run so far, without evaluations and readers.
     """
 
     env_steps: int
@@ -117,7 +117,7 @@ class Evaluated(NamedTuple):
 
 
 class HealthWarning(NamedTuple):
-    """A sign that the agent does not learn, although the training can continue.
+    """A sign that the agent does not learn, although training can continue.
 
     Attributes:
         env_steps: environment steps so far.
@@ -131,7 +131,7 @@ class HealthWarning(NamedTuple):
 
 
 class WarmingUp(NamedTuple):
-    """The warm-up continues. You may stop the training here, but there is nothing to save yet.
+    """The warm-up continues. You may stop training here, but there is nothing to save yet.
 
     Attributes:
         env_steps: environment steps so far.
@@ -141,7 +141,7 @@ class WarmingUp(NamedTuple):
 
 
 class SafePoint(NamedTuple):
-    """The training can be saved here and resumed exactly.
+    """Training can be saved here and resumed exactly.
 
     An episode has just begun, or a long one has reached a multiple of 10,000 time steps.
 

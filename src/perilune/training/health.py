@@ -1,4 +1,4 @@
-"""Health checks: signs that a training learns nothing useful, although it can continue."""
+"""Health checks: signs that an agent learns nothing useful, although training can continue."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from perilune.agent.exploration import multiplicative_epsilon
 from perilune.training.events import HealthWarning
 from perilune.training.progress import TrainingProgress
 
-BEYOND = 2.0  # tolerated factor on the largest possible return, because good trainings overestimate for a while too
-MOVES = 0.02  # fraction of the fall from epsilon_start to epsilon_end that a training must cover
-ENOUGH = 20  # episodes; shorter trainings need not lower epsilon
+BEYOND = 2.0  # tolerated factor on the largest possible return, because good runs also overestimate for a while
+MOVES = 0.02  # fraction of the fall from epsilon_start to epsilon_end that a training run must cover
+ENOUGH = 20  # episodes; shorter runs need not lower epsilon
 MOST_RANDOM = 0.5  # with a final epsilon from here on, most actions are random
 
 
@@ -63,7 +63,7 @@ def epsilon_stays(config: DQNConfig, train: TrainConfig) -> HealthWarning | None
 
 
 def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> HealthWarning | None:
-    """Find an epsilon that has hardly fallen, at the end of a training where this could not be predicted."""
+    """Find an epsilon that has hardly fallen, at the end of training where this could not be predicted."""
     moved = config.epsilon_start - last
     if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_end):
         return None
@@ -102,7 +102,7 @@ def warned(agent: Agent, progress: TrainingProgress, found: HealthWarning | None
 
 
 def final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[HealthWarning]:
-    """Yield the warnings at the end of a training: no update, or an epsilon that has hardly fallen."""
+    """Yield the warnings at the end of training: no update, or an epsilon that has hardly fallen."""
     if untrained:
         words = (
             f"no update was made, because the budget ended within train_freq={agent.config.train_freq} environment "

@@ -23,7 +23,7 @@ SAFE_POINT_EVERY = 10_000  # time steps between safe points of an episode, so th
 def training_events(
     agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None
 ) -> Iterator[Event]:
-    """Train an agent and yield the events of the training.
+    """Train an agent and yield the training events.
 
     It writes and prints nothing. The agent does not change between two events, so you may save or evaluate it there.
     Budgets count from this call. An agent that has completed its warm-up does not repeat it.
@@ -36,10 +36,10 @@ def training_events(
             that safe point. Budgets then count from where that training began.
 
     Returns:
-        An iterator over the events. Its first step begins the training.
+        An iterator over the events. Training begins with its first step.
 
     Raises:
-        ConfigError: the training cannot do what its settings ask for.
+        ConfigError: the settings cannot be used for this training run.
         EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
         DivergenceError: the loss, a gradient or a weight is not finite.
     """
@@ -52,7 +52,7 @@ def training_events(
 
 
 def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
-    """Yield the events of a training, add the location to its errors, and close what it made."""
+    """Yield the events of a training run, add the location to its errors, and close what it made."""
     last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
     best = False  # whether the latest evaluation was the best so far, with no safe point since

@@ -1,4 +1,4 @@
-"""The progress of a training, without its agent, as plain values that a checkpoint stores."""
+"""The progress of a training run, without its agent, as plain values that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The progress of a training. The loop changes it in place. A checkpoint can store it at a safe point.
+    """The progress of a training run. The loop changes it in place. A checkpoint can store it at a safe point.
 
     Attributes:
         start_steps: environment steps of the agent where the budget began.
@@ -42,10 +42,10 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         next_episode: number of the next episode to begin.
         last_eval_check: environment steps at the last check for a due evaluation.
         best_return: mean return of the best evaluation so far, or None.
-        seconds: duration of the training, without evaluations and readers of its events.
+        seconds: duration of the training run, without evaluations and readers of its events.
         largest_reward: largest absolute reward so far.
         warned: kinds of the health warnings so far. Each is given once.
-        finished: whether the training has reached its end.
+        finished: whether training has reached its end.
         episodes: the running episodes, one per environment.
     """
 
@@ -62,7 +62,7 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
     @classmethod
     def start(cls, agent: Agent) -> TrainingProgress:
-        """Return the progress of a training that begins now.
+        """Return the progress of a training run that begins now.
 
         Args:
             agent: the agent to train.
@@ -100,7 +100,7 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
         Args:
             number: its number.
-            config: the settings of the training.
+            config: the training settings.
         """
         every = config.video_every
         return every is not None and (number == self.start_episodes + 1 or number % every == 0)

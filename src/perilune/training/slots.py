@@ -82,7 +82,7 @@ class EnvSlot:
         )
 
     def where(self, env_steps: int) -> str:
-        """Return the place in the training, for errors."""
+        """Return the current episode and step as text, for error messages."""
         number, step = self.episode.number, len(self.episode.actions)
         episode = f"episode {number:,}" if number else "an episode in the warm-up"
         return f"{f'step {step:,}' if step else 'reset'} of {episode}, after {env_steps:,} environment steps"
@@ -107,11 +107,11 @@ def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[Warmin
 
 
 def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Started]:
-    """Reset the environment for the next episode. Yield ``Started`` for the first of the training."""
+    """Reset the environment for the next episode. Yield ``Started`` for the first of the training run."""
     number, first = progress.next_episode, progress.next_episode == progress.start_episodes + 1
     progress.next_episode += 1
     slot.choose_renderer(progress.is_recorded(number, config), first)
-    # Every reset is seeded, so evaluations and videos between episodes do not change the training.
+    # Every reset is seeded, so evaluations and videos between episodes do not change training.
     agent.begin_episode(slot.index)
     slot.begin(EpisodeState(number=number, seed=episode_seed(agent.generators.environment), epsilon=agent.epsilon))
     if first:
@@ -165,7 +165,7 @@ def close(slots: Sequence[EnvSlot]) -> None:
 
 
 def timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
-    """Yield the same events, and measure the time of the training without that of readers and evaluations."""
+    """Yield the same events, and measure the time of the training run without that of readers and evaluations."""
     while True:
         started = time.perf_counter()
         event = next(events, None)

@@ -166,7 +166,7 @@ class Units(NamedTuple):
         activation: "relu", "tanh" or "linear".
         outputs: Outputs of the U units, [N, U].
         dead: Whether a ReLU unit is 0 in all states, or a unit with another activation is constant, [U].
-        always: Whether a ReLU unit is above 0, or a tanh unit saturated, in all states, [U].
+        always: Whether a ReLU unit is above 0, or a tanh unit is saturated, in all states, [U].
     """
 
     activation: str

@@ -26,7 +26,7 @@ MIN_BAR = 3  # widths of a letter; a shorter bar has no Q-value beside it
 
 
 def _pillow() -> Any:
-    """Return Pillow with the modules that are used here."""
+    """Import the Pillow modules used here, and return the package."""
     try:
         import PIL.Image  # noqa: PLC0415 -- heavy, and optional
         import PIL.ImageDraw  # noqa: PLC0415

@@ -20,7 +20,7 @@ class TrainingSummary:
     """Current figures of a training run, from its events. One thread may call ``read`` while another one draws.
 
     Args:
-        config: Settings of the training run, which contain its budget.
+        config: Training settings, which contain the budget.
         env_steps, episodes: The agent's counters.
         now: A clock, in seconds.
         began: The counters at the start of the budget; by default, the current ones.

@@ -156,7 +156,7 @@ class TrainingRecorder:
         """
         match event:
             case Started(image) if image is not None:
-                with suppress(MissingDependencyError):  # a warning at the end of the training run reports it
+                with suppress(MissingDependencyError):  # a warning at the end of training reports it
                     save_image(image, self._directory / "initial_state.png")
             case Timestep(episode):
                 if episode not in self._videos:

@@ -96,7 +96,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         if not fits and grown(error, 1.0, np.ones(1))[0]:
             wrong.append(
                 f"After {BEFORE} updates with a TD error of {error:g}, the step for an error of {2 * error:g} is "
-                f"{step:.3g} times the first one; expected {expected.min():.3g} to {expected.max():.3g}"
+                f"{step:.3g} times the first step; expected {expected.min():.3g} to {expected.max():.3g}"
             )
     if wrong:
         _require_unclipped_rewards(agent, weight)
@@ -104,7 +104,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
-    """Raise CannotTell if no reward keeps Q(obs, action) at 5: then rewards are clipped, which is not a fault."""
+    """Raise CannotTell if the agent clips rewards, which is not a fault: then no reward keeps Q(obs, action) at 5."""
     transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition)[0]))
 
     def rise(agent: AgentCopy) -> None:

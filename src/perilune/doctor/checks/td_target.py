@@ -72,7 +72,7 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
-    """Raise CannotTell unless the target of terminated transitions follows the next values."""
+    """Raise CannotTell unless the targets of terminated transitions depend on the next Q-values."""
     batch = session.transitions(6, scale=3.0)
     try:
         bootstrap = read_bootstraps(agent, batch, float(np.abs(agent.q_taken(batch)).max()) + 1)

@@ -71,7 +71,7 @@ class Preset:
 
     Attributes:
         agent: settings of the agent.
-        train: settings of the training.
+        train: training settings.
     """
 
     agent: DQNConfig

@@ -236,7 +236,7 @@ def _look(facts: Facts) -> Match | None:
         return None
     first = failed[0]
     outcome = f" and {best.outcomes[first]}" if best.outcomes else ""
-    # If no episode was longer than the training's limit, that limit may have ended it.
+    # If no episode was longer than the step limit of training, that limit may have ended the failed episode.
     cut = f"--max-episode-steps {limit}" if limit is not None and max(best.lengths) <= limit else ""
     return Match({"episode": first + 1, "reward": best.returns[first], "outcome": outcome, "limit": cut})
 
