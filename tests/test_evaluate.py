@@ -159,7 +159,7 @@ def tilted(obs: Array) -> int:
 )
 def test_lander_outcomes_are_labelled(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
     env = envs.make("LunarLander-v3")
-    # Gymnasium's heuristic lands from these start states.
+    # Heuristic of LunarLander: the lander lands from these start states.
     pilot = importlib.import_module("gymnasium.envs.box2d.lunar_lander").heuristic
     result = evaluate(policy or (lambda obs: int(pilot(env.unwrapped, obs))), env, 3, max_episode_steps=limit)
     env.close()
