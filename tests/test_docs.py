@@ -54,6 +54,8 @@ ONLY_PARSED = {
     "benchmarks.md": "the commands of published figures take hours",
     "tuning.md": "the same",
 }
+LONG = ("reports-and-maps.md", "reading-curves.md", "headless-server.md", "examine-your-agent.md", "tune.md")
+"""Pages whose commands take more than about 3 CPU-seconds."""
 OTHER_PROGRAMS = ("cd", "git", "pip", "source", "uv")
 
 
@@ -198,7 +200,9 @@ def small(words: list[str]) -> list[str]:
 
 @pytest.mark.usefixtures("_reader")
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")
-@pytest.mark.parametrize("page", sorted(COMMANDS), ids=name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.long] * (page.name in LONG)) for page in sorted(COMMANDS)], ids=name
+)
 def test_commands_of_a_page_run_with_small_budgets(page: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(runs, "runs")
     for directory in ("examples", "docs"):
