@@ -8,7 +8,6 @@ lists which findings are consequences of others.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import string
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from perilune._utils.text import nearest
 from perilune.doctor.report import Finding, Points, Spread
 from perilune.errors import ConfigError
 
@@ -77,7 +77,7 @@ def explanation(name: str) -> str:
     known = [*components(), *entries()]
     if name not in known:
         words = {one.partition(".")[2]: one for one in known} | {one: one for one in known}
-        near = [words[word] for word in difflib.get_close_matches(name, words, n=3)]
+        near = [words[word] for word in nearest(name, words)]
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Components: {', '.join(components())}"
         raise ConfigError("explain", name, f"a finding or a component. {hint}")
     findings = [f"- `{one.id}`: {one.title}\n" for one in entries().values() if one.component == name]
