@@ -1,4 +1,4 @@
-"""Measure what each part of the LunarLander recipe contributes: remove one part, or add another.
+"""Measure what each part of the LunarLander recipe contributes: remove or add one part at a time.
 
     python examples/ablation.py --seeds 10 --jobs 2
 
@@ -35,7 +35,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "without LayerNorm": {"layer_norm": False},
     "without quantiles (and so without optimism)": {"head": "expected", "optimism": 0.0},
     "without optimism": {"optimism": 0.0},
-    "without actions that last": {"max_action_repeat": 1},
+    "without repeated random actions": {"max_action_repeat": 1},
     "without Munchausen": {"munchausen": 0.0},
     "without averaged weights": {"ema_decay": None},
     "without the mirror": {"mirror": False},
@@ -48,11 +48,11 @@ WITH: dict[str, dict[str, Any]] = {
     "with noisy layers": {"noisy": True},
     "with AdamW": {"optimizer": "adamw"},
     "with C51 instead of quantiles": {"head": "c51", "value_range": (-500.0, 300.0), "optimism": 0.0},
-    "with the average acting": {"ema_acts": True},
-    "with 2 updates a step": {"gradient_steps": 2},
-    "with an update every 2 steps": {"train_freq": 2},
+    "with the averaged network also acting in training": {"ema_acts": True},
+    "with 2 updates per time step": {"gradient_steps": 2},
+    "with an update every 2 time steps": {"train_freq": 2},
 }
-PLAIN = "plain DQN: none of it"
+PLAIN = "plain DQN: none of the parts"
 NOTHING: dict[str, Any] = {name: value for change in WITHOUT.values() for name, value in change.items()}
 
 
@@ -101,7 +101,7 @@ def directory(name: str) -> str:
 def table(found: Sequence[Variant]) -> str:
     """Return the results as a Markdown table."""
     lines = [
-        "| variant | final: IQM | margin over the recipe | worst seed | seeds solved | first solved, median |",
+        "| variant | final weights: IQM | margin over the recipe | worst seed | seeds solved | first solved, median |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for variant in found:
@@ -119,7 +119,7 @@ def table(found: Sequence[Variant]) -> str:
 def draw(found: Sequence[Variant], path: Path) -> None:
     """Plot the interquartile mean and interval of each variant, with a vertical line at the recipe's mean.
 
-    Cut intervals at the left edge and write means beyond it as numbers, because outliers would compress the axis.
+    Outliers would compress the axis. Therefore, cut intervals at the left edge, and write means beyond it as numbers.
     """
     estimates = [variant.comparison.final.a for variant in found]
     recipe = estimates[0].value
