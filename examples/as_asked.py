@@ -42,7 +42,7 @@ class Experiment:
 
 
 def as_asked(hidden: tuple[int, ...]) -> DQNConfig:
-    """Return the settings of the question for plain DQN, with the given hidden layers."""
+    """Return the settings of the question (plain DQN) with the given hidden layers."""
     return DQNConfig(
         hidden=hidden, activation="relu", layer_norm=False,
         optimizer="adam", learning_rate=1e-4, loss="huber", max_grad_norm=None,
@@ -75,7 +75,7 @@ EXPERIMENTS = [
     Experiment("LunarLander-v3 paper", "LunarLander-v3", PAPER, TrainConfig(episodes=600, eval_every=10_000)),
 ]
 
-# Each variation changes one setting of the network 128,128. The last one combines all changes.
+# Each variation changes one setting, with hidden layers 128,128. The last variation combines all changes.
 CHANGES: dict[str, dict[str, Any]] = {
     "gamma 0.99": {"gamma": 0.99},
     "learning rate 1e-3": {"learning_rate": 1e-3},
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds per experiment (default: 3)")
     parser.add_argument("--jobs", type=int, default=1, help="number of runs to train in parallel (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("runs/as_asked"), help="directory of the runs")
-    parser.add_argument("--changes", action="store_true", help="change one setting of the network 128,128 at a time")
+    parser.add_argument("--changes", action="store_true", help="change one setting at a time (layers 128,128)")
     options = parser.parse_args()
     experiments = VARIATIONS if options.changes else EXPERIMENTS
     scores = run(experiments, options.seeds, options.jobs, options.out)

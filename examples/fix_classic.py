@@ -1,6 +1,6 @@
-"""Apply the fixes of docs/tutorials/find-the-bug.md to examples/broken/classic.py, and train the result.
+"""Apply the fixes in docs/tutorials/find-the-bug.md to examples/broken/classic.py, and train the fixed agent.
 
-    python examples/fix_classic.py --fixes 3 --out classic_3.py        # the agent after the first three fixes
+    python examples/fix_classic.py --fixes 3 --out classic_3.py        # write the agent with the first three fixes
     python examples/fix_classic.py --fixes 0 10 --seeds 0 1 2          # train both on LunarLander; minutes per seed
     python examples/fix_classic.py --plot fixing.png                  # plot the training rewards
 
@@ -98,7 +98,7 @@ def draw(directory: Path, path: Path) -> None:
         axes.plot(share, smooth, color=color, linewidth=2.2 if fixes == trained_stages[-1] else 1.3)
         axes.annotate(f" {fixes}", (100, smooth[-1]), color=color, va="center", annotation_clip=False)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("share of the training (%)")
+    axes.set_xlabel("training progress (%)")
     axes.set_ylabel("reward, mean of 50 episodes")
     axes.set_title("LunarLander-v3, by the number of fixes", loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)

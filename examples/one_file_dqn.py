@@ -3,12 +3,12 @@
     python examples/one_file_dqn.py                                  # CartPole-v1, half a minute
     python examples/one_file_dqn.py Acrobot-v1 --steps 30000 --seed 7
 
-Q(obs, action) is the return of `action` followed by the best actions, where gamma discounts each later reward. So
+Q(obs, action) is the discounted return of taking `action` and then always the best action. Therefore,
 Q(obs, action) = reward + gamma max over a of Q(next_obs, a). The network starts with random weights. Each update moves
-the left side a little towards the right side, for random transitions from the replay buffer (Mnih et al., Human-level
+the left side a little toward the right side, for random transitions from the replay buffer (Mnih et al., Human-level
 control through deep reinforcement learning, Nature 518, 2015). Start reading at `train`.
 
-A test trains this file and the library with the same seed and checks that the weights are bit-identical.
+A test trains this file and the library with the same seed and checks that the weights are bit-for-bit identical.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def forward(network: Network, x: Array) -> list[Array]:
 def backward(network: Network, values: list[Array], dy: Array) -> Network:
     """Return d loss / d network for dy = d loss / d q. Apply the chain rule from the last layer to the first.
 
-    For y = x W + b, dW = x^T dy, db is the sum of dy over the batch, and dx = dy W^T is passed to the layer before.
+    For y = x W + b, dW = x^T dy, db is the sum of dy over the batch, and dx = dy W^T is passed to the previous layer.
     """
     gradients = []
     ones = np.ones(len(dy), np.float32)
@@ -109,7 +109,7 @@ def greedy_action(network: Network, obs: Array) -> int:
 
 
 def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
-    """Train a network. Return it with the return of every episode after the warm-up."""
+    """Train a network. Return the network and the return of every episode after the warm-up."""
     # One random generator per purpose, so that an additional draw from one does not change the others.
     weight_rng, action_rng, batch_rng, episode_rng = np.random.default_rng(seed).spawn(4)
     size, actions = env.observation_space.shape[0], int(env.action_space.n)
@@ -151,7 +151,7 @@ def train(env: gym.Env, steps: int, seed: int) -> tuple[Network, list[float]]:
 
 
 def evaluate(env: gym.Env, network: Network, episodes: int) -> list[float]:
-    """Return the returns of greedy episodes. Their seeds are not used in training, where seeds are below 2^30."""
+    """Return the return of each greedy episode. The seeds never occur in training, where seeds are below 2^30."""
     returns = [0.0] * episodes
     for episode in range(episodes):
         obs, _ = env.reset(seed=2**30 + 2**29 + episode)

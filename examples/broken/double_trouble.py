@@ -1,4 +1,4 @@
-"""Double DQN with momentum, vectorized. The two networks have swapped roles, and so have the factors of Polyak averaging."""
+"""Double DQN with momentum, vectorized. The roles of the networks are swapped, and so are the factors of Polyak averaging."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A DQN in the fit/predict style, with a target for every action. The targets of the other actions are 0."""
+"""A DQN in the fit/predict style. The targets of the actions that were not taken are 0."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A DQN in the functional style. Its target ignores episode ends, and uses the action of SARSA instead of the maximum."""
+"""A DQN in the functional style. The target ignores episode ends and evaluates next_obs at the action taken, not the best."""
 
 import numpy as np
 

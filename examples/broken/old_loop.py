@@ -1,4 +1,4 @@
-"""A sound network in a faulty training loop: epsilon is inverted, and the replay buffer stores wrong transitions."""
+"""A correct update in a faulty training loop: epsilon is inverted, and the replay buffer is used incorrectly."""
 
 from collections import deque
 

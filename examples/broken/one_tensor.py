@@ -1,4 +1,4 @@
-"""A single-file DQN in PyTorch: two shapes broadcast, zero_grad is missing, and the target network is the online network."""
+"""A DQN in PyTorch: the shapes in the loss broadcast, zero_grad is missing, and both networks are the same object."""
 
 import torch
 import torch.nn as nn

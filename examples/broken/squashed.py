@@ -1,4 +1,4 @@
-"""A DQN from layer objects. A sigmoid follows every layer, including the last one."""
+"""A DQN built from layer objects. A sigmoid follows every layer, including the last one."""
 
 import numpy as np
 
