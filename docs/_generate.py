@@ -1,4 +1,4 @@
-"""Write the pages of the reference that come from the code: commands, settings and findings."""
+"""Write the reference pages that are generated from the code: commands, settings and findings."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SETTINGS = """Every setting is a keyword argument in Python, an option on the co
 For example, the option for `learning_rate` is `--learning-rate`. For `mirror`, `--mirror` means `True`, and
 `--no-mirror` means `False`. For `None`, write `none`.
 
-`perilune train ENV` and `DQN(env)` start from the preset of the environment, or from the preset `default` if it has
-none. The defaults in these tables apply with `preset=None` (`--preset none`). [Why each part of the
+`perilune train ENV` and `DQN(env)` start from the preset of the environment, or from the preset `default` if
+the environment has none. The defaults in these tables apply with `preset=None` (`--preset none`). [Why each part of the
 recipe](../explanation/recipe.md) explains the values of the presets.
 """
 FINDINGS = """# Findings of the doctor
 
 This page lists every fault that [the doctor](../../explanation/doctor.md) reports, by component. An error is always a
-fault. A warning is often a fault, but can be intended. A report lists root causes first, each followed by the findings
-that it causes. `perilune doctor --explain FINDING` prints the page of a finding.
+fault. A warning is often a fault, but can be intentional. A report lists root causes first, each followed by the
+findings that it causes. `perilune doctor --explain FINDING` prints the page of a finding.
 
 ```{toctree}
 :hidden:
