@@ -351,6 +351,7 @@ BAD = [
     (["train", "CartPole-v1", "--out", "{run}"], 1, "{run}' already exists", "--overwrite"),
     (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
     (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
+    (["evaluate", "ferry:Ferry-v0"], 1, "ferry:Ferry-v0 does not exist", "expected a run directory"),
     (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
     (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),
     (["resume", "{run}", "--env", "LunarLander-v3"], 1, "env='LunarLander-v3'", "CartPole-v1, the environment"),

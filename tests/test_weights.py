@@ -305,10 +305,12 @@ def test_file_with_any_setting_loads_or_is_refused(content: tuple[Path, bytes], 
 def test_weights_of_a_run_directory_are_found(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
     assert weights_file(tmp_path) == weights_file(tmp_path / "best.safetensors", "final")
-    with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* does not exist, but the 'best' weights do"):
+    with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* Did you mean .*best\.safetensors\?"):
         weights_file(tmp_path, "final")
-    with pytest.raises(RunDirectoryError, match=r"the directory does not exist$"):
+    with pytest.raises(RunDirectoryError, match=r"nowhere does not exist: expected a run directory or a \.safetensors f"):
         weights_file(tmp_path / "nowhere")
+    with pytest.raises(RunDirectoryError, match=r"file, not the ID of an environment\. To list the runs"):
+        weights_file(tmp_path / "ferry:Ferry-v0")
     (tmp_path / "cartpole.safetensors").touch()
     assert weights_file(tmp_path / "cartpole") == tmp_path / "cartpole.safetensors"
     (tmp_path / "bench" / "seed-0").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Perilune: deep Q-learning with a neural network written from scratch on NumPy."""
+"""Perilune: deep Q-learning with a neural network written from scratch in NumPy."""
 
 from __future__ import annotations
 

@@ -111,9 +111,13 @@ class History:
         max_episode_steps: int | None = None,
         tell: Callable[[int, int], object] | None = None,
     ) -> list[video.EpisodeOutcome]:
-        """Record the untrained, early, halfway and best agents side by side, from the same start state.
+        """Record the stages of the run side by side, from the same start state.
 
-        The video lasts at most ten seconds. Longer episodes are played faster, and the video shows the speed.
+        The stages are the untrained agent, two snapshots and the weights named by ``checkpoint``. The snapshots are
+        those nearest to one third and two thirds of the environment steps of the last stage. A run with few
+        evaluations has fewer stages.
+
+        The video lasts at most ten seconds. Longer episodes are played back faster, and the video shows the speed.
 
         Args:
             path: file to write, with the suffix .mp4 or .gif.

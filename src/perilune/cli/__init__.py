@@ -86,7 +86,7 @@ def overview(prefix: str = "") -> str:
     usage = USAGE.replace("COMMAND", f"{prefix}COMMAND")
     hint = "perilune COMMAND --help describes a command. perilune --version prints the version."
     return "\n".join(
-        [usage, "", "Deep Q-learning with a neural network written from scratch on NumPy.", "", *rows, "", hint]
+        [usage, "", "Deep Q-learning with a neural network written from scratch in NumPy.", "", *rows, "", hint]
     )
 
 

@@ -120,7 +120,7 @@ COMMANDS = {
             option("--out", Path, None, "Output file (.mp4 or .gif). Default: RUN/videos/CHECKPOINT.mp4, or FILE.mp4."),
             option("--episodes", whole, 1, "Episodes to play, one after the other (>= 1)."),
             flag("--overlay", "Show Q-values, the chosen action, the return so far and the outcome."),
-            flag("--stages", "Show the untrained, early, halfway and best agents side by side."),
+            flag("--stages", "Show stages side by side: the untrained agent, two snapshots, and the best agent."),
         ),
     ),
     "report": Command(

@@ -1,4 +1,4 @@
-"""The neural network, written from scratch on NumPy."""
+"""The neural network, written from scratch in NumPy."""
 
 from perilune.nn.adam import Adam, clip_by_global_norm
 from perilune.nn.gradcheck import check_layer, check_loss, check_network, gradcheck

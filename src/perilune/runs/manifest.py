@@ -75,7 +75,8 @@ def write_config(directory: Path, content: dict[str, Any]) -> None:
 def check_run(directory: Path) -> None:
     """Raise RunDirectoryError if ``directory`` has no config.json."""
     if not (directory / "config.json").exists():
-        raise RunDirectoryError(f"{directory} is not a run: it has no config.json. Pass a run directory.")
+        reason = "it has no config.json" if directory.exists() else "it does not exist"
+        raise RunDirectoryError(f"{directory} is not a run: {reason}. Pass a run directory.")
 
 
 def read_config(directory: Path) -> dict[str, Any]:

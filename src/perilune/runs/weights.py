@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -148,12 +149,16 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
         if file.is_file() and not run_or_file.is_dir():
             return file
     path = run_or_file / WEIGHTS[checkpoint]
-    if not path.is_file():
-        where = f"{path.name} does not exist" if run_or_file.exists() else "the directory does not exist"
-        others = [name for name, file in WEIGHTS.items() if (run_or_file / file).is_file()]
-        hint = f", but the {others[0]!r} weights do" if others else ""
-        candidates = [named, *sorted(run_or_file.glob(f"*/{path.name}"))]
-        if found := [str(candidate) for candidate in candidates if candidate.is_file()]:
-            hint += f". Did you mean {found[0]}?"
-        raise RunDirectoryError(f"{run_or_file} has no {checkpoint!r} weights: {where}{hint}")
-    return path
+    if path.is_file():
+        return path
+    expected = "a run directory or a .safetensors file"
+    if not run_or_file.exists():
+        other = ", not the ID of an environment" if re.search(r"-v\d+$", run_or_file.name) else ""
+        raise RunDirectoryError(
+            f"{run_or_file} does not exist: expected {expected}{other}. To list the runs in runs/, run perilune list."
+        )
+    others = [run_or_file / file for file in WEIGHTS.values()]
+    candidates = [*others, named, *sorted(run_or_file.glob(f"*/{path.name}"))]
+    found = [candidate for candidate in candidates if candidate.is_file()]
+    hint = f"Did you mean {found[0]}?" if found else f"Pass {expected}."
+    raise RunDirectoryError(f"{run_or_file} has no {checkpoint!r} weights: {path.name} does not exist. {hint}")
