@@ -444,7 +444,7 @@ def gym_env() -> Any:
         (lambda dqn: dqn.train(run_dir="a", resume=True), RunDirectoryError, "a is not a run"),
         (lambda dqn: dqn.train(run_dir="a", steps=12), ConfigError, "at least 41 for CartPole-v1"),
         (lambda dqn: DQN("LunarLander-v3").train(steps=300), ConfigError, "DQN(env, learning_starts=150)"),
-        (lambda dqn: dqn.learn(99, callback=object()), UsageError, "expected a function of one event"),
+        (lambda dqn: dqn.learn(99, callback=object()), UsageError, "expected a function that takes an event"),
         (lambda dqn: dqn.evaluate(dqn.env), UsageError, "Write agent.evaluate(episodes=100)"),
         (lambda dqn: dqn.load("moon"), UsageError, "Write agent = DQN.load(path, env)"),
     ],

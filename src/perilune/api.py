@@ -64,12 +64,12 @@ class DQN:
             one-dimensional Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these; Perilune flattens
             observations.
         preset: settings to start from. "recommended" selects the tuned settings of the environment, or the preset
-            "default" if it has none. "plain" selects the DQN of Mnih et al., Nature 518, 2015. An environment ID
+            "default" if there are none. "plain" selects the DQN of Mnih et al., Nature 518, 2015. An environment ID
             selects the preset of that environment. None selects the defaults of ``DQNConfig``.
         config: all settings. Replaces the preset.
         seed: seed of all random numbers (>= 0). On one machine, the same seed gives the same weights, bit for bit.
-        symmetry: symmetry of the environment, for the setting ``mirror``. By default, the built-in symmetry, which
-            exists for LunarLander, CartPole and Acrobot.
+        symmetry: symmetry of the environment, for the setting ``mirror``. LunarLander, CartPole and Acrobot have a
+            built-in symmetry, which is the default.
         settings: individual settings that override the preset or ``config``, such as ``hidden=(64, 64), gamma=0.98``.
             See ``perilune.DQNConfig``.
 
@@ -128,7 +128,7 @@ class DQN:
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for ``copy.deepcopy`` and ``pickle``. Copies make the environment from its ID, if any."""
+        """Return the state for ``copy.deepcopy`` and ``pickle``. A copy makes its environment from the ID, if any."""
         return self.__dict__ | {"env": envs.recipe(self.env)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ class DQN:
         """Train the agent. Later calls continue with the same agent and replay buffer.
 
         Without ``run_dir``, Perilune writes no files. With ``run_dir``, it records logs, weights, checkpoints, curves
-        and videos there. On SIGINT (Ctrl-C) or SIGTERM, it then saves a checkpoint at the end of the episode and stops.
+        and videos there, and on SIGINT (Ctrl-C) or SIGTERM, it saves a checkpoint at the end of the episode and stops.
 
         Perilune scales the schedules of the preset to the budget ``steps``; see ``perilune.presets``.
 
@@ -181,13 +181,13 @@ class DQN:
             quiet: do not show progress.
             tensorboard: write TensorBoard event files into ``run_dir``/tensorboard.
             settings: individual settings, such as ``steps=50_000, eval_every=5_000``. See ``perilune.TrainConfig``.
-                By default, the budget is that of the preset.
+                By default, the preset sets the budget.
 
         Returns:
             The history of the training run.
 
         Raises:
-            UsageError: a setting does not exist, or requires ``run_dir``.
+            UsageError: a setting does not exist, an argument requires ``run_dir``, or arguments exclude each other.
             ConfigError: a value is invalid, the budget ends before the first update, or a setting differs from
                 the resumed run and is not listed in ``change``.
             RunDirectoryError: ``run_dir`` cannot be written, already holds a run, is in use by another process, or
@@ -203,7 +203,7 @@ class DQN:
         directory = Path() if run_dir is None else Path(run_dir)
         if resume and run_dir is not None:
             if overwrite:
-                raise UsageError("resume cannot be combined with overwrite.")
+                raise UsageError("resume cannot be combined with overwrite. Pass only one of them.")
             latest, _ = checkpoint.latest(directory)
             wanted = self._setup_to_resume(latest, config, settings, change)
             run = Recording(agent=self.agent, setup=wanted, directory=directory, **options)
@@ -277,7 +277,7 @@ class DQN:
             ConfigError: a value is invalid, or the budget ends before the first update.
         """
         if callback is not None and not callable(callback):
-            raise UsageError(f"callback={callback!r} is invalid: expected a function of one event.")
+            raise UsageError(f"callback={callback!r} is invalid: expected a function that takes an event.")
         self.train(callback=callback, quiet=not progress_bar, **(settings | {"steps": total_timesteps}))
         return self
 
@@ -333,7 +333,7 @@ class DQN:
             float32 [A] for one observation, [N, A] for a batch.
 
         Raises:
-            ShapeError: ``obs`` has another shape or is not finite.
+            ShapeError: ``obs`` has the wrong shape or is not finite.
         """
         rows, one = self._rows(obs)
         values = self.agent.q_values(rows)
@@ -353,7 +353,7 @@ class DQN:
             An int for one observation, an int array [N] for a batch.
 
         Raises:
-            ShapeError: ``obs`` has another shape or is not finite.
+            ShapeError: ``obs`` has the wrong shape or is not finite.
         """
         rows, one = self._rows(obs)
         first = envs.space_sizes(self.env).first_action
@@ -372,7 +372,7 @@ class DQN:
             ``(action, None)``, where action is an int64 for one observation and an int array [N] for a batch.
 
         Raises:
-            ShapeError: ``obs`` has another shape or is not finite.
+            ShapeError: ``obs`` has the wrong shape or is not finite.
         """
         action = np.asarray(self.act(obs))
         if not deterministic:
@@ -431,7 +431,7 @@ class DQN:
             Returns, lengths and outcomes of the episodes.
 
         Raises:
-            ConfigError: the environment cannot render, or ``path`` has another suffix.
+            ConfigError: the environment cannot render, or ``path`` has an unsupported suffix.
             MissingDependencyError: the video library is not installed.
             RunDirectoryError: ``path`` cannot be written.
         """
@@ -480,7 +480,7 @@ class DQN:
         ``train(run_dir=..., resume=True)``.
 
         Args:
-            path: a .safetensors file (you can omit the suffix), or a run directory, to load its best weights.
+            path: a .safetensors file (you can omit the suffix), or a run directory, whose best weights are loaded.
             env: the environment or its ID. By default, the ID in the file.
 
         Returns:

@@ -57,7 +57,7 @@ class PortError(PeriluneError, OSError):
 
 
 class RunDirectoryError(PeriluneError, OSError):
-    """A run directory cannot be read or written, already contains a run, or contains none."""
+    """A run directory cannot be read or written, already contains a run, or contains no run."""
 
 
 class FileFormatError(PeriluneError, ValueError):

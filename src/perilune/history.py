@@ -21,7 +21,7 @@ class History:
     """Episodes, losses and evaluations of a training run. Notebooks display it as learning curves.
 
     ``episodes`` and the lists derived from it omit an episode that the end of the budget cut off. ``run.episodes``
-    includes it.
+    includes this episode.
 
     >>> from perilune import DQN
     >>> history = DQN("CartPole-v1", learning_starts=200).train(steps=500, eval_episodes=3, quiet=True)
@@ -133,7 +133,7 @@ class History:
         Raises:
             UsageError: training had no run directory.
             RunDirectoryError: the run has no snapshots, or ``path`` cannot be written.
-            ConfigError: the environment cannot render, or ``path`` has another suffix.
+            ConfigError: the environment cannot render, or ``path`` has an unsupported suffix.
             MissingDependencyError: the video library is not installed.
         """
         if self.directory is None:

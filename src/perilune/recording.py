@@ -56,7 +56,7 @@ SHARE = 0.01  # largest share of the training time that checkpoints may take
 
 @dataclass(kw_only=True)
 class Recording:
-    """A training run: agent, settings, run directory and options. ``DQN.train`` describes the options."""
+    """A training run: agent, settings, run directory and options. ``DQN.train`` documents the options."""
 
     agent: Agent
     env: Env
@@ -107,7 +107,7 @@ class Recording:
         agent = Agent(setup.observation_size, setup.actions, setup.agent, setup.seed, setup.symmetry)
         if changed and self.is_over():
             was = getattr(latest.setup.agent, changed[0])
-            expected = f"{was!r}, as in the run, whose budget is used up. To change it, also pass more steps"
+            expected = f"{was!r}, as in the run, whose budget is used up. To change it, also add steps to the budget"
             raise ConfigError(changed[0], getattr(setup.agent, changed[0]), expected)
         checkpoint.load(checkpoint.path_of(self.directory, latest.agent.env_steps), agent)
         if not self.is_over():
@@ -207,11 +207,11 @@ class Recording:
                 checkpoint.restore_weights(directory, latest)
                 if other := manifest.differing_host(directory):
                     _warn(
-                        f"{directory} resumes on another machine or with other versions, so results may differ: {other}"
+                        f"{directory} resumes on a different machine or with different versions, so results may differ: {other}"
                     )
                 manifest.write_config(directory, setup.to_json())
             recorder = Recorder(self, log)
-            if latest is None:  # after the first checkpoint: a directory with a config.json can be resumed
+            if latest is None:  # after the first checkpoint, because config.json marks a run that can be resumed
                 manifest.write_config(directory, setup.to_json())
             readers = [recorder.read, videos.read, write, show, *([self._collect] if self.frames else [])]
             try:
@@ -284,7 +284,7 @@ class Recorder:
     def read(self, event: Event) -> None:
         """Record ``event``, and save a checkpoint if one is due."""
         if isinstance(event, Episode) and not (self._directory / "config.json").exists():
-            # Writing to the open files would succeed, but the content would be lost.
+            # Writing to the open log files would still succeed, but their content would be lost.
             raise RunDirectoryError(f"{self._directory} is no longer a run: its config.json was removed")
         self._log.write(event)
         if isinstance(event, Evaluated):

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 def one_blas_thread() -> Iterator[None]:
     """Limit the matrix products of NumPy to one thread inside the block.
 
-    Training, evaluation and benchmarks call this themselves. Use it around your own learning loop: results are
+    Training, evaluation and benchmarks already use this limit. Use it around your own training loop: results are
     reproducible bit for bit only with a fixed number of threads.
     """
     with threadpool_limits(limits=1, user_api="blas"):

@@ -58,7 +58,7 @@ def margin(a: Array, b: Array) -> Any:
 
 
 def probability_of_improvement(a: Array, b: Array) -> Any:
-    """Return P(A > B) + P(A = B) / 2 over all pairs of a seed of a [..., N] and a seed of b [..., M]."""
+    """Return P(A > B) + P(A = B) / 2 over all pairs of scores, A from a [..., N] and B from b [..., M]."""
     x, y = a[..., :, None], b[..., None, :]
     return np.mean((x > y) + (x == y) / 2, axis=(-2, -1))
 
@@ -71,7 +71,7 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
     Args:
         statistic: function of the samples that reduces their last axis.
         samples: scores [..., N] with the seeds on the last axis. A curve is resampled as a whole.
-        generator: generator of the resamples.
+        generator: random generator that draws the resamples.
     """
     strata = [np.asarray(sample, np.float64) for sample in samples]
     value = statistic(*strata)
@@ -89,7 +89,7 @@ def estimate(statistic: Callable[..., Any], samples: Sequence[Any], generator: n
 
 
 def share(count: int, of: int) -> Estimate:
-    """Return ``count`` / ``of`` with Wilson's 95 % interval."""
+    """Return ``count`` / ``of`` with its 95 % Wilson interval."""
     interval = check_available().binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(count / of, float(interval.low), float(interval.high))
 

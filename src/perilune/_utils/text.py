@@ -19,14 +19,14 @@ def printable(text: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return the ``known`` words whose initials are ``word`` (learning_rate for lr), or else those similar to it."""
+    """Return the ``known`` words whose initials are ``word`` (learning_rate for lr), or else similar words."""
     words, plain = list(known), word.lstrip("-")
     initials = [each for each in words if "".join(part[0] for part in re.findall(r"[^\W_]+", each)) == plain]
     return initials or difflib.get_close_matches(word, words, n=most, cutoff=0.6)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Format ``value`` in at most 9 characters; None is a dash. By default, small values have more decimals."""
+    """Format ``value`` in at most 9 characters; None becomes a dash. By default, small values have more decimals."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)

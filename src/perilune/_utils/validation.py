@@ -37,7 +37,7 @@ def check_fields(config: object) -> None:
     Raises:
         ConfigError: a value has another type, lies outside its range, is not finite, or is an integer >= 2**63.
     """
-    for name, hint in _hints(type(config)).items():  # type: ignore[arg-type]  # mypy doubts that types have hashes
+    for name, hint in _hints(type(config)).items():  # type: ignore[arg-type]  # mypy does not treat types as hashable
         object.__setattr__(config, name, check_value(name, getattr(config, name), hint))
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, gradient clipping and Adam, on flat vectors in place."""
+"""Learning-rate schedules, gradient clipping and Adam. Clipping and Adam change flat vectors in place."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Adam(Optimizer):
         np.multiply(step, 1 - self.beta2, out=step)
         np.multiply(second, self.beta2, out=second)
         np.add(second, step, out=second)
-        # Both corrections are scalars. Moving them out of the root and the fraction saves two passes.
+        # Both corrections are scalars. Moving them out of the root and the fraction saves two passes over the vector.
         root_correction2 = math.sqrt(1 - self.beta2**self.updates)
         np.sqrt(second, out=step)
         np.add(step, self.epsilon * root_correction2, out=step)

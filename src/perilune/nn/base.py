@@ -30,7 +30,7 @@ class Layer(ABC):
     Attributes:
         outputs: size of y.
         shapes: shapes of the parameters, by name.
-        noise_shapes: shapes of the noise, by name. Layers read noise like parameters, but do not learn it.
+        noise_shapes: shapes of the noise, by name. Layers use noise like parameters, but do not learn it.
     """
 
     outputs: int
@@ -64,7 +64,7 @@ class Layer(ABC):
     def backward(
         self, parameters: Arrays, gradients: Arrays, scratch: Arrays, x: Array, y: Array, dy: Array, dx: Array | None
     ) -> None:
-        """Write the gradients of the parameters, and dx. Call it after ``forward`` on the same arrays.
+        """Write dx and the gradients of the parameters. Call it after ``forward``, with the same arrays.
 
         Args:
             parameters: parameters and noise, by name.
@@ -131,7 +131,7 @@ class Optimizer:
 class Parameterized:
     """Layers whose parameters and gradients are views of two flat vectors.
 
-    Copying, clipping, updating, saving and comparing are then one operation on one array.
+    To copy, clip, update, save or compare all parameters is then one operation on one array.
 
     Args:
         inputs: size of the input of the first layer.
@@ -173,7 +173,7 @@ class Parameterized:
         return views
 
     def _workspace(self, rows: int) -> list[LayerStep]:
-        """Allocate the working memory of passes over B = ``rows``."""
+        """Allocate the working memory for passes over ``rows`` rows."""
         steps: list[LayerStep] = []
         width = self.inputs
         parts = zip(self.layers, self._parameter_views, self.noise, self._gradient_views, strict=True)

@@ -1,4 +1,4 @@
-"""Losses of distributional heads: the value and its exact derivative."""
+"""Losses of distributional heads, with their exact derivatives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
 def quantile_huber(
     quantiles: Array, target: Array, kappa: float = 1.0, scratch: Array | None = None
 ) -> tuple[float, Array]:
-    """Compute the quantile regression loss, smoothed near 0 as the Huber loss is.
+    """Compute the quantile regression loss, smoothed near 0 like the Huber loss.
 
     Mean over the batch of: sum over i of mean over j of abs(tau_i - [u < 0]) L(u) / kappa, with
     u = target_j - quantile_i, tau_i = (2 i + 1) / 2 N for i = 0 .. N - 1, and
@@ -38,7 +38,7 @@ def quantile_huber(
     Args:
         quantiles: the prediction, float [B, N].
         target: samples or quantiles of the target distribution, float [B, M], a constant.
-        kappa: size of u at which the parabola becomes a line, > 0, in units of the prediction.
+        kappa: abs(u) above which L is linear, > 0, in units of the prediction.
         scratch: working memory, float [2, N, M, B]. Allocating it for every update would take longer than the
             arithmetic.
 
@@ -52,8 +52,8 @@ def quantile_huber(
     # Axes [i, j, B]: NumPy is fastest if the longest axis is the last.
     error, clipped = np.empty((2, n, m, rows), quantiles.dtype) if scratch is None else scratch
     np.subtract(np.ascontiguousarray(target.T)[None, :, :], np.ascontiguousarray(quantiles.T)[:, None, :], out=error)
-    # |tau - [u < 0]| is tau above 0 and 1 - tau below, so a weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x below).
-    # c (u - c / 2) covers both branches of L: c = u inside, c = +-kappa outside.
+    # |tau - [u < 0]| is 1 - tau if u < 0, else tau. The weighted sum of x is tau sum(x) + (1 - 2 tau) sum(x if u < 0).
+    # With c = clip(u, -kappa, kappa), both branches of L are c (u - c / 2).
     tau = ((2 * np.arange(n) + 1) / (2 * n)).astype(quantiles.dtype)
     d_quantiles, loss = np.zeros((n, rows), quantiles.dtype), 0.0
     for weight, highest in ((tau, kappa), (1 - 2 * tau, 0.0)):

@@ -4,7 +4,7 @@
 about nine digits. A gradient with a wrong factor, sign or transpose does not agree at all.
 
 A check returns relative errors by name: the largest abs(analytic - numerical) over the largest abs(numerical) of an
-array. If a kink of ReLU or Huber lies within h of a value, the two differ although the gradient is correct.
+array. If a value lies within h of a kink of ReLU or Huber, the error is large although the gradient is correct.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perilune.nn.network import Network
 
 STEP = 1e-5
 TOLERANCE = 1e-6
-"""Relative errors below this are rounding. Above it, the gradient is wrong."""
+"""Smaller relative errors are due to rounding. With a larger one, the gradient is wrong."""
 
 
 def numerical_gradient(function: Callable[[], float], x: Array, step: float = STEP) -> Array:
@@ -35,10 +35,10 @@ def numerical_gradient(function: Callable[[], float], x: Array, step: float = ST
         The gradient, float64, in the shape of x.
 
     Raises:
-        ShapeError: ``x`` is not float64. In float32, rounding is larger than the differences.
+        ShapeError: ``x`` is not float64. In float32, rounding errors exceed the differences.
     """
     if x.dtype != np.float64:
-        raise ShapeError(f"gradients are checked in float64, got {x.dtype}")
+        raise ShapeError(f"x must be float64 for a gradient check, got {x.dtype}")
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         value = x[index]
@@ -64,7 +64,7 @@ def relative_error(analytic: Array, numerical: Array) -> float:
 
 
 def gradcheck(function: Callable[[], float], x: Array, analytic: Array) -> float:
-    """Return the relative error of a gradient. It is correct if the error is below ``TOLERANCE``.
+    """Return the relative error of a gradient. The gradient is correct if the error is below ``TOLERANCE``.
 
     Args:
         function: returns a number that depends on the current content of ``x``.

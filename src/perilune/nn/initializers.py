@@ -1,4 +1,4 @@
-"""Initial weights: normal draws with a variance that keeps the scale of activations from layer to layer."""
+"""Initial weights: normal draws with a variance that preserves the scale of activations from layer to layer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Initializer = Literal["he", "glorot", "lecun"]
 
 # Variance of a weight, from the inputs (fan_in) and outputs (fan_out) of its layer.
 VARIANCES: dict[str, Callable[[int, int], float]] = {
-    # For ReLU, which sets half of its inputs to 0.
+    # For ReLU, which sets about half of its inputs to 0.
     "he": lambda fan_in, fan_out: 2 / fan_in,
     # For tanh.
     "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     # For linear units.
     "lecun": lambda fan_in, fan_out: 1 / fan_in,
 }
-NOISE = 0.5  # initial scale of the noise, times 1 / sqrt(fan_in): sigma_0 in arXiv:1706.10295, section 3.2
+NOISE = 0.5  # the initial scale of the noise is NOISE / sqrt(fan_in): sigma_0 in arXiv:1706.10295, section 3.2
 
 
 def initialize(network: Network, initializer: Initializer, generator: np.random.Generator) -> None:

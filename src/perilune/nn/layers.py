@@ -19,7 +19,7 @@ class NoisyDense(Layer):
 
     S[inputs, outputs] and s[outputs] are the learned scales, and * multiplies element by element. N = f(p) f(q)^T and
     n = f(q), with f(z) = sign(z) sqrt(abs(z)), where p[inputs] and q[outputs] are draws from N(0, 1). The network
-    stores f(p) and f(q). While they are 0, this is a dense layer.
+    stores f(p) and f(q). While they are 0, the layer equals a dense layer.
 
     Backward: as a dense layer with the weights W + S * N; dS = dW * N, ds = db * n.
 
@@ -102,7 +102,7 @@ class Tanh(Layer):
 class LayerNorm(Layer):
     """Layer normalization: y = gain * z + bias, with z = (x - mean) / s and s = sqrt(variance + epsilon).
 
-    Mean and variance are those of each row of x.
+    The mean and the variance are computed for each row of x.
 
     Backward: dgain = sum over B of dy z, dbias = sum over B of dy, dz = dy gain,
     dx = (dz - mean(dz) - z mean(dz z)) / s.
@@ -166,17 +166,17 @@ class LayerNorm(Layer):
 class Dueling(Layer):
     """Combine the value of a state and the advantages of its actions: y_a = v + u_a - mean over actions of u.
 
-    x[B, (1 + A) N] holds v[N] and then u[A, N]. y[B, A N] holds [A, N]. N is the number of outputs of an action.
-    Without subtracting the mean, v and u would not be unique.
+    Each row of x[B, (1 + A) N] holds v[N], then u[A, N]. Each row of y[B, A N] holds y[A, N]. N is the number of outputs
+    per action. If the mean were not subtracted, v and u would not be unique.
 
     Backward: dv = sum over a of dy_a, du_a = dy_a - mean over actions of dy.
 
     Args:
         actions: A, the number of actions.
-        atoms: N, the number of outputs of an action.
+        atoms: N, the number of outputs per action.
 
     Wang et al., Dueling Network Architectures for Deep Reinforcement Learning, arXiv:1511.06581. In the paper, each
-    stream has hidden layers of its own. Here the streams split after the last hidden layer.
+    stream has its own hidden layers. Here, the streams split after the last hidden layer.
     """
 
     def __init__(self, actions: int, atoms: int) -> None:
@@ -226,14 +226,14 @@ def mlp(
         inputs: O, the size of an observation.
         hidden: (units, activation) of each hidden layer.
         actions: A, the number of actions.
-        atoms: N, the number of outputs of an action.
+        atoms: N, the number of outputs per action.
         layer_norm: put a LayerNorm between each hidden Dense and its activation.
         dueling: add a Dueling layer at the end.
         noisy: use NoisyDense instead of Dense.
         dtype: float32 for training, float64 for gradient checks.
 
     Returns:
-        A network with A N linear outputs, those of the first action first. All parameters are 0.
+        A network with A N linear outputs, ordered by action. All parameters are 0.
 
     Raises:
         ConfigError: an activation does not exist.

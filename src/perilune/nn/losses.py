@@ -1,4 +1,4 @@
-"""Losses of one prediction per transition: the value and its exact derivative."""
+"""Losses of one prediction per transition, with their exact derivatives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[float, 
     Args:
         prediction: float [B].
         target: float [B], a constant. e = prediction - target.
-        delta: size of e at which the parabola becomes a line, > 0, in units of the prediction.
+        delta: abs(e) above which the loss is linear, > 0, in units of the prediction.
 
     Returns:
         The loss, and d loss / d prediction = clip(e, -delta, delta) / B, float [B].
@@ -41,7 +41,7 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[float, 
     """
     error = _error(prediction, target)
     clipped = np.minimum(np.maximum(error, -delta), delta)
-    # c (e - c / 2) covers both branches: c = e inside, c = +-delta outside.
+    # With c = clip(e, -delta, delta), both branches are c (e - c / 2).
     loss = float(np.dot(clipped, error - clipped / 2)) / len(error)
     return loss, clipped * error.dtype.type(1 / len(error))
 
@@ -53,9 +53,10 @@ def _error(prediction: Array, target: Array) -> Array:
 
 
 def check_pair(prediction: Array, target: Array, ndim: int, same: bool = True) -> None:
-    """Raise ShapeError unless the shapes and dtypes of a prediction and its target fit.
+    """Raise ShapeError unless the shapes and dtypes of a prediction and its target match.
 
-    (B, 1) - (B,) would silently broadcast to (B, B), 1 / B is 0 in integers, and one float64 makes all results float64.
+    Otherwise (B, 1) - (B,) would silently broadcast to (B, B), 1 / B would be 0 in integers, and one float64 array
+    would make all results float64.
 
     Args:
         prediction: an array.

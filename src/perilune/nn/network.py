@@ -10,7 +10,7 @@ from perilune._utils.arrays import Array, Arrays
 from perilune.errors import ShapeError
 from perilune.nn.base import Layer, LayerStep, Parameterized
 
-MOST_WORKSPACES = 8  # training needs two, q_values any number
+MOST_WORKSPACES = 8  # training needs two; q_values may need any number
 
 
 class Dense(Layer):
@@ -77,8 +77,8 @@ class ReLU(Layer):
 class Network(Parameterized):
     """A sequence of layers. Parameters and gradients are views of two flat vectors, float [P] each.
 
-    The first pass over B rows allocates the working memory. Later passes over as many rows reuse it and overwrite what
-    ``forward`` returned.
+    The first pass over B rows allocates the working memory. Later passes over B rows reuse it and overwrite the array
+    that ``forward`` returned.
 
     Args:
         inputs: O, the size of an observation.
@@ -103,7 +103,7 @@ class Network(Parameterized):
             x: the input, float [B, inputs].
 
         Raises:
-            ShapeError: ``x`` has another shape or dtype.
+            ShapeError: ``x`` has the wrong shape or dtype.
         """
         if x.ndim != 2 or x.shape[1] != self.inputs or x.dtype != self.dtype:
             raise ShapeError(f"the network needs x[B, {self.inputs}] of {self.dtype}, got {x.dtype}{list(x.shape)}")
@@ -129,16 +129,16 @@ class Network(Parameterized):
         return [(step.layer, step.y) for step in self._last[1]]
 
     def backward(self, d_outputs: Array) -> None:
-        """Write d loss / d parameters into ``gradients``. It replaces the earlier gradients.
+        """Write d loss / d parameters into ``gradients``, replacing earlier gradients.
 
         Args:
             d_outputs: d loss / d outputs of the last ``forward``, float [B, outputs]. x must not have changed since.
 
         Raises:
-            ShapeError: there was no forward pass, or ``d_outputs`` has another shape than its outputs.
+            ShapeError: there was no forward pass, or ``d_outputs`` and its outputs have different shapes.
         """
         if self._last is None:
-            raise ShapeError("backward needs a forward pass before it")
+            raise ShapeError("backward requires a forward pass. Call forward first.")
         x, steps = self._last
         if d_outputs.shape != steps[-1].y.shape:
             raise ShapeError(f"d_outputs must be {list(steps[-1].y.shape)}, got {list(d_outputs.shape)}")

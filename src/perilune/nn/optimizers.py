@@ -82,7 +82,7 @@ class AdamW(Adam):
     Args:
         size: P, the number of parameters.
         dtype: dtype of the parameters.
-        weight_decay: >= 0.
+        weight_decay: strength of the decay, >= 0.
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, arXiv:1711.05101.
     """

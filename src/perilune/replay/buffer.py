@@ -12,11 +12,11 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, DivergenceError, ShapeError
 
-LARGEST_REWARD = float(np.finfo(np.float32).max)  # larger ones would be stored as infinity
+LARGEST_REWARD = float(np.finfo(np.float32).max)  # larger rewards would be stored as infinity
 
 
 class Transition(NamedTuple):
-    """k <= n time steps of one episode as one transition: from obs[O] by ``action`` to next_obs[O], k steps later."""
+    """An n-step transition: ``action`` in obs[O] leads to next_obs[O] after k <= n time steps of the episode."""
 
     obs: Array
     action: int
@@ -38,8 +38,8 @@ class Batch(NamedTuple):
 class NStep:
     """Turn time steps into n-step transitions.
 
-    reward = sum over i < k of gamma^i r_i, and discount = gamma^k (1 - terminated), where k = n, or less at the end of
-    an episode. There, all pending steps become transitions. A truncated end keeps its bootstrap.
+    reward = sum over i < k of gamma^i r_i, and discount = gamma^k (1 - terminated), with k = n. When an episode ends,
+    all pending steps become transitions with smaller k. After a truncation, they still bootstrap.
 
     Args:
         n: number of steps of the return, >= 1.
@@ -64,7 +64,7 @@ class NStep:
             reward: the reward.
             next_obs: the next observation, float32 [O].
             terminated: whether the task has ended.
-            truncated: whether the episode was cut off.
+            truncated: whether the episode was cut off, such as by a time limit.
 
         Raises:
             DivergenceError: an n-step return is not finite in single precision.
@@ -91,7 +91,7 @@ class NStep:
 
 
 class Replay:
-    """The newest transitions, in arrays that are allocated at the first use and overwritten in a ring.
+    """Ring buffer of the newest transitions, in arrays that are allocated at the first use.
 
     Args:
         capacity: largest number of transitions.
@@ -128,7 +128,7 @@ class Replay:
         return min(self.added, self.capacity)
 
     def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> int:
-        """Return the row where a copy of the transition is stored, that of the oldest if the buffer is full.
+        """Store a copy of a transition and return its row. If the buffer is full, replace the oldest transition.
 
         Args:
             obs: the observation, float [O].
@@ -161,10 +161,10 @@ class Replay:
         return self.take(generator.integers(len(self), size=batch_size))
 
     def take(self, index: Array) -> Batch:
-        """Return some transitions. The next call overwrites the arrays.
+        """Return the transitions in some rows. The next call overwrites the arrays.
 
         Args:
-            index: their rows, int [B].
+            index: the rows, int [B].
         """
         batch = self._batch
         if batch is None or len(batch.action) != len(index):

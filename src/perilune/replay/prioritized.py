@@ -14,11 +14,11 @@ SMALL = 0.01  # added to abs(td_error), in units of return, so that every transi
 
 
 class SumTree:
-    """Numbers >= 0 that can be changed, and found by their cumulative sum, in log2(capacity) steps.
+    """Numbers >= 0 that can be changed or found by cumulative sum in log2(capacity) steps.
 
-    A perfect binary tree in one float64 array. The root is node 1, and the children of node i are 2i and 2i + 1. Each
-    parent is the exact sum of its children, because it is computed again at every change. ``values`` is a view of the
-    leaves. Write to it by ``set`` and ``set_one`` only.
+    The numbers are the leaves of a perfect binary tree in one float64 array. The root is node 1, and the children of
+    node i are 2i and 2i + 1. Each parent is the exact sum of its children, because every change recomputes it.
+    ``values`` is a view of the leaves. Change it only with ``set`` and ``set_one``.
 
     Args:
         capacity: number of values.
@@ -27,12 +27,12 @@ class SumTree:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.depth = (capacity - 1).bit_length()
-        self.leaves = 2**self.depth  # node of the first leaf, and the number of leaves; those beyond capacity stay 0
+        self.leaves = 2**self.depth  # the first leaf, and the number of leaves; leaves beyond capacity stay 0
         self.nodes = np.zeros(2 * self.leaves, np.float64)
         self._connect()
 
     def _connect(self) -> None:
-        self.left, self.right = self.nodes[0::2], self.nodes[1::2]  # of node i, left[i] and right[i]
+        self.left, self.right = self.nodes[0::2], self.nodes[1::2]  # left[i], right[i]: children of i
         self.values = self.nodes[self.leaves : self.leaves + self.capacity]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class SumTree:
         node = index + self.leaves
         self.nodes[node] = value
         for _ in range(self.depth):
-            node >>= 1  # summing equal parents twice is faster than finding them
+            node >>= 1  # summing a parent twice is faster than finding duplicates
             self.nodes[node] = self.left[node] + self.right[node]
 
     def set_one(self, index: int, value: float) -> None:
@@ -98,7 +98,7 @@ class SumTree:
             ShapeError: all values are 0.
         """
         if self.total == 0:
-            raise ShapeError("all values are 0: set one first")
+            raise ShapeError("all values are 0. Set a value > 0 first.")
         rest = np.array(mass, np.float64)
         node = np.ones(len(rest), np.int64)
         for _ in range(self.depth):
@@ -143,18 +143,18 @@ class Priorities:
         self.tree.set_one(slot, self.greatest)
 
     def sample(self, batch_size: int, beta: float, generator: np.random.Generator) -> tuple[Array, Array]:
-        """Sample rows by priority, one from each of B equal parts of the total, with importance weights.
+        """Sample one row from each of B equal parts of the total priority, with importance weights.
 
         weight = w / max w of the batch, with w = (N P(row))^-beta and N the number of rows in use. N and the sum in P
         cancel, so weight = (smallest p^exponent of the batch / p^exponent)^beta.
 
-        The paper does not define whether max w is taken over the batch or the buffer. Here it is taken over the batch,
-        because otherwise one transition with a small error anywhere in the buffer would shrink every step.
+        The paper does not specify whether max w is taken over the batch or the buffer. Perilune uses the batch, because
+        otherwise one transition with a small error anywhere in the buffer would shrink every step.
 
         Args:
             batch_size: B.
-            beta: from 0 (no correction) to 1. At 1, the expected gradient is that of uniform sampling, except for the
-                scale of each batch.
+            beta: from 0 (no correction) to 1. At 1, the expected gradient equals that of uniform sampling, except for
+                the scale of each batch.
             generator: source of the draws.
 
         Returns:

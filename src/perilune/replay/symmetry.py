@@ -18,9 +18,9 @@ class Symmetry:
 
     mirrored obs[i] = observation_sign[i] obs[observation_index[i]], mirrored action = action_index[action].
 
-    It states that P(next_obs | obs, action) and R(obs, action, next_obs) do not change if obs, action and next_obs are
-    all mirrored. The optimal Q(obs, action) then does not change either. The agent can therefore learn from the mirror
-    image of a transition, with the same reward and discount.
+    The symmetry means that P(next_obs | obs, action) and R(obs, action, next_obs) do not change if obs, action and
+    next_obs are all mirrored. The optimal Q(obs, action) then does not change either. The agent can therefore learn
+    from the mirror image of a transition, with the same reward and discount.
 
     Attributes:
         observation_index: a permutation of 0 .. O - 1.
@@ -51,7 +51,9 @@ class Symmetry:
             if sorted(index) != list(range(len(index))):
                 raise ConfigError(name, index, f"each number from 0 to {len(index) - 1} once")
             if any(index[image] != at for at, image in enumerate(index)):
-                raise ConfigError(name, index, "indices that stay or swap in pairs: a mirror is its own inverse")
+                raise ConfigError(
+                    name, index, "indices that stay or swap in pairs, because a mirror is its own inverse"
+                )
         sign = self.observation_sign
         if len(sign) != len(self.observation_index) or not set(sign) <= {1, -1}:
             raise ConfigError("observation_sign", sign, f"{len(self.observation_index)} numbers, each 1 or -1")
@@ -74,7 +76,7 @@ class Symmetry:
             next_obs: next observations, float [B, O].
 
         Raises:
-            ShapeError: an array has another shape.
+            ShapeError: an array has the wrong shape.
         """
         shape = (len(action), len(self.observation_index))
         if obs.shape != shape or next_obs.shape != shape or action.ndim != 1:

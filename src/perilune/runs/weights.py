@@ -155,7 +155,7 @@ def weights_file(run_or_file: Path, checkpoint: str = "best") -> Path:
     if not run_or_file.exists():
         other = ", not the ID of an environment" if re.search(r"-v\d+$", run_or_file.name) else ""
         raise RunDirectoryError(
-            f"{run_or_file} does not exist: expected {expected}{other}. To list the runs in runs/, run perilune list."
+            f"{run_or_file} does not exist: expected {expected}{other}. `perilune list` lists the runs in runs/."
         )
     others = [run_or_file / file for file in WEIGHTS.values()]
     candidates = [*others, named, *sorted(run_or_file.glob(f"*/{path.name}"))]
