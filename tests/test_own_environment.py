@@ -132,7 +132,7 @@ def test_module_named_in_a_forged_run_is_not_imported(
         archive.write(path, checkpoint.KIND, forged, arrays, checkpoint.LARGEST_HEADER)
     refused = perilune(tmp_path, *command.split())
     assert refused.returncode == 1
-    assert "imports no module that a file names" in refused.stderr
+    assert "does not import modules named in files" in refused.stderr
     assert not (tmp_path / "imported").exists()
 
 

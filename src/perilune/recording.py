@@ -207,7 +207,8 @@ class Recording:
                 checkpoint.restore_weights(directory, latest)
                 if other := manifest.differing_host(directory):
                     _warn(
-                        f"{directory} resumes on a different machine or with different versions, so results may differ: {other}"
+                        f"{directory} resumes on another machine or with other library versions, so results may "
+                        f"differ: {other}"
                     )
                 manifest.write_config(directory, setup.to_json())
             recorder = Recorder(self, log)

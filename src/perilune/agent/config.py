@@ -18,8 +18,8 @@ from perilune.nn.initializers import Initializer
 from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 
-RETURNS = (1e-30, 1e30)  # magnitudes of returns that single precision represents safely
-RESOLUTION = 1e-6  # of single precision, with a margin
+RETURNS = (1e-30, 1e30)  # range of magnitudes that single precision represents safely
+RESOLUTION = 1e-6  # relative resolution of single precision, with a margin
 
 
 Hidden = tuple[int | tuple[Count, Activation], ...]
@@ -74,7 +74,7 @@ class DQNConfig:
     learning_rate_end: NonNegative = 0.0
     """Learning rate at the end of the schedule and afterwards (>= 0)."""
     learning_rate_decay_steps: Count = 100_000
-    """Length of the learning rate schedule in environment steps (>= 1)."""
+    """Length of the learning-rate schedule in environment steps (>= 1)."""
     momentum: Share = 0.0
     """Momentum of the sgd optimizer (from 0 to 1)."""
     weight_decay: NonNegative = 0.01
@@ -138,9 +138,9 @@ class DQNConfig:
     epsilon_decay_per: Literal["episode", "update"] = "episode"
     """Whether epsilon_decay applies after each episode or after each update."""
     max_action_repeat: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    """Maximum steps to repeat a random action (from 1 to 10000); n steps are drawn with probability ~ 1 / n^2."""
+    """Maximum steps to repeat a random action (from 1 to 10000); P(n steps) is proportional to 1 / n^2."""
     optimism: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
-    """Fraction of the lowest quantiles to ignore when acting in training, for the qr head (from 0 to 0.99)."""
+    """Fraction of quantiles, lowest first, to ignore when acting in training, for the qr head (from 0 to 0.99)."""
 
     def __post_init__(self) -> None:
         hidden = self.hidden

@@ -24,7 +24,7 @@ from perilune.replay.symmetry import Symmetry
 
 
 class Update(NamedTuple):
-    """Results of one update. Losses and values are in units of return, or their square.
+    """Results of one update. Q-values and targets are in units of return.
 
     Attributes:
         loss: the loss.
@@ -48,7 +48,7 @@ class Agent:
         observation_size: O, the size of an observation.
         actions: A, the number of actions, which are numbered from 0.
         config: the settings.
-        seed: seed of the random generators, one for each purpose.
+        seed: seed of the random generators. Each purpose has its own generator.
         symmetry: symmetry of the environment, for the setting ``mirror``.
 
     Attributes:
@@ -58,7 +58,7 @@ class Agent:
         target_syncs: updates of the target network so far.
 
     Raises:
-        ConfigError: the layers do not fit into memory, or ``mirror`` has no symmetry of the right size.
+        ConfigError: the layers do not fit into memory, or ``mirror`` is set without a symmetry of the right size.
 
     Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
 
@@ -99,7 +99,7 @@ class Agent:
 
     @property
     def policy_network(self) -> Network:
-        """The network that is evaluated: the average if there is one, else the online network."""
+        """The network used for evaluation: the moving average if there is one, else the online network."""
         return self.online if self.average is None else self.average
 
     def q_values(self, obs: Array, network: Network | None = None) -> Array:
@@ -107,10 +107,10 @@ class Agent:
 
         Args:
             obs: observations, float [N, O].
-            network: the network to use, by default the one that is evaluated.
+            network: the network to use, by default ``policy_network``.
 
         Raises:
-            ShapeError: ``obs`` has another shape.
+            ShapeError: ``obs`` has the wrong shape.
         """
         obs = np.asarray(obs, np.float32)
         if obs.ndim != 2 or obs.shape[1] != self.observation_size:
@@ -121,7 +121,7 @@ class Agent:
         return self.head.mean(self._read(network, obs)).copy()
 
     def greedy_action(self, obs: Array) -> int:
-        """Return argmax_a Q(obs, a). The first of equal values wins.
+        """Return argmax_a Q(obs, a). If several actions have the largest value, return the first.
 
         Args:
             obs: an observation, float [O].
@@ -146,7 +146,7 @@ class Agent:
         return [action for action in actions if action is not None]
 
     def _training_actions(self, obs: Array) -> Array:
-        """Return the greedy actions [K] for training, with noise and optimism if they are on."""
+        """Return the greedy actions [K] for training, with noise and optimism if they are enabled."""
         network = self.policy_network if self.config.ema_acts else self.online
         if self.config.noisy:
             network.draw_noise(self.generators.exploration)
@@ -154,7 +154,7 @@ class Agent:
         return greedy(upper_mean(values, self.config.optimism) if self.config.optimism else self.head.mean(values))
 
     def explore(self, env: int = 0) -> int:
-        """Return an exploratory action: the current one while it lasts, else one drawn uniformly.
+        """Return an exploratory action: repeat the current one, or draw one uniformly if no repeats are left.
 
         Args:
             env: index of the environment.
@@ -170,7 +170,7 @@ class Agent:
 
     @property
     def warm(self) -> bool:
-        """Whether the replay buffer is full enough to learn."""
+        """Whether the replay buffer holds enough transitions to learn."""
         return len(self.replay) >= self.config.learning_starts
 
     @property
@@ -200,7 +200,7 @@ class Agent:
     # Observe
 
     def begin_episode(self, env: int = 0) -> None:
-        """Begin an episode and drop the incomplete n-step returns of the one before.
+        """Begin an episode and drop the incomplete n-step returns of the previous episode.
 
         Args:
             env: index of the environment.
@@ -238,7 +238,7 @@ class Agent:
             reward: the reward.
             next_obs: the next observation, float32 [O].
             terminated: whether the task has ended.
-            truncated: whether the episode was cut off.
+            truncated: whether the episode was cut off, such as by a time limit.
             env: index of the environment.
 
         Returns:
@@ -260,7 +260,7 @@ class Agent:
     # Learn
 
     def learn(self) -> Update:
-        """Make one update: sample a batch, differentiate the loss, clip the gradient, step.
+        """Make one update: sample a batch, differentiate the loss, clip the gradient and step the optimizer.
 
         Returns:
             The results of the update.
@@ -317,21 +317,21 @@ class Agent:
         return loss, q, mean_target
 
     def _td_target(self, batch: Batch) -> Array:
-        """Return the target of the outputs for batch.action: [B], or [B, N] of a distribution. It is a constant."""
+        """Return the target for batch.action, a constant: [B], or [B, N] for a distributional head."""
         config, head = self.config, self.head
         obs, action, reward, discount, next_obs = batch
         if config.noisy:
             self.online.draw_noise(self.generators.network)
             self.target.draw_noise(self.generators.network)
-        # Before next_obs, whose outputs overwrite those of obs.
+        # This must come first, because the outputs for next_obs overwrite those for obs.
         q = head.mean(self._read(self.target, obs)).copy() if config.munchausen else None
         next_values = self._read(self.target, next_obs)
-        # Double DQN: the online network selects the next action, and the target network values it.
+        # Double DQN: the online network selects the next action, and the target network evaluates it.
         next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
         policy = greedy(next_q)
         if q is not None:
             reward, policy = munchausen.soft_policy(q, next_q, action, reward, discount, config)
-            if not np.isfinite(reward).all():  # C51 could not project it
+            if not np.isfinite(reward).all():  # C51 cannot project it
                 raise self._diverged("the Munchausen reward is not finite")
         return head.target(reward, discount, expected_value(policy, next_values))
 
@@ -362,7 +362,7 @@ class Agent:
             raise self._diverged("the weights are not finite after the step")
         self.updates += 1
         if self.average is not None and config.ema_decay is not None:
-            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # shorter at first
+            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # a shorter average at first
             self._move(self.average, 1 - decay)
         return norm, learning_rate
 
@@ -387,7 +387,7 @@ class Agent:
         """Allocate the replay buffer now instead of at the first transition.
 
         Raises:
-            ConfigError: it does not fit into memory.
+            ConfigError: the buffer does not fit into memory.
         """
         _ = self.replay.arrays
         if self.priorities is not None:

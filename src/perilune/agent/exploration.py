@@ -15,9 +15,9 @@ class OngoingEpisode:
     """State of the current episode of one environment.
 
     Attributes:
-        n_step: the time steps whose n-step return is not complete.
+        n_step: the time steps whose n-step return is not yet complete.
         action: the latest exploratory action.
-        repeats_left: number of time steps that the action will be repeated.
+        repeats_left: number of time steps for which to repeat the action.
     """
 
     n_step: NStep
@@ -40,7 +40,7 @@ def multiplicative_epsilon(start: float, floor: float, decay: float, count: int)
 def duration_thresholds(most: int) -> Array:
     """Return P(duration <= n) for n = 1 .. most, float [most], with P(duration = n) proportional to 1 / n^2.
 
-    In many environments, single random actions cancel each other out. Longer ones explore more.
+    In many environments, single random actions cancel each other out. Repeated actions explore more.
 
     Args:
         most: the longest duration in time steps, >= 1.

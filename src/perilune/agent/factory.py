@@ -47,14 +47,14 @@ def make_networks(
 
 
 def least_weights(config: DQNConfig, observation_size: int, actions: int) -> int:
-    """Return a lower bound on the number of weights: that of a plain network."""
+    """Return a lower bound on the number of weights: the number in a plain network."""
     outputs = actions * config.outputs_per_action
     widths = [observation_size, *(units for units, _ in config.hidden_layers), outputs]
     return sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
 
 
 def make_head(config: DQNConfig) -> Head:
-    """Return the head that the settings name."""
+    """Return the head that the settings select."""
     match config.head:
         case "expected":
             return Head(config.loss, config.huber_delta)
@@ -66,7 +66,7 @@ def make_head(config: DQNConfig) -> Head:
 
 
 def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
-    """Return the optimizer that the settings name, for ``size`` parameters."""
+    """Return the optimizer that the settings select, for ``size`` parameters."""
     match config.optimizer:
         case "sgd":
             return SGD(size, momentum=config.momentum)
@@ -79,7 +79,7 @@ def make_optimizer(config: DQNConfig, size: int) -> Optimizer:
 
 
 def check_symmetry(symmetry: Symmetry | None, observation_size: int, actions: int) -> None:
-    """Raise ConfigError if there is no symmetry, or one of other sizes."""
+    """Raise ConfigError if there is no symmetry, or if its sizes differ from those of the environment."""
     if symmetry is None:
         raise ConfigError(
             "mirror",

@@ -79,7 +79,7 @@ def categorical_target(reward: Array, discount: Array, next_probability: Array, 
     """Return the distribution of reward + discount Z on ``support``, where Z has ``next_probability``.
 
     Each atom z_j moves to reward + discount z_j and is clipped to the ends of the support. Its probability is divided
-    between the two nearest atoms, in proportion to the distance from the other. Without clipping, this keeps the mean.
+    between the two nearest atoms by linear interpolation. This preserves the mean unless an atom is clipped.
 
     Args:
         reward: sum over the steps of the transition, float [B].
@@ -107,7 +107,7 @@ def categorical_target(reward: Array, discount: Array, next_probability: Array, 
 
 
 def upper_mean(quantiles: Array, left_out: float) -> Array:
-    """Return the mean of the upper quantiles, float [B, A]. Actions with uncertain returns then look better.
+    """Return the mean of the upper quantiles, float [B, A]. It favors actions with uncertain returns.
 
     Args:
         quantiles: float [B, A, N], increasing along N.

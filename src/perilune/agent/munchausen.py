@@ -34,8 +34,8 @@ def munchausen_reward(
 ) -> Array:
     """Return reward + share max(temperature log pi(action | obs), floor) + discount temperature H.
 
-    H = -sum over a of pi(a | next_obs) log pi(a | next_obs) is the entropy of the soft policy, under which next_obs
-    must be valued. The reward favors actions that the policy already prefers.
+    H = -sum over a of pi(a | next_obs) log pi(a | next_obs) is the entropy of the soft policy. The value of next_obs
+    must be computed under the same policy. The reward favors actions that the policy already prefers.
 
     Args:
         reward: float [B].
@@ -71,7 +71,7 @@ def soft_policy(
         action: int [B].
         reward: float [B].
         discount: float [B].
-        config: the settings ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor`` apply.
+        config: provides ``munchausen``, ``munchausen_temperature`` and ``munchausen_floor``.
     """
     temperature = config.munchausen_temperature
     log_policy = log_softmax(q_values, temperature)[np.arange(len(action)), action]

@@ -1,4 +1,4 @@
-"""Settings as keyword arguments, which editors complete, and functions that check and combine them."""
+"""Typed keyword arguments for settings, which editors can complete, and functions that check and combine settings."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TrainSettings(TypedDict, total=False):
     keep_checkpoints: int
 
 
-# Names of Stable-Baselines3 and of common scripts, and the setting or the call that does the same here.
+# Names in Stable-Baselines3 and common scripts, with the equivalent setting or call in Perilune.
 ELSEWHERE = {
     "total_timesteps": "steps, as in agent.train(steps=50_000) or agent.learn(50_000)",
     "exploration_fraction": "epsilon_decay_steps, in environment steps instead of a fraction of training",
@@ -111,7 +111,7 @@ ELSEWHERE = {
     "progress_bar": "quiet, an argument of train",
     "tensorboard_log": "tensorboard=True and run_dir, arguments of train",
     "out": "run_dir, an argument of train",
-    "device": "no setting: Perilune trains on one CPU core",
+    "device": "no device argument: Perilune always trains on one CPU core",
     "prioritized_replay_alpha": "priority_alpha",
     "prioritized_replay_beta0": "priority_beta",
     "double_q": "double",
@@ -149,9 +149,9 @@ OF_A_HEAD = ("loss", "value_range", "optimism")  # valid with some heads only
 
 
 def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
-    """Return ``cls`` with some settings, and those of ``base`` (or the defaults) for all others.
+    """Return ``cls`` with ``settings``, and the values of ``base`` (or the defaults) for all other settings.
 
-    If ``settings`` choose another head than ``base``, the settings of ``base`` that depend on the head are dropped.
+    If ``settings`` select a different head from ``base``, the settings of ``base`` that depend on the head are dropped.
 
     Args:
         cls: DQNConfig or TrainConfig.

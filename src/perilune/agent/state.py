@@ -21,7 +21,7 @@ REPLAY = "replay."  # prefix of the names of the replay buffer's arrays
 
 
 PendingStep = tuple[tuple[float, ...], Natural, float]
-"""A time step whose n-step return is not complete: obs[O], action and reward."""
+"""A time step whose n-step return is not yet complete: obs[O], action and reward."""
 
 
 class OngoingEpisodeState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from perilune.nn.losses import huber, mse
 
 
 def greedy(q_values: Array) -> Array:
-    """Return argmax_a Q(obs, a), int [B]. The first of equal values wins.
+    """Return argmax_a Q(obs, a), int [B]. If several actions have the largest value, return the first.
 
     Args:
         q_values: float [B, A].
@@ -35,7 +35,7 @@ def expected_value(policy: Array, values: Array) -> Array:
     """
     if values.ndim not in (2, 3) or policy.shape not in (values.shape[:1], values.shape[:2]):
         raise ShapeError(
-            "a policy action[B] or probability[B, A] goes with values[B, A] or [B, A, N], got "
+            "expected_value needs a policy action[B] or probability[B, A], and values[B, A] or [B, A, N], got "
             f"{list(policy.shape)} and {list(values.shape)}"
         )
     if policy.ndim == 1:
@@ -50,8 +50,8 @@ def td_target(reward: Array, discount: Array, next_value: Array) -> Array:
 
     With next_value = max_a Q_target(next_obs, a), this is DQN (Mnih et al., Nature 518, 2015). With
     Q_target(next_obs, argmax_a Q_online(next_obs, a)), it is Double DQN (van Hasselt et al., arXiv:1509.06461): one
-    network selects the action and the other values it, which reduces overestimation. With N quantiles as next_value, it
-    is the target of QR-DQN (Dabney et al., arXiv:1710.10044).
+    network selects the action and the other evaluates it, which reduces overestimation. With N quantiles as next_value,
+    it is the target of QR-DQN (Dabney et al., arXiv:1710.10044).
 
     Args:
         reward: sum over the steps of the transition, float [B].
@@ -84,9 +84,11 @@ def check_rows(reward: Array, discount: Array, next_value: Array) -> None:
 
 
 class Head:
-    """Meaning of the outputs of a network: here one per action, the expected return (Mnih et al., Nature 518, 2015).
+    """Meaning of the outputs of a network. This base class has one output per action, the expected return.
 
-    Heads of distributions inherit from it. Their arrays have a last axis N, and their ``shape`` is (N,) instead of ().
+    Distributional heads inherit from it. Their arrays have a last axis N, and their ``shape`` is (N,) instead of ().
+
+    Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015.
 
     Args:
         loss: "huber" or "mse".

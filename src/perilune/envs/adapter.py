@@ -28,7 +28,7 @@ LARGEST_FLAT = 2**16  # entries of a flattened observation; the replay buffer st
 
 
 def make(env_id: str, **kwargs: Any) -> Env:
-    """Make an environment. It does not render, which makes LunarLander three times as fast.
+    """Make an environment without rendering, which makes LunarLander three times as fast.
 
     Args:
         env_id: ID such as "CartPole-v1", or "my_module:MyEnv-v0" to import my_module first.
@@ -71,7 +71,7 @@ def _make(what: str | EnvSpec, **kwargs: Any) -> Env:
 
 
 def make_named(env_id: str, **kwargs: Any) -> Env:
-    """Make an environment that a file names. The error of an unknown one explains how to provide it.
+    """Make an environment named in a file. If it is unknown, the error explains how to provide it.
 
     Args:
         env_id: the ID in the file.
@@ -83,8 +83,8 @@ def make_named(env_id: str, **kwargs: Any) -> Env:
     """
     if ":" in env_id:
         raise FileFormatError(
-            f"the environment {env_id!r} names a module, and Perilune imports no module that a file names. If you "
-            f"trust it, pass --env {env_id} on the command line, or the environment itself in Python."
+            f"the environment {env_id!r} names a module, and Perilune does not import modules named in files. If you "
+            f"trust this module, pass --env {env_id} on the command line, or the environment itself in Python."
         )
     try:
         return make(env_id, **kwargs)
@@ -117,9 +117,9 @@ def again(env: Env, render_mode: str | None = None) -> Env:
         # Not env.spec: it merges several time limits into one.
         made = _make(spec, **mode)
         wrappers = _wrappers(env)
-        for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # the ID may include some
+        for wrapper in reversed(wrappers[: len(wrappers) - len(_wrappers(made))]):  # the ID may add some
             if isinstance(wrapper, gym.wrappers.NormalizeObservation | gym.wrappers.NormalizeReward):
-                raise TypeError(f"{type(wrapper).__name__} depends on the episodes so far")
+                raise TypeError(f"{type(wrapper).__name__} depends on earlier episodes")
             if not isinstance(wrapper, gym.utils.RecordConstructorArgs):
                 raise TypeError(
                     f"its wrapper {type(wrapper).__name__} does not store its arguments. Let it inherit from "
@@ -159,8 +159,8 @@ def description(env: Env) -> str:
 def flattened(env: Env) -> Env:
     """Return ``env`` with one-dimensional observations: Discrete one-hot encoded, Tuple and Dict concatenated.
 
-    Uses Gymnasium's FlattenObservation if necessary. An environment that cannot be flattened is returned unchanged, and
-    ``space_sizes`` explains why.
+    Use Gymnasium's FlattenObservation if necessary. If the observations cannot be flattened, return ``env`` unchanged;
+    ``space_sizes`` then explains why.
 
     Args:
         env: the environment.
@@ -221,8 +221,8 @@ def _fault(space: spaces.Space[Any]) -> str | None:
     for part, where in _parts(space):
         if isinstance(part, spaces.Box) and len(part.shape) > 1:
             return (
-                f"image or array observations{where}, {_brief(part)}. Perilune supports one dimension. Flatten "
-                "a small array with gymnasium.wrappers.FlattenObservation."
+                f"image or array observations{where}, {_brief(part)}. Perilune supports only one dimension. "
+                "Flatten a small array with gymnasium.wrappers.FlattenObservation."
             )
         if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
             return (
@@ -233,14 +233,14 @@ def _fault(space: spaces.Space[Any]) -> str | None:
     if not 1 <= size <= LARGEST_FLAT:
         return (
             f"{type(space).__name__} observations with {size:,} numbers when flattened, {_brief(space)}. Perilune "
-            f"supports 1 to {LARGEST_FLAT:,}. Describe a state by a few numbers (for example coordinates) with "
+            f"supports 1 to {LARGEST_FLAT:,}. Describe a state with a few numbers, such as coordinates, with "
             "gymnasium.wrappers.TransformObservation."
         )
     return None
 
 
 def _parts(space: spaces.Space[Any], where: str = "") -> Iterator[tuple[spaces.Space[Any], str]]:
-    """Yield the parts of a Tuple or Dict space at any depth, with their places. For other spaces, yield the space."""
+    """Yield the parts of a Tuple or Dict space at any depth, with their positions. Yield any other space itself."""
     if isinstance(space, spaces.Tuple | spaces.Dict):
         named = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in named:
@@ -282,7 +282,7 @@ def reset(env: Env, seed: int) -> Array:
         seed: seed of the episode.
 
     Raises:
-        EnvironmentFaultError: the environment raised, or did not return (obs, info).
+        EnvironmentFaultError: the environment raised an exception, or did not return (obs, info).
     """
     given = call(env, "reset", lambda: env.reset(seed=seed))
     try:
@@ -326,7 +326,7 @@ def missing(what: str, error: Exception) -> MissingDependencyError:
 def recipe(env: Env) -> Env | EnvSpec:
     """Return the specification from which ``env`` can be made again, or ``env`` itself if there is none.
 
-    There is none if the environment has no ID, or a wrapper with a state or with unknown arguments.
+    There is no specification if the environment has no ID, or has a wrapper with a state or with unknown arguments.
 
     Args:
         env: the environment.
@@ -349,7 +349,7 @@ def from_recipe(given: Env | EnvSpec) -> Env:
 def as_rows(env: Env, observations: Any) -> Array:
     """Return one observation as float32 [O], or several as float32 [N, O].
 
-    Arrays of other shapes, and objects that are not observations, become arrays of other shapes.
+    Invalid input becomes an array with another shape, which the caller must reject.
 
     Args:
         env: the environment.

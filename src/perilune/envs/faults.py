@@ -1,6 +1,6 @@
-"""Names of environments, and the errors that report what an environment did wrong.
+"""Names of environments, and errors that report faults of an environment.
 
-What an environment returns or raises may itself raise when it is shown.
+Objects that an environment returns or raises may themselves raise an exception when they are converted to text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def shown(value: Any) -> str:
 
 
 def as_number(env: Env, reward: Any) -> float:
-    """Convert a reward that is not Python's own float."""
+    """Convert a reward that is not a Python float."""
     try:
         refused = isinstance(reward, str | bytes | bytearray | np.complexfloating)  # float() would accept these
         if refused or (isinstance(reward, np.ndarray) and reward.dtype.kind not in "biufO"):
@@ -54,7 +54,7 @@ def not_a_step(env: Env, given: Any) -> EnvironmentFaultError:
     what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
     return EnvironmentFaultError(
         f"{name(env)}.step returned {what}: expected (obs, reward, terminated, truncated, info). Replace the done flag "
-        "of the old Gym by two: terminated for the end of the task, truncated for a time limit."
+        "of old Gym with two flags: terminated for the end of the task, truncated for a time limit."
     )
 
 

@@ -22,8 +22,8 @@ LEAST = 2  # pixels per side; a video needs at least two
 class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
     """An environment with the images of a shadow environment, which receives the same seeds and actions.
 
-    Observations and rewards come from the environment itself, so rendering changes nothing. If the shadow environment
-    reaches another state, because not everything in it depends on the seed, its images stop with a warning.
+    Observations and rewards come from the environment itself, so rendering does not change them. If the shadow
+    environment reaches another state, because not all of its state depends on the seed, rendering stops with a warning.
     """
 
     def __init__(self, env: envs.Env, shadow: envs.Env) -> None:
@@ -53,7 +53,7 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
     def _follow(self, expected: list[Any], move: Callable[[], Sequence[Any]]) -> None:
-        """Move the shadow environment. If it does not reach the ``expected`` observation and ends, stop its images."""
+        """Move the shadow environment. If it does not return the ``expected`` observation and flags, stop rendering."""
         try:
             observation, *ends = move()
             if np.array_equal(expected[0], observation, equal_nan=True) and ends == expected[1:]:
@@ -63,8 +63,8 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
             why = f"a copy that renders raised {type(error).__name__}: {envs.safe_str(error)}"
         self.follows = False
         warnings.warn(
-            f"the images of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make it with "
-            'render_mode="rgb_array" instead.',
+            f"the images of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make the "
+            'environment with render_mode="rgb_array" instead.',
             PeriluneWarning,
             stacklevel=3,
         )
@@ -79,7 +79,7 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def drawing(env: envs.Env) -> envs.Env | None:
-    """Return ``env`` with images, or None if that is not possible.
+    """Return ``env`` with images, or None if it cannot render.
 
     Args:
         env: the environment.

@@ -37,8 +37,8 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
         action: the action, from 0 to A - 1.
 
     Raises:
-        EnvironmentFaultError: the environment raised, or did not return (obs, reward, terminated, truncated, info) with
-            a finite reward and a finite obs[O].
+        EnvironmentFaultError: the environment raised an exception, or did not return (obs, reward, terminated,
+            truncated, info) with a finite reward and a finite obs[O].
     """
     given = call(env, "step", lambda: env.step(sizes.first_action + action))
     try:
@@ -46,7 +46,7 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
     except Exception as error:  # an __iter__ may raise anything
         raise faults.not_a_step(env, given) from error
     value = reward if type(reward) is float else faults.as_number(env, reward)
-    if not -LARGEST_REWARD <= value <= LARGEST_REWARD:  # false for NaN too
+    if not -LARGEST_REWARD <= value <= LARGEST_REWARD:  # also rejects NaN
         raise faults.not_finite(env, value)
     for word, flag in (("terminated", terminated), ("truncated", truncated)):
         if flag is not False and flag is not True and not (isinstance(flag, np.bool_ | int) and flag in (0, 1)):
@@ -74,15 +74,15 @@ def as_obs(observation: Any, size: int) -> Array:
         size: O.
 
     Raises:
-        EnvironmentFaultError: it is not an array of numbers, has another shape than the observation space, or has an
-            entry that is not finite in single precision.
+        EnvironmentFaultError: it is not an array of numbers, does not have the shape of the observation space, or
+            has an entry that is not finite in single precision.
     """
     try:
         if getattr(observation, "dtype", None) == np.float32:
             obs = np.array(observation)
         else:
             given = np.asarray(observation)
-            if given.dtype.kind not in "biufO":  # astype would convert strings, and drop half of a complex number
+            if given.dtype.kind not in "biufO":  # astype would convert strings and drop imaginary parts
                 raise TypeError(f"its dtype is {given.dtype}")
             with np.errstate(over="ignore"):  # the check for infinity reports it
                 obs = given.astype(np.float32)
@@ -92,7 +92,7 @@ def as_obs(observation: Any, size: int) -> Array:
         ) from error
     if obs.shape != (size,):
         raise EnvironmentFaultError(
-            f"The environment returned an observation of shape {obs.shape}: expected ({size},), from its space."
+            f"The environment returned an observation of shape {obs.shape}: expected ({size},), as in its space."
         )
     if not np.isfinite(obs).all():
         raise faults.obs_not_finite(obs)

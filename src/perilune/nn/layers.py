@@ -166,8 +166,8 @@ class LayerNorm(Layer):
 class Dueling(Layer):
     """Combine the value of a state and the advantages of its actions: y_a = v + u_a - mean over actions of u.
 
-    Each row of x[B, (1 + A) N] holds v[N], then u[A, N]. Each row of y[B, A N] holds y[A, N]. N is the number of outputs
-    per action. If the mean were not subtracted, v and u would not be unique.
+    Each row of x[B, (1 + A) N] holds v[N], then u[A, N]. Each row of y[B, A N] holds y[A, N]. N is the number of
+    outputs per action. If the mean were not subtracted, v and u would not be unique.
 
     Backward: dv = sum over a of dy_a, du_a = dy_a - mean over actions of dy.
 

@@ -128,7 +128,7 @@ class Replay:
         return min(self.added, self.capacity)
 
     def add(self, obs: Array, action: int, reward: float, discount: float, next_obs: Array) -> int:
-        """Store a copy of a transition and return its row. If the buffer is full, replace the oldest transition.
+        """Store a copy of a transition. If the buffer is full, replace the oldest transition.
 
         Args:
             obs: the observation, float [O].
@@ -136,6 +136,12 @@ class Replay:
             reward: the n-step reward.
             discount: gamma^k (1 - terminated).
             next_obs: the observation k steps later, float [O].
+
+        Returns:
+            The row.
+
+        Raises:
+            ShapeError: ``obs`` or ``next_obs`` has the wrong shape.
         """
         at, arrays = self.cursor, self.arrays
         if not np.shape(obs) == np.shape(next_obs) == arrays.obs.shape[1:]:

@@ -12,12 +12,12 @@ from perilune.training.progress import TrainingProgress
 
 
 def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress | None = None) -> None:
-    """Check that a training run can do what its settings ask for. Arguments as in ``loop.training_events``.
+    """Check that a training run can use its settings. ``loop.training_events`` documents the arguments.
 
     Raises:
         ConfigError: the budget ends before the first update, or is already used up; the replay buffer does not fit
-            into memory; the environment cannot be rendered or copied, but must be; its record has other sizes; or
-            ``progress`` has another number of environments.
+            into memory; the environment cannot render or be copied, but the settings require it; its record does not
+            match its spaces; or ``progress`` has another number of environments.
     """
     if progress is None:
         learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq
@@ -46,7 +46,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
         raise ConfigError(
             "video_every",
             config.video_every,
-            f'None, because this {envs.name(env)} cannot render: pass its ID, or make it with render_mode="rgb_array"',
+            f'None, because {envs.name(env)} cannot render. Pass its ID, or make it with render_mode="rgb_array"',
         )
     if config.num_envs > 1:
         try:

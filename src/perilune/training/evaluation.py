@@ -20,7 +20,7 @@ from perilune.training.events import Evaluated, Timestep
 from perilune.training.progress import TrainingProgress
 
 # Episode i starts from reset(seed=first + i). Evaluations during training select the best checkpoint. Its score is
-# measured on other start states, because a score on those that selected it would be optimistic. Seeds fit into a C int.
+# measured on other start states, because a score on the same start states would be optimistic. Seeds fit into a C int.
 SELECTION_SEEDS = seeding.TRAINING_SEEDS
 SCORE_SEEDS = seeding.TRAINING_SEEDS + 2**29
 
@@ -91,7 +91,7 @@ def evaluate(
         env: the environment, which is reset.
         episodes: number of episodes, >= 1.
         first_seed: episode i starts from ``env.reset(seed=first_seed + i)``.
-        max_episode_steps: step limit, >= 1. By default that of the environment, or 10,000 if it has none.
+        max_episode_steps: step limit, >= 1. By default, the limit of the environment, or 10,000 if it has none.
         show: function that is called with every time step and its image.
 
     Returns:
@@ -99,7 +99,7 @@ def evaluate(
 
     Raises:
         ConfigError: ``episodes`` or ``max_episode_steps`` is less than 1.
-        EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
+        EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
     """
     if episodes < 1:
         raise ConfigError("episodes", episodes, "a whole number >= 1")
@@ -160,7 +160,7 @@ def play_episode(
 
 
 def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
-    """Return the step limit of greedy episodes: that of the training run if the environment has none, else None.
+    """Return the step limit of greedy episodes: the limit of the training run if the environment has none, else None.
 
     Args:
         env: the environment.
@@ -170,7 +170,7 @@ def greedy_limit(env: envs.Env, config: TrainConfig) -> int | None:
 
 
 def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingProgress) -> Evaluated:
-    """Evaluate an agent in training, on the start states that select the best checkpoint.
+    """Evaluate an agent during training, on the start states that select the best checkpoint.
 
     Args:
         agent: the agent.
@@ -189,7 +189,7 @@ def select(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingP
         mean_return=result.mean_return,
         std_return=result.std_return,
         min_return=result.min_return,
-        # Of equal evaluations the later one, which has learned more.
+        # Of equal evaluations, prefer the later one, because its agent has learned more.
         best=progress.best_return is None or result.mean_return >= progress.best_return,
         seconds=progress.seconds,
     )

@@ -21,7 +21,7 @@ class Started(NamedTuple):
 
 
 class Timestep(NamedTuple):
-    """One time step of an episode. In training, only episodes that are recorded on video emit them.
+    """One time step of an episode. In training, only episodes that are recorded on video emit time steps.
 
     Attributes:
         episode: number of the episode, counted from 1.
@@ -45,7 +45,7 @@ class Timestep(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Results of the latest update and values of the schedules, every ``metrics_every`` steps.
+    """Results of the latest update and current values of schedules, every ``metrics_every`` steps.
 
     Attributes:
         env_steps: environment steps so far.
@@ -72,7 +72,8 @@ class Episode(NamedTuple):
     """An episode of the training run has ended.
 
     Attributes:
-        episode: its number, in the order in which episodes begin. Several environments may end in another order.
+        episode: its number, in the order in which episodes begin. With several environments, they may end in another
+            order.
         env_steps: environment steps so far.
         reward: its return (sum of its rewards).
         length: its number of time steps.
@@ -104,7 +105,7 @@ class Evaluated(NamedTuple):
         std_return: standard deviation of the returns.
         min_return: smallest return.
         best: whether no earlier evaluation had a larger mean.
-        seconds: duration of the training run so far, without evaluations and readers.
+        seconds: duration of the training run so far, without evaluations and the code that reads events.
     """
 
     env_steps: int
@@ -117,7 +118,7 @@ class Evaluated(NamedTuple):
 
 
 class HealthWarning(NamedTuple):
-    """A sign that the agent does not learn, although training can continue.
+    """A sign that the agent learns nothing useful, although training can continue.
 
     Attributes:
         env_steps: environment steps so far.

@@ -11,10 +11,10 @@ from perilune.agent.exploration import multiplicative_epsilon
 from perilune.training.events import HealthWarning
 from perilune.training.progress import TrainingProgress
 
-BEYOND = 2.0  # tolerated factor on the largest possible return, because good runs also overestimate for a while
+BEYOND = 2.0  # tolerated multiple of the largest possible return, because good runs also overestimate for a while
 MOVES = 0.02  # fraction of the fall from epsilon_start to epsilon_end that a training run must cover
 ENOUGH = 20  # episodes; shorter runs need not lower epsilon
-MOST_RANDOM = 0.5  # with a final epsilon from here on, most actions are random
+MOST_RANDOM = 0.5  # with a final epsilon at or above this, most actions are random
 
 
 def _warning(what: str, words: str) -> HealthWarning:
@@ -35,7 +35,7 @@ def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> 
 
 
 def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_reward: float) -> HealthWarning | None:
-    """Find Q-values that no policy could reach."""
+    """Return a warning if Q-values exceed the return that any policy could reach."""
     limit = greatest_return(config, actions, greatest_reward)
     if not greatest_reward or abs(mean_q) <= BEYOND * limit:
         return None
@@ -48,7 +48,7 @@ def beyond_rewards(config: DQNConfig, actions: int, mean_q: float, greatest_rewa
 
 
 def epsilon_stays(config: DQNConfig, train: TrainConfig) -> HealthWarning | None:
-    """Find an epsilon that stays high, or that will hardly fall within the budget."""
+    """Return a warning if epsilon stays high, or will hardly fall within the budget."""
     if config.epsilon_end >= MOST_RANDOM:
         return _warning(
             "epsilon_stays",
@@ -63,7 +63,7 @@ def epsilon_stays(config: DQNConfig, train: TrainConfig) -> HealthWarning | None
 
 
 def epsilon_stayed(config: DQNConfig, last: float, episodes: int) -> HealthWarning | None:
-    """Find an epsilon that has hardly fallen, at the end of training where this could not be predicted."""
+    """Return a warning if epsilon has hardly fallen at the end of training, and no earlier warning predicted this."""
     moved = config.epsilon_start - last
     if episodes < ENOUGH or moved >= MOVES * (config.epsilon_start - config.epsilon_end):
         return None
@@ -95,14 +95,14 @@ def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
 
 
 def warned(agent: Agent, progress: TrainingProgress, found: HealthWarning | None) -> Iterator[HealthWarning]:
-    """Yield a health warning, once in a run."""
+    """Yield a health warning, unless the run has already given one of this kind."""
     if found is not None and found.what not in progress.warned:
         progress.warned += (found.what,)
         yield found._replace(env_steps=agent.env_steps)
 
 
 def final_warnings(agent: Agent, progress: TrainingProgress, untrained: bool, used_up: bool) -> Iterator[HealthWarning]:
-    """Yield the warnings at the end of training: no update, or an epsilon that has hardly fallen."""
+    """Yield the warnings at the end of training: no update was made, or epsilon has hardly fallen."""
     if untrained:
         words = (
             f"no update was made, because the budget ended within train_freq={agent.config.train_freq} environment "

@@ -1,4 +1,4 @@
-"""The training loop: a generator that plays, lets the agent learn, and yields events."""
+"""The training loop: a generator that plays episodes, lets the agent learn, and yields events."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def training_events(
 ) -> Iterator[Event]:
     """Train an agent and yield the training events.
 
-    It writes and prints nothing. The agent does not change between two events, so you may save or evaluate it there.
-    Budgets count from this call. An agent that has completed its warm-up does not repeat it.
+    The loop writes and prints nothing. While you handle an event, the agent does not change, so you may save or
+    evaluate it. Budgets count from this call. An agent that has completed its warm-up does not repeat it.
 
     Args:
         agent: the agent, which is changed in place.
         env: a supported environment (see ``envs.space_sizes``).
         config: budget, evaluations and videos.
-        progress: progress at a ``SafePoint`` of an earlier training, to resume it. The agent must be in the state of
-            that safe point. Budgets then count from where that training began.
+        progress: progress at a ``SafePoint`` of an earlier training run, to resume that run. The agent must be in the
+            state of that safe point. Budgets then count from the start of that run.
 
     Returns:
-        An iterator over the events. Training begins with its first step.
+        An iterator over the events. Training begins when you request the first event.
 
     Raises:
         ConfigError: the settings cannot be used for this training run.
-        EnvironmentFaultError: the environment raised, or broke the Gymnasium interface.
+        EnvironmentFaultError: the environment raised an exception or violated the Gymnasium interface.
         DivergenceError: the loss, a gradient or a weight is not finite.
     """
     check(agent, env, config, progress)
@@ -52,7 +52,7 @@ def training_events(
 
 
 def _training(agent: Agent, slots: list[EnvSlot], config: TrainConfig, progress: TrainingProgress) -> Iterator[Event]:
-    """Yield the events of a training run, add the location to its errors, and close what it made."""
+    """Yield the events of a training run, add the location to its errors, and close the environments that it made."""
     last_step, last_episode = progress.stop_step(config), progress.stop_episode(config)
     updates_before, resumed = agent.updates, progress.episodes
     best = False  # whether the latest evaluation was the best so far, with no safe point since
@@ -121,7 +121,7 @@ def _step(
         ended = "truncated"
     elif agent.env_steps + 1 >= last_step:
         ended = "budget"
-    # For the agent, every end but a termination is a truncation: the future still counts.
+    # For the agent, every end except a termination is a truncation, which keeps the bootstrap.
     update = agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)
     slot.obs = next_obs
     if update is not None:

@@ -12,7 +12,7 @@ from perilune.agent.dqn import Agent
 
 
 class EpisodeState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A running episode, with everything that is needed to play it again.
+    """A running episode, with everything that is needed to replay it.
 
     Attributes:
         number: its number, counted from 1 in the order in which episodes begin.
@@ -37,14 +37,14 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     """The progress of a training run. The loop changes it in place. A checkpoint can store it at a safe point.
 
     Attributes:
-        start_steps: environment steps of the agent where the budget began.
-        start_episodes: episodes of the agent where the budget began.
+        start_steps: environment steps of the agent when the budget began.
+        start_episodes: episodes of the agent when the budget began.
         next_episode: number of the next episode to begin.
         last_eval_check: environment steps at the last check for a due evaluation.
         best_return: mean return of the best evaluation so far, or None.
-        seconds: duration of the training run, without evaluations and readers of its events.
+        seconds: duration of the training run so far, without evaluations and the code that reads events.
         largest_reward: largest absolute reward so far.
-        warned: kinds of the health warnings so far. Each is given once.
+        warned: kinds of the health warnings so far. Each kind is given once.
         finished: whether training has reached its end.
         episodes: the running episodes, one per environment.
     """

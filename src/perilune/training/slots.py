@@ -27,7 +27,7 @@ class EnvSlot:
     """One of the environments that are played side by side, and its current episode.
 
     Attributes:
-        index: its number; the agent has one n-step accumulator for each.
+        index: number of the slot. The agent has one n-step accumulator per slot.
         env: the environment.
         renderer: the same environment with images, or None.
         active: ``env`` or ``renderer``, the one that plays the current episode.
@@ -57,7 +57,7 @@ class EnvSlot:
         self.obs = envs.reset(self.active, episode.seed)
 
     def choose_renderer(self, recorded: bool, first: bool = False) -> None:
-        """Select whether the next episode is rendered. Rendering takes time, so only if necessary."""
+        """Select whether to render the next episode. Rendering is slow, so do it only if necessary."""
         self.recorded = recorded
         self.active = self.renderer if self.renderer is not None and (recorded or first) else self.env
 
@@ -89,7 +89,7 @@ class EnvSlot:
 
 
 def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[WarmingUp]:
-    """Fill the replay buffer with uniformly random actions. The last episode is truncated. None is counted."""
+    """Fill the replay buffer by playing random actions. Truncate the last episode. These episodes are not counted."""
     over = True
     while not agent.warm:
         if over:
@@ -107,7 +107,7 @@ def warm_up(agent: Agent, slot: EnvSlot, config: TrainConfig) -> Iterator[Warmin
 
 
 def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Started]:
-    """Reset the environment for the next episode. Yield ``Started`` for the first of the training run."""
+    """Reset the environment for the next episode. Yield ``Started`` before the first episode of the training run."""
     number, first = progress.next_episode, progress.next_episode == progress.start_episodes + 1
     progress.next_episode += 1
     slot.choose_renderer(progress.is_recorded(number, config), first)
@@ -123,8 +123,8 @@ def begin_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: Tr
 def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: TrainingProgress) -> Iterator[Timestep]:
     """Play the saved episode again up to its safe point. Yield its time steps if it is recorded.
 
-    The agent is in the state of the safe point. If the environment does not reach the same state, warn and begin the
-    episode again.
+    The agent must be in the state of the safe point. If the environment does not reach the same state, warn and begin
+    the episode again.
     """
     saved = progress.episodes[slot.index]
     slot.choose_renderer(progress.is_recorded(saved.number, config))
@@ -140,7 +140,7 @@ def replay_episode(agent: Agent, slot: EnvSlot, config: TrainConfig, progress: T
     if slot.obs.tolist() != list(saved.obs):
         warnings.warn(
             f"{envs.name(slot.env)} did not reach the same state from the same seed and actions, so the run does not "
-            "resume exactly. Either the environment is another version, or not all of its state depends on the seed.",
+            "resume exactly. Either its version has changed, or not all of its state depends on the seed.",
             PeriluneWarning,
             stacklevel=2,
         )
@@ -165,13 +165,13 @@ def close(slots: Sequence[EnvSlot]) -> None:
 
 
 def timed(progress: TrainingProgress, events: Iterator[Event]) -> Iterator[Event]:
-    """Yield the same events, and measure the time of the training run without that of readers and evaluations."""
+    """Yield the same events, and measure the training time without evaluations and the code that reads events."""
     while True:
         started = time.perf_counter()
         event = next(events, None)
         if event is None:
             return
-        if not isinstance(event, Evaluated):  # only the evaluation ran since the event before
+        if not isinstance(event, Evaluated):  # only the evaluation ran since the previous event
             progress.seconds += time.perf_counter() - started
         yield event
 

@@ -1,4 +1,4 @@
-"""Records of known environments, one file each."""
+"""Records of known environments."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ENVIRONMENTS = {
         BLACKJACK,
     )
 }
-"""Records by Gymnasium ID. The newest of several versions comes first."""
+"""Records by Gymnasium ID. The newest version of an environment comes first."""
 
 
 def lookup(env_id: str) -> KnownEnv:
     """Return the record of an environment, or an empty record if the environment is unknown.
 
     Args:
-        env_id: Gymnasium ID. Without a version, it means the newest one.
+        env_id: Gymnasium ID. An ID without a version selects the newest version.
     """
     versions = (known for name, known in ENVIRONMENTS.items() if env_id in (name, name.rpartition("-v")[0]))
     return next(versions, KnownEnv(env_id=env_id))

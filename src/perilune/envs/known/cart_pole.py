@@ -1,4 +1,4 @@
-"""CartPole: balance a pole on a cart. Version 1 has 500 steps, version 0 has 200."""
+"""CartPole: balance a pole on a cart. An episode has at most 500 steps in version 1, and 200 in version 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perilune.replay.symmetry import Symmetry
 
 
 def _outcome(obs: Array, reward: float, terminated: bool) -> str:
-    """Name the outcome. The track ends at an absolute position obs[0] of 2.4."""
+    """Name the outcome. The track ends where abs(obs[0]), the absolute position, is 2.4."""
     if not terminated:
         return "balanced"
     return "left the track" if abs(obs[0]) > 2.4 else "fell"

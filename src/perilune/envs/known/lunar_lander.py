@@ -8,7 +8,7 @@ from perilune.replay.symmetry import Symmetry
 
 
 def _outcome(obs: Array, reward: float, terminated: bool) -> str:
-    """Name the outcome. The last reward is 100 at rest, and -100 after a crash or beyond an absolute obs[0] of 1."""
+    """Name the outcome. The last reward is 100 after a landing, and -100 after a crash or if abs(obs[0]) >= 1."""
     if not terminated:
         return "hovered"
     if reward > 0:  # not "reward == 100": a wrapper may have scaled it

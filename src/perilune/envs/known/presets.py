@@ -26,9 +26,9 @@ DEFAULT, PLAIN = "default", "plain"
 RECOMMENDED = "recommended"
 """The preset of the environment, or "default" if it has none."""
 _GENERAL = {
-    # For any environment: epsilon falls slowly, and optimism is off, because a lucky return could mislead it.
+    # For any environment: epsilon falls slowly. Optimism is off, because a lucky return could mislead the agent.
     DEFAULT: tuned(100_000, epsilon_decay_steps=30_000, optimism=0.0),
-    # Mnih et al., Nature 518, 2015, scaled down to these environments.
+    # Mnih et al., Nature 518, 2015, scaled down for small environments.
     PLAIN: Preset(
         DQNConfig(layer_norm=False, double=False, n_step=1, max_grad_norm=None, tau=1, target_update_interval=500),
         TrainConfig(steps=100_000),

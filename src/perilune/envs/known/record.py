@@ -42,8 +42,8 @@ class Controls(NamedTuple):
 
     Attributes:
         keys: action of each key ("left", "a", "0", ...).
-        idle: actions that are taken in turn while no key is pressed. If empty, the game waits for a key, and each key
-            press is one time step.
+        idle: actions to take in turn while no key is pressed. If empty, the game waits for a key, and each key press
+            is one time step.
     """
 
     keys: Mapping[str, int]
@@ -51,7 +51,7 @@ class Controls(NamedTuple):
 
     @classmethod
     def arrows(cls, left: int, right: int, down: int | None = None, up: int | None = None, **more: Any) -> Controls:
-        """Return controls by arrow keys and WASD.
+        """Return controls for the arrow keys and WASD.
 
         Args:
             left: action of the left arrow and A.
@@ -89,7 +89,7 @@ RECIPE = DQNConfig(
     optimism=0.5,
     epsilon_end=0.03,
 )
-"""Base of all tuned presets. The documentation measures each part (Benchmarks) and explains the choice (Tuning)."""
+"""Base of all tuned presets. The documentation shows the effect of each part (Benchmarks) and its choice (Tuning)."""
 
 
 def tuned(steps: int, train: Mapping[str, Any] | None = None, **settings: Any) -> Preset:
@@ -114,14 +114,14 @@ class KnownEnv:
         env_id: Gymnasium ID.
         observations: a name for each entry of obs[O].
         actions: a name for each action.
-        map_axes: the two entries of obs that maps are drawn over.
+        map_axes: indices of the two entries of obs on the axes of maps.
         outcomes: how episodes can end.
         symmetry: the mirror symmetry for the setting ``mirror``.
         controls: the keys of ``perilune play``.
         preset: the recommended settings.
 
     Raises:
-        ConfigError: the labels of the outcomes contradict each other.
+        ConfigError: the labels of the outcomes are missing or repeated, or do not include ``unfinished``.
     """
 
     env_id: str = ""
@@ -138,7 +138,7 @@ class KnownEnv:
             return
         labels, unfinished = self.outcomes.labels, self.outcomes.unfinished
         if not labels or len(set(labels)) < len(labels):
-            raise ConfigError("outcomes.labels", labels, "one or more labels, each of them once")
+            raise ConfigError("outcomes.labels", labels, "one or more labels without duplicates")
         if unfinished and unfinished not in labels:
             raise ConfigError("outcomes.unfinished", unfinished, f"one of {', '.join(labels)}, or ''")
 

@@ -1,4 +1,4 @@
-"""Gymnasium's toy text environments: grids and card games with numbered states, which Perilune encodes one-hot."""
+"""Gymnasium's toy text environments: grids and card games with numbered states, which Perilune one-hot encodes."""
 
 from __future__ import annotations
 
