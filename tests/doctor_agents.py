@@ -104,7 +104,7 @@ def target_of(next_value: Callable[[Any, Array, Array, Array], Array]) -> Callab
 def examine(agent: Callable[..., Any], **options: Any) -> doctor.Report:
     """Examine with a time limit that a busy machine does not exceed, and assert that no check crashed."""
     report = doctor.check_agent(agent, **{"budget": 600.0} | options)
-    assert not [check for check in report.not_run if "the doctor itself failed" in check.why], report.not_run
+    assert not [check for check in report.not_run if "the check itself failed" in check.why], report.not_run
     return report
 
 

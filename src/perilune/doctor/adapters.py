@@ -22,10 +22,12 @@ from perilune.training.loop import training_events
 
 
 class PeriluneAdapter:
-    """Adapter for a Perilune agent. It turns off optimism and weight averaging for acting.
+    """Adapter for a Perilune agent.
+
+    The adapter turns off optimism and lets the online network act instead of the averaged one.
 
     Args:
-        agent: The ``.agent`` of a ``perilune.DQN``. The examination trains it.
+        agent: The ``agent`` attribute of a ``perilune.DQN``. The doctor trains it.
 
     Example:
         >>> from perilune import DQN
@@ -39,13 +41,13 @@ class PeriluneAdapter:
         self.gamma = agent.config.gamma
         self.observation_size = agent.observation_size
         self.n_step = agent.config.n_step
-        # With optimism or the averaged network, the agent may choose actions that are not greedy in q_values.
+        # With optimism or the averaged network, the agent may choose actions that are not greedy for q_values.
         agent.config = replace(agent.config, optimism=0.0, ema_acts=False)
         self.sync_target, self.remember = agent.sync_target, agent.remember
         self.parameters, self.target_parameters = agent.online.named_parameters, agent.target.named_parameters
 
     def q_values(self, obs: Array) -> Array:
-        """Return Q-values of the online network, (N, A).
+        """Return the Q-values of the online network, (N, A).
 
         Args:
             obs: Observations, (N, O).
@@ -53,7 +55,7 @@ class PeriluneAdapter:
         return self.agent.q_values(obs, self.agent.online)
 
     def target_q_values(self, obs: Array) -> Array:
-        """Return Q-values of the target network, (N, A).
+        """Return the Q-values of the target network, (N, A).
 
         Args:
             obs: Observations, (N, O).
@@ -61,10 +63,10 @@ class PeriluneAdapter:
         return self.agent.q_values(obs, self.agent.target)
 
     def train_batch(self, *batch: Array) -> None:
-        """Run one update.
+        """Run one update on a batch.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         self.agent.differentiate(self._batch(*batch))
         self.agent.step()
@@ -77,16 +79,16 @@ class PeriluneAdapter:
         """Return the gradient of the loss for each parameter, by name.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         self.agent.differentiate(self._batch(*batch))
         return {name: gradient.copy() for name, gradient in self.agent.online.named_gradients().items()}
 
     def loss(self, *batch: Array) -> float:
-        """Return the loss.
+        """Return the loss of a batch.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         return self.agent.differentiate(self._batch(*batch))[0]
 
@@ -100,7 +102,7 @@ class PeriluneAdapter:
         return self.agent.act(obs[None], epsilon)[0]
 
     def sample(self, n: int) -> tuple[Array, ...]:
-        """Return obs, action, reward, next_obs and terminated of transitions from the replay buffer.
+        """Return obs, action, reward, next_obs and terminated of transitions sampled from the replay buffer.
 
         Args:
             n: Number of transitions.
@@ -114,7 +116,7 @@ class PeriluneAdapter:
         return obs, action, reward, next_obs, discount == 0
 
     def run(self, env: Any, env_steps: int) -> None:
-        """Train with a warm-up and an epsilon schedule that fit ``env_steps``.
+        """Train with a warm-up and an epsilon schedule that are short enough for ``env_steps``.
 
         Args:
             env: A Gymnasium environment.
@@ -131,7 +133,7 @@ class PeriluneAdapter:
 
 
 class _TorchNetworks:
-    """Methods of adapters whose online network ``net`` and target network ``target_net`` are PyTorch modules."""
+    """Base class of adapters whose online network ``net`` and target network ``target_net`` are PyTorch modules."""
 
     net: Any
     target_net: Any
@@ -139,17 +141,17 @@ class _TorchNetworks:
     def _tensor(self, array: Array) -> Any:
         """Return ``array`` as a tensor of the network's dtype and device, sharing the array's memory if possible.
 
-        The doctor can then notice that a network modifies its input.
+        Sharing lets the doctor detect a network that modifies its input.
         """
         like = next(iter(self.net.parameters()))
         return sys.modules["torch"].as_tensor(np.asarray(array, np.float32), dtype=like.dtype, device=like.device)
 
     def q_values(self, obs: Array) -> Any:
-        """Return Q-values of the online network, (N, A), for observations (N, O)."""
+        """Return the Q-values of the online network, (N, A), for observations (N, O)."""
         return self.net(self._tensor(obs))
 
     def target_q_values(self, obs: Array) -> Any:
-        """Return Q-values of the target network, (N, A), for observations (N, O)."""
+        """Return the Q-values of the target network, (N, A), for observations (N, O)."""
         return self.target_net(self._tensor(obs))
 
     def parameters(self) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class StableBaselines3Adapter(_TorchNetworks):
     """Adapter for a ``stable_baselines3.DQN`` model or a subclass of it.
 
     Args:
-        model: A new model, created with any environment that has the same spaces. The examination trains it.
+        model: A new model. Its environment only needs the right spaces. The doctor trains the model.
     """
 
     def __init__(self, model: Any) -> None:
@@ -186,19 +188,19 @@ class StableBaselines3Adapter(_TorchNetworks):
         return self.model.q_net_target
 
     def sync_target(self) -> None:
-        """Update the target network with the model's tau."""
+        """Move the target network towards the online network by the model's ``tau``."""
         for target, online in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
             target.data.copy_((1 - self.model.tau) * target.data + self.model.tau * online.data)
 
     def batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> SimpleNamespace:
-        """Return a batch in the form that the model's replay buffer returns.
+        """Return a batch in the format of the model's replay buffer.
 
         Args:
             obs: Observations, (B, O).
             action: Actions, (B,).
             reward: Rewards, (B,).
             next_obs: Next observations, (B, O).
-            terminated: Whether the transition terminated its episode, (B,).
+            terminated: Whether each transition terminated its episode, (B,).
         """
         return SimpleNamespace(
             observations=self._tensor(obs),
@@ -213,7 +215,7 @@ class StableBaselines3Adapter(_TorchNetworks):
         """Run one gradient step of the model.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         columns, kept = self.batch(*batch), self.model.replay_buffer
         self.model.replay_buffer = SimpleNamespace(sample=lambda *_, **__: columns)
@@ -243,14 +245,14 @@ class StableBaselines3Adapter(_TorchNetworks):
             reward: Reward.
             next_obs: Next observation, (O,).
             terminated: Whether the transition terminated its episode.
-            truncated: Whether the episode was truncated after it.
+            truncated: Whether the episode was truncated after the transition.
         """
         done, info = np.array([terminated or truncated]), {"TimeLimit.truncated": truncated and not terminated}
         buffer = self.model.replay_buffer
         buffer.add(obs[None], next_obs[None], np.array([[action]]), np.array([reward]), done, [info])
 
     def sample(self, n: int) -> tuple[Any, ...]:
-        """Return obs, action, reward, next_obs and terminated of transitions from the replay buffer.
+        """Return obs, action, reward, next_obs and terminated of transitions sampled from the replay buffer.
 
         Args:
             n: Number of transitions.
@@ -259,13 +261,13 @@ class StableBaselines3Adapter(_TorchNetworks):
         return drawn.observations, drawn.actions, drawn.rewards, drawn.next_observations, drawn.dones
 
     def run(self, env: Any, env_steps: int) -> None:
-        """Train the model.
+        """Train the model on an environment.
 
         Args:
             env: A Gymnasium environment.
             env_steps: Number of time steps.
         """
-        # set_env rejects an environment whose observation bounds differ, but they do not matter here.
+        # set_env rejects an environment whose observation bounds differ, but the bounds do not matter here.
         self.model.observation_space = env.observation_space
         self.model.set_env(env)
         self.model.learn(env_steps)
@@ -306,7 +308,7 @@ class TorchAdapter(_TorchNetworks):
         """Return the gradient of the loss for each parameter, by name.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         self.optimizer.zero_grad()
         self._loss_tensor(*batch).backward()
@@ -316,15 +318,15 @@ class TorchAdapter(_TorchNetworks):
         """Run one optimizer step.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         self.gradients(*batch)
         self.optimizer.step()
 
     def loss(self, *batch: Array) -> float:
-        """Return the loss.
+        """Return the loss of a batch.
 
         Args:
-            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter``.
+            *batch: obs, action, reward, next_obs and terminated, as in ``AgentAdapter.train_batch``.
         """
         return float(self._loss_tensor(*batch))

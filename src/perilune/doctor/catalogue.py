@@ -2,7 +2,7 @@
 
 ``findings/COMPONENT/NAME.md`` describes the finding ``COMPONENT.NAME``. Its title names the fault, and its sections are
 ``SECTIONS``. The front matter has the severity, and optionally ``clues`` and ``calls``, which locate the line at fault.
-``findings/COMPONENT/index.md`` explains the component and contains defaults for its findings. ``findings/causes.toml``
+``findings/COMPONENT/index.md`` explains the component and defines defaults for its findings. ``findings/causes.toml``
 lists which findings are consequences of others.
 """
 
@@ -37,7 +37,7 @@ def components() -> dict[str, dict[str, Any]]:
 
 @cache
 def entries() -> dict[str, Finding]:
-    """Return every finding by its id, with a template instead of the evidence."""
+    """Return every finding by its id. The evidence is a template."""
     found = {}
     for component, defaults in components().items():
         for file in sorted((FILES / component).iterdir(), key=str):
@@ -64,7 +64,7 @@ def entries() -> dict[str, Finding]:
 
 
 def page(name: str) -> str:
-    """Return the page in Markdown about a finding or a component, with names instead of measured numbers."""
+    """Return the Markdown page of a finding or a component. Names in brackets stand for measured values."""
     evidence, *rest = _parse(f"{name}.index" if name in components() else name)[1].partition("## Fix\n")
     return "".join([re.sub(r"{(\w+)[^{}]*}", r"[\1]", evidence), *rest])
 
@@ -91,23 +91,23 @@ def component_of(method: str | None) -> str | None:
 
 @cache
 def causes() -> dict[str, list[str]]:
-    """Return the consequences of findings: pattern of ids -> patterns of the ids that follow from them."""
+    """Return the consequences of findings: pattern of a cause's id -> patterns of the ids that follow from it."""
     return tomllib.loads((FILES / "causes.toml").read_text(encoding="utf-8"))
 
 
 def finding(name: str, *, where: str | None = None, picture: Points | Spread | None = None, **values: Any) -> Finding:
-    """Return the finding ``name`` with ``values`` filled into its template of the evidence."""
+    """Return the finding ``name``, with ``values`` filled into the template of its evidence."""
     entry = entries()[name]
     return replace(entry, evidence=_Evidence().format(entry.evidence, **values), where=where, picture=picture)
 
 
 def listed(values: ArrayLike) -> str:
-    """Format numbers for evidence: three digits each."""
+    """Format numbers as a list, with three significant digits each."""
     return "[" + ", ".join(f"{value:.3g}" for value in np.asarray(values)) + "]"
 
 
 class _Evidence(string.Formatter):
-    """Formats lists and arrays of numbers with ``listed``."""
+    """Format lists and arrays of numbers with ``listed``."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         return listed(value) if isinstance(value, list | np.ndarray) else str(super().format_field(value, format_spec))

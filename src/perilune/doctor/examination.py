@@ -30,8 +30,9 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
     """Examine an agent and report what is wrong with it.
 
     Args:
-        make_agent: Returns a new agent each time, an ``AgentAdapter``. If it has a parameter ``seed``, it receives one.
-        budget: Time limit in seconds (> 0). The report lists checks that do not fit as not run.
+        make_agent: Factory that returns an ``AgentAdapter`` with a new agent on each call. If it has a parameter
+            ``seed``, the doctor passes a seed.
+        budget: Time limit in seconds (> 0). The report lists the checks that did not finish in time.
         seed: Seed of the agent and of the examination (>= 0).
 
     Returns:
@@ -53,7 +54,7 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
     report = Report()
     session = Session(make_agent, seeding.checked(seed), np.random.default_rng(seed))
     usable = True
-    nowhere = io.StringIO()  # for what the agent prints
+    nowhere = io.StringIO()  # discards what the agent prints
     with (
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
@@ -69,7 +70,7 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
             usable = finished or check is not CHECKS[0]
         _locate(session, report, budget - (time.monotonic() - began))
     if not usable and not report.findings:
-        raise ExaminationError(f"this agent cannot be examined: {report.not_run[0].why}")
+        raise ExaminationError(f"the doctor cannot examine this agent: {report.not_run[0].why}")
     report.findings = in_order(report.findings, catalogue.causes())
     report.seconds = time.monotonic() - began
     return report
@@ -88,11 +89,11 @@ def require_budget(budget: float) -> None:
 def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
     """Return a pytest test with one item per check, for example to grade assignments or to prevent regressions.
 
-    An item fails with the findings of its check. It is skipped, with the reason, if the check did not run. The first
-    item that runs examines the agent once for all items.
+    An item fails if its check has findings, and shows them. It is skipped, with the reason, if the check did not run.
+    The first item that runs examines the agent once for all items.
 
     Args:
-        make_agent: Returns a new agent each time, as for ``check_agent``.
+        make_agent: Factory, as for ``check_agent``.
         budget: Time limit in seconds (> 0).
         seed: Seed of the agent and of the examination (>= 0).
 
@@ -162,7 +163,7 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
     except CannotTell as reason:
         not_run(reason)
     except NotFinite as failure:
-        add("numerics.not_finite", details=f"{failure} in the check {check.title!r}")
+        add("numerics.not_finite", details=f"{failure} (check: {check.title})")
         not_run(failure)
     except AgentFailed as failure:
         if component := catalogue.component_of(failure.method):
@@ -173,14 +174,14 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
             add(f"{component}.hangs", error=f"{late} (check: {check.title})")
         not_run(late, complete=False)
         session.unstoppable = (late.call or check.title) if late.unstoppable else None
-    except Exception as error:  # reported; the other checks can still run
+    except Exception as error:  # a bug in the check; the other checks can still run
         not_run(f"the check itself failed: {type(error).__name__}: {error}")
     session.under_way = None
     return False
 
 
 def _locate(session: Session, report: Report, seconds: float) -> None:
-    """Find the likeliest line of each fault among the lines that run in the calls that can contain it."""
+    """Locate each fault: select the likeliest of the lines that run in its ``calls``."""
     open_ = [one for one in report.faults if one.where is None and not one.id.endswith((".hangs", ".raises"))]
     lines: dict[str, list[Line]] = {}
 
@@ -190,7 +191,7 @@ def _locate(session: Session, report: Report, seconds: float) -> None:
                 lines[call] = lines_run(_single_call(session, call))
 
     if open_ and seconds > 1 and session.actions and not session.unstoppable:
-        with contextlib.suppress(TooLong, Exception):  # those lines remain unknown
+        with contextlib.suppress(TooLong, Exception):  # the report then omits the lines
             supervised(work, seconds, 10.0, lambda: session.under_way)
     report.findings = [replace(one, where=likeliest(one, lines)) if one in open_ else one for one in report.findings]
 

@@ -39,7 +39,8 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     The cells of a notebook run in order, up to the one that defines the factory, without its magic commands
     (``%matplotlib``, ``!pip``).
 
-    Raise ExaminationError if the file does not exist, raises, takes longer than ``seconds``, or has no such callable.
+    Raise ExaminationError if the file does not exist, raises an exception, takes longer than ``seconds``, or has no
+    such callable.
     """
     file, colon, factory = name.rpartition(":")
     path = Path(file)
@@ -55,7 +56,7 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     except TooLong as late:
         raise ExaminationError(
             f"running {file} took longer than {seconds:g} s. If it trains an agent, move that code under "
-            'if __name__ == "__main__":. In a notebook, move it below the factory'
+            'if __name__ == "__main__":. In a notebook, move it below the cell that defines the factory'
         ) from late
     except (Exception, SystemExit) as error:
         raise ExaminationError(f"running {file} raised {type(error).__name__}: {error}") from error
@@ -63,7 +64,9 @@ def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
     made = getattr(module, factory, None)
     if not callable(made):
         names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise ExaminationError(f"{file} has no callable {factory!r}. Its callables: {', '.join(names) or 'none'}")
+        raise ExaminationError(
+            f"{file} has no callable {factory!r}. It has these callables: {', '.join(names) or 'none'}"
+        )
     return made  # type: ignore[no-any-return]
 
 
@@ -72,7 +75,7 @@ def _import(path: Path, factory: str) -> ModuleType:
     package = path.resolve().parent
     while (package / "__init__.py").is_file():
         package = package.parent
-    sys.path.insert(0, str(package))  # stays there, because the factory may import other files
+    sys.path.insert(0, str(package))  # not removed, because the factory may import other files
     if package != path.resolve().parent and path.suffix == ".py":
         return importlib.import_module(".".join(path.resolve().relative_to(package).with_suffix("").parts))
     name = f"examined_{path.stem}" if path.stem in sys.modules else path.stem
@@ -87,7 +90,7 @@ def _import(path: Path, factory: str) -> ModuleType:
 
 
 def _run_cells(path: Path, factory: str, module: ModuleType) -> None:
-    """Run the cells of a notebook until ``factory`` is defined. Line numbers count through all cells."""
+    """Run the cells of a notebook until ``factory`` is defined. Lines are numbered across all cells."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -108,6 +111,6 @@ def _python_lines(cell: str) -> list[str]:
     lines = cell.splitlines()
     words = lines[0].split() if lines else []
     if words and words[0].startswith("%%") and words[0] not in ("%%time", "%%timeit", "%%capture"):
-        return [f"# {line}" for line in lines]  # another language
+        return [f"# {line}" for line in lines]  # a cell in another language
     lines = [re.sub(r"^(\s*)([%!].*|.*\?)$", r"\1pass  # \2", line) for line in lines]
     return [re.sub(r"^(\s*[\w, ]+=\s*)([%!].*)$", r"\1None  # \2", line) for line in lines]

@@ -1,4 +1,4 @@
-"""Locate a fault: trace the lines of the user's files that run in a call, and select the likeliest one."""
+"""Locate a fault: trace the lines of the user's files that a call runs, and select the likeliest line."""
 
 from __future__ import annotations
 

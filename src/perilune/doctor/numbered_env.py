@@ -12,11 +12,11 @@ from perilune._utils.arrays import Array
 from perilune.doctor.session import AgentCopy
 
 UNIT = 1 / 64  # difference between the observations of two consecutive states; exact in float32
-SHIFT = 1 / 128  # keeps observations off whole numbers; exact in float32
+SHIFT = 1 / 128  # so that no observation is a whole number; exact in float32
 
 
 class Step(NamedTuple):
-    """One time step; ``before`` and ``after`` are the numbers of its states."""
+    """One time step, from the state numbered ``before`` to the state numbered ``after``."""
 
     before: int
     action: int
@@ -32,15 +32,15 @@ class Step(NamedTuple):
 
 
 class NumberedEnv(gymnasium.Env[Array, int]):
-    """An environment whose states are numbered. Each entry of obs encodes the number, with alternating sign.
+    """An environment whose states are numbered. Each entry of obs encodes the number, with alternating signs.
 
-    Episodes last 4 to 12 time steps. They end by termination and by truncation alternately. The environment calls
+    Episodes last 4 to 12 time steps. Truncated and terminated episodes alternate. The environment calls
     ``on_step(obs)`` before each time step.
 
     Attributes:
         steps: All time steps so far.
         first: Numbers of the states that ``reset`` returned.
-        late: Number of time steps after the end of an episode.
+        late: Number of time steps after the end of an episode, without a reset.
     """
 
     def __init__(self, size: int, actions: int, on_step: Callable[[Array], object] = lambda obs: None) -> None:
@@ -60,7 +60,7 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         return (self._signs * (self._number * UNIT + SHIFT)).astype(np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Start an episode in the next state."""
+        """Start an episode in the state with the next number."""
         super().reset(seed=seed)
         self._number += 1
         self.first.add(self._number)
@@ -68,7 +68,7 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         return self.obs(), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Advance to the next state."""
+        """Advance to the state with the next number."""
         self.late += self._left <= 0
         self._on_step(self.obs())
         self._number += 1
@@ -93,7 +93,7 @@ def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
 
 
 def state_numbers(obs: Array) -> Array:
-    """Return the numbers (N,) of the states in obs (N, O), or -1 where obs is not a state of a NumberedEnv."""
+    """Return the numbers (N,) of the states in obs (N, O), or -1 for rows that are not from a NumberedEnv."""
     signs = np.where(np.arange(obs.shape[1]) % 2 == 0, 1.0, -1.0)
     numbers = (obs.astype(np.float64) * signs - SHIFT) / UNIT
     whole = np.round(numbers[:, 0])

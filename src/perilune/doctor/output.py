@@ -67,12 +67,12 @@ def write_page(report: Report, path: Path, agent: str) -> None:
 
 
 def page(report: Report, agent: str) -> str:
-    """Return the page, with all text from the agent escaped. Without matplotlib, it shows how to install it."""
+    """Return the page, with all text from the agent escaped. Without matplotlib, it shows the install command."""
     return render("doctor.html", title=f"Perilune doctor: {agent}", agent=agent, report=report, draw=_svg_or_reason)
 
 
 def _svg_or_reason(picture: Points | Spread) -> tuple[str, str]:
-    """Return the picture as SVG, or the reason why there is none."""
+    """Return the picture as SVG and "", or "" and the reason why there is no picture."""
     try:
         return svg(picture), ""
     except MissingDependencyError as error:
@@ -95,7 +95,7 @@ def svg(picture: Points | Spread) -> str:
             for (name, values), color in zip(picture.groups.items(), PALETTE, strict=False):
                 axes.hist(values, edges, density=True, histtype="step", linewidth=1.6, color=color, label=name)
             axes.set_yticks([])
-            axes.set_ylabel("share of the values")
+            axes.set_ylabel("density")
     axes.set_title(picture.title, fontsize="medium", loc="left")
     axes.set_xlabel(picture.x_label)
     axes.spines[["top", "right"]].set_visible(False)

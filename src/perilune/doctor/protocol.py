@@ -1,4 +1,4 @@
-"""The interface between the doctor and an agent: the methods that it calls and the batches that it passes."""
+"""The interface between the doctor and an agent: the methods that the doctor calls and the batches that it passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Transitions(NamedTuple):
         action: Actions, int64 (B,).
         reward: Rewards, float32 (B,).
         next_obs: Next observations, float32 (B, O).
-        terminated: Whether the transition terminated its episode, bool (B,).
+        terminated: Whether each transition terminated its episode, bool (B,).
     """
 
     obs: Array
@@ -35,7 +35,7 @@ class Transitions(NamedTuple):
         return Transitions(*(np.array(column[index]) for column in self))
 
     def repeat(self, times: int) -> Transitions:
-        """Return a batch that contains each transition several times.
+        """Return a batch that contains each transition ``times`` times.
 
         Args:
             times: Number of copies of each transition (>= 1).
@@ -45,21 +45,23 @@ class Transitions(NamedTuple):
 
 @runtime_checkable
 class AgentAdapter(Protocol):
-    """The members through which the doctor examines an agent. Your adapter needs no base class.
+    """The members through which the doctor examines an agent. Your adapter does not need a base class.
 
-    ``gamma``, ``observation_size``, ``q_values`` and ``train_batch`` are required. The following members are optional,
-    and each one enables more checks:
+    ``gamma``, ``observation_size``, ``q_values`` and ``train_batch`` are required. The following members are optional.
+    Each one enables more checks:
 
-    - ``target_q_values(obs)`` returns Q-values of the target network, (N, A).
+    - ``target_q_values(obs)`` returns the Q-values of the target network, (N, A).
     - ``sync_target()`` runs one hard or Polyak update of the target network.
     - ``parameters()`` and ``target_parameters()`` return the trained arrays by name: the arrays themselves, not copies.
-    - ``gradients(obs, action, reward, next_obs, terminated)`` returns the gradient of the loss for each parameter.
+    - ``gradients(obs, action, reward, next_obs, terminated)`` returns the gradient of the loss for each parameter, by
+      name.
     - ``loss(obs, action, reward, next_obs, terminated)`` returns the loss as a number.
     - ``act(obs, epsilon)`` returns an action (int) for one observation (O,).
     - ``remember(obs, action, reward, next_obs, terminated, truncated)`` stores one transition.
     - ``sample(n)`` returns obs, action, reward, next_obs and terminated of stored transitions, as arrays.
     - ``run(env, env_steps)`` runs your training loop on a Gymnasium environment.
-    - ``n_step`` (int): each reward is a sum over this many time steps, and the target discounts by gamma^n_step.
+    - ``n_step`` (int): each reward is a discounted sum over this many time steps, and the target discounts the next
+      value by gamma^n_step.
 
     Attributes:
         gamma: Discount, from 0 to 1.
@@ -84,7 +86,7 @@ class AgentAdapter(Protocol):
             action: Actions, int64 (B,).
             reward: Rewards, float32 (B,).
             next_obs: Next observations, float32 (B, O).
-            terminated: Whether the transition terminated its episode, bool (B,).
+            terminated: Whether each transition terminated its episode, bool (B,).
 
         Returns:
             Anything; the doctor ignores it.

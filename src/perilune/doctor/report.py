@@ -15,14 +15,14 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Points(NamedTuple):
-    """A scatter plot of found against expected values.
+    """A scatter plot of measured and expected values.
 
     Attributes:
         title: Title of the plot.
         x_label: Label of the horizontal axis.
         y_label: Label of the vertical axis.
         x: Horizontal positions, (N,).
-        found: Values of the agent, (N,).
+        found: Values measured on the agent, (N,).
         expected: Values of a correct agent, (N,).
     """
 
@@ -57,12 +57,12 @@ class Finding:
         severity: "error", "warning" or "note". A note is not a fault.
         title: The fault, in one sentence.
         why: How the fault affects learning.
-        evidence: The measured numbers that prove the fault; in the catalogue, their template.
+        evidence: The measurements that prove the fault. In the catalogue, a template for them.
         fix: The smallest change that fixes the fault.
         example: Code before and after the fix.
         how_to_check: How to confirm the fix yourself.
-        where: ``file:line``, or None if no line of your code stands out.
-        caused_by: The id of the finding that this one follows from, or None.
+        where: The likeliest line of your code, as ``file:line``, or None if unknown.
+        caused_by: The id of the finding that causes this one, or None.
         check: The title of the check that found it.
         picture: A plot for the HTML report, or None.
         clues: Regular expressions that match the line at fault, the most specific first.
@@ -96,7 +96,7 @@ class Finding:
 
     @property
     def parts(self) -> dict[str, str]:
-        """The parts that a report shows, by label; empty ones are omitted."""
+        """The parts of the finding that a report shows, by label. Empty parts are omitted."""
         file, _, line = (self.where or ":0").rpartition(":")
         parts = {
             "why": self.why,
@@ -121,7 +121,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A check that did not run. The part of the agent that it covers may be faulty.
+    """A check that did not run, or only in part. What it covers may be faulty.
 
     Attributes:
         check: Title of the check.
@@ -137,10 +137,10 @@ class Report:
     """The result of an examination.
 
     Attributes:
-        findings: Root causes first, more severe ones first among them.
-        not_run: Checks that did not run.
+        findings: Root causes first, then their consequences. More severe findings come first in each group.
+        not_run: Checks that did not run, with the reasons.
         seconds: Duration of the examination.
-        complete: Whether the time limit was long enough for all checks.
+        complete: Whether no check exceeded a time limit.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -155,7 +155,7 @@ class Report:
 
     @property
     def roots(self) -> list[Finding]:
-        """Findings that do not follow from another one."""
+        """Findings that no other finding causes."""
         return [finding for finding in self.findings if finding.caused_by is None]
 
     @property
@@ -179,10 +179,10 @@ class Report:
         return f"{result} ({self.seconds:.1f} s)"
 
     def parts(self, root: Finding) -> dict[str, str]:
-        """Return the parts of a root cause that a report shows, by label.
+        """Return the parts of a root cause that a report shows, by label. One part lists its consequences.
 
         Args:
-            root: One of ``roots``. One part lists the findings that follow from it.
+            root: One of ``roots``.
         """
         following = [f"{other.title} ({other.id})" for other in self.findings if other.caused_by == root.id]
         return root.parts | ({"leads to": "; ".join(following)} if following else {})
@@ -201,14 +201,14 @@ class Report:
 
 
 def in_order(findings: Sequence[Finding], causes: dict[str, list[str]]) -> list[Finding]:
-    """Return each finding once, with ``caused_by`` set.
+    """Sort the findings, remove duplicates and set ``caused_by``.
 
     Args:
         findings: In the order in which they were found.
-        causes: Pattern of a cause's id -> patterns of the ids that follow from it. The first match counts.
+        causes: Pattern of a cause's id -> patterns of the ids that follow from it. The first match applies.
 
     Returns:
-        Root causes first, more severe ones first among them.
+        Root causes first, then their consequences. More severe findings come first in each group.
     """
     by_id: dict[str, Finding] = {}
     for finding in findings:

@@ -22,7 +22,7 @@ Steps = Callable[[Array], Array]  # gradients (K,) -> an optimizer's steps (K,) 
 
 
 class CannotTell(Exception):  # noqa: N818 -- a result, not an error
-    """A check cannot decide. The message is the reason."""
+    """A check cannot reach a result. The message is the reason."""
 
 
 class AgentFailed(Exception):  # noqa: N818 -- a result, not an error
@@ -50,7 +50,7 @@ def as_array(value: Any) -> Array:
 
 
 def seed_global_generators(seed: int) -> None:
-    """Seed the global generators, so that compared calls have the same dropout and noise."""
+    """Seed the global random generators, so that compared calls have the same dropout and noise."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 -- the agent may draw from it
     if (torch := sys.modules.get("torch")) is not None:
@@ -79,22 +79,22 @@ class Session:
     seed: int  # passed to the factory if it takes one
     rng: np.random.Generator  # for the observations and transitions of the checks
     observation_size: int = 0
-    actions: int = 0  # their number, A
+    actions: int = 0  # number of actions, A
     gamma: float = 0.0
-    n_step: int | None = None  # time steps that one reward sums over, if the adapter has n_step
-    min_batch: int = 1  # the smallest batch that train_batch learns from
+    n_step: int | None = None  # time steps that each reward sums over; None if the adapter has no n_step
+    min_batch: int = 1  # size of the smallest batch with which train_batch changes Q
     calls_per_update: int = 1  # calls of train_batch until Q changes
-    deepcopy: bool = False  # copy agents with copy.deepcopy; otherwise make new ones and repeat their history
+    deepcopy: bool = False  # copy agents with copy.deepcopy; otherwise make new ones and repeat the changes
     noise: float = 0.0  # largest difference between two calls of q_values with the same observations
     under_way: Call | None = None  # the running call of the agent
-    unstoppable: str | None = None  # a call that did not react to interrupts
+    unstoppable: str | None = None  # name of a call that did not react to interrupts
     ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a finding
     routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding
-    not_regression: str | None = None  # why updates do not move Q towards a number; "" if they do
-    weights: tuple[str, list[str]] | None = None  # the online network's arrays: "parameters" or "walk", and names
+    not_regression: str | None = None  # why updates do not move Q towards a number; "" if they do; None: unknown
+    weights: tuple[str, list[str]] | None = None  # source of the online arrays ("parameters" or "walk") and their names
     stepping: Stepping | None = None  # how the first step depends on the gradient
-    weight_decay: bool | None = None  # whether weights shrink without an error
-    optimizer: Steps | None = None  # the reference optimizer that makes the agent's steps
+    weight_decay: bool | None = None  # whether weights shrink without an error; None: unknown
+    optimizer: Steps | None = None  # the reference optimizer that matches the agent's steps
     replay_faulty: bool = False
     _original: Any = None
 
@@ -121,7 +121,7 @@ class Session:
         return AgentCopy(self, copy.deepcopy(self._original))
 
     def timed(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Call ``function`` of the agent, and record that it is running. Raise AgentFailed if it raises."""
+        """Call ``function``, and record it as the running call. Raise AgentFailed if it raises an exception."""
         before, this = self.under_way, Call(name)
         self.under_way = this
         try:
@@ -129,7 +129,7 @@ class Session:
         except (Exception, SystemExit) as error:
             raise AgentFailed(name, f"raised {type(error).__name__}: {error}", error) from error
         finally:
-            if self.under_way is this:  # otherwise it was abandoned, and another call is running
+            if self.under_way is this:  # otherwise this call was abandoned, and another one is running
                 self.under_way = before
 
     def observations(self, count: int, scale: float = 1.0) -> Array:
@@ -137,7 +137,7 @@ class Session:
         return (scale * self.rng.standard_normal((count, self.observation_size))).astype(np.float32)
 
     def transitions(self, count: int, terminated: bool = True, scale: float = 1.0) -> Transitions:
-        """Draw transitions with reward 0. Actions take turns, starting with a random one."""
+        """Draw transitions with reward 0. The actions cycle, starting with a random one."""
         return Transitions(
             self.observations(count, scale),
             (np.arange(count) + self.rng.integers(self.actions)) % self.actions,
@@ -160,7 +160,7 @@ class AgentCopy:
         return all(callable(getattr(self.agent, method, None)) for method in methods)
 
     def call(self, method: str, *args: Any) -> Any:
-        """Call a method of the agent, timed. Raise AgentFailed if it raises."""
+        """Call a method of the agent with a time limit. Raise AgentFailed if it raises an exception."""
         return self.session.timed(method, getattr(self.agent, method), *args)
 
     def array(self, method: str, *args: Any) -> Array:
@@ -181,14 +181,14 @@ class AgentCopy:
         return again
 
     def change(self, how: Callable[[AgentCopy], object]) -> None:
-        """Apply ``how`` to the agent, and remember it if copies must repeat it."""
+        """Apply ``how`` to the agent, and record it if copies must repeat it."""
         if not self.session.deepcopy:
             self.history.append(how)
         seed_global_generators(1)
         how(self)
 
     def train(self, batch: Transitions) -> None:
-        """Run one update. Repeat the batch if it is too small, which does not change its mean."""
+        """Run one update. If the batch is too small, repeat its rows, which does not change their mean."""
         repeats = -(-self.session.min_batch // len(batch.action))
         columns = [np.concatenate([column] * repeats) for column in batch]
 
@@ -209,7 +209,7 @@ class AgentCopy:
         self.change(lambda agent: agent.call("sync_target"))
 
     def effect(self, batch: Transitions) -> Array:
-        """Return the change of Q(obs, a) in an update on ``batch``, (B, A)."""
+        """Return the change of Q(obs, a) by an update on ``batch``, (B, A)."""
         return self.trained(batch).q(batch.obs) - self.q(batch.obs)
 
     def q(self, obs: Array, method: str = "q_values") -> Array:

@@ -1,4 +1,4 @@
-"""Run work in a thread: interrupt it if it takes too long, and abandon it if it does not react."""
+"""Run work in a thread, interrupt it at a time limit, and abandon it if it does not react."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ATTEMPTS = 40  # interrupts, one every 0.05 s
 
 
 class _Interrupted(BaseException):
-    """Interrupts a thread. A BaseException, so that ``except Exception`` in the agent does not catch it."""
+    """Raised in a thread to interrupt it. A BaseException, because the agent may catch ``Exception``."""
 
 
 class Call:
@@ -25,7 +25,7 @@ class Call:
         self.began, self.cpu_began = time.monotonic(), time.process_time()
 
     def exceeds(self, seconds: float) -> bool:
-        """Return whether it used more CPU time than ``seconds``, or three times that on the wall clock.
+        """Return whether the call used more than ``seconds`` of CPU time, or three times as much wall-clock time.
 
         On a busy machine, wall-clock time passes while the process waits for a CPU.
         """
@@ -33,14 +33,15 @@ class Call:
 
 
 class TooLong(Exception):  # noqa: N818 -- a result, not an error
-    """A time limit was reached, while the agent's method ``call`` was running, if any.
+    """A time limit was reached.
 
-    ``unstoppable``: the thread is still running, because it did not react to interrupts.
+    ``call`` is the method of the agent that was running, or None. If ``unstoppable``, the thread did not react to
+    interrupts and is still running.
     """
 
     def __init__(self, call: str | None, seconds: float, unstoppable: bool) -> None:
         text = f"{call} did not return within {seconds:.0f} s"
-        super().__init__(text if call else f"it did not finish in the remaining {seconds:.0f} s")
+        super().__init__(text if call else f"the check did not finish in the remaining {seconds:.0f} s")
         self.call, self.unstoppable = call, unstoppable
 
 

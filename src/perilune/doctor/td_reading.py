@@ -1,7 +1,7 @@
-"""Measure from outside which target an update aims at.
+"""Measure the target of an update from its effect on Q.
 
 An update moves Q(obs, action) towards its target r + bootstrap, for any loss, optimizer and step size. At the neutral
-reward r* it changes nothing, because the target equals Q(obs, action). So
+reward r*, the target equals Q(obs, action), and the update changes nothing. So
 
     bootstrap = Q(obs, action) - r*.
 
@@ -23,7 +23,7 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session
 
 Aim = tuple[bool, Array]  # the value of ``terminated``, and how far the target lies above the reward (B,)
 
-MAX_REACH = 1e5  # of the search, relative to its first width
+MAX_REACH = 1e5  # largest distance of the search from Q, relative to its initial width
 UNSURE = 5e-3  # precision of a bootstrap, relative to the largest one
 CLEAR = 0.01  # largest relative distance at which a candidate matches
 
@@ -31,7 +31,8 @@ CLEAR = 0.01  # largest relative distance at which a candidate matches
 def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
     """Find the reward at which an update on one transition leaves Q(obs, action) unchanged.
 
-    The search starts at Q(obs, action) +- ``width`` and is exact to 1e-4 of it. Raise CannotTell if it finds none.
+    The search starts at Q(obs, action) +- ``width`` and is accurate to 1e-4 times ``width``. Raise
+    CannotTell if it finds no such reward.
     """
     q = float(agent.q_taken(transition)[0])
 
@@ -55,12 +56,12 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
         reach *= 10
         if reach > MAX_REACH * width:
             raise CannotTell(
-                f"rewards of {low:.3g} and {high:.3g} do not move Q(obs, action) in opposite directions, but by "
-                f"{down:.3g} and {up:.3g}"
+                f"rewards of {low:.3g} and {high:.3g} should move Q(obs, action) in opposite directions, but move "
+                f"it by {down:.3g} and {up:.3g}"
             )
 
-    # The Illinois variant of regula falsi: few steps if the motion is linear, as with SGD, and not much slower than
-    # bisection if it jumps, as with the first step of Adam.
+    # The Illinois variant of regula falsi. It takes few steps if the motion is linear, as with SGD, and not many more
+    # than bisection if the motion jumps, as with the first step of Adam.
     tolerance = 1e-4 * width
     kept = 0
     for _ in range(80):
@@ -76,7 +77,7 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
             low, down = reward, moved
             up = up / 2 if kept == -1 else up
             kept = -1
-    raise CannotTell("no reward leaves Q(obs, action) unchanged: its change is not monotone in the reward")
+    raise CannotTell("no reward leaves Q(obs, action) unchanged, because the change of Q is not monotone in the reward")
 
 
 def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array:
@@ -88,7 +89,7 @@ def read_bootstraps(agent: AgentCopy, batch: Transitions, width: float) -> Array
 def require_regression(session: Session) -> None:
     """Raise CannotTell unless an update whose target equals Q leaves Q unchanged.
 
-    Agents that learn a distribution, or a regularized or noisy target, do change Q.
+    If an agent learns a distribution, or a regularized or noisy target, such an update changes Q.
     """
     if session.not_regression is None:
         session.not_regression = _why_not_regression(session)
@@ -112,11 +113,13 @@ def _why_not_regression(session: Session) -> str:
     scale = float(neutral @ q / (neutral @ neutral))
     if np.abs(scale * neutral - q).max() < 0.01 * width:
         return (
-            f"the update multiplies rewards by {scale:.3g}. Let the adapter undo this, so that both use the same scale"
+            f"the update multiplies rewards by {scale:.3g}. Undo this in the adapter, so that rewards and Q have the "
+            "same scale"
         )
     return (
         f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
-        "the update does not move Q towards a single number. The target may be a distribution, noisy or regularized"
+        "the update does not move Q towards a single number. The agent may learn a distribution, or a noisy or "
+        "regularized target"
     )
 
 
@@ -130,7 +133,7 @@ def require_varied_q(session: Session) -> None:
 
 
 def aim(agent: AgentCopy, transition: Transitions) -> Aim:
-    """Return how to produce a TD error. In a correct agent, the target of a terminated transition is its reward."""
+    """Return how the reward determines the target. In a correct agent, they are equal in terminated transitions."""
     ends = agent.session.ends
     flag = ends in ("sound", "no_mask")
     if ends in ("sound", "mask_inverted"):
@@ -171,7 +174,7 @@ class Targets(NamedTuple):
         name, factor, distance = fits[0] if fits[0][2] < best[2] + UNSURE else best
         if distance > CLEAR:
             raise CannotTell(
-                f"the update aims at r + {listed(self.bootstrap)}, which is not a known target. The nearest one, "
+                f"the target is r + {listed(self.bootstrap)}, which matches no known target. The nearest one, r + "
                 f"{factor:.3g} times {name}, differs by {distance:.0%}"
             )
         return name, factor, distance
@@ -179,16 +182,14 @@ class Targets(NamedTuple):
     def picture(self, discount: float) -> Points:
         """Return a plot of the bootstraps against the correct ones."""
         expected = discount * next(iter(self.candidates.values()))
-        labels = "expected: gamma times the next value", "found: Q(obs, action) - neutral reward"
-        return Points(
-            "Bootstraps: the part of each target that is not the reward", *labels, expected, self.bootstrap, expected
-        )
+        labels = "expected: discount times the next value", "found: target minus reward"
+        return Points("Bootstrap: the target without the reward", *labels, expected, self.bootstrap, expected)
 
 
 def read_targets(
     session: Session, agent: AgentCopy, candidates: Callable[[Transitions], dict[str, Array]], terminated: bool = False
 ) -> Targets:
-    """Measure the bootstraps of transitions that distinguish the first candidate from the others, two for each."""
+    """Measure bootstraps. For each other candidate, use the two transitions that differ most from the first one."""
     pool = session.transitions(60 * session.actions, terminated, scale=2.0)
     wanted, *rivals = candidates(pool).values()
     rows = sorted({int(row) for rival in rivals for row in np.argsort(np.abs(rival - wanted))[-2:]})

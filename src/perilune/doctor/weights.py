@@ -1,4 +1,4 @@
-"""Find the weights that an agent trains, and measure updates of them and the derivatives of Q."""
+"""Find the weights that an agent trains, and measure their updates and the derivatives of Q."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Named = dict[str, Array]
 
 MAX_DEPTH = 8
 MAX_ITEMS = 200  # longer lists, such as replay buffers, do not contain weights
-COORDINATES = 50  # of each array
+COORDINATES = 50  # weights of each array that are measured
 ERROR = 10.0  # the TD error that trials use, in units of return
 TRIALS = 4
 
 
 def walk(agent: Any) -> Named:
-    """Return every floating-point array reachable from ``agent``, by its path; each object once."""
+    """Return every floating-point array reachable from ``agent`` by its path. Visit each object once."""
     found: Named = {}
     seen: set[int] = set()
     queue: deque[tuple[str, Any, int]] = deque([("", agent, 0)])
@@ -67,7 +67,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield f".{name}", getattr(value, name, None)
         names = getattr(getattr(value, "__code__", None), "co_freevars", ())
         for name, cell in zip(names, getattr(value, "__closure__", None) or (), strict=False):
-            with contextlib.suppress(ValueError):  # not filled yet
+            with contextlib.suppress(ValueError):  # an empty cell
                 yield f".{name}", cell.cell_contents
 
 
@@ -143,7 +143,7 @@ def _determine_q(agent: AgentCopy, source: str) -> list[str]:
 
 
 def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
-    """Return a copy whose online network has randomly changed weights, by about half their size."""
+    """Return a copy whose online weights are changed at random, by about half their size."""
 
     def perturb(copy: AgentCopy) -> None:
         rng = np.random.default_rng(seed)
@@ -157,14 +157,14 @@ def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
 
 
 class Slopes(NamedTuple):
-    """Derivatives of Q on some coordinates of one array."""
+    """Derivatives of Q with respect to some weights of one array."""
 
-    places: Array  # flat indices into it, (n,)
+    places: Array  # flat indices into the array, (n,)
     slope: Array  # d Q(obs, a) / d weight, (n, A)
 
     @property
     def clear(self) -> Array:
-        """Whether each slope is not 0, (n, A)."""
+        """Whether each slope is clearly not 0, (n, A)."""
         return np.asarray(np.abs(self.slope) > 1e-3 * np.abs(self.slope).max(initial=0))
 
     @property
@@ -174,9 +174,9 @@ class Slopes(NamedTuple):
 
 
 def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
-    """Return d Q(obs, a) / d weight for one obs (1, O), on some coordinates of every array of the online network.
+    """Return d Q(obs, a) / d weight for one obs (1, O) and some weights of every array of the online network.
 
-    Omit coordinates where the differences on both sides disagree: they are at a kink of ReLU.
+    Omit weights at which a ReLU has a kink: there, the differences to both sides disagree.
     """
     if agent.session.noise:
         raise CannotTell("q_values returns different values for the same observations, so it has no derivative")
@@ -195,7 +195,7 @@ def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
             distance = float(array[index])
             up = copy.q(obs)[0]
             array[index] = kept - size
-            distance -= float(array[index])  # float32 rounds the size
+            distance -= float(array[index])  # float32 rounds the change
             down = copy.q(obs)[0]
             array[index] = kept
             slopes.append((up - down) / distance)
@@ -207,7 +207,7 @@ def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
 
 
 def weight_step(agent: AgentCopy, batch: Transitions) -> Named:
-    """Return the change of each weight in one update on ``batch``, in float64."""
+    """Return the change of each weight by one update on ``batch``, in float64."""
     trained = agent.copy()
     before = {name: array.astype(np.float64) for name, array in online(trained).items()}
     trained.train(batch)
@@ -226,7 +226,7 @@ def decays_weights(agent: AgentCopy) -> bool:
 
 
 def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
-    """Return minus the agent's own gradients by the names of its parameters, or None if it has none."""
+    """Return minus the agent's own gradients by parameter name, or None if the adapter does not return them."""
     known = agent.session.weights
     if not agent.has("gradients", "parameters") or known is None or known[0] != "parameters":
         return None
@@ -240,7 +240,7 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
 
 
 def push(agent: AgentCopy, batch: Transitions) -> Named:
-    """Return minus the agent's own gradients if it has them, and otherwise the change of its weights."""
+    """Return minus the agent's own gradients if the adapter returns them, otherwise the change of the weights."""
     return negative_gradients(agent, batch) or weight_step(agent, batch)
 
 
@@ -250,7 +250,7 @@ def flat(arrays: Named) -> Array:
 
 
 def cosine(one: Array, other: Array) -> float:
-    """Return the cosine between two vectors; 0 if one of them is 0."""
+    """Return the cosine between two vectors, or 0 if one of them is 0."""
     length = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / length if length else 0.0
 
@@ -292,10 +292,10 @@ class Trial(NamedTuple):
     slopes: dict[str, Slopes]
     step: Named  # change of the weights in the update with the higher target
     step_down: Named  # the same with the lower target
-    push: Named  # minus the agent's own gradients if it has them, or step
+    push: Named  # minus the agent's own gradients if the adapter returns them, otherwise step
 
     def single_output_arrays(self) -> list[str]:
-        """Return the arrays each of whose weights affects the output of one action only, matrices first."""
+        """Return the arrays in which each weight affects the output of one action only, matrices first."""
         names = [name for name, slopes in self.slopes.items() if slopes.single_output]
         return sorted(names, key=lambda name: -self.step[name].ndim)
 
@@ -322,7 +322,7 @@ class Trial(NamedTuple):
 
 
 def trials(session: Session, agent: AgentCopy) -> Iterator[Trial]:
-    """Train copies of ``agent`` on one transition each, whose actions take turns. Yield ``TRIALS`` trials."""
+    """Yield ``TRIALS`` trials. Each trains copies of ``agent`` on one transition. The actions cycle."""
     for seed in range(TRIALS):
         transition = session.transitions(1)._replace(action=np.array([seed % session.actions]))
         up, down = (with_error(agent, transition, error) for error in (ERROR, -ERROR))

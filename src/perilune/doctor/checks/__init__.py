@@ -1,4 +1,4 @@
-"""The checks in the order in which they run. Later ones use the results of earlier ones."""
+"""The checks, in the order in which they run. Later checks use the results of earlier ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Check(NamedTuple):
     """One check of the examination."""
 
     title: str
-    run: Callable[[Session, AgentCopy], Iterator[Finding | str]]  # a str: something that was not checked, and why
+    run: Callable[[Session, AgentCopy], Iterator[Finding | str]]  # a str: what was not checked, and why
     needs: tuple[str, ...] = ()  # methods of the adapter
     call_seconds: float = 10.0  # time limit of one call of the agent
 
 
-# The other checks need the first one.
+# The other checks need the results of the first one.
 CHECKS = (
     Check("interface", check_interface, call_seconds=30.0),  # the factory may import torch
     Check("initial weights", check_network),

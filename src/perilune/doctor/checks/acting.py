@@ -14,7 +14,7 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session
 
 STATES = 600
-UNLIKELY = 1e-7  # rate of false alarms of each statistical test
+UNLIKELY = 1e-7  # false-alarm rate of each statistical test
 
 
 def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -30,7 +30,7 @@ def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         return
     clear = np.ptp(q, axis=1) > 20 * session.noise + 1e-9
     if not clear.any():
-        raise CannotTell("all actions have the same Q-value, so no action is greedy")
+        raise CannotTell("all actions have the same Q-value in every tested state, so no action is greedy")
     best, worst = q.argmax(axis=1), q.argmin(axis=1)
     agree, agree_at_1, share = ((actions == best)[clear].mean() for actions in taken)
     as_worst = (greedy == worst)[clear].mean()
@@ -40,7 +40,7 @@ def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     elif agree_at_1 > 0.95 and agree < 0.9:
         yield finding("exploration.inverted", **shares)
     elif agree < 0.9 and (agree < 1 / session.actions + 0.1 or (greedy == _actions(agent, obs, 0.0)).mean() > 0.99):
-        yield finding("exploration.not_greedy", **shares)  # noisy layers do not explain the other actions
+        yield finding("exploration.not_greedy", **shares)  # noisy layers cannot explain the mismatch
     elif len(set(random)) == 1 or agree_at_1 > 0.95:
         yield finding("exploration.never_random", **shares)
     elif uneven := list(_uneven(session, random)):

@@ -19,12 +19,12 @@ ROUTING = (
     "loss.all_actions",
     "loss.others_to_zero",
     "loss.wrong_action",
-)  # of several that are found, the last one counts
+)  # if several are found, only the last one in this order is reported
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
 def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check the sign of the gradient, its action, its backward pass, and that it does not flow through the target."""
+    """Check the sign of updates, which action they train, the backward pass, and that the target gets no gradient."""
     uphill = list(_sign(session, agent))
     yield from uphill
     blind = list(_blind_to_action(session, agent))
@@ -42,7 +42,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     yield from routed
     session.routing = next((one.id for one in routed), "sound")
     if session.min_batch > 1:
-        require_regression(session)  # with batch normalization a repeated row has no gradient
+        require_regression(session)  # with batch normalization, a repeated row has no gradient
     yield from _frozen(agent, tried)
     if first_step(agent) in ("inverse", "unknown") and not own_gradients:
         raise CannotTell("the optimizer's steps do not reveal the gradient. Add gradients() to the adapter")
@@ -115,7 +115,7 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     biases = [name for name in first.slopes if first.step[name].ndim == 1]
     weights = agent.session.weights
     if names != biases and weights is not None and weights[0] == "walk":
-        # Such a vector may be a scale of the observations, or the support of a distribution, and not a bias.
+        # Such a vector may be a scale of the observations or the support of a distribution instead of a bias.
         names = [name for name in names if name not in biases or not online(agent)[name].any()]
     if names:
         name = "backward.bias_frozen" if names == biases else "backward.left_out"
@@ -123,7 +123,7 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
 
 
 def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
-    """Compare the push of each array with the derivative of the outputs that are pushed."""
+    """Compare the push of each array with the derivative of the outputs that the update pushes."""
     wrong: dict[str, dict[str, float]] = {}
     for name in trials[0].slopes:
         for kind, figure in _array_faults(trials, name, signs):
@@ -145,7 +145,7 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
 
 
 def _picture(trials: list[Trial], name: str, signs: bool) -> Points:
-    """Plot the push of each weight of one array over its true gradient, each relative to the largest."""
+    """Plot the push of each weight of one array against its true gradient, both relative to their maximum."""
     pairs = [(one.expected(name), one.sampled(one.push, name)) for one in trials]
     expected, seen = (
         np.concatenate([side / (np.abs(side).max(initial=0) + 1e-300) for side in sides])
@@ -163,7 +163,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
         strong = np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0)
         if strong.any() and seen.any():
             cosines.append(_agreement(seen, expected, signs))
-            if not expected.all():  # units of leaky ReLU are never fully inactive
+            if not expected.all():  # units of a leaky ReLU are never fully inactive
                 leaks.append(float(np.abs(seen[expected == 0]).mean() / np.abs(seen[strong]).mean()))
     if not cosines or np.mean(cosines) >= ALIKE:
         return
@@ -183,7 +183,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
 
 
 def _agreement(seen: Array, expected: Array, signs: bool) -> float:
-    """Return the cosine between push and gradient. If only signs show, omit slopes that may be 0."""
+    """Return the cosine between push and gradient. If only the signs are known, omit slopes near 0."""
     if not signs:
         return abs(cosine(seen, expected))
     size = np.abs(expected) / np.abs(expected).max()
@@ -196,7 +196,7 @@ def _constant(moves: Array, axis: int) -> bool:
 
 
 def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check the hidden layers with output weights near 0: an error that passes back through new weights differs."""
+    """Check the hidden layers with output weights near 0, where an error passed through new weights differs most."""
     first = next(trials(session, agent))
     last = [name for name in first.single_output_arrays() if first.step[name].ndim == 2]
     if not last:

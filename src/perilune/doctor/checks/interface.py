@@ -1,4 +1,4 @@
-"""Check the adapter: shapes, batches against single observations, and unchanged arguments."""
+"""Check the adapter: shapes, batches against single observations, and whether calls modify their arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perilune.errors import ConfigError
 
 BATCH_SIZES = (1, 2, 8, 32, 64, 128, 256)
 MAX_CALLS = 64
-STATES = 8  # tried in turn, because some states may not change any weight
+STATES = 8  # tried in turn, because an update in some states may not change any weight
 
 
 def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -52,7 +52,9 @@ def _check_q_values(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         raise CannotTell("q_values does not return an array of shape (N, A)")
     session.actions = values.shape[1]
     if not np.isfinite(values).all():
-        raise NotFinite("q_values", f"returned {(~np.isfinite(values)).sum()} of {values.size} values NaN or infinite")
+        raise NotFinite(
+            "q_values", f"returned NaN or infinity in {(~np.isfinite(values)).sum()} of {values.size} values"
+        )
     if not np.array_equal(given, obs):
         details = (
             f"{(given != obs).sum()} of {obs.size} entries of obs changed, by up to {np.abs(given - obs).max():.3g}"
@@ -71,7 +73,7 @@ def _check_q_values(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _compare_memory(session: Session) -> Iterator[Finding]:
-    """Check that Q does not depend on the previous state. With equal seeds, noise does not either."""
+    """Check that Q does not depend on the previously evaluated state. Equal seeds make the noise equal."""
     obs, answers = session.observations(1), []
     for previous in (obs, session.observations(1, 5.0)):
         agent = session.new_copy()
@@ -104,7 +106,7 @@ def _find_smallest_batch(session: Session) -> Iterator[Finding]:
 
 
 def _find_calls_per_update(session: Session) -> Iterator[Finding]:
-    """Call train_batch until Q changes: it may collect transitions or gradients first."""
+    """Call train_batch until Q changes. Some agents first collect transitions or gradients."""
     largest, smallest = BATCH_SIZES[-1], session.min_batch
     tries = [*((rows, 1) for rows in BATCH_SIZES if rows >= smallest), (smallest, MAX_CALLS), (largest, 8)]
     for rows, calls in np.repeat(tries, STATES, axis=0).tolist():
@@ -122,7 +124,7 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
 
 
 def _choose_copies(session: Session) -> None:
-    """Use deep copies if they equal the original, are independent of it, and learn the same."""
+    """Use deep copies if they equal the original, are independent of it, and learn in the same way."""
     obs, batch = session.observations(16), session.transitions(16)  # enough that some of them change weights
     batch = batch._replace(reward=batch.reward + 7)
     made, again = session.new_copy(), session.new_copy()

@@ -1,4 +1,4 @@
-"""Check the loss against its derivative for many TD errors, and train on one batch repeatedly."""
+"""Check that the gradient is the derivative of the loss, and train on one batch repeatedly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
 DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # delta of a Huber loss is usually 1
 BEFORE = 6  # updates with the single error
 CLOSE = 0.01  # precision of a measured step, relative to the first
-UPDATES = 200  # on one batch
+UPDATES = 200  # on the same batch
 
 
 def check_loss(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def check_loss(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that the ratio of the gradient and d loss / d reward does not depend on the TD error."""
+    """Check that the ratio of the gradient to d loss / d reward does not depend on the TD error."""
     transition = session.transitions(1)
     aimed = aim(agent, transition)
     errors = np.concatenate([ERRORS, -ERRORS])
@@ -59,7 +59,7 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
         details = (
             f"At TD errors of {listed(errors)}, the ratio of the gradient to the derivative of loss() is "
-            f"{listed(ratio / ratio[0])} times the ratio at {errors[0]}"
+            f"{listed(ratio / ratio[0])}, relative to its value at a TD error of {errors[0]} (1 is correct)"
         )
         yield finding("loss.derivative", details=details)
 
@@ -72,9 +72,9 @@ def _loss(agent: AgentCopy, batch: Transitions) -> float:
 
 
 def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that twice the TD error makes a gradient one to two times as large, as common losses do.
+    """Check that doubling the TD error multiplies the gradient by 1 to 2, as in common losses.
 
-    An optimizer such as Adam hides the size of one gradient, but not its ratio to earlier ones.
+    An optimizer such as Adam hides the size of a gradient, but not its ratio to earlier gradients.
     """
     optimizer = session.optimizer
     if optimizer is None:
@@ -82,7 +82,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     weight = probe_weight(session, agent)
 
     def grown(error: float, times: float, allowed: Array) -> tuple[bool, float, Array]:
-        """Compare the step for an error ``times`` as large with those for gradients ``allowed`` times as large."""
+        """Compare the step for an error ``times`` as large with the steps for gradients ``allowed`` times as large."""
         seen = measured_steps(agent, weight, [error] * BEFORE + [times * error])
         step = float(seen[-1] / seen[0])
         gradients = [[first] * BEFORE + [first * size] for first in (error, min(error, 1.0)) for size in allowed]
@@ -104,7 +104,7 @@ def _growth(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
-    """Raise CannotTell if the agent clips rewards, which is not a fault: then no reward keeps Q(obs, action) at 5."""
+    """Raise CannotTell if the agent clips rewards, which is not a fault. Clipped rewards cannot keep Q at 5."""
     transition = weight.transition._replace(terminated=np.full(1, aim(agent, weight.transition)[0]))
 
     def rise(agent: AgentCopy) -> None:

@@ -1,4 +1,4 @@
-"""Check a new network: its Q-values in many states, and its initial weights."""
+"""Check the Q-values and the initial weights of a new network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ UPDATES = 30
 
 
 def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check the spread of Q, activations after the last layer, and the initial weights."""
+    """Check that Q varies between states, that the last layer is linear, and the initial weights."""
     if session.noise:
         raise CannotTell("q_values returns different values for the same observations")
     obs = session.observations(STATES, 2.0)
     q = agent.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
         yield from _constant(session, agent)
-        yield "Q is the same in all states, so its spread cannot be checked"
+        yield "Q is the same in all states, so its variation between states cannot be checked"
         return
     # If all units of a narrow layer are inactive, different states have the same Q-values.
     digits = np.round(q / (np.abs(q).max() * 1e-9))

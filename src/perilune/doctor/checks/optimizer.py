@@ -1,6 +1,7 @@
 """Compare the optimizer's steps for known gradients with those of optimizers from the literature.
 
-The reference equations are independent of ``perilune.nn.optimizers``, because Perilune's own agents are examined too.
+The reference equations are independent of ``perilune.nn.optimizers``, because the doctor also examines Perilune's own
+agents.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
 from perilune.doctor.weights import Trial, first_step, flat, negative_gradients, online, q_slopes, trials, weight_step
 
-# TD errors to train on in turn, in units of return: too small for clipping, then smaller, then negative. Errors of 0
-# follow, after which the steps must fade.
+# TD errors to train on in turn, in units of return: first too small to be clipped, then smaller, then negative. Then
+# errors of 0 follow, for which the steps must fade.
 ERRORS = np.array([0.05] * 8 + [0.005] * 4 + [-0.05] * 4)
 IDLE_UPDATES = 60
 CLOSE = 0.01  # largest relative distance at which steps match a known optimizer
@@ -68,7 +69,7 @@ def adam(
 
 
 def correct_optimizers() -> Iterator[tuple[str, str, Steps]]:
-    """Yield correct optimizers: "" (no finding), name and steps."""
+    """Yield correct optimizers: "" (no finding), name, and function that returns the steps."""
     for decay in (0.0, 0.5, 0.8, 0.9, 0.95, 0.99):
         yield "", f"SGD with momentum {decay}", partial(momentum, decay=decay)
         yield "", f"SGD with Nesterov momentum {decay}", partial(momentum, decay=decay, nesterov=True)
@@ -86,7 +87,7 @@ def correct_optimizers() -> Iterator[tuple[str, str, Steps]]:
 
 
 def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
-    """Yield optimizers with common faults: name of the finding, name and steps."""
+    """Yield optimizers with common faults: name of the finding, name, and function that returns the steps."""
     for beta2 in (0.999, 0.99, 0.95):
         wrong = partial(adam, beta2=beta2)
         yield "no_bias_correction", "Adam without bias correction", partial(wrong, correct=(False, False))
@@ -114,7 +115,7 @@ class ProbeWeight(NamedTuple):
 
 
 def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
-    """Find a weight whose gradient depends on the TD error only. Raise CannotTell if there is none.
+    """Find a weight whose gradient depends on the TD error only. Raise CannotTell if no such weight exists.
 
     The gradient of the output bias is the TD error. The gradient of another output weight is the TD error times the
     input of that weight, which changes while earlier layers learn. An optimizer that normalizes its steps hides most of
@@ -146,7 +147,7 @@ def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float
 
 
 def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check the mean over the batch, lost or shared state, and the update rule of the optimizer."""
+    """Check that updates average over the batch, that the optimizer keeps its state per array, and its update rule."""
     if first_step(agent) == "inverse":
         transition = session.transitions(1)
         both = [flat(weight_step(agent, with_error(agent, transition, error))) for error in (0.05, 0.5)]
@@ -200,7 +201,8 @@ def _damped(one: Trial, name: str, usual: float) -> bool:
 def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check that a batch of eight identical transitions has the effect of one: a mean, and one step per batch."""
     if session.min_batch > 1:
-        yield f"sum or mean over the batch: train_batch needs at least {session.min_batch} transitions"
+        needed = f"train_batch needs at least {session.min_batch} transitions"
+        yield f"{needed}, so the doctor cannot tell whether updates sum or average over the batch"
         return
     transition = session.transitions(1)
     for error in (0.05, 10.0):
@@ -215,7 +217,7 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     single, many = negative_gradients(agent, one), negative_gradients(agent, eight)
     if single is None or many is None:
         if first_step(agent) == "signs":
-            yield "sum or mean over the batch: Adam's steps hide it. Add gradients() to the adapter"
+            yield "Adam's steps hide whether updates sum or average over the batch. Add gradients() to the adapter"
     elif abs((ratio := _ratio(single, many)) - 8) < 0.02:
         yield finding("loss.sum", what="gradient", ratio=ratio)
 
@@ -226,9 +228,9 @@ def _ratio(one: dict[str, Array], other: dict[str, Array]) -> float:
 
 
 def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Finding]:
-    """Find the optimizer that makes these steps, and keep it in ``session.optimizer``."""
+    """Find the optimizer that takes these steps, and store it in ``session.optimizer``."""
     if steps[0] == 0:
-        raise CannotTell("the first update does not change the bias of the output layer")
+        raise CannotTell("the first update does not change the tested weight of the output layer")
     shape = steps / steps[0]
 
     def nearest(references: Iterable[tuple[str, str, Steps]]) -> tuple[float, str, str, Steps]:

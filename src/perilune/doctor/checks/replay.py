@@ -15,11 +15,11 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array, keep_generators
 
 STORED = 600  # transitions stored before the first sample
-MANY = 25_000  # transitions stored in all: more than most buffers of adapters hold
+MANY = 25_000  # transitions stored in total: more than the capacity of most buffers
 SAMPLES = 4000
 RARE = 0.01  # share of transitions that may be wrong, such as the first and last ones of a loop
 MAX_STEPS = 30  # the longest n-step transition
-RUN_STEPS = 1_000  # of the loop
+RUN_STEPS = 1_000  # length of the training run
 
 
 def check_replay(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -76,9 +76,9 @@ def draw(agent: AgentCopy, count: int) -> Samples:
 
 
 def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop: bool = False) -> Iterator[Finding]:
-    """Check that each sampled transition happened, or combines consecutive transitions of an episode.
+    """Check that each sampled transition occurred, or combines consecutive transitions of an episode.
 
-    The tests run from coarse to fine. The first fault explains the others.
+    The tests run from coarse to fine, and stop at a fault that would explain further ones.
     """
     count = len(samples.before)
     modified = ((samples.before < 0) | (samples.after < 0)).mean()
@@ -87,12 +87,13 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
         yield finding(name, share=modified, count=count)
         return
     different = len(np.unique(samples.before))
-    if (samples.after == samples.before).mean() > 0.5 or different <= 2:
+    same = (samples.after == samples.before).mean()
+    if same > 0.5 or different <= 2:
         # Is this the state before the step, or did the state after it overwrite both?
         before, after = (_share_with_action(samples, env, key) for key in ("before", "after"))
         reused = different <= 2 or after > before + 0.2
         name = "environment.buffer_reused" if reused else "replay.next_is_current"
-        yield finding(name, count=count, different=different)
+        yield finding(name, same=same, count=count, different=different)
         return
     chains = _chains(env, samples)
     broken = np.array([not chain for chain in chains])
@@ -106,7 +107,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
             yield finding("environment.reset_as_next", before=before, after=after, **values)
             return
         stuck = in_loop and values["first"] > 0.8
-        details = f"{broken.mean():.0%} of {count} sampled transitions never happened. Example: state {before} -> "
+        details = f"{broken.mean():.0%} of {count} sampled transitions never occurred. Example: state {before} -> "
         name = "loop.state_not_advanced" if stuck else "replay.mismatched"
         yield finding(name, details=f"{details}state {after}", **values)
         return
@@ -115,7 +116,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
 
 
 def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
-    """Return the share of samples whose action is that of the step that starts ("before") or ends ("after") there."""
+    """Return the share of samples whose action belongs to the step that starts ("before") or ends ("after") in obs."""
     actions = {getattr(step, key): step.action for step in env.steps}
     sampled = zip(samples.before.tolist(), samples.action.tolist(), strict=True)
     return float(np.mean([actions.get(number) == action for number, action in sampled]))
@@ -124,7 +125,7 @@ def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
 def _chains(env: NumberedEnv, samples: Samples) -> list[list[Step]]:
     """Return the steps that each transition spans: always n of them, or fewer before the end of an episode.
 
-    The chain of a transition that never happened is empty.
+    The chain of a transition that never occurred is empty.
     """
     steps = {step.before: step for step in env.steps}
     chains = [_chain(steps, before, after) for before, after in zip(samples.before, samples.after, strict=True)]
@@ -176,7 +177,7 @@ def _mixed(session: Session, samples: Samples, chains: list[list[Step]]) -> Iter
         row = rows[0]
         details = (
             f"{len(rows) / len(chains):.0%} of {len(chains)} sampled transitions have the action or reward of another "
-            f"one. Example: state {samples.before[row]} has action {samples.action[row]} and reward "
+            f"transition. Example: state {samples.before[row]} has action {samples.action[row]} and reward "
             f"{samples.reward[row]:.4g} instead of {actions[row]} and {returns[row]:.4g}"
         )
         yield finding("replay.mismatched", details=details)
@@ -196,7 +197,7 @@ class Observer:
 
     def __init__(self, session: Session, agent: AgentCopy) -> None:
         self.agent = agent
-        self.online: list[Array] = []  # Q of the online network before each step, for the same states
+        self.online: list[Array] = []  # Q of the online network before each step, always in the same states
         self.target: list[Array] = []
         self.greedy: list[int] = []  # the greedy action at each step
         self.failure: AgentFailed | None = None  # why Q could not be recorded
@@ -211,7 +212,7 @@ class Observer:
                     if self.agent.has("target_q_values"):
                         self.target.append(self.agent.target_q(self._states))
                     self.greedy.append(int(self.agent.q(obs[None])[0].argmax()))
-            except AgentFailed as failure:  # must not disturb the user's loop
+            except AgentFailed as failure:  # the user's loop must not fail
                 self.failure = failure
 
 
@@ -255,7 +256,7 @@ def _exploration(session: Session, steps: list[Step], greedy_actions: list[int])
     greedy = np.array([step.action for step in steps]) == np.array(greedy_actions)
     shares = {"steps": len(steps), "first": greedy[:quarter].mean(), "last": greedy[-quarter:].mean()}
     chance = 1 / session.actions
-    noisy = bool(session.not_regression)  # then the agent's greedy actions differ from those of its q_values
+    noisy = bool(session.not_regression)  # then the agent's greedy actions may differ from those of its q_values
     if shares["last"] < chance + 0.15 and shares["first"] < chance + 0.25 and not noisy:
         yield finding("exploration.stuck", **shares)
     elif shares["first"] > 0.97:

@@ -68,7 +68,8 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         moves.append(float(np.abs(trained.q(obs) - last).max()))
     if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
         details = (
-            f"Updates without a sync changed Q by {listed(moves)}, but the two networks then differ by {listed(gaps)}"
+            f"Updates without a sync changed Q by {listed(moves)}, but afterwards, the two networks differ by only "
+            f"{listed(gaps)}"
         )
         yield finding("target_network.every_update", details=details)
 
@@ -106,8 +107,8 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
 
 
 def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Change the online network only, and find out which network's values an update aims at."""
-    # This update changes no weight, but the first one may sync.
+    """Change only the online network, and find which network's values are in the target."""
+    # This update changes no weight. It is the first one, which may sync.
     idle = agent.trained(with_error(agent, session.transitions(1), 0.0))
     apart = perturbed(idle, 2)
 
@@ -149,7 +150,7 @@ def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     _, old_factor, _ = targets.fit(TARGET)
     if distance < 2 * CLEAR and abs(factor - session.discount) < 0.02 <= abs(old_factor - session.discount):
         details = (
-            f"Two updates after a change to the online network's weights, the update aims at r + {factor:.3f} times "
-            f"{ONLINE}, within {distance:.1%}"
+            "Two updates after the doctor changed the online network's weights, an update moves Q towards r + "
+            f"{factor:.3f} times {ONLINE}, within {distance:.1%}"
         )
         yield finding("target_network.every_update", details=details)

@@ -24,7 +24,7 @@ FAULTY = {
 
 
 def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that next_obs of a terminated transition does not matter, and that its reward does."""
+    """Check that the reward of a terminated transition affects the update, and that its next_obs does not."""
     require_varied_q(session)
     count = 4 * session.actions
     base = session.transitions(count)
@@ -43,7 +43,7 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     for middle in (one.max(axis=1) + two.max(axis=1), one.mean(axis=1) + two.mean(axis=1), one.max() + two.max()):
         between = (agent.q_taken(base) - session.gamma * middle / 2).astype(np.float32)
         measure("next", base._replace(reward=between), other._replace(reward=between))
-    for reward in (0.3, 3.0, 100.0):  # large ones only if needed, because they may overflow or be clipped
+    for reward in (0.3, 3.0, 100.0):  # large rewards only if needed, because they may overflow or be clipped
         measure("reward", *(base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1)))
         least = 1e-4 * max(effects.values())
         if min(effects["reward_terminated"], effects["reward_running"]) > least:
@@ -57,7 +57,8 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     elif matters["next_terminated"]:
         if effects["next_terminated"] < effects["next_running"] / 2:  # without a mask they are the same
             raise CannotTell(
-                "next_obs of terminated transitions has a small effect. It may change statistics of the observations"
+                "next_obs of terminated transitions has a small effect. It may change running statistics of the "
+                "observations"
             )
         _require_bootstrap(session, agent)
         session.ends = "no_mask"
@@ -82,8 +83,8 @@ def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
         ) from reason
     if not any(np.corrcoef(bootstrap, values)[0, 1] > 0.7 for values in _candidates(agent, batch).values()):
         raise CannotTell(
-            "next_obs of terminated transitions has an effect, but not as a bootstrap. It may change statistics of the "
-            "observations"
+            "next_obs of terminated transitions has an effect, but not as a bootstrap. It may change running "
+            "statistics of the observations"
         )
 
 
@@ -93,7 +94,8 @@ def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     rows = max(4, session.min_batch)
     batch = session.transitions(rows)
     q = agent.q_taken(batch)
-    # Neighbors have different errors. Their mean is not 0, even if clipped: a broadcast update would do nothing.
+    # A shift by one row changes the errors. Their mean is not 0, even if clipped, because a broadcast update would then
+    # change nothing.
     errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
     if session.ends in ("mask_inverted", "reward_masked"):
         batch = batch._replace(terminated=np.zeros(rows, bool))
@@ -112,11 +114,11 @@ def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: Array) -> Iterator[Finding]:
     """Check that next_obs of terminated transitions does not matter to another transition of the batch."""
-    require_regression(session)  # with batch normalization the others do matter
+    require_regression(session)  # with batch normalization, the other transitions do matter
     count = len(batch.action)
     running = batch._replace(terminated=np.arange(count) > 0)
     elsewhere = running._replace(next_obs=np.concatenate([running.next_obs[:1], session.observations(count - 1, 4.0)]))
-    # The first error changes its sign if the next value comes from the whole batch.
+    # The first error changes sign if its next value comes from the whole batch.
     middle = (agent.q(running.next_obs).max() + agent.q(elsewhere.next_obs).max()) / 2
     reward[0] = agent.q_taken(batch)[0] - session.gamma * middle
     base, other = (agent.effect(one._replace(reward=reward.astype(np.float32))) for one in (running, elsewhere))
@@ -126,7 +128,7 @@ def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: 
 
 
 def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check the discount and the next value."""
+    """Check the discount and the next value in the target."""
     require_varied_q(session)
     if session.routing == "loss.others_to_zero":
         raise CannotTell("the errors of the other actions also change Q(obs, action)")
@@ -140,7 +142,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     left = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
     if left < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
         raise CannotTell(
-            f"the update aims at r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), like Expected SARSA"
+            f"the target is r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as in Expected SARSA"
         )
     values: dict[str, Any] = {
         "count": len(targets.bootstrap),
@@ -164,7 +166,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
-    """Return what may stand for the next value (B,), the correct one first."""
+    """Return candidates for the next value (B,) by name, the correct one first."""
     next_q = agent.q(batch.next_obs)
     taken = next_q[np.arange(len(batch.action)), batch.action]
     wrong = (next_q.mean(axis=1), taken, next_q.min(axis=1), agent.q(batch.obs).max(axis=1))
