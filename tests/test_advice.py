@@ -134,12 +134,12 @@ def applied(name: str, about: Facts) -> Advice:
     return advice
 
 
-def test_every_rule_has_a_case() -> None:
+def test_every_advice_rule_is_tested() -> None:
     assert [*TEXTS] == [*CASES]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_rule_gives_the_numbers_and_ignores_healthy_and_empty_runs(name: str) -> None:
+def test_rule_quotes_its_numbers_and_skips_healthy_runs(name: str) -> None:
     about, words, _ = CASES[name]
     advice = applied(name, about)
     assert all(word in advice.observation for word in words)
@@ -212,13 +212,13 @@ def at_epsilon(epsilon: float) -> Facts:
         ("unfinished", facts(train={"steps": None, "episodes": 600, "stop_at_return": 240.0}), None),
     ],
 )
-def test_rule_respects_its_conditions(name: str, about: Facts, part: str | None) -> None:
+def test_rule_applies_only_under_its_conditions(name: str, about: Facts, part: str | None) -> None:
     advice = check(name, about)
     assert (advice is None) == (part is None)
     assert part is None or part in " ".join(advice or ())
 
 
-def test_episodes_ended_by_the_time_limit_are_known_by_environment() -> None:
+def test_time_limit_advice_uses_outcomes_of_the_environment() -> None:
     best = replace(greedy("ran out of time", "reached the goal"), labels=("reached the goal", "ran out of time"))
     about = facts(best=best)
     run = replace(about.run, config=about.run.config | {"environment": "MountainCar-v0"})
@@ -242,7 +242,7 @@ AGAINST_THE_PRESET: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", AGAINST_THE_PRESET)
 @pytest.mark.parametrize("budget", [{"steps": 350_000}, {"steps": None, "episodes": 201}])
-def test_unfinished_run_does_not_contradict_its_preset(name: str, budget: dict[str, Any]) -> None:
+def test_unfinished_run_gets_no_advice_against_its_preset(name: str, budget: dict[str, Any]) -> None:
     about = AGAINST_THE_PRESET[name]
     assert check(name, facts(**about)) is not None
     assert check(name, facts(**about, train=budget)) is None
@@ -266,7 +266,7 @@ def test_commands_use_the_given_environment_id() -> None:
         assert cli.parse(words[1:]) is not None
 
 
-def test_no_two_pieces_of_advice_have_the_same_command() -> None:
+def test_advice_contains_no_command_twice() -> None:
     hovering: dict[str, Any] = {
         "best": greedy(*["landed"] * 15, *["hovered"] * 5), "gamma": 0.995, "mark": 150.0
     }  # fmt: skip
@@ -280,20 +280,20 @@ def test_no_two_pieces_of_advice_have_the_same_command() -> None:
     assert [one.command for one in found if "resume" in one.command] == ["perilune resume runs/moon"]
 
 
-def test_no_command_if_the_environment_cannot_be_made() -> None:
+def test_advice_has_no_command_if_environment_cannot_be_made() -> None:
     known = advise([facts(FLAT, double=False)])
     assert all(one.command for one in known)
     assert advise([replace(facts(FLAT, double=False), made=False)]) == [one._replace(command="") for one in known]
 
 
-def test_at_most_four_pieces_with_the_most_important_first() -> None:
+def test_advice_is_limited_to_the_four_most_important_pieces() -> None:
     about = facts(FELL, lines=CLIPPED, buffer_size=5_000, learning_rate=2e-3, **LONGER)
     advice = advise([replace(about, seeds=1)])
     assert len(advice) == 4
     assert [one.observation[:12] for one in advice[:2]] == ["The run stop", "The mean ret"]
 
 
-def test_advice_names_its_run_and_counts_the_others() -> None:
+def test_advice_names_one_run_and_counts_other_affected_runs() -> None:
     about = [facts(name="a"), *(facts(RISING, name=name) for name in "bcd")]
     for runs, end in ((2, "in the last."), (3, "applies to another run too."), (4, "applies to 3 runs.")):
         observation = advise(about[:runs])[0].observation
@@ -301,7 +301,7 @@ def test_advice_names_its_run_and_counts_the_others() -> None:
         assert observation.endswith(end)
 
 
-def test_missing_numbers_are_ignored() -> None:
+def test_advice_ignores_missing_numbers() -> None:
     about = facts()
     run = about.run
     broken = replace(
@@ -313,7 +313,7 @@ def test_missing_numbers_are_ignored() -> None:
     assert advise([Facts(broken, seeds=5)]) == advise([about])
 
 
-def test_invalid_environment_id_is_in_no_command() -> None:
+def test_commands_omit_invalid_environment_id() -> None:
     run = facts().run
     config = run.config | {"environment": "--out=/etc; rm -rf ~ #"}
     assert Facts(replace(run, config=config)).training() == ""

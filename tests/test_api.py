@@ -55,7 +55,7 @@ def parameters(dqn: DQN) -> Array:
     return dqn.agent.online.parameters
 
 
-def test_package_shows_its_public_names_only() -> None:
+def test_package_lists_only_public_names() -> None:
     assert dir(perilune) == sorted(perilune.__all__) == PUBLIC
     assert all(getattr(perilune, name) is not None for name in PUBLIC)
     with pytest.raises(AttributeError, match="'perilune' has no attribute 'dqn'"):
@@ -63,7 +63,7 @@ def test_package_shows_its_public_names_only() -> None:
 
 
 @pytest.mark.parametrize(("settings", "config"), [(AgentSettings, DQNConfig), (TrainSettings, TrainConfig)])
-def test_keyword_arguments_are_the_fields_of_the_configs(settings: type, config: type) -> None:
+def test_keyword_arguments_match_config_fields(settings: type, config: type) -> None:
     given, stored = get_type_hints(settings), get_type_hints(config)
     assert list(given) == [field.name for field in fields(config)]
     assert {name: hint for name, hint in given.items() if name != "hidden"} == {
@@ -115,14 +115,14 @@ def test_recorded_episodes_are_videos_and_frames(tiny_run: TinyRun) -> None:
     np.testing.assert_array_equal(np.round(picture * 255), history.frames[1][0])
 
 
-def test_lists_omit_the_episode_that_the_budget_cuts_off(tmp_path: Path) -> None:
+def test_history_lists_omit_episode_cut_off_by_the_budget(tmp_path: Path) -> None:
     dqn = DQN(Numbered(lengths=(30,)), config=small())
     history = dqn.train(steps=8 + 30 + 11, run_dir=tmp_path / "run", eval_episodes=1, pictures=False, quiet=True)
     assert history.lengths == [30]
     assert [(episode.ended, episode.length) for episode in history.run.episodes] == [("terminated", 30), ("budget", 11)]
 
 
-def test_same_seed_gives_same_bytes_for_every_reader(tmp_path: Path) -> None:
+def test_same_seed_gives_identical_files(tmp_path: Path) -> None:
     quick = {"pictures": False, **TRAINING}
     first = DQN("CartPole-v1", seed=6, **AGENT).train(run_dir=tmp_path / "a", eval_every=None, **quick)
     again = DQN(cartpole(), seed=6, **AGENT).train(run_dir=tmp_path / "b", eval_every=None, **quick)
@@ -136,7 +136,7 @@ def test_same_seed_gives_same_bytes_for_every_reader(tmp_path: Path) -> None:
         assert files(first)[name] == files(watched)[name]
 
 
-def test_best_and_final_weights_match_the_run(tiny_run: TinyRun) -> None:
+def test_loaded_best_and_final_weights_match_the_run(tiny_run: TinyRun) -> None:
     run = directory(tiny_run.history)
     best, final = DQN.load(run, cartpole()), DQN.load(run / "final")
     evaluation = [evaluation for evaluation in tiny_run.history.evaluations if evaluation.best][-1]
@@ -183,7 +183,7 @@ def test_run_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "videos").exists()
 
 
-def test_training_again_continues_with_the_same_agent(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_second_train_call_continues_with_the_same_agent(tiny_run: TinyRun, tmp_path: Path) -> None:
     dqn = DQN(cartpole(), seed=1, **AGENT)
     first = dqn.train(**TRAINING)
     steps = dqn.agent.env_steps
@@ -200,7 +200,7 @@ def test_training_again_continues_with_the_same_agent(tiny_run: TinyRun, tmp_pat
 # Training in memory, events and callbacks
 
 
-def test_training_in_memory_writes_nothing_and_learns_the_same(
+def test_training_without_run_dir_writes_no_files_and_learns_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -224,7 +224,7 @@ def test_training_in_memory_writes_nothing_and_learns_the_same(
         history.record_stages(tmp_path / "a.mp4")
 
 
-def test_iterate_learn_and_callback_train_like_train() -> None:
+def test_iterate_and_learn_train_the_same_weights_as_train() -> None:
     settings: dict[str, Any] = {"steps": 200, "metrics_every": 50, "eval_episodes": 1}
     trained, looped, learned = (DQN("CartPole-v1", seed=3, **AGENT) for _ in range(3))
     seen: list[Event] = []
@@ -277,7 +277,7 @@ def test_agent_starts_from_the_named_preset_and_shows_differences() -> None:
         (None, {}, (40_000, 100_000, 10_000)),
     ],
 )
-def test_schedules_of_a_preset_follow_the_budget(
+def test_preset_schedules_scale_with_the_step_budget(
     steps: int | None, given: dict[str, Any], expected: tuple[int, int, int]
 ) -> None:
     budget: dict[str, Any] = {"episodes": 5} if steps is None else {"steps": steps}
@@ -288,7 +288,7 @@ def test_schedules_of_a_preset_follow_the_budget(
         assert (config.learning_rate_decay_steps, config.priority_beta_steps, config.epsilon_decay_steps) == expected
 
 
-def test_schedules_stay_when_training_continues_or_resumes(tmp_path: Path) -> None:
+def test_schedules_do_not_change_when_training_continues_or_resumes(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"pictures": False, "quiet": True, "eval_episodes": 1}
     dqn = DQN("CartPole-v1", seed=1, **AGENT)
     dqn.train(steps=200, run_dir=tmp_path / "run", **settings)
@@ -301,7 +301,7 @@ def test_schedules_stay_when_training_continues_or_resumes(tmp_path: Path) -> No
     assert resumed.config == config
 
 
-def test_training_without_a_budget_uses_that_of_the_preset() -> None:
+def test_training_without_a_budget_uses_the_preset_budget() -> None:
     settings: dict[str, Any] = {"stop_at_return": -1.0, "eval_every": 1_000}
     history = DQN("CartPole-v1", batch_size=8).train(quiet=True, **settings)
     expected = replace(presets.preset("CartPole-v1").train, **settings)
@@ -313,7 +313,7 @@ def test_training_without_a_budget_uses_that_of_the_preset() -> None:
 # Observations and actions
 
 
-def test_one_observation_or_many_give_one_action_or_many() -> None:
+def test_act_accepts_one_observation_or_a_batch() -> None:
     dqn = DQN(Numbered(first_action=3), config=small())
     many = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     actions = dqn.act(many)
@@ -330,7 +330,7 @@ def test_one_observation_or_many_give_one_action_or_many() -> None:
             dqn.act(wrong)
 
 
-def test_numbered_states_are_given_as_numbers_or_one_hot(tmp_path: Path) -> None:
+def test_discrete_states_can_be_passed_as_numbers_or_one_hot(tmp_path: Path) -> None:
     env = gym.make("FrozenLake-v1", is_slippery=False, render_mode="rgb_array")
     dqn = DQN(env, seed=3, **AGENT)
     history = dqn.train(run_dir=tmp_path / "run", pictures=False, video_every=4, **TRAINING)
@@ -344,7 +344,7 @@ def test_numbered_states_are_given_as_numbers_or_one_hot(tmp_path: Path) -> None
     assert dqn.act(list(range(16))).tolist() == dqn.act(np.arange(16)).tolist() == expected
 
 
-def test_dict_observations_are_flattened_to_learn_and_act() -> None:
+def test_dict_observations_are_flattened_for_training_and_acting() -> None:
     space = gym.spaces.Dict({"obs": Numbered().observation_space, "lamp": gym.spaces.Discrete(3)})
     wrapped = gym.wrappers.TransformObservation(Numbered(lengths=(4,)), lambda obs: {"obs": obs, "lamp": 2}, space)
     dqn = DQN(wrapped, config=small())
@@ -358,7 +358,7 @@ def test_dict_observations_are_flattened_to_learn_and_act() -> None:
 # Files and copies
 
 
-def test_saved_agent_loads_under_the_same_name(
+def test_agent_loads_with_the_name_passed_to_save(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -371,7 +371,7 @@ def test_saved_agent_loads_under_the_same_name(
         assert again.env.spec.id == "CartPole-v1"
 
 
-def test_load_refuses_files_that_do_not_fit(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_load_refuses_incompatible_or_damaged_files(tiny_run: TinyRun, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match=r"size 4 and 2 actions, but Acrobot-v1 has size 6 and 3 actions"):
         DQN.load(directory(tiny_run.history), "Acrobot-v1")
     (tmp_path / "a.safetensors").write_text("weights")
@@ -449,7 +449,7 @@ def gym_env() -> Any:
         (lambda dqn: dqn.load("moon"), UsageError, "Write agent = DQN.load(path, env)"),
     ],
 )
-def test_invalid_call_raises_an_error_with_the_correct_call(
+def test_invalid_call_raises_an_error_that_shows_the_correct_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], object], kind: type[Exception], answer: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,7 @@ def test_package_root_holds_at_most_six_modules() -> None:
     assert len([path for path in ROOT.glob("*.py") if path.name != "__init__.py"]) <= 6
 
 
-def test_command_line_loads_no_optional_library() -> None:
+def test_command_line_imports_no_optional_library() -> None:
     modules = "perilune.cli.training, perilune.cli.viewing"
     code = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
@@ -55,7 +55,7 @@ def lines_without_docstrings(path: Path) -> int:
     return len(source.splitlines()) - sum((node.end_lineno or 0) - node.lineno + 1 for node in strings)
 
 
-def test_transition_path_matches_documentation() -> None:
+def test_modules_that_run_in_a_training_step_match_documentation() -> None:
     page = (ROOT.parents[1] / "docs/explanation/architecture.md").read_text(encoding="utf-8")
     listed = {name: int(lines) for name, lines in re.findall(r"^\| `([\w/]+\.py)` \| (\d+) \|", page, re.MULTILINE)}
     assert listed == {name: lines_without_docstrings(ROOT / name) for name in listed}

@@ -75,14 +75,14 @@ def modified(out: Path) -> dict[Path, int]:
 # Scores
 
 
-def test_score_is_the_mean_of_100_episodes_of_final_and_best(benchmark: Path) -> None:
+def test_scores_are_mean_returns_of_100_episodes(benchmark: Path) -> None:
     found, run = content(benchmark)["scores"][1], benchmark / "seed-1"
     final, best = (DQN.load(run / f"{which}.safetensors").evaluate(100) for which in ("final", "best"))
     assert (found["seed"], found["final"], found["best"]) == (1, final.mean_return, best.mean_return)
     assert (found["env_steps"], found["seconds"]) == (400, logs.read_run(run).evaluations[-1].seconds)
 
 
-def test_seed_is_solved_at_its_first_evaluation_at_the_threshold() -> None:
+def test_seed_counts_as_solved_at_its_first_evaluation_at_the_threshold() -> None:
     evaluations = [
         evaluated(steps, mean, best=bool(best))._replace(seconds=seconds)
         for steps, mean, seconds, best in (
@@ -103,7 +103,7 @@ def test_seed_is_solved_at_its_first_evaluation_at_the_threshold() -> None:
 # Files
 
 
-def test_files_hold_scores_settings_and_curves(benchmark: Path) -> None:
+def test_benchmark_files_contain_scores_settings_and_curves(benchmark: Path) -> None:
     found = content(benchmark)
     with (benchmark / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -119,7 +119,7 @@ def test_files_hold_scores_settings_and_curves(benchmark: Path) -> None:
     assert (benchmark / "learning_curves.svg").stat().st_size > 5_000
 
 
-def test_finished_benchmark_is_read_and_not_run(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_finished_benchmark_is_not_run_again(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for seed in range(2):  # training would read or rewrite these
         (copied / f"seed-{seed}" / "final.safetensors").unlink()
     bench(copied, "--json")
@@ -189,7 +189,9 @@ def test_resumed_benchmark_equals_an_uninterrupted_one(tmp_path: Path, how: sign
     ],
 )
 @pytest.mark.parametrize("scored", [True, False])
-def test_run_with_other_settings_is_refused(copied: Path, change: dict[str, Any], listed: str, scored: bool) -> None:
+def test_existing_run_with_other_settings_is_refused(
+    copied: Path, change: dict[str, Any], listed: str, scored: bool
+) -> None:
     if not scored:
         (copied / "seed-1" / "score.json").unlink()
     before = modified(copied)
@@ -202,7 +204,7 @@ def test_run_with_other_settings_is_refused(copied: Path, change: dict[str, Any]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"seed": 0, "final": null}'])
-def test_damaged_score_is_named_with_what_to_do(copied: Path, text: str) -> None:
+def test_damaged_score_error_names_the_file_and_remedy(copied: Path, text: str) -> None:
     path = copied / "seed-0" / "score.json"
     path.write_text(text)
     with pytest.raises(FileFormatError, match="Remove this file to run its seed again") as refused:
@@ -210,7 +212,7 @@ def test_damaged_score_is_named_with_what_to_do(copied: Path, text: str) -> None
     assert str(path) in str(refused.value)
 
 
-def test_run_of_another_command_is_not_overwritten(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_that_no_benchmark_started_is_not_overwritten(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (copied / "seed-1" / "score.json").unlink()
     (copied / learning.MARK).unlink()
     before = modified(copied)
@@ -225,7 +227,7 @@ def test_run_of_another_command_is_not_overwritten(copied: Path, capfd: pytest.C
 # Failures
 
 
-def test_failed_seed_is_reported_and_runs_again(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failed_seed_is_reported_and_retried(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     expected = without_times(copied)
     shutil.rmtree(copied / "seed-0")
     (copied / "seed-0").mkdir()
@@ -252,7 +254,7 @@ def test_failed_seed_is_reported_and_runs_again(copied: Path, capfd: pytest.Capt
     assert without_times(copied) == expected
 
 
-def test_failures_with_one_reason_are_listed_together() -> None:
+def test_failures_with_the_same_reason_are_listed_together() -> None:
     together = dict.fromkeys(trials(Path("out"), 2), "no room")
     (alone,) = trials(Path("out/sb3"), 1)
     lines = learning.failed(together | {alone: "no torch"}).splitlines()
@@ -269,7 +271,9 @@ gymnasium.register("OfAModule-v3", entry_point=CartPoleEnv, max_episode_steps=20
 """
 
 
-def test_worker_processes_make_environments_of_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_processes_import_modules_that_register_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_environment.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "out"

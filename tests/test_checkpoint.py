@@ -31,7 +31,7 @@ from perilune.runs.telemetry import read as read_telemetry
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode
 from test_resume import PowerCutError, cut, everything, lines
-from test_torture import as_others_are, perilune
+from test_torture import without_root_override, perilune
 
 AGENT = TINY | {"epsilon_decay_steps": 100}
 STEPS: dict[str, Any] = {"steps": 200, "eval_every": 80, "eval_episodes": 1, "quiet": True, "pictures": False}
@@ -81,7 +81,7 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytes
     assert [path.suffix for path in (run / "checkpoints").iterdir()] == [".safetensors"] * len(there)
 
 
-def test_checkpoint_interval_grows_with_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_checkpoints_are_saved_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saves, clock, save = [], itertools.count(), checkpoint.save
 
     def counted(*arguments: Any) -> None:
@@ -105,7 +105,7 @@ def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
     assert everything(run) == before
 
 
-def test_more_steps_continue_the_schedules(run: Path) -> None:
+def test_schedules_continue_when_steps_are_added(run: Path) -> None:
     ended, _ = checkpoint.latest(run)
     dqn = again(run, 150)
     assert dqn.agent.env_steps == 350
@@ -144,7 +144,7 @@ def test_resuming_with_other_settings_is_refused(
     assert content_of(run) == before
 
 
-def test_every_setting_is_known_to_change_or_not() -> None:
+def test_only_listed_settings_are_fixed_on_resume() -> None:
     known = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls)}
     assert sorted(known - manifest.CHANGEABLE) == [
         "activation", "atoms", "buffer_size", "dueling", "ema_decay", "gamma", "head", "hidden", "initializer",
@@ -161,7 +161,7 @@ def test_changed_setting_is_saved_immediately(run: Path, monkeypatch: pytest.Mon
     assert again(run).agent.env_steps == 300
 
 
-def test_edited_settings_are_refused_unless_wanted(run: Path) -> None:
+def test_edited_config_is_refused_unless_the_change_is_requested(run: Path) -> None:
     path = run / "config.json"
     config = json.loads(path.read_text())
     config["train"]["steps"] = 300  # as after a change whose process was killed at once
@@ -194,7 +194,7 @@ def test_run_saved_before_a_setting_existed_resumes_with_its_default(run: Path) 
     assert is_intact(run)
 
 
-def test_setting_that_does_not_exist_is_refused_by_name(run: Path) -> None:
+def test_unknown_setting_in_a_run_is_refused_by_name(run: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["agent"]["momentun"] = 0.9
     (run / "config.json").write_text(json.dumps(config))
@@ -387,7 +387,7 @@ def test_run_is_locked_by_one_process(run: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "perhaps"), [(0o444, ""), (0, "perhaps ")])
 def test_lock_of_another_user_is_reported(run: Path, mode: int, perhaps: str) -> None:
-    info = [*as_others_are(), *perilune("info", run)]
+    info = [*without_root_override(), *perilune("info", run)]
     with lock.acquire(run):
         (run / layout.LOCK).chmod(mode)
         printed = subprocess.run(info, capture_output=True, text=True, check=True).stdout  # noqa: S603
@@ -416,7 +416,7 @@ def fail() -> None:
     raise OSError("the simulator is gone")
 
 
-def test_failing_environment_is_named_and_the_run_resumes(tmp_path: Path) -> None:
+def test_run_resumes_after_an_environment_error(tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     DQN(Disturbed(), seed=2, **AGENT).train(run_dir=whole, **STEPS)
     with pytest.raises(EnvironmentFaultError, match=r"CartPole-v1\.step raised OSError: the simulator") as caught:
@@ -432,7 +432,7 @@ def test_failing_environment_is_named_and_the_run_resumes(tmp_path: Path) -> Non
     assert [episode.episode for episode in episodes] == list(range(1, len(episodes) + 1))
 
 
-def test_removed_run_ends_training(tmp_path: Path) -> None:
+def test_training_stops_if_its_run_directory_is_removed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     dqn = DQN(Disturbed(lambda: shutil.rmtree(run)), seed=2, **AGENT)
     with pytest.raises(RunDirectoryError, match="is no longer a run"):
@@ -442,7 +442,7 @@ def test_removed_run_ends_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "replaced"), [("episodes.jsonl", False), ("notices.jsonl", True)])
-def test_removed_log_is_written_again(finished: Path, tmp_path: Path, name: str, replaced: bool) -> None:
+def test_removed_or_replaced_log_is_restored(finished: Path, tmp_path: Path, name: str, replaced: bool) -> None:
     run = tmp_path / "run"
 
     def remove() -> None:
@@ -516,7 +516,7 @@ def test_missing_best_weights_are_restored(run: Path, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_verify_ignores_files_that_training_removes(run: Path, after: int) -> None:
+def test_verify_ignores_checkpoints_removed_during_the_check(run: Path, after: int) -> None:
     older, newest = checkpoint.paths(run)[-2:]
     findings = inspection.verify(run)
     first = list(itertools.islice(findings, after))

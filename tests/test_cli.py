@@ -69,7 +69,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
 # Commands
 
 
-def test_train_records_a_run_and_reports_it(trained: tuple[Path, Ended]) -> None:
+def test_train_writes_a_run_and_prints_a_summary(trained: tuple[Path, Ended]) -> None:
     run, ended = trained
     assert ended.status == 0
     read = logs.read_run(run)
@@ -86,7 +86,7 @@ def test_train_records_a_run_and_reports_it(trained: tuple[Path, Ended]) -> None
     assert len(list((run / "videos").glob("*.mp4"))) == 3
 
 
-def test_train_gives_the_weights_of_the_same_python_call(trained: tuple[Path, Ended]) -> None:
+def test_train_command_learns_the_same_weights_as_the_python_call(trained: tuple[Path, Ended]) -> None:
     agent = DQN("CartPole-v1", seed=8, learning_starts=30, batch_size=8, buffer_size=300, hidden=(6, 5))
     agent.train(episodes=3, max_episode_steps=15, eval_episodes=1, quiet=True)
     final = DQN.load(trained[0] / "final.safetensors")
@@ -94,7 +94,7 @@ def test_train_gives_the_weights_of_the_same_python_call(trained: tuple[Path, En
     assert final.config == agent.config
 
 
-def test_settings_file_of_a_run_repeats_it_and_options_replace_it(trained: tuple[Path, Ended], tmp_path: Path) -> None:
+def test_settings_file_repeats_the_run_and_options_override_it(trained: tuple[Path, Ended], tmp_path: Path) -> None:
     file = trained[0] / "settings.toml"
     assert set(tomllib.loads(file.read_text())["agent"]) == {field.name for field in fields(DQNConfig)}
     again = ["train", "--config", str(file), "--quiet", "--out", str(tmp_path / "again"), "--json"]
@@ -108,7 +108,7 @@ def test_settings_file_of_a_run_repeats_it_and_options_replace_it(trained: tuple
     assert (agent.gamma, agent.max_grad_norm, agent.hidden, train.episodes) == (0.5, None, (6, 5), 3)
 
 
-def test_quiet_json_prints_one_object_and_nothing_else(tmp_path: Path) -> None:
+def test_quiet_json_prints_only_one_object(tmp_path: Path) -> None:
     ended = call("train", "CartPole-v1", "--out", str(tmp_path / "run"), "--json", "--quiet", *TINY)
     assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 1)
     said, run = json.loads(ended.out), logs.read_run(tmp_path / "run")
@@ -133,7 +133,7 @@ def test_evaluate_json_has_the_scores_of_the_named_checkpoint(tiny_run: TinyRun,
         }  # fmt: skip
 
 
-def test_evaluate_prints_scores_and_outcomes_of_a_file_by_name(tiny_run: TinyRun) -> None:
+def test_evaluate_prints_scores_and_outcomes_of_a_weights_file(tiny_run: TinyRun) -> None:
     scored = DQN.load(tiny_run.history.run.directory).evaluate(4)
     file = str(tiny_run.history.run.directory / "best")  # the suffix may be omitted
     out = done("evaluate", file, "--episodes", "4")
@@ -156,7 +156,7 @@ def test_evaluate_reports_episodes_that_do_not_end(tmp_path: Path) -> None:
     assert "did not end" not in done("evaluate", file, "--episodes", "1", "--max-episode-steps", "9")
 
 
-def test_arguments_of_the_environment_are_passed_and_checked(tmp_path: Path) -> None:
+def test_env_kwargs_are_passed_to_the_environment_and_checked(tmp_path: Path) -> None:
     run, kwargs = str(tmp_path / "run"), ["--env-kwargs", "sutton_barto_reward=True"]
     done("train", "CartPole-v1", "--out", run, "--quiet", *kwargs, *TINY)
     assert {episode.reward for episode in logs.read_run(Path(run)).episodes} <= {-1.0, 0.0}
@@ -167,7 +167,7 @@ def test_arguments_of_the_environment_are_passed_and_checked(tmp_path: Path) -> 
     assert call("train", "CartPole-v1", "--env-kwargs", "wind=1").status == 1
 
 
-def test_video_records_a_run_or_a_file(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_video_records_from_a_run_or_a_weights_file(tiny_run: TinyRun, tmp_path: Path) -> None:
     directory = tiny_run.history.run.directory
     out = done("video", str(directory), "--out", str(tmp_path / "video.mp4"), "--episodes", "2")
     assert out.startswith(str(tmp_path / "video.mp4"))
@@ -178,7 +178,7 @@ def test_video_records_a_run_or_a_file(tiny_run: TinyRun, tmp_path: Path) -> Non
     assert len(decode(tmp_path / "mine.mp4").frames) == 5
 
 
-def test_video_with_overlay_and_stages_belongs_to_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_video_writes_overlay_and_stages_into_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_run.history.run.directory, run)
     path = run / "videos" / "best-overlay.mp4"
@@ -283,7 +283,7 @@ def test_every_field_of_both_configs_is_an_option(head: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["64", "32"], ["64,32"], ["6_4,3.2e1"]])
-def test_numbers_and_layers_may_be_written_in_several_ways(words: list[str]) -> None:
+def test_options_accept_numbers_and_layers_in_several_formats(words: list[str]) -> None:
     agent, train = configs("train", "CartPole-v1", "--steps", "1e5", "--hidden", *words)
     assert (agent.hidden, train.steps) == ((64, 32), 100_000)
     assert configs("train", "CartPole-v1", "--steps", "15_000")[1].steps == 15_000
@@ -300,7 +300,7 @@ def test_numbers_and_layers_may_be_written_in_several_ways(words: list[str]) -> 
         ("train LunarLander-v3 --gamma much", "0.99"),
     ],
 )
-def test_help_shows_every_setting_with_the_presets_default(arguments: str, gamma: str) -> None:
+def test_help_shows_every_setting_with_the_preset_default(arguments: str, gamma: str) -> None:
     out = done(*arguments.split(), "--help")
     assert f"Discount factor per step (from 0 to 1). Default: {gamma}." in " ".join(out.split())
     assert all(f"--{name.replace('_', '-')}" in out for name in OPTIONS)
@@ -308,7 +308,7 @@ def test_help_shows_every_setting_with_the_presets_default(arguments: str, gamma
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help_and_a_line_in_the_overview(command: str) -> None:
+def test_every_command_has_help_and_is_listed_in_the_overview(command: str) -> None:
     assert f"  {command} " in done("--help")
     assert done(*command.split(), "-h").startswith(f"usage: perilune {command}")
 
@@ -416,7 +416,7 @@ def test_training_completes_with_closed_output_and_no_display(tmp_path: Path) ->
     assert all(finding.fault is None for finding in inspection.verify(run))
 
 
-def test_help_needs_neither_gymnasium_nor_matplotlib() -> None:
+def test_help_imports_neither_gymnasium_nor_matplotlib() -> None:
     code = "import sys; from perilune.cli import main; main(['--help']); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- trusted arguments
@@ -435,7 +435,7 @@ def test_closed_pipe_is_not_an_error() -> None:
     assert perilune.__version__ == metadata.version("perilune")
 
 
-def test_completion_knows_commands_and_options() -> None:
+def test_shell_completion_suggests_commands_and_options() -> None:
     assert "-l munchausen-floor" in done("--print-completion", "fish")
     script = done("--print-completion", "bash")
     assert done("--print-completion", "zsh").endswith(script)

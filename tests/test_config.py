@@ -122,7 +122,7 @@ def made(cls: Settings, **values: Any) -> DQNConfig | TrainConfig:
 
 @given(agent=DQN_SETTINGS, train=TRAIN_SETTINGS)
 @settings(max_examples=50)
-def test_settings_come_back_from_json_unchanged(agent: dict[str, Any], train: dict[str, Any]) -> None:
+def test_settings_survive_a_json_round_trip(agent: dict[str, Any], train: dict[str, Any]) -> None:
     for cls, values in ((DQNConfig, agent), (TrainConfig, train), (DQNConfig, {}), (TrainConfig, {})):
         config = made(cls, **values)
         assert all(getattr(config, name) == value for name, value in values.items())
@@ -150,7 +150,7 @@ def test_numpy_values_and_sequences_become_builtin_types(values: dict[str, Any],
     assert (type(found), repr(found)) == (type(plain), repr(plain))
 
 
-def test_hidden_layers_and_outputs_match_the_settings() -> None:
+def test_network_layers_match_the_settings() -> None:
     config = DQNConfig(hidden=(64, (32, "linear"), 16), activation="tanh")
     assert config.hidden_layers == ((64, "tanh"), (32, "linear"), (16, "tanh"))
     sizes = {"atoms": 5, "quantiles": 7}
@@ -204,14 +204,14 @@ def test_contradictory_or_huge_settings_are_refused(values: dict[str, Any], name
     assert (caught.value.name, caught.value.value) == (name, values[name])
 
 
-def test_settings_at_their_mutual_limits_are_accepted() -> None:
+def test_settings_at_limits_set_by_other_settings_are_accepted() -> None:
     limit = {"batch_size": 32, "learning_starts": 32, "buffer_size": 32}
     assert DQNConfig(**limit, epsilon_start=0.2, epsilon_end=0.2, learning_rate_end=5e-4).buffer_size == 32
     assert DQNConfig(head="c51", value_range=(0, 1e-9), ema_decay=0, ema_acts=True).value_range == (0.0, 1e-9)
     assert DQNConfig(head="qr", optimism=0.99, priority_alpha=1).optimism == 0.99
 
 
-def test_settings_need_a_budget_and_names_and_are_frozen() -> None:
+def test_configs_require_a_budget_and_keywords_and_are_frozen() -> None:
     with pytest.raises(ConfigError, match="a budget: steps, episodes, or both"):
         TrainConfig()
     with pytest.raises(FrozenInstanceError):
@@ -223,7 +223,7 @@ def test_settings_need_a_budget_and_names_and_are_frozen() -> None:
 # Building
 
 
-def test_build_takes_other_settings_from_the_base() -> None:
+def test_build_takes_missing_settings_from_the_base() -> None:
     base = DQNConfig(gamma=0.5, n_step=7)
     built = build(DQNConfig, {"gamma": 0.25}, base)
     assert (built.gamma, built.n_step, built.batch_size) == (0.25, 7, DQNConfig().batch_size)
@@ -252,7 +252,7 @@ def test_build_with_another_head_drops_settings_of_the_old_head() -> None:
         (TrainConfig, "zzzz", "Settings: steps, episodes"),
     ],
 )
-def test_unknown_setting_is_refused_with_the_nearest_or_all(cls: Settings, unknown: str, meant: str) -> None:
+def test_unknown_setting_error_suggests_the_nearest_name_or_lists_all(cls: Settings, unknown: str, meant: str) -> None:
     with pytest.raises(UsageError, match=re.escape(meant)):
         check_names(cls, [unknown])
     with pytest.raises(ConfigError, match=rf"{unknown}=1 .*{cls.__name__}"):
@@ -270,7 +270,7 @@ def ranges(hint: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(("cls", "name"), FIELDS)
-def test_docstring_of_a_field_states_its_range_and_none(cls: Settings, name: str) -> None:
+def test_field_docstring_states_range_and_whether_none_is_allowed(cls: Settings, name: str) -> None:
     text, hint = field_docs(cls)[name], annotation(cls, name)
     found = set(re.findall(r"\(((?:>=?|> [\d.]+ and <=|from [\d.]+ to) [\d.e-]+)[;)]", text))
     found |= set(re.findall(r"\(([<>]= \d+)[ ;)]", text))
@@ -297,7 +297,7 @@ def test_preset_is_selected_by_environment_or_name(environment: str, name: str, 
 
 
 @pytest.mark.parametrize("name", available())
-def test_every_preset_has_room_to_learn(name: str) -> None:
+def test_every_preset_budget_exceeds_warm_up_and_exploration(name: str) -> None:
     agent, train = available()[name].agent, available()[name].train
     assert train.steps is not None
     assert train.steps > 10 * (agent.learning_starts + agent.train_freq)
@@ -358,7 +358,7 @@ def smaller(values: dict[str, Any]) -> dict[str, Any]:
 
 @settings(max_examples=30)
 @given(agent=DQN_SETTINGS.map(smaller), train=TRAIN_SETTINGS.map(smaller))
-def test_training_with_any_valid_settings_ends_or_diverges(agent: dict[str, Any], train: dict[str, Any]) -> None:
+def test_training_with_any_valid_settings_completes_or_diverges(agent: dict[str, Any], train: dict[str, Any]) -> None:
     world = Numbered(lengths=(3, 8))
     learner = Agent(2, 3, DQNConfig(**agent), 0)
     with np.errstate(all="ignore"):

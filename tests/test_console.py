@@ -38,7 +38,7 @@ def test_training_survives_a_closed_terminal(opened: Callable[[], tuple[int, int
     assert (tmp_path / "run" / "notices.jsonl").read_text().count("epsilon") > 0
 
 
-def test_printed_text_keeps_its_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_keeps_line_breaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     say("one\n  two\x1b[31m")
     aside("three\x07\nfour")
     assert capsys.readouterr() == ("one\n  two\\x1b[31m\n", "three\\x07\nfour\n")
@@ -64,7 +64,7 @@ def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
 
 
 @given(st.text(st.characters()))
-def test_any_text_can_be_shown_and_stored_in_xml(text: str) -> None:
+def test_escaped_text_is_printable_and_valid_in_xml(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert printable(shown) == shown

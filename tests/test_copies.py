@@ -61,7 +61,7 @@ def test_copy_learns_like_the_original_and_shares_no_memory(name: str, copied: C
         np.testing.assert_array_equal(array, arrays_of(agent)[key], err_msg=key)
 
 
-def test_copied_views_follow_their_vectors() -> None:
+def test_copied_trees_and_optimizers_update_their_own_arrays() -> None:
     tree = SumTree(3)
     tree.set_one(1, 2.0)
     other = copy.deepcopy(tree)

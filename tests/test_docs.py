@@ -125,7 +125,7 @@ def _reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_reader")
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")
 @pytest.mark.parametrize("page", EXECUTED, ids=name)
-def test_python_of_a_page_runs_with_small_budgets(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_of_a_page_run_with_small_budgets(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, evaluate = DQN.train, DQN.evaluate
 
     def briefly(self: DQN, config: TrainConfig | None = None, **settings: Any) -> Any:
@@ -144,7 +144,7 @@ def test_python_of_a_page_runs_with_small_budgets(page: Path, monkeypatch: pytes
 @pytest.mark.usefixtures("_reader")
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")
 @pytest.mark.parametrize("page", EXECUTED, ids=name)
-def test_python_of_a_page_runs_as_it_stands(page: Path) -> None:
+def test_python_blocks_of_a_page_run_unchanged(page: Path) -> None:
     run(page)
 
 
@@ -245,7 +245,7 @@ def keywords(call: str) -> dict[str, object]:
     return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
 
 
-def test_settings_in_the_notebook_table_exist_beside_their_options() -> None:
+def test_notebook_table_lists_valid_settings_and_matching_options() -> None:
     spans = [span for python, _ in rows() for span in python]
     agents = [keywords(f"f({span})") for span in spans if re.fullmatch(r"\w+=.+", span)]
     trainings = [keywords(span) for span in spans if span.startswith("agent.train(")]
@@ -261,7 +261,7 @@ def test_settings_in_the_notebook_table_exist_beside_their_options() -> None:
         assert options - {word for span in python for word in re.findall(r"\b\w+\b", span)} <= {"steps"}
 
 
-def test_notebook_page_names_the_settings_of_a_notebook() -> None:
+def test_notebook_page_names_all_settings_except_a_few() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
     unnamed = {field.name for cls in (DQNConfig, TrainConfig) for field in fields(cls) if field.name not in text}
     assert unnamed <= {
@@ -269,7 +269,7 @@ def test_notebook_page_names_the_settings_of_a_notebook() -> None:
     }
 
 
-def test_places_in_the_table_of_algorithms_exist() -> None:
+def test_code_locations_in_the_algorithms_table_exist() -> None:
     page = (ROOT / "docs/explanation/algorithms.md").read_text(encoding="utf-8")
     places = re.findall(r"`((?:agent|nn|replay)(?:\.\w+){2,})`", page)
     assert len(places) >= 15

@@ -67,7 +67,7 @@ def test_reference_optimizers_match_those_of_perilune(optimizer: Any, reference:
     assert np.allclose(steps, reference(gradients), rtol=1e-6)
 
 
-def test_adam_without_corrections_matches_hand_calculation() -> None:
+def test_adam_without_corrections_matches_hand_computation() -> None:
     # 0.1 / sqrt(0.001) = 3.162, then 0.19 / sqrt(0.001999) = 4.250. With corrections all steps are equal.
     assert optimizers.adam(np.ones(3)) == pytest.approx([1, 1, 1], rel=1e-6)
     uncorrected = optimizers.adam(np.ones(2), correct=(False, False))
@@ -147,7 +147,7 @@ def test_findings_are_ordered_by_cause_and_severity() -> None:
     assert doctor.Report([finding("td_target.n_step")]).healthy  # a note is not a fault
 
 
-def test_causes_have_no_cycle() -> None:
+def test_causes_of_findings_form_no_cycle() -> None:
     names = sorted(catalogue.entries())
     for one in names:
         assert in_order(one)[0].caused_by is None
@@ -191,7 +191,7 @@ def test_page_escapes_text_of_the_agent() -> None:
     assert not re.search(r"<(script|img|b)\b", written)
 
 
-def test_page_has_pictures_or_the_command_to_get_them(
+def test_page_has_pictures_or_the_install_command(
     reports: dict[str, doctor.Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_picture = sum(finding.picture is not None for finding in reports["mean"].roots)
@@ -272,7 +272,7 @@ def agents(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_command_reports_faults_with_status_1_and_a_page(agents: Path) -> None:
+def test_faults_give_exit_status_1_and_a_page(agents: Path) -> None:
     done = run("bad.py:make", "--html", "report.html", cwd=agents)
     assert (done.returncode, done.stderr) == (1, "")
     title = catalogue.entries()["td_target.no_mask"].title
@@ -284,7 +284,7 @@ def test_command_reports_faults_with_status_1_and_a_page(agents: Path) -> None:
     assert "src=" not in written
 
 
-def test_notebook_runs_up_to_its_factory(agents: Path) -> None:
+def test_fault_in_a_notebook_is_located_by_line(agents: Path) -> None:
     done = run("book.ipynb:make", "--json", cwd=agents)
     (found,) = json.loads(done.stdout)["findings"]
     assert found["id"] == "td_target.no_mask"
@@ -292,7 +292,7 @@ def test_notebook_runs_up_to_its_factory(agents: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", ["make=lambda: Adapter(0)", "from good import make", "class make(Adapter): pass"])
-def test_notebook_stops_where_the_factory_is_defined(agents: Path, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_after_the_factory_are_not_run(agents: Path, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [])
     sources = [AGENT.split("def make", maxsplit=1)[0], cell, "raise SystemExit('too far')"]
@@ -303,14 +303,14 @@ def test_notebook_stops_where_the_factory_is_defined(agents: Path, cell: str, mo
 
 # late.py imports its neighbor in the factory, and first.py is a module of a package.
 @pytest.mark.parametrize("name", ["good.py:make", "late.py:make", "mine/agents/first.py:make"])
-def test_sound_agent_ends_with_status_0(agents: Path, name: str) -> None:
+def test_sound_agent_gives_exit_status_0(agents: Path, name: str) -> None:
     done = run(name, cwd=agents)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("No fault found")
     assert "NOISE" not in done.stdout
 
 
-def test_exhausted_budget_without_findings_is_status_2(agents: Path) -> None:
+def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> None:
     (agents / "slow.py").write_text(
         "import time\nfrom good import Adapter\n"
         "class make(Adapter):\n    def train_batch(self, *batch):\n        time.sleep(0.05)\n"
@@ -340,7 +340,9 @@ def test_exhausted_budget_without_findings_is_status_2(agents: Path) -> None:
         (["--new", "notes.txt"], "Python file"),
     ],
 )
-def test_invalid_arguments_print_one_line_and_exit_with_2(agents: Path, arguments: list[str], message: str) -> None:
+def test_invalid_arguments_print_one_line_and_give_exit_status_2(
+    agents: Path, arguments: list[str], message: str
+) -> None:
     done = run(*arguments, cwd=agents)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -379,7 +381,7 @@ def test_new_writes_an_adapter_that_works_once_filled_in(tmp_path: Path) -> None
     assert examine(scope["make"]).healthy
 
 
-def test_pytest_items_fail_pass_and_skip(tmp_path: Path) -> None:
+def test_pytest_items_report_failed_passed_and_skipped_checks(tmp_path: Path) -> None:
     lines = "from perilune.doctor import pytest_items", "import doctor_agents as my", "test = pytest_items(my.NoMask)"
     (tmp_path / "test_mine.py").write_text("\n".join(lines))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "-v", str(tmp_path)]

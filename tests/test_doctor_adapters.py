@@ -61,7 +61,7 @@ class FixedBatch(Linear):
 
 
 @pytest.mark.parametrize("agent", [Linear, Closure, Uncopyable, FixedBatch])
-def test_two_methods_suffice_and_missing_ones_are_listed(agent: type[Any]) -> None:
+def test_two_methods_suffice_and_missing_methods_are_listed(agent: type[Any]) -> None:
     report = examine(agent)
     assert report.healthy
     assert {check.check for check in report.not_run} >= WITHOUT_OPTIONAL_METHODS
@@ -93,7 +93,7 @@ def test_method_that_raises_is_a_finding_with_its_line(method: str, expected: st
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
 
 
-def test_exit_of_the_agent_is_reported() -> None:
+def test_sys_exit_in_the_agent_is_a_finding() -> None:
     report = examine(type("Exits", (Linear,), {"train_batch": lambda *_: sys.exit(3)}))
     assert ids(report) == ["loss.raises"]
     assert "SystemExit" in report.findings[0].evidence
@@ -191,7 +191,7 @@ UNUSABLE: list[tuple[Callable[..., Any], str]] = [
 
 
 @pytest.mark.parametrize(("factory", "problem"), UNUSABLE)
-def test_agent_that_cannot_be_examined_raises(factory: Callable[..., Any], problem: str) -> None:
+def test_agent_that_cannot_be_examined_raises_an_error(factory: Callable[..., Any], problem: str) -> None:
     with pytest.raises(ExaminationError, match=problem):
         examine(factory)
 
@@ -209,7 +209,7 @@ def test_equal_seeds_give_equal_reports() -> None:
     assert [finding["id"] for finding in one["findings"]] == ["td_target.no_mask"]
 
 
-def test_perilune_adapter_trains_what_the_agent_trains() -> None:
+def test_perilune_adapter_makes_the_same_update_as_the_agent() -> None:
     config = DQNConfig(batch_size=16, buffer_size=100, learning_starts=16, n_step=1)
     one, other = (Agent(4, 2, config, seed=3) for _ in range(2))
     rng = np.random.default_rng(0)

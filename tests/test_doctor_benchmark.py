@@ -94,6 +94,6 @@ def test_outcomes_are_read_back_and_summarized(tmp_path: Path) -> None:
     assert "faults detected, full adapter        1 of 1" in runner.summary([outcome])
 
 
-def test_change_that_does_not_match_raises() -> None:
+def test_mutation_that_does_not_match_the_source_raises() -> None:
     with pytest.raises(mutants.MutationError, match="nowhere"):
         mutants.mutated("text", (("nowhere", ""),))

@@ -252,7 +252,7 @@ def test_sound_agent_with_all_methods_passes_every_check() -> None:
     assert report.not_run == []
 
 
-def test_shared_array_is_named() -> None:
+def test_shared_memory_finding_names_the_arrays() -> None:
     class Shared(Complete):
         def parameters(self) -> dict[str, Array]:
             return {"w": self.w, "b": self.b}

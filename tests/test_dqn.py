@@ -25,7 +25,7 @@ def agent_of(seed: int = 0, **settings: Any) -> Agent:
     return Agent(O, A, small(**settings), seed)
 
 
-def live(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> list[Update | None]:
+def store_steps(agent: Agent, steps: int, seed: int = 0, take: str = "remember") -> list[Update | None]:
     """Pass ``steps`` random time steps to the agent, by ``remember`` or ``observe``."""
     generator = np.random.default_rng(seed)
     return [
@@ -109,7 +109,7 @@ def test_optimizer_receives_its_settings() -> None:
     ("terminated", "truncated", "discounts"),
     [(True, False, [0.5, 0]), (False, True, [0.5, 0.5]), (True, True, [0.5, 0])],
 )
-def test_only_termination_clears_discount(terminated: bool, truncated: bool, discounts: list[float]) -> None:
+def test_only_termination_sets_discount_to_zero(terminated: bool, truncated: bool, discounts: list[float]) -> None:
     agent = agent_of(gamma=0.5)
     obs = np.zeros((3, O), np.float32)
     agent.remember(obs[0], 1, 2.0, obs[1], False, False)
@@ -135,7 +135,7 @@ def test_n_step_returns_of_two_environments_stay_separate() -> None:
     assert (agent.env_steps, len(agent.ongoing[0].n_step.pending), len(agent.ongoing[1].n_step.pending)) == (4, 1, 0)
 
 
-def test_new_episode_leaves_other_environments_alone() -> None:
+def test_new_episode_keeps_pending_steps_of_other_environments() -> None:
     agent = agent_of(n_step=3)
     with_environments(agent, 2)
     obs = np.zeros(O, np.float32)
@@ -164,7 +164,7 @@ def test_only_action_taken_receives_gradient() -> None:
     assert gradients[0].any()  # and it reaches the first layer
 
 
-def test_gradient_of_earlier_actions_is_cleared() -> None:
+def test_gradients_of_earlier_updates_are_cleared() -> None:
     agent = agent_of(batch_size=1, learning_starts=1, buffer_size=1)
     for action in (2, 0, 3):
         agent.remember(np.ones(O, np.float32), action, 100.0, np.ones(O, np.float32), True, False)
@@ -227,7 +227,7 @@ def test_update_matches_independent_computation(double: bool, loss: str, layer_n
     }
     agent, reference = agent_of(seed=3, **settings), agent_of(seed=3, **settings)
     for each in (agent, reference):
-        live(each, 40)
+        store_steps(each, 40)
         # The two networks differ, so that swapped roles are detected.
         generator = np.random.default_rng(8)
         each.online.parameters += generator.normal(0, 0.5, len(each.online.parameters)).astype(np.float32)
@@ -306,10 +306,10 @@ def test_optimizer_uses_scheduled_learning_rate() -> None:
 
 
 @pytest.mark.parametrize("gradient_steps", [1, 3])
-def test_observe_makes_gradient_steps_and_returns_last(gradient_steps: int) -> None:
+def test_observe_makes_gradient_steps_and_returns_the_last_update(gradient_steps: int) -> None:
     agent, reference = (warm(train_freq=4, gradient_steps=gradient_steps) for _ in range(2))
-    told = live(agent, 4, take="observe")
-    live(reference, 4)
+    told = store_steps(agent, 4, take="observe")
+    store_steps(reference, 4)
     expected = [reference.learn() for _ in range(gradient_steps)]
     assert told == [None] * 3 + [expected[-1]]
     assert agent.updates == gradient_steps
@@ -328,11 +328,11 @@ def test_observing_counts_steps_and_ended_episodes() -> None:
 # Target updates
 
 
-def test_target_is_copied_every_interval_only() -> None:
+def test_target_network_is_copied_only_every_interval() -> None:
     agent = warm(tau=1.0, target_update_interval=5)
     copy = agent.target.parameters.copy()
     for env_steps in range(9, 31):
-        live(agent, 1, seed=env_steps, take="observe")
+        store_steps(agent, 1, seed=env_steps, take="observe")
         if env_steps % 5 == 0:
             copy = agent.online.parameters.copy()
         np.testing.assert_array_equal(agent.target.parameters, copy)
@@ -365,7 +365,7 @@ def test_linear_epsilon_counts_steps_after_warm_up() -> None:
     agent = warm(epsilon_start=1.0, epsilon_end=0.2, epsilon_decay_steps=4, train_freq=2)
     seen = [agent.epsilon]
     for _ in range(6):
-        live(agent, 1, take="observe")
+        store_steps(agent, 1, take="observe")
         seen.append(agent.epsilon)
     assert seen == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2])
 
@@ -380,7 +380,7 @@ def test_epsilon_decay_counts_episodes_after_warm_up() -> None:
     assert seen == pytest.approx([0.8, 0.4, 0.2, 0.15, 0.15])
 
 
-def test_epsilon_decay_may_count_updates() -> None:
+def test_epsilon_can_decay_per_update() -> None:
     agent = warm(epsilon_start=0.8, epsilon_end=0.15, epsilon_decay=0.5, epsilon_decay_per="update", train_freq=4)
     obs, seen = np.zeros(O, np.float32), []
     for _ in range(8):  # env_steps 9 to 16, with updates at 12 and 16
@@ -389,7 +389,7 @@ def test_epsilon_decay_may_count_updates() -> None:
     assert seen == pytest.approx([0.8] * 3 + [0.4] * 4 + [0.2])
 
 
-def test_q_values_outlive_the_next_pass() -> None:
+def test_q_values_are_not_overwritten_by_the_next_call() -> None:
     agent = agent_of()
     first = agent.q_values(np.ones((2, O)))
     kept = first.copy()
@@ -399,7 +399,7 @@ def test_q_values_outlive_the_next_pass() -> None:
 
 
 @pytest.mark.parametrize("shape", [(O,), (2, O + 1), (1, 2, O), ()])
-def test_q_values_refuse_other_shapes(shape: tuple[int, ...]) -> None:
+def test_q_values_refuses_wrong_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"obs\[N, 3\]"):
         agent_of().q_values(np.zeros(shape))
 
@@ -428,7 +428,7 @@ def test_other_seed_changes_weights_actions_and_batches() -> None:
     assert not np.array_equal(one.online.parameters, other.online.parameters)
     assert [one.explore() for _ in range(30)] != [other.explore() for _ in range(30)]
     for agent in (one, other):
-        live(agent, 30)
+        store_steps(agent, 30)
     drawn = [agent.replay.sample(20, agent.generators.replay).action.copy() for agent in (one, other)]
     assert not np.array_equal(*drawn)
     assert one.generators.environment.integers(2**31) != other.generators.environment.integers(2**31)

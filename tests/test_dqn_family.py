@@ -36,7 +36,7 @@ def of_tables(states: int = 2, actions: int = 3, symmetry: Symmetry | None = Non
     return Agent(states, actions, small(hidden=((states, "linear"),), **one | settings), 0, symmetry)
 
 
-def tell(network: Network, table: Any) -> None:
+def set_table(network: Network, table: Any) -> None:
     """Set the weights so that ``network`` returns table[state], [A] or [A, N], for a one-hot state."""
     named = network.named_parameters()
     network.parameters[:] = 0
@@ -61,11 +61,11 @@ def outputs_with_means(agent: Agent, means: list[float]) -> Array:
 
 def disagreeing(agent: Agent) -> None:
     """Set the weights so that the two networks prefer different actions and have different values."""
-    tell(agent.online, [outputs_with_means(agent, means) for means in ([4, 2, 6], [7, 3, 1])])
-    tell(agent.target, [outputs_with_means(agent, means) for means in ([8, 16, 12], [10, 20, 40])])
+    set_table(agent.online, [outputs_with_means(agent, means) for means in ([4, 2, 6], [7, 3, 1])])
+    set_table(agent.target, [outputs_with_means(agent, means) for means in ([8, 16, 12], [10, 20, 40])])
 
 
-def live(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool = False) -> None:
+def store_step(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool = False) -> None:
     """Store a time step from the first state to the second."""
     agent.remember(STATES[0], action, reward, STATES[1], terminated, True)
 
@@ -80,10 +80,12 @@ def live(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated: bool
     ("double", "target"),
     [(True, 1 + 0.5 * 10), (False, 1 + 0.5 * 40)],
 )
-def test_online_network_selects_and_target_values(head: str, double: bool, target: float) -> None:
+def test_double_dqn_selects_with_online_and_evaluates_with_target_network(
+    head: str, double: bool, target: float
+) -> None:
     agent = of_tables(double=double, **HEADS[head])
     disagreeing(agent)
-    live(agent)
+    store_step(agent)
     update = agent.learn()
     assert update.mean_td_target == pytest.approx(target, abs=1e-4)
     assert update.mean_q == pytest.approx(2, abs=1e-4)  # of the online network, action 1 in the first state
@@ -100,7 +102,7 @@ def test_update_uses_loss_of_head_for_action_taken() -> None:
     for head, (loss, d_chosen) in cases.items():
         agent = of_tables(**HEADS[head])
         disagreeing(agent)
-        live(agent)
+        store_step(agent)
         assert agent.learn().loss == pytest.approx(loss, rel=1e-4), head
         # The gradient of the biases equals d_outputs.
         gradient = agent.online.named_gradients()["1.Dense.bias"].reshape(3, -1)
@@ -124,7 +126,7 @@ def soft(q_values: list[float], temperature: float) -> list[float]:
 def test_munchausen_target_uses_target_network_policy(head: str, double: bool) -> None:
     agent = of_tables(double=double, **HEADS[head], **MUNCHAUSEN)
     disagreeing(agent)
-    live(agent)
+    store_step(agent)
     paid = 1 + 0.5 * 4 * soft([8, 16, 12], 4)[1]  # not [4, 2, 6] of the online network
     next_log_policy = soft([7, 3, 1] if double else [10, 20, 40], 4)
     value = sum(math.exp(p) * (q - 4 * p) for p, q in zip(next_log_policy, [10, 20, 40], strict=True))
@@ -132,12 +134,12 @@ def test_munchausen_target_uses_target_network_policy(head: str, double: bool) -
     assert agent.learn().mean_td_target == pytest.approx(target, abs=1e-3)
 
 
-def test_munchausen_keeps_signs_and_floor() -> None:
+def test_munchausen_floor_limits_log_probability() -> None:
     agent = of_tables(**MUNCHAUSEN | {"munchausen_floor": -2.0})
     # Uniform over three actions here: 4 ln(1/3) = -4.39 is below the floor. Next, action 0 is certain.
-    tell(agent.target, [[5, 5, 5], [100, 0, 0]])
-    tell(agent.online, [[0, 0, 9], [1000, 0, 0]])
-    live(agent)
+    set_table(agent.target, [[5, 5, 5], [100, 0, 0]])
+    set_table(agent.online, [[0, 0, 9], [1000, 0, 0]])
+    store_step(agent)
     assert agent.learn().mean_td_target == pytest.approx(1 + 0.5 * -2 + 0.5 * 100)
 
 
@@ -146,7 +148,7 @@ def test_munchausen_keeps_signs_and_floor() -> None:
 
 def averaging(**settings: Any) -> Agent:
     agent = of_tables(**{"learning_rate": 0.1, "ema_decay": 0.5} | settings)
-    live(agent, reward=10.0, terminated=True)
+    store_step(agent, reward=10.0, terminated=True)
     return agent
 
 
@@ -185,11 +187,11 @@ def test_average_does_not_affect_learning() -> None:
 
 
 @pytest.mark.parametrize("acts", [False, True])
-def test_ema_acts_in_training_only_if_set(acts: bool) -> None:
+def test_ema_selects_training_actions_only_if_set(acts: bool) -> None:
     agent = averaging(ema_acts=acts, epsilon_start=0.0, epsilon_end=0.0)
-    tell(agent.online, [[9, 2, 3], [9, 2, 3]])
-    tell(agent.target, [[1, 8, 3], [1, 8, 3]])
-    tell(average_of(agent), [[1, 2, 7], [1, 2, 7]])
+    set_table(agent.online, [[9, 2, 3], [9, 2, 3]])
+    set_table(agent.target, [[1, 8, 3], [1, 8, 3]])
+    set_table(average_of(agent), [[1, 2, 7], [1, 2, 7]])
     np.testing.assert_array_equal(agent.q_values(STATES), [[1, 2, 7], [1, 2, 7]])
     assert agent.greedy_action(STATES[0]) == 2
     assert agent.act(STATES[:1]) == [2 if acts else 0]
@@ -203,8 +205,8 @@ SWAP = Symmetry(observation_index=(1, 0, 3, 2), observation_sign=(-1,) * 4, acti
 
 def mirroring(batch_size: int = 4, **settings: Any) -> Agent:
     agent = of_tables(4, 2, SWAP, **{"batch_size": batch_size, "buffer_size": 8, "mirror": True} | settings)
-    tell(agent.online, [[1, 100], [1000, 10], [4, 3], [-8, -5]])
-    tell(agent.target, [[0, 0], [0, 0], [20, 30], [40, 50]])
+    set_table(agent.online, [[1, 100], [1000, 10], [4, 3], [-8, -5]])
+    set_table(agent.target, [[0, 0], [0, 0], [20, 30], [40, 50]])
     return agent
 
 
@@ -223,7 +225,7 @@ def test_half_of_batch_is_mirrored() -> None:
 
 
 @pytest.mark.parametrize("symmetry", [None, SWAP], ids=["none", "of another size"])
-def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -> None:
+def test_mirror_without_matching_symmetry_is_refused(symmetry: Symmetry | None) -> None:
     with pytest.raises(ConfigError) as caught:
         of_tables(2, 3, symmetry, mirror=True)
     if symmetry is None:
@@ -240,9 +242,9 @@ def test_mirror_without_fitting_symmetry_is_refused(symmetry: Symmetry | None) -
 def prioritized(exponent: float = 1.0, beta: float = 1.0, **settings: Any) -> Agent:
     """Return an agent with Q = 0 and two stored transitions of reward 100, with priorities 1 and 3."""
     agent = of_tables(**{"batch_size": 4, "priority_alpha": exponent, "priority_beta": beta} | settings)
-    tell(agent.online, np.zeros((2, 3 * agent.config.outputs_per_action)))
+    set_table(agent.online, np.zeros((2, 3 * agent.config.outputs_per_action)))
     for action in (0, 1):
-        live(agent, action, 100.0, terminated=True)
+        store_step(agent, action, 100.0, terminated=True)
     assert agent.priorities is not None
     agent.priorities.update(np.array([0, 1]), np.array([1, 3]) - SMALL)
     return agent
@@ -278,14 +280,14 @@ def test_priorities_are_absolute_td_errors(head: str) -> None:
     assert priorities_of(agent) == pytest.approx([100 + SMALL, 50 + SMALL], rel=1e-4)
 
 
-def test_new_transition_is_sampled_soon() -> None:
+def test_new_transition_is_sampled_in_the_next_update() -> None:
     agent = of_tables(batch_size=4, priority_alpha=1.0)
-    tell(agent.online, np.zeros((2, 3)))
+    set_table(agent.online, np.zeros((2, 3)))
     assert agent.priorities is not None
     for _ in range(50):
-        live(agent, reward=0.0, terminated=True)
+        store_step(agent, reward=0.0, terminated=True)
     agent.priorities.update(np.arange(50), np.zeros(50))
-    live(agent, reward=7.0, terminated=True)
+    store_step(agent, reward=7.0, terminated=True)
     assert priorities_of(agent)[-1] == agent.priorities.greatest == 1
     update = agent.learn()
     assert update.mean_td_target >= 7 / 4  # at least one row of the batch
@@ -298,11 +300,11 @@ def test_new_transition_is_sampled_soon() -> None:
 def noisy(actions: int = 4, **settings: Any) -> Agent:
     agent = Agent(2, actions, small(noisy=True, epsilon_start=0.0, epsilon_end=0.0, learning_starts=4, **settings), 0)
     for _ in range(4):
-        live(agent, 0)
+        store_step(agent, 0)
     return agent
 
 
-def test_noise_acts_in_training_only() -> None:
+def test_noise_affects_only_training_actions() -> None:
     agent = noisy()
     acted, q = {agent.act(STATES[:1])[0] for _ in range(60)}, agent.q_values(STATES)
     assert len(acted) > 1
@@ -350,11 +352,11 @@ HOPEFUL = [[[4, 4, 4, 4], [-9, 0, 5, 10], [0, 0, 0, 1]]] * 2  # means 4, 1.5 and
 
 
 @pytest.mark.parametrize(("optimism", "acted"), [(0.0, 0), (0.24, 0), (0.5, 1)])
-def test_optimism_acts_in_training_only(optimism: float, acted: int) -> None:
+def test_optimism_affects_only_training_actions(optimism: float, acted: int) -> None:
     agent = of_tables(head="qr", quantiles=4, optimism=optimism, epsilon_start=0.0, epsilon_end=0.0)
     for network in (agent.online, agent.target):
-        tell(network, HOPEFUL)
-    live(agent)
+        set_table(network, HOPEFUL)
+    store_step(agent)
     assert agent.act(STATES[:1]) == [acted]
     assert agent.greedy_action(STATES[0]) == 0
     np.testing.assert_array_equal(agent.q_values(STATES[:1]), [[4, 1.5, 0.25]])
@@ -368,7 +370,7 @@ def lasting(most: int, epsilon: float = 1.0) -> Agent:
     """Return an agent with so many actions that two equal draws in a row are rare."""
     agent = Agent(2, 10_000, small(hidden=(1,), max_action_repeat=most, epsilon_start=epsilon, epsilon_end=0.0), 3)
     for _ in range(8):
-        live(agent)
+        store_step(agent)
     return agent
 
 
@@ -383,7 +385,7 @@ def test_exploratory_durations_follow_their_distribution() -> None:
     assert float(np.sum((lengths[:3] - expected) ** 2 / expected)) < 13.8
 
 
-def test_repeated_action_finishes_before_greedy_one() -> None:
+def test_repeated_action_completes_before_a_greedy_action() -> None:
     agent = lasting(9, epsilon=0.0)
     greedy = agent.greedy_action(STATES[0])
     other = (greedy + 1) % agent.actions

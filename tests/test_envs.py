@@ -40,7 +40,7 @@ from worlds import Bandit, Numbered, World, small
         ("Acrobot-v1", (6, 3, 0), 500, -100.0),
     ],
 )
-def test_supported_environments_do_not_render_but_can_draw(
+def test_environments_are_made_without_rendering_but_can_be_drawn(
     env_id: str, sizes: tuple[int, int, int], limit: int, mark: float
 ) -> None:
     env = envs.make(env_id)
@@ -193,7 +193,7 @@ class PlainClass:
         (PlainClass(), "inherit from gymnasium.Env"),
     ],
 )
-def test_refused_environment_gets_advice(thing: Any, words: str) -> None:
+def test_refused_environment_error_states_what_to_pass(thing: Any, words: str) -> None:
     assert envs.flattened(thing) is thing
     with pytest.raises(UnsupportedEnvironmentError, match=words):
         envs.space_sizes(thing)
@@ -271,7 +271,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(space=NESTED, seed=st.integers(0, 2**31 - 1))
-def test_flattening_loses_nothing(space: spaces.Space[Any], seed: int) -> None:
+def test_flattening_is_reversible(space: spaces.Space[Any], seed: int) -> None:
     space.seed(seed)
     observation = space.sample()
     env = envs.flattened(shown(observation, space))
@@ -306,12 +306,12 @@ def test_as_obs_accepts_sequences_and_other_dtypes(observation: Any) -> None:
 
 
 @pytest.mark.parametrize("observation", [1.0, [1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], [[1.0], [2.0]]])
-def test_observation_unlike_space_is_reported(observation: Any) -> None:
+def test_observation_of_wrong_shape_is_reported(observation: Any) -> None:
     with pytest.raises(EnvironmentFaultError, match=r"\(2,\)"):
         envs.as_obs(observation, 2)
 
 
-def test_actions_start_at_first_action_of_environment() -> None:
+def test_actions_are_shifted_to_the_first_action_of_the_environment() -> None:
     world = Bandit({-1: (0, 1, 0), 1: (0, 1, 0)}, first_action=3)  # accepts only 3, 4 and 5
     agent = Agent(1, 3, small(epsilon_end=1.0), 0)
     events = list(training_events(agent, world, TrainConfig(steps=200)))
@@ -370,7 +370,7 @@ def test_wrapped_environment_has_outcomes() -> None:
         ({"outcomes": Outcomes(("won",), lambda *_: "lost")}, r"outcomes.label='lost' .* expected one of won"),
     ],
 )
-def test_record_that_contradicts_its_environment_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_known_env_that_contradicts_its_environment_is_refused(wrong: dict[str, Any], message: str) -> None:
     gym.register(id="Own-v0", entry_point=Numbered)
     register(KnownEnv(env_id="Own-v0", **wrong))
     try:
@@ -419,7 +419,7 @@ def test_environment_without_rendering_cannot_draw() -> None:
     assert can_draw(Numbered(draws=True))
 
 
-def test_missing_drawing_library_is_named() -> None:
+def test_missing_rendering_library_is_named() -> None:
     with pytest.raises(MissingDependencyError, match=r"rendering Undrawable.*pip install 'perilune\[lunar\]'"):
         frame(Undrawable(draws=True))
 

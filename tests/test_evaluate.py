@@ -42,10 +42,10 @@ def test_policy_receives_observations_and_its_actions_are_played() -> None:
 
     evaluate(policy, world, 2)
     assert seen == [[1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
-    assert [step.action for steps in world.lived for step in steps] == [1, 2, 0, 1, 2]
+    assert [step.action for steps in world.recorded for step in steps] == [1, 2, 0, 1, 2]
     numbered_from_7 = Bandit({-1: (0, 5, 0), 1: (0, 5, 0)}, first_action=7)
     assert evaluate(lambda obs: 1, numbered_from_7, 3).returns == (5, 5, 5)
-    assert [steps[0].action for steps in numbered_from_7.lived] == [8, 8, 8]
+    assert [steps[0].action for steps in numbered_from_7.recorded] == [8, 8, 8]
 
 
 def test_episode_i_starts_from_the_first_seed_plus_i() -> None:
@@ -80,7 +80,7 @@ def test_agent_is_scored_without_exploration() -> None:
     agent = Agent(1, 3, small(epsilon_start=1.0, epsilon_end=1.0), 2)
     world = Walk()
     evaluate(agent.greedy_action, world, 5)
-    steps = [step for steps in world.lived for step in steps]
+    steps = [step for steps in world.recorded for step in steps]
     assert [step.action for step in steps] == [int(agent.q_values(step.obs[None]).argmax()) for step in steps]
 
 
@@ -93,7 +93,7 @@ def test_endless_episodes_are_truncated_at_limit(limit: int | None, length: int)
     "arguments", [{"max_episode_steps": limit} for limit in (0, -5, 2.5, True)] + [{"episodes": 0}]
 )
 @pytest.mark.parametrize("lengths", [(), (4,)])
-def test_invalid_number_is_refused(arguments: dict[str, Any], lengths: tuple[int, ...]) -> None:
+def test_invalid_episode_count_or_step_limit_is_refused(arguments: dict[str, Any], lengths: tuple[int, ...]) -> None:
     world = Numbered(lengths=lengths)
     ((name, value),) = arguments.items()
     with pytest.raises(ConfigError, match=f"{name}={value} is invalid: expected a whole number >= 1"):
@@ -106,20 +106,20 @@ def test_time_limit_of_the_environment_is_not_shortened() -> None:
     assert evaluate(lambda obs: 1, env, 1).lengths == (ENDLESS + 10,)
 
 
-def test_every_state_is_shown_from_the_first_to_the_last() -> None:
+def test_evaluation_shows_every_state_of_each_episode() -> None:
     shown: list[int] = []
     world = Numbered(lengths=(3, 1), draws=True)
     evaluate(lambda obs: 0, world, 2, show=lambda frame: shown.append(int(frame.image[0, 0, 0])))
     assert shown == [0, 1, 2, 3, 0, 1]
 
 
-def test_unsuitable_environment_is_refused() -> None:
-    class Liar(Numbered):
+def test_wrong_observation_shape_and_unsupported_space_are_refused() -> None:
+    class ChangingShape(Numbered):
         def hand_out(self, obs: Array) -> Array:
             return obs[:1] if self.steps == 2 else obs
 
     with pytest.raises(EnvironmentFaultError, match=r"\(1,\).*\(2,\)"):
-        evaluate(lambda obs: 0, Liar(), 1)
+        evaluate(lambda obs: 0, ChangingShape(), 1)
     with pytest.raises(UnsupportedEnvironmentError):
         evaluate(lambda obs: 0, envs.make("FrozenLake-v1"), 1)
 
@@ -157,7 +157,7 @@ def tilted(obs: Array) -> int:
     [(None, None, "landed"), (lambda obs: 0, None, "crashed"), (tilted, None, "flew off"), (tilted, 30, "hovered")],
     ids=["landed", "crashed", "flew off", "hovered"],
 )
-def test_lander_outcomes_are_labelled(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
+def test_lander_outcomes_are_labeled(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
     env = envs.make("LunarLander-v3")
     # Heuristic of LunarLander: the lander lands from these start states.
     pilot = importlib.import_module("gymnasium.envs.box2d.lunar_lander").heuristic
@@ -168,7 +168,7 @@ def test_lander_outcomes_are_labelled(policy: Callable[[Array], int] | None, lim
     assert list((result.outcome_shares or {}).items()) == list(shares.items())
 
 
-def test_cart_and_car_outcomes_are_labelled() -> None:
+def test_cart_pole_and_mountain_car_outcomes_are_labeled() -> None:
     cart, car = gym.make("CartPole-v1"), gym.make("MountainCar-v0")
     weights = np.array([0.1, 0.5, 2.0, 1.0])
     assert evaluate(lambda obs: int(obs @ weights > 0), cart, 3).outcomes == ("balanced",) * 3

@@ -45,9 +45,9 @@ def test_duration_thresholds_match_hand_computation() -> None:
 @pytest.mark.parametrize(
     ("draw", "steps"), [(0, 1), (0.5, 1), (0.734, 1), (0.735, 2), (0.918, 2), (0.919, 3), (1 - 2**-53, 3)]
 )
-def test_duration_is_next_threshold_above_draw(draw: float, steps: int) -> None:
+def test_duration_is_selected_by_thresholds_of_the_draw(draw: float, steps: int) -> None:
     assert duration(duration_thresholds(3), draw) == steps
 
 
-def test_duration_limit_of_one_is_always_one() -> None:
+def test_duration_is_always_one_if_the_limit_is_one() -> None:
     assert {duration(duration_thresholds(1), draw) for draw in (0, 0.5, 1 - 2**-53)} == {1}

@@ -252,7 +252,7 @@ BREAKAGES: dict[str, tuple[Layer, Spoil, str]] = {
 
 
 @pytest.mark.parametrize(("layer", "spoil", "name"), BREAKAGES.values(), ids=BREAKAGES)
-def test_broken_layer_fails_only_in_faulty_gradient(layer: Layer, spoil: Spoil, name: str) -> None:
+def test_gradient_check_fails_only_for_the_faulty_gradient(layer: Layer, spoil: Spoil, name: str) -> None:
     assert right(check_layer(layer, 4, 3, np.random.default_rng(0)))
     errors = check_layer(Broken(layer, spoil), 4, 3, np.random.default_rng(0))
     wrong = errors.pop(name)
@@ -260,7 +260,7 @@ def test_broken_layer_fails_only_in_faulty_gradient(layer: Layer, spoil: Spoil, 
     assert right(errors), errors
 
 
-def test_broken_layer_affects_only_layers_below() -> None:
+def test_gradient_check_locates_the_faulty_layer_in_a_network() -> None:
     def network(middle: Layer) -> Network:
         built = Network(3, [Dense(3, 4), middle, Tanh(4), Dense(4, 2)], np.float64)
         built.parameters[:] = np.random.default_rng(5).normal(size=len(built.parameters))
@@ -336,7 +336,7 @@ def test_gradient_checks_require_float64(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (1, 3), (), (2,)])
-def test_gradcheck_refuses_other_shapes(shape: tuple[int, ...]) -> None:
+def test_gradient_check_refuses_wrong_shapes(shape: tuple[int, ...]) -> None:
     x = np.ones(3)
     with pytest.raises(ShapeError) as caught:
         gradcheck(lambda: float(x @ x), x, np.full(shape, 2.0))

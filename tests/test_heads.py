@@ -102,7 +102,7 @@ def test_categorical_head_uses_its_target_and_loss() -> None:
 
 @every_head
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_mean_of_target_is_target_of_means(head: Head, rows: int, seed: int) -> None:
+def test_mean_of_the_target_equals_target_of_the_means(head: Head, rows: int, seed: int) -> None:
     # reward + discount mean(next): the target of the means is the mean of the target, as long as nothing is clipped.
     generator = np.random.default_rng(seed)
     reward, discount = generator.uniform(0, 3, rows).astype(np.float32), np.full(rows, 0.5, np.float32)

@@ -115,7 +115,7 @@ def warnings_of(agent: Agent, env: gym.Env[Any, Any], **train: Any) -> list[Heal
         ({"epsilon_decay_steps": 10**5, "epsilon_start": 0.1, "epsilon_end": 0.1}, {"episodes": 50}, False),
     ],
 )
-def test_epsilon_of_another_unit_is_reported_at_the_end(
+def test_epsilon_that_hardly_decayed_is_reported_at_the_end(
     settings: dict[str, Any], budget: dict[str, Any], stays: bool
 ) -> None:
     agent = Agent(2, 3, DQNConfig(**SMALL | settings), 0)
@@ -183,7 +183,7 @@ class Raising:
         return "Raising"
 
 
-class SpeechlessError(Exception):
+class UnprintableError(Exception):
     """An error without a message."""
 
     def __str__(self) -> str:
@@ -221,7 +221,7 @@ OBSERVATIONS: list[tuple[Any, str]] = [
         ),
         ({"step": 5}, "step returned int: expected"),
         ({"step": Raising()}, r"step returned Raising: expected \(obs"),
-        ({"step": SpeechlessError()}, r"step raised SpeechlessError: \(its __str__ raised ValueError\)"),
+        ({"step": UnprintableError()}, r"step raised UnprintableError: \(its __str__ raised ValueError\)"),
         *(({"step": (FINE, reward, False, False, {})}, message) for reward, message in REWARDS),
         *(({"step": (obs, 1.0, False, False, {})}, message) for obs, message in OBSERVATIONS),
         ({"step": (FINE, 1.0, 7, False, {})}, "terminated=7: expected True or False"),

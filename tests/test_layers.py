@@ -102,7 +102,7 @@ def test_relu_gradient_is_zero_at_zero() -> None:
     np.testing.assert_array_equal(made.dx, [[0, 0, 0, 8]])
 
 
-def test_relu_passes_nan() -> None:
+def test_relu_propagates_nan() -> None:
     x = np.array([[np.nan, 1.0]])
     y = np.empty_like(x)
     ReLU(2).forward({}, ReLU(2).scratch(1, np.float64), x, y)
@@ -185,7 +185,7 @@ def test_dueling_matches_hand_computation() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.floats(-100, 100), st.integers(0, 2**32 - 1))
-def test_dueling_mean_is_value(rows: int, actions: int, atoms: int, common: float, seed: int) -> None:
+def test_dueling_output_mean_is_the_state_value(rows: int, actions: int, atoms: int, common: float, seed: int) -> None:
     generator = np.random.default_rng(seed)
     x, dy = generator.normal(size=(rows, (1 + actions) * atoms)), generator.normal(size=(rows, actions * atoms))
     layer = Dueling(actions, atoms)

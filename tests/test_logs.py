@@ -62,7 +62,7 @@ def test_written_events_are_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan")])
-def test_number_that_is_not_finite_becomes_null(tmp_path: Path, value: float) -> None:
+def test_non_finite_number_is_written_as_null(tmp_path: Path, value: float) -> None:
     with logs.LogWriter(tmp_path) as log:
         log.write(episode(1, value, loss=value))
     record = json.loads((tmp_path / "episodes.jsonl").read_text(), parse_constant=pytest.fail)
@@ -138,7 +138,7 @@ def test_damaged_line_is_named(bad: bytes, tmp_path: Path) -> None:
     assert logs.last_record(tmp_path, Episode) is None
 
 
-def test_overlong_line_is_skipped_without_memory(tmp_path: Path) -> None:
+def test_overlong_line_is_skipped_without_loading_it(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(line(1) + b"[" * (3 * files.PIECE + 5))
     log = LogReader(path, Episode)
@@ -151,7 +151,7 @@ def test_overlong_line_is_skipped_without_memory(tmp_path: Path) -> None:
     assert same(LogReader(path, Episode).read(), table)
 
 
-def test_log_that_was_cut_and_continued_is_read_again(tmp_path: Path) -> None:
+def test_truncated_and_extended_log_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = LogReader(path, Episode)
     path.write_bytes(line(1) + line(2) + line(3))
@@ -185,7 +185,7 @@ def test_links_pipes_and_directories_are_not_read(tmp_path: Path) -> None:
         assert before == (len(list(listing.iterdir())) if listing.exists() else 0)  # nothing stays open
 
 
-def test_rows_and_strings_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_rows_and_strings_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"".join(line(number, outcome=f"{number}" * 2_000) for number in range(10, 300)))
     table = LogReader(path, Episode).read()
@@ -218,7 +218,7 @@ changes = st.one_of(
 
 
 @given(st.lists(st.tuples(changes, st.booleans()), max_size=12), st.sampled_from([64, 300, 2**20]))
-def test_reading_in_steps_equals_reading_at_once(steps: list[tuple[tuple[str, Any], bool]], piece: int) -> None:
+def test_incremental_reading_equals_reading_at_once(steps: list[tuple[tuple[str, Any], bool]], piece: int) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "PIECE", max(piece, 400))  # longer than a line
         path = Path(directory) / "log"

@@ -88,7 +88,7 @@ def test_huber_matches_hand_computation(delta: float, error: list[float], loss: 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_non_finite_prediction_shows_in_loss(loss: Loss, bad: float) -> None:
+def test_non_finite_prediction_gives_non_finite_loss(loss: Loss, bad: float) -> None:
     value, gradient = loss(np.array([0.0, bad]), np.zeros(2))
     assert not np.isfinite(value)
     assert gradient[0] == 0
@@ -126,7 +126,7 @@ def test_quantile_huber_matches_hand_computation() -> None:
     np.testing.assert_array_equal(gradient, [[0.75, -0.75]])
 
 
-def test_quantile_huber_ignores_content_of_scratch() -> None:
+def test_quantile_huber_ignores_content_of_scratch_array() -> None:
     generator = np.random.default_rng(0)
     quantiles, target = generator.normal(size=(5, 3)), generator.normal(size=(5, 4))
     loss, gradient = quantile_huber(quantiles, target, 0.5)
@@ -161,14 +161,14 @@ OTHER_ROWS = [((4,), (4,)), ((4, 2), (4,)), ((4, 2), (1, 2)), ((4, 2, 1), (4, 2,
         *((loss, *shapes) for loss in ROW_LOSSES.values() for shapes in OTHER_ROWS),
     ],
 )
-def test_losses_refuse_other_shapes(loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
+def test_losses_refuse_wrong_shapes(loss: Loss, prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:
         loss(np.zeros(prediction), np.zeros(target))
     assert str(list(prediction)) in str(caught.value)
     assert str(list(target)) in str(caught.value)
 
 
-def test_only_quantile_loss_allows_different_counts() -> None:
+def test_only_quantile_loss_allows_different_numbers_of_predictions_and_targets() -> None:
     with pytest.raises(ShapeError, match=r"\[2, 3\] and \[2, 1\]"):
         cross_entropy(np.zeros((2, 3)), np.ones((2, 1)))
     assert quantile_huber(np.zeros((2, 3)), np.ones((2, 1)))[1].shape == (2, 3)

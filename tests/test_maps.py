@@ -49,7 +49,7 @@ def square(count: int, seed: int = 0) -> Array:
     return obs
 
 
-def test_value_map_has_the_networks_values_and_best_actions() -> None:
+def test_value_map_shows_network_values_and_best_actions() -> None:
     # Q(obs, 0) = obs[0], Q(obs, 1) = obs[1], and the third action is the worst everywhere.
     x_edges, y_edges, q, _ = insight.value_map(agent_with(np.eye(3), np.diag([1, 1, -1])), square(4_000), 0, 1)
     x, y = (x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2
@@ -67,7 +67,7 @@ def test_states_that_were_never_visited_are_marked() -> None:
     assert seen[8 : half - 4, 8 : half - 4].all()
 
 
-def test_constant_entry_has_a_map() -> None:
+def test_constant_observation_entry_can_be_mapped() -> None:
     obs = np.zeros((50, 3), np.float32)
     x_edges, *_, seen = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
     assert (np.diff(x_edges) > 0).all()
@@ -131,7 +131,7 @@ def batch_of(agent: Agent, wrong_by: float) -> Batch:
     return Batch(obs, action, reward.astype(np.float32), np.zeros(4, np.float32), obs)
 
 
-def test_gradients_equal_hand_computed_ones(tmp_path: Path) -> None:
+def test_gradients_match_hand_computation(tmp_path: Path) -> None:
     agent = agent_with(np.eye(3), np.eye(3)[:, :2])
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), (3, 2))

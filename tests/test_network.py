@@ -141,7 +141,7 @@ def test_batch_equals_single_rows(widths: list[int], rows: int, layer_norm: bool
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.booleans(), seeds)
-def test_row_counts_do_not_corrupt_each_other(counts: list[int], layer_norm: bool, seed: int) -> None:
+def test_batches_of_different_sizes_do_not_corrupt_each_other(counts: list[int], layer_norm: bool, seed: int) -> None:
     used = network_of(layer_norm)
     kept: dict[int, tuple[Array, Array]] = {}
     for turn, rows in enumerate(counts):
@@ -252,7 +252,7 @@ def test_weight_noise_has_expected_mean_and_variance() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_forward_refuses_other_shape_or_dtype(x: Array, got: str) -> None:
+def test_forward_refuses_wrong_shape_or_dtype(x: Array, got: str) -> None:
     with pytest.raises(ShapeError) as caught:
         network_of(layer_norm=False, dtype=np.float32).forward(x)
     assert "x[B, 3] of float32" in str(caught.value)
@@ -260,7 +260,7 @@ def test_forward_refuses_other_shape_or_dtype(x: Array, got: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 2), (4,), (4, 1), (2,), (1, 2)])
-def test_backward_refuses_other_shape(shape: tuple[int, ...]) -> None:
+def test_backward_refuses_wrong_shape(shape: tuple[int, ...]) -> None:
     network = network_of(layer_norm=False)
     network.forward(drawn(4, 3))
     with pytest.raises(ShapeError) as caught:

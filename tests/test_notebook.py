@@ -96,7 +96,7 @@ get_ipython().display_pub.publish = publish
 
 
 @pytest.mark.long
-def test_kernel_updates_one_display_a_few_times_a_second(tmp_path: Path) -> None:
+def test_notebook_progress_updates_one_display_a_few_times_a_second(tmp_path: Path) -> None:
     (cell,) = executed(new_notebook(cells=[new_code_cell(TRAINING.format(path=sys.path))]), tmp_path).cells
     (display,) = [output for output in cell.outputs if output.output_type == "display_data"]
     page = Html(display.data["text/html"])
@@ -118,13 +118,13 @@ def test_in_kernel_is_false_outside_a_notebook(monkeypatch: pytest.MonkeyPatch) 
     assert "IPython" not in sys.modules
 
 
-def test_progress_names_the_state_before_the_first_return() -> None:
+def test_notebook_progress_shows_the_warm_up_before_the_first_return() -> None:
     page = Html(notebook.progress_html("t", TrainingSummary(TrainConfig(episodes=5), 0, 0)))
     assert "filling the replay buffer" in page.texts
     assert not page.named("svg")
 
 
-def test_line_spans_the_lowest_to_the_highest_return() -> None:
+def test_notebook_curve_spans_the_lowest_to_the_highest_return() -> None:
     summary = TrainingSummary(TrainConfig(episodes=5), 0, 0, outcomes=("landed", "<crashed>"))
     for number, reward in enumerate((-10.0, 30.0, 10.0), 1):
         summary.read(episode(number, reward=reward, outcome="landed"))
@@ -166,7 +166,7 @@ def test_newest_video_within_the_size_limit_is_shown(tmp_path: Path, monkeypatch
     assert "101 bytes, but at most 100" in large
 
 
-def test_history_shows_its_run(tiny_run: TinyRun) -> None:
+def test_history_html_shows_its_run(tiny_run: TinyRun) -> None:
     page = Html(tiny_run.history._repr_html_())
     assert page.texts[page.texts.index("episodes") + 1] == "4"
     assert len(page.named("img")) == len(page.named("video")) == 1

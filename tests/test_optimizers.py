@@ -108,7 +108,7 @@ def test_adam_and_adamw_use_defaults_of_papers() -> None:
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
-def test_zero_gradient_moves_nothing(maker: Callable[..., Optimizer]) -> None:
+def test_zero_gradient_changes_no_parameter(maker: Callable[..., Optimizer]) -> None:
     options = {"weight_decay": 0.0} if maker is AdamW else {}
     after = walk(maker(3, **options), [1.0, -2.0, 0.0], np.zeros((4, 3)), [0.1] * 4, np.float32)
     np.testing.assert_array_equal(after, np.tile(np.array([1.0, -2.0, 0.0], np.float32), (4, 1)))
@@ -133,7 +133,7 @@ def test_optimizer_steps_in_place_in_float32(maker: Callable[..., Optimizer], ra
 
 
 @pytest.mark.parametrize("maker", [SGD, RMSProp, Adam])
-def test_optimizer_state_is_arrays_and_updates(maker: type[SGD | RMSProp | Adam]) -> None:
+def test_optimizer_continues_from_copied_arrays_and_update_count(maker: type[SGD | RMSProp | Adam]) -> None:
     generator = np.random.default_rng(3)
     first, second = maker(5), maker(5)
     parameters = generator.normal(size=5).astype(np.float32)

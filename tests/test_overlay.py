@@ -131,7 +131,7 @@ def test_q_value_that_is_not_finite_has_no_bar() -> None:
     assert len([bar for bar in bars(panel) if bar[1] > 60]) == 1
 
 
-def test_latest_actions_are_ticks_with_the_newest_on_the_right() -> None:
+def test_latest_actions_are_drawn_as_ticks_with_the_newest_on_the_right() -> None:
     panel = panel_of(timestep(1.0, 2.0, 3.0, action=2), Panel("", NAMES, memory=10), recent=(0, 1, 1, 2))
     tops = [top for top, left, *_ in bars(panel) if 60 < left < 300]
     lines = [runs(is_color(panel[top + 9], CHOSEN)[450:]) for top in tops]
@@ -146,7 +146,7 @@ def test_latest_actions_are_ticks_with_the_newest_on_the_right() -> None:
 
 
 @given(st.lists(st.lists(finite, min_size=2, max_size=2), min_size=1, max_size=20))
-def test_scale_holds_all_values_and_never_shrinks(episode: list[list[float]]) -> None:
+def test_scale_covers_all_values_and_never_shrinks(episode: list[list[float]]) -> None:
     before, seen = NO_SCALE, [0.0]
     for q in episode:
         now = widen(before, np.array(q))
@@ -161,7 +161,7 @@ def test_scale_holds_all_values_and_never_shrinks(episode: list[list[float]]) ->
         before = now
 
 
-def test_scale_has_round_ends_and_seldom_changes() -> None:
+def test_scale_has_round_limits_and_seldom_changes() -> None:
     rng = np.random.default_rng(0)
     scales, now = [], NO_SCALE
     for value in np.cumsum(rng.normal(0, 2, 500)):

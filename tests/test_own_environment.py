@@ -85,7 +85,7 @@ def test_help_shows_the_preset_that_the_module_registers(place: Path, env: str, 
     assert f"Discount factor per step (from 0 to 1). Default: {gamma}." in " ".join(shown.stdout.split())
 
 
-def test_unknown_id_and_settings_file_give_the_id_with_its_module(place: Path) -> None:
+def test_error_and_settings_file_name_the_id_with_its_module(place: Path) -> None:
     refused = perilune(place, "train", "Line-v0")
     assert refused.returncode == 1
     assert "or my_module:Line-v0 if your module my_module registers it" in refused.stderr
@@ -96,7 +96,7 @@ def test_unknown_id_and_settings_file_give_the_id_with_its_module(place: Path) -
     assert (place / "again" / "final.safetensors").read_bytes() == (place / "run" / "final.safetensors").read_bytes()
 
 
-def test_interrupted_training_names_the_module_for_the_resume(place: Path) -> None:
+def test_resume_command_of_interrupted_training_names_the_module(place: Path) -> None:
     options = ["--out", "stopped", "--steps", "150", *TINY, "--env-kwargs", "interrupt=True"]
     stopped = perilune(place, "train", "my_module:Line-v0", *options)
     assert stopped.returncode == 130
@@ -136,13 +136,13 @@ def test_module_named_in_a_forged_run_is_not_imported(
     assert not (tmp_path / "imported").exists()
 
 
-def test_play_explains_that_the_environment_comes_first(place: Path) -> None:
+def test_play_error_asks_for_the_environment_id_before_the_run(place: Path) -> None:
     refused = perilune(place, "play", "run")
     assert refused.returncode == 1
     assert "the ID of an environment before the run: perilune play ID run" in refused.stderr
 
 
-def test_report_scores_a_run_only_with_its_environment(place: Path) -> None:
+def test_report_scores_a_run_only_if_env_is_given(place: Path) -> None:
     without = perilune(place, "report", "run", "--episodes", "1", "--out", "run.html")
     assert without.returncode == 0, without.stderr
     page = (place / "run.html").read_text()

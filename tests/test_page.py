@@ -124,7 +124,7 @@ def test_runs_are_compared_in_curves_bands_and_settings(browser: Browser, origin
         assert rows["agent.learning_rate"][1] == "0.0005" != rows["agent.learning_rate"][0]
 
 
-def test_band_counts_a_repeated_seed_once(browser: Browser, variants: str) -> None:
+def test_band_uses_only_the_newest_run_of_a_seed(browser: Browser, variants: str) -> None:
     with visit(browser, variants) as visited:
         page = visited.open("run=seed1&run=seed1-2&run=seed2")
         labels, warnings = page.locator(LABELS), page.locator(".warnings")
@@ -206,7 +206,7 @@ def drawn(page: Page, name: str, runs: list[dict[str, Any]], x: tuple[float, flo
     return page.evaluate(DRAWN, [{"name": name, "x": "env_steps", "series": series, "bands": []}, x, runs])
 
 
-def test_chart_range_and_labels_fit_the_data(browser: Browser, origin: str) -> None:
+def test_chart_range_fits_the_data_and_labels_do_not_overlap(browser: Browser, origin: str) -> None:
     x = list(range(101))
     spike = {"id": "one", "x": x, "y": [410 if step == 50 else 20 for step in x], "mean": [20 for _ in x]}
     mark = {"reward_threshold": 475, "environment": "CartPole-v1"}
@@ -270,7 +270,7 @@ def test_zoom_and_smoothing_apply_to_all_charts_and_the_url(browser: Browser, or
         wait_until(page, lambda: "env_steps" not in page.url)
 
 
-def test_cursor_reads_all_charts_with_the_same_x_axis(browser: Browser, origin: str) -> None:
+def test_cursor_is_shared_by_charts_with_the_same_x_axis(browser: Browser, origin: str) -> None:
     length = "[id='chart-episodes.length']"
     with visit(browser, origin) as visited:
         page = visited.open("run=a&smooth=1")

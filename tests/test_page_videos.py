@@ -93,7 +93,7 @@ def test_q_values_follow_the_video(browser: Browser, origin: str) -> None:
         expect(page.locator(".bars b").first).to_have_text(re.compile(rf"^({MINUS}|0)"))
 
 
-def test_keys_move_the_video_with_any_focus(browser: Browser, origin: str) -> None:
+def test_keys_control_the_video_except_while_typing(browser: Browser, origin: str) -> None:
     is_settled = """() => {
         const video = document.querySelector(".player video");
         const frames = Number(document.querySelector(".scrub").max) + 1;

@@ -21,7 +21,7 @@ from perilune.runs import logs
 INSTALLED = importlib.util.find_spec("stable_baselines3") is not None
 
 
-def test_peer_has_its_own_budget_and_the_same_evaluations() -> None:
+def test_peer_keeps_its_tuned_budget_and_the_same_evaluations() -> None:
     train = TrainConfig(episodes=5, max_episode_steps=20, stop_at_return=9.0, eval_every=300, eval_episodes=7)
     budget = peers.budget(peers.ZOO["CartPole-v1"], train)
     assert budget == TrainConfig(steps=50_000, eval_every=300, eval_episodes=7)
@@ -35,7 +35,7 @@ def test_peer_has_its_own_budget_and_the_same_evaluations() -> None:
     ],
 )
 @pytest.mark.skipif(INSTALLED, reason="needs an environment without Stable-Baselines3")
-def test_missing_peer_names_what_to_install(
+def test_missing_peer_error_names_the_install_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clone: bool, advice: str
 ) -> None:
     if not clone:

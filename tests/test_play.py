@@ -75,7 +75,7 @@ def play_with(
 
 
 def actions_of(world: Numbered) -> list[list[int]]:
-    return [[lived.action for lived in episode] for episode in world.lived]
+    return [[step.action for step in episode] for episode in world.recorded]
 
 
 @pytest.mark.parametrize("environment", CONTROLS)
@@ -103,7 +103,7 @@ def test_key_help_names_keys_and_actions() -> None:
     assert play.key_help("Other-v0", 2) == "0: action 0, 1: action 1"
 
 
-def test_latest_key_counts_until_it_is_released() -> None:
+def test_latest_pressed_key_selects_the_action() -> None:
     keyboard = Keyboard({"left": 0, "right": 2, "up": 1})
 
     def after(*events: pygame.event.Event) -> tuple[int | None, int | None]:
@@ -157,16 +157,16 @@ def test_each_episode_takes_the_next_seed_for_all_players(monkeypatch: pytest.Mo
     script = [[key("left")], [], [], [], [], [key("space")], [key("right")], [], [key("space")], []]
     scores, _ = play_with(monkeypatch, [Player("you", mine), Player("agent", its, agent)], "CartPole-v1", *script)
     assert mine.seeds == its.seeds == [7, 8, 9]
-    assert [len(episode) for episode in mine.lived[:2]] == [2, 2]
-    assert [len(episode) for episode in its.lived[:2]] == [4, 4]
+    assert [len(episode) for episode in mine.recorded[:2]] == [2, 2]
+    assert [len(episode) for episode in its.recorded[:2]] == [4, 4]
     assert len(scores) == 2
     assert actions_of(mine)[0] == [0, 0]
-    for episode in its.lived:
-        for lived in episode:
-            assert lived.action == agent.greedy_action(lived.obs)
+    for episode in its.recorded:
+        for step in episode:
+            assert step.action == agent.greedy_action(step.obs)
     for number, (own, other) in enumerate(scores):
-        assert own.reward == sum(lived.reward for lived in mine.lived[number])
-        assert other.reward == sum(lived.reward for lived in its.lived[number])
+        assert own.reward == sum(step.reward for step in mine.recorded[number])
+        assert other.reward == sum(step.reward for step in its.recorded[number])
 
 
 def test_every_episode_waits_for_a_new_key_press(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_every_episode_waits_for_a_new_key_press(monkeypatch: pytest.MonkeyPatch
 
     def seen(picture: np.ndarray[Any, Any], title: str) -> None:
         show(picture, title)
-        lengths.append((len(mine.lived[-1]), len(its.lived[-1])))
+        lengths.append((len(mine.recorded[-1]), len(its.recorded[-1])))
         words.append(picture[-34:].tobytes())
 
     monkeypatch.setattr(play, "show", seen)

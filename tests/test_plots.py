@@ -51,7 +51,7 @@ def learning(count: int, seed: int = 0) -> list[Episode]:
     ]
 
 
-def test_faint_line_has_the_values_of_the_episodes() -> None:
+def test_faint_line_shows_the_episode_values() -> None:
     episodes = learning(60)
     picture = curves([made_up_run(episodes)])
     for number, values in (
@@ -95,7 +95,7 @@ def test_episode_without_update_is_a_gap_in_the_loss() -> None:
     np.testing.assert_array_equal(average[:, 1], [np.nan, np.nan, 2])
 
 
-def test_title_has_the_environments_of_several_runs() -> None:
+def test_title_names_the_environments_of_all_runs() -> None:
     runs = [made_up_run(learning(9), seed=seed, directory=f"runs/{seed}") for seed in range(3)]
     assert texts(curves(runs))[0] == "LunarLander-v3"
     runs.append(made_up_run(learning(9), environment="CartPole-v1", directory="runs/cartpole"))
@@ -136,7 +136,7 @@ def test_svg_is_valid_xml_for_any_run_name(tmp_path: Path, name: str, shown: str
     assert texts(curves([made_up_run([], environment=name)]))[0] == f"{shown}, seed 0"
 
 
-def test_reward_threshold_is_a_line() -> None:
+def test_reward_threshold_is_drawn_as_a_line() -> None:
     picture = curves([made_up_run(learning(9), reward_threshold=195.5)])
     assert "solved at 195.5" in texts(picture)
     assert [195.5, 195.5] in [list(line.get_ydata()) for line in panel(picture, REWARD).get_lines()]
@@ -148,7 +148,7 @@ def test_runs_without_a_common_threshold_show_none(marks: Sequence[float | None]
     assert not [text for text in texts(curves(runs)) if "solved" in text]
 
 
-def test_evaluations_are_dots_at_their_episodes() -> None:
+def test_evaluations_are_drawn_as_dots_at_their_episodes() -> None:
     run = made_up_run(learning(40), [evaluated(100, -150.0), evaluated(300, 99.5)])
     picture = curves([run])
     dots = [line for line in panel(picture, REWARD).get_lines() if line.get_label() == "greedy evaluation"]
@@ -218,18 +218,18 @@ def test_png_and_svg_are_written_for_any_number_of_episodes(tmp_path: Path, coun
     assert ET.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314
 
 
-def test_panel_without_numbers_shows_nothing_yet() -> None:
+def test_empty_panel_is_labeled_no_data_yet() -> None:
     picture = curves([made_up_run([episode(1, loss=None), episode(2, loss=None)])])
     shown = [[text.get_text() for text in panel(picture, number).texts] for number in range(4)]
     assert shown == [[], ["no data yet"], [], []]
 
 
-def test_curves_do_not_touch_pyplot() -> None:
+def test_curves_do_not_use_pyplot() -> None:
     curves([made_up_run(learning(5))])
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_unwritable_directory_of_figures_is_named(tmp_path: Path) -> None:
+def test_unwritable_figure_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match=f"cannot be written to {tmp_path / 'file' / 'plots'}"):
         curves([made_up_run(learning(5))]).save(tmp_path / "file" / "plots", "curves")

@@ -81,7 +81,7 @@ def test_missing_pebble_names_the_install_command(monkeypatch: pytest.MonkeyPatc
 
 
 @in_proc
-def test_closing_the_generator_stops_the_processes(tmp_path: Path) -> None:
+def test_closing_the_generator_stops_the_worker_processes(tmp_path: Path) -> None:
     hangs = tmp_path / "hangs"
     with closing(each(write, [hangs, tmp_path / "later"], jobs=1)) as events:
         next(events)
@@ -106,7 +106,7 @@ if __name__ == "__main__":
 
 @in_proc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+def test_worker_processes_stop_when_their_parent_ends(tmp_path: Path, number: signal.Signals) -> None:
     script, hangs = tmp_path / "parent.py", tmp_path / "hangs"
     script.write_text(PARENT)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}

@@ -41,7 +41,7 @@ def drawn(priorities: Priorities, batches: int, batch_size: int, seed: int = 0) 
     return np.concatenate([priorities.sample(batch_size, 0.5, generator)[0] for _ in range(batches)])
 
 
-def assert_parents_are_their_children_to_the_bit(tree: SumTree) -> None:
+def assert_parents_are_exact_sums_of_children(tree: SumTree) -> None:
     parents = np.arange(1, tree.leaves)
     np.testing.assert_array_equal(tree.nodes[parents], tree.nodes[2 * parents] + tree.nodes[2 * parents + 1])
     assert tree.total == tree.nodes[1]
@@ -72,7 +72,7 @@ def test_find_agrees_with_cumulative_sum(values: list[float], shares: list[float
     assert (mass <= ends[index] + slack).all()
 
 
-def test_rounding_never_finds_zero_priority() -> None:
+def test_rounding_never_selects_a_leaf_with_zero_priority() -> None:
     # In floats 1.7 is less than 0.6 + 1.1, but 1.7 - 0.6 is 1.1, the whole value of the third leaf.
     tree, mass = tree_of([0.3, 0.3, 1.1]), 1.7
     assert mass < tree.total
@@ -92,12 +92,12 @@ def test_parents_are_exact_sums_of_children(capacity: int) -> None:
         slot = int(generator.integers(capacity))
         plain[slot] = generator.random()
         tree.set_one(slot, plain[slot])
-        assert_parents_are_their_children_to_the_bit(tree)
+        assert_parents_are_exact_sums_of_children(tree)
     np.testing.assert_array_equal(tree.values, plain)
 
 
 @given(data=st.data(), capacity=st.integers(1, 20))
-def test_last_of_equal_indices_wins(data: st.DataObject, capacity: int) -> None:
+def test_last_value_of_a_repeated_index_is_kept(data: st.DataObject, capacity: int) -> None:
     index = data.draw(arrays(np.int64, st.integers(1, 60), elements=st.integers(0, capacity - 1)), "index")
     value = np.arange(1.0, len(index) + 1)
     tree = SumTree(capacity)
@@ -105,7 +105,7 @@ def test_last_of_equal_indices_wins(data: st.DataObject, capacity: int) -> None:
     expected = dict(zip(index.tolist(), value.tolist(), strict=True))  # a dict keeps the last one too
     assert {i: v for i, v in enumerate(tree.values.tolist()) if v} == expected
     assert tree.total == sum(expected.values())
-    assert_parents_are_their_children_to_the_bit(tree)
+    assert_parents_are_exact_sums_of_children(tree)
 
 
 @pytest.mark.parametrize("index", [-1, 5, 6, 8])

@@ -62,7 +62,7 @@ def test_remaining_time_follows_the_pace_and_counts_down() -> None:
         ({"episodes": 5}, (0, 0), Timestep(1, 0, np.zeros(1), None, 0.0), 0.0),
     ],
 )
-def test_share_refers_to_the_budget_that_ends_first(
+def test_progress_refers_to_the_budget_that_ends_first(
     budget: dict[str, int], counters: tuple[int, int], event: Event, share: float
 ) -> None:
     summary = TrainingSummary(TrainConfig(**budget), *counters, Clock())
@@ -80,7 +80,7 @@ def test_mean_return_covers_the_last_hundred_complete_episodes() -> None:
     assert summary.figures["mean of 100"] == "7.5"
 
 
-def test_figures_are_the_newest_and_the_best_evaluation() -> None:
+def test_figures_are_the_newest_values_and_the_best_evaluation() -> None:
     now = Clock()
     summary = TrainingSummary(TrainConfig(steps=1_000), 0, 0, now)
     assert set(summary.figures.values()) == {"-", "0"}
@@ -103,7 +103,7 @@ def test_outcomes_are_counted_overall_and_over_the_last_hundred() -> None:
     assert summary.outcomes == [("landed", 90, 90), ("crashed", 30, 10), ("flew off", 0, 0), ("hovered", 0, 0)]
 
 
-def test_resumed_training_includes_its_earlier_events() -> None:
+def test_progress_of_resumed_training_includes_earlier_events() -> None:
     earlier: list[Event] = [*(episode(count, reward=2.0, outcome="landed") for count in range(1, 31))]
     earlier += [evaluated(300, 9), metrics(300)]
     now = Clock()
@@ -140,7 +140,7 @@ def test_clock_shows_hours_minutes_and_seconds(seconds: float, text: str) -> Non
     assert clock(seconds) == text
 
 
-def test_returns_are_means_of_equally_many_neighbors() -> None:
+def test_sparkline_returns_are_means_of_equally_sized_groups() -> None:
     summary = TrainingSummary(TrainConfig(episodes=100), 0, 0, Clock())
     assert summary.returns(30) == []
     for value in range(61):
@@ -152,7 +152,7 @@ def test_returns_are_means_of_equally_many_neighbors() -> None:
     assert summary.returns(30)[:20] == before[:20]
 
 
-def test_sparkline_has_eight_steps_and_equal_values_in_the_middle() -> None:
+def test_sparkline_has_eight_levels_and_draws_equal_values_in_the_middle() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert sparkline([0.3, 0.1 + 0.2]) == "▄▄"  # equal except for rounding
 
@@ -175,7 +175,9 @@ def played(outcomes: tuple[str, ...] = LANDER, episodes: int = 300, **values: An
 
 @settings(max_examples=25)
 @given(st.integers(20, 140), st.integers(1, 60), st.integers(0, 10**9), st.sampled_from([LANDER, ()]))
-def test_block_fits_into_narrow_terminals(width: int, title: int, steps: int, outcomes: tuple[str, ...]) -> None:
+def test_progress_block_fits_into_narrow_terminals(
+    width: int, title: int, steps: int, outcomes: tuple[str, ...]
+) -> None:
     summary = played(outcomes, 5, env_steps=steps, reward=-123_456.7)
     lines = drawn(block(("words, " * 9)[:title], summary, width), width)
     assert len(lines) <= 16
@@ -203,7 +205,7 @@ def test_progress_block_shows_returns_figures_and_outcomes() -> None:
     assert [line.split("  ")[0] for line in narrow[-4:]] == [*LANDER]
 
 
-def test_before_the_first_episode_ends_the_block_names_the_state() -> None:
+def test_progress_block_shows_the_state_before_the_first_episode_ends() -> None:
     summary = TrainingSummary(TrainConfig(episodes=5), 0, 0, Clock(), outcomes=LANDER)
     assert drawn(block("t", summary, 80), 80)[1] == "filling the replay buffer"
     summary.read(Started(None))
@@ -245,7 +247,7 @@ with live("LunarLander-v3, seed 0", summary) as show:
 """
 
 
-def test_terminal_keeps_the_last_block_and_its_cursor() -> None:
+def test_terminal_keeps_the_last_block_and_shows_the_cursor_again() -> None:
     text, plain = shown(TRAINING)
     assert text.index("\x1b[?25l") < text.index("\x1b[?25h")  # hidden, then shown again
     assert all(len(line) <= 80 for line in plain.replace("\r", "\n").split("\n"))
@@ -273,7 +275,7 @@ with board("CartPole-v1") as screen:
 """
 
 
-def test_board_disappears_and_keeps_printed_lines() -> None:
+def test_board_is_erased_at_the_end_and_printed_lines_stay() -> None:
     text, plain = shown(BOARD)
     assert text.index("\x1b[?25l") < text.rindex("\x1b[?25h")
     for part in ("out/seed-0: best 500.0", "out/seed-0 ", " 80%", "0 of 1 done"):

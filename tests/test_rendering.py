@@ -86,7 +86,7 @@ MADE: dict[str, Callable[[], envs.Env]] = {
 
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
-def test_environment_made_again_is_identical(name: str, render_mode: str | None) -> None:
+def test_copied_environment_behaves_identically(name: str, render_mode: str | None) -> None:
     env = MADE[name]()
     shadow = envs.again(env, render_mode)
     assert shadow.unwrapped is not env.unwrapped
@@ -114,7 +114,7 @@ class Backwards(gym.ActionWrapper[Any, Any, Any]):
         return 1 - action
 
 
-def test_wrappers_that_come_with_the_id_are_there_once() -> None:
+def test_copy_does_not_duplicate_wrappers_from_the_registration() -> None:
     def with_wrappers(render_mode: str | None = None) -> envs.Env:
         return Backwards(gym.wrappers.TimeLimit(gym.make("CartPole-v1", render_mode=render_mode), 11))
 
@@ -135,12 +135,12 @@ def test_wrappers_that_come_with_the_id_are_there_once() -> None:
         (lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), "NormalizeReward depends on"),
     ],
 )
-def test_environment_without_recipe_is_refused(env: Callable[[], envs.Env], words: str) -> None:
+def test_environment_that_cannot_be_copied_is_refused(env: Callable[[], envs.Env], words: str) -> None:
     with pytest.raises(UnsupportedEnvironmentError, match=words):
         envs.again(env())
 
 
-def test_error_of_a_constructor_is_named() -> None:
+def test_copy_error_includes_the_constructor_error() -> None:
     def once() -> Any:
         calls.append(None)
         if len(calls) > 1:
@@ -217,7 +217,7 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     # The given environment plays every episode; the shadow follows in those that are recorded.
     assert [len(steps) for steps in given.trained()[-7:]] == list(lengths.values())
     assert not tried.seeds  # made to check that it can be
-    assert [len(steps) for steps in shadow.lived] == [lengths[number] for number in (1, 3, 6)]
+    assert [len(steps) for steps in shadow.recorded] == [lengths[number] for number in (1, 3, 6)]
     assert [world.closed for world in watched] == [0, 1, 1]
     shown = [
         (event.episode, int(event.image[0, 0, 0]))
@@ -231,7 +231,7 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
 
 
 @pytest.mark.parametrize(("env_id", "num_envs"), [("CartPole-v1", 1), ("LunarLander-v3", 3)])
-def test_videos_change_no_weight(env_id: str, num_envs: int) -> None:
+def test_recording_videos_does_not_change_weights(env_id: str, num_envs: int) -> None:
     def weights(env: envs.Env, **settings: Any) -> bytes:
         agent = agent_of(env)
         config = TrainConfig(steps=100, num_envs=num_envs, max_episode_steps=60, eval_episodes=1, **settings)
@@ -262,7 +262,7 @@ def test_changed_environment_stops_video_with_warning() -> None:
 # Environments that cannot be recorded are trained
 
 
-def test_unknown_wrapper_disables_rendering_only(tmp_path: Path) -> None:
+def test_wrapper_that_cannot_be_copied_disables_only_rendering(tmp_path: Path) -> None:
     env = Backwards(gym.make("CartPole-v1"))
     assert drawing(env) is None
     assert run(env, steps=40)[0] == Started(None)

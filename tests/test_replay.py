@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perilune.errors import ConfigError
 from perilune.replay.buffer import Batch, NStep, Replay, Transition
-from worlds import Lived, Stored, n_step
+from worlds import RecordedStep, Stored, n_step
 
 
 def numbered(i: int) -> Transition:
@@ -116,16 +116,16 @@ def test_batches_of_one_size_reuse_arrays() -> None:
 # n-step returns
 
 
-def push_all(n: int, gamma: float, episode: list[Lived]) -> list[Transition]:
+def push_all(n: int, gamma: float, episode: list[RecordedStep]) -> list[Transition]:
     builder = NStep(n, gamma)
     return [transition for step in episode for transition in builder.push(*step)]
 
 
-def episode_of(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[Lived]:
+def episode_of(*rewards: float, terminated: bool = False, truncated: bool = False, name: int = 0) -> list[RecordedStep]:
     """Return the steps of an episode with these rewards. Observations are (name, number of the step)."""
     last = len(rewards) - 1
     return [
-        Lived(
+        RecordedStep(
             np.array([name, i]), i, reward, np.array([name, i + 1]), terminated and i == last, truncated and i == last
         )
         for i, reward in enumerate(rewards)
@@ -163,7 +163,7 @@ def test_terminated_and_truncated_step_counts_as_terminated() -> None:
 
 
 @given(data=st.data(), n=st.integers(1, 6), gamma=st.floats(0, 1))
-def test_n_step_returns_cross_no_episode(data: st.DataObject, n: int, gamma: float) -> None:
+def test_n_step_returns_do_not_cross_episodes(data: st.DataObject, n: int, gamma: float) -> None:
     builder, found, expected = NStep(n, gamma), list[Transition](), list[Stored]()
     for name in range(data.draw(st.integers(1, 4), "episodes")):
         rewards = data.draw(st.lists(st.floats(-100, 100), min_size=1, max_size=10), "rewards")

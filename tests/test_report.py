@@ -88,7 +88,7 @@ def test_scores_equal_evaluations_on_the_fixed_start_states(whole: Path, tags: H
         assert outcomes.startswith("fell")
 
 
-def test_report_has_all_its_sections(tags: Html) -> None:
+def test_report_has_all_sections(tags: Html) -> None:
     for heading in ("What to try next", "Videos", "Curves", "Scores", "What the agent learned", "Settings", "Machine"):
         assert heading in tags.words
     sources = [image["src"] for image in tags.named("img")]
@@ -192,7 +192,7 @@ def test_run_without_evaluations_has_a_report(tmp_path: Path) -> None:
     assert "The run has no evaluation yet." in found.words
 
 
-def test_interval_of_a_share_is_wilsons() -> None:
+def test_share_has_a_wilson_interval() -> None:
     # (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n) with z = 1.959964, p = 8 / 10 and n = 10.
     found = statistics.share(8, 10)
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.490163, 0.943318), abs=1e-6)
@@ -211,7 +211,7 @@ def test_without_scipy_means_have_no_intervals(run: Path, tmp_path: Path, monkey
     assert re.fullmatch(r"\d+\.\d", found.row("best")[1])
 
 
-def test_runs_of_one_family_differ_in_their_seed_only() -> None:
+def test_runs_that_differ_only_in_the_seed_form_a_family() -> None:
     a, b, c = (scoring.RunScores(made_up_run([], seed=seed), []) for seed in (1, 2, 2))
     other = scoring.RunScores(made_up_run([], seed=1, environment="CartPole-v1"), [])
     assert scoring.families([a, other, b, c]) == [[a, b, c], [other]]
@@ -264,7 +264,7 @@ def shown(choice: recordings.Selection) -> list[str]:
     return [f"{video.path.parts[-3]} {video.path.stem.replace('episode-0000', '')}" for video in choice.videos]
 
 
-def test_stages_come_first_and_omitted_videos_are_counted(tmp_path: Path, whole: Path) -> None:
+def test_stages_video_comes_first_and_omitted_videos_are_counted(tmp_path: Path, whole: Path) -> None:
     choice = recordings.select(with_videos(tmp_path, whole, a=VIDEOS))
     assert shown(choice) == ["a stages-overlay", "a best", "a 1", "a 3", "a 5", "a 7"]
     assert choice.omitted == len(VIDEOS) - 6 == 5
@@ -273,7 +273,7 @@ def test_stages_come_first_and_omitted_videos_are_counted(tmp_path: Path, whole:
     assert shown(other) == ["b stages", "b best-overlay"]
 
 
-def test_runs_share_the_places_for_videos(tmp_path: Path, whole: Path) -> None:
+def test_limit_on_videos_is_shared_by_all_runs(tmp_path: Path, whole: Path) -> None:
     two = with_videos(tmp_path, whole, a=VIDEOS[:4], b=VIDEOS)
     assert shown(recordings.select(two)) == ["a stages-overlay", "b stages-overlay", "a best", "b best", "b 1", "b 7"]
     four = with_videos(tmp_path, whole, c=VIDEOS[:1], d=VIDEOS[4:], e=VIDEOS[4:5], f=VIDEOS[5:])

@@ -65,7 +65,7 @@ def write(result: Result, directory: Path) -> dict[str, Any]:
 # Summary
 
 
-def test_summary_by_hand() -> None:
+def test_summary_matches_hand_computation() -> None:
     found = summarize(RESULT, rng())
     assert found.seeds == 5
     assert (found.final.iqm, found.final.median) == (pytest.approx(510 / 3), 200.0)  # of 100, 200 and 210
@@ -81,7 +81,7 @@ def test_summary_by_hand() -> None:
         assert spread.low < spread.iqm < spread.high
 
 
-def test_summary_as_text() -> None:
+def test_summary_text_and_table_show_the_scores() -> None:
     text = results.describe(RESULT, summarize(RESULT, rng()))
     assert "- final: IQM 170.0 (" in text
     assert "median 200.0, worst -50.0 (seed 8), 3 of 5 solved" in text
@@ -93,7 +93,7 @@ def test_summary_as_text() -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
-def test_median_is_never_if_most_seeds_are_not_solved() -> None:
+def test_median_time_to_solve_is_never_if_most_seeds_are_unsolved() -> None:
     scores = [replace(score, solved_env_steps=None, solved_seconds=None) for score in SCORES[:3]] + SCORES[3:]
     found = summarize(replace(RESULT, scores=scores), rng())
     assert (found.solved_env_steps, found.solved_seconds) == (math.inf, math.inf)
@@ -102,7 +102,7 @@ def test_median_is_never_if_most_seeds_are_not_solved() -> None:
     assert (summary["solved_env_steps"], summary["solved_seconds"]) == (None, None)
 
 
-def test_environment_without_threshold_is_neither_solved_nor_unsolved() -> None:
+def test_no_seed_counts_as_solved_or_unsolved_without_a_threshold() -> None:
     result = replace(RESULT, reward_threshold=None)
     found = summarize(result, rng())
     assert (found.final.solved_share, found.solved_env_steps, found.never_solved) == (None, None, [])
@@ -174,7 +174,7 @@ def test_better_result_has_a_positive_margin_and_swapping_negates_it() -> None:
 
 
 @pytest.mark.parametrize(("by", "probability"), [(1_000.0, 1), (0.0, 0.5)])
-def test_certain_and_tied_comparisons(by: float, probability: float) -> None:
+def test_probability_of_improvement_is_one_if_certain_and_half_if_tied(by: float, probability: float) -> None:
     found = results.compare(shifted(by), RESULT, rng()).final
     assert (found.margin.value, found.improvement.value) == (by, probability)
     assert (found.margin.low > 0) == (found.improvement.low == 1) == bool(by)
@@ -226,7 +226,7 @@ def curve(*points: tuple[int, Any]) -> Any:
     return made_up_run([], [evaluated(steps, mean) for steps, mean in points])
 
 
-def test_strong_line_is_the_interquartile_mean_of_the_faint_ones() -> None:
+def test_strong_line_is_the_interquartile_mean_of_the_faint_lines() -> None:
     runs = [curve((100, y), (200, 2 * y), (300, 3 * y)) for y in (-90.0, 10.0, 20.0, 1_000.0)]
     found = band("Perilune", runs, rng())
     assert found.env_steps.tolist() == [100, 200, 300]
@@ -239,7 +239,7 @@ def test_strong_line_is_the_interquartile_mean_of_the_faint_ones() -> None:
     assert strong.get_linewidth() > 2 * faint[0].get_linewidth()
 
 
-def test_curves_are_interpolated_where_all_seeds_are_known() -> None:
+def test_curves_are_interpolated_where_all_seeds_have_evaluations() -> None:
     found = band("x", [curve((100, 0.0), (300, 200.0)), curve((140, 50.0), (240, 50.0), (400, 50.0))], rng())
     assert found.env_steps.tolist() == [140, 220, 300]
     assert found.mean.tolist() == [(40 + 50) / 2, (120 + 50) / 2, (200 + 50) / 2]

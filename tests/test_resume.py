@@ -190,7 +190,7 @@ def test_interrupted_run_resumes_to_the_same_end(
     assert everything(run) == everything(tmp_path / "whole")
 
 
-def test_second_interrupt_stops_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_second_interrupt_stops_immediately(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt) as raised:
         DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=tmp_path / "run", callback=interrupt(Metrics, 2), **TRAINING)
     assert "Interrupt again" in capfd.readouterr().err
@@ -269,7 +269,7 @@ def test_skipped_checkpoint_is_reported_once(broken: Path, capfd: pytest.Capture
 # Finished runs
 
 
-def test_finished_run_keeps_its_pictures(tmp_path: Path) -> None:
+def test_resuming_a_finished_run_keeps_pictures_and_restores_missing_videos(tmp_path: Path) -> None:
     run = tmp_path / "run"
     DQN("CartPole-v1", seed=3, **SMALL).train(run_dir=run, **TRAINING | {"pictures": True, "steps": 80})
     curves, video = run / "plots" / "curves.png", run / "videos" / "best.mp4"
@@ -298,7 +298,7 @@ def test_episode_budget_replaces_used_up_steps(tmp_path: Path, whole: Path, capf
         (f"learning_rate={'[' * 10_000}", "learning_rate=[[["),
     ],
 )
-def test_invalid_change_names_what_can_change(
+def test_invalid_change_error_lists_changeable_settings(
     whole: Path, change: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -49,7 +49,7 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.history.directory, tmp_path / "run"))
 
 
-def test_family_ignores_the_seed_only() -> None:
+def test_family_ignores_only_the_seed() -> None:
     config = {"environment": "CartPole-v1", "seed": 1, "agent": {"lr": 0.1, "head": "dqn"}, "train": {"steps": 10}}
     same = {"train": {"steps": 10}, "agent": {"head": "dqn", "lr": 0.1}, "environment": "CartPole-v1", "seed": 2}
     assert manifest.family(config) == manifest.family(same)
@@ -110,7 +110,7 @@ INVALID: list[tuple[str, Any]] = [
         ("[" * 100_000, "100,000 objects, lists and strings, but at most 2,048 are allowed"),
     ],
 )
-def test_foreign_config_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_invalid_config_is_refused(tmp_path: Path, content: str, message: str) -> None:
     start(tmp_path)
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(FileFormatError, match=message) as raised:
@@ -162,7 +162,7 @@ def test_unwritable_directory_is_named(tmp_path: Path, below: str) -> None:
     assert (tmp_path / "file").is_file()
 
 
-def test_free_directory_is_the_first_that_does_not_exist(tmp_path: Path) -> None:
+def test_free_directory_has_the_first_unused_suffix(tmp_path: Path) -> None:
     names = []
     for _ in range(3):
         directory = layout.free_directory("ALE/Some:Game-v5", 2, tmp_path)

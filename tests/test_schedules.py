@@ -27,7 +27,7 @@ def test_schedules_match_hand_computation(schedule: Schedule, values: list[float
     assert [scheduled(schedule, 0.5, 0.1, count, 200) for count in counts] == pytest.approx(values, rel=1e-12)
 
 
-def test_linear_schedule_may_rise() -> None:
+def test_linear_schedule_can_increase() -> None:
     assert [scheduled("linear", 0.4, 1.0, count, 3) for count in (0, 1, 2, 3, 4)] == pytest.approx(
         [0.4, 0.6, 0.8, 1, 1]
     )

@@ -20,7 +20,7 @@ def draws(seed: int) -> dict[str, list[float]]:
     return {role: generator.random(8).tolist() for role, generator in vars(generators(seed)).items()}
 
 
-def test_seed_fixes_the_draws_of_every_role() -> None:
+def test_seed_fixes_the_draws_of_every_generator() -> None:
     assert ROLES == ["network", "exploration", "replay", "environment"]
     assert draws(7) == draws(7) == draws(np.int64(7))
     fresh = generators(3)
@@ -28,7 +28,7 @@ def test_seed_fixes_the_draws_of_every_role() -> None:
     assert fresh.replay.random(8).tolist() == draws(3)["replay"]
 
 
-def test_draws_differ_between_seeds_and_roles() -> None:
+def test_draws_differ_between_seeds_and_generators() -> None:
     streams = [set(draws(seed)[role]) for seed, role in product((0, 1, 2, 2**32, 2**40), ROLES)]
     assert not any(one & other for one, other in combinations(streams, 2))
 
@@ -59,7 +59,7 @@ def blas_threads() -> list[int]:
 
 
 @pytest.mark.parametrize("error", [None, KeyError])
-def test_blas_threads_are_limited_inside_the_block_only(error: type[Exception] | None) -> None:
+def test_blas_threads_are_limited_only_inside_the_block(error: type[Exception] | None) -> None:
     with threadpool_limits(limits=2, user_api="blas"):
         before = blas_threads()
         assert before  # a BLAS is loaded

@@ -85,7 +85,7 @@ def expected_of(
     eval_every=st.none() | st.integers(1, 20),
 )
 @settings(max_examples=20)
-def test_stored_transitions_match_each_slot(
+def test_stored_transitions_match_the_steps_of_each_slot(
     num_envs: int,
     lengths: list[int],
     ends: list[str],
@@ -120,7 +120,7 @@ def test_stored_transitions_match_each_slot(
     assert isinstance(events[-1], Evaluated)
 
 
-def test_episodes_are_numbered_by_their_beginning() -> None:
+def test_episodes_are_numbered_in_order_of_their_start() -> None:
     # Episodes have 4 steps in slot 0, 2 in slot 1 and 3 in slot 2. Numbers are given at the start of an episode.
     lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to check that it can be
     with registered(lambda number: Slot(number, lengths[number])) as made:
@@ -143,7 +143,7 @@ def test_episodes_are_numbered_by_their_beginning() -> None:
     assert {event.episode: event.reward for event in episodes} == rewards
 
 
-def test_fewer_environments_drop_pending_steps() -> None:
+def test_changing_num_envs_drops_pending_steps() -> None:
     with registered(lambda number: Slot(number, (6,))) as made:
         env = gym.make("World-v0")
         agent = Agent(2, 3, small(n_step=3, gamma=0.5), 0)
@@ -158,7 +158,7 @@ def test_fewer_environments_drop_pending_steps() -> None:
 # Actions and seeds
 
 
-def of_the_stream(seed: int, slots: Sequence[Slot], learning_starts: int, max_action_repeat: int) -> list[list[int]]:
+def expected_actions(seed: int, slots: Sequence[Slot], learning_starts: int, max_action_repeat: int) -> list[list[int]]:
     """Return the actions of each slot if all are exploratory, from the stream of the generator.
 
     The share of durations of n steps is as 1 / n^2. A new episode begins with a new action.
@@ -207,7 +207,7 @@ def test_repeated_actions_stay_in_their_environment(num_envs: int) -> None:
         run(agent, gym.make("World-v0"), steps=300, num_envs=num_envs, eval_every=40)
     slots = slots_of(made)
     taken = [[step.action for steps in world.trained() for step in steps] for world in slots]
-    assert taken == of_the_stream(4, slots, 8, 6)
+    assert taken == expected_actions(4, slots, 8, 6)
     runs = [len(list(same)) for actions in taken for _, same in itertools.groupby(actions)]
     assert max(runs) > 3  # some actions were repeated
 
@@ -229,7 +229,7 @@ def starts(made: Sequence[World]) -> list[int]:
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_resets_are_seeded_apart_from_evaluations(num_envs: int) -> None:
+def test_training_resets_and_evaluations_use_separate_seeds(num_envs: int) -> None:
     with registered(lambda number: Slot(number, (5, 3))) as made:
         agent = Agent(2, 3, small(), 6)
         events = run(agent, gym.make("World-v0"), steps=100, num_envs=num_envs, eval_every=20, eval_episodes=2)
@@ -239,7 +239,7 @@ def test_resets_are_seeded_apart_from_evaluations(num_envs: int) -> None:
     assert sum(len(world.scored()) for world in made) == 2 * len(only(Evaluated, events)) >= 8
     # Evaluations only start after an episode has ended.
     for world in made:
-        for before, seed in zip(world.lived, world.seeds[1:], strict=False):
+        for before, seed in zip(world.recorded, world.seeds[1:], strict=False):
             if seed is not None and seed >= seeding.TRAINING_SEEDS and before is not world.trained()[-1]:
                 assert len(before) in (5, 3)
 
@@ -258,7 +258,7 @@ def weights(num_envs: int, look: Callable[[Agent], object] = lambda agent: None,
     return agent.online.parameters.tobytes() + agent.target.parameters.tobytes()
 
 
-def test_evaluations_and_readers_change_no_weight() -> None:
+def test_evaluations_and_readers_do_not_change_weights() -> None:
     def look(agent: Agent) -> None:
         agent.q_values(np.ones((3, 1)))
         agent.greedy_action(np.ones(1, np.float32))
@@ -280,7 +280,7 @@ def test_copies_are_closed_and_the_given_environment_is_not() -> None:
         assert [world.closed for world in made[4:]] == [False, True, True]
 
 
-def test_num_envs_needs_environment_with_recipe(tmp_path: Path) -> None:
+def test_num_envs_requires_an_environment_that_can_be_copied(tmp_path: Path) -> None:
     with registered(lambda number: Slot(number, (5,))):
         env = gym.wrappers.NormalizeObservation(gym.make("World-v0"))
         dqn = DQN(env, config=small())

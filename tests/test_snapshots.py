@@ -24,13 +24,13 @@ def test_few_evenly_spaced_snapshots_are_kept(newest: int) -> None:
 
 
 @given(st.integers(0, 5_000), st.integers(0, 5_000))
-def test_kept_snapshot_was_taken_before(number: int, later: int) -> None:
+def test_kept_snapshots_are_always_taken(number: int, later: int) -> None:
     # A snapshot that is not taken at its evaluation cannot be kept later.
     if is_kept(number, number + later):
         assert is_kept(number, number)
 
 
-def test_run_has_initial_and_evaluated_weights(tiny_run: TinyRun) -> None:
+def test_run_has_snapshots_of_initial_weights_and_every_evaluation(tiny_run: TinyRun) -> None:
     run = tiny_run.history.run
     found = paths(run.directory)
     assert [int(path.stem) for path in found] == list(range(len(run.evaluations) + 1))
@@ -41,7 +41,7 @@ def test_run_has_initial_and_evaluated_weights(tiny_run: TinyRun) -> None:
     assert set(found) <= {finding.path for finding in inspection.verify(run.directory)}
 
 
-def test_later_snapshots_are_removed_and_written_again(tmp_path: Path) -> None:
+def test_cut_removes_later_snapshots_and_training_recreates_them(tmp_path: Path) -> None:
     settings = TRAINING | {"eval_every": 15, "checkpoint_seconds": None, "pictures": False}
     DQN("CartPole-v1", seed=1, **AGENT).train(run_dir=tmp_path / "run", **settings)
     before = {path.name: path.read_bytes() for path in paths(tmp_path / "run")}

@@ -35,7 +35,7 @@ from perilune.viz.video import record_stages, run_stages
         ([20, 40], 30, [0]),
     ],
 )
-def test_stages_are_nearest_to_zero_a_third_and_two_thirds(
+def test_stages_use_snapshots_nearest_to_the_start_one_third_and_two_thirds(
     monkeypatch: pytest.MonkeyPatch, steps: list[int], end: int, chosen: list[int]
 ) -> None:
     kept = [Path(str(step)) for step in steps]

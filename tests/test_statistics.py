@@ -50,7 +50,7 @@ def test_margin_is_positive_if_the_first_is_better() -> None:
 
 
 @given(SCORES, SCORES)
-def test_probability_of_improvement_is_a_loop_over_pairs(a: list[float], b: list[float]) -> None:
+def test_probability_of_improvement_matches_loop_over_pairs(a: list[float], b: list[float]) -> None:
     won = sum((x > y) + 0.5 * (x == y) for x, y in itertools.product(a, b)) / (len(a) * len(b))
     assert probability_of_improvement(np.array(a), np.array(b)) == pytest.approx(won)
     assert probability_of_improvement(np.array(b), np.array(a)) == pytest.approx(1 - won)
@@ -74,7 +74,7 @@ def bootstrap(
         (probability_of_improvement, [A, B], 0.03),
     ],
 )
-def test_interval_equals_that_of_a_loop(statistic: Callable[..., Any], samples: list[Array], tolerance: float) -> None:
+def test_interval_matches_bootstrap_loop(statistic: Callable[..., Any], samples: list[Array], tolerance: float) -> None:
     found = estimate(statistic, samples, rng())
     assert found == estimate(statistic, samples, rng())
     assert found.value == statistic(*samples)
@@ -82,7 +82,7 @@ def test_interval_equals_that_of_a_loop(statistic: Callable[..., Any], samples: 
     assert (found.low, found.high) == pytest.approx(bootstrap(samples, statistic, rng(1)), abs=tolerance)
 
 
-def test_stratum_keeps_its_share_of_the_whole() -> None:
+def test_bootstrap_resamples_within_strata() -> None:
     # Resampling all scores together could draw 7 or 9 of the 8 zeros, and the mean would vary.
     found = estimate(lambda *strata: np.concatenate(strata, -1).mean(-1), [[0.0] * 8, [1.0] * 2], rng())
     assert found == Estimate(0.2, 0.2, 0.2)
@@ -94,7 +94,7 @@ def test_one_seed_has_a_value_and_no_interval() -> None:
     assert np.isnan([found.low, found.high]).all()
 
 
-def test_curve_is_resampled_as_a_whole() -> None:
+def test_bootstrap_resamples_whole_curves() -> None:
     # Two seeds whose curves cross: at each position the mean of both is 0, and a resample of one of them is +-1.
     curves = np.array([[1.0, -1.0], [-1.0, 1.0]])  # [positions, seeds]
     found = estimate(interquartile_mean, [curves], rng())
@@ -122,14 +122,14 @@ def test_missing_scipy_names_the_install_command(monkeypatch: pytest.MonkeyPatch
         ([1.7e308, 1.7e308, 4.0], 2, [1.7e308, np.inf, 8.5e307]),
     ],
 )
-def test_moving_average_by_hand(values: list[float], window: int, averages: list[float]) -> None:
+def test_moving_average_matches_hand_computation(values: list[float], window: int, averages: list[float]) -> None:
     found = moving_average(np.array(values, np.float32 if max(values, default=0) < 10 else np.float64), window)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, averages)
 
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(NAN), max_size=40), st.integers(1, 50))
-def test_moving_average_is_a_loop_over_windows(values: list[float], window: int) -> None:
+def test_moving_average_matches_loop_over_windows(values: list[float], window: int) -> None:
     expected = []
     for place in range(len(values)):
         seen = [value for value in values[max(0, place - window + 1) : place + 1] if not math.isnan(value)]

@@ -66,7 +66,7 @@ def test_mirroring_twice_is_identity(env_id: str, dtype: type, rows: int, seed: 
         ((4, 3), (4, 1), (4, 3)),
     ],
 )
-def test_mirror_refuses_other_shapes(obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int]) -> None:
+def test_mirror_refuses_wrong_shapes(obs: Sequence[int], action: Sequence[int], next_obs: Sequence[int]) -> None:
     with pytest.raises(ShapeError, match=r"obs\[B, 3\]"):
         SWAP.mirror(np.zeros(obs), np.zeros(action, np.int64), np.zeros(next_obs))
 

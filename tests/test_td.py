@@ -38,7 +38,7 @@ def test_plain_target_uses_best_next_value() -> None:
     np.testing.assert_array_equal(target_of(REWARD, DISCOUNT, NEXT_Q_TARGET, NEXT_Q_TARGET), [11, 2, 0])
 
 
-def test_double_target_selects_online_values_target() -> None:
+def test_double_target_selects_with_online_and_evaluates_with_target_network() -> None:
     # 1 + 0.5 * 10, 2 + 0 * 30, -4 + 0.25 * -8; with the roles swapped: 2.5, 2, -2
     np.testing.assert_array_equal(target_of(REWARD, DISCOUNT, NEXT_Q_ONLINE, NEXT_Q_TARGET), [6, 2, -6])
 
@@ -101,14 +101,14 @@ def test_policy_of_wrong_shape_raises(policy: tuple[int, ...], values: tuple[int
 # Softmax policy
 
 
-def test_log_softmax_matches_hand_calculation() -> None:
+def test_log_softmax_matches_hand_computation() -> None:
     # exp(Q / 2) is [1, 3] and [4, 4]; the sums over the actions are 4 and 8.
     q_values = 2 * np.log(np.array([[1.0, 3.0], [4.0, 4.0]]))
     np.testing.assert_allclose(np.exp(log_softmax(q_values, 2.0)), [[0.25, 0.75], [0.5, 0.5]], rtol=1e-14)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.floats(0.01, 100), st.floats(-1e4, 1e4), st.integers(0, 2**32 - 1))
-def test_softmax_is_a_policy_and_ignores_a_common_offset(
+def test_softmax_sums_to_one_and_ignores_a_common_offset(
     rows: int, actions: int, temperature: float, common: float, seed: int
 ) -> None:
     q_values = np.random.default_rng(seed).normal(0, 10, (rows, actions))
@@ -142,7 +142,7 @@ def test_upper_mean_omits_lowest_quantiles(omitted: float, best: list[float]) ->
 # Several quantiles per action
 
 
-def test_equal_rows_and_quantiles_are_not_confused() -> None:
+def test_rewards_and_discounts_apply_to_rows_and_not_to_quantiles() -> None:
     next_value = np.array([[1, 2], [3, 4]], np.float32)
     made = td_target(np.array([10, 20], np.float32), np.array([1, 2], np.float32), next_value)
     np.testing.assert_array_equal(made, [[11, 12], [26, 28]])
@@ -262,7 +262,7 @@ def own(reward: float, discount: float, log_policy: float, next_log_policy: list
 EVEN = [math.log(0.5)] * 2  # entropy: ln 2
 
 
-def test_munchausen_reward_matches_hand_calculation() -> None:
+def test_munchausen_reward_matches_hand_computation() -> None:
     # 3 + 0.5 * 2 ln(1/4) + 0.9 * 2 ln 2 = 3 - 2 ln 2 + 1.8 ln 2
     assert own(3, 0.9, math.log(0.25), EVEN) == pytest.approx(3 - 0.2 * math.log(2), rel=1e-14)
     # The floor limits 2 ln(1/4) to -1.

@@ -16,7 +16,7 @@ from perilune.runs.telemetry import TelemetryWriter
 from perilune.training.events import Timestep
 
 
-def test_video_has_one_timestep_per_frame(tiny_run: TinyRun) -> None:
+def test_telemetry_has_one_timestep_per_frame(tiny_run: TinyRun) -> None:
     run = tiny_run.history.run
     assert len(tiny_run.history.videos) == 3
     for video in tiny_run.history.videos:
@@ -46,7 +46,7 @@ def test_recorded_q_values_match_the_agent(tiny_run: TinyRun, tmp_path: Path) ->
             assert timestep.q_values[timestep.action] == timestep.q_values.max()
 
 
-def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+def test_telemetry_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     writer = TelemetryWriter(tmp_path / "video.jsonl")
     writer.add(Timestep(3, 7, np.array([0.1, 2.0]), 1, -0.5, q_values=np.array([1.5, math.inf])))
     assert not (tmp_path / "video.jsonl").exists()

@@ -95,7 +95,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> History:
     return DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
 
 
-def test_event_file_has_every_figure_of_the_logs(whole: History) -> None:
+def test_event_file_contains_every_value_of_the_logs(whole: History) -> None:
     assert_shows(whole.directory, whole)
     (path,) = (whole.directory / "tensorboard").iterdir()
     first, *others = records(path)

@@ -344,19 +344,19 @@ def test_full_disk_damages_no_saved_file(disk: Path, unbroken: Path, repeats: in
 # No permission
 
 
-def as_others_are() -> list[str]:
+def without_root_override() -> list[str]:
     """Return a prefix for commands that applies file permissions to root too."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
         pytest.skip("permissions do not apply to root, and setpriv is not installed")
-    mighty = "-dac_override,-dac_read_search"
-    return ["setpriv", f"--bounding-set={mighty}", f"--inh-caps={mighty}"]
+    capabilities = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
 
 
 def test_removed_permissions_damage_no_saved_file(tmp_path: Path, unbroken: Path) -> None:
     run = tmp_path / "run"
-    process = begun(as_others_are() + perilune(*TRAIN, "--out", run))
+    process = begun(without_root_override() + perilune(*TRAIN, "--out", run))
     wait(process, (run / "config.json").exists)
     closed = (run, run / "checkpoints")
     for directory in closed:
@@ -366,7 +366,7 @@ def test_removed_permissions_damage_no_saved_file(tmp_path: Path, unbroken: Path
     assert "cannot be written: Permission denied" in printed
     assert f"perilune resume {run}" in printed
     assert "Traceback" not in printed
-    again = begun(as_others_are() + perilune("resume", run, "--quiet"))
+    again = begun(without_root_override() + perilune("resume", run, "--quiet"))
     _, printed = again.communicate(timeout=120)
     assert again.returncode == 1
     assert "Permission denied" in printed

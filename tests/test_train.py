@@ -46,7 +46,7 @@ def only(kind: type[Kind], events: list[Event]) -> list[Kind]:
 # The order of events
 
 
-def test_events_have_order_and_numbers() -> None:
+def test_events_have_expected_order_and_step_counts() -> None:
     world = Numbered(lengths=(4,), draws=True)
     events = run(
         agent_for(world), world, steps=19, eval_every=10, metrics_every=5, video_every=2
@@ -72,7 +72,7 @@ def test_events_have_order_and_numbers() -> None:
     ]
 
 
-def test_episode_event_describes_episode() -> None:
+def test_episode_event_matches_the_episode_played() -> None:
     world = Numbered(lengths=(3, 5, 2), ends=("terminated", "truncated"))
     agent = agent_for(
         world, epsilon_start=1.0, epsilon_end=0.0, epsilon_decay_steps=10, tau=1.0, target_update_interval=4
@@ -132,7 +132,7 @@ def test_step_budget_is_exact(lengths: list[int], learning_starts: int, steps: i
     assert only(Evaluated, events)[-1] is events[-1]
 
 
-def test_second_training_skips_warm_up() -> None:
+def test_second_training_run_skips_warm_up() -> None:
     world = Numbered(lengths=(4,))
     agent = agent_for(world)
     run(agent, world, steps=20)
@@ -156,7 +156,7 @@ def test_budget_without_update_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("learning_starts", "train_freq"), [(8, 4), (10, 3)])
-def test_accepted_budget_makes_an_update(learning_starts: int, train_freq: int) -> None:
+def test_accepted_budget_allows_an_update(learning_starts: int, train_freq: int) -> None:
     accepted = []
     for steps in range(5, 16):
         world = Numbered()
@@ -225,7 +225,7 @@ def test_replay_holds_the_steps_played(n: int, reuses_buffer: bool) -> None:
     assert any(ends)
 
 
-def test_next_training_drops_pending_steps() -> None:
+def test_new_training_run_drops_pending_steps() -> None:
     world = Numbered(lengths=(6,))
     agent = agent_for(world, n_step=3, gamma=0.5)
     for event in training_events(agent, world, TrainConfig(steps=40, metrics_every=1)):
@@ -238,7 +238,7 @@ def test_next_training_drops_pending_steps() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_max_episode_steps_truncates_with_bootstrap(limit: int) -> None:
+def test_episode_truncated_by_max_episode_steps_keeps_bootstrap(limit: int) -> None:
     world = Numbered(lengths=())
     agent = agent_for(world, gamma=0.5)
     events = run(agent, world, episodes=4, max_episode_steps=limit)
@@ -263,7 +263,7 @@ def test_max_episode_steps_truncates_with_bootstrap(limit: int) -> None:
         (8, 10, 3, [10, 20, 30, 40]),
     ],
 )
-def test_metrics_follow_metrics_every(
+def test_metrics_are_emitted_at_metrics_every(
     learning_starts: int, train_freq: int, metrics_every: int, lines: list[int]
 ) -> None:
     world = Numbered(lengths=(7, 3))
@@ -288,7 +288,7 @@ def test_metrics_follow_metrics_every(
         (20, 5, [28, 32, 36, 40]),  # for 25, 30, 35 and 40: none for the steps of the warm-up
     ],
 )
-def test_evaluation_follows_first_episode_end_when_due(
+def test_due_evaluation_waits_for_the_end_of_the_episode(
     learning_starts: int, eval_every: int | None, at: list[int]
 ) -> None:
     world = Numbered(lengths=(4,))
@@ -298,7 +298,7 @@ def test_evaluation_follows_first_episode_end_when_due(
     assert [event.episodes for event in evaluated] == [(step - learning_starts) // 4 for step in at]
 
 
-def test_evaluations_use_same_start_states() -> None:
+def test_all_evaluations_use_the_same_start_states() -> None:
     world = Walk()
     agent = agent_for(world, epsilon_start=1.0, epsilon_end=1.0)
     for event in training_events(agent, world, TrainConfig(steps=40, eval_every=10, eval_episodes=3)):
@@ -321,12 +321,12 @@ def graded(*grades: float) -> Numbered:
 
     def reward(world: Numbered, action: int) -> float:
         scored = world.scored()
-        return grades[len(scored) - 1] if scored and scored[-1] is world.lived[-1] else 0.0
+        return grades[len(scored) - 1] if scored and scored[-1] is world.recorded[-1] else 0.0
 
     return Numbered(lengths=(1,), reward=reward)
 
 
-def test_evaluation_is_best_if_none_before_was_better() -> None:
+def test_evaluation_is_best_if_no_earlier_one_is_better() -> None:
     world = graded(-3, -5, -4, -2, -2, 1, 0)
     events = only(Evaluated, run(agent_for(world), world, steps=15, eval_every=1))
     assert [(event.mean_return, event.best) for event in events] == [
@@ -343,7 +343,7 @@ def test_training_stops_at_requested_return() -> None:
     assert agent.env_steps == 11
 
 
-def test_seconds_exclude_readers_and_evaluations() -> None:
+def test_training_seconds_exclude_readers_and_evaluations() -> None:
     class Slow(Numbered):
         def begin(self) -> Any:
             if self.seeds[-1] is not None and self.seeds[-1] >= TRAINING_SEEDS:
@@ -422,11 +422,11 @@ def weights_after(read: Callable[[Agent, Event], object] = lambda agent, event: 
         {"metrics_every": 1},
     ],
 )
-def test_observing_training_changes_no_weight(train_settings: dict[str, Any]) -> None:
+def test_observing_training_does_not_change_weights(train_settings: dict[str, Any]) -> None:
     assert weights_after(**train_settings) == weights_after()
 
 
-def test_reader_may_use_agent_between_events() -> None:
+def test_using_the_agent_between_events_does_not_change_weights() -> None:
     other = Walk()
 
     def read(agent: Agent, event: Event) -> None:
@@ -440,7 +440,7 @@ def test_reader_may_use_agent_between_events() -> None:
 # Errors
 
 
-def test_divergence_error_has_advice_and_location() -> None:
+def test_divergence_error_gives_advice_and_location() -> None:
     world = Timeless(reward=100.0, length=20)
     agent = agent_for(
         world, optimizer="sgd", learning_rate=1e4, loss="mse", max_grad_norm=None, tau=1.0, target_update_interval=1
@@ -460,7 +460,7 @@ def test_divergence_error_has_advice_and_location() -> None:
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, 1e39, -1e100])
 def test_invalid_reward_ends_training(reward: float) -> None:
-    world = Numbered(reward=lambda world, action: reward if len(world.lived) == 9 else 1.0)
+    world = Numbered(reward=lambda world, action: reward if len(world.recorded) == 9 else 1.0)
     agent = agent_for(world)
     with pytest.raises(
         EnvironmentFaultError,
@@ -525,13 +525,13 @@ class Failing(Numbered):
     ],
     ids=str,
 )
-def test_environment_errors_have_location(fails: dict[str, int], where: str) -> None:
+def test_environment_error_names_step_and_episode(fails: dict[str, int], where: str) -> None:
     world = Failing(**fails, lengths=(3,))
     with pytest.raises(EnvironmentFaultError, match=f"^{where}.*: .*raised OSError: the simulator is gone"):
         run(agent_for(world), world, steps=100, eval_every=17, eval_episodes=2)
 
 
-def test_failed_rendering_has_location() -> None:
+def test_rendering_error_names_step_and_episode() -> None:
     class Blind(Numbered):
         def render(self) -> Array:
             if len(self.seeds) >= 4 and self.steps >= 2:

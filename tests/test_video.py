@@ -154,7 +154,7 @@ def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
-def test_missing_codec_is_named_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_codec_error_names_the_codec_and_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, ".mp4", FORMATS[".mp4"]._replace(codec="libnowhere"))
     for ask in (
         check_available,
@@ -173,7 +173,7 @@ def q_of(obs: Array) -> Array:
     return np.stack([50 - 9 * obs[:, 2], 50 + 9 * obs[:, 2]], axis=1)
 
 
-def test_overlay_labels_the_end_and_telemetry_has_every_frame(tmp_path: Path) -> None:
+def test_overlay_labels_the_end_and_telemetry_covers_every_frame(tmp_path: Path) -> None:
     env, path = cartpole(), tmp_path / "video.mp4"
     shown = record_episodes(
         lambda obs: int(obs[2] > 0), env, path, episodes=2, max_episode_steps=8, q_values=q_of, panel=PANEL
@@ -190,7 +190,7 @@ def test_overlay_labels_the_end_and_telemetry_has_every_frame(tmp_path: Path) ->
         assert bright == [int(step.action == action) for action in (0, 1)]
 
 
-def test_bars_have_one_scale_in_the_whole_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_use_one_scale_for_the_whole_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scales: list[Scale] = []
 
     def noted(now: Timestep, panel: Panel, scale: Scale, recent: tuple[int, ...]) -> Array:

@@ -184,7 +184,7 @@ def test_state_is_training_while_a_process_holds_the_lock(client: Client, root: 
     assert stopped["message"] == "Training stopped early. The run has no readable checkpoint to resume from."
 
 
-def test_reading_the_owner_does_not_block_the_lock(tmp_path: Path) -> None:
+def test_reading_the_lock_owner_does_not_block_the_lock(tmp_path: Path) -> None:
     with lock.acquire(tmp_path):
         pass
     script = "import sys; from pathlib import Path; from perilune.runs import lock\nprint(flush=True)\n"
@@ -229,7 +229,7 @@ def test_videos_are_listed_with_title_and_result(client: Client, root: Path, tin
     }  # fmt: skip
 
 
-def test_telemetry_has_a_column_per_field_and_names(client: Client, root: Path) -> None:
+def test_telemetry_response_has_a_column_per_field_and_entry_names(client: Client, root: Path) -> None:
     path = root / "group/one/videos/episode-00001.mp4"
     timesteps = telemetry.read(telemetry.path_of(path))
     columns = client.json("/api/telemetry", id="group/one", name=path.name)
@@ -243,7 +243,7 @@ def test_telemetry_has_a_column_per_field_and_names(client: Client, root: Path) 
     ]
 
 
-def test_damaged_telemetry_is_an_error(client: Client, root: Path) -> None:
+def test_damaged_telemetry_gives_an_error(client: Client, root: Path) -> None:
     path = root / "group/one/videos/episode-00001.jsonl"
     line = {"episode": 1, "step": 0, "action": 0, "reward": 0, "q_values": [1, 2], "obs": [1]}
     for content, message in {

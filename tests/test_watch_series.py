@@ -46,7 +46,7 @@ def test_thinning_keeps_the_extremes_of_every_interval(points: list[tuple[int, f
             assert math.isnan(seen[0])
 
 
-def test_thinning_keeps_a_spike_and_handles_degenerate_rows() -> None:
+def test_thinning_keeps_spikes_and_handles_degenerate_series() -> None:
     y = np.sin(np.arange(1_000_000) / 1_000)
     y[777_777], y[777_779] = 50.0, -50.0
     kept = thin(np.arange(1_000_000.0), y, 600)
@@ -57,7 +57,7 @@ def test_thinning_keeps_a_spike_and_handles_degenerate_rows() -> None:
     assert thin(np.empty(0), np.empty(0), 8).tolist() == []
 
 
-def test_curves_are_sorted_and_omit_cut_episodes(tmp_path: Path) -> None:
+def test_curves_are_sorted_and_omit_episodes_cut_off_by_the_budget(tmp_path: Path) -> None:
     records: list[Any] = [episode(2, 4.0, env_steps=10), episode(1, 8.0, env_steps=25), episode(3, 0.0, env_steps=30)]
     records += [episode(4, 99.0, env_steps=35, ended="budget"), evaluated(100, 1.0), evaluated(250, 3.0)]
     with logs.LogWriter(tmp_path) as log:
@@ -79,7 +79,7 @@ def seed(x: Sequence[float], mean: Sequence[float]) -> Curve:
     return Curve(np.array(x, np.float64), np.array(mean), np.array(mean))
 
 
-def test_band_starts_with_the_last_seed_and_ends_with_two() -> None:
+def test_band_starts_when_all_seeds_have_data_and_ends_with_two_seeds_left() -> None:
     found = band([seed([0, 100], [0, 10]), seed([40, 150], [20, 20]), seed([50, 400], [-1, -1])])
     assert (found.x[0], found.x[-1], len(found.x)) == (50, 150, BAND_POINTS)
     np.testing.assert_allclose([found.low[0], found.mean[0], found.high[0]], [-1, (5 + 20 - 1) / 3, 20])

@@ -191,7 +191,7 @@ def test_server_accepts_its_addresses_and_no_others(tmp_path: Path) -> None:
         assert asyncio.run(status(listening, connected, name)) == expected, (listening, connected, name)
 
 
-def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_server_waits_for_a_missing_directory_and_stops_quietly_on_ctrl_c(tiny_run: TinyRun, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         address, process = stack.enter_context(served(cwd=tmp_path))
         running = Server(process, int(address.rsplit(":", 1)[1]))
@@ -232,7 +232,7 @@ def test_missing_directory_is_awaited_then_ctrl_c_stops_quietly(tiny_run: TinyRu
         list(events)  # the stream ends
 
 
-def test_directory_host_and_port_errors_say_what_to_do(tmp_path: Path) -> None:
+def test_directory_host_and_port_errors_suggest_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match=r"no.where does not exist\. Pass a run directory"):
         serve(tmp_path / "no" / "where", "127.0.0.1", 0, print, print)
     (tmp_path / "file").touch()
@@ -248,7 +248,9 @@ def test_directory_host_and_port_errors_say_what_to_do(tmp_path: Path) -> None:
         listen("192.0.2.1", 0)
 
 
-def test_missing_web_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_web_extra_error_names_the_install_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "perilune.web.server", None)  # as if starlette were not installed
     with pytest.raises(SystemExit):
         cli.main(["watch"])

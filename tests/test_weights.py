@@ -71,7 +71,7 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_saved_agent_loads_to_the_same_bits(tmp_path: Path, config: DQNConfig) -> None:
+def test_saved_agent_loads_bit_identical(tmp_path: Path, config: DQNConfig) -> None:
     agent = trained(config, 4, 3)
     for name in ("a", "b"):
         save_weights(tmp_path / name, agent, "Some/Env-v3")
@@ -107,7 +107,7 @@ def test_any_safetensors_library_reads_the_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[f"average.{name}"], view)
 
 
-def test_symmetry_is_saved_and_used_again(mirrored: Path, saved: Path) -> None:
+def test_symmetry_is_saved_and_restored(mirrored: Path, saved: Path) -> None:
     again, content = load_weights(mirrored)
     assert again.symmetry == content.symmetry == MIRROR
     obs = np.ones((1, 2), np.float32)
@@ -117,7 +117,7 @@ def test_symmetry_is_saved_and_used_again(mirrored: Path, saved: Path) -> None:
     assert load_weights(saved)[0].symmetry is None
 
 
-def test_failed_save_names_the_path_and_leaves_nothing(tmp_path: Path, saved: Path) -> None:
+def test_failed_save_names_the_path_and_leaves_no_file(tmp_path: Path, saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["agent.safetensors"]
     saved.unlink()
     saved.mkdir()  # a file cannot replace it
@@ -252,7 +252,7 @@ def test_every_truncated_file_is_refused(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F16", "BF16", "F8_E4M3", "I32", "BOOL", "F4", "C64", "X"])
-def test_other_dtypes_are_refused(saved: Path, dtype: str) -> None:
+def test_wrong_dtypes_are_refused(saved: Path, dtype: str) -> None:
     saved.write_bytes(saved.read_bytes().replace(b'"F32"', f'"{dtype}"'.encode(), 1))
     with pytest.raises(FileFormatError):
         load_weights(saved)
@@ -269,7 +269,7 @@ def loads_or_is_refused(path: Path) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 200), st.binary(max_size=50))
-def test_file_with_other_bytes_loads_or_is_refused(
+def test_file_with_changed_bytes_loads_or_is_refused(
     content: tuple[Path, bytes], start: int, length: int, piece: bytes
 ) -> None:
     path, whole = content
@@ -302,7 +302,7 @@ def test_file_with_any_setting_loads_or_is_refused(content: tuple[Path, bytes], 
 # Names of files
 
 
-def test_weights_of_a_run_directory_are_found(tmp_path: Path) -> None:
+def test_weights_files_are_found_by_run_directory_and_name(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
     assert weights_file(tmp_path) == weights_file(tmp_path / "best.safetensors", "final")
     with pytest.raises(RunDirectoryError, match=r"no 'final' weights: .* Did you mean .*best\.safetensors\?"):

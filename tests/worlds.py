@@ -16,7 +16,7 @@ from perilune._utils.seeding import TRAINING_SEEDS
 from perilune.agent.config import DQNConfig
 
 
-class Lived(NamedTuple):
+class RecordedStep(NamedTuple):
     """One step as the environment recorded it, with arrays of its own."""
 
     obs: Array
@@ -28,7 +28,7 @@ class Lived(NamedTuple):
 
 
 class World(gym.Env[Array, int], ABC):
-    """Records the seed of every reset (``seeds``) and the steps after it (``lived``, one list per reset).
+    """Records the seed of every reset (``seeds``) and the steps after it (``recorded``, one list per reset).
 
     It fails on an action outside its space, on a step after an episode's end and on an endless episode. Real
     environments do not always check these. Subclasses define ``begin`` and ``move``.
@@ -39,7 +39,7 @@ class World(gym.Env[Array, int], ABC):
         self.action_space: spaces.Discrete = spaces.Discrete(actions, start=first_action)
         self.render_mode = "rgb_array" if draws else None
         self.seeds: list[int | None] = []
-        self.lived: list[list[Lived]] = []
+        self.recorded: list[list[RecordedStep]] = []
         self.steps = 0
         self.over = True
 
@@ -54,7 +54,7 @@ class World(gym.Env[Array, int], ABC):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         self.seeds.append(seed)
-        self.lived.append([])
+        self.recorded.append([])
         self.steps, self.over = 0, False
         self.now = np.array(self.begin(), np.float32)
         return self.hand_out(self.now), {}
@@ -67,7 +67,7 @@ class World(gym.Env[Array, int], ABC):
         values, reward, terminated, truncated = self.move(action)
         before, self.now = self.now, np.array(values, np.float32)
         self.over = terminated or truncated
-        self.lived[-1].append(Lived(before, action, reward, self.now, terminated, truncated))
+        self.recorded[-1].append(RecordedStep(before, action, reward, self.now, terminated, truncated))
         return self.hand_out(self.now), reward, terminated, truncated, {}
 
     def hand_out(self, obs: Array) -> Array:
@@ -78,19 +78,19 @@ class World(gym.Env[Array, int], ABC):
         """Return an image whose pixels all hold the number of the step."""
         return np.full((2, 3, 3), self.steps, np.uint8)
 
-    def trained(self) -> list[list[Lived]]:
+    def trained(self) -> list[list[RecordedStep]]:
         """Return the episodes of training and warm-up, without those of evaluations."""
         return [
             steps
-            for seed, steps in zip(self.seeds, self.lived, strict=True)
+            for seed, steps in zip(self.seeds, self.recorded, strict=True)
             if seed is not None and seed < TRAINING_SEEDS and steps
         ]
 
-    def scored(self) -> list[list[Lived]]:
+    def scored(self) -> list[list[RecordedStep]]:
         """Return the episodes of evaluations."""
         return [
             steps
-            for seed, steps in zip(self.seeds, self.lived, strict=True)
+            for seed, steps in zip(self.seeds, self.recorded, strict=True)
             if seed is not None and seed >= TRAINING_SEEDS
         ]
 
@@ -265,7 +265,7 @@ class Stored(NamedTuple):
     next_obs: Array
 
 
-def n_step(episode: Sequence[Lived], n: int, gamma: float) -> list[Stored]:
+def n_step(episode: Sequence[RecordedStep], n: int, gamma: float) -> list[Stored]:
     """Return the n-step transitions of a finished episode, by recursion on n.
 
     One step has reward, discount gamma (0 if it terminated) and next_obs. n steps are one step, then n - 1 steps from
