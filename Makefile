@@ -13,7 +13,7 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Perilune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	@test -x $(UV) || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv==$(UV_VERSION); } || \
-		{ rm -rf .uv; echo "The set-up needs Python's venv module and the package index."; exit 1; }
+		{ rm -rf .uv; echo "Setup failed: it needs Python's venv module and access to the package index."; exit 1; }
 	$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/perilune train LunarLander-v3 --out runs/demo --overwrite $(DEMO)
 	$(BIN)/perilune evaluate runs/demo --episodes 50
 
-# The documentation site, in docs/_build/html.
+# Build the documentation site in docs/_build/html.
 docs: setup
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto docs docs/_build/html
 
@@ -36,7 +36,7 @@ lint: setup
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
 
-# Every test, also those marked `long`, then the full counts of docs/reference/checkpoints.md: an hour or two.
+# All tests, including those marked `long`, then the full counts of docs/reference/checkpoints.md. Takes one to two hours.
 test-long: lint
 	$(BIN)/pytest -n auto --dist worksteal -m ""
 	$(MAKE) torture
@@ -46,7 +46,7 @@ torture: setup
 	$(BIN)/pytest --torture -n 2 -s tests/test_torture.py
 	$(BIN)/pytest --torture -s tests/test_cost.py
 
-# The figures in docs/explanation/benchmarks.md; hours.
+# Measure the figures in docs/explanation/benchmarks.md. Takes hours.
 benchmarks: setup
 	$(BIN)/perilune bench learning CartPole-v1 --seeds 20 --first-seed 200 --jobs 2
 	for env in LunarLander-v3 Acrobot-v1 MountainCar-v0; do \

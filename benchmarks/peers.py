@@ -1,4 +1,4 @@
-"""The DQN of Stable-Baselines3 under the same conditions as Perilune: seeds, evaluations, start states and files.
+"""Run Stable-Baselines3's DQN with the same seeds, evaluations, start states and files as Perilune.
 
 Used by ``perilune bench learning ENV --against sb3`` and ``perilune bench speed``.
 """
@@ -33,7 +33,7 @@ NAME = "Stable-Baselines3"
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Settings of the DQN of Stable-Baselines3, under its own names."""
+    """Settings of Stable-Baselines3's DQN, with the names that it uses."""
 
     learner: str = f"{NAME} DQN"
     net_arch: tuple[int, ...] = (256, 256)
@@ -52,7 +52,7 @@ class Peer:
     def train_and_score(
         self, environment: str, train: TrainConfig, seed: int, directory: Path, episodes: int
     ) -> tuple[float, float]:
-        """Train into a run directory without weights. Return the mean returns of the final and of the best weights.
+        """Train and write logs to ``directory``. Return the mean returns of the final and the best weights.
 
         As in Perilune, an evaluation waits for the end of the episode, and its time does not count.
         """
@@ -81,13 +81,13 @@ class Peer:
         return final, best
 
 
-NOT_ARGUMENTS = {"learner", "net_arch", "n_timesteps"}  # fields of a Peer that DQN's constructor does not take
+NOT_ARGUMENTS = {"learner", "net_arch", "n_timesteps"}  # fields of Peer that are not arguments of DQN
 
 TUNED = Peer(
     learning_rate=6.3e-4, batch_size=128, buffer_size=50_000, learning_starts=0, target_update_interval=250,
     train_freq=4, gradient_steps=-1, exploration_fraction=0.12, exploration_final_eps=0.1, n_timesteps=100_000,
 )  # fmt: skip
-# Tuned settings of RL Baselines3 Zoo, hyperparams/dqn.yml. Those of LunarLander are for its version 2.
+# Tuned settings of RL Baselines3 Zoo, from hyperparams/dqn.yml. The Zoo tuned LunarLander-v2, not v3.
 ZOO: dict[str, Peer] = {
     "LunarLander-v3": TUNED,
     "Acrobot-v1": TUNED,
@@ -113,7 +113,7 @@ def zoo(environment: str) -> Peer:
     """Return the settings of RL Baselines3 Zoo for ``environment``.
 
     Raises:
-        ConfigError: the zoo has no settings for the environment.
+        ConfigError: The zoo has no settings for the environment.
         MissingDependencyError: Stable-Baselines3 is not installed.
     """
     if environment not in ZOO:
@@ -155,7 +155,7 @@ def _log(directory: Path, env: envs.Env, peer: Peer, train: TrainConfig, seed: i
 
 
 class _Recorder:
-    """Record the episodes and evaluations of a training and keep the best weights. ``step`` is the callback."""
+    """Record the episodes and evaluations of a training run and keep the best weights. ``step`` is the callback."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class _Recorder:
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """Time per environment step of a training on LunarLander-v3, and how many times faster Perilune is (``ratio``)."""
+    """Training time per environment step on LunarLander-v3, and how many times faster Perilune is (``ratio``)."""
 
     perilune_us: float
     peer_us: float
@@ -244,10 +244,10 @@ class TrainingSpeed:
 
 
 def training_speed(env_steps: int = 10_000, pairs: int = 3) -> TrainingSpeed:
-    """Train on LunarLander-v3 with Perilune and with Stable-Baselines3, in turn, with the same settings.
+    """Time training on LunarLander-v3 with Perilune and Stable-Baselines3, alternately, with the same settings.
 
-    Plain DQN without LayerNorm, hidden layers 128 128, batches of 128, an update every 4 steps and a copy to the target
-    network every 250 steps.
+    Both train plain DQN without LayerNorm, with two hidden layers of 128, batches of 128, an update every 4 steps and a
+    copy to the target network every 250 steps.
     """
     times = [(_own_training(env_steps), _peer_training(env_steps)) for _ in range(pairs)]
     return TrainingSpeed(

@@ -35,7 +35,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Types of other libraries. The site is built without a network, so their inventories are not available.
     (r"py:class", r"Array|DTypeLike|Path"),
-    # Names that the pages do not list.
+    # Names without an entry in the reference pages.
     (r"py:class", r"(.*\.)?(AgentSettings|TrainSettings|Env|Located|Panel|Record|Scale|TrainingSummary)"),
     (
         r"py:.*",
@@ -66,7 +66,7 @@ copybutton_prompt_is_regexp = True
 
 
 def setup(app: Sphinx) -> None:
-    """Write the generated pages and show equations as MathML, which needs neither a script nor a network."""
+    """Generate pages and render equations as MathML, which needs neither scripts nor network access."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", _as_text, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", _shorten_types, priority=600)  # after it
@@ -77,20 +77,20 @@ def setup(app: Sphinx) -> None:
 def _equation(display: str) -> Callable[[Any, nodes.Element], None]:
     def visit(translator: Any, node: nodes.Element) -> None:
         translator.body.append(convert(node.astext(), display=display))
-        raise nodes.SkipNode  # without it, the LaTeX would follow as text
+        raise nodes.SkipNode  # otherwise the LaTeX source would follow as text
 
     return visit
 
 
 def _as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Keep the text of a docstring: |x| is an absolute value, and the text before a colon is no type of a field."""
+    """Keep docstring text as written: |x| is an absolute value, and the text before a colon is not a type."""
     lines[:] = [line.replace("|", r"\|") for line in lines]
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "\\")  # an escaped line end, which leaves nothing on the page
+        lines.insert(0, "\\")  # an escaped line end, which is not displayed
 
 
 def _shorten_types(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Show the alias of an array type instead of the type that it stands for."""
+    """Show ``Array`` instead of the array type for which it stands."""
     array = re.compile(r"(numpy\.)?ndarray\[tuple\[Any, \.\.\.\], (numpy\.)?dtype\[Any\]\]")
     lines[:] = [array.sub("Array", line).replace("collections.abc.", "") for line in lines]
 

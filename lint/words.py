@@ -13,14 +13,14 @@ RULES = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding=
 AVOID = [(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), instead) for words, instead in RULES["avoid"].items()]
 ALLOWED = [(each["path"], re.compile(each["text"], re.IGNORECASE)) for each in RULES["exceptions"]]
 TEXT = (".py", ".md", ".html", ".js", ".css", ".toml", ".ipynb", "Makefile")
-SINCE = "2026-11-28"  # older commit messages stay as they are
+SINCE = "2026-11-28"  # older commit messages are not checked
 
 
 def found(where: str, text: str) -> list[str]:
-    """Return a line of report for each word to avoid in ``text``."""
+    """Return one line for each avoided word in ``text``."""
     lines = []
     for number, line in enumerate(text.splitlines(), 1):
-        kept = line.replace("_", " ")  # the names of tests are sentences
+        kept = line.replace("_", " ")  # check the words of names, too
         for path, allowed in ALLOWED:
             if fnmatch(where, path):
                 kept = allowed.sub("", kept)

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, settings
 
 from perilune._utils.blas import one_blas_thread
 
-# Fixtures of these modules are trained or started once for all tests of a process.
+# The fixtures of these modules train runs or start servers once per test process.
 pytest_plugins = ["fixtures_runs", "fixtures_watch"]
 
-# A shell starts background jobs with SIGINT ignored, and the processes that tests start would inherit that.
+# A shell starts background jobs with SIGINT ignored, and the processes that tests start would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadlines: a slow machine is not a fault of the code.
+# No deadlines: a test must not fail because the machine is slow.
 settings.register_profile("default", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("default"), max_examples=200)
 settings.load_profile("default")
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--torture"):
-        config.option.markexpr = ""  # select the tests marked `long`, too
+        config.option.markexpr = ""  # also select the tests marked `long`
     if not config.option.markexpr:
         settings.load_profile("long")
 
@@ -57,6 +57,6 @@ def torture(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_blas_thread() -> Iterator[None]:
-    """Use one BLAS thread, as in training: workers with several threads each slow one another down."""
+    """Use one BLAS thread, as in training: test processes with several threads each slow one another down."""
     with one_blas_thread():
         yield

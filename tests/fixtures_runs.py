@@ -32,7 +32,7 @@ def cartpole() -> gym.Env[Any, Any]:
 
 @dataclass(frozen=True)
 class TinyRun:
-    """A finished training and its initial weights."""
+    """A finished training run and its initial weights."""
 
     dqn: DQN
     history: History
@@ -41,7 +41,7 @@ class TinyRun:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """Four episodes, with videos of the first, second and fourth. Read-only."""
+    """Four episodes, with videos of the first, second and fourth. Tests must not change them."""
     dqn = DQN(cartpole(), seed=2, **AGENT)
     initial_weights = dqn.agent.online.parameters.copy()
     out = tmp_path_factory.mktemp("tiny") / "run"

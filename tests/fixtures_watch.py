@@ -157,6 +157,6 @@ def description(page: Page, chart: str = REWARD) -> str:
 
 
 def count_values(page: Page, run: str, chart: str = REWARD) -> int:
-    """Return the number of values that the chart shows of a run."""
+    """Return the number of values that the chart shows for a run."""
     found = re.search(rf"{run}: ([\d,]+) values", description(page, chart))
     return int(found[1].replace(",", "")) if found else 0

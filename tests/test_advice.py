@@ -1,4 +1,4 @@
-"""Rules of the advice: when they apply, and the commands that they suggest."""
+"""The rules that give advice: when they apply, and which commands they suggest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from perilune.viz.report.advice import TEXTS, Advice, advise, check
 from perilune.viz.report.facts import Facts
 
 STEPS = 60_000
-ALWAYS = {"one_seed", "early", "solved"}  # these apply to healthy runs too
+ALWAYS = {"one_seed", "early", "solved"}  # these rules also apply to healthy runs
 HEALTHY = [-150.0, -120, -90, -40, 20, 90, 160, 210, 240, 245, 250, 248]
 
 
@@ -92,7 +92,7 @@ RISING = [-300.0, -280, -200, -100, -20, 80]
 FELL = [-100.0, 100, 250, 240, 60, 40]
 CLIPPED = metrics(gradient_norm=33.0)
 
-# Rule: a run that it applies to, parts of its observation, and settings that its command changes.
+# For each rule: a run to which it applies, parts of its observation, and the settings that its command changes.
 CASES: dict[str, tuple[Facts, tuple[str, ...], dict[str, Any]]] = {
     "unfinished": (facts(train={"steps": 100_000}), ("60,000 of 100,000",), {}),
     "fell": (
@@ -161,7 +161,7 @@ def test_command_changes_exactly_the_named_settings(name: str) -> None:
         agent, train = choose(command).configs()
         expected = asdict(about.agent) | asdict(about.train) | changes
         differ = {name for name, value in (asdict(agent) | asdict(train)).items() if value != expected[name]}
-        assert differ <= {"learning_rate_end", "learning_rate_decay_steps"}  # follow from the others
+        assert differ <= {"learning_rate_end", "learning_rate_decay_steps"}  # derived from other settings
         assert changes
     elif words[1] == "bench":
         assert choose(command).configs()[0] == about.agent
@@ -185,7 +185,7 @@ def at_epsilon(epsilon: float) -> Facts:
     [
         ("small_buffer", facts(RISING, buffer_size=STEPS // 2), None),
         ("small_buffer", facts(RISING, buffer_size=STEPS // 2 - 1), "29,999"),
-        ("early", facts(), None),  # solved after two thirds of the budget
+        ("early", facts(), None),  # solved only after two thirds of the budget
         ("early", facts(best=greedy(*["landed"] * 20), **LONGER), "40,000"),
         ("early", facts(best=greedy(*["landed"] * 17, *["crashed"] * 3), **LONGER), None),  # some episodes fail
         ("fell", facts([-100, 0, 50, 100, 250, -100]), None),  # a single evaluation may be chance
@@ -226,7 +226,7 @@ def test_time_limit_advice_uses_outcomes_of_the_environment() -> None:
     assert (
         observation == "50% of the greedy episodes ended at the time limit (ran out of time), and 50% reached the goal."
     )
-    assert check("time_limit", about) is None  # LunarLander has no such outcome
+    assert check("time_limit", about) is None  # LunarLander has no outcome for the time limit
 
 
 AGAINST_THE_PRESET: dict[str, dict[str, Any]] = {

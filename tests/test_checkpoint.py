@@ -31,7 +31,7 @@ from perilune.runs.telemetry import read as read_telemetry
 from perilune.runs.weights import load_weights
 from perilune.training.events import Episode
 from test_resume import PowerCutError, cut, everything, lines
-from test_torture import without_root_override, perilune
+from test_torture import perilune, without_root_override
 
 AGENT = TINY | {"epsilon_decay_steps": 100}
 STEPS: dict[str, Any] = {"steps": 200, "eval_every": 80, "eval_episodes": 1, "quiet": True, "pictures": False}
@@ -52,7 +52,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def again(run: Path, more: int = 0, **settings: Any) -> DQN:
-    """Resume the run, with ``more`` steps than its budget."""
+    """Resume the run with ``more`` steps added to its budget."""
     dqn = DQN("CartPole-v1", seed=2, **AGENT)
     if more:
         settings |= {"steps": STEPS["steps"] + more, "change": ["steps"]}
@@ -164,7 +164,7 @@ def test_changed_setting_is_saved_immediately(run: Path, monkeypatch: pytest.Mon
 def test_edited_config_is_refused_unless_the_change_is_requested(run: Path) -> None:
     path = run / "config.json"
     config = json.loads(path.read_text())
-    config["train"]["steps"] = 300  # as after a change whose process was killed at once
+    config["train"]["steps"] = 300  # as if the process had been killed right after the change
     path.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="steps=300 is invalid: expected 200, as in the checkpoint"):
         again(run)
@@ -377,7 +377,7 @@ def test_run_is_locked_by_one_process(run: Path) -> None:
     finally:
         other.kill()
         other.communicate()
-    assert (run / layout.OWNER).exists()  # stale: the lock is free
+    assert (run / layout.OWNER).exists()  # stale: no process holds the lock
     assert inspection.describe(run)["state"] == "finished"
     again(run, 20)
     assert not (run / layout.OWNER).exists()
@@ -395,7 +395,7 @@ def test_lock_of_another_user_is_reported(run: Path, mode: int, perhaps: str) ->
 
 
 class Disturbed(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment that calls ``do`` in step ``at``, or ignores the seed of its episodes."""
+    """An environment that calls ``do`` in step ``at``. With ``elsewhere``, its initial observations are shifted."""
 
     def __init__(self, do: Callable[[], object] | None = None, at: int = 100, elsewhere: bool = False) -> None:
         super().__init__(cartpole())

@@ -225,7 +225,7 @@ def test_list_shows_runs_presets_and_environments(tiny_run: TinyRun) -> None:
     assert "plain" in out
 
 
-# Options are settings
+# Options
 
 OPTIONS: dict[str, tuple[Sequence[str] | None, object]] = {
     # of TrainConfig

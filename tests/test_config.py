@@ -81,7 +81,7 @@ def refused(hint: Any) -> list[Any]:
 
 
 def in_agreement(values: dict[str, Any]) -> dict[str, Any]:
-    """Return ``values`` without contradictions."""
+    """Return ``values``, changed so that they do not contradict one another."""
     values = dict(values)
     values["buffer_size"] = max(values["buffer_size"], values["batch_size"], values["learning_starts"])
     for high, low in (("epsilon_start", "epsilon_end"), ("learning_rate", "learning_rate_end")):
@@ -113,7 +113,7 @@ TRAIN_SETTINGS = settings_of(TrainConfig).filter(lambda values: values["steps"] 
 
 
 def made(cls: Settings, **values: Any) -> DQNConfig | TrainConfig:
-    """Return ``cls`` with a budget if it needs one."""
+    """Build ``cls``, with a budget if it needs one."""
     return cls(**({"episodes": 1} if cls is TrainConfig and "episodes" not in values else {}) | values)
 
 
@@ -364,7 +364,7 @@ def test_training_with_any_valid_settings_completes_or_diverges(agent: dict[str,
     with np.errstate(all="ignore"):
         try:
             events = list(training_events(learner, world, TrainConfig(**train)))
-        except DivergenceError:  # with a step size of 1e300, for example
+        except DivergenceError:  # for example with a learning rate of 1e300
             pass
         else:
             assert isinstance(events[-1], SafePoint)

@@ -1,7 +1,7 @@
-"""The cost of watching a training: the weights are the same, and the time grows by less than 2 %.
+"""The cost of following a training run: the weights are the same, and the time grows by less than 2 %.
 
-``pytest -m long`` compares short trainings. ``pytest -m long --torture -s tests/test_cost.py`` compares pairs of long
-trainings, prints the figures of docs/how-to/follow-a-training.md and asserts the durations.
+``pytest -m long`` compares short training runs. ``pytest -m long --torture -s tests/test_cost.py`` compares pairs of
+long runs, prints the figures of docs/how-to/follow-a-training.md and asserts the limit of 2 %.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def trained(environment: str, out: Path, torture: bool, *, view: bool = False) -
 
 
 def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]], what: str, torture: bool) -> None:
-    """Assert that all trainings have the same weights and, with --torture, that watched ones take no longer."""
+    """Assert that all runs learn the same weights and, with --torture, that the time grows by less than 2 %."""
     assert len({one["weights"] for pair in pairs for one in pair}) == 1
     for kind in ("cpu", "wall"):
         plain, seen = (median(one[kind] for one in side) for side in zip(*pairs, strict=True))

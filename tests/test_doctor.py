@@ -83,7 +83,8 @@ def test_faulty_optimizers_differ_from_every_correct_one() -> None:
     for _, name, reference in optimizers.faulty_optimizers():
         wrong = shape(reference)
         nearest = min(float(np.abs(wrong - right).max() / np.abs(wrong).max()) for right in correct)
-        assert nearest > optimizers.CLOSE or "grows by" in name, name  # a counter that starts far ahead hardly shows
+        # A step counter that starts too high has little effect.
+        assert nearest > optimizers.CLOSE or "grows by" in name, name
 
 
 def test_numbered_environment_encodes_every_state() -> None:
@@ -209,7 +210,7 @@ def test_pictures_show_targets_and_initial_activations(reports: dict[str, doctor
     assert (points.found < points.expected + 1e-3).all()  # the mean of two values is below the larger one
     (spread,) = [one.picture for one in reports["one sign"].findings if one.id == "forward.one_sign"]
     assert isinstance(spread, report.Spread)
-    # A sum of four normal numbers with standard deviation 2, each times about 1.
+    # Each Q-value is the sum of four normal numbers with standard deviation 2, each times a factor of about 1.
     assert spread.groups["Q"].std() == pytest.approx(4, rel=0.15)
 
 
@@ -288,7 +289,8 @@ def test_fault_in_a_notebook_is_located_by_line(agents: Path) -> None:
     done = run("book.ipynb:make", "--json", cwd=agents)
     (found,) = json.loads(done.stdout)["findings"]
     assert found["id"] == "td_target.no_mask"
-    assert found["where"] == "book.ipynb (all cells):24"  # of all cells together, each after a line with its number
+    # Lines are counted over all cells, with a heading line before each cell.
+    assert found["where"] == "book.ipynb (all cells):24"
 
 
 @pytest.mark.parametrize("cell", ["make=lambda: Adapter(0)", "from good import make", "class make(Adapter): pass"])

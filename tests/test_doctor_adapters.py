@@ -1,4 +1,4 @@
-"""Test adapters that raise, hang, print or return wrong values: none ends in a traceback."""
+"""Test adapters that raise, hang, print or return wrong values: none of them ends the doctor with a traceback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one_second_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Closure:
-    """Hides the weights in closures, which deepcopy shares."""
+    """Hides the weights in closures, which deepcopy does not copy."""
 
     gamma, observation_size = 0.9, 4
 

@@ -17,12 +17,12 @@ sys.path.append(str(Path(perilune.__file__).parents[2]))
 runner: ModuleType = importlib.import_module("benchmarks.doctor.runner")
 mutants: ModuleType = importlib.import_module("benchmarks.doctor.mutants")
 INSTALLED = [agent for agent in runner.AGENTS if runner.installed(agent)]
-# A style can turn a fault into another one of the same component.
+# In some agents, the injected fault is a different fault of the same component.
 STYLED = {
-    ("beginner", 9): "forward.remembers",  # one state at a time: there is no batch, but something is kept
-    ("own", 51): "replay.next_is_current",  # one ring of states: next_obs is read from the wrong place
+    ("beginner", 9): "forward.remembers",  # without batches, the fault keeps state between calls
+    ("own", 51): "replay.next_is_current",  # states are stored once, so next_obs is read from a wrong index
 }
-# A representative selection of faults that neither examples/broken nor test_doctor_checks has.
+# Representative faults that neither examples/broken nor test_doctor_checks covers.
 DEFAULT_FAULTS = {("own", number) for number in (15, 24, 43)}
 DEFAULT_FAULTS |= {("beginner", number) for number in (5, 17, 19, 23, 26, 37, 46, 54, 56)}
 DEFAULT_COMBINED = {("beginner", (35, 38))}

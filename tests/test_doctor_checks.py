@@ -143,7 +143,7 @@ class ManySteps(Linear):
 
 
 class OwnReplay(Linear):
-    """Stores batches in its own replay and samples from that."""
+    """Stores batches in its own replay buffer and samples from it."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
@@ -213,7 +213,7 @@ class ClipsRewards(Complete):
 
 
 class GradientsOfClippedRewards(Complete):
-    """Has loss() and gradients(), and clips rewards in the target, so that the loss does not follow large rewards."""
+    """Has loss() and gradients(). Clips rewards in the target, so the loss ignores the size of large rewards."""
 
     def error(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
         target = np.clip(reward, -1, 1) + self.gamma * ~terminated * target_q(self, next_obs).max(axis=1)
@@ -278,7 +278,7 @@ def test_fault_is_found_as_the_root_cause(fault: str, monkeypatch: pytest.Monkey
 
 
 def test_every_finding_of_the_catalogue_is_tested() -> None:
-    from test_doctor_benchmark import runner  # noqa: PLC0415 -- the rest is examined there
+    from test_doctor_benchmark import runner  # noqa: PLC0415 -- tests the other findings
 
     in_test_doctor_adapters = {"forward.remembers", "numerics.not_finite", "exploration.hangs"}
     in_test_doctor_adapters |= {

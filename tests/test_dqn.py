@@ -18,7 +18,7 @@ from perilune.nn import SGD, AdamW
 from perilune.training.loop import training_events
 from worlds import Numbered, small
 
-O, A = 3, 4  # noqa: E741 -- the axes' own names
+O, A = 3, 4  # noqa: E741 -- the usual names of these dimensions
 
 
 def agent_of(seed: int = 0, **settings: Any) -> Agent:

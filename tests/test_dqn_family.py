@@ -37,7 +37,7 @@ def of_tables(states: int = 2, actions: int = 3, symmetry: Symmetry | None = Non
 
 
 def set_table(network: Network, table: Any) -> None:
-    """Set the weights so that ``network`` returns table[state], [A] or [A, N], for a one-hot state."""
+    """Set the weights so that ``network`` returns table[state], of shape [A] or [A, N], for a one-hot state."""
     named = network.named_parameters()
     network.parameters[:] = 0
     first, last = (named[f"{index}.Dense.weight"] for index in (0, 1))
@@ -75,8 +75,9 @@ def store_step(agent: Agent, action: int = 1, reward: float = 1.0, *, terminated
 
 @every_head
 @pytest.mark.parametrize(
-    # Double: the online network prefers action 0, which the target network values at 10. With swapped roles it
-    # would be action 2 with the value 1, and the target 1.5. With one network: 40, or 7.
+    # Double: the online network prefers action 0, which the target network values at 10. With swapped roles, the
+    # next value would be 1 (action 2). Without double, it is the target network's maximum, 40, and not the online
+    # network's, 7.
     ("double", "target"),
     [(True, 1 + 0.5 * 10), (False, 1 + 0.5 * 40)],
 )
@@ -136,7 +137,7 @@ def test_munchausen_target_uses_target_network_policy(head: str, double: bool) -
 
 def test_munchausen_floor_limits_log_probability() -> None:
     agent = of_tables(**MUNCHAUSEN | {"munchausen_floor": -2.0})
-    # Uniform over three actions here: 4 ln(1/3) = -4.39 is below the floor. Next, action 0 is certain.
+    # In state 0 the policy is uniform: 4 ln(1/3) = -4.39 is below the floor. In state 1, action 0 is certain.
     set_table(agent.target, [[5, 5, 5], [100, 0, 0]])
     set_table(agent.online, [[0, 0, 9], [1000, 0, 0]])
     store_step(agent)
@@ -215,10 +216,10 @@ def test_half_of_batch_is_mirrored() -> None:
     agent.remember(states[0], 0, 3.0, states[2], False, True)
     stored = [array[0].copy() for array in agent.replay.arrays]
     update = agent.learn()
-    # Q(state 0, action 0) = 1, and of its mirror image Q(-state 1, action 1) = -10.
+    # Q(state 0, action 0) = 1. Its mirror image is (-state 1, action 1), with Q = -10.
     assert update.mean_q == pytest.approx((1 - 10) / 2)
-    # Reward and discount stay. In next_obs the online network prefers action 0, with the value 20. In its mirror
-    # image, -state 3, it values the actions at 8 and 5 and also prefers 0, with the value -40.
+    # Mirroring keeps reward and discount. In next_obs the online network prefers action 0, with the target value
+    # 20. In its mirror image, -state 3, it values the actions at 8 and 5 and also prefers 0, with the target value -40.
     assert update.mean_td_target == pytest.approx(3 + 0.5 * (20 - 40) / 2)
     for array, before in zip(agent.replay.arrays, stored, strict=True):
         np.testing.assert_array_equal(array[0], before)
@@ -380,7 +381,7 @@ def test_exploratory_durations_follow_their_distribution() -> None:
     ends = np.flatnonzero(np.diff(actions))
     lengths = np.bincount(np.diff(ends), minlength=5)[1:]
     assert lengths[3:].sum() <= 3  # two equal draws in a row
-    # 1, 1/4, 1/9 are 36/49, 9/49 and 4/49. Chi-square with 2 degrees of freedom exceeds 13.8 once in 1,000 seeds.
+    # Weights 1, 1/4, 1/9 give 36/49, 9/49, 4/49. Chi-square with 2 degrees of freedom exceeds 13.8 once in 1,000 seeds.
     expected = np.array([36, 9, 4]) / 49 * lengths.sum()
     assert float(np.sum((lengths[:3] - expected) ** 2 / expected)) < 13.8
 
@@ -447,7 +448,7 @@ def components(world: int) -> pytest.MarkDecorator:
 
 
 def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 1500, **settings: Any) -> Array:
-    """Return Q(obs, a) after a training with random actions."""
+    """Return Q(obs, a) after training with random actions."""
     quick = {
         "hidden": (24,), "activation": "tanh", "learning_rate": 1e-2, "learning_rate_schedule": "linear",
         "learning_rate_decay_steps": steps, "batch_size": 32, "learning_starts": 50, "buffer_size": 5_000, "tau": 0.05,
@@ -460,7 +461,7 @@ def learned(world: World, symmetry: Symmetry, observations: Any, steps: int = 15
 
 
 def soft_values(reward: float, gamma: float, settings: dict[str, Any], steps: int) -> list[float]:
-    """Return Q with 1, 2, ... steps left, for two equal actions, between which a soft policy is uniform."""
+    """Return Q with 1, 2, ... steps left, for two equal actions that a soft policy takes with equal probability."""
     share, entropy = settings.get("munchausen", 0.0), 0.03 * math.log(2)
     values: list[float] = []
     for left in range(steps):

@@ -131,7 +131,7 @@ def test_statistics_match_the_returns() -> None:
     result = Evaluation(returns=(1, 2, 3, 6), lengths=(9, 9, 9, 9), reward_threshold=3)
     assert (result.mean_return, result.min_return) == (3, 1)
     assert result.std_return == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 4))
-    assert result.solved_share == 0.5  # 3 is at the threshold, and counts
+    assert result.solved_share == 0.5  # a return equal to the threshold counts
     assert replace(result, reward_threshold=None).solved_share is None
     assert Evaluation(returns=(-5,), lengths=(1,), reward_threshold=0).std_return == 0
 
@@ -139,7 +139,7 @@ def test_statistics_match_the_returns() -> None:
 def test_reward_threshold_matches_the_environment() -> None:
     result = evaluate(lambda obs: 0, envs.make("CartPole-v1"), 2)
     assert (result.reward_threshold, result.solved_share) == (475, 0)
-    # With a constant push the pole falls within a dozen steps, and each of them pays 1.
+    # With a constant push the pole falls within a dozen steps, with a reward of 1 per step.
     assert all(5 < length < 15 for length in result.lengths)
     assert result.returns == tuple(map(float, result.lengths))
 
@@ -159,7 +159,7 @@ def tilted(obs: Array) -> int:
 )
 def test_lander_outcomes_are_labeled(policy: Callable[[Array], int] | None, limit: int | None, outcome: str) -> None:
     env = envs.make("LunarLander-v3")
-    # Heuristic of LunarLander: the lander lands from these start states.
+    # From these start states, LunarLander's heuristic lands.
     pilot = importlib.import_module("gymnasium.envs.box2d.lunar_lander").heuristic
     result = evaluate(policy or (lambda obs: int(pilot(env.unwrapped, obs))), env, 3, max_episode_steps=limit)
     env.close()

@@ -38,7 +38,7 @@ def test_multiplicative_epsilon_is_monotonic_and_bounded(
 
 
 def test_duration_thresholds_match_hand_computation() -> None:
-    # Weights 1, 1/4, 1/9 are 36/49, 9/49 and 4/49.
+    # Weights 1, 1/4 and 1/9 give the probabilities 36/49, 9/49 and 4/49.
     np.testing.assert_allclose(duration_thresholds(3), [36 / 49, 45 / 49, 1], rtol=1e-15)
 
 

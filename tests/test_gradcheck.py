@@ -55,7 +55,7 @@ def drawn_network(
 
 
 def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
-    """Return whether all ReLUs are far from the kink and all LayerNorms have rows with variance. Else differences fail.
+    """Return whether differences are reliable: no ReLU input is near the kink, and every LayerNorm row has variance.
 
     ``noise`` is the seed of the noise of noisy layers.
     """
@@ -63,7 +63,7 @@ def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
         if isinstance(layer, ReLU | LayerNorm):
             below = Network(network.inputs, network.layers[:index], np.float64)
             below.parameters[:] = network.parameters[: len(below.parameters)]
-            below.draw_noise(np.random.default_rng(noise))  # drawn layer by layer, so that it is equal up to this layer
+            below.draw_noise(np.random.default_rng(noise))  # drawn layer by layer, so equal in both networks
             values = below.forward(x)
             if isinstance(layer, ReLU) and np.abs(values).min() < 3e-3:
                 return False
@@ -80,7 +80,7 @@ def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
 @given(st.sampled_from(list(LAYERS)), st.integers(1, 7), st.integers(1, 6), st.integers(0, 19))
 def test_layer_gradients_match_differences(kind: str, rows: int, width: int, seed: int) -> None:
     if kind == "LayerNorm":
-        # With two values only the sign of their difference remains, and the gradient is only rounding.
+        # Of two values, LayerNorm keeps only the sign of their difference, so the gradient is only rounding error.
         width += 2
     layer = LAYERS[kind](width)
     errors = check_layer(layer, width, rows, np.random.default_rng(seed))
@@ -105,7 +105,7 @@ def test_network_gradients_match_differences(
     errors = check_network(network, x, d_outputs)
     assert errors.keys() == network.named_parameters().keys()
     for name, gradient in network.named_gradients().items():
-        # The loss is rounded at about 1e-16, which over 2h is 1e-11. That may be a large part of a tiny gradient.
+        # Rounding the loss at about 1e-16 changes the difference quotient by 1e-11, a large part of a tiny gradient.
         rounding = errors[name] < 1e-4 and errors[name] * np.abs(gradient).max() < 1e-10
         assert errors[name] < TOLERANCE or rounding, (name, errors[name])
 
@@ -119,7 +119,7 @@ def test_network_gradients_match_differences(
 def test_loss_gradients_match_differences(delta: float, error: list[float], seed: int) -> None:
     e = np.array(error)
     assume(np.abs(np.abs(e) - delta).min() > 1e-4)  # the kink
-    assume(np.abs(e).max() > 1e-3)  # else the gradient is only rounding
+    assume(np.abs(e).max() > 1e-3)  # otherwise the gradient is only rounding error
     target = np.random.default_rng(seed).normal(size=len(e))
     assert right(check_loss(mse, target + e, target))
     assert right(check_loss(lambda p, t: huber(p, t, delta), target + e, target))

@@ -1,4 +1,4 @@
-"""Health warnings of a training that learns nothing useful, and environments that break Gymnasium's interface."""
+"""Health warnings for training that learns nothing useful, and environments that break Gymnasium's interface."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "l
         ({"gamma": 0.5}, 3.0, 6.0),
         ({"gamma": 0.0}, 3.0, 3.0),
         ({"gamma": 1.0}, 1.0, math.inf),
-        # A reward of 1, up to 0.9 |-1| of log-probability, and 0.03 log 2 of entropy.
+        # Per step: reward 1, log-probability term up to 0.9 |-1|, entropy term 0.03 log 2.
         ({"gamma": 0.9, "munchausen": 0.9}, 1.0, 10 * (1 + 0.9 + 0.03 * math.log(2))),
     ],
 )

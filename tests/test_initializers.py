@@ -98,5 +98,5 @@ def test_dueling_output_weights_share_one_variance() -> None:
     initialize(network, "he", np.random.default_rng(3))
     last = network.named_parameters()["2.Dense.weight"]
     assert last.shape == (400, 200)
-    for part in (last[:, :50], last[:, 50:]):  # of 20,000 draws and of 60,000
+    for part in (last[:, :50], last[:, 50:]):  # 20,000 and 60,000 draws
         assert part.var() == pytest.approx(2 / 400, rel=0.05)

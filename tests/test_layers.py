@@ -129,7 +129,7 @@ def test_layer_norm_standardizes_each_row(rows: int, width: int, seed: int, shif
     made = run(LayerNorm(width), x, {"gain": np.ones(width), "bias": np.zeros(width)}, generator.normal(size=x.shape))
     np.testing.assert_allclose(made.y.mean(axis=1), 0, atol=1e-9)
     np.testing.assert_allclose(made.y.std(axis=1), 1, atol=1e-3)  # epsilon changes it slightly
-    # The output does not change when a whole row moves up, so neither does the loss: dx sums to zero.
+    # Adding a constant to a row changes neither the output nor the loss, so dx sums to zero.
     np.testing.assert_allclose(made.dx.sum(axis=1), 0, atol=1e-9 * (1 + np.abs(made.dx).max()))
 
 

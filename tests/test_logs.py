@@ -198,7 +198,7 @@ def test_number_of_rows_and_strings_is_limited(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(files, "PIECE", 2 * len(line(1)))
     path.write_bytes(b"".join(line(number) for number in range(1, 10)))
     table = LogReader(path, Episode).read()
-    assert table.rows == 4  # those read in one piece with the third
+    assert table.rows == 4  # the fourth row is in the same piece as the third
     assert table.fault == "x.jsonl: only the first 3 lines are read"
 
 

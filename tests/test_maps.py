@@ -136,7 +136,7 @@ def test_gradients_match_hand_computation(tmp_path: Path) -> None:
     save_weights(tmp_path / "0.safetensors", agent, "Some-v0")
     right = insight.layers_over_time([tmp_path / "0.safetensors"], batch_of(agent, 0), (3, 2))
     assert right.gradients is not None
-    assert np.isnan(right.gradients).all()  # there are none that are not 0
+    assert np.isnan(right.gradients).all()  # all gradients are 0
     np.testing.assert_array_equal(right.zeros, np.ones((1, 2)))
     # Huber's loss has slope -1 at an error of 5: output gradients are minus the mean of the units' outputs.
     batch = batch_of(agent, 5)

@@ -151,7 +151,7 @@ def test_batches_of_different_sizes_do_not_corrupt_each_other(counts: list[int],
         kept[rows] = outputs, fresh.forward(x).copy()
         used.backward(d_outputs)
         np.testing.assert_array_equal(used.gradients, gradients_of(fresh, x, d_outputs))
-    # A result is valid until the next pass over as many rows.
+    # A result is valid until the next pass with the same number of rows.
     for outputs, expected in kept.values():
         np.testing.assert_array_equal(outputs, expected)
 
@@ -316,8 +316,8 @@ def test_updates_allocate_no_large_arrays(layer_norm: bool, activation: Activati
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # NumPy allocates 8192 elements, 32 kB, while it combines arrays of different shapes or dtypes of any
-    # size. One activation of this network is 128 kB, its mask 32 kB on top of that buffer, one copy of the parameters
+    # NumPy allocates a buffer of 8192 elements (32 kB) to combine arrays of different shapes or dtypes, whatever
+    # their size. In this network, one activation takes 128 kB, its mask another 32 kB, and one copy of the parameters
     # 273 kB. Measured: 36 kB.
     assert peak - before < 48_000
     assert after - before < 1_000

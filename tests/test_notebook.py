@@ -1,4 +1,4 @@
-"""Output in notebooks: the progress of a training, a run, and the example notebook."""
+"""Output in notebooks: training progress, the summary of a run, and the example notebook."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from perilune.training.loop import training_events
 PAGE = Path(__file__).parents[1] / "examples" / "one_file_dqn.py"
 STEPS = 2_500
 
-# Settings that reach in few steps what the defaults would not: a full buffer, epsilon at its end, errors beyond
-# huber_delta, and many target updates.
+# Settings under which a short run fills the buffer, finishes the epsilon decay, has errors beyond huber_delta, and
+# updates the target network often. The defaults would take longer.
 HURRIED = {
     "HIDDEN": (24, 40, 16),
     "BATCH_SIZE": 32,
@@ -111,7 +111,7 @@ def test_page_and_library_learn_bit_identical_weights(
     assert rewards == [episode.reward for episode in episodes if episode.ended != "budget"]
     assert page.evaluate(env, network, 5) == list(evaluate(agent.greedy_action, env, 5).returns)
 
-    # Both have learned.
+    # The test covers many updates, target copies and episodes.
     assert agent.updates == STEPS - page.WARMUP_STEPS
     assert agent.target_syncs >= 5
     assert len(rewards) > 20

@@ -90,8 +90,9 @@ def test_rmsprop_adds_epsilon_to_the_root() -> None:
 def test_constant_gradient_gives_constant_adam_step(
     gradient: float, beta1: float, beta2: float, epsilon: float, steps: int
 ) -> None:
-    # Both corrected moments are then g and g^2 from the first step, for any betas. A step counter that is off
-    # by one, a missing correction, or an epsilon inside the root or before the correction changes the result.
+    # Both corrected moments are then g and g^2 from the first step, for any betas. Each of these faults changes the
+    # result: a step counter that is off by one, a missing correction, or an epsilon inside the root or before the
+    # correction.
     adam = Adam(1, np.float64, beta1, beta2, epsilon)
     after = walk(adam, [0.0], [[gradient]] * steps, [1.0] * steps, np.float64)
     step = gradient / (abs(gradient) + epsilon)

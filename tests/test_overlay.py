@@ -65,7 +65,7 @@ def runs(line: Array) -> list[tuple[int, int]]:
 
 
 def bars(panel: Array) -> list[tuple[int, int, int, str]]:
-    """Return (top, left, length, color) of every bar of at least ten pixels' height, from top to bottom."""
+    """Return (top, left, length, color) of every bar at least ten pixels high, from top to bottom."""
     found = []
     for color in (BAR, CHOSEN):
         there = is_color(panel, color)
@@ -91,7 +91,7 @@ def tracks(panel: Array) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize(
     ("q", "scale"),
     [
-        ((-26.0, -3.2, -15.0), (-30.0, 0.0)),  # Taxi: all values are negative
+        ((-26.0, -3.2, -15.0), (-30.0, 0.0)),  # all values are negative, as in Taxi
         ((-15.3, 100.0, 0.4), (-50.0, 100.0)),
         ((5.0, 2.5, 10.0), (0.0, 10.0)),
     ],

@@ -249,7 +249,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "perilune", "play", *arguments]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
 @pytest.mark.parametrize(
     ("variables", "words"),
     [

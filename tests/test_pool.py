@@ -18,7 +18,7 @@ from perilune.errors import ConfigError, MissingDependencyError
 
 
 def write(path: Path) -> None:
-    """Write the process ID to the file, or fail in the way that its name requests."""
+    """Write the process ID to the file, or fail as its name requests."""
 
     class LocalError(Exception):
         """Cannot be pickled."""

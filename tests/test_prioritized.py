@@ -14,7 +14,7 @@ from perilune.replay.prioritized import SMALL, Priorities, SumTree
 
 # Positive numbers of very different sizes.
 REAL = st.lists(st.sampled_from([0.0, 1e-300, 1e-9]) | st.floats(0, 1e6), min_size=1, max_size=40).filter(any)
-AWKWARD = [1, 2, 3, 5, 7, 8, 9, 31, 33, 100]  # capacities on, before and beyond powers of two
+AWKWARD = [1, 2, 3, 5, 7, 8, 9, 31, 33, 100]  # capacities at, below and above powers of two
 
 
 def tree_of(values: list[float] | Array) -> SumTree:

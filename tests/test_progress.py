@@ -1,4 +1,4 @@
-"""Progress of trainings: its figures, and its display in terminals and log files."""
+"""Training progress: its figures, and its display in terminals and log files."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_without_a_terminal_plain_lines_go_to_stderr(
     with live("t", TrainingSummary(TrainConfig(episodes=30), 0, 0)) as show:
         for count in range(1, 31):
             show(episode(count))
-    assert capfd.readouterr().err.count("\n") == 1  # a short training prints the last line only
+    assert capfd.readouterr().err.count("\n") == 1  # a short training run prints only the last line
     monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     summary = TrainingSummary(TrainConfig(episodes=2), 0, 0, outcomes=("landed", "crashed"))
     with live("a [red] title", summary) as show:

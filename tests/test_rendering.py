@@ -1,4 +1,4 @@
-"""Copies of environments: they are identical, render images, and do not change the training."""
+"""Copies of environments: they behave identically, render images, and do not change training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def kinds(env: envs.Env) -> list[str]:
 
 
 def made(env_id: str, **settings: Any) -> envs.Env:
-    """Call ``gym.make`` without the import warnings of Box2D, which as errors would end the process."""
+    """Call ``gym.make`` without the import warnings of Box2D, which would end the process if raised as errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return gym.make(env_id, **settings)
@@ -216,7 +216,7 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     given, tried, shadow = watched
     # The given environment plays every episode; the shadow follows in those that are recorded.
     assert [len(steps) for steps in given.trained()[-7:]] == list(lengths.values())
-    assert not tried.seeds  # made to check that it can be
+    assert not tried.seeds  # made only to check that copies are possible
     assert [len(steps) for steps in shadow.recorded] == [lengths[number] for number in (1, 3, 6)]
     assert [world.closed for world in watched] == [0, 1, 1]
     shown = [
@@ -227,7 +227,7 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     assert shown == [(number, 10 * step) for number in (1, 3, 6) for step in range(lengths[number] + 1)]
 
 
-# Recording does not change the training
+# Recording does not change training
 
 
 @pytest.mark.parametrize(("env_id", "num_envs"), [("CartPole-v1", 1), ("LunarLander-v3", 3)])
@@ -259,7 +259,7 @@ def test_changed_environment_stops_video_with_warning() -> None:
         assert weights(video_every=1) == plain
 
 
-# Environments that cannot be recorded are trained
+# Training in environments that cannot be recorded
 
 
 def test_wrapper_that_cannot_be_copied_disables_only_rendering(tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
         assert {str(warning.message).partition(":")[0] for warning in warned} == {"Own-v0.close raised RuntimeError"}
         assert history.run.episodes
         assert (tmp_path / "run" / "videos" / "best.mp4").is_file()
-        assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all but the given one
+        assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all except the given environment
 
 
 def test_failed_shadow_environment_is_only_a_warning() -> None:

@@ -47,7 +47,7 @@ def rewrite_config(run: Path, **values: Any) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run, with its initial weights as the final ones. Read-only."""
+    """The tiny run, with its initial weights also as its final weights. Tests must not change it."""
     directory = Path(shutil.copytree(tiny_run.history.directory, tmp_path_factory.mktemp("whole") / "run"))
     shutil.copy(directory / "snapshots" / "00000.safetensors", directory / "final.safetensors")
     return directory
@@ -55,13 +55,13 @@ def whole(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(whole: Path, tmp_path: Path) -> Path:
-    """A copy that tests may change. It has no checkpoints and snapshots, because drawing maps is slow."""
+    """A copy of ``whole`` that tests may change, without checkpoints and snapshots, because drawing maps is slow."""
     return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "snapshots")))
 
 
 @pytest.fixture(scope="module")
 def page_path(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of that run. Read-only."""
+    """The report of ``whole``. Tests must not change it."""
     out = tmp_path_factory.mktemp("report") / "report.html"
     cli.main(["report", str(whole), "--episodes", str(EPISODES), "--out", str(out)])
     return out
@@ -150,7 +150,8 @@ def test_benchmark_score_is_used_unless_the_run_was_resumed(run: Path, tmp_path:
     found = written([run], tmp_path / "report.html", 2)
     assert found.row("best")[:2] == ["100", "321.5"]
     assert found.row("final")[:2] == ["100", "123.2"]
-    write_score(replace(bench_score(read, final=123.25, best=321.5), env_steps=1), run)  # resumed since
+    # A resumed run has other step counts than its stored score.
+    write_score(replace(bench_score(read, final=123.25, best=321.5), env_steps=1), run)
     assert written([run], tmp_path / "report.html", 2).row("best")[0] == "2"
 
 
@@ -170,7 +171,7 @@ def test_missing_environment_is_named_instead_of_scores(run: Path, tmp_path: Pat
     assert scores.strip().startswith("run cannot be scored here")
     assert "'Nowhere-v0' cannot be made" in scores
     assert found.words.count("cannot be scored here") == 1
-    assert not found.named("pre")  # no command could make the environment
+    assert not found.named("pre")  # no commands, because the environment cannot be made
     assert "Advice has no command" in found.words
 
 
@@ -445,7 +446,7 @@ def test_videos_play_and_images_load(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def long_named(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two runs with long names without spaces. Read-only."""
+    """The report of two runs with long names without spaces. Tests must not change it."""
     directory = tmp_path_factory.mktemp("long")
     for letter in "ab":
         shutil.copytree(whole, directory / f"{letter * 200}")

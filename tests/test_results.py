@@ -124,7 +124,7 @@ def test_saved_result_is_loaded(tmp_path: Path) -> None:
 
 
 def test_non_finite_numbers_are_null(tmp_path: Path) -> None:
-    final = write(replace(RESULT, scores=SCORES[2:3]), tmp_path)["summary"]["final"]  # one seed, never solved
+    final = write(replace(RESULT, scores=SCORES[2:3]), tmp_path)["summary"]["final"]  # one unsolved seed
     assert (final["iqm"], final["low"], final["high"]) == (200.0, None, None)
 
 

@@ -1,4 +1,4 @@
-"""A stopped training resumes to the same weights, logs and counters, even from an older checkpoint."""
+"""A stopped run resumes to the same weights, logs and counters, even from an older checkpoint."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PowerCutError(Exception):
 
 
 def cut(after: int) -> Callable[..., Iterator[Event]]:
-    """Return ``training_events`` with a power cut after so many events."""
+    """Return ``training_events`` with a power cut after ``after`` events."""
 
     def cut_training(*arguments: Any) -> Iterator[Event]:
         yield from itertools.islice(events := training_events(*arguments), after)
@@ -63,7 +63,7 @@ def weights(directory: Path, name: str = "final") -> bytes:
 
 
 def everything(directory: Path) -> dict[str, Any]:
-    """Return everything that must not depend on how often a run was stopped."""
+    """Return all results that must not depend on how often a run was stopped."""
     last, agent = checkpoint.latest(directory)
     arrays = {name: array.tobytes() for name, array in state.arrays(agent).items()}
     weights_too = {name: weights(directory, name) for name in layout.WEIGHTS}

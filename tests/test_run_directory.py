@@ -69,7 +69,7 @@ def test_host_has_versions_and_no_user_data(tmp_path: Path) -> None:
     assert {"perilune", "python", "numpy", "gymnasium", "blas", "platform", "cpus"} <= host.keys()
     assert str(Path.home()) not in json.dumps(host)
     before = manifest.host()["blas"]
-    import scipy.linalg  # noqa: F401, PLC0415 -- which brings another BLAS
+    import scipy.linalg  # noqa: F401, PLC0415 -- it loads another BLAS
 
     assert {**manifest.host()["blas"], "num_threads": 0} == {**before, "num_threads": 0}
 
@@ -208,7 +208,7 @@ def test_run_with_an_unusual_environment_name_is_shown(run: Path, tmp_path: Path
 
 
 @LONG
-@pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")  # about a short training
+@pytest.mark.filterwarnings("ignore::perilune.errors.PeriluneWarning")  # about a short training run
 def test_run_with_an_unusual_directory_name_is_shown(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     strange = run.rename(run.with_name(os.fsdecode(b"r\xff\x1b[2J$\\frac{$")))
     again = Path(shutil.copytree(strange, strange.with_name(f"{strange.name}2")))

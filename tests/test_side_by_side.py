@@ -37,7 +37,7 @@ def run(agent: Agent, env: envs.Env, **train_settings: Any) -> list[Event]:
 
 
 def slots_of(made: Sequence[Slot]) -> list[Slot]:
-    """Return the worlds that were played in, by slot."""
+    """Return the worlds in which episodes were played, in the order of their slots."""
     return [world for world in made if world.seeds]
 
 
@@ -122,7 +122,7 @@ def test_stored_transitions_match_the_steps_of_each_slot(
 
 def test_episodes_are_numbered_in_order_of_their_start() -> None:
     # Episodes have 4 steps in slot 0, 2 in slot 1 and 3 in slot 2. Numbers are given at the start of an episode.
-    lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made to check that it can be
+    lengths = [(4,), (9,), (2,), (3,)]  # number 1 is made only to check that copies are possible
     with registered(lambda number: Slot(number, lengths[number])) as made:
         agent = Agent(2, 3, small(), 0)
         episodes = only(Episode, run(agent, gym.make("World-v0"), steps=8 + 16, num_envs=3))
@@ -159,9 +159,9 @@ def test_changing_num_envs_drops_pending_steps() -> None:
 
 
 def expected_actions(seed: int, slots: Sequence[Slot], learning_starts: int, max_action_repeat: int) -> list[list[int]]:
-    """Return the actions of each slot if all are exploratory, from the stream of the generator.
+    """Return the actions of each slot if every action is exploratory.
 
-    The share of durations of n steps is as 1 / n^2. A new episode begins with a new action.
+    The probability of a duration of n steps is proportional to 1 / n^2. Each episode begins with a new action.
     """
     generator = seeding.generators(seed).exploration
     shares = [1 / n**2 for n in range(1, max_action_repeat + 1)]

@@ -30,7 +30,7 @@ from perilune.viz.video import record_stages, run_stages
     [
         ([0, 5, 10, 15, 20, 25, 30], 30, [0, 2, 4]),
         ([0, 5131, 15731, 20893, 35194, 40535, 60000], 60000, [0, 3, 5]),
-        ([0, 9, 19, 31], 19, [0, 1]),  # no snapshot after the best weights, and none twice
+        ([0, 9, 19, 31], 19, [0, 1]),  # snapshots after the best weights and duplicates are omitted
         ([0], 100, [0]),
         ([20, 40], 30, [0]),
     ],
@@ -47,7 +47,7 @@ def test_stages_use_snapshots_nearest_to_the_start_one_third_and_two_thirds(
     assert last == (f"best, {end:,} steps", Path(str(end)))
 
 
-SEEDS = (2, 1, 10)  # of agents that fall early, late, and in between
+SEEDS = (2, 1, 10)  # agents whose poles fall early, late, and in between
 
 
 def stage(seed: int) -> tuple[str, Agent]:
@@ -105,7 +105,7 @@ def test_stages_play_in_lock_step_and_keep_their_last_image(tmp_path: Path, rows
     ("ending", "steps", "fps", "rate", "shown"),
     [
         (".mp4", 90, 4, 12, 91),  # three times as fast, with all time steps
-        (".gif", 540, 50, Fraction(100, 6), 91),  # twice as fast, with every sixth
+        (".gif", 540, 50, Fraction(100, 6), 91),  # twice as fast, with every sixth time step
     ],
 )
 def test_long_episode_is_shown_faster_with_a_label(

@@ -116,7 +116,7 @@ def image_of(symmetry: Symmetry, obs: Array, action: Array) -> tuple[Array, Arra
 
 
 def step_from(env: envs.Env, obs: Array, action: int) -> Array:
-    """Step the real cart or acrobot from ``obs``. Return (next_obs, reward, terminated) as one array."""
+    """Step the real CartPole or Acrobot from ``obs``. Return (next_obs, reward, terminated) as one array."""
     env.reset(seed=0)
     at: Any = env.unwrapped
     angles = [math.atan2(obs[1], obs[0]), math.atan2(obs[3], obs[2])]
@@ -138,7 +138,7 @@ def numbers(*largest: float) -> st.SearchStrategy[list[float]]:
 
 
 def seen(first: float, second: float, *velocities: float) -> Array:
-    """Return the observation of an acrobot from its two angles and their velocities."""
+    """Return Acrobot's observation for two angles and their velocities."""
     return np.array([math.cos(first), math.sin(first), math.cos(second), math.sin(second), *velocities])
 
 

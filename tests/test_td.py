@@ -1,4 +1,4 @@
-"""Test TD targets and policies against values calculated by hand and plain loops."""
+"""Test TD targets and policies against hand computations and plain loops."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_support_of_wrong_size_raises(shape: tuple[int, ...]) -> None:
 
 
 def own(reward: float, discount: float, log_policy: float, next_log_policy: list[float], **settings: float) -> float:
-    """Return the reward of a single row."""
+    """Return the Munchausen reward of a single row."""
     defaults = {"share": 0.5, "temperature": 2.0, "floor": -10.0}
     arrays = (np.array([reward]), np.array([discount]), np.array([log_policy]), np.array([next_log_policy]))
     return float(munchausen_reward(*arrays, **defaults | settings)[0])

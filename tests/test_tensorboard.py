@@ -60,7 +60,7 @@ def shown(run: Path) -> Values:
 
 
 def expected(history: History) -> Values:
-    """Return the same from the run's logs."""
+    """Return the points that the run's logs contain."""
     tags: Values = defaultdict(list)
     logs: tuple[tuple[str, Sequence[Any], str], ...] = (
         ("episode", history.episodes, "reward length loss epsilon"),
@@ -85,12 +85,12 @@ def assert_shows(run: Path, history: History) -> None:
 
 
 class InterruptedTrainingError(Exception):
-    """End a training without closing its files."""
+    """Stop training without closing its files."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> History:
-    """A complete training with event files. Read-only."""
+    """A finished training run with event files. Tests must not change it."""
     run = tmp_path_factory.mktemp("whole") / "run"
     return DQN(cartpole(), seed=3, **AGENT).train(run_dir=run, tensorboard=True, **TRAINING)
 

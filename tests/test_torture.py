@@ -56,7 +56,7 @@ def perilune(*arguments: object) -> list[str]:
 
 def finished(command: list[str], status: int = 0) -> str:
     """Run a command, check its exit status and return its standard error."""
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- trusted arguments
     assert ended.returncode == status, ended.stderr
     assert "Traceback" not in ended.stderr
     return ended.stderr
@@ -87,7 +87,7 @@ def outcome(directory: Path) -> tuple[str, dict[str, list[Any]]]:
 
 @pytest.fixture(scope="module")
 def repeats(torture: bool, request: pytest.FixtureRequest) -> int | None:
-    """Return how often to disturb a run: once, or the value of --repeats with --torture. None is the default."""
+    """Return how often to disturb a run: once, or --repeats with --torture. None: the default of each test."""
     return request.config.getoption("--repeats") if torture else 1
 
 
@@ -116,7 +116,7 @@ def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], re
         shutil.rmtree(run, ignore_errors=True)
         patience = 0.8 * seconds
         while True:
-            patience *= 1.05  # so that the run also ends on a machine that gets busier
+            patience *= 1.05  # so that the run ends even if the machine becomes slower
             resumes = (run / "config.json").exists()
             command = perilune("resume", run, "--quiet") if resumes else perilune(*train, "--out", run)
             process = begun(command)
@@ -180,7 +180,7 @@ def test_saving_takes_a_small_share_of_the_time(
         spent.append(time.perf_counter() - started)
 
     monkeypatch.setattr(Recorder, "save", timed)
-    # The short version saves as often as the bound on the share of the time allows; the long one every interval.
+    # The short version saves as often as the limit on the time for saving allows. The long version uses the default.
     settings = {"steps": steps} if torture else {"steps": 15_000, "checkpoint_seconds": 1e-9}
     started = time.perf_counter()
     DQN(env, seed=1).train(**settings, eval_every=5_000, quiet=True, pictures=False, run_dir=tmp_path / "run")
@@ -284,7 +284,7 @@ def assert_survived(run: Path, unbroken: Path, process: subprocess.Popen[str], r
     """Check a run whose process could not write."""
     _, printed = process.communicate()
     assert "Traceback" not in printed
-    if process.returncode == 0:  # checkpoints depend on the clock: this time everything fitted
+    if process.returncode == 0:  # the number of checkpoints depends on the clock, so everything may fit
         assert outcome(run) == outcome(unbroken)
         return
     assert "cannot be written" in printed
@@ -299,7 +299,7 @@ def assert_resumes(run: Path, unbroken: Path) -> None:
 
 
 def test_file_size_limit_damages_no_saved_file(tmp_path: Path, unbroken: Path, repeats: int | None) -> None:
-    # Files grow at different rates, so that another write fails at each limit.
+    # Files grow at different rates, so a different write fails at each limit.
     run = tmp_path / "run"
     largest = max(path.stat().st_size for path in unbroken.rglob("*") if path.is_file())
     moments = repeats or 20
@@ -345,7 +345,7 @@ def test_full_disk_damages_no_saved_file(disk: Path, unbroken: Path, repeats: in
 
 
 def without_root_override() -> list[str]:
-    """Return a prefix for commands that applies file permissions to root too."""
+    """Return a command prefix that makes file permissions apply even to root."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -410,7 +410,7 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
             return _another_number(content, generator)
 
 
-UNREAD = ("host.json", "settings.toml")  # files that no result depends on
+UNREAD = ("host.json", "settings.toml")  # no result depends on these files
 NUMBERS = (
     *(b"1e999", b"1e308", b"99999999999999999999", b"-1", b"null", b"[]", b"9" * 400, b"NaN", b'"x"', b"0"),
     b'"\\ud800"',
@@ -474,8 +474,8 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
         path.write_bytes(content)
         looked_at = number % (1000 if torture else 20) == 0 or (path.suffix == ".jsonl" and number % 10 == 0)
         how = _opened(run, None if forged else expected, tmp_path if looked_at else None)
-        if number % 10 == 0:  # three times as slow
-            # Repeat if the peak is too high: a hash table of the process may just have doubled.
+        if number % 10 == 0:  # measuring memory takes three times as long
+            # Repeat if the peak is too high, because a hash table of the process may have grown at this moment.
             peaks = (_peak(lambda: _opened(run, None)) for _ in range(2))
             assert any(peak < 2 * honest + 2**21 for peak in peaks), path
         if path.name == "config.json" and how == "accepted":  # a setting that has its default value is missing

@@ -195,7 +195,7 @@ def test_warm_up_stores_learning_starts_steps_without_updates(
 
 
 def assert_replay_holds_steps_played(agent: Agent, world: World, n: int) -> None:
-    """Check that each time step of the training is the start of exactly one stored transition, in order."""
+    """Check that each training step is the start of exactly one stored transition, in order."""
     expected = [row for steps in world.trained() for row in n_step(steps, n, agent.config.gamma)]
     stored = agent.replay.arrays
     assert len(agent.replay) == len(expected) == agent.env_steps
@@ -317,7 +317,7 @@ def test_all_evaluations_use_the_same_start_states() -> None:
 
 
 def graded(*grades: float) -> Numbered:
-    """Return a world whose evaluations return these grades in turn, independent of the actions."""
+    """Return a world whose evaluations return these grades in turn, regardless of the actions."""
 
     def reward(world: Numbered, action: int) -> float:
         scored = world.scored()

@@ -111,7 +111,7 @@ with VideoWriter(Path(sys.argv[1]), 50) as video:
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path, ending: str) -> None:
     command = [sys.executable, "-c", WRITING, str(tmp_path / f"video{ending}")]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-    # The first 200 frames fill the queues of the encoder. The other 1,000 would take 230 MB.
+    # The first 200 frames fill the queues of the encoder. Keeping the other 1,000 would take 230 MB.
     before, after = map(float, ended.stdout.split())
     assert after - before < 10
 

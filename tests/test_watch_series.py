@@ -1,4 +1,4 @@
-"""Curves of the page: thinning keeps everything visible, and averages and bands match their definitions."""
+"""Curves of the page: thinning keeps extremes, and averages and bands match their definitions."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ SWAPPED = {"observation_index": [1, 0], "observation_sign": [-1, -1], "action_in
         (SWAPPED | {"more": [1]}, "more"),
         ({"action_index": [1, 0]}, "observation_index"),
         (5, "Expected `object"),
-        # valid, but not for this agent
+        # valid, but for three actions
         (SWAPPED | {"action_index": [1, 0, 2]}, r"symmetry=\(2, 3\) .* 2 observations and 2 actions"),
         (None, "mirror=True is invalid"),
     ],
@@ -299,7 +299,7 @@ def test_file_with_any_setting_loads_or_is_refused(content: tuple[Path, bytes], 
     loads_or_is_refused(path)
 
 
-# Names of files
+# File names
 
 
 def test_weights_files_are_found_by_run_directory_and_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tiny environments whose Q-values are known, and the transitions that a replay must hold of their episodes."""
+"""Tiny environments with known Q-values, and the transitions that a replay buffer must store from their episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perilune.agent.config import DQNConfig
 
 
 class RecordedStep(NamedTuple):
-    """One step as the environment recorded it, with arrays of its own."""
+    """One step that the environment recorded, with its own copies of the arrays."""
 
     obs: Array
     action: int
@@ -79,7 +79,7 @@ class World(gym.Env[Array, int], ABC):
         return np.full((2, 3, 3), self.steps, np.uint8)
 
     def trained(self) -> list[list[RecordedStep]]:
-        """Return the episodes of training and warm-up, without those of evaluations."""
+        """Return the episodes of training and warm-up, without evaluation episodes."""
         return [
             steps
             for seed, steps in zip(self.seeds, self.recorded, strict=True)
@@ -217,7 +217,7 @@ class Walk(World):
 
 
 class Slot(Numbered):
-    """A Numbered world for one environment slot. Observations and rewards contain 1,000 times its number."""
+    """A Numbered world for one environment slot. Adds 1,000 times its number to episode numbers and rewards."""
 
     def __init__(self, number: int, lengths: Sequence[int], ends: Sequence[str] = ("terminated",)) -> None:
         super().__init__(lengths, ends)
@@ -256,7 +256,7 @@ def registered(world: Callable[[int], W]) -> Iterator[list[W]]:
 
 
 class Stored(NamedTuple):
-    """A transition that a replay must hold."""
+    """A transition that a replay buffer must store."""
 
     obs: Array
     action: int

@@ -1,4 +1,4 @@
-"""Load reference agents with faults: change the text of an agent and import it as a module."""
+"""Load reference agents with faults: change the source of an agent and import it as a module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGE = Path(perilune.__file__).parent
 
 
 class MutationError(PeriluneError, ValueError):
-    """A change does not match the text that it changes."""
+    """The old text of a change does not occur in the source."""
 
 
 def text(agent: str) -> str:
@@ -35,7 +35,7 @@ def mutated(source: str, changes: tuple[tuple[str, str], ...]) -> str:
 
 
 def copied(name: str, changes: tuple[tuple[str, str, str], ...], directory: Path) -> ModuleType:
-    """Copy the package perilune as ``name`` into ``directory``, and load own.py on top of it.
+    """Copy the package perilune as ``name`` into ``directory``, and load own.py with this copy.
 
     Args:
         name: Name of the copy.
@@ -59,7 +59,7 @@ def copied(name: str, changes: tuple[tuple[str, str, str], ...], directory: Path
 
 
 def load(name: str, source: str, directory: Path) -> ModuleType:
-    """Load ``source`` as the module ``name``, from a file in ``directory`` so that its lines can be shown."""
+    """Load ``source`` as the module ``name``, from a file in ``directory`` so that reports can show its lines."""
     path = directory / f"{name}.py"
     path.write_text(source, encoding="utf-8")
     spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, str(path)))

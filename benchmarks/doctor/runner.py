@@ -20,11 +20,12 @@ from perilune import doctor
 from perilune.bench import pool
 from perilune.errors import ConfigError
 
-sys.path.append(str(mutants.AGENTS))  # faults and variants are modules there
+sys.path.append(str(mutants.AGENTS))  # the modules of faults and variants
 
 Access = Literal["full", "two"]
-AGENTS = {"own": None, "beginner": None, "compact_torch": "torch", "sb3": "stable_baselines3"}  # library of each
-SEEDS = 4  # for each sound variant; every other one with an adapter of two methods
+# The library that each agent needs.
+AGENTS = {"own": None, "beginner": None, "compact_torch": "torch", "sb3": "stable_baselines3"}
+SEEDS = 4  # for each sound variant; odd seeds use the adapter with two methods
 
 # The finding that the doctor must report for each fault number.
 FAULTS = {
@@ -92,7 +93,7 @@ COMBINATIONS = (
 
 NUMBERS = itertools.count()
 
-# Faults that q_values and train_batch alone cannot show.
+# Faults that q_values and train_batch alone cannot reveal.
 BEYOND_TWO = frozenset({1, 2, 3, 4, 5, 6, 45, 47, 48, 49, 50, 51, 52, 53, 54, 55})
 
 
@@ -113,7 +114,7 @@ class Trial:
 
 
 class Outcome(NamedTuple):
-    """Findings of a trial, as ids and components with root causes first, and the duration."""
+    """Findings of a trial, as IDs and components with root causes first, and the duration."""
 
     trial: Trial
     ids: list[str]
@@ -228,7 +229,7 @@ def do(work: Work) -> None:
 
 
 def run(agents: Sequence[str], out: Path, jobs: int) -> Iterator[str]:
-    """Run the trials without an outcome in ``out``, ``jobs`` at a time. Yield one line for each."""
+    """Run the trials that have no outcome in ``out`` yet, ``jobs`` at a time. Yield one line for each trial."""
     for agent in agents:
         if agent not in AGENTS:
             raise ConfigError("agents", agent, f"one of {', '.join(AGENTS)}")
@@ -288,7 +289,7 @@ def parts_found(outcome: Outcome) -> bool:
 
 
 def summary(all_outcomes: Sequence[Outcome]) -> str:
-    """Return the figures of the benchmark and all wrong answers, as text."""
+    """Return the figures of the benchmark, and all missed faults and false alarms, as text."""
     full = [one for one in all_outcomes if len(one.trial.faults) == 1 and one.trial.access == "full"]
     two = [one for one in all_outcomes if len(one.trial.faults) == 1 and one.trial.access == "two"]
     visible = [one for one in two if one.trial.faults[0] not in BEYOND_TWO]

@@ -1,4 +1,4 @@
-"""Make pictures of the README and the docs from a run: python docs/pictures/make.py runs/moon
+"""Make pictures for the README and the docs from a run: python docs/pictures/make.py runs/moon
 
 learning.gif is the video of `perilune video RUN --stages --overlay --max-episode-steps 500`. curves.png is a smaller
 copy of the run's plots/curves.png. values.png and visited.png are two of the run's maps.

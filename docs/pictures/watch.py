@@ -1,7 +1,7 @@
-"""Make the pictures of docs/how-to/watch.md: python docs/pictures/watch.py DIR RUN COMPARED...
+"""Make the pictures for docs/how-to/watch.md: python docs/pictures/watch.py DIR RUN COMPARED...
 
-DIR is a directory of runs. RUN is the run whose video is shown, and COMPARED are the runs whose curves are shown. The
-script needs Chromium.
+DIR is a directory of runs. The pictures show a video of RUN and the curves of the runs COMPARED. The script needs
+Chromium.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Ask PyTorch what the layers, losses and optimisers must give, and freeze its answers in literals.json.
+"""Compute reference values for layers, losses and optimizers with PyTorch, and write them to literals.json.
 
     python tests/oracles/make_literals.py
 
-needs PyTorch (2.13 made the literals in the repository), which nothing else here does: the tests read the JSON file.
-Everything is float64. Inputs are written beside the answers, so that the tests draw nothing.
+Only this script needs PyTorch; the tests read the JSON file. PyTorch 2.13 computed the values in the repository. All
+values are float64. The file also contains the inputs, so the tests draw no random numbers.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def drawn(*shape: int, seed: int) -> Tensor:
 
 
 def optimizers() -> Literals:
-    """Parameters after each of 14 steps, with gradients and learning rates that change from step to step."""
+    """Return the parameters after each of 14 steps, with gradients and learning rates that change in every step."""
     start = torch.tensor([1.0, -2.0, 0.5, 3.0, -0.25, 0.0, 10.0], dtype=torch.float64)
     gradients = drawn(STEPS, len(start), seed=1)
     gradients[:, 1] *= 1e-3  # small, so that a large epsilon matters
     gradients[:, 2] *= 1e3
-    gradients[:4, 3] = 0.0  # moments still zero while the step counter runs
-    gradients[:, 4] = gradients[:, 4].abs()  # one sign throughout
-    gradients[6:, 5] = 0.0  # moments that fade
+    gradients[:4, 3] = 0.0  # the moments stay zero while the step counter increases
+    gradients[:, 4] = gradients[:, 4].abs()  # always positive
+    gradients[6:, 5] = 0.0  # the moments decay
     gradients[:, 6] = torch.tensor([(-1.0) ** t for t in range(STEPS)])  # the sign alternates
 
     def adam(**options: Any) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
@@ -80,7 +80,7 @@ def optimizers() -> Literals:
 
 
 def losses() -> Literals:
-    """Values and gradients; the errors are exact in binary, so that those at +-delta lie on the kink itself."""
+    """Return values and gradients of losses. Errors are exact in binary, so those of +-delta lie on the kink."""
     errors = [0.0, 0.25, -0.5, 0.5, 1.0, -1.0, 1.25, -2.5, 2.5, -7.0, 40.0, -0.125]
     target = torch.tensor([0.5, -1.0, 2.0, 0.0, 8.0, -3.25, 1.0, 4.0, -4.0, 0.75, -16.0, 32.0], dtype=torch.float64)
     prediction = target + torch.tensor(errors, dtype=torch.float64)
@@ -99,7 +99,7 @@ def losses() -> Literals:
 
 
 def row_losses() -> Literals:
-    """Losses of rows: values and gradients."""
+    """Return values and gradients of losses whose predictions are rows."""
 
     def case(loss: Callable[[Tensor], Tensor], prediction: Tensor, target: Tensor) -> Literals:
         x = prediction.clone().requires_grad_()
@@ -122,8 +122,8 @@ def row_losses() -> Literals:
         return loss.mean(dim=2).sum(dim=1).mean()
 
     logits, probability = 3 * drawn(5, 4, seed=20), functional.softmax(2 * drawn(5, 4, seed=21), dim=1)
-    probability[2] = torch.tensor([0.0, 1.0, 0.0, 0.0])  # a return that is certain
-    logits[3] += 500.0  # of which no exponential can be taken as they stand
+    probability[2] = torch.tensor([0.0, 1.0, 0.0, 0.0])  # a certain return
+    logits[3] += 500.0  # their exponentials overflow in float32
     quantiles, target = 2 * drawn(6, 3, seed=22), 2 * drawn(6, 5, seed=23)
     cases = {"cross_entropy": case(lambda x: functional.cross_entropy(x, probability), logits, probability)}
     for kappa in (0.5, 1.0, 10.0):
@@ -136,7 +136,7 @@ def row_losses() -> Literals:
 
 
 def layers() -> Literals:
-    """y, and with dy from above d loss / dx and d loss / d parameters."""
+    """Return the output y of each layer, and for a given dy the gradients for x and the parameters."""
 
     def case(forward: Callable[[Tensor, dict[str, Tensor]], Tensor], x: Tensor, **parameters: Tensor) -> Literals:
         x.requires_grad_()
@@ -160,8 +160,8 @@ def layers() -> Literals:
     steep = drawn(4, 5, seed=5) * 3
     steep[0, 0], steep[1, 1], steep[2, 2] = 0.0, 30.0, -30.0
     rows = drawn(5, 6, seed=6)
-    rows[1] *= 3e-3  # variance near epsilon, which then matters
-    rows[2] = 1.5  # no variance at all
+    rows[1] *= 3e-3  # a variance near epsilon, so epsilon matters
+    rows[2] = 1.5  # zero variance
     rows[3] = 1000 + 5 * rows[3]  # a mean far from zero
     return {
         "Dense": case(
@@ -182,7 +182,7 @@ def layers() -> Literals:
 
 
 class Reference:
-    """3 -> 5 tanh -> 4 relu -> 2, with or without LayerNorm, over leaves in the order of the flat vector."""
+    """A network 3 -> 5 tanh -> 4 relu -> 2, with or without LayerNorm. Leaves are in the order of the flat vector."""
 
     def __init__(self, layer_norm: bool) -> None:
         self.leaves: dict[str, Tensor] = {}
@@ -216,7 +216,7 @@ class Reference:
 
 
 def networks() -> Literals:
-    """Outputs and gradients of one pass, then 12 updates by Huber's loss of one output per row, and Adam."""
+    """Return outputs and gradients of one pass, and the result of 12 Adam updates on the Huber loss."""
     cases: Literals = {}
     for layer_norm in (False, True):
         reference = Reference(layer_norm)
@@ -250,7 +250,7 @@ def networks() -> Literals:
 
 
 def compact(value: Any, depth: int = 0) -> str:
-    """JSON with one line per array: a diff shows what changed, and the file stays short."""
+    """Return JSON with one line per array, so that the file is short and a diff shows which arrays changed."""
     if not isinstance(value, dict) or not value:
         return json.dumps(value)
     inner = ",\n".join(f"{'  ' * (depth + 1)}{json.dumps(k)}: {compact(v, depth + 1)}" for k, v in value.items())
