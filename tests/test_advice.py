@@ -295,7 +295,7 @@ def test_advice_is_limited_to_the_four_most_important_pieces() -> None:
 
 def test_advice_names_one_run_and_counts_other_affected_runs() -> None:
     about = [facts(name="a"), *(facts(RISING, name=name) for name in "bcd")]
-    for runs, end in ((2, "in the last."), (3, "applies to another run too."), (4, "applies to 3 runs.")):
+    for runs, end in ((2, "in the last."), (3, "also applies to another run."), (4, "applies to 3 runs.")):
         observation = advise(about[:runs])[0].observation
         assert observation.startswith("b: Evaluations were still improving")
         assert observation.endswith(end)

@@ -168,10 +168,10 @@ def test_zero_gradients_are_counted_and_not_drawn(tmp_path: Path) -> None:
     ("config", "words"),
     [
         ({}, ""),
-        ({"head": "qr", "quantiles": 16}, "The 32 outputs are 2 actions, each of 16 quantiles."),
+        ({"head": "qr", "quantiles": 16}, "The 32 outputs represent 2 actions, with 16 quantiles each."),
         (
             {"head": "c51", "atoms": 16, "dueling": True, "value_range": (0, 9)},
-            "The 48 outputs are a value and the advantages of 2 actions, each of 16 probabilities.",
+            "The 48 outputs represent a value and the advantages of 2 actions, with 16 probabilities each.",
         ),
     ],
 )
@@ -268,7 +268,7 @@ def test_invalid_axes_are_refused_by_name(run: Path, x: str | None, y: str | Non
 def test_weights_of_an_agent_of_other_sizes_are_refused(run: Path) -> None:
     other = Agent(3, 2, PLAIN, 0)
     save_weights(run / "best.safetensors", other, "CartPole-v1")
-    with pytest.raises(FileFormatError, match="sizes differ"):
+    with pytest.raises(FileFormatError, match="another observation size"):
         maps.draw(run)
 
 
@@ -298,5 +298,5 @@ def test_missing_best_weights_are_named(run: Path) -> None:
     (run / "best.safetensors").unlink()
     steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
     assert maps.draw(run).skipped == [
-        f"There are no best weights, so values and actions are those after {steps} steps."
+        f"There are no best weights, so values and actions show the agent after {steps} steps."
     ]

@@ -143,7 +143,7 @@ def test_run_shows_its_figures_and_outcomes() -> None:
     page = Html(notebook.run_html(run, []))
     for label, value in (
         ("mean of 100", "2.0"), ("best evaluation", "200.0"), ("last evaluation", "150.0"), ("episodes", "120"),
-        ("steps", "1,200"), ("training", "0:01"), ("landed", "100 "), ("crashed", "20 "), ("hovered", "0 "),
+        ("steps", "1,200"), ("training time", "0:01"), ("landed", "100 "), ("crashed", "20 "), ("hovered", "0 "),
     ):  # fmt: skip
         assert page.texts[page.texts.index(label) + 1] == value
     assert "LunarLander-v3, seed 4" in page.texts

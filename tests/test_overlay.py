@@ -216,7 +216,7 @@ def test_missing_pillow_names_the_install_command(monkeypatch: pytest.MonkeyPatc
 
 
 def test_captions_are_wrapped_and_equally_high() -> None:
-    text = "down/s: south, up/w: north, right/d: east, left/a: west, 4: pick up, 5: drop off. Press one to begin"
+    text = "down/s: south, up/w: north, right/d: east, left/a: west, 4: pick up, 5: drop off. Press a key to begin"
     for width in (256, 550, 1206):
         long, short = captions(width, (text, "Space"))
         assert long.shape == short.shape

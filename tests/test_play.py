@@ -191,7 +191,7 @@ def test_every_episode_waits_for_a_new_key_press(monkeypatch: pytest.MonkeyPatch
     assert steps == [0, 0, 1, 2, 2, *[0] * 5, 1, 2, 2, 0, 0, 1, 2, 2]
     assert actions_of(mine) == [[0, 0], [1, 0], [0, 0]]
     waiting = [step == 0 for step in steps]
-    assert [text == words[0] for text in words] == waiting  # "Press one to begin"
+    assert [text == words[0] for text in words] == waiting  # "Press a key to begin"
 
 
 def test_opponent_plays_as_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,9 @@ def test_missing_display_is_reported_in_one_sentence(variables: dict[str, str], 
         command("CartPole-v1"), env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert re.fullmatch(rf"perilune: playing needs a display, .* \({words}\)\. Run it on a desktop, .*\n", ended.stderr)
+    assert re.fullmatch(
+        rf"perilune: playing needs a display, .* \({words}\)\. Run the command on a desktop, .*\n", ended.stderr
+    )
 
 
 XVFB = [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]

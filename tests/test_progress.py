@@ -109,7 +109,7 @@ def test_progress_of_resumed_training_includes_earlier_events() -> None:
     now = Clock()
     summary = TrainingSummary(TrainConfig(episodes=60), 300, 30, now, began=(0, 0), outcomes=LANDER, earlier=earlier)
     assert (summary.share, summary.eta) == (0.5, "-:--")
-    expected = {"mean of 100": "2.0", "best evaluation": "9.000", "mean Q": "1.500"}
+    expected = {"mean of 100": "2.0", "best evaluation": "9.0", "mean Q": "1.500"}
     assert summary.figures == summary.figures | expected
     now.seconds += 10
     summary.read(episode(45, reward=5.0, env_steps=450))

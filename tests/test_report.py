@@ -172,7 +172,7 @@ def test_missing_environment_is_named_instead_of_scores(run: Path, tmp_path: Pat
     assert "'Nowhere-v0' cannot be made" in scores
     assert found.words.count("cannot be scored here") == 1
     assert not found.named("pre")  # no commands, because the environment cannot be made
-    assert "Advice has no command" in found.words
+    assert "Some advice has no command" in found.words
 
 
 def test_missing_files_are_named_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any)
 
 def test_only_the_first_four_runs_have_maps(run: Path, tmp_path: Path) -> None:
     runs = [run, *(Path(shutil.copytree(run, tmp_path / name)) for name in "bcde")]
-    assert "Only the first 4 runs have maps here, not e." in written(runs, tmp_path / "report.html").words
+    assert "This report has maps of the first 4 runs only, not of e." in written(runs, tmp_path / "report.html").words
 
 
 @pytest.fixture

@@ -156,6 +156,6 @@ def test_missing_weights_and_snapshots_are_named(tiny_run: TinyRun, tmp_path: Pa
     with pytest.raises(FileFormatError, match="00001"):
         History.load(half).record_stages(tmp_path / "video.mp4")
     shutil.rmtree(half / "snapshots")
-    with pytest.raises(RunDirectoryError, match=r"half has no snapshots/ .* Train again, or record"):
+    with pytest.raises(RunDirectoryError, match=r"half has no snapshots/ .* Train again, or record a video"):
         History.load(half).record_stages(tmp_path / "video.mp4")
     assert not (tmp_path / "video.mp4").exists()

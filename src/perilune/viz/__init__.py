@@ -1,1 +1,1 @@
-"""Progress displays, figures, videos, maps and reports, made from events and run directories."""
+"""Progress displays, figures, videos, maps and reports of runs."""

@@ -13,11 +13,11 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.errors import ConfigError, MissingDependencyError, RunDirectoryError
 
-SMALL_FPS = 17
+SMALL_FPS = 17  # maximum frame rate of a small format
 
 
 class Format(NamedTuple):
-    """An FFmpeg encoder and its options. A ``small`` format is for web pages: half the size, at most 17 fps."""
+    """An FFmpeg encoder and its options. A ``small`` format, for web pages, has half the width and height."""
 
     codec: str
     pixels: str
@@ -38,7 +38,7 @@ def format_of(path: Path) -> Format:
 
 
 def frame_skip(path: Path, fps: int) -> int:
-    """Return n such that a video at ``path`` keeps every n-th of ``fps`` frames per second."""
+    """Return n if a video at ``path`` keeps every n-th frame of an environment with ``fps`` frames per second."""
     return max(1, -(-fps // SMALL_FPS)) if format_of(path).small else 1
 
 
@@ -83,7 +83,7 @@ class VideoWriter:
         self._pixels: Callable[[Array], Array | tuple[Array, Array]] | None = None
 
     def add(self, image: Array) -> None:
-        """Encode one frame, uint8 [height, width, 3]. H.264 needs even sizes: an odd last row or column is cut."""
+        """Encode one frame, uint8 [height, width, 3]. H.264 needs even sizes: an odd last row or column is removed."""
         height, width = (side - side % 2 for side in image.shape[:2])
         image = image[:height, :width]
         indexed = self._format.pixels == "pal8"
@@ -102,7 +102,7 @@ class VideoWriter:
             self._partial.replace(self.path)
 
     def discard(self) -> None:
-        """Delete an incomplete file. Ignore errors, because an earlier one is being raised."""
+        """Delete an incomplete file. Ignore errors, because they would hide the first one."""
         with suppress(OSError, self._av.FFmpegError):
             self._container.close()
         with suppress(OSError):
@@ -116,7 +116,7 @@ class VideoWriter:
             if kind is None:
                 self.close()
         finally:
-            self.discard()  # a complete file has been renamed
+            self.discard()  # does not affect a complete file, which has been renamed
 
     @contextmanager
     def _located(self) -> Iterator[None]:

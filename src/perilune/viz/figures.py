@@ -1,4 +1,4 @@
-"""Style and elements that several figures share. The functions expect the settings of ``styled``."""
+"""Shared style and elements of figures. Call these functions inside a function decorated with ``styled``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune._utils.text import printable
 from perilune.errors import MissingDependencyError, RunDirectoryError
 
-# Okabe and Ito's colors, which color-blind readers can tell apart. Further runs get the next line style.
+# Okabe and Ito's colors, which color-blind readers can tell apart. After six runs, the line style changes.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, PAPER = "#222222", "#666666"
 STYLE: Any = {
@@ -26,7 +26,7 @@ STYLE: Any = {
     "text.parse_math": False,  # a directory may have $ in its name
     "svg.hashsalt": "perilune",  # makes files reproducible
 }  # fmt: skip
-LARGEST = 1e100  # limit of drawn values, because sums in matplotlib would overflow
+LARGEST = 1e100  # limit of drawn values; with larger ones, sums in matplotlib would overflow
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -71,19 +71,19 @@ def marker(points: Sequence[Any] | Array) -> str:
 
 
 def clipped(values: Any) -> Array:
-    """Return values as numbers that can be drawn: NaN for None, and limited in size."""
+    """Return values as numbers that can be drawn: NaN for None, and at most ``LARGEST`` in size."""
     numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
     return numbers
 
 
 def shares(values: Array, count: int, parts: int) -> Array:
-    """Return the share of each of ``count`` values in equal parts of values[N]: [parts, count], rows sum to 1."""
+    """Split values[N] into equal parts. Return the share of each of ``count`` values in each part, [parts, count]."""
     pieces = np.array_split(values, min(parts, len(values)))
     return np.array([np.bincount(piece, minlength=count) / len(piece) for piece in pieces])
 
 
 def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> Array:
-    """Draw the shares of values[N] as stacked columns, starting at ``first``, and return the edges of the columns."""
+    """Draw the shares of values[N] as stacked columns from ``first`` on. Return the edges of the columns."""
     found = shares(values, count, parts)
     at = first + np.linspace(0, len(values), len(found) + 1)
     tops = np.cumsum(found, axis=1)
@@ -95,7 +95,7 @@ def stack(axis: Any, values: Array, count: int, parts: int, first: int = 0) -> A
 
 
 def titled(width: float, height: float, title: str) -> Any:
-    """Return an empty figure of a size in inches with a title."""
+    """Return an empty figure with a title. Width and height are in inches."""
     figure = matplotlib_figure(width, height)
     figure.suptitle(printable(title), color=INK, x=0.008, ha="left")
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
@@ -103,7 +103,7 @@ def titled(width: float, height: float, title: str) -> Any:
 
 
 def canvas(width: float, height: float, title: str, note: str) -> Any:
-    """Return an empty figure of a size in inches, with a title above and an explanation below."""
+    """Return an empty figure with a title above and a note below. Width and height are in inches."""
     figure = titled(width, height, title)
     lines = "\n".join(textwrap.wrap(note, int(14.5 * width)))
     figure.supxlabel(lines, fontsize=9, fontweight="normal", color=PAPER, x=0.008, ha="left")
@@ -111,7 +111,7 @@ def canvas(width: float, height: float, title: str, note: str) -> Any:
 
 
 def over_steps(axis: Any, steps: Array) -> None:
-    """Set the horizontal axis to whole numbers from the first to the last of ``steps``."""
+    """Let the horizontal axis span ``steps``, and label it with whole numbers."""
     axis.grid(visible=True)
     axis.locator_params(axis="x", nbins=4, integer=True)
     axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -119,7 +119,7 @@ def over_steps(axis: Any, steps: Array) -> None:
 
 
 def log_scale(axis: Any) -> None:
-    """Set the vertical axis to a logarithmic scale, on which values <= 0 are gaps."""
+    """Set the vertical axis to a logarithmic scale. Values <= 0 become gaps."""
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 -- heavy, and optional
 
     axis.set_yscale("log", nonpositive="mask")
@@ -130,7 +130,7 @@ def log_scale(axis: Any) -> None:
 
 
 def colors(count: int) -> list[Any]:
-    """Return a color for each of ``count`` labels. After twenty, they repeat."""
+    """Return a color for each of ``count`` labels. Colors repeat after twenty labels."""
     from matplotlib import colormaps  # noqa: PLC0415
 
     if count <= len(COLORS):
@@ -139,7 +139,7 @@ def colors(count: int) -> list[Any]:
 
 
 def legend(figure: Any, labels: Sequence[str]) -> None:
-    """Add a legend with the colors of ``labels``."""
+    """Add a legend of ``labels`` and their colors."""
     from matplotlib.patches import Patch  # noqa: PLC0415
 
     handles = [Patch(color=color, label=label) for color, label in zip(colors(len(labels)), labels, strict=True)]

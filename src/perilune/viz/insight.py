@@ -1,4 +1,4 @@
-"""Compute the data of the maps, from a run's weights, snapshots and replay buffer."""
+"""Compute the data for maps from a run's weights, snapshots and replay buffer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, layout, snapshots
 from perilune.runs.weights import load_weights
 
-STATES, TRANSITIONS = 4_096, 1_024  # sample sizes from the replay buffer, for shares and for a gradient
+STATES, TRANSITIONS = 4_096, 1_024  # samples from the replay buffer, for shares and for gradients
 GRID = 96  # cells of a map along each axis
 EXTENT = (0.5, 99.5)  # percentiles of the visited states that a map spans
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of a distribution
-SATURATED = 0.99  # |tanh| from which a unit counts as saturated
+SATURATED = 0.99  # a unit is saturated if |tanh| is above this
 
 
 def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
@@ -32,8 +32,8 @@ def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
         directory: The run directory.
 
     Returns:
-        The transitions, oldest first; the number of earlier transitions that were overwritten; and the observation size
-        with the number of actions.
+        The transitions, oldest first; the number of earlier transitions that were overwritten; and a pair of the
+        observation size and the number of actions.
 
     Raises:
         RunDirectoryError: There is no run, or it has no checkpoint.
@@ -51,7 +51,7 @@ def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
 
 
 def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
-    """Return the agent of the best weights, else of the final weights, else of the newest snapshot.
+    """Load the agent from the best weights, else from the final weights, else from the newest snapshot.
 
     Args:
         directory: The run directory.
@@ -68,7 +68,7 @@ def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
 
 
 def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
-    """Return the agent of a weights file.
+    """Load the agent from a weights file.
 
     Args:
         path: The file.
@@ -79,15 +79,15 @@ def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
     """
     agent, _ = load_weights(path)
     if sizes not in (None, (agent.observation_size, agent.actions)):
-        raise FileFormatError(f"{path} belongs to an agent whose sizes differ from the run's")
+        raise FileFormatError(f"{path} belongs to an agent with another observation size or number of actions")
     return agent
 
 
 def spread(count: int, most: int) -> Array:
-    """Return evenly spaced indices, int64.
+    """Return evenly spaced indices of items, int64.
 
     Args:
-        count: Number of items to choose from.
+        count: Number of items.
         most: Maximum number of indices.
     """
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
@@ -107,7 +107,7 @@ def spread_out(batch: Batch, most: int) -> Batch:
 def _edges(values: Array, cells: int) -> Array:
     """Return the edges [cells + 1] of equal cells that span most of ``values`` [N]."""
     low, high = np.percentile(values.astype(np.float64), EXTENT)
-    margin = 0.05 * (high - low) or 0.5  # a constant entry also gets a map
+    margin = 0.05 * (high - low) or 0.5  # so that the range of a constant entry is not empty
     return np.linspace(low - margin, high + margin, cells + 1)
 
 
@@ -116,7 +116,7 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> tuple[Array, Arra
 
     Args:
         agent: The agent. Its evaluation network computes the Q-values.
-        visited: Visited states, [N, O]. They set the extent of the grid and the medians.
+        visited: Visited states, [N, O]. They determine the extent of the grid and the medians.
         x: Index of the entry on the horizontal axis.
         y: Index of the entry on the vertical axis.
 
@@ -138,13 +138,13 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> tuple[Array, Arra
 
 
 def visits(obs: Array, x: int, y: int, cells: int = 48) -> tuple[Array, Array, Array, Array]:
-    """Return how often each cell of two observation entries was visited, early and late.
+    """Return how often each cell of a grid over two observation entries was visited, early and late in the run.
 
     Args:
         obs: States, [N, O], oldest first.
         x: Index of the entry on the horizontal axis.
         y: Index of the entry on the vertical axis.
-        cells: Cells along each axis.
+        cells: Number of cells along each axis.
 
     Returns:
         Edges along x and along y, [cells + 1] each, and the share of the states in each cell, [y, x], in the first
@@ -176,7 +176,7 @@ class Units(NamedTuple):
 
 
 def units(agent: Agent, obs: Array) -> list[Units]:
-    """Return the units of each hidden layer of the online network.
+    """Return the outputs of the units in each hidden layer of the online network.
 
     Args:
         agent: The agent.
@@ -189,9 +189,9 @@ def units(agent: Agent, obs: Array) -> list[Units]:
     network.silence()
     hidden = []
     for (layer, outputs), (above, _) in pairwise(network.activations(np.ascontiguousarray(obs, np.float32))):
-        if not isinstance(above, Dense | NoisyDense):  # the outputs come after the last of these
+        if not isinstance(above, Dense | NoisyDense):  # only the input of a dense layer is the output of a hidden layer
             continue
-        y = outputs.copy()  # because the network reuses the array
+        y = outputs.copy()  # the network reuses the array
         if isinstance(layer, ReLU):
             hidden.append(Units("relu", y, y.max(axis=0) <= 0, y.min(axis=0) > 0))
             continue
@@ -202,12 +202,12 @@ def units(agent: Agent, obs: Array) -> list[Units]:
 
 
 class LayerHistory(NamedTuple):
-    """The layers at each of S snapshots: L weight matrices and H hidden layers.
+    """Statistics of the network at each of S snapshots: L weight matrices and H hidden layers.
 
     Attributes:
         env_steps: Environment steps at the snapshots, [S].
         layers: Name and size of each weight matrix.
-        outputs: A sentence about the network's outputs; "" if there is one output per action.
+        outputs: A sentence that explains the network's outputs; "" if there is one output per action.
         weights: Quantiles ``LEVELS`` of the weights, [S, L, 5].
         gradients: Quantiles ``LEVELS`` of the absolute gradients before clipping, excluding zeros, [S, L, 5]; NaN if
             all are 0. None without a batch.
@@ -228,11 +228,11 @@ class LayerHistory(NamedTuple):
 def layers_over_time(
     paths: Sequence[Path], batch: Batch | None = None, sizes: tuple[int, int] | None = None
 ) -> LayerHistory:
-    """Return weights, gradients and units of the network at each snapshot.
+    """Return statistics of weights, gradients and units at each snapshot.
 
     Args:
         paths: Weights files of the snapshots, in order.
-        batch: Transitions that the units and gradients are computed for; without it, both are missing.
+        batch: Transitions for which units and gradients are computed; without it, both are omitted.
         sizes: Observation size and number of actions that the agents must have; by default they are not checked.
 
     Raises:
@@ -263,7 +263,7 @@ def layers_over_time(
 
 
 def _gradients(agent: Agent, batch: Batch) -> Arrays:
-    """Return the gradients for ``batch`` by name, with the agent as its own target; NaN if they are not finite."""
+    """Return the gradients for ``batch`` by name; NaN if one is not finite. The online network computes the targets."""
     with np.errstate(all="ignore"):
         try:
             agent.differentiate(batch)
@@ -279,10 +279,10 @@ def _sizes(gradient: Array) -> Array:
 
 
 def _outputs(agent: Agent) -> str:
-    """Return a sentence about the outputs of the network; "" if there is one output per action."""
+    """Return a sentence that explains the network's outputs; "" if there is one output per action."""
     config, actions = agent.config, agent.actions
     count = (actions + config.dueling) * int(np.prod(agent.head.shape))
     parts = f"a value and the advantages of {actions} actions" if config.dueling else f"{actions} actions"
     if agent.head.shape:
-        parts += f", each of {agent.head.shape[0]} {'quantiles' if config.head == 'qr' else 'probabilities'}"
-    return "" if count == actions else f"The {count} outputs are {parts}."
+        parts += f", with {agent.head.shape[0]} {'quantiles' if config.head == 'qr' else 'probabilities'} each"
+    return "" if count == actions else f"The {count} outputs represent {parts}."

@@ -1,4 +1,4 @@
-"""Figures of what an agent learned: values, actions, visited states, hidden units, weights and gradients."""
+"""Draw what an agent learned: values, actions, visited states, hidden units, weights and gradients."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from perilune.viz.insight import LayerHistory
 from perilune.viz.plots import Picture
 
 MAX_NAMED = 8  # observation entries whose medians are listed
-PARTS = 60  # of the transitions, in the figure of actions
-SHOWN_STATES = 320  # in the map of a layer's units
+PARTS = 60  # columns of the action figure; each contains about the same number of transitions
+SHOWN_STATES = 320  # columns of the map of a layer's units
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Maps:
 
     Attributes:
         pictures: The figures by name: "values", "actions", "visited", "units" and "weights", in this order.
-        skipped: A sentence for each figure, or part of one, that cannot be drawn.
+        skipped: A sentence about each figure that is missing, incomplete or drawn from other weights.
     """
 
     pictures: dict[str, Picture]
@@ -51,14 +51,14 @@ def draw(
         directory: The run directory.
         x: Entry of the observation on the horizontal axis of maps, by name or index; by default from the environment's
             ``map_axes``.
-        y: Entry on the vertical axis.
+        y: Entry of the observation on the vertical axis, by name or index; by default from ``map_axes``.
         say: Called with a short description of each figure before it is drawn.
 
     Returns:
-        The figures, and which ones are missing.
+        The figures, and sentences about missing ones.
 
     Raises:
-        ConfigError: There is no such entry, or both are the same.
+        ConfigError: ``x`` or ``y`` is not an entry of the observation, or both are the same entry.
         RunDirectoryError: There is no run, or nothing can be drawn.
         FileFormatError: The weights are damaged, or belong to another agent.
         MissingDependencyError: matplotlib is not installed.
@@ -85,7 +85,7 @@ def draw(
         agent = insight.best_agent(directory, sizes)
         if not (directory / layout.WEIGHTS["best"]).exists():
             skipped.append(
-                f"There are no best weights, so values and actions are those after {agent.env_steps:,} steps."
+                f"There are no best weights, so values and actions show the agent after {agent.env_steps:,} steps."
             )
         flat = len(entries) == 1 or bool(np.isin(batch.obs, (0, 1)).all())
         if flat:
@@ -168,7 +168,7 @@ def _values(
 
 
 def _actions(agent: Agent, batch: Batch, overwritten: int, names: Sequence[str], title: str) -> Picture:
-    """Draw the actions taken over time, and the best agent's actions in the same states."""
+    """Draw the actions taken over time, and the actions of the best weights in the same states."""
     from matplotlib.colors import to_rgb  # noqa: PLC0415
 
     count = len(names)
@@ -220,7 +220,7 @@ def _visited(obs: Array, axes: tuple[int, int], entries: Sequence[str], title: s
 
 
 def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[str], title: str) -> Picture:
-    """Draw the share of inactive units over time, and the output of each unit in some states, by best action."""
+    """Draw the shares of dead and always active units over time, and the output of each unit in some states."""
     sample = insight.spread_out(batch, insight.STATES)
     hidden = insight.units(agent, sample.obs)
     activations = {layer.activation for layer in hidden}
@@ -244,7 +244,7 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
         axis.set(title=name, xlabel="environment step" if axis is size else "")
         figures.over_steps(axis, steps)
         top = max(least, axis.get_ylim()[1])
-        axis.set_ylim(-0.02 * top, top)  # keeps a line at 0 visible above the frame
+        axis.set_ylim(-0.02 * top, top)  # keep a line at 0 visible above the frame
         axis.legend(fontsize=8)
     share.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     greedy = agent.q_values(sample.obs, agent.online).argmax(axis=1)
@@ -255,7 +255,7 @@ def _units(agent: Agent, batch: Batch, history: LayerHistory, names: Sequence[st
 
 
 def _unit_map(figure: Any, axis: Any, layer: insight.Units, name: str, greedy: Array, names: Sequence[str]) -> None:
-    """Draw the output of each unit (rows, the most active first) in some states (columns, by their best action)."""
+    """Draw the output of each unit (rows, most active first) in some states (columns, sorted by best action)."""
     order = np.argsort(greedy, kind="stable")
     order = order[insight.spread(len(order), SHOWN_STATES)]
     signed = layer.activation != "relu"
@@ -286,8 +286,8 @@ def _weights(history: LayerHistory, title: str) -> Picture:
     if history.gradients is not None:
         what = "weights and gradients"
         note += (
-            " Gradients are those before clipping, for the same batch from the replay buffer at all snapshots. The "
-            "bands exclude gradients that are exactly 0."
+            " Gradients are computed before clipping, for the same batch from the replay buffer at every snapshot. "
+            "Lines and bands exclude gradients that are exactly 0."
         )
     note = f"{note} {history.outputs}".rstrip()
     figure = figures.canvas(max(3.4 * count, 6.8), 2.9 * len(spreads) + 0.7, f"{title}: {what}", note)

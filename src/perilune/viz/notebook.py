@@ -1,4 +1,4 @@
-"""Show the progress of a training run, or a finished run, in a notebook. The HTML has no scripts."""
+"""Show the progress of a training run, or a finished run, in a notebook. The HTML contains no scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perilune.viz.report.templates import render
 from perilune.viz.summary import RECENT, TrainingSummary
 
 REFRESHES = 4  # per second, at most
-POINTS = 160  # of the curve of returns
+POINTS = 160  # of the curve of returns, at most
 MAX_VIDEO = 4 * 2**20  # bytes; the video becomes part of the notebook file
 
 
@@ -37,7 +37,7 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
 
     Args:
         title: Title of the training run.
-        summary: Figures of the training run.
+        summary: Statistics of the training run.
 
     Yields:
         A function that takes each event of the training run.
@@ -58,7 +58,7 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
     def read(event: Event) -> None:
         nonlocal shown_at
         summary.read(event)
-        # A thread could write its output below another cell.
+        # Draw in this thread, because another one could write below another cell.
         if time.perf_counter() - shown_at >= 1 / REFRESHES:
             handle.update(drawn(), raw=True)
             shown_at = time.perf_counter()
@@ -75,7 +75,7 @@ def progress_html(title: str, summary: TrainingSummary) -> str:
 
     Args:
         title: Title of the training run.
-        summary: Figures of the training run.
+        summary: Statistics of the training run.
     """
     means = summary.returns(POINTS)
     words = f"returns from {number(min(means))} to {number(max(means))}" if means else ""
@@ -83,7 +83,7 @@ def progress_html(title: str, summary: TrainingSummary) -> str:
 
 
 def run_html(run: Run, videos: Iterable[Path]) -> str:
-    """Return a run as HTML: its figures, outcomes and curves, and its newest video.
+    """Return a run as HTML: statistics, outcomes, learning curves, and the newest video.
 
     Args:
         run: The run.
@@ -97,7 +97,7 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
         "last evaluation": number(last and last.mean_return),
         "episodes": whole(len(run.episodes)),
         "steps": whole(max((event.env_steps for event in events), default=0)),
-        "training": clock(last.seconds) if last else "-",
+        "training time": clock(last.seconds) if last else "-",
     }
     picture = None
     video, notes = _newest_video(videos)
@@ -123,7 +123,7 @@ def _line(means: Sequence[float]) -> str:
 
 
 def _newest_video(videos: Iterable[Path]) -> tuple[tuple[str, bytes] | None, list[str]]:
-    """Return name and content of the newest video that is not too large, and notes about those that are not shown."""
+    """Return name and content of the newest video that is not too large, and notes about newer ones."""
     notes: list[str] = []
     for path in sorted(videos, key=lambda path: (path.lstat().st_mtime, path.name), reverse=True):
         try:

@@ -18,11 +18,11 @@ from perilune.training.events import Timestep
 
 PAPER, LINE, INK, MUTED = "#14171c", "#2b313b", "#e8eaed", "#959dab"
 BAR, CHOSEN = "#5b7194", "#ffb000"
-CAPTION = 18  # pixels, the size of a caption's letters
-MAX_ROWS = 6  # of actions; more actions are in several columns
+CAPTION = 18  # pixels; font size of captions
+MAX_ROWS = 6  # of actions in a column; more actions need several columns
 RECENT_WIDTH = 400  # pixels; narrower images do not show the latest actions
-FIGURE = 3.2  # width of a Q-value, in widths of a letter
-MIN_BAR = 3  # widths of a letter; a shorter bar has no Q-value beside it
+FIGURE = 3.2  # width of a Q-value, in font sizes
+MIN_BAR = 3  # length in font sizes; a shorter bar has no Q-value beside it
 
 
 def _pillow() -> Any:
@@ -94,7 +94,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def side_by_side(images: Sequence[Array], gap: int) -> Array:
-    """Return images of the same height in a row, with ``gap`` black pixels between them."""
+    """Return ``images``, which have the same height, in a row with ``gap`` black pixels between them."""
     between = np.zeros((images[0].shape[0], gap, 3), np.uint8)
     return np.concatenate([part for image in images for part in (between, image)][1:], axis=1)
 
@@ -106,7 +106,7 @@ def resize(image: Array, width: int) -> Array:
 
 
 class Panel(NamedTuple):
-    """Title of a panel, names of the actions (without them, there are no bars), and number of latest actions shown."""
+    """Content of a panel: title, names of the actions (none: no bars), and number of latest actions to show."""
 
     title: str
     actions: tuple[str, ...] = ()
@@ -114,9 +114,9 @@ class Panel(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Range of the bars: round numbers that enclose 0 and all Q-values. Every bar starts at 0.
+    """Range of the bars: round numbers that enclose 0 and all Q-values. Each bar starts at 0.
 
-    All panels of a video have the same scale, so that bars can be compared.
+    All panels of a video have the same scale, so that their bars can be compared.
     """
 
     low: float
@@ -127,10 +127,10 @@ NO_SCALE = Scale(0.0, 0.0)
 
 
 def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
-    """Return ``scale``, or a wider one if one of ``q_values`` does not fit."""
+    """Return ``scale``, or a wider scale if some of ``q_values`` are outside it."""
     finite = [0.0, *(float(q) for q in q_values if math.isfinite(q))]
     low, high = min(finite), max(finite)
-    slack = 1e-6 * (scale.high - scale.low)  # tolerance of the rounding below
+    slack = 1e-6 * (scale.high - scale.low)  # tolerance for the rounding below
     if scale.low - slack <= low and high <= scale.high + slack and scale != NO_SCALE:
         return scale  # rounding again could make it wider
     low, high = min(low, scale.low), max(high, scale.high)
@@ -142,7 +142,7 @@ def widen(scale: Scale, q_values: Sequence[float] | Array) -> Scale:
 
 
 def latest_actions(before: tuple[int, ...], now: Timestep, memory: int) -> tuple[int, ...]:
-    """Return the latest ``memory`` actions of an episode, newest last; ``before`` are those before this time step."""
+    """Return the latest ``memory`` actions of an episode, newest last, given those ``before`` this time step."""
     if now.action is None:
         return before
     return (*(before if now.step else ()), now.action)[-memory:]
@@ -161,7 +161,7 @@ def _q(value: float) -> str:
 
 
 class _Row(NamedTuple):
-    """Where an action is drawn, in pixels. ``figure`` and ``recent``: right ends of its Q-value and latest actions."""
+    """Position of an action in pixels. ``figure``, ``recent``: right ends of its Q-value and of the latest actions."""
 
     name: str
     left: int
@@ -222,7 +222,7 @@ def _layout(width: int, panel: Panel) -> _Layout:
 
 @lru_cache(maxsize=16)
 def _still(width: int, panel: Panel, scale: Scale) -> Any:
-    """Return the parts of a panel that do not change, as a Pillow image. Copy it to draw on it."""
+    """Return the constant parts of a panel as a Pillow image. Draw only on a copy of it, because it is cached."""
     layout = _layout(width, panel)
     still, draw = _blank(width, layout.height)
     letters, small = _font(layout.size), _font(layout.small)

@@ -27,7 +27,7 @@ POLLS = 30  # per second, in an environment that waits for a key
 
 
 def controls(env_id: str, actions: int) -> Controls:
-    """Return the keys: those known for the environment, else number keys for its first ten actions."""
+    """Return the environment's keys, or number keys for its first ten actions if it defines none."""
     known = lookup(env_id).controls
     if known is not None and max(known.keys.values()) + 1 == actions:
         return known
@@ -44,11 +44,11 @@ def key_help(env_id: str, actions: int) -> str:
 
 
 class Keyboard:
-    """The keys that are held, and the events since the last poll.
+    """Keys that are held, and key presses in the last poll.
 
     Attributes:
-        pressed: Action of the key that was pressed last.
-        confirmed: Whether Space or Enter was pressed.
+        pressed: Action of the newest key press in the last poll, or None.
+        confirmed: Whether Space or Enter was pressed in the last poll.
         closed: Whether Escape was pressed or the window was closed.
     """
 
@@ -61,7 +61,7 @@ class Keyboard:
         self.confirmed = self.closed = False
 
     def poll(self, events: Iterable[Any]) -> None:
-        """Process the events since the last poll. A key that is released before the next poll still counts once."""
+        """Process the events since the previous poll. A key press between two polls always counts once."""
         pygame = _pygame()
         self.pressed, self.confirmed = None, False
         for event in events:
@@ -76,12 +76,12 @@ class Keyboard:
                 self._held.remove(event.key)
 
     def action(self) -> int | None:
-        """Return the action of the key pressed since the last poll, else of the latest key that is held."""
+        """Return the action of ``pressed``, else of the latest key that is held, else None."""
         return self._actions[self._held[0]] if self._held and self.pressed is None else self.pressed
 
 
 class Player:
-    """A player, either a person or an agent, with its own environment."""
+    """A person or an agent that plays in its own environment."""
 
     def __init__(self, title: str, env: envs.Env, agent: Agent | None = None) -> None:
         self.title, self._env, self._agent = title, env, agent
@@ -92,7 +92,7 @@ class Player:
         """Begin an episode."""
         self._now = Timestep(
             1, 0, envs.reset(self._env, seed), action=0, reward=0.0
-        )  # None would mean that it has ended
+        )  # None would mean that the episode has ended
         self._image: Array | None = None
 
     @property
@@ -119,25 +119,27 @@ class Player:
         self._image = None
 
     def image(self) -> Array:
-        """Return the rendered state with title and return below it, and with the outcome at the end."""
+        """Return the rendered state with title and return below it; at the end of the episode, with its outcome."""
         if self._image is None:
             self._image = add_panel(self._now._replace(image=rendering.frame(self._env)), Panel(self.title))
         return self._image
 
 
 def check_display() -> None:
-    """Raise DisplayError if no window can be opened here."""
+    """Raise DisplayError if no window can be opened."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     given = ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name)) or "DISPLAY is not set"
-    message = f"playing needs a display, but none is available ({given}). Run it on a desktop, or with ssh -X."
+    message = (
+        f"playing needs a display, but none is available ({given}). Run the command on a desktop or through ssh -X."
+    )
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise DisplayError(message)
     pygame = _pygame()
     if os.environ.get("DISPLAY") and not (os.environ.get("WAYLAND_DISPLAY") or os.environ.get("XDG_RUNTIME_DIR")):
-        os.environ.setdefault("SDL_VIDEODRIVER", "x11")  # otherwise Wayland's library prints an error
+        os.environ.setdefault("SDL_VIDEODRIVER", "x11")  # otherwise the Wayland library prints an error
     try:
         pygame.display.init()
-        if pygame.display.get_driver() in ("dummy", "offscreen"):  # SDL falls back to these
+        if pygame.display.get_driver() in ("dummy", "offscreen"):  # SDL falls back to these drivers
             raise DisplayError(message)
     except pygame.error as error:
         raise DisplayError(message) from error
@@ -152,12 +154,12 @@ def play(
 
     Args:
         env: The environment. Each player gets its own copy.
-        agent: The opponent, which plays greedily.
+        agent: The opponent, which plays greedily; None for no opponent.
         title: The opponent's title.
-        seed: Seed of the first start state; each episode takes the next.
+        seed: Seed of the first start state. Each further episode uses the next seed.
 
     Yields:
-        The scores of each complete episode: the player's, then the agent's.
+        The outcomes of each complete episode: the person's, then the agent's.
 
     Raises:
         ConfigError: The environment does not render images, or ``seed`` is invalid.
@@ -183,12 +185,16 @@ def play_episodes(
     pygame = _pygame()
     known, clock = controls(env_id, actions), pygame.time.Clock()
     keyboard, keys = Keyboard(dict(known.keys)), key_help(env_id, actions)
-    texts = (f"{keys}. Press one to begin, Escape to end", f"{keys}. Escape: end", "Space: next episode. Escape: end")
+    texts = (
+        f"{keys}. Press a key to begin. Escape: quit",
+        f"{keys}. Escape: quit",
+        "Space: next episode. Escape: quit",
+    )
     try:
         while True:
             for player in players:
                 player.begin(seed)
-            steps, begun = 0, False  # every episode waits for a key
+            steps, begun = 0, False  # each episode waits for a key before it starts
             while not (players[0].ended and keyboard.confirmed):
                 row = side_by_side([player.image() for player in players], GAP)
                 before, during, after = captions(row.shape[1], texts)

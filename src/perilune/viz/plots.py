@@ -1,4 +1,4 @@
-"""Figures of runs: learning curves, evaluations of several seeds, and outcomes."""
+"""Draw figures of runs: learning curves, evaluations of several seeds, and outcomes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from perilune.viz import figures
 from perilune.viz.figures import COLORS, PAPER, STYLE
 
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)))
-MARKERS = ("o", "s", "^")  # of evaluations
+MARKERS = ("o", "s", "^")  # for evaluations
 RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.3}
 AVERAGE: dict[str, Any] = {"linewidth": 2.2}
 DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 DASHED: dict[str, Any] = {"color": PAPER, "linewidth": 1, "linestyle": (0, (4, 3))}
-MAX_DOTTED = 30  # episodes that get a dot each
-PARTS = 40  # of a run's episodes, in the figure of outcomes
-# (title, y label, value of an episode)
+MAX_DOTTED = 30  # episodes of a curve; a longer curve has no dots
+PARTS = 40  # columns of the outcome figure; each contains about the same number of episodes
+# (title, y label, function that returns the value of an episode)
 PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
     ("Return", "sum of the rewards", lambda episode: episode.reward),
     ("Loss", "mean over the episode's updates", lambda episode: episode.loss),
@@ -39,7 +39,7 @@ PANELS: tuple[tuple[str, str, Callable[[Episode], float | None]], ...] = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure that a notebook displays.
+    """A matplotlib figure that notebooks display as an image.
 
     Attributes:
         figure: The ``matplotlib.figure.Figure``.
@@ -51,7 +51,7 @@ class Picture:
         return self.encoded("png")
 
     def encoded(self, form: str, dpi: int = 120) -> bytes:
-        """Return the encoded image.
+        """Return the figure as the content of an image file.
 
         Args:
             form: "png" or "svg".
@@ -69,7 +69,7 @@ class Picture:
         """Write NAME.png and NAME.svg.
 
         Args:
-            directory: Directory of the files; it is created if it does not exist.
+            directory: Directory for the files. It is created if it does not exist.
             name: File name without its suffix.
 
         Returns:
@@ -89,7 +89,7 @@ class Picture:
 
 
 def window(episodes: int) -> int:
-    """Return the width of the moving average: a twentieth of the episodes, from 5 to 100 in steps of 5.
+    """Return the width of the moving average: about a twentieth of the episodes, a multiple of 5 from 5 to 100.
 
     Args:
         episodes: Number of episodes.
@@ -98,7 +98,7 @@ def window(episodes: int) -> int:
 
 
 def title(runs: Sequence[Run]) -> str:
-    """Return the environments of the runs as a title, with the seed of a single run.
+    """Return a title: the environments of the runs and, for a single run, the seed.
 
     Args:
         runs: The runs.
@@ -112,10 +112,11 @@ def title(runs: Sequence[Run]) -> str:
 def curves(runs: Sequence[Run]) -> Picture:
     """Draw return, loss, epsilon and episode length over the episodes of one or several runs.
 
-    The figure omits episodes that the budget cut off. The moving average has the same width for all runs.
+    The figure omits episodes that were cut off when the budget ended. The moving average has the same width for all
+    runs.
 
     Args:
-        runs: The runs. Each has its own color.
+        runs: The runs. Each has its own color and line style.
 
     Returns:
         A figure of four panels.
@@ -174,11 +175,11 @@ class Band:
 
     Attributes:
         name: Name of the learner.
-        seeds: Environment steps and mean returns of the evaluations of each seed.
-        env_steps: Steps at which the mean over seeds is known, [G].
+        seeds: For each seed, the environment steps and mean returns of its evaluations.
+        env_steps: Environment steps at which the mean over seeds is known, [G].
         mean: Interquartile mean over seeds, [G].
         low: Lower end of its 95 % interval, [G].
-        high: Upper end of the interval, [G].
+        high: Upper end of its 95 % interval, [G].
     """
 
     name: str
@@ -191,12 +192,12 @@ class Band:
 
 @figures.styled
 def bands(title: str, learners: Sequence[Band], reward_threshold: float | None) -> Picture:
-    """Draw evaluations over environment steps: thin lines for seeds, a strong line and a band for their mean.
+    """Draw evaluations over environment steps: a thin line per seed, and the interquartile mean with its interval.
 
     Args:
         title: Title of the figure.
         learners: Evaluations of each learner. Each has its own color.
-        reward_threshold: Mean return at which the environment counts as solved; None if it defines none.
+        reward_threshold: Mean return at which the environment counts as solved; None if the environment defines none.
 
     Returns:
         A figure of one panel.
@@ -243,7 +244,7 @@ def outcomes(runs: Sequence[Run]) -> Picture | None:
     if len(environments) != 1:
         return None
     labels = shown[0][1]
-    note = f"Share of the episodes; each column is about 1/{PARTS} of them."
+    note = f"Share of episodes with each outcome. Each column contains about 1/{PARTS} of all episodes."
     figure = figures.canvas(11, 1.2 + 2 * len(shown), f"{environments.pop()}: outcomes of training episodes", note)
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axis, (run, _, found) in zip(panels, shown, strict=True):
@@ -263,8 +264,8 @@ def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
         run: The run.
 
     Returns:
-        The labels of the environment's outcomes, and the index of each episode's label, in order of the episodes.
-        Episodes without an outcome are skipped.
+        The labels of the environment's outcomes, and the index of each episode's label, ordered by episode. Episodes
+        without an outcome are skipped.
     """
     labels = lookup(run.config["environment"]).outcome_labels
     episodes = sorted(run.episodes, key=lambda episode: episode.episode)
@@ -272,7 +273,7 @@ def episode_outcomes(run: Run) -> tuple[tuple[str, ...], Array]:
 
 
 def _finish(axis: Any, title: str, label: str, x_label: str = "episode") -> None:
-    """Set title, labels, ticks and scale of a panel that has its lines."""
+    """Set title, labels, ticks and scale of a panel whose lines have been drawn."""
     axis.set(title=title, xlabel=x_label, ylabel=label)
     axis.grid(visible=True)
     axis.margins(x=0.01)

@@ -1,4 +1,4 @@
-"""Figures of the current training run, for the terminal and the notebook."""
+"""Compute statistics of a training run while it runs, for the terminal and the notebook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECENT = 100  # episodes in the mean return and in the recent outcomes
 
 
 class TrainingSummary:
-    """Current figures of a training run, from its events. One thread may call ``read`` while another one draws.
+    """Current statistics of a training run. One thread may call ``read`` while another one reads the properties.
 
     Args:
         config: Training settings, which contain the budget.
@@ -84,9 +84,9 @@ class TrainingSummary:
             self._best = event.mean_return
 
     def returns(self, most: int) -> list[float]:
-        """Return the returns of all episodes, averaged in groups of equal size, as at most ``most`` means.
+        """Return at most ``most`` mean returns, each over the same number of consecutive episodes.
 
-        The last group may be smaller. While it grows, the other means do not change.
+        The last mean may include fewer episodes. Until the number changes, a new episode affects only the last mean.
         """
         values = np.array(self._returns)
         if not values.size:
@@ -108,7 +108,7 @@ class TrainingSummary:
 
     @property
     def eta(self) -> str:
-        """Estimated remaining time; dashes at the start."""
+        """Estimated remaining time as text; dashes if it is not known yet."""
         done = self.share - self._share_before
         if done <= 0:
             return "-:--"
@@ -117,12 +117,12 @@ class TrainingSummary:
 
     @property
     def time(self) -> str:
-        """Remaining time, or the duration of a finished training run."""
+        """Remaining time as text, or the duration of a finished training run."""
         return f"took {clock(self.elapsed)}" if self.finished else f"ETA {self.eta}"
 
     @property
     def figures(self) -> dict[str, str]:
-        """Nine figures: three about the agent's quality, three about progress, and three about the updates.
+        """Nine statistics by label: returns and epsilon, progress, and updates.
 
         A value has at most 9 characters.
         """
@@ -133,7 +133,7 @@ class TrainingSummary:
         metrics = self._metrics
         return {
             f"mean of {RECENT}": number(sum(last) / len(last) if last else None, 1),
-            "best evaluation": number(self._best),
+            "best evaluation": number(self._best, 1),
             "epsilon": number(self._epsilon, 3),
             "episode": whole(episodes),
             "steps": whole(env_steps),
@@ -145,18 +145,18 @@ class TrainingSummary:
 
     @property
     def outcomes(self) -> list[tuple[str, int, int]]:
-        """Each outcome that the environment defines, with its counts in all and in the last ``RECENT`` episodes."""
+        """Label and counts of each outcome that the environment defines: in all and in the last ``RECENT`` episodes."""
         recent = Counter(list(self._recent))
         return [(label, self._outcomes[label], recent[label]) for label in self._labels]
 
     @property
     def line(self) -> str:
-        """All figures in one line."""
+        """Progress, statistics and outcomes in one line."""
         figures = [f"{label} {value}" for label, value in self.figures.items()]
         outcomes = [f"{label} {recent}" for label, _, recent in self.outcomes]
         return "  ".join([f"{self.share:4.0%}", self.time, *figures, *outcomes])
 
 
 def finite(value: float | None) -> bool:
-    """Return whether ``value`` is a finite number. Logs have None for a number that was not finite."""
+    """Return whether ``value`` is a finite number. Logs contain None for a number that is not finite."""
     return value is not None and math.isfinite(value)

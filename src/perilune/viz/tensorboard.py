@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: the numbers of a training run, and its videos as animations.
+"""Write TensorBoard event files: the scalars of a training run, and its videos as animations.
 
 tensorboardX's ``EventsWriter`` writes the files. Its ``SummaryWriter`` is not suitable: it writes in another thread, so
 a checkpoint could be ahead of the event file, and disk errors would be lost.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DIRECTORY = "tensorboard"  # in the run directory
-MAX_SIDE = 240  # pixels of an animation
+MAX_SIDE = 240  # pixels; maximum width and height of an animation
 MAX_FRAMES = 100  # of an animation
 MAX_DELAY = 100  # milliseconds between two frames; longer episodes are shown faster
 
@@ -47,15 +47,16 @@ def event_file(
 ) -> Iterator[Callable[[Event], None]]:
     """Write the events of a training run to a new event file in ``directory``/tensorboard.
 
-    Steps are environment steps. Each event is flushed at once, so that the file is never behind a checkpoint. The file
-    of a resumed run begins with a session start, which makes TensorBoard drop later points of earlier files.
+    The x axis is in environment steps. Each event is flushed at once, so that the file is never behind a checkpoint.
+    The file of a resumed run begins with a session start, so that TensorBoard drops the points that earlier files have
+    after the resumed step.
 
     Args:
         directory: The run directory.
         fps: Frames per second of the videos.
         env_steps: Environment steps of the agent so far.
         outcomes: Labels of the outcomes that the environment defines.
-        earlier: Earlier events of a resumed run; they are written if the run has no event file yet.
+        earlier: Earlier events of a resumed run. They are written only if the run has no event file yet.
 
     Yields:
         A function that takes each event of the training run.
@@ -101,7 +102,7 @@ def event_file(
     with files.reported("written", target):
         target.mkdir(exist_ok=True)
         before = set(target.iterdir())
-        # Numbered, because two files may begin in the same second.
+        # The suffix is unique, because two files may begin in the same second.
         writer = EventsWriter(str(target / "events"), f".{len(before)}")
         (path,) = set(target.iterdir()) - before
         began = path.stat().st_mtime - time.perf_counter()  # wall-clock time, for TensorBoard
@@ -122,7 +123,7 @@ def scalars(event: Event, recent: Iterable[str | None], outcomes: Sequence[str])
     Args:
         event: The event. Only episodes, metrics and evaluations have values.
         recent: Outcomes of the most recent episodes.
-        outcomes: Labels whose shares among ``recent`` an episode reports.
+        outcomes: Labels of the outcomes. For an episode, yield their shares among ``recent``.
     """
     if isinstance(event, Episode):
         if event.ended == "budget":
@@ -155,7 +156,7 @@ class Animation:
         self.size = (0, 0)
 
     def add(self, image: Array) -> None:
-        """Add a frame. If there are too many, every second one is dropped.
+        """Add a frame. If there are too many frames, drop every second one.
 
         Args:
             image: uint8 [height, width, 3].

@@ -1,4 +1,4 @@
-"""Show progress in the terminal with rich, or as plain lines if standard error is not a terminal."""
+"""Show training progress on standard error: with Rich in a terminal, else as plain lines."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
 
-PLAIN_SECONDS = 5.0  # between two plain lines; later a twentieth of the elapsed time
-REFRESHES = 2  # drawings of the block per second
-BAR = 16  # characters
-MAX_WIDTH = 88  # characters of the block
+PLAIN_SECONDS = 5.0  # between two plain lines, or a twentieth of the elapsed time if that is longer
+REFRESHES = 2  # of the display, per second
+BAR = 16  # characters of a progress bar
+MAX_WIDTH = 88  # characters of the display
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 
 
 class Status(NamedTuple):
-    """State of one of several training runs: title, used share of its budget, and figures, most important first."""
+    """State of a training run on a board: title, used share of the budget, and statistics, most important first."""
 
     title: str
     share: float
@@ -33,7 +33,7 @@ class Status(NamedTuple):
 
 
 class Board(NamedTuple):
-    """``show(share, words, running)`` draws the state of several training runs; ``say`` prints a line above it."""
+    """Functions of a display: ``show(share, words, running)`` updates it, and ``say(line)`` prints a line above it."""
 
     show: Callable[[float, str, Sequence[Status]], object]
     say: Callable[[str], object]
@@ -41,7 +41,7 @@ class Board(NamedTuple):
 
 @contextmanager
 def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], None]]:
-    """Yield a function that takes each event of a training run and shows the progress, in a notebook or on stderr."""
+    """Yield a function that takes each event of a training run and shows progress in a notebook or on stderr."""
     if notebook.in_kernel():
         with notebook.live(title, summary) as read:
             yield read
@@ -59,7 +59,7 @@ def _block(title: str, summary: TrainingSummary, console: Console) -> Iterator[C
     def draw() -> Group:
         return block(title, summary, min(console.width, MAX_WIDTH), console.options.ascii_only)
 
-    # Live draws in another thread, so that an event costs little time.
+    # Live draws in another thread, so that processing an event takes little time.
     with Live(get_renderable=draw, console=console, refresh_per_second=REFRESHES):
         try:
             yield summary.read
@@ -84,7 +84,7 @@ def _lines(title: str, summary: TrainingSummary, console: Console) -> Iterator[C
 
 
 def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = False) -> Group:
-    """Return the block that shows a training run: progress, returns, figures and outcomes, no wider than ``width``."""
+    """Return the display of a training run, at most ``width`` wide: progress, returns, statistics and outcomes."""
     from rich.console import Group  # noqa: PLC0415
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -117,7 +117,7 @@ def block(title: str, summary: TrainingSummary, width: int, ascii_only: bool = F
 
 
 def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
-    """Return one character per value, in eight heights from lowest to highest. Equal values get the middle height."""
+    """Return one bar character per value, in eight heights. If all values are equal, use a middle height."""
     steps = ASCII_BLOCKS if ascii_only else BLOCKS
     low, high = min(values, default=0.0), max(values, default=0.0)
     if high / 2 - low / 2 <= 1e-9 * max(abs(high), abs(low)):  # equal except for rounding
@@ -127,9 +127,9 @@ def sparkline(values: Sequence[float], ascii_only: bool = False) -> str:
 
 @contextmanager
 def board(title: str, quiet: bool = False) -> Iterator[Board]:
-    """Show several training runs on standard error: a bar for each, or plain lines if it is not a terminal.
+    """Show several training runs on standard error: one bar per run in a terminal, else plain lines.
 
-    The bars disappear at the end; printed lines stay.
+    The bars disappear at the end. Lines printed with ``say`` stay.
     """
     if quiet:
         yield Board(lambda share, words, running: None, lambda line: None)
@@ -175,7 +175,7 @@ def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on standard error.
 
     Args:
-        words: Text next to the bar. If standard error is not a terminal, it is printed once instead.
+        words: Text next to the bar. If standard error is not a terminal, only this text is printed, once.
 
     Yields:
         A function that takes the completed and the total amount.
@@ -208,7 +208,7 @@ def _say(console: Console, line: str) -> None:
 
 
 def _grid(rows: Iterable[Iterable[Any]], width: int | None = None) -> Table:
-    """Return a table without lines, ``width`` characters wide or as wide as its cells, which are cut if too long."""
+    """Return a table without borders, by default as wide as its cells. Text that does not fit is cut off."""
     from rich.table import Table  # noqa: PLC0415
 
     grid = Table.grid(padding=(0, 2, 0, 0))

@@ -1,4 +1,4 @@
-"""Videos of training episodes, of an agent that plays greedily, and of the stages of a run side by side."""
+"""Record videos of training episodes, of greedy episodes, and of the stages of a run side by side."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from perilune.viz.figures import matplotlib_figure, save_image
 from perilune.viz.overlay import NO_SCALE, Panel, Scale
 
 QValues = Callable[[Array], Array]
-"""Q(obs, a) of every action: [N, A] for obs[N, O]."""
+"""A function that returns Q(obs, a) of all actions, [N, A], for obs[N, O]."""
 
 MAX_STAGE_WIDTH = 480  # pixels, so that four stages fit on a screen
 GAP = 6  # pixels between two stages; half as many in a small format
-MAX_SECONDS = 10  # of a video of stages, excluding the one-second still image at its end
-MAX_FPS = 60  # of a video of stages
+MAX_SECONDS = 10  # of a stage video, without the one-second still image at its end
+MAX_FPS = 60  # of a stage video
 
 
 class EpisodeOutcome(NamedTuple):
-    """How the episode of a stage or of a player ended.
+    """How the episode of a stage or player ended.
 
     Attributes:
         title: Title of the stage or player.
@@ -55,7 +55,7 @@ def check_available() -> None:
 
 
 def frames_per_second(env: envs.Env) -> int:
-    """Return the frames per second that the environment declares, by default 30.
+    """Return the frame rate that the environment declares, else 30 frames per second.
 
     Args:
         env: The environment.
@@ -64,7 +64,7 @@ def frames_per_second(env: envs.Env) -> int:
 
 
 def episode_videos(directory: Path) -> list[Path]:
-    """Return the paths of the videos of a run's training episodes, in order.
+    """Return the paths of the videos of a run's training episodes, ordered by episode.
 
     Args:
         directory: The run directory.
@@ -83,10 +83,10 @@ def cannot_render(env: envs.Env) -> ConfigError:
 
 
 class EpisodeVideo(VideoWriter):
-    """A video of episodes; an MP4 also gets a telemetry file with the Q-values of every frame.
+    """A video of episodes. An MP4 also gets a telemetry file with the time step and the Q-values of every frame.
 
-    A GIF has fewer frames and half the size. In a GIF, and in a video with a panel, the last frame of each episode
-    stays for a second.
+    A GIF has fewer frames and half the width and height. In a GIF, and in a video with a panel, the last frame of each
+    episode is shown for a second.
 
     Args:
         path: The file; its name ends in .mp4 or .gif.
@@ -129,7 +129,7 @@ class EpisodeVideo(VideoWriter):
                 self._telemetry.add(now)
 
     def close(self) -> None:
-        """Finish both files."""
+        """Finish the video and its telemetry file."""
         if self._telemetry is not None:
             self._telemetry.close()
         super().close()
@@ -146,10 +146,10 @@ class TrainingRecorder:
 
     def __init__(self, directory: Path, fps: int, q_values: QValues) -> None:
         self._directory, self._fps, self._q_values = directory, fps, q_values
-        self._videos: dict[int, EpisodeVideo] = {}  # by episode; each environment may have one
+        self._videos: dict[int, EpisodeVideo] = {}  # by episode; each environment may have one video
 
     def read(self, event: Event) -> None:
-        """Process an event. The end of an episode completes its video.
+        """Process an event. At the end of an episode, finish its video.
 
         Args:
             event: The next event of the training run.
@@ -184,7 +184,7 @@ def record_episodes(
 ) -> Evaluation:
     """Play episodes and record them in one video.
 
-    With a panel, the episodes are played twice: first to find a scale of the bars that fits all Q-values.
+    With Q-values on a panel, play the episodes twice: the first time to find a scale that fits all Q-values.
 
     Args:
         policy: Returns an action for obs[O].
@@ -220,7 +220,9 @@ def record_episodes(
 
 
 def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
-    """Return the stages of a run: initial weights, after a third and two thirds, and ``checkpoint``.
+    """Return the stages of a run: the initial weights, the weights after one and two thirds, and ``checkpoint``.
+
+    The thirds refer to the environment steps of ``checkpoint``. The nearest snapshots are used.
 
     Args:
         run: The run directory.
@@ -237,8 +239,8 @@ def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
     kept = snapshots.paths(run)
     if not kept:
         raise RunDirectoryError(
-            f"{run} has no {snapshots.DIRECTORY}/ with weights from training. Train again, or record the best "
-            "weights only, without --stages."
+            f"{run} has no {snapshots.DIRECTORY}/ with weights from training. Train again, or record a video "
+            "without --stages."
         )
     end, *steps = (weights.load_weights(path)[1].env_steps for path in (last, *kept))
     before = [index for index, step in enumerate(steps) if step < end]
@@ -258,14 +260,14 @@ def record_stages(
 ) -> list[EpisodeOutcome]:
     """Record one greedy episode of each stage from the same start state, side by side, in one video.
 
-    All bars have the same scale. The video lasts at most ``MAX_SECONDS``: longer episodes are shown faster. Each stage
-    shows its last image until all have ended.
+    All bars have the same scale. Long episodes are sped up, so that the video lasts at most ``MAX_SECONDS`` plus one
+    second for the still image at its end. Each stage shows its last image until all stages have ended.
 
     Args:
         stages: Title and agent of each stage, from left to right.
         env: The environment. Each stage gets its own copy.
         path: The file; its name ends in .mp4 or .gif.
-        overlay: Show Q-values and actions.
+        overlay: Whether to draw Q-values and actions below each stage.
         max_episode_steps: Steps after which an episode is truncated.
         tell: Called with the number of encoded time steps and their total.
 
@@ -274,7 +276,7 @@ def record_stages(
 
     Raises:
         ConfigError: The environment cannot render images, or ``path`` has another suffix.
-        UnsupportedEnvironmentError: The environment cannot be made again.
+        UnsupportedEnvironmentError: The environment cannot be copied.
         RunDirectoryError: The file cannot be written.
         MissingDependencyError: PyAV or Pillow is not installed.
     """
@@ -333,7 +335,7 @@ def _frames(
 
 
 def _measure(episodes: Iterable[Timestep], q_values: QValues) -> tuple[list[float], int]:
-    """Play episodes; return a range that contains 0 and every Q-value, and the length of the longest episode."""
+    """Play episodes. Return a range that contains 0 and all Q-values, and the length of the longest episode."""
     low, high, steps = 0.0, 0.0, 0
     for now in episodes:
         finite = [float(q) for q in q_values(now.obs[None])[0] if np.isfinite(q)]
@@ -342,7 +344,7 @@ def _measure(episodes: Iterable[Timestep], q_values: QValues) -> tuple[list[floa
 
 
 def _fit(image: Array | None, path: Path, max_width: int | None = None) -> Array:
-    """Return ``image`` no wider than ``max_width``, and half as wide in a small format."""
+    """Return ``image`` scaled to at most ``max_width``; in a small format, half as wide."""
     assert image is not None
     width = min(image.shape[1], max_width or image.shape[1]) // (2 if format_of(path).small else 1)
     return drawing.resize(image, width) if width < image.shape[1] else image

@@ -1,4 +1,4 @@
-"""Suggest what to try next, by rules that read the numbers of a run. advice.toml has their texts."""
+"""Suggest what to try next, with rules that check the results of a run. advice.toml contains their texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXTS: dict[str, dict[str, str]] = tomllib.loads((files(__package__) / "advice.t
 
 
 class Advice(NamedTuple):
-    """An observation with its numbers, a suggestion, and the command for it ("" if there is none)."""
+    """An observation, a suggestion, and the command that carries it out ("" if there is none)."""
 
     observation: str
     suggestion: str
@@ -55,7 +55,7 @@ def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
         if not facts.made:
             advice = advice._replace(command="")
         if len(runs) > 1:
-            others = ("", " This applies to another run too.", f" This applies to {len(matches)} runs.")
+            others = ("", " This also applies to another run.", f" This applies to {len(matches)} runs.")
             observation = f"{facts.run.directory.name}: {advice.observation}{others[min(len(matches), 3) - 1]}"
             advice = advice._replace(observation=observation)
         found.setdefault(action, advice)
@@ -65,7 +65,8 @@ def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
 def check(name: str, facts: Facts) -> Advice | None:
     """Return the advice of the rule ``name``; None if it does not apply.
 
-    The presets were measured over complete runs, so an unfinished run cannot contradict them.
+    Presets were tuned on complete runs, so advice on an unfinished run must not change a setting that has the preset's
+    value.
     """
     match = RULES[name](facts)
     if match is None:
@@ -215,7 +216,7 @@ def _hidden_by_exploration(facts: Facts) -> Match | None:
     training = float(np.mean([episode.reward for episode in late]))
     epsilon = float(np.mean([episode.epsilon for episode in late]))
     lowest = min([*returns, *(episode.reward for episode in facts.episodes)])
-    # A lower final value does not help an epsilon that has not reached it.
+    # A lower epsilon_end has no effect on a run whose epsilon did not reach it.
     if greedy - training < 0.4 * (returns.max() - lowest) or not final or epsilon > 2 * final:
         return None
     numbers = {"greedy": greedy, "training": training, "epsilon": epsilon}
@@ -236,7 +237,7 @@ def _look(facts: Facts) -> Match | None:
         return None
     first = failed[0]
     outcome = f" and {best.outcomes[first]}" if best.outcomes else ""
-    # If no episode was longer than the step limit of training, that limit may have ended the failed episode.
+    # If no episode was longer than the step limit of training, the failed episode may have ended at this limit.
     cut = f"--max-episode-steps {limit}" if limit is not None and max(best.lengths) <= limit else ""
     return Match({"episode": first + 1, "reward": best.returns[first], "outcome": outcome, "limit": cut})
 

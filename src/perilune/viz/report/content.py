@@ -22,18 +22,18 @@ from perilune.viz.report.advice import Advice, advise
 from perilune.viz.report.facts import Facts
 
 MAX_MAPPED = 4  # runs whose maps are shown
-SHARED_MAPS = {"values"}  # the maps of a report about several runs
+SHARED_MAPS = {"values"}  # kinds of maps in a report about several runs
 SUFFIXES = (".html", ".htm")
 CAPTIONS = {
     "values": "The value of the best action, the best action, and its lead over the second-best action",
     "actions": "The actions taken during training, and the actions of the best weights in the same states",
     "visited": "The states visited early and late in the run",
     "units": "Units that are dead or always active, and the output of each unit in some states",
-    "weights": "The distribution of each layer's weights and gradients, snapshot by snapshot",
+    "weights": "The distribution of each layer's weights and gradients at each snapshot",
 }
 
 Table = tuple[list[str], list[list[str]]]
-"""The head of a table and its rows. The first cell of a row is its name."""
+"""The header and the rows of a table. The first cell of a row is its label."""
 
 
 def check_name(path: Path) -> None:
@@ -58,9 +58,9 @@ def write_report(
     Args:
         runs: The runs.
         path: The file; its name ends in .html or .htm.
-        episodes: Greedy episodes that score each weights file; 0 for no scores.
-        say: Called with a sentence about each step that takes long, and about each part that is missing.
-        env: Environment id for runs whose own id is not enough: "my_module:MyEnv-v0".
+        episodes: Number of greedy episodes that score each weights file; 0 to skip scoring.
+        say: Called with a sentence about each slow step and each missing part.
+        env: Environment id for runs whose own id is not enough, for example "my_module:MyEnv-v0".
         skipped: Sentences about runs that are not in ``runs``.
 
     Raises:
@@ -113,18 +113,18 @@ def write_report(
 
 
 def _can_be_made(environment: str) -> bool:
-    """Return whether a command can make the environment by its id. An id with a colon would import a module."""
+    """Return whether the environment can be made from its id alone, without importing a module."""
     try:
         if ":" not in environment:
             envs.make(environment).close()
             return True
-    except PeriluneError:  # scoring reports it
+    except PeriluneError:  # scoring reports the error
         pass
     return False
 
 
 def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str]) -> list[tuple[Picture, str]]:
-    """Draw the maps, each with its caption. ``missing`` gets a sentence about each that fails."""
+    """Draw the maps and return them with captions. Append a sentence about each missing map to ``missing``."""
     drawn = []
     for run in runs[:MAX_MAPPED]:
         name = run.directory.name
@@ -141,13 +141,13 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str])
     if further := runs[MAX_MAPPED:]:
         which = further[0].directory.name if len(further) == 1 else f"the other {len(further)}"
         missing.append(
-            f"Only the first {MAX_MAPPED} runs have maps here, not {which}. To draw a run's maps: perilune maps RUN"
+            f"This report has maps of the first {MAX_MAPPED} runs only, not of {which}. To draw other maps: perilune maps RUN"
         )
     return drawn
 
 
 def _settings(runs: Sequence[Run]) -> tuple[Table, list[tuple[str, str]]]:
-    """Return a table of the settings that differ between runs, or from the preset, and a list of the others."""
+    """Return a table of the settings that differ between the runs or from the preset, and a list of the others."""
     columns = [run.config.get("agent", {}) | run.config.get("train", {}) | {"seed": run.config["seed"]} for run in runs]
     head = ["Setting", *(run.directory.name for run in runs)]
     if len(runs) == 1:
@@ -169,7 +169,7 @@ def _plain(value: object) -> str:
 
 
 def _machines(runs: Sequence[Run]) -> Table:
-    """Return machines and library versions; runs of the same machine share a column."""
+    """Return a table of machines and library versions. Runs on the same machine share a column."""
     found: dict[str, list[str]] = {}
     for run in runs:
         try:

@@ -27,11 +27,11 @@ class Facts:
 
     Attributes:
         run: The run.
-        best: Greedy episodes of its best weights from start states that training never uses, if they were played.
+        best: Evaluation of its best weights on start states that training never uses; None if there is none.
         seeds: Number of runs with the same settings, including this one.
         made: Whether the environment can be made from an id, so that commands can train or play.
-        env: That id, if it differs from the run's.
-        agent, train: Its settings.
+        env: This id, if it differs from the run's; else "".
+        agent, train: Its agent and training settings.
         threshold: Mean return at which the environment counts as solved.
         evaluations, episodes: Its evaluations and complete episodes.
         returns: Mean return of each evaluation, in order.
@@ -71,13 +71,13 @@ class Facts:
 
     @property
     def is_solved(self) -> bool:
-        """Whether the best weights reach the reward threshold, by their score if there is one."""
+        """Whether the best weights reach the reward threshold: in ``best``, else in an evaluation during training."""
         reached = self.best.mean_return if self.best else self.returns.max(initial=-np.inf)
         return self.threshold is not None and reached >= self.threshold
 
     @property
     def has_dropped(self) -> bool:
-        """Whether the last evaluations are far below the best one, which is earlier."""
+        """Whether the last evaluations are far below the best evaluation, which came earlier."""
         returns = self.returns
         last = max(2, len(returns) // 5)
         if len(returns) < 4 or returns.argmax() >= len(returns) - last:
@@ -95,7 +95,7 @@ class Facts:
 
     @property
     def failed(self) -> list[int]:
-        """Indices of greedy episodes below the reward threshold, if at least 10 % are and their mean is not."""
+        """Indices of greedy episodes below the reward threshold, if more than 10 % are, although their mean reaches it."""
         best = self.best
         if best is None or not self.is_solved or best.solved_share is None or best.solved_share >= 0.9:
             return []
@@ -112,7 +112,7 @@ class Facts:
         return max(1, self.env_steps // 2)
 
     def slower(self, factor: float, digits: str = "") -> dict[str, float]:
-        """Return the settings that divide the learning rate by ``factor``, rounded to ``digits``."""
+        """Return the settings that divide the learning rate by ``factor``, formatted with ``digits``."""
         rate = float(f"{self.agent.learning_rate / factor:{digits}}")
         return {"learning_rate": rate, "learning_rate_end": min(self.agent.learning_rate_end, rate)}
 
@@ -123,7 +123,7 @@ class Facts:
         return shlex.join(["perilune", name, str(self.run.directory), *options, *env])
 
     def training(self, command: str = "train", *options: str, **changes: Any) -> str:
-        """Return a command that trains with the run's settings and ``changes``; "" if the id is not allowed in one."""
+        """Return a command that trains with the run's settings and ``changes``; "" if it cannot contain the id."""
         environment, seed = self.env or self.run.config["environment"], self.run.config["seed"]
         if not re.fullmatch(ENVIRONMENT_ID, environment):
             return ""
@@ -148,7 +148,7 @@ def thirds(values: Array) -> list[float]:
 
 
 def option(name: str, value: Any) -> list[str]:
-    """Return a setting as command-line words."""
+    """Return a setting as command-line arguments."""
     dashed = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{dashed}" if value else f"--no-{dashed}"]

@@ -57,7 +57,7 @@ class WeightsScore:
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of one run, and a sentence about scores that are missing."""
+    """The scores of one run, and a sentence on why they are missing or limited, if they are."""
 
     run: Run
     weights: list[WeightsScore]
@@ -72,16 +72,16 @@ class RunScores:
 def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = "") -> RunScores:
     """Score the best and the final weights of ``run``.
 
-    If a benchmark scored the run and it was not resumed since, return the benchmark's means and play nothing.
+    If a benchmark has scored the run, and it was not resumed since, return the benchmark's means without playing.
 
     Args:
         run: The run.
-        episodes: Greedy episodes of each weights file.
-        say: Called with a sentence about each file that is scored.
+        episodes: Number of greedy episodes for each weights file.
+        say: Called with a sentence about each weights file before it is scored.
         env: Environment id; by default the run's own environment.
 
     Returns:
-        The scores. If something cannot be scored, ``why`` explains it; nothing is raised.
+        The scores. If the run cannot be scored, ``why`` contains the reason, and no error is raised.
     """
     if episodes == 0:
         return RunScores(run, [], "Not scored, because --episodes is 0.")
@@ -148,7 +148,7 @@ def _if_possible(value: float, estimate: Callable[..., Estimate], *arguments: An
 
 
 def families(scores: Sequence[RunScores]) -> list[list[RunScores]]:
-    """Return the scores in groups of runs that differ only in their seed."""
+    """Return the scores in groups. The runs of a group differ only in the seed."""
     found: dict[str, list[RunScores]] = {}
     for one in scores:
         found.setdefault(manifest.family(one.run.config), []).append(one)
@@ -156,12 +156,12 @@ def families(scores: Sequence[RunScores]) -> list[list[RunScores]]:
 
 
 def seeds(family: Sequence[RunScores]) -> int:
-    """Return the number of different seeds of the runs."""
+    """Return the number of different seeds in ``family``."""
     return len({one.run.config["seed"] for one in family})
 
 
 class SeedsScore(NamedTuple):
-    """Interquartile mean of the mean returns of several seeds; ``weights`` is "best" or "final"."""
+    """Interquartile mean of the mean returns of several seeds. ``weights`` is "best" or "final"."""
 
     environment: str
     weights: str
@@ -170,7 +170,7 @@ class SeedsScore(NamedTuple):
 
 
 def over_seeds(scores: Sequence[RunScores]) -> list[SeedsScore]:
-    """Return the scores of runs that differ only in their seed; none without SciPy."""
+    """Return a score for each group of runs that differ only in the seed. Without SciPy, return none."""
     found = []
     for family in families(scores):
         for name in ("best", "final"):
