@@ -68,7 +68,7 @@ def test_page_follows_a_run_from_start_to_removal(browser: Browser, root: Path, 
     with served(runs) as (address, _), visit(browser, address, ignore=["404"]) as visited, ExitStack() as training:
         page = visited.open()
         empty, missing, state = page.locator("#curves .empty"), page.locator("#missing"), page.locator("#runs .state")
-        expect(empty).to_have_text(f"No runs in {runs} yet. Start one with {command}. It will appear here.")
+        expect(empty).to_have_text(f"There are no runs in {runs} yet. Start one with {command}. It will appear here.")
         copy_run(root / "other", run)
         lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
         (run / "episodes.jsonl").write_text("".join(lines[:-10]))

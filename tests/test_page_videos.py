@@ -202,7 +202,7 @@ def test_page_explains_a_video_without_telemetry(browser: Browser, variants: str
     with visit(browser, variants) as visited:
         page = visited.open("view=videos&run=a&video=stages-overlay.mp4")
         text = page.locator(".without")
-        expect(text).to_contain_text("Each picture shows the Q-values of that stage.")
+        expect(text).to_contain_text("The panel of each stage shows its Q-values.")
         expect(page.locator(".details")).to_be_hidden()
         open_video(page, "Stages of training")
         expect(text).to_contain_text("With --overlay")

@@ -96,7 +96,7 @@ def test_other_host_names_are_refused(server: Server) -> None:
         assert status in {400, 403}
         assert b"runs" not in body
         if status == 403:
-            assert "answers only to 127.0.0.1, [::1], localhost" in json.loads(body)["error"]
+            assert "accepts only requests to 127.0.0.1, [::1], localhost" in json.loads(body)["error"]
             assert headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
     local = f"localhost:{server.port}"
     for malformed in (
@@ -199,7 +199,9 @@ def test_server_waits_for_a_missing_directory_and_stops_quietly_on_ctrl_c(tiny_r
         output, errors = process.stdout, process.stderr
         assert output is not None
         assert errors is not None
-        warning = "perilune: runs does not exist yet. The page will show its runs once training creates it.\n"
+        warning = (
+            "perilune: runs does not exist yet. The page will show its runs once training creates the directory.\n"
+        )
         assert errors.readline() == warning
         assert running.get("/api/runs").json() == {"root": "runs", "message": None, "runs": []}
         assert next(events) == {"versions": {}, "changed": []}
@@ -240,7 +242,7 @@ def test_directory_host_and_port_errors_suggest_a_remedy(tmp_path: Path) -> None
         serve(tmp_path / "file", "127.0.0.1", 0, print, print)
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortError, match=rf"port {port} is in use on 127.0.0.1. Choose another one with --port"):
+        with pytest.raises(PortError, match=rf"port {port} is in use on 127.0.0.1. Choose another port with --port"):
             serve(tmp_path, "127.0.0.1", port, print, print)
     with pytest.raises(ConfigError, match="from 0 to 65535"):
         listen("127.0.0.1", 65_536)

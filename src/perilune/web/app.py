@@ -1,4 +1,4 @@
-"""Handle the requests of the page."""
+"""Handle the requests that the page of ``perilune watch`` sends."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunQuery(msgspec.Struct):
 
 
 class SeriesQuery(msgspec.Struct, frozen=True):
-    """Select a column, LOG.COLUMN, of some runs over ``x`` from ``low`` to ``high``, and smooth it."""
+    """Select a column, named LOG.COLUMN, of some runs, from ``low`` to ``high`` on the x axis, with smoothing."""
 
     name: str
     id: str | Annotated[tuple[str, ...], Meta(max_length=MAX_RUNS)] = ()
@@ -63,7 +63,7 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 
 
 def parse(request: Request, query: type[Query]) -> Query:
-    """Return the query parameters of a request. Ignore unknown parameters."""
+    """Return the parameters of a request as a ``query``. Ignore unknown parameters."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
     return msgspec.convert(single, query, strict=False)
@@ -84,7 +84,7 @@ def _whole_curve(run: WatchedRun, query: SeriesQuery) -> Curve:
     return curve(run.read(log), log, column, query.x, query.smooth).between(query.low, query.high)
 
 
-# The next two functions are cached. Their argument ``version`` changes with the logs.
+# The next two functions are cached. Their argument ``version`` changes whenever the logs change.
 @lru_cache(maxsize=512)
 def _thinned(run: WatchedRun, query: SeriesQuery, version: object) -> tuple[int, Curve]:
     """Return the number of rows, and the rows to draw."""
@@ -107,7 +107,7 @@ class Api:
     def __init__(self, watcher: Watcher, is_stopping: Callable[[], bool]) -> None:
         self._watcher = watcher
         self._is_stopping = is_stopping
-        self._lock = Lock()  # one series query at a time, because averaging a million rows takes much memory
+        self._lock = Lock()  # one series query at a time, because averaging a million rows needs much memory
         self._static = StaticFiles(directory=STATIC)
         answers = (self.runs, self.run, self.columns, self.series, self.videos, self.telemetry, self.events)
         self.routes = [
@@ -137,12 +137,12 @@ class Api:
         return JsonResponse(COLUMNS)
 
     def series(self, request: Request) -> Response:
-        """Return a column of several runs, and bands over runs that differ only in the seed."""
+        """Return a column of one or several runs and, on request, bands over runs that differ only in the seed."""
         query = parse(request, SeriesQuery)
         query, names = msgspec.structs.replace(query, id=()), query.id
         log, _, column = query.name.partition(".")
         if column not in COLUMNS.get(log, ()):
-            raise HTTPException(404, f"There is no series {query.name[:200]!r}. /api/columns lists all of them.")
+            raise HTTPException(404, f"There is no series {query.name[:200]!r}. /api/columns lists all series.")
         runs = [self._run(name) for name in dict.fromkeys([names] if isinstance(names, str) else names)]
         series, bands = [], []
         with self._lock:
@@ -166,7 +166,7 @@ class Api:
         _, video = await run_sync(self._video, request)
         try:
             return self._static.file_response(video.path, video.path.lstat(), request.scope)
-        except OSError as error:  # it was just removed
+        except OSError as error:  # the file was just removed
             raise HTTPException(404, "The run has no video of that name.") from error
 
     def telemetry(self, request: Request) -> Response:
@@ -175,13 +175,13 @@ class Api:
         return JsonResponse(telemetry_columns(video, run.config.get("environment", "")))
 
     async def events(self, request: Request) -> Response:
-        """Stream the names of changed runs as server-sent events."""
+        """Stream the ids of changed runs as server-sent events."""
         if request.method == "HEAD":  # the body would never end
             return Response(media_type="text/event-stream")
         return StreamingResponse(self._changes(), media_type="text/event-stream")
 
     async def _changes(self) -> AsyncIterator[bytes]:
-        """Yield an event at the start, after each change, and at regular intervals as a heartbeat."""
+        """Yield an event at the start, after each change, and as a heartbeat if nothing changes."""
         now = asyncio.get_running_loop().time
         known: dict[str, int] = {}
         sent = -math.inf
@@ -219,7 +219,7 @@ async def _error(request: Request, error: Exception) -> Response:
         case FileFormatError() | RunDirectoryError():
             status, message = 404, printable(str(error))
         case _:  # the terminal shows the traceback
-            status, message = 500, f"The server failed with {type(error).__name__}. Its terminal shows the cause."
+            status, message = 500, f"The server failed with {type(error).__name__}. See its terminal for the cause."
     return JsonResponse({"error": message}, status, HEADERS)  # an internal error bypasses the guard
 
 

@@ -39,16 +39,18 @@ class Guard:
         await response(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        """Return the error response if the request is refused, or None."""
+        """Return the error response if the request is refused, else None."""
         headers = Headers(scope=scope)
         hosts, origins = ([value.lower() for value in headers.getlist(name)] for name in ("host", "origin"))
-        # A server that listens on all addresses also accepts the address that the client has connected to.
+        # A server that listens on all addresses also accepts the address that the client connected to.
         names = self._hosts | {in_url(str((scope.get("server") or ("localhost",))[0]))}
         allowed = {f"{name}{port}" for name in names for port in ("", f":{self._port}")}
         if len(hosts) != 1 or hosts[0] not in allowed:
-            return _refuse(403, f"This server answers only to {', '.join(sorted(names))} on port {self._port}.")
+            return _refuse(
+                403, f"This server accepts only requests to {', '.join(sorted(names))} on port {self._port}."
+            )
         if any(origin != f"http://{hosts[0]}" for origin in origins):
-            return _refuse(403, "This server answers only its own pages, not those of other sites.")
+            return _refuse(403, "This server accepts only requests from its own page, not from other sites.")
         if scope["method"] not in METHODS:
             return _refuse(405, "This server is read-only: use GET or HEAD.", {"Allow": ", ".join(METHODS)})
         return None
@@ -59,5 +61,5 @@ def _refuse(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 def in_url(host: str) -> str:
-    """Return ``host`` as in a URL, with brackets around an IPv6 address."""
+    """Return ``host`` in the form for a URL, with brackets around an IPv6 address."""
     return f"[{host}]" if ":" in host else host

@@ -21,7 +21,7 @@ BAND_POINTS = 300
 
 
 class Curve(NamedTuple):
-    """The rows of a column: sorted x [N], y [N], and the moving average of y [N]."""
+    """A column of a log: x [N] (sorted), y [N], and the moving average of y [N]."""
 
     x: Array
     y: Array
@@ -33,28 +33,28 @@ class Curve(NamedTuple):
         return Curve(self.x[start:stop], self.y[start:stop], self.mean[start:stop])
 
     def at(self, rows: Array) -> Curve:
-        """Return the rows with these indices."""
+        """Return the rows with the indices ``rows``."""
         return Curve(self.x[rows], self.y[rows], self.mean[rows])
 
 
 def curve(table: Table, log: str, column: str, x: str, window: int) -> Curve:
     """Return a column of a log over ``x``, "env_steps" or "episode", with its moving average over ``window`` rows.
 
-    Omit the episode that the end of the budget cuts off.
+    Omit episodes that were cut off when the budget ended.
     """
     by = {"episodes": "episode", "evaluations": "episodes"}.get(log, "env_steps") if x == "episode" else "env_steps"
     across, y = table.columns[by], table.columns[column]
     if log == "episodes":
         is_whole = table.columns["ended"] != "budget"
         across, y = across[is_whole], y[is_whole]
-    if np.any(across[1:] < across[:-1]):  # parallel episodes may end in a different order than they started
+    if np.any(across[1:] < across[:-1]):  # parallel episodes may end in another order than they start
         order = np.argsort(across, kind="stable")
         across, y = across[order], y[order]
     return Curve(across, y, moving_average(y, window))
 
 
 def thin(x: Array, y: Array, points: int) -> Array:
-    """Return the indices of about ``points`` rows whose curve looks like the curve of all rows. x is sorted.
+    """Return the indices of about ``points`` rows whose curve looks like the curve of all rows. ``x`` is sorted.
 
     Split the range of x into ``points // 4`` equal intervals and keep the first, lowest, highest and last row of each.
     An interval without a finite y keeps one row, so that the gap stays visible.
@@ -85,8 +85,8 @@ class Band(NamedTuple):
 def band(curves: Sequence[Curve]) -> Band:
     """Return the interquartile mean, minimum and maximum of the curves' moving averages.
 
-    The band starts where all curves have started, so that it does not jump, and ends where fewer than two remain. The
-    interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
+    The band starts where the last curve starts, so that it does not jump. It ends where fewer than two curves remain.
+    The interquartile mean of n values omits the n // 4 lowest and the n // 4 highest.
     """
     finite = [(one.x[rows], one.mean[rows]) for one in curves if (rows := np.isfinite(one.mean)).any()]
     if len(finite) < 2:

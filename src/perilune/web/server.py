@@ -15,7 +15,7 @@ from perilune.errors import ConfigError, PortError, RunDirectoryError
 from perilune.web.app import create_app
 from perilune.web.guard import in_url
 
-MAX_REQUEST = 2**18  # bytes of the request line and headers; a request can name many runs
+MAX_REQUEST = 2**18  # bytes of the request line and headers; one request may name many runs
 PORT_ERRORS = {errno.EADDRINUSE: "is in use", errno.EACCES: "requires more privileges"}
 
 
@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         if (code := getattr(error, "errno", None)) in PORT_ERRORS:
             raise PortError(
-                f"port {port} {PORT_ERRORS[code]} on {host}. Choose another one with --port, or pass --port 0 to use "
+                f"port {port} {PORT_ERRORS[code]} on {host}. Choose another port with --port, or pass --port 0 to use "
                 "any free port."
             ) from error
         reason = getattr(error, "strerror", None) or error
@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-    """Serve the runs below ``root`` until Ctrl-C. ``root`` need not exist yet if its parent does.
+    """Serve the runs below ``root`` until Ctrl-C. ``root`` need not exist yet if its parent directory exists.
 
     Pass the address of the page to ``say`` when the server is ready, and a warning to ``warn`` if ``root`` does not
     exist.
@@ -56,10 +56,10 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], warn: Ca
             h11_max_incomplete_event_size=MAX_REQUEST,
         )  # fmt: skip
         server = uvicorn.Server(config)
-        # A download that Ctrl-C interrupts is not an error.
+        # Do not log an error for a download that Ctrl-C interrupts.
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         if is_missing:
-            warn(f"{root} does not exist yet. The page will show its runs once training creates it.")
+            warn(f"{root} does not exist yet. The page will show its runs once training creates the directory.")
         say(f"Watching {root}: http://{in_url(host)}:{port} (press Ctrl-C to stop)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

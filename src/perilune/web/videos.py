@@ -54,7 +54,7 @@ def find_videos(directory: Path) -> list[Video]:
                     match = re.fullmatch(r"episode-(\d{5,9})\.mp4", entry.name, re.ASCII)
                     episode = int(match[1]) if match else None
                     found.append(Video(videos / entry.name, episode, entry.stat(follow_symlinks=False).st_size))
-    except OSError:  # it was just removed
+    except OSError:  # the directory was just removed
         return []
     return sorted(found, key=_order)
 
@@ -95,14 +95,14 @@ def video_info(video: Video, episodes: Table, evaluations: Table) -> dict[str, o
 
 
 def best_evaluation(evaluations: Table) -> dict[str, float] | None:
-    """Return the time and the mean return of the best evaluation so far."""
+    """Return steps, episodes and mean return of the best evaluation so far; None if there is none."""
     rows = np.flatnonzero(evaluations.columns["best"])
     names = ("env_steps", "episodes", "mean_return")
     return {name: evaluations.columns[name][rows[-1]].item() for name in names} if len(rows) else None
 
 
 def _result(video: Video) -> tuple[float | None, str | None]:
-    """Return (return, outcome) of a single greedy episode, from the last line of its telemetry."""
+    """Return (return, outcome) of a video of one greedy episode, from the last line of its telemetry."""
     try:
         with files.opened(telemetry.path_of(video.path)) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LINE))
@@ -114,7 +114,7 @@ def _result(video: Video) -> tuple[float | None, str | None]:
 
 
 def telemetry_columns(video: Video, environment: str) -> dict[str, object]:
-    """Return the telemetry of a video as columns, with names for the observations and actions."""
+    """Return the telemetry of a video as columns, with the names of observation entries and actions."""
     path = telemetry.path_of(video.path)
     rows = telemetry.read(path, MAX_TELEMETRY)
     q_values = [[] if row.q_values is None else row.q_values.tolist() for row in rows]
@@ -133,5 +133,5 @@ def telemetry_columns(video: Video, environment: str) -> dict[str, object]:
 
 
 def is_directory(path: Path) -> bool:
-    """Return whether ``path`` is a directory and not a link to one."""
+    """Return whether ``path`` is a directory, and not a link to one."""
     return path.is_dir() and not path.is_symlink()

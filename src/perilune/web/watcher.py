@@ -20,7 +20,7 @@ from perilune.runs.logs import LogReader, Table
 from perilune.web.videos import best_evaluation, find_videos, is_directory
 
 MAX_WARNINGS = 50  # per run; the page shows the latest
-MAX_DEPTH = 8  # directories below the root
+MAX_DEPTH = 8  # levels of directories below the root
 MAX_DIRECTORIES = 20_000
 MAX_RUNS = 1_000
 POLL_SECONDS = 0.5
@@ -36,12 +36,12 @@ class WatchedRun:
     """A run directory that the server polls.
 
     Attributes:
-        directory: the run directory.
-        id: name of the run: its path below the watched directory.
-        version: a number that changes whenever the run changes.
-        started: time of the start or last resumption in nanoseconds, at which config.json was written.
-        config: content of config.json; {} if it cannot be read.
-        group: equal for runs that differ only in the seed.
+        directory: The run directory.
+        id: Name of the run, which is its path below the watched directory.
+        version: A number that changes whenever the run changes.
+        started: Time in nanoseconds when config.json was last written, at the start or at a resumption.
+        config: Content of config.json; {} if it cannot be read.
+        group: A string that is equal for runs that differ only in the seed.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -68,7 +68,7 @@ class WatchedRun:
         self._stamps, self._owner, self.version = stamps, owner, next(VERSIONS)
 
     def read(self, log: str) -> Table:
-        """Return the rows of a log written so far."""
+        """Return the rows that a log contains so far."""
         table = self._logs[log].read()
         if table.fault != self._log_errors[log]:
             self._log_errors[log], self.version = table.fault, next(VERSIONS)
@@ -83,7 +83,7 @@ class WatchedRun:
         return {"id": self.id, "config": self.config or None, "host": host}
 
     def summary(self) -> dict[str, object]:
-        """Return the entry of the run in the list of runs. ``progress`` is the used share of the budget."""
+        """Return the run's entry for the list of runs. ``progress`` is the used share of the budget."""
         if self._summary is None or self._summary[0] != self.version:
             tables = [self.read(log) for log in ("episodes", "evaluations", "notices")]
             self._summary = self.version, self._summarize(*tables)
@@ -148,7 +148,7 @@ class WatchedRun:
 def newest_per_seed(runs: Sequence[WatchedRun]) -> list[tuple[tuple[WatchedRun, ...], dict[str, str]]]:
     """Return the newest run of each seed, for each group with several seeds.
 
-    The dictionary maps each older run of the group to the run that replaces it.
+    The dictionary maps the id of each older run of the group to the id of the run that replaces it.
     """
     bands = []
     for group in dict.fromkeys(run.group for run in runs):
@@ -188,7 +188,7 @@ class Watcher:
         self._next_poll = 0.0
 
     def poll(self) -> dict[str, WatchedRun]:
-        """Return the runs by name. Search for new runs and changes if the last search is old enough."""
+        """Return the runs by name. If the last search is old enough, search for new runs and changes first."""
         with self._lock:
             start = time.monotonic()
             if start >= self._next_poll:

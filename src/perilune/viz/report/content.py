@@ -141,7 +141,7 @@ def _maps(runs: Sequence[Run], say: Callable[[str], object], missing: list[str])
     if further := runs[MAX_MAPPED:]:
         which = further[0].directory.name if len(further) == 1 else f"the other {len(further)}"
         missing.append(
-            f"This report has maps of the first {MAX_MAPPED} runs only, not of {which}. To draw other maps: perilune maps RUN"
+            f"This report has maps of the first {MAX_MAPPED} runs only, not of {which}. To draw more: perilune maps RUN"
         )
     return drawn
 

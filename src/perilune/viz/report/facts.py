@@ -95,7 +95,7 @@ class Facts:
 
     @property
     def failed(self) -> list[int]:
-        """Indices of greedy episodes below the reward threshold, if more than 10 % are, although their mean reaches it."""
+        """Indices of greedy episodes below the reward threshold, if they are more than 10 % but the mean reaches it."""
         best = self.best
         if best is None or not self.is_solved or best.solved_share is None or best.solved_share >= 0.9:
             return []

@@ -1,4 +1,4 @@
-// Requests to the server: JSON responses, and the stream of changes.
+// Requests to the server: get JSON, and follow the stream of changes.
 
 /** Return the JSON response to a query, or throw an Error with a message for the user. */
 export async function get(path, query = {}, signal = undefined) {
@@ -19,7 +19,7 @@ export async function get(path, query = {}, signal = undefined) {
   return body;
 }
 
-/** The URL of a video. */
+/** Return the URL of a video. */
 export function videoUrl(id, name) {
   return `/video?${new URLSearchParams({ id, name })}`;
 }
@@ -28,9 +28,9 @@ const MAX_WAIT = 5000; // milliseconds between two attempts
 const MAX_SILENCE = 25000; // milliseconds; the server sends something at least every 10 seconds
 
 /**
- * Receive changes from the server, reconnecting forever. ``onRuns(changed)`` gets the ids of changed runs, or null if
- * any run may have changed (at the start and after an interruption). ``onConnection(status)`` gets "live" or
- * "reconnecting".
+ * Receive changes from the server, and always reconnect after a failure. ``onRuns(changed)`` gets the ids of changed
+ * runs, or null if any run may have changed (at the start and after an interruption). ``onConnection(status)`` gets
+ * "live" or "reconnecting".
  */
 export function follow(onRuns, onConnection) {
   let wait = 500;

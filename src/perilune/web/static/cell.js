@@ -11,9 +11,9 @@ const LONGEST = 48; // characters of a name
 let cells = 0;
 
 /**
- * The chart of the series ``name``. ``on`` holds ``zoom(name, range)`` (null: the whole range) and ``cursor(name, x)``.
- * Returns ``element``; ``show(answer, x, model, smooth)``; ``range(x)``, to show another part; ``point(x)``, to move
- * the cursor.
+ * Create the chart of the series ``name``. ``on`` contains the handlers ``zoom(name, range)`` (null: the whole range) and
+ * ``cursor(name, x)``. Return ``element``; ``show(answer, x, model, smooth)``; ``range(x)``, which shows another part;
+ * and ``point(x)``, which moves the cursor.
  */
 export function createCell(name, on) {
   const [heading, subtitle] = title(name);

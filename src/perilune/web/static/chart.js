@@ -10,8 +10,8 @@ const FONT = "11px system-ui, sans-serif";
 const EMPTY = { lines: [], areas: [], marks: [], rings: [], x: [0, 1], log: false };
 
 /**
- * A chart that fills ``host``. ``on`` holds the handlers: ``zoom([from, to])``, ``whole()``, ``cursor(x, y)`` (null: the
- * pointer has left), ``pick(x)`` (a click).
+ * Create a chart that fills ``host``. ``on`` contains the handlers: ``zoom([from, to])``, ``whole()``, ``cursor(x, y)``
+ * (null: the pointer has left) and ``pick(x)`` (a click).
  *
  * Its content is plain data: ``lines`` {x, y, color, dash, width, alpha, dots}, ``areas`` {x, low, high, color},
  * ``marks`` {y, label}, ``rings`` {x, y, color}, ``x`` and ``y`` as [from, to], and ``log`` for a logarithmic y.
@@ -80,7 +80,7 @@ export function createChart(host, on) {
   scheme.addEventListener("change", () => plot?.redraw(false, true));
 
   return {
-    /** Show ``next``. */
+    /** Show the content ``next``. */
     set(next) {
       const rebuild = plot === null || next.log !== content.log;
       content = { ...EMPTY, ...next };
@@ -88,7 +88,7 @@ export function createChart(host, on) {
       if (!rebuild) return plot.setData(data);
       plot?.destroy();
       plot = new uPlot(options(), data, host);
-      const { over } = plot; // its events come from the user; uPlot's hooks also run when the page moves the cursor
+      const { over } = plot; // for events from the user; uPlot's hooks also run when the page moves the cursor
       over.addEventListener("mousemove", (event) =>
         on.cursor?.(plot.posToVal(event.offsetX, "x"), plot.posToVal(event.offsetY, "y")),
       );
@@ -106,7 +106,7 @@ export function createChart(host, on) {
 
 const roundTick = (value) =>
   value !== null && Number(value.toPrecision(1)) === Number(value.toPrecision(6)) ? tick(value) : "";
-const tick = (value) => (value === null ? "" : brief(value)); // ticks of a logarithmic axis may have no number
+const tick = (value) => (value === null ? "" : brief(value)); // on a logarithmic axis, ticks may be null
 
 /** Add touch to uPlot: dragging sideways selects a range, and dragging up or down scrolls the page. */
 function dragByTouch(plot) {

@@ -1,10 +1,10 @@
-// Compute the content of a chart and its description from the server's response for a series. Pure functions.
+// Pure functions that compute the content of a chart, and its description, from the server's response for a series.
 
 import { before } from "./drawing.js";
 import { look, slot } from "./palette.js";
 import { count, number, some } from "./text.js";
 
-const MAX_RAW = 8; // runs; single values of more runs would hide each other
+const MAX_RAW = 8; // runs; the unsmoothed lines of more runs would hide each other
 const MAX_LISTED = 8; // lines; the others are summarized
 const THRESHOLD_REACH = 1.5; // times the range of the values; the chart does not show a threshold that is further away
 const SCORES = new Set(["episodes.reward", "evaluations.mean_return", "evaluations.min_return"]);
@@ -12,7 +12,7 @@ const LOGARITHMIC = new Set(["loss", "gradient_norm"]); // logarithmic if they s
 const SHARES = new Set(["epsilon"]);
 
 /**
- * Return the content of a chart between x[0] and x[1]. ``strong`` are the main lines with their values, ``label`` and
+ * Return the content of a chart between x[0] and x[1]. ``strong`` are the main lines, each with its values, ``label`` and
  * ``place``.
  */
 export function chartContent(answered, x, model) {
@@ -32,7 +32,7 @@ export function chartContent(answered, x, model) {
   return { lines, areas, marks, rings, strong, x, log, y: yRange(answer, { strong, faint, areas, marks, log }, x) };
 }
 
-/** The part of a response for runs that are still selected and not replaced by a newer run with the same seed. */
+/** Return the part of a response for runs that are still selected and not replaced by a newer run with the same seed. */
 function stillChosen(answer) {
   const chosen = (id) => slot(id) !== null;
   const bands = answer.bands.filter((band) => band.ids.every(chosen));
@@ -40,7 +40,7 @@ function stillChosen(answer) {
   return { ...answer, series: answer.series.filter((one) => shown(one.id)), bands };
 }
 
-/** Messages about runs that the bands of a response ignore. */
+/** Return messages about runs that the bands of a response ignore. */
 export function ignoredRuns(answer, model) {
   if (answer.bands.length === 0) return ["There is no band, because no two selected runs differ only in the seed."];
   const ids = answer.bands.flatMap((band) => Object.keys(band.replaced));
@@ -74,7 +74,7 @@ function runLines(answer, model) {
     }));
 }
 
-/** Single values of the runs; for runs in a band, their moving averages. */
+/** Return the faint lines: unsmoothed values or, for runs in a band, moving averages. */
 function faintLines(answer) {
   const banded = inBands(answer);
   const raw =
@@ -101,7 +101,7 @@ function faintLines(answer) {
 
 const banding = (answer, id) => answer.bands.find((band) => band.ids.includes(id));
 
-/** The reward thresholds of the environments in a response, with their names if there are several. */
+/** Return the reward thresholds of the environments in a response. Name the environments if thresholds differ. */
 function thresholds(answer, byId) {
   const runs = answer.series.map((one) => byId.get(one.id)).filter((run) => typeof run?.reward_threshold === "number");
   const marks = new Map(); // threshold -> environments
@@ -154,7 +154,7 @@ function yRange(answer, { strong, faint, areas, marks, log }, x) {
   return [low - room, high + room];
 }
 
-/** The values of a line from x[0] to x[1], including those interpolated at the two ends. */
+/** Return the values of a line from x[0] to x[1], including interpolated values at both ends. */
 function visible(xs, y, x) {
   const [first, last] = [before(xs, x[0]), before(xs, x[1])];
   const end = (at, after) => {
@@ -167,7 +167,7 @@ function visible(xs, y, x) {
   return [...y.slice(first, last), ...ends].filter((value) => value !== null);
 }
 
-/** The lowest and the highest value; null is skipped. */
+/** Return the lowest and the highest value. Skip null. */
 export function extent(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
@@ -179,8 +179,8 @@ export function extent(values) {
 }
 
 /**
- * The values at x (null: the latest): ``listed`` as [{place, label, value}], and ``rest``, a summary of the other lines.
- * With y, the lines nearest to it are listed.
+ * Return the values at x (null: the latest): ``listed`` as [{place, label, value}], and ``rest``, a summary of the other
+ * lines. If y is not null, list the lines nearest to y.
  */
 export function readings(strong, x, y) {
   const all = strong.map((line) => ({ place: line.place, label: line.label, value: valueAt(line, x) }));
@@ -208,7 +208,7 @@ function valueAt({ x, y }, at) {
   return y[nearest];
 }
 
-/** A description of the chart for screen readers. */
+/** Describe the chart for screen readers. */
 export function describe(strong) {
   if (strong.length === 0) return "No data yet.";
   const first = strong.slice(0, MAX_LISTED).map(({ label, y, count: rows }) => {
@@ -218,5 +218,5 @@ export function describe(strong) {
     return `${label}: ${count(rows, "value")}, from ${number(low)} to ${number(high)}, latest ${number(values.at(-1))}.`;
   });
   const more = strong.length - first.length;
-  return first.join(" ") + (more > 0 ? ` And ${more} more lines.` : "");
+  return first.join(" ") + (more > 0 ? ` And ${count(more, "more line")}.` : "");
 }

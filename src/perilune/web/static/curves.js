@@ -15,17 +15,17 @@ const NOT_SMOOTHED = new Set(["epsilon", "learning_rate", "target_syncs"]);
 const MAX_REQUESTS = 2; // at the same time
 const MIN_WAIT = 500; // milliseconds between two requests for the same chart while runs grow
 
-/** Rows in the moving average of a series. Metrics have fewer rows than episodes and less noise. */
+/** Return the rows in the moving average of a series. Metrics have fewer rows and less noise than episodes. */
 function smoothing(name) {
   const [log, metric] = name.split(".");
   if (log === "evaluations" || NOT_SMOOTHED.has(metric)) return 1;
   return log === "episodes" ? state.smooth : Math.ceil(state.smooth / 5);
 }
 
-/** The x axis of a series: rows of metrics do not record the episode. */
+/** Return the x axis of a series. Metrics always use environment steps, because their rows have no episode. */
 const xOf = (name) => (name.startsWith("metrics.") ? "env_steps" : state.x);
 
-/** The view in ``host``; returns ``update(model, changed)`` with the ids of changed runs (null: any run). */
+/** Create the view in ``host``. Return ``update(model, changed)``; ``changed`` are ids of runs (null: any run). */
 export function createCurves(host) {
   const tools = createTools();
   const warnings = el("ul", { class: "warnings" });
@@ -78,7 +78,7 @@ export function createCurves(host) {
     change({ [kind]: range });
   }
 
-  let pointed = null; // [name, x] until the next animation frame; the mouse moves more often
+  let pointed = null; // [name, x] to show at the next animation frame; the mouse moves more often
   function cursor(name, at) {
     if (pointed === null) requestAnimationFrame(point);
     pointed = [name, at];

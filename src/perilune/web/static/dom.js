@@ -2,7 +2,10 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Create an element. A function becomes a listener, a string an attribute, another value a property; null is skipped. */
+/**
+ * Create an element. In ``attributes``, functions become listeners, strings become attributes, other values become
+ * properties, and null is skipped.
+ */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -28,8 +31,8 @@ export function text(element, content) {
 }
 
 /**
- * Give ``parent`` one child per item, in order, and reuse the children that exist. ``make(item)`` creates a child, and
- * ``update(child, item)`` updates a new or an existing one.
+ * Give ``parent`` one child per item, in order, and reuse existing children. ``make(item)`` creates a child, and
+ * ``update(child, item)`` updates a new or existing child.
  */
 export function keep(parent, items, key, make, update) {
   const existing = new Map([...parent.children].map((child) => [child.itemKey, child]));
@@ -48,7 +51,7 @@ export function keep(parent, items, key, make, update) {
   for (const child of existing.values()) child.remove();
 }
 
-/** Call ``action`` once calls have stopped for ``milliseconds``. */
+/** Return a function that calls ``action`` after ``milliseconds`` without another call. */
 export function debounced(action, milliseconds) {
   let timer = 0;
   return () => {

@@ -1,4 +1,4 @@
-// Draw the content of a chart between its axes, in pixels of the canvas.
+// Draw the content of a chart between its axes. All sizes are in pixels of the canvas.
 
 import { ink } from "./palette.js";
 
@@ -101,7 +101,7 @@ const LABEL_COST = 1000; // of covering another label; a curve through the whole
 const RING_COST = 50;
 const MARK_COST = 8;
 
-/** Label each mark beside its line, where the label covers the least, with a halo around the letters. */
+/** Label each mark beside its line, where the label covers the least. Draw a halo around the letters. */
 function drawLabels(ctx, bbox, place, content) {
   const ratio = devicePixelRatio;
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
@@ -118,7 +118,7 @@ function drawLabels(ctx, bbox, place, content) {
       return { label, boxes: candidates(bbox, place.y(y), { width, height }) };
     })
     .filter(({ boxes }) => boxes.length > 0) // otherwise its line is not on the chart
-    .sort((a, b) => a.boxes.length - b.boxes.length); // those with the fewest candidates first
+    .sort((a, b) => a.boxes.length - b.boxes.length); // labels with the fewest candidates first
   for (const { label, boxes } of labels) {
     const costs = boxes.map((box) => cost(box, content, place, taken, ratio));
     const box = boxes[costs.indexOf(Math.min(...costs))];
@@ -129,7 +129,7 @@ function drawLabels(ctx, bbox, place, content) {
   }
 }
 
-/** Candidate boxes just above and below a level, from right to left. */
+/** Return candidate boxes just above and below a level, from right to left. */
 function candidates(bbox, level, { width, height }) {
   if (level < bbox.top || level > bbox.top + bbox.height) return [];
   const room = Math.max(0, bbox.width - width);
@@ -145,7 +145,7 @@ function candidates(bbox, level, { width, height }) {
     );
 }
 
-/** The cost of a label in ``box``: how much it would cover. */
+/** Return the cost of a label in ``box``: how much it would cover. */
 function cost(box, { lines, rings, marks }, place, taken, ratio) {
   const radius = 8 * ratio;
   const overlap = (other) =>
@@ -170,7 +170,7 @@ function cost(box, { lines, rings, marks }, place, taken, ratio) {
 
 const SAMPLES = 12; // across a box
 
-/** The number of samples across a box at which a line is inside it. */
+/** Count the samples across a box at which a line is inside the box. */
 function inside({ x, y }, { left, top, width, height }, place) {
   let many = 0;
   for (let sample = 0; sample <= SAMPLES; sample += 1) {
@@ -193,7 +193,7 @@ function drawRing(ctx, place, { x, y, color }) {
   ctx.stroke();
 }
 
-/** The number of values in the sorted ``x`` that are below ``value``. */
+/** Return the number of values in the sorted ``x`` that are below ``value``. */
 export function before(x, value) {
   let low = 0;
   let high = x.length;

@@ -20,11 +20,11 @@ let model = EMPTY;
 const views = Object.fromEntries(Object.entries(VIEWS).map(([name, create]) => [name, create($(name))]));
 const sidebar = createSidebar($("runs"));
 let loaded = false; // whether the list of runs has been read
-const seen = new Set(); // ids of all runs so far, also of removed ones
-let changed = new Set(); // ids that changed since they were read; null: any run may have changed
+const seen = new Set(); // ids of all runs so far, including removed runs
+let changed = new Set(); // ids of runs that changed since they were read; null: any run may have changed
 let reading = false;
 
-/** Read the list of runs and show changes, with one request at a time, at least PAUSE apart. */
+/** Read the list of runs and show changes. Make one request at a time, at least PAUSE apart. */
 async function refresh() {
   if (reading) return;
   reading = true;
@@ -69,7 +69,7 @@ function show(ids) {
   views[state.view](model, ids);
 }
 
-/** A message about selected runs that do not exist; ``there`` are the other selected runs. */
+/** Return a message about selected runs that do not exist. ``there`` are the ids of the other selected runs. */
 function aboutMissing(missing, there) {
   const removed = missing.every((id) => seen.has(id));
   const others = there.length === 0 ? chosen().map(model.label).join(", ") : "";

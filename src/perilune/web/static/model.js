@@ -1,11 +1,11 @@
-// The runs and groups of runs, with short names.
+// The list of runs and their groups, with short names.
 
 /** The model before the list of runs has been read. */
 export const EMPTY = modelOf({ root: "", message: null, runs: [] });
 
 /**
- * Index the server's list of runs: ``byId``; ``label(id)`` and ``groupLabel(group)`` return short names;
- * ``groupsOfSeeds(ids)`` returns the groups with more than one seed among ``ids``.
+ * Index the server's list of runs. ``byId`` maps ids to runs; ``label(id)`` and ``groupLabel(group)`` return short
+ * names; ``groupsOfSeeds(ids)`` returns the groups with more than one seed among ``ids``.
  */
 export function modelOf({ root, message, runs }) {
   const paths = runs.map((run) => run.id.split("/"));
@@ -35,19 +35,20 @@ export function modelOf({ root, message, runs }) {
   return { root, message, runs, byId, label, groupLabel, groupsOfSeeds };
 }
 
-/** The number of different seeds of ``runs``. */
+/** Return the number of different seeds of ``runs``. */
 export function countSeeds(runs) {
   return new Set(runs.map((run) => run.seed)).size;
 }
 
-/** The number of leading parts that all paths share. */
+/** Return the number of leading parts that all paths share. */
 function commonParts([first, ...others]) {
   const apart = first.findIndex((part, place) => others.some((path) => path[place] !== part));
   return apart < 0 ? first.length : apart;
 }
 
-/** A message for when there are no runs. */
+/** Return the message to show if there are no runs. */
 export function noRuns({ root, message }) {
   const out = root === "runs" ? "" : ` --out ${root}/moon`;
-  return message ?? `No runs in ${root} yet. Start one with perilune train LunarLander-v3${out}. It will appear here.`;
+  const command = `perilune train LunarLander-v3${out}`;
+  return message ?? `There are no runs in ${root} yet. Start one with ${command}. It will appear here.`;
 }

@@ -5,7 +5,7 @@ import { slot, swatch } from "./palette.js";
 import { chosen } from "./state.js";
 import { number } from "./text.js";
 
-/** The panel ``element``; ``update(model)`` shows the selected runs that have outcomes, or hides the panel. */
+/** Create the panel ``element``. ``update(model)`` shows the selected runs that have outcomes, or hides the panel. */
 export function createOutcomes() {
   const tables = el("div", { class: "outcomes" });
   const title = el(

@@ -10,7 +10,7 @@ const DASHES = [[], [7, 3], [2, 3]];
 const places = new Map(); // key -> place; a key keeps its place while a run with that key is selected
 let keys = new Map(); // id -> key of the selected runs
 
-/** Give each selected run the first free place. Runs with the same ``key(id)`` share a place. */
+/** Give each newly selected run the first free place. Runs with the same ``key(id)`` share a place. */
 export function assign(ids, key) {
   keys = new Map(ids.map((id) => [id, key(id)]));
   const wanted = new Set(keys.values());
@@ -25,7 +25,7 @@ export function assign(ids, key) {
   }
 }
 
-/** The place of a run, or null if the run is not selected. */
+/** Return the place of a run, or null if the run is not selected. */
 export function slot(id) {
   return places.get(keys.get(id)) ?? null;
 }
@@ -33,18 +33,18 @@ export function slot(id) {
 let sheet = null;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (sheet = null));
 
-/** A color of style.css by name, for canvases. */
+/** Return a color of style.css by name, for use on a canvas. */
 export function ink(name) {
   sheet ??= getComputedStyle(document.documentElement);
   return sheet.getPropertyValue(`--${name}`).trim();
 }
 
-/** Color and dash pattern (in pixels) of a place. */
+/** Return the color and the dash pattern (in pixels) of a place. */
 export function look(place) {
   return { color: ink(`line-${place % COLORS}`), dash: DASHES[Math.floor(place / COLORS) % DASHES.length] };
 }
 
-/** A short line in the style of a place; empty for null. */
+/** Create a short line in the style of a place; an empty element for null. */
 export function swatch(place) {
   const holder = el("span", { class: "swatch", "aria-hidden": "true" });
   paint(holder, place);

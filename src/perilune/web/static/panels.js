@@ -5,7 +5,10 @@ import { el, keep, text } from "./dom.js";
 import { ink, look, swatch } from "./palette.js";
 import { number } from "./text.js";
 
-/** Q-values or, with ``advantage``, Q minus its mean over actions: ``values`` [frame][action], and a chart's content. */
+/**
+ * Return Q-values or, with ``advantage``, Q-values minus their mean over actions: ``values`` [frame][action], and the
+ * ``content`` of a chart with the range ``y``.
+ */
 export function qLines(telemetry, fps, advantage) {
   const values = telemetry.q_values.map((row) => {
     const known = row.filter((q) => q !== null);
@@ -27,8 +30,8 @@ export function qLines(telemetry, fps, advantage) {
 }
 
 /**
- * One bar per action, from 0 to its value: ``set(actions, values)`` for a video, with one scale for all values and 0;
- * ``show(frame, chosen)`` for a frame.
+ * Create one bar per action, from 0 to its Q-value. ``set(actions, values)`` shows another video, with one scale that
+ * includes 0 and all values. ``show(frame, chosen)`` shows a frame.
  */
 export function createBars() {
   const bars = el("ul", { class: "bars" });
@@ -92,7 +95,7 @@ const MAX_PLOTS = 24; // entries of the observation that are plotted
 
 /**
  * Select the entries of the observation to plot, and write a note about the others. If every entry is always 0 or 1,
- * the panel plots none and lists those that are 1. If there are too many entries, it plots the first that change.
+ * the panel plots none and lists the entries that are 1. If there are too many entries, it plots the first that change.
  */
 function select({ obs_names, obs }) {
   const all = obs_names.map((_, index) => index);
@@ -105,7 +108,10 @@ function select({ obs_names, obs }) {
   return { shown, coded, note };
 }
 
-/** The entries of the observation by name: ``set(telemetry)`` for a video; ``show(frame)``; ``note``, as in select. */
+/**
+ * Create a panel with a plot of each entry of the observation. ``set(telemetry)`` shows another video, ``show(frame)``
+ * shows a frame, and ``note`` displays the note of ``select``.
+ */
 export function createObservation() {
   const gauges = el("ul", { class: "gauges" });
   const ones = el("p", { class: "ones" });

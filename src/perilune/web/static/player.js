@@ -1,4 +1,4 @@
-// The video player, with the Q-values and the observation of the frame on the screen.
+// The video player, with the Q-values and the observation of the current frame.
 
 import { createChart } from "./chart.js";
 import { el, text } from "./dom.js";
@@ -6,18 +6,18 @@ import { createBars, createObservation, qLines } from "./panels.js";
 import { clock, number } from "./text.js";
 
 const STAGES =
-  "The agent at several stages of its training, side by side, from the same start state. Each caption is the number " +
-  "of environment steps before that stage.";
+  "The agent at several stages of its training, side by side, from the same start state. Each caption shows how many " +
+  "environment steps the agent had trained for.";
 const WITHOUT = {
   "stages.mp4": `${STAGES} With --overlay, perilune video --stages also draws the Q-values of each stage.`,
-  "stages-overlay.mp4": `${STAGES} Each picture shows the Q-values of that stage.`,
+  "stages-overlay.mp4": `${STAGES} The panel of each stage shows its Q-values.`,
   telemetry: "This video has no telemetry, so the page cannot show Q-values or observations.",
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
 /**
- * The player: ``element``; ``show(url, video, telemetry)``, with null for no telemetry; ``clear()``; ``failed()``,
- * which returns whether an error is shown.
+ * Create the player: ``element``; ``show(url, video, telemetry)``, with null for no telemetry; ``clear()``; and
+ * ``failed()``, which returns whether an error is shown.
  */
 export function createPlayer() {
   const video = el("video", { muted: true, playsInline: true, preload: "auto", tabIndex: -1, "aria-label": "Video" });
@@ -112,13 +112,13 @@ export function createPlayer() {
     video.currentTime = (frame + 0.5) / fps;
   }
 
-  /** Handle the keys of the view, unless the focused control uses them itself. */
+  /** Handle the keyboard shortcuts of the view, unless the focused control uses the key itself. */
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !element.checkVisibility()) return;
     if (event.target.closest("select, textarea, dialog, input:not(.scrub, [type=checkbox])")) return;
     const step = event.shiftKey ? fps : 1;
     const act = {
-      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // these handle the key themselves
+      " ": () => !event.target.closest("button, input[type=checkbox]") && toggle(), // these handle Space themselves
       ArrowLeft: () => seek(frame - step),
       ArrowRight: () => seek(frame + step),
       Home: () => seek(0),

@@ -8,9 +8,9 @@ import { change, chosen, state } from "./state.js";
 import { number } from "./text.js";
 
 const MAX_REQUESTS = 4; // at the same time
-const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // all others belong to "Run"
+const SECTIONS = { agent: "Agent", train: "Training", host: "Machine and versions" }; // all other settings belong to "Run"
 
-/** The view in ``host``; returns ``update(model, changed)``. */
+/** Create the view in ``host`` and return ``update(model, changed)``. */
 export function createSettings(host) {
   const box = el("input", { type: "checkbox", id: "differs", change: () => change({ differs: box.checked }) });
   const note = el("span", { class: "note", role: "status" });
@@ -94,7 +94,7 @@ function toText(value) {
   return JSON.stringify(value)?.replaceAll(",", ", ") ?? "";
 }
 
-/** One row {section, path, values, differs} per setting; settings that differ come first. */
+/** Return one row {section, path, values, differs} per setting. Settings that differ come first. */
 function lines(columns) {
   const paths = [...new Set(columns.flatMap((column) => [...column.keys()]))];
   const rows = paths.map((path) => {
@@ -144,7 +144,7 @@ function cell(value, row) {
   return el("td", { class: value === row.values[0] ? "" : "other" }, content); // differs from the first run
 }
 
-/** A path in which a line may break after each part. */
+/** Split a path so that a line may break after each part. */
 function breakable(path) {
   return path.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
 }

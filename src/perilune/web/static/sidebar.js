@@ -9,7 +9,7 @@ import { change, chosen, state } from "./state.js";
 const MAX_DEFAULT = 6; // runs
 const LONGEST = 60; // characters of a name
 
-/** The runs to show before the user selects any: all if there are few, else those that are training, else the first. */
+/** Return the runs to show before the user selects any: all if there are few, else runs in training, else the first. */
 export function defaultRuns(runs) {
   const readable = runs.filter((run) => run.state !== "unreadable");
   const training = readable.filter((run) => run.state === "training");
@@ -17,7 +17,7 @@ export function defaultRuns(runs) {
   return some.slice(0, MAX_DEFAULT).map((run) => run.id);
 }
 
-/** The sidebar in ``host``; returns ``update(model)``. */
+/** Create the sidebar in ``host`` and return ``update(model)``. */
 export function createSidebar(host) {
   const filter = el("input", {
     type: "search",
@@ -73,7 +73,7 @@ function shown({ runs }) {
   });
 }
 
-/** Groups of runs that differ only in the seed. */
+/** Group the runs. Runs of a group differ only in the seed. */
 function grouped(runs) {
   const groups = new Map();
   for (const run of runs) {
@@ -153,7 +153,7 @@ function updateRun(item, run, label, grouped) {
   const facts = [
     `seed ${run.seed}`,
     run.env_steps > 0 ? `${brief(run.env_steps)} steps` : null,
-    grouped ? null : run.environment, // last, because a narrow list cuts it off
+    grouped ? null : run.environment, // after the shorter facts, because a narrow list may cut it off
     run.warnings.length ? count(run.warnings.length, "warning") : null,
   ];
   text(about, run.state === "unreadable" ? (run.message ?? "Cannot be read.") : facts.filter(Boolean).join(", "));

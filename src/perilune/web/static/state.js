@@ -1,4 +1,4 @@
-// The user's selection, stored in the fragment of the URL, so that reload, history, bookmarks and links keep it.
+// The user's selection. The fragment of the URL stores it, so that reload, history, bookmarks and links keep it.
 
 import { debounced } from "./dom.js";
 
@@ -12,7 +12,7 @@ const DEFAULTS = {
   differs: false,
   source: null, // id of the run whose videos are shown
   video: null, // name of the video
-  env_steps: null, // [from, to] of charts over environment steps; null: everything
+  env_steps: null, // [from, to] of charts over environment steps; null: the whole range
   episode: null,
 };
 const CHOICES = { view: ["curves", "videos", "settings"], x: ["env_steps", "episode"] };
@@ -20,17 +20,17 @@ const CHOICES = { view: ["curves", "videos", "settings"], x: ["env_steps", "epis
 export const state = { ...DEFAULTS };
 const listeners = [];
 
-/** Ids of the selected runs. */
+/** Return the ids of the selected runs. */
 export function chosen() {
   return state.runs ?? [];
 }
 
-/** Call ``listener(names)`` with the names of the values that changed, after each change. */
+/** After each change, call ``listener(names)`` with the names of the changed values. */
 export function onChange(listener) {
   listeners.push(listener);
 }
 
-/** Set some of the values. */
+/** Set some of the values, and call the listeners if any value differs. */
 export function change(values) {
   const changed = Object.keys(values).filter((name) => String(state[name]) !== String(values[name]));
   if (changed.length === 0) return;

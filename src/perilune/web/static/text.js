@@ -2,7 +2,7 @@
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** A number in a few characters: 12,345  312.4  0.0123  2.1e-6; an en dash for an unknown number. */
+/** Format a number in a few characters: 12,345, 312.4, 0.0123 or 2.1e-6. Return an en dash if it is unknown. */
 export function number(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -21,7 +21,7 @@ export function number(value) {
   return digits.replace(/^-/, "−");
 }
 
-/** A number for an axis: 20k, 1.5M. */
+/** Format a number for an axis: 20k or 1.5M. */
 export function brief(value) {
   const size = Math.abs(value);
   const [unit, letter] = size >= 1e6 ? [1e6, "M"] : size >= 1e4 ? [1e3, "k"] : [1, ""];
@@ -29,24 +29,24 @@ export function brief(value) {
   return (size > 0 && size < 1e-3 ? value.toExponential(0) : String(scaled)).replace(/^-/, "−") + letter;
 }
 
-/** "1 run", "3 runs". */
+/** Format a count with its noun: "1 run" or "3 runs". */
 export function count(many, noun) {
   return `${number(many)} ${noun}${many === 1 ? "" : "s"}`;
 }
 
-/** The first three of ``names``, and the number of others. */
+/** List the first three of ``names`` and the number of the others. */
 export function some(names) {
   const more = names.length - 3;
   return names.slice(0, 3).join(", ") + (more > 0 ? ` and ${number(more)} more` : "");
 }
 
-/** Shorten a name to ``longest`` characters by cutting the middle, because names often differ only at the end. */
+/** Shorten a name to ``longest`` characters. Cut the middle, because names often differ only at the end. */
 export function shortened(name, longest) {
   const ends = Math.floor((longest - 1) / 2);
   return name.length <= longest ? name : `${name.slice(0, ends)}…${name.slice(-ends)}`;
 }
 
-/** Seconds as minutes and seconds: 1:05.2. */
+/** Format seconds as minutes and seconds: 1:05.2. */
 export function clock(seconds) {
   const tenths = Math.round(Math.max(0, seconds) * 10);
   const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
@@ -73,7 +73,7 @@ const TITLES = {
   "metrics.epsilon": ["Epsilon per update", "probability of a random action"],
 };
 
-/** Title and subtitle of a chart. */
+/** Return the title and subtitle of a chart. */
 export function title(name) {
   const bare = name.split(".").slice(1).join(".").replaceAll("_", " ");
   return TITLES[name] ?? [bare.charAt(0).toUpperCase() + bare.slice(1), name.split(".")[0]];

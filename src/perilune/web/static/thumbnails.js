@@ -1,8 +1,8 @@
 // Thumbnails: one hidden video element loads the videos in turn and draws a frame near the end of each.
 
-const AT = 0.97; // of the duration
+const AT = 0.97; // position of the frame, as a share of the duration
 
-/** ``request(canvas, url, bytes)`` draws the thumbnail of a video on the canvas when its turn comes, and only once. */
+/** Return ``request(canvas, url, bytes)``, which queues a video and later draws its thumbnail, once per canvas. */
 export function createThumbnails() {
   const waiting = [];
   const video = document.createElement("video");

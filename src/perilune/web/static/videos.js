@@ -8,7 +8,7 @@ import { change, chosen, state } from "./state.js";
 import { brief, count, number } from "./text.js";
 import { createThumbnails } from "./thumbnails.js";
 
-/** The view in ``host``; returns ``update(model, changed)`` with the ids of changed runs (null: any run). */
+/** Create the view in ``host``. Return ``update(model, changed)``; ``changed`` are ids of runs (null: any run). */
 export function createVideos(host) {
   const select = el("select", { id: "source", change: () => change({ source: select.value, video: null }) });
   const strip = el("ul", { class: "strip", "aria-label": "Videos" });
