@@ -119,7 +119,7 @@ def test_other_origins_are_refused(server: Server) -> None:
         header = f"Origin: {origin.format(server.port)}"
         status, _, body = server.send(request(f"localhost:{server.port}", header))
         assert status == 403
-        assert "only its own pages" in json.loads(body)["error"]
+        assert "only requests from its own page" in json.loads(body)["error"]
 
 
 def test_only_get_and_head_are_allowed(server: Server) -> None:
