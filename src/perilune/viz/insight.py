@@ -51,7 +51,7 @@ def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
 
 
 def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
-    """Load the agent from the best weights, else from the final weights, else from the newest snapshot.
+    """Return an agent with the best weights, else the final weights, else those of the newest snapshot.
 
     Args:
         directory: The run directory.
@@ -68,7 +68,7 @@ def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
 
 
 def load_agent(path: Path, sizes: tuple[int, int] | None = None) -> Agent:
-    """Load the agent from a weights file.
+    """Return the agent that a weights file contains.
 
     Args:
         path: The file.

@@ -94,7 +94,7 @@ def run_html(run: Run, videos: Iterable[Path]) -> str:
     summary = TrainingSummary(TrainConfig(episodes=1), 0, 0, outcomes=labels, earlier=events)
     last = run.evaluations[-1] if run.evaluations else None
     figures = dict(list(summary.figures.items())[:2]) | {
-        "last evaluation": number(last and last.mean_return),
+        "last evaluation": number(last and last.mean_return, 1),
         "episodes": whole(len(run.episodes)),
         "steps": whole(max((event.env_steps for event in events), default=0)),
         "training time": clock(last.seconds) if last else "-",
