@@ -19,10 +19,10 @@ STEPS = 12_000
 PLAIN: dict[str, Any] = {"preset": "plain", "hidden": (64, 64), "batch_size": 64, "epsilon_decay_steps": 3_000}
 CASES: dict[str, dict[str, Any]] = {
     "Healthy": {"seed": 3},
-    "Epsilon does not fall": {"seed": 1, "epsilon_decay_steps": 1_000_000},
+    "Epsilon falls too slowly": {"seed": 1, "epsilon_decay_steps": 1_000_000},
     "Q-values diverge": PLAIN | {"seed": 1, "learning_rate": 0.02, "target_update_interval": 1},
     "Nothing is learned": PLAIN | {"seed": 1, "learning_rate": 1e-3, "target_update_interval": 1_000_000},
-    "Forgets after it has learned": PLAIN
+    "Returns collapse": PLAIN
     | {
         "seed": 1,
         "learning_rate": 1e-3,
@@ -42,7 +42,9 @@ def main() -> None:
         draw(row, title, history)
         evaluations = [round(evaluation.mean_return) for evaluation in history.evaluations]
         print(title, evaluations, [warning.what for warning in history.run.notices], flush=True)
-    figure.supxlabel("environment steps", fontsize=9)
+    for axis in row:
+        axis.set_xlabel("environment steps")
+        axis.xaxis.set_major_formatter("{x:,.0f}")
     path = Path(__file__).parent / "symptoms.png"
     figure.savefig(path, dpi=100)
     with Image.open(path) as picture:

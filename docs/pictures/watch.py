@@ -1,7 +1,11 @@
 """Make the pictures for docs/how-to/watch.md: python docs/pictures/watch.py DIR RUN COMPARED...
 
 DIR is a directory of runs. The pictures show a video of RUN and the curves of the runs COMPARED. The script needs
-Chromium.
+Chromium. The command for the docs is
+
+    python docs/pictures/watch.py runs moon1 moon1 moon2 moon3
+
+after `perilune train LunarLander-v3 --seed S --steps 60000 --video-every 20 --out runs/moonS` for the seeds 1, 2 and 3.
 """
 
 from __future__ import annotations
