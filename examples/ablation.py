@@ -1,28 +1,34 @@
 """Measure what each part of the LunarLander recipe contributes: remove or add one part at a time.
 
     python examples/ablation.py --seeds 10 --jobs 2
+    python examples/ablation.py --scores docs/results/LunarLander-v3_ablation.csv --out docs/pictures
 
-The script trains every variant with the same seeds in runs/ablation/ and reuses existing runs. It prints a table with
-the difference between each variant and the recipe, and writes the plot runs/ablation/ablation.png. The results are in
+The first command trains every variant with the same seeds in runs/ablation/ and reuses existing runs. It prints a table
+with the difference between each variant and the recipe, and writes the plot runs/ablation/ablation.png. The second
+command prints the table and writes the plot from the scores in a CSV file. The results are in
 docs/explanation/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from matplotlib.figure import Figure
 
 from perilune import DQNConfig
 from perilune.bench import results
 from perilune.bench.learning import Trial, run_trials, settings
 from perilune.bench.results import Comparison, Result
 from perilune.envs.known.presets import preset
+from perilune.runs.scores import Score
+from perilune.viz import figures
+from perilune.viz.figures import COLORS
 
 ENVIRONMENT = "LunarLander-v3"
 SOLVED = 200.0
@@ -72,8 +78,8 @@ def variants() -> dict[str, DQNConfig]:
     return {name: replace(recipe, **change) for name, change in changes.items()}
 
 
-def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
-    """Return the result of every variant and its comparison to the recipe. Omit variants that failed."""
+def run(seeds: Sequence[int], jobs: int, out: Path) -> dict[str, Result]:
+    """Train every variant. Return the results by name, without variants that failed."""
     train = replace(preset(ENVIRONMENT).train, steps=STEPS)
     trials = {
         name: [Trial(ENVIRONMENT, agent, train, seed, out / directory(name) / f"seed-{seed}") for seed in seeds]
@@ -87,6 +93,21 @@ def run(seeds: Sequence[int], jobs: int, out: Path) -> list[Variant]:
             found[name] = Result(ENVIRONMENT, SOLVED, settings(group[0]), scores, {})
             summed = results.summarize(found[name], np.random.default_rng(0))
             results.save(results.to_json(found[name], summed), out / directory(name))
+    return found
+
+
+def read(path: Path) -> dict[str, Result]:
+    """Return the result of every variant by name from a CSV file with one row per variant and seed."""
+    scores: dict[str, list[Score]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            values = {name: value or None for name, value in row.items()}
+            scores.setdefault(row["variant"], []).append(msgspec.convert(values, Score, strict=False))
+    return {name: Result(ENVIRONMENT, SOLVED, {}, group, {}) for name, group in scores.items()}
+
+
+def compare(found: dict[str, Result]) -> list[Variant]:
+    """Return the comparison of every variant to the recipe."""
     return [
         Variant(name, result, results.compare(result, found[RECIPE], np.random.default_rng(0)))
         for name, result in found.items()
@@ -116,6 +137,7 @@ def table(found: Sequence[Variant]) -> str:
     return "\n".join(lines)
 
 
+@figures.styled
 def draw(found: Sequence[Variant], path: Path) -> None:
     """Plot the interquartile mean and interval of each variant, with a vertical line at the recipe's mean.
 
@@ -124,28 +146,28 @@ def draw(found: Sequence[Variant], path: Path) -> None:
     estimates = [variant.comparison.final.a for variant in found]
     recipe = estimates[0].value
     left = recipe - 3 * float(np.median([recipe - estimate.low for estimate in estimates]))
-    figure = Figure(figsize=(8, 0.34 * len(found) + 1.2), layout="constrained")
+    figure = figures.titled(8, 0.3 * len(found) + 1.2, f"{ENVIRONMENT}: return of the final weights")
     axes = figure.subplots()
-    axes.axvline(recipe, color="#1f4e85", linewidth=0.8, linestyle=":", zorder=0)
+    axes.axvline(recipe, color=COLORS[0], linewidth=1, linestyle=":", zorder=0)
     for row, final in enumerate(estimates):
         if final.value < left:
-            axes.text(left, row, f"\N{LEFTWARDS ARROW} {final.value:.0f}", color="#1f4e85", va="center")
+            axes.text(left, row, f"\N{LEFTWARDS ARROW} {final.value:.0f}", color=COLORS[0], fontsize=9, va="center")
         else:
             low = max(final.low, left)
             if final.low < left:
-                axes.plot(left, row, marker="<", color="#3b6ea8", markersize=5, clip_on=False)
-            axes.plot([low, final.high], [row, row], color="#3b6ea8", linewidth=5, alpha=0.35, solid_capstyle="butt")
-            axes.plot(final.value, row, "o", color="#1f4e85", markersize=5)
+                axes.plot(left, row, marker="<", color=COLORS[0], markersize=5, clip_on=False)
+            axes.plot([low, final.high], [row, row], color=COLORS[0], linewidth=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot(final.value, row, "o", color=COLORS[0], markersize=5)
     axes.set_xlim(left=left)
-    axes.set_yticks(range(len(found)), [variant.name for variant in found])
+    axes.set_yticks(range(len(found)), [variant.name for variant in found], fontsize=9, color=figures.INK)
     axes.set_ylim(len(found) - 0.5, -0.5)
-    figure.supxlabel(
-        f"final return after {STEPS:,} steps: interquartile mean over seeds, 95 % interval", fontsize="medium"
-    )
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
+    seeds = len(found[0].result.scores)
+    axes.set_xlabel(f"interquartile mean and 95 % interval over {seeds} seeds, after {STEPS:,} time steps")
+    axes.grid(visible=True, axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", left=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
@@ -153,9 +175,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds per variant (default: 10)")
     parser.add_argument("--first-seed", type=int, default=0, help="first seed (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of runs to train in parallel (default: 1)")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="directory of the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="directory of the runs and the plot")
+    parser.add_argument("--scores", type=Path, help="CSV file of scores to plot instead of training")
     options = parser.parse_args()
-    found = run(range(options.first_seed, options.first_seed + options.seeds), options.jobs, options.out)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    found = compare(read(options.scores) if options.scores else run(seeds, options.jobs, options.out))
     print(table(found))
     draw(found, options.out / "ablation.png")
 
