@@ -238,7 +238,7 @@ def test_unfinished_files_of_a_killed_process_are_removed(run: Path) -> None:
 def test_run_without_intact_checkpoint_cannot_resume(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for path in checkpoint.paths(run):
         path.write_bytes(b"{}")
-    with pytest.warns(PeriluneWarning), pytest.raises(FileFormatError, match="checkpoints are damaged"):
+    with pytest.warns(PeriluneWarning), pytest.raises(FileFormatError, match="every checkpoint is damaged"):
         checkpoint.latest(run)
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(RunDirectoryError, match="it has no checkpoint"):

@@ -133,7 +133,7 @@ def test_damaged_line_is_named(bad: bytes, tmp_path: Path) -> None:
     table = LogReader(tmp_path / "episodes.jsonl", Episode).read()
     assert table.columns["episode"].tolist() == [1, 2, 3]
     assert table.fault == "episodes.jsonl: 2 damaged lines were skipped, starting at line 3"
-    with pytest.raises(FileFormatError, match=r"episodes\.jsonl, line 3, is damaged: .*Delete that line"):
+    with pytest.raises(FileFormatError, match=r"episodes\.jsonl, line 3, is damaged: .*Delete this line"):
         logs.read_log(tmp_path, Episode)
     assert logs.last_record(tmp_path, Episode) is None
 

@@ -103,7 +103,7 @@ INVALID: list[tuple[str, Any]] = [
         ("{", "not JSON"),
         ("[]", "must hold a JSON object"),
         ("{}", "format None"),
-        ('{"format": 2}', "format 2; this version of Perilune reads 1"),
+        ('{"format": 2}', "format 2; this version of Perilune reads format 1"),
         ('{"format": 1}', "environment"),
         ("[" * 2_000, "not JSON"),
         *((config_with(**{key: value}), f"config.json .*{key}|is not JSON") for key, value in INVALID),

@@ -36,7 +36,7 @@ from perilune.viz import plots
 from perilune.viz.terminal import Status, board
 
 OWN, PEER_DIRECTORY = "Perilune", "sb3"
-MARK = ".benchmark"  # marks a directory whose runs a benchmark started and may restart
+MARK = ".benchmark"  # marks a directory of runs that a benchmark started and may restart
 
 
 class Peer(Protocol):
@@ -105,8 +105,8 @@ def benchmark(
         The results and the files that were written.
 
     Raises:
-        ConfigError: the settings are invalid. Nothing has run.
-        MissingDependencyError: a required library is not installed. Nothing has run.
+        ConfigError: the settings are invalid. No seed has run.
+        MissingDependencyError: a required library is not installed. No seed has run.
         RunDirectoryError: ``out`` cannot be written, or holds runs with other settings.
         TrialError: all seeds failed.
     """
@@ -187,12 +187,12 @@ def run_trials(trials: Sequence[Trial], jobs: int, quiet: bool = False) -> tuple
     other trials continue.
 
     Returns:
-        The scores of the finished trials in the order of ``trials``, and the reasons of the failed ones.
+        The scores of the finished trials in the order of ``trials``, and the reasons for failed trials.
 
     Raises:
         ConfigError: ``jobs`` < 1.
         RunDirectoryError: the directory of a trial holds a run with other settings, or a run without a score that no
-            benchmark started. Nothing has run.
+            benchmark started. No trial has run.
     """
     if jobs < 1:
         raise ConfigError("jobs", jobs, "a whole number >= 1")
@@ -224,8 +224,8 @@ def _prepare(trials: Sequence[Trial]) -> None:
     for trial in trials:
         if (trial.directory / "config.json").exists() and not (trial.directory.parent / MARK).exists():
             raise RunDirectoryError(
-                f"{trial.directory} holds a run that no benchmark started. The benchmark would overwrite it. "
-                "Choose another directory (--out), or remove this one."
+                f"{trial.directory} holds a run that no benchmark started, and the benchmark would overwrite it. "
+                "Choose another directory (--out), or remove this run."
             )
     for parent in {trial.directory.parent for trial in trials}:
         with files.reported("written", parent):
@@ -249,7 +249,7 @@ def _run(trial: Trial) -> None:
 
 
 def _train(dqn: DQN, trial: Trial) -> None:
-    """Train one seed. Resume an interrupted run; restart one that is damaged."""
+    """Train one seed. Resume an interrupted run, or restart a damaged run."""
     if (trial.directory / "config.json").exists():
         try:
             dqn.train(trial.train, resume=True, run_dir=trial.directory, pictures=False, quiet=True)
@@ -280,7 +280,7 @@ def stored_score(trial: Trial) -> Score | None:
         listed = ", ".join(f"{name} = {found!r} there, {wanted!r} requested" for name, found, wanted in different)
         raise RunDirectoryError(
             f"{trial.directory} holds a run with other settings: {listed}. "
-            "Choose another directory (--out), or remove this one."
+            "Choose another directory (--out), or remove this run."
         )
     if not path.exists():
         return None

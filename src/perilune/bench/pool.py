@@ -35,8 +35,8 @@ def each(
         jobs: number of processes at the same time (>= 1).
 
     Yields:
-        At least twice a second, the items in progress and the items that have just ended. Each of the latter maps to
-        None or to the reason of its failure.
+        At least twice a second, the items in progress and the items that have just ended. Each ended item maps to None
+        or to the reason for its failure.
 
     Raises:
         MissingDependencyError: Pebble is not installed.
@@ -61,7 +61,7 @@ def each(
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in the threads and processes that the block starts, also during their startup."""
+    """Block SIGINT in the threads and processes that the block starts, including during their startup."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -74,12 +74,12 @@ def _interrupts_blocked() -> Iterator[None]:
 
 def _prepare() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    warnings.simplefilter("ignore")  # of other libraries
+    warnings.simplefilter("ignore")  # hide warnings of other libraries
     warnings.simplefilter("default", PeriluneWarning)
 
 
 def _exit_with_parent() -> None:
-    """Exit when the parent dies, so that after a restart no two processes write the same files."""
+    """Exit when the parent dies, so that a restarted parent does not write the same files as this process."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -87,7 +87,7 @@ def _exit_with_parent() -> None:
 
 
 def _attempt(work: Callable[[Item], object], item: Item) -> str | None:
-    """Call ``work``. Return the reason of a failure as text, because not every exception can be pickled."""
+    """Call ``work``. If it fails, return the reason as text, because not every exception can be pickled."""
     try:
         work(item)
     except PeriluneError as error:

@@ -24,7 +24,7 @@ from perilune.viz.plots import Band
 
 FORMAT = 1
 JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
-NOTHING = "nothing"  # value of a setting that one side lacks
+NOTHING = "nothing"  # stands for a setting that one side lacks
 LARGEST = 2**26  # bytes of scores.json
 FEW = 5  # with fewer seeds, intervals are too narrow
 MOST_LISTED = 12  # differing settings in a comparison
@@ -32,7 +32,7 @@ MOST_LISTED = 12  # differing settings in a comparison
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one algorithm on one environment, and the reasons why other seeds failed."""
+    """Scores of one algorithm on one environment, and the reasons for failed seeds."""
 
     environment: str
     reward_threshold: float | None
@@ -65,7 +65,7 @@ class Summary:
     final: Spread
     best: Spread
     fall: float
-    """Median over the seeds of the return of the best checkpoint minus that of the final one."""
+    """Median over the seeds of the return of the best checkpoint minus the return of the final checkpoint."""
     solved_env_steps: float | None
     """Median over the seeds of the environment steps until first solved. An unsolved seed counts as infinity."""
     solved_seconds: float | None
@@ -76,7 +76,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Returns of one checkpoint of every seed of A, compared with those of B."""
+    """Comparison of A and B by the returns of one checkpoint (final or best) of every seed."""
 
     a: Estimate
     """Interquartile mean (IQM) of A."""
@@ -159,7 +159,7 @@ def compare(a: Result, b: Result, generator: np.random.Generator) -> Comparison:
 
 
 def to_json(result: Result, summary: Summary) -> dict[str, Any]:
-    """Return the content of scores.json. Numbers that are not finite are None, such as the interval of one seed."""
+    """Return the content of scores.json. Non-finite numbers become None, such as the interval of a single seed."""
     failures = [{"seed": seed, "reason": reason} for seed, reason in result.failures.items()]
     content = {"format": FORMAT, "episodes": SCORE_EPISODES, "summary": summary, **vars(result), "failures": failures}
     order = ("format", "environment", "reward_threshold", "episodes", "settings", "scores", "failures", "summary")

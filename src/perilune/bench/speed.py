@@ -1,7 +1,7 @@
 """Measure the time of one update relative to the time of its matrix products.
 
-Timings on shared machines drift. Each ratio is therefore the median over pairs of durations, measured alternately in
-one process.
+Timings on shared machines drift. Each ratio is therefore the median over pairs of durations, which are measured
+alternately in one process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every command with its module, its summary and its options. Help and completion need no other module."""
+"""Every command with its module, summary and options. Help and completion need no other module."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def argument(name: str, metavar: str, text: str, convert: Callable[[str], Any] =
 
 
 def option(name: str, convert: Callable[[str], Any], default: Any, text: str, **how: Any) -> Option:
-    """Return an option with a value. With the default SUPPRESS, the parsed options omit it unless it is given."""
+    """Return an option with a value. With the default SUPPRESS, the parsed options include it only if it is given."""
     metavar = {whole: "N", number: "X", Path: "PATH", assignment: "NAME=VALUE"}.get(convert)
     return name, {"type": convert, "default": default, "metavar": metavar, "help": text, **how}
 
@@ -50,10 +50,10 @@ ENV_KWARGS = option(
 JSON = flag("--json", "Print one JSON object.")
 QUIET = flag("--quiet", "Do not show progress.")
 TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
-# The agent, and how it plays.
+# Options that select an agent and how it plays.
 AGENT = (
     SOURCE,
-    option("--checkpoint", str, "best", "Which weights of the run to use.", choices=("best", "final")),
+    option("--checkpoint", str, "best", "Weights of the run to use.", choices=("best", "final")),
     option("--max-episode-steps", whole, None, "Steps after which an episode is truncated (>= 1)."),
     ENV,
     ENV_KWARGS,
@@ -66,7 +66,7 @@ COMMANDS = {
         (
             option("--seed", whole, SUPPRESS, "Random seed (>= 0). Default: 0."),
             option("--out", Path, None, "Run directory. Default: runs/ENV-seedN, or the next free name."),
-            flag("--overwrite", "Replace the run in that directory."),
+            flag("--overwrite", "Replace an existing run in the run directory."),
             *(QUIET, JSON, TENSORBOARD, ENV_KWARGS),
         ),
         settings=True,
@@ -148,7 +148,13 @@ COMMANDS = {
         "Play an environment yourself, alone or against an agent.",
         (
             argument("env", "ENV", "ID of a Gymnasium environment.", str),
-            argument("source", "RUN_OR_FILE", "Agent to play against.", nargs="?", default=None),
+            argument(
+                "source",
+                "RUN_OR_FILE",
+                "Run directory or .safetensors file of the agent to play against.",
+                nargs="?",
+                default=None,
+            ),
             option("--seed", whole, 0, "Seed of the first start state (>= 0)."),
             ENV_KWARGS,
         ),
@@ -158,7 +164,14 @@ COMMANDS = {
         "Examine a DQN program and report its faults. "
         "Exit status: 0 if there are no faults, 1 if there are faults, 2 if the examination failed.",
         (
-            argument("agent", "FILE:FACTORY", "Function that returns a new agent.", str, nargs="?", default=None),
+            argument(
+                "agent",
+                "FILE:FACTORY",
+                "File, and function in it that returns a new agent.",
+                str,
+                nargs="?",
+                default=None,
+            ),
             option("--new", Path, None, "Write a commented adapter for your agent to this file and exit."),
             option(
                 "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"

@@ -120,7 +120,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 class Joined(argparse.Action):
-    """Convert all words of an option with the function ``const``. Words can also be separated by commas."""
+    """Convert the words of an option with the function ``const``. Commas may also separate the words."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Store the converted words."""

@@ -33,7 +33,7 @@ def load(options: Namespace) -> DQN:
         if config["environment"] == envs.name(dqn.env) and config.get("made") not in (None, here):
             made = config["made"]
             hint = "Pass the arguments of that environment with --env-kwargs."
-            aside(f"perilune: the run was trained in {made}, not in {here}. {hint}")
+            aside(f"perilune: the run was trained in {made}, but the agent now plays in {here}. {hint}")
     return dqn
 
 
@@ -103,7 +103,7 @@ def run_list(options: Namespace) -> None:
         *(f"  {name:<20}{steps:>10,} steps" for name, steps in tuned.items()),
         "\nKnown environments, with named observations, actions or outcomes:",
         *(f"  {name}" for name in ENVIRONMENTS),
-        "Perilune trains in any Gymnasium environment with discrete actions and vectors as observations.",
+        "Perilune trains in any Gymnasium environment with discrete actions and observations that it can flatten.",
     ]
     show(options, {"runs": runs, "presets": tuned, "environments": list(ENVIRONMENTS)}, "\n".join(lines))
 

@@ -79,7 +79,7 @@ def run_resume(options: Namespace) -> None:
 
 @contextmanager
 def _resume_hint(env: str) -> Iterator[None]:
-    """After an interruption, name the option that the resume needs if a module registers the environment."""
+    """After an interruption, name the option that resuming needs if a module registers the environment."""
     try:
         yield
     except KeyboardInterrupt as error:

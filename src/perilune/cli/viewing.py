@@ -70,9 +70,9 @@ def run_plot(options: Namespace) -> None:
 
 
 def _read(command: str, given: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Return the runs in ``given`` or directly below, and a message for each run below that cannot be read.
+    """Return the runs in ``given``, or directly below a directory in ``given``, and messages about unreadable runs.
 
-    Raise an error if a run in ``given`` itself cannot be read.
+    If a run in ``given`` itself cannot be read, raise an error instead.
     """
     if not given:
         raise RunDirectoryError(

@@ -41,7 +41,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         setup: the environment, the seed and all settings.
         agent: the state of the agent, except its arrays.
         training: the progress of training.
-        best: whether the best evaluation so far took place directly before saving.
+        best: whether the best evaluation so far took place immediately before saving.
         has_best_weights: whether the checkpoint holds the best weights so far.
         logs: size and checksum of each log at the time of saving.
     """
@@ -89,8 +89,8 @@ def save(
         archive.write(path, KIND, checkpoint, arrays, LARGEST_HEADER)
     except FileFormatError as error:
         raise RunDirectoryError(
-            f"the checkpoint is too large: {error}. It holds all actions and the last n_step steps of each running "
-            "episode. Reduce max_episode_steps, num_envs or n_step."
+            f"the checkpoint is too large: {error}. A checkpoint holds all actions and the last n_step steps of each "
+            "running episode. Reduce max_episode_steps, num_envs or n_step."
         ) from error
     _prune(directory, path, setup.train.keep_checkpoints)
 
@@ -106,7 +106,7 @@ def _prune(directory: Path, newest: Path, most: int) -> None:
     best = next((path for path in reversed(until) if _is_best(path)), None)
     for path in there:
         if path not in kept and path != best:
-            with suppress(OSError):  # the file only uses space, and the next save tries again
+            with suppress(OSError):  # the file only takes up space, and the next save tries again
                 path.unlink()
 
 
@@ -133,7 +133,7 @@ def _read(path: Path) -> tuple[Checkpoint, str]:
     if path.name != path_of(path.parents[1], agent.env_steps).name:
         right = path_of(path.parents[1], agent.env_steps).name
         raise FileFormatError(
-            f"{path} is the checkpoint after {agent.env_steps:,} environment steps. Rename it to {right}"
+            f"{path} is the checkpoint after {agent.env_steps:,} environment steps. Rename it to {right}."
         )
     return checkpoint, checksum
 
@@ -141,7 +141,7 @@ def _read(path: Path) -> tuple[Checkpoint, str]:
 def load(path: Path, agent: Agent | None = None) -> tuple[Checkpoint, Agent]:
     """Return the metadata of a checkpoint, and its agent as it was saved.
 
-    If ``agent`` is given, restore it; its changeable settings may differ. After an error, its state is undefined.
+    If ``agent`` is given, restore it. Its changeable settings may differ. After an error, its state is undefined.
     """
     checkpoint, checksum = _read(path)
     setup, arrays = checkpoint.setup, archive.read_arrays(path, checksum)
@@ -165,13 +165,15 @@ def latest(directory: Path) -> tuple[Checkpoint, Agent]:
             warnings.warn(f"skipped a checkpoint: {error}", PeriluneWarning, stacklevel=2)
     hint = "Evaluate its weights with `perilune evaluate`, or start a new run with `perilune train`."
     if there:
-        raise FileFormatError(f"{directory} cannot be resumed: all {len(there)} checkpoints are damaged. {hint}")
+        raise FileFormatError(
+            f"{directory} cannot be resumed: every checkpoint is damaged ({len(there)} in total). {hint}"
+        )
     manifest.check_run(directory)
     raise RunDirectoryError(f"{directory} cannot be resumed: it has no checkpoint. {hint}")
 
 
 def restore_weights(directory: Path, checkpoint: Checkpoint) -> None:
-    """Restore best.safetensors from a checkpoint, or remove it if it did not exist then."""
+    """Restore best.safetensors from a checkpoint, or remove the file if the checkpoint has none."""
     path, best = path_of(directory, checkpoint.agent.env_steps), directory / WEIGHTS["best"]
     weights = archive.read_arrays(path, _read(path)[1]).get(BEST)
     if weights is None:

@@ -20,8 +20,8 @@ import msgspec
 from perilune.errors import FileFormatError, PeriluneError, RunDirectoryError
 
 PARTIAL = ".partial"  # suffix of an unfinished file
-LARGEST_JSON = 2**20  # bytes; the default limit for a JSON file
-PART = 512  # the limit allows one object, list or string per this many bytes; decoded, each takes about 100
+LARGEST_JSON = 2**20  # bytes; the default limit of a JSON file
+PART = 512  # the limit allows one object, list or string per this many bytes; decoded, each takes about 100 bytes
 PIECE = 2**20  # bytes read at a time
 
 

@@ -39,7 +39,7 @@ def interruptions(notice: str, stop: Callable[[], object]) -> Iterator[None]:
 
     try:
         for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # the process was started with this signal ignored
+            if handler is not signal.SIG_IGN:  # SIG_IGN: the process was started with this signal ignored
                 signal.signal(number, handle)
         yield
     finally:

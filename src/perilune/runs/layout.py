@@ -40,7 +40,7 @@ def free_directory(environment: str, seed: int, parent: Path = Path("runs")) -> 
 
 
 def check_free(directory: Path, overwrite: bool = False) -> None:
-    """Raise RunDirectoryError if ``directory`` holds foreign files, or a run that may not be overwritten."""
+    """Raise RunDirectoryError if ``directory`` holds other files, or a run that may not be overwritten."""
     if (directory / "config.json").exists():
         if not overwrite:
             raise RunDirectoryError(
@@ -67,7 +67,7 @@ def create(directory: Path, overwrite: bool = False) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove the unfinished files that a killed process has left behind."""
+    """Remove unfinished files that a killed process left behind."""
     for pattern in PARTIAL:
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ LARGEST_LOG = 2**32  # bytes
 MOST_ROWS = 10_000_000  # of a table; several hundred megabytes
 MOST_TEXTS = 200  # different strings in a column of a table
 LONGEST_TEXT = 1_000  # characters
-TAIL = 4096  # bytes before the current position that identify a file
+TAIL = 4096  # the last bytes read, which identify a file
 GENERATIONS = count(1)  # a new number each time that a log is read from its start
 Integer = Annotated[int, Meta(ge=0, le=EXACT)]  # float64 represents all of these
 READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # non-finite numbers are stored as null
@@ -61,8 +61,8 @@ class LogWriter(AbstractContextManager["LogWriter"]):
 
     Args:
         directory: the run directory.
-        logs: the logs at the checkpoint from which training resumes, empty for a new run. Later lines are removed,
-            because training writes them again.
+        logs: the logs at the checkpoint from which training resumes, empty for a new run. Later lines are
+            removed, because training writes them again.
 
     Raises:
         RunDirectoryError: a log cannot be written, or no longer exists.
@@ -159,7 +159,7 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
         if path.is_symlink():
             raise
         raise type(error)(
-            f"{error}. This run cannot be resumed without that log. Restore it, or start a new run from the weights "
+            f"{error}. This run cannot be resumed without this log. Restore it, or start a new run from the weights "
             f"in Python: DQN.load({str(path.parent)!r}).train(...)"
         ) from error
     with files.opened(path, "r+b") as file:
@@ -183,7 +183,7 @@ class _Lines:
         self._tail = b""
 
     def is_continued(self, file: IO[bytes]) -> bool:
-        """Return whether ``file`` still has the content that was read last."""
+        """Return whether ``file`` still contains what was read last."""
         if os.fstat(file.fileno()).st_size < self.offset:
             return False
         file.seek(self.offset - len(self._tail))
@@ -200,7 +200,7 @@ class _Lines:
             lines = piece[: end or None]
             self.offset += len(lines)
             self._tail = (self._tail + lines)[-TAIL:]
-            if end:  # otherwise the line is longer than any valid line, and its end will count as a damaged line
+            if end:  # otherwise the line is longer than any valid line, and its end counts as a damaged line
                 yield self.decode(lines)
 
     def decode(self, lines: bytes) -> list[Any]:
@@ -245,7 +245,7 @@ class Table:
 
 
 class LogReader:
-    """Follow a log that may be written at the same time. Skip and count damaged lines.
+    """Follow a log that may still be growing. Skip and count damaged lines.
 
     Args:
         path: the log.
@@ -345,11 +345,11 @@ def read_log(directory: Path, kind: type[Record]) -> list[Record]:
         return []
     with files.opened(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST_LOG:
-            raise FileFormatError(f"{path} has {size:,} bytes; at most {LARGEST_LOG:,} are read")
+            raise FileFormatError(f"{path} has {size:,} bytes, but at most {LARGEST_LOG:,} are allowed")
         records = [kind(*msgspec.structs.astuple(row)) for rows in lines.read(file) for row in rows]
     if lines.bad:
         raise FileFormatError(
-            f"{path}, line {lines.first_bad}, is damaged: {lines.error}. Delete that line to read the others."
+            f"{path}, line {lines.first_bad}, is damaged: {lines.error}. Delete this line to read the others."
         )
     return records
 

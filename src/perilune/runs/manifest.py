@@ -86,7 +86,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = files.read_json(path)
     if config.get("format") != FORMAT:
         raise FileFormatError(
-            f"{path} has format {str(config.get('format'))[:100]}; this version of Perilune reads {FORMAT}"
+            f"{path} has format {str(config.get('format'))[:100]}; this version of Perilune reads format {FORMAT}"
         )
     try:
         msgspec.convert(config, _Config)
@@ -126,7 +126,7 @@ def version() -> str:
 def host() -> dict[str, Any]:
     """Return a description of this machine, and the versions of the libraries."""
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # Prefer the BLAS of NumPy: other libraries may bring their own.
+    # Prefer the BLAS of NumPy, because other libraries may load their own.
     blas: dict[str, Any] = min(libraries, key=lambda library: "numpy" not in library["filepath"], default={})
     return {
         "perilune": version(),
@@ -149,7 +149,7 @@ def check_changes(found: Setup, wanted: Setup, named: Sequence[str]) -> list[str
         if name not in CHANGEABLE:
             raise ConfigError(name, new[name], f"{expected}: this setting cannot change when a run is resumed")
         if name not in named:
-            raise ConfigError(name, new[name], f"{expected}. To change it, name it in `change`")
+            raise ConfigError(name, new[name], f"{expected}. To change it, list it in `change`")
     return changed
 
 
@@ -171,7 +171,7 @@ def _flat(setup: Setup) -> dict[str, Any]:
 
 
 def differing_host(directory: Path) -> str | None:
-    """Return how this machine differs from that of the run, or None if no difference can change results."""
+    """Return how this machine differs from the machine of the run, or None if no difference can change results."""
     try:
         before, now = (_versions(machine) for machine in (files.read_json(directory / "host.json"), host()))
     except PeriluneError:  # the machine of the run is unknown

@@ -25,7 +25,7 @@ class Score:
         best: mean greedy return of the best weights over the same episodes.
         best_env_steps: environment steps at the best evaluation.
         solved_env_steps: environment steps at the first evaluation at or above the reward threshold.
-        solved_seconds: training time until then in seconds, excluding evaluations.
+        solved_seconds: training time until that evaluation in seconds, excluding evaluations.
         training_peak: highest mean return of 100 consecutive training episodes (of all episodes if there are fewer).
         env_steps: total environment steps.
         episodes: total training episodes.

@@ -17,7 +17,7 @@ MOST = 16  # snapshots per run
 
 
 def is_kept(number: int, newest: int) -> bool:
-    """Return whether snapshot ``number`` is kept after evaluation ``newest``: all, then every 2nd, 4th, ..."""
+    """Return whether snapshot ``number`` is kept after evaluation ``newest``: first all, then every 2nd, 4th, ..."""
     stride = 1
     while newest // stride >= MOST:
         stride *= 2

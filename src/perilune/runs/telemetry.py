@@ -12,7 +12,7 @@ from perilune.runs import files
 from perilune.training.events import Timestep
 
 LARGEST = 2**28  # bytes of a file
-LONGEST = 2**22  # bytes of a line, which contains a whole observation
+LONGEST = 2**22  # bytes of a line, which contains an observation
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -32,7 +32,7 @@ class SavedWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         observation_size: size of a flattened observation.
         actions: number of actions.
         seed: seed of the agent.
-        env_steps: environment steps so far, summed over all environments.
+        env_steps: environment steps so far, in all environments together.
         updates: gradient steps so far.
         episodes: finished episodes.
         target_syncs: updates of the target network so far.
@@ -126,7 +126,8 @@ def load_with_env(path: Path, env: envs.Env | str | None = None) -> tuple[Agent,
     if (sizes.observation_size, sizes.actions) != (agent.observation_size, agent.actions):
         raise ShapeError(
             f"the agent in {path} was trained with observations of size {agent.observation_size} and {agent.actions} "
-            f"actions, but {envs.name(env)} has size {sizes.observation_size} and {sizes.actions} actions"
+            f"actions, but {envs.name(env)} has size {sizes.observation_size} and {sizes.actions} actions. Pass the "
+            "environment in which it was trained."
         )
     return agent, saved, env
 
