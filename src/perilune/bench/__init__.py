@@ -15,13 +15,13 @@ def from_repository(name: str, purpose: str) -> ModuleType:
 
     Args:
         name: name of a module or package in ``benchmarks/``.
-        purpose: feature that requires it, for the error message.
+        purpose: feature that requires the module, for the error message.
 
     Returns:
         The module.
 
     Raises:
-        MissingDependencyError: Perilune does not run from a clone of the repository.
+        MissingDependencyError: Perilune is not running from a clone of the repository.
     """
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "__init__.py").is_file():

@@ -47,7 +47,7 @@ ENV = option("--env", str, "", "Environment ID. Required if a module registers i
 ENV_KWARGS = option(
     "--env-kwargs", assignment, SUPPRESS, "Keyword arguments of the environment, such as enable_wind=True.", nargs="+"
 )
-JSON = flag("--json", "Print one JSON object.")
+JSON = flag("--json", "Print the result as one JSON object.")
 QUIET = flag("--quiet", "Do not show progress.")
 TENSORBOARD = flag("--tensorboard", "Write TensorBoard event files into RUN/tensorboard.")
 # Options that select an agent and how it plays.
@@ -167,7 +167,7 @@ COMMANDS = {
             argument(
                 "agent",
                 "FILE:FACTORY",
-                "File, and function in it that returns a new agent.",
+                "Function in FILE that returns a new agent.",
                 str,
                 nargs="?",
                 default=None,

@@ -149,7 +149,7 @@ def run_play(options: Namespace) -> None:
     env = envs.flattened(env) if opponent is None else opponent.env
     envs.space_sizes(env)
     if not can_draw(env):
-        raise ConfigError("env", options.env, "an environment that can render (render_mode rgb_array)")
+        raise ConfigError("env", options.env, 'an environment that can render (render_mode="rgb_array")')
     play.check_display()
     agent = None if opponent is None else opponent.agent
     title = "" if agent is None else f"agent, {agent.env_steps:,} steps"

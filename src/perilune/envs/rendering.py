@@ -58,9 +58,9 @@ class ShadowRendered(gym.Wrapper[Any, Any, Any, Any]):
             observation, *ends = move()
             if np.array_equal(expected[0], observation, equal_nan=True) and ends == expected[1:]:
                 return
-            why = "a copy that renders reached another state from the same seed and actions"
+            why = "the copy that renders reached another state from the same seed and actions"
         except Exception as error:  # an environment may raise anything
-            why = f"a copy that renders raised {type(error).__name__}: {envs.safe_str(error)}"
+            why = f"the copy that renders raised {type(error).__name__}: {envs.safe_str(error)}"
         self.follows = False
         warnings.warn(
             f"the images of {envs.name(self.env)} stop in the middle of an episode, because {why}. Make the "

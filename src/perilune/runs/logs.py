@@ -32,7 +32,7 @@ LARGEST_LOG = 2**32  # bytes
 MOST_ROWS = 10_000_000  # of a table; several hundred megabytes
 MOST_TEXTS = 200  # different strings in a column of a table
 LONGEST_TEXT = 1_000  # characters
-TAIL = 4096  # the last bytes read, which identify a file
+TAIL = 4096  # bytes; the last bytes read identify a file
 GENERATIONS = count(1)  # a new number each time that a log is read from its start
 Integer = Annotated[int, Meta(ge=0, le=EXACT)]  # float64 represents all of these
 READ_AS: dict[Any, Any] = {int: Integer, float: float | None}  # non-finite numbers are stored as null
