@@ -330,7 +330,7 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
         ([], "no agent given"),
         (["nowhere.py:make"], "file 'nowhere.py' does not exist"),
         (["good.py"], "expected FILE.py:FACTORY"),
-        (["good.py:mak"], "has no callable 'mak'. Its callables: Adapter, make"),
+        (["good.py:mak"], "has no callable 'mak'. It has these callables: Adapter, make"),
         (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
         (["empty.ipynb:make"], "is not a notebook"),
         (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it trains an agent"),

@@ -57,7 +57,7 @@ def _place(file: str, line: int | None) -> str:
 
 
 def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> str | None:
-    """Return ``file:line`` of the line that matches the finding's most specific clue, or None."""
+    """Return ``file:line`` of the first line that matches the most specific clue, or None if no clue matches."""
     lines = [line for call in finding.calls for line in lines_by_call.get(call, [])]
     for clue in finding.clues:
         for line in lines:

@@ -121,7 +121,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A check that did not run, or only in part. What it covers may be faulty.
+    """A check that did not run, or ran only in part. The part of the agent that it covers may be faulty.
 
     Attributes:
         check: Title of the check.

@@ -217,7 +217,10 @@ class AgentCopy:
         seed_global_generators(2)
         values = self.array(method, obs.copy())
         if values.ndim != 2 or len(values) != len(obs) or self.session.actions not in (0, values.shape[1]):
-            raise AgentFailed(method, f"returned shape {values.shape} for obs of shape {obs.shape}")
+            expected = f"({len(obs)}, {self.session.actions or 'A'})"
+            raise AgentFailed(
+                method, f"returned shape {values.shape} for obs of shape {obs.shape}: expected {expected}"
+            )
         if values.dtype.kind not in "fiu":
             raise AgentFailed(method, f"returned dtype {values.dtype}: expected real numbers")
         if not np.isfinite(values).all():

@@ -133,7 +133,10 @@ def require_varied_q(session: Session) -> None:
 
 
 def aim(agent: AgentCopy, transition: Transitions) -> Aim:
-    """Return how the reward determines the target. In a correct agent, they are equal in terminated transitions."""
+    """Return how to set the target with the reward.
+
+    In a correct agent, the target of a terminated transition is its reward.
+    """
     ends = agent.session.ends
     flag = ends in ("sound", "no_mask")
     if ends in ("sound", "mask_inverted"):

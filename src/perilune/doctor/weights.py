@@ -110,7 +110,7 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
 
 
 def _statistics(agent: AgentCopy, names: list[str]) -> list[str]:
-    """Return the arrays that change in the same way for every TD error: statistics of the observations."""
+    """Return the arrays that change in the same way for every TD error, such as statistics of the observations."""
     batch = agent.session.transitions(16)
     q = agent.q_taken(batch)
     moved: list[Named] = []
@@ -300,7 +300,7 @@ class Trial(NamedTuple):
         return sorted(names, key=lambda name: -self.step[name].ndim)
 
     def output_push(self, pushed: Named) -> Array | None:
-        """Return how far ``pushed`` pushes each action's output (A,), or None if no weight belongs to one action."""
+        """Return how far ``pushed`` pushes each action's output (A,), or None if all weights affect several outputs."""
         names = self.single_output_arrays()
         if not names:
             return None

@@ -15,11 +15,8 @@ from perilune.doctor.weights import ERROR, TRIALS, Trial, cosine, decays_weights
 
 ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
-ROUTING = (
-    "loss.all_actions",
-    "loss.others_to_zero",
-    "loss.wrong_action",
-)  # if several are found, only the last one in this order is reported
+# If several of these are found, only the last one in this order is reported.
+ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 

@@ -16,7 +16,9 @@ from perilune.doctor.td_reading import aim, neutral_reward, require_regression, 
 from perilune.doctor.weights import flat, negative_gradients, online
 
 ERRORS = np.array([0.1, 0.3, 0.6, 1.5, 3.0, 10.0, 30.0])
-DOUBLED = np.array([0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0])  # delta of a Huber loss is usually 1
+DOUBLED = np.array(
+    [0.06, 0.12, 0.25, 0.45, 0.7, 0.95, 1.8, 4.0, 9.0]
+)  # below and above the usual delta of a Huber loss, 1
 BEFORE = 6  # updates with the single error
 CLOSE = 0.01  # precision of a measured step, relative to the first
 UPDATES = 200  # on the same batch
@@ -54,7 +56,7 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         gradients.append(flat(pushed))
     sizes = np.array(gradients) @ gradients[0]
     if not sizes[0] or not np.all(from_loss):
-        raise CannotTell("the loss does not depend on every reward. Rewards may be clipped")
+        raise CannotTell("the loss does not change with every reward. The agent may clip rewards")
     ratio = sizes / np.array(from_loss)
     if np.ptp(ratio) > 0.05 * np.abs(ratio).max():
         details = (

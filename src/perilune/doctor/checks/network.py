@@ -50,7 +50,7 @@ def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
 
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:
-    """Check that Q follows a shift of the output biases to any value."""
+    """Check that Q follows large shifts of the output biases in both directions."""
     if not any(array.shape == (session.actions,) for array in online(agent).values()):
         yield "the last layer has no biases, so an activation after it cannot be detected"
         return
@@ -70,7 +70,7 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
     arrays = online(agent)
     matrices = {name: array for name, array in arrays.items() if array.ndim == 2 and array.size >= 8}
     if not matrices:
-        raise CannotTell("no weight matrices were found")
+        raise CannotTell("the doctor found no weight matrices")
     layers = _as_layers(session, list(matrices.values()))
     biases = [array.reshape(-1) for array in arrays.values() if array.ndim == 1 or 1 in array.shape]
     picture = _activations(obs, q, layers, biases)
@@ -80,8 +80,8 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
         yield finding("forward.one_sign", shares=shares, picture=picture)
     if not layers:
         return
-    # The spread must shrink with the inputs of a layer (He et al., arXiv:1502.01852) or with inputs and outputs
-    # (Glorot), not with the outputs alone.
+    # The spread must shrink with the number of inputs of a layer (He et al., arXiv:1502.01852) or of inputs and outputs
+    # (Glorot), not with the number of outputs alone.
     scaled = np.array([np.sqrt(np.square(layer).mean() * len(layer)) for layer in layers])
     if scaled.max() > 6 or scaled.max() > max(3, 2.5 * np.median(scaled)):
         shapes = ", ".join(f"{len(layer)} x {layer.shape[1]}" for layer in layers)

@@ -104,9 +104,9 @@ def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
 class ProbeWeight(NamedTuple):
     """A weight of action 0's output, whose gradient is the TD error."""
 
-    transition: Transitions  # that trains it
-    name: str  # of its array
-    place: int  # its flat index there
+    transition: Transitions  # the transition that trains the weight
+    name: str  # name of its array
+    place: int  # flat index in the array
     exact: bool  # whether it is a bias, so that its gradient is exactly the TD error
 
     def value(self, agent: AgentCopy) -> float:

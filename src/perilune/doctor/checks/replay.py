@@ -17,7 +17,7 @@ from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session,
 STORED = 600  # transitions stored before the first sample
 MANY = 25_000  # transitions stored in total: more than the capacity of most buffers
 SAMPLES = 4000
-RARE = 0.01  # share of transitions that may be wrong, such as the first and last ones of a loop
+RARE = 0.01  # share of transitions that may be wrong, such as the first and last ones of a run
 MAX_STEPS = 30  # the longest n-step transition
 RUN_STEPS = 1_000  # length of the training run
 
@@ -89,7 +89,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
     different = len(np.unique(samples.before))
     same = (samples.after == samples.before).mean()
     if same > 0.5 or different <= 2:
-        # Is this the state before the step, or did the state after it overwrite both?
+        # Do both contain the state before the time step, or did the state after it overwrite them?
         before, after = (_share_with_action(samples, env, key) for key in ("before", "after"))
         reused = different <= 2 or after > before + 0.2
         name = "environment.buffer_reused" if reused else "replay.next_is_current"

@@ -66,7 +66,7 @@ def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         _learn_fives(session, trained)
         gaps.append(float(np.abs(trained.target_q(obs) - trained.q(obs)).max()))
         moves.append(float(np.abs(trained.q(obs) - last).max()))
-    if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first one may sync
+    if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first update may sync
         details = (
             f"Updates without a sync changed Q by {listed(moves)}, but afterwards, the two networks differ by only "
             f"{listed(gaps)}"

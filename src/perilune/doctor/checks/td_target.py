@@ -55,7 +55,7 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         session.ends = "mask_inverted"
         yield finding("td_target.mask_inverted", **effects)
     elif matters["next_terminated"]:
-        if effects["next_terminated"] < effects["next_running"] / 2:  # without a mask they are the same
+        if effects["next_terminated"] < effects["next_running"] / 2:  # without a mask, they are equal
             raise CannotTell(
                 "next_obs of terminated transitions has a small effect. It may change running statistics of the "
                 "observations"
@@ -113,7 +113,7 @@ def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: Array) -> Iterator[Finding]:
-    """Check that next_obs of terminated transitions does not matter to another transition of the batch."""
+    """Check that next_obs of terminated transitions does not affect another transition of the batch."""
     require_regression(session)  # with batch normalization, the other transitions do matter
     count = len(batch.action)
     running = batch._replace(terminated=np.arange(count) > 0)
