@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 def matplotlib_figure(width: float, height: float) -> Any:
-    """Return an empty figure of a size in inches, or raise MissingDependencyError if matplotlib is not installed."""
+    """Return an empty figure, with its size in inches. Raise MissingDependencyError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and optional
     except ImportError as error:
@@ -71,7 +71,7 @@ def marker(points: Sequence[Any] | Array) -> str:
 
 
 def clipped(values: Any) -> Array:
-    """Return values as numbers that can be drawn: NaN for None, and at most ``LARGEST`` in size."""
+    """Return values as numbers that can be drawn: NaN for None, and limited to +/- ``LARGEST``."""
     numbers: Array = np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST)
     return numbers
 

@@ -18,7 +18,7 @@ from perilune.replay.buffer import Batch
 from perilune.runs import checkpoint, layout, snapshots
 from perilune.runs.weights import load_weights
 
-STATES, TRANSITIONS = 4_096, 1_024  # samples from the replay buffer, for shares and for gradients
+STATES, TRANSITIONS = 4_096, 1_024  # sample sizes from the replay buffer: for unit outputs, and for gradients
 GRID = 96  # cells of a map along each axis
 EXTENT = (0.5, 99.5)  # percentiles of the visited states that a map spans
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of a distribution
@@ -51,7 +51,7 @@ def replay(directory: Path) -> tuple[Batch, int, tuple[int, int]]:
 
 
 def best_agent(directory: Path, sizes: tuple[int, int]) -> Agent:
-    """Return an agent with the best weights, else the final weights, else those of the newest snapshot.
+    """Return an agent with the best weights, else the final weights, else the newest snapshot's weights.
 
     Args:
         directory: The run directory.
@@ -115,7 +115,7 @@ def value_map(agent: Agent, visited: Array, x: int, y: int) -> tuple[Array, Arra
     """Return the Q-values over a grid of two observation entries, with all other entries at their medians.
 
     Args:
-        agent: The agent. Its evaluation network computes the Q-values.
+        agent: The agent. Its ``policy_network`` computes the Q-values.
         visited: Visited states, [N, O]. They determine the extent of the grid and the medians.
         x: Index of the entry on the horizontal axis.
         y: Index of the entry on the vertical axis.
@@ -263,7 +263,7 @@ def layers_over_time(
 
 
 def _gradients(agent: Agent, batch: Batch) -> Arrays:
-    """Return the gradients for ``batch`` by name; NaN if one is not finite. The online network computes the targets."""
+    """Return the gradients for ``batch`` by name, with targets from the same weights; NaN if they are not finite."""
     with np.errstate(all="ignore"):
         try:
             agent.differentiate(batch)

@@ -142,7 +142,7 @@ def _values(
     panels = figure.subplots(1, 3 if len(names) > 1 else 2, sharex=True, sharey=True)
     extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     shown: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    within = seen if seen.any() else ~seen  # limits of the colors
+    within = seen if seen.any() else ~seen  # cells that determine the color limits
     value = q.max(axis=-1)
     limits = {"vmin": value[within].min(), "vmax": value[within].max()}
     best = {"cmap": ListedColormap(figures.colors(len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}

@@ -44,7 +44,7 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
     """
     from IPython import display  # noqa: PLC0415
 
-    show: Any = display.display  # untyped
+    show: Any = display.display  # IPython has no type hints
 
     def drawn() -> dict[str, str]:
         shown = {"text/plain": f"{title}  {summary.line}"}
@@ -58,7 +58,7 @@ def live(title: str, summary: TrainingSummary) -> Iterator[Callable[[Event], Non
     def read(event: Event) -> None:
         nonlocal shown_at
         summary.read(event)
-        # Draw in this thread, because another one could write below another cell.
+        # Draw in this thread, because the output of other threads could appear below a different cell.
         if time.perf_counter() - shown_at >= 1 / REFRESHES:
             handle.update(drawn(), raw=True)
             shown_at = time.perf_counter()

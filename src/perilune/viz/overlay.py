@@ -106,7 +106,7 @@ def resize(image: Array, width: int) -> Array:
 
 
 class Panel(NamedTuple):
-    """Content of a panel: title, names of the actions (none: no bars), and number of latest actions to show."""
+    """Content of a panel: title, names of the actions (if empty, no bars), and number of latest actions to show."""
 
     title: str
     actions: tuple[str, ...] = ()

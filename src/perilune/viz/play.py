@@ -119,7 +119,7 @@ class Player:
         self._image = None
 
     def image(self) -> Array:
-        """Return the rendered state with title and return below it; at the end of the episode, with its outcome."""
+        """Return the rendered state with title and return below it and, after the episode, with the outcome."""
         if self._image is None:
             self._image = add_panel(self._now._replace(image=rendering.frame(self._env)), Panel(self.title))
         return self._image

@@ -89,7 +89,7 @@ class Picture:
 
 
 def window(episodes: int) -> int:
-    """Return the width of the moving average: about a twentieth of the episodes, a multiple of 5 from 5 to 100.
+    """Return the width of the moving average: about a twentieth of ``episodes``, as a multiple of 5 from 5 to 100.
 
     Args:
         episodes: Number of episodes.

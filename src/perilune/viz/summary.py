@@ -86,7 +86,7 @@ class TrainingSummary:
     def returns(self, most: int) -> list[float]:
         """Return at most ``most`` mean returns, each over the same number of consecutive episodes.
 
-        The last mean may include fewer episodes. Until the number changes, a new episode affects only the last mean.
+        The last mean may include fewer episodes. A new episode changes only the last mean, until this number increases.
         """
         values = np.array(self._returns)
         if not values.size:
@@ -122,7 +122,7 @@ class TrainingSummary:
 
     @property
     def figures(self) -> dict[str, str]:
-        """Nine statistics by label: returns and epsilon, progress, and updates.
+        """Nine statistics as text, by label: returns and epsilon, progress, and updates.
 
         A value has at most 9 characters.
         """

@@ -142,7 +142,7 @@ def scalars(event: Event, recent: Iterable[str | None], outcomes: Sequence[str])
 
 
 class Animation:
-    """A small GIF of at most ``MAX_FRAMES`` frames. Its memory does not grow with the length of the episode.
+    """A small GIF of at most ``MAX_FRAMES`` frames. Its memory use does not grow with the episode.
 
     Args:
         fps: Time steps per second.

@@ -139,7 +139,7 @@ class TrainingRecorder:
     """Save the initial state of a training run as an image, and the episodes that have images as videos.
 
     Args:
-        directory: The run directory. It gets initial_state.png, videos/episode-NNNNN.mp4 and their telemetry.
+        directory: The run directory. It receives initial_state.png, videos/episode-NNNNN.mp4 and telemetry files.
         fps: Frames per second.
         q_values: Returns the agent's Q-values, [N, A], for obs[N, O].
     """
@@ -220,9 +220,9 @@ def record_episodes(
 
 
 def run_stages(run: Path, checkpoint: str = "best") -> list[tuple[str, Path]]:
-    """Return the stages of a run: the initial weights, the weights after one and two thirds, and ``checkpoint``.
+    """Return the stages of a run: up to three earlier snapshots, and ``checkpoint``.
 
-    The thirds refer to the environment steps of ``checkpoint``. The nearest snapshots are used.
+    The snapshots are those nearest to 0, 1/3 and 2/3 of the environment steps of ``checkpoint``.
 
     Args:
         run: The run directory.

@@ -43,7 +43,7 @@ class RunQuery(msgspec.Struct):
 
 
 class SeriesQuery(msgspec.Struct, frozen=True):
-    """Select a column, named LOG.COLUMN, of some runs, from ``low`` to ``high`` on the x axis, with smoothing."""
+    """Select the rows of a column (LOG.COLUMN) of some runs with ``low`` <= x <= ``high``, and their smoothing."""
 
     name: str
     id: str | Annotated[tuple[str, ...], Meta(max_length=MAX_RUNS)] = ()
@@ -63,7 +63,7 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 
 
 def parse(request: Request, query: type[Query]) -> Query:
-    """Return the parameters of a request as a ``query``. Ignore unknown parameters."""
+    """Convert the query parameters of a request to the type ``query``. Ignore unknown parameters."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
     return msgspec.convert(single, query, strict=False)

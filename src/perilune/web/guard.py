@@ -1,4 +1,4 @@
-"""Refuse requests that do not come from the pages of this server, and set security headers."""
+"""Refuse requests that do not come from this server's page, and set security headers."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def _refuse(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 def in_url(host: str) -> str:
-    """Return ``host`` in the form for a URL, with brackets around an IPv6 address."""
+    """Return ``host`` in the form that URLs use, with brackets around an IPv6 address."""
     return f"[{host}]" if ":" in host else host

@@ -29,7 +29,7 @@ LOGS = {name.removesuffix(".jsonl"): kind for kind, name in layout.FILES.items()
 FILES = (
     "config.json", "host.json", *layout.FILES.values(), "videos", checkpoint.DIRECTORY, layout.LOCK, layout.OWNER,
 )  # fmt: skip
-VERSIONS = count(1)  # unique versions, also across runs
+VERSIONS = count(1)  # version numbers, unique across runs
 
 
 class WatchedRun:

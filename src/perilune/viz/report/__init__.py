@@ -1,1 +1,1 @@
-"""One HTML file about runs: curves, videos, settings, scores and what to try next."""
+"""Write a report about runs in one HTML file: curves, videos, settings, scores and what to try next."""

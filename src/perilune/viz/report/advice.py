@@ -27,7 +27,7 @@ class Advice(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Result of a rule that applies: numbers for its texts, settings to change, and the name of its suggestion."""
+    """Result of a rule that applies: numbers for its texts, settings to change, and its suggestion in advice.toml."""
 
     numbers: dict[str, Any]
     changes: dict[str, Any] | None = None
@@ -35,12 +35,12 @@ class Match(NamedTuple):
 
 
 def advise(runs: Iterable[Facts], most: int = MAX_ADVICE) -> list[Advice]:
-    """Return advice from the most important rules that apply, each for the first run that it applies to.
+    """Return advice from the most important rules that apply. Each rule describes the first run that it applies to.
 
-    If two rules suggest the same command, the more important one wins.
+    If two rules suggest the same command, the less important rule is ignored.
 
     Raises:
-        ConfigError: A run has settings that do not exist.
+        ConfigError: A run has unknown settings.
     """
     runs = list(runs)
     found: dict[tuple[str, ...], Advice] = {}

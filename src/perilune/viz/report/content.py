@@ -58,9 +58,10 @@ def write_report(
     Args:
         runs: The runs.
         path: The file; its name ends in .html or .htm.
-        episodes: Number of greedy episodes that score each weights file; 0 to skip scoring.
+        episodes: Number of greedy episodes for the score of each weights file; 0 to skip scoring.
         say: Called with a sentence about each slow step and each missing part.
-        env: Environment id for runs whose own id is not enough, for example "my_module:MyEnv-v0".
+        env: Environment id for runs whose environment cannot be made from the id in the run, for example
+            "my_module:MyEnv-v0".
         skipped: Sentences about runs that are not in ``runs``.
 
     Raises:

@@ -95,7 +95,10 @@ class Facts:
 
     @property
     def failed(self) -> list[int]:
-        """Indices of greedy episodes below the reward threshold, if they are more than 10 % but the mean reaches it."""
+        """Indices of the greedy episodes below the reward threshold.
+
+        Empty unless the mean return reaches the threshold and more than 10 % of the episodes do not.
+        """
         best = self.best
         if best is None or not self.is_solved or best.solved_share is None or best.solved_share >= 0.9:
             return []
@@ -112,7 +115,7 @@ class Facts:
         return max(1, self.env_steps // 2)
 
     def slower(self, factor: float, digits: str = "") -> dict[str, float]:
-        """Return the settings that divide the learning rate by ``factor``, formatted with ``digits``."""
+        """Return settings that divide the learning rate by ``factor``. The format ``digits`` rounds it."""
         rate = float(f"{self.agent.learning_rate / factor:{digits}}")
         return {"learning_rate": rate, "learning_rate_end": min(self.agent.learning_rate_end, rate)}
 
@@ -123,7 +126,7 @@ class Facts:
         return shlex.join(["perilune", name, str(self.run.directory), *options, *env])
 
     def training(self, command: str = "train", *options: str, **changes: Any) -> str:
-        """Return a command that trains with the run's settings and ``changes``; "" if it cannot contain the id."""
+        """Return a command that trains with the run's settings and ``changes``; "" if a command cannot use the id."""
         environment, seed = self.env or self.run.config["environment"], self.run.config["seed"]
         if not re.fullmatch(ENVIRONMENT_ID, environment):
             return ""

@@ -57,7 +57,7 @@ class WeightsScore:
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of one run, and a sentence on why they are missing or limited, if they are."""
+    """The scores of one run. ``why`` is a sentence that explains missing or limited scores."""
 
     run: Run
     weights: list[WeightsScore]
@@ -72,7 +72,7 @@ class RunScores:
 def score_run(run: Run, episodes: int, say: Callable[[str], object], env: str = "") -> RunScores:
     """Score the best and the final weights of ``run``.
 
-    If a benchmark has scored the run, and it was not resumed since, return the benchmark's means without playing.
+    If a benchmark has scored the run since it was last resumed, return the benchmark's means without playing episodes.
 
     Args:
         run: The run.
