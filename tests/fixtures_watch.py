@@ -28,7 +28,7 @@ FLAGS = (
     *("--disable-sync", "--mute-audio"),
 )
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
-TIMEOUT = 240_000  # milliseconds; only a hanging page takes so long
+TIMEOUT = 240_000  # milliseconds; exceeded only if the page hangs
 expect.set_options(timeout=TIMEOUT)
 MINUS = "\N{MINUS SIGN}"
 REWARD = "[id='chart-episodes.reward']"
@@ -93,7 +93,7 @@ def visit(
         assert {url for url in visited.requests if not url.startswith(f"{origin}/")} == set()
 
 
-@pytest.fixture(scope="module")  # not session: while it is open, other tests cannot call asyncio.run
+@pytest.fixture(scope="module")  # asyncio.run fails while the browser is open
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         reason = "Chromium (apt-get install chromium)"

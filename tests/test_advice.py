@@ -188,7 +188,7 @@ def at_epsilon(epsilon: float) -> Facts:
         ("early", facts(), None),  # solved only after two thirds of the budget
         ("early", facts(best=greedy(*["landed"] * 20), **LONGER), "40,000"),
         ("early", facts(best=greedy(*["landed"] * 17, *["crashed"] * 3), **LONGER), None),  # some episodes fail
-        ("fell", facts([-100, 0, 50, 100, 250, -100]), None),  # a single evaluation may be chance
+        ("fell", facts([-100, 0, 50, 100, 250, -100]), None),  # a single bad evaluation may be chance
         ("fell", facts([-100, 0, 50, 250, 50, -100]), "250.0"),
         ("fell", facts([10, 11, 12, 11, 10, 10]), None),  # within the noise
         ("fell", facts(FELL, ema_decay=None), "average of the weights"),

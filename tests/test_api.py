@@ -38,7 +38,7 @@ from perilune.training.events import Episode, Event, Metrics, SafePoint
 from worlds import Numbered, small
 
 LOGS = ("episodes.jsonl", "metrics.jsonl", "best.safetensors", "final.safetensors")
-ENDINGS = ("mp4", "jsonl")  # of a video
+ENDINGS = ("mp4", "jsonl")  # of the two files of a video
 PUBLIC = ["Agent", "DQN", "DQNConfig", "Evaluation", "History", "TrainConfig", "__version__", "errors", "presets"]
 
 

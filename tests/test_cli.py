@@ -146,9 +146,9 @@ def test_evaluate_prints_scores_and_outcomes_of_a_weights_file(tiny_run: TinyRun
     assert (said["lengths"], said["outcomes"]) == ([3, 3], ["balanced"] * 2)
 
 
-def test_evaluate_reports_episodes_that_do_not_end(tmp_path: Path) -> None:
+def test_evaluate_reports_truncated_endless_episodes(tmp_path: Path) -> None:
     dqn = DQN("CliffWalking-v1", hidden=(2,))
-    dqn.agent.online.parameters[:] = 0  # always up, against the wall
+    dqn.agent.online.parameters[:] = 0  # always up, which never ends the episode
     file = str(dqn.save(tmp_path / "cliff"))
     assert "1 of the episodes did not end and were truncated after 10,000 steps" in done(
         "evaluate", file, "--episodes", "1"

@@ -321,7 +321,7 @@ ERRORS = [value for value in vars(errors).values() if isinstance(value, type) an
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not PeriluneError])
-def test_error_has_a_standard_type_and_can_be_pickled(kind: type[Exception]) -> None:
+def test_error_is_also_a_builtin_error_and_can_be_pickled(kind: type[Exception]) -> None:
     root, standard = kind.__bases__
     assert (root, standard.__module__) == (PeriluneError, "builtins")
     arguments = ("gamma", (2,), "a number from 0 to 1") if kind is ConfigError else ("what happened",)

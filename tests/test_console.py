@@ -25,7 +25,7 @@ def test_training_survives_a_closed_terminal(opened: Callable[[], tuple[int, int
     os.close(reads)
     words = "train CartPole-v1 --steps 400 --hidden 8 --learning-starts 40 --epsilon-decay-steps 90000 --out run --json"
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "perilune", *words.split()],  # epsilon causes a warning too
+        [sys.executable, "-m", "perilune", *words.split()],  # the epsilon decay also causes a warning
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=writes,

@@ -179,7 +179,7 @@ def test_ema_averages_online_weights_after_step() -> None:
     assert (agent.target.parameters == 77).all()
 
 
-def test_average_does_not_affect_learning() -> None:
+def test_weight_average_does_not_affect_learning() -> None:
     plain, with_average = averaging(ema_decay=None), averaging()
     for _ in range(5):
         average_of(with_average).parameters[:] = -50
@@ -270,7 +270,7 @@ def test_beta_controls_importance_correction(head: str, beta: float, ratio: floa
     assert np.abs(pull[0]).max() > 0.01
     np.testing.assert_allclose(pull[1], ratio * pull[0], rtol=1e-5, atol=1e-7)
     if head == "expected":
-        assert pull[0, 0] == -0.25  # slope of the Huber loss / B, with the greatest weight 1
+        assert pull[0, 0] == -0.25  # slope of the Huber loss / B, where the largest weight is 1
 
 
 @pytest.mark.parametrize("head", PRIORITIZED_HEADS)
@@ -394,7 +394,7 @@ def test_repeated_action_completes_before_a_greedy_action() -> None:
     assert [agent.act(STATES[:1])[0] for _ in range(5)] == [other] * 3 + [greedy] * 2
 
 
-def test_repeated_action_affects_one_environment_only() -> None:
+def test_repeated_action_affects_only_one_environment() -> None:
     agent = lasting(9, epsilon=0.0)
     agent.begin_episode(1)
     greedy = agent.greedy_action(STATES[0])

@@ -85,7 +85,7 @@ def test_missing_library_error_has_install_command() -> None:
         del gym.registry["NeedsBox2D-v0"], gym.registry["NeedsMore-v0"]
 
 
-def test_unregistered_environment_is_named_by_class() -> None:
+def test_name_of_unregistered_environment_is_its_class() -> None:
     world = Numbered()
     assert envs.name(world) == "Numbered"
     assert envs.name(gym.wrappers.TimeLimit(world, 3)) == "Numbered"
@@ -329,7 +329,7 @@ def test_actions_are_shifted_to_the_first_action_of_the_environment() -> None:
     ("env_id", "x", "reward", "terminated", "expected"),
     [
         ("LunarLander-v3", 0.1, 100.0, True, "landed"),
-        ("LunarLander-v3", -1.0, 100.0, True, "landed"),  # at rest, anywhere
+        ("LunarLander-v3", -1.0, 100.0, True, "landed"),  # landing counts anywhere
         ("LunarLander-v3", 0.1, -100.0, True, "crashed"),
         ("LunarLander-v3", -0.99, -100.0, True, "crashed"),
         ("LunarLander-v3", 1.0, -100.0, True, "flew off"),
@@ -414,12 +414,12 @@ def test_frame_is_an_rgb_image(cart: envs.Env) -> None:
     assert len(np.unique(image)) > 1
 
 
-def test_environment_without_rendering_cannot_draw() -> None:
+def test_environment_without_rendering_cannot_be_drawn() -> None:
     assert not can_draw(Numbered())
     assert can_draw(Numbered(draws=True))
 
 
-def test_missing_rendering_library_is_named() -> None:
+def test_error_names_the_missing_rendering_library() -> None:
     with pytest.raises(MissingDependencyError, match=r"rendering Undrawable.*pip install 'perilune\[lunar\]'"):
         frame(Undrawable(draws=True))
 

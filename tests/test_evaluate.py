@@ -27,7 +27,7 @@ def test_returns_and_lengths_match_the_episodes() -> None:
         lengths=(1, 3, 2), ends=("terminated", "truncated"), reward=lambda world, action: world.steps + action
     )
     result = evaluate(lambda obs: 2, world, 4)
-    # Steps 1, 2, 3 pay 3, 4, 5 with action 2.
+    # With action 2, steps 1, 2 and 3 have the rewards 3, 4 and 5.
     assert (result.returns, result.lengths, result.reward_threshold) == ((3, 12, 7, 3), (1, 3, 2, 1), None)
     assert (result.outcomes, result.outcome_shares) == (None, None)
 

@@ -60,7 +60,7 @@ def test_head_mean_removes_last_axis(head: Head) -> None:
     for before in ((), (2,), (2, 5)):
         values = head.read(drawn(*before, *head.shape))
         assert np.shape(head.mean(values)) == before
-    values = head.read(drawn(4, 4, *head.shape))  # as many rows as actions as quantiles
+    values = head.read(drawn(4, 4, *head.shape))  # equal numbers of rows, actions and quantiles
     for b, a in np.ndindex(4, 4):
         np.testing.assert_allclose(head.mean(values)[b, a], head.mean(values[b, a]), rtol=1e-5, atol=1e-6)
 

@@ -24,7 +24,7 @@ from worlds import Numbered
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 4, "buffer_size": 200, "learning_starts": 10}
 
 
-# Q beyond what rewards allow
+# Q-values beyond the largest possible return
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ OBSERVATIONS: list[tuple[Any, str]] = [
         ({"reset": (np.array([np.nan, 0]), {})}, r"obs\[0\] = nan"),
     ],
 )
-def test_environment_that_breaks_the_interface_is_named(broken: dict[str, Any], message: str) -> None:
+def test_error_names_the_environment_that_breaks_the_interface(broken: dict[str, Any], message: str) -> None:
     agent = Agent(2, 2, DQNConfig(**SMALL), 0)
     with pytest.raises(EnvironmentFaultError, match=message) as caught:
         list(training_events(agent, Broken(**broken), TrainConfig(steps=200, eval_every=None)))
@@ -247,7 +247,7 @@ def test_environment_that_breaks_the_interface_is_named(broken: dict[str, Any], 
     [(1, 1.0), (np.float32(0.5), 0.5), (np.int64(-3), -3.0), (np.array(2.5), 2.5), (True, 1.0), (3.4e38, 3.4e38)],
 )
 @pytest.mark.parametrize(("flag", "ends"), [(True, True), (np.False_, False), (0, False), (1, True)])
-def test_numbers_and_flags_of_other_types_are_accepted(reward: Any, value: float, flag: Any, ends: bool) -> None:
+def test_rewards_and_flags_of_other_types_are_converted(reward: Any, value: float, flag: Any, ends: bool) -> None:
     world = Broken(step=([1, 2.5], reward, flag, np.True_, {}))
     world.steps = 49
     obs, *given = envs.step(world, envs.space_sizes(world), 0)

@@ -128,7 +128,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_damaged_line_is_named(bad: bytes, tmp_path: Path) -> None:
+def test_error_names_the_damaged_line(bad: bytes, tmp_path: Path) -> None:
     (tmp_path / "episodes.jsonl").write_bytes(line(1) + line(2) + bad + line(3) + bad)
     table = LogReader(tmp_path / "episodes.jsonl", Episode).read()
     assert table.columns["episode"].tolist() == [1, 2, 3]

@@ -76,7 +76,7 @@ def test_mse_matches_hand_computation(error: list[float], loss: float, gradient:
         (1.0, [0.5, 3, -2, 1], 1.15625, [0.125, 0.25, -0.25, 0.25]),
         # 1/2 + 2 (4 - 1) + 2 + 2, over 4: the last two are on the kink
         (2.0, [1, -4, 2, -2], 2.625, [0.25, -0.5, 0.5, -0.5]),
-        # 1/4 (1 - 1/8), alone
+        # 1/4 (1 - 1/8), for one element
         (0.25, [-1], 0.21875, [-0.25]),
     ],
 )

@@ -58,7 +58,7 @@ def test_value_map_shows_network_values_and_best_actions() -> None:
     np.testing.assert_array_equal(q.argmax(axis=-1), y[:, None] > x)
 
 
-def test_states_that_were_never_visited_are_marked() -> None:
+def test_value_map_marks_states_that_were_never_visited() -> None:
     obs = square(40_000)
     obs = obs[(obs[:, 0] < 0) | (obs[:, 1] < 0)]
     *_, seen = insight.value_map(agent_with(np.eye(3), np.eye(3)), obs, 0, 1)
@@ -76,14 +76,14 @@ def test_constant_observation_entry_can_be_mapped() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 80))
-def test_shares_of_actions_sum_to_one(actions: list[int], parts: int) -> None:
+def test_action_shares_sum_to_one(actions: list[int], parts: int) -> None:
     found = shares(np.array(actions), 4, parts)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert len(found) == min(parts, len(actions))
     np.testing.assert_allclose(shares(np.array(actions), 4, 1)[0] * len(actions), np.bincount(actions, minlength=4))
 
 
-def test_visits_cover_the_first_and_last_third() -> None:
+def test_visit_map_covers_the_first_and_last_third_of_training() -> None:
     obs = np.zeros((300, 2), np.float32)
     obs[:100] = -1
     obs[200:] = 1
@@ -114,7 +114,7 @@ def test_dead_and_always_active_units_are_found(
 
 
 @pytest.mark.parametrize("config", [{"dueling": True}, {"noisy": True}, {"layer_norm": True}, {"head": "qr"}])
-def test_hidden_layers_are_found_in_every_network(config: dict[str, object]) -> None:
+def test_maps_find_the_hidden_layers_of_every_network(config: dict[str, object]) -> None:
     agent = Agent(3, 2, replace(PLAIN, hidden=(5, (4, "tanh"), (6, "linear")), **config), 0)  # type: ignore[arg-type]
     found = insight.units(agent, square(20))
     assert [(unit.activation, unit.outputs.shape) for unit in found] == [
@@ -234,7 +234,7 @@ def test_figures_name_entries_actions_and_steps(run: Path) -> None:
         ("snapshots", ["values", "actions", "visited"], "need snapshots"),
     ],
 )
-def test_missing_checkpoints_or_snapshots_are_named(run: Path, missing: str, pictures: list[str], words: str) -> None:
+def test_maps_report_missing_checkpoints_or_snapshots(run: Path, missing: str, pictures: list[str], words: str) -> None:
     shutil.rmtree(run / missing)
     drawn = maps.draw(run)
     assert list(drawn.pictures) == pictures
@@ -242,7 +242,7 @@ def test_missing_checkpoints_or_snapshots_are_named(run: Path, missing: str, pic
     assert words in sentence
 
 
-def test_run_without_anything_to_draw_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maps_of_run_without_weights_give_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(run / "checkpoints")
     shutil.rmtree(run / "snapshots")
     with pytest.raises(SystemExit):
@@ -265,14 +265,14 @@ def test_invalid_axes_are_refused_by_name(run: Path, x: str | None, y: str | Non
     assert (caught.value.name, caught.value.value) == (name, x if name == "x" else y)
 
 
-def test_weights_of_an_agent_of_other_sizes_are_refused(run: Path) -> None:
+def test_weights_of_other_sizes_are_refused(run: Path) -> None:
     other = Agent(3, 2, PLAIN, 0)
     save_weights(run / "best.safetensors", other, "CartPole-v1")
     with pytest.raises(FileFormatError, match="another observation size"):
         maps.draw(run)
 
 
-def test_maps_use_best_else_final_else_newest_weights(run: Path) -> None:
+def test_maps_prefer_best_then_final_then_newest_weights(run: Path) -> None:
     for name in ("best.safetensors", "final.safetensors"):
         expected = insight.load_agent(run / name)
         found = insight.best_agent(run, (4, 2))
@@ -286,7 +286,7 @@ def test_maps_use_best_else_final_else_newest_weights(run: Path) -> None:
         insight.best_agent(run, (4, 2))
 
 
-def test_one_hot_states_have_no_map_of_two_entries(tmp_path: Path) -> None:
+def test_one_hot_states_have_no_value_map(tmp_path: Path) -> None:
     dqn = DQN("FrozenLake-v1", hidden=(4,), batch_size=4, buffer_size=100, learning_starts=10, epsilon_decay_steps=20)
     dqn.train(run_dir=tmp_path / "run", steps=60, eval_every=30, eval_episodes=1, pictures=False, quiet=True)
     drawn = maps.draw(tmp_path / "run")
@@ -294,7 +294,7 @@ def test_one_hot_states_have_no_map_of_two_entries(tmp_path: Path) -> None:
     assert "other than 0 and 1" in drawn.skipped[0]
 
 
-def test_missing_best_weights_are_named(run: Path) -> None:
+def test_maps_report_missing_best_weights(run: Path) -> None:
     (run / "best.safetensors").unlink()
     steps = f"{insight.load_agent(run / 'final.safetensors').env_steps:,}"
     assert maps.draw(run).skipped == [

@@ -316,7 +316,7 @@ def test_updates_allocate_no_large_arrays(layer_norm: bool, activation: Activati
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # NumPy allocates a buffer of 8192 elements (32 kB) to combine arrays of different shapes or dtypes, whatever
+    # NumPy allocates a buffer of 8192 elements (32 kB) to combine arrays of different shapes or dtypes, regardless of
     # their size. In this network, one activation takes 128 kB, its mask another 32 kB, and one copy of the parameters
     # 273 kB. Measured: 36 kB.
     assert peak - before < 48_000

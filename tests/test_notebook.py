@@ -58,7 +58,7 @@ def test_example_notebook_runs_and_shows_its_results(tmp_path: Path) -> None:
         assert "History(" in run.data["text/plain"]
 
     for line, action in zip(cells["values"][0].text.splitlines()[1:], ("right", "left"), strict=True):
-        assert line.endswith(f"action: {action}")  # under the falling pole
+        assert line.endswith(f"action: {action}")  # towards the falling pole
     assert "balanced" in cells["score"][1].data["text/plain"]
     assert "env_steps=8500" in cells["resume"][1].data["text/plain"]
 
@@ -135,7 +135,7 @@ def test_notebook_curve_spans_the_lowest_to_the_highest_return() -> None:
     assert page.texts[page.texts.index("landed") + 1 :][:2] == ["3 ", "(3 of the last 100)"]
 
 
-def test_run_shows_its_figures_and_outcomes() -> None:
+def test_run_html_shows_figures_and_outcomes() -> None:
     episodes = [episode(number, reward=2.0, outcome="landed" if number > 20 else "crashed") for number in range(1, 121)]
     run = made_up_run(
         episodes, [evaluated(600, 200.0), evaluated(1_200, 150.0, best=False)], directory="runs/<i>", seed=4
@@ -173,7 +173,7 @@ def test_history_html_shows_its_run(tiny_run: TinyRun) -> None:
     assert not page.named("script")
 
 
-def test_run_is_shown_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_html_works_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     page = Html(notebook.run_html(made_up_run([episode(1)]), []))
     assert any("pip install 'perilune[view]'" in word for word in page.texts)

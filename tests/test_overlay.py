@@ -183,7 +183,7 @@ def test_latest_actions_match_the_episode() -> None:
     assert latest_actions(recent, timestep(action=0, step=0), 3) == (0,)
 
 
-def test_outcome_is_shown_at_the_end_only() -> None:
+def test_outcome_is_shown_only_at_the_end() -> None:
     panel = Panel("", NAMES)
     assert (add_panel(timestep(1.0, 2.0, 3.0), panel)[:400] == PICTURE).all()
     labeled = add_panel(timestep(1.0, 2.0, 3.0, action=None, reward=278.4, outcome="landed"), panel)[:400]
@@ -209,13 +209,13 @@ def test_bars_of_any_number_of_actions_fit_into_the_image(count: int, size: tupl
     assert not is_color(panel, BAR)[:, -2:].any()
 
 
-def test_missing_pillow_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pillow_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):
         add_panel(timestep(1.0), Panel("", ("a",)))
 
 
-def test_captions_are_wrapped_and_equally_high() -> None:
+def test_captions_are_wrapped_and_equal_in_height() -> None:
     text = "down/s: south, up/w: north, right/d: east, left/a: west, 4: pick up, 5: drop off. Press a key to begin"
     for width in (256, 550, 1206):
         long, short = captions(width, (text, "Space"))

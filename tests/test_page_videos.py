@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from fixtures_watch import DESKTOP, MINUS, VIDEO, assert_accessible, copy_run, served, visit, wait_until
 
 Q_VALUES: dict[str, tuple[list[list[float | None]], float, list[tuple[float, float]]]] = {
-    # Q-values of the first frame and of the others; the position of 0; left and right end of both bars.
+    # Q-values of the first frame and of the others, the position of zero, and the left and right ends of both bars.
     "negative": ([[-2.0, -8.0], [-10.0, -4.0]], 1.0, [(0.8, 1.0), (0.2, 1.0)]),
     "positive": ([[2.0, 8.0], [10.0, 4.0]], 0.0, [(0.0, 0.2), (0.0, 0.8)]),
     "both": ([[-2.0, 4.0], [6.0, 0.0]], 0.25, [(0.0, 0.25), (0.25, 0.75)]),

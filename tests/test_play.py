@@ -213,7 +213,7 @@ def test_environment_without_images_and_invalid_seed_are_refused() -> None:
         next(play.play(gym.make("CartPole-v1"), seed=-1))
 
 
-def test_missing_pygame_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pygame_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[lunar\]'"):

@@ -67,7 +67,7 @@ def test_faint_line_shows_the_episode_values() -> None:
 def test_strong_line_is_the_moving_average(number: int) -> None:
     picture = curves([made_up_run(learning(700))])
     raw, average = lines(picture, number)[:2]
-    expected = [statistics.fmean(raw[stop - 35 : stop, 1].tolist()) for stop in range(35, 701)]  # full windows only
+    expected = [statistics.fmean(raw[stop - 35 : stop, 1].tolist()) for stop in range(35, 701)]  # only full windows
     np.testing.assert_array_equal(average[:, 0], raw[34:, 0])
     np.testing.assert_allclose(average[:, 1], expected, rtol=1e-9)
     assert "mean of the last 35" in texts(picture)
@@ -203,7 +203,7 @@ ODD: list[list[list[Episode]]] = [
 
 # Warnings are errors in tests, so this also shows that matplotlib gives none.
 @pytest.mark.parametrize("runs", ODD)
-def test_any_numbers_can_be_drawn(runs: list[list[Episode]]) -> None:
+def test_unusual_numbers_can_be_plotted(runs: list[list[Episode]]) -> None:
     picture = curves([made_up_run(episodes, directory=f"run {n}") for n, episodes in enumerate(runs)])
     picture.figure.draw_without_rendering()
 
@@ -229,7 +229,7 @@ def test_curves_do_not_use_pyplot() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_unwritable_figure_directory_is_named(tmp_path: Path) -> None:
+def test_error_names_the_unwritable_figure_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match=f"cannot be written to {tmp_path / 'file' / 'plots'}"):
         curves([made_up_run(learning(5))]).save(tmp_path / "file" / "plots", "curves")

@@ -74,7 +74,7 @@ def test_failing_items_do_not_affect_the_others(tmp_path: Path) -> None:
     assert len({(tmp_path / name).read_text() for name in "ab"}) == 2  # a process for each item
 
 
-def test_missing_pebble_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pebble_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pebble", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[bench\]'"):
         next(each(write, [], jobs=1))
@@ -119,5 +119,5 @@ def test_worker_processes_stop_when_their_parent_ends(tmp_path: Path, number: si
     else:
         parent.kill()
     _, err = parent.communicate()
-    assert err.count("Traceback") == (number is signal.SIGINT)  # the parent's own
+    assert err.count("Traceback") == (number is signal.SIGINT)  # from the parent itself
     until(lambda: not alive(pid))

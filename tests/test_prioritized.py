@@ -185,7 +185,7 @@ def test_importance_weights_match_hand_computation(beta: float, expected: list[f
 
 
 def test_weights_are_normalized_by_batch_maximum() -> None:
-    # Two draws from 0.02 and 1999.98: the first row is sampled once in 100,000 draws, and not here.
+    # Two draws from 0.02 and 1999.98: the first row is sampled about once in 100,000 draws, so not in this test.
     index, weights = with_priorities([0.02, 999.99, 999.99]).sample(2, 1.0, np.random.default_rng(0))
     assert index.tolist() == [1, 2]
     np.testing.assert_allclose(weights, 1, rtol=1e-6)

@@ -128,7 +128,7 @@ def test_numbers_have_at_most_nine_characters(value: float | None, decimals: int
     ("value", "text"),
     [(0.0, "0.000"), (0.0004, "4.0e-04"), (9.5, "9.500"), (89.06, "89.1"), (-99_999.9, "-99,999.9"), (1e6, "1.0e+06")],
 )  # fmt: skip
-def test_small_numbers_get_more_decimals(value: float, text: str) -> None:
+def test_small_numbers_are_shown_with_more_decimals(value: float, text: str) -> None:
     assert number(value) == text
 
 

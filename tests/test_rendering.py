@@ -214,7 +214,7 @@ def test_only_recorded_episodes_are_rendered(watched: list[Watched]) -> None:
     events = run(gym.make("Own-v0"), episodes=7, video_every=3)
     lengths = {event.episode: event.length for event in events if isinstance(event, Episode)}
     given, tried, shadow = watched
-    # The given environment plays every episode; the shadow follows in those that are recorded.
+    # The given environment plays every episode; the shadow environment repeats those that are recorded.
     assert [len(steps) for steps in given.trained()[-7:]] == list(lengths.values())
     assert not tried.seeds  # made only to check that copies are possible
     assert [len(steps) for steps in shadow.recorded] == [lengths[number] for number in (1, 3, 6)]
@@ -272,7 +272,7 @@ def test_wrapper_that_cannot_be_copied_disables_only_rendering(tmp_path: Path) -
         record_episodes(lambda obs: 0, env, tmp_path / "video.mp4", q_values=lambda obs: obs)
     history = DQN(env, config=small()).train(run_dir=tmp_path / "run", **BRIEF)
     assert not list(history.directory.rglob("*.mp4"))
-    # If it renders itself, its own images are recorded.
+    # If the environment renders, its own images are recorded.
     draws = Backwards(gym.make("CartPole-v1", render_mode="rgb_array"))
     assert [event for event in run(draws, steps=20, video_every=1) if isinstance(event, Timestep)]
 
@@ -309,7 +309,7 @@ class Faulty(Watched):
         (lambda: np.zeros((1, 1, 3), np.uint8), r"returned an array of shape \(1, 1, 3\): expected .* 2 by 2"),
     ],
 )
-def test_failed_image_is_only_a_warning(images: Callable[[], Any], words: str, tmp_path: Path) -> None:
+def test_failed_rendering_only_causes_a_warning(images: Callable[[], Any], words: str, tmp_path: Path) -> None:
     Watched.made = []
     Faulty.images = images
     with known(Faulty):
@@ -343,7 +343,7 @@ class Blocked(Watched):
         return super().reset(seed=seed, options=options)
 
 
-def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
+def test_failed_close_only_causes_a_warning(tmp_path: Path) -> None:
     Watched.made = []
     with known(Stubborn):
         env = gym.make("Own-v0")
@@ -357,7 +357,7 @@ def test_failed_close_is_only_a_warning(tmp_path: Path) -> None:
         assert sum(world.closed for world in Watched.made) == len(Watched.made) - 1  # all except the given environment
 
 
-def test_failed_shadow_environment_is_only_a_warning() -> None:
+def test_failed_shadow_environment_only_causes_a_warning() -> None:
     Watched.made = []
     with known(Blocked):
         env = gym.make("Own-v0")

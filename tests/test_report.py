@@ -161,7 +161,7 @@ def test_identical_weights_are_scored_once(run: Path, tmp_path: Path) -> None:
     assert found.row("best and final")[0] == "2"
 
 
-def test_missing_environment_is_named_instead_of_scores(run: Path, tmp_path: Path) -> None:
+def test_report_names_the_missing_environment_instead_of_scores(run: Path, tmp_path: Path) -> None:
     for name in ("best", "final"):
         agent, _ = load_weights(run / f"{name}.safetensors")
         save_weights(run / f"{name}.safetensors", agent, "Nowhere-v0")
@@ -175,7 +175,7 @@ def test_missing_environment_is_named_instead_of_scores(run: Path, tmp_path: Pat
     assert "Some advice has no command" in found.words
 
 
-def test_missing_files_are_named_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
+def test_report_names_missing_files_and_shows_the_rest(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "videos")
     for name in ("host.json", "best.safetensors", "final.safetensors"):
         (run / name).unlink()
@@ -199,7 +199,7 @@ def test_share_has_a_wilson_interval() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.490163, 0.943318), abs=1e-6)
 
 
-def test_few_episodes_have_no_interval() -> None:
+def test_score_of_few_episodes_has_no_interval() -> None:
     few = scoring.interval(np.mean, [1.0, 2.0, 3.0], scoring.MIN_EPISODES)
     assert few.value == 2
     assert np.isnan(few.low)
@@ -382,7 +382,7 @@ def test_only_html_files_are_overwritten(run: Path, capsys: Any, name: str) -> N
     assert not (run / "new").exists()
 
 
-def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_damaged_run_among_many_is_reported(run: Path, tmp_path: Path, capsys: Any) -> None:
     runs, out = tmp_path / "runs", tmp_path / "report.html"
     for name in ("a", "b", "c", "d"):
         shutil.copytree(run, runs / name)
@@ -400,7 +400,7 @@ def test_damaged_run_among_many_is_named(run: Path, tmp_path: Path, capsys: Any)
     for lines in (printed.err.splitlines(), [line for line in reported if "cannot be read" in line]):
         starts = [line.partition(" cannot be read")[0] for line in lines]
         assert starts == ["perilune: skipped: b", "perilune: skipped: c"]
-    # A run that was named must be readable, and so must one of several.
+    # A run given as an argument must be readable. Of the runs in a directory, at least one must be.
     for given in ([runs / "a", runs / "b"], [runs, runs / "b"]):
         assert f"perilune verify {runs}/b" in refused("plot", *given, "--out", tmp_path / "none", capsys=capsys)
     for name in ("a", "d"):
@@ -451,7 +451,7 @@ def long_named(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for letter in "ab":
         shutil.copytree(whole, directory / f"{letter * 200}")
     agent = json.loads((directory / ("b" * 200) / "config.json").read_text())["agent"]
-    # Other settings, so that the head lists the runs by name.
+    # The settings differ, so the header lists the runs by name.
     rewrite_config(directory / ("b" * 200), agent=agent | {"gamma": 0.5})
     cli.main(["report", str(directory), "--episodes", str(EPISODES), "--out", str(directory / "report.html")])
     return directory / "report.html"
@@ -488,7 +488,7 @@ def test_page_is_accessible_and_pictures_are_dimmed_in_dark_mode(page: Page) -> 
         assert result.violations_count == 0, result.generate_report()
 
 
-def test_print_replaces_videos_by_stills_and_keeps_scores_together(page: Page) -> None:
+def test_print_replaces_videos_with_stills_and_keeps_scores_together(page: Page) -> None:
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.querySelector('figure:not(.video)')).filter") == "none"
     section = "getComputedStyle(document.querySelector('.scores').closest('section')).breakInside"
@@ -500,7 +500,7 @@ def test_print_replaces_videos_by_stills_and_keeps_scores_together(page: Page) -
     assert page.evaluate("[...document.querySelectorAll('img.paper')].every(image => image.naturalWidth == 600)")
 
 
-def test_missing_jinja2_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_jinja2_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     templates._environment.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[view\]'"):

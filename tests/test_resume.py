@@ -102,7 +102,7 @@ MORE: list[tuple[int, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("num_envs", "agent"), [*FAMILY, *(pytest.param(*one, marks=pytest.mark.long) for one in MORE)], ids=str
 )
-def test_stopped_run_ends_as_if_never_stopped(
+def test_stopped_and_resumed_run_equals_an_uninterrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: dict[str, Any], num_envs: int
 ) -> None:
     config = DQNConfig(**SMALL | agent)
@@ -167,7 +167,7 @@ def interrupt(kind: type[Event], times: int = 1) -> Callable[[Event], None]:
 
 
 @pytest.mark.parametrize("kind", [Episode, WarmingUp])
-def test_interrupted_run_resumes_to_the_same_end(
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_run(
     tmp_path: Path, kind: type[Event], capfd: pytest.CaptureFixture[str]
 ) -> None:
     agent, settings, run = SMALL, TRAINING, tmp_path / "run"
@@ -182,7 +182,7 @@ def test_interrupted_run_resumes_to_the_same_end(
     stopped_at, _ = checkpoint.latest(run)
     assert not stopped_at.training.finished
     if kind is Episode:
-        assert stopped_at.logs[0].size == (run / "episodes.jsonl").stat().st_size  # the log needs no cut
+        assert stopped_at.logs[0].size == (run / "episodes.jsonl").stat().st_size  # the log needs no truncation
     else:
         assert stopped_at.agent.env_steps == 0
         assert load_weights(run / "final.safetensors")[1].env_steps == WARMING_EVERY
@@ -249,7 +249,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_newest_checkpoint_is_skipped(broken: Path, whole: Path, damage: str) -> None:
+def test_damaged_newest_checkpoint_is_skipped_on_resume(broken: Path, whole: Path, damage: str) -> None:
     DAMAGE[damage](checkpoint.paths(broken)[-1])
     assert any(finding.fault for finding in inspection.verify(broken))
     with pytest.warns(PeriluneWarning, match="skipped a checkpoint: "):

@@ -118,7 +118,7 @@ def test_invalid_config_is_refused(tmp_path: Path, content: str, message: str) -
     assert len(str(raised.value)) < 500
 
 
-def test_directory_without_a_run_is_named(tmp_path: Path) -> None:
+def test_error_names_the_directory_without_a_run(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunDirectoryError, match=f"{directory} is not a run"):
             logs.read_run(directory)
@@ -154,7 +154,7 @@ def test_directory_with_other_files_is_not_touched(tmp_path: Path, overwrite: bo
 
 
 @pytest.mark.parametrize("below", [".", "x", "x/y"])
-def test_unwritable_directory_is_named(tmp_path: Path, below: str) -> None:
+def test_error_names_the_unwritable_directory(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     directory = tmp_path / "file" / below
     with pytest.raises(RunDirectoryError, match=f"{directory} cannot be written"), lock.acquire(directory):

@@ -276,7 +276,7 @@ def test_copies_are_closed_and_the_given_environment_is_not() -> None:
         assert [world.closed for world in made] == [False, True, True, True]
         events = training_events(agent, gym.make("World-v0"), TrainConfig(steps=50, num_envs=2))
         assert isinstance(next(events), Started)
-        del events  # abandoned
+        del events  # closes the generator early
         assert [world.closed for world in made[4:]] == [False, True, True]
 
 

@@ -128,7 +128,7 @@ def test_long_episode_is_shown_faster_with_a_label(
         seconds = float(container.duration) / 1e6
     assert 6 <= seconds <= 11.1
     corner = frames[len(frames) // 2][: 60 if ending == ".mp4" else 40, :40]
-    assert corner.min() < 60  # on MountainCar's white sky
+    assert corner.min() < 60  # dark text on MountainCar's white sky
 
 
 def test_stages_of_a_run_go_from_initial_to_best_weights(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_stages_of_a_run_go_from_initial_to_best_weights(tiny_run: TinyRun, tmp_
     assert [ending.reward for ending in endings] == [DQN.load(path).evaluate(1).returns[0] for _, path in chosen]
 
 
-def test_missing_weights_and_snapshots_are_named(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_error_names_missing_weights_and_snapshots(tiny_run: TinyRun, tmp_path: Path) -> None:
     half = tmp_path / "half"
     (half / "snapshots").mkdir(parents=True)
     for name in ("config.json", "snapshots/00000.safetensors"):

@@ -104,7 +104,7 @@ def test_bootstrap_resamples_whole_curves() -> None:
     assert (total.low.tolist(), total.high.tolist()) == ([0], [0])
 
 
-def test_missing_scipy_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_scipy_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'perilune\[bench\]'"):
         interquartile_mean(A)

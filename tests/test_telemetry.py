@@ -66,14 +66,14 @@ INVALID = {"q_values": 3, "action": "<script>", "reward": None, "more": 1, "outc
 @pytest.mark.parametrize(
     "line", ["{", "[]", "{}", "[" * 100_000, *(json.dumps(LINE | {name: value}) for name, value in INVALID.items())]
 )
-def test_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+def test_error_names_the_damaged_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "video.jsonl"
     path.write_text(f"{json.dumps(LINE)}\n{line}\n")
     with pytest.raises(FileFormatError, match=r"video\.jsonl, line 2, is damaged"):
         telemetry.read(path)
 
 
-def test_missing_or_unwritable_file_is_named(tmp_path: Path) -> None:
+def test_error_names_the_missing_or_unwritable_file(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="cannot be read"):
         telemetry.read(tmp_path / "none.jsonl")
     with pytest.raises(RunDirectoryError, match="cannot be written"):

@@ -117,7 +117,7 @@ def test_recorded_episode_is_an_animation_at_its_step(whole: History) -> None:
         assert 1 < image.n_frames <= one.length + 1  # type: ignore[attr-defined]
 
 
-def test_event_files_do_not_change_the_training(whole: History, tmp_path: Path) -> None:
+def test_writing_event_files_does_not_change_training(whole: History, tmp_path: Path) -> None:
     without = DQN(cartpole(), seed=3, **AGENT).train(run_dir=tmp_path / "run", **TRAINING)
     assert not (tmp_path / "run" / "tensorboard").exists()
     for name in ("final.safetensors", "best.safetensors", "episodes.jsonl", "metrics.jsonl"):
@@ -164,7 +164,7 @@ def test_missing_tensorboardx_is_reported_before_training(tmp_path: Path, monkey
     assert not (tmp_path / "run").exists()
 
 
-def test_unwritable_event_directory_is_named(tmp_path: Path) -> None:
+def test_error_names_the_unwritable_event_directory(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
     with (
         pytest.raises(RunDirectoryError, match="tensorboard cannot be written"),
@@ -222,4 +222,4 @@ def test_long_animation_is_thinned_evenly() -> None:
     assert animation.size == (60, 40)  # not enlarged
     shades, milliseconds = values(animation)
     assert shades == [number // 4 for number in range(0, 1_000, 16)]
-    assert milliseconds == 100  # instead of 320: a thousand frames take six seconds
+    assert milliseconds == 100  # instead of 320, so that the animation takes six seconds

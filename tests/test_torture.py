@@ -103,7 +103,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("train", [pytest.param(PLAIN, id="plain", marks=LONG), pytest.param(TRAIN, id="family")])
-def test_killed_run_resumes_to_the_same_end(tmp_path: Path, train: list[str], repeats: int | None) -> None:
+def test_killed_and_resumed_run_equals_an_uninterrupted_run(
+    tmp_path: Path, train: list[str], repeats: int | None
+) -> None:
     whole = tmp_path / "whole"
     started = time.perf_counter()
     finished(perilune(*train, "--out", whole))
@@ -144,7 +146,9 @@ def _state_of(run: Path) -> str:
 
 @LONG
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number: signal.Signals, status: int) -> None:
+def test_signal_saves_a_checkpoint_and_the_run_resumes_exactly(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     train = [*PLAIN, "--steps", "5000"]  # long enough to be interrupted
     finished(perilune(*train, "--out", tmp_path / "whole"))
     run = tmp_path / "run"
@@ -157,7 +161,7 @@ def test_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number
     assert "saving a checkpoint at the end of this episode" in printed
     assert "Traceback" not in printed
     there = checkpoint.latest(run)[0]
-    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # the log needs no cut
+    assert there.logs[0].size == (run / "episodes.jsonl").stat().st_size  # the log needs no truncation
     assert not there.training.finished
     finished(perilune("resume", run, "--quiet"))
     assert outcome(run) == outcome(tmp_path / "whole")
@@ -238,7 +242,7 @@ def test_large_replay_is_saved_without_a_copy(tmp_path: Path, torture: bool) -> 
 
 
 @LONG
-def test_memory_stays_flat_once_the_replay_is_full(tmp_path: Path, torture: bool) -> None:
+def test_memory_stays_constant_once_the_replay_buffer_is_full(tmp_path: Path, torture: bool) -> None:
     steps, run = (1_000_000 if torture else 16_000), tmp_path / "run"
     settings = ["--steps", steps, "--buffer-size", steps // 8, "--video-every", 10, "--eval-every", steps // 20]
     process = begun(perilune("train", "CartPole-v1", *settings, "--hidden", 32, 32, "--quiet", "--out", run))
@@ -341,7 +345,7 @@ def test_full_disk_damages_no_saved_file(disk: Path, unbroken: Path, repeats: in
         assert_resumes(run, unbroken)
 
 
-# No permission
+# Removed permissions
 
 
 def without_root_override() -> list[str]:
@@ -478,7 +482,7 @@ def test_damaged_or_forged_file_is_refused_with_an_error(tmp_path: Path, small: 
             # Repeat if the peak is too high, because a hash table of the process may have grown at this moment.
             peaks = (_peak(lambda: _opened(run, None)) for _ in range(2))
             assert any(peak < 2 * honest + 2**21 for peak in peaks), path
-        if path.name == "config.json" and how == "accepted":  # a setting that has its default value is missing
+        if path.name == "config.json" and how == "accepted":  # only a setting with its default value is missing
             assert manifest.read_setup(run) == checkpoint.latest(run)[0].setup
         else:
             assert forged or how != "accepted" or path.suffix in (".png", ".mp4") or path.name in UNREAD, path

@@ -50,7 +50,7 @@ def test_events_have_expected_order_and_step_counts() -> None:
     world = Numbered(lengths=(4,), draws=True)
     events = run(
         agent_for(world), world, steps=19, eval_every=10, metrics_every=5, video_every=2
-    )  # including 8 of the warm-up
+    )  # including 8 warm-up steps
     assert [(type(event).__name__, getattr(event, "env_steps", None)) for event in events] == [
         ("Started", None),
         *[("Timestep", None)] * 2,
@@ -258,7 +258,7 @@ def test_episode_truncated_by_max_episode_steps_keeps_bootstrap(limit: int) -> N
         (8, 1, 5, [10, 15, 20, 25, 30, 35, 40]),
         (8, 1, 16, [16, 32]),
         (8, 1, 1, list(range(9, 41))),
-        (21, 1, 5, [25, 30, 35, 40]),  # no metrics for the steps of the warm-up
+        (21, 1, 5, [25, 30, 35, 40]),  # no metrics during the warm-up
         (8, 4, 10, [12, 20, 32, 40]),  # the first update at or after each multiple of 10
         (8, 10, 3, [10, 20, 30, 40]),
     ],
@@ -285,7 +285,7 @@ def test_metrics_are_emitted_at_metrics_every(
         (8, 16, [16, 32, 40]),
         (8, None, [40]),
         (8, 1000, [40]),
-        (20, 5, [28, 32, 36, 40]),  # for 25, 30, 35 and 40: none for the steps of the warm-up
+        (20, 5, [28, 32, 36, 40]),  # due at 25, 30, 35 and 40; none are due during the warm-up
     ],
 )
 def test_due_evaluation_waits_for_the_end_of_the_episode(
@@ -308,7 +308,7 @@ def test_all_evaluations_use_the_same_start_states() -> None:
             assert event.mean_return == pytest.approx(np.mean(returns))
             assert event.std_return == pytest.approx(np.std(returns))
             assert event.min_return == pytest.approx(min(returns))
-            # The agent has not changed since: these are the values of its actions.
+            # The agent has not changed since, so it acts as in the last evaluation.
             for step in itertools.chain(*scored):
                 assert step.action == int(agent.q_values(step.obs[None]).argmax())
     starts = [steps[0].obs[0] for steps in world.scored()]

@@ -84,7 +84,7 @@ def test_failed_recording_leaves_no_file(
     assert files_in(tmp_path) == []
 
 
-def test_unwritable_path_is_named(tmp_path: Path) -> None:
+def test_error_names_the_unwritable_path(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "video.mp4"
     with pytest.raises(RunDirectoryError, match=f"the video {path} cannot be written"):

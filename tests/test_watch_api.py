@@ -93,7 +93,7 @@ def copy_with(root: Path, name: str, **config: Any) -> Path:
     return path
 
 
-def test_summary_and_settings_match_the_run_as_read(client: Client, root: Path, tiny_run: TinyRun) -> None:
+def test_served_summary_and_settings_match_the_run(client: Client, root: Path, tiny_run: TinyRun) -> None:
     run, summary = tiny_run.history.run, client.run()
     best = [evaluation for evaluation in run.evaluations if evaluation.best][-1]
     assert summary["id"] == "group/one"
@@ -108,7 +108,7 @@ def test_summary_and_settings_match_the_run_as_read(client: Client, root: Path, 
     assert client.json("/api/run", id="group/one") == {"id": "group/one", "config": run.config, "host": host}
 
 
-def test_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None:
+def test_served_series_match_the_logs(client: Client, tiny_run: TinyRun) -> None:
     run = tiny_run.history.run
     columns = client.json("/api/columns")
     assert set(columns) == {"episodes", "metrics", "evaluations"}

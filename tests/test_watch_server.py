@@ -27,7 +27,7 @@ from perilune.web.app import create_app
 from perilune.web.guard import HEADERS
 from perilune.web.server import listen, serve
 
-TIMEOUT = 300  # seconds; only a hanging server takes so long
+TIMEOUT = 300  # seconds; exceeded only if the server hangs
 
 
 class Server(NamedTuple):

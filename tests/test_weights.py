@@ -91,7 +91,7 @@ def test_saved_agent_loads_bit_identical(tmp_path: Path, config: DQNConfig) -> N
     assert len(again.replay) == 0
 
 
-def test_any_safetensors_library_reads_the_weights(tmp_path: Path) -> None:
+def test_safetensors_library_reads_the_weights(tmp_path: Path) -> None:
     agent = trained(DQNConfig(**SMALL, ema_decay=0.9))
     save_weights(tmp_path / "agent.safetensors", agent, "CartPole-v1")
     arrays = load_file(tmp_path / "agent.safetensors")
@@ -210,7 +210,7 @@ def test_missing_settings_are_refused(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"format"', "[" * 100_000])
-def test_content_that_is_not_an_object_is_refused(saved: Path, text: str) -> None:
+def test_content_that_is_not_a_json_object_is_refused(saved: Path, text: str) -> None:
     resealed(saved, lambda content: text)
     with pytest.raises(FileFormatError, match=r"has invalid content|at most"):
         load_weights(saved)
