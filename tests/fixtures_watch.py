@@ -141,7 +141,7 @@ def wait_until(page: Page, condition: Callable[[], bool]) -> None:
         if condition():
             return
         page.wait_for_timeout(100)
-    raise AssertionError("the condition never held")
+    raise AssertionError("the condition was not met in time")
 
 
 def assert_accessible(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""The documentation: its Python runs, its commands and settings exist, its links lead to files."""
+"""The documentation: its Python code runs, its commands and settings exist, and its links lead to files."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ SMALL = {
         "1",
     ],
 }
-"""Options that are added to the commands of the pages."""
+"""Options that the tests add to the commands of the pages."""
 ONLY_PARSED = {
     "watch": "serves until it is interrupted",
     "play": "needs a screen",
     "bench speed": "takes minutes",
     "bench doctor": "takes hours",
     "benchmarks.md": "the commands of published figures take hours",
-    "tuning.md": "the same",
+    "tuning.md": "the commands of published figures take hours",
 }
 LONG = ("reports-and-maps.md", "reading-curves.md", "headless-server.md", "examine-your-agent.md", "tune.md")
 """Pages whose commands take more than about 3 CPU-seconds."""

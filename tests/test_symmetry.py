@@ -222,7 +222,7 @@ class Gaps(NamedTuple):
     obs: float
     reward: float
     legs: float
-    """Fraction of the steps on one leg in which the mirror image stands on the other leg."""
+    """Fraction of the steps on one leg in which the lander of the mirrored episode stands on the other leg."""
 
 
 def gaps(symmetry: Symmetry) -> Gaps:

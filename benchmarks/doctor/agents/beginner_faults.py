@@ -1,4 +1,4 @@
-"""Faults as changes of the text of beginner.py: fault number -> (old, new), ..."""
+"""Faults for beginner.py as text replacements: fault number -> (old, new), ..."""
 
 MEAN_TARGETS = """        targets = []
         for i in range(len(states)):

@@ -1,4 +1,4 @@
-"""Faults as changes of the text of compact_torch.py: fault number -> (old, new), ..."""
+"""Faults for compact_torch.py as text replacements: fault number -> (old, new), ..."""
 
 INIT = "        self.network = nn.Sequential("
 AFTER_INIT = """            nn.Linear(hidden, n_actions),

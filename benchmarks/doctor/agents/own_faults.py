@@ -1,4 +1,4 @@
-"""Faults as changes of the text of Perilune's files: fault number -> (file, old, new), ..."""
+"""Faults for Perilune's files as text replacements: fault number -> (file, old, new), ..."""
 
 ENV_STEP = "    next_obs, reward, terminated, truncated = envs.step(slot.active, slot.sizes, action)\n"
 OBSERVE = "agent.observe(slot.obs, action, reward, next_obs, terminated, ended is not None, slot.index)"

@@ -1,4 +1,4 @@
-"""Faults as changes of the text of sb3.py: fault number -> (old, new), ...
+"""Faults for sb3.py as text replacements: fault number -> (old, new), ...
 
 Faults of the network are those of compact_torch_faults.py. Two faults are impossible here: the library resets its
 environments (2) and copies their observations (6).
@@ -6,7 +6,7 @@ environments (2) and copies their observations (6).
 
 import compact_torch_faults as torch_faults
 
-NETWORK = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)  # as changes of the network's text
+NETWORK = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)  # these faults change the network
 STEP = "        self.policy.optimizer.step()\n"
 MADE = "    return Adapter(model)\n"
 TARGET = "self.q_net_target(batch.next_observations).max(dim=1, keepdim=True).values"
@@ -17,7 +17,7 @@ ON_SYNC = "        for t, p in zip(self.q_net_target.parameters(), self.q_net.pa
 
 
 def optimizer(old: str, new: str) -> tuple[tuple[str, str], ...]:
-    """The handwritten optimizer of compact_torch_faults.py, with a change in it."""
+    """Return the handwritten optimizer of compact_torch_faults.py with a fault."""
     (imports, _) = torch_faults.hand_made(old, new)
     return imports, (MADE, "    model.policy.optimizer = HandMadeAdam(model.q_net.parameters(), 1e-3)\n" + MADE), (
         "    def train(self, gradient_steps, batch_size=32):\n",

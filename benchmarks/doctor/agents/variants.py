@@ -1,4 +1,4 @@
-"""Sound variants of the reference agents, as changes of their text. The doctor must find no fault in them."""
+"""Sound variants of the reference agents as text replacements. The doctor must find no fault in them."""
 
 from __future__ import annotations
 
