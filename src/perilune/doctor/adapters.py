@@ -188,7 +188,7 @@ class StableBaselines3Adapter(_TorchNetworks):
         return self.model.q_net_target
 
     def sync_target(self) -> None:
-        """Move the target network towards the online network by the model's ``tau``."""
+        """Move the target network toward the online network by the model's ``tau``."""
         for target, online in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
             target.data.copy_((1 - self.model.tau) * target.data + self.model.tau * online.data)
 

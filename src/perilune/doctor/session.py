@@ -90,7 +90,7 @@ class Session:
     unstoppable: str | None = None  # name of a call that did not react to interrupts
     ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a finding
     routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding
-    not_regression: str | None = None  # why updates do not move Q towards a number; "" if they do; None: unknown
+    not_regression: str | None = None  # why updates do not move Q toward a number; "" if they do; None: unknown
     weights: tuple[str, list[str]] | None = None  # source of the online arrays ("parameters" or "walk") and their names
     stepping: Stepping | None = None  # how the first step depends on the gradient
     weight_decay: bool | None = None  # whether weights shrink without an error; None: unknown

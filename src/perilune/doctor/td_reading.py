@@ -1,6 +1,6 @@
 """Measure the target of an update from its effect on Q.
 
-An update moves Q(obs, action) towards its target r + bootstrap, for any loss, optimizer and step size. At the neutral
+An update moves Q(obs, action) toward its target r + bootstrap, for any loss, optimizer and step size. At the neutral
 reward r*, the target equals Q(obs, action), and the update changes nothing. So
 
     bootstrap = Q(obs, action) - r*.
@@ -118,7 +118,7 @@ def _why_not_regression(session: Session) -> str:
         )
     return (
         f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
-        "the update does not move Q towards a single number. The agent may learn a distribution, or a noisy or "
+        "the update does not move Q toward a single number. The agent may learn a distribution, or a noisy or "
         "regularized target"
     )
 

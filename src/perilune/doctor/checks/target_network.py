@@ -150,7 +150,7 @@ def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     _, old_factor, _ = targets.fit(TARGET)
     if distance < 2 * CLEAR and abs(factor - session.discount) < 0.02 <= abs(old_factor - session.discount):
         details = (
-            "Two updates after the doctor changed the online network's weights, an update moves Q towards r + "
+            "Two updates after the doctor changed the online network's weights, an update moves Q toward r + "
             f"{factor:.3f} times {ONLINE}, within {distance:.1%}"
         )
         yield finding("target_network.every_update", details=details)
