@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import perilune
 from doctor_agents import Linear, examine, ids, target_of
 from perilune import doctor
 from perilune.doctor import catalogue, loading, numbered_env, output, report
+from perilune.doctor.checks import CHECKS
 from perilune.doctor.checks import optimizer as optimizers
 from perilune.nn import SGD, Adam, RMSProp
 
@@ -145,7 +147,50 @@ def test_findings_are_ordered_by_cause_and_severity() -> None:
     assert [one.caused_by for one in ordered] == [None, None, "forward.one_sign"]
     ordered = in_order("td_target.n_step", "loss.sum", "backward.sign")
     assert [one.severity for one in ordered] == ["error", "warning", "note"]
-    assert doctor.Report([finding("td_target.n_step")]).healthy  # a note is not a fault
+
+
+CORE = [row[0] for row in report.CORE]
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome", "headline"),
+    [
+        (doctor.Report([finding("td_target.n_step")], ran=CORE), "healthy", "No fault found"),  # a note is not a fault
+        (doctor.Report([finding("loss.sum")], ran=CORE), "faults", "Found 1 fault"),
+        (doctor.Report([finding("loss.raises")]), "faults", "Found 1 fault"),
+        (doctor.Report(), "cannot run", "Cannot examine this agent"),
+        (
+            doctor.Report([], [doctor.NotRun("interface", "no gamma")]),
+            "cannot run",
+            "Cannot examine this agent: no gamma",
+        ),
+        *(
+            (doctor.Report(ran=[one for one in CORE if one != title]), "inconclusive", "Inconclusive")
+            for title in CORE[1:]
+        ),
+        (doctor.Report([], [doctor.NotRun("replay", "why", "limit")], CORE), "inconclusive", "Inconclusive"),
+        (doctor.Report([], [doctor.NotRun("replay", "why", "crash")], CORE), "inconclusive", "Inconclusive"),
+        (doctor.Report([], [doctor.NotRun("replay", "why")], CORE), "healthy", "No fault found; 1 check did not run"),
+        (doctor.Report([], [doctor.NotRun("training loop", "why", "adapter")], CORE[:-1]), "healthy", "No fault found"),
+        (doctor.Report([], [doctor.NotRun("training loop", "why")], CORE[:-1]), "inconclusive", "Inconclusive"),
+        (doctor.Report(ran=["interface", "probe problems", "batch", *CORE[4:]]), "healthy", "No fault found"),
+    ],
+)
+def test_only_an_agent_with_all_core_checks_is_healthy(result: doctor.Report, outcome: str, headline: str) -> None:
+    assert (result.outcome, result.healthy) == (outcome, outcome == "healthy")
+    assert result.verdict.startswith(headline)
+
+
+def test_core_checks_exist() -> None:
+    assert {title for row in report.CORE for title in row} <= {check.title for check in CHECKS} | {"probe problems"}
+
+
+def test_each_reason_is_printed_once() -> None:
+    checks = [doctor.NotRun(title, "why not") for title in ("replay", "actions", "replay")]
+    written = io.StringIO()
+    output.show(doctor.Report([], checks, CORE), written)
+    assert written.getvalue().count("why not") == 1
+    assert "replay, actions: why not" in written.getvalue()
 
 
 def test_causes_of_findings_form_no_cycle() -> None:
@@ -157,19 +202,19 @@ def test_causes_of_findings_form_no_cycle() -> None:
 
 def test_json_has_the_documented_fields(reports: dict[str, doctor.Report]) -> None:
     content = reports["mean"].as_json()
-    assert set(content) == {"healthy", "findings", "not_run", "seconds"}
+    assert set(content) == {"outcome", "verdict", "healthy", "findings", "not_run", "ran", "seconds"}
     assert {
-        *("id", "component", "severity", "title", "why", "evidence", "where", "fix", "example", "how_to_check"),
+        *("id", "component", "severity", "title", "why", "evidence", "where", "line", "fix", "example", "how_to_check"),
         *("explain", "caused_by", "check"),
     } == set(content["findings"][0])
-    assert all(set(check) == {"check", "why"} for check in content["not_run"])
+    assert all(set(check) == {"check", "why", "cause"} for check in content["not_run"])
     assert json.loads(json.dumps(content)) == content
 
 
 def test_terminal_shows_causes_consequences_and_skipped_checks(tmp_path: Path) -> None:
     agent = tmp_path / "agent.py"
-    agent.write_text("first\nweights = ones\n", encoding="utf-8")
     root = catalogue.finding("forward.one_sign", where=f"{agent}:2", shares="W0 100%")
+    root = replace(root, line="weights = ones")
     findings = report.in_order([finding("forward.narrow"), root], catalogue.causes())
     written = io.StringIO()
     output.show(doctor.Report(findings, [doctor.NotRun("replay", "no sample")]), written)
@@ -180,7 +225,7 @@ def test_terminal_shows_causes_consequences_and_skipped_checks(tmp_path: Path) -
     assert any(line.startswith("evidence Share of positive weights in a new agent: W0 100%") for line in lines)
     assert any("weights = ones" in line for line in lines)
     assert any(line.startswith("leads to A layer is so narrow") for line in lines)
-    assert lines[-1] == "replay no sample"
+    assert lines[-1] == "replay: no sample"
     assert not any(line.startswith("2.") for line in lines)
 
 
@@ -320,8 +365,8 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
     )
     done = run("slow.py:make", "--budget", "2", cwd=agents)
     assert done.returncode == 2
-    assert "2 s were not enough" in done.stderr
-    assert done.stdout.startswith("No verdict")
+    assert done.stdout.startswith("Inconclusive")
+    assert "the time limit was reached" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -334,7 +379,6 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
         (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
         (["empty.ipynb:make"], "is not a notebook"),
         (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it trains an agent"),
-        (["nothing.py:make"], "without q_values, train_batch, gamma, observation_size"),
         (["good.py:make", "--budget", "nan"], "budget"),
         (["good.py:make", "--seed", "-1"], "seed"),
         (["good.py:make", "--html", "nowhere/report.html"], "a file in an existing directory"),
@@ -350,6 +394,13 @@ def test_invalid_arguments_print_one_line_and_give_exit_status_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_agent_that_cannot_be_examined_is_status_2(agents: Path) -> None:
+    done = run("nothing.py:make", "--json", cwd=agents)
+    content = json.loads(done.stdout)
+    assert (done.returncode, content["outcome"], content["healthy"]) == (2, "cannot run", False)
+    assert all(name in content["verdict"] for name in ("q_values", "train_batch", "gamma", "observation_size"))
 
 
 def test_explain_prints_a_page_or_the_nearest_names(tmp_path: Path) -> None:

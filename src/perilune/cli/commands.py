@@ -162,7 +162,7 @@ COMMANDS = {
     "doctor": Command(
         "doctor",
         "Examine a DQN program and report its faults. "
-        "Exit status: 0 if there are no faults, 1 if there are faults, 2 if the examination failed.",
+        "Exit status: 0 if the agent is healthy, 1 if it has faults, 2 if the doctor could not check enough of it.",
         (
             argument(
                 "agent",

@@ -18,7 +18,7 @@ from perilune.errors import ConfigError, ExaminationError
 
 
 def run_doctor(options: Namespace) -> None:
-    """Examine a DQN program and report its faults. Exit with status 1 if there are any."""
+    """Examine a DQN program and report its faults. Exit with status 1 if there are any, and 2 without a verdict."""
     new, html = options.new, options.html
     if new is not None:
         write_adapter(new)
@@ -43,12 +43,8 @@ def run_doctor(options: Namespace) -> None:
             output.write_page(result, html, options.agent)
             if not options.json:
                 out.write(f"\n{html}\n")
-    if result.faults:
-        sys.exit(1)
-    if not result.complete:
-        raise ExaminationError(
-            f"found no fault, but {options.budget:g} s were not enough for all checks. Increase --budget"
-        )
+    if not result.healthy:
+        sys.exit(1 if result.faults else 2)
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from perilune._utils import seeding
 from perilune._utils.blas import one_blas_thread
 from perilune.doctor import catalogue
 from perilune.doctor.checks import CHECKS, Check
-from perilune.doctor.locate import Line, likeliest, lines_run, raised_at
+from perilune.doctor.locate import likeliest, lines_run, raised_at
 from perilune.doctor.numbered_env import NumberedEnv, play
-from perilune.doctor.report import NotRun, Report, in_order
+from perilune.doctor.report import Cause, Line, NotRun, Report, in_order
 from perilune.doctor.session import AgentFailed, CannotTell, NotFinite, Session, keep_generators
 from perilune.doctor.supervise import TooLong, supervised
-from perilune.errors import ConfigError, ExaminationError, MissingDependencyError
+from perilune.errors import ConfigError, MissingDependencyError
 
 
 def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
@@ -36,11 +36,11 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
         seed: Seed of the agent and of the examination (>= 0).
 
     Returns:
-        The findings, root causes first, and the checks that did not run.
+        The findings, root causes first, and the checks that did not run. If ``make_agent`` does not return an adapter,
+        ``outcome`` is "cannot run".
 
     Raises:
         ConfigError: ``budget`` or ``seed`` is invalid.
-        ExaminationError: ``make_agent`` does not return an adapter, or its ``q_values`` cannot be used.
 
     Example:
         >>> from perilune import DQN, doctor
@@ -64,13 +64,11 @@ def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: i
     ):
         for check in CHECKS:
             if not usable:
-                report.not_run.append(NotRun(check.title, report.not_run[0].why))
+                report.not_run.append(NotRun(check.title, report.not_run[0].why, report.not_run[0].cause))
                 continue
             finished = _run(check, session, report, budget - (time.monotonic() - began))
             usable = finished or check is not CHECKS[0]
         _locate(session, report, budget - (time.monotonic() - began))
-    if not usable and not report.findings:
-        raise ExaminationError(f"the doctor cannot examine this agent: {report.not_run[0].why}")
     report.findings = in_order(report.findings, catalogue.causes())
     report.seconds = time.monotonic() - began
     return report
@@ -122,6 +120,8 @@ def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: 
 
     @pytest.mark.parametrize("check", [check.title for check in CHECKS])
     def test_agent(check: str) -> None:
+        if report().outcome == "cannot run":
+            pytest.fail(report().verdict, pytrace=False)
         faults = [str(finding) for finding in report().faults if finding.check == check]
         if faults:
             pytest.fail("\n\n".join(faults), pytrace=False)
@@ -132,34 +132,40 @@ def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: 
     return test_agent
 
 
+class _LacksMembers(CannotTell):
+    """The adapter lacks optional members that a check needs."""
+
+
 def _run(check: Check, session: Session, report: Report, seconds: float) -> bool:
     """Run one check, and record its findings or why it did not run. Return whether it completed."""
 
-    def not_run(why: object, complete: bool = True) -> bool:
-        report.not_run.append(NotRun(check.title, str(why)))
-        report.complete = report.complete and complete
+    def not_run(why: object, cause: Cause = "agent") -> bool:
+        report.not_run.append(NotRun(check.title, str(why), cause))
         return False
 
     def work() -> None:
         agent = session.new_copy()
         if not agent.has(*check.needs):
-            raise CannotTell(f"the adapter has no {' or '.join(f'{name}()' for name in check.needs)}")
+            raise _LacksMembers(f"the adapter has no {' or '.join(f'{name}()' for name in check.needs)}")
         for one in check.run(session, agent):
             if isinstance(one, str):
                 not_run(one)
             else:
                 report.findings.append(replace(one, check=check.title))
 
-    def add(name: str, where: str | None = None, **values: Any) -> None:
-        report.findings.append(replace(catalogue.finding(name, where=where, **values), check=check.title))
+    def add(name: str, line: Line | None = None, **values: Any) -> None:
+        report.findings.append(replace(catalogue.finding(name, **values), check=check.title).at(line))
 
     if session.unstoppable:
-        return not_run(f"{session.unstoppable} is still running and cannot be stopped", complete=False)
+        return not_run(f"{session.unstoppable} is still running and cannot be stopped", "limit")
     if seconds <= 0.5:
-        return not_run("the time limit was reached", complete=False)
+        return not_run("the time limit was reached", "limit")
     try:
         supervised(work, seconds, check.call_seconds, lambda: session.under_way)
+        report.ran.append(check.title)
         return True
+    except _LacksMembers as reason:
+        not_run(reason, "adapter")
     except CannotTell as reason:
         not_run(reason)
     except NotFinite as failure:
@@ -172,7 +178,7 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
     except TooLong as late:
         if component := catalogue.component_of(late.call):
             add(f"{component}.hangs", error=f"{late} (check: {check.title})")
-        not_run(late, complete=False)
+        not_run(late, "limit")
         session.unstoppable = (late.call or check.title) if late.unstoppable else None
     except Exception as error:  # a bug in the check; the other checks can still run
         not_run(f"the check itself failed: {type(error).__name__}: {error}")
@@ -193,7 +199,7 @@ def _locate(session: Session, report: Report, seconds: float) -> None:
     if open_ and seconds > 1 and session.actions and not session.unstoppable:
         with contextlib.suppress(TooLong, Exception):  # the report then omits the lines
             supervised(work, seconds, 10.0, lambda: session.under_way)
-    report.findings = [replace(one, where=likeliest(one, lines)) if one in open_ else one for one in report.findings]
+    report.findings = [one.at(likeliest(one, lines)) if one in open_ else one for one in report.findings]
 
 
 def _single_call(session: Session, call: str) -> Callable[[], object]:

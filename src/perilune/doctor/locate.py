@@ -12,19 +12,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
-from perilune.doctor.report import Finding
+from perilune.doctor.report import Finding, Line
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-class Line(NamedTuple):
-    """A line of the user's code."""
-
-    place: str  # file:line
-    text: str
 
 
 def lines_run(call: Callable[[], object]) -> list[Line]:
@@ -56,18 +49,18 @@ def _place(file: str, line: int | None) -> str:
     return f"{file.removeprefix(f'{Path.cwd()}{os.sep}')}:{line}"
 
 
-def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> str | None:
-    """Return ``file:line`` of the first line that matches the most specific clue, or None if no clue matches."""
+def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> Line | None:
+    """Return the first line that matches the most specific clue, or None if no clue matches."""
     lines = [line for call in finding.calls for line in lines_by_call.get(call, [])]
     for clue in finding.clues:
         for line in lines:
             if re.search(clue, line.text) and not line.text.startswith(("def ", "class ", "#", '"')):
-                return line.place
+                return line
     return None
 
 
-def raised_at(error: BaseException | None) -> str | None:
-    """Return ``file:line`` of the innermost line of the user's code in the traceback of ``error``."""
+def raised_at(error: BaseException | None) -> Line | None:
+    """Return the innermost line of the user's code in the traceback of ``error``."""
     frames = traceback.extract_tb(error.__traceback__) if error is not None else []
-    own = [_place(frame.filename, frame.lineno) for frame in frames if _is_own(frame.filename)]
-    return own[-1] if own else None
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    return Line(_place(own[-1].filename, own[-1].lineno), (own[-1].line or "").strip()) if own else None

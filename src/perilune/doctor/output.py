@@ -39,16 +39,16 @@ def show(report: Report, file: IO[str]) -> None:
             )
         console.print(Padding(table, (0, 0, 0, 3)))
 
-    console.print(Text(report.verdict, style="bold green" if report.healthy else "bold red"))
+    console.print(
+        Text(f"{report.verdict} ({report.seconds:.1f} s)", style="bold green" if report.healthy else "bold red")
+    )
     for number, finding in enumerate(report.roots, start=1):
         console.print(Text(f"\n{number}. {finding.title}", style="bold"))
         print_rows({finding.severity: finding.id} | report.parts(finding), ("dim", ""))
     if report.not_run:
         console.print(Text("\nNot checked", style="bold"))
-        reasons: dict[str, str] = {}
-        for one in report.not_run:
-            reasons[one.check] = f"{reasons[one.check]}; {one.why}" if one.check in reasons else one.why
-        print_rows(reasons, ("", "dim"))
+        for why, checks in report.reasons.items():
+            console.print(Padding(Text(f"{', '.join(checks)}: {why}", style="dim"), (0, 0, 0, 3)))
 
 
 def explain(name: str, file: IO[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -11,7 +10,20 @@ from typing import Any, Literal, NamedTuple
 from perilune._utils.arrays import Array
 
 Severity = Literal["error", "warning", "note"]
+Outcome = Literal["healthy", "faults", "inconclusive", "cannot run"]
+Cause = Literal["adapter", "agent", "limit", "crash"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+# A healthy agent passed one check of each row. A check that needs optional members of the adapter counts only if the
+# adapter has them.
+CORE = (
+    ("interface",),
+    ("gradients", "probe problems"),
+    ("loss", "batch"),
+    ("TD target", "probe problems"),
+    ("target network",),
+    ("training loop",),
+)
 
 
 class Points(NamedTuple):
@@ -48,6 +60,18 @@ class Spread(NamedTuple):
     groups: dict[str, Array]
 
 
+class Line(NamedTuple):
+    """A line of the user's code.
+
+    Attributes:
+        place: ``file:line``.
+        text: The source code.
+    """
+
+    place: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One fault, or a note.
@@ -78,6 +102,7 @@ class Finding:
     example: str
     how_to_check: str
     where: str | None = None
+    line: str = ""
     caused_by: str | None = None
     check: str = ""
     picture: Points | Spread | None = field(default=None, repr=False, compare=False)
@@ -94,14 +119,21 @@ class Finding:
         """The command that prints the page about this finding."""
         return f"perilune doctor --explain {self.id}"
 
+    def at(self, line: Line | None) -> Finding:
+        """Return the finding with its location.
+
+        Args:
+            line: The line at fault, or None to keep the location.
+        """
+        return self if line is None else replace(self, where=line.place, line=line.text)
+
     @property
     def parts(self) -> dict[str, str]:
         """The parts of the finding that a report shows, by label. Empty parts are omitted."""
-        file, _, line = (self.where or ":0").rpartition(":")
         parts = {
             "why": self.why,
             "evidence": self.evidence,
-            "where": f"{self.where}   {linecache.getline(file, int(line)).strip()}" if self.where else "",
+            "where": f"{self.where}   {self.line}".rstrip() if self.where else "",
             "fix": self.fix,
             "example": self.example,
             "check": self.how_to_check,
@@ -126,10 +158,13 @@ class NotRun:
     Attributes:
         check: Title of the check.
         why: Why it did not run.
+        cause: "adapter" if the adapter lacks optional members, "limit" if a limit was reached, "crash" if the agent's
+            code ended the process, and "agent" if the check cannot measure this agent.
     """
 
     check: str
     why: str
+    cause: Cause = "agent"
 
 
 @dataclass
@@ -137,16 +172,16 @@ class Report:
     """The result of an examination.
 
     Attributes:
-        findings: Root causes first, then their consequences. More severe findings come first in each group.
-        not_run: Checks that did not run, with the reasons.
+        findings: Root causes first, more severe ones first among them.
+        not_run: Checks and parts of checks that did not run.
+        ran: Titles of the checks that ran to their end.
         seconds: Duration of the examination.
-        complete: Whether no check exceeded a time limit.
     """
 
     findings: list[Finding] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    complete: bool = True
 
     @property
     def faults(self) -> list[Finding]:
@@ -159,24 +194,60 @@ class Report:
         return [finding for finding in self.findings if finding.caused_by is None]
 
     @property
+    def gaps(self) -> list[str]:
+        """Titles of the checks without which an agent cannot be called healthy, and that did not run."""
+        lacking = {one.check for one in self.not_run if one.cause == "adapter"}
+        cut = [one.check for one in self.not_run if one.cause in ("limit", "crash")]
+        core = [" or ".join(row) for row in CORE if not {*row} & {*self.ran, *lacking}]
+        return list(dict.fromkeys([*core, *(check for check in cut if not any(check in row for row in core))]))
+
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """Each reason why checks did not run, with the titles of these checks."""
+        reasons: dict[str, list[str]] = {}
+        for one in self.not_run:
+            if one.check not in reasons.setdefault(one.why, []):
+                reasons[one.why].append(one.check)
+        return reasons
+
+    @property
+    def outcome(self) -> Outcome:
+        """The result in one word.
+
+        - "faults": the doctor found an error or a warning.
+        - "cannot run": the agent could not be examined at all.
+        - "inconclusive": the doctor found no fault, but it could not check enough of the agent.
+        - "healthy": all core checks ran, and none found a fault.
+        """
+        if self.faults:
+            return "faults"
+        if CORE[0][0] not in self.ran:
+            return "cannot run"
+        return "inconclusive" if self.gaps else "healthy"
+
+    @property
     def healthy(self) -> bool:
-        """Whether the examination is complete and found no fault."""
-        return self.complete and not self.faults
+        """Whether the core checks ran and found no fault."""
+        return self.outcome == "healthy"
 
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        roots = sum(finding.severity != "note" for finding in self.roots)
-        following = len(self.faults) - roots
-        if roots:
-            result = "Found 1 fault" if roots == 1 else f"Found {roots} faults"
-            result += f" and {following} consequence{'s' * (following > 1)}" if following else ""
-        elif not self.complete:
-            result = "No verdict: the time limit was too short"
-        else:
-            missed = len(self.not_run)
-            result = "No fault found" + (f"; {missed} check{'s' * (missed > 1)} did not run" if missed else "")
-        return f"{result} ({self.seconds:.1f} s)"
+        match self.outcome:
+            case "faults":
+                roots = sum(finding.severity != "note" for finding in self.roots)
+                following = len(self.faults) - roots
+                result = "Found 1 fault" if roots == 1 else f"Found {roots} faults"
+                result += f" and {following} consequence{'s' * (following > 1)}" if following else ""
+            case "cannot run":
+                reasons = [one.why for one in self.not_run if one.check == CORE[0][0]]
+                result = f"Cannot examine this agent: {'; '.join(reasons) or 'nothing was checked'}"
+            case "inconclusive":
+                result = f"Inconclusive: a verdict needs checks that did not run: {', '.join(self.gaps)}"
+            case "healthy":
+                missed = len({one.check for one in self.not_run})
+                result = "No fault found" + (f"; {missed} check{'s' * (missed > 1)} did not run" if missed else "")
+        return result
 
     def parts(self, root: Finding) -> dict[str, str]:
         """Return the parts of a root cause that a report shows, by label. One part lists its consequences.
@@ -188,16 +259,22 @@ class Report:
         return root.parts | ({"leads to": "; ".join(following)} if following else {})
 
     def as_json(self) -> dict[str, Any]:
-        """Return {"healthy", "findings", "not_run", "seconds"} as plain values, without plots."""
+        """Return "outcome", "verdict", "healthy", "findings", "not_run", "ran" and "seconds", without plots."""
         hidden = {"clues", "calls", "picture"}
         findings = [
             {name: value for name, value in vars(finding).items() if name not in hidden}
             | {"component": finding.component, "explain": finding.explain}
             for finding in self.findings
         ]
-        not_run = [asdict(check) for check in self.not_run]
-        seconds = round(self.seconds, 3)
-        return {"healthy": self.healthy, "findings": findings, "not_run": not_run, "seconds": seconds}
+        return {
+            "outcome": self.outcome,
+            "verdict": self.verdict,
+            "healthy": self.healthy,
+            "findings": findings,
+            "not_run": [asdict(check) for check in self.not_run],
+            "ran": self.ran,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def in_order(findings: Sequence[Finding], causes: dict[str, list[str]]) -> list[Finding]:

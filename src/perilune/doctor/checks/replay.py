@@ -228,7 +228,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         unpacking = isinstance(error, ValueError) and "unpack" in text
         if not unpacking and (isinstance(error, IndexError) or not ("tuple" in text or "inhomogen" in text)):
             raise
-        yield finding("environment.old_interface", error=failure, where=raised_at(error))
+        yield finding("environment.old_interface", error=failure).at(raised_at(error))
         return
     if observer.failure is not None:
         raise observer.failure
