@@ -193,6 +193,15 @@ def test_each_reason_is_printed_once() -> None:
     assert "replay, actions: why not" in written.getvalue()
 
 
+def test_passed_checks_are_shown() -> None:
+    result = doctor.Report(passed=[report.Passed("probe problems", "rewards of any <size>")], ran=CORE)
+    written = io.StringIO()
+    output.show(result, written)
+    assert "Known to work\n   rewards of any <size>" in written.getvalue()
+    assert "rewards of any &lt;size&gt;" in output.page(result, "agent")
+    assert result.as_json()["passed"] == [{"check": "probe problems", "text": "rewards of any <size>"}]
+
+
 def test_causes_of_findings_form_no_cycle() -> None:
     names = sorted(catalogue.entries())
     for one in names:
@@ -202,7 +211,7 @@ def test_causes_of_findings_form_no_cycle() -> None:
 
 def test_json_has_the_documented_fields(reports: dict[str, doctor.Report]) -> None:
     content = reports["mean"].as_json()
-    assert set(content) == {"outcome", "verdict", "healthy", "findings", "not_run", "ran", "seconds"}
+    assert set(content) == {"outcome", "verdict", "healthy", "findings", "not_run", "passed", "ran", "seconds"}
     assert {
         *("id", "component", "severity", "title", "why", "evidence", "where", "line", "fix", "example", "how_to_check"),
         *("explain", "caused_by", "check"),

@@ -20,7 +20,7 @@ from perilune.doctor import catalogue
 from perilune.doctor.checks import CHECKS, Check
 from perilune.doctor.locate import likeliest, lines_run, raised_at
 from perilune.doctor.numbered_env import NumberedEnv, play
-from perilune.doctor.report import Cause, Line, NotRun, Report, in_order
+from perilune.doctor.report import Cause, Finding, Line, NotRun, Passed, Report, in_order
 from perilune.doctor.session import AgentFailed, CannotTell, NotFinite, Session, keep_generators
 from perilune.doctor.supervise import TooLong, supervised
 from perilune.errors import ConfigError, MissingDependencyError
@@ -148,10 +148,14 @@ def _run(check: Check, session: Session, report: Report, seconds: float) -> bool
         if not agent.has(*check.needs):
             raise _LacksMembers(f"the adapter has no {' or '.join(f'{name}()' for name in check.needs)}")
         for one in check.run(session, agent):
-            if isinstance(one, str):
-                not_run(one)
-            else:
-                report.findings.append(replace(one, check=check.title))
+            match one:
+                case str():
+                    not_run(one)
+                case Passed():
+                    report.passed.append(one)
+                case Finding():
+                    session.found.append(one.id)
+                    report.findings.append(replace(one, check=check.title))
 
     def add(name: str, line: Line | None = None, **values: Any) -> None:
         report.findings.append(replace(catalogue.finding(name, **values), check=check.title).at(line))

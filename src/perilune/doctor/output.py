@@ -45,6 +45,10 @@ def show(report: Report, file: IO[str]) -> None:
     for number, finding in enumerate(report.roots, start=1):
         console.print(Text(f"\n{number}. {finding.title}", style="bold"))
         print_rows({finding.severity: finding.id} | report.parts(finding), ("dim", ""))
+    if report.passed:
+        console.print(Text("\nKnown to work", style="bold"))
+        for one in report.passed:
+            console.print(Padding(Text(one.text, style="dim"), (0, 0, 0, 3)))
     if report.not_run:
         console.print(Text("\nNot checked", style="bold"))
         for why, checks in report.reasons.items():

@@ -167,6 +167,19 @@ class NotRun:
     cause: Cause = "agent"
 
 
+@dataclass(frozen=True)
+class Passed:
+    """Something that the agent was shown to do right.
+
+    Attributes:
+        check: Title of the check.
+        text: What works, as a noun phrase.
+    """
+
+    check: str
+    text: str
+
+
 @dataclass
 class Report:
     """The result of an examination.
@@ -175,12 +188,14 @@ class Report:
         findings: Root causes first, more severe ones first among them.
         not_run: Checks and parts of checks that did not run.
         ran: Titles of the checks that ran to their end.
+        passed: What is known to work.
         seconds: Duration of the examination.
     """
 
     findings: list[Finding] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -259,7 +274,7 @@ class Report:
         return root.parts | ({"leads to": "; ".join(following)} if following else {})
 
     def as_json(self) -> dict[str, Any]:
-        """Return "outcome", "verdict", "healthy", "findings", "not_run", "ran" and "seconds", without plots."""
+        """Return the outcome, verdict, findings, checks and duration as a JSON object, without plots."""
         hidden = {"clues", "calls", "picture"}
         findings = [
             {name: value for name, value in vars(finding).items() if name not in hidden}
@@ -272,6 +287,7 @@ class Report:
             "healthy": self.healthy,
             "findings": findings,
             "not_run": [asdict(check) for check in self.not_run],
+            "passed": [asdict(one) for one in self.passed],
             "ran": self.ran,
             "seconds": round(self.seconds, 3),
         }

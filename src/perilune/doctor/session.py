@@ -8,7 +8,7 @@ import inspect
 import random
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -88,6 +88,7 @@ class Session:
     noise: float = 0.0  # largest difference between two calls of q_values with the same observations
     under_way: Call | None = None  # the running call of the agent
     unstoppable: str | None = None  # name of a call that did not react to interrupts
+    found: list[str] = field(default_factory=list)  # ids of the findings so far, with notes
     ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a finding
     routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding
     not_regression: str | None = None  # why updates do not move Q toward a number; "" if they do; None: unknown

@@ -14,7 +14,7 @@ from perilune.doctor.checks.optimizer import check_optimizer
 from perilune.doctor.checks.replay import check_loop, check_replay
 from perilune.doctor.checks.target_network import check_target_network
 from perilune.doctor.checks.td_target import check_batch, check_ends, check_td_target
-from perilune.doctor.report import Finding
+from perilune.doctor.report import Finding, Passed
 from perilune.doctor.session import AgentCopy, Session
 
 
@@ -22,7 +22,7 @@ class Check(NamedTuple):
     """One check of the examination."""
 
     title: str
-    run: Callable[[Session, AgentCopy], Iterator[Finding | str]]  # a str: what was not checked, and why
+    run: Callable[[Session, AgentCopy], Iterator[Finding | Passed | str]]  # a str: what was not checked, and why
     needs: tuple[str, ...] = ()  # methods of the adapter
     call_seconds: float = 10.0  # time limit of one call of the agent
 
