@@ -110,3 +110,98 @@ def examine(agent: Callable[..., Any], **options: Any) -> doctor.Report:
 
 def ids(report: doctor.Report) -> list[str]:
     return [finding.id for finding in report.faults]
+
+
+class Deep:
+    """A DQN with two hidden layers of ReLU units and Adam, with every method of an adapter except those for gradients.
+
+    Faulty agents and unusual sound ones override a part of it.
+    """
+
+    gamma = 0.97
+    observation_size = 6
+    actions = 3
+    learning_rate = 1e-3
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.online = self.network()
+        self.target = [array.copy() for array in self.online]
+        self.moments = [(np.zeros_like(array), np.zeros_like(array)) for array in self.online]
+        self.updates = 0
+        self.memory: list[tuple[Any, ...]] = []
+
+    def network(self) -> list[Array]:
+        """Return weights and biases of a new network, layer by layer."""
+        sizes = (self.observation_size, 32, 32, self.actions)
+        layers = zip(sizes[:-1], sizes[1:], strict=True)
+        return [array for i, o in layers for array in (self.rng.normal(0, np.sqrt(2 / i), (i, o)), np.zeros(o))]
+
+    @staticmethod
+    def forward(arrays: list[Array], obs: Array) -> list[Array]:
+        """Return the input, the hidden layers and the outputs of a network."""
+        w1, b1, w2, b2, w3, b3 = arrays
+        first = np.maximum(obs @ w1 + b1, 0)
+        second = np.maximum(first @ w2 + b2, 0)
+        return [obs, first, second, second @ w3 + b3]
+
+    def q_values(self, obs: Array) -> Array:
+        return self.forward(self.online, obs)[-1]
+
+    def target_q_values(self, obs: Array) -> Array:
+        return self.forward(self.target, obs)[-1]
+
+    def next_values(self, obs: Array, action: Array, next_obs: Array) -> Array:
+        return self.target_q_values(next_obs).max(axis=1)
+
+    def targets(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
+        return reward + self.gamma * ~terminated * self.next_values(obs, action, next_obs)
+
+    def errors(self, q: Array, action: Array, targets: Array) -> Array:
+        """Return the derivative of the loss with respect to the outputs, (B, A)."""
+        rows = np.arange(len(action))
+        errors = np.zeros_like(q)
+        errors[rows, action] = (q[rows, action] - targets) / len(action)
+        return errors
+
+    def backward(self, layers: list[Array], errors: Array) -> list[Array]:
+        """Return the gradients of all arrays, given the derivative with respect to the outputs."""
+        gradients = []
+        for weights, inputs in zip(self.online[-2::-2], reversed(layers[:-1]), strict=True):
+            gradients = [inputs.T @ errors, errors.sum(axis=0), *gradients]
+            errors = (errors @ weights.T) * (inputs > 0)
+        return gradients
+
+    def step(self, gradients: list[Array]) -> None:
+        self.updates += 1
+        for array, gradient, (m, v) in zip(self.online, gradients, self.moments, strict=True):
+            m += 0.1 * (gradient - m)
+            v += 0.001 * (gradient**2 - v)
+            corrected = np.sqrt(v / (1 - 0.999**self.updates))
+            array -= self.learning_rate * m / (1 - 0.9**self.updates) / (corrected + 1e-8)
+
+    def train_batch(self, *batch: Array) -> None:
+        layers = self.forward(self.online, batch[0])
+        self.step(self.backward(layers, self.errors(layers[-1], batch[1], self.targets(*batch))))
+
+    def sync_target(self) -> None:
+        self.target = [array.copy() for array in self.online]
+
+    def act(self, obs: Array, epsilon: float) -> int:
+        if self.rng.random() < epsilon:
+            return int(self.rng.integers(self.actions))
+        return int(self.q_values(obs[None])[0].argmax())
+
+    remember, sample = Complete.remember, Complete.sample
+
+    def run(self, env: Any, env_steps: int) -> None:
+        obs, _ = env.reset()
+        for step in range(env_steps):
+            action = self.act(obs, max(0.05, 1 - 2 * step / env_steps))
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            self.remember(obs, action, reward, next_obs, terminated, truncated)
+            obs = env.reset()[0] if terminated or truncated else next_obs
+            if step >= 64:
+                self.train_batch(*self.sample(32))
+            if step % 100 == 0:
+                self.sync_target()

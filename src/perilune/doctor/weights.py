@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ MAX_DEPTH = 8
 MAX_ITEMS = 200  # longer lists, such as replay buffers, do not contain weights
 COORDINATES = 50  # weights of each array that are measured
 ERROR = 10.0  # the TD error that trials use, in units of return
+SMALL_ERROR = 0.25  # the one whose gradient they read, so that clipping does not change it
 TRIALS = 4
 
 
@@ -226,10 +228,10 @@ def decays_weights(agent: AgentCopy) -> bool:
 
 
 def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
-    """Return minus the agent's own gradients by parameter name, or None if the adapter does not return them."""
+    """Return minus the gradient of each array: from ``gradients()``, or what a PyTorch optimizer receives, or None."""
     known = agent.session.weights
     if not agent.has("gradients", "parameters") or known is None or known[0] != "parameters":
-        return None
+        return _received_by_optimizer(agent, batch)
     given = as_named(agent.copy().call("gradients", *(column.copy() for column in batch)))
     shapes = {name: array.shape for name, array in online(agent).items()}
     if not set(shapes) <= set(given):
@@ -237,6 +239,34 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
     if any(name not in given or given[name].shape != shape for name, shape in shapes.items()):
         raise CannotTell("gradients() and parameters() return different names or shapes")
     return {name: -given[name].astype(np.float64) for name in shapes}
+
+
+def _received_by_optimizer(agent: AgentCopy, batch: Transitions) -> Named | None:
+    """Return minus the gradients in the first step of a PyTorch optimizer, or None if no such step is taken."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    received: dict[int, Array] = {}  # by address
+
+    def record(optimizer: Any, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            sign = 1.0 if group.get("maximize") else -1.0
+            for parameter in group["params"]:
+                if parameter.grad is not None and not parameter.grad.is_sparse:
+                    gradient = sign * as_array(parameter.grad).astype(np.float64)
+                    received.setdefault(parameter.data_ptr(), gradient)
+
+    trained = agent.copy()
+    arrays = online(trained)
+    hook = torch.optim.optimizer.register_optimizer_step_pre_hook(record)
+    try:
+        trained.train(batch)
+    finally:
+        hook.remove()
+    found = {name: received.get(array.ctypes.data) for name, array in arrays.items()}
+    if all(gradient is None for gradient in found.values()):
+        return None
+    return {name: np.zeros(arrays[name].shape) if one is None else one for name, one in found.items()}
 
 
 def push(agent: AgentCopy, batch: Transitions) -> Named:
@@ -292,7 +322,7 @@ class Trial(NamedTuple):
     slopes: dict[str, Slopes]
     step: Named  # change of the weights in the update with the higher target
     step_down: Named  # the same with the lower target
-    push: Named  # minus the agent's own gradients if the adapter returns them, otherwise step
+    push: Named  # minus the gradients if they are known, or step
 
     def single_output_arrays(self) -> list[str]:
         """Return the arrays in which each weight affects the output of one action only, matrices first."""
@@ -331,6 +361,6 @@ def trials(session: Session, agent: AgentCopy) -> Iterator[Trial]:
             for one, other in zip(step.values(), step_down.values(), strict=True):
                 decay = np.isclose(one, other, rtol=0.01, atol=0)
                 one[decay] = other[decay] = 0
-        pushed = negative_gradients(agent, up) or step
+        pushed = negative_gradients(agent, with_error(agent, transition, SMALL_ERROR)) or step
         slopes = q_slopes(agent, transition.obs, seed)
         yield Trial(seed % session.actions, transition.obs, slopes, step, step_down, pushed)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from perilune.doctor.checks.acting import check_actions
+from perilune.doctor.checks.batch import check_batch
 from perilune.doctor.checks.gradients import check_gradients
 from perilune.doctor.checks.interface import check_interface
 from perilune.doctor.checks.loss import check_loss, check_one_batch
@@ -13,8 +14,8 @@ from perilune.doctor.checks.network import check_network
 from perilune.doctor.checks.optimizer import check_optimizer
 from perilune.doctor.checks.replay import check_loop, check_replay
 from perilune.doctor.checks.target_network import check_target_network
-from perilune.doctor.checks.td_target import check_batch, check_ends, check_td_target
 from perilune.doctor.report import Finding, Passed
+from perilune.doctor.checks.td_target import check_ends, check_td_target
 from perilune.doctor.session import AgentCopy, Session
 
 

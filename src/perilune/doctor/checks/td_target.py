@@ -88,45 +88,6 @@ def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
         )
 
 
-def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that the transitions of a batch do not affect each other, except through the mean."""
-    require_varied_q(session)
-    rows = max(4, session.min_batch)
-    batch = session.transitions(rows)
-    q = agent.q_taken(batch)
-    # A shift by one row changes the errors. Their mean is not 0, even if clipped, because a broadcast update would then
-    # change nothing.
-    errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
-    if session.ends in ("mask_inverted", "reward_masked"):
-        batch = batch._replace(terminated=np.zeros(rows, bool))
-    base, permuted, lower = (
-        agent.effect(batch._replace(reward=reward.astype(np.float32)))
-        for reward in (q + errors, np.roll(q + errors, 1), q - 3)
-    )
-    size, permuted, lower = np.abs(base).max(), np.abs(permuted - base).max(), np.abs(lower - base).max()
-    if size == 0:
-        raise CannotTell("no update on a batch changed Q")
-    if permuted < 1e-5 * size < lower:
-        yield finding("loss.broadcast", rows=rows, change=permuted, size=size)
-    if session.ends == "sound":
-        yield from _other_rows(session, agent, batch, q + errors)
-
-
-def _other_rows(session: Session, agent: AgentCopy, batch: Transitions, reward: Array) -> Iterator[Finding]:
-    """Check that next_obs of terminated transitions does not affect another transition of the batch."""
-    require_regression(session)  # with batch normalization, the other transitions do matter
-    count = len(batch.action)
-    running = batch._replace(terminated=np.arange(count) > 0)
-    elsewhere = running._replace(next_obs=np.concatenate([running.next_obs[:1], session.observations(count - 1, 4.0)]))
-    # The first error changes sign if its next value comes from the whole batch.
-    middle = (agent.q(running.next_obs).max() + agent.q(elsewhere.next_obs).max()) / 2
-    reward[0] = agent.q_taken(batch)[0] - session.gamma * middle
-    base, other = (agent.effect(one._replace(reward=reward.astype(np.float32))) for one in (running, elsewhere))
-    change = np.abs(other - base).max()
-    if change > 1e-4 * np.abs(base).max():
-        yield finding("td_target.batch_axis", rows=count, change=change)
-
-
 def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check the discount and the next value in the target."""
     require_varied_q(session)

@@ -1,0 +1,261 @@
+"""Check that each transition of a batch is learned on its own: with its action, its reward, its end and its next_obs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.catalogue import finding
+from perilune.doctor.protocol import Transitions
+from perilune.doctor.report import Finding
+from perilune.doctor.session import AgentCopy, CannotTell, Session
+from perilune.doctor.td_reading import neutral_reward, require_regression, require_varied_q
+from perilune.doctor.weights import cosine, first_step, flat, online, push
+
+ROWS = 6  # of a mixed batch
+SMALL, LARGE = 0.5, 30.0  # TD errors: below the limits of most losses, and large enough to dominate a batch
+MATTERS = 1e-3  # smallest relative change of an update that counts
+ALIKE = 0.9  # smallest cosine between two updates that count as the same
+AGES = 3  # updates before the test: an agent that samples its own batch ignores other transitions each time
+
+
+def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
+    """Check that the transitions of a batch do not affect each other, except through the mean."""
+    require_varied_q(session)
+    broadcast = list(_broadcast(session, agent))
+    yield from broadcast
+    if broadcast:
+        return
+    for part in (_rows, _other_next_obs, _mixed_ends, _other_error):
+        if session.ends == "sound" or part is _rows:
+            faults = list(part(session, agent))
+            yield from faults
+            if any(isinstance(one, Finding) for one in faults):
+                return
+
+
+def response(agent: AgentCopy, batch: Transitions) -> Array:
+    """Return the update on ``batch`` as a flat vector: its gradient if known, or the change of the weights or of Q."""
+    try:
+        online(agent)
+    except CannotTell:
+        return agent.effect(batch).reshape(-1)
+    return flat(push(agent, batch))
+
+
+def differ(one: Array, other: Array) -> bool:
+    """Return whether two updates differ by more than rounding."""
+    return float(np.abs(one - other).max()) > MATTERS * float(np.abs(one).max())
+
+
+def _broadcast(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that rewards cannot be exchanged between transitions, as they can if a (B, B) error is averaged."""
+    rows = max(4, session.min_batch)
+    batch = session.transitions(rows)
+    q = agent.q_taken(batch)
+    # Neighbors have different errors. Their mean is not 0, even if clipped: a broadcast update would do nothing.
+    errors = np.where(np.arange(rows) % 4 == 1, -3.0, 3.0)
+    if session.ends in ("mask_inverted", "reward_masked"):
+        batch = batch._replace(terminated=np.zeros(rows, bool))
+    base, permuted, lower = (
+        agent.effect(batch._replace(reward=reward.astype(np.float32)))
+        for reward in (q + errors, np.roll(q + errors, 1), q - 3)
+    )
+    size, permuted, lower = np.abs(base).max(), np.abs(permuted - base).max(), np.abs(lower - base).max()
+    if size == 0:
+        raise CannotTell("no update on a batch changed Q")
+    if permuted < 1e-5 * size < lower:
+        yield finding("loss.broadcast", rows=rows, change=permuted, size=size)
+
+
+def _rows(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that the update depends on the reward, the action and the end of every transition."""
+    rows = max(ROWS, session.min_batch)
+    places = _places(rows)
+    batch = _mixed(session, agent, rows)
+    ages = [agent.copy()]
+    for _ in range(AGES - 1):
+        ages.append(ages[-1].trained(_mixed(session, agent, rows)))
+
+    def ignored(changes: Callable[[AgentCopy, int], Iterable[tuple[Transitions, Transitions]]]) -> list[int]:
+        """Return the places that no change affects, if they are the same for an older agent."""
+        found = []
+        for age in ages:
+            found.append(
+                [
+                    row
+                    for row in places
+                    if not any(differ(response(age, one), response(age, other)) for one, other in changes(age, row))
+                ]
+            )
+            if not found[0]:
+                return []
+        if any(one != found[0] for one in found):
+            raise CannotTell("each update ignores other transitions of the batch. It may sample its own batch")
+        return found[0]
+
+    def listed(rows: list[int]) -> str:
+        return ", ".join(map(str, rows))
+
+    if without := ignored(lambda age, row: _other_rewards(age, batch, row)):
+        used = [row for row in places if row not in without]
+        if used:
+            yield finding("loss.rows_ignored", rows=rows, ignored=listed(without), used=listed(used))
+        return
+    if session.actions > 1 and (without := ignored(lambda age, row: _other_actions(session, batch, row))):
+        used = [row for row in places if row not in without]
+        if used:  # otherwise check_gradients reports it
+            details = (
+                f"In a batch of {rows} transitions, changing the action of rows {listed(without)} does not change the "
+                f"update. Changing the action of rows {listed(used)} does"
+            )
+            session.routing = "loss.wrong_action"
+            yield finding("loss.wrong_action", details=details)
+
+
+def _places(rows: int) -> list[int]:
+    """Return the rows of a batch that are tested."""
+    return sorted({0, 1, rows // 2, rows - 2, rows - 1})
+
+
+def _mixed(session: Session, agent: AgentCopy, rows: int, first_ends: bool = True) -> Transitions:
+    """Return transitions with random errors of one size, of which every other one is terminated."""
+    batch = session.transitions(rows)
+    batch = batch._replace(terminated=(np.arange(rows) % 2 == 0) == first_ends)
+    bootstrap = session.discount * ~batch.terminated * agent.q(batch.next_obs).max(axis=1)
+    error = SMALL * session.rng.choice([-1.0, 1.0], rows)
+    return batch._replace(reward=(agent.q_taken(batch) - bootstrap + error).astype(np.float32))
+
+
+def _with(batch: Transitions, row: int, **values: object) -> Transitions:
+    """Return ``batch`` with other values in one row."""
+    changed = batch.rows(slice(None))
+    for name, value in values.items():
+        getattr(changed, name)[row] = value
+    return changed
+
+
+def _other_rewards(agent: AgentCopy, batch: Transitions, row: int) -> Iterator[tuple[Transitions, Transitions]]:
+    for change in (2 * SMALL, LARGE):
+        yield (
+            _with(batch, row, reward=batch.reward[row] - change),
+            _with(batch, row, reward=batch.reward[row] + change),
+        )
+
+
+def _other_actions(session: Session, batch: Transitions, row: int) -> Iterator[tuple[Transitions, Transitions]]:
+    other = (batch.action[row] + 1) % session.actions
+    for change in (2 * SMALL, LARGE):
+        rewarded = _with(batch, row, reward=batch.reward[row] + change)
+        yield rewarded, _with(rewarded, row, action=other)
+
+
+def _mixed_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that next_obs matters in running rows and not in terminated ones, for mixed ends."""
+    rows = max(ROWS, session.min_batch)
+    wrong_ended, wrong_running = [], []
+    for first_ends in (True, False):
+        batch = _mixed(session, agent, rows, first_ends)
+        for row in _places(rows):
+            # A pair of next observations with different values, and a reward between the two targets.
+            options = session.observations(32, 3.0)
+            values = agent.q(options).max(axis=1)
+            low, high = options[values.argmin()], options[values.argmax()]
+            middle = agent.q_taken(batch)[row] - session.discount * (values.min() + values.max()) / 2
+            one = _with(batch, row, next_obs=low, reward=middle)
+            matters = differ(response(agent, one), response(agent, _with(one, row, next_obs=high)))
+            if matters and batch.terminated[row]:
+                wrong_ended.append((row, batch))
+            elif not matters and not batch.terminated[row]:
+                wrong_running.append(row)
+    if wrong_ended:
+        row, batch = wrong_ended[0]
+        flags = ", ".join("yes" if ended else "no" for ended in batch.terminated[:8])
+        details = (
+            f"In a batch of {rows} transitions, terminated {flags}, changing next_obs of row {row}, which is "
+            "terminated, changes the update. For a batch in which all transitions are terminated, it does not"
+        )
+        session.ends = "mixed"
+        yield finding("td_target.mask_of_another_row", details=details)
+    elif wrong_running and session.gamma > 0:
+        details = (
+            f"In a batch of {rows} transitions of which every other one is terminated, changing next_obs of running "
+            f"rows {', '.join(map(str, sorted(set(wrong_running))))} does not change the update"
+        )
+        session.ends = "mixed"
+        yield finding("td_target.mask_of_another_row", details=details)
+
+
+def _other_next_obs(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that next_obs of terminated transitions does not matter to the only running transition of a batch."""
+    require_regression(session)  # with batch normalization the others do matter
+    rows = max(4, session.min_batch)
+    matter = {running: _rows_that_matter(session, agent, rows, running) for running in (0, rows - 1)}
+    if all(len(found) > 1 for found in matter.values()):
+        yield finding("td_target.batch_axis", rows=rows, change=max(max(found.values()) for found in matter.values()))
+        return
+    for running, found in matter.items():
+        if len(found) > 1:
+            details = (
+                f"In a batch of {rows} transitions, only row {running} is running. Changing next_obs of rows "
+                f"{', '.join(map(str, found))}, which are terminated, changes the update"
+            )
+            session.ends = "mixed"
+            yield finding("td_target.mask_of_another_row", details=details)
+            return
+        if found:
+            yield finding("td_target.other_row", rows=rows, running=running, row=next(iter(found)))
+            return
+
+
+def _rows_that_matter(session: Session, agent: AgentCopy, rows: int, running: int) -> dict[int, float]:
+    """Return the other rows whose next_obs changes the update, and by how much, if only one row is running."""
+    batch = session.transitions(rows)
+    options = session.observations(64, 4.0)
+    largest = options[agent.q(options).max(axis=1).argmax()]
+    q = agent.q_taken(batch)
+    reward = q + 3.0
+    # The error of the running row changes its sign if its next value comes from another transition.
+    middle = (agent.q(batch.next_obs).max() + agent.q(largest[None]).max()) / 2
+    reward[running] = q[running] - session.discount * middle
+    batch = batch._replace(terminated=np.arange(rows) != running, reward=reward.astype(np.float32))
+    base = response(agent, batch)
+    changed = {
+        row: response(agent, _with(batch, row, next_obs=largest))
+        for row in _places(rows)
+        if row != running
+    }
+    return {row: float(np.abs(one - base).max()) for row, one in changed.items() if differ(base, one)}
+
+
+def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
+    """Check that the error of each transition trains that transition, also in a batch without other errors."""
+    require_regression(session)
+    if session.routing != "sound":
+        return
+    if session.min_batch > ROWS:
+        yield f"errors of single transitions: train_batch needs at least {session.min_batch} transitions"
+        return
+    batch = session.transitions(ROWS)
+    batch = batch._replace(terminated=np.arange(ROWS) % 2 == 0)
+    width = float(np.abs(agent.q(batch.obs)).max()) + 1
+    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(ROWS)]
+    batch = batch._replace(reward=np.array(neutral, np.float32))
+    signs = first_step(agent) == "signs"
+
+    def alike(one: Array, other: Array) -> float:
+        clear = np.abs(other) > 0.05 * np.abs(other).max()  # an optimizer such as Adam amplifies the rounding elsewhere
+        return cosine(np.sign(one[clear]), np.sign(other[clear])) if signs else cosine(one, other)
+
+    errors = [batch.reward[row] + LARGE for row in range(ROWS)]
+    alone = [response(agent, _with(batch, row, reward=errors[row]).rows([row])) for row in range(ROWS)]
+    for row in range(ROWS):
+        seen = response(agent, _with(batch, row, reward=errors[row]))
+        own = alike(seen, alone[row])
+        if own < ALIKE:
+            best = max(range(ROWS), key=lambda other: alike(seen, alone[other]))
+            more = f" Its direction is that of row {best} ({alike(seen, alone[best]):.2f})." if best != row else ""
+            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
+            return
