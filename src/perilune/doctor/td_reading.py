@@ -154,33 +154,56 @@ def with_error(agent: AgentCopy, transition: Transitions, error: float, aimed: A
     )
 
 
-class Targets(NamedTuple):
-    """Measured bootstraps (B,), and candidates for them by name, the correct one first."""
+class Fit(NamedTuple):
+    """How well ``factor`` times the candidate ``name`` explains measured bootstraps."""
 
+    name: str
+    factor: float
+    distance: float  # largest difference, relative to the largest bootstrap
+
+    @property
+    def clear(self) -> bool:
+        """Whether the candidate explains the bootstraps."""
+        return self.distance <= CLEAR
+
+
+class Targets(NamedTuple):
+    """Measured bootstraps (B,) of a batch, and candidates for them by name, the correct one first."""
+
+    batch: Transitions
     bootstrap: Array
     candidates: dict[str, Array]
 
-    def fit(self, name: str) -> tuple[str, float, float]:
-        """Return ``name``, the factor that best fits this candidate to the bootstraps, and the relative distance."""
+    @property
+    def all_zero(self) -> bool:
+        """Whether the targets equal the rewards, as in a correct agent whose discount is 0."""
+        largest = max(float(np.abs(values).max()) for values in self.candidates.values())
+        return float(np.abs(self.bootstrap).max()) < UNSURE * largest
+
+    def fit(self, name: str) -> Fit:
+        """Return the fit of one candidate, with the factor that fits best."""
         values = self.candidates[name]
         factor = float(self.bootstrap @ values / (values @ values + 1e-30))
         distance = np.abs(self.bootstrap - factor * values).max() / (np.abs(self.bootstrap).max() + 1e-12)
-        return name, factor, float(distance)
+        return Fit(name, factor, float(distance))
 
-    def best_fit(self) -> tuple[str, float, float]:
-        """Return the fit of the nearest candidate. Raise CannotTell if none is near.
+    def best_fit(self, discount: float) -> Fit:
+        """Return the fit of the nearest candidate.
 
-        The first candidate wins unless another one is nearer by more than the precision of the measurement.
+        Of candidates that are equally near within the precision of the measurement, the one whose factor is nearest
+        to ``discount`` wins, and then the first one.
         """
         fits = [self.fit(name) for name in self.candidates]
-        best = min(fits, key=lambda one: one[2])
-        name, factor, distance = fits[0] if fits[0][2] < best[2] + UNSURE else best
-        if distance > CLEAR:
-            raise CannotTell(
-                f"the target is r + {listed(self.bootstrap)}, which matches no known target. The nearest one, r + "
-                f"{factor:.3g} times {name}, differs by {distance:.0%}"
-            )
-        return name, factor, distance
+        limit = min(fit.distance for fit in fits) + UNSURE
+        near = [fit for fit in fits if fit.distance <= limit]
+        return min(near, key=lambda fit: round(abs(fit.factor - discount) / UNSURE))
+
+    def described(self, fit: Fit) -> str:
+        """Return the reason why no candidate explains the bootstraps."""
+        return (
+            f"the update aims at r + {listed(self.bootstrap)}, which is not a known target. The nearest one, "
+            f"{fit.factor:.3g} times {fit.name}, differs by {fit.distance:.0%}"
+        )
 
     def picture(self, discount: float) -> Points:
         """Return a plot of the bootstraps against the correct ones."""
@@ -190,12 +213,21 @@ class Targets(NamedTuple):
 
 
 def read_targets(
-    session: Session, agent: AgentCopy, candidates: Callable[[Transitions], dict[str, Array]], terminated: bool = False
+    session: Session,
+    agent: AgentCopy,
+    candidates: Callable[[Transitions], dict[str, Array]],
+    terminated: bool = False,
+    more: int = 0,
 ) -> Targets:
-    """Measure bootstraps. For each other candidate, use the two transitions that differ most from the first one."""
+    """Measure the bootstraps of transitions that distinguish the first candidate from the others, up to three for each.
+
+    ``more`` is the number of other random transitions to measure.
+    """
     pool = session.transitions(60 * session.actions, terminated, scale=2.0)
     wanted, *rivals = candidates(pool).values()
-    rows = sorted({int(row) for rival in rivals for row in np.argsort(np.abs(rival - wanted))[-2:]})
-    batch = pool.rows(rows)
+    rows = set(range(more))
+    for rival in rivals:
+        rows |= {int(np.abs(rival - wanted).argmax()), int(rival.argmax()), int(rival.argmin())}
+    batch = pool.rows(sorted(rows))
     width = float(np.abs(wanted).max() + np.abs(agent.q_taken(batch)).max()) + 1e-6
-    return Targets(read_bootstraps(agent, batch, width), candidates(batch))
+    return Targets(batch, read_bootstraps(agent, batch, width), candidates(batch))

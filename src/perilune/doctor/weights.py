@@ -23,6 +23,7 @@ COORDINATES = 50  # weights of each array that are measured
 ERROR = 10.0  # the TD error that trials use, in units of return
 SMALL_ERROR = 0.25  # the one whose gradient they read, so that clipping does not change it
 TRIALS = 4
+MATTERS = 1e-3  # smallest relative change of an update that counts
 
 
 def walk(agent: Any) -> Named:
@@ -272,6 +273,20 @@ def _received_by_optimizer(agent: AgentCopy, batch: Transitions) -> Named | None
 def push(agent: AgentCopy, batch: Transitions) -> Named:
     """Return minus the agent's own gradients if the adapter returns them, otherwise the change of the weights."""
     return negative_gradients(agent, batch) or weight_step(agent, batch)
+
+
+def response(agent: AgentCopy, batch: Transitions) -> Array:
+    """Return the update on ``batch`` as a flat vector: its gradient if known, or the change of the weights or of Q."""
+    try:
+        online(agent)
+    except CannotTell:
+        return agent.effect(batch).reshape(-1)
+    return flat(push(agent, batch))
+
+
+def differ(one: Array, other: Array) -> bool:
+    """Return whether two updates differ by more than rounding."""
+    return float(np.abs(one - other).max()) > MATTERS * float(np.abs(one).max())
 
 
 def flat(arrays: Named) -> Array:

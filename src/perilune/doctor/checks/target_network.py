@@ -124,7 +124,10 @@ def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         }
 
     targets = read_targets(session, apart, candidates)
-    name, factor, distance = targets.best_fit()
+    fit = targets.best_fit(session.discount)
+    if not fit.clear:
+        raise CannotTell(targets.described(fit))
+    name, factor, distance = fit
     faults = {ONLINE: "target_network.none", SWAPPED: "td_target.double_swapped"}
     if name in faults:
         picture = targets.picture(session.discount) if name == ONLINE else None
@@ -147,7 +150,7 @@ def _synced_inside(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
     targets = read_targets(session, apart, candidates)
     _, factor, distance = targets.fit(ONLINE)
-    _, old_factor, _ = targets.fit(TARGET)
+    old_factor = targets.fit(TARGET).factor
     if distance < 2 * CLEAR and abs(factor - session.discount) < 0.02 <= abs(old_factor - session.discount):
         details = (
             "Two updates after the doctor changed the online network's weights, an update moves Q toward r + "

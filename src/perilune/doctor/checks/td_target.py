@@ -12,15 +12,30 @@ from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
-from perilune.doctor.session import AgentCopy, CannotTell, Session
-from perilune.doctor.td_reading import UNSURE, read_bootstraps, read_targets, require_regression, require_varied_q
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session
+from perilune.doctor.td_reading import (
+    CLEAR,
+    UNSURE,
+    Fit,
+    Targets,
+    read_bootstraps,
+    read_targets,
+    require_regression,
+    require_varied_q,
+)
+from perilune.doctor.weights import differ, online, response, walk
 
+# Parts of the names of candidates, and the findings for them.
 FAULTY = {
     "the mean of Q(next_obs, a)": "td_target.mean",
     "Q(next_obs, action) of the action taken at obs": "td_target.own_action",
     "the smallest Q(next_obs, a)": "td_target.min",
     "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
+    "the sum of Q(next_obs, a)": "td_target.sum",
+    "the index of": "td_target.action_number",
+    "the largest probability": "td_target.probability",
 }
+SCALELESS = ("td_target.action_number", "td_target.probability")  # a wrong discount is not visible behind these
 
 
 def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -63,13 +78,22 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         _require_bootstrap(session, agent)
         session.ends = "no_mask"
         yield finding("td_target.no_mask", **effects)
-    elif not matters["next_running"] and session.gamma > 0:
+    elif not matters["next_running"] and session.gamma > 0 and not _bootstraps(session, agent):
         yield finding("td_target.no_bootstrap", **effects)
     if matters["reward_running"] and not matters["reward_terminated"]:
         session.ends = "reward_masked"
         yield finding("td_target.reward_masked", **effects)
     elif not (matters["reward_terminated"] or matters["reward_running"]):
         yield finding("td_target.no_reward", **effects)
+
+
+def _bootstraps(session: Session, agent: AgentCopy) -> bool:
+    """Return whether the targets of running transitions differ from their rewards."""
+    try:
+        targets = read_targets(session, agent, lambda batch: _candidates(agent, batch))
+    except CannotTell:
+        return False
+    return not targets.all_zero
 
 
 def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
@@ -88,50 +112,146 @@ def _require_bootstrap(session: Session, agent: AgentCopy) -> None:
         )
 
 
-def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check the discount and the next value in the target."""
+def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
+    """Explain the target by a known one, and check its next value and its discount."""
     require_varied_q(session)
     if session.routing == "loss.others_to_zero":
         raise CannotTell("the errors of the other actions also change Q(obs, action)")
     require_regression(session)
+    if session.ends == "mixed":
+        raise CannotTell("the end of one transition decides for others")
     inverted = session.ends == "mask_inverted"
     targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
-    name, factor, distance = targets.best_fit()
-    largest, mean, *_ = targets.candidates.values()
-    both = np.stack([largest, mean], axis=1)
-    shares = np.linalg.lstsq(both, targets.bootstrap, rcond=None)[0]
-    left = np.abs(both @ shares - targets.bootstrap).max() / np.abs(targets.bootstrap).max()
-    if left < 1e-3 and min(shares) > 0.01 and abs(shares.sum() - session.discount) < 2e-3:
-        raise CannotTell(
-            f"the target is r + {shares[0]:.3f} max + {shares[1]:.3f} mean of Q(next_obs, a), as in Expected SARSA"
-        )
+    if targets.all_zero:
+        return  # check_ends reports a missing bootstrap
+    fit = targets.best_fit(session.discount)
+    if not fit.clear:
+        yield from _unexplained(session, agent, targets, fit)
+        return
     values: dict[str, Any] = {
         "count": len(targets.bootstrap),
         "bootstrap": targets.bootstrap,
-        "factor": factor,
-        "candidate": name,
-        "distance": distance,
+        "factor": fit.factor,
+        "candidate": fit.name,
+        "distance": fit.distance,
         "picture": targets.picture(session.discount),
     }
-    if name in FAULTY:
-        yield finding(FAULTY[name], **values)
-    if abs(factor - session.discount) <= max(UNSURE, 2 * distance):
+    fault = next((fault for phrase, fault in FAULTY.items() if phrase in fit.name), None)
+    if fault is not None:
+        yield finding(fault, **values)
+    if abs(fit.factor - session.discount) <= max(UNSURE, 2 * fit.distance):
         return
     powers = {k: session.gamma**k for k in range(2, 21)}
-    n = min(powers, key=lambda k: abs(powers[k] - factor))
+    n = min(powers, key=lambda k: abs(powers[k] - fit.factor))
     declared = f"{session.gamma}" + (f" and n_step {session.n_step}" if session.n_step else "")
-    if session.n_step is None and 0 < session.gamma < 1 and abs(powers[n] - factor) < 5e-4:
+    if session.n_step is None and 0 < session.gamma < 1 and abs(powers[n] - fit.factor) < 5e-4:
         yield finding("td_target.n_step", **values, declared=f"{declared}, and gamma^{n} is {powers[n]:.4f}")
-    else:
+    elif fault not in SCALELESS:
         yield finding("td_target.gamma", **values, declared=declared)
 
 
+def _unexplained(session: Session, agent: AgentCopy, targets: Targets, nearest: Fit) -> Iterator[Finding | str]:
+    """Explain the target by several values of Q(next_obs, a), or report it as unexplained."""
+    inverted = session.ends == "mask_inverted"
+    count = 3 * session.actions + 6
+    more = read_targets(session, agent, lambda batch: _candidates(agent, batch), inverted, count)
+    batch, bootstrap = more.batch, more.bootstrap
+    next_q = (agent.target_q if agent.has("target_q_values") else agent.q)(batch.next_obs)
+    if soft := _soft(next_q, bootstrap, session.discount):
+        yield soft
+        return
+    ranked = np.sort(next_q, axis=1)[:, ::-1]
+    own = next_q[np.arange(len(next_q)), batch.action]
+    values = np.column_stack([ranked, own, np.ones(len(next_q))])
+    shares = np.linalg.lstsq(values, bootstrap, rcond=None)[0]
+    left = float(np.abs(values @ shares - bootstrap).max() / (np.abs(bootstrap).max() + 1e-12))
+    if left < CLEAR:
+        best, *others = shares[: session.actions]
+        even = max(*np.abs(np.array(others) - others[0]), *np.abs(shares[-2:])) < 2e-3
+        if even and best > others[0] > 0 and abs(shares.sum() - session.discount) < 3e-3:
+            yield (
+                f"the update aims at r + {best - others[0]:.3f} max + {others[0] * session.actions:.3f} mean of "
+                "Q(next_obs, a), like Expected SARSA"
+            )
+            return
+        ranks = ["the largest", "the second largest", *(f"number {rank}" for rank in range(3, session.actions + 1))]
+        named = zip([*ranks[: session.actions], "that of the action taken", "1"], shares, strict=True)
+        formula = " + ".join(f"{share:.3f} x {name}" for name, share in named if abs(share) > 5e-3)
+        details = f"A combination of the Q-values of next_obs explains them: {formula}"
+    elif others := _other_networks(session, agent):
+        yield f"the target depends on arrays that neither q_values nor target_q_values uses: {', '.join(others[:4])}"
+        return
+    else:
+        details = (
+            f"The nearest known target, {nearest.factor:.3g} times {nearest.name}, differs by {nearest.distance:.0%}"
+        )
+    picture = targets.picture(session.discount)
+    yield finding("td_target.unexplained", bootstrap=targets.bootstrap, details=details, picture=picture)
+
+
+def _soft(next_q: Array, bootstrap: Array, discount: float) -> str | None:
+    """Return a description of the target if it is a log-sum-exp of Q(next_obs, a) or its mean under softmax."""
+    largest = next_q.max(axis=1, keepdims=True)
+    for temperature in np.geomspace(1e-3, 1e2, 600):
+        weights = np.exp((next_q - largest) / temperature)
+        total = weights.sum(axis=1)
+        soft = largest[:, 0] + temperature * np.log(total)
+        options = {
+            "temperature x log(sum(exp(Q(next_obs, a) / temperature)))": soft,
+            "temperature x log(mean(exp(Q(next_obs, a) / temperature)))": soft - temperature * np.log(next_q.shape[1]),
+            "the mean of Q(next_obs, a) under softmax(Q / temperature)": (weights * next_q).sum(axis=1) / total,
+        }
+        for name, value in options.items():
+            if np.abs(discount * value - bootstrap).max() < CLEAR * np.abs(bootstrap).max():
+                return f"the update aims at r + {discount:.3f} x {name}, with a temperature of {temperature:.3g}"
+    return None
+
+
+def _other_networks(session: Session, agent: AgentCopy) -> list[str]:
+    """Return the arrays that only running transitions depend on, and neither ``q_values`` nor ``target_q_values``."""
+    running = session.transitions(max(8, session.min_batch), terminated=False)
+    ended = running._replace(terminated=np.ones_like(running.terminated))
+    own = set(online(agent))
+    base = response(agent, running), response(agent, ended)
+    found = []
+    for name in walk(agent.agent):
+        if name in own:
+            continue
+        changed = agent.copy()
+        array = walk(changed.agent)[name]
+        array += 0.1 + 0.1 * np.abs(array)
+        try:
+            if changed.has("target_q_values") and differ(changed.target_q(running.obs), agent.target_q(running.obs)):
+                continue
+            if differ(base[0], response(changed, running)) and not differ(base[1], response(changed, ended)):
+                found.append(name)
+        except (AgentFailed, CannotTell):
+            continue
+    return found
+
+
 def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
-    """Return candidates for the next value (B,) by name, the correct one first."""
-    next_q = agent.q(batch.next_obs)
-    taken = next_q[np.arange(len(batch.action)), batch.action]
-    wrong = (next_q.mean(axis=1), taken, next_q.min(axis=1), agent.q(batch.obs).max(axis=1))
-    candidates = {"the largest Q(next_obs, a)": next_q.max(axis=1), **dict(zip(FAULTY, wrong, strict=True))}
+    """Return what may stand for the next value (B,), the correct one first."""
+    rows = np.arange(len(batch.action))
+    networks = {"online": (agent.q(batch.next_obs), agent.q(batch.obs))}
     if agent.has("target_q_values"):
-        candidates["the target network's largest Q(next_obs, a)"] = agent.target_q(batch.next_obs).max(axis=1)
+        target = agent.target_q(batch.next_obs), agent.target_q(batch.obs)
+        networks = {"target": target} | (networks if differ(target[0], networks["online"][0]) else {})
+    candidates: dict[str, Array] = {}
+    for network, (next_q, here) in networks.items():
+        values = {
+            "the largest Q(next_obs, a)": next_q.max(axis=1),
+            "the mean of Q(next_obs, a)": next_q.mean(axis=1),
+            "Q(next_obs, action) of the action taken at obs": next_q[rows, batch.action],
+            "the smallest Q(next_obs, a)": next_q.min(axis=1),
+            "the largest Q(obs, a), at obs instead of next_obs": here.max(axis=1),
+            "the sum of Q(next_obs, a)": next_q.sum(axis=1),
+            "the index of the largest Q(next_obs, a)": next_q.argmax(axis=1).astype(float),
+            "the largest probability of softmax(Q(next_obs, a))": 1 / np.exp(next_q - next_q.max(axis=1)[:, None]).sum(1),
+        }
+        suffix = f" of the {network} network" if len(networks) == 2 else ""
+        candidates |= {f"{name}{suffix}": value for name, value in values.items()}
+    if len(networks) == 2:
+        choice = networks["online"][0].argmax(axis=1)
+        candidates["the target network's Q of the online network's greedy action"] = networks["target"][0][rows, choice]
     return candidates
