@@ -93,6 +93,8 @@ class Session:
     routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding
     not_regression: str | None = None  # why updates do not move Q toward a number; "" if they do; None: unknown
     weights: tuple[str, list[str]] | None = None  # source of the online arrays ("parameters" or "walk") and their names
+    target_weights: list[str] | None = None  # names of the target network's arrays
+    unexplained: bool = False  # whether the target is not a known one
     stepping: Stepping | None = None  # how the first step depends on the gradient
     weight_decay: bool | None = None  # whether weights shrink without an error; None: unknown
     optimizer: Steps | None = None  # the reference optimizer that matches the agent's steps

@@ -127,8 +127,8 @@ def _statistics(agent: AgentCopy, names: list[str]) -> list[str]:
     return [name for name in one if one[name].any() and np.allclose(one[name], other.get(name, 0), rtol=1e-3, atol=0)]
 
 
-def _determine_q(agent: AgentCopy, source: str) -> list[str]:
-    """Return the arrays that q_values depends on. Perturb all first, because zero weights hide earlier layers."""
+def _determine_q(agent: AgentCopy, source: str, method: str = "q_values") -> list[str]:
+    """Return the arrays that ``method`` depends on. Perturb all first, because zero weights hide earlier layers."""
     base = agent.copy()
     rng = np.random.default_rng(0)
     obs = rng.standard_normal((32, agent.session.observation_size)).astype(np.float32)
@@ -137,12 +137,26 @@ def _determine_q(agent: AgentCopy, source: str) -> list[str]:
         array[...] += (0.1 * rng.standard_normal(array.shape)).astype(array.dtype)
     names = []
     for name, array in arrays.items():
-        before, kept = base.q(obs), array.copy()
+        before, kept = base.q(obs, method), array.copy()
         array[...] += 0.1 + np.abs(array)
-        if np.abs(base.q(obs) - before).max() > 10 * agent.session.noise:
+        if np.abs(base.q(obs, method) - before).max() > 10 * agent.session.noise:
             names.append(name)
         array[...] = kept
     return names
+
+
+def target_arrays(agent: AgentCopy) -> Named:
+    """Return the target network's arrays in the order of the agent's attributes. Raise CannotTell if none are found."""
+    source = "target_parameters" if agent.has("target_parameters") else "walk"
+    own = online(agent)
+    if agent.session.target_weights is None:
+        names = _determine_q(agent, source, "target_q_values")
+        agent.session.target_weights = [name for name in names if source != "walk" or name not in own]
+    arrays = _arrays(agent, source)
+    found = {name: arrays[name] for name in agent.session.target_weights if name in arrays}
+    if not found:
+        raise CannotTell("the doctor found no weights that determine target_q_values")
+    return found
 
 
 def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:

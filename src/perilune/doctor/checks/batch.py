@@ -209,11 +209,7 @@ def _rows_that_matter(session: Session, agent: AgentCopy, rows: int, running: in
     reward[running] = q[running] - session.discount * middle
     batch = batch._replace(terminated=np.arange(rows) != running, reward=reward.astype(np.float32))
     base = response(agent, batch)
-    changed = {
-        row: response(agent, _with(batch, row, next_obs=largest))
-        for row in _places(rows)
-        if row != running
-    }
+    changed = {row: response(agent, _with(batch, row, next_obs=largest)) for row in _places(rows) if row != running}
     return {row: float(np.abs(one - base).max()) for row, one in changed.items() if differ(base, one)}
 
 

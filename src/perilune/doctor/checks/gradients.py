@@ -90,7 +90,12 @@ def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
         pushed = np.abs(up) > 0.01 * max(np.abs(up).max(), np.abs(down).max())
         others = np.arange(len(up)) != one.action
         if not pushed[one.action] and pushed.any():
-            faults.append(finding("loss.wrong_action", details=f"Training on action {one.action} changes the outputs of the actions by {listed(up)}"))
+            faults.append(
+                finding(
+                    "loss.wrong_action",
+                    details=f"Training on action {one.action} changes the outputs of the actions by {listed(up)}",
+                )
+            )
         elif pushed[others].any() and (np.sign(up[others]) == -np.sign(down[others])).all():
             faults.append(finding("loss.all_actions", action=one.action, outputs=up, more=""))
         elif pushed[others].any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +12,7 @@ from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import CLEAR, read_targets, require_regression, with_error
-from perilune.doctor.weights import as_named, perturbed
+from perilune.doctor.weights import as_named, online, perturbed, target_arrays
 
 ONLINE = "the online network's largest Q(next_obs, a)"
 TARGET = "the target network's largest Q(next_obs, a)"
@@ -31,47 +30,71 @@ def check_target_network(session: Session, agent: AgentCopy) -> Iterator[Finding
     if agent.has("target_q_values", "sync_target"):
         yield from _sync(session, agent)
     require_regression(session)
+    if session.unexplained:
+        raise CannotTell("the target is not a known one, so it does not show which network it uses")
     yield from _roles(session, agent)
 
 
 def _follows_online(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that the target network stays fixed when only the online network should change."""
+    """Check that updates move the online network only, and if not, whether the two networks share memory."""
     obs = session.observations(16)
-    if agent.has("parameters", "target_parameters"):
-        online, target = (as_named(agent.call(name)) for name in ("parameters", "target_parameters"))
-        pairs = [(one, other) for one in online for other in target if np.shares_memory(online[one], target[other])]
-        if pairs:
-            names = ", ".join(f"{one} and {other}" for one, other in pairs)
-            details = f"These arrays of the online and the target network share memory: {names}"
-            yield finding("target_network.shared", details=details)
-            return
     q, target_q = agent.q(obs), agent.target_q(obs)
     difference = np.abs(target_q - q).max()
     if difference > 1e-5 * (np.abs(target_q).max() + 1e-9) + 10 * session.noise:
         yield finding("target_network.differs_at_start", difference=difference)
-    with contextlib.suppress(CannotTell):
-        apart = perturbed(agent, 0)
-        moved, expected = np.abs(apart.target_q(obs) - target_q).max(), np.abs(apart.q(obs) - q).max()
-        if moved > 0.5 * expected:
-            details = (
-                f"A change to the online network's weights changes its Q-values by {expected:.3g}, and those of the "
-                f"target network by {moved:.3g}"
-            )
-            yield finding("target_network.shared", details=details)
-            return
     trained = agent.copy()
-    gaps, moves = [], []
-    for _ in range(3):
-        last = trained.q(obs)
-        _learn_fives(session, trained)
-        gaps.append(float(np.abs(trained.target_q(obs) - trained.q(obs)).max()))
-        moves.append(float(np.abs(trained.q(obs) - last).max()))
-    if all(gap < 0.02 * move for gap, move in zip(gaps[1:], moves[1:], strict=True)):  # the first update may sync
+    _learn_fives(session, trained)  # the first update may sync
+    yield from _moves_along(session, trained, obs, "")
+
+
+def _moves_along(session: Session, agent: AgentCopy, obs: Array, when: str) -> Iterator[Finding]:
+    """Check that two updates do not move the target network as far as the online network."""
+    moves, target_moves, gaps = [], [], []
+    for _ in range(2):
+        before = agent.q(obs), agent.target_q(obs)
+        _learn_fives(session, agent)
+        moves.append(float(np.abs(agent.q(obs) - before[0]).max()))
+        target_moves.append(float(np.abs(agent.target_q(obs) - before[1]).max()))
+        gaps.append(float(np.abs(agent.target_q(obs) - agent.q(obs)).max()))
+    if any(own <= 0.3 * move for own, move in zip(target_moves, moves, strict=True)):
+        return
+    if shared := _shared_arrays(agent):
+        details = (
+            f"{when}Updates changed the online network's Q-values by {listed(moves)}, and those of the target network "
+            f"by {listed(target_moves)}. These arrays of the two networks share memory: {shared}"
+        )
+        yield finding("target_network.shared", details=details)
+    elif _follows_perturbation(agent, obs):
+        details = (
+            f"{when}Updates changed the online network's Q-values by {listed(moves)}, and those of the target network "
+            f"by {listed(target_moves)}. A change to the online network's weights changes both"
+        )
+        yield finding("target_network.shared", details=details)
+    elif all(gap < 0.02 * move for gap, move in zip(gaps, moves, strict=True)):
         details = (
             f"Updates without a sync changed Q by {listed(moves)}, but afterwards, the two networks differ by only "
             f"{listed(gaps)}"
         )
         yield finding("target_network.every_update", details=details)
+
+
+def _shared_arrays(agent: AgentCopy) -> str:
+    """Return the names of parameters of the online and the target network that share memory."""
+    if not agent.has("parameters", "target_parameters"):
+        return ""
+    online, target = (as_named(agent.call(name)) for name in ("parameters", "target_parameters"))
+    pairs = [(one, other) for one in online for other in target if np.shares_memory(online[one], target[other])]
+    return ", ".join(f"{one} and {other}" for one, other in pairs)
+
+
+def _follows_perturbation(agent: AgentCopy, obs: Array) -> bool:
+    """Return whether a change to the online network's weights also changes the target network's Q-values."""
+    try:
+        apart = perturbed(agent, 0)
+    except CannotTell:
+        return False
+    moved = np.abs(apart.target_q(obs) - agent.target_q(obs)).max()
+    return bool(moved > 0.5 * np.abs(apart.q(obs) - agent.q(obs)).max())
 
 
 def _learn_fives(session: Session, agent: AgentCopy) -> None:
@@ -102,8 +125,37 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     left, moved = np.abs(online - after).max() / gap, np.abs(after - target).max() / gap
     if moved == 0:
         yield finding("target_network.never_synced", gap=gap, moved=moved, left=left)
-    elif 1e-4 < left < 0.4:
+        return
+    if left > 1e-4 and (parts := _parts_left(agent)):
+        yield finding("target_network.partly_synced", left=left, **parts)
+        return
+    if 1e-4 < left < 0.4:
         yield finding("target_network.tau_reversed", gap=gap, moved=moved, left=left)
+    faults = list(_moves_along(session, apart, obs, "After a sync: "))
+    yield from (fault for fault in faults if fault.id == "target_network.shared")
+
+
+def _parts_left(agent: AgentCopy) -> dict[str, str] | None:
+    """Return which arrays of the target network a sync copies, and which it leaves, or None if it treats all alike."""
+    apart = perturbed(agent, 2)
+    try:
+        target = target_arrays(apart)
+    except CannotTell:
+        return None
+    before = {name: array.copy() for name, array in target.items()}
+    goal = {name: array.copy() for name, array in online(apart).items()}
+    apart.sync()
+    after = target_arrays(apart)
+    shares: dict[str, float] = {}
+    for (name, start), end in zip(before.items(), goal.values(), strict=False):
+        if start.shape != end.shape or name not in after or not np.abs(end - start).max():
+            return None
+        shares[name] = float(np.sum((after[name] - start) * (end - start)) / np.sum((end - start) ** 2))
+    kept = [name for name, share in shares.items() if share < 0.01 * max(shares.values())]
+    if len(before) != len(goal) or not kept or len(kept) == len(shares):
+        return None
+    copied = [name for name in shares if name not in kept]
+    return {"copied": ", ".join(copied), "kept": ", ".join(kept)}
 
 
 def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:

@@ -126,6 +126,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         return  # check_ends reports a missing bootstrap
     fit = targets.best_fit(session.discount)
     if not fit.clear:
+        session.unexplained = True
         yield from _unexplained(session, agent, targets, fit)
         return
     values: dict[str, Any] = {
@@ -247,7 +248,8 @@ def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
             "the largest Q(obs, a), at obs instead of next_obs": here.max(axis=1),
             "the sum of Q(next_obs, a)": next_q.sum(axis=1),
             "the index of the largest Q(next_obs, a)": next_q.argmax(axis=1).astype(float),
-            "the largest probability of softmax(Q(next_obs, a))": 1 / np.exp(next_q - next_q.max(axis=1)[:, None]).sum(1),
+            "the largest probability of softmax(Q(next_obs, a))": 1
+            / np.exp(next_q - next_q.max(axis=1)[:, None]).sum(1),
         }
         suffix = f" of the {network} network" if len(networks) == 2 else ""
         candidates |= {f"{name}{suffix}": value for name, value in values.items()}
