@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,9 @@ class Deep:
     def network(self) -> list[Array]:
         """Return weights and biases of a new network, layer by layer."""
         sizes = (self.observation_size, 32, 32, self.actions)
-        layers = zip(sizes[:-1], sizes[1:], strict=True)
-        return [array for i, o in layers for array in (self.rng.normal(0, np.sqrt(2 / i), (i, o)), np.zeros(o))]
+        return [
+            array for i, o in pairwise(sizes) for array in (self.rng.normal(0, np.sqrt(2 / i), (i, o)), np.zeros(o))
+        ]
 
     @staticmethod
     def forward(arrays: list[Array], obs: Array) -> list[Array]:
@@ -175,10 +177,10 @@ class Deep:
     def step(self, gradients: list[Array]) -> None:
         self.updates += 1
         for array, gradient, (m, v) in zip(self.online, gradients, self.moments, strict=True):
-            m += 0.1 * (gradient - m)
-            v += 0.001 * (gradient**2 - v)
+            m[...] += 0.1 * (gradient - m)
+            v[...] += 0.001 * (gradient**2 - v)
             corrected = np.sqrt(v / (1 - 0.999**self.updates))
-            array -= self.learning_rate * m / (1 - 0.9**self.updates) / (corrected + 1e-8)
+            array[...] -= self.learning_rate * m / (1 - 0.9**self.updates) / (corrected + 1e-8)
 
     def train_batch(self, *batch: Array) -> None:
         layers = self.forward(self.online, batch[0])

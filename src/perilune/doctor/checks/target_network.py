@@ -127,7 +127,8 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         yield finding("target_network.never_synced", gap=gap, moved=moved, left=left)
         return
     if left > 1e-4 and (parts := _parts_left(agent)):
-        yield finding("target_network.partly_synced", left=left, **parts)
+        copied, kept = parts
+        yield finding("target_network.partly_synced", left=left, copied=copied, kept=kept)
         return
     if 1e-4 < left < 0.4:
         yield finding("target_network.tau_reversed", gap=gap, moved=moved, left=left)
@@ -135,7 +136,7 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     yield from (fault for fault in faults if fault.id == "target_network.shared")
 
 
-def _parts_left(agent: AgentCopy) -> dict[str, str] | None:
+def _parts_left(agent: AgentCopy) -> tuple[str, str] | None:
     """Return which arrays of the target network a sync copies, and which it leaves, or None if it treats all alike."""
     apart = perturbed(agent, 2)
     try:
@@ -155,7 +156,7 @@ def _parts_left(agent: AgentCopy) -> dict[str, str] | None:
     if len(before) != len(goal) or not kept or len(kept) == len(shares):
         return None
     copied = [name for name in shares if name not in kept]
-    return {"copied": ", ".join(copied), "kept": ", ".join(kept)}
+    return ", ".join(copied), ", ".join(kept)
 
 
 def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:

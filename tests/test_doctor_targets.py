@@ -1,0 +1,156 @@
+"""Test the checks of batches, targets and target networks on agents with one fault, and on sound variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from doctor_agents import Array, Deep, examine, ids
+
+
+def targets(change: Callable[..., tuple[Array, ...]]) -> dict[str, Any]:
+    """Return a change of the columns that the target is computed from."""
+    return {"targets": lambda self, *batch: Deep.targets(self, *change(*batch))}
+
+
+def value(next_value: Callable[[Array, Array], Array]) -> dict[str, Any]:
+    """Return a target whose next value is a function of the target network's Q(next_obs, a) and of the action."""
+    return {"next_values": lambda self, obs, action, next_obs: next_value(self.target_q_values(next_obs), action)}
+
+
+def mask(flag: Callable[[Array], bool]) -> dict[str, Any]:
+    """Return a target that uses one flag for the whole batch."""
+    return targets(
+        lambda obs, action, reward, next_obs, end: (obs, action, reward, next_obs, np.full_like(end, flag(end)))
+    )
+
+
+def errors(change: Callable[[Array], None]) -> dict[str, Any]:
+    """Return a change of the derivative of the loss (B, A)."""
+
+    def changed(self: Deep, *given: Array) -> Array:
+        derivative = Deep.errors(self, *given)
+        change(derivative)
+        return derivative
+
+    return {"errors": changed}
+
+
+def share(self: Deep) -> None:
+    self.target = self.online
+
+
+def copy_some(*layers: int) -> Callable[[Deep], None]:
+    def sync(self: Deep) -> None:
+        for layer in layers:
+            self.target[layer] = self.online[layer].copy()
+
+    return sync
+
+
+def own_start(self: Deep, seed: int = 0) -> None:
+    Deep.__init__(self, seed)
+    self.target = self.network()
+
+
+def double(self: Deep, obs: Array, action: Array, next_obs: Array) -> Array:
+    return self.target_q_values(next_obs)[np.arange(len(obs)), self.q_values(next_obs).argmax(axis=1)]
+
+
+def softmax(q: Array) -> Array:
+    weights = np.exp(q - q.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "action of the first row": (
+        "loss.wrong_action",
+        {"errors": lambda self, q, action, y: Deep.errors(self, q, np.full_like(action, action[0]), y)},
+    ),
+    "only the last row": ("loss.rows_ignored", errors(lambda derivative: derivative[:-1].fill(0))),
+    "every other row": ("loss.rows_ignored", errors(lambda derivative: derivative[::2].fill(0))),
+    "flag of the last row": ("td_target.mask_of_another_row", mask(lambda end: end[-1])),
+    "flag of the first row": ("td_target.mask_of_another_row", mask(lambda end: end[0])),
+    "any flag": ("td_target.mask_of_another_row", mask(lambda end: end.any())),
+    "rewards in another order": ("loss.rows_mixed", targets(lambda o, a, r, n, t: (o, a, np.roll(r, 1), n, t))),
+    "next_obs in another order": ("td_target.other_row", targets(lambda o, a, r, n, t: (o, a, r, np.roll(n, 1, 0), t))),
+    "largest of the batch": ("td_target.batch_axis", value(lambda q, action: np.full(len(q), q.max()))),
+    "wrong axis": ("td_target.batch_axis", value(lambda q, action: np.resize(q.max(axis=0), len(q)))),
+    "index": ("td_target.action_number", value(lambda q, action: q.argmax(axis=1).astype(float))),
+    "sum": ("td_target.sum", value(lambda q, action: q.sum(axis=1))),
+    "probability": ("td_target.probability", value(lambda q, action: softmax(q).max(axis=1))),
+    "mean of the two best": ("td_target.unexplained", value(lambda q, action: np.sort(q, axis=1)[:, -2:].mean(axis=1))),
+    "square": ("td_target.unexplained", value(lambda q, action: 0.1 * q.max(axis=1) ** 2)),
+    "no flag with Double DQN and two random networks": (
+        "td_target.no_mask",
+        {
+            "__init__": own_start,
+            "next_values": double,
+            "targets": lambda self, o, a, r, n, t: Deep.targets(self, o, a, r, n, np.zeros_like(t)),
+        },
+    ),
+    "assignment instead of a copy": ("target_network.shared", {"sync_target": share}),
+    "copy of the list only": (
+        "target_network.shared",
+        {"sync_target": lambda self: setattr(self, "target", list(self.online))},
+    ),
+    "weights without biases": ("target_network.partly_synced", {"sync_target": copy_some(0, 2, 4)}),
+    "last layer only": ("target_network.partly_synced", {"sync_target": copy_some(4, 5)}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_the_only_root_cause(name: str) -> None:
+    fault, changes = FAULTS[name]
+    report = examine(type("Faulty", (Deep,), changes))
+    assert [finding.id for finding in report.roots if finding.severity != "note"] == [fault]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_missing_flag_is_found_for_every_start_of_two_networks(seed: int) -> None:
+    changes = FAULTS["no flag with Double DQN and two random networks"][1]
+    assert ids(examine(type("Faulty", (Deep,), changes), seed=seed)) == ["td_target.no_mask"]
+
+
+def rebind(self: Deep, gradients: list[Array]) -> None:
+    """Take a step that makes new arrays, as JAX does."""
+    self.online = [array.copy() for array in self.online]
+    Deep.step(self, gradients)
+
+
+def two_networks(self: Deep, seed: int = 0) -> None:
+    Deep.__init__(self, seed)
+    self.other = self.network()
+
+
+def smaller_of_two(self: Deep, obs: Array, action: Array, next_obs: Array) -> Array:
+    return np.minimum(self.target_q_values(next_obs), self.forward(self.other, next_obs)[-1]).max(axis=1)
+
+
+def polyak(self: Deep) -> None:
+    self.target = [target + 0.005 * (online - target) for target, online in zip(self.target, self.online, strict=True)]
+
+
+SOUND: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "Double DQN": {"next_values": double},
+    "Double DQN with two random networks": {"next_values": double, "__init__": own_start},
+    "Polyak averaging": {"sync_target": polyak},
+    "log-sum-exp": value(lambda q, action: 0.5 * np.log(np.exp(q / 0.5).sum(axis=1))),
+    "mellowmax": value(lambda q, action: np.log(np.exp(q).mean(axis=1))),
+    "Boltzmann mean": value(lambda q, action: (softmax(q) * q).sum(axis=1)),
+    "Expected SARSA": value(lambda q, action: 0.9 * q.max(axis=1) + 0.1 * q.mean(axis=1)),
+    "smaller of two networks": {"__init__": two_networks, "next_values": smaller_of_two},
+    "shared arrays that updates replace": {
+        "step": rebind,
+        "sync_target": lambda self: setattr(self, "target", list(self.online)),
+    },
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_variant_has_no_finding(name: str) -> None:
+    assert ids(examine(type("Sound", (Deep,), SOUND[name]))) == []
