@@ -14,8 +14,8 @@ from perilune.doctor.checks.network import check_network
 from perilune.doctor.checks.optimizer import check_optimizer
 from perilune.doctor.checks.replay import check_loop, check_replay
 from perilune.doctor.checks.target_network import check_target_network
-from perilune.doctor.report import Finding, Passed
 from perilune.doctor.checks.td_target import check_ends, check_td_target
+from perilune.doctor.report import Finding, Passed
 from perilune.doctor.session import AgentCopy, Session
 
 
