@@ -1,0 +1,1 @@
+"""Examine programs that others wrote: sound ones must get no finding."""

@@ -1,0 +1,17 @@
+"""Adapters for common agents, so that you need not write one."""
+
+from perilune.doctor.adapters.members import MemberAdapter, online_agent, replay_agent
+from perilune.doctor.adapters.perilune import PeriluneAdapter
+from perilune.doctor.adapters.stable_baselines3 import StableBaselines3Adapter
+from perilune.doctor.adapters.tianshou import TianshouAdapter
+from perilune.doctor.adapters.torch import TorchAdapter
+
+__all__ = [
+    "MemberAdapter",
+    "PeriluneAdapter",
+    "StableBaselines3Adapter",
+    "TianshouAdapter",
+    "TorchAdapter",
+    "online_agent",
+    "replay_agent",
+]
