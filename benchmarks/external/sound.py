@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import zip_longest
@@ -23,7 +24,7 @@ from benchmarks.external import sources
 
 from perilune import doctor
 
-GROUPS = ("programs", "tianshou", "pfrl", "stable_baselines3")
+GROUPS = ("scripts", "programs", "tianshou", "pfrl", "stable_baselines3")
 BUDGET = 600.0  # seconds for one examination
 
 
@@ -95,7 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         if (options.only or "") in name and not (options.out / f"{name}.json").exists():
             print(time.strftime("%H:%M:%S"), name, flush=True)
             command = [sys.executable, "-m", "benchmarks.external.sound", "--out", str(options.out.resolve())]
-            subprocess.run([*command, "--one", group, name], check=False)
+            with tempfile.TemporaryDirectory() as working:  # some agents write files
+                subprocess.run([*command, "--one", group, name], cwd=working, check=False)
     print(summary([json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]))
     return 0
 

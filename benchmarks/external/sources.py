@@ -41,12 +41,16 @@ def folder(repository: str) -> Path:
     return Path(os.environ[VARIABLE]) / repository.replace("/", "_")
 
 
+def found(repository: str, path: str) -> Path:
+    """Return a file of a repository, and make the modules beside it importable."""
+    file = folder(repository) / path
+    sys.path[:0] = [one for one in (str(folder(repository)), str(file.parent)) if one not in sys.path]
+    return file
+
+
 def load(repository: str, path: str) -> ModuleType:
     """Return a new module from a file, which finds the modules beside it."""
-    file = folder(repository) / path
-    for directory in (file.parent, folder(repository)):
-        if str(directory) not in sys.path:
-            sys.path.insert(0, str(directory))
+    file = found(repository, path)
     name = f"external_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -61,7 +65,7 @@ def definitions(repository: str, path: str, stop: int | None = None) -> Any:
 
     ``stop``: number of the code cells of a Jupyter notebook to read.
     """
-    file = folder(repository) / path
+    file = found(repository, path)
     text = file.read_text()
     if file.suffix == ".ipynb":
         cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"][:stop]

@@ -24,11 +24,17 @@ class Adapter:
 
     def q_values(self, obs: Any) -> Any:
         """Return Q-values of the online network."""
-        return self.agent.model(torch.as_tensor(obs)).q_values
+        return self._values(self.agent.model, obs)
 
     def target_q_values(self, obs: Any) -> Any:
         """Return Q-values of the target network."""
-        return self.agent.target_model(torch.as_tensor(obs)).q_values
+        return self._values(self.agent.target_model, obs)
+
+    def _values(self, model: Any, obs: Any) -> Any:
+        out = model(torch.as_tensor(obs))
+        if callable(out):  # IQN's model returns a function of quantile thresholds
+            out = out(torch.rand(len(obs), self.agent.quantile_thresholds_K))
+        return out.q_values
 
     def train_batch(self, obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any) -> None:
         """Call the agent's update with the batch in the form of its replay buffer."""

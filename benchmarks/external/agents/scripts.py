@@ -1,0 +1,46 @@
+"""CleanRL's scripts, unmodified."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from benchmarks.external.sources import found
+
+from perilune.doctor.adapters import Script, replay_agent
+
+
+def batch(obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any) -> SimpleNamespace:
+    """Return a batch in the form of CleanRL's replay buffer."""
+    return SimpleNamespace(
+        observations=torch.as_tensor(obs),
+        actions=torch.as_tensor(action)[:, None],
+        next_observations=torch.as_tensor(next_obs),
+        dones=torch.as_tensor(terminated)[:, None].float(),
+        rewards=torch.as_tensor(reward)[:, None],
+    )
+
+
+def means(network: str, script: Any, obs: Any) -> Any:
+    """Return the means of the distributions that a C51 network predicts."""
+    net = getattr(script, network)
+    logits = net.network(torch.as_tensor(obs)).view(len(obs), net.n, net.n_atoms)
+    return (torch.softmax(logits, dim=2) * net.atoms).sum(2)
+
+
+def cleanrl(file: str, values: Any, seed: int = 0) -> Any:
+    """Return an adapter for one of CleanRL's scripts."""
+    path = found("vwxyzjn/cleanrl", f"cleanrl/{file}")
+    script = Script(path, "rb", [f"--seed={seed}", "--no-cuda"])
+    return replay_agent(
+        script, memory="rb", learn="update", batch=batch, batch_size="args.batch_size", gamma=script.args.gamma,
+        observation_size=4, q_values=values("q_network"), target_q_values=values("target_network"),
+    )  # fmt: skip
+
+
+AGENTS = {
+    "cleanrl-dqn": partial(cleanrl, "dqn.py", str),
+    "cleanrl-c51": partial(cleanrl, "c51.py", partial(partial, means)),
+}
