@@ -1,6 +1,6 @@
 """Where the third-party agents come from: packages and repositories, pinned. Their code is never part of this one.
 
-    python -m benchmarks.external.sources --into DIR
+python -m benchmarks.external.sources --into DIR
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def folder(repository: str) -> Path:
     return Path(os.environ[VARIABLE]) / repository.replace("/", "_")
 
 
-def found(repository: str, path: str) -> Path:
+def find(repository: str, path: str) -> Path:
     """Return a file of a repository, and make the modules beside it importable."""
     file = folder(repository) / path
     sys.path[:0] = [one for one in (str(folder(repository)), str(file.parent)) if one not in sys.path]
@@ -50,7 +50,7 @@ def found(repository: str, path: str) -> Path:
 
 def load(repository: str, path: str) -> ModuleType:
     """Return a new module from a file, which finds the modules beside it."""
-    file = found(repository, path)
+    file = find(repository, path)
     name = f"external_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -65,16 +65,18 @@ def definitions(repository: str, path: str, stop: int | None = None) -> Any:
 
     ``stop``: number of the code cells of a Jupyter notebook to read.
     """
-    file = found(repository, path)
+    file = find(repository, path)
     text = file.read_text()
     if file.suffix == ".ipynb":
         cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"][:stop]
         text = "\n\n".join("".join(lines) for lines in cells)
     found: list[ast.stmt] = []
     for node in ast.parse(text).body:
-        is_cell = isinstance(node, ast.FunctionDef) and any("app.cell" in ast.unparse(one) for one in node.decorator_list)
+        is_cell = isinstance(node, ast.FunctionDef) and any(
+            "app.cell" in ast.unparse(one) for one in node.decorator_list
+        )
         found += node.body if is_cell and isinstance(node, ast.FunctionDef) else [node]
-    kept = [node for node in found if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)]
+    kept: list[ast.stmt] = [node for node in found if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)]
     namespace: dict[str, Any] = {"__name__": f"external_{file.stem}"}
     sys.modules[namespace["__name__"]] = module = ModuleType(namespace["__name__"])
     module.__dict__.update(namespace)
@@ -95,9 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
     for repository, commit in REPOSITORIES.items():
         target = folder(repository)
         if not target.exists():
-            git = ["git", "clone", "--filter=blob:none", "--no-checkout", f"https://github.com/{repository}", str(target)]
-            subprocess.run(git, check=True)
-            subprocess.run(["git", "-C", str(target), "checkout", "--quiet", commit], check=True)
+            url = f"https://github.com/{repository}"
+            clone = ["git", "clone", "--filter=blob:none", "--no-checkout", url, str(target)]
+            for command in (clone, ["git", "-C", str(target), "checkout", "--quiet", commit]):
+                subprocess.run(command, check=True)  # noqa: S603 -- fixed commands
     return 0
 
 

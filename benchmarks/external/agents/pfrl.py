@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from pfrl import agents, explorers, nn as pnn, q_functions, replay_buffers
+from pfrl import agents, explorers, q_functions, replay_buffers
+from pfrl import nn as pnn
 from pfrl.agents.iqn import CosineBasisLinear, ImplicitQuantileQFunction
 from torch import nn
 

@@ -11,8 +11,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from benchmarks.external.sources import definitions, load
 
+from benchmarks.external.sources import definitions, load
 from perilune.doctor.adapters import replay_agent
 
 SIZE, ACTIONS = 4, 2  # as in CartPole-v1, for which most of these programs were written
@@ -26,7 +26,13 @@ def column(values: Any, dtype: Any = torch.float32) -> torch.Tensor:
 
 def tensors(obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any) -> tuple[torch.Tensor, ...]:
     """Return the columns as tensors of shape (B, ...) and (B, 1); terminated as floats."""
-    return torch.as_tensor(obs), column(action, torch.int64), column(reward), torch.as_tensor(next_obs), column(terminated)
+    return (
+        torch.as_tensor(obs),
+        column(action, torch.int64),
+        column(reward),
+        torch.as_tensor(next_obs),
+        column(terminated),
+    )
 
 
 def seeded(build: Callable[[], Any], seed: int = 0) -> Any:
@@ -104,7 +110,7 @@ def rainbow_is_all_you_need(file: str, **settings: Any) -> Any:
         rows = np.arange(len(action))
         return made | ({"weights": np.ones(len(action)), "indices": rows} if prioritized else {})
 
-    optional = {} if noisy else {"act": with_epsilon("select_action")}
+    optional: dict[str, Any] = {} if noisy else {"act": with_epsilon("select_action")}
     return replay_agent(
         agent, memory="memory", learn="update_model", draw="sample_batch", batch=batch, observation_size=SIZE,
         q_values="dqn", target_q_values="dqn_target", sync_target="_target_hard_update", **optional,
@@ -113,9 +119,9 @@ def rainbow_is_all_you_need(file: str, **settings: Any) -> Any:
 
 def xinjinghao(file: str, kind: str, net_width: int = 200, **settings: Any) -> Any:
     """Return an agent of XinJingHao/DRL-Pytorch."""
-    module = load("XinJingHao/DRL-Pytorch", file)
+    module: Any = load("XinJingHao/DRL-Pytorch", file)
     common = {"dvc": CPU, "state_dim": SIZE, "action_dim": ACTIONS, "gamma": 0.99, "lr": 1e-4, "batch_size": 256}
-    create, module.ReplayBuffer = module.ReplayBuffer, partial(module.ReplayBuffer)
+    create = module.ReplayBuffer
     module.ReplayBuffer = lambda *args, max_size: create(*args, max_size=10_000)  # a million is slow to copy
     agent = getattr(module, kind)(**common, exp_noise=0.2, net_width=net_width, buffer_size=10_000, **settings)
 
@@ -129,7 +135,9 @@ def xinjinghao(file: str, kind: str, net_width: int = 200, **settings: Any) -> A
             agent.offset = agent.n_atoms * torch.arange(agent.batch_size).unsqueeze(-1)
         agent.train()
 
-    def remember(agent: Any, obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any, truncated: Any) -> None:
+    def remember(
+        agent: Any, obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any, truncated: Any
+    ) -> None:
         agent.replay_buffer.add(obs, action, reward, next_obs, terminated)
 
     def act(agent: Any, obs: Any, epsilon: float) -> int:
@@ -143,7 +151,7 @@ def xinjinghao(file: str, kind: str, net_width: int = 200, **settings: Any) -> A
 
         return q_values
 
-    optional = {"act": act} if kind != "NoisyNetDQN_agent" else {}
+    optional: dict[str, Any] = {"act": act} if kind != "NoisyNetDQN_agent" else {}
     return replay_agent(
         agent, memory="replay_buffer", learn=learn, batch=batch, observation_size=SIZE,
         q_values=values("q_net"), target_q_values=values("q_target"), remember=remember,

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from benchmarks.external.sources import found
 
+from benchmarks.external.sources import find
 from perilune.doctor.adapters import Script, replay_agent
 
 
@@ -32,11 +32,11 @@ def means(network: str, script: Any, obs: Any) -> Any:
 
 def cleanrl(file: str, values: Any, seed: int = 0) -> Any:
     """Return an adapter for one of CleanRL's scripts."""
-    path = found("vwxyzjn/cleanrl", f"cleanrl/{file}")
+    path = find("vwxyzjn/cleanrl", f"cleanrl/{file}")
     script = Script(path, "rb", [f"--seed={seed}", "--no-cuda"])
     return replay_agent(
-        script, memory="rb", learn="update", batch=batch, batch_size="args.batch_size", gamma=script.args.gamma,
-        observation_size=4, q_values=values("q_network"), target_q_values=values("target_network"),
+        script, memory="rb", learn="update", batch=batch, batch_size="args.batch_size", observation_size=4,
+        gamma=vars(script)["args"].gamma, q_values=values("q_network"), target_q_values=values("target_network"),
     )  # fmt: skip
 
 

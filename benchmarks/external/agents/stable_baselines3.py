@@ -61,17 +61,18 @@ OTHERS: dict[str, tuple[Any, str, dict[str, Any]]] = {
 def make(algorithm: Any, env: str, settings: dict[str, Any], seed: int = 0) -> StableBaselines3Adapter:
     """Return an adapter for a new model."""
     settings = {"buffer_size": 10_000, **settings}  # the default of a million transitions is slow to copy
-    return StableBaselines3Adapter(
-        algorithm("MlpPolicy", gymnasium.make(env), seed=seed, device="cpu", **settings)
-    )
+    return StableBaselines3Adapter(algorithm("MlpPolicy", gymnasium.make(env), seed=seed, device="cpu", **settings))
 
 
 AGENTS: dict[str, Callable[..., Any]] = {
     **{
-        f"sb3-{kind.__name__.lower()}-{env}-{name}": partial(make, kind, env, settings[env])
+        f"sb3-{kind.__name__.lower()}-{env}-{name}": partial(make, kind, env, settings.get(env, {}))
         for kind in (DQN, QRDQN)
-        for name, settings in (("default", dict.fromkeys(ENVS, {})), ("tuned", TUNED))
+        for name, settings in (("default", {}), ("tuned", TUNED))
         for env in ENVS
     },
-    **{f"sb3-{kind.__name__.lower()}-{env}-{name}": partial(make, kind, env, one) for name, (kind, env, one) in OTHERS.items()},
+    **{
+        f"sb3-{kind.__name__.lower()}-{env}-{name}": partial(make, kind, env, one)
+        for name, (kind, env, one) in OTHERS.items()
+    },
 }

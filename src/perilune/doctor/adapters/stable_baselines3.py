@@ -167,6 +167,7 @@ class _SameSpaces(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Any, model: Any) -> None:
         super().__init__(env)
         self.observation_space, self.action_space = model.observation_space, model.action_space
+        self._first = int(model.action_space.start)
 
     def _shaped(self, obs: Array) -> Array:
         return obs.reshape(self.observation_space.shape or ())
@@ -176,8 +177,8 @@ class _SameSpaces(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._shaped(obs), info
 
     def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
-        obs, *others = self.env.step(action - self.action_space.start)
-        return self._shaped(obs), *others
+        obs, reward, terminated, truncated, info = self.env.step(action - self._first)
+        return self._shaped(obs), reward, terminated, truncated, info
 
 
 def _means(values: Any) -> Any:
