@@ -167,7 +167,6 @@ class _SameSpaces(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Any, model: Any) -> None:
         super().__init__(env)
         self.observation_space, self.action_space = model.observation_space, model.action_space
-        self._first = int(model.action_space.start)
 
     def _shaped(self, obs: Array) -> Array:
         return obs.reshape(self.observation_space.shape or ())
@@ -177,7 +176,7 @@ class _SameSpaces(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._shaped(obs), info
 
     def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action - self._first)
+        obs, reward, terminated, truncated, info = self.env.step(action)
         return self._shaped(obs), reward, terminated, truncated, info
 
 
