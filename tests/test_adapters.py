@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from doctor_agents import Array, Linear, examine, ids
+from perilune import doctor
 from perilune.agent.config import DQNConfig
 from perilune.agent.dqn import Agent
 from perilune.doctor.adapters import PeriluneAdapter, Script, StableBaselines3Adapter, online_agent, replay_agent
@@ -272,7 +273,8 @@ def test_copy_of_a_script_has_its_own_variables(tmp_path: Path) -> None:
 
 
 def test_finding_about_a_script_points_to_its_line(tmp_path: Path) -> None:
-    (finding,) = [one for one in examine(lambda: script(tmp_path)).faults if one.id == "td_target.no_mask"]
+    report = doctor.check_agent(lambda: script(tmp_path), budget=600.0)
+    (finding,) = [one for one in report.faults if one.id == "td_target.no_mask"]
     line = 1 + SCRIPT.splitlines().index("            target = reward + gamma * (next_obs @ w).max(axis=1)")
     assert str(finding.where).startswith(f"{tmp_path / 'script.py'}:{line}")
 
@@ -283,7 +285,7 @@ def test_script_whose_loop_uses_another_memory_is_an_error(tmp_path: Path) -> No
         Script(tmp_path / "script.py", "rb")
 
 
-def test_perilune_adapter_trains_what_the_agent_trains() -> None:
+def test_perilune_adapter_makes_the_same_update_as_the_agent() -> None:
     config = DQNConfig(batch_size=16, buffer_size=100, learning_starts=16, n_step=1)
     one, other = (Agent(4, 2, config, seed=3) for _ in range(2))
     rng = np.random.default_rng(0)
@@ -384,7 +386,7 @@ needs_tianshou = pytest.mark.skipif(importlib.util.find_spec("tianshou") is None
 
 @needs_tianshou
 @pytest.mark.parametrize("n_step", [1, 3])
-def test_tianshou_adapter_trains_what_the_algorithm_trains(n_step: int) -> None:
+def test_tianshou_adapter_makes_the_same_update_as_the_algorithm(n_step: int) -> None:
     import torch  # noqa: PLC0415 -- optional
     from tianshou.algorithm.modelfree.dqn import DQN, DiscreteQLearningPolicy  # noqa: PLC0415
     from tianshou.algorithm.optim import AdamOptimizerFactory  # noqa: PLC0415

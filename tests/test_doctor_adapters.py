@@ -7,19 +7,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
 from doctor_agents import Array, Linear, NoMask, examine, ids
 from perilune import doctor
-from perilune.agent.config import DQNConfig
-from perilune.agent.dqn import Agent
 from perilune.doctor import examination
-from perilune.doctor.adapters import PeriluneAdapter, StableBaselines3Adapter
 
 WITHOUT_OPTIONAL_METHODS = {"actions", "replay", "training loop"}
 
@@ -207,32 +202,6 @@ def test_equal_seeds_give_equal_reports() -> None:
     one, two = (examine(NoMask, seed=3).as_json() | {"seconds": 0} for _ in range(2))
     assert one == two
     assert [finding["id"] for finding in one["findings"]] == ["td_target.no_mask"]
-
-
-def test_perilune_adapter_makes_the_same_update_as_the_agent() -> None:
-    config = DQNConfig(batch_size=16, buffer_size=100, learning_starts=16, n_step=1)
-    one, other = (Agent(4, 2, config, seed=3) for _ in range(2))
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        step = rng.normal(size=4), int(rng.integers(2)), float(rng.normal()), rng.normal(size=4)
-        for agent in (one, other):
-            agent.remember(*step, terminated=False, truncated=True)
-    batch = other.replay.sample(16, other.generators.replay)
-    PeriluneAdapter(other).train_batch(batch.obs, batch.action, batch.reward, batch.next_obs, batch.discount == 0)
-    one.learn()
-    assert not np.array_equal(one.online.parameters, Agent(4, 2, config, seed=3).online.parameters)
-    assert np.allclose(one.online.parameters, other.online.parameters, atol=1e-7)
-
-
-def test_stable_baselines3_adapter_runs_in_an_environment_with_other_bounds() -> None:
-    def set_env(env: Any) -> None:  # as in Stable-Baselines3
-        assert env.observation_space == model.observation_space
-
-    bounded, unbounded = (gym.spaces.Box(-high, high, (4,), np.float32) for high in (1, np.inf))
-    model = SimpleNamespace(gamma=0.99, observation_space=bounded, set_env=set_env, _logger=None, steps=0)
-    model.learn = lambda steps: setattr(model, "steps", steps)
-    StableBaselines3Adapter(model).run(SimpleNamespace(observation_space=unbounded), 10)
-    assert model.steps == 10
 
 
 def test_agent_adapter_is_a_runtime_protocol() -> None:
