@@ -95,7 +95,6 @@ AGENTS: dict[str, Callable[..., Any]] = {
     "tianshou-dqn": partial(seeded, plain, {"is_double": False}),
     "tianshou-double-dqn": partial(seeded, plain, {"is_double": True}),
     "tianshou-huber": partial(seeded, plain, {"huber_loss_delta": 1.0, "is_double": False}),
-    "tianshou-no-target": partial(seeded, plain, {"target_update_freq": 0, "is_double": False}),
     "tianshou-dueling": partial(seeded, plain, {"dueling": True}),
     "tianshou-n-step": partial(seeded, plain, {"n_step_return_horizon": 3}),
     "tianshou-prioritized": partial(seeded, plain, {}, PrioritizedReplayBuffer),

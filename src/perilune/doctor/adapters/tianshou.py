@@ -80,6 +80,7 @@ class TianshouAdapter:
             obs_next=np.repeat(next_obs, n, axis=0),
         )
         buffer = sys.modules["tianshou.data"].ReplayBuffer.from_data(**dict(rows.items()))
+        buffer.last_index = np.array([len(last) - 1])  # otherwise, the buffer takes row 0 for its newest one
         starts = np.flatnonzero(np.arange(n * len(action)) % n == 0)
         buffer.sample = lambda _: (buffer[starts], starts)
         self.algorithm.policy.is_within_training_step = True
