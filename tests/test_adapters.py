@@ -235,6 +235,7 @@ if __name__ == "__main__":
                 continue
             target = reward + gamma * (next_obs @ w).max(axis=1)
             step(w, obs, action, (obs @ w)[np.arange(len(obs)), action] - target)
+        env.step(0)
         raise AssertionError("the loop does not run")
 """
 
@@ -281,8 +282,49 @@ def test_finding_about_a_script_points_to_its_line(tmp_path: Path) -> None:
 
 def test_script_whose_loop_uses_another_memory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    with pytest.raises(ValueError, match=r"memory='rb' is invalid: .* calls rb.sample\(\)"):
+    with pytest.raises(ValueError, match=r"memory='rb' is invalid: .* does not call rb.sample\(\)"):
         Script(tmp_path / "script.py", "rb")
+
+
+def test_script_whose_functions_learn(tmp_path: Path) -> None:
+    (tmp_path / "tutorial.py").write_text(
+        """
+SIZE = 8
+weight = [1.0]
+memory = []
+
+def learn():
+    global seen
+    rows = [memory[index] for index in range(SIZE)]
+    seen = [row[2] for row in rows]
+    weight[0] += sum(seen)
+
+while True:
+    learn()
+    env.step(0)
+"""
+    )
+    adapter = replay_agent(
+        Script(tmp_path / "tutorial.py"),
+        memory="memory",
+        learn="learn",
+        q_values=lambda script, obs: obs * script.weight[0],
+        batch_size="SIZE",
+        gamma=0.9,
+        observation_size=4,
+    )
+    other = copy.deepcopy(adapter)
+    other.train_batch(*batch(5))
+    assert np.allclose(other.agent.seen, batch(5)[2])
+    assert np.isclose(other.agent.weight[0], 1 + batch(5)[2].sum())
+    assert adapter.agent.weight == [1.0]
+    assert other.agent.SIZE == 8
+
+
+def test_file_without_a_training_loop_is_not_a_script(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("def train():\n    env.step(0)\nfor one in range(3):\n    print(one)\n")
+    with pytest.raises(ValueError, match=r"module\.py has no loop outside functions"):
+        Script(tmp_path / "module.py")
 
 
 def test_perilune_adapter_makes_the_same_update_as_the_agent() -> None:

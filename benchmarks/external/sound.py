@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.sources is not None:
         os.environ[sources.VARIABLE] = str(options.sources.resolve())
+    os.environ["MPLBACKEND"] = "Agg"  # some programs plot
     options.out.mkdir(parents=True, exist_ok=True)
     if options.one is not None:
         group, name = options.one

@@ -23,6 +23,7 @@ REPOSITORIES = {
     "BY571/IQN-and-Extensions": "c7742d35f415a629a79577066536f4a862de9410",
     "Curt-Park/rainbow-is-all-you-need": "e864f0be10d028aebcbfac1d48c219813f3d48f9",
     "Lizhi-sjtu/DRL-code-pytorch": "8f767b99ad44990b49f6acf3159660c5594db77e",
+    "PyTorchKorea/tutorials-kr": "84b7db6e020c098cf38a0dfaf036007c24057bb1",  # a translation with the original code
     "XinJingHao/DRL-Pytorch": "83486646f12d44e4e94a834e495b81a8f2710055",
     "boyu-ai/Hands-on-RL": "4a151a4bfeafd3061c0e0ef59bece25ca8fb2bf8",
     "dongminlee94/deep_rl": "d5bcabc541a5f16e166be33876d23352e149f97e",

@@ -52,7 +52,7 @@ def with_epsilon(method: str, attribute: str = "epsilon") -> Callable[[Any, Any,
 
 
 def udacity() -> Any:
-    """Return the solution of Udacity's course."""
+    """Return the solution of Udacity's exercise."""
     module = load("udacity/deep-reinforcement-learning", "dqn/solution/dqn_agent.py")
     agent = module.Agent(state_size=SIZE, action_size=ACTIONS, seed=0)
 

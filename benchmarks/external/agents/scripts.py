@@ -1,4 +1,4 @@
-"""CleanRL's scripts, unmodified."""
+"""Unmodified scripts: CleanRL's, and PyTorch's tutorial."""
 
 from __future__ import annotations
 
@@ -40,7 +40,25 @@ def cleanrl(file: str, values: Any, seed: int = 0) -> Any:
     )  # fmt: skip
 
 
+def tutorial(seed: int = 0) -> Any:
+    """Return the DQN of PyTorch's tutorial, whose memory has no next state where an episode ended."""
+    torch.manual_seed(seed)
+    script: Any = Script(find("PyTorchKorea/tutorials-kr", "intermediate_source/reinforcement_q_learning.py"))
+
+    def rows(obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any) -> list[Any]:
+        states, next_states = (torch.as_tensor(one)[:, None] for one in (obs, next_obs))
+        actions, rewards = torch.as_tensor(action)[:, None, None], torch.as_tensor(reward)[:, None]
+        kept = [None if end else state for state, end in zip(next_states, terminated, strict=True)]
+        return [script.Transition(*row) for row in zip(states, actions, kept, rewards, strict=True)]
+
+    return replay_agent(
+        script, memory="memory", learn="optimize_model", batch=rows, batch_size="BATCH_SIZE", gamma=script.GAMMA,
+        observation_size=4, q_values="policy_net", target_q_values="target_net",
+    )  # fmt: skip
+
+
 AGENTS = {
     "cleanrl-dqn": partial(cleanrl, "dqn.py", str),
+    "pytorch-tutorial": tutorial,
     "cleanrl-c51": partial(cleanrl, "c51.py", partial(partial, means)),
 }

@@ -15,16 +15,17 @@ from typing import Any
 class Script:
     """A script that ran until its training loop began. Its global variables are attributes.
 
-    ``update`` runs the part of the loop that samples a batch and learns from it. The script itself stays unmodified.
-    Pass the script to ``replay_agent``.
+    The training loop is the first loop outside functions that calls a method ``step``. If this loop samples batches
+    itself, ``update`` runs the part that samples a batch and learns from it. The file stays unmodified. Pass the script
+    to ``replay_agent``.
 
     Args:
         path: The script, a Python file.
-        memory: Name of the variable that holds the replay memory.
+        memory: Name of the variable whose method ``sample`` the training loop calls, or None if a function calls it.
         arguments: Command-line arguments of the script.
 
     Raises:
-        ValueError: No loop of the script calls a method of ``memory`` that draws a batch.
+        ValueError: The script has no training loop, or the loop does not sample from ``memory``.
 
     Example:
         An adapter for CleanRL's ``dqn.py``::
@@ -34,16 +35,20 @@ class Script:
                 return replay_agent(script, memory="rb", learn="update", ...)
     """
 
-    def __init__(self, path: str | Path, memory: str, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, path: str | Path, memory: str | None = None, arguments: Sequence[str] = ()) -> None:
         file = Path(path).resolve()
-        statements = _unguarded(ast.parse(file.read_text(), file).body)
-        before, loop = _split(statements, memory, file)
+        before, loop = _split(_unguarded(ast.parse(file.read_text(), file).body), file)
+        if memory is not None and not _calls(loop, "sample", memory):
+            raise ValueError(
+                f"memory={memory!r} is invalid: the training loop of {file.name} does not call {memory}.sample(). Pass "
+                "the name of the variable that it samples from, or None if a function samples."
+            )
         vars(self).update(__name__="__main__", __file__=str(file))
         with _started_as(file, arguments):
             exec(compile(ast.Module(before, []), file, "exec"), vars(self))  # noqa: S102 -- the user's program
         if isinstance(loop, ast.For):
             vars(self).update({node.id: 1 for node in ast.walk(loop.target) if isinstance(node, ast.Name)})
-        self._update = _once(_block(loop, memory), file)
+        self._update = _once(_block(loop, memory) if memory else [], file)
 
     def update(self) -> None:
         """Run the part of the training loop that samples a batch and learns from it."""
@@ -77,24 +82,24 @@ def _unguarded(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
-def _draws(node: ast.AST, memory: str) -> bool:
-    """Return whether ``node`` calls a method of ``memory`` whose name contains "sample"."""
+def _calls(node: ast.AST, method: str, owner: str | None = None) -> bool:
+    """Return whether ``node`` calls a method of ``owner``, or of anything, whose name contains ``method``."""
     return any(
         isinstance(one, ast.Call)
         and isinstance(one.func, ast.Attribute)
-        and "sample" in one.func.attr
-        and ast.unparse(one.func.value) == memory
+        and method in one.func.attr
+        and owner in (None, ast.unparse(one.func.value))
         for one in ast.walk(node)
     )
 
 
-def _split(statements: list[ast.stmt], memory: str, file: Path) -> tuple[list[ast.stmt], ast.For | ast.While]:
+def _split(statements: list[ast.stmt], file: Path) -> tuple[list[ast.stmt], ast.For | ast.While]:
+    """Return the statements before the training loop, and the loop."""
     for index, node in enumerate(statements):
-        if isinstance(node, ast.For | ast.While) and _draws(node, memory):
+        if isinstance(node, ast.For | ast.While) and _calls(node, "step"):
             return statements[:index], node
     raise ValueError(
-        f"memory={memory!r} is invalid: no loop of {file.name} calls {memory}.sample(). Pass the name of the variable "
-        "that the training loop samples from."
+        f"{file.name} has no loop outside functions that calls a method `step`. Import the file as a module instead."
     )
 
 
@@ -103,14 +108,14 @@ def _block(node: ast.stmt, memory: str) -> list[ast.stmt]:
     for name in ("body", "orelse"):
         block: list[ast.stmt] = getattr(node, name, [])
         for one in block:
-            if _draws(one, memory):
+            if _calls(one, "sample", memory):
                 return _block(one, memory) if hasattr(one, "body") else block
-    raise AssertionError("only a test of an if statement draws a batch")
+    raise AssertionError("only the condition of a loop or an if statement draws a batch")
 
 
 def _once(block: list[ast.stmt], file: Path) -> CodeType:
     """Compile ``block`` as a loop that runs once, because it may contain ``continue`` or ``break``."""
-    loop = ast.For(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(0)], ast.Load()), block, [])
+    loop = ast.For(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(0)], ast.Load()), block or [ast.Pass()], [])
     return compile(ast.fix_missing_locations(ast.Module([loop], [])), file, "exec")
 
 
