@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 from benchmarks.external import sources
 from perilune import doctor
 
+ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("scripts", "programs", "tianshou", "pfrl", "stable_baselines3")
 BUDGET = 600.0  # seconds for one examination
 
@@ -44,34 +46,25 @@ def turns() -> list[tuple[str, str]]:
 
 
 def examine(name: str, factory: Callable[..., Any]) -> dict[str, Any]:
-    """Return the doctor's report on one agent, or the error that ended the examination."""
-    try:
-        report = doctor.check_agent(factory, budget=BUDGET).as_json()
-    except Exception as error:  # a benchmark reports every agent
-        report = {"error": f"{type(error).__name__}: {error}"}
+    """Return the doctor's report on one agent, with the CPU time."""
+    report = doctor.check_agent(factory, budget=BUDGET).as_json()
     return {"name": name, "cpu_seconds": round(time.process_time(), 1), **report}
 
 
-def false_alarms(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the findings of an examination that report a fault."""
-    return [one for one in result.get("findings", []) if one["severity"] != "note"]
-
-
 def summary(results: list[dict[str, Any]]) -> str:
-    """Return the number of false alarms, and each with its evidence, as Markdown."""
-    wrong = [one for one in results if false_alarms(one)]
-    failed = [one for one in results if "error" in one]
+    """Return the outcomes, each false alarm with its evidence, and why the other outcomes are not "healthy"."""
+    counts = Counter(one["outcome"] for one in results)
     lines = [
-        f"{len(results)} sound agents examined: {len(wrong)} with a false alarm, {len(failed)} not examined.",
+        f"{len(results)} sound agents examined: {', '.join(f'{count} {name}' for name, count in counts.most_common())}",
         "",
-        "| agent | finding | where | evidence |",
-        "| --- | --- | --- | --- |",
+        "| agent | outcome | why |",
+        "| --- | --- | --- |",
     ]
-    for one in wrong:
-        for alarm in false_alarms(one):
-            evidence = " ".join(str(alarm["evidence"]).split()).replace("|", "\\|")
-            lines.append(f"| {one['name']} | {alarm['severity']} {alarm['id']} | {alarm['where'] or ''} | {evidence} |")
-    lines += [f"| {one['name']} | not examined | | {one['error']} |" for one in failed]
+    for one in sorted(results, key=lambda one: (one["outcome"] != "faults", one["name"])):
+        alarms = [f"{alarm['id']}: {alarm['evidence']}" for alarm in one["findings"] if alarm["severity"] != "note"]
+        if one["outcome"] != "healthy":
+            why = " ".join(" ".join(alarms or [one["verdict"]]).split()).replace("|", "\\|")
+            lines.append(f"| {one['name']} | {one['outcome']} | {why} |")
     return "\n".join([*lines, ""])
 
 
@@ -89,15 +82,18 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.one is not None:
         group, name = options.one
-        result = examine(name, agents(group)[name])
-        (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        part = options.out / f"{name}.part"
+        part.write_text(json.dumps(examine(name, agents(group)[name]), indent=1) + "\n")
+        part.replace(options.out / f"{name}.json")
         return 0
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     for group, name in turns():
         if (options.only or "") in name and not (options.out / f"{name}.json").exists():
             print(time.strftime("%H:%M:%S"), name, flush=True)
             command = [sys.executable, "-m", "benchmarks.external.sound", "--out", str(options.out.resolve())]
             with tempfile.TemporaryDirectory() as working:  # some agents write files
-                subprocess.run([*command, "--one", group, name], cwd=working, check=False)  # noqa: S603 -- this file
+                command += ["--one", group, name]
+                subprocess.run(command, cwd=working, env=environment, check=False)  # noqa: S603 -- this file
     print(summary([json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]))
     return 0
 

@@ -18,20 +18,23 @@ from typing import Any
 
 PACKAGES = ("stable-baselines3==2.9.2", "sb3-contrib==2.9.2", "tianshou==2.0.1", "pfrl==0.4.0", "tyro", "tensorboard")
 
-REPOSITORIES = {
-    "AI4Finance-Foundation/ElegantRL": "7c64395ff4c2b53892fe6f9eaa3b58947136ffc1",
-    "BY571/IQN-and-Extensions": "c7742d35f415a629a79577066536f4a862de9410",
-    "Curt-Park/rainbow-is-all-you-need": "e864f0be10d028aebcbfac1d48c219813f3d48f9",
-    "Lizhi-sjtu/DRL-code-pytorch": "8f767b99ad44990b49f6acf3159660c5594db77e",
-    "PyTorchKorea/tutorials-kr": "84b7db6e020c098cf38a0dfaf036007c24057bb1",  # a translation with the original code
-    "XinJingHao/DRL-Pytorch": "83486646f12d44e4e94a834e495b81a8f2710055",
-    "boyu-ai/Hands-on-RL": "4a151a4bfeafd3061c0e0ef59bece25ca8fb2bf8",
-    "dongminlee94/deep_rl": "d5bcabc541a5f16e166be33876d23352e149f97e",
-    "eleurent/rl-agents": "84df15ea977271e6a4d015f10f9f355f7e866890",
-    "johnnycode8/dqn_pytorch": "90cc8c06637f61dfb6fd9ed7a487bc5ccf1a8687",
-    "seungeunrho/minimalRL": "c8efed8481e3cd40e9739cfde220a55522555b57",
-    "udacity/deep-reinforcement-learning": "561eec3ae8678a23a4557f1a15414a9b076fdfff",
-    "vwxyzjn/cleanrl": "fe8d8a03c41a7ef5b523e2e354bd01c363e786bb",
+REPOSITORIES = {  # commit, and path of what the benchmark needs
+    "AI4Finance-Foundation/ElegantRL": ("7c64395ff4c2b53892fe6f9eaa3b58947136ffc1", "."),
+    "BY571/IQN-and-Extensions": ("c7742d35f415a629a79577066536f4a862de9410", "."),
+    "Curt-Park/rainbow-is-all-you-need": ("e864f0be10d028aebcbfac1d48c219813f3d48f9", "."),
+    "Lizhi-sjtu/DRL-code-pytorch": ("8f767b99ad44990b49f6acf3159660c5594db77e", "."),
+    "PyTorchKorea/tutorials-kr": (  # a translation with the original code
+        "84b7db6e020c098cf38a0dfaf036007c24057bb1",
+        "intermediate_source/reinforcement_q_learning.py",
+    ),
+    "XinJingHao/DRL-Pytorch": ("83486646f12d44e4e94a834e495b81a8f2710055", "."),
+    "boyu-ai/Hands-on-RL": ("4a151a4bfeafd3061c0e0ef59bece25ca8fb2bf8", "."),
+    "dongminlee94/deep_rl": ("d5bcabc541a5f16e166be33876d23352e149f97e", "."),
+    "eleurent/rl-agents": ("84df15ea977271e6a4d015f10f9f355f7e866890", "."),
+    "johnnycode8/dqn_pytorch": ("90cc8c06637f61dfb6fd9ed7a487bc5ccf1a8687", "."),
+    "seungeunrho/minimalRL": ("c8efed8481e3cd40e9739cfde220a55522555b57", "."),
+    "udacity/deep-reinforcement-learning": ("561eec3ae8678a23a4557f1a15414a9b076fdfff", "."),
+    "vwxyzjn/cleanrl": ("fe8d8a03c41a7ef5b523e2e354bd01c363e786bb", "."),
 }
 
 VARIABLE = "PERILUNE_EXTERNAL_SOURCES"  # environment variable with the directory of the repositories
@@ -95,12 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, required=True, help="directory for the repositories")
     os.environ[VARIABLE] = str(parser.parse_args(arguments).into.resolve())
-    for repository, commit in REPOSITORIES.items():
+    for repository, (commit, path) in REPOSITORIES.items():
         target = folder(repository)
         if not target.exists():
             url = f"https://github.com/{repository}"
             clone = ["git", "clone", "--filter=blob:none", "--no-checkout", url, str(target)]
-            for command in (clone, ["git", "-C", str(target), "checkout", "--quiet", commit]):
+            for command in (clone, ["git", "-C", str(target), "checkout", "--quiet", commit, "--", path]):
                 subprocess.run(command, check=True)  # noqa: S603 -- fixed commands
     return 0
 
