@@ -191,19 +191,32 @@ def test_optional_members_take_names_and_functions() -> None:
     assert not hasattr(adapter, "sync_target")
 
 
-def test_online_agent_learns_from_each_transition_in_turn() -> None:
-    class Online(Linear):
-        def observe(self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool) -> None:
-            row = obs[None], np.array([action]), np.array([reward]), next_obs[None], np.array([terminated])
-            self.train_batch(*row)
+class Online(Linear):
+    def observe(self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool) -> None:
+        row = obs[None], np.array([action]), np.array([reward]), next_obs[None], np.array([terminated])
+        self.train_batch(*row)
 
-    adapter = online_agent(Online(), learn="observe", q_values="q_values", observation_size=4)
-    same = Linear()
+
+def online(kind: type[Online]) -> Any:
+    return online_agent(kind(), learn="observe", q_values="q_values", observation_size=4)
+
+
+def test_online_agent_learns_from_each_transition_in_turn() -> None:
+    adapter, same = online(Online), Linear()
     adapter.train_batch(*batch())
     for row in range(12):
         same.train_batch(*(column[row : row + 1] for column in batch()))
     assert np.allclose(adapter.agent.w, same.w)
     assert not np.allclose(same.w, Linear().w)
+
+
+def test_online_agent_may_take_one_step_per_transition() -> None:
+    class NoMask(Online):
+        def observe(self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool) -> None:
+            super().observe(obs, action, reward, next_obs, terminated=False)
+
+    assert examine(lambda: online(Online)).faults == []
+    assert "td_target.no_mask" in ids(examine(lambda: online(NoMask)))
 
 
 SCRIPT = """

@@ -62,6 +62,7 @@ class AgentAdapter(Protocol):
     - ``run(env, env_steps)`` runs your training loop on a Gymnasium environment.
     - ``n_step`` (int): each reward is a discounted sum over this many time steps, and the target discounts the next
       value by gamma^n_step.
+    - ``online`` (bool): ``train_batch`` learns from one transition after another, as an agent without replay does.
 
     Attributes:
         gamma: Discount, from 0 to 1.

@@ -21,6 +21,8 @@ PLENTY = 1_000_000  # transitions that a memory seems to contain, more than any 
 class MemberAdapter:
     """Adapter whose methods call members of an agent. ``replay_agent`` and ``online_agent`` return it."""
 
+    online = False
+
     def __init__(
         self,
         agent: Any,
@@ -82,7 +84,11 @@ def online_agent(
         for row in _rows(*batch):
             call(agent, learn, *row)
 
-    return MemberAdapter(agent, train_batch, _gamma(agent, gamma), observation_size, {"q_values": q_values, **methods})
+    adapter = MemberAdapter(
+        agent, train_batch, _gamma(agent, gamma), observation_size, {"q_values": q_values, **methods}
+    )
+    adapter.online = True
+    return adapter
 
 
 def replay_agent(
