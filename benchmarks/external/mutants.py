@@ -56,12 +56,15 @@ def verdict(mutant: Mutant, result: dict[str, Any]) -> str:
 
 def line_is_right(mutant: Mutant, result: dict[str, Any]) -> bool | None:
     """Return whether the first finding points to within five lines of the fault, or None if no line is at fault."""
-    if mutant.code is None:
+    if not mutant.code:
         return None
-    lines, first = inspect.getsourcelines(mutant.code)
     file, _, number = str((found(result) or [{"where": ""}])[0]["where"]).rpartition(":")
-    inside = number.isdigit() and first - 5 <= int(number) < first + len(lines) + 5
-    return inside and Path(file).name == Path(inspect.getfile(mutant.code)).name
+    for code in mutant.code:
+        lines, first = inspect.getsourcelines(code)
+        inside = number.isdigit() and first - 5 <= int(number) < first + len(lines) + 5
+        if inside and Path(file).name == Path(inspect.getfile(code)).name:
+            return True
+    return False
 
 
 def summary(results: dict[str, dict[str, Any]]) -> str:

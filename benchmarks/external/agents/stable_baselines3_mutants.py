@@ -150,7 +150,7 @@ class Mutant(NamedTuple):
         make: Return a new model. Takes a ``seed``.
         right: Components of the doctor that count as right. None: the mutant is a control, which is sound.
         why: Why these components are right, or why an examination cannot reveal the mutant.
-        code: The function or class that contains the fault.
+        code: The functions and classes that contain the fault.
         killed: Whether tests of the trained agent kill the mutant. A mutant that they do not kill is equivalent, which
             is not a fault. None: unknown.
         visible: Whether an examination through the adapter can reveal the mutant in principle.
@@ -160,7 +160,7 @@ class Mutant(NamedTuple):
     make: Callable[..., Any]
     right: tuple[str, ...]
     why: str
-    code: Any = None
+    code: tuple[Any, ...] = ()
     killed: bool | None = None
     visible: bool = True
 
@@ -175,9 +175,13 @@ def _rlmutation() -> dict[str, Mutant]:
 
     def disturbed(name: str, change: Any, rate: float, killed: bool, why: str, env: str = cartpole) -> None:
         make = partial(model, env, Disturbing, change=change, rate=rate)
-        found[f"{env}-{name}-{rate}"] = Mutant(f"RLMutation {name}", make, STORED, why, change, killed)
+        found[f"{env}-{name}-{rate}"] = Mutant(
+            f"RLMutation {name}", make, STORED, why, (Disturbed.step, change), killed
+        )
 
-    def changed(name: str, right: tuple[str, ...], why: str, code: Any, env: str = cartpole, **settings: Any) -> None:
+    def changed(
+        name: str, right: tuple[str, ...], why: str, code: tuple[Any, ...], env: str = cartpole, **settings: Any
+    ) -> None:
         operator = f"RLMutation {name.split('-', maxsplit=1)[0]}"
         found[f"{env}-{name}"] = Mutant(operator, partial(model, env, **settings), right, why, code, True)
 
@@ -190,22 +194,27 @@ def _rlmutation() -> dict[str, Mutant]:
     disturbed("R", repeat, 0.1, True, late)
     disturbed("RN", reward_noise, 1.0, False, "The stored reward is not the reward of the environment.")
     for env in (cartpole, lunar):
-        changed("NDF", ("td_target",), "The target does not use gamma.", NoDiscount, env, algorithm=NoDiscount)
+        changed("NDF", ("td_target",), "The target does not use gamma.", (NoDiscount,), env, algorithm=NoDiscount)
         changed(
-            "ILF", ("td_target",), "The target subtracts the next value.", IncorrectLoss, env, algorithm=IncorrectLoss
+            "ILF",
+            ("td_target",),
+            "The target subtracts the next value.",
+            (IncorrectLoss,),
+            env,
+            algorithm=IncorrectLoss,
         )
         same = "The stored next observation is the observation before the time step."
-        changed("MSU", STORED, same, NoStateUpdate, env, replay_buffer_class=NoStateUpdate)
+        changed("MSU", STORED, same, (NoStateUpdate,), env, replay_buffer_class=NoStateUpdate)
         slow = "With SGD and the learning rate of Adam, the agent hardly learns."
-        changed("POC", (*TUNING, "optimizer"), slow, None, env, policy={"optimizer_class": optim.SGD})
+        changed("POC", (*TUNING, "optimizer"), slow, (), env, policy={"optimizer_class": optim.SGD})
     ends = "The target continues only after the end of an episode, without gamma: the operator as first published."
-    changed("NDF-published", ("td_target",), ends, NoDiscountAsPublished, algorithm=NoDiscountAsPublished)
+    changed("NDF-published", ("td_target",), ends, (NoDiscountAsPublished,), algorithm=NoDiscountAsPublished)
     never = "No stored transition ends its episode."
-    changed("MTS", STORED, never, NoTerminalState, replay_buffer_class=NoTerminalState)
+    changed("MTS", STORED, never, (NoTerminalState,), replay_buffer_class=NoTerminalState)
     stays = "The loop keeps the first observation of the episode: the operator as described in the paper."
-    changed("MSU-described", STORED, stays, NoStateAdvance, algorithm=NoStateAdvance)
+    changed("MSU-described", STORED, stays, (NoStateAdvance,), algorithm=NoStateAdvance)
     flat = "Two layers of sigmoids pass on little of the observation, and the agent learns slowly."
-    changed("PAC", (*TUNING, "forward", "backward"), flat, None, policy={"activation_fn": nn.Sigmoid})
+    changed("PAC", (*TUNING, "forward", "backward"), flat, (), policy={"activation_fn": nn.Sigmoid})
     disturbed("M", mangled, 1.0, True, mixed, lunar)
     disturbed("R", repeat, 1.0, True, late, lunar)
     return found
