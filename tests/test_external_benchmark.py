@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -18,6 +18,8 @@ sys.path.append(str(ROOT))
 
 sound: ModuleType = importlib.import_module("benchmarks.external.sound")
 sources: ModuleType = importlib.import_module("benchmarks.external.sources")
+mutants: ModuleType = importlib.import_module("benchmarks.external.mutants")
+killed: ModuleType = importlib.import_module("benchmarks.external.killed")
 
 RESULTS = [
     {"name": "good", "outcome": "healthy", "verdict": "No fault found", "findings": [{"severity": "note"}]},
@@ -70,3 +72,67 @@ def test_sources_are_pinned() -> None:
     for path in (ROOT / "benchmarks" / "external" / "agents").glob("*.py"):
         used |= set(re.findall(r'(?:load|find|definitions)\("([\w.-]+/[\w.-]+)"', path.read_text()))
     assert used == set(sources.REPOSITORIES)
+
+
+def mutant(right: tuple[str, ...] = ("loss",), **values: object) -> SimpleNamespace:
+    values = {"operator": "ILF", "why": "reason", "code": (), "killed": True, "visible": True, **values}
+    return SimpleNamespace(right=right, **values)
+
+
+def examined(*ids: str, where: str | None = None) -> dict[str, object]:
+    findings = [{"severity": "error", "id": one, "where": where} for one in ids]
+    return {"outcome": "faults", "findings": [{"severity": "note", "id": "loss.sum", "where": None}, *findings]}
+
+
+@pytest.mark.parametrize(
+    ("ids", "verdict"),
+    [
+        (["loss.sum", "replay.raises"], "right first"),
+        (["replay.raises", "loss.sum"], "right, not first"),
+        (["replay.raises"], "wrong"),
+        ([], "nothing found"),
+    ],
+)
+def test_verdict_compares_components_and_ignores_notes(ids: list[str], verdict: str) -> None:
+    assert mutants.verdict(mutant(), examined(*ids)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "group"),
+    [
+        ({}, "fault"),
+        ({"killed": None}, "fault"),
+        ({"killed": False}, "equivalent"),
+        ({"visible": False}, "hidden"),
+        ({"right": ()}, "control"),
+    ],
+)
+def test_mutants_are_reported_in_groups(values: dict[str, object], group: str) -> None:
+    assert mutants.group(mutant(**values)) == group
+
+
+def test_line_must_be_near_the_mutated_code() -> None:
+    file, first = examined.__code__.co_filename, examined.__code__.co_firstlineno
+    at = {offset: examined("loss.sum", where=f"{file}:{first + offset}") for offset in (-6, -5, 7, 8)}
+    judged = {offset: mutants.line_is_right(mutant(code=(examined,)), result) for offset, result in at.items()}
+    assert judged == {-6: False, -5: True, 7: True, 8: False}
+    assert mutants.line_is_right(mutant(code=(examined,)), examined("loss.sum", where=f"other.py:{first}")) is False
+    assert mutants.line_is_right(mutant(code=(examined,)), examined()) is False
+    assert mutants.line_is_right(mutant(), at[-5]) is None
+
+
+def test_mutants_summary_counts_verdicts_in_each_group() -> None:
+    known = {"a": mutant(), "b": mutant(), "c": mutant(killed=False), "not examined": mutant()}
+    text = mutants.summary(known, {"a": examined("loss.sum"), "b": examined(), "c": examined()})
+    assert "## Faults\n\n2 examined: 1 right first, 1 nothing found\n\nLine within 5: 0 of 0\n" in text
+    assert "## Equivalent mutants, which are not faults\n\n1 examined: 1 nothing found\n" in text
+    assert "| a | ILF | loss | loss.sum | faults | right first |  | reason |" in text
+    assert "not examined" not in text
+
+
+def test_killed_mutants_have_significantly_fewer_successes() -> None:
+    assert killed.p_value(50, 44) == pytest.approx(0.0267, abs=1e-4)  # scipy.stats.fisher_exact([[50, 0], [44, 6]])
+    assert killed.p_value(20, 20) == 1
+    assert killed.is_killed([50, 50], [0, 50])
+    assert not killed.is_killed([50, 50, 50], [0, 50, 49])
+    assert not killed.is_killed([0, 0], [50, 50])

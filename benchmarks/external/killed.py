@@ -10,24 +10,27 @@ episode is successful if the pole does not fall. Each training writes one JSON f
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
+from collections.abc import Callable
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 
-from benchmarks.external.agents.stable_baselines3_mutants import MUTANTS, TRAINING
+from benchmarks.external.mutants import AGENTS
 
 ORIGINAL = "control-CartPole-v1"
 OPERATORS = ("muPRL", "settings")
 EPISODES = 50
 
 
-def successes(name: str, seed: int) -> int:
-    """Train a mutant and return in how many greedy test episodes the pole does not fall."""
-    model = MUTANTS[name].make(seed=seed)
-    model.learn(TRAINING)
+def successes(make: Callable[..., Any], env_steps: int, seed: int) -> int:
+    """Train a model and return in how many greedy test episodes the pole does not fall."""
+    model = make(seed=seed)
+    model.learn(env_steps)
     env, count = gymnasium.make("CartPole-v1"), 0
     for episode in range(EPISODES):
         obs, _ = env.reset(seed=1000 + episode)
@@ -60,13 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="train only the mutants whose name contains this text")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    names = [name for name, one in MUTANTS.items() if one.operator.startswith(OPERATORS) and options.only in name]
+    agents = importlib.import_module(AGENTS)
+    names = [
+        name for name, one in agents.MUTANTS.items() if one.operator.startswith(OPERATORS) and options.only in name
+    ]
     counts: dict[str, list[int]] = {}
     for name in (ORIGINAL, *names):
         for seed in range(options.seeds):
             file = options.out / f"{name}-{seed}.json"
             if not file.exists():
-                file.write_text(json.dumps(successes(name, seed)) + "\n")
+                file.write_text(json.dumps(successes(agents.MUTANTS[name].make, agents.TRAINING, seed)) + "\n")
             counts.setdefault(name, []).append(json.loads(file.read_text()))
         print(name, counts[name], "killed" if is_killed(counts[ORIGINAL], counts[name]) else "not killed", flush=True)
     return 0

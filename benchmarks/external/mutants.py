@@ -8,6 +8,7 @@ Each examination runs in a process of its own and writes one JSON file; a second
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import json
 import os
@@ -17,10 +18,14 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.external.agents.stable_baselines3_mutants import MUTANTS, Mutant, adapter
 from benchmarks.external.sound import ROOT, examine
+
+if TYPE_CHECKING:
+    from benchmarks.external.agents.stable_baselines3_mutants import Mutant
+
+AGENTS = "benchmarks.external.agents.stable_baselines3_mutants"
 
 GROUPS = {
     "fault": "Faults",
@@ -67,13 +72,13 @@ def line_is_right(mutant: Mutant, result: dict[str, Any]) -> bool | None:
     return False
 
 
-def summary(results: dict[str, dict[str, Any]]) -> str:
-    """Return the figures and one row for each mutant, as Markdown."""
+def summary(mutants: dict[str, Mutant], results: dict[str, dict[str, Any]]) -> str:
+    """Return the figures and one row for each mutant that has a result, as Markdown."""
     lines = []
     for key, title in GROUPS.items():
-        names = [name for name, mutant in MUTANTS.items() if name in results and group(mutant) == key]
-        verdicts = {name: verdict(MUTANTS[name], results[name]) for name in names}
-        at_line = [line_is_right(MUTANTS[name], results[name]) for name in names]
+        names = [name for name, mutant in mutants.items() if name in results and group(mutant) == key]
+        verdicts = {name: verdict(mutants[name], results[name]) for name in names}
+        at_line = [line_is_right(mutants[name], results[name]) for name in names]
         counts = [f"{list(verdicts.values()).count(one)} {one}" for one in dict.fromkeys(verdicts.values())]
         lines += [f"## {title}", "", f"{len(names)} examined: {', '.join(counts)}", ""]
         if key == "fault":
@@ -81,7 +86,7 @@ def summary(results: dict[str, dict[str, Any]]) -> str:
             lines += [f"Line within 5: {sum(judged)} of {len(judged)}", ""]
         lines += ["| mutant | operator | expected | found | outcome | verdict | line | reason |", "| --- " * 8 + "|"]
         for name, right_line in zip(names, at_line, strict=True):
-            mutant, result = MUTANTS[name], results[name]
+            mutant, result = mutants[name], results[name]
             ids = ", ".join(one["id"] for one in found(result)) or "-"
             row = [
                 name,
@@ -104,21 +109,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="examine only the mutants whose name contains this text")
     parser.add_argument("--one", metavar="NAME", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    agents = importlib.import_module(AGENTS)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.one is not None:
         part = options.out / f"{options.one}.part"
-        part.write_text(json.dumps(examine(options.one, partial(adapter, options.one)), indent=1) + "\n")
+        part.write_text(json.dumps(examine(options.one, partial(agents.adapter, options.one)), indent=1) + "\n")
         part.replace(options.out / f"{options.one}.json")
         return 0
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
-    for name in MUTANTS:
+    for name in agents.MUTANTS:
         if options.only in name and not (options.out / f"{name}.json").exists():
             print(time.strftime("%H:%M:%S"), name, flush=True)
             command = [sys.executable, "-m", "benchmarks.external.mutants", "--out", str(options.out.resolve())]
             with tempfile.TemporaryDirectory() as working:
                 command += ["--one", name]
                 subprocess.run(command, cwd=working, env=environment, check=False)  # noqa: S603 -- this file
-    print(summary({path.stem: json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))}))
+    print(
+        summary(
+            agents.MUTANTS, {path.stem: json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))}
+        )
+    )
     return 0
 
 
