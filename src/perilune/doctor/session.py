@@ -95,6 +95,7 @@ class Session:
     weights: tuple[str, list[str]] | None = None  # source of the online arrays ("parameters" or "walk") and their names
     target_weights: list[str] | None = None  # names of the target network's arrays
     unexplained: bool = False  # whether the target is not a known one
+    uses_torch_optimizer: bool | None = None  # whether a PyTorch optimizer receives the gradients of the weights
     stepping: Stepping | None = None  # how the first step depends on the gradient
     weight_decay: bool | None = None  # whether weights shrink without an error; None: unknown
     optimizer: Steps | None = None  # the reference optimizer that matches the agent's steps

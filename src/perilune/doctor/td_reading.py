@@ -20,6 +20,7 @@ from perilune.doctor.catalogue import listed
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
+from perilune.doctor.weights import flat, received_gradients
 
 Aim = tuple[bool, Array]  # the value of ``terminated``, and how far the target lies above the reward (B,)
 
@@ -37,8 +38,21 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
     q = float(agent.q_taken(transition)[0])
 
     def motion(reward: float) -> float:
-        trained = agent.trained(transition._replace(reward=transition.reward * 0 + reward))
-        return float(trained.q_taken(transition)[0]) - q
+        batch = transition._replace(reward=transition.reward * 0 + reward)
+        if (gradients := received_gradients(agent, batch)) is None:
+            return float(agent.trained(batch).q_taken(transition)[0]) - q
+        return float(upwards @ flat(gradients))
+
+    # The gradient of a single transition is the TD error times a constant vector, unlike the step of most optimizers.
+    upwards = np.zeros(0)
+    for error in (width, width / 10, width / 100):  # some losses ignore errors beyond a limit
+        gradients = received_gradients(agent, transition._replace(reward=transition.reward * 0 + q + error))
+        if gradients is None:
+            break
+        upwards = flat(gradients)
+        if upwards.any():
+            upwards = upwards / np.abs(upwards).max()
+            break
 
     reach = width
     for _ in range(2):  # some losses ignore errors beyond a limit

@@ -12,7 +12,8 @@ from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, require_varied_q
-from perilune.doctor.weights import cosine, differ, first_step, response
+from perilune.doctor.trials import first_step
+from perilune.doctor.weights import cosine, differ, response
 
 ROWS = 6  # of a mixed batch
 SMALL, LARGE = 0.5, 30.0  # TD errors: below the limits of most losses, and large enough to dominate a batch

@@ -11,7 +11,8 @@ from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
-from perilune.doctor.weights import ERROR, TRIALS, Trial, cosine, decays_weights, first_step, flat, online, push, trials
+from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, trials
+from perilune.doctor.weights import cosine, flat, online, push
 
 ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32

@@ -19,7 +19,8 @@ from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
-from perilune.doctor.weights import Trial, first_step, flat, negative_gradients, online, q_slopes, trials, weight_step
+from perilune.doctor.trials import Trial, first_step, q_slopes, trials
+from perilune.doctor.weights import flat, negative_gradients, online, weight_step
 
 # TD errors to train on in turn, in units of return: first too small to be clipped, then smaller, then negative. Then
 # errors of 0 follow, for which the steps must fade.
