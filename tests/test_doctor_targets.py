@@ -109,6 +109,43 @@ def test_fault_is_the_only_root_cause(name: str) -> None:
     assert [finding.id for finding in report.roots if finding.severity != "note"] == [fault]
 
 
+def flowing(mask: bool) -> Callable[..., None]:
+    """Return an update without a target network in which the gradient flows through the target."""
+
+    def train_batch(self: Deep, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+        here, there = self.forward(self.online, obs), self.forward(self.online, next_obs)
+        discount = self.gamma * ~(terminated & mask)
+        derivative = self.errors(here[-1], action, reward + discount * there[-1].max(axis=1))
+        rows = np.arange(len(obs))
+        through = np.zeros_like(derivative)
+        through[rows, there[-1].argmax(axis=1)] = -discount * derivative[rows, action]
+        pairs = zip(self.backward(here, derivative), self.backward(there, through), strict=True)
+        self.step([one + other for one, other in pairs])
+
+    return train_batch
+
+
+ALONE = {"target_q_values": None, "sync_target": None, "run": None}  # no target network
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"train_batch": flowing(mask=True)}, {"td_target.gradient_flows", "target_network.none"}),
+        (
+            {"train_batch": flowing(mask=False)},
+            {"td_target.gradient_flows", "target_network.none", "td_target.no_mask"},
+        ),
+        (
+            {"targets": lambda self, o, a, r, n, t: r + self.gamma * self.q_values(n).max(axis=1)},
+            {"target_network.none", "td_target.no_mask"},
+        ),
+    ],
+)
+def test_faults_of_the_target_are_not_blamed_on_the_backward_pass(changes: dict[str, Any], expected: set[str]) -> None:
+    assert set(ids(examine(type("Faulty", (Deep,), changes | ALONE)))) == expected
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_missing_flag_is_found_for_every_start_of_two_networks(seed: int) -> None:
     changes = FAULTS["no flag with Double DQN and two random networks"][1]
@@ -134,6 +171,38 @@ def polyak(self: Deep) -> None:
     self.target = [target + 0.005 * (online - target) for target, online in zip(self.target, self.online, strict=True)]
 
 
+def lion(self: Deep, gradients: list[Array]) -> None:
+    for array, gradient, (m, _) in zip(self.online, gradients, self.moments, strict=True):
+        array[...] -= 1e-4 * np.sign(0.9 * m + 0.1 * gradient)
+        m[...] += 0.01 * (gradient - m)
+
+
+def needs_a_running_row(self: Deep, *batch: Array) -> Array:
+    """Raise for a batch without a running transition, as ``torch.cat([])`` does."""
+    if batch[4].all():
+        raise RuntimeError("expected a non-empty list")
+    return Deep.targets(self, *batch)
+
+
+def double_q_learning(self: Deep, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+    """Train one of two networks, chosen at random (van Hasselt, 2010)."""
+    networks = [self.online, self.other]
+    one, other = networks if self.rng.random() < 0.5 else networks[::-1]
+    choice = self.forward(one, next_obs)[-1].argmax(axis=1)
+    values = self.forward(other, next_obs)[-1][np.arange(len(obs)), choice]
+    layers = self.forward(one, obs)
+    derivative = self.errors(layers[-1], action, reward + self.gamma * ~terminated * values)
+    own, self.online = self.online, one
+    gradients = self.backward(layers, derivative)
+    self.online = own
+    for array, gradient in zip(one, gradients, strict=True):
+        array[...] -= 0.01 * gradient
+
+
+def mean_of_two(self: Deep, obs: Array) -> Array:
+    return (self.forward(self.online, obs)[-1] + self.forward(self.other, obs)[-1]) / 2
+
+
 SOUND: dict[str, dict[str, Any]] = {
     "as it is": {},
     "Double DQN": {"next_values": double},
@@ -144,6 +213,14 @@ SOUND: dict[str, dict[str, Any]] = {
     "Boltzmann mean": value(lambda q, action: (softmax(q) * q).sum(axis=1)),
     "Expected SARSA": value(lambda q, action: 0.9 * q.max(axis=1) + 0.1 * q.mean(axis=1)),
     "smaller of two networks": {"__init__": two_networks, "next_values": smaller_of_two},
+    "Double Q-learning with two networks": {
+        "__init__": two_networks,
+        "q_values": mean_of_two,
+        "train_batch": double_q_learning,
+    }
+    | ALONE,
+    "Lion": {"step": lion},
+    "a batch that needs a running transition": {"targets": needs_a_running_row},
     "shared arrays that updates replace": {
         "step": rebind,
         "sync_target": lambda self: setattr(self, "target", list(self.online)),

@@ -96,6 +96,8 @@ class Session:
     target_weights: list[str] | None = None  # names of the target network's arrays
     unexplained: bool = False  # whether the target is not a known one
     uses_torch_optimizer: bool | None = None  # whether a PyTorch optimizer receives the gradients of the weights
+    trials: list[Any] | None = None  # of an agent in its initial state
+    running_next: tuple[Array, float] | None = None  # next_obs (1, O) and its bootstrap, if updates need running rows
     stepping: Stepping | None = None  # how the first step depends on the gradient
     weight_decay: bool | None = None  # whether weights shrink without an error; None: unknown
     optimizer: Steps | None = None  # the reference optimizer that matches the agent's steps
@@ -193,6 +195,8 @@ class AgentCopy:
 
     def train(self, batch: Transitions) -> None:
         """Run one update. If the batch is too small, repeat its rows, which does not change their mean."""
+        if self.session.running_next is not None and batch.terminated.all():
+            batch = self._with_running_rows(batch, *self.session.running_next)
         repeats = -(-self.session.min_batch // len(batch.action))
         columns = [np.concatenate([column] * repeats) for column in batch]
 
@@ -201,6 +205,16 @@ class AgentCopy:
                 agent.call("train_batch", *(column.copy() for column in columns))
 
         self.change(update)
+
+    @staticmethod
+    def _with_running_rows(batch: Transitions, next_obs: Array, bootstrap: float) -> Transitions:
+        """Return the batch with a running copy of each transition that has the same target."""
+        running = batch._replace(
+            reward=(batch.reward - bootstrap).astype(batch.reward.dtype),
+            next_obs=np.repeat(next_obs, len(batch.action), axis=0),
+            terminated=np.zeros_like(batch.terminated),
+        )
+        return Transitions(*(np.concatenate(pair) for pair in zip(batch, running, strict=True)))
 
     def trained(self, batch: Transitions) -> AgentCopy:
         """Return a copy after one update on ``batch``."""
@@ -218,7 +232,8 @@ class AgentCopy:
 
     def q(self, obs: Array, method: str = "q_values") -> Array:
         """Return Q(obs, a) in float64, (N, A): of the online network, unless ``method`` is "target_q_values"."""
-        seed_global_generators(2)
+        if self.session.noise or not self.session.actions:
+            seed_global_generators(2)
         values = self.array(method, obs.copy())
         if values.ndim != 2 or len(values) != len(obs) or self.session.actions not in (0, values.shape[1]):
             expected = f"({len(obs)}, {self.session.actions or 'A'})"

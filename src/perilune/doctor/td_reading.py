@@ -29,6 +29,27 @@ UNSURE = 5e-3  # precision of a bootstrap, relative to the largest one
 CLEAR = 0.01  # largest relative distance at which a candidate matches
 
 
+def _motion(agent: AgentCopy, transition: Transitions, q: float, width: float) -> Callable[[float], float]:
+    """Return the function of the reward that is positive where an update moves Q(obs, action) up.
+
+    Where the gradients are known, it is the gradient in the direction of the gradient for a large target: the gradient
+    of a single transition is the TD error times a constant vector, unlike the steps of most optimizers.
+    """
+
+    def batch(reward: float) -> Transitions:
+        return transition._replace(reward=np.full_like(transition.reward, reward))
+
+    for error in (width, width / 10, width / 100):  # some losses ignore errors beyond a limit
+        gradients = received_gradients(agent, batch(q + error))
+        if gradients is None:
+            return lambda reward: float(agent.trained(batch(reward)).q_taken(transition)[0]) - q
+        upwards = flat(gradients)
+        if upwards.any():
+            break
+    upwards = upwards / (np.abs(upwards).max() + 1e-300)
+    return lambda reward: float(upwards @ flat(received_gradients(agent, batch(reward)) or {"": 0 * upwards}))
+
+
 def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
     """Find the reward at which an update on one transition leaves Q(obs, action) unchanged.
 
@@ -37,23 +58,7 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
     """
     q = float(agent.q_taken(transition)[0])
 
-    def motion(reward: float) -> float:
-        batch = transition._replace(reward=transition.reward * 0 + reward)
-        if (gradients := received_gradients(agent, batch)) is None:
-            return float(agent.trained(batch).q_taken(transition)[0]) - q
-        return float(upwards @ flat(gradients))
-
-    # The gradient of a single transition is the TD error times a constant vector, unlike the step of most optimizers.
-    upwards = np.zeros(0)
-    for error in (width, width / 10, width / 100):  # some losses ignore errors beyond a limit
-        gradients = received_gradients(agent, transition._replace(reward=transition.reward * 0 + q + error))
-        if gradients is None:
-            break
-        upwards = flat(gradients)
-        if upwards.any():
-            upwards = upwards / np.abs(upwards).max()
-            break
-
+    motion = _motion(agent, transition, q, width)
     reach = width
     for _ in range(2):  # some losses ignore errors beyond a limit
         if motion(q - reach) == motion(q + reach) == 0:

@@ -12,7 +12,7 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session, Stepping
 from perilune.doctor.td_reading import with_error
 from perilune.doctor.weights import Named, cosine, flat, negative_gradients, online, weight_step
 
-COORDINATES = 50  # weights of each array that are measured
+COORDINATES = 32  # weights of each array that are measured
 ERROR = 10.0  # the TD error that trials use, in units of return
 SMALL_ERROR = 0.25  # the one whose gradient they read, so that clipping does not change it
 TRIALS = 4
@@ -143,6 +143,13 @@ class Trial(NamedTuple):
     def sampled(self, pushed: Named, name: str) -> Array:
         """Return the entries (n,) of ``pushed[name]`` for which there are slopes."""
         return pushed[name].reshape(-1)[self.slopes[name].places]
+
+
+def first_trials(session: Session, agent: AgentCopy) -> list[Trial]:
+    """Return the trials of an agent in its initial state, which several checks use."""
+    if session.trials is None:
+        session.trials = list(trials(session, agent))
+    return session.trials
 
 
 def trials(session: Session, agent: AgentCopy) -> Iterator[Trial]:

@@ -11,13 +11,14 @@ from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
-from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, trials
+from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, first_trials, trials
 from perilune.doctor.weights import cosine, flat, online, push
 
 ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
 # If several of these are found, only the last one in this order is reported.
 ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")
+UPDATES = 20  # after which an array that has not changed is frozen
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
@@ -31,7 +32,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     except CannotTell:
         yield from blind
         raise
-    tried = list(trials(session, agent))
+    tried = first_trials(session, agent)
     if not any(flat(one.step).any() for one in tried):
         raise CannotTell("no update changed any weight")
     own_gradients = tried[0].push is not tried[0].step
@@ -45,13 +46,19 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     if first_step(agent) in ("inverse", "unknown") and not own_gradients:
         raise CannotTell("the optimizer's steps do not reveal the gradient. Add gradients() to the adapter")
     require_regression(session)
+    flowing = list(_through_target(session, agent))
+    yield from flowing
+    if flowing and session.ends != "sound":
+        yield "the gradient that flows through the target of every transition hides the backward pass"
+        return
     wrong = list(_chain_rule(tried, signs))
     yield from wrong
+    if session.uses_torch_optimizer:
+        return  # its step follows the whole backward pass
     if decays_weights(agent):
         yield "weight decay hides whether weights are updated before the error has passed back through them"
     elif not wrong and not uphill:
         yield from _stepped_too_early(session, agent)
-    yield from _through_target(session, agent)
 
 
 def _sign(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -120,9 +127,19 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     if names != biases and weights is not None and weights[0] == "walk":
         # Such a vector may be a scale of the observations or the support of a distribution instead of a bias.
         names = [name for name in names if name not in biases or not online(agent)[name].any()]
-    if names:
+    if names and (names := _still_frozen(agent, names)):
         name = "backward.bias_frozen" if names == biases else "backward.left_out"
         yield finding(name, arrays=", ".join(names), updates=len(trials))
+
+
+def _still_frozen(agent: AgentCopy, names: list[str]) -> list[str]:
+    """Return the arrays that stay unchanged in more updates. Double Q-learning trains one of two networks at random."""
+    trained = agent.copy()
+    for _ in range(UPDATES):
+        batch = agent.session.transitions(max(8, agent.session.min_batch))
+        trained.train(batch._replace(reward=batch.reward + 5))
+    arrays, before = online(trained), online(agent)
+    return [name for name in names if np.array_equal(arrays[name], before[name])]
 
 
 def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
@@ -200,7 +217,7 @@ def _constant(moves: Array, axis: int) -> bool:
 
 def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check the hidden layers with output weights near 0, where an error passed through new weights differs most."""
-    first = next(trials(session, agent))
+    first = first_trials(session, agent)[0]
     last = [name for name in first.single_output_arrays() if first.step[name].ndim == 2]
     if not last:
         return
@@ -222,16 +239,20 @@ def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that the same TD error pushes the weights in the same way with and without a bootstrap."""
-    if session.ends != "sound":
+    """Check that the same TD error pushes the weights in the same way, whatever the next observation."""
+    if session.ends not in ("sound", "no_mask"):
         return
     worst = 1.0
     for _ in range(TRIALS):
-        ended = session.transitions(1)
-        running = ended._replace(terminated=np.zeros(1, bool))
-        neutral = neutral_reward(agent, running, float(np.abs(agent.q(ended.obs)).max()) + 1)
-        running = running._replace(reward=np.array([neutral + ERROR], np.float32))
-        one, other = (flat(push(agent, batch)) for batch in (with_error(agent, ended, ERROR), running))
-        worst = min(worst, cosine(one, other))
+        one = session.transitions(1)
+        other = one._replace(next_obs=session.observations(1, 2.0))
+        if session.ends == "sound":
+            other = other._replace(terminated=np.zeros(1, bool))
+            neutral = neutral_reward(agent, other, float(np.abs(agent.q(one.obs)).max()) + 1)
+            other = other._replace(reward=np.array([neutral + ERROR], np.float32))
+        else:
+            other = with_error(agent, other, ERROR)
+        pushes = [flat(push(agent, batch)) for batch in (with_error(agent, one, ERROR), other)]
+        worst = min(worst, cosine(*pushes))
     if worst < 0.97:
         yield finding("td_target.gradient_flows", error=ERROR, cosine=worst)

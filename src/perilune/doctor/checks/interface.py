@@ -11,6 +11,7 @@ from perilune._utils.validation import Count, Share, check_value
 from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
+from perilune.doctor.td_reading import neutral_reward
 from perilune.errors import ConfigError
 
 BATCH_SIZES = (1, 2, 8, 32, 64, 128, 256)
@@ -18,13 +19,15 @@ MAX_CALLS = 64
 STATES = 8  # tried in turn, because an update in some states may not change any weight
 
 
-def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Find the agent's sizes, its smallest batch and its noise, and whether deep copies of it are independent."""
     _require_members(session, agent)
     yield from _check_q_values(session, agent)
     yield from _find_smallest_batch(session)
     yield from _find_calls_per_update(session)
     _choose_copies(session)
+    if session.running_next is not None:
+        yield from _read_running_bootstrap(session)
 
 
 def _require_members(session: Session, agent: AgentCopy) -> None:
@@ -86,23 +89,39 @@ def _compare_memory(session: Session) -> Iterator[Finding]:
 
 def _find_smallest_batch(session: Session) -> Iterator[Finding]:
     failures = []
-    for rows in BATCH_SIZES:
-        batch = session.transitions(1).repeat(rows)
-        given = batch.rows(slice(None))
-        agent = session.new_copy()
-        try:
-            agent.call("train_batch", *given)
-            with contextlib.suppress(NotFinite):
-                agent.q(batch.obs)
-        except AgentFailed as failure:
-            failures.append(failure)
-            continue
-        session.min_batch = rows
-        changed = [name for name in batch._fields if not np.array_equal(getattr(batch, name), getattr(given, name))]
-        if changed:
-            yield finding("forward.changes_input", call="train_batch", details=" and ".join(changed))
-        return
+    for terminated in (True, False):
+        for rows in BATCH_SIZES:
+            batch = session.transitions(1, terminated).repeat(rows)
+            given = batch.rows(slice(None))
+            agent = session.new_copy()
+            try:
+                agent.call("train_batch", *given)
+                with contextlib.suppress(NotFinite):
+                    agent.q(batch.obs)
+            except AgentFailed as failure:
+                failures.append(failure)
+                continue
+            session.min_batch = rows
+            pairs = zip(batch._fields, batch, given, strict=True)
+            changed = [name for name, before, after in pairs if not np.array_equal(before, after)]
+            if changed:
+                yield finding("forward.changes_input", call="train_batch", details=" and ".join(changed))
+            if not terminated:
+                session.running_next = batch.next_obs[:1], 0.0
+            return
     raise failures[0]
+
+
+def _read_running_bootstrap(session: Session) -> Iterator[str]:
+    """Measure a bootstrap, so that terminated transitions can be trained in a batch with running ones."""
+    agent, transition = session.new_copy(), session.transitions(1, terminated=False)
+    width = float(np.abs(agent.q(transition.next_obs)).max() + np.abs(agent.q(transition.obs)).max()) + 1e-3
+    bootstrap = float(agent.q_taken(transition)[0]) - neutral_reward(agent, transition, width)
+    session.running_next = transition.next_obs, bootstrap
+    yield (
+        "batches in which every transition is terminated: train_batch raises for them, so the doctor adds running "
+        "transitions"
+    )
 
 
 def _find_calls_per_update(session: Session) -> Iterator[Finding]:
@@ -111,7 +130,7 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
     tries = [*((rows, 1) for rows in BATCH_SIZES if rows >= smallest), (smallest, MAX_CALLS), (largest, 8)]
     for rows, calls in np.repeat(tries, STATES, axis=0).tolist():
         agent = session.new_copy()
-        one = session.transitions(1)
+        one = session.transitions(1, terminated=session.running_next is None)
         before = agent.q(one.obs)
         reward = before[0, one.action] + 0.3  # small, so that clipping does not hide it
         batch = one._replace(reward=reward.astype(np.float32)).repeat(rows)

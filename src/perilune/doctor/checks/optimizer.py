@@ -19,13 +19,14 @@ from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
-from perilune.doctor.trials import Trial, first_step, q_slopes, trials
+from perilune.doctor.trials import Trial, first_step, first_trials, q_slopes
 from perilune.doctor.weights import flat, negative_gradients, online, weight_step
 
 # TD errors to train on in turn, in units of return: first too small to be clipped, then smaller, then negative. Then
 # errors of 0 follow, for which the steps must fade.
 ERRORS = np.array([0.05] * 8 + [0.005] * 4 + [-0.05] * 4)
 IDLE_UPDATES = 60
+LION_BETAS = ((0.9, 0.99), (0.95, 0.98))
 CLOSE = 0.01  # largest relative distance at which steps match a known optimizer
 
 
@@ -67,6 +68,12 @@ def adam(
     m = (1 - beta1) * _decayed_sum(gradients, beta1) / (1 - beta1**t if correct[0] else 1)
     v = (1 - beta2) * _decayed_sum(gradients**2, beta2) / (1 - beta2**t if correct[1] else 1)
     return np.asarray(m / (np.sqrt(v) + epsilon))
+
+
+def lion(gradients: Array, beta1: float = 0.9, beta2: float = 0.99) -> Array:
+    """Return the steps of Lion (Chen et al., arXiv:2302.06675): the sign of beta1 m + (1 - beta1) g."""
+    m = (1 - beta2) * _decayed_sum(gradients, beta2)
+    return np.asarray(np.sign(beta1 * np.concatenate([[0.0], m[:-1]]) + (1 - beta1) * gradients))
 
 
 def correct_optimizers() -> Iterator[tuple[str, str, Steps]]:
@@ -136,20 +143,25 @@ def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
     return next((one for one in reversed(found) if one.exact), found[0])
 
 
-def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float]) -> Array:
+def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float] | Array) -> Array:
     """Return the steps (K,) of the weight while its transition is trained with these TD errors (K,) in turn."""
-    aimed = aim(agent, weight.transition)
+    aimed = _, bootstrap = aim(agent, weight.transition)
     trained = agent.copy()
     values = [weight.value(trained)]
     for error in errors:
         trained.train(with_error(trained, weight.transition, float(error), aimed))
         values.append(weight.value(trained))
+    if agent.session.ends != "sound":
+        drift = float(np.abs(aim(trained, weight.transition)[1] - bootstrap).max())
+        if drift > 0.1 * np.abs(errors).max():
+            raise CannotTell(f"the targets of terminated transitions changed by {drift:.3g} while the agent learned")
     return np.diff(values)
 
 
 def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check that updates average over the batch, that the optimizer keeps its state per array, and its update rule."""
     if first_step(agent) == "inverse":
+        require_regression(session)
         transition = session.transitions(1)
         both = [flat(weight_step(agent, with_error(agent, transition, error))) for error in (0.05, 0.5)]
         small, large = np.linalg.norm(both, axis=1)
@@ -159,7 +171,12 @@ def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     yield from _equal_rows(session, agent)
     require_regression(session)
     weight = probe_weight(session, agent)
-    steps = measured_steps(agent, weight, [*ERRORS, *np.zeros(IDLE_UPDATES)])
+    errors = np.concatenate([ERRORS, np.zeros(IDLE_UPDATES)])
+    steps = measured_steps(agent, weight, errors)
+    for betas in LION_BETAS:
+        if steps[0] and np.abs(steps / steps[0] - lion(errors, *betas)).max() < 0.05:
+            session.optimizer = partial(lion, beta1=betas[0], beta2=betas[1])
+            return
     earlier, last = np.abs(steps[[-21, -1]])
     one_sign = abs(np.sign(steps[-20:]).sum()) == 20
     if last > 0.2 * np.abs(steps[: len(ERRORS)]).max() and last > 0.97 * earlier and one_sign:  # steps must fade
@@ -171,7 +188,7 @@ def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding
     """Check that the first step of an optimizer like Adam has the same size in every array."""
     if first_step(agent) != "signs":
         return
-    for one in trials(session, agent):
+    for one in first_trials(session, agent):
         sizes = {}
         for name, step in one.step.items():
             moved = np.abs(step[np.abs(step) > 0.05 * np.abs(step).max()])
