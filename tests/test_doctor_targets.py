@@ -231,3 +231,20 @@ SOUND: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_variant_has_no_finding(name: str) -> None:
     assert ids(examine(type("Sound", (Deep,), SOUND[name]))) == []
+
+
+def test_agents_that_share_state_are_not_judged() -> None:
+    network = Deep().online
+
+    class Shared(Deep):
+        def __init__(self, seed: int = 0) -> None:
+            super().__init__(seed)
+            self.online = network
+
+    class Module(Shared):
+        def __deepcopy__(self, memo: Any) -> Deep:
+            return self
+
+    report = examine(Module)
+    assert report.outcome == "cannot run"
+    assert "share state" in report.not_run[0].why

@@ -23,7 +23,12 @@ MATTERS = 1e-3  # smallest relative change of an update that counts
 
 def walk(agent: Any) -> Named:
     """Return every floating-point array reachable from ``agent`` by its path. Visit each object once."""
-    found: Named = {}
+    return {path: array for path, (array, _) in _walk(agent).items()}
+
+
+def _walk(agent: Any) -> dict[str, tuple[Array, bool | None]]:
+    """Return the arrays of ``walk``, and whether each is a tensor that requires a gradient (None: no tensor)."""
+    found: dict[str, tuple[Array, bool | None]] = {}
     seen: set[int] = set()
     queue: deque[tuple[str, Any, int]] = deque([("", agent, 0)])
     while queue:
@@ -33,7 +38,7 @@ def walk(agent: Any) -> Named:
         seen.add(id(value))
         array = live_array(value)
         if array is not None:
-            found[path.removeprefix(".")] = array
+            found[path.removeprefix(".")] = array, getattr(value, "requires_grad", None)
         else:
             queue.extend((f"{path}{step}", part, depth + 1) for step, part in _parts(value))
     return found
@@ -101,6 +106,9 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
             except (TypeError, ValueError, AttributeError, AgentFailed):
                 continue
             if source == "walk":
+                # Tensors without gradient are noise or statistics, unless the agent computes every gradient itself.
+                trained = {name: needs for name, (_, needs) in _walk(agent.agent).items() if name in names}
+                names = [name for name in names if trained.get(name) is not False or True not in trained.values()]
                 names = [name for name in names if name not in _statistics(agent, names)]
             if names:
                 return source, names
@@ -197,7 +205,10 @@ def received_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
         return None
     received: dict[int, Array] = {}  # by address
 
+    agent.session.optimizer_steps = 0
+
     def record(optimizer: Any, *_: Any) -> None:
+        agent.session.optimizer_steps += 1
         for group in optimizer.param_groups:
             sign = 1.0 if group.get("maximize") else -1.0
             for parameter in group["params"]:

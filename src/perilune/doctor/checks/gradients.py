@@ -239,7 +239,7 @@ def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that the same TD error pushes the weights in the same way, whatever the next observation."""
+    """Check that the same TD error pushes the weights in the same way for every next observation."""
     if session.ends not in ("sound", "no_mask"):
         return
     worst = 1.0

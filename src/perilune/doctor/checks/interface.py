@@ -151,6 +151,11 @@ def _choose_copies(session: Session) -> None:
     repeatable = np.array_equal(before, again.q(obs))
     again.train(batch)
     learned = again.q(obs)
+    if not np.allclose(made.q(obs), before, atol=3 * session.noise) and not np.array_equal(learned, before):
+        raise CannotTell(
+            "agents from the factory share state: training one changes another. Create the networks and the optimizer "
+            "inside the factory, and not in module variables"
+        )
     session.deepcopy = True
     try:
         first, second = made.copy(), made.copy()

@@ -20,7 +20,7 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session, Steps
 from perilune.doctor.td_reading import aim, require_regression, with_error
 from perilune.doctor.trials import Trial, first_step, first_trials, q_slopes
-from perilune.doctor.weights import flat, negative_gradients, online, weight_step
+from perilune.doctor.weights import flat, negative_gradients, online, received_gradients, weight_step
 
 # TD errors to train on in turn, in units of return: first too small to be clipped, then smaller, then negative. Then
 # errors of 0 follow, for which the steps must fade.
@@ -229,7 +229,7 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         one = with_error(agent, transition, error)
         eight = one.repeat(8)
         ratio = _ratio(weight_step(agent, one), weight_step(agent, eight))
-        if ratio > 2:
+        if ratio > 2 and not _as_many_steps(agent, one, eight):
             is_sum = abs(ratio - 8) < 0.02 and first_step(agent) == "proportional"
             yield finding("loss.sum" if is_sum else "optimizer.step_per_sample", what="step", ratio=ratio)
             return
@@ -240,6 +240,16 @@ def _equal_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
             yield "Adam's steps hide whether updates sum or average over the batch. Add gradients() to the adapter"
     elif abs((ratio := _ratio(single, many)) - 8) < 0.02:
         yield finding("loss.sum", what="gradient", ratio=ratio)
+
+
+def _as_many_steps(agent: AgentCopy, one: Transitions, eight: Transitions) -> bool:
+    """Return whether a PyTorch optimizer takes as many steps for eight transitions as for one."""
+    steps = []
+    for batch in (one, eight):
+        if received_gradients(agent, batch) is None:
+            return False
+        steps.append(agent.session.optimizer_steps)
+    return steps[0] == steps[1]
 
 
 def _ratio(one: dict[str, Array], other: dict[str, Array]) -> float:
