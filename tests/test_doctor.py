@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import io
 import json
 import re
 import runpy
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,9 @@ import numpy as np
 import pytest
 
 import perilune
-from doctor_agents import Linear, examine, ids, target_of
+from doctor_agents import Linear, examine, ids
 from perilune import doctor
-from perilune.doctor import catalogue, loading, numbered_env, output, report
+from perilune.doctor import catalogue, loading, numbered_env, report
 from perilune.doctor.checks import CHECKS
 from perilune.doctor.checks import optimizer as optimizers
 from perilune.nn import SGD, Adam, RMSProp
@@ -29,23 +27,6 @@ from perilune.nn import SGD, Adam, RMSProp
 ROOT = Path(perilune.__file__).parents[2]
 BROKEN = ROOT / "examples" / "broken"
 FINDINGS = ROOT / "src" / "perilune" / "doctor" / "findings"
-
-
-def mean_target(agent: Any, obs: Any, action: Any, next_obs: Any) -> Any:
-    return (next_obs @ agent.target[0] + agent.target[1]).mean(axis=1)
-
-
-class OneSign(Linear):
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.w = 1 + 0.1 * self.w
-        self.target = self.w.copy(), self.b.copy()
-
-
-@pytest.fixture(scope="session")
-def reports() -> dict[str, doctor.Report]:
-    agents = {"mean": type("Mean", (Linear,), {"train_batch": target_of(mean_target)}), "one sign": OneSign}
-    return {name: examine(agent) for name, agent in agents.items()}
 
 
 # References
@@ -185,87 +166,11 @@ def test_core_checks_exist() -> None:
     assert {title for row in report.CORE for title in row} <= {check.title for check in CHECKS} | {"probe problems"}
 
 
-def test_each_reason_is_printed_once() -> None:
-    checks = [doctor.NotRun(title, "why not") for title in ("replay", "actions", "replay")]
-    written = io.StringIO()
-    output.show(doctor.Report([], checks, CORE), written)
-    assert written.getvalue().count("why not") == 1
-    assert "replay, actions: why not" in written.getvalue()
-
-
-def test_passed_checks_are_shown() -> None:
-    result = doctor.Report(passed=[report.Passed("probe problems", "rewards of any <size>")], ran=CORE)
-    written = io.StringIO()
-    output.show(result, written)
-    assert "Known to work\n   rewards of any <size>" in written.getvalue()
-    assert "rewards of any &lt;size&gt;" in output.page(result, "agent")
-    assert result.as_json()["passed"] == [{"check": "probe problems", "text": "rewards of any <size>"}]
-
-
 def test_causes_of_findings_form_no_cycle() -> None:
     names = sorted(catalogue.entries())
     for one in names:
         assert in_order(one)[0].caused_by is None
         assert all(in_order(one, other)[0].caused_by is None for other in names if one < other)
-
-
-def test_json_has_the_documented_fields(reports: dict[str, doctor.Report]) -> None:
-    content = reports["mean"].as_json()
-    assert set(content) == {"outcome", "verdict", "healthy", "findings", "not_run", "passed", "ran", "seconds"}
-    assert {
-        *("id", "component", "severity", "title", "why", "evidence", "where", "line", "fix", "example", "how_to_check"),
-        *("explain", "caused_by", "check"),
-    } == set(content["findings"][0])
-    assert all(set(check) == {"check", "why", "cause"} for check in content["not_run"])
-    assert json.loads(json.dumps(content)) == content
-
-
-def test_terminal_shows_causes_consequences_and_skipped_checks(tmp_path: Path) -> None:
-    agent = tmp_path / "agent.py"
-    root = catalogue.finding("forward.one_sign", where=f"{agent}:2", shares="W0 100%")
-    root = replace(root, line="weights = ones")
-    findings = report.in_order([finding("forward.narrow"), root], catalogue.causes())
-    written = io.StringIO()
-    output.show(doctor.Report(findings, [doctor.NotRun("replay", "no sample")]), written)
-    lines = [" ".join(line.split()) for line in written.getvalue().splitlines()]
-    assert lines[0] == "Found 1 fault and 1 consequence (0.0 s)"
-    assert any(line.startswith("1. All weights start with the same sign") for line in lines)
-    assert "error forward.one_sign" in lines
-    assert any(line.startswith("evidence Share of positive weights in a new agent: W0 100%") for line in lines)
-    assert any("weights = ones" in line for line in lines)
-    assert any(line.startswith("leads to A layer is so narrow") for line in lines)
-    assert lines[-1] == "replay: no sample"
-    assert not any(line.startswith("2.") for line in lines)
-
-
-def test_page_escapes_text_of_the_agent() -> None:
-    hostile = catalogue.finding("loss.raises", error="<script>alert(1)</script>", where="<img src=x>:1")
-    written = output.page(doctor.Report([hostile], [doctor.NotRun("<b>", "<script>")]), "<script>x</script>.py:make")
-    assert "<section>" in written
-    assert "\\n" not in written  # code keeps its lines
-    assert not re.search(r"<(script|img|b)\b", written)
-
-
-def test_page_has_pictures_or_the_install_command(
-    reports: dict[str, doctor.Report], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with_picture = sum(finding.picture is not None for finding in reports["mean"].roots)
-    assert output.page(reports["mean"], "mean.py:make").count("<svg") == with_picture > 0
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    written = output.page(reports["mean"], "mean.py:make")
-    assert "<svg" not in written
-    assert "perilune[view]" in written
-
-
-def test_pictures_show_targets_and_initial_activations(reports: dict[str, doctor.Report]) -> None:
-    (points,) = [one.picture for one in reports["mean"].findings if one.id == "td_target.mean"]
-    assert isinstance(points, report.Points)
-    assert np.array_equal(points.x, points.expected)
-    assert (points.found < points.expected + 1e-3).all()  # the mean of two values is below the larger one
-    (spread,) = [one.picture for one in reports["one sign"].findings if one.id == "forward.one_sign"]
-    assert isinstance(spread, report.Spread)
-    # Each Q-value is the sum of four normal numbers with standard deviation 2, each times a factor of about 1.
-    assert spread.groups["Q"].std() == pytest.approx(4, rel=0.15)
 
 
 # The command
@@ -441,20 +346,6 @@ def test_new_writes_an_adapter_that_works_once_filled_in(tmp_path: Path) -> None
     scope: dict[str, Any] = {"Linear": Linear}
     exec(text, scope)  # noqa: S102
     assert examine(scope["make"]).healthy
-
-
-def test_pytest_items_report_failed_passed_and_skipped_checks(tmp_path: Path) -> None:
-    lines = "from perilune.doctor import pytest_items", "import doctor_agents as my", "test = pytest_items(my.NoMask)"
-    (tmp_path / "test_mine.py").write_text("\n".join(lines))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "-v", str(tmp_path)]
-    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{Path(__file__).parent}", "PATH": ""}
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
-    assert "test[episode ends] FAILED" in done.stdout, done.stdout + done.stderr
-    assert "test[interface] PASSED" in done.stdout
-    assert "test[replay] SKIPPED" in done.stdout
-    assert done.stdout.count("FAILED") == 2  # in the list and in the summary
 
 
 # Examples

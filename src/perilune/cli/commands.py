@@ -177,6 +177,7 @@ COMMANDS = {
                 "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"
             ),
             option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
+            option("--sarif", Path, None, "Also write the report to this SARIF file, for editors and code hosts."),
             option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
             option("--seed", whole, 0, "Seed for the factory (>= 0)."),
             JSON,

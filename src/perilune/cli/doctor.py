@@ -19,18 +19,19 @@ from perilune.errors import ConfigError, ExaminationError
 
 def run_doctor(options: Namespace) -> None:
     """Examine a DQN program and report its faults. Exit with status 1 if there are any, and 2 without a verdict."""
-    new, html = options.new, options.html
-    if new is not None:
-        write_adapter(new)
-        say(f"Wrote {new}. Fill it in, then run: perilune doctor {new}:make")
+    if options.new is not None:
+        write_adapter(options.new)
+        say(f"Wrote {options.new}. Fill it in, then run: perilune doctor {options.new}:make")
         return
     if options.explain is not None:
         output.explain(options.explain, sys.stdout)
         return
     if not options.agent:
         raise ExaminationError("no agent given: pass FILE.py:FACTORY, or --new FILE.py to write an adapter")
-    if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        raise ConfigError("html", str(html), "a file in an existing directory")
+    files = {kind: path for kind in ("html", "sarif") if (path := getattr(options, kind)) is not None}
+    for kind, path in files.items():
+        if path.is_dir() or not path.parent.is_dir():
+            raise ConfigError(kind, str(path), "a file in an existing directory")
     require_budget(options.budget)
     with _private_stdout() as out:
         factory = load_factory(options.agent, options.budget)
@@ -39,12 +40,11 @@ def run_doctor(options: Namespace) -> None:
             out.write(json.dumps(result.as_json(), indent=2) + "\n")
         else:
             output.show(result, out)
-        if html is not None:
-            output.write_page(result, html, options.agent)
-            if not options.json:
-                out.write(f"\n{html}\n")
-    if not result.healthy:
-        sys.exit(1 if result.faults else 2)
+        output.write_files(result, files, options.agent)
+        if files and not options.json:
+            out.write("\n" + "".join(f"{path}\n" for path in files.values()))
+    if result.exit_status:
+        sys.exit(result.exit_status)
 
 
 @contextmanager

@@ -88,7 +88,9 @@ def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: 
     """Return a pytest test with one item per check, for example to grade assignments or to prevent regressions.
 
     An item fails if its check has findings, and shows them. It is skipped, with the reason, if the check did not run.
-    The first item that runs examines the agent once for all items.
+    The item "outcome" passes only if the agent is healthy: it fails if there are faults, and is skipped if the doctor
+    could not check enough. All items fail if the agent cannot be examined at all. The first item that runs examines
+    the agent once for all items.
 
     Args:
         make_agent: Factory, as for ``check_agent``.
@@ -118,16 +120,19 @@ def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: 
     def report() -> Report:
         return check_agent(make_agent, budget=budget, seed=seed)
 
-    @pytest.mark.parametrize("check", [check.title for check in CHECKS])
+    @pytest.mark.parametrize("check", [*(check.title for check in CHECKS), "outcome"])
     def test_agent(check: str) -> None:
-        if report().outcome == "cannot run":
-            pytest.fail(report().verdict, pytrace=False)
-        faults = [str(finding) for finding in report().faults if finding.check == check]
+        result = report()
+        faults = [str(finding) for finding in result.faults if finding.check == check]
+        reasons = [one.why for one in result.not_run if one.check == check]
+        if result.outcome == "cannot run" or (check == "outcome" and result.faults):
+            pytest.fail(result.verdict, pytrace=False)
         if faults:
             pytest.fail("\n\n".join(faults), pytrace=False)
-        for skipped in report().not_run:
-            if skipped.check == check:
-                pytest.skip(skipped.why)
+        if check == "outcome" and not result.healthy:
+            pytest.skip(result.verdict)
+        if reasons:
+            pytest.skip("; ".join(reasons))
 
     return test_agent
 

@@ -1,21 +1,24 @@
-"""Show a report in the terminal, or write it as one HTML file with pictures."""
+"""Show a report in the terminal, or write it to a file: HTML with pictures, or SARIF."""
 
 from __future__ import annotations
 
-import io
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
-from perilune.doctor import catalogue
+from perilune.doctor import catalogue, pictures
 from perilune.doctor.report import Points, Report, Spread
+from perilune.doctor.sarif import as_sarif
 from perilune.errors import MissingDependencyError
-from perilune.viz.figures import COLORS as PALETTE
-from perilune.viz.figures import INK, matplotlib_figure
 from perilune.viz.report.templates import render
 
-SEVERITY_COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+COLORS = {
+    **{"error": "red", "warning": "yellow", "note": "cyan"},
+    **{"faults": "red", "cannot run": "red", "inconclusive": "yellow", "healthy": "green"},
+    **{"before": "red", "after": "green"},
+}
+INDENT = (0, 0, 0, 3)
 MAX_WIDTH = 100  # columns
 
 
@@ -29,30 +32,38 @@ def show(report: Report, file: IO[str]) -> None:
     console = Console(file=file, highlight=False)
     console.width = min(console.width, MAX_WIDTH)
 
-    def print_rows(rows: dict[str, str], styles: tuple[str, str]) -> None:
+    def print_rows(rows: Mapping[str, str]) -> None:
         table = Table.grid(padding=(0, 2))
-        table.add_column(style=styles[0], no_wrap=True)
-        table.add_column(style=styles[1], overflow="fold")
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
         for name, words in rows.items():
-            table.add_row(
-                Text(name, style=f"not dim {SEVERITY_COLORS[name]}" if name in SEVERITY_COLORS else ""), Text(words)
-            )
-        console.print(Padding(table, (0, 0, 0, 3)))
+            color = COLORS.get(name, "")
+            table.add_row(Text(name, style=f"not dim {color}" if color else ""), Text(words))
+        console.print(Padding(table, INDENT))
 
-    console.print(
-        Text(f"{report.verdict} ({report.seconds:.1f} s)", style="bold green" if report.healthy else "bold red")
-    )
+    headline = f"{report.verdict} ({report.seconds:.1f} s)"
+    console.print(Text(headline, style=f"bold {COLORS[report.outcome]}"))
+    if report.findings:
+        summary = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+        for column in ("severity", "", "finding", "file and line"):
+            summary.add_column(column, overflow="fold")
+        for number, finding in report.summary:
+            severity = Text(finding.severity, style=COLORS[finding.severity])
+            title = Text(finding.title if number else f"leads to: {finding.title}", style="" if number else "dim")
+            summary.add_row(severity, f"{number}." if number else "", title, Text(finding.where or ""))
+        console.print()
+        console.print(Padding(summary, INDENT))
     for number, finding in enumerate(report.roots, start=1):
         console.print(Text(f"\n{number}. {finding.title}", style="bold"))
-        print_rows({finding.severity: finding.id} | report.parts(finding), ("dim", ""))
+        print_rows({finding.severity: finding.id} | report.parts(finding))
     if report.passed:
         console.print(Text("\nKnown to work", style="bold"))
         for one in report.passed:
-            console.print(Padding(Text(one.text, style="dim"), (0, 0, 0, 3)))
+            console.print(Padding(Text(one.text, style="dim"), INDENT))
     if report.not_run:
         console.print(Text("\nNot checked", style="bold"))
         for why, checks in report.reasons.items():
-            console.print(Padding(Text(f"{', '.join(checks)}: {why}", style="dim"), (0, 0, 0, 3)))
+            console.print(Padding(Text(f"{', '.join(checks)}: {why}", style="dim"), INDENT))
 
 
 def explain(name: str, file: IO[str]) -> None:
@@ -65,9 +76,11 @@ def explain(name: str, file: IO[str]) -> None:
     console.print(Markdown(catalogue.explanation(name), code_theme="ansi_light"))
 
 
-def write_page(report: Report, path: Path, agent: str) -> None:
-    """Write ``report`` of ``agent`` to ``path``, a self-contained file. Raise OSError if it cannot be written."""
-    path.write_text(page(report, agent), encoding="utf-8")
+def write_files(report: Report, files: Mapping[str, Path], agent: str) -> None:
+    """Write ``report`` of ``agent`` to files, given by their kind, "html" or "sarif". Raise OSError if it fails."""
+    for kind, path in files.items():
+        text = page(report, agent) if kind == "html" else json.dumps(as_sarif(report, agent), indent=2) + "\n"
+        path.write_text(text, encoding="utf-8")
 
 
 def page(report: Report, agent: str) -> str:
@@ -78,33 +91,6 @@ def page(report: Report, agent: str) -> str:
 def _svg_or_reason(picture: Points | Spread) -> tuple[str, str]:
     """Return the picture as SVG and "", or "" and the reason why there is no picture."""
     try:
-        return svg(picture), ""
+        return pictures.svg(picture), ""
     except MissingDependencyError as error:
         return "", str(error)
-
-
-def svg(picture: Points | Spread) -> str:
-    """Draw a picture as an SVG element."""
-    figure = matplotlib_figure(6.2, 3.2)
-    axes = figure.subplots()
-    match picture:
-        case Points():
-            axes.axhline(0, color="#cccccc", linewidth=0.8)
-            axes.axvline(0, color="#cccccc", linewidth=0.8)
-            axes.plot(picture.x, picture.expected, "o", color="none", markeredgecolor=INK, label="expected")
-            axes.plot(picture.x, picture.found, "o", color=PALETTE[1], markersize=4, alpha=0.8, label="found")
-            axes.set_ylabel(picture.y_label)
-        case Spread():
-            edges = np.histogram_bin_edges(np.concatenate(list(picture.groups.values())), 60)
-            for (name, values), color in zip(picture.groups.items(), PALETTE, strict=False):
-                axes.hist(values, edges, density=True, histtype="step", linewidth=1.6, color=color, label=name)
-            axes.set_yticks([])
-            axes.set_ylabel("density")
-    axes.set_title(picture.title, fontsize="medium", loc="left")
-    axes.set_xlabel(picture.x_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    drawn = buffer.getvalue()
-    return drawn[drawn.index("<svg") :]

@@ -13,6 +13,8 @@ Severity = Literal["error", "warning", "note"]
 Outcome = Literal["healthy", "faults", "inconclusive", "cannot run"]
 Cause = Literal["adapter", "agent", "limit", "crash"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+JSON_VERSION = 1  # of report.schema.json
+ALL_CELLS = " (all cells)"  # follows the path of a notebook, if its lines are counted over all cells
 
 # A healthy agent passed one check of each row. A check that needs optional members of the adapter counts only if the
 # adapter has them.
@@ -86,6 +88,7 @@ class Finding:
         example: Code before and after the fix.
         how_to_check: How to confirm the fix yourself.
         where: The likeliest line of your code, as ``file:line``, or None if unknown.
+        code: The source code of that line, or "".
         caused_by: The id of the finding that causes this one, or None.
         check: The title of the check that found it.
         picture: A plot for the HTML report, or None.
@@ -102,7 +105,7 @@ class Finding:
     example: str
     how_to_check: str
     where: str | None = None
-    line: str = ""
+    code: str = ""
     caused_by: str | None = None
     check: str = ""
     picture: Points | Spread | None = field(default=None, repr=False, compare=False)
@@ -115,6 +118,17 @@ class Finding:
         return self.id.partition(".")[0]
 
     @property
+    def file(self) -> str | None:
+        """The path of the file in ``where``, or None if unknown."""
+        return self.where.rpartition(":")[0].removesuffix(ALL_CELLS) if self.where else None
+
+    @property
+    def line(self) -> int | None:
+        """The number of the line in ``file`` (>= 1), or None if unknown. The code of a notebook has no such number."""
+        file, _, number = (self.where or "").rpartition(":")
+        return int(number) if number.isdecimal() and not file.endswith(ALL_CELLS) else None
+
+    @property
     def explain(self) -> str:
         """The command that prints the page about this finding."""
         return f"perilune doctor --explain {self.id}"
@@ -125,17 +139,19 @@ class Finding:
         Args:
             line: The line at fault, or None to keep the location.
         """
-        return self if line is None else replace(self, where=line.place, line=line.text)
+        return self if line is None else replace(self, where=line.place, code=line.text)
 
     @property
     def parts(self) -> dict[str, str]:
         """The parts of the finding that a report shows, by label. Empty parts are omitted."""
+        before, _, after = self.example.partition("# after\n")
         parts = {
             "why": self.why,
             "evidence": self.evidence,
-            "where": f"{self.where}   {self.line}".rstrip() if self.where else "",
+            "where": f"{self.where}   {self.code}".rstrip() if self.where else "",
             "fix": self.fix,
-            "example": self.example,
+            "before": before.removeprefix("# before\n").rstrip(),
+            "after": after,
             "check": self.how_to_check,
             "more": self.explain,
         }
@@ -146,7 +162,7 @@ class Finding:
         return "\n".join(
             [
                 f"{self.severity}: {self.title} [{self.id}]",
-                *(f"  {name:8}  {text}" for name, text in self.parts.items() if name not in ("why", "example")),
+                *(f"  {name:8}  {text}" for name, text in self.parts.items() if name not in ("why", "before", "after")),
             ]
         )
 
@@ -246,6 +262,11 @@ class Report:
         return self.outcome == "healthy"
 
     @property
+    def exit_status(self) -> int:
+        """Exit status of ``perilune doctor``: 0 if healthy, 1 for faults, 2 without a verdict."""
+        return {"healthy": 0, "faults": 1}.get(self.outcome, 2)
+
+    @property
     def verdict(self) -> str:
         """The result in one sentence."""
         match self.outcome:
@@ -264,28 +285,47 @@ class Report:
                 result = "No fault found" + (f"; {missed} check{'s' * (missed > 1)} did not run" if missed else "")
         return result
 
+    def following(self, finding: Finding) -> list[Finding]:
+        """Return the consequences of a finding, each followed by its own consequences.
+
+        Args:
+            finding: One of ``findings``.
+        """
+        direct = [other for other in self.findings if other.caused_by == finding.id]
+        return [one for other in direct for one in (other, *self.following(other))]
+
+    @property
+    def summary(self) -> list[tuple[int | None, Finding]]:
+        """Each root cause with its number (from 1), followed by its consequences with None."""
+        return [
+            (number if one is root else None, one)
+            for number, root in enumerate(self.roots, start=1)
+            for one in (root, *self.following(root))
+        ]
+
     def parts(self, root: Finding) -> dict[str, str]:
         """Return the parts of a root cause that a report shows, by label. One part lists its consequences.
 
         Args:
             root: One of ``roots``.
         """
-        following = [f"{other.title} ({other.id})" for other in self.findings if other.caused_by == root.id]
+        following = [f"{other.title} ({other.id})" for other in self.following(root)]
         return root.parts | ({"leads to": "; ".join(following)} if following else {})
 
     def as_json(self) -> dict[str, Any]:
-        """Return the outcome, verdict, findings, checks and duration as a JSON object, without plots."""
+        """Return the report as a JSON object, without plots. Its schema is ``report.schema.json`` in this package."""
         hidden = {"clues", "calls", "picture"}
-        findings = [
-            {name: value for name, value in vars(finding).items() if name not in hidden}
-            | {"component": finding.component, "explain": finding.explain}
-            for finding in self.findings
-        ]
+        derived = ("component", "file", "line", "explain")
         return {
+            "version": JSON_VERSION,
             "outcome": self.outcome,
             "verdict": self.verdict,
             "healthy": self.healthy,
-            "findings": findings,
+            "findings": [
+                {name: value for name, value in vars(finding).items() if name not in hidden}
+                | {name: getattr(finding, name) for name in derived}
+                for finding in self.findings
+            ],
             "not_run": [asdict(check) for check in self.not_run],
             "passed": [asdict(one) for one in self.passed],
             "ran": self.ran,
