@@ -131,13 +131,19 @@ class TianshouAdapter:
         return drawn.obs, drawn.act, drawn.rew, drawn.obs_next, drawn.terminated
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of the online network by name."""
-        return dict(self.algorithm.policy.model.named_parameters())
+        """Return the trained parameters of the online network by name."""
+        return _trained(self.algorithm.policy.model)
 
     def target_parameters(self) -> dict[str, Any]:
         """Return the parameters of the target network by name."""
         old = self.algorithm.model_old
-        return dict(getattr(old, "module", old).named_parameters())
+        return _trained(getattr(old, "module", old), self.algorithm.policy.model)
+
+
+def _trained(module: Any, like: Any = None) -> dict[str, Any]:
+    """Return the parameters of ``module`` that ``like`` trains: tianshou's noisy layers store noise as parameters."""
+    trained = {name for name, parameter in (like or module).named_parameters() if parameter.requires_grad}
+    return {name: parameter for name, parameter in module.named_parameters() if name in trained}
 
 
 def _batch(**columns: Any) -> Any:
