@@ -122,11 +122,16 @@ def test_line_must_be_near_the_mutated_code() -> None:
 
 
 def test_mutants_summary_counts_verdicts_in_each_group() -> None:
-    known = {"a": mutant(), "b": mutant(), "c": mutant(killed=False), "not examined": mutant()}
-    text = mutants.summary(known, {"a": examined("loss.sum"), "b": examined(), "c": examined()})
-    assert "## Faults\n\n2 examined: 1 right first, 1 nothing found\n\nLine within 5: 0 of 0\n" in text
-    assert "## Equivalent mutants, which are not faults\n\n1 examined: 1 nothing found\n" in text
-    assert "| a | ILF | loss | loss.sum | faults | right first |  | reason |" in text
+    known = {name: mutant() for name in ("a", "b", "c", "not examined")}
+    known |= {"d": mutant(killed=False), "e": mutant(operator="muPRL SDF", code=(examined,))}
+    results = {"a": examined("loss.sum"), "b": examined("replay.raises", "loss.sum"), "c": examined("replay.raises")}
+    text = mutants.summary(known, results | {"d": examined(), "e": examined()})
+    assert text.splitlines()[2:5] == [
+        "| faults | ILF | 3 | 2 | 1 |  | 0 |",
+        "| faults | muPRL | 1 | 0 | 0 | 0 of 1 | 1 |",
+        "| equivalent mutants, which are not faults | ILF | 1 | 0 | 0 |  | 1 |",
+    ]
+    assert "| a | ILF | fault | loss | loss.sum | faults | right first |  | reason |" in text
     assert "not examined" not in text
 
 

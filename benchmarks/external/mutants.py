@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 AGENTS = "benchmarks.external.agents.stable_baselines3_mutants"
 
 GROUPS = {
-    "fault": "Faults",
-    "hidden": "Faults that an examination cannot reveal",
-    "equivalent": "Equivalent mutants, which are not faults",
-    "control": "Controls, which are sound",
+    "fault": "faults",
+    "hidden": "faults that an examination cannot reveal",
+    "equivalent": "equivalent mutants, which are not faults",
+    "control": "sound controls",
 }
 
 
@@ -72,34 +73,44 @@ def line_is_right(mutant: Mutant, result: dict[str, Any]) -> bool | None:
     return False
 
 
+def figures(mutants: dict[str, Mutant], results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the figures of each group and family of mutants, as rows of a Markdown table."""
+    rows = Counter[tuple[str, str, str]]()
+    for name, result in results.items():
+        kind = GROUPS[group(mutants[name])], mutants[name].operator.split()[0]
+        at_line = line_is_right(mutants[name], result)
+        rows.update((*kind, what) for what in ("examined", verdict(mutants[name], result)))
+        rows.update((*kind, what) for what in ("judged", "at line" if at_line else "elsewhere") if at_line is not None)
+    lines = [
+        "| mutants | of | examined | right component | right component first | line within 5 | nothing found |",
+        "| --- " * 7 + "|",
+    ]
+    for kind in sorted({row[:2] for row in rows}, key=lambda kind: ([*GROUPS.values()].index(kind[0]), kind[1])):
+        count = {row[2]: number for row, number in rows.items() if row[:2] == kind}
+        first = count.get("right first", 0)
+        right = first + count.get("right, not first", 0)
+        line = f"{count.get('at line', 0)} of {count['judged']}" if "judged" in count else ""
+        shown = [*kind, count["examined"], right, first, line, count.get("nothing found", 0)]
+        lines.append(f"| {' | '.join(map(str, shown))} |")
+    return lines
+
+
 def summary(mutants: dict[str, Mutant], results: dict[str, dict[str, Any]]) -> str:
     """Return the figures and one row for each mutant that has a result, as Markdown."""
-    lines = []
-    for key, title in GROUPS.items():
-        names = [name for name, mutant in mutants.items() if name in results and group(mutant) == key]
-        verdicts = {name: verdict(mutants[name], results[name]) for name in names}
-        at_line = [line_is_right(mutants[name], results[name]) for name in names]
-        counts = [f"{list(verdicts.values()).count(one)} {one}" for one in dict.fromkeys(verdicts.values())]
-        lines += [f"## {title}", "", f"{len(names)} examined: {', '.join(counts)}", ""]
-        if key == "fault":
-            judged = [one for one in at_line if one is not None]
-            lines += [f"Line within 5: {sum(judged)} of {len(judged)}", ""]
-        lines += ["| mutant | operator | expected | found | outcome | verdict | line | reason |", "| --- " * 8 + "|"]
-        for name, right_line in zip(names, at_line, strict=True):
-            mutant, result = mutants[name], results[name]
-            ids = ", ".join(one["id"] for one in found(result)) or "-"
-            row = [
-                name,
-                mutant.operator,
-                " or ".join(mutant.right) or "nothing",
-                ids,
-                result["outcome"],
-                verdicts[name],
-            ]
-            row += [{None: "", True: "yes", False: "no"}[right_line], mutant.why]
+    lines = [
+        *figures(mutants, results),
+        "",
+        "| mutant | operator | group | expected | found | outcome | verdict | line | reason |",
+        "| --- " * 9 + "|",
+    ]
+    for name, mutant in mutants.items():
+        if name in results:
+            result = results[name]
+            row = [name, mutant.operator, group(mutant), " or ".join(mutant.right) or "nothing"]
+            row += [", ".join(one["id"] for one in found(result)) or "-", result["outcome"], verdict(mutant, result)]
+            row += [{None: "", True: "yes", False: "no"}[line_is_right(mutant, result)], mutant.why]
             lines.append(f"| {' | '.join(row)} |")
-        lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def main(arguments: list[str] | None = None) -> int:
