@@ -360,7 +360,7 @@ GALLERY = {
     "double_trouble": {"target_network.tau_reversed", "td_target.double_swapped"},
     "fit_predict": {"loss.others_to_zero"},
     "functions": {"td_target.no_mask", "td_target.own_action"},
-    "old_loop": {"exploration.inverted", "environment.reset_as_next", "replay.newest_only"},
+    "old_loop": {"exploration.inverted", "environment.truncation_as_end", "replay.newest_only"},
     "one_tensor": {"target_network.shared", "loss.broadcast", "backward.accumulates"},
     "pure_python": {"backward.sign"},
     "squashed": {"forward.output_activation"},

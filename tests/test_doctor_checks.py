@@ -206,13 +206,6 @@ class Optimistic(Linear):
         self.target = self.w.copy(), self.b.copy()
 
 
-class ClipsRewards(Complete):
-    """Clips rewards when it stores them."""
-
-    def remember(self, obs: Array, action: int, reward: float, *rest: Any) -> None:
-        super().remember(obs, action, min(reward, 1.0), *rest)
-
-
 class GradientsOfClippedRewards(Complete):
     """Has loss() and gradients(). Clips rewards in the target, so the loss ignores the size of large rewards."""
 
@@ -240,7 +233,7 @@ class GradientsOfClippedRewards(Complete):
     "agent",
     [
         *(Normalizing, Scaling, ManySteps, OwnReplay, CollectsBatches, SyncsFirst, SyncsLast),
-        *(Optimistic, ClipsRewards, GradientsOfClippedRewards),
+        *(Optimistic, GradientsOfClippedRewards),
     ],
 )
 def test_unusual_sound_agent_has_no_finding(agent: type[Linear]) -> None:

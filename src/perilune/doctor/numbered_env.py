@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -11,8 +12,9 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.session import AgentCopy
 
-UNIT = 1 / 64  # difference between the observations of two consecutive states; exact in float32
-SHIFT = 1 / 128  # so that no observation is a whole number; exact in float32
+COUNT = 2**18  # number of states; their codes are exact in float32
+UNIT = 2 / COUNT  # difference between neighboring codes
+LARGEST_REWARD = 1.5
 
 
 class Step(NamedTuple):
@@ -32,52 +34,85 @@ class Step(NamedTuple):
 
 
 class NumberedEnv(gymnasium.Env[Array, int]):
-    """An environment whose states are numbered. Each entry of obs encodes the number, with alternating signs.
+    """An environment whose states are numbered. Each entry of obs is a code of the number, between -1 and 1.
 
-    Episodes last 4 to 12 time steps. Truncated and terminated episodes alternate. The environment calls
-    ``on_step(obs)`` before each time step.
+    Each time step has another reward. Episodes last 4 to 12 time steps. Truncated and terminated episodes alternate.
+    The environment calls ``on_step(obs)`` before each time step.
 
     Attributes:
         steps: All time steps so far.
         first: Numbers of the states that ``reset`` returned.
         late: Number of time steps after the end of an episode, without a reset.
+        number: Number of the current state, or -1 before the first reset.
     """
 
-    def __init__(self, size: int, actions: int, on_step: Callable[[Array], object] = lambda obs: None) -> None:
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012 -- as Gymnasium declares it
+    # Attributes of other environments that training loops read.
+    x_threshold, theta_threshold_radians, _max_episode_steps = 1.0, 1.0, 12
+
+    def __init__(
+        self,
+        size: int,
+        actions: int,
+        on_step: Callable[[Array], object] = lambda obs: None,
+        observation_space: gymnasium.spaces.Box | None = None,
+    ) -> None:
+        self.observation_space = observation_space or gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(actions)  # type: ignore[assignment]
-        self.spec = gymnasium.envs.registration.EnvSpec("Numbered-v0", max_episode_steps=12)
+        self.spec = gymnasium.envs.registration.EnvSpec("Numbered-v0", reward_threshold=1.0, max_episode_steps=12)
+        self.render_mode = "rgb_array"
         self.steps: list[Step] = []
         self.first: set[int] = set()
         self.late = 0
+        self.number = -1
+        self._size = size
+        self._obs = np.zeros(size, np.float32)
         self._on_step = on_step
-        self._number = -1
         self._left = 0
-        self._signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
+        self._truncates = True  # how the next episode ends, even if the loop resets twice
 
-    def obs(self) -> Array:
+    @property
+    def state(self) -> Array:
         """Return the observation of the current state."""
-        return (self._signs * (self._number * UNIT + SHIFT)).astype(np.float32)
+        return self._obs.copy()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode in the state with the next number."""
         super().reset(seed=seed)
-        self._number += 1
-        self.first.add(self._number)
+        self._advance()
+        self.first.add(self.number)
         self._left = 4 + 3 * len(self.first) % 9
-        return self.obs(), {}
+        return self.state, {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Advance to the state with the next number."""
         self.late += self._left <= 0
-        self._on_step(self.obs())
-        self._number += 1
+        self._on_step(self.state)
+        self._advance()
         self._left -= 1
-        ended, odd = self._left == 0, len(self.first) % 2 == 1
-        reward = float(self._number % 7) / 4
-        terminated, truncated = ended and not odd, ended and odd
-        self.steps.append(Step(self._number - 1, int(action), reward, self._number, terminated, truncated))
-        return self.obs(), reward, terminated, truncated, {}
+        ended = self._left == 0
+        reward = LARGEST_REWARD * float(codes(np.array([5 * self.number + 1]), 1)[0, 0])
+        terminated, truncated = ended and not self._truncates, ended and self._truncates
+        self._truncates ^= ended
+        self.steps.append(Step(self.number - 1, int(action), reward, self.number, terminated, truncated))
+        return self.state, reward, terminated, truncated, {}
+
+    def _advance(self) -> None:
+        self.number += 1
+        self._obs = codes(np.array([self.number]), self._size)[0].astype(np.float32)
+
+    def render(self) -> Array:
+        """Return a black picture."""
+        return np.zeros((64, 64, 3), np.uint8)
+
+
+def declared_space(agent: AgentCopy) -> gymnasium.spaces.Box | None:
+    """Return the observation space that the agent, or one of its attributes, declares, if its shape fits."""
+    for owner in (agent.agent, *getattr(agent.agent, "__dict__", {}).values()):
+        space = getattr(owner, "observation_space", None)
+        if isinstance(space, gymnasium.spaces.Box) and space.shape == (agent.session.observation_size,):
+            return space
+    return None
 
 
 def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
@@ -92,10 +127,24 @@ def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
         obs = None if terminated or truncated else next_obs
 
 
+@cache
+def _factors(size: int) -> Array:
+    return 2 * np.random.default_rng(0).integers(COUNT // 8, COUNT // 2, size=size) + 1
+
+
+def codes(numbers: Array, size: int) -> Array:
+    """Return the observations (N, size) of the states with these numbers (N,), in float64.
+
+    Each entry is a different permutation of the numbers: multiplication by an odd factor modulo ``COUNT``.
+    """
+    return (numbers[:, None] * _factors(size) % COUNT + 0.5) * UNIT - 1
+
+
 def state_numbers(obs: Array) -> Array:
     """Return the numbers (N,) of the states in obs (N, O), or -1 for rows that are not from a NumberedEnv."""
-    signs = np.where(np.arange(obs.shape[1]) % 2 == 0, 1.0, -1.0)
-    numbers = (obs.astype(np.float64) * signs - SHIFT) / UNIT
-    whole = np.round(numbers[:, 0])
-    sound = (np.abs(numbers - whole[:, None]) < 1e-3).all(axis=1) & (whole >= 0)
-    return np.where(sound, whole, -1).astype(int)
+    size = obs.shape[1]
+    obs = np.nan_to_num(obs.astype(np.float64), nan=2.0)
+    places = np.round((obs[:, 0].clip(-2, 2) + 1) / UNIT - 0.5).astype(np.int64)
+    numbers = places * pow(int(_factors(size)[0]), -1, COUNT) % COUNT
+    sound = (np.abs(obs - codes(numbers, size)) < 0.2 * UNIT).all(axis=1)
+    return np.where(sound, numbers, -1)

@@ -9,10 +9,11 @@ from perilune.doctor.checks.acting import check_actions
 from perilune.doctor.checks.batch import check_batch
 from perilune.doctor.checks.gradients import check_gradients
 from perilune.doctor.checks.interface import check_interface
+from perilune.doctor.checks.loop import check_loop
 from perilune.doctor.checks.loss import check_loss, check_one_batch
 from perilune.doctor.checks.network import check_network
 from perilune.doctor.checks.optimizer import check_optimizer
-from perilune.doctor.checks.replay import check_loop, check_replay
+from perilune.doctor.checks.replay import check_replay
 from perilune.doctor.checks.target_network import check_target_network
 from perilune.doctor.checks.td_target import check_ends, check_td_target
 from perilune.doctor.report import Finding, Passed

@@ -1,0 +1,277 @@
+"""Check the training loop on an environment with numbered states."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.catalogue import finding
+from perilune.doctor.checks.acting import redraws_noise, unlikely
+from perilune.doctor.checks.replay import SAMPLES, Samples, as_samples, check_samples, draw, joined
+from perilune.doctor.locate import raised_at
+from perilune.doctor.numbered_env import NumberedEnv, declared_space, state_numbers
+from perilune.doctor.report import Finding
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array, keep_generators
+
+RUN_STEPS = 1_000  # length of the training run
+LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
+LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
+RARE_UPDATES = 0.05  # updates per time step; fewer are reported
+BATCHES = 600  # batches that are kept
+
+
+class Act(NamedTuple):
+    """A call in which the loop chose an action: in state ``asked``, while the environment was in state ``current``."""
+
+    asked: int
+    current: int
+    steps: int  # time steps before the call
+    epsilon: float | None
+
+
+class Watch:
+    """A training run, with the agent's Q-values before each time step and the loop's calls of the adapter.
+
+    Attributes:
+        online: Q of the online network before each step, always in the same states (T, 8, A).
+        target: The same of the target network.
+        greedy: The greedy actions at each step: in the current state, and in the first state of the episode (T, 2).
+        acts: Calls of ``act``.
+        batches: Batches that the loop passed to ``train_batch``, the newest ones.
+        trained: Number of calls of ``train_batch``.
+    """
+
+    def __init__(self, session: Session, agent: AgentCopy) -> None:
+        self.session, self.agent = session, agent
+        self.env = NumberedEnv(session.observation_size, session.actions, self._before_step, declared_space(agent))
+        self.online: list[Array] = []
+        self.target: list[Array] = []
+        self.greedy: list[Array] = []
+        self.acts: list[Act] = []
+        self.batches: deque[Samples] = deque(maxlen=BATCHES)
+        self.trained = 0
+        self._states = session.observations(8)
+        self._first = np.zeros(session.observation_size, np.float32)
+        self._own = False  # whether the doctor itself calls the agent
+        self._failure: AgentFailed | None = None
+
+    def run(self, steps: int) -> None:
+        """Run the loop. Raise AgentFailed if it fails, and CannotTell if it takes no time step."""
+        with self._intercepted():
+            self.agent.call("run", self.env, steps)
+        if self._failure is not None:
+            raise self._failure
+        if not self.env.steps:
+            raise CannotTell(f"run(env, {steps}) took no time step")
+
+    @property
+    def updates(self) -> Array:
+        """Indices of the time steps before which Q had changed."""
+        return np.flatnonzero(np.diff(self.online, axis=0).any(axis=(1, 2))) + 1
+
+    def first_of(self, numbers: Array) -> Array:
+        """Return the first state of the episode of each state (N,)."""
+        first = np.array(sorted(self.env.first))
+        return first[np.searchsorted(first, numbers, side="right") - 1]
+
+    def _before_step(self, obs: Array) -> None:
+        if self._failure is None:
+            self._first = obs if self.env.number in self.env.first else self._first
+            self._own = True
+            try:
+                with keep_generators():
+                    self.online.append(self.agent.q(self._states))
+                    if self.agent.has("target_q_values"):
+                        self.target.append(self.agent.target_q(self._states))
+                    self.greedy.append(self.agent.q(np.stack([obs, self._first])).argmax(axis=1))
+            except AgentFailed as failure:  # the user's loop must not fail
+                self._failure = failure
+            self._own = False
+
+    @contextlib.contextmanager
+    def _intercepted(self) -> Iterator[None]:
+        """Record the loop's calls of act and train_batch, as far as it calls those of the adapter."""
+        adapter, records = self.agent.agent, {"act": self._act, "train_batch": self._train}
+        own = dict(getattr(adapter, "__dict__", {}))
+        for name, record in records.items():
+            if self.agent.has(name):
+                with contextlib.suppress(AttributeError, TypeError):  # not every object accepts attributes
+                    setattr(adapter, name, self._recorded(getattr(adapter, name), record))
+        try:
+            yield
+        finally:
+            for name in records:
+                with contextlib.suppress(AttributeError, TypeError):
+                    setattr(adapter, name, own[name]) if name in own else delattr(adapter, name)
+
+    def _recorded(self, method: Callable[..., Any], record: Callable[..., None]) -> Callable[..., Any]:
+        def call(*args: Any, **keywords: Any) -> Any:
+            if not self._own:  # the doctor's own calls
+                with contextlib.suppress(TypeError, ValueError, RuntimeError, IndexError):  # arguments of another kind
+                    record(*args, **keywords)
+            return method(*args, **keywords)
+
+        return call
+
+    def _act(self, obs: Any, epsilon: Any = None) -> None:
+        asked = int(state_numbers(as_array(obs).reshape(1, self.session.observation_size))[0])
+        number = None if epsilon is None else float(epsilon)
+        self.acts.append(Act(asked, self.env.number, len(self.env.steps), number))
+
+    def _train(self, *batch: Any) -> None:
+        self.trained += 1
+        self.batches.append(as_samples(batch, self.session.observation_size, self.trained))
+
+
+def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
+    """Run the training loop and check resets, updates, syncs, exploration and the stored transitions."""
+    began, watch = time.process_time(), Watch(session, agent)
+    try:
+        watch.run(RUN_STEPS)
+        spent = time.process_time() - began
+        if not len(watch.updates) and spent * LONG_RUN_STEPS < LONG_RUN_SECONDS * len(watch.env.steps):
+            watch = Watch(session, session.new_copy())
+            watch.run(LONG_RUN_STEPS)
+    except AgentFailed as failure:
+        if not (invalid := list(_invalid_actions(watch))):
+            invalid = [_old_interface(failure, watch.env)]
+        yield from invalid
+        return
+    env, steps = watch.env, len(watch.env.steps)
+    if env.late:
+        yield finding("environment.no_reset", late=env.late, steps=steps)
+        return
+    if invalid := list(_invalid_actions(watch)):
+        yield from invalid
+        return
+    yield from _updates(watch)
+    yield from _states(watch)
+    yield from _exploration(watch)
+    yield from _schedule(watch)
+    yield from _transitions(watch)
+    if not len(watch.updates):
+        raise CannotTell(f"in {steps} time steps, the loop never updates the network. Shorten its warm-up in run()")
+
+
+def _invalid_actions(watch: Watch) -> Iterator[Finding]:
+    """Check that the environment has the actions that the loop takes."""
+    for step in watch.env.steps:
+        if not 0 <= step.action < watch.session.actions:
+            yield finding("exploration.out_of_range", action=step.action, last=watch.session.actions - 1)
+            return
+
+
+def _old_interface(failure: AgentFailed, env: NumberedEnv) -> Finding:
+    """Return a finding if the loop expects the results of the old reset() and step(). Otherwise raise ``failure``."""
+    error, text = failure.error, str(failure.error)
+    removed = isinstance(error, AttributeError) and error.name == "seed"
+    unpacking = isinstance(error, ValueError) and "unpack" in text
+    if removed or unpacking or (("tuple" in text or "inhomogen" in text) and not isinstance(error, IndexError)):
+        return finding("environment.old_interface", error=failure).at(raised_at(error))
+    if isinstance(error, AttributeError) and error.obj is env:
+        raise CannotTell(f"the loop reads env.{error.name}, which the doctor's environment does not have")
+    if not env.steps and "space" in text and isinstance(error, ValueError | AssertionError):
+        raise CannotTell(f"the loop rejects the spaces of the doctor's environment: {text}")
+    raise failure
+
+
+def _updates(watch: Watch) -> Iterator[Finding]:
+    """Check how often the loop updates the network, and whether it syncs the target network."""
+    steps, updates = watch.env.steps, watch.updates
+    if not len(updates):
+        yield finding("loop.no_updates", steps=len(steps))
+        return
+    if watch.target and not np.diff(watch.target, axis=0).any():
+        yield finding("target_network.not_synced_yet", steps=len(steps), updates=len(updates))
+    span = len(steps) - updates[0]
+    rate = max(len(updates), watch.trained) * watch.session.calls_per_update / span
+    only_at_ends = len(updates) >= 5 and all(steps[index].before in watch.env.first for index in updates)
+    if span >= 200 and (rate < RARE_UPDATES or (only_at_ends and watch.trained < 0.5 * span)):
+        when = ", all of them between two episodes" if only_at_ends else ""
+        yield finding("loop.few_updates", updates=len(updates), steps=span, rate=1000 * len(updates) / span, when=when)
+
+
+def _states(watch: Watch) -> Iterator[Finding | str]:
+    """Check that the loop chooses actions for the current state."""
+    acts = np.array([(act.asked, act.current) for act in watch.acts if act.asked >= 0 and act.current >= 0])
+    acts = acts[~np.isin(acts[:, 1], list(watch.env.first))] if len(acts) else acts
+    if len(acts) >= 50:
+        asked, current = acts.T
+        wrong = asked != current
+        if wrong.mean() > 0.5:
+            stuck = (asked == watch.first_of(current))[wrong].mean()
+            details = f"{wrong.mean():.0%} of {len(acts)} actions were chosen for a state other than the current one"
+            if stuck > 0.8:
+                details += f", {stuck:.0%} of them for the first state of the episode"
+                yield finding("loop.state_not_advanced", details=details)
+            else:
+                details += f". Example: for state {asked[wrong][0]} in state {current[wrong][0]}"
+                yield finding("loop.acts_on_other_state", details=details)
+        return
+    # Which of the two greedy actions does the loop take where they differ? Some agents repeat each action a few times.
+    steps = watch.env.steps
+    now, first = np.array(watch.greedy).T
+    before, actions = np.array([(step.before, step.action) for step in steps]).T
+    rows = (now != first) & (before - watch.first_of(before) >= 5) & (np.arange(len(steps)) > len(steps) / 2)
+    count, as_first, as_now = rows.sum(), (actions == first)[rows].sum(), (actions == now)[rows].sum()
+    if count and as_first > 0.85 * count and unlikely(as_first, count, 0.5, above=True):
+        details = (
+            f"In {as_first} of {count} time steps, the action is the greedy one of the first state of the episode "
+        )
+        yield finding("loop.state_not_advanced", details=details + "and not that of the current state")
+    elif (
+        not watch.agent.has("sample") and not watch.batches and not unlikely(as_now, as_first + as_now, 0.5, above=True)
+    ):
+        yield "the states of the loop: run() does not call act() of the adapter, and the actions do not show them"
+
+
+def _exploration(watch: Watch) -> Iterator[Finding | str]:
+    """Check that the share of greedy actions rises, and does not start at 1."""
+    session, steps = watch.session, watch.env.steps
+    quarter = len(steps) // 4
+    if session.actions == 1 or quarter < 75:
+        return
+    greedy = np.array([step.action for step in steps]) == np.array(watch.greedy)[:, 0]
+    shares = {"steps": len(steps), "first": greedy[:quarter].mean(), "last": greedy[-quarter:].mean()}
+    chance = 1 / session.actions
+    noisy = bool(session.not_regression)  # then the agent's greedy actions may differ from those of its q_values
+    if shares["last"] < chance + 0.15 and shares["first"] < chance + 0.25 and not noisy:
+        yield finding("exploration.stuck", **shares)
+    elif shares["first"] > 0.97:
+        if redraws_noise(session, session.new_copy()):
+            yield "exploration during training: the noise of the network may replace random actions"
+        else:
+            yield finding("exploration.never_explores", **shares)
+
+
+def _schedule(watch: Watch) -> Iterator[Finding]:
+    """Check the values of epsilon that the loop passes to act()."""
+    schedule = [(act.steps, act.epsilon) for act in watch.acts if act.epsilon is not None]
+    for step, epsilon in schedule:
+        if not -1e-6 <= epsilon <= 1 + 1e-6:
+            yield finding("exploration.epsilon_out_of_range", epsilon=epsilon, step=step, steps=len(watch.env.steps))
+            return
+    if not schedule or len(watch.env.steps) < 300:
+        return
+    later = [epsilon for step, epsilon in schedule if step >= 10]
+    if schedule[0][1] >= 0.5 and later and max(later) <= 0.1:
+        yield finding("exploration.decays_at_once", first=schedule[0][1], later=max(later), steps=len(watch.env.steps))
+
+
+def _transitions(watch: Watch) -> Iterator[Finding | str]:
+    """Check the transitions in the replay buffer and in the batches that the loop trains on."""
+    session, faulty = watch.session, False
+    if watch.agent.has("sample") and not session.replay_faulty:
+        for one in check_samples(session, draw(watch.agent, SAMPLES), watch.env, in_loop=True):
+            faulty |= one.severity != "note"
+            yield one
+    if watch.batches and not faulty and not session.replay_faulty:
+        yield from check_samples(session, joined(watch.batches), watch.env, in_loop=True)
+    elif not watch.batches and not watch.agent.has("sample"):
+        yield "transitions: the adapter has no sample(), and run() does not call train_batch() of the adapter"
