@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctor_agents import Array, Linear, NoMask, examine, ids
+from doctor_agents import Array, Complete, Linear, NoMask, examine, ids
 from perilune import doctor
-from perilune.doctor import examination
+from perilune.doctor import supervise
 
 WITHOUT_OPTIONAL_METHODS = {"actions", "replay", "training loop"}
-
-
-@pytest.fixture
-def one_second_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks = tuple(check._replace(call_seconds=1.0) for check in examination.CHECKS)
-    monkeypatch.setattr(examination, "CHECKS", checks)
 
 
 class Closure:
@@ -93,40 +88,48 @@ def test_sys_exit_in_the_agent_is_a_finding() -> None:
     assert "SystemExit" in report.findings[0].evidence
 
 
-@pytest.mark.usefixtures("one_second_calls")
-def test_method_that_hangs_is_interrupted() -> None:
-    class Hanging(Linear):
+class Waiting(Complete):
+    """Never returns from ``act``, except by an exception."""
+
+    def act(self, obs: Array, epsilon: float) -> int:
+        while True:
+            with contextlib.suppress(Exception):  # as loops that retry forever do
+                while True:
+                    pass
+
+
+class Stubborn(Complete):
+    """Never returns from ``act``."""
+
+    def act(self, obs: Array, epsilon: float) -> int:
+        while True:
+            with contextlib.suppress(BaseException):
+                while True:
+                    pass
+
+
+@pytest.mark.parametrize("agent", [Waiting, Stubborn])
+def test_call_that_does_not_return_is_not_checked(agent: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "STUBBORN", 0.5)
+    report = examine(agent, budget=20.0)
+    assert (report.outcome, report.findings) == ("inconclusive", [])
+    limited = {one.check: one.why for one in report.not_run if one.cause == "limit"}
+    assert "act did not return within 5 s of CPU time" in limited["actions"]
+    assert "--budget" in limited["actions"]
+    assert ("replay" in limited) == (agent is Stubborn)  # the others could be checked
+
+
+def test_sleeping_call_is_limited_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sleeping(Complete):
         def act(self, obs: Array, epsilon: float) -> int:
-            while True:
-                with contextlib.suppress(Exception):  # as loops that retry forever do
-                    while True:
-                        pass
-
-    report = examine(Hanging)
-    assert ids(report) == ["exploration.hangs"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "doctor"]
-
-
-@pytest.mark.usefixtures("one_second_calls")
-def test_call_that_ignores_interrupts_ends_the_examination() -> None:
-    stop = threading.Event()
-
-    class Stubborn(Linear):
-        def act(self, obs: Array, epsilon: float) -> int:
-            while not stop.is_set():
-                with contextlib.suppress(BaseException):
-                    stop.wait(0.001)
+            time.sleep(1000)
             return 0
 
-        def run(self, env: Any, env_steps: int) -> None:
-            raise AssertionError
-
-    try:
-        report = examine(Stubborn)
-    finally:
-        stop.set()
-    assert ids(report) == ["exploration.hangs"]
-    assert {check.check: check.why for check in report.not_run}["training loop"].startswith("act is still running")
+    monkeypatch.setattr(supervise, "STUBBORN", 0.5)
+    monkeypatch.setattr(supervise, "PATIENCE", 0.2)
+    report = examine(Sleeping, budget=20.0)
+    assert (report.outcome, report.findings) == ("inconclusive", [])
+    assert any("act did not return within 1 s" in one.why for one in report.not_run)
 
 
 def test_output_of_the_agent_is_discarded(capsys: pytest.CaptureFixture[str]) -> None:

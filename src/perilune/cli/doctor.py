@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
 
-from perilune._utils.console import say
+from perilune._utils import seeding
+from perilune._utils.console import say, stderr
 from perilune.doctor import output
-from perilune.doctor.examination import check_agent, require_budget
-from perilune.doctor.loading import load_factory, write_adapter
+from perilune.doctor.examination import require_budget
+from perilune.doctor.isolation import examine_file
+from perilune.doctor.loading import split_name, write_adapter
 from perilune.errors import ConfigError, ExaminationError
 
 
@@ -33,32 +33,30 @@ def run_doctor(options: Namespace) -> None:
         if path.is_dir() or not path.parent.is_dir():
             raise ConfigError(kind, str(path), "a file in an existing directory")
     require_budget(options.budget)
-    with _private_stdout() as out:
-        factory = load_factory(options.agent, options.budget)
-        result = check_agent(factory, budget=options.budget, seed=options.seed)
-        if options.json:
-            out.write(json.dumps(result.as_json(), indent=2) + "\n")
-        else:
-            output.show(result, out)
-        output.write_files(result, files, options.agent)
-        if files and not options.json:
-            out.write("\n" + "".join(f"{path}\n" for path in files.values()))
+    split_name(options.agent)  # an invalid name is an error of usage, not a result
+    with _progress() as watch:
+        result = examine_file(options.agent, options.budget, seeding.checked(options.seed), watch)
+    if options.json:
+        say(json.dumps(result.as_json(), indent=2))
+    else:
+        output.show(result, sys.stdout)
+    output.write_files(result, files, options.agent)
+    if files and not options.json:
+        say("
+" + "
+".join(map(str, files.values())))
     if result.exit_status:
         sys.exit(result.exit_status)
 
 
 @contextmanager
-def _private_stdout() -> Iterator[IO[str]]:
-    """Yield standard output for the report, and discard what the examined program prints."""
-    sys.stdout.flush()
-    ours = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        with os.fdopen(os.dup(ours), "w", encoding="utf-8") as out:
-            yield out
-    finally:
-        sys.stdout.flush()
-        os.dup2(ours, 1)
-        os.close(ours)
-        os.close(nowhere)
+def _progress() -> Iterator[Callable[[str], object]]:
+    """Yield a function that shows on standard error what is being checked, if that is a terminal."""
+    from rich.console import Console  # noqa: PLC0415 -- slow to import
+
+    console = Console(file=stderr())
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield str
+        return
+    with console.status("Starting") as status:
+        yield lambda title: status.update(f"Checking: {title}")

@@ -33,32 +33,41 @@ def write_adapter(path: Path) -> None:
         raise ExaminationError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def load_factory(name: str, seconds: float = 60.0) -> Callable[..., Any]:
-    """Run the file in ``FILE:FACTORY`` and return its callable ``FACTORY``.
-
-    The cells of a notebook run in order, up to the one that defines the factory, without its magic commands
-    (``%matplotlib``, ``!pip``).
-
-    Raise ExaminationError if the file does not exist, raises an exception, takes longer than ``seconds``, or has no
-    such callable.
-    """
+def split_name(name: str) -> tuple[Path, str]:
+    """Return the absolute path and the factory in ``FILE:FACTORY``. Raise ExaminationError if there is no such file."""
     file, colon, factory = name.rpartition(":")
     path = Path(file)
     if not colon or not factory.isidentifier() or path.suffix not in (".py", ".ipynb"):
         raise ExaminationError(f"{name!r} is invalid: expected FILE.py:FACTORY or FILE.ipynb:FACTORY")
     if not path.is_file():
         raise ExaminationError(f"file {file!r} does not exist")
+    return path.absolute(), factory
+
+
+def load_factory(
+    name: str, seconds: float = 60.0, stuck: Callable[[TooLong], object] = lambda late: None
+) -> Callable[..., Any]:
+    """Run the file in ``FILE:FACTORY`` and return its callable ``FACTORY``.
+
+    The cells of a notebook run in order, up to the one that defines the factory, without its magic commands
+    (``%matplotlib``, ``!pip``).
+
+    Raise ExaminationError if the file does not exist, raises an exception, takes longer than ``seconds`` of CPU time,
+    or has no such callable. Call ``stuck`` in another thread if it does not react to interrupts.
+    """
+    file = name.rpartition(":")[0]
+    path, factory = split_name(name)
     modules: list[ModuleType] = []
     try:
-        supervised(lambda: modules.append(_import(path, factory)), seconds, math.inf, lambda: None)
+        supervised(lambda: modules.append(_import(path, factory)), seconds, math.inf, lambda: None, stuck)
     except ExaminationError:
         raise
     except TooLong as late:
         raise ExaminationError(
-            f"running {file} took longer than {seconds:g} s. If it trains an agent, move that code under "
+            f"running {file} did not end: {late}. If it trains an agent, move that code under "
             'if __name__ == "__main__":. In a notebook, move it below the cell that defines the factory'
         ) from late
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise ExaminationError(f"running {file} raised {type(error).__name__}: {error}") from error
     (module,) = modules
     made = getattr(module, factory, None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import linecache
-import os
 import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +26,7 @@ def lines_run(call: Callable[[], object]) -> list[Line]:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename
-        if not _is_own(file):
+        if not is_own(file):
             return None if event == "call" else trace
         if event == "line" and (file, frame.f_lineno) not in seen:
             text = linecache.getline(file, frame.f_lineno, frame.f_globals).strip()
@@ -41,12 +41,14 @@ def lines_run(call: Callable[[], object]) -> list[Line]:
     return list(seen.values())
 
 
-def _is_own(file: str) -> bool:
-    return not file.startswith(("<", PACKAGE, *LIBRARIES))
+@cache
+def is_own(file: str) -> bool:
+    """Return whether ``file`` belongs to the user, and not to Python, Perilune or an installed library."""
+    return not file.startswith(("<", PACKAGE, *LIBRARIES)) and not re.search(r"[/\\](site|dist)-packages[/\\]", file)
 
 
 def _place(file: str, line: int | None) -> str:
-    return f"{file.removeprefix(f'{Path.cwd()}{os.sep}')}:{line}"
+    return f"{file}:{line}"
 
 
 def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> Line | None:
@@ -62,5 +64,13 @@ def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> Line | 
 def raised_at(error: BaseException | None) -> Line | None:
     """Return the innermost line of the user's code in the traceback of ``error``."""
     frames = traceback.extract_tb(error.__traceback__) if error is not None else []
-    own = [frame for frame in frames if _is_own(frame.filename)]
+    own = [frame for frame in frames if is_own(frame.filename)]
     return Line(_place(own[-1].filename, own[-1].lineno), (own[-1].line or "").strip()) if own else None
+
+
+def crashed_at(output: str) -> Line | None:
+    """Return the innermost line of the user's code in the traceback of a crash, which Python printed."""
+    for file, number in re.findall(r'^ +File "(.+)", line (\d+) in ', output, re.MULTILINE):
+        if is_own(file):
+            return Line(_place(file, int(number)), linecache.getline(file, int(number)).strip())
+    return None

@@ -74,6 +74,9 @@ class Line(NamedTuple):
     text: str
 
 
+Picture = Points | Spread
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One fault, or a note.
@@ -108,7 +111,7 @@ class Finding:
     code: str = ""
     caused_by: str | None = None
     check: str = ""
-    picture: Points | Spread | None = field(default=None, repr=False, compare=False)
+    picture: Picture | None = field(default=None, repr=False, compare=False)
     clues: tuple[str, ...] = field(default=(), repr=False)
     calls: tuple[str, ...] = field(default=("train_batch",), repr=False)
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.protocol import Transitions
-from perilune.doctor.supervise import Call
+from perilune.doctor.supervise import MORE, Call, Interrupted
+
+RECURSION = 1000  # the doctor needs this recursion limit, even if the agent lowers it
 
 Stepping = Literal["proportional", "signs", "inverse", "unknown"]
 Steps = Callable[[Array], Array]  # gradients (K,) -> an optimizer's steps (K,) for a learning rate of 1
@@ -87,7 +89,10 @@ class Session:
     deepcopy: bool = False  # copy agents with copy.deepcopy; otherwise make new ones and repeat the changes
     noise: float = 0.0  # largest difference between two calls of q_values with the same observations
     under_way: Call | None = None  # the running call of the agent
-    unstoppable: str | None = None  # name of a call that did not react to interrupts
+    announce: Callable[[str], object] = str  # called with the name of each call that starts, and "" when it returns
+    caught: type[BaseException] = Exception  # exceptions of the agent that become results
+    budget: float = 60.0  # CPU seconds of the examination
+    cost: dict[str, float] = field(default_factory=dict)  # CPU seconds of "q_values", "train_batch" and "copy"
     found: list[str] = field(default_factory=list)  # ids of the findings so far, with notes
     ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a finding
     routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding
@@ -131,13 +136,32 @@ class Session:
         """Call ``function``, and record it as the running call. Raise AgentFailed if it raises an exception."""
         before, this = self.under_way, Call(name)
         self.under_way = this
+        self.announce(name)
         try:
             return function(*args, **keywords)
-        except (Exception, SystemExit) as error:
+        except Interrupted:
+            raise
+        except (self.caught, SystemExit) as error:
             raise AgentFailed(name, f"raised {type(error).__name__}: {error}", error) from error
         finally:
-            if self.under_way is this:  # otherwise this call was abandoned, and another one is running
-                self.under_way = before
+            self.under_way = before
+            self.announce(before.name if before else "")
+            if sys.getrecursionlimit() < RECURSION:
+                sys.setrecursionlimit(RECURSION)
+
+    def affordable(self, share: float, **calls: float) -> int:
+        """Return how many probes fit into a share of the time limit, for example to probe a slow agent less often.
+
+        ``calls`` has the number of calls of each kind in ``cost`` that one probe makes:
+        ``affordable(0.05, train_batch=1, q_values=2)``.
+        """
+        seconds = sum(self.cost.get(name, 0.0) * count for name, count in calls.items())
+        return int(min(share * self.budget / max(seconds, 1e-9), 1e9))
+
+    def fewer(self, wanted: int, affordable: int, probes: str) -> Iterator[str]:
+        """Yield a note for the report if a check affords fewer probes than it wants."""
+        if affordable < wanted:
+            yield f"the agent is slow, so only {affordable} of {wanted} {probes} were tested. {MORE}"
 
     def observations(self, count: int, scale: float = 1.0) -> Array:
         """Draw ``count`` observations (N, O) from a normal distribution."""

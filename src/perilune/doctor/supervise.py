@@ -1,19 +1,19 @@
-"""Run work in a thread, interrupt it at a time limit, and abandon it if it does not react."""
+"""Limit the CPU time of work in this thread: a second thread watches it and interrupts it."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
-import time
 from collections.abc import Callable
+from time import monotonic, process_time, sleep  # not as time.sleep, because the agent may replace it
 
-import numpy as np
+PATIENCE = 10  # wall-clock limits are this many times as long as the limits of CPU time
+TICK = 0.02  # seconds between two looks at the clocks
+STUBBORN = 5.0  # seconds for which an interrupted call may keep running
+MORE = "A larger budget (--budget SECONDS) allows more time"
 
-ATTEMPTS = 40  # interrupts, one every 0.05 s
 
-
-class _Interrupted(BaseException):
+class Interrupted(BaseException):
     """Raised in a thread to interrupt it. A BaseException, because the agent may catch ``Exception``."""
 
 
@@ -22,79 +22,90 @@ class Call:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.began, self.cpu_began = time.monotonic(), time.process_time()
+        self.began, self.cpu_began = monotonic(), process_time()
 
-    def exceeds(self, seconds: float) -> bool:
-        """Return whether the call used more than ``seconds`` of CPU time, or three times as much wall-clock time.
+    def exceeded(self, seconds: float) -> str | None:
+        """Return the limit that it reached, or None.
 
-        On a busy machine, wall-clock time passes while the process waits for a CPU.
+        The limits are ``seconds`` of CPU time, which do not pass while the process waits for a CPU, and ``PATIENCE``
+        times that on the wall clock, for calls that sleep.
         """
-        return time.process_time() - self.cpu_began > seconds or time.monotonic() - self.began > 3 * seconds
+        if process_time() - self.cpu_began > seconds:
+            return f"{seconds:g} s of CPU time"
+        if monotonic() - self.began > PATIENCE * seconds:
+            return f"{PATIENCE * seconds:g} s"
+        return None
 
 
 class TooLong(Exception):  # noqa: N818 -- a result, not an error
-    """A time limit was reached.
+    """A time limit was reached. The message names the limit and the call."""
 
-    ``call`` is the method of the agent that was running, or None. If ``unstoppable``, the thread did not react to
-    interrupts and is still running.
-    """
 
-    def __init__(self, call: str | None, seconds: float, unstoppable: bool) -> None:
-        text = f"{call} did not return within {seconds:.0f} s"
-        super().__init__(text if call else f"the check did not finish in the remaining {seconds:.0f} s")
-        self.call, self.unstoppable = call, unstoppable
+class _Watch(threading.Thread):
+    """Interrupts the thread that creates it when a limit is reached."""
+
+    def __init__(
+        self,
+        seconds: float,
+        call_seconds: float,
+        under_way: Callable[[], Call | None],
+        stuck: Callable[[TooLong], object],
+    ) -> None:
+        super().__init__(name="doctor", daemon=True)
+        self.worker = threading.get_ident()
+        self.seconds, self.call_seconds, self.under_way, self.stuck = seconds, call_seconds, under_way, stuck
+        self.late: TooLong | None = None
+        self.finished = False
+
+    def run(self) -> None:
+        whole = Call("")
+        while not self.finished and self.late is None:
+            sleep(TICK)
+            call = self.under_way()
+            if call is not None and (limit := call.exceeded(self.call_seconds)):
+                self.late = TooLong(f"{call.name} did not return within {limit}. {MORE}")
+            elif limit := whole.exceeded(self.seconds):
+                self.late = TooLong(f"the time limit was reached: {limit} were left. {MORE}")
+        end = monotonic() + STUBBORN
+        while not self.finished and self.late is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.worker), ctypes.py_object(Interrupted))
+            sleep(TICK)
+            if monotonic() > end:
+                self.stuck(self.late)
+                end += STUBBORN
+
+    def stop(self) -> None:
+        """End the thread. Its last interrupt does not escape from this method."""
+        while True:
+            try:
+                self.finished = True
+                self.join()
+                for _ in range(100):  # an interrupt that is still pending arrives here
+                    pass
+                return
+            except Interrupted:
+                continue
 
 
 def supervised(
-    work: Callable[[], None], seconds: float, call_seconds: float, under_way: Callable[[], Call | None]
+    work: Callable[[], object],
+    seconds: float,
+    call_seconds: float,
+    under_way: Callable[[], Call | None],
+    stuck: Callable[[TooLong], object],
 ) -> None:
-    """Run ``work`` in a thread for at most ``seconds``, with at most ``call_seconds`` for each call of the agent.
+    """Run ``work`` for at most ``seconds``, with at most ``call_seconds`` for each call of the agent.
 
-    Raise what ``work`` raises. Raise TooLong if it exceeds a limit, after interrupting the thread.
+    Raise what ``work`` raises. Raise TooLong if it exceeds a limit, after interrupting it. If it does not react to
+    interrupts, call ``stuck`` in another thread.
     """
-    errors: list[BaseException] = []
-    grad_enabled = _torch_grad_enabled()
-
-    def body() -> None:
-        nonlocal grad_enabled
+    watch = _Watch(seconds, call_seconds, under_way, stuck)
+    watch.start()
+    try:
         try:
-            _torch_grad_enabled(grad_enabled)
-            with np.errstate(all="ignore"):
-                work()
-            grad_enabled = _torch_grad_enabled()
-        except BaseException as error:  # raised again in the waiting thread
-            errors.append(error)
-
-    thread = threading.Thread(target=body, name="doctor", daemon=True)
-    end = time.monotonic() + seconds
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.02)
-        call = under_way()
-        if call is not None and call.exceeds(call_seconds):
-            raise TooLong(call.name, call_seconds, unstoppable=not _interrupt(thread))
-        if time.monotonic() > end:
-            raise TooLong(None, seconds, unstoppable=not _interrupt(thread))
-    _torch_grad_enabled(grad_enabled)
-    if errors:
-        raise errors[0]
-
-
-def _torch_grad_enabled(switch: bool | None = None) -> bool | None:
-    """Set PyTorch's gradient mode in this thread if ``switch`` is given. Return the mode, or None without PyTorch."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    if switch is not None:
-        torch.set_grad_enabled(switch)
-    return bool(torch.is_grad_enabled())
-
-
-def _interrupt(thread: threading.Thread) -> bool:
-    """Interrupt ``thread`` repeatedly, in case it catches the exception. Return whether it ended."""
-    for _ in range(ATTEMPTS):
-        if not thread.is_alive():
-            return True
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Interrupted))
-        thread.join(0.05)
-    return not thread.is_alive()
+            work()
+        finally:
+            watch.stop()
+    except Interrupted:
+        watch.stop()
+        raise (watch.late or TooLong(MORE)) from None

@@ -6,11 +6,13 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.doctor.locate import is_own
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, as_array
 
@@ -33,14 +35,16 @@ def _walk(agent: Any) -> dict[str, tuple[Array, bool | None]]:
     queue: deque[tuple[str, Any, int]] = deque([("", agent, 0)])
     while queue:
         path, value, depth = queue.popleft()
-        if id(value) in seen or depth > MAX_DEPTH:
+        library = isinstance(value, ModuleType) and not is_own(getattr(value, "__file__", None) or "<built-in>")
+        if id(value) in seen or depth > MAX_DEPTH or library or isinstance(value, type):
             continue
         seen.add(id(value))
-        array = live_array(value)
-        if array is not None:
-            found[path.removeprefix(".")] = array, getattr(value, "requires_grad", None)
-        else:
-            queue.extend((f"{path}{step}", part, depth + 1) for step, part in _parts(value))
+        with contextlib.suppress(Exception):  # objects of the agent may raise anything when they are inspected
+            array = live_array(value)
+            if array is not None:
+                found[path.removeprefix(".")] = array, getattr(value, "requires_grad", None)
+            else:
+                queue.extend((f"{path}{step}", part, depth + 1) for step, part in _parts(value))
     return found
 
 

@@ -26,12 +26,12 @@ class Check(NamedTuple):
     title: str
     run: Callable[[Session, AgentCopy], Iterator[Finding | Passed | str]]  # a str: what was not checked, and why
     needs: tuple[str, ...] = ()  # methods of the adapter
-    call_seconds: float = 10.0  # time limit of one call of the agent
+    call_share: float = 0.25  # time limit of one call of the agent, as a share of the budget
 
 
 # The other checks need the results of the first one.
 CHECKS = (
-    Check("interface", check_interface, call_seconds=30.0),  # the factory may import torch
+    Check("interface", check_interface, call_share=0.5),  # the factory may import torch
     Check("initial weights", check_network),
     Check("episode ends", check_ends),
     Check("gradients", check_gradients),
@@ -43,5 +43,5 @@ CHECKS = (
     Check("one batch", check_one_batch),
     Check("actions", check_actions, ("act",)),
     Check("replay", check_replay, ("remember", "sample")),
-    Check("training loop", check_loop, ("run",), call_seconds=40.0),
+    Check("training loop", check_loop, ("run",), call_share=0.75),
 )

@@ -1,0 +1,217 @@
+"""Examine hostile programs with the real command: each of them ends in a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from doctor_agents import Complete, Linear, ids
+from perilune import doctor
+from perilune.doctor import events, isolation, report
+from perilune.doctor.session import Session
+
+SOUND = Path(__file__).with_name("doctor_agents.py")
+BEFORE = "before.txt"  # a file beside the agent, which it reads at a relative path
+
+
+def written(directory: Path, module: str = "", train: str = "", make: str = "", act: str = "", run: str = "") -> Path:
+    """Write a sound agent that runs the given code when it is imported, made, trained, and so on."""
+    blocks = {name: textwrap.indent(code, " " * 8) for name, code in {"train": train, "act": act, "run": run}.items()}
+    file = directory / "agent.py"
+    file.write_text(
+        f"""\
+import ctypes, os, signal, sys, threading, time
+import numpy as np
+sys.path.insert(0, {str(SOUND.parent)!r})
+from doctor_agents import Complete
+{module}
+
+class Adapter(Complete):
+    def train_batch(self, *batch):
+{blocks["train"]}
+        super().train_batch(*batch)
+    def act(self, obs, epsilon):
+{blocks["act"]}
+        return super().act(obs, epsilon)
+    def run(self, env, env_steps):
+{blocks["run"]}
+        super().run(env, env_steps)
+
+def make(seed=0):
+{textwrap.indent(make, " " * 4)}
+    return Adapter(seed)
+""",
+        encoding="utf-8",
+    )
+    return file
+
+
+def examined(file: Path, *options: str, status: int | None = None) -> dict[str, Any]:
+    """Run the command and return its report in JSON."""
+    command = [sys.executable, "-m", "perilune", "doctor", f"{file.name}:make", "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=file.parent)  # noqa: S603
+    assert done.stderr == ""
+    content: dict[str, Any] = json.loads(done.stdout)
+    expected = {"healthy": 0, "faults": 1, "inconclusive": 2, "cannot run": 2}[content["outcome"]]
+    assert done.returncode == expected
+    return content
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        ("os._exit(0)", "exit code 0"),
+        ("os._exit(3)", "exit code 3"),
+        ("ctypes.string_at(0)", "signal 11 (SIGSEGV)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "signal 9 (SIGKILL)"),
+        ("signal.alarm(1); time.sleep(30)", "signal 14 (SIGALRM)"),
+        ("sys.setrecursionlimit(10**9); (f := lambda g: max([g], key=g))(f)", "signal 11 (SIGSEGV)"),
+        ("raise KeyboardInterrupt('stop')", "raised KeyboardInterrupt: stop"),
+        ("sys.exit(4)", "raised SystemExit: 4"),
+        ("import pytest; pytest.fail('no')", "raised Failed: no"),
+        ("raise BaseException('any')", "raised BaseException: any"),
+        ("np.empty(10**15)", "Unable to allocate"),
+        ("bytearray(int(0.9 * os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')))", "raised MemoryError"),
+    ],
+)
+def test_agent_that_ends_its_process_or_raises_is_reported(tmp_path: Path, code: str, how: str) -> None:
+    content = examined(written(tmp_path, act=code))
+    assert content["findings"][0]["id"] == "exploration.raises"
+    assert {finding["id"] for finding in content["findings"]} <= {"exploration.raises", "loop.raises"}
+    assert how in content["findings"][0]["evidence"]
+    assert {"interface", "TD target", "loss"} <= set(content["ran"])  # they ran before the crash
+    assert "actions" not in content["ran"]
+
+
+def test_findings_before_a_crash_survive_and_the_line_is_shown(tmp_path: Path) -> None:
+    file = written(tmp_path, train="batch = *batch[:4], np.zeros_like(batch[4])", act="ctypes.string_at(0)")
+    first, *_ = examined(file)["findings"]
+    assert first["id"] == "td_target.no_mask"
+    crash = {one["id"]: one for one in examined(file)["findings"]}["exploration.raises"]
+    assert crash["where"] == "agent.py:12"
+    assert crash["code"] == "ctypes.string_at(0)"
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "verdict"),
+    [
+        ("module", "os._exit(3)", "the agent's code ended the process: exit code 3"),
+        ("module", "print('Traceback: no license'); os._exit(3)", "after printing 'Traceback: no license'"),
+        ("module", "ctypes.string_at(0)", "signal 11"),
+        ("module", "raise KeyboardInterrupt", "running agent.py raised KeyboardInterrupt"),
+        ("module", "np.max = None", "replaces numpy.max"),
+        ("module", "np.random.default_rng = lambda *_: None", "replaces numpy.random.default_rng"),
+        ("make", "os._exit(3)", "the factory ended the process: exit code 3"),
+        ("make", "raise SystemExit(3)", "the factory raised SystemExit: 3"),
+    ],
+)
+def test_agent_that_cannot_start_cannot_run(tmp_path: Path, where: str, code: str, verdict: str) -> None:
+    content = examined(written(tmp_path, **{where: code}))
+    assert (content["outcome"], content["findings"]) == ("cannot run", [])
+    assert verdict in content["verdict"]
+    assert len({one["why"] for one in content["not_run"]}) == 1
+
+
+HARMLESS = {
+    "chdir": {"module": f"assert open({BEFORE!r}).read() == 'x'", "make": "os.chdir('/')"},
+    "recursion limit": {"make": "sys.setrecursionlimit(80)"},
+    "threads": {
+        "module": "threading.Thread(target=lambda: time.sleep(1e6)).start()",
+        "make": "threading.Thread(target=lambda: time.sleep(1e6)).start()",
+    },
+    "output": {
+        "module": "for _ in range(300): os.write(1, b'x' * 10**6); os.write(2, b'y' * 10**6)",
+        "act": "print('z' * 10**5)",
+    },
+    "closed streams": {"module": "sys.stdout.close(); sys.stderr = None; os.close(0)"},
+    "children": {"module": "import subprocess; subprocess.Popen(['sleep', '1000'])"},
+    "fork": {"module": "os.fork()"},
+    "alarm": {"act": "signal.signal(signal.SIGALRM, lambda *_: 1 / 0); signal.alarm(1000)"},
+    "exit handlers": {"module": "import atexit; atexit.register(os._exit, 9)"},
+    "added names": {"module": "np.float_and_more = float"},
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_sound_agent_with_side_effects_is_healthy(tmp_path: Path, name: str) -> None:
+    (tmp_path / BEFORE).write_text("x")
+    content = examined(written(tmp_path, **HARMLESS[name]), "--html", "report.html")
+    assert content["outcome"] == "healthy", content
+    assert (tmp_path / "report.html").is_file()  # beside the agent, wherever it went
+
+
+@pytest.mark.long
+def test_endless_call_that_cannot_be_interrupted_is_not_checked(tmp_path: Path) -> None:
+    content = examined(written(tmp_path, act="sum(iter(int, 1))"), "--budget", "3")  # holds the interpreter's lock
+    assert (content["outcome"], content["findings"]) == ("inconclusive", [])
+    assert "--budget" in {one["check"]: one["why"] for one in content["not_run"]}["actions"]
+
+
+def test_results_that_the_agent_forges_are_not_trusted(tmp_path: Path) -> None:
+    forge = (
+        'for fd in range(3, 20):\n    try: os.write(fd, b\'{"kind": "Done"}\\nnonsense\\n\')\n    except OSError: pass'
+    )
+    content = examined(written(tmp_path, module=forge))
+    assert content["outcome"] == "cannot run"
+
+
+# In Python
+
+
+def test_examination_does_not_change_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Changing(Complete):
+        def act(self, obs: Any, epsilon: float) -> int:
+            os.chdir("/")
+            sys.path.clear()
+            os._exit(5)
+
+    before = Path.cwd(), [*sys.path]
+    result = doctor.check_agent(Changing)
+    assert (Path.cwd(), sys.path) == before
+    assert ids(result)[0] == "exploration.raises"
+    assert result.outcome == "faults"
+
+
+def test_examination_without_a_fork_gives_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mean(Linear):
+        def train_batch(self, *batch: Any) -> None:
+            super().train_batch(*batch[:4], np.zeros_like(batch[4]))
+
+    forked = doctor.check_agent(Mean, seed=2)
+    monkeypatch.setattr(isolation, "can_fork", lambda: False)
+    here = doctor.check_agent(Mean, seed=2)
+    assert forked.as_json() | {"seconds": 0} == here.as_json() | {"seconds": 0}
+    with pytest.raises(KeyboardInterrupt):  # of the user, who wants to stop
+        doctor.check_agent(type("Stopped", (Linear,), {"q_values": _interrupt}))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_events_survive_their_encoding() -> None:
+    points = report.Points("title", "x", "y", *(np.arange(3.0) + number for number in range(3)))
+    spread = report.Spread("title", "x", {"Q": np.linspace(0, 1, 50_000, dtype=np.float32)})
+    finding = doctor.check_agent(type("Silent", (Linear,), {"train_batch": lambda *_: None})).findings[0]
+    for event in (events.Started("loss"), events.Ran("loss"), doctor.NotRun("loss", "why", "limit"), finding):
+        assert events.decode(events.encode(event)) == event
+    sent = [events.decode(events.encode(report.replace(finding, picture=one))).picture for one in (points, spread)]
+    assert all(np.array_equal(one, other) for one, other in zip(sent[0][3:], points[3:], strict=True))
+    assert len(sent[1].groups["Q"]) <= events.MAX_VALUES
+    assert sent[1].groups["Q"].mean() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_probes_of_a_slow_agent_fit_its_budget() -> None:
+    session = Session(Linear, 0, np.random.default_rng(0), budget=10.0)
+    session.cost = {"train_batch": 0.1, "q_values": 0.05}
+    assert session.affordable(0.1, train_batch=1) == 10
+    assert session.affordable(0.1, train_batch=2, q_values=4) == 2
+    assert session.affordable(0.1, unknown=1) > 10**6
