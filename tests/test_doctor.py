@@ -218,7 +218,7 @@ def agents(tmp_path: Path) -> Path:
         "book.ipynb": json.dumps({"cells": cells}),
         "raises.py": "1 / 0",
         "empty.ipynb": "{}",
-        "trains.py": "import time\nwhile True:\n    time.sleep(0.01)\n",
+        "trains.py": "while True:\n    pass\n",
         "nothing.py": "def make():\n    return 3\n",
         "late.py": "def make(seed=0):\n    import good\n    return good.make(seed)\n",
         "mine/__init__.py": "",
@@ -273,14 +273,15 @@ def test_sound_agent_gives_exit_status_0(agents: Path, name: str) -> None:
 
 def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> None:
     (agents / "slow.py").write_text(
-        "import time\nfrom good import Adapter\n"
-        "class make(Adapter):\n    def train_batch(self, *batch):\n        time.sleep(0.05)\n"
+        "from time import process_time\nfrom good import Adapter\n"
+        "class make(Adapter):\n    def train_batch(self, *batch):\n        end = process_time() + 0.02\n"
+        "        while process_time() < end: pass\n"
         "        super().train_batch(*batch)\n"
     )
     done = run("slow.py:make", "--budget", "2", cwd=agents)
     assert done.returncode == 2
     assert done.stdout.startswith("Inconclusive")
-    assert "the time limit was reached" in done.stdout
+    assert "CPU time was reached" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -289,10 +290,6 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
         ([], "no agent given"),
         (["nowhere.py:make"], "file 'nowhere.py' does not exist"),
         (["good.py"], "expected FILE.py:FACTORY"),
-        (["good.py:mak"], "has no callable 'mak'. It has these callables: Adapter, make"),
-        (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
-        (["empty.ipynb:make"], "is not a notebook"),
-        (["trains.py:make", "--budget", "1"], "took longer than 1 s. If it trains an agent"),
         (["good.py:make", "--budget", "nan"], "budget"),
         (["good.py:make", "--seed", "-1"], "seed"),
         (["good.py:make", "--html", "nowhere/report.html"], "a file in an existing directory"),
@@ -310,11 +307,21 @@ def test_invalid_arguments_print_one_line_and_give_exit_status_2(
     assert done.stdout == ""
 
 
-def test_agent_that_cannot_be_examined_is_status_2(agents: Path) -> None:
-    done = run("nothing.py:make", "--json", cwd=agents)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.py:make"], "without q_values, train_batch, gamma"),
+        (["good.py:mak"], "has no callable 'mak'. It has these callables: Adapter, make"),
+        (["raises.py:make"], "running raises.py raised ZeroDivisionError"),
+        (["empty.ipynb:make"], "is not a notebook"),
+        (["trains.py:make", "--budget", "1"], "did not end within 1 s of CPU time. If it trains an agent"),
+    ],
+)
+def test_agent_that_cannot_be_examined_is_status_2(agents: Path, arguments: list[str], message: str) -> None:
+    done = run(*arguments, "--json", cwd=agents)
     content = json.loads(done.stdout)
-    assert (done.returncode, content["outcome"], content["healthy"]) == (2, "cannot run", False)
-    assert all(name in content["verdict"] for name in ("q_values", "train_batch", "gamma", "observation_size"))
+    assert (done.returncode, done.stderr, content["outcome"], content["healthy"]) == (2, "", "cannot run", False)
+    assert message in content["verdict"]
 
 
 def test_explain_prints_a_page_or_the_nearest_names(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def load_factory(
         raise
     except TooLong as late:
         raise ExaminationError(
-            f"running {file} did not end: {late}. If it trains an agent, move that code under "
+            f"running {file} did not end within {late.limit}. If it trains an agent, move that code under "
             'if __name__ == "__main__":. In a notebook, move it below the cell that defines the factory'
         ) from late
     except BaseException as error:

@@ -38,7 +38,11 @@ class Call:
 
 
 class TooLong(Exception):  # noqa: N818 -- a result, not an error
-    """A time limit was reached. The message names the limit and the call."""
+    """A call, or the whole work, did not end within a time limit."""
+
+    def __init__(self, what: str, limit: str) -> None:
+        super().__init__(f"{what} did not end within {limit}. {MORE}")
+        self.limit = limit
 
 
 class _Watch(threading.Thread):
@@ -63,9 +67,9 @@ class _Watch(threading.Thread):
             sleep(TICK)
             call = self.under_way()
             if call is not None and (limit := call.exceeded(self.call_seconds)):
-                self.late = TooLong(f"{call.name} did not return within {limit}. {MORE}")
+                self.late = TooLong(call.name, limit)
             elif limit := whole.exceeded(self.seconds):
-                self.late = TooLong(f"the time limit was reached: {limit} were left. {MORE}")
+                self.late = TooLong("the check", limit)
         end = monotonic() + STUBBORN
         while not self.finished and self.late is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.worker), ctypes.py_object(Interrupted))
@@ -108,4 +112,5 @@ def supervised(
             watch.stop()
     except Interrupted:
         watch.stop()
-        raise (watch.late or TooLong(MORE)) from None
+        assert watch.late is not None
+        raise watch.late from None
