@@ -42,9 +42,7 @@ def run_doctor(options: Namespace) -> None:
         output.show(result, sys.stdout)
     output.write_files(result, files, options.agent)
     if files and not options.json:
-        say("
-" + "
-".join(map(str, files.values())))
+        say("".join(f"\n{path}" for path in files.values()))
     if result.exit_status:
         sys.exit(result.exit_status)
 
