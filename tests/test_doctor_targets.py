@@ -248,3 +248,12 @@ def test_agents_that_share_state_are_not_judged() -> None:
     report = examine(Module)
     assert report.outcome == "cannot run"
     assert "share state" in report.not_run[0].why
+
+
+def test_errors_of_both_signs_that_move_q_up_are_found() -> None:
+    def errors(self: Deep, *given: Array) -> Array:
+        derivative = Deep.errors(self, *given)
+        return np.where(np.abs(derivative) * len(derivative) < 1, derivative, (derivative != 0) / len(derivative))
+
+    found = examine(type("Faulty", (Deep,), {"errors": errors})).roots
+    assert [finding.id for finding in found] == ["loss.derivative"]

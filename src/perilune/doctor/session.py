@@ -102,6 +102,7 @@ class Session:
     unexplained: bool = False  # whether the target is not a known one
     uses_torch_optimizer: bool | None = None  # whether a PyTorch optimizer receives the gradients of the weights
     optimizer_steps: int = 0  # of PyTorch optimizers in the last update whose gradients were recorded
+    statistics: bool = False  # whether updates change statistics of the observations, which q_values uses
     trials: list[Any] | None = None  # of an agent in its initial state
     running_next: tuple[Array, float] | None = None  # next_obs (1, O) and its bootstrap, if updates need running rows
     stepping: Stepping | None = None  # how the first step depends on the gradient

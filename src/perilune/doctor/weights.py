@@ -64,6 +64,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         named = list(value.named_parameters())
         trained = [one for one in named if one[1].requires_grad]  # some may be frozen on purpose
         yield from ((f".{name}", tensor) for name, tensor in trained or named)
+        # Layers in a plain list are not registered in the module, but they take part in the forward pass.
+        yield from ((f".{name}", part) for name, part in vars(value).items() if not name.startswith("_"))
     elif isinstance(value, Mapping):
         yield from ((f"[{key!r}]", part) for key, part in list(value.items())[:MAX_ITEMS])
     elif isinstance(value, list | tuple):
@@ -113,7 +115,10 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
                 # Tensors without gradient are noise or statistics, unless the agent computes every gradient itself.
                 trained = {name: needs for name, (_, needs) in _walk(agent.agent).items() if name in names}
                 names = [name for name in names if trained.get(name) is not False or True not in trained.values()]
-                names = [name for name in names if name not in _statistics(agent, names)]
+                alike = _statistics(agent, names)
+                # If every array is one of these, the update ignores the sign of the error.
+                names = [name for name in names if name not in alike] or names
+                agent.session.statistics = len(alike) > 0 and not set(names) <= set(alike)
             if names:
                 return source, names
     return "walk", []
@@ -197,6 +202,9 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
     shapes = {name: array.shape for name, array in online(agent).items()}
     if not set(shapes) <= set(given):
         given = dict(zip(as_named(agent.call("parameters")), given.values(), strict=False))
+    for name, shape in shapes.items():
+        if name in given and given[name].size == 1:  # as the update broadcasts it
+            given[name] = np.broadcast_to(given[name].reshape(()), shape)
     if any(name not in given or given[name].shape != shape for name, shape in shapes.items()):
         raise CannotTell("gradients() and parameters() return different names or shapes")
     return {name: -given[name].astype(np.float64) for name in shapes}

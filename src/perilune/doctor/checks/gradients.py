@@ -18,6 +18,7 @@ ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts 
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
 # If several of these are found, only the last one in this order is reported.
 ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")
+MAX_Q = 0.5  # rewards that are clipped to [-1, 1] then still make errors of both signs
 UPDATES = 20  # after which an array that has not changed is frozen
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
@@ -32,6 +33,8 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     except CannotTell:
         yield from blind
         raise
+    if not uphill and not session.statistics:
+        yield from _one_direction(session, agent)
     tried = first_trials(session, agent)
     if not any(flat(one.step).any() for one in tried):
         raise CannotTell("no update changed any weight")
@@ -71,6 +74,26 @@ def _sign(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             moves.append(np.sign(error) * float(effect[0, transition.action[0]]))
     if max(moves) < 0:
         yield finding("backward.sign", error=ERROR, up=moves[0], down=-moves[1], trials=TRIALS)
+
+
+def _one_direction(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that errors of both signs move Q(obs, action) in different directions."""
+    pool = session.transitions(64)
+    q = agent.q_taken(pool)
+    near = np.argsort(np.abs(q))[:TRIALS]
+    if np.abs(q[near]).max() > MAX_Q:
+        return
+    for error in (0.3, 5.0):
+        moves = []
+        for row in near:
+            transition = pool.rows([row])
+            up, down = (agent.effect(with_error(agent, transition, sign * error)) for sign in (1, -1))
+            moves.append((float(up[0, transition.action[0]]), float(down[0, transition.action[0]])))
+        if all(up * down > 0 for up, down in moves):
+            both = f"{moves[0][0]:.3g} and {moves[0][1]:.3g}"
+            details = f"TD errors of {error} and -{error} move Q(obs, action) in the same direction, by {both}"
+            yield finding("loss.derivative", details=details)
+            return
 
 
 def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:

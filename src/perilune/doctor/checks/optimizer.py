@@ -59,15 +59,24 @@ def adam(
     epsilon: float = 1e-8,
     count: tuple[int, int] = (1, 1),
     correct: tuple[bool, bool] = (True, True),
+    root: bool = True,
 ) -> Array:
     """Return the steps of Adam (Kingma and Ba, arXiv:1412.6980).
 
-    ``count``: start of the counter t and its increment per update; ``correct``: whether m and v are bias-corrected.
+    ``count``: start of the counter t and its increment per update; ``correct``: whether m and v are bias-corrected;
+    ``root``: whether the step is divided by the square root of v, or by v.
     """
     t = count[0] + count[1] * np.arange(len(gradients))
     m = (1 - beta1) * _decayed_sum(gradients, beta1) / (1 - beta1**t if correct[0] else 1)
     v = (1 - beta2) * _decayed_sum(gradients**2, beta2) / (1 - beta2**t if correct[1] else 1)
-    return np.asarray(m / (np.sqrt(v) + epsilon))
+    return np.asarray(m / ((np.sqrt(v) if root else v) + epsilon))
+
+
+def half_rooted_adam(gradients: Array, beta2: float, epsilon: float) -> Array:
+    """Return the steps of Adam that takes the square root of the bias correction of v, but not of v."""
+    t = np.arange(1, len(gradients) + 1)
+    steps = adam(gradients, beta2=beta2, epsilon=epsilon, correct=(True, False), root=False)
+    return np.asarray(steps * np.sqrt(1 - beta2**t))
 
 
 def lion(gradients: Array, beta1: float = 0.9, beta2: float = 0.99) -> Array:
@@ -101,6 +110,13 @@ def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
         yield "no_bias_correction", "Adam without bias correction", partial(wrong, correct=(False, False))
         yield "no_bias_correction", "Adam with m uncorrected", partial(wrong, correct=(False, True))
         yield "no_bias_correction", "Adam with v uncorrected", partial(wrong, correct=(True, False))
+        for epsilon in (1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4):
+            yield "no_root", "Adam without the square root of v", partial(wrong, epsilon=epsilon, root=False)
+            yield (
+                "no_root",
+                "Adam without the square root of v",
+                partial(half_rooted_adam, beta2=beta2, epsilon=epsilon),
+            )
         yield "counter", "Adam with a counter that stays at 1", partial(wrong, count=(1, 0))
         yield "counter", "Adam with a counter that starts at 2", partial(wrong, count=(2, 1))
         for arrays in range(2, 13):
@@ -165,7 +181,11 @@ def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         transition = session.transitions(1)
         both = [flat(weight_step(agent, with_error(agent, transition, error))) for error in (0.05, 0.5)]
         small, large = np.linalg.norm(both, axis=1)
-        yield finding("optimizer.no_root", small=small, large=large)
+        details = (
+            f"For a TD error of 0.05, the weights change by {small:.3g}. For an error ten times as large, they change "
+            f"less, by {large:.3g}"
+        )
+        yield finding("optimizer.no_root", details=details)
         return
     yield from _unequal_first_steps(session, agent)
     yield from _equal_rows(session, agent)
@@ -280,8 +300,13 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
             f"for a constant gradient, the steps relative to the first are {listed(shape[:8])}. No known "
             f"optimizer takes such steps. The nearest one, {right}, differs by {distance:.0%}"
         )
+    details = (
+        f"For the TD errors {listed(ERRORS[[0, 7, 8, 11, 12]])}, the steps relative to the first are "
+        f"{listed(shape[[0, 7, 8, 11, 12]])}. {wrong} takes these steps, within {wrong_distance:.1%}"
+    )
     yield finding(
         f"optimizer.{fault}",
+        details=details,
         steps=shape[:8],
         wrong=wrong,
         distance=wrong_distance,
