@@ -52,7 +52,8 @@ class TianshouAdapter:
 
     def _values(self, obs: Array, model: dict[str, Any]) -> Any:
         policy = self.algorithm.policy
-        out = policy(_batch(obs=obs, info=_batch()), **model)
+        with self._evaluating():
+            out = policy(_batch(obs=obs, info=_batch()), **model)
         if not hasattr(out, "fractions"):
             return policy.compute_q_value(out.logits, None)
         taus = out.fractions.taus  # FQF weights each quantile by the width of its fraction
@@ -103,7 +104,12 @@ class TianshouAdapter:
         policy = self.algorithm.policy
         policy.set_eps_inference(epsilon)
         observed = _batch(obs=obs[None], info=_batch())
-        return int(policy.add_exploration_noise(policy(observed).act, observed)[0])
+        with self._evaluating():
+            return int(policy.add_exploration_noise(policy(observed).act, observed)[0])
+
+    def _evaluating(self) -> Any:
+        """Return a context without the noise of noisy layers, as when tianshou collects transitions."""
+        return sys.modules["tianshou.utils.torch_utils"].torch_train_mode(self.algorithm, False)
 
     def remember(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool
