@@ -133,7 +133,6 @@ AGENTS: dict[str, Callable[..., Any]] = {
     "pfrl-dqn": partial(make, agents.DQN, plain),
     "pfrl-dqn-quickstart": partial(make, agents.DQN, head, gamma=0.9),
     "pfrl-dqn-squared-error": partial(make, agents.DQN, plain, clip_delta=False),
-    "pfrl-dqn-sum": partial(make, agents.DQN, plain, batch_accumulator="sum"),
     "pfrl-dqn-soft": partial(
         make, agents.DQN, plain, target_update_method="soft", soft_update_tau=0.01, target_update_interval=1
     ),
