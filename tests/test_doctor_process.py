@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from doctor_agents import Complete, Linear, ids
 from perilune import doctor
-from perilune.doctor import events, isolation, report
+from perilune.doctor import catalogue, events, isolation, locate, report, weights
+from perilune.doctor.checks import network
 from perilune.doctor.session import Session
 
 SOUND = Path(__file__).with_name("doctor_agents.py")
@@ -163,6 +165,84 @@ def test_results_that_the_agent_forges_are_not_trusted(tmp_path: Path) -> None:
     assert content["outcome"] == "cannot run"
 
 
+# Lines at fault
+
+WRAPPED = """
+GAMMA = 0.9
+class Inner(Complete):
+    def learn(self, obs, action, reward, next_obs, terminated):
+        print("gamma", self.gamma, "max")
+        next_q = self.target_q_values(next_obs)
+        target = reward + GAMMA * next_q.max(axis=1)
+        rows = np.arange(len(obs))
+        error = np.zeros((len(obs), 2))
+        error[rows, action] = (self.q_values(obs)[rows, action] - target) / len(obs)
+        self.w -= 0.01 * obs.T @ error
+        self.b -= 0.01 * error.sum(axis=0)
+class Outer:
+    observation_size = 4
+    def __init__(self, inner, gamma=0.9):
+        self.inner, self.gamma = inner, gamma
+    def q_values(self, obs):
+        return self.inner.q_values(obs)
+    def train_batch(self, obs, action, reward, next_obs, terminated):
+        self.inner.learn(obs, action, reward, next_obs, terminated)
+def wrap(seed=0):
+    return Outer(
+        Inner(seed),
+        gamma=0.9,
+    )
+"""
+
+
+def test_line_at_fault_is_in_the_code_of_the_agent(tmp_path: Path) -> None:
+    file = written(tmp_path, module=WRAPPED)
+    command = [sys.executable, "-m", "perilune", "doctor", f"{file.name}:wrap", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603
+    findings = json.loads(done.stdout)["findings"]
+    assert [one["id"] for one in findings] == ["td_target.no_mask"]
+    assert findings[0]["code"] == "target = reward + GAMMA * next_q.max(axis=1)"
+
+
+def line(text: str) -> report.Line:
+    return report.Line(f"agent.py:{len(text)}", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("y = r + GAMMA * q.max(1)", True),
+        ("y = r + self.gamma * q.max(1)", True),
+        ("self.gamma = 0.9", True),
+        ("gamma=0.99,", False),
+        ("gamma: float = 0.99,", False),
+        ("logger.info(gamma)", False),
+        ("self.writer.add_scalar('gamma', gamma)", False),
+        ("print(gamma)", False),
+        ("from settings import gamma", False),
+        ("# gamma", False),
+    ],
+)
+def test_line_at_fault_computes_something(text: str, is_found: bool) -> None:
+    finding = replace(catalogue.entries()["td_target.no_mask"], clues=("gamma.*max", "gamma"))
+    assert locate.likeliest(finding, {"train_batch": [line("x = 1"), line(text)]}) == (line(text) if is_found else None)
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("/home/me/agent.py", True),
+        ("/home/me/site-packages.py", True),
+        (json.__file__, False),
+        (doctor.__file__, False),
+        ("/home/me/.local/lib/python3.12/site-packages/torch/nn.py", False),
+        ("<string>", False),
+    ],
+)
+def test_libraries_are_not_code_of_the_user(file: str, own: bool) -> None:
+    assert locate.is_own(file) == own
+
+
 # In Python
 
 
@@ -203,10 +283,45 @@ def test_events_survive_their_encoding() -> None:
     finding = doctor.check_agent(type("Silent", (Linear,), {"train_batch": lambda *_: None})).findings[0]
     for event in (events.Started("loss"), events.Ran("loss"), doctor.NotRun("loss", "why", "limit"), finding):
         assert events.decode(events.encode(event)) == event
-    sent = [events.decode(events.encode(report.replace(finding, picture=one))).picture for one in (points, spread)]
+    sent = [events.decode(events.encode(replace(finding, picture=one))).picture for one in (points, spread)]
     assert all(np.array_equal(one, other) for one, other in zip(sent[0][3:], points[3:], strict=True))
     assert len(sent[1].groups["Q"]) <= events.MAX_VALUES
     assert sent[1].groups["Q"].mean() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_slow_agent_gets_fewer_probes_and_the_report_mentions_it() -> None:
+    seen: list[int] = []
+
+    class Counting(Complete):
+        def q_values(self, obs: Any) -> Any:
+            seen.append(len(obs))
+            return super().q_values(obs)
+
+    for budget, states in ((1e3, network.STATES), (10.0, 500), (0.1, network.MIN_STATES)):
+        session = Session(Counting, 0, np.random.default_rng(0), observation_size=4, actions=2, budget=budget)
+        session.cost = {"state": 0.001}
+        notes = [one for one in network.check_network(session, session.new_copy()) if "agent is slow" in str(one)]
+        assert max(seen) == states
+        assert len(notes) == (states < network.STATES)
+        seen.clear()
+
+
+def test_library_attributes_do_not_hide_the_weights() -> None:
+    class Odd:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    class Tensor:
+        def detach(self) -> None: ...
+        def numpy(self) -> None: ...
+
+    class Agent(Linear):
+        def __init__(self, seed: int = 0) -> None:
+            super().__init__(seed)
+            self.odd, self.Tensor, self.np, self.os = Odd(), Tensor, np, os
+
+    assert {"w", "b"} <= set(weights.walk(Agent()))
+    assert not [name for name in weights.walk(Agent()) if name.startswith(("np", "os"))]
 
 
 def test_probes_of_a_slow_agent_fit_its_budget() -> None:

@@ -178,7 +178,7 @@ COMMANDS = {
             ),
             option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
             option("--sarif", Path, None, "Also write the report to this SARIF file, for editors and code hosts."),
-            option("--budget", number, 60.0, "Time limit of the examination (> 0).", metavar="SECONDS"),
+            option("--budget", number, 60.0, "CPU time that the examination may use (> 0).", metavar="SECONDS"),
             option("--seed", whole, 0, "Seed for the factory (>= 0)."),
             JSON,
         ),

@@ -25,10 +25,14 @@ from perilune.errors import ConfigError, MissingDependencyError
 def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
     """Examine an agent and report what is wrong with it.
 
+    On Linux, the agent runs in a fork of this process, unless the process has other Python threads, a GPU, JAX or
+    TensorFlow. Otherwise, it runs in this process, and a crash of the agent ends the process. To examine an agent in
+    a new process, use the command ``perilune doctor FILE:FACTORY``.
+
     Args:
         make_agent: Factory that returns an ``AgentAdapter`` with a new agent on each call. If it has a parameter
             ``seed``, the doctor passes a seed.
-        budget: Time limit in seconds (> 0). The report lists the checks that did not finish in time.
+        budget: Time limit in seconds of CPU time (> 0). The report lists the checks that did not finish in time.
         seed: Seed of the agent and of the examination (>= 0).
 
     Returns:
@@ -60,7 +64,7 @@ def require_budget(budget: float) -> None:
     """Raise ConfigError if ``budget`` is not a valid time limit.
 
     Args:
-        budget: Time limit in seconds.
+        budget: Time limit in seconds of CPU time.
     """
     if not 0 < budget < math.inf:
         raise ConfigError("budget", budget, "a number of seconds > 0")
@@ -76,7 +80,7 @@ def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: 
 
     Args:
         make_agent: Factory, as for ``check_agent``.
-        budget: Time limit in seconds (> 0).
+        budget: Time limit in seconds of CPU time (> 0).
         seed: Seed of the agent and of the examination (>= 0).
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import linecache
 import re
@@ -19,6 +20,13 @@ from perilune.doctor.report import Finding, Line
 PACKAGE = str(Path(__file__).resolve().parents[1])
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
+# Lines that may contain the words of a clue but no fault.
+NO_FAULT = re.compile(
+    r"""def |class |import |from |[#"'@]"""  # definitions and texts
+    r"""|print\(|(self\.)?(log|logg\w*|\w*writer|wandb|mlflow|tqdm)\."""  # logs
+    r"""|\w+( *:[^=]*)? *=[^=(\[]*,$"""  # keywords with their values
+)
+
 
 def lines_run(call: Callable[[], object]) -> list[Line]:
     """Run ``call`` and return the lines of the user's files that ran, in the order of their first run."""
@@ -28,17 +36,44 @@ def lines_run(call: Callable[[], object]) -> list[Line]:
         file = frame.f_code.co_filename
         if not is_own(file):
             return None if event == "call" else trace
-        if event == "line" and (file, frame.f_lineno) not in seen:
+        if event == "line" and (file, frame.f_lineno) not in seen and frame.f_lineno not in _forwarding(file):
             text = linecache.getline(file, frame.f_lineno, frame.f_globals).strip()
             seen[file, frame.f_lineno] = Line(_place(file, frame.f_lineno), text)
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
-    with contextlib.suppress(Exception):  # the lines before an exception are also useful
-        call()
-    sys.settrace(before)
+    try:
+        with contextlib.suppress(Exception):  # the lines before an exception are also useful
+            call()
+    finally:
+        sys.settrace(before)
     return list(seen.values())
+
+
+@cache
+def _forwarding(file: str) -> set[int]:
+    """Return the lines of functions that only pass their arguments to a method of an object that ``self`` holds."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return set()
+    lines: set[int] = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            body = [one for one in function.body if not isinstance(getattr(one, "value", None), ast.Constant)]
+            if len(body) == 1 and isinstance(body[0], ast.Expr | ast.Return) and _forwards(body[0].value):
+                lines.update(range(body[0].lineno, (body[0].end_lineno or body[0].lineno) + 1))
+    return lines
+
+
+def _forwards(call: ast.expr | None) -> bool:
+    if not isinstance(call, ast.Call):
+        return False
+    arguments = [*call.args, *(one.value for one in call.keywords)]
+    plain = (ast.Name, ast.Attribute, ast.Constant, ast.Starred)
+    held = isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Attribute)
+    return held and all(isinstance(one, plain) for one in arguments)
 
 
 @cache
@@ -53,11 +88,12 @@ def _place(file: str, line: int | None) -> str:
 
 def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> Line | None:
     """Return the first line that matches the most specific clue, or None if no clue matches."""
-    lines = [line for call in finding.calls for line in lines_by_call.get(call, [])]
+    lines = [line for call in finding.calls for line in lines_by_call.get(call, []) if not NO_FAULT.match(line.text)]
     for clue in finding.clues:
-        for line in lines:
-            if re.search(clue, line.text) and not line.text.startswith(("def ", "class ", "#", '"')):
-                return line
+        for flags in (re.NOFLAG, re.IGNORECASE):  # for constants such as GAMMA
+            for line in lines:
+                if re.search(clue, line.text, flags):
+                    return line
     return None
 
 

@@ -92,7 +92,8 @@ class Session:
     announce: Callable[[str], object] = str  # called with the name of each call that starts, and "" when it returns
     caught: type[BaseException] = Exception  # exceptions of the agent that become results
     budget: float = 60.0  # CPU seconds of the examination
-    cost: dict[str, float] = field(default_factory=dict)  # CPU seconds of "q_values", "train_batch" and "copy"
+    # CPU seconds of "copy", "train_batch" (one update), "q_values" (of one state) and "state" (each further state).
+    cost: dict[str, float] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)  # ids of the findings so far, with notes
     ends: str = "sound"  # how the target treats terminated transitions: "sound" or the name of a finding
     routing: str = "sound"  # whether updates train the action taken only: "sound" or the id of a finding

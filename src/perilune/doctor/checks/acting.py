@@ -14,6 +14,7 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, seed_global_generators
 
 STATES = 600
+MIN_STATES = 100
 UNLIKELY = 1e-7  # false-alarm rate of each statistical test
 DECIDED = 16  # states with the largest gaps between the best two values
 CALLS = 400  # calls of act in each of them
@@ -22,7 +23,9 @@ MASKED = 1e4  # values lower than the largest one by so many times its size stan
 
 def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Compare the actions at epsilon 0, 0.5 and 1 with the greedy actions of ``q_values``."""
-    obs = session.observations(STATES, 2.0)
+    states = min(STATES, max(MIN_STATES, session.affordable(0.1, q_values=3)))
+    yield from session.fewer(STATES, states, "states")
+    obs = session.observations(states, 2.0)
     q = agent.q(obs)
     copies = [agent.copy() for _ in range(3)]  # so that an own schedule of the agent starts again for each epsilon
     greedy, random, _ = taken = [_actions(copies[i], obs, epsilon) for i, epsilon in enumerate((0.0, 1.0, 0.5))]

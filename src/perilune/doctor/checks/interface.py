@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from time import process_time
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     yield from _find_smallest_batch(session)
     yield from _find_calls_per_update(session)
     _choose_copies(session)
+    _measure_cost(session)
     if session.running_next is not None:
         yield from _read_running_bootstrap(session)
 
@@ -140,6 +142,31 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
                 session.min_batch, session.calls_per_update = rows, call
                 return
     yield finding("loss.no_update", calls=MAX_CALLS, rows=largest, states=STATES)
+
+
+def _measure_cost(session: Session) -> None:
+    """Measure the CPU time of the agent's calls, with observations of their own so that the others do not change."""
+    kept, session.rng = session.rng, np.random.default_rng(0)
+    agent, batch, one, many = session.new_copy(), session.transitions(32), *map(session.observations, (1, 65))
+    calls: dict[str, Callable[[], object]] = {
+        "q_values": lambda: agent.q(one),
+        "state": lambda: agent.q(many),
+        "copy": agent.copy,
+        "train_batch": lambda: agent.train(batch),
+    }
+    session.cost = {name: _cpu_seconds(call) for name, call in calls.items()}
+    session.cost["state"] = max(0.0, session.cost["state"] - session.cost["q_values"]) / 64
+    session.rng = kept
+
+
+def _cpu_seconds(call: Callable[[], object]) -> float:
+    """Return the CPU time of the faster one of two calls."""
+    times = []
+    for _ in range(2):
+        began = process_time()
+        call()
+        times.append(process_time() - began)
+    return min(times)
 
 
 def _choose_copies(session: Session) -> None:

@@ -125,7 +125,7 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
         raise CannotTell(f"rewards are clipped before they reach the target: {reason}") from reason
 
 
-def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check that training repeatedly on one batch reduces its error from the first update on."""
     if session.ends != "sound":
         raise CannotTell("the target of terminated transitions is wrong, which hides other effects")
@@ -133,11 +133,14 @@ def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     batch = session.transitions(rows)
     goal = np.clip(session.rng.standard_normal(rows), -2, 2)
     batch = batch._replace(reward=goal.astype(np.float32))
+    updates = min(UPDATES, max(2, session.affordable(0.1, train_batch=1, q_values=1, state=rows)))
+    yield from session.fewer(UPDATES, updates, "updates")
     errors = []
-    for _ in range(UPDATES):
+    for _ in range(updates):
         errors.append(float(np.sqrt(np.mean((agent.q_taken(batch) - goal) ** 2))))
         agent.train(batch)
     first, second, last = errors[0], errors[1], float(np.mean(errors[-20:]))
-    if second > 1.5 * first or (last > 2 * goal.std() and last > 0.9 * first):
+    stays = updates == UPDATES and last > 2 * goal.std() and last > 0.9 * first
+    if second > 1.5 * first or stays:
         values = {"first": first, "second": second, "last": last, "spread": goal.std()}
-        yield finding("hyperparameters.too_fast", updates=UPDATES, rows=rows, **values)
+        yield finding("hyperparameters.too_fast", updates=updates, rows=rows, **values)

@@ -14,6 +14,8 @@ from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.weights import online
 
 STATES = 20_000
+MIN_STATES = 64
+ENTRIES = 4_000_000  # of all observations together, because images need much memory
 UPDATES = 30
 
 
@@ -21,7 +23,10 @@ def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
     """Check that Q varies between states, that the last layer is linear, and the initial weights."""
     if session.noise:
         raise CannotTell("q_values returns different values for the same observations")
-    obs = session.observations(STATES, 2.0)
+    wanted = min(STATES, max(MIN_STATES, ENTRIES // session.observation_size))
+    states = min(wanted, max(MIN_STATES, session.affordable(0.05, state=1)))
+    yield from session.fewer(wanted, states, "states")
+    obs = session.observations(states, 2.0)
     q = agent.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
         yield from _constant(session, agent)
