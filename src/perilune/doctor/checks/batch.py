@@ -105,7 +105,10 @@ def _places(rows: int) -> list[int]:
 def _mixed(session: Session, agent: AgentCopy, rows: int, first_ends: bool = True) -> Transitions:
     """Return transitions with random errors of one size, of which every other one is terminated."""
     batch = session.transitions(rows)
-    batch = batch._replace(terminated=(np.arange(rows) % 2 == 0) == first_ends)
+    ends = (np.arange(rows) % 2 == 0) == first_ends
+    if session.ends in ("mask_inverted", "reward_masked"):
+        ends[:] = False  # the rewards of terminated transitions may not matter
+    batch = batch._replace(terminated=ends)
     bootstrap = session.discount * ~batch.terminated * agent.q(batch.next_obs).max(axis=1)
     error = SMALL * session.rng.choice([-1.0, 1.0], rows)
     return batch._replace(reward=(agent.q_taken(batch) - bootstrap + error).astype(np.float32))
