@@ -79,6 +79,17 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "next_obs in another order": ("td_target.other_row", targets(lambda o, a, r, n, t: (o, a, r, np.roll(n, 1, 0), t))),
     "largest of the batch": ("td_target.batch_axis", value(lambda q, action: np.full(len(q), q.max()))),
     "wrong axis": ("td_target.batch_axis", value(lambda q, action: np.resize(q.max(axis=0), len(q)))),
+    "constant added": (
+        "td_target.unexplained",
+        {"targets": lambda self, *batch: Deep.targets(self, *batch) + 0.5},
+    ),
+    "scaled rewards and the mean": (
+        "td_target.mean",
+        {
+            "targets": lambda self, o, a, r, n, t: Deep.targets(self, o, a, 0.01 * r, n, t),
+            "next_values": lambda self, o, a, n: self.target_q_values(n).mean(axis=1),
+        },
+    ),
     "index": ("td_target.action_number", value(lambda q, action: q.argmax(axis=1).astype(float))),
     "sum": ("td_target.sum", value(lambda q, action: q.sum(axis=1))),
     "probability": ("td_target.probability", value(lambda q, action: softmax(q).max(axis=1))),
@@ -220,6 +231,7 @@ SOUND: dict[str, dict[str, Any]] = {
     }
     | ALONE,
     "Lion": {"step": lion},
+    "scaled rewards": targets(lambda o, a, r, n, t: (o, a, 0.01 * r, n, t)),
     "a batch that needs a running transition": {"targets": needs_a_running_row},
     "shared arrays that updates replace": {
         "step": rebind,
@@ -257,3 +269,8 @@ def test_errors_of_both_signs_that_move_q_up_are_found() -> None:
 
     found = examine(type("Faulty", (Deep,), {"errors": errors})).roots
     assert [finding.id for finding in found] == ["loss.derivative"]
+
+
+def test_scaled_rewards_are_a_note() -> None:
+    report = examine(type("Scaled", (Deep,), SOUND["scaled rewards"]))
+    assert [finding.id for finding in report.findings] == ["td_target.reward_scaled"]

@@ -104,6 +104,7 @@ class Session:
     uses_torch_optimizer: bool | None = None  # whether a PyTorch optimizer receives the gradients of the weights
     optimizer_steps: int = 0  # of PyTorch optimizers in the last update whose gradients were recorded
     statistics: bool = False  # whether updates change statistics of the observations, which q_values uses
+    reward_scale: float = 1.0  # factor by which the update multiplies rewards. Copies divide by it
     trials: list[Any] | None = None  # of an agent in its initial state
     running_next: tuple[Array, float] | None = None  # next_obs (1, O) and its bootstrap, if updates need running rows
     stepping: Stepping | None = None  # how the first step depends on the gradient
@@ -225,6 +226,8 @@ class AgentCopy:
         if self.session.running_next is not None and batch.terminated.all():
             batch = self._with_running_rows(batch, *self.session.running_next)
         repeats = -(-self.session.min_batch // len(batch.action))
+        if self.session.reward_scale != 1:
+            batch = batch._replace(reward=(batch.reward / self.session.reward_scale).astype(batch.reward.dtype))
         columns = [np.concatenate([column] * repeats) for column in batch]
 
         def update(agent: AgentCopy) -> None:

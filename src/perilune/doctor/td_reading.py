@@ -129,12 +129,6 @@ def _why_not_regression(session: Session) -> str:
         return f"no reward leaves Q(obs, action) of a terminated transition unchanged: {reason}"
     if np.abs(neutral - q).max() < 0.01 * width:
         return ""
-    scale = float(neutral @ q / (neutral @ neutral))
-    if np.abs(scale * neutral - q).max() < 0.01 * width:
-        return (
-            f"the update multiplies rewards by {scale:.3g}. Undo this in the adapter, so that rewards and Q have the "
-            "same scale"
-        )
     return (
         f"terminated transitions leave Q(obs, action) unchanged at rewards of {listed(neutral)}, but Q is {listed(q)}: "
         "the update does not move Q toward a single number. The agent may learn a distribution, or a noisy or "

@@ -33,7 +33,7 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     except CannotTell:
         yield from blind
         raise
-    if not uphill and not session.statistics:
+    if not (uphill or session.statistics or session.unexplained):
         yield from _one_direction(session, agent)
     tried = first_trials(session, agent)
     if not any(flat(one.step).any() for one in tried):

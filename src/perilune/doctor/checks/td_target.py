@@ -85,6 +85,30 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         yield finding("td_target.reward_masked", **effects)
     elif not (matters["reward_terminated"] or matters["reward_running"]):
         yield finding("td_target.no_reward", **effects)
+    elif session.ends == "sound":
+        yield from _reward_in_target(session, agent)
+
+
+def _reward_in_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that the target of a terminated transition is its reward. Undo a constant factor of the rewards."""
+    batch = session.transitions(5)
+    q = agent.q_taken(batch)
+    width = float(np.abs(q).max()) + 1e-3
+    try:
+        neutral = q - read_bootstraps(agent, batch, width)
+    except CannotTell:
+        return
+    difference = q - neutral
+    if np.abs(difference).max() < CLEAR * width:
+        return
+    scale = float(neutral @ q / (neutral @ neutral))
+    if np.abs(scale * neutral - q).max() < CLEAR * width and scale > 0:
+        session.reward_scale = scale
+        yield finding("td_target.reward_scaled", scale=scale)
+    elif np.ptp(difference) < CLEAR * width:
+        session.unexplained = True
+        details = f"The target of a terminated transition is its reward plus {difference.mean():.3g}"
+        yield finding("td_target.unexplained", bootstrap=difference, details=details)
 
 
 def _bootstraps(session: Session, agent: AgentCopy) -> bool:
