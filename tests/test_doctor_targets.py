@@ -65,6 +65,15 @@ def softmax(q: Array) -> Array:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def values_in_the_first_rows(
+    self: Deep, obs: Array, action: Array, reward: Array, next_obs: Array, end: Array
+) -> Array:
+    """Write the next values of the running transitions to the first rows."""
+    values = np.zeros(len(obs))
+    values[: (~end).sum()] = self.target_q_values(next_obs[~end]).max(axis=1) if not end.all() else 0.0
+    return reward + self.gamma * values
+
+
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "action of the first row": (
         "loss.wrong_action",
@@ -77,6 +86,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "any flag": ("td_target.mask_of_another_row", mask(lambda end: end.any())),
     "rewards in another order": ("loss.rows_mixed", targets(lambda o, a, r, n, t: (o, a, np.roll(r, 1), n, t))),
     "next_obs in another order": ("td_target.other_row", targets(lambda o, a, r, n, t: (o, a, r, np.roll(n, 1, 0), t))),
+    "next values in the first rows": ("td_target.other_row", {"targets": values_in_the_first_rows}),
     "largest of the batch": ("td_target.batch_axis", value(lambda q, action: np.full(len(q), q.max()))),
     "wrong axis": ("td_target.batch_axis", value(lambda q, action: np.resize(q.max(axis=0), len(q)))),
     "constant added": (

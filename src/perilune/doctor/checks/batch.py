@@ -198,7 +198,11 @@ def _other_next_obs(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             yield finding("td_target.mask_of_another_row", details=details)
             return
         if found:
-            yield finding("td_target.other_row", rows=rows, running=running, row=next(iter(found)))
+            details = (
+                f"In a batch of {rows} transitions, only row {running} is running. Changing next_obs of row "
+                f"{next(iter(found))} changes the update, which it must not"
+            )
+            yield finding("td_target.other_row", details=details)
             return
 
 
@@ -219,7 +223,7 @@ def _rows_that_matter(session: Session, agent: AgentCopy, rows: int, running: in
 
 
 def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check that the error of each transition trains that transition, also in a batch without other errors."""
+    """Check that the error of each transition trains that transition, in a batch without other errors."""
     require_regression(session)
     if session.routing != "sound":
         return
@@ -227,23 +231,42 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         yield f"errors of single transitions: train_batch needs at least {session.min_batch} transitions"
         return
     batch = session.transitions(ROWS)
+    all_ended = batch._replace(reward=agent.q_taken(batch).astype(np.float32))
     batch = batch._replace(terminated=np.arange(ROWS) % 2 == 0)
     width = float(np.abs(agent.q(batch.obs)).max()) + 1
     neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(ROWS)]
     batch = batch._replace(reward=np.array(neutral, np.float32))
+    for row in range(ROWS):
+        own, best, best_row = _trained_row(agent, batch, row)
+        if own >= ALIKE:
+            continue
+        if session.ends == "sound" and _trained_row(agent, all_ended, row)[0] >= ALIKE:
+            details = (
+                f"In a batch of {ROWS} transitions, every other one is terminated. Each has the reward for which an "
+                "update on it alone changes nothing. An update on the batch changes Q. If all are terminated, it does not"
+            )
+            yield finding("td_target.other_row", details=details)
+        else:
+            more = f" Its direction is that of row {best_row} ({best:.2f})." if best_row != row else ""
+            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
+        return
+
+
+def _trained_row(agent: AgentCopy, batch: Transitions, row: int) -> tuple[float, float, int]:
+    """Return how similar an update is to one on ``row`` alone, if only this row has an error, and the most similar row.
+
+    Without other errors in the batch, the rows of ``batch`` have none.
+    """
     signs = first_step(agent) == "signs"
 
     def alike(one: Array, other: Array) -> float:
-        clear = np.abs(other) > 0.05 * np.abs(other).max()  # an optimizer such as Adam amplifies the rounding elsewhere
+        clear = np.abs(other) > 0.05 * np.abs(other).max()  # an optimizer such as Adam amplifies rounding elsewhere
         return cosine(np.sign(one[clear]), np.sign(other[clear])) if signs else cosine(one, other)
 
-    errors = [batch.reward[row] + LARGE for row in range(ROWS)]
-    alone = [response(agent, _with(batch, row, reward=errors[row]).rows([row])) for row in range(ROWS)]
-    for row in range(ROWS):
-        seen = response(agent, _with(batch, row, reward=errors[row]))
-        own = alike(seen, alone[row])
-        if own < ALIKE:
-            best = max(range(ROWS), key=lambda other: alike(seen, alone[other]))
-            more = f" Its direction is that of row {best} ({alike(seen, alone[best]):.2f})." if best != row else ""
-            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
-            return
+    seen = response(agent, _with(batch, row, reward=batch.reward[row] + SMALL))
+    alone = [
+        response(agent, _with(batch, other, reward=batch.reward[other] + SMALL).rows([other])) for other in range(ROWS)
+    ]
+    similar = [alike(seen, one) for one in alone]
+    best = int(np.argmax(similar))
+    return similar[row], similar[best], best
