@@ -243,7 +243,7 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         if session.ends == "sound" and _trained_row(agent, all_ended, row)[0] >= ALIKE:
             details = (
                 f"In a batch of {ROWS} transitions, every other one is terminated. Each has the reward for which an "
-                "update on it alone changes nothing. An update on the batch changes Q. If all are terminated, it does not"
+                "update on it alone changes nothing. The batch changes Q. If all are terminated, it does not"
             )
             yield finding("td_target.other_row", details=details)
         else:
