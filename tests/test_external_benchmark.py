@@ -101,7 +101,7 @@ def test_verdict_compares_components_and_ignores_notes(ids: list[str], verdict: 
     ("values", "group"),
     [
         ({}, "fault"),
-        ({"killed": None}, "fault"),
+        ({"killed": None}, "unknown"),
         ({"killed": False}, "equivalent"),
         ({"visible": False}, "hidden"),
         ({"right": ()}, "control"),

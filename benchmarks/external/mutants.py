@@ -30,6 +30,7 @@ AGENTS = "benchmarks.external.agents.stable_baselines3_mutants"
 
 GROUPS = {
     "fault": "faults",
+    "unknown": "settings whose effect was not measured",
     "hidden": "faults that an examination cannot reveal",
     "equivalent": "equivalent mutants, which are not faults",
     "control": "sound controls",
@@ -42,7 +43,9 @@ def group(mutant: Mutant) -> str:
         return "control"
     if mutant.killed is False:
         return "equivalent"
-    return "fault" if mutant.visible else "hidden"
+    if not mutant.visible:
+        return "hidden"
+    return "fault" if mutant.killed else "unknown"
 
 
 def found(result: dict[str, Any]) -> list[dict[str, Any]]:

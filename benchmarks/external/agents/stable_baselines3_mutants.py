@@ -152,7 +152,7 @@ class Mutant(NamedTuple):
         why: Why these components are right, or why an examination cannot reveal the mutant.
         code: The functions and classes that contain the fault.
         killed: Whether tests of the trained agent kill the mutant. A mutant that they do not kill is equivalent, which
-            is not a fault. None: unknown.
+            is not a fault. None: unknown. A mutant that never updates a network needs no test.
         visible: Whether an examination through the adapter can reveal the mutant in principle.
     """
 
@@ -223,12 +223,19 @@ def _rlmutation() -> dict[str, Mutant]:
 def _settings() -> dict[str, Mutant]:
     found: dict[str, Mutant] = {}
 
-    def changed(operator: str, right: tuple[str, ...], why: str, visible: bool = True, **settings: Any) -> None:
+    def changed(
+        operator: str,
+        right: tuple[str, ...],
+        why: str,
+        killed: bool | None = None,
+        visible: bool = True,
+        **settings: Any,
+    ) -> None:
         ((setting, value),) = settings.items()
         inner = next(iter(value)) if isinstance(value, dict) else setting
         shown = value[inner] if isinstance(value, dict) else value
         make = partial(model, "CartPole-v1", **settings)
-        found[f"CartPole-v1-{inner}-{shown}"] = Mutant(operator, make, right, why, visible=visible)
+        found[f"CartPole-v1-{inner}-{shown}"] = Mutant(operator, make, right, why, (), killed, visible)
 
     explores = ("exploration", *TUNING)
     for value in (1.0, 0.75, 0.5, 0.25):
@@ -248,16 +255,16 @@ def _settings() -> dict[str, Mutant]:
     changed("settings", TUNING, "One update changes Q by more than the TD error.", learning_rate=0.1)
     changed("settings", TUNING, "The gradient of one transition is mostly noise.", batch_size=1)
     changed("settings", (*TUNING, "replay"), "The buffer forgets before it can be sampled.", buffer_size=64)
-    longer = "The warm-up is longer than the training and fills the whole buffer."
-    changed("settings", (*TUNING, "loop"), longer, learning_starts=100_000)
+    longer = "The warm-up is longer than the training, whose length the adapter does not know."
+    changed("settings", (*TUNING, "loop"), longer, True, False, learning_starts=100_000)
     changed("settings", explores, "Random actions end after five time steps.", exploration_fraction=1e-4)
     changed("settings", explores, "Random actions stay frequent until the training ends.", exploration_fraction=1.0)
     changed("settings", explores, "No action is random after the warm-up.", exploration_initial_eps=0.0)
     changed("settings", (*TUNING, "loop"), "The agent learns five times in a training.", train_freq=10_000)
-    changed("settings", (*TUNING, "loop"), "The agent never learns.", gradient_steps=0)
+    changed("settings", (*TUNING, "loop"), "The agent never learns.", True, gradient_steps=0)
     changed("settings", (*TUNING, "loss", "optimizer"), "Clipping leaves almost nothing.", max_grad_norm=1e-6)
     changed("settings", (*TUNING, "forward"), "One unit cannot represent the values.", policy={"net_arch": [1]})
-    changed("settings", ("target_network", *TUNING), "A sync copies nothing.", tau=0.0)
+    changed("settings", ("target_network", *TUNING), "A sync copies nothing.", True, tau=0.0)
     return found
 
 
