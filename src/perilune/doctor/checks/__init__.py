@@ -8,11 +8,13 @@ from typing import NamedTuple
 from perilune.doctor.checks.acting import check_actions
 from perilune.doctor.checks.batch import check_batch
 from perilune.doctor.checks.gradients import check_gradients
+from perilune.doctor.checks.hyperparameters import check_hyperparameters
 from perilune.doctor.checks.interface import check_interface
 from perilune.doctor.checks.loop import check_loop
-from perilune.doctor.checks.loss import check_loss, check_one_batch
+from perilune.doctor.checks.loss import check_loss
 from perilune.doctor.checks.network import check_network
 from perilune.doctor.checks.optimizer import check_optimizer
+from perilune.doctor.checks.probe import check_probe_problems
 from perilune.doctor.checks.replay import check_replay
 from perilune.doctor.checks.target_network import check_target_network
 from perilune.doctor.checks.td_target import check_ends, check_td_target
@@ -40,7 +42,8 @@ CHECKS = (
     Check("batch", check_batch),
     Check("optimizer", check_optimizer),
     Check("loss", check_loss),
-    Check("one batch", check_one_batch),
+    Check("hyperparameters", check_hyperparameters),
+    Check("probe problems", check_probe_problems),
     Check("actions", check_actions, ("act",)),
     Check("replay", check_replay, ("remember", "sample")),
     Check("training loop", check_loop, ("run",), call_share=0.75),

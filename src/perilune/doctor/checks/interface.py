@@ -8,7 +8,7 @@ from time import process_time
 
 import numpy as np
 
-from perilune._utils.validation import Count, Share, check_value
+from perilune._utils.validation import Count, check_value
 from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
@@ -22,7 +22,7 @@ STATES = 8  # tried in turn, because an update in some states may not change any
 
 def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Find the agent's sizes, its smallest batch and its noise, and whether deep copies of it are independent."""
-    _require_members(session, agent)
+    yield from _check_members(session, agent)
     yield from _check_q_values(session, agent)
     yield from _find_smallest_batch(session)
     yield from _find_calls_per_update(session)
@@ -32,7 +32,7 @@ def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         yield from _read_running_bootstrap(session)
 
 
-def _require_members(session: Session, agent: AgentCopy) -> None:
+def _check_members(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     missing = [name for name in ("q_values", "train_batch") if not agent.has(name)]
     missing += [name for name in ("gamma", "observation_size") if not hasattr(agent.agent, name)]
     if missing:
@@ -42,10 +42,12 @@ def _require_members(session: Session, agent: AgentCopy) -> None:
         )
     try:
         session.observation_size = check_value("observation_size", agent.agent.observation_size, Count)
-        session.gamma = check_value("gamma", agent.agent.gamma, Share)
+        session.gamma = check_value("gamma", agent.agent.gamma, float)
         session.n_step = check_value("n_step", getattr(agent.agent, "n_step", None), Count | None)
     except ConfigError as error:
         raise CannotTell(str(error)) from error
+    if not 0 <= session.gamma <= 1:
+        yield finding("hyperparameters.gamma", gamma=session.gamma)
 
 
 def _check_q_values(session: Session, agent: AgentCopy) -> Iterator[Finding]:

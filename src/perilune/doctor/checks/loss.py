@@ -1,4 +1,4 @@
-"""Check that the gradient is the derivative of the loss, and train on one batch repeatedly."""
+"""Check that the gradient is the derivative of the loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ DOUBLED = np.array(
 )  # below and above the usual delta of a Huber loss, 1
 BEFORE = 6  # updates with the single error
 CLOSE = 0.01  # precision of a measured step, relative to the first
-UPDATES = 200  # on the same batch
 
 
 def check_loss(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -123,24 +122,3 @@ def _require_unclipped_rewards(agent: AgentCopy, weight: ProbeWeight) -> None:
         neutral_reward(high, transition, 1.0)
     except CannotTell as reason:
         raise CannotTell(f"rewards are clipped before they reach the target: {reason}") from reason
-
-
-def check_one_batch(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check that training repeatedly on one batch reduces its error from the first update on."""
-    if session.ends != "sound":
-        raise CannotTell("the target of terminated transitions is wrong, which hides other effects")
-    rows = max(32, session.min_batch)
-    batch = session.transitions(rows)
-    goal = np.clip(session.rng.standard_normal(rows), -2, 2)
-    batch = batch._replace(reward=goal.astype(np.float32))
-    updates = min(UPDATES, max(2, session.affordable(0.1, train_batch=1, q_values=1, state=rows)))
-    yield from session.fewer(UPDATES, updates, "updates")
-    errors = []
-    for _ in range(updates):
-        errors.append(float(np.sqrt(np.mean((agent.q_taken(batch) - goal) ** 2))))
-        agent.train(batch)
-    first, second, last = errors[0], errors[1], float(np.mean(errors[-20:]))
-    stays = updates == UPDATES and last > 2 * goal.std() and last > 0.9 * first
-    if second > 1.5 * first or stays:
-        values = {"first": first, "second": second, "last": last, "spread": goal.std()}
-        yield finding("hyperparameters.too_fast", updates=updates, rows=rows, **values)
