@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from doctor_agents import Array, Complete, Deep, Linear, examine, ids
-from perilune.doctor import catalogue, session
+from perilune.doctor import session
 from perilune.doctor.checks import interface, probe
 from perilune.doctor.report import Finding, Passed
 from perilune.doctor.td_reading import require_regression
@@ -47,7 +47,9 @@ class Distributional(Deep):
         layers = self.forward(self.online, obs)
         parts = layers[-1].reshape(len(obs), self.actions, self.outputs)
         errors = np.zeros_like(parts)
-        errors[rows, action] = self.slope(parts[rows, action], following, reward, self.discounts(terminated)) / len(rows)
+        errors[rows, action] = self.slope(parts[rows, action], following, reward, self.discounts(terminated)) / len(
+            rows
+        )
         self.step(self.backward(layers, errors.reshape(len(rows), -1)))
 
     def discounts(self, terminated: Array) -> Array:
@@ -128,7 +130,7 @@ class Sgd(Deep):
 
     def step(self, gradients: list[Array]) -> None:
         for array, gradient in zip(self.online, gradients, strict=True):
-            array -= self.learning_rate * gradient
+            array[...] -= self.learning_rate * gradient
 
 
 class Huber(Deep):
@@ -278,19 +280,44 @@ FAULTY: dict[str, list[type]] = {
         with_(Categorical, next_action=lambda self, next_obs: self.target_q_values(next_obs).argmin(axis=1)),
         with_(Quantiles, next_action=lambda self, next_obs: self.target_q_values(next_obs).argmin(axis=1)),
     ],
+}
+HYPERPARAMETERS: dict[str, list[type]] = {
     "hyperparameters.gamma": [with_(Linear, gamma=1.01), with_(Deep, gamma=-0.9)],
     "hyperparameters.too_slow": [with_(Sgd, learning_rate=1e-8), with_(Deep, learning_rate=1e-9)],
     "hyperparameters.fades": [with_(Deep, step=fading)],
 }
 
 
+def by_fault(faults: dict[str, list[type]]) -> list[Any]:
+    return [pytest.param(fault, agent, id=f"{fault} {n}") for fault in faults for n, agent in enumerate(faults[fault])]
+
+
+@pytest.mark.parametrize(("fault", "agent"), by_fault(FAULTY))
+def test_agent_that_learns_wrong_values_fails_the_problem(fault: str, agent: type) -> None:
+    assert [one.id for one in climb(agent) if isinstance(one, Finding)] == [fault]
+
+
 @pytest.mark.parametrize(
-    ("fault", "agent"),
-    [
-        pytest.param(fault, agent, id=f"{fault} {number}")
-        for fault, agents in FAULTY.items()
-        for number, agent in enumerate(agents)
-    ],
+    ("fault", "number"), [("td_target.probe_constant", -1), ("td_target.probe_discount", 0), ("forward.probe_both", 0)]
 )
-def test_fault_that_single_updates_do_not_show_is_found(fault: str, agent: type) -> None:
+def test_fault_that_single_updates_do_not_show_is_found(fault: str, number: int) -> None:
+    assert ids(examine(FAULTY[fault][number])) == [fault]
+
+
+@pytest.mark.parametrize(("fault", "agent"), by_fault(HYPERPARAMETERS))
+def test_hyperparameter_with_which_no_agent_learns_is_found(fault: str, agent: type) -> None:
     assert ids(examine(agent)) == [fault]
+
+
+@pytest.mark.parametrize(
+    "agent", [Linear, with_(Categorical, support=np.linspace(0, 10, 21)), with_(Deep, learning_rate=1e-5)]
+)
+def test_problem_that_cannot_be_judged_is_no_finding(agent: type) -> None:
+    results = climb(agent)
+    assert not [one for one in results if isinstance(one, Finding)]
+    assert any(isinstance(one, str) for one in results)
+
+
+def test_agent_with_another_finding_gets_no_second_one() -> None:
+    report = examine(with_(Deep, targets=lambda self, *batch: 0.5 * Deep.targets(self, *batch[:4], batch[4] | True)))
+    assert not [one for one in ids(report) if ".probe_" in one]
