@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 from perilune._utils.arrays import Array
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, seed_global_generators
+from perilune.doctor.supervise import MORE
 
 CLOSE = 0.05  # largest error of a learned value, for rewards of 1
 WRONG = 0.1  # smallest error of a wrong value
 FEW_UPDATES = 1500  # to learn all problems at once
 MAX_UPDATES = 3000  # to learn a constant
-CPU_SECONDS = 12.0  # for all problems
+CPU_SHARE = 0.2  # of the time limit, for all problems
 STATES = 4
 POOL = 32  # observations to choose from
 ALIKE = 0.9  # overlap of observations or actions from which on differences take too long to learn
@@ -98,7 +99,7 @@ class Learner:
     @property
     def late(self) -> bool:
         """Whether the check has used its CPU time."""
-        return time.process_time() - self.began > CPU_SECONDS
+        return time.process_time() - self.began > CPU_SHARE * self.session.budget
 
     def problem(
         self,
@@ -163,7 +164,7 @@ class Learner:
         except AgentFailed as failure:
             raise CannotTell(f"the agent fails on a problem with known values: {failure}") from failure
         if not values:
-            raise CannotTell(f"the problems need more than {CPU_SECONDS:.0f} s of CPU time")
+            raise CannotTell(f"the agent is too slow for these problems. {MORE}")
         stopped = stopped or (done >= self.updates and _movement(values, right) < 0.1)
         return Learned(problem, np.array(values), np.array(next_values), done, near == 2, stopped, bool(synced))
 

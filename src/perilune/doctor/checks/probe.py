@@ -17,6 +17,7 @@ from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.learner import ALIKE, CLOSE, MAX_UPDATES, STATES, WRONG, Learned, Learner, Problem
 from perilune.doctor.report import Finding, Passed
 from perilune.doctor.session import AgentCopy, CannotTell, Session
+from perilune.doctor.supervise import MORE
 
 TITLE = "probe problems"
 TIMES = 12  # updates allowed for a problem, relative to those for a constant
@@ -186,6 +187,8 @@ def _doubts(learner: Learner, learned: Learned) -> Iterator[str]:
     explaining = [one for one in session.found if one.split(".")[0] in EXPLAINING]
     if explaining:
         raise CannotTell(f"the finding {explaining[0]} may explain what the agent does not learn: {problem.what}")
+    if learner.late:
+        raise CannotTell(f"the agent is too slow for these problems. {MORE}")
     if not learned.stopped:
         yield "the agent learns too slowly for this check"
     if not learned.wrong.any():
