@@ -1,9 +1,11 @@
-"""Write the reference pages that are generated from the code: commands, settings and findings."""
+"""Write the reference pages that are generated from the code: commands, settings, findings and the JSON report."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import fields
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -34,11 +36,31 @@ findings that it causes. `perilune doctor --explain FINDING` prints the page of 
 *
 ```
 """
+JSON_REPORT = """# JSON report of the doctor
+
+`perilune doctor FILE:FACTORY --json` prints the report as one JSON object, and `Report.as_json()` returns it. The
+object matches a [JSON Schema](https://json-schema.org/draft/2020-12) that is part of the package:
+
+```python
+import json
+from importlib import resources
+
+schema = json.loads((resources.files("perilune.doctor") / "report.schema.json").read_text())
+```
+
+All fields are always present. Later versions of Perilune may add fields. If a field is removed or its meaning changes,
+`version` increases.
+"""
 
 
 def write_pages(directory: Path) -> None:
     """Write every generated page below ``directory``."""
-    pages = {"reference/commands.md": commands(), "reference/settings.md": settings()} | findings()
+    pages = {
+        "reference/commands.md": commands(),
+        "reference/settings.md": settings(),
+        "reference/doctor-report.md": json_report(),
+        **findings(),
+    }
     for name, text in pages.items():
         page = directory / name
         page.parent.mkdir(exist_ok=True)
@@ -135,3 +157,33 @@ def findings() -> dict[str, str]:
                 pages[f"reference/findings/{name}.md"] = GENERATED + text
         index += [f"#{catalogue.page(component).strip()}\n", _table(("finding", "severity", "fault"), *rows)]
     return pages | {"reference/findings/index.md": "\n".join(index)}
+
+
+def json_report() -> str:
+    """Return the page of the fields in the doctor's JSON report, from its schema."""
+    schema = json.loads((resources.files("perilune.doctor") / "report.schema.json").read_text(encoding="utf-8"))
+    parts = [GENERATED, JSON_REPORT, "## Report\n", _fields(schema)]
+    for name, definition in schema["$defs"].items():
+        parts += [f"## Entries of `{name}`\n" if name in schema["properties"] else "## Findings\n", _fields(definition)]
+    return "\n".join(parts)
+
+
+def _fields(schema: dict[str, Any]) -> str:
+    """Return a table of the properties of an object."""
+    rows = []
+    for name, field in schema["properties"].items():
+        text = field.get("description", "")
+        values = [f"`{json.dumps(one['const'])}`: {one['description']}" for one in field.get("oneOf", ())]
+        values += [f"One of {', '.join(f'`{json.dumps(one)}`' for one in field['enum'])}."] if "enum" in field else []
+        rows.append((f"`{name}`", _type(field), " ".join(filter(None, [text, *values]))))
+    return _table(("field", "type", "meaning"), *rows)
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    if "type" not in field:
+        return "string"
+    names = [field["type"]] if isinstance(field["type"], str) else field["type"]
+    item = field.get("items", {})
+    return " or ".join(names) + (f" of {item.get('type', 'object')}s" if item else "")

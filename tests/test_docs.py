@@ -18,7 +18,7 @@ from perilune.agent.config import DQNConfig, TrainConfig
 from perilune.agent.settings import build
 
 ROOT = Path(__file__).parents[1]
-GENERATED = re.compile(r"docs/(_build/|reference/(commands\.md|settings\.md|findings/))")
+GENERATED = re.compile(r"docs/(_build/|reference/(commands\.md|settings\.md|doctor-report\.md|findings/))")
 """Pages that docs/_generate.py writes. Sphinx checks the links to them."""
 WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not GENERATED.match(str(page.relative_to(ROOT)))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *WRITTEN]

@@ -416,7 +416,7 @@ def test_pytest_items_report_failed_passed_and_skipped_checks(tmp_path: Path) ->
         command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert "test[episode ends] FAILED" in done.stdout, done.stdout + done.stderr
-    assert "test[interface] PASSED" in done.stdout
+    assert "test[interface] PASSED" in done.stdout, done.stdout
     assert "test[replay] SKIPPED" in done.stdout
     assert "test[outcome] FAILED" in done.stdout
     assert done.stdout.count("FAILED") == 4  # two items, each in the list and in the summary

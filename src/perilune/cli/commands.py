@@ -178,6 +178,7 @@ COMMANDS = {
             ),
             option("--html", Path, None, "Also write the report to this HTML file, with pictures."),
             option("--sarif", Path, None, "Also write the report to this SARIF file, for editors and code hosts."),
+            flag("--mcp", "Serve the doctor to a coding assistant over standard input and output, as MCP tools."),
             option("--budget", number, 60.0, "CPU time that the examination may use (> 0).", metavar="SECONDS"),
             option("--seed", whole, 0, "Seed for the factory (>= 0)."),
             JSON,

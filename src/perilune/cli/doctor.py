@@ -14,7 +14,7 @@ from perilune.doctor import output
 from perilune.doctor.examination import require_budget
 from perilune.doctor.isolation import examine_file
 from perilune.doctor.loading import split_name, write_adapter
-from perilune.errors import ConfigError, ExaminationError
+from perilune.errors import ConfigError, ExaminationError, MissingDependencyError
 
 
 def run_doctor(options: Namespace) -> None:
@@ -25,6 +25,9 @@ def run_doctor(options: Namespace) -> None:
         return
     if options.explain is not None:
         output.explain(options.explain, sys.stdout)
+        return
+    if options.mcp:
+        _serve()
         return
     if not options.agent:
         raise ExaminationError("no agent given: pass FILE.py:FACTORY, or --new FILE.py to write an adapter")
@@ -45,6 +48,14 @@ def run_doctor(options: Namespace) -> None:
         say("".join(f"\n{path}" for path in files.values()))
     if result.exit_status:
         sys.exit(result.exit_status)
+
+
+def _serve() -> None:
+    try:
+        from perilune.doctor.mcp_server import serve  # noqa: PLC0415 -- optional
+    except ImportError as error:
+        raise MissingDependencyError("perilune doctor --mcp needs the MCP SDK: pip install 'perilune[mcp]'") from error
+    serve()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from perilune.doctor.report import ALL_CELLS
 from perilune.doctor.supervise import TooLong, supervised
 from perilune.errors import ExaminationError
 
@@ -105,7 +106,7 @@ def _run_cells(path: Path, factory: str, module: ModuleType) -> None:
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
         raise ExaminationError(f"{path} is not a notebook: {type(error).__name__}: {error}") from error
-    file, lines = f"{path} (all cells)", list[str]()
+    file, lines = f"{path}{ALL_CELLS}", list[str]()
     for number, source in enumerate(sources, start=1):
         code = "\n" * len(lines) + "\n".join(cell := [f"# cell {number}", *_python_lines(source)])
         lines += cell
