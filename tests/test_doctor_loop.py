@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from perilune import doctor
 from perilune.doctor import numbered_env
 from perilune.doctor.checks import CHECKS, acting
 from perilune.doctor.checks import loop as loops
+from perilune.doctor.checks import replay as replays
 from perilune.doctor.report import Finding
 from perilune.doctor.session import CannotTell, Session
 
@@ -411,9 +413,30 @@ def test_wrong_order_of_eviction_is_found(agent: type[Complete], fault: str) -> 
     assert set(check(agent, "replay")[0]) == {fault}
 
 
-def test_false_alarm_rate_of_replay_checks_is_low() -> None:
-    for seed in range(10):
-        assert check(lambda seed=seed: Ring(seed), "replay")[0] == {}
+def test_flags_of_other_transitions_are_found() -> None:
+    always = stores(lambda obs, action, reward, next_obs, terminated: (obs, action, reward, next_obs, True))
+    assert set(check(always, "replay")[0]) == {"replay.false_ends", "environment.truncation_as_end"}
+
+
+def test_random_samples_of_a_sound_buffer_pass_with_any_seed() -> None:
+    env = numbered_env.NumberedEnv(3, 2)
+    agent = SimpleNamespace(remember=lambda *transition: None)
+    session = Session(lambda: agent, 0, np.random.default_rng(0), observation_size=3, actions=2)
+    numbered_env.play(session.new_copy(), env, replays.STORED)
+    steps = np.array([(step.before, step.action, step.reward, step.after, step.terminated) for step in env.steps])
+    for seed in range(200):
+        drawn = np.random.default_rng(seed).integers(len(steps), size=replays.FIRST_SAMPLES)
+        columns = steps[drawn].T
+        calls = np.arange(len(drawn)) // 64
+        samples = replays.Samples(*columns[:4], columns[4].astype(bool), calls, np.zeros(len(drawn), bool))
+        assert not list(replays._check_draws(samples, env))
+
+
+def test_random_actions_of_a_sound_agent_pass_with_any_seed() -> None:
+    for seed in range(100):
+        agent = Complete(seed)
+        session = Session(lambda agent=agent: agent, 0, np.random.default_rng(seed), observation_size=4, actions=2)
+        assert not list(acting.check_actions(session, session.new_copy()))
 
 
 # Training loop
@@ -539,23 +562,8 @@ def test_array_that_the_loop_refills_is_found() -> None:
     assert set(check(OneArray)[0]) == {"environment.buffer_reused"}
 
 
-def per_episode(updates: int) -> Callable[..., None]:
-    """Return a ``learn`` that updates after each episode."""
-
-    def learn(self: Loop, step: int, *transition: Any) -> None:
-        self.last_step = [*getattr(self, "last_step", []), transition]
-        if len(self.last_step) >= 8:
-            for _ in range(updates):
-                self.train_batch(*(np.array(column) for column in zip(*self.last_step, strict=True)))
-            self.last_step = []
-
-    return learn
-
-
-@pytest.mark.parametrize(("updates", "noted"), [(1, False), (8, False)])
-def test_updates_every_eighth_step_have_no_note(updates: int, noted: bool) -> None:
-    found, _ = check(type("Agent", (Loop,), {"learn": per_episode(updates)}), "training loop")
-    assert ("loop.few_updates" in found) == noted
+def test_updates_every_eighth_step_have_no_note() -> None:
+    assert check(type("EveryEighth", (Loop,), {"learn_every": 8}), "training loop")[0] == {}
 
 
 def test_rare_updates_are_noted_with_their_number() -> None:
@@ -610,6 +618,26 @@ def test_invalid_action_of_the_loop_is_found() -> None:
         return int(self.rng.integers(3))
 
     assert set(check(type("Three", (Loop,), {"choose": choose}), "training loop")[0]) == {"exploration.out_of_range"}
+
+
+def test_action_that_the_loop_never_tries_is_found() -> None:
+    class Three(Masked):
+        """Draws random actions in the loop itself, and never the last one."""
+
+        def masked(self, obs: Array) -> Array:
+            return obs[..., 0] > np.inf
+
+        def run(self, env: Any, env_steps: int) -> None:
+            self.w[:, 2] = self.b[2] = -1
+            obs, _ = env.reset()
+            for _ in range(env_steps):
+                next_obs, _, terminated, truncated, _ = env.step(int(self.rng.integers(2)))
+                obs = env.reset()[0] if terminated or truncated else next_obs
+                self.train_batch(obs[None], np.array([0]), np.array([1.0]), obs[None], np.array([True]))
+
+    found, _ = check(Three, "training loop")
+    assert "of the training loop" in found["exploration.action_never_tried"].evidence
+    assert "exploration.action_never_tried" not in check(NeverAvailable, "training loop")[0]
 
 
 def test_adapter_keeps_its_methods_after_the_run() -> None:

@@ -15,6 +15,8 @@ from perilune.doctor.session import AgentCopy
 COUNT = 2**18  # number of states; their codes are exact in float32
 UNIT = 2 / COUNT  # difference between neighboring codes
 LARGEST_REWARD = 1.5
+PREPARED = 100  # states whose observations and rewards are computed at once
+STORED_AT_ONCE = 500  # calls of remember that are timed together
 
 
 class Step(NamedTuple):
@@ -67,6 +69,8 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         self.number = -1
         self._size = size
         self._obs = np.zeros(size, np.float32)
+        self._reward = 0.0
+        self._prepared: list[tuple[Array, float]] = []  # the next observations and rewards, the last one first
         self._on_step = on_step
         self._left = 0
         self._truncates = True  # how the next episode ends, even if the loop resets twice
@@ -91,15 +95,18 @@ class NumberedEnv(gymnasium.Env[Array, int]):
         self._advance()
         self._left -= 1
         ended = self._left == 0
-        reward = LARGEST_REWARD * float(codes(np.array([5 * self.number + 1]), 1)[0, 0])
         terminated, truncated = ended and not self._truncates, ended and self._truncates
         self._truncates ^= ended
-        self.steps.append(Step(self.number - 1, int(action), reward, self.number, terminated, truncated))
-        return self.state, reward, terminated, truncated, {}
+        self.steps.append(Step(self.number - 1, int(action), self._reward, self.number, terminated, truncated))
+        return self.state, self._reward, terminated, truncated, {}
 
     def _advance(self) -> None:
         self.number += 1
-        self._obs = codes(np.array([self.number]), self._size)[0].astype(np.float32)
+        if not self._prepared:
+            numbers = self.number + np.arange(PREPARED)[::-1]
+            rewards = LARGEST_REWARD * codes(5 * numbers + 1, 1)[:, 0]
+            self._prepared = list(zip(codes(numbers, self._size).astype(np.float32), rewards.tolist(), strict=True))
+        self._obs, self._reward = self._prepared.pop()
 
     def render(self) -> Array:
         """Return a black picture."""
@@ -118,13 +125,20 @@ def declared_space(agent: AgentCopy) -> gymnasium.spaces.Box | None:
 def play(agent: AgentCopy, env: NumberedEnv, steps: int) -> None:
     """Take random actions for ``steps`` time steps, and pass the transitions to the agent's ``remember``."""
     obs = None
-    for _ in range(steps):
-        if obs is None:
-            obs, _ = env.reset()
-        action = int(env.np_random.integers(agent.session.actions))
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        agent.call("remember", obs, action, reward, next_obs, terminated, truncated)
-        obs = None if terminated or truncated else next_obs
+
+    def store(steps: int) -> None:
+        nonlocal obs
+        for _ in range(steps):
+            if obs is None:
+                obs, _ = env.reset()
+            action = int(env.np_random.integers(agent.session.actions))
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            agent.agent.remember(obs, action, reward, next_obs, terminated, truncated)
+            obs = None if terminated or truncated else next_obs
+
+    while steps > 0:
+        agent.session.timed("remember", store, min(steps, STORED_AT_ONCE))
+        steps -= STORED_AT_ONCE
 
 
 @cache

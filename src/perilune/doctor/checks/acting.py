@@ -97,7 +97,7 @@ def _random_actions(
     elif uneven:
         never = (counts == 0).any()
         name = "exploration.action_never_tried" if never else "exploration.uneven"
-        yield finding(name, count=len(random), counts=", ".join(map(str, counts)))
+        yield finding(name, count=len(random), counts=", ".join(map(str, counts)), origin="of act() at epsilon 1")
     else:
         share, expected = (half == best)[clear].mean(), (agree + agree_at_1) / 2  # half-way between 0 and 1
         z = abs(share - expected) / sqrt(1.5 * expected * (1 - expected) / clear.sum() + 1e-12)

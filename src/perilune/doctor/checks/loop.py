@@ -12,7 +12,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
-from perilune.doctor.checks.acting import redraws_noise, unlikely
+from perilune.doctor.checks.acting import UNLIKELY, available, redraws_noise, unlikely
 from perilune.doctor.checks.replay import SAMPLES, Samples, as_samples, check_samples, draw, joined
 from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, declared_space, state_numbers
@@ -42,6 +42,7 @@ class Watch:
         online: Q of the online network before each step, always in the same states (T, 8, A).
         target: The same of the target network.
         greedy: The greedy actions at each step: in the current state, and in the first state of the episode (T, 2).
+        available: Whether q_values leaves each action unmasked in any state (A,).
         acts: Calls of ``act``.
         batches: Batches that the loop passed to ``train_batch``, the newest ones.
         trained: Number of calls of ``train_batch``.
@@ -53,6 +54,7 @@ class Watch:
         self.online: list[Array] = []
         self.target: list[Array] = []
         self.greedy: list[Array] = []
+        self.available = np.zeros(session.actions, bool)
         self.acts: list[Act] = []
         self.batches: deque[Samples] = deque(maxlen=BATCHES)
         self.trained = 0
@@ -89,7 +91,9 @@ class Watch:
                     self.online.append(self.agent.q(self._states))
                     if self.agent.has("target_q_values"):
                         self.target.append(self.agent.target_q(self._states))
-                    self.greedy.append(self.agent.q(np.stack([obs, self._first])).argmax(axis=1))
+                    q = self.agent.q(np.stack([obs, self._first]))
+                self.greedy.append(q.argmax(axis=1))
+                self.available |= available(q)[0]
             except AgentFailed as failure:  # the user's loop must not fail
                 self._failure = failure
             self._own = False
@@ -237,7 +241,13 @@ def _exploration(watch: Watch) -> Iterator[Finding | str]:
     quarter = len(steps) // 4
     if session.actions == 1 or quarter < 75:
         return
-    greedy = np.array([step.action for step in steps]) == np.array(watch.greedy)[:, 0]
+    actions = np.array([step.action for step in steps])
+    greedy = actions == np.array(watch.greedy)[:, 0]
+    counts = np.bincount(actions, minlength=session.actions)
+    never = watch.available & (counts == 0)
+    if session.actions > 2 and never.any() and (1 - 1 / (session.actions - 1)) ** (~greedy).sum() < UNLIKELY:
+        listing = ", ".join(map(str, counts))
+        yield finding("exploration.action_never_tried", count=len(steps), counts=listing, origin="of the training loop")
     shares = {"steps": len(steps), "first": greedy[:quarter].mean(), "last": greedy[-quarter:].mean()}
     chance = 1 / session.actions
     noisy = bool(session.not_regression)  # then the agent's greedy actions may differ from those of its q_values

@@ -15,7 +15,8 @@ from perilune.doctor.session import AgentCopy, AgentFailed, Session, as_array
 
 STORED = 600  # transitions stored before the first sample
 FIRST_SAMPLES = 12_000  # a transition that is sampled uniformly is missing from so many samples with probability 2e-9
-MANY = 25_000  # transitions stored in total: more than the capacity of most buffers
+MANY = 25_000  # transitions stored in total: more than the capacity of some buffers
+MOST_ENTRIES = 25_000_000  # entries of all observations stored
 SAMPLES = 4000
 RARE = 0.01  # share of transitions that may be wrong, such as the first and last ones of a run
 MAX_STEPS = 30  # the longest n-step transition
@@ -36,12 +37,13 @@ def check_replay(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     yield from dependent
     if dependent:
         return
-    play(agent, env, MANY - STORED)
+    play(agent, env, min(MANY, MOST_ENTRIES // session.observation_size) - STORED)
     samples = draw(agent, SAMPLES)
     yield from check_samples(session, samples, env)
+    stored = len(env.steps)
     newest = (samples.before >= env.steps[-STORED].before).mean()
-    if newest < 0.25 * STORED / MANY:  # with a smaller capacity, the share of the newest transitions is larger
-        yield finding("replay.oldest_only", count=len(samples.before), stored=MANY, newest=newest, last=STORED)
+    if newest < 0.25 * STORED / stored:  # with a smaller capacity, the share of the newest transitions is larger
+        yield finding("replay.oldest_only", count=len(samples.before), stored=stored, newest=newest, last=STORED)
 
 
 class Samples(NamedTuple):
@@ -173,7 +175,7 @@ def _chains(env: NumberedEnv, samples: Samples) -> list[list[Step]]:
     """Return the steps that each transition spans: always n of them, or fewer before the end of an episode.
 
     The chain of a transition that never occurred is empty. A terminated transition spans the steps to the end of its
-    episode, whatever its next_obs is.
+    episode, with any next_obs.
     """
     steps = {step.before: step for step in env.steps}
     rows = zip(samples.before.tolist(), samples.after.tolist(), samples.terminated.tolist(), strict=True)
@@ -205,6 +207,9 @@ def _ends(env: NumberedEnv, samples: Samples, chains: list[list[Step]]) -> Itera
     truncated = [flag for step, flag in ends if step.truncated]
     if truncated and np.mean(truncated) > 0.5:
         yield finding("environment.truncation_as_end", wrong=sum(truncated), count=len(truncated))
+    within = np.array([bool(chain) and not chain[-1].ended for chain in chains])
+    if (early := within & samples.terminated).mean() > RARE:
+        yield finding("replay.false_ends", wrong=early.sum(), count=within.sum())
     terminated = [flag for step, flag in ends if step.terminated]
     happened = sum(step.terminated for step in env.steps)
     if not terminated and happened * len(chains) > 30 * len(env.steps):  # 30 of them were expected
