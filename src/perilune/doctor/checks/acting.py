@@ -56,7 +56,7 @@ def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
             f"exploration: act() takes the action with the largest Q in {agree:.0%} of the states, at epsilon 0, 0.5 "
             "and 1. It may use a schedule or a temperature of its own. Pass epsilon on in the adapter"
         )
-    elif agree < 0.9 and _flips_anywhere(copies[0], obs[clear], q[clear], 1 - agree):
+    elif agree < 0.9 and _flips_anywhere(session, copies[0], obs[clear], q[clear], 1 - agree):
         yield finding("exploration.not_greedy", **shares)
     elif len(set(random)) == 1:
         yield finding("exploration.never_random", **shares)
@@ -136,14 +136,15 @@ def _gaps(q: Array) -> Array:
     return np.asarray(two[:, 1] - two[:, 0])
 
 
-def _flips_anywhere(agent: AgentCopy, obs: Array, q: Array, share: float) -> bool:
+def _flips_anywhere(session: Session, agent: AgentCopy, obs: Array, q: Array, share: float) -> bool:
     """Return whether actions differ from the greedy ones also where one action is much better than the others.
 
     Noise in the layers changes actions where values are close. ``share`` is the share of other actions in all states.
     """
     rows = np.argsort(_gaps(q))[-DECIDED:]
-    other = [(_actions(agent, obs[rows], 0.0) != q[rows].argmax(axis=1)).mean() for _ in range(CALLS)]
-    error = sqrt(share * (1 - share) / (CALLS * len(rows)))
+    calls = min(CALLS, max(1, session.affordable(0.1, q_values=len(rows))))
+    other = [(_actions(agent, obs[rows], 0.0) != q[rows].argmax(axis=1)).mean() for _ in range(calls)]
+    error = sqrt(share * (1 - share) / (calls * len(rows)))
     return bool(np.mean(other) - 5 * error > 0.7 * share)
 
 
