@@ -57,7 +57,7 @@ def entries() -> dict[str, Finding]:
                 fix=_one_line(fix),
                 example=example.rstrip().removesuffix("```").rstrip(),
                 how_to_check=_one_line(how_to_check),
-                clues=tuple(head.get("clues", defaults.get("clues", ()))),
+                clues=(*head.get("clues", ()), *defaults.get("clues", ())),  # the more specific first
                 calls=tuple(head.get("calls", defaults.get("calls", ("train_batch",)))),
             )
     return found

@@ -118,7 +118,7 @@ def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
         up, down = one.output_push(one.step), one.output_push(one.step_down)
         if up is None or down is None or len(up) == 1:
             return
-        pushed = np.abs(up) > 0.01 * max(np.abs(up).max(), np.abs(down).max())
+        pushed = np.abs(up) > 0.003 * max(np.abs(up).max(), np.abs(down).max())
         others = np.arange(len(up)) != one.action
         if not pushed[one.action] and pushed.any():
             faults.append(
@@ -133,7 +133,7 @@ def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
             faults.append(finding("loss.others_to_zero", action=one.action, up=up, down=down, q=agent.q(one.obs)[0]))
     if faults:
         worst = max(faults, key=lambda one: ROUTING.index(one.id))
-        if worst.id == "loss.wrong_action" or len(faults) == len(trials):
+        if worst.id == "loss.wrong_action" or len(faults) >= len(trials) - 1:  # an output may happen to be 0
             yield worst
 
 

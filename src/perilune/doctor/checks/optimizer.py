@@ -26,6 +26,7 @@ from perilune.doctor.weights import flat, negative_gradients, online, received_g
 # errors of 0 follow, for which the steps must fade.
 ERRORS = np.array([0.05] * 8 + [0.005] * 4 + [-0.05] * 4)
 IDLE_UPDATES = 60
+STATES = 8
 LION_BETAS = ((0.9, 0.99), (0.95, 0.98))
 CLOSE = 0.01  # largest relative distance at which steps match a known optimizer
 
@@ -145,18 +146,19 @@ def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
     input of that weight, which changes while earlier layers learn. An optimizer that normalizes its steps hides most of
     this change.
     """
-    # Small observations keep the other gradients small, so that clipping by norm has less effect.
-    transition = session.transitions(1, scale=0.3)._replace(action=np.zeros(1, np.int64))
-    step = weight_step(agent, with_error(agent, transition, 1.0))
-    found = []
-    for name, slopes in q_slopes(agent, transition.obs).items():
-        slope = np.abs(slopes.slope[:, 0])
-        exact = step[name].ndim == 1
-        if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
-            found.append(ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact))
-    if not found:
-        raise CannotTell("the last layer has no bias or other weight whose gradient is the TD error")
-    return next((one for one in reversed(found) if one.exact), found[0])
+    for _ in range(STATES):  # in some states, no unit of the last hidden layer is active
+        # Small observations keep the other gradients small, so that clipping by norm has less effect.
+        transition = session.transitions(1, scale=0.3)._replace(action=np.zeros(1, np.int64))
+        step = weight_step(agent, with_error(agent, transition, 1.0))
+        found = []
+        for name, slopes in q_slopes(agent, transition.obs).items():
+            slope = np.abs(slopes.slope[:, 0])
+            exact = step[name].ndim == 1
+            if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
+                found.append(ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact))
+        if found:
+            return next((one for one in reversed(found) if one.exact), found[0])
+    raise CannotTell("the last layer has no bias or other weight whose gradient is the TD error")
 
 
 def measured_steps(agent: AgentCopy, weight: ProbeWeight, errors: Sequence[float] | Array) -> Array:
