@@ -191,8 +191,16 @@ def test_pictures_take_their_colors_from_the_page(varied: doctor.Report) -> None
         assert all(f"{name}:" in written for name in used)
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        (DESKTOP, "light"),
+        (PHONE, "dark"),
+        pytest.param(DESKTOP, "dark", marks=pytest.mark.long),
+        pytest.param(PHONE, "light", marks=pytest.mark.long),
+    ],
+    ids=["desktop-light", "phone-dark", "desktop-dark", "phone-light"],
+)
 def test_page_is_accessible_in_light_and_dark_on_any_screen(
     browser: Browser, varied: doctor.Report, tmp_path: Path, size: Any, scheme: Any
 ) -> None:
