@@ -199,6 +199,8 @@ def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:
     if not agent.has("gradients", "parameters") or known is None or known[0] != "parameters":
         return received_gradients(agent, batch)
     given = as_named(agent.copy().call("gradients", *(column.copy() for column in batch)))
+    if any(array.dtype.kind not in "fiu" for array in given.values()):  # None, where a copy has no gradient
+        return received_gradients(agent, batch)
     shapes = {name: array.shape for name, array in online(agent).items()}
     if not set(shapes) <= set(given):
         given = dict(zip(as_named(agent.call("parameters")), given.values(), strict=False))
