@@ -237,11 +237,18 @@ def test_sound_agent_with_all_methods_passes_every_check() -> None:
 
 def test_shared_memory_finding_names_the_arrays() -> None:
     class Shared(Complete):
+        def __init__(self, seed: int = 0) -> None:
+            super().__init__(seed)
+            self.sync_target()
+
+        def sync_target(self) -> None:
+            self.target = self.w, self.b.copy()
+
         def parameters(self) -> dict[str, Array]:
             return {"w": self.w, "b": self.b}
 
         def target_parameters(self) -> dict[str, Array]:
-            return {"w": self.w, "b": self.target[1]}
+            return {"w": self.target[0], "b": self.target[1]}
 
     found = {finding.id: finding for finding in examine(Shared).findings}
     assert "share memory: w and w" in found["target_network.shared"].evidence

@@ -23,7 +23,7 @@ CORE = (
     ("gradients", "probe problems"),
     ("loss", "batch"),
     ("TD target", "probe problems"),
-    ("target network",),
+    ("target network", "probe problems"),
     ("training loop",),
 )
 

@@ -13,7 +13,7 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, require_varied_q
 from perilune.doctor.trials import first_step
-from perilune.doctor.weights import cosine, differ, response
+from perilune.doctor.weights import cosine, differ, negative_gradients, response
 
 ROWS = 6  # of a mixed batch
 SMALL, LARGE = 0.5, 30.0  # TD errors: below the limits of most losses, and large enough to dominate a batch
@@ -132,7 +132,7 @@ def _other_rewards(agent: AgentCopy, batch: Transitions, row: int) -> Iterator[t
 
 def _other_actions(session: Session, batch: Transitions, row: int) -> Iterator[tuple[Transitions, Transitions]]:
     other = (batch.action[row] + 1) % session.actions
-    for change in (2 * SMALL, LARGE):
+    for change in (0.0, 2 * SMALL, LARGE):
         rewarded = _with(batch, row, reward=batch.reward[row] + change)
         yield rewarded, _with(rewarded, row, action=other)
 
@@ -226,6 +226,9 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check that the error of each transition trains that transition, in a batch without other errors."""
     require_regression(session)
     if session.routing != "sound":
+        return
+    if first_step(agent) in ("inverse", "unknown") and negative_gradients(agent, session.transitions(1)) is None:
+        yield "the optimizer's steps do not reveal which transition a batch trains. Add gradients() to the adapter"
         return
     if session.min_batch > ROWS:
         yield f"errors of single transitions: train_batch needs at least {session.min_batch} transitions"

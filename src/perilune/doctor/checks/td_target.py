@@ -59,7 +59,7 @@ def check_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         between = (agent.q_taken(base) - session.gamma * middle / 2).astype(np.float32)
         measure("next", base._replace(reward=between), other._replace(reward=between))
     for reward in (0.3, 3.0, 100.0):  # large rewards only if needed, because they may overflow or be clipped
-        measure("reward", *(base._replace(reward=np.full(count, sign * reward, np.float32)) for sign in (-1, 1)))
+        measure("reward", *(base._replace(reward=np.full(count, factor * reward, np.float32)) for factor in (-1, 2)))
         least = 1e-4 * max(effects.values())
         if min(effects["reward_terminated"], effects["reward_running"]) > least:
             break

@@ -1,0 +1,138 @@
+import collections
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Network(nn.Module):
+    """Fully connected Q-network."""
+
+    def __init__(self, num_inputs, num_actions, hidden=(64, 64)):
+        super().__init__()
+        self.trunk = nn.ModuleList()
+        for width in hidden:
+            self.trunk.append(nn.Linear(num_inputs, width))
+            num_inputs = width
+        self.head = nn.Linear(num_inputs, num_actions)
+
+    def forward(self, x):
+        for layer in self.trunk:
+            x = torch.relu(layer(x))
+        return self.head(x)
+
+
+class ReplayMemory:
+    def __init__(self, capacity, seed):
+        self.buffer = collections.deque(maxlen=capacity)
+        self.rng = np.random.default_rng(seed)
+
+    def push(self, *transition):
+        self.buffer.append(transition)
+
+    def sample(self, batch_size):
+        indices = self.rng.integers(len(self.buffer), size=batch_size)
+        obs, action, reward, next_obs, done = zip(*[self.buffer[i] for i in indices])
+        return (np.stack(obs).astype(np.float32), np.array(action), np.array(reward, dtype=np.float32),
+                np.stack(next_obs).astype(np.float32), np.array(done, dtype=np.float32))
+
+    def __len__(self):
+        return len(self.buffer)
+
+
+class Agent:
+    def __init__(self, num_inputs, num_actions, lr, gamma, capacity=30000, seed=0):
+        torch.manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.num_inputs, self.num_actions = num_inputs, num_actions
+        self.gamma = gamma
+        self.q_network = Network(num_inputs, num_actions)
+        self.target_network = copy.deepcopy(self.q_network)
+        self.target_network.requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.q_network.parameters(), lr=lr)
+        self.criterion = nn.SmoothL1Loss()
+        self.memory = ReplayMemory(capacity, seed)
+
+    def select_action(self, obs, epsilon):
+        if self.rng.random() < epsilon:
+            return int(self.rng.integers(self.num_actions))
+        with torch.no_grad():
+            q = self.q_network(torch.tensor(obs, dtype=torch.float32)[None])
+        return int(q.argmax(dim=1))
+
+    def learn(self, obs, action, reward, next_obs, done):
+        obs, next_obs = torch.Tensor(obs), torch.Tensor(next_obs)
+        action = torch.as_tensor(action, dtype=torch.int64)
+        reward, done = torch.Tensor(reward), torch.Tensor(done)
+        q = self.q_network(obs)[torch.arange(len(action)), action]
+        with torch.no_grad():
+            best = self.q_network(next_obs).argmax(dim=1, keepdim=True)
+            next_q = self.target_network(next_obs).gather(1, best).squeeze(1)
+            expected = reward + (1.0 - done) * self.gamma * next_q
+        loss = self.criterion(q, expected)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.q_network.parameters(), 10.0)
+        self.optimizer.step()
+
+    def sync(self):
+        self.target_network.load_state_dict(self.q_network.state_dict())
+
+
+def train(agent, env, num_steps, batch_size=64, sync_interval=250, warmup=100, eps_decay=20000):
+    episode_rewards = [0.0]
+    obs, _ = env.reset()
+    for step in range(1, num_steps + 1):
+        epsilon = max(0.03, 1 - step / eps_decay)
+        action = agent.select_action(obs, epsilon)
+        next_obs, reward, terminated, truncated, _ = env.step(action)
+        agent.memory.push(obs, action, reward, next_obs, terminated)
+        episode_rewards[-1] += reward
+        if terminated or truncated:
+            obs, _ = env.reset()
+            episode_rewards.append(0.0)
+        else:
+            obs = next_obs
+        if len(agent.memory) >= warmup:
+            agent.learn(*agent.memory.sample(batch_size))
+        if step % sync_interval == 0:
+            agent.sync()
+    return episode_rewards
+
+
+class Adapter:
+    def __init__(self, agent):
+        self.agent = agent
+        self.gamma = agent.gamma
+        self.observation_size = agent.num_inputs
+
+    @torch.no_grad()
+    def q_values(self, obs):
+        return self.agent.q_network(torch.Tensor(obs)).numpy()
+
+    @torch.no_grad()
+    def target_q_values(self, obs):
+        return self.agent.target_network(torch.Tensor(obs)).numpy()
+
+    def sync_target(self):
+        self.agent.sync()
+
+    def train_batch(self, obs, action, reward, next_obs, terminated):
+        self.agent.learn(obs, action, reward, next_obs, terminated)
+
+    def act(self, obs, epsilon):
+        return self.agent.select_action(obs, epsilon)
+
+    def remember(self, obs, action, reward, next_obs, terminated, truncated):
+        self.agent.memory.push(obs, action, reward, next_obs, terminated)
+
+    def sample(self, n):
+        return self.agent.memory.sample(n)
+
+    def run(self, env, env_steps):
+        train(self.agent, env, env_steps)
+
+
+def make(seed=0):
+    return Adapter(Agent(8, 4, 0.99, 5e-4, seed=seed))
