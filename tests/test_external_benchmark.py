@@ -119,6 +119,7 @@ def test_line_must_be_near_the_mutated_code() -> None:
     assert mutants.line_is_right(mutant(code=(examined,)), examined("loss.sum", where=f"other.py:{first}")) is False
     assert mutants.line_is_right(mutant(code=(examined,)), examined()) is False
     assert mutants.line_is_right(mutant(), at[-5]) is None
+    assert mutants.line_is_right(mutant(code=(examined,), killed=False), at[-5]) is None
 
 
 def test_mutants_summary_counts_verdicts_in_each_group() -> None:

@@ -65,7 +65,7 @@ def verdict(mutant: Mutant, result: dict[str, Any]) -> str:
 
 def line_is_right(mutant: Mutant, result: dict[str, Any]) -> bool | None:
     """Return whether the first finding points to within five lines of the fault, or None if no line is at fault."""
-    if not mutant.code:
+    if group(mutant) != "fault" or not mutant.code:
         return None
     file, _, number = str((found(result) or [{"where": ""}])[0]["where"]).rpartition(":")
     for code in mutant.code:
