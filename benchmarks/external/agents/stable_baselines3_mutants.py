@@ -259,7 +259,7 @@ def _settings() -> dict[str, Mutant]:
     changed("settings", (*TUNING, "loop"), longer, True, False, learning_starts=100_000)
     changed("settings", explores, "Random actions end after five time steps.", exploration_fraction=1e-4)
     changed("settings", explores, "Random actions stay frequent until the training ends.", exploration_fraction=1.0)
-    changed("settings", explores, "No action is random after the warm-up.", exploration_initial_eps=0.0)
+    changed("settings", explores, "Right after the warm-up, no action is random.", exploration_initial_eps=0.0)
     changed("settings", (*TUNING, "loop"), "The agent learns five times in a training.", train_freq=10_000)
     changed("settings", (*TUNING, "loop"), "The agent never learns.", True, gradient_steps=0)
     changed("settings", (*TUNING, "loss", "optimizer"), "Clipping leaves almost nothing.", max_grad_norm=1e-6)
