@@ -180,7 +180,7 @@ def test_divergence_is_a_finding() -> None:
 MEMBERS = {"gamma": 0.9, "observation_size": 4, "q_values": lambda obs: obs, "train_batch": lambda *batch: None}
 UNUSABLE: list[tuple[Callable[..., Any], str]] = [
     *((type("Partial", (), {key: MEMBERS[key] for key in MEMBERS if key != name}), name) for name in MEMBERS),
-    *((type("Odd", (Linear,), {"gamma": value}), "gamma") for value in (1.5, -0.1, "0.9", None, True, np.nan)),
+    *((type("Odd", (Linear,), {"gamma": value}), "gamma") for value in ("0.9", None, True, np.nan)),
     *((type("Odd", (Linear,), {"n_step": value}), "n_step") for value in ("3", 0, 2.5)),
     (lambda: 1 / 0, "ZeroDivisionError"),
     (lambda: Closure(np.random.default_rng().integers(2**30)), "seed"),

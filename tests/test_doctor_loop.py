@@ -342,11 +342,31 @@ class ResetsFirst(Complete):
             self.after(step)
 
 
+class DropsCutReturns(Complete):
+    """Stores returns of three time steps. It drops those that a time limit cuts off."""
+
+    n_step = 3
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.pending: list[tuple[Any, ...]] = []
+
+    def remember(self, *transition: Any) -> None:
+        *_, terminated, truncated = transition
+        self.pending.append(transition)
+        while self.pending and (terminated or len(self.pending) == self.n_step):
+            total = sum(self.gamma**k * one[2] for k, one in enumerate(self.pending))
+            obs, action, *_ = self.pending.pop(0)
+            super().remember(obs, action, total, transition[3], terminated, False)
+        if truncated:
+            self.pending.clear()
+
+
 @pytest.mark.parametrize(
     "agent",
     [
         *(change(sample=no_next_state), change(sample=prioritized)),
-        *(Reservoir, Ring),
+        *(Reservoir, Ring, DropsCutReturns),
     ],
 )
 def test_sound_replay_has_no_finding(agent: type[Complete]) -> None:

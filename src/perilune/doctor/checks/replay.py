@@ -279,7 +279,10 @@ def _check_draws(samples: Samples, env: NumberedEnv) -> Iterator[Finding]:
         yield finding("replay.consecutive", calls=len(calls), size=len(calls[0]))
     else:
         times = np.bincount(ranks, minlength=len(stored))[: len(stored)]
-        inner = np.array([not step.ended for step in env.steps])
+        # An n-step buffer may drop transitions whose returns a time limit cuts off.
+        span = max(int(np.median(samples.after - samples.before)), 1)
+        ended = np.array([step.ended for step in env.steps] + [False] * span)
+        inner = ~np.any([ended[shift : shift + len(stored)] for shift in range(span)], axis=0)
         inner[:MAX_STEPS] = inner[-MAX_STEPS:] = False  # buffers may exclude rows near the place of the next one
         seen = times[inner & (times > 0)]
         even = seen.var() < 2 * seen.mean()  # priorities make it larger
