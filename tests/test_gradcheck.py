@@ -78,7 +78,7 @@ def smooth_around(network: Network, x: Array, noise: int = 0) -> bool:
 # None of these seeds draws an x near the kink of ReLU.
 @settings(deadline=None)
 @given(st.sampled_from(list(LAYERS)), st.integers(1, 7), st.integers(1, 6), st.integers(0, 19))
-def test_layer_gradients_match_differences(kind: str, rows: int, width: int, seed: int) -> None:
+def test_layer_gradients_match_finite_differences(kind: str, rows: int, width: int, seed: int) -> None:
     if kind == "LayerNorm":
         # Of two values, LayerNorm keeps only the sign of their difference, so the gradient is only rounding error.
         width += 2

@@ -35,7 +35,7 @@ def test_peer_keeps_its_tuned_budget_and_the_same_evaluations() -> None:
     ],
 )
 @pytest.mark.skipif(INSTALLED, reason="needs an environment without Stable-Baselines3")
-def test_missing_peer_error_names_the_install_command(
+def test_missing_stable_baselines3_error_names_the_install_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clone: bool, advice: str
 ) -> None:
     if not clone:

@@ -184,7 +184,7 @@ def test_progress_block_fits_into_narrow_terminals(
     assert max(map(len, lines)) <= width
 
 
-def test_progress_block_shows_returns_figures_and_outcomes() -> None:
+def test_progress_block_shows_return_curve_statistics_and_outcomes() -> None:
     summary = played()
     summary.read(evaluated(3_000, 219.13))
     summary.read(metrics(3_000))

@@ -177,9 +177,7 @@ def test_accepted_budget_allows_an_update(learning_starts: int, train_freq: int)
 @pytest.mark.parametrize("lengths", [(3,), (5, 2), (100,)])
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("learning_starts", [1, 2, 11])
-def test_warm_up_stores_learning_starts_steps_without_updates(
-    lengths: tuple[int, ...], n: int, learning_starts: int
-) -> None:
+def test_warm_up_fills_replay_without_updates(lengths: tuple[int, ...], n: int, learning_starts: int) -> None:
     world = Numbered(lengths=lengths)
     agent = agent_for(world, n_step=n, learning_starts=learning_starts)
     before = agent.online.parameters.copy()
@@ -343,7 +341,7 @@ def test_training_stops_at_requested_return() -> None:
     assert agent.env_steps == 11
 
 
-def test_training_seconds_exclude_readers_and_evaluations() -> None:
+def test_training_seconds_exclude_event_consumers_and_evaluations() -> None:
     class Slow(Numbered):
         def begin(self) -> Any:
             if self.seeds[-1] is not None and self.seeds[-1] >= TRAINING_SEEDS:

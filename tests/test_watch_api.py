@@ -438,7 +438,7 @@ def test_internal_error_is_answered_with_security_headers(client: Client, monkey
 
     monkeypatch.setattr(watcher.Watcher, "poll", broken)
     answer = client.get("/api/runs")
-    message = "The server failed with KeyError. Its terminal shows the cause."
+    message = "The server failed with KeyError. See its terminal for the cause."
     assert (answer.status_code, answer.json()) == (500, {"error": message})
     assert answer.headers["x-content-type-options"] == "nosniff"
 

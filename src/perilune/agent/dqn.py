@@ -238,7 +238,7 @@ class Agent:
             reward: the reward.
             next_obs: the next observation, float32 [O].
             terminated: whether the task has ended.
-            truncated: whether the episode was cut off, such as by a time limit.
+            truncated: whether the episode was cut off, for example by a time limit.
             env: index of the environment.
 
         Returns:

@@ -128,7 +128,12 @@ COMMANDS = {
         "Write an HTML report on runs: curves, videos, settings, scores and suggestions.",
         (
             RUNS,
-            option("--out", Path, None, "Output file (.html or .htm). Default: RUN/report.html, or report.html."),
+            option(
+                "--out",
+                Path,
+                None,
+                "Output file (.html or .htm). Default: RUN/report.html, or ./report.html for several.",
+            ),
             option("--episodes", whole, 100, "Greedy episodes for the score of each run (>= 0)."),
             ENV,
         ),

@@ -206,6 +206,7 @@ class Learner:
 
     def _train(self, agent: AgentCopy, batch: Transitions, updates: int, seed: int) -> None:
         """Run updates. Repeat rows if the batch is too small."""
+        batch = agent.prepared(batch)
         batch = batch.rows(np.arange(max(len(batch.action), self.session.min_batch)) % len(batch.action))
         seed_global_generators(3 + seed)
         for _ in range(updates * self.session.calls_per_update):

@@ -223,11 +223,8 @@ class AgentCopy:
 
     def train(self, batch: Transitions) -> None:
         """Run one update. If the batch is too small, repeat its rows, which does not change their mean."""
-        if self.session.running_next is not None and batch.terminated.all():
-            batch = self._with_running_rows(batch, *self.session.running_next)
+        batch = self.prepared(batch)
         repeats = -(-self.session.min_batch // len(batch.action))
-        if self.session.reward_scale != 1:
-            batch = batch._replace(reward=(batch.reward / self.session.reward_scale).astype(batch.reward.dtype))
         columns = [np.concatenate([column] * repeats) for column in batch]
 
         def update(agent: AgentCopy) -> None:
@@ -235,6 +232,15 @@ class AgentCopy:
                 agent.call("train_batch", *(column.copy() for column in columns))
 
         self.change(update)
+
+    def prepared(self, batch: Transitions) -> Transitions:
+        """Return the batch with undone reward scaling, and with running rows if updates need them."""
+        session = self.session
+        if session.running_next is not None and batch.terminated.all():
+            batch = self._with_running_rows(batch, *session.running_next)
+        if session.reward_scale != 1:
+            batch = batch._replace(reward=(batch.reward / session.reward_scale).astype(batch.reward.dtype))
+        return batch
 
     @staticmethod
     def _with_running_rows(batch: Transitions, next_obs: Array, bootstrap: float) -> Transitions:

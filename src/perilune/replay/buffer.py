@@ -64,7 +64,7 @@ class NStep:
             reward: the reward.
             next_obs: the next observation, float32 [O].
             terminated: whether the task has ended.
-            truncated: whether the episode was cut off, such as by a time limit.
+            truncated: whether the episode was cut off, for example by a time limit.
 
         Raises:
             DivergenceError: an n-step return is not finite in single precision.

@@ -102,7 +102,7 @@ def event_file(
     with files.reported("written", target):
         target.mkdir(exist_ok=True)
         before = set(target.iterdir())
-        # The suffix is unique, because two files may begin in the same second.
+        # Make the suffix unique, because two files may be created in the same second.
         writer = EventsWriter(str(target / "events"), f".{len(before)}")
         (path,) = set(target.iterdir()) - before
         began = path.stat().st_mtime - time.perf_counter()  # wall-clock time, for TensorBoard

@@ -71,7 +71,8 @@ def online_agent(
     Args:
         agent: A new agent. The examination trains it.
         learn: Takes obs (O,), action, reward, next_obs (O,) and terminated of one transition.
-        q_values: Takes observations (N, O) and returns Q-values (N, A). May name a PyTorch module.
+        q_values: Takes observations (N, O) and returns Q-values (N, A). It can also be the name of an
+            attribute that holds a PyTorch module.
         observation_size: Number of entries of an observation, O.
         gamma: Discount, from 0 to 1. By default, ``agent.gamma``.
         **methods: Optional members of ``AgentAdapter``, by name.
@@ -122,7 +123,8 @@ def replay_agent(
         memory: Name of the memory, or a mapping from names of arrays to columns, for example
             ``{"state_memory": "obs", "done_memory": "terminated"}``.
         learn: Samples a batch and runs one update.
-        q_values: Takes observations (N, O) and returns Q-values (N, A). May name a PyTorch module.
+        q_values: Takes observations (N, O) and returns Q-values (N, A). It can also be the name of an
+            attribute that holds a PyTorch module.
         observation_size: Number of entries of an observation, O.
         gamma: Discount, from 0 to 1. By default, ``agent.gamma``.
         draw: Name of the method of the memory that returns a batch.

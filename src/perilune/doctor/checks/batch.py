@@ -123,11 +123,10 @@ def _with(batch: Transitions, row: int, **values: object) -> Transitions:
 
 
 def _other_rewards(agent: AgentCopy, batch: Transitions, row: int) -> Iterator[tuple[Transitions, Transitions]]:
-    for change in (2 * SMALL, LARGE):
-        yield (
-            _with(batch, row, reward=batch.reward[row] - change),
-            _with(batch, row, reward=batch.reward[row] + change),
-        )
+    """Yield pairs of batches that differ in the reward of one row, one of them within [-1, 1] for clipped rewards."""
+    reward = float(batch.reward[row])
+    for low, high in ((reward - 2 * SMALL, reward + 2 * SMALL), (reward - LARGE, reward + LARGE), (-0.9, 0.9)):
+        yield _with(batch, row, reward=low), _with(batch, row, reward=high)
 
 
 def _other_actions(session: Session, batch: Transitions, row: int) -> Iterator[tuple[Transitions, Transitions]]:

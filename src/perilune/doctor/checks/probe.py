@@ -18,6 +18,7 @@ from perilune.doctor.learner import ALIKE, CLOSE, MAX_UPDATES, STATES, WRONG, Le
 from perilune.doctor.report import Finding, Passed
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.supervise import MORE
+from perilune.doctor.weights import differ
 
 TITLE = "probe problems"
 TIMES = 12  # updates allowed for a problem, relative to those for a constant
@@ -38,10 +39,14 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
         if not at_once.passed:
             yield Passed(TITLE, LOWERED)
         return
+    if _linear_without_bias(agent):
+        raise CannotTell("Q is a linear function of obs without a bias, which cannot represent the right values")
     yield from _constants(learner)
     reasons = []
     for problem in _problems(learner)[:-1]:
         result = _judge(learner, learner.learn(problem))
+        if isinstance(result, Finding) and session.unexplained:
+            raise CannotTell("the target is not a known one, so other values may be right")
         yield result
         if isinstance(result, Finding):  # the other problems would show its consequences
             return
@@ -49,6 +54,16 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
             reasons.append(problem.what)
     if reasons:
         raise CannotTell(f"the agent was not shown to learn {', '.join(reasons)}")
+
+
+def _linear_without_bias(agent: AgentCopy) -> bool:
+    """Return whether Q(2 obs, a) = 2 Q(obs, a) in a trained agent."""
+    session = agent.session
+    obs = session.observations(16)
+    trained = agent.trained(
+        session.transitions(max(16, session.min_batch))._replace(reward=np.ones(max(16, session.min_batch), np.float32))
+    )
+    return not differ(2 * trained.q(obs), trained.q(2 * obs))
 
 
 def _constant(learner: Learner, reward: int) -> Problem:

@@ -143,7 +143,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         raise CannotTell("the errors of the other actions also change Q(obs, action)")
     require_regression(session)
     if session.ends == "mixed":
-        raise CannotTell("the end of one transition decides for others")
+        raise CannotTell("the terminated flag of one transition affects the targets of others")
     inverted = session.ends == "mask_inverted"
     targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
     if targets.all_zero:
