@@ -56,7 +56,7 @@ def _rows(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check that the update depends on the reward, the action and the end of every transition."""
     rows = max(ROWS, session.min_batch)
     places = _places(rows)
-    batch = _mixed(session, agent, rows)
+    batch = _near_zero(session, agent, rows)
     ages = [agent.copy()]
     for _ in range(AGES - 1):
         ages.append(ages[-1].trained(_mixed(session, agent, rows)))
@@ -112,6 +112,14 @@ def _mixed(session: Session, agent: AgentCopy, rows: int, first_ends: bool = Tru
     bootstrap = session.discount * ~batch.terminated * agent.q(batch.next_obs).max(axis=1)
     error = SMALL * session.rng.choice([-1.0, 1.0], rows)
     return batch._replace(reward=(agent.q_taken(batch) - bootstrap + error).astype(np.float32))
+
+
+def _near_zero(session: Session, agent: AgentCopy, rows: int) -> Transitions:
+    """Return transitions with small Q, whose errors change sign even if rewards are clipped to [-1, 1]."""
+    pool = session.transitions(16 * rows, terminated=session.ends in ("sound", "no_mask"))
+    batch = pool.rows(np.argsort(np.abs(agent.q_taken(pool)))[:rows])
+    error = SMALL * session.rng.choice([-1.0, 1.0], rows)
+    return batch._replace(reward=(agent.q_taken(batch) + error).astype(np.float32))
 
 
 def _with(batch: Transitions, row: int, **values: object) -> Transitions:
