@@ -31,6 +31,8 @@ EXPLAINING = ("numerics", "forward", "backward", "optimizer", "loss", "td_target
 
 def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding | Passed | str]:
     """Let the agent learn constants, values by observation and action, ends, and delayed rewards."""
+    if session.running_next is not None:
+        raise CannotTell("the added running transitions have other targets after a sync")
     learner = Learner(session)
     *problems, everything = _problems(learner)
     at_once, negative = learner.learn(everything), _constant(learner, -1)
