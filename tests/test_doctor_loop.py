@@ -537,7 +537,7 @@ def test_online_learner_that_stores_another_action_is_found() -> None:
         def learn(self, step: int, obs: Array, action: int, *rest: Any) -> None:
             super().learn(step, obs, 1 - action, *rest)
 
-    assert "replay.mismatched" in check(Other, "training loop")[0]
+    assert "loop.other_action_stored" in check(Other, "training loop")[0]
 
 
 def test_loop_that_acts_on_the_previous_state_is_found() -> None:
@@ -563,6 +563,35 @@ def test_repeated_actions_are_no_fault_of_the_loop() -> None:
             return self.last
 
     assert {name for name, one in check(Repeats, "training loop")[0].items() if one.severity != "note"} == set()
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_repeated_action_with_its_last_reward_only_is_found(total: bool) -> None:
+    class Skips(Complete):
+        def run(self, env: Any, env_steps: int) -> None:
+            obs, _ = env.reset()
+            for step in range(0, env_steps, 3):
+                action, rewards = self.act(obs, max(0.05, 1 - step / 500)), []
+                for _ in range(3):
+                    next_obs, reward, terminated, truncated, _ = env.step(action)
+                    rewards.append(reward)
+                    if terminated or truncated:
+                        break
+                self.remember(obs, action, sum(rewards) if total else reward, next_obs, terminated, truncated)
+                obs = env.reset()[0] if terminated or truncated else next_obs
+                self.after(step)
+
+    found = {name for name, one in check(Skips, "training loop")[0].items() if one.severity != "note"}
+    assert found == (set() if total else {"environment.last_reward_only"})
+
+
+def test_stored_action_that_was_not_executed_is_found() -> None:
+    class Twice(Complete):
+        def remember(self, obs: Array, action: int, *rest: Any) -> None:
+            super().remember(obs, int(self.rng.integers(2)), *rest)
+
+    found = check(Twice, "training loop")[0]
+    assert {name for name, one in found.items() if one.severity != "note"} == {"loop.other_action_stored"}
 
 
 class OneArray(Complete):

@@ -74,6 +74,51 @@ def values_in_the_first_rows(
     return reward + self.gamma * values
 
 
+def at_obs(self: Deep, obs: Array, action: Array, next_obs: Array) -> Array:
+    """Evaluate the greedy action of obs at next_obs."""
+    return self.target_q_values(next_obs)[np.arange(len(obs)), self.q_values(obs).argmax(axis=1)]
+
+
+def one_action_best(self: Deep, seed: int = 0) -> None:
+    """Start with networks for which the same action is greedy in almost every state."""
+    Deep.__init__(self, seed)
+    self.online[-1][0] += 5
+    self.sync_target()
+
+
+def columns(self: Deep, q: Array, action: Array, targets: Array) -> Array:
+    """Train each row on its target for all actions of the batch, as ``q[:, action] = targets[:, None]`` does."""
+    errors = np.zeros_like(q)
+    errors[:, action] = (q[:, action] - targets[:, None]) / len(q)
+    return errors
+
+
+def on_next_obs(self: Deep, *batch: Array) -> None:
+    """Pass the error back through the activations at next_obs."""
+    layers = self.forward(self.online, batch[0])
+    derivative = self.errors(layers[-1], batch[1], self.targets(*batch))
+    self.step(self.backward(self.forward(self.online, np.where(batch[4][:, None], batch[0], batch[3])), derivative))
+
+
+class Tensor:
+    """The part of a PyTorch tensor that the doctor reads."""
+
+    is_leaf = True
+    grad = np.ones(3)
+
+    def detach(self) -> Tensor:
+        return self
+
+    cpu = detach
+
+    def numpy(self) -> Array:
+        return np.ones(3)
+
+
+def forgets_to_step(self: Deep, *batch: Array) -> None:
+    self.tensor = Tensor()
+
+
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "action of the first row": (
         "loss.wrong_action",
@@ -113,6 +158,14 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
             "targets": lambda self, o, a, r, n, t: Deep.targets(self, o, a, r, n, np.zeros_like(t)),
         },
     ),
+    "greedy action of obs": ("td_target.greedy_at_obs", {"next_values": at_obs}),
+    "greedy action of obs with one greedy action": (
+        "td_target.greedy_at_obs",
+        {"__init__": one_action_best, "next_values": at_obs},
+    ),
+    "targets in all columns": ("loss.actions_of_other_rows", {"errors": columns}),
+    "activations of next_obs": ("backward.next_obs", {"train_batch": on_next_obs}),
+    "gradients without a step": ("optimizer.no_step", {"train_batch": forgets_to_step, "run": None}),
     "assignment instead of a copy": ("target_network.shared", {"sync_target": share}),
     "copy of the list only": (
         "target_network.shared",

@@ -111,6 +111,7 @@ class Session:
     weight_decay: bool | None = None  # whether weights shrink without an error; None: unknown
     optimizer: Steps | None = None  # the reference optimizer that matches the agent's steps
     replay_faulty: bool = False
+    start: list[Callable[[AgentCopy], object]] = field(default_factory=list)  # changes to every new copy
     _original: Any = None
 
     @property
@@ -128,12 +129,20 @@ class Session:
         return self.timed("the factory", self.factory, **({"seed": self.seed} if takes_seed else {}))
 
     def new_copy(self) -> AgentCopy:
-        """Return an agent in its initial state."""
-        if not self.deepcopy:
-            return AgentCopy(self, self.new_agent())
-        if self._original is None:
-            self._original = self.new_agent()
-        return AgentCopy(self, copy.deepcopy(self._original))
+        """Return an agent in its initial state, after the changes in ``start``."""
+        if self._original is not None:
+            return AgentCopy(self, copy.deepcopy(self._original))
+        new = AgentCopy(self, self.new_agent())
+        for change in self.start:
+            new.change(change)
+        if self.deepcopy:
+            self._original = copy.deepcopy(new.agent)
+        return new
+
+    def start_after(self, change: Callable[[AgentCopy], object]) -> None:
+        """Apply ``change`` to every new copy."""
+        self.start.append(change)
+        self._original = None
 
     def timed(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call ``function``, and record it as the running call. Raise AgentFailed if it raises an exception."""

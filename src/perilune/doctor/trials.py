@@ -36,21 +36,28 @@ class Slopes(NamedTuple):
 
 
 def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
-    """Return d Q(obs, a) / d weight for one obs (1, O) and some weights of every array of the online network.
+    """Return d Q(obs, a) / d weight for one obs (1, O) and some weights of every array of the online network."""
+    rng = np.random.default_rng(seed)
+    sizes = {name: array.size for name, array in online(agent).items()}
+    return slopes_at(agent, obs, {name: rng.permutation(size)[:COORDINATES] for name, size in sizes.items()})
+
+
+def slopes_at(agent: AgentCopy, obs: Array, places: dict[str, Array]) -> dict[str, Slopes]:
+    """Return d Q(obs, a) / d weight for one obs (1, O) and the weights at flat indices ``places`` (n,) of each array.
 
     Omit weights at which a ReLU has a kink: there, the differences to both sides disagree.
     """
     if agent.session.noise:
         raise CannotTell("q_values returns different values for the same observations, so it has no derivative")
     copy = agent.copy()
-    rng = np.random.default_rng(seed)
     found = {}
     base = copy.q(obs)[0]
-    for name, array in online(copy).items():
-        places = rng.permutation(array.size)[:COORDINATES]
+    arrays = online(copy)
+    for name, chosen in places.items():
+        array = arrays[name]
         size = 0.02 * (float(np.abs(array).mean()) + 0.02)
         slopes, bends = [], []
-        for place in places:
+        for place in chosen:
             index = np.unravel_index(place, array.shape)
             kept = array[index]
             array[index] = kept + size
@@ -64,7 +71,7 @@ def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
             bends.append((up + down - 2 * base) / distance)
         slope = np.array(slopes)
         smooth = np.abs(bends).max(axis=1) <= 0.05 * np.abs(slope).max() + 1e-6
-        found[name] = Slopes(places[smooth], slope[smooth])
+        found[name] = Slopes(chosen[smooth], slope[smooth])
     return found
 
 

@@ -28,9 +28,9 @@ def walk(agent: Any) -> Named:
     return {path: array for path, (array, _) in _walk(agent).items()}
 
 
-def _walk(agent: Any) -> dict[str, tuple[Array, bool | None]]:
-    """Return the arrays of ``walk``, and whether each is a tensor that requires a gradient (None: no tensor)."""
-    found: dict[str, tuple[Array, bool | None]] = {}
+def _walk(agent: Any) -> dict[str, tuple[Array, Any]]:
+    """Return the arrays of ``walk``, each with the array or tensor that it belongs to."""
+    found: dict[str, tuple[Array, Any]] = {}
     seen: set[int] = set()
     queue: deque[tuple[str, Any, int]] = deque([("", agent, 0)])
     while queue:
@@ -42,10 +42,16 @@ def _walk(agent: Any) -> dict[str, tuple[Array, bool | None]]:
         with contextlib.suppress(Exception):  # objects of the agent may raise anything when they are inspected
             array = live_array(value)
             if array is not None:
-                found[path.removeprefix(".")] = array, getattr(value, "requires_grad", None)
+                found[path.removeprefix(".")] = array, value
             else:
                 queue.extend((f"{path}{step}", part, depth + 1) for step, part in _parts(value))
     return found
+
+
+def has_gradients(agent: Any) -> bool:
+    """Return whether a PyTorch tensor of ``agent`` has a gradient other than 0."""
+    leaves = [value for _, value in _walk(agent).values() if getattr(value, "is_leaf", False)]
+    return any(leaf.grad is not None and bool(as_array(leaf.grad).any()) for leaf in leaves)
 
 
 def live_array(value: Any) -> Array | None:
@@ -113,7 +119,8 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
                 continue
             if source == "walk":
                 # Tensors without gradient are noise or statistics, unless the agent computes every gradient itself.
-                trained = {name: needs for name, (_, needs) in _walk(agent.agent).items() if name in names}
+                tensors = {name: value for name, (_, value) in _walk(agent.agent).items() if name in names}
+                trained = {name: getattr(value, "requires_grad", None) for name, value in tensors.items()}
                 names = [name for name in names if trained.get(name) is not False or True not in trained.values()]
                 alike = _statistics(agent, names)
                 # If every array is one of these, the update ignores the sign of the error.
@@ -171,17 +178,18 @@ def target_arrays(agent: AgentCopy) -> Named:
     return found
 
 
+def perturb(agent: AgentCopy, seed: int) -> None:
+    """Change the online weights of ``agent`` at random, by about half their size."""
+    rng = np.random.default_rng(seed)
+    for array in online(agent).values():
+        typical = float(np.abs(array).mean()) or 0.1
+        array[...] += (0.5 * typical * rng.standard_normal(array.shape)).astype(array.dtype)
+
+
 def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
     """Return a copy whose online weights are changed at random, by about half their size."""
-
-    def perturb(copy: AgentCopy) -> None:
-        rng = np.random.default_rng(seed)
-        for array in online(copy).values():
-            typical = float(np.abs(array).mean()) or 0.1
-            array[...] += (0.5 * typical * rng.standard_normal(array.shape)).astype(array.dtype)
-
     changed = agent.copy()
-    changed.change(perturb)
+    changed.change(lambda copy: perturb(copy, seed))
     return changed
 
 
@@ -191,6 +199,22 @@ def weight_step(agent: AgentCopy, batch: Transitions) -> Named:
     before = {name: array.astype(np.float64) for name, array in online(trained).items()}
     trained.train(batch)
     return {name: array - before[name] for name, array in online(trained).items()}
+
+
+def linear(agent: AgentCopy) -> bool:
+    """Return whether Q is a linear function of the weights that an update changes."""
+    step = weight_step(agent, agent.session.transitions(max(16, agent.session.min_batch)))
+    moved = [name for name in step if step[name].any()]
+    obs = agent.session.observations(16)
+
+    def shifted(sign: int) -> Array:
+        copy, rng = agent.copy(), np.random.default_rng(0)
+        for name in moved:
+            online(copy)[name][...] += sign * 0.1 * rng.standard_normal(step[name].shape)
+        return copy.q(obs)
+
+    up, here, down = shifted(1), agent.q(obs), shifted(-1)
+    return bool(moved) and float(np.abs(up + down - 2 * here).max()) < MATTERS * float(np.abs(up - down).max())
 
 
 def negative_gradients(agent: AgentCopy, batch: Transitions) -> Named | None:

@@ -88,7 +88,15 @@ def _rows(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         return
     if session.actions > 1 and (without := ignored(lambda age, row: _other_actions(session, batch, row))):
         used = [row for row in places if row not in without]
-        if used:  # otherwise check_gradients reports it
+        exchanged = [batch._replace(action=np.roll(batch.action, shift)) for shift in range(1, rows)]
+        if not any(differ(response(agent, batch), response(agent, other)) for other in exchanged):
+            session.routing = "loss.actions_of_other_rows"
+            details = (
+                f"In a batch of {rows} transitions with different actions, exchanging the actions of the rows does not "
+                "change the update"
+            )
+            yield finding("loss.actions_of_other_rows", details=details)
+        elif used:  # otherwise check_gradients reports it
             details = (
                 f"In a batch of {rows} transitions, changing the action of rows {listed(without)} does not change the "
                 f"update. Changing the action of rows {listed(used)} does"
@@ -256,10 +264,23 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
                 "update on it alone changes nothing. The batch changes Q. If all are terminated, it does not"
             )
             yield finding("td_target.other_row", details=details)
+        elif session.actions > 1 and _trained_row(agent, _one_action(agent, batch, row), row)[0] >= ALIKE:
+            details = (
+                f"In a batch of {ROWS} transitions with different actions, only row {row} has a TD error. The cosine "
+                f"similarity between this update and an update on row {row} alone is {own:.2f} (1 is correct). If all "
+                "transitions have the same action, the two updates agree"
+            )
+            yield finding("loss.actions_of_other_rows", details=details)
         else:
             more = f" Its direction is that of row {best_row} ({best:.2f})." if best_row != row else ""
             yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
         return
+
+
+def _one_action(agent: AgentCopy, batch: Transitions, row: int) -> Transitions:
+    """Return terminated transitions without errors whose actions are all that of ``row``."""
+    batch = batch._replace(action=np.full_like(batch.action, batch.action[row]), terminated=np.ones(ROWS, bool))
+    return batch._replace(reward=agent.q_taken(batch).astype(np.float32))
 
 
 def _trained_row(agent: AgentCopy, batch: Transitions, row: int) -> tuple[float, float, int]:

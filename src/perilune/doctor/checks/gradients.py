@@ -12,7 +12,7 @@ from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
 from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, first_trials, trials
-from perilune.doctor.weights import cosine, flat, online, push
+from perilune.doctor.weights import cosine, flat, linear, online, push
 
 ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
@@ -151,6 +151,8 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     if names != biases and weights is not None and weights[0] == "walk":
         # Such a vector may be a scale of the observations or the support of a distribution instead of a bias.
         names = [name for name in names if name not in biases or not online(agent)[name].any()]
+    if names and agent.session.start and linear(agent):
+        return  # the features of a linear agent are fixed, and its weights start at 0
     if names and (names := _still_frozen(agent, names)):
         name = "backward.bias_frozen" if names == biases else "backward.left_out"
         yield finding(name, arrays=", ".join(names), updates=len(trials))
@@ -266,7 +268,7 @@ def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check that the same TD error pushes the weights in the same way for every next observation."""
     if session.ends not in ("sound", "no_mask"):
         return
-    worst = 1.0
+    worst, cached = 1.0, 1.0
     for _ in range(TRIALS):
         one = session.transitions(1)
         other = one._replace(next_obs=session.observations(1, 2.0))
@@ -276,7 +278,10 @@ def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             other = other._replace(reward=np.array([neutral + ERROR], np.float32))
         else:
             other = with_error(agent, other, ERROR)
-        pushes = [flat(push(agent, batch)) for batch in (with_error(agent, one, ERROR), other)]
-        worst = min(worst, cosine(*pushes))
-    if worst < 0.97:
+        for_next = with_error(agent, one._replace(obs=other.next_obs), ERROR)
+        right, seen, of_next = (flat(push(agent, batch)) for batch in (with_error(agent, one, ERROR), other, for_next))
+        worst, cached = min(worst, cosine(right, seen)), min(cached, cosine(of_next, seen))
+    if worst < 0.97 and cached > 0.97:
+        yield finding("backward.next_obs", error=ERROR, cosine=worst, cached=cached)
+    elif worst < 0.97:
         yield finding("td_target.gradient_flows", error=ERROR, cosine=worst)

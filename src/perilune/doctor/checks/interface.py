@@ -13,6 +13,7 @@ from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
 from perilune.doctor.td_reading import neutral_reward
+from perilune.doctor.weights import has_gradients
 from perilune.errors import ConfigError
 
 BATCH_SIZES = (1, 2, 8, 32, 64, 128, 256)
@@ -143,7 +144,8 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
             if not np.array_equal(agent.q(one.obs), before):
                 session.min_batch, session.calls_per_update = rows, call
                 return
-    yield finding("loss.no_update", calls=MAX_CALLS, rows=largest, states=STATES)
+    name = "optimizer.no_step" if has_gradients(agent.agent) else "loss.no_update"
+    yield finding(name, calls=MAX_CALLS, rows=largest, states=STATES)
 
 
 def _measure_cost(session: Session) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding, Spread
-from perilune.doctor.session import AgentCopy, CannotTell, Session
-from perilune.doctor.weights import online
+from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session
+from perilune.doctor.weights import differ, online, perturb, perturbed, response
 
 STATES = 20_000
 MIN_STATES = 64
@@ -29,8 +29,11 @@ def check_network(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
     obs = session.observations(states, 2.0)
     q = agent.q(obs)
     if np.ptp(q, axis=0).max() <= 1e-9 * (np.abs(q).max() + 1):
-        yield from _constant(session, agent)
+        constant = list(_constant(session, agent))
+        yield from constant
         yield "Q is the same in all states, so its variation between states cannot be checked"
+        if not constant:
+            _start_varied(session)
         return
     # If all units of a narrow layer are inactive, different states have the same Q-values.
     digits = np.round(q / (np.abs(q).max() * 1e-9))
@@ -52,6 +55,28 @@ def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
     if np.ptp(q, axis=0).max() <= 1e-6 * (np.abs(q).max() + 1e-9):
         low, high = batch.reward.min(), batch.reward.max()
         yield finding("forward.all_equal", updates=UPDATES, count=len(batch.action), low=low, high=high, q=q[0])
+
+
+def _start_varied(session: Session) -> None:
+    """Let the following checks start with random weights, if they then can see the effect of next_obs."""
+    try:
+        varied = perturbed(session.new_copy(), 4)
+        if varied.has("sync_target"):
+            varied.sync()
+        batch = session.transitions(max(16, session.min_batch), terminated=False)
+        values = np.array([varied.q(obs).max(axis=1) for obs in (batch.next_obs, -batch.next_obs)])
+        middle = (varied.q_taken(batch) - session.gamma * values.mean(axis=0)).astype(np.float32)
+        batch = batch._replace(reward=middle)
+        if differ(response(varied, batch), response(varied, batch._replace(next_obs=-batch.next_obs))):
+            session.start_after(_randomize)
+    except (CannotTell, AgentFailed):
+        return  # the other checks report that Q is the same in all states
+
+
+def _randomize(agent: AgentCopy) -> None:
+    perturb(agent, 4)
+    if agent.has("sync_target"):
+        agent.call("sync_target")
 
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:

@@ -161,7 +161,7 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
             yield finding("replay.mismatched", details=details)
         return
     yield from _ends(env, samples, chains)
-    yield from _mixed(session, samples, chains, env)
+    yield from _mixed(session, samples, chains, env, in_loop)
 
 
 def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
@@ -218,7 +218,9 @@ def _ends(env: NumberedEnv, samples: Samples, chains: list[list[Step]]) -> Itera
         yield finding("loop.termination_lost", wrong=len(terminated) - sum(terminated), count=len(terminated))
 
 
-def _mixed(session: Session, samples: Samples, chains: list[list[Step]], env: NumberedEnv) -> Iterator[Finding]:
+def _mixed(
+    session: Session, samples: Samples, chains: list[list[Step]], env: NumberedEnv, in_loop: bool
+) -> Iterator[Finding]:
     """Check that action and reward belong to the time steps between the two states, and whether rewards change."""
     count = len(chains)
     happened = np.array([bool(chain) for chain in chains])
@@ -228,9 +230,14 @@ def _mixed(session: Session, samples: Samples, chains: list[list[Step]], env: Nu
     rewards = sums if np.abs(samples.reward - sums).mean() < np.abs(samples.reward - returns).mean() else returns
     wrong_action = happened & (samples.action != actions)
     wrong_reward = happened & (np.abs(samples.reward - rewards) > 1e-3)
-    if wrong_action.mean() > RARE or (
-        wrong_reward.mean() > RARE and _of_others(session, samples, chains, env, wrong_reward)
-    ):
+    of_others = wrong_reward.mean() > RARE and _of_others(session, samples, chains, env, wrong_reward)
+    if in_loop and wrong_action.mean() > RARE >= wrong_reward.mean():
+        row = np.flatnonzero(wrong_action)[0]
+        values = {"stored": samples.action[row], "taken": actions[row], "state": samples.before[row]}
+        yield finding("loop.other_action_stored", share=wrong_action.mean(), count=count, **values)
+    elif in_loop and of_others and (repeats := _repeats(chains)) > 1 and _last_only(samples, chains):
+        yield finding("environment.last_reward_only", repeats=repeats, share=wrong_reward.mean(), count=count)
+    elif wrong_action.mean() > RARE or of_others:
         wrong = wrong_action if wrong_action.mean() > RARE else wrong_reward
         row = np.flatnonzero(wrong)[0]
         details = (
@@ -243,6 +250,18 @@ def _mixed(session: Session, samples: Samples, chains: list[list[Step]], env: Nu
         rows = np.flatnonzero(wrong_reward)[:3]
         examples = ", ".join(f"{rewards[row]:.3g} -> {samples.reward[row]:.3g}" for row in rows)
         yield finding("replay.rewards_changed", share=wrong_reward.mean(), count=count, examples=examples)
+
+
+def _repeats(chains: list[list[Step]]) -> int:
+    """Return how many times the loop repeats each action, or 1 if the actions of a chain differ."""
+    same = all(len({step.action for step in chain}) == 1 for chain in chains if chain)
+    return max(map(len, chains)) if same else 1
+
+
+def _last_only(samples: Samples, chains: list[list[Step]]) -> bool:
+    """Return whether each reward is that of the last time step."""
+    pairs = [(chain[-1].reward, reward) for chain, reward in zip(chains, samples.reward, strict=True) if chain]
+    return bool(np.mean([abs(last - stored) < EXACT for last, stored in pairs]) > 1 - RARE)
 
 
 def _of_others(session: Session, samples: Samples, chains: list[list[Step]], env: NumberedEnv, wrong: Array) -> bool:

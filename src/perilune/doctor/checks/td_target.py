@@ -23,7 +23,7 @@ from perilune.doctor.td_reading import (
     require_regression,
     require_varied_q,
 )
-from perilune.doctor.weights import differ, online, response, walk
+from perilune.doctor.weights import differ, online, perturbed, response, walk
 
 # Parts of the names of candidates, and the findings for them.
 FAULTY = {
@@ -31,10 +31,12 @@ FAULTY = {
     "Q(next_obs, action) of the action taken at obs": "td_target.own_action",
     "the smallest Q(next_obs, a)": "td_target.min",
     "the largest Q(obs, a), at obs instead of next_obs": "td_target.same_state",
+    "of the greedy action at obs": "td_target.greedy_at_obs",
     "the sum of Q(next_obs, a)": "td_target.sum",
     "the index of": "td_target.action_number",
     "the largest probability": "td_target.probability",
 }
+VARIATIONS = 10
 SCALELESS = ("td_target.action_number", "td_target.probability")  # a wrong discount is not visible behind these
 
 
@@ -145,10 +147,14 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     if session.ends == "mixed":
         raise CannotTell("the terminated flag of one transition affects the targets of others")
     inverted = session.ends == "mask_inverted"
-    targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), terminated=inverted)
+    targets = read_targets(session, agent, lambda batch: _candidates(agent, batch), inverted)
     if targets.all_zero:
         return  # check_ends reports a missing bootstrap
     fit = targets.best_fit(session.discount)
+    if fit.clear and any(targets.fit(name).clear for name in targets.candidates if _fault(name)):
+        varied = _with_varied_actions(session, agent)  # a fault is visible only if different actions are greedy
+        targets = read_targets(session, varied, lambda batch: _candidates(varied, batch), inverted)
+        fit = targets.best_fit(session.discount)
     if not fit.clear:
         session.unexplained = True
         yield from _unexplained(session, agent, targets, fit)
@@ -161,7 +167,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         "distance": fit.distance,
         "picture": targets.picture(session.discount),
     }
-    fault = next((fault for phrase, fault in FAULTY.items() if phrase in fit.name), None)
+    fault = _fault(fit.name)
     if fault is not None:
         yield finding(fault, **values)
     if abs(fit.factor - session.discount) <= max(UNSURE, 2 * fit.distance):
@@ -173,6 +179,28 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         yield finding("td_target.n_step", **values, declared=f"{declared}, and gamma^{n} is {powers[n]:.4f}")
     elif fault not in SCALELESS:
         yield finding("td_target.gamma", **values, declared=declared)
+
+
+def _with_varied_actions(session: Session, agent: AgentCopy) -> AgentCopy:
+    """Return a copy with other weights, for which the greedy action differs between states."""
+    obs = session.observations(64, 2.0)
+    best, most = agent, 0
+    for seed in range(VARIATIONS):
+        try:
+            copy = perturbed(agent, seed)
+        except CannotTell:
+            return agent
+        if copy.has("sync_target"):
+            copy.sync()
+        times = np.bincount(copy.q(obs).argmax(axis=1), minlength=session.actions)
+        if (others := len(obs) - times.max()) > most:
+            best, most = copy, others
+    return best
+
+
+def _fault(candidate: str) -> str | None:
+    """Return the finding for a candidate that must not stand for the next value, or None."""
+    return next((fault for phrase, fault in FAULTY.items() if phrase in candidate), None)
 
 
 def _unexplained(session: Session, agent: AgentCopy, targets: Targets, nearest: Fit) -> Iterator[Finding | str]:
@@ -270,6 +298,7 @@ def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
             "Q(next_obs, action) of the action taken at obs": next_q[rows, batch.action],
             "the smallest Q(next_obs, a)": next_q.min(axis=1),
             "the largest Q(obs, a), at obs instead of next_obs": here.max(axis=1),
+            "Q(next_obs, a) of the greedy action at obs": next_q[rows, here.argmax(axis=1)],
             "the sum of Q(next_obs, a)": next_q.sum(axis=1),
             "the index of the largest Q(next_obs, a)": next_q.argmax(axis=1).astype(float),
             "the largest probability of softmax(Q(next_obs, a))": 1
@@ -280,4 +309,7 @@ def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
     if len(networks) == 2:
         choice = networks["online"][0].argmax(axis=1)
         candidates["the target network's Q of the online network's greedy action"] = networks["target"][0][rows, choice]
+        choice = networks["online"][1].argmax(axis=1)
+        name = "the target network's Q(next_obs, a) of the greedy action at obs of the online network"
+        candidates[name] = networks["target"][0][rows, choice]
     return candidates
