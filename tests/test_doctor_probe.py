@@ -254,9 +254,12 @@ def with_(base: type, **members: Any) -> type:
     return type("Faulty", (base,), members)
 
 
-def fading(self: Any, gradients: list[Array]) -> None:
-    self.learning_rate *= 0.95
-    Deep.step(self, gradients)
+def fading(decay: float) -> Any:
+    def step(self: Any, gradients: list[Array]) -> None:
+        self.learning_rate *= decay
+        Deep.step(self, gradients)
+
+    return step
 
 
 FAULTY: dict[str, list[type]] = {
@@ -284,7 +287,7 @@ FAULTY: dict[str, list[type]] = {
 HYPERPARAMETERS: dict[str, list[type]] = {
     "hyperparameters.gamma": [with_(Linear, gamma=1.01), with_(Deep, gamma=-0.9)],
     "hyperparameters.too_slow": [with_(Sgd, learning_rate=1e-8), with_(Deep, learning_rate=1e-9)],
-    "hyperparameters.fades": [with_(Deep, step=fading)],
+    "hyperparameters.fades": [with_(Deep, step=fading(0.95)), with_(Deep, step=fading(0.995))],
 }
 
 
@@ -307,6 +310,10 @@ def test_fault_that_single_updates_do_not_show_is_found(fault: str, number: int)
 @pytest.mark.parametrize(("fault", "agent"), by_fault(HYPERPARAMETERS))
 def test_hyperparameter_with_which_no_agent_learns_is_found(fault: str, agent: type) -> None:
     assert ids(examine(agent)) == [fault]
+
+
+def test_learning_rate_that_falls_slowly_has_no_finding() -> None:
+    assert ids(examine(with_(Deep, step=fading(0.998)))) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perilune.doctor.catalogue import finding
+from perilune.doctor.catalogue import finding, listed
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
@@ -34,7 +34,8 @@ def check_hyperparameters(session: Session, agent: AgentCopy) -> Iterator[Findin
         yield "q_values returns different values for the same observations, which hides the speed of learning"
     elif not fast:
         yield from _too_slow(session)
-        yield from _fades(session, trained)
+        if "hyperparameters.fades" not in session.found:
+            yield from _fades(session, trained)
 
 
 def _too_fast(session: Session, agent: AgentCopy, rows: int, updates: int) -> Iterator[Finding]:
@@ -73,7 +74,12 @@ def _fades(session: Session, trained: AgentCopy) -> Iterator[Finding]:
         shares.append(later / (first + 1e-12) if first else 1.0)
         if shares[-1] > FADED:
             return
-    yield finding("hyperparameters.fades", before=UPDATES, updates=SOME, shares=shares, count=TRANSITIONS)
+    details = (
+        f"A new agent and an agent after {UPDATES} updates on another batch were trained on {TRANSITIONS} "
+        f"transitions for {SOME} updates each, with a TD error of 1. The second one moved Q(obs, action) by "
+        f"{listed(shares)} of the distance of the first one"
+    )
+    yield finding("hyperparameters.fades", details=details)
 
 
 def _movement(agent: AgentCopy, transition: Transitions, updates: int, above: float = 1.0) -> float:

@@ -28,6 +28,7 @@ ERRORS = np.array([0.05] * 8 + [0.005] * 4 + [-0.05] * 4)
 IDLE_UPDATES = 60
 STATES = 8
 LION_BETAS = ((0.9, 0.99), (0.95, 0.98))
+ALMOST_0 = 0.01  # share of the first learning rate
 CLOSE = 0.01  # largest relative distance at which steps match a known optimizer
 
 
@@ -296,9 +297,11 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
         raise CannotTell("the first update does not change the tested weight of the output layer")
     shape = steps / steps[0]
 
-    def nearest(references: Iterable[tuple[str, str, Steps]]) -> tuple[float, str, str, Steps]:
+    def nearest(references: Iterable[tuple[str, str, Steps]], decay: float = 1.0) -> tuple[float, str, str, Steps]:
+        rates = decay ** np.arange(len(ERRORS))
+
         def distance(reference: Steps) -> float:
-            expected = reference(ERRORS)
+            expected = rates * reference(ERRORS)
             return float(np.abs(shape - expected / expected[0]).max() / np.abs(shape).max())
 
         return min(((distance(one), fault, name, one) for fault, name, one in references), key=lambda one: one[0])
@@ -309,6 +312,15 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
     wrong_distance, fault, wrong, session.optimizer = nearest(faulty_optimizers())
     if wrong_distance >= close:
         session.optimizer = None
+        decay = float(np.abs(shape[7])) ** (1 / 7)  # of an optimizer whose steps are constant for a constant gradient
+        if 0 < decay < 1 and nearest(correct_optimizers(), decay)[0] < close:
+            if decay**1000 < ALMOST_0:
+                details = (
+                    f"For a constant gradient, each step is {decay:.4f} times as large as the one before it. After "
+                    f"1000 updates, the steps are {decay**1000:.1g} times as large as the first one"
+                )
+                yield finding("hyperparameters.fades", details=details)
+            return
         raise CannotTell(
             f"for a constant gradient, the steps relative to the first are {listed(shape[:8])}. No known "
             f"optimizer takes such steps. The nearest one, {right}, differs by {distance:.0%}"
