@@ -17,6 +17,7 @@ from mcp import Client, StdioServerParameters
 import perilune
 from perilune import cli
 from perilune.doctor import catalogue
+from perilune.doctor.checks import CHECKS
 
 T = TypeVar("T")
 ROOT = Path(perilune.__file__).parents[2]
@@ -62,13 +63,21 @@ def test_assistant_examines_an_agent_and_reads_about_its_fault(tmp_path: Path) -
     assert noise in code
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
 
+    progress: list[tuple[float, float | None, str | None]] = []
+
+    async def shown(*one: Any) -> None:
+        progress.append(one)
+
     async def conversation(client: Client) -> Any:
-        examined = await client.call_tool("examine", {"file": str(tmp_path / "mine.py"), "seed": 1, "budget": 600})
+        arguments = {"file": str(tmp_path / "mine.py"), "seed": 1, "budget": 600}
+        examined = await client.call_tool("examine", arguments, progress_callback=shown)
         first = examined.structured_content["findings"][0]["id"]  # type: ignore[index]
         return examined, await client.call_tool("explain", {"finding": first}), await client.call_tool("list", {})
 
     examined, explained, listed = talk(conversation, tmp_path)
     assert not examined.is_error
+    assert progress[0] == (0, len(CHECKS) + 1, "Checking: interface")
+    assert [done for done, *_ in progress] == list(range(len(CHECKS) + 1))
     Draft202012Validator(SCHEMA).validate(examined.structured_content)
     assert json.loads(examined.content[0].text) == examined.structured_content
     found = {one["id"]: one for one in examined.structured_content["findings"]}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Annotated, Any
 
+from anyio import from_thread, to_thread
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from perilune.doctor import catalogue
+from perilune.doctor.checks import CHECKS
 from perilune.doctor.isolation import examine_file
 from perilune.errors import ConfigError
 
@@ -29,14 +32,23 @@ def serve() -> None:
     server.run("stdio")
 
 
-def examine(
+async def examine(
+    context: Context,
     file: Annotated[str, Field(description="Python file or notebook, as an absolute path.")],
     factory: Annotated[str, Field(description="Function in the file that returns an adapter with an agent.")] = "make",
     budget: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Time limit in CPU seconds.")] = 60.0,
     seed: Annotated[int, Field(ge=0, description="Seed for the factory.")] = 0,
 ) -> dict[str, Any]:
     """Examine a DQN program and return its faults, with evidence, line and fix. Runs the code of the file."""
-    return examine_file(f"{file}:{factory}", budget, seed).as_json()
+    begun = 0
+
+    def show(title: str) -> None:
+        nonlocal begun
+        from_thread.run(context.report_progress, begun, len(CHECKS) + 1, f"Checking: {title}")
+        begun += 1
+
+    report = await to_thread.run_sync(examine_file, f"{file}:{factory}", budget, seed, show)
+    return report.as_json()
 
 
 def explain(
