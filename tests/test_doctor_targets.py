@@ -124,6 +124,10 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
         "loss.wrong_action",
         {"errors": lambda self, q, action, y: Deep.errors(self, q, np.full_like(action, action[0]), y)},
     ),
+    "errors of one sign only": (
+        "loss.derivative",
+        {"errors": lambda self, *given: np.maximum(Deep.errors(self, *given), 0)},
+    ),
     "only the last row": ("loss.rows_ignored", errors(lambda derivative: derivative[:-1].fill(0))),
     "every other row": ("loss.rows_ignored", errors(lambda derivative: derivative[::2].fill(0))),
     "flag of the last row": ("td_target.mask_of_another_row", mask(lambda end: end[-1])),

@@ -89,6 +89,11 @@ def _one_direction(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             transition = pool.rows([row])
             up, down = (agent.effect(with_error(agent, transition, sign * error)) for sign in (1, -1))
             moves.append((float(up[0, transition.action[0]]), float(down[0, transition.action[0]])))
+        if all((up == 0) != (down == 0) for up, down in moves) and len({up == 0 for up, _ in moves}) == 1:
+            none, some = (error, -error) if moves[0][0] == 0 else (-error, error)
+            details = f"A TD error of {none} does not change Q(obs, action), and an error of {some} does"
+            yield finding("loss.derivative", details=details)
+            return
         # A distribution also moves Q in one direction for small errors of both signs, but not by the same amount.
         if all(up * down > 0 and abs(up - down) < 1e-4 * abs(up) for up, down in moves):
             both = f"{moves[0][0]:.3g} and {moves[0][1]:.3g}"
