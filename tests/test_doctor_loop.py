@@ -646,6 +646,21 @@ def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not() -> Non
     assert late.findings == []
 
 
+def test_warm_up_that_the_buffer_cannot_hold_is_found() -> None:
+    class Small(Complete):
+        def remember(self, *transition: Any) -> None:
+            super().remember(*transition)
+            del self.memory[:-5000]
+
+        def after(self, step: int) -> None:
+            if len(self.memory) > 6000:
+                super().after(step)
+
+    found = check(Small, "training loop")[0]
+    assert set(found) == {"hyperparameters.warm_up"}
+    assert "only the last 5000" in found["hyperparameters.warm_up"].evidence
+
+
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [

@@ -159,7 +159,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     yield from _exploration(watch)
     yield from _schedule(watch)
     yield from _transitions(watch)
-    if not len(watch.updates):
+    if not len(watch.updates) and "hyperparameters.warm_up" not in session.found:
         raise CannotTell(f"in {steps} time steps, the loop never updates the network. Shorten its warm-up in run()")
 
 
@@ -189,7 +189,12 @@ def _updates(watch: Watch) -> Iterator[Finding]:
     """Check how often the loop updates the network, and whether it syncs the target network."""
     steps, updates = watch.env.steps, watch.updates
     if not len(updates):
-        yield finding("loop.no_updates", steps=len(steps))
+        evicted = _evicted(watch)
+        if evicted:
+            left = len(steps) - evicted
+            yield finding("hyperparameters.warm_up", steps=len(steps), evicted=evicted, left=left)
+        else:
+            yield finding("loop.no_updates", steps=len(steps))
         return
     if watch.target and not np.diff(watch.target, axis=0).any():
         yield finding("target_network.not_synced_yet", steps=len(steps), updates=len(updates))
@@ -199,6 +204,15 @@ def _updates(watch: Watch) -> Iterator[Finding]:
     if span >= 200 and (rate < RARE_UPDATES or (only_at_ends and watch.trained < 0.5 * span)):
         when = ", all of them between two episodes" if only_at_ends else ""
         yield finding("loop.few_updates", updates=len(updates), steps=span, rate=1000 * len(updates) / span, when=when)
+
+
+def _evicted(watch: Watch) -> int:
+    """Return how many of the first transitions the replay buffer no longer has, at least a tenth of all, or 0."""
+    if not watch.agent.has("sample") or watch.session.replay_faulty:
+        return 0
+    samples = draw(watch.agent, SAMPLES)
+    oldest = int(np.searchsorted([step.before for step in watch.env.steps], samples.before.min()))
+    return oldest if samples.before.min() >= 0 and oldest > len(watch.env.steps) // 10 else 0
 
 
 def _states(watch: Watch) -> Iterator[Finding | str]:
