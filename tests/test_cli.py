@@ -350,7 +350,7 @@ BAD = [
     (["train", "CartPole-v1", "--out", "{file}/run"], 1, "{file}/run cannot be written", "Choose another"),
     (["train", "CartPole-v1", "--out", "{run}"], 1, "{run}' already exists", "--overwrite"),
     (["train", "CartPole-v1", "--out", "{other}"], 1, "{other} holds files", "empty directory"),
-    (["evaluate"], 2, "missing: RUN_OR_FILE", "--help"),
+    (["evaluate"], 2, "RUN_OR_FILE is missing", "--help"),
     (["evaluate", "ferry:Ferry-v0"], 1, "ferry:Ferry-v0 does not exist", "expected a run directory"),
     (["evaluate", "{empty}"], 1, "{empty} has no 'best' weights", "best.safetensors does not exist"),
     (["resume", "{run}", "--steps", "9", "--change", "steps=20"], 1, "change steps=20", "--steps 9"),

@@ -114,7 +114,7 @@ def test_mean_of_the_target_equals_target_of_the_means(head: Head, rows: int, se
 
 
 @every_head
-def test_gradient_step_moves_mean_towards_target(head: Head) -> None:
+def test_gradient_step_moves_mean_toward_target(head: Head) -> None:
     # With a wrong sign or swapped roles, the mean would move away.
     outputs = drawn(1, *head.shape)
     target = head.target(np.full(1, 8, np.float32), np.zeros(1, np.float32), head.read(outputs))

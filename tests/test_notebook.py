@@ -58,7 +58,7 @@ def test_example_notebook_runs_and_shows_its_results(tmp_path: Path) -> None:
         assert "History(" in run.data["text/plain"]
 
     for line, action in zip(cells["values"][0].text.splitlines()[1:], ("right", "left"), strict=True):
-        assert line.endswith(f"action: {action}")  # towards the falling pole
+        assert line.endswith(f"action: {action}")  # toward the falling pole
     assert "balanced" in cells["score"][1].data["text/plain"]
     assert "env_steps=8500" in cells["resume"][1].data["text/plain"]
 

@@ -271,7 +271,7 @@ def test_full_disk_leaves_no_partial_video(tmp_path: Path, name: str, frames: in
 
 def test_video_shows_every_step_of_the_scored_episodes(tmp_path: Path) -> None:
     def policy(obs: Array) -> int:
-        return int(obs[2] > 0)  # towards the falling pole
+        return int(obs[2] > 0)  # toward the falling pole
 
     env = cartpole()
     shown = record_episodes(policy, env, tmp_path / "video.mp4", episodes=2, max_episode_steps=12, q_values=q_of)

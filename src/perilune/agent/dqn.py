@@ -299,7 +299,8 @@ class Agent:
             weight: factor of the gradient of each transition, float [B]; by default 1.
 
         Returns:
-            The loss, and q and td_target of the actions taken, float [B] each (means with distributional heads).
+            The loss (a float), and q and td_target of the actions taken, float [B] each. With a distributional
+            head, q and td_target are means.
         """
         head = self.head
         if len(batch.action) != len(self._rows):

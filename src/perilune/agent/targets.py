@@ -59,7 +59,7 @@ def td_target(reward: Array, discount: Array, next_value: Array) -> Array:
         next_value: float [B], or [B, N].
 
     Returns:
-        The target, in the shape of ``next_value``.
+        The target, with the same shape as ``next_value``.
     """
     check_rows(reward, discount, next_value)
     if next_value.ndim == 2:
@@ -118,7 +118,7 @@ class Head:
         return values
 
     def target(self, reward: Array, discount: Array, next_values: Array) -> Array:
-        """Return the TD target, in the shape of ``next_values``.
+        """Return the TD target, with the same shape as ``next_values``.
 
         Args:
             reward: float [B].

@@ -177,7 +177,7 @@ COMMANDS = {
                 nargs="?",
                 default=None,
             ),
-            option("--new", Path, None, "Write a commented adapter for your agent to this file and exit."),
+            option("--new", Path, None, "Write an adapter template with comments to this file and exit."),
             option(
                 "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"
             ),

@@ -67,7 +67,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise CommandLineError."""
         message = re.sub(r"^argument (\S+?)(/\S+)?: ", r"\1: ", message)
-        message = message.replace("the following arguments are required", "missing")
+        if found := re.fullmatch("the following arguments are required: (.+)", message):
+            message = f"{found[1]} {'are' if ',' in found[1] else 'is'} missing"
         end = "" if message.endswith((".", "?")) else "."
         raise CommandLineError(f"{self.prog}: {message}{end} See {self.prog} --help.")
 

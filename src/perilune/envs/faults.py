@@ -61,9 +61,9 @@ def not_a_step(env: Env, given: Any) -> EnvironmentFaultError:
 def not_finite(env: Env, reward: float) -> EnvironmentFaultError:
     """Return the error for a reward that is not finite in single precision."""
     return EnvironmentFaultError(
-        f"{name(env)}.step returned reward={reward}: expected a number that is finite in single precision, because one "
-        "such number makes every weight NaN. Look for a division by zero, a logarithm of zero or an unbounded penalty, "
-        "or clip the reward with gymnasium.wrappers.TransformReward."
+        f"{name(env)}.step returned reward={reward}: expected a number that is finite in single precision. A single "
+        "reward that is not finite makes every weight NaN. Look for a division by zero, a logarithm of zero or an "
+        "unbounded penalty, or clip the reward with gymnasium.wrappers.TransformReward."
     )
 
 

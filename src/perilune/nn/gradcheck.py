@@ -32,7 +32,7 @@ def numerical_gradient(function: Callable[[], float], x: Array, step: float = ST
         step: h, in units of x.
 
     Returns:
-        The gradient, float64, in the shape of x.
+        The gradient, float64, with the same shape as x.
 
     Raises:
         ShapeError: ``x`` is not float64. In float32, rounding errors exceed the differences.
@@ -69,7 +69,7 @@ def gradcheck(function: Callable[[], float], x: Array, analytic: Array) -> float
     Args:
         function: returns a number that depends on the current content of ``x``.
         x: float64.
-        analytic: the gradient to check, in the shape of x.
+        analytic: the gradient to check, with the same shape as x.
 
     Raises:
         ShapeError: the shapes differ, or ``x`` is not float64.

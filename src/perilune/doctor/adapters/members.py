@@ -246,7 +246,7 @@ class _Column(np.ndarray[Any, Any]):
 
     @classmethod
     def like(cls, column: Array, original: Any) -> Any:
-        """Return ``column`` with the dtype, and with the shape of a row, of the array ``original``."""
+        """Return ``column`` with the dtype and the row shape of ``original``."""
         rows = np.asarray(column).reshape(len(column), *original.shape[1:])
         return rows.astype(original.dtype).view(cls)
 

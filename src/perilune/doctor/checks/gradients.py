@@ -174,7 +174,7 @@ def _still_frozen(agent: AgentCopy, names: list[str]) -> list[str]:
 
 
 def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
-    """Compare the push of each array with the derivative of the outputs that the update pushes."""
+    """Compare the update direction of each array with the derivative of the outputs that the update changes."""
     wrong: dict[str, dict[str, float]] = {}
     for name in trials[0].slopes:
         for kind, figure in _array_faults(trials, name, signs):

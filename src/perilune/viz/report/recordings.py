@@ -18,7 +18,7 @@ from perilune.runs.logs import Run
 
 MAX_VIDEOS = 6
 MAX_BYTES = 12 * 2**20  # of all videos; Base64 increases it by a third
-# Each run shows one video of each group, the first that exists, and then its training episodes.
+# For each run, the report shows the first existing video of each group, and then videos of training episodes.
 FIRST = (("stages-overlay", "stages"), ("best", "best-overlay"))
 STILL_AT = 0.6  # position of the still image, as a share of the video's length
 MAX_SIDE, MAX_FRAMES = 4_096, 3_000  # pixels, and frames to decode at most
