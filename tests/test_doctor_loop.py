@@ -646,6 +646,20 @@ def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not() -> Non
     assert late.findings == []
 
 
+@pytest.mark.parametrize("size", [np.abs, lambda errors: np.maximum(errors, 0), lambda errors: np.maximum(-errors, 0)])
+def test_priorities_of_signed_errors_are_found(size: Callable[[Array], Array]) -> None:
+    class Prioritized(Complete):
+        def sample(self, n: int) -> tuple[Array, ...]:
+            obs, action, reward, next_obs, end = (np.array(column) for column in zip(*self.memory, strict=True))
+            targets = reward + self.gamma * ~end * self.target_q_values(next_obs).max(axis=1)
+            sizes = size(targets - self.q_values(obs)[np.arange(len(obs)), action]) + 0.02
+            rows = self.rng.choice(len(obs), n, p=sizes / sizes.sum())
+            return obs[rows], action[rows], reward[rows], next_obs[rows], end[rows]
+
+    found = check(Prioritized, "training loop")[0]
+    assert set(found) == (set() if size is np.abs else {"replay.one_sided_priorities"})
+
+
 def test_warm_up_that_the_buffer_cannot_hold_is_found() -> None:
     class Small(Complete):
         def remember(self, *transition: Any) -> None:

@@ -15,7 +15,7 @@ from perilune.doctor.catalogue import finding
 from perilune.doctor.checks.acting import UNLIKELY, available, redraws_noise, unlikely
 from perilune.doctor.checks.replay import SAMPLES, Samples, as_samples, check_samples, draw, joined
 from perilune.doctor.locate import raised_at
-from perilune.doctor.numbered_env import NumberedEnv, declared_space, state_numbers
+from perilune.doctor.numbered_env import NumberedEnv, codes, declared_space, state_numbers
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array, keep_generators
 
@@ -24,6 +24,8 @@ LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not update
 LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
 RARE_UPDATES = 0.05  # updates per time step; fewer are reported
 BATCHES = 600  # batches that are kept
+ONE_SIDED = 3.0  # how much more often errors at one end are sampled than those at the other
+FEWEST = 50  # transitions with an error at each end
 
 
 class Act(NamedTuple):
@@ -292,10 +294,34 @@ def _transitions(watch: Watch) -> Iterator[Finding | str]:
     """Check the transitions in the replay buffer and in the batches that the loop trains on."""
     session, faulty = watch.session, False
     if watch.agent.has("sample") and not session.replay_faulty:
-        for one in check_samples(session, draw(watch.agent, SAMPLES), watch.env, in_loop=True):
+        samples = draw(watch.agent, SAMPLES)
+        for one in check_samples(session, samples, watch.env, in_loop=True):
             faulty |= one.severity != "note"
             yield one
+        if not faulty:
+            yield from _priorities(watch, samples)
     if watch.batches and not faulty and not session.replay_faulty:
         yield from check_samples(session, joined(watch.batches), watch.env, in_loop=True)
     elif not watch.batches and not watch.agent.has("sample"):
         yield "transitions: the adapter has no sample(), and run() does not call train_batch() of the adapter"
+
+
+def _priorities(watch: Watch, samples: Samples) -> Iterator[Finding]:
+    """Check that the lowest and the highest TD errors are sampled about equally often, if they are equally large."""
+    session, agent = watch.session, watch.agent
+    if session.noise or not len(watch.updates) or np.median((samples.after - samples.before)[samples.after >= 0]) != 1:
+        return  # rewards may be n-step returns
+    steps = [step for step in watch.env.steps if step.before >= samples.before.min()]
+    numbers = np.array([(step.before, step.after) for step in steps]).T
+    before, after = (codes(states, session.observation_size).astype(np.float32) for states in numbers)
+    next_q = agent.target_q(after) if agent.has("target_q_values") else agent.q(after)
+    running = np.array([not step.terminated for step in steps])
+    targets = np.array([step.reward for step in steps]) + session.discount * running * next_q.max(axis=1)
+    errors = targets - agent.q(before)[np.arange(len(steps)), [step.action for step in steps]]
+    drawn = np.bincount(samples.before, minlength=numbers.max() + 1)[numbers[0]]
+    ends = errors <= np.quantile(errors, 0.25), errors >= np.quantile(errors, 0.75)
+    means, times = (np.array([values[end].mean() for end in ends]) for values in (errors, drawn))
+    less = int(times.argmin())
+    equal = abs(means[less]) > 0.7 * abs(means[1 - less])
+    if len(steps) >= 4 * FEWEST and times.max() > ONE_SIDED * times.min() and equal:
+        yield finding("replay.one_sided_priorities", means=means, times=times)
