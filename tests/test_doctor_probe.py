@@ -86,7 +86,7 @@ class Categorical(Distributional):
         returns = np.clip(reward[:, None] + discount[:, None] * self.support, low, high)
         near = 1 - np.abs(returns[:, :, None] - self.support) / (self.support[1] - low)
         target = (self.probabilities(following)[:, :, None] * self.projection(near)).sum(axis=1)
-        return self.probabilities(parts) - target
+        return self.probabilities(parts) * target.sum(axis=-1, keepdims=True) - target
 
     def projection(self, near: Array) -> Array:
         return np.maximum(near, 0)
@@ -310,6 +310,20 @@ def test_fault_that_single_updates_do_not_show_is_found(fault: str, number: int)
 @pytest.mark.parametrize(("fault", "agent"), by_fault(HYPERPARAMETERS))
 def test_hyperparameter_with_which_no_agent_learns_is_found(fault: str, agent: type) -> None:
     assert ids(examine(agent)) == [fault]
+
+
+@pytest.mark.parametrize("agent", [Categorical, Quantiles])
+def test_sound_agent_that_learns_distributions_is_healthy(agent: type) -> None:
+    assert examine(agent).outcome == "healthy"
+
+
+@pytest.mark.parametrize("atoms", [21, 51])
+def test_projection_that_loses_mass_on_atoms_is_found(atoms: int) -> None:
+    def projection(self: Any, near: Array) -> Array:
+        return np.where(near > 1 - 1e-9, 0, np.maximum(near, 0))
+
+    faulty = with_(Categorical, projection=projection, outputs=atoms, support=np.linspace(-10, 10, atoms))
+    assert "td_target.mass_lost" in ids(examine(faulty))
 
 
 def test_learning_rate_that_falls_slowly_has_no_finding() -> None:

@@ -21,7 +21,7 @@ ALL_CELLS = " (all cells)"  # follows the path of a notebook, if its lines are c
 CORE = (
     ("interface",),
     ("gradients", "probe problems"),
-    ("loss", "batch"),
+    ("loss", "batch", "probe problems"),
     ("TD target", "probe problems"),
     ("target network", "probe problems"),
     ("training loop",),

@@ -33,6 +33,8 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
     """Let the agent learn constants, values by observation and action, ends, and delayed rewards."""
     if session.running_next is not None:
         raise CannotTell("the added running transitions have other targets after a sync")
+    if session.not_regression:
+        yield from _mass(session, agent)
     learner = Learner(session)
     *problems, everything = _problems(learner)
     at_once, negative = learner.learn(everything), _constant(learner, -1)
@@ -56,6 +58,19 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
             reasons.append(problem.what)
     if reasons:
         raise CannotTell(f"the agent was not shown to learn {', '.join(reasons)}")
+
+
+def _mass(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that targets on an atom of a distribution have an effect: the lowest, the highest, and usually 0."""
+    batch = session.transitions(max(16, session.min_batch))
+    for reward in (0.0, 1e6, -1e6):
+        on_atom, beside = (
+            np.abs(agent.effect(batch._replace(reward=np.full_like(batch.reward, one)))).max()
+            for one in (reward, 0.0137)
+        )
+        if on_atom < 1e-6 * beside:
+            yield finding("td_target.mass_lost", reward=reward, effect=on_atom, beside=beside)
+            return
 
 
 def _without_bias(agent: AgentCopy) -> bool:
