@@ -170,7 +170,7 @@ class Agent:
 
     @property
     def warm(self) -> bool:
-        """Whether the replay buffer holds enough transitions to learn."""
+        """Whether the replay buffer holds enough transitions to start learning."""
         return len(self.replay) >= self.config.learning_starts
 
     @property
@@ -260,7 +260,7 @@ class Agent:
     # Learn
 
     def learn(self) -> Update:
-        """Make one update: sample a batch, differentiate the loss, clip the gradient and step the optimizer.
+        """Run one update: sample a batch, differentiate the loss, clip the gradient and step the optimizer.
 
         Returns:
             The results of the update.
@@ -363,7 +363,7 @@ class Agent:
             raise self._diverged("the weights are not finite after the step")
         self.updates += 1
         if self.average is not None and config.ema_decay is not None:
-            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # a shorter average at first
+            decay = min(config.ema_decay, self.updates / (self.updates + 9))  # average over fewer updates at first
             self._move(self.average, 1 - decay)
         return norm, learning_rate
 

@@ -151,7 +151,7 @@ OF_A_HEAD = ("loss", "value_range", "optimism")  # valid with some heads only
 def build(cls: type[T], settings: Mapping[str, Any], base: T | None = None) -> T:
     """Return ``cls`` with ``settings``, and the values of ``base`` (or the defaults) for all other settings.
 
-    If ``settings`` select a different head from ``base``, the settings of ``base`` that depend on the head are dropped.
+    If ``settings`` select a different head than ``base``, the settings of ``base`` that depend on the head are dropped.
 
     Args:
         cls: DQNConfig or TrainConfig.

@@ -140,7 +140,7 @@ def fill(arrays: Arrays, stored: Arrays) -> None:
         ShapeError: the names, shapes or dtypes differ.
     """
     if stored.keys() != arrays.keys():
-        raise ShapeError(f"its arrays are {sorted(stored)}: expected {sorted(arrays)}, from its settings")
+        raise ShapeError(f"its arrays are {sorted(stored)}: expected {sorted(arrays)}, as its settings require")
     for name, array in arrays.items():
         found = stored[name]
         if (found.shape, found.dtype) != (array.shape, array.dtype):

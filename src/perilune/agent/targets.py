@@ -102,7 +102,7 @@ class Head:
         self.delta = delta
 
     def read(self, outputs: Array) -> Array:
-        """Return the values, quantiles or probabilities that ``outputs`` stand for, in the same shape.
+        """Return the values, quantiles or probabilities that ``outputs`` represent, with the same shape.
 
         Args:
             outputs: float ``[..., *shape]``.

@@ -132,7 +132,7 @@ COMMANDS = {
                 "--out",
                 Path,
                 None,
-                "Output file (.html or .htm). Default: RUN/report.html, or ./report.html for several.",
+                "Output file (.html or .htm). Default: RUN/report.html, or ./report.html for several runs.",
             ),
             option("--episodes", whole, 100, "Greedy episodes for the score of each run (>= 0)."),
             ENV,

@@ -71,7 +71,8 @@ def obs_not_finite(obs: Array) -> EnvironmentFaultError:
     """Return the error for an observation that is not finite in single precision."""
     entries = ", ".join(f"obs[{index}] = {obs[index]}" for index in np.flatnonzero(~np.isfinite(obs))[:4])
     return EnvironmentFaultError(
-        f"The environment returned {entries}: expected numbers that are finite in single precision, because one such "
-        "number makes every weight NaN. Look for a division by zero or an infinite bound, or clip the observation with "
+        f"The environment returned {entries}: expected numbers that are finite in single precision. A single "
+        "number that is not finite makes every weight NaN. Look for a division by zero or an infinite bound, or clip "
+        "the observation with "
         "gymnasium.wrappers.TransformObservation."
     )

@@ -131,7 +131,7 @@ class Optimizer:
 class Parameterized:
     """Layers whose parameters and gradients are views of two flat vectors.
 
-    To copy, clip, update, save or compare all parameters is then one operation on one array.
+    Copying, clipping, updating, saving or comparing all parameters is then one operation on one array.
 
     Args:
         inputs: size of the input of the first layer.

@@ -20,7 +20,7 @@ from perilune.nn.network import Network
 
 STEP = 1e-5
 TOLERANCE = 1e-6
-"""Smaller relative errors are due to rounding. With a larger one, the gradient is wrong."""
+"""Relative errors below this are due to rounding. With a larger error, the gradient is wrong."""
 
 
 def numerical_gradient(function: Callable[[], float], x: Array, step: float = STEP) -> Array:
@@ -56,7 +56,7 @@ def relative_error(analytic: Array, numerical: Array) -> float:
 
     Args:
         analytic: the gradient to check.
-        numerical: the gradient by differences, in the same shape.
+        numerical: the gradient by central differences, with the same shape.
     """
     difference = float(np.abs(analytic - numerical).max(initial=0.0))
     scale = float(np.abs(numerical).max(initial=0.0))

@@ -27,7 +27,7 @@ NOISE = 0.5  # the initial scale of the noise is NOISE / sqrt(fan_in): sigma_0 i
 def initialize(network: Network, initializer: Initializer, generator: np.random.Generator) -> None:
     """Initialize all parameters of ``network`` in place: w ~ N(0, variance), biases 0, gains 1.
 
-    All draws are float64 and then rounded, so networks of both dtypes get the same weights from one seed.
+    All draws are float64 and then rounded, so float32 and float64 networks get the same weights from the same seed.
 
     Args:
         network: the network.

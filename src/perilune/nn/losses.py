@@ -55,8 +55,8 @@ def _error(prediction: Array, target: Array) -> Array:
 def check_pair(prediction: Array, target: Array, ndim: int, same: bool = True) -> None:
     """Raise ShapeError unless the shapes and dtypes of a prediction and its target match.
 
-    Otherwise (B, 1) - (B,) would silently broadcast to (B, B), 1 / B would be 0 in integers, and one float64 array
-    would make all results float64.
+    Without this check, (B, 1) - (B,) would silently broadcast to (B, B), 1 / B would round to 0 in integer arrays, and
+    one float64 array would make all results float64.
 
     Args:
         prediction: an array.

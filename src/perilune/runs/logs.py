@@ -168,7 +168,7 @@ def _truncate(path: Path, log: LogState | None) -> hashlib._Hash:
 
 
 class _Lines:
-    """Decode the lines of one log from where the previous call stopped. Skip and count damaged lines."""
+    """Decode the lines of one log, starting where the previous call stopped. Skip and count damaged lines."""
 
     def __init__(self, kind: type[NamedTuple]) -> None:
         self.hints = {name: READ_AS.get(hint, hint) for name, hint in get_type_hints(kind).items()}

@@ -17,7 +17,7 @@ def check(agent: Agent, env: envs.Env, config: TrainConfig, progress: TrainingPr
     Raises:
         ConfigError: the budget ends before the first update, or is already used up; the replay buffer does not fit
             into memory; the environment cannot render or be copied, but the settings require it; its record does not
-            match its spaces; or ``progress`` has another number of environments.
+            match its spaces; or ``progress`` has a different number of environments.
     """
     if progress is None:
         learning_starts, train_freq = agent.config.learning_starts, agent.config.train_freq

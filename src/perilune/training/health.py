@@ -24,7 +24,7 @@ def _warning(what: str, words: str) -> HealthWarning:
 def greatest_return(config: DQNConfig, actions: int, greatest_reward: float) -> float:
     """Return an upper bound on discounted returns: the largest reward / (1 - gamma).
 
-    With Munchausen, the reward includes a share of the log-probability, and values include the entropy.
+    With Munchausen DQN, the reward includes a share of the log-probability, and values include the entropy.
     """
     if config.gamma == 1:
         return math.inf
@@ -95,7 +95,7 @@ def _share_of_way(config: DQNConfig, train: TrainConfig) -> float | None:
 
 
 def warned(agent: Agent, progress: TrainingProgress, found: HealthWarning | None) -> Iterator[HealthWarning]:
-    """Yield a health warning, unless the run has already given one of this kind."""
+    """Yield a health warning, unless the run has already issued one of this kind."""
     if found is not None and found.what not in progress.warned:
         progress.warned += (found.what,)
         yield found._replace(env_steps=agent.env_steps)

@@ -44,7 +44,7 @@ class TrainingProgress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         best_return: mean return of the best evaluation so far, or None.
         seconds: duration of the training run so far, without evaluations and the code that reads events.
         largest_reward: largest absolute reward so far.
-        warned: kinds of the health warnings so far. Each kind is given once.
+        warned: kinds of the health warnings so far. Each kind is issued once.
         finished: whether training has reached its end.
         episodes: the running episodes, one per environment.
     """

@@ -115,7 +115,7 @@ def _suffix(outcome: str | None) -> str:
 
 
 def _still(content: bytes) -> bytes | None:
-    """Return a frame of an MP4 as PNG, or None without PyAV or Pillow. Raise ValueError if it cannot be decoded."""
+    """Return a frame of an MP4 as PNG. None if PyAV or Pillow is missing. Raise ValueError if decoding fails."""
     try:
         import av  # noqa: PLC0415 -- heavy, and optional
         from PIL import Image  # noqa: PLC0415
