@@ -679,7 +679,9 @@ def test_warm_up_that_the_buffer_cannot_hold_is_found() -> None:
     ("schedule", "expected"),
     [
         (lambda step: 1 - step / 500, {"exploration.epsilon_out_of_range"}),
-        (lambda step: max(0.05, 0.5**step), {"exploration.decays_at_once", "exploration.never_explores"}),
+        (lambda step: max(0.05, 0.5**step), {"exploration.decays_at_once"}),
+        (lambda step: max(0.0, 0.5**step), {"exploration.decays_at_once", "exploration.never_explores"}),
+        (lambda step: 0.05, set()),
         (lambda step: max(0.05, 0.99**step), set()),
         (lambda step: 0.1, set()),
         (lambda step: 0.0, {"exploration.never_explores"}),

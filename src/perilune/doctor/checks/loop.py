@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ RUN_STEPS = 1_000  # length of the training run
 LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
 LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
 RARE_UPDATES = 0.05  # updates per time step; fewer are reported
+LEAST_EPSILON = 0.05  # constant epsilon of agents that explore little, but do
 BATCHES = 600  # batches that are kept
 ONE_SIDED = 3.0  # how much more often errors at one end are sampled than those at the other
 FEWEST = 50  # transitions with an error at each end
@@ -269,11 +271,16 @@ def _exploration(watch: Watch) -> Iterator[Finding | str]:
     noisy = bool(session.not_regression)  # then the agent's greedy actions may differ from those of its q_values
     if shares["last"] < chance + 0.15 and shares["first"] < chance + 0.25 and not noisy:
         yield finding("exploration.stuck", **shares)
-    elif shares["first"] > 0.97:
+    elif _at_most((~greedy).sum(), len(steps), LEAST_EPSILON * (1 - chance)) < UNLIKELY:
         if redraws_noise(session, session.new_copy()):
             yield "exploration during training: the noise of the network may replace random actions"
         else:
             yield finding("exploration.never_explores", **shares)
+
+
+def _at_most(count: int, total: int, share: float) -> float:
+    """Return the probability of at most ``count`` events in ``total`` trials with the probability ``share`` each."""
+    return sum(comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(int(count) + 1))
 
 
 def _schedule(watch: Watch) -> Iterator[Finding]:
