@@ -9,6 +9,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from doctor_agents import Complete, Linear, ids
 from perilune import doctor
 from perilune.doctor import catalogue, events, isolation, locate, report, weights
 from perilune.doctor.checks import network
-from perilune.doctor.session import Session
+from perilune.doctor.session import Session, seed_global_generators
 
 SOUND = Path(__file__).with_name("doctor_agents.py")
 BEFORE = "before.txt"  # a file beside the agent, which it reads at a relative path
@@ -322,6 +323,28 @@ def test_library_attributes_do_not_hide_the_weights() -> None:
 
     assert {"w", "b"} <= set(weights.walk(Agent()))
     assert not [name for name in weights.walk(Agent()) if name.startswith(("np", "os"))]
+
+
+def test_names_of_weights_do_not_depend_on_the_content_of_keys() -> None:
+    class Key:  # such as a tensor in the state of a PyTorch optimizer, which takes milliseconds to print
+        def __repr__(self) -> str:
+            raise AssertionError
+
+    named = weights.walk({"net": {("W", 1): np.ones(2), Key(): np.ones(2)}})
+    assert list(named) == ["['net'][('W', 1)]", "['net'][key 1]"]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_without_a_gpu_only_the_generator_of_the_cpu_is_seeded(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch, seeded = ModuleType("torch"), []
+    vars(torch).update(
+        accelerator=SimpleNamespace(is_available=lambda: gpu),
+        default_generator=SimpleNamespace(manual_seed=lambda seed: seeded.append(("CPU", seed))),
+        manual_seed=lambda seed: seeded.append(("all", seed)),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    seed_global_generators(5)
+    assert seeded == [("all" if gpu else "CPU", 5)]
 
 
 def test_probes_of_a_slow_agent_fit_its_budget() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from doctor_agents import Array, Deep, examine, ids
+from perilune.doctor.session import Session
+from perilune.doctor.td_reading import neutral_reward
 
 
 def targets(change: Callable[..., tuple[Array, ...]]) -> dict[str, Any]:
@@ -341,3 +343,18 @@ def test_errors_of_both_signs_that_move_q_up_are_found() -> None:
 def test_scaled_rewards_are_a_note() -> None:
     report = examine(type("Scaled", (Deep,), SOUND["scaled rewards"]))
     assert [finding.id for finding in report.findings] == ["td_target.reward_scaled"]
+
+
+def test_search_for_a_target_tries_each_reward_once() -> None:
+    rewards: list[float] = []
+
+    class Recording(Deep):
+        def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, end: Array) -> None:
+            rewards.append(float(reward[0]))
+            super().train_batch(obs, action, reward, next_obs, end)
+
+    session = Session(Recording, 0, np.random.default_rng(0), observation_size=6, actions=3, deepcopy=True)
+    agent, transition = session.new_copy(), session.transitions(1)
+    q = float(agent.q_taken(transition)[0])
+    assert neutral_reward(agent, transition, 1.0) == pytest.approx(q, abs=1e-3)
+    assert len(rewards) == len(set(rewards))

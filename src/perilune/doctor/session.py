@@ -9,6 +9,8 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +58,17 @@ def seed_global_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 -- the agent may draw from it
     if (torch := sys.modules.get("torch")) is not None:
-        torch.manual_seed(seed)
+        _seeder(torch)(seed)
+
+
+@cache
+def _seeder(torch: ModuleType) -> Callable[[int], object]:
+    """Return the function that seeds PyTorch. Without a GPU, ``manual_seed`` would record a stack trace each time."""
+    accelerator = getattr(torch, "accelerator", None)  # since PyTorch 2.6
+    seed: Callable[[int], object] = torch.manual_seed
+    if accelerator is not None and not accelerator.is_available():
+        seed = torch.default_generator.manual_seed
+    return seed
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ The search for r* needs only ``q_values`` and ``train_batch``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -39,15 +40,24 @@ def _motion(agent: AgentCopy, transition: Transitions, q: float, width: float) -
     def batch(reward: float) -> Transitions:
         return transition._replace(reward=np.full_like(transition.reward, reward))
 
+    @lru_cache(maxsize=8)  # the search returns to its ends
+    def received(reward: float) -> Array | None:
+        gradients = received_gradients(agent, batch(reward))
+        return None if gradients is None else flat(gradients)
+
     for error in (width, width / 10, width / 100):  # some losses ignore errors beyond a limit
-        gradients = received_gradients(agent, batch(q + error))
-        if gradients is None:
-            return lambda reward: float(agent.trained(batch(reward)).q_taken(transition)[0]) - q
-        upwards = flat(gradients)
+        if (gradients := received(q + error)) is None:
+            return cache(lambda reward: float(agent.trained(batch(reward)).q_taken(transition)[0]) - q)
+        upwards = gradients
         if upwards.any():
             break
     upwards = upwards / (np.abs(upwards).max() + 1e-300)
-    return lambda reward: float(upwards @ flat(received_gradients(agent, batch(reward)) or {"": 0 * upwards}))
+
+    def motion(reward: float) -> float:
+        gradients = received(reward)
+        return 0.0 if gradients is None else float(upwards @ gradients)
+
+    return motion
 
 
 def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:

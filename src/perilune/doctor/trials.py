@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +35,11 @@ class Slopes(NamedTuple):
         return bool(len(self.places) and self.slope.any() and self.clear.sum(axis=1).max() == 1)
 
 
-def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0) -> dict[str, Slopes]:
-    """Return d Q(obs, a) / d weight for one obs (1, O) and some weights of every array of the online network."""
+def q_slopes(agent: AgentCopy, obs: Array, seed: int = 0, wanted: Callable[[str], object] = bool) -> dict[str, Slopes]:
+    """Return d Q(obs, a) / d weight for one obs (1, O) and some weights of the online network's wanted arrays."""
     rng = np.random.default_rng(seed)
-    sizes = {name: array.size for name, array in online(agent).items()}
-    return slopes_at(agent, obs, {name: rng.permutation(size)[:COORDINATES] for name, size in sizes.items()})
+    places = {name: rng.permutation(array.size)[:COORDINATES] for name, array in online(agent).items()}
+    return slopes_at(agent, obs, {name: chosen for name, chosen in places.items() if wanted(name)})
 
 
 def slopes_at(agent: AgentCopy, obs: Array, places: dict[str, Array]) -> dict[str, Slopes]:

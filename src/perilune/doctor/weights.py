@@ -73,7 +73,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         # Layers in a plain list are not registered in the module, but they take part in the forward pass.
         yield from ((f".{name}", part) for name, part in vars(value).items() if not name.startswith("_"))
     elif isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", part) for key, part in list(value.items())[:MAX_ITEMS])
+        for place, (key, part) in enumerate(list(value.items())[:MAX_ITEMS]):
+            # A PyTorch optimizer's state has tensors as keys, whose values change.
+            yield f"[{key!r}]" if isinstance(key, str | int | tuple) else f"[key {place}]", part
     elif isinstance(value, list | tuple):
         if len(value) <= MAX_ITEMS:
             yield from ((f"[{index}]", part) for index, part in enumerate(value))

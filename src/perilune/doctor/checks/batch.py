@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 import numpy as np
 
@@ -254,26 +255,27 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     width = float(np.abs(agent.q(batch.obs)).max()) + 1
     neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(ROWS)]
     batch = batch._replace(reward=np.array(neutral, np.float32))
+    similar = _similarity(agent, batch)
     for row in range(ROWS):
-        own, best, best_row = _trained_row(agent, batch, row)
-        if own >= ALIKE:
+        if similar(row, row) >= ALIKE:
             continue
-        if session.ends == "sound" and _trained_row(agent, all_ended, row)[0] >= ALIKE:
+        if session.ends == "sound" and _similarity(agent, all_ended)(row, row) >= ALIKE:
             details = (
                 f"In a batch of {ROWS} transitions, every other one is terminated. Each has the reward for which an "
                 "update on it alone changes nothing. The batch changes Q. If all are terminated, it does not"
             )
             yield finding("td_target.other_row", details=details)
-        elif session.actions > 1 and _trained_row(agent, _one_action(agent, batch, row), row)[0] >= ALIKE:
+        elif session.actions > 1 and _similarity(agent, _one_action(agent, batch, row))(row, row) >= ALIKE:
             details = (
                 f"In a batch of {ROWS} transitions with different actions, only row {row} has a TD error. The cosine "
-                f"similarity between this update and an update on row {row} alone is {own:.2f} (1 is correct). If all "
+                f"similarity between this update and an update on row {row} alone is {similar(row, row):.2f} (1 is correct). If all "
                 "transitions have the same action, the two updates agree"
             )
             yield finding("loss.actions_of_other_rows", details=details)
         else:
-            more = f" Its direction is that of row {best_row} ({best:.2f})." if best_row != row else ""
-            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
+            best = max(range(ROWS), key=lambda other: similar(row, other))
+            more = f" Its direction is that of row {best} ({similar(row, best):.2f})." if best != row else ""
+            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=similar(row, row), more=more)
         return
 
 
@@ -283,21 +285,23 @@ def _one_action(agent: AgentCopy, batch: Transitions, row: int) -> Transitions:
     return batch._replace(reward=agent.q_taken(batch).astype(np.float32))
 
 
-def _trained_row(agent: AgentCopy, batch: Transitions, row: int) -> tuple[float, float, int]:
-    """Return how similar an update is to one on ``row`` alone, if only this row has an error, and the most similar row.
+def _similarity(agent: AgentCopy, batch: Transitions) -> Callable[[int, int], float]:
+    """Return ``similar(row, other)``: how similar an update is to one on ``other`` alone, if only ``row`` has an error.
 
-    Without other errors in the batch, the rows of ``batch`` have none.
+    Without an error, no row of ``batch`` would change Q.
     """
     signs = first_step(agent) == "signs"
 
-    def alike(one: Array, other: Array) -> float:
-        clear = np.abs(other) > 0.05 * np.abs(other).max()  # an optimizer such as Adam amplifies rounding elsewhere
-        return cosine(np.sign(one[clear]), np.sign(other[clear])) if signs else cosine(one, other)
+    @cache
+    def update(row: int, alone: bool) -> Array:
+        changed = _with(batch, row, reward=batch.reward[row] + SMALL)
+        return response(agent, changed.rows([row]) if alone else changed)
 
-    seen = response(agent, _with(batch, row, reward=batch.reward[row] + SMALL))
-    alone = [
-        response(agent, _with(batch, other, reward=batch.reward[other] + SMALL).rows([other])) for other in range(ROWS)
-    ]
-    similar = [alike(seen, one) for one in alone]
-    best = int(np.argmax(similar))
-    return similar[row], similar[best], best
+    def similar(row: int, other: int) -> float:
+        seen, alone = update(row, False), update(other, True)
+        if not signs:
+            return cosine(seen, alone)
+        clear = np.abs(alone) > 0.05 * np.abs(alone).max()  # an optimizer such as Adam amplifies rounding elsewhere
+        return cosine(np.sign(seen[clear]), np.sign(alone[clear]))
+
+    return similar

@@ -147,12 +147,13 @@ def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
     input of that weight, which changes while earlier layers learn. An optimizer that normalizes its steps hides most of
     this change.
     """
-    for _ in range(STATES):  # in some states, no unit of the last hidden layer is active
+    outputs = {name for one in first_trials(session, agent) for name in one.single_output_arrays()}
+    for _ in range(STATES if outputs else 0):  # in some states, no unit of the last hidden layer is active
         # Small observations keep the other gradients small, so that clipping by norm has less effect.
         transition = session.transitions(1, scale=0.3)._replace(action=np.zeros(1, np.int64))
         step = weight_step(agent, with_error(agent, transition, 1.0))
         found = []
-        for name, slopes in q_slopes(agent, transition.obs).items():
+        for name, slopes in q_slopes(agent, transition.obs, wanted=outputs.__contains__).items():
             slope = np.abs(slopes.slope[:, 0])
             exact = step[name].ndim == 1
             if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
