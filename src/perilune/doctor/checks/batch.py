@@ -257,7 +257,8 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     batch = batch._replace(reward=np.array(neutral, np.float32))
     similar = _similarity(agent, batch)
     for row in range(ROWS):
-        if similar(row, row) >= ALIKE:
+        own = similar(row, row)
+        if own >= ALIKE:
             continue
         if session.ends == "sound" and _similarity(agent, all_ended)(row, row) >= ALIKE:
             details = (
@@ -268,14 +269,14 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         elif session.actions > 1 and _similarity(agent, _one_action(agent, batch, row))(row, row) >= ALIKE:
             details = (
                 f"In a batch of {ROWS} transitions with different actions, only row {row} has a TD error. The cosine "
-                f"similarity between this update and an update on row {row} alone is {similar(row, row):.2f} (1 is correct). If all "
+                f"similarity between this update and an update on row {row} alone is {own:.2f} (1 is correct). If all "
                 "transitions have the same action, the two updates agree"
             )
             yield finding("loss.actions_of_other_rows", details=details)
         else:
             best = max(range(ROWS), key=lambda other: similar(row, other))
             more = f" Its direction is that of row {best} ({similar(row, best):.2f})." if best != row else ""
-            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=similar(row, row), more=more)
+            yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
         return
 
 
