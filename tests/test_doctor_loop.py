@@ -637,11 +637,14 @@ def test_learning_once_per_episode_is_noted_unless_there_are_many_updates(update
     assert not noted or "between two episodes" in found["loop.few_updates"].evidence
 
 
-def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not() -> None:
+def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 4 * loops.RUN_STEPS)
     never = doctor.check_agent(change(after=lambda self, step: None), budget=600)
     assert "loop.no_updates" in {one.id for one in never.findings}
     assert never.outcome == "inconclusive"
-    late = doctor.check_agent(change(after=lambda self, step: step < 10_000 or Complete.after(self, step)), budget=600)
+    late = doctor.check_agent(
+        change(after=lambda self, step: step < 3 * loops.RUN_STEPS or Complete.after(self, step)), budget=600
+    )
     assert late.outcome == "healthy"
     assert late.findings == []
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctor_agents import Array, Complete, Deep, Linear, examine, ids
+from doctor_agents import Array, Complete, Deep, Linear, examine, ids, updates_of
 from perilune.doctor import session
 from perilune.doctor.checks import interface, probe
 from perilune.doctor.report import Finding, Passed
@@ -304,12 +304,12 @@ def test_agent_that_learns_wrong_values_fails_the_problem(fault: str, agent: typ
     ("fault", "number"), [("td_target.probe_constant", -1), ("td_target.probe_discount", 0), ("forward.probe_both", 0)]
 )
 def test_fault_that_single_updates_do_not_show_is_found(fault: str, number: int) -> None:
-    assert ids(examine(FAULTY[fault][number])) == [fault]
+    assert ids(examine(updates_of(FAULTY[fault][number]))) == [fault]
 
 
 @pytest.mark.parametrize(("fault", "agent"), by_fault(HYPERPARAMETERS))
 def test_hyperparameter_with_which_no_agent_learns_is_found(fault: str, agent: type) -> None:
-    assert ids(examine(agent)) == [fault]
+    assert ids(examine(updates_of(agent))) == [fault]
 
 
 @pytest.mark.parametrize("agent", [Categorical, Quantiles])
@@ -327,7 +327,7 @@ def test_projection_that_loses_mass_on_atoms_is_found(atoms: int) -> None:
 
 
 def test_learning_rate_that_falls_slowly_has_no_finding() -> None:
-    assert ids(examine(with_(Deep, step=fading(0.998)))) == []
+    assert ids(examine(updates_of(with_(Deep, step=fading(0.998))))) == []
 
 
 @pytest.mark.parametrize(
@@ -340,5 +340,6 @@ def test_problem_that_cannot_be_judged_is_no_finding(agent: type) -> None:
 
 
 def test_agent_with_another_finding_gets_no_second_one() -> None:
-    report = examine(with_(Deep, targets=lambda self, *batch: 0.5 * Deep.targets(self, *batch[:4], batch[4] | True)))
+    faulty = with_(Deep, targets=lambda self, *batch: 0.5 * Deep.targets(self, *batch[:4], batch[4] | True))
+    report = examine(updates_of(faulty))
     assert not [one for one in ids(report) if ".probe_" in one]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctor_agents import Array, Deep, examine, ids
+from doctor_agents import Array, Deep, examine, ids, updates_of
 from perilune.doctor.session import Session
 from perilune.doctor.td_reading import neutral_reward
 
@@ -185,7 +185,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_the_only_root_cause(name: str) -> None:
     fault, changes = FAULTS[name]
-    report = examine(type("Faulty", (Deep,), changes))
+    report = examine(updates_of(type("Faulty", (Deep,), changes)))
     assert [finding.id for finding in report.roots if finding.severity != "note"] == [fault]
 
 
@@ -223,13 +223,13 @@ ALONE = {"target_q_values": None, "sync_target": None, "run": None}  # no target
     ],
 )
 def test_faults_of_the_target_are_not_blamed_on_the_backward_pass(changes: dict[str, Any], expected: set[str]) -> None:
-    assert set(ids(examine(type("Faulty", (Deep,), changes | ALONE)))) == expected
+    assert set(ids(examine(updates_of(type("Faulty", (Deep,), changes | ALONE))))) == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_missing_flag_is_found_for_every_start_of_two_networks(seed: int) -> None:
     changes = FAULTS["no flag with Double DQN and two random networks"][1]
-    assert ids(examine(type("Faulty", (Deep,), changes), seed=seed)) == ["td_target.no_mask"]
+    assert ids(examine(updates_of(type("Faulty", (Deep,), changes)), seed=seed)) == ["td_target.no_mask"]
 
 
 def rebind(self: Deep, gradients: list[Array]) -> None:
@@ -336,12 +336,12 @@ def test_errors_of_both_signs_that_move_q_up_are_found() -> None:
         derivative = Deep.errors(self, *given)
         return np.where(np.abs(derivative) * len(derivative) < 1, derivative, (derivative != 0) / len(derivative))
 
-    found = examine(type("Faulty", (Deep,), {"errors": errors})).roots
+    found = examine(updates_of(type("Faulty", (Deep,), {"errors": errors}))).roots
     assert [finding.id for finding in found] == ["loss.derivative"]
 
 
 def test_scaled_rewards_are_a_note() -> None:
-    report = examine(type("Scaled", (Deep,), SOUND["scaled rewards"]))
+    report = examine(updates_of(type("Scaled", (Deep,), SOUND["scaled rewards"])))
     assert [finding.id for finding in report.findings] == ["td_target.reward_scaled"]
 
 
