@@ -146,6 +146,12 @@ def _factors(size: int) -> Array:
     return 2 * np.random.default_rng(0).integers(COUNT // 8, COUNT // 2, size=size) + 1
 
 
+@cache
+def _inverse(size: int) -> int:
+    """Return the number that undoes the multiplication of the first entry."""
+    return pow(int(_factors(size)[0]), -1, COUNT)
+
+
 def codes(numbers: Array, size: int) -> Array:
     """Return the observations (N, size) of the states with these numbers (N,), in float64.
 
@@ -157,8 +163,8 @@ def codes(numbers: Array, size: int) -> Array:
 def state_numbers(obs: Array) -> Array:
     """Return the numbers (N,) of the states in obs (N, O), or -1 for rows that are not from a NumberedEnv."""
     size = obs.shape[1]
-    obs = np.nan_to_num(obs.astype(np.float64), nan=2.0)
-    places = np.round((obs[:, 0].clip(-2, 2) + 1) / UNIT - 0.5).astype(np.int64)
-    numbers = places * pow(int(_factors(size)[0]), -1, COUNT) % COUNT
+    first = np.fmax(np.fmin(obs[:, 0].astype(np.float64), 2), -2)  # 2 for NaN
+    places = np.round((first + 1) / UNIT - 0.5).astype(np.int64)
+    numbers = places * _inverse(size) % COUNT
     sound = (np.abs(obs - codes(numbers, size)) < 0.2 * UNIT).all(axis=1)
     return np.where(sound, numbers, -1)
