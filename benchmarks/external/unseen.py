@@ -42,13 +42,13 @@ def verdict(program: str, report: dict[str, Any]) -> dict[str, bool]:
 
 
 def summary(reports: dict[str, dict[str, Any]]) -> str:
-    """Return the figures of each half of the programs, and each wrong answer, as text."""
+    """Return the figures of each set of programs, and each wrong answer, as text."""
     lines = []
-    for half in sorted({name.partition("/")[0] for name in reports}):
-        mine = {name: one for name, one in reports.items() if name.startswith(f"{half}/")}
+    for group in sorted({name.partition("/")[0] for name in reports}):
+        mine = {name: one for name, one in reports.items() if name.startswith(f"{group}/")}
         faulty = {name: verdict(name, one) for name, one in mine.items() if truth(name)["faults"]}
         alarms = {name: verdict(name, one)["detected"] for name, one in mine.items() if not truth(name)["faults"]}
-        lines.append(half)
+        lines.append(group)
         lines += [
             f"  {what:12} {share(one[what] for one in faulty.values())}" for what in ("detected", "right first", "line")
         ]
