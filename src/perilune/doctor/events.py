@@ -1,4 +1,4 @@
-"""Events of an examination: plain data that the agent's process sends, and that become a report."""
+"""Events of an examination. The agent's process sends them, and ``Collector`` builds a report from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Ran:
-    """A check has run to its end."""
+    """A check is complete."""
 
     check: str
 
@@ -95,7 +95,7 @@ class Collector:
         """Add an event."""
         match event:
             case Started():
-                self.check = event.check if event.check in self.titles else None  # the search for lines is no check
+                self.check = event.check if event.check in self.titles else None  # the search for lines is not a check
                 self.watch(event.check)
             case Ran():
                 self.report.ran.append(event.check)
@@ -122,12 +122,12 @@ class Collector:
             self.report.findings[known[0]] = finding
 
     def cut(self, why: str, cause: Cause) -> None:
-        """Record that neither the running check nor the following ones ran to their end."""
+        """Record that neither the running check nor any later one was completed."""
         ended = {*self.report.ran, *(one.check for one in self.report.not_run)} - {self.check}
         self.report.not_run += [NotRun(title, why, cause) for title in self.titles if title not in ended]
 
     def crashed(self, how: str, call: str, line: Line | None) -> None:
-        """Record that the agent's code ended the process, in its method ``call`` if that is not ""."""
+        """Record that the agent's code ended the process. ``call`` names the agent's running method, or is ""."""
         by = call or (f"the agent's code, in the check {self.check!r}," if self.check else "the agent's code")
         why = f"{by} ended the process: {how}"
         if self.check and (component := catalogue.component_of(call)):

@@ -1,4 +1,4 @@
-"""Examine an agent, or write tests that do."""
+"""Examine an agent, directly or in pytest."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from perilune.errors import ConfigError, MissingDependencyError
 def check_agent(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Report:
     """Examine an agent and report what is wrong with it.
 
-    On Linux, the agent runs in a fork of this process, unless the process has other Python threads, a GPU, JAX or
-    TensorFlow. Otherwise, it runs in this process, and a crash of the agent ends the process. To examine an agent in
-    a new process, use the command ``perilune doctor FILE:FACTORY``.
+    On Linux, the agent runs in a fork of this process. On other systems, or if this process uses other Python threads,
+    a GPU, JAX or TensorFlow, the agent runs in this process, and a crash of the agent ends it. To examine an agent in a
+    new process, use the command ``perilune doctor FILE:FACTORY``.
 
     Args:
         make_agent: Factory that returns an ``AgentAdapter`` with a new agent on each call. If it has a parameter
@@ -73,10 +73,10 @@ def require_budget(budget: float) -> None:
 def pytest_items(make_agent: Callable[..., Any], *, budget: float = 60.0, seed: int = 0) -> Callable[[str], None]:
     """Return a pytest test with one item per check, for example to grade assignments or to prevent regressions.
 
-    An item fails if its check has findings, and shows them. It is skipped, with the reason, if the check did not run.
-    The item "outcome" passes only if the agent is healthy: it fails if there are faults, and is skipped if the doctor
-    could not check enough. All items fail if the agent cannot be examined at all. The first item that runs examines
-    the agent once for all items.
+    An item fails if its check has findings, and shows them. If the check did not run, the item is skipped with the
+    reason. The item "outcome" passes only if the agent is healthy. It fails if there are faults, and is skipped if the
+    doctor could not check enough. If the agent cannot be examined at all, all items fail. The first item that runs
+    examines the agent for all items.
 
     Args:
         make_agent: Factory, as for ``check_agent``.

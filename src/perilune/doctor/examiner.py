@@ -22,7 +22,7 @@ from perilune.doctor.supervise import MORE, TooLong, supervised
 
 Publish = Callable[[Event], object]
 LOCATING = "lines at fault"  # shown as the last check
-SHORTEST = 0.5  # seconds that a check needs
+SHORTEST = 0.5  # seconds; no check starts with less time left
 
 _NUMPY = {
     (module, name): value
@@ -73,7 +73,7 @@ def run_checks(session: Session, publish: Publish, stuck: Callable[[TooLong], ob
 def _run(
     check: Check, session: Session, publish: Publish, seconds: float, stuck: Callable[[TooLong], object]
 ) -> NotRun | None:
-    """Run one check and publish its findings. Return why it did not run to its end, or None."""
+    """Run one check and publish its findings. Return why it is incomplete, or None."""
 
     def not_run(why: object, cause: Cause = "agent") -> NotRun:
         return NotRun(check.title, str(why), cause)
@@ -132,7 +132,7 @@ def _replaced() -> list[str]:
 def _locate(
     session: Session, found: list[Finding], publish: Publish, seconds: float, stuck: Callable[[TooLong], object]
 ) -> None:
-    """Find the likeliest line of each fault, among the lines that run in the calls that can contain the fault."""
+    """Find the likeliest line of each fault among the lines that its ``calls`` run."""
     open_ = [one for one in found if one.where is None and one.severity != "note" and not one.id.endswith(".raises")]
     lines: dict[str, list[Line]] = {}
 

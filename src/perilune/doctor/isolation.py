@@ -1,8 +1,8 @@
-"""Run an examination in a child process, so that nothing that the agent's code does affects this one.
+"""Run an examination in a child process, to protect this process from the agent's code.
 
-The child starts in the working directory of the parent, without its standard input. It sends events through a pipe, as
-lines of JSON. What the agent prints goes to another pipe, of which the parent keeps the end. A file in shared memory
-names the agent's method that is running, in case it ends the process.
+The child starts in the working directory of the parent, without standard input. It sends events through a pipe, as
+lines of JSON. The agent prints to another pipe, and the parent keeps the end of this output. A memory-mapped file holds
+the name of the agent's running method, so that the parent can report which method ended the process.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def examine_forked(factory: Callable[..., Any], budget: float, seed: int) -> Rep
     """Examine ``factory`` in a fork of this process."""
     with _page() as page:
         (events, to_events), (output, to_output) = os.pipe(), os.pipe()
-        with warnings.catch_warnings(action="ignore"):  # about the threads of BLAS, which forks can do without
+        with warnings.catch_warnings(action="ignore"):  # about threads of BLAS, which the fork does not need
             pid = os.fork()
         if pid == 0:
             try:
@@ -113,7 +113,7 @@ def _page() -> Iterator[Path]:
 
 
 def can_fork() -> bool:
-    """Return whether a fork of this process can run the agent: without threads whose locks it would inherit."""
+    """Return whether the agent can run in a fork of this process. Locks that other threads hold would stay locked."""
     if sys.platform != "linux" or threading.active_count() > 1:  # on macOS, system libraries do not survive a fork
         return False
     torch = sys.modules.get("torch")

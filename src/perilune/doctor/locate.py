@@ -24,7 +24,7 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 NO_FAULT = re.compile(
     r"""def |class |import |from |[#"'@]"""  # definitions and texts
     r"""|print\(|(self\.)?(log|logg\w*|\w*writer|wandb|mlflow|tqdm)\."""  # logs
-    r"""|\w+( *:[^=]*)? *=[^=(\[]*,$"""  # keywords with their values
+    r"""|\w+( *:[^=]*)? *=[^=(\[]*,$"""  # keyword arguments
 )
 
 
@@ -105,7 +105,7 @@ def raised_at(error: BaseException | None) -> Line | None:
 
 
 def crashed_at(output: str) -> Line | None:
-    """Return the innermost line of the user's code in the traceback of a crash, which Python printed."""
+    """Return the innermost line of the user's code in the traceback that Python printed in a crash."""
     for file, number in re.findall(r'^ +File "(.+)", line (\d+) in ', output, re.MULTILINE):
         if is_own(file):
             return Line(_place(file, int(number)), linecache.getline(file, int(number)).strip())

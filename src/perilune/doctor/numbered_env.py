@@ -38,8 +38,8 @@ class Step(NamedTuple):
 class NumberedEnv(gymnasium.Env[Array, int]):
     """An environment whose states are numbered. Each entry of obs is a code of the number, between -1 and 1.
 
-    Each time step has another reward. Episodes last 4 to 12 time steps. Truncated and terminated episodes alternate.
-    The environment calls ``on_step(obs)`` before each time step.
+    Each time step has a different reward. Episodes last 4 to 12 time steps. Truncated and terminated episodes
+    alternate. The environment calls ``on_step(obs)`` before each time step.
 
     Attributes:
         steps: All time steps so far.
@@ -148,7 +148,7 @@ def _factors(size: int) -> Array:
 
 @cache
 def _inverse(size: int) -> int:
-    """Return the number that undoes the multiplication of the first entry."""
+    """Return the inverse of the factor of the first entry, modulo ``COUNT``."""
     return pow(int(_factors(size)[0]), -1, COUNT)
 
 

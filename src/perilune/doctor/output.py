@@ -77,14 +77,17 @@ def explain(name: str, file: IO[str]) -> None:
 
 
 def write_files(report: Report, files: Mapping[str, Path], agent: str) -> None:
-    """Write ``report`` of ``agent`` to files, given by their kind, "html" or "sarif". Raise OSError if it fails."""
+    """Write ``report`` of ``agent`` to files, given by their kind, "html" or "sarif". Raise OSError if it cannot."""
     for kind, path in files.items():
         text = page(report, agent) if kind == "html" else json.dumps(as_sarif(report, agent), indent=2) + "\n"
         path.write_text(text, encoding="utf-8")
 
 
 def page(report: Report, agent: str) -> str:
-    """Return the page, with all text from the agent escaped. Without matplotlib, it shows the install command."""
+    """Return the HTML page, with all text from the agent escaped.
+
+    Without matplotlib, the page shows the install command instead of pictures.
+    """
     return render("doctor.html", title=f"Perilune doctor: {agent}", agent=agent, report=report, draw=_svg_or_reason)
 
 

@@ -43,7 +43,7 @@ def svg(picture: Points | Spread) -> str:
 
 
 def _draw_histograms(axes: Any, picture: Spread) -> None:
-    """Draw the histogram of each group, of absolute values over a logarithmic axis if the groups differ in scale."""
+    """Draw the histogram of each group. If the groups differ in scale, draw absolute values on a logarithmic axis."""
     groups, label = picture.groups, picture.x_label
     sizes = {name: np.abs(group[group != 0]) for name, group in groups.items() if group.any()}
     scales = [np.median(size) for size in sizes.values()]

@@ -16,8 +16,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 JSON_VERSION = 1  # of report.schema.json
 ALL_CELLS = " (all cells)"  # follows the path of a notebook, if its lines are counted over all cells
 
-# A healthy agent passed one check of each row. A check that needs optional members of the adapter counts only if the
-# adapter has them.
+# A healthy agent passes at least one check of each row. A check that needs optional members of the adapter counts only
+# if the adapter has them.
 CORE = (
     ("interface",),
     ("gradients", "probe problems"),
@@ -127,7 +127,7 @@ class Finding:
 
     @property
     def line(self) -> int | None:
-        """The number of the line in ``file`` (>= 1), or None if unknown. The code of a notebook has no such number."""
+        """The line number in ``file`` (>= 1), or None if it is unknown or if ``file`` is a notebook."""
         file, _, number = (self.where or "").rpartition(":")
         return int(number) if number.isdecimal() and not file.endswith(ALL_CELLS) else None
 
@@ -188,7 +188,7 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Passed:
-    """Something that the agent was shown to do right.
+    """Correct behavior that a check verified.
 
     Attributes:
         check: Title of the check.
@@ -206,7 +206,7 @@ class Report:
     Attributes:
         findings: Root causes first, more severe ones first among them.
         not_run: Checks and parts of checks that did not run.
-        ran: Titles of the checks that ran to their end.
+        ran: Titles of the completed checks.
         passed: What is known to work.
         seconds: Duration of the examination.
     """
@@ -229,7 +229,7 @@ class Report:
 
     @property
     def gaps(self) -> list[str]:
-        """Titles of the checks without which an agent cannot be called healthy, and that did not run."""
+        """Titles of the checks that did not run but that a healthy agent must pass."""
         lacking = {one.check for one in self.not_run if one.cause == "adapter"}
         cut = [one.check for one in self.not_run if one.cause in ("limit", "crash")]
         core = [" or ".join(row) for row in CORE if not {*row} & {*self.ran, *lacking}]
@@ -266,7 +266,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """Exit status of ``perilune doctor``: 0 if healthy, 1 for faults, 2 without a verdict."""
+        """Exit status of ``perilune doctor``: 0 if healthy, 1 for faults, otherwise 2."""
         return {"healthy": 0, "faults": 1}.get(self.outcome, 2)
 
     @property
@@ -282,7 +282,7 @@ class Report:
                 reasons = [one.why for one in self.not_run if one.check == CORE[0][0]]
                 result = f"Cannot examine this agent: {'; '.join(reasons) or 'nothing was checked'}"
             case "inconclusive":
-                result = f"Inconclusive: a verdict needs checks that did not run: {', '.join(self.gaps)}"
+                result = f"Inconclusive: these required checks did not run: {', '.join(self.gaps)}"
             case "healthy":
                 missed = len({one.check for one in self.not_run})
                 result = "No fault found" + (f"; {missed} check{'s' * (missed > 1)} did not run" if missed else "")

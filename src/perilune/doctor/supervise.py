@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic, process_time, sleep  # not as time.sleep, because the agent may replace it
 
 PATIENCE = 10  # wall-clock limits are this many times as long as the limits of CPU time
-TICK = 0.02  # seconds between two looks at the clocks
+TICK = 0.02  # seconds between checks of the clocks
 STUBBORN = 5.0  # seconds for which an interrupted call may keep running
 MORE = "A larger budget (--budget SECONDS) allows more time"
 
@@ -25,10 +25,10 @@ class Call:
         self.began, self.cpu_began = monotonic(), process_time()
 
     def exceeded(self, seconds: float) -> str | None:
-        """Return the limit that it reached, or None.
+        """Return the limit that the call exceeded, or None.
 
-        The limits are ``seconds`` of CPU time, which do not pass while the process waits for a CPU, and ``PATIENCE``
-        times that on the wall clock, for calls that sleep.
+        The first limit is ``seconds`` of CPU time, so waiting for a CPU does not count. The second is ``PATIENCE``
+        times as long on the wall clock, for calls that sleep.
         """
         if process_time() - self.cpu_began > seconds:
             return f"{seconds:g} s of CPU time"
@@ -38,7 +38,7 @@ class Call:
 
 
 class TooLong(Exception):  # noqa: N818 -- a result, not an error
-    """A call, or the whole work, did not end within a time limit."""
+    """A call, or the whole check, did not end within a time limit."""
 
     def __init__(self, what: str, limit: str) -> None:
         super().__init__(f"{what} did not end within {limit}. {MORE}")

@@ -1,4 +1,4 @@
-"""Adapters for common agents, so that you need not write one."""
+"""Adapters for common agents."""
 
 from perilune.doctor.adapters.members import MemberAdapter, online_agent, replay_agent
 from perilune.doctor.adapters.perilune import PeriluneAdapter

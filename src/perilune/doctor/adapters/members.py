@@ -15,7 +15,7 @@ from perilune.doctor.protocol import Transitions
 
 Member = str | Callable[..., Any]
 
-PLENTY = 1_000_000  # transitions that a memory seems to contain, more than any warm-up
+PLENTY = 1_000_000  # reported number of stored transitions, more than any warm-up needs
 
 
 class MemberAdapter:
@@ -108,18 +108,18 @@ def replay_agent(
 ) -> MemberAdapter:
     """Return an adapter for an agent that samples its own batches from a replay memory.
 
-    During an update, the memory contains only the doctor's batch, and the batch size is that of this batch:
+    During an update, the doctor replaces the memory with its own batch, and sets the batch size to match:
 
     - If the memory has a method ``draw``, it returns ``batch(obs, action, reward, next_obs, terminated)``.
-    - If the memory is a list or a deque, it contains the rows that ``batch`` returns. Their order does not depend on
-      the indices that the agent draws.
+    - If the memory is a list or a deque, it contains the rows that ``batch`` returns. The agent receives them in this
+      order, regardless of the indices that it draws.
     - If the agent stores the columns in arrays, name the column of each array in ``memory``.
 
     Each member is the name of a member of the agent, or a function with the agent as its first argument. A name may
     contain dots.
 
     Args:
-        agent: A new agent, or a module with its variables. The examination trains it.
+        agent: A new agent, or a module whose global variables are the agent. The examination trains it.
         memory: Name of the memory, or a mapping from names of arrays to columns, for example
             ``{"state_memory": "obs", "done_memory": "terminated"}``.
         learn: Samples a batch and runs one update.
@@ -128,10 +128,11 @@ def replay_agent(
         observation_size: Number of entries of an observation, O.
         gamma: Discount, from 0 to 1. By default, ``agent.gamma``.
         draw: Name of the method of the memory that returns a batch.
-        batch: Converts the five arrays to what the memory returns. By default, a tuple of the arrays; for a list or a
-            deque, tuples of one transition each.
-        batch_size: Name of the agent's batch size, or of a global variable of its module. None if it has none.
-        size: Name of the number of stored transitions, if the agent does not use ``len``.
+        batch: Converts the five arrays to what the memory returns. By default, it returns a tuple of the arrays. For a
+            list or a deque, it returns one tuple per transition.
+        batch_size: Name of the batch size: an attribute of the agent, or a global variable of its module. None if
+            there is none.
+        size: Name of the attribute or method for the number of stored transitions, if the agent does not use ``len``.
         **methods: Optional members of ``AgentAdapter``, by name.
 
     Returns:
@@ -160,7 +161,10 @@ def _rows(*columns: Array) -> list[tuple[Any, ...]]:
 
 
 def _owner(agent: Any, path: str) -> tuple[Any, str]:
-    """Return the object that has the attribute ``path``, and its name: the agent or the module of its class."""
+    """Return the object that has the attribute ``path``, and the attribute's name.
+
+    ``path`` starts at the agent, or otherwise at the module of its class.
+    """
     *parents, name = path.split(".")
     owner = agent
     if not hasattr(agent, (parents or [name])[0]):
@@ -172,7 +176,7 @@ def _owner(agent: Any, path: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _replaced(agent: Any, values: Mapping[str, Any]) -> Iterator[None]:
-    """Set attributes of the agent, and restore them on exit. A method gets a function that returns the value."""
+    """Set attributes of the agent, and restore them on exit. A function that returns the value replaces a method."""
     kept: list[tuple[Any, str, Any]] = []
     try:
         for path, value in values.items():
@@ -194,7 +198,7 @@ def _stand_ins(
     batch: Callable[..., Any] | None,
     transitions: Transitions,
 ) -> dict[str, Any]:
-    """Return what replaces the memory during an update, by name."""
+    """Return the objects that replace the memory during an update, by name."""
     if not isinstance(memory, str):
         columns = transitions._asdict()
         return {path: _Column.like(columns[name], getattr(*_owner(agent, path))) for path, name in memory.items()}
@@ -205,7 +209,7 @@ def _stand_ins(
 
 
 class _Memory:
-    """A memory whose method ``draw`` returns one batch. Otherwise, it is like the original."""
+    """A memory whose method ``draw`` returns one batch. Its other members are those of the original."""
 
     def __init__(self, original: Any, draw: str, batch: Any) -> None:
         self._original = original
@@ -219,7 +223,7 @@ class _Memory:
 
 
 class _Rows(Sequence[Any]):
-    """A sequence that seems long, and returns its rows in turn for any index."""
+    """A sequence that reports a large length and returns its rows in turn, for any index."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self._rows = list(rows)

@@ -13,10 +13,10 @@ from typing import Any
 
 
 class Script:
-    """A script that ran until its training loop began. Its global variables are attributes.
+    """A script that has run up to its training loop. Its global variables are attributes.
 
     The training loop is the first loop outside functions that calls a method ``step``. If this loop samples batches
-    itself, ``update`` runs the part that samples a batch and learns from it. The file stays unmodified. Pass the script
+    itself, ``update`` runs the part that samples a batch and learns from it. The file is not modified. Pass the script
     to ``replay_agent``.
 
     Args:
@@ -68,13 +68,13 @@ class Script:
             else:
                 try:
                     setattr(new, name, copy.deepcopy(value, memo))
-                except (TypeError, RuntimeError):  # the writer of a log, or a tensor with its graph
+                except (TypeError, RuntimeError):  # such as a log writer, or a tensor with its graph
                     setattr(new, name, value)
         return new
 
 
 def _unguarded(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """Replace ``if __name__ == "__main__":`` by its body."""
+    """Replace ``if __name__ == "__main__":`` with its body."""
     found: list[ast.stmt] = []
     for node in statements:
         guarded = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
@@ -83,7 +83,7 @@ def _unguarded(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def _calls(node: ast.AST, method: str, owner: str | None = None) -> bool:
-    """Return whether ``node`` calls a method of ``owner``, or of anything, whose name contains ``method``."""
+    """Return whether ``node`` calls a method whose name contains ``method``, of ``owner`` if given."""
     return any(
         isinstance(one, ast.Call)
         and isinstance(one.func, ast.Attribute)

@@ -16,7 +16,7 @@ from perilune.doctor.adapters.torch import TorchNetworks
 
 
 class StableBaselines3Adapter(TorchNetworks):
-    """Adapter for a ``DQN`` of Stable-Baselines3, a ``QRDQN`` of sb3-contrib, or a subclass of them.
+    """Adapter for a ``DQN`` of Stable-Baselines3, a ``QRDQN`` of sb3-contrib, or a subclass of either.
 
     The observation space must be a Box, of any shape and with any bounds.
 
@@ -70,7 +70,7 @@ class StableBaselines3Adapter(TorchNetworks):
         return _means(self.target_net(self.tensor(self.observations(obs))))
 
     def sync_target(self) -> None:
-        """Run the model's own update of the target network, as after a time step at which it is due."""
+        """Run the model's own update of the target network, as if it were due."""
         kept = self.model.target_update_interval
         self.model.target_update_interval = 1
         try:

@@ -14,10 +14,10 @@ from perilune._utils.arrays import Array
 
 
 class TianshouAdapter:
-    """Adapter for tianshou's DQN, C51, Rainbow, QRDQN, IQN and FQF, or a subclass of them.
+    """Adapter for tianshou's DQN, C51, Rainbow, QRDQN, IQN or FQF, or a subclass of one of them.
 
-    With ``n_step_return_horizon`` n > 1, each transition of a batch becomes n transitions whose first one has the
-    reward, so that the n-step return is that of the batch.
+    With ``n_step_return_horizon`` n > 1, the adapter replaces each transition of a batch with n transitions. Only the
+    first of them has the reward, so the n-step return equals the reward of the batch.
 
     Args:
         algorithm: A new algorithm. The examination trains it.
@@ -81,7 +81,7 @@ class TianshouAdapter:
             obs_next=np.repeat(next_obs, n, axis=0),
         )
         buffer = sys.modules["tianshou.data"].ReplayBuffer.from_data(**dict(rows.items()))
-        buffer.last_index = np.array([len(last) - 1])  # otherwise, the buffer takes row 0 for its newest one
+        buffer.last_index = np.array([len(last) - 1])  # otherwise, the buffer treats row 0 as the newest
         starts = np.flatnonzero(np.arange(n * len(action)) % n == 0)
         buffer.sample = lambda _: (buffer[starts], starts)
         self.algorithm.policy.is_within_training_step = True

@@ -1,4 +1,4 @@
-"""Adapter for PyTorch modules, and what the adapters of PyTorch agents share.
+"""Adapter for PyTorch modules, and a base class for adapters of PyTorch agents.
 
 This module does not import PyTorch. Your agent's code imports it.
 """
