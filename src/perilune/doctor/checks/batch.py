@@ -87,7 +87,9 @@ def _rows(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         if used:
             yield finding("loss.rows_ignored", rows=rows, ignored=listed(without), used=listed(used))
         return
-    if session.actions > 1 and (without := ignored(lambda age, row: _other_actions(session, batch, row))):
+    if session.actions == 1 or "loss.all_actions" in session.found:  # then no action matters
+        return
+    if without := ignored(lambda age, row: _other_actions(session, batch, row)):
         used = [row for row in places if row not in without]
         exchanged = [batch._replace(action=np.roll(batch.action, shift)) for shift in range(1, rows)]
         if not any(differ(response(agent, batch), response(agent, other)) for other in exchanged):
