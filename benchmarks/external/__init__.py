@@ -1,1 +1,1 @@
-"""Examine programs that others wrote: sound ones must get no finding."""
+"""Examine third-party agents, mutants and unseen programs with the doctor."""

@@ -2,7 +2,8 @@
 
 muPRL's criterion: a mutant is killed if it has fewer successful test episodes than the original agent with the same
 seed, by Fisher's exact test (p < 0.05), for at least half of the seeds. A mutant that is not killed is equivalent. An
-episode is successful if the pole does not fall. Each training writes one JSON file; a second call resumes.
+episode is successful if the pole does not fall. Each training run writes one JSON file. If
+you stop the command, it resumes on the next call.
 
     python -m benchmarks.external.killed --out DIR --seeds 3
 """
@@ -42,7 +43,7 @@ def successes(make: Callable[..., Any], env_steps: int, seed: int) -> int:
 
 
 def p_value(original: int, mutant: int) -> float:
-    """Return the two-sided p-value of Fisher's exact test for two numbers of successes of ``EPISODES``."""
+    """Return the two-sided p-value of Fisher's exact test for two numbers of successes in ``EPISODES`` episodes."""
     total = original + mutant
     ways = [comb(EPISODES, k) * comb(EPISODES, total - k) for k in range(max(0, total - EPISODES), total + 1)]
     observed = comb(EPISODES, original) * comb(EPISODES, mutant)

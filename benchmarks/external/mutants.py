@@ -1,6 +1,6 @@
 """Examine mutants of Stable-Baselines3's DQN and list which ones the doctor detects.
 
-Each examination runs in a process of its own and writes one JSON file; a second call resumes.
+Each examination runs in its own process and writes one JSON file. If you stop the command, it resumes on the next call.
 
     python -m benchmarks.external.mutants --out DIR
 """

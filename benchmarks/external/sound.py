@@ -1,6 +1,6 @@
 """Examine sound third-party agents and list the false alarms.
 
-Each examination runs in a process of its own and writes one JSON file; a second call resumes.
+Each examination runs in its own process and writes one JSON file. If you stop the command, it resumes on the next call.
 
     python -m benchmarks.external.sound --out DIR --sources DIR
 """

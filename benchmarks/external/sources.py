@@ -1,4 +1,4 @@
-"""Where the third-party agents come from: packages and repositories, pinned. Their code is never part of this one.
+"""Pinned packages and repositories of the third-party agents. Their code is not part of this repository.
 
 python -m benchmarks.external.sources --into DIR
 """
@@ -65,7 +65,7 @@ def load(repository: str, path: str) -> ModuleType:
 
 
 def definitions(repository: str, path: str, stop: int | None = None) -> Any:
-    """Return the imports and classes of a program or a Jupyter or marimo notebook, without what it runs.
+    """Return the imports and classes of a program or a Jupyter or marimo notebook, without the code that it runs.
 
     ``stop``: number of the code cells of a Jupyter notebook to read.
     """

@@ -1,6 +1,6 @@
 """Examine the programs in ``programs/``, which were written without knowledge of the doctor's checks.
 
-Each examination runs in a process of its own and writes one JSON file; a second call resumes.
+Each examination runs in its own process and writes one JSON file. If you stop the command, it resumes on the next call.
 
     python -m benchmarks.external.unseen --out DIR
 """

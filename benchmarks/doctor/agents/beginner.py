@@ -32,7 +32,7 @@ class NeuralNetwork:
         return x
 
     def backward(self, error):
-        """Gradients for the state of the last forward, given the derivative of the loss by the outputs."""
+        """Return gradients for the state of the last forward pass, given the derivative of the loss by the outputs."""
         weight_gradients = []
         bias_gradients = []
         for i in reversed(range(len(self.weights))):
