@@ -155,7 +155,7 @@ def test_copy_of_a_replay_agent_is_independent(kind: type[Replays]) -> None:
     assert not np.array_equal(other.q_values(batch()[0]), before)
 
 
-def test_replay_agent_without_a_mask_gets_that_finding() -> None:
+def test_missing_mask_of_a_replay_agent_is_found() -> None:
     class NoMask(ByIndex):
         def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
             super().train_batch(obs, action, reward, next_obs, np.zeros_like(terminated))
@@ -299,7 +299,7 @@ def test_script_whose_loop_uses_another_memory_is_an_error(tmp_path: Path) -> No
         Script(tmp_path / "script.py", "rb")
 
 
-def test_script_whose_functions_learn(tmp_path: Path) -> None:
+def test_script_that_learns_in_a_function(tmp_path: Path) -> None:
     (tmp_path / "tutorial.py").write_text(
         """
 SIZE = 8
@@ -406,7 +406,7 @@ needs_sb3 = pytest.mark.skipif(importlib.util.find_spec("sb3_contrib") is None, 
 @needs_sb3
 @pytest.mark.parametrize("algorithm", ["DQN", "QRDQN"])
 @pytest.mark.parametrize("box", BOXES)
-def test_algorithms_of_stable_baselines3(algorithm: str, box: gym.spaces.Box) -> None:
+def test_stable_baselines3_adapter_supports_each_algorithm_and_box(algorithm: str, box: gym.spaces.Box) -> None:
     import sb3_contrib  # noqa: PLC0415 -- optional
     import stable_baselines3  # noqa: PLC0415
 

@@ -317,7 +317,7 @@ def test_invalid_arguments_print_one_line_and_give_exit_status_2(
         (["trains.py:make", "--budget", "1"], "did not end within 1 s of CPU time. If it trains an agent"),
     ],
 )
-def test_agent_that_cannot_be_examined_is_status_2(agents: Path, arguments: list[str], message: str) -> None:
+def test_agent_that_cannot_be_examined_gives_exit_status_2(agents: Path, arguments: list[str], message: str) -> None:
     done = run(*arguments, "--json", cwd=agents)
     content = json.loads(done.stdout)
     assert (done.returncode, done.stderr, content["outcome"], content["healthy"]) == (2, "", "cannot run", False)

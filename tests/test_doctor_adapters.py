@@ -194,7 +194,7 @@ def test_agent_that_cannot_be_examined_has_no_fault(factory: Callable[..., Any],
     assert problem in report.verdict
 
 
-def test_global_generators_are_restored() -> None:
+def test_global_random_generators_are_restored() -> None:
     np.random.seed(5)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     examine(Linear)

@@ -185,7 +185,7 @@ def test_sound_exploration_has_no_fault(agent: type[Complete], seed: int) -> Non
         (OwnSchedule, "schedule or a temperature of its own"),
     ],
 )
-def test_exploration_without_verdict_is_listed_with_the_reason(agent: type[Complete], reason: str) -> None:
+def test_exploration_that_cannot_be_judged_is_listed_with_the_reason(agent: type[Complete], reason: str) -> None:
     _, reasons = check(agent, "actions")
     assert any(reason in one for one in reasons), reasons
 
@@ -218,7 +218,7 @@ def test_faulty_action_is_found_in_each_seed(act: Any, fault: str, seed: int) ->
     assert set(found) == {fault}
 
 
-def test_noise_moves_values_back_and_forth_and_learning_does_not() -> None:
+def test_back_and_forth_is_true_for_noise_and_false_for_learning() -> None:
     rng = np.random.default_rng(0)
     assert acting.back_and_forth(rng.standard_normal((20, 8)))
     assert not acting.back_and_forth(np.arange(20.0)[:, None] + 0.1 * rng.standard_normal((20, 8)))
@@ -527,7 +527,7 @@ def test_online_learner_without_replay_has_no_finding(base: type[Loop]) -> None:
     assert any("run() does not call train_batch()" in one for one in reasons) == (base is Loop)
 
 
-def test_loop_that_shows_no_states_is_listed() -> None:
+def test_loop_whose_states_cannot_be_determined_is_listed() -> None:
     _, reasons = check(type("Random", (Loop,), {"decay": 1e9}), "training loop")
     assert any(one.startswith("the states of the loop") for one in reasons)
 
@@ -552,7 +552,7 @@ def test_loop_that_acts_on_the_previous_state_is_found() -> None:
     assert "loop.acts_on_other_state" in check(Late, "training loop")[0]
 
 
-def test_repeated_actions_are_no_fault_of_the_loop() -> None:
+def test_repeated_actions_are_not_a_fault_of_the_loop() -> None:
     class Repeats(Loop):
         left = 0
 
@@ -566,7 +566,7 @@ def test_repeated_actions_are_no_fault_of_the_loop() -> None:
 
 
 @pytest.mark.parametrize("total", [False, True])
-def test_repeated_action_with_its_last_reward_only_is_found(total: bool) -> None:
+def test_repeated_action_with_only_its_last_reward_is_found(total: bool) -> None:
     class Skips(Complete):
         def run(self, env: Any, env_steps: int) -> None:
             obs, _ = env.reset()
@@ -607,7 +607,7 @@ class OneArray(Complete):
             self.after(step)
 
 
-def test_array_that_the_loop_refills_is_found() -> None:
+def test_reused_observation_array_is_found() -> None:
     assert set(check(OneArray)[0]) == {"environment.buffer_reused"}
 
 
@@ -650,7 +650,7 @@ def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypa
 
 
 @pytest.mark.parametrize("size", [np.abs, lambda errors: np.maximum(errors, 0), lambda errors: np.maximum(-errors, 0)])
-def test_priorities_of_signed_errors_are_found(size: Callable[[Array], Array]) -> None:
+def test_priorities_from_signed_errors_are_found(size: Callable[[Array], Array]) -> None:
     class Prioritized(Complete):
         def sample(self, n: int) -> tuple[Array, ...]:
             obs, action, reward, next_obs, end = (np.array(column) for column in zip(*self.memory, strict=True))
@@ -691,7 +691,7 @@ def test_warm_up_that_the_buffer_cannot_hold_is_found() -> None:
         (lambda step: 1.0, {"exploration.stuck"}),
     ],
 )
-def test_epsilon_schedule(schedule: Callable[[int], float], expected: set[str]) -> None:
+def test_faults_of_epsilon_schedules_are_found(schedule: Callable[[int], float], expected: set[str]) -> None:
     agent = type("Scheduled", (Online,), {"choose": lambda self, obs, step: self.act(obs, schedule(step))})
     assert set(check(agent, "training loop")[0]) == expected
 

@@ -338,7 +338,7 @@ def test_sarif_fingerprints_survive_edits_above_the_line() -> None:
         (doctor.Report(), False, 2),
     ],
 )
-def test_sarif_reports_an_examination_without_a_verdict_as_failed(
+def test_sarif_execution_is_successful_only_with_a_clear_outcome(
     result: doctor.Report, successful: bool, status: int
 ) -> None:
     (invocation,) = sarif.as_sarif(result, "agent.py:make")["runs"][0]["invocations"]
@@ -346,7 +346,7 @@ def test_sarif_reports_an_examination_without_a_verdict_as_failed(
     assert invocation["exitCodeDescription"] == result.verdict
 
 
-def test_checks_that_did_not_run_are_notifications(varied: doctor.Report) -> None:
+def test_sarif_lists_checks_that_did_not_run_as_notifications(varied: doctor.Report) -> None:
     (invocation,) = sarif.as_sarif(varied, "agent.py:make")["runs"][0]["invocations"]
     seen = {(one["level"], one["message"]["text"]) for one in invocation["toolExecutionNotifications"]}
     assert seen == {("note", "replay: no sample()"), ("warning", "actions: slow")}

@@ -303,7 +303,7 @@ def test_agent_that_learns_wrong_values_fails_the_problem(fault: str, agent: typ
 @pytest.mark.parametrize(
     ("fault", "number"), [("td_target.probe_constant", -1), ("td_target.probe_discount", 0), ("forward.probe_both", 0)]
 )
-def test_fault_that_single_updates_do_not_show_is_found(fault: str, number: int) -> None:
+def test_fault_that_single_updates_do_not_reveal_is_found(fault: str, number: int) -> None:
     assert ids(examine(updates_of(FAULTY[fault][number]))) == [fault]
 
 
@@ -333,7 +333,7 @@ def test_learning_rate_that_falls_slowly_has_no_finding() -> None:
 @pytest.mark.parametrize(
     "agent", [Linear, with_(Categorical, support=np.linspace(0, 10, 21)), with_(Deep, learning_rate=1e-5)]
 )
-def test_problem_that_cannot_be_judged_is_no_finding(agent: type) -> None:
+def test_problem_that_cannot_be_judged_is_not_a_finding(agent: type) -> None:
     results = climb(agent)
     assert not [one for one in results if isinstance(one, Finding)]
     assert any(isinstance(one, str) for one in results)

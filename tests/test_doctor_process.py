@@ -224,7 +224,7 @@ def line(text: str) -> report.Line:
         ("# gamma", False),
     ],
 )
-def test_line_at_fault_computes_something(text: str, is_found: bool) -> None:
+def test_logs_imports_and_keywords_are_not_lines_at_fault(text: str, is_found: bool) -> None:
     finding = replace(catalogue.entries()["td_target.no_mask"], clues=("gamma.*max", "gamma"))
     assert locate.likeliest(finding, {"train_batch": [line("x = 1"), line(text)]}) == (line(text) if is_found else None)
 
@@ -240,7 +240,7 @@ def test_line_at_fault_computes_something(text: str, is_found: bool) -> None:
         ("<string>", False),
     ],
 )
-def test_libraries_are_not_code_of_the_user(file: str, own: bool) -> None:
+def test_library_files_are_not_user_code(file: str, own: bool) -> None:
     assert locate.is_own(file) == own
 
 
@@ -325,7 +325,7 @@ def test_library_attributes_do_not_hide_the_weights() -> None:
     assert not [name for name in weights.walk(Agent()) if name.startswith(("np", "os"))]
 
 
-def test_names_of_weights_do_not_depend_on_the_content_of_keys() -> None:
+def test_weight_names_do_not_print_objects_that_are_keys() -> None:
     class Key:  # such as a tensor in the state of a PyTorch optimizer, which takes milliseconds to print
         def __repr__(self) -> str:
             raise AssertionError
@@ -335,7 +335,7 @@ def test_names_of_weights_do_not_depend_on_the_content_of_keys() -> None:
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-def test_without_a_gpu_only_the_generator_of_the_cpu_is_seeded(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_only_the_cpu_generator_is_seeded(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch, seeded = ModuleType("torch"), []
     vars(torch).update(
         accelerator=SimpleNamespace(is_available=lambda: gpu),

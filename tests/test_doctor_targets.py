@@ -70,14 +70,14 @@ def softmax(q: Array) -> Array:
 def values_in_the_first_rows(
     self: Deep, obs: Array, action: Array, reward: Array, next_obs: Array, end: Array
 ) -> Array:
-    """Write the next values of the running transitions to the first rows."""
+    """Write the next values of the transitions that are not terminated to the first rows."""
     values = np.zeros(len(obs))
     values[: (~end).sum()] = self.target_q_values(next_obs[~end]).max(axis=1) if not end.all() else 0.0
     return reward + self.gamma * values
 
 
 def at_obs(self: Deep, obs: Array, action: Array, next_obs: Array) -> Array:
-    """Evaluate the greedy action of obs at next_obs."""
+    """Evaluate the greedy action at obs in next_obs."""
     return self.target_q_values(next_obs)[np.arange(len(obs)), self.q_values(obs).argmax(axis=1)]
 
 
@@ -227,7 +227,7 @@ def test_faults_of_the_target_are_not_blamed_on_the_backward_pass(changes: dict[
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_missing_flag_is_found_for_every_start_of_two_networks(seed: int) -> None:
+def test_missing_mask_is_found_for_every_seed_of_two_networks(seed: int) -> None:
     changes = FAULTS["no flag with Double DQN and two random networks"][1]
     assert ids(examine(updates_of(type("Faulty", (Deep,), changes)), seed=seed)) == ["td_target.no_mask"]
 
@@ -258,7 +258,7 @@ def lion(self: Deep, gradients: list[Array]) -> None:
 
 
 def needs_a_running_row(self: Deep, *batch: Array) -> Array:
-    """Raise for a batch without a running transition, as ``torch.cat([])`` does."""
+    """Raise if all transitions of a batch are terminated, as ``torch.cat([])`` does."""
     if batch[4].all():
         raise RuntimeError("expected a non-empty list")
     return Deep.targets(self, *batch)
@@ -301,7 +301,7 @@ SOUND: dict[str, dict[str, Any]] = {
     | ALONE,
     "Lion": {"step": lion},
     "scaled rewards": targets(lambda o, a, r, n, t: (o, a, 0.01 * r, n, t)),
-    "a batch that needs a running transition": {"targets": needs_a_running_row},
+    "a batch that needs a transition that is not terminated": {"targets": needs_a_running_row},
     "shared arrays that updates replace": {
         "step": rebind,
         "sync_target": lambda self: setattr(self, "target", list(self.online)),
