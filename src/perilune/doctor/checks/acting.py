@@ -18,7 +18,7 @@ MIN_STATES = 100
 UNLIKELY = 1e-7  # false-alarm rate of each statistical test
 DECIDED = 16  # states with the largest gaps between the best two values
 CALLS = 400  # calls of act in each of them
-MASKED = 1e4  # values lower than the largest one by so many times its size stand for actions that are not available
+MASKED = 1e4  # values lower than the largest one by this many times its size mark unavailable actions
 
 
 def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
@@ -27,7 +27,7 @@ def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
     yield from session.fewer(STATES, states, "states")
     obs = session.observations(states, 2.0)
     q = agent.q(obs)
-    copies = [agent.copy() for _ in range(3)]  # so that an own schedule of the agent starts again for each epsilon
+    copies = [agent.copy() for _ in range(3)]  # so that the agent's own schedule restarts for each epsilon
     greedy, random, _ = taken = [_actions(copies[i], obs, epsilon) for i, epsilon in enumerate((0.0, 1.0, 0.5))]
     for action in np.concatenate(taken):
         if not 0 <= action < session.actions:
@@ -54,7 +54,7 @@ def check_actions(session: Session, agent: AgentCopy) -> Iterator[Finding | str]
     elif agree < 0.9 and ignored:
         yield (
             f"exploration: act() takes the action with the largest Q in {agree:.0%} of the states, at epsilon 0, 0.5 "
-            "and 1. It may use a schedule or a temperature of its own. Pass epsilon on in the adapter"
+            "and 1. It may use a schedule or a temperature of its own. Pass epsilon to the agent in the adapter"
         )
     elif agree < 0.9 and _flips_anywhere(session, copies[0], obs[clear], q[clear], 1 - agree):
         yield finding("exploration.not_greedy", **shares)
@@ -125,7 +125,7 @@ def available(q: Array) -> Array:
 
 
 def unlikely(count: float, total: int, share: float, above: bool = False) -> bool:
-    """Return whether ``count`` of ``total`` is too far from ``share`` (only above it, if ``above``) for chance."""
+    """Return whether chance cannot explain how far ``count`` of ``total`` is from ``share``, or ``above`` it."""
     z = (count - share * total) / sqrt(share * (1 - share) * total + 1e-12)
     return erfc((z if above else abs(z)) / sqrt(2)) < UNLIKELY
 
@@ -137,7 +137,7 @@ def _gaps(q: Array) -> Array:
 
 
 def _flips_anywhere(session: Session, agent: AgentCopy, obs: Array, q: Array, share: float) -> bool:
-    """Return whether actions differ from the greedy ones also where one action is much better than the others.
+    """Return whether actions differ from the greedy ones even where one action is much better than the others.
 
     Noise in the layers changes actions where values are close. ``share`` is the share of other actions in all states.
     """
@@ -155,7 +155,7 @@ def _prefers_values(q: Array, other: Array) -> bool:
 
 
 def redraws_noise(session: Session, agent: AgentCopy) -> bool:
-    """Return whether q_values carries noise that calls or updates draw again: then Q moves back and forth."""
+    """Return whether q_values has noise that calls or updates draw again, so that Q moves back and forth."""
     if session.noise:
         return True
     copy, states = agent.copy(), session.observations(16)
@@ -184,7 +184,7 @@ def back_and_forth(values: Array) -> bool:
 
 
 def _uneven(random: Array, chance: Array) -> bool:
-    """Return whether the counts of the actions (N,) are too far from those expected by ``chance`` (N, A)."""
+    """Return whether chance cannot explain how far the counts of the actions (N,) are from ``chance`` (N, A)."""
     actions = chance.shape[1]
     expected, variance = chance.sum(axis=0), (chance * (1 - chance)).sum(axis=0)
     counts = np.bincount(random, minlength=actions)

@@ -24,7 +24,7 @@ RUN_STEPS = 1_000  # length of the training run
 LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
 LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
 RARE_UPDATES = 0.05  # updates per time step; fewer are reported
-LEAST_EPSILON = 0.05  # constant epsilon of agents that explore little, but do
+LEAST_EPSILON = 0.05  # smallest constant epsilon that counts as exploration
 BATCHES = 600  # batches that are kept
 ONE_SIDED = 3.0  # how much more often errors at one end are sampled than those at the other
 FEWEST = 50  # transitions with an error at each end
@@ -164,7 +164,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     yield from _schedule(watch)
     yield from _transitions(watch)
     if not len(watch.updates) and "hyperparameters.warm_up" not in session.found:
-        raise CannotTell(f"in {steps} time steps, the loop never updates the network. Shorten its warm-up in run()")
+        raise CannotTell(f"in {steps} time steps, the loop never updated the network. Shorten its warm-up in run()")
 
 
 def _invalid_actions(watch: Watch) -> Iterator[Finding]:
@@ -211,7 +211,7 @@ def _updates(watch: Watch) -> Iterator[Finding]:
 
 
 def _evicted(watch: Watch) -> int:
-    """Return how many of the first transitions the replay buffer no longer has, at least a tenth of all, or 0."""
+    """Return how many of the first transitions the replay buffer no longer has, or 0 if less than a tenth of all."""
     if not watch.agent.has("sample") or watch.session.replay_faulty:
         return 0
     samples = draw(watch.agent, SAMPLES)
@@ -244,13 +244,13 @@ def _states(watch: Watch) -> Iterator[Finding | str]:
     count, as_first, as_now = rows.sum(), (actions == first)[rows].sum(), (actions == now)[rows].sum()
     if count and as_first > 0.85 * count and unlikely(as_first, count, 0.5, above=True):
         details = (
-            f"In {as_first} of {count} time steps, the action is the greedy one of the first state of the episode "
+            f"In {as_first} of {count} time steps, the action is the greedy one for the first state of the episode "
         )
-        yield finding("loop.state_not_advanced", details=details + "and not that of the current state")
+        yield finding("loop.state_not_advanced", details=details + "and not for the current state")
     elif (
         not watch.agent.has("sample") and not watch.batches and not unlikely(as_now, as_first + as_now, 0.5, above=True)
     ):
-        yield "the states of the loop: run() does not call act() of the adapter, and the actions do not show them"
+        yield "the states of the loop: run() does not call act() of the adapter, and the actions do not reveal them"
 
 
 def _exploration(watch: Watch) -> Iterator[Finding | str]:

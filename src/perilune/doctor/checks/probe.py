@@ -1,10 +1,10 @@
 """Let the agent learn tiny problems whose values are known, with its own updates.
 
-The checks of the target, the loss and the gradients measure single updates, and not every sound agent allows that.
-But every sound agent learns the values of these problems, so they show what works without knowing how it works.
+The checks of the target, the loss and the gradients measure single updates, which not every sound agent allows. But
+every sound agent can learn the values of these problems, so they show what works for any kind of update.
 
-A wrong value is a finding only if it is decisive: the values stopped elsewhere, and what the agent can learn from
-rewards alone, and an outdated target network, do not explain it.
+A wrong value is a finding only if the values stopped changing, the agent learns the correct values from rewards alone,
+and an outdated target network does not explain the error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXPLAINING = ("numerics", "forward", "backward", "optimizer", "loss", "td_target
 def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding | Passed | str]:
     """Let the agent learn constants, values by observation and action, ends, and delayed rewards."""
     if session.running_next is not None:
-        raise CannotTell("the added running transitions have other targets after a sync")
+        raise CannotTell("the added transitions, which are not terminated, have other targets after a sync")
     if session.not_regression:
         yield from _mass(session, agent)
     learner = Learner(session)
@@ -44,20 +44,20 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
             yield Passed(TITLE, LOWERED)
         return
     if _without_bias(agent):
-        raise CannotTell("the network has no biases, so it cannot represent the right values")
+        raise CannotTell("the network has no biases, so it cannot represent the correct values")
     yield from _constants(learner)
     reasons = []
     for problem in _problems(learner)[:-1]:
         result = _judge(learner, learner.learn(problem))
         if isinstance(result, Finding) and session.unexplained:
-            raise CannotTell("the target is not a known one, so other values may be right")
+            raise CannotTell("the target is not a known one, so other values may be correct")
         yield result
         if isinstance(result, Finding):  # the other problems would show its consequences
             return
         if isinstance(result, str):
             reasons.append(problem.what)
     if reasons:
-        raise CannotTell(f"the agent was not shown to learn {', '.join(reasons)}")
+        raise CannotTell(f"the check could not show that the agent learns {', '.join(reasons)}")
 
 
 def _mass(session: Session, agent: AgentCopy) -> Iterator[Finding]:
@@ -127,27 +127,27 @@ def _problems(learner: Learner) -> list[Problem]:
         learner.problem(
             "forward.probe_observation",
             "values that depend on the observation",
-            "In state 0, all transitions end with a reward of 1, and in state 1 with a reward of 0",
+            "All transitions are terminated, with a reward of 1 in state 0 and a reward of 0 in state 1",
             [one, zero],
         ),
         learner.problem(
             "loss.probe_action",
             "values that depend on the action",
-            "In one state, actions 0, 2, ... end with a reward of 1, and the others with a reward of 0",
+            "All transitions are terminated, with a reward of 1 for actions 0, 2, ... and a reward of 0 for the others",
             [even],
         ),
         learner.problem(
             "forward.probe_both",
             "values that depend on observation and action",
-            "In state 0, actions 0, 2, ... end with a reward of 1, and the others with a reward of 0. In state 1, it "
-            "is the other way round",
+            "All transitions are terminated. In state 0, the reward is 1 for actions 0, 2, ... and 0 for the others. "
+            "In state 1, the rewards are swapped",
             [even, ~even],
         ),
         learner.problem(
             "td_target.probe_ends",
-            "that only running transitions bootstrap",
-            "State 0 ends with a reward of 0. State 1 leads to state 2 with a reward of 0, and state 2 ends with a "
-            "reward of 1",
+            "that terminated transitions do not bootstrap",
+            "In state 0, transitions are terminated with a reward of 0. State 1 leads to state 2 with a reward of 0. "
+            "In state 2, transitions are terminated with a reward of 1",
             [zero, gamma * one, one],
             [zero, zero, one],
             [end, 2, end],
@@ -155,7 +155,8 @@ def _problems(learner: Learner) -> list[Problem]:
         learner.problem(
             "td_target.probe_discount",
             "the discounted value of a reward after one step, and after two",
-            "State 0 leads to state 1, and state 1 to state 2, with rewards of 0. State 2 ends with a reward of 1",
+            "State 0 leads to state 1, and state 1 to state 2, with rewards of 0. In state 2, transitions are "
+            "terminated with a reward of 1",
             [gamma**2 * one, gamma * one, one],
             [zero, zero, one],
             [1, 2, end],
@@ -163,8 +164,8 @@ def _problems(learner: Learner) -> list[Problem]:
         learner.problem(
             "td_target.probe_best",
             "the value of the best next action",
-            "State 0 leads to state 1 with a reward of 0. There, action 0 ends with a reward of 1, and the other "
-            "actions with a reward of 0",
+            "State 0 leads to state 1 with a reward of 0. In state 1, transitions are terminated, with a reward of 1 "
+            "for action 0 and a reward of 0 for the other actions",
             [gamma * one, first],
             [zero, first],
             [1, end],
@@ -190,7 +191,7 @@ def _judge(learner: Learner, learned: Learned) -> Finding | Passed | str:
     doubt = next(_doubts(learner, learned), None)
     if doubt:
         last, right = listed(learned.last), listed(problem.right)
-        return f"{doubt}. {problem.what}: after {learned.updates} updates, Q is {last}, and {right} is right"
+        return f"{doubt}. {problem.what}: after {learned.updates} updates, Q is {last} instead of {right}"
     return finding(
         _name(learner, learned),
         story=problem.story,
@@ -216,7 +217,7 @@ def _doubts(learner: Learner, learned: Learned) -> Iterator[str]:
     session, problem = learner.session, learned.problem
     explaining = [one for one in session.found if one.split(".")[0] in EXPLAINING]
     if explaining:
-        raise CannotTell(f"the finding {explaining[0]} may explain what the agent does not learn: {problem.what}")
+        raise CannotTell(f"the finding {explaining[0]} may explain why the agent does not learn {problem.what}")
     if learner.late:
         raise CannotTell(f"the agent is too slow for these problems. {MORE}")
     if not learned.stopped:

@@ -14,7 +14,7 @@ from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, Session, as_array
 
 STORED = 600  # transitions stored before the first sample
-FIRST_SAMPLES = 12_000  # a transition that is sampled uniformly is missing from so many samples with probability 2e-9
+FIRST_SAMPLES = 12_000  # with uniform sampling, a given transition is missing from all of them with probability 2e-9
 MANY = 25_000  # transitions stored in total: more than the capacity of some buffers
 MOST_ENTRIES = 25_000_000  # entries of all observations stored
 SAMPLES = 4000
@@ -81,7 +81,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
 
 
 def as_samples(given: Sequence[Any], size: int, call: int) -> Samples:
-    """Decode a batch: obs, action, reward, next_obs and terminated. Raise ValueError if it is none."""
+    """Decode a batch: obs, action, reward, next_obs and terminated. Raise ValueError if it is not a batch."""
     if len(given) < 5:
         raise ValueError(f"{len(given)} arrays: expected obs, action, reward, next_obs and terminated")
     obs, action, reward, next_obs, terminated = (_as_column(column) for column in list(given)[:5])
@@ -302,7 +302,7 @@ def _check_draws(samples: Samples, env: NumberedEnv) -> Iterator[Finding]:
         span = max(int(np.median(samples.after - samples.before)), 1)
         ended = np.array([step.ended for step in env.steps] + [False] * span)
         inner = ~np.any([ended[shift : shift + len(stored)] for shift in range(span)], axis=0)
-        inner[:MAX_STEPS] = inner[-MAX_STEPS:] = False  # buffers may exclude rows near the place of the next one
+        inner[:MAX_STEPS] = inner[-MAX_STEPS:] = False  # buffers may exclude rows near the next write position
         seen = times[inner & (times > 0)]
         even = seen.var() < 2 * seen.mean()  # priorities make it larger
         if even and (missing := (times == 0)[inner].mean()) > 0.05:
