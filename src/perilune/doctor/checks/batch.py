@@ -19,7 +19,7 @@ from perilune.doctor.weights import cosine, differ, negative_gradients, response
 ROWS = 6  # of a mixed batch
 SMALL, LARGE = 0.5, 30.0  # TD errors: below the limits of most losses, and large enough to dominate a batch
 ALIKE = 0.9  # smallest cosine between two updates that count as the same
-AGES = 3  # updates before the test: an agent that samples its own batch ignores other transitions each time
+AGES = 3  # updates before the test: an agent that samples its own batch ignores different transitions each time
 
 
 def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
@@ -63,7 +63,7 @@ def _rows(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         ages.append(ages[-1].trained(_mixed(session, agent, rows)))
 
     def ignored(changes: Callable[[AgentCopy, int], Iterable[tuple[Transitions, Transitions]]]) -> list[int]:
-        """Return the places that no change affects, if they are the same for an older agent."""
+        """Return the rows whose changes have no effect, if they are the same for an older agent."""
         found = []
         for age in ages:
             found.append(
@@ -76,7 +76,7 @@ def _rows(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             if not found[0]:
                 return []
         if any(one != found[0] for one in found):
-            raise CannotTell("each update ignores other transitions of the batch. It may sample its own batch")
+            raise CannotTell("each update ignores different transitions of the batch. It may sample its own batch")
         return found[0]
 
     def listed(rows: list[int]) -> str:
@@ -156,7 +156,7 @@ def _other_actions(session: Session, batch: Transitions, row: int) -> Iterator[t
 
 
 def _mixed_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that next_obs matters in running rows and not in terminated ones, for mixed ends."""
+    """Check that next_obs affects the update in rows that are not terminated, and only in these."""
     rows = max(ROWS, session.min_batch)
     wrong_ended, wrong_running = [], []
     for first_ends in (True, False):
@@ -178,16 +178,16 @@ def _mixed_ends(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         row, batch = wrong_ended[0]
         flags = ", ".join("yes" if ended else "no" for ended in batch.terminated[:8])
         details = (
-            f"In a batch of {rows} transitions, terminated {flags}, changing next_obs of row {row}, which is "
-            "terminated, changes the update. For a batch in which all transitions are terminated, it does not"
+            f"In a batch of {rows} transitions (terminated: {flags}), changing next_obs of row {row}, which is "
+            "terminated, changes the update. If all transitions are terminated, it does not"
         )
         session.ends = "mixed"
         yield finding("td_target.mask_of_another_row", details=details)
     elif wrong_running and session.gamma > 0.1:  # with a smaller one, next_obs hardly matters
         details = (
-            f"In a batch of {rows} transitions of which every other one is terminated, changing next_obs of running "
-            f"rows {', '.join(map(str, sorted(set(wrong_running))))} does not change the update. In a batch of one, "
-            "it does"
+            f"In a batch of {rows} transitions, every other one is terminated. Changing next_obs of rows "
+            f"{', '.join(map(str, sorted(set(wrong_running))))}, which are not terminated, does not change the update. "
+            "In a batch of one, it does"
         )
         session.ends = "mixed"
         yield finding("td_target.mask_of_another_row", details=details)
@@ -199,8 +199,8 @@ def _matters_alone(agent: AgentCopy, one: Transitions, other: Transitions, row: 
 
 
 def _other_next_obs(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that next_obs of terminated transitions does not matter to the only running transition of a batch."""
-    require_regression(session)  # with batch normalization the others do matter
+    """Check that next_obs of terminated transitions does not affect the only one that is not terminated."""
+    require_regression(session)  # with batch normalization, the others have an effect
     rows = max(4, session.min_batch)
     matter = {running: _rows_that_matter(session, agent, rows, running) for running in (0, rows - 1)}
     if all(len(found) > 1 for found in matter.values()):
@@ -209,7 +209,7 @@ def _other_next_obs(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     for running, found in matter.items():
         if len(found) > 1:
             details = (
-                f"In a batch of {rows} transitions, only row {running} is running. Changing next_obs of rows "
+                f"In a batch of {rows} transitions, only row {running} is not terminated. Changing next_obs of rows "
                 f"{', '.join(map(str, found))}, which are terminated, changes the update"
             )
             session.ends = "mixed"
@@ -217,21 +217,21 @@ def _other_next_obs(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             return
         if found:
             details = (
-                f"In a batch of {rows} transitions, only row {running} is running. Changing next_obs of row "
-                f"{next(iter(found))} changes the update, which it must not"
+                f"In a batch of {rows} transitions, only row {running} is not terminated. Changing next_obs of row "
+                f"{next(iter(found))} changes the update, but must not"
             )
             yield finding("td_target.other_row", details=details)
             return
 
 
 def _rows_that_matter(session: Session, agent: AgentCopy, rows: int, running: int) -> dict[int, float]:
-    """Return the other rows whose next_obs changes the update, and by how much, if only one row is running."""
+    """Return the changes of the update by next_obs of each other row, if only row ``running`` is not terminated."""
     batch = session.transitions(rows)
     options = session.observations(64, 4.0)
     largest = options[agent.q(options).max(axis=1).argmax()]
     q = agent.q_taken(batch)
     reward = q + 3.0
-    # The error of the running row changes its sign if its next value comes from another transition.
+    # The error of row ``running`` changes its sign if its next value comes from another transition.
     middle = (agent.q(batch.next_obs).max() + agent.q(largest[None]).max()) / 2
     reward[running] = q[running] - session.discount * middle
     batch = batch._replace(terminated=np.arange(rows) != running, reward=reward.astype(np.float32))
@@ -265,7 +265,7 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         if session.ends == "sound" and _similarity(agent, all_ended)(row, row) >= ALIKE:
             details = (
                 f"In a batch of {ROWS} transitions, every other one is terminated. Each has the reward for which an "
-                "update on it alone changes nothing. The batch changes Q. If all are terminated, it does not"
+                "update on it alone changes nothing. But an update on the batch changes Q, unless all are terminated"
             )
             yield finding("td_target.other_row", details=details)
         elif session.actions > 1 and _similarity(agent, _one_action(agent, batch, row))(row, row) >= ALIKE:

@@ -14,12 +14,12 @@ from perilune.doctor.td_reading import neutral_reward, require_regression, with_
 from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, first_trials, trials
 from perilune.doctor.weights import cosine, flat, linear, online, push
 
-ALIKE = 0.9  # smallest cosine between a push and the true gradient that counts as correct
+ALIKE = 0.9  # smallest cosine between an update and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
 # If several of these are found, only the last one in this order is reported.
 ROUTING = ("loss.all_actions", "loss.others_to_zero", "loss.wrong_action")
 MAX_Q = 0.5  # rewards that are clipped to [-1, 1] then still make errors of both signs
-UPDATES = 20  # after which an array that has not changed is frozen
+UPDATES = 20  # an array that has not changed after them is frozen
 SPECIFIC_FIRST = ("no_input", "one_bias", "relu_derivative", "chain")
 
 
@@ -91,7 +91,7 @@ def _one_direction(session: Session, agent: AgentCopy) -> Iterator[Finding]:
             moves.append((float(up[0, transition.action[0]]), float(down[0, transition.action[0]])))
         if all((up == 0) != (down == 0) for up, down in moves) and len({up == 0 for up, _ in moves}) == 1:
             none, some = (error, -error) if moves[0][0] == 0 else (-error, error)
-            details = f"A TD error of {none} does not change Q(obs, action), and an error of {some} does"
+            details = f"A TD error of {none} does not change Q(obs, action), but an error of {some} does"
             yield finding("loss.derivative", details=details)
             return
         # A distribution also moves Q in one direction for small errors of both signs, but not by the same amount.
@@ -118,7 +118,7 @@ def _blind_to_action(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
-    """Check that an update pushes only the output of the action taken."""
+    """Check that an update changes only the output of the action taken."""
     faults = []
     for one in trials:
         up, down = one.output_push(one.step), one.output_push(one.step_down)
@@ -196,7 +196,7 @@ def _chain_rule(trials: list[Trial], signs: bool) -> Iterator[Finding]:
 
 
 def _picture(trials: list[Trial], name: str, signs: bool) -> Points:
-    """Plot the push of each weight of one array against its true gradient, both relative to their maximum."""
+    """Plot the update of each weight of one array against its true gradient, both relative to their maximum."""
     pairs = [(one.expected(name), one.sampled(one.push, name)) for one in trials]
     expected, seen = (
         np.concatenate([side / (np.abs(side).max(initial=0) + 1e-300) for side in sides])
@@ -207,7 +207,7 @@ def _picture(trials: list[Trial], name: str, signs: bool) -> Points:
 
 
 def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple[str, float]]:
-    """Yield each fault in the pushes of the array ``name``, and the number that shows it."""
+    """Yield each fault in the updates of the array ``name``, and the number that shows it."""
     cosines, leaks = [], []
     for one in trials:
         expected, seen = one.expected(name), one.sampled(one.push, name)
@@ -234,7 +234,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
 
 
 def _agreement(seen: Array, expected: Array, signs: bool) -> float:
-    """Return the cosine between push and gradient. If only the signs are known, omit slopes near 0."""
+    """Return the cosine between update and gradient. If only the signs are known, omit slopes near 0."""
     if not signs:
         return abs(cosine(seen, expected))
     size = np.abs(expected) / np.abs(expected).max()
@@ -270,7 +270,7 @@ def _stepped_too_early(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _through_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that the same TD error pushes the weights in the same way for every next observation."""
+    """Check that the same TD error moves the weights in the same direction for every next observation."""
     if session.ends not in ("sound", "no_mask"):
         return
     worst, cached = 1.0, 1.0

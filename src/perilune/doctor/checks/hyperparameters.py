@@ -75,9 +75,9 @@ def _fades(session: Session, trained: AgentCopy) -> Iterator[Finding]:
         if shares[-1] > FADED:
             return
     details = (
-        f"A new agent and an agent after {UPDATES} updates on another batch were trained on {TRANSITIONS} "
-        f"transitions for {SOME} updates each, with a TD error of 1. The second one moved Q(obs, action) by "
-        f"{listed(shares)} of the distance of the first one"
+        f"The doctor trained a new agent, and an agent after {UPDATES} updates on another batch, on {TRANSITIONS} "
+        f"transitions for {SOME} updates each, with a TD error of 1. The second agent moved Q(obs, action) "
+        f"{listed(shares)} times as far as the first one"
     )
     yield finding("hyperparameters.fades", details=details)
 

@@ -118,14 +118,14 @@ def _find_smallest_batch(session: Session) -> Iterator[Finding]:
 
 
 def _read_running_bootstrap(session: Session) -> Iterator[str]:
-    """Measure a bootstrap, so that terminated transitions can be trained in a batch with running ones."""
+    """Measure a bootstrap, so that batches can also contain transitions that are not terminated."""
     agent, transition = session.new_copy(), session.transitions(1, terminated=False)
     width = float(np.abs(agent.q(transition.next_obs)).max() + np.abs(agent.q(transition.obs)).max()) + 1e-3
     bootstrap = float(agent.q_taken(transition)[0]) - neutral_reward(agent, transition, width)
     session.running_next = transition.next_obs, bootstrap
     yield (
-        "batches in which every transition is terminated: train_batch raises for them, so the doctor adds running "
-        "transitions"
+        "batches in which every transition is terminated: train_batch raises an exception, so the doctor adds "
+        "transitions that are not terminated"
     )
 
 

@@ -58,7 +58,7 @@ def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
 
 
 def _start_varied(session: Session) -> None:
-    """Let the following checks start with random weights, if they then can see the effect of next_obs."""
+    """Let the following checks start with random weights, if these reveal the effect of next_obs."""
     try:
         varied = perturbed(session.new_copy(), 4)
         if varied.has("sync_target"):

@@ -139,7 +139,7 @@ def _sync(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
 
 
 def _parts_left(agent: AgentCopy) -> tuple[str, str] | None:
-    """Return which arrays of the target network a sync copies, and which it leaves, or None if it treats all alike."""
+    """Return which arrays of the target network a sync copies and which it does not, or None if it treats all alike."""
     apart = perturbed(agent, 2)
     try:
         target = target_arrays(apart)

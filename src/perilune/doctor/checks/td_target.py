@@ -114,7 +114,7 @@ def _reward_in_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _bootstraps(session: Session, agent: AgentCopy) -> bool:
-    """Return whether the targets of running transitions differ from their rewards."""
+    """Return whether the targets of transitions that are not terminated differ from their rewards."""
     try:
         targets = read_targets(session, agent, lambda batch: _candidates(agent, batch))
     except CannotTell:
@@ -199,7 +199,7 @@ def _with_varied_actions(session: Session, agent: AgentCopy) -> AgentCopy:
 
 
 def _fault(candidate: str) -> str | None:
-    """Return the finding for a candidate that must not stand for the next value, or None."""
+    """Return the finding for a candidate that must not be the next value, or None."""
     return next((fault for phrase, fault in FAULTY.items() if phrase in candidate), None)
 
 
@@ -230,7 +230,7 @@ def _unexplained(session: Session, agent: AgentCopy, targets: Targets, nearest: 
         ranks = ["the largest", "the second largest", *(f"number {rank}" for rank in range(3, session.actions + 1))]
         named = zip([*ranks[: session.actions], "that of the action taken", "1"], shares, strict=True)
         formula = " + ".join(f"{share:.3f} x {name}" for name, share in named if abs(share) > 5e-3)
-        details = f"A combination of the Q-values of next_obs explains them: {formula}"
+        details = f"A combination of the Q-values of next_obs explains these values: {formula}"
     elif others := _other_networks(session, agent):
         yield f"the target depends on arrays that neither q_values nor target_q_values uses: {', '.join(others[:4])}"
         return
@@ -261,7 +261,7 @@ def _soft(next_q: Array, bootstrap: Array, discount: float) -> str | None:
 
 
 def _other_networks(session: Session, agent: AgentCopy) -> list[str]:
-    """Return the arrays that only running transitions depend on, and neither ``q_values`` nor ``target_q_values``."""
+    """Return the arrays that affect targets with a bootstrap, but neither ``q_values`` nor ``target_q_values``."""
     running = session.transitions(max(8, session.min_batch), terminated=False)
     ended = running._replace(terminated=np.ones_like(running.terminated))
     own = set(online(agent))
@@ -284,7 +284,7 @@ def _other_networks(session: Session, agent: AgentCopy) -> list[str]:
 
 
 def _candidates(agent: AgentCopy, batch: Transitions) -> dict[str, Array]:
-    """Return what may stand for the next value (B,), the correct one first."""
+    """Return candidates for the next value (B,), the correct one first."""
     rows = np.arange(len(batch.action))
     networks = {"online": (agent.q(batch.next_obs), agent.q(batch.obs))}
     if agent.has("target_q_values"):
