@@ -149,7 +149,7 @@ def _find_calls_per_update(session: Session) -> Iterator[Finding]:
 
 
 def _measure_cost(session: Session) -> None:
-    """Measure the CPU time of the agent's calls, with observations of their own so that the others do not change."""
+    """Measure the CPU time of the agent's calls, with separate observations. Those of the checks stay the same."""
     kept, session.rng = session.rng, np.random.default_rng(0)
     agent, batch, one, many = session.new_copy(), session.transitions(32), *map(session.observations, (1, 65))
     calls: dict[str, Callable[[], object]] = {

@@ -31,7 +31,7 @@ FEWEST = 50  # transitions with an error at each end
 
 
 class Act(NamedTuple):
-    """A call in which the loop chose an action: in state ``asked``, while the environment was in state ``current``."""
+    """A call that chose an action for state ``asked``, while the environment was in state ``current``."""
 
     asked: int
     current: int

@@ -213,7 +213,7 @@ def _name(learner: Learner, learned: Learned) -> str:
 
 
 def _doubts(learner: Learner, learned: Learned) -> Iterator[str]:
-    """Yield reasons why wrong values need not be a fault of their own."""
+    """Yield reasons why wrong values may not be a separate fault."""
     session, problem = learner.session, learned.problem
     explaining = [one for one in session.found if one.split(".")[0] in EXPLAINING]
     if explaining:
