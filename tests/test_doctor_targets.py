@@ -85,7 +85,7 @@ def one_action_best(self: Deep, seed: int = 0) -> None:
     """Start with networks for which the same action is greedy in almost every state."""
     Deep.__init__(self, seed)
     self.online[-1][0] += 5
-    self.sync_target()
+    self.target = [array.copy() for array in self.online]
 
 
 def columns(self: Deep, q: Array, action: Array, targets: Array) -> Array:
@@ -288,6 +288,13 @@ SOUND: dict[str, dict[str, Any]] = {
     "Double DQN": {"next_values": double},
     "Double DQN with two random networks": {"next_values": double, "__init__": own_start},
     "Polyak averaging": {"sync_target": polyak},
+    "one greedy action and a hidden target network": {
+        "__init__": one_action_best,
+        "target_q_values": None,
+        "sync_target": None,
+        "next_values": lambda self, obs, action, next_obs: self.forward(self.target, next_obs)[-1].max(axis=1),
+        "run": None,
+    },
     "log-sum-exp": value(lambda q, action: 0.5 * np.log(np.exp(q / 0.5).sum(axis=1))),
     "mellowmax": value(lambda q, action: np.log(np.exp(q).mean(axis=1))),
     "Boltzmann mean": value(lambda q, action: (softmax(q) * q).sum(axis=1)),

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -271,7 +270,7 @@ def _exploration(watch: Watch) -> Iterator[Finding | str]:
     noisy = bool(session.not_regression)  # then the agent's greedy actions may differ from those of its q_values
     if shares["last"] < chance + 0.15 and shares["first"] < chance + 0.25 and not noisy:
         yield finding("exploration.stuck", **shares)
-    elif _at_most((~greedy).sum(), len(steps), LEAST_EPSILON * (1 - chance)) < UNLIKELY:
+    elif _at_most(int((~greedy).sum()), len(steps), LEAST_EPSILON * (1 - chance)) < UNLIKELY:
         if redraws_noise(session, session.new_copy()):
             yield "exploration during training: the noise of the network may replace random actions"
         else:
@@ -280,7 +279,11 @@ def _exploration(watch: Watch) -> Iterator[Finding | str]:
 
 def _at_most(count: int, total: int, share: float) -> float:
     """Return the probability of at most ``count`` events in ``total`` trials with the probability ``share`` each."""
-    return sum(comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(int(count) + 1))
+    if count >= share * total:
+        return 1.0
+    k = np.arange(count + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((total - k[:-1]) / (k[:-1] + 1)))])
+    return float(np.exp(ways + k * np.log(share) + (total - k) * np.log(1 - share)).sum())
 
 
 def _schedule(watch: Watch) -> Iterator[Finding]:

@@ -61,15 +61,15 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
 
 
 def _mass(session: Session, agent: AgentCopy) -> Iterator[Finding]:
-    """Check that targets on an atom of a distribution have an effect: the lowest, the highest, and usually 0."""
+    """Check that targets on an atom of a distribution have an effect, as targets beside it have."""
     batch = session.transitions(max(16, session.min_batch))
-    for reward in (0.0, 1e6, -1e6):
+    for reward in (0.0, 1.0, -1.0, 10.0, -10.0):  # usual atoms
+        near = 0.9987 * reward or 0.0137
         on_atom, beside = (
-            np.abs(agent.effect(batch._replace(reward=np.full_like(batch.reward, one)))).max()
-            for one in (reward, 0.0137)
+            np.abs(agent.effect(batch._replace(reward=np.full_like(batch.reward, one)))).max() for one in (reward, near)
         )
         if on_atom < 1e-6 * beside:
-            yield finding("td_target.mass_lost", reward=reward, effect=on_atom, beside=beside)
+            yield finding("td_target.mass_lost", reward=reward, effect=on_atom, near=near, beside=beside)
             return
 
 

@@ -151,10 +151,12 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     if targets.all_zero:
         return  # check_ends reports a missing bootstrap
     fit = targets.best_fit(session.discount)
-    if fit.clear and any(targets.fit(name).clear for name in targets.candidates if _fault(name)):
+    alike = any(targets.fit(name).clear for name in targets.candidates if _fault(name))
+    if fit.clear and alike and _fault(fit.name) is None:
         varied = _with_varied_actions(session, agent)  # a fault is visible only if different actions are greedy
-        targets = read_targets(session, varied, lambda batch: _candidates(varied, batch), inverted)
-        fit = targets.best_fit(session.discount)
+        others = read_targets(session, varied, lambda batch: _candidates(varied, batch), inverted)
+        if others.best_fit(session.discount).clear:  # otherwise a hidden target network still has the old weights
+            targets, fit = others, others.best_fit(session.discount)
     if not fit.clear:
         session.unexplained = True
         yield from _unexplained(session, agent, targets, fit)
