@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from doctor_agents import Array, Complete
+from doctor_agents import Array, Complete, examine
 from perilune import doctor
 from perilune.doctor import numbered_env
 from perilune.doctor.checks import CHECKS, acting
@@ -609,6 +610,32 @@ class OneArray(Complete):
 
 def test_reused_observation_array_is_found() -> None:
     assert set(check(OneArray)[0]) == {"environment.buffer_reused"}
+
+
+class StoresCurrent(Complete):
+    def remember(self, obs: Array, *rest: Any) -> None:
+        action, reward, _, terminated, truncated = rest
+        super().remember(obs, action, reward, obs, terminated, truncated)  # as next_obs
+
+
+class StoresNoEnds(Complete):
+    def remember(self, *transition: Any) -> None:
+        obs, action, reward, next_obs, _, truncated = transition
+        super().remember(obs, action, reward, next_obs, False, truncated)
+
+
+@pytest.mark.parametrize(
+    ("agent", "fault", "code"),
+    [
+        (StoresCurrent, "replay.next_is_current", "obs, action, reward, obs,"),
+        (StoresNoEnds, "loop.termination_lost", "next_obs, False,"),
+    ],
+)
+def test_line_that_stores_a_wrong_transition_is_located(agent: type[Complete], fault: str, code: str) -> None:
+    (found,) = (one for one in examine(agent).findings if one.id == fault)
+    assert found.where is not None
+    assert Path(found.where.rpartition(":")[0]).name == Path(__file__).name
+    assert code in found.code
 
 
 def test_updates_every_eighth_step_have_no_note() -> None:
