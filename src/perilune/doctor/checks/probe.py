@@ -224,6 +224,8 @@ def _doubts(learner: Learner, learned: Learned) -> Iterator[str]:
         yield "the agent learns too slowly for this check"
     if not learned.wrong.any():
         yield "the agent is not precise enough for this check"
+    if problem.name == "td_target.probe_constant" and np.ptp(learned.last) > WRONG:
+        yield "the values of a constant reward differ between states and actions, as those of a regularized target"
     overlap = {"forward.probe_observation": learner.alike, "loss.probe_action": learner.alike_actions}
     if ALIKE < overlap.get(problem.name, 0.0) < BLIND:
         yield "the agent learns differences too slowly for this check"
