@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctor_agents import Array, Deep, examine, ids, updates_of
+from doctor_agents import Array, Deep, Linear, examine, ids, updates_of
 from perilune.doctor.session import Session
 from perilune.doctor.td_reading import neutral_reward
 
@@ -365,3 +365,26 @@ def test_search_for_a_target_tries_each_reward_once() -> None:
     q = float(agent.q_taken(transition)[0])
     assert neutral_reward(agent, transition, 1.0) == pytest.approx(q, abs=1e-3)
     assert len(rewards) == len(set(rewards))
+
+
+class ZeroStart(Linear):
+    """Linear Q-learning as in textbooks: weights of 0, one step for each transition, and no target network."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.w = np.zeros_like(self.w)
+
+    def bootstrap(self, next_obs: Array, terminated: bool) -> float:
+        return 0.0 if terminated else self.gamma * self.q_values(next_obs).max()
+
+    def train_batch(self, *batch: Array) -> None:
+        for obs, action, reward, next_obs, terminated in zip(*batch, strict=True):
+            error = reward + self.bootstrap(next_obs, terminated) - self.q_values(obs)[action]
+            self.w[:, action] += 0.01 * error * obs
+            self.b[action] += 0.01 * error
+
+
+def test_linear_agent_whose_weights_start_at_zero_is_examined() -> None:
+    unmasked = {"bootstrap": lambda self, next_obs, terminated: self.gamma * self.q_values(next_obs).max()}
+    assert examine(ZeroStart).outcome == "healthy"
+    assert ids(examine(type("Unmasked", (ZeroStart,), unmasked))) == ["td_target.no_mask"]

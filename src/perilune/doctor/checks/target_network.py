@@ -12,7 +12,7 @@ from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import CLEAR, read_targets, require_regression, with_error
-from perilune.doctor.weights import as_named, online, perturbed, target_arrays
+from perilune.doctor.weights import as_named, linear, online, perturbed, target_arrays
 
 ONLINE = "the online network's largest Q(next_obs, a)"
 TARGET = "the target network's largest Q(next_obs, a)"
@@ -161,7 +161,7 @@ def _parts_left(agent: AgentCopy) -> tuple[str, str] | None:
     return ", ".join(copied), ", ".join(kept)
 
 
-def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Change only the online network, and find which network's values are in the target."""
     # This update changes no weight. It is the first one, which may sync.
     idle = agent.trained(with_error(agent, session.transitions(1), 0.0))
@@ -184,7 +184,9 @@ def _roles(session: Session, agent: AgentCopy) -> Iterator[Finding]:
         raise CannotTell(targets.described(fit))
     name, factor, distance = fit
     faults = {ONLINE: "target_network.none", SWAPPED: "td_target.double_swapped"}
-    if name in faults:
+    if name == ONLINE and session.start and linear(agent):
+        yield "the agent has no target network, which is usual for linear agents whose weights start at 0"
+    elif name in faults:
         picture = targets.picture(session.discount) if name == ONLINE else None
         yield finding(faults[name], factor=factor, candidate=name, distance=distance, picture=picture)
     elif not agent.has("target_q_values"):
