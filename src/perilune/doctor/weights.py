@@ -188,6 +188,13 @@ def perturb(agent: AgentCopy, seed: int) -> None:
         array[...] += (0.5 * typical * rng.standard_normal(array.shape)).astype(array.dtype)
 
 
+def randomize(agent: AgentCopy, seed: int) -> None:
+    """Change the weights of ``agent`` at random, and sync the target network if the adapter can."""
+    perturb(agent, seed)
+    if agent.has("sync_target"):
+        agent.call("sync_target")
+
+
 def perturbed(agent: AgentCopy, seed: int) -> AgentCopy:
     """Return a copy whose online weights are changed at random, by about half their size."""
     changed = agent.copy()

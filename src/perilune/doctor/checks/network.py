@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.report import Finding, Spread
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session
-from perilune.doctor.weights import differ, online, perturb, perturbed, response
+from perilune.doctor.weights import differ, online, randomize, response
 
 STATES = 20_000
 MIN_STATES = 64
@@ -59,24 +60,18 @@ def _constant(session: Session, trained: AgentCopy) -> Iterator[Finding]:
 
 def _start_varied(session: Session) -> None:
     """Let the following checks start with random weights, if these reveal the effect of next_obs."""
+    change = partial(randomize, seed=4)
     try:
-        varied = perturbed(session.new_copy(), 4)
-        if varied.has("sync_target"):
-            varied.sync()
+        varied = session.new_copy()
+        varied.change(change)
         batch = session.transitions(max(16, session.min_batch), terminated=False)
         values = np.array([varied.q(obs).max(axis=1) for obs in (batch.next_obs, -batch.next_obs)])
         middle = (varied.q_taken(batch) - session.gamma * values.mean(axis=0)).astype(np.float32)
         batch = batch._replace(reward=middle)
         if differ(response(varied, batch), response(varied, batch._replace(next_obs=-batch.next_obs))):
-            session.start_after(_randomize)
+            session.start_after(change)
     except (CannotTell, AgentFailed):
         return  # the other checks report that Q is the same in all states
-
-
-def _randomize(agent: AgentCopy) -> None:
-    perturb(agent, 4)
-    if agent.has("sync_target"):
-        agent.call("sync_target")
 
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:

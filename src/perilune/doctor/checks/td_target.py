@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from perilune.doctor.td_reading import (
     require_regression,
     require_varied_q,
 )
-from perilune.doctor.weights import differ, online, perturbed, response, walk
+from perilune.doctor.weights import differ, online, randomize, response, walk
 
 # Parts of the names of candidates, and the findings for them.
 FAULTY = {
@@ -155,8 +156,9 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     if fit.clear and alike and _fault(fit.name) is None:
         varied = _with_varied_actions(session, agent)  # a fault is visible only if different actions are greedy
         others = read_targets(session, varied, lambda batch: _candidates(varied, batch), inverted)
-        if others.best_fit(session.discount).clear:  # otherwise a hidden target network still has the old weights
-            targets, fit = others, others.best_fit(session.discount)
+        other_fit = others.best_fit(session.discount)
+        if other_fit.clear:  # otherwise a hidden target network still has the old weights
+            targets, fit = others, other_fit
     if not fit.clear:
         session.unexplained = True
         yield from _unexplained(session, agent, targets, fit)
@@ -188,12 +190,11 @@ def _with_varied_actions(session: Session, agent: AgentCopy) -> AgentCopy:
     obs = session.observations(64, 2.0)
     best, most = agent, 0
     for seed in range(VARIATIONS):
+        copy = agent.copy()
         try:
-            copy = perturbed(agent, seed)
+            copy.change(partial(randomize, seed=seed))
         except CannotTell:
             return agent
-        if copy.has("sync_target"):
-            copy.sync()
         times = np.bincount(copy.q(obs).argmax(axis=1), minlength=session.actions)
         if (others := len(obs) - times.max()) > most:
             best, most = copy, others
