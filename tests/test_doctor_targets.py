@@ -151,6 +151,18 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
             "next_values": lambda self, o, a, n: self.target_q_values(n).mean(axis=1),
         },
     ),
+    "discounted rewards": (
+        "td_target.reward_discounted",
+        targets(lambda o, a, r, n, t: (o, a, Deep.gamma * r, n, t)),
+    ),
+    "discounted rewards with a gamma of 0.99": (
+        "td_target.reward_discounted",
+        {"gamma": 0.99} | targets(lambda o, a, r, n, t: (o, a, 0.99 * r, n, t)),
+    ),
+    "discounted rewards unless terminated": (
+        "td_target.reward_discounted",
+        targets(lambda o, a, r, n, t: (o, a, np.where(t, 1, Deep.gamma) * r, n, t)),
+    ),
     "index": ("td_target.action_number", value(lambda q, action: q.argmax(axis=1).astype(float))),
     "sum": ("td_target.sum", value(lambda q, action: q.sum(axis=1))),
     "probability": ("td_target.probability", value(lambda q, action: softmax(q).max(axis=1))),

@@ -102,16 +102,27 @@ def _reward_in_target(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     except CannotTell:
         return
     difference = q - neutral
+    scale = float(neutral @ q / (neutral @ neutral))
+    apart = float(np.abs(scale * neutral - q).max()) / width
+    if _is_discount(session, scale, apart):
+        session.reward_scale = scale
+        yield finding("td_target.reward_discounted", scale=scale, discount=session.discount, what="terminated")
+        return
     if np.abs(difference).max() < CLEAR * width:
         return
-    scale = float(neutral @ q / (neutral @ neutral))
-    if np.abs(scale * neutral - q).max() < CLEAR * width and scale > 0:
+    if apart < CLEAR and scale > 0:
         session.reward_scale = scale
         yield finding("td_target.reward_scaled", scale=scale)
     elif np.ptp(difference) < CLEAR * width:
         session.unexplained = True
         details = f"The target of a terminated transition is its reward plus {difference.mean():.3g}"
         yield finding("td_target.unexplained", bootstrap=difference, details=details)
+
+
+def _is_discount(session: Session, factor: float, distance: float) -> bool:
+    """Return whether a measured factor of the reward, fitted with this relative distance, is the discount and not 1."""
+    gap = abs(1 - session.discount)
+    return max(abs(factor - session.discount), distance) < 0.1 * gap
 
 
 def _bootstraps(session: Session, agent: AgentCopy) -> bool:
@@ -159,6 +170,10 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         other_fit = others.best_fit(session.discount)
         if other_fit.clear:  # otherwise a hidden target network still has the old weights
             targets, fit = others, other_fit
+    off = abs(fit.factor - session.discount) > max(UNSURE, 2 * fit.distance)
+    if (off or not fit.clear) and (factor := _factor_of_rewards(session, agent, targets)):
+        yield finding("td_target.reward_discounted", scale=factor, discount=session.discount, what="non-terminated")
+        return
     if not fit.clear:
         session.unexplained = True
         yield from _unexplained(session, agent, targets, fit)
@@ -174,7 +189,7 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     fault = _fault(fit.name)
     if fault is not None:
         yield finding(fault, **values)
-    if abs(fit.factor - session.discount) <= max(UNSURE, 2 * fit.distance):
+    if not off:
         return
     powers = {k: session.gamma**k for k in range(2, 21)}
     n = min(powers, key=lambda k: abs(powers[k] - fit.factor))
@@ -183,6 +198,21 @@ def check_td_target(session: Session, agent: AgentCopy) -> Iterator[Finding | st
         yield finding("td_target.n_step", **values, declared=f"{declared}, and gamma^{n} is {powers[n]:.4f}")
     elif fault not in SCALELESS:
         yield finding("td_target.gamma", **values, declared=declared)
+
+
+def _factor_of_rewards(session: Session, agent: AgentCopy, targets: Targets) -> float | None:
+    """Return the factor f of the reward in the target f (r + V) if it is the discount, or None.
+
+    The neutral reward is then r* = Q / f - V, so the measured bootstrap is Q - r* = V + (1 - 1 / f) Q.
+    """
+    q = agent.q_taken(targets.batch)
+    for name, values in targets.candidates.items():
+        rest = targets.bootstrap - values
+        share = float(q @ rest / (q @ q))
+        distance = np.abs(rest - share * q).max() / np.abs(targets.bootstrap).max()
+        if _fault(name) is None and _is_discount(session, 1 / (1 - share), float(distance)):
+            return 1 / (1 - share)
+    return None
 
 
 def _with_varied_actions(session: Session, agent: AgentCopy) -> AgentCopy:
