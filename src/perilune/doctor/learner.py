@@ -151,7 +151,7 @@ class Learner:
         try:
             next_values = [self._q(agent, batch.next_obs)]
             while near < 2 and not stopped and done < self.updates and not self.late:
-                self._train(agent, batch, self.block, seed=done)
+                self.train(agent, batch, self.block, seed=done)
                 done += self.block
                 self._sync(agent, batch.obs)
                 both = self._q(agent, np.concatenate([batch.obs, batch.next_obs]))
@@ -194,7 +194,7 @@ class Learner:
         )
         updates, moved = 1, np.zeros_like(before)
         while moved[row, 0] < 0.2 and updates < MAX_UPDATES and not self.late:
-            self._train(agent, batch, updates, seed=updates)
+            self.train(agent, batch, updates, seed=updates)
             moved = np.abs(self._q(agent, pool) - before)
             updates *= 2
         own = moved[row, 0]
@@ -204,7 +204,7 @@ class Learner:
         others[row] = np.inf
         return others, float(moved[row, 1:].max(initial=0) / own)
 
-    def _train(self, agent: AgentCopy, batch: Transitions, updates: int, seed: int) -> None:
+    def train(self, agent: AgentCopy, batch: Transitions, updates: int, seed: int) -> None:
         """Run updates. Repeat rows if the batch is too small."""
         batch = agent.prepared(batch)
         batch = batch.rows(np.arange(max(len(batch.action), self.session.min_batch)) % len(batch.action))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perilune.doctor.catalogue import finding, listed
+from perilune.doctor.checks.quantiles import check_quantiles
 from perilune.doctor.learner import ALIKE, CLOSE, MAX_UPDATES, STATES, WRONG, Learned, Learner, Problem
 from perilune.doctor.report import Finding, Passed
 from perilune.doctor.session import AgentCopy, CannotTell, Session
@@ -36,6 +37,8 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
     if session.not_regression:
         yield from _mass(session, agent)
     learner = Learner(session)
+    if not session.found:
+        yield from check_quantiles(learner)
     *problems, everything = _problems(learner)
     at_once, negative = learner.learn(everything), _constant(learner, -1)
     if (at_once.passed or at_once.only_best_right) and learner.learn(negative).passed:
