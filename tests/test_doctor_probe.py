@@ -186,15 +186,29 @@ def climb(make: Callable[..., Any]) -> list[Finding | Passed | str]:
         NStep,
         Munchausen,
         type("Wide", (Categorical,), {"support": np.linspace(-30, 30, 21)}),
-        reward_changed(lambda reward: np.clip(reward, -1, 1)),
-        reward_changed(np.sign),
-        reward_changed(np.sign, Categorical),
     ],
 )
 def test_sound_agent_learns_every_problem(agent: type) -> None:
     results = climb(agent)
     assert [str(one) for one in results if not isinstance(one, Passed)] == []
     assert len(results) >= ALL
+    assert "learns the value of a constant reward of 3" in [one.text for one in results if isinstance(one, Passed)]
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        reward_changed(lambda reward: np.clip(reward, -1, 1)),
+        reward_changed(np.sign),
+        reward_changed(np.sign, Categorical),
+        type("Narrow", (Categorical,), {"support": np.linspace(-1.2, 1.2, 21)}),
+        type("Bounded", (Deep,), {"targets": lambda self, *batch: np.clip(Deep.targets(self, *batch), -2, 2)}),
+    ],
+)
+def test_agent_whose_values_are_limited_gets_a_note(agent: type) -> None:
+    results = climb(agent)
+    assert [one.id for one in results if isinstance(one, Finding)] == ["td_target.values_limited"]
+    assert sum(isinstance(one, Passed) for one in results) >= ALL
 
 
 class Unequal(Deep):

@@ -19,6 +19,7 @@ WRONG = 0.1  # smallest error of a wrong value
 FEW_UPDATES = 1500  # to learn all problems at once
 MAX_UPDATES = 3000  # to learn a constant
 CPU_SHARE = 0.2  # of the time limit, for all problems
+CPU_SHARE_ALONE = 0.8  # the same if checks of single updates cannot run
 STATES = 4
 POOL = 32  # observations to choose from
 ALIKE = 0.9  # overlap of observations or actions from which on differences take too long to learn
@@ -99,7 +100,8 @@ class Learner:
     @property
     def late(self) -> bool:
         """Whether the check has used its CPU time."""
-        return time.process_time() - self.began > CPU_SHARE * self.session.budget
+        share = CPU_SHARE_ALONE if self.session.not_regression else CPU_SHARE
+        return time.process_time() - self.began > share * self.session.budget
 
     def problem(
         self,

@@ -23,6 +23,7 @@ from perilune.doctor.weights import differ
 
 TITLE = "probe problems"
 TIMES = 12  # updates allowed for a problem, relative to those for a constant
+LARGE = 3  # rewards, and sizes of observations relative to those of the other problems
 BLIND = 0.999  # overlap of observations or actions whose differences an agent cannot learn
 LOWERED = "lowers the values of all but the best action, as in Munchausen DQN and conservative Q-learning"
 
@@ -45,6 +46,7 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
         yield from (Passed(TITLE, f"learns {one.what}") for one in (negative, *problems))
         if not at_once.passed:
             yield Passed(TITLE, LOWERED)
+        yield from _larger(learner, at_once.updates)
         return
     if _without_bias(agent):
         raise CannotTell("the network has no biases, so it cannot represent the correct values")
@@ -61,6 +63,22 @@ def check_probe_problems(session: Session, agent: AgentCopy) -> Iterator[Finding
             reasons.append(problem.what)
     if reasons:
         raise CannotTell(f"the check could not show that the agent learns {', '.join(reasons)}")
+    yield from _larger(learner, learner.pace)
+
+
+def _larger(learner: Learner, pace: int) -> Iterator[Finding | Passed]:
+    """Let the agent learn larger rewards, and from larger observations. Agents may limit both on purpose."""
+    learner.pace, learner.block, learner.updates = pace, max(5, pace // 4), TIMES * pace
+    reward = _constant(learner, LARGE)
+    learned = learner.learn(reward)
+    if learned.passed:
+        yield Passed(TITLE, f"learns {reward.what}")
+    elif learned.stopped and learned.wrong.all() and not learner.session.unexplained:
+        yield finding("td_target.values_limited", reward=LARGE, right=LARGE * learner.size, learned=learned.last)
+    by_state = _problems(learner)[0]
+    obs, next_obs = LARGE * by_state.batch.obs, LARGE * by_state.batch.next_obs
+    if learner.learn(by_state._replace(batch=by_state.batch._replace(obs=obs, next_obs=next_obs))).passed:
+        yield Passed(TITLE, f"learns {by_state.what}, also if observations are {LARGE} times as large")
 
 
 def _mass(session: Session, agent: AgentCopy) -> Iterator[Finding]:
