@@ -45,7 +45,7 @@ def _derivative(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     errors = np.concatenate([ERRORS, -ERRORS])
     batch = with_error(agent, transition, float(errors.max()), aimed)
     if _loss(agent.trained(batch), batch) == _loss(agent, batch):
-        raise CannotTell("updates do not change loss(). It may use the network of another agent, as in a lambda function")
+        raise CannotTell("updates do not change loss(). It may use another network, for example in a lambda function")
     from_loss, gradients = [], []
     for error in errors:
         batch = with_error(agent, transition, float(error), aimed)
