@@ -723,6 +723,91 @@ def test_faults_of_epsilon_schedules_are_found(schedule: Callable[[int], float],
     assert set(check(agent, "training loop")[0]) == expected
 
 
+class OwnEpsilon(Complete):
+    """Chooses actions in an inner function with an epsilon of its own, which ``fall`` lowers."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.epsilon = 1.0
+
+    def choose(self, obs: Array, eps: float | None = None) -> int:
+        eps = self.epsilon if eps is None else eps
+        return int(self.rng.integers(2)) if self.rng.random() < eps else int(self.q_values(obs).argmax())
+
+    def act(self, obs: Array, epsilon: float) -> int:
+        return self.choose(obs, epsilon)
+
+    def fall(self, rows: int) -> None:
+        self.epsilon = max(0.05, self.epsilon * 0.999)
+
+    def episode(self) -> None:
+        pass
+
+    def train_batch(self, *batch: Any) -> None:
+        super().train_batch(*batch)
+        self.fall(len(batch[1]))
+
+    def run(self, env: Any, env_steps: int) -> None:
+        obs, _ = env.reset()
+        for step in range(env_steps):
+            action = self.choose(obs)
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            self.remember(obs, action, reward, next_obs, terminated, truncated)
+            if terminated or truncated:
+                self.episode()
+                next_obs, _ = env.reset()
+            obs = next_obs
+            self.after(step)
+
+
+def per_row(self: OwnEpsilon, rows: int) -> None:
+    self.epsilon = max(0.05, self.epsilon * 0.999**rows)
+
+
+def per_row_linearly(self: OwnEpsilon, rows: int) -> None:
+    self.epsilon = max(0.05, self.epsilon - 0.0002 * rows)
+
+
+def at_once(self: OwnEpsilon) -> None:
+    self.epsilon = min(0.05, self.epsilon * 0.999)
+
+
+def restart(self: OwnEpsilon) -> None:
+    self.epsilon = 1.0
+
+
+def by_episode(self: OwnEpsilon) -> None:
+    self.epsilon = max(0.05, self.epsilon * 0.98)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({}, set()),
+        ({"fall": per_row}, {"exploration.decays_per_row"}),
+        ({"fall": per_row_linearly}, {"exploration.decays_per_row"}),
+        ({"fall": per_row, "online": True}, set()),  # each transition is a time step
+        ({"fall": lambda self, rows: None, "episode": by_episode}, set()),
+        ({"fall": lambda self, rows: None, "episode": at_once}, {"exploration.decays_at_once"}),
+        ({"episode": restart}, {"exploration.restarts"}),
+    ],
+)
+def test_schedule_inside_the_agent_is_read(members: dict[str, Any], expected: set[str]) -> None:
+    found = check(type("Scheduled", (OwnEpsilon,), members), "training loop")[0]
+    assert {name for name, one in found.items() if one.severity != "note"} == expected
+
+
+def test_epsilon_that_the_adapter_sets_as_an_attribute_is_read() -> None:
+    class Sets(OwnEpsilon):
+        episode = at_once
+
+        def act(self, obs: Array, epsilon: float) -> int:
+            self.epsilon = epsilon
+            return self.choose(obs)
+
+    assert "exploration.decays_at_once" in check(Sets, "training loop")[0]
+
+
 def test_invalid_action_of_the_loop_is_found() -> None:
     def choose(self: Loop, obs: Array, step: int) -> int:
         return int(self.rng.integers(3))

@@ -13,6 +13,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
 from perilune.doctor.checks.acting import UNLIKELY, available, redraws_noise, unlikely
+from perilune.doctor.checks.epsilon import Epsilon, check_schedule, find_epsilon, recorded
 from perilune.doctor.checks.replay import SAMPLES, Samples, as_samples, check_samples, draw, joined
 from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, codes, declared_space, state_numbers
@@ -34,8 +35,6 @@ class Act(NamedTuple):
 
     asked: int
     current: int
-    steps: int  # time steps before the call
-    epsilon: float | None
 
 
 class Watch:
@@ -47,6 +46,7 @@ class Watch:
         greedy: The greedy actions at each step: in the current state, and in the first state of the episode (T, 2).
         available: Whether q_values leaves each action unmasked in any state (A,).
         acts: Calls of ``act``.
+        epsilons: Values of epsilon in the functions that choose actions.
         batches: Batches that the loop passed to ``train_batch``, the newest ones.
         trained: Number of calls of ``train_batch``.
     """
@@ -59,6 +59,7 @@ class Watch:
         self.greedy: list[Array] = []
         self.available = np.zeros(session.actions, bool)
         self.acts: list[Act] = []
+        self.epsilons: list[Epsilon] = []
         self.batches: deque[Samples] = deque(maxlen=BATCHES)
         self.trained = 0
         self._states = session.observations(8)
@@ -68,7 +69,8 @@ class Watch:
 
     def run(self, steps: int) -> None:
         """Run the loop. Raise AgentFailed if it fails, and CannotTell if it takes no time step."""
-        with self._intercepted():
+        places = find_epsilon(self.session.new_copy())
+        with self._intercepted(), recorded(places, self._choose):
             self.agent.call("run", self.env, steps)
         if self._failure is not None:
             raise self._failure
@@ -128,8 +130,10 @@ class Watch:
 
     def _act(self, obs: Any, epsilon: Any = None) -> None:
         asked = int(state_numbers(as_array(obs).reshape(1, self.session.observation_size))[0])
-        number = None if epsilon is None else float(epsilon)
-        self.acts.append(Act(asked, self.env.number, len(self.env.steps), number))
+        self.acts.append(Act(asked, self.env.number))
+
+    def _choose(self, epsilon: float) -> None:
+        self.epsilons.append(Epsilon(len(self.env.steps), self.env.number, epsilon))
 
     def _train(self, *batch: Any) -> None:
         self.trained += 1
@@ -160,7 +164,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     yield from _updates(watch)
     yield from _states(watch)
     yield from _exploration(watch)
-    yield from _schedule(watch)
+    yield from check_schedule(session, watch.epsilons, env)
     yield from _transitions(watch)
     if not len(watch.updates) and "hyperparameters.warm_up" not in session.found:
         raise CannotTell(f"in {steps} time steps, the loop never updated the network. Shorten its warm-up in run()")
@@ -284,20 +288,6 @@ def _at_most(count: int, total: int, share: float) -> float:
     k = np.arange(count + 1)
     ways = np.concatenate([[0.0], np.cumsum(np.log((total - k[:-1]) / (k[:-1] + 1)))])
     return float(np.exp(ways + k * np.log(share) + (total - k) * np.log(1 - share)).sum())
-
-
-def _schedule(watch: Watch) -> Iterator[Finding]:
-    """Check the values of epsilon that the loop passes to act()."""
-    schedule = [(act.steps, act.epsilon) for act in watch.acts if act.epsilon is not None]
-    for step, epsilon in schedule:
-        if not -1e-6 <= epsilon <= 1 + 1e-6:
-            yield finding("exploration.epsilon_out_of_range", epsilon=epsilon, step=step, steps=len(watch.env.steps))
-            return
-    if not schedule or len(watch.env.steps) < 300:
-        return
-    later = [epsilon for step, epsilon in schedule if step >= 10]
-    if schedule[0][1] >= 0.5 and later and max(later) <= 0.1:
-        yield finding("exploration.decays_at_once", first=schedule[0][1], later=max(later), steps=len(watch.env.steps))
 
 
 def _transitions(watch: Watch) -> Iterator[Finding | str]:
