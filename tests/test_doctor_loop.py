@@ -612,6 +612,65 @@ def test_reused_observation_array_is_found() -> None:
     assert set(check(OneArray)[0]) == {"environment.buffer_reused"}
 
 
+class AdvancesTooEarly(Complete):
+    """The loop replaces the state before it stores the transition."""
+
+    def run(self, env: Any, env_steps: int) -> None:
+        state, _ = env.reset()
+        for step in range(env_steps):
+            action = self.act(state, max(0.05, 1 - step / 500))
+            next_state, reward, terminated, truncated, _ = env.step(action)
+            state = next_state
+            self.remember(state, action, reward, next_state, terminated, truncated)
+            if terminated or truncated:
+                state, _ = env.reset()
+            self.after(step)
+
+
+class ReusedArray(Ring):
+    """A wrapper writes each observation into the same array, and the buffer copies what it stores."""
+
+    def run(self, env: Any, env_steps: int) -> None:
+        same = np.zeros(4, np.float32)
+
+        def written(obs: Array) -> Array:
+            same[:] = obs
+            return same
+
+        state = written(env.reset()[0])
+        for step in range(env_steps):
+            action = self.act(state, max(0.05, 1 - step / 500))
+            next_state, reward, terminated, truncated, _ = env.step(action)
+            next_state = written(next_state)
+            self.remember(state, action, reward, next_state, terminated, truncated)
+            state = written(env.reset()[0]) if terminated or truncated else next_state
+            self.after(step)
+
+
+@pytest.mark.parametrize(
+    ("agent", "fault"), [(AdvancesTooEarly, "loop.advanced_too_early"), (ReusedArray, "environment.buffer_reused")]
+)
+def test_stored_obs_that_equals_next_obs_has_two_causes(agent: type[Complete], fault: str) -> None:
+    found = check(agent)[0]
+    assert set(found) == {fault}
+    if fault.startswith("loop"):
+        assert found[fault].code == "state = next_state"
+
+
+class NextSlot(Ring):
+    """Reads next_obs from the obs of the following slot, which may belong to the next episode."""
+
+    def sample(self, n: int) -> tuple[Array, ...]:
+        rows = self.rng.integers(min(self.written - 1, self.capacity - 1), size=n)
+        obs, action, reward, _, terminated = (column[rows] for column in self.columns)
+        next_obs = self.columns[0][rows + 1]
+        return obs, action.astype(int), reward, next_obs, terminated.astype(bool)
+
+
+def test_next_obs_from_another_episode_is_a_fault_of_the_buffer() -> None:
+    assert set(check(NextSlot, "replay")[0]) == {"replay.next_of_another_episode"}
+
+
 class StoresCurrent(Complete):
     def remember(self, obs: Array, *rest: Any) -> None:
         action, reward, _, terminated, truncated = rest

@@ -161,6 +161,33 @@ class SyncsInside(Deep):
             Deep.sync_target(self)
 
 
+class Table(Linear):
+    """Tabular Q-learning on the signs of the observation, with values that start at 0."""
+
+    masked = True
+
+    def __init__(self, seed: int = 0) -> None:
+        self.table = np.zeros((16, 2))
+
+    def cells(self, obs: Array) -> Array:
+        return np.asarray((obs > 0) @ [1, 2, 4, 8])
+
+    def q_values(self, obs: Array) -> Array:
+        return self.table[self.cells(obs)]
+
+    def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
+        for cell, one, value, after, end in zip(
+            self.cells(obs), action, reward, self.cells(next_obs), terminated, strict=True
+        ):
+            bootstrap = self.gamma * self.table[after].max() * (not (self.masked and end))
+            self.table[cell, one] += 0.1 * (value + bootstrap - self.table[cell, one])
+
+
+class ScaledTable(Table):
+    def train_batch(self, obs: Array, action: Array, reward: Array, *rest: Array) -> None:
+        super().train_batch(obs, action, 8 * reward, *rest)
+
+
 def climb(make: Callable[..., Any]) -> list[Finding | Passed | str]:
     """Run the check of the problems, after those that it needs."""
     checked = session.Session(make, 0, np.random.default_rng(0))
@@ -185,6 +212,7 @@ def climb(make: Callable[..., Any]) -> list[Finding | Passed | str]:
         type("Fast", (Deep,), {"learning_rate": 1e-2}),
         NStep,
         Munchausen,
+        Table,
         type("Wide", (Categorical,), {"support": np.linspace(-30, 30, 21)}),
     ],
 )
@@ -289,6 +317,7 @@ FAULTY: dict[str, list[type]] = {
     "forward.probe_both": [Additive],
     "loss.probe_rows": [Rolled],
     "td_target.probe_ends": [LastFlag],
+    "td_target.probe_mask": [with_(Table, masked=False), with_(Table, masked=False, gamma=0.99)],
     "td_target.probe_discount": [
         with_(Categorical, discounts=lambda self, terminated: 0.8 * ~terminated),
         with_(Quantiles, discounts=lambda self, terminated: 0.8 * ~terminated),
@@ -329,6 +358,10 @@ def test_hyperparameter_with_which_no_agent_learns_is_found(fault: str, agent: t
 @pytest.mark.parametrize("agent", [Categorical, Quantiles])
 def test_sound_agent_that_learns_distributions_is_healthy(agent: type) -> None:
     assert examine(agent).outcome == "healthy"
+
+
+def test_table_with_scaled_rewards_learns_every_problem() -> None:
+    assert sum(isinstance(one, Passed) for one in climb(ScaledTable)) >= ALL
 
 
 @pytest.mark.parametrize("atoms", [21, 51])

@@ -28,6 +28,10 @@ NO_FAULT = re.compile(
 )
 
 
+ADVANCE = re.compile(r"(self\.)?(s|x|o|\w*(obs|state)\w*) *= *(copy\()?(\w*(next|new)\w*|s_|s2|o2|s1)\b")
+STORE = re.compile(r"(add|append|cache|insert|memorize|push|put|record|remember|save|store)\w*\(", re.IGNORECASE)
+
+
 def lines_run(call: Callable[[], object]) -> list[Line]:
     """Run ``call`` and return the lines of the user's files that ran, in the order of their first run."""
     seen: dict[tuple[str, int], Line] = {}
@@ -94,6 +98,16 @@ def likeliest(finding: Finding, lines_by_call: dict[str, list[Line]]) -> Line | 
             for line in lines:
                 if re.search(clue, line.text, flags):
                     return line
+    return None
+
+
+def advanced_too_early(lines: list[Line]) -> Line | None:
+    """Return the line that sets obs to next_obs before the first line that stores a transition, or None."""
+    for line in lines:
+        if STORE.search(line.text) and not NO_FAULT.match(line.text):
+            return None
+        if ADVANCE.match(line.text):
+            return line
     return None
 
 

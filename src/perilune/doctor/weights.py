@@ -48,6 +48,12 @@ def _walk(agent: Any) -> dict[str, tuple[Array, Any]]:
     return found
 
 
+def unregistered(agent: AgentCopy) -> set[str]:
+    """Return the parameters of PyTorch layers that no module contains: their paths lead through a list or a dict."""
+    arrays = _walk(agent.agent)
+    return {path for path, (_, value) in arrays.items() if type(value).__name__ == "Parameter" and "[" in path}
+
+
 def has_gradients(agent: Any) -> bool:
     """Return whether a PyTorch tensor of ``agent`` has a gradient other than 0."""
     leaves = [value for _, value in _walk(agent).values() if getattr(value, "is_leaf", False)]

@@ -12,7 +12,7 @@ from perilune.doctor.report import Finding, Points
 from perilune.doctor.session import AgentCopy, CannotTell, Session
 from perilune.doctor.td_reading import neutral_reward, require_regression, with_error
 from perilune.doctor.trials import ERROR, TRIALS, Trial, decays_weights, first_step, first_trials, trials
-from perilune.doctor.weights import cosine, flat, linear, online, push
+from perilune.doctor.weights import cosine, flat, linear, online, push, unregistered
 
 ALIKE = 0.9  # smallest cosine between an update and the true gradient that counts as correct
 SMALL = 1e-4  # mean weight: smaller than an optimizer step, but large enough for differences of Q in float32
@@ -162,6 +162,7 @@ def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
         return  # the features of a linear agent are fixed, and its weights start at 0
     if names and (names := _still_frozen(agent, names)):
         name = "backward.bias_frozen" if names == biases else "backward.left_out"
+        name = "forward.not_registered" if set(names) <= unregistered(agent) else name
         yield finding(name, arrays=", ".join(names), updates=len(trials))
 
 

@@ -23,6 +23,7 @@ from perilune.doctor.weights import differ
 
 TITLE = "probe problems"
 TIMES = 12  # updates allowed for a problem, relative to those for a constant
+AMPLIFIED = 1.5  # a larger value of a reward of 1 may be the sum of discounted rewards
 LARGE = 3  # rewards, and sizes of observations relative to those of the other problems
 BLIND = 0.999  # overlap of observations or actions whose differences an agent cannot learn
 LOWERED = "lowers the values of all but the best action, as in Munchausen DQN and conservative Q-learning"
@@ -111,6 +112,17 @@ def _constant(learner: Learner, reward: int) -> Problem:
     )
 
 
+def _all_ended(learner: Learner) -> Problem:
+    """Return a problem in which a terminated transition that bootstraps gets the value of another state."""
+    problem = learner.problem(
+        "td_target.probe_mask",
+        "that terminated transitions do not bootstrap",
+        "All transitions are terminated, and next_obs is always state 1. The reward is 0 in state 0 and 1 in state 1",
+        [[0.0] * learner.session.actions, [1.0] * learner.session.actions],
+    )
+    return problem._replace(batch=problem.batch._replace(next_obs=problem.batch.obs[[-1]].repeat(len(problem.right), 0)))
+
+
 def _constants(learner: Learner) -> Iterator[Finding | Passed | str]:
     """Train one agent on rewards of 1, 0 and -1 in turn, and set the pace of the other problems."""
     learner.updates = MAX_UPDATES
@@ -123,6 +135,9 @@ def _constants(learner: Learner) -> Iterator[Finding | Passed | str]:
         agreed = not learned.passed and learned.stopped and np.ptp(learned.last) < CLOSE
         if reward == 1 and agreed and mean > WRONG:
             learner.size = mean  # sound agents may scale rewards
+            if mean > AMPLIFIED and isinstance(ends := _judge(learner, learner.learn(_all_ended(learner))), Finding):
+                yield ends
+                raise CannotTell("terminated transitions bootstrap, so the values of the other problems are unknown")
         elif reward == -1 and agreed and min(mean, lowest) > -CLOSE and session.not_regression:
             yield f"a reward of -1 is learned as {mean:.2g}, as by an agent whose distribution does not reach below 0"
             continue

@@ -9,8 +9,9 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import finding
+from perilune.doctor.locate import advanced_too_early, lines_run
 from perilune.doctor.numbered_env import NumberedEnv, Step, play, state_numbers
-from perilune.doctor.report import Finding
+from perilune.doctor.report import Finding, Line
 from perilune.doctor.session import AgentCopy, AgentFailed, Session, as_array
 
 STORED = 600  # transitions stored before the first sample
@@ -20,6 +21,7 @@ MOST_ENTRIES = 25_000_000  # entries of all observations stored
 SAMPLES = 4000
 RARE = 0.01  # share of transitions that may be wrong, such as the first and last ones of a run
 MAX_STEPS = 30  # the longest n-step transition
+RUN_FOR_LINES = 50  # time steps
 EXACT = 3e-6  # largest difference between a stored reward and the reward that it copies
 
 
@@ -138,8 +140,14 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
         # Do both contain the state before the time step, or did the state after it overwrite them?
         before, after = (_share_with_action(samples, env, key) for key in ("before", "after"))
         reused = different <= 2 or after > before + 0.2
-        name = "environment.buffer_reused" if reused else "replay.next_is_current"
-        yield finding(name, same=same, count=count, different=different)
+        found = finding(
+            "environment.buffer_reused" if reused else "replay.next_is_current",
+            same=same,
+            count=count,
+            different=different,
+        )
+        line = advanced_too_early(_lines_of_loop(session)) if in_loop and reused else None
+        yield finding("loop.advanced_too_early", same=same, count=count).at(line) if line else found
         return
     chains = _chains(env, samples)
     broken = np.array([not chain for chain in chains])
@@ -149,7 +157,8 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
         wrong = across if across.mean() > RARE else broken
         before, after = samples.before[wrong][0], samples.after[wrong][0]
         if across.mean() > RARE:
-            yield finding("environment.reset_as_next", before=before, after=after, wrong=wrong.sum(), count=count)
+            name = "environment.reset_as_next" if in_loop else "replay.next_of_another_episode"
+            yield finding(name, before=before, after=after, wrong=wrong.sum(), count=count)
             return
         details = f"{broken.mean():.0%} of {count} sampled transitions never occurred. Example: state {before} -> "
         details += f"state {after}"
@@ -162,6 +171,12 @@ def check_samples(session: Session, samples: Samples, env: NumberedEnv, in_loop:
         return
     yield from _ends(env, samples, chains)
     yield from _mixed(session, samples, chains, env, in_loop)
+
+
+def _lines_of_loop(session: Session) -> list[Line]:
+    agent = session.new_copy()
+    env = NumberedEnv(session.observation_size, session.actions)
+    return lines_run(lambda: agent.call("run", env, RUN_FOR_LINES))
 
 
 def _share_with_action(samples: Samples, env: NumberedEnv, key: str) -> float:
