@@ -120,7 +120,8 @@ def _all_ended(learner: Learner) -> Problem:
         "All transitions are terminated, and next_obs is always state 1. The reward is 0 in state 0 and 1 in state 1",
         [[0.0] * learner.session.actions, [1.0] * learner.session.actions],
     )
-    return problem._replace(batch=problem.batch._replace(next_obs=problem.batch.obs[[-1]].repeat(len(problem.right), 0)))
+    state_1 = problem.batch.obs[[-1]].repeat(len(problem.right), axis=0)
+    return problem._replace(batch=problem.batch._replace(next_obs=state_1))
 
 
 def _constants(learner: Learner) -> Iterator[Finding | Passed | str]:
