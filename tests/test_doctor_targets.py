@@ -295,6 +295,92 @@ def mean_of_two(self: Deep, obs: Array) -> Array:
     return (self.forward(self.online, obs)[-1] + self.forward(self.other, obs)[-1]) / 2
 
 
+def sgd(self: Deep, gradients: list[Array], decay: float = 0.0) -> None:
+    """Take a step of SGD with Nesterov momentum and decoupled weight decay."""
+    for array, gradient, (m, _) in zip(self.online, gradients, self.moments, strict=True):
+        m[...] = 0.9 * m + gradient
+        array[...] -= 0.01 * (gradient + 0.9 * m + decay * array)
+
+
+def decayed(self: Deep, gradients: list[Array]) -> None:
+    """Take a step of AdamW with strong weight decay."""
+    for array in self.online:
+        array[...] *= 1 - 0.1 * self.learning_rate
+    Deep.step(self, gradients)
+
+
+def clipped(limit: float, step: Callable[[Deep, list[Array]], None] = Deep.step) -> dict[str, Any]:
+    """Return a step of gradients that are clipped by value."""
+    return {"step": lambda self, gradients: step(self, [np.clip(one, -limit, limit) for one in gradients])}
+
+
+def plain(self: Deep, gradients: list[Array]) -> None:
+    for array, gradient in zip(self.online, gradients, strict=True):
+        array[...] -= 0.01 * gradient
+
+
+def rescaled(self: Deep, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
+    """Return the target in the units of h (Pohlen et al., arXiv:1805.11593)."""
+    q = self.target_q_values(next_obs)
+    raw = np.sign(q) * (((np.sqrt(1 + 0.04 * (np.abs(q) + 1.01)) - 1) / 0.02) ** 2 - 1)
+    value = reward + self.gamma * ~terminated * raw.max(axis=1)
+    return np.sign(value) * (np.sqrt(np.abs(value) + 1) - 1) + 0.01 * value
+
+
+def munchausen(self: Deep, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
+    """Return the target of Munchausen DQN (Vieillard et al., arXiv:2007.14430)."""
+    here, there = self.target_q_values(obs), self.target_q_values(next_obs)
+    logs = [0.03 * np.log(softmax(q / 0.03) + 1e-30) for q in (here, there)]
+    bonus = 0.9 * np.clip(logs[0][np.arange(len(obs)), action], -1, 0)
+    return reward + bonus + self.gamma * ~terminated * (softmax(there / 0.03) * (there - logs[1])).sum(axis=1)
+
+
+class PopArt(Deep):
+    """Learns targets of zero mean and unit spread, and preserves its outputs (van Hasselt et al., arXiv:1602.07714)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.mean = self.target_mean = 0.0
+        self.square = self.target_spread = 1.0
+
+    @property
+    def spread(self) -> float:
+        return float(np.sqrt(max(self.square - self.mean**2, 1e-4)))
+
+    def q_values(self, obs: Array) -> Array:
+        return super().q_values(obs) * self.spread + self.mean
+
+    def target_q_values(self, obs: Array) -> Array:
+        return super().target_q_values(obs) * self.target_spread + self.target_mean
+
+    def sync_target(self) -> None:
+        super().sync_target()
+        self.target_mean, self.target_spread = self.mean, self.spread
+
+    def train_batch(self, *batch: Array) -> None:
+        target, mean, spread = self.targets(*batch), self.mean, self.spread
+        self.mean += 0.01 * (target.mean() - self.mean)
+        self.square += 0.01 * ((target**2).mean() - self.square)
+        self.online[-2] *= spread / self.spread
+        self.online[-1][...] = (spread * self.online[-1] + mean - self.mean) / self.spread
+        layers = self.forward(self.online, batch[0])
+        error = self.errors(layers[-1], batch[1], (target - self.mean) / self.spread)
+        self.step(self.backward(layers, error))
+
+
+class NormalizedRewards(Deep):
+    """Divides rewards by the root of their running mean square."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.count = self.square = 1.0
+
+    def targets(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
+        self.count += len(reward)
+        self.square += ((reward**2).sum() - len(reward) * self.square) / self.count
+        return super().targets(obs, action, reward / np.sqrt(self.square), next_obs, terminated)
+
+
 SOUND: dict[str, dict[str, Any]] = {
     "as it is": {},
     "Double DQN": {"next_values": double},
@@ -319,6 +405,12 @@ SOUND: dict[str, dict[str, Any]] = {
     }
     | ALONE,
     "Lion": {"step": lion},
+    "SGD with Nesterov momentum": {"step": sgd},
+    "decoupled weight decay": {"step": decayed},
+    "decoupled weight decay of SGD": {"step": lambda self, gradients: sgd(self, gradients, decay=0.01)},
+    "value rescaling": {"targets": rescaled},
+    "Munchausen DQN": {"targets": munchausen},
+    "SGD with gradients that are clipped at 0.1": clipped(0.1, plain),
     "scaled rewards": targets(lambda o, a, r, n, t: (o, a, 0.01 * r, n, t)),
     "a batch that needs a transition that is not terminated": {"targets": needs_a_running_row},
     "shared arrays that updates replace": {
@@ -331,6 +423,20 @@ SOUND: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_variant_has_no_finding(name: str) -> None:
     assert ids(examine(type("Sound", (Deep,), SOUND[name]))) == []
+
+
+@pytest.mark.parametrize("agent", [PopArt, NormalizedRewards])
+def test_agent_with_running_statistics_has_no_finding(agent: type[Deep]) -> None:
+    assert ids(examine(agent)) == []
+
+
+@pytest.mark.parametrize("step", [Deep.step, plain])
+@pytest.mark.parametrize(("limit", "noted"), [(1.0, False), (0.01, False), (1e-3, True), (1e-5, True)])
+def test_small_limit_of_gradients_is_noted(step: Callable[..., None], limit: float, noted: bool) -> None:
+    report = examine(updates_of(type("Clipping", (Deep,), clipped(limit, step))))
+    assert ids(report) == []
+    assert ("optimizer.clips_values" in [finding.id for finding in report.findings]) == noted
+    assert "optimizer" not in [check.check for check in report.not_run if "No known optimizer" in check.why]
 
 
 def test_agents_that_share_state_are_not_judged() -> None:

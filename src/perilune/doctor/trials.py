@@ -16,6 +16,7 @@ COORDINATES = 32  # weights of each array that are measured
 ERROR = 10.0  # the TD error that trials use, in units of return
 SMALL_ERROR = 0.25  # the one whose gradient they read, so that clipping does not change it
 TRIALS = 4
+CLIPPED = 5  # equal largest entries of a gradient that show that it is clipped
 
 
 class Slopes(NamedTuple):
@@ -79,7 +80,10 @@ def decays_weights(agent: AgentCopy) -> bool:
     """Return whether weights shrink even without an error: each changes against its own sign."""
     session = agent.session
     if session.weight_decay is None:
-        idle = flat(weight_step(agent, with_error(agent, session.transitions(1), 0.0)))
+        # An optimizer such as Adam amplifies an error of almost 0. Its first steps for errors of both signs cancel out.
+        transition = session.transitions(1)
+        up, down = (flat(weight_step(agent, with_error(agent, transition, error))) for error in (1.0, -1.0))
+        idle = np.where(np.abs(up + down) > 1e-4 * np.abs(up - down), up + down, 0)
         signs = np.sign(flat(online(agent))[idle != 0])
         both = min((signs > 0).sum(), (signs < 0).sum()) >= 10
         session.weight_decay = bool(both) and float((np.sign(idle[idle != 0]) == -signs).mean()) > 0.95
@@ -146,6 +150,26 @@ class Trial(NamedTuple):
             outputs = np.eye(self.slopes[name].slope.shape[1])[self.action]
         outputs = outputs * (np.abs(outputs) > 0.01 * np.abs(outputs).max(initial=0))
         return np.asarray(self.slopes[name].slope @ (outputs / (np.abs(outputs).max() + 1e-300)))
+
+    @property
+    def limit(self) -> float:
+        """The value at which clipping limits the entries of the push, or infinity."""
+        sizes = [np.abs(array) for array in self.push.values()]
+        largest = max(float(size.max()) for size in sizes)
+        reached = [int((size > 0.999 * largest).sum()) for size in sizes]
+        return largest if sum(reached) >= CLIPPED and np.count_nonzero(reached) >= 2 else np.inf
+
+    def rescaled_outputs(self, weights: Named) -> bool:
+        """Return whether the step multiplies the weights of other outputs by a number, as PopArt does."""
+        for name in self.single_output_arrays():
+            step, before = self.step[name], weights[name]
+            if step.ndim == 2 and len(self.slopes[name].slope[0]) in step.shape:
+                step, before = (
+                    one if one.shape[1] == len(self.slopes[name].slope[0]) else one.T for one in (step, before)
+                )
+                others = [action for action in range(step.shape[1]) if action != self.action]
+                return all(abs(cosine(step[:, other], before[:, other])) > 0.999 for other in others)
+        return False
 
     def sampled(self, pushed: Named, name: str) -> Array:
         """Return the entries (n,) of ``pushed[name]`` for which there are slopes."""

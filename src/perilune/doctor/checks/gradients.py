@@ -41,6 +41,12 @@ def check_gradients(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     own_gradients = tried[0].push is not tried[0].step
     signs = not own_gradients and first_step(agent) == "signs"
     routed = list(_routing(agent, tried)) or blind
+    if any(one.id == "loss.others_to_zero" for one in routed) and _rescales(agent, tried):
+        session.not_regression = (
+            "updates multiply the weights of all outputs by a number, as PopArt and weight decay do, which hides the "
+            "gradients"
+        )
+        raise CannotTell(session.not_regression)
     yield from routed
     session.routing = next((one.id for one in routed), "sound")
     if session.min_batch > 1:
@@ -145,6 +151,12 @@ def _routing(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
             yield worst
 
 
+def _rescales(agent: AgentCopy, trials: list[Trial]) -> bool:
+    """Return whether updates multiply the weights of the actions that are not taken, instead of adding a gradient."""
+    weights = online(agent)
+    return all(one.rescaled_outputs(weights) for one in trials)
+
+
 def _frozen(agent: AgentCopy, trials: list[Trial]) -> Iterator[Finding]:
     """Find arrays that no update moves although Q depends on them."""
     first = trials[0]
@@ -216,7 +228,7 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
         expected, seen = one.expected(name), one.sampled(one.push, name)
         strong = np.abs(expected) > 1e-3 * np.abs(expected).max(initial=0)
         if strong.any() and seen.any():
-            cosines.append(_agreement(seen, expected, signs))
+            cosines.append(_agreement(seen, expected, signs, one.limit))
             if not expected.all():  # units of a leaky ReLU are never fully inactive
                 leaks.append(float(np.abs(seen[expected == 0]).mean() / np.abs(seen[strong]).mean()))
     if not cosines or np.mean(cosines) >= ALIKE:
@@ -236,13 +248,23 @@ def _array_faults(trials: list[Trial], name: str, signs: bool) -> Iterator[tuple
         yield "chain", agreement
 
 
-def _agreement(seen: Array, expected: Array, signs: bool) -> float:
+def _agreement(seen: Array, expected: Array, signs: bool, limit: float) -> float:
     """Return the cosine between update and gradient. If only the signs are known, omit slopes near 0."""
     if not signs:
-        return abs(cosine(seen, expected))
+        return abs(cosine(seen, _clipped(seen, expected, limit)))
     size = np.abs(expected) / np.abs(expected).max()
     sure = (size > 0.05) | (size == 0)
     return abs(cosine(seen[sure], np.sign(expected[sure]) * (size[sure] > 0.05)))
+
+
+def _clipped(seen: Array, expected: Array, limit: float) -> Array:
+    """Clip the gradient by value, as the entries of ``seen`` that reach ``limit`` are."""
+    whole = (np.abs(seen) < 0.99 * limit) & (seen != 0) & (expected != 0)
+    if whole.all() or (np.abs(seen) < 0.99 * limit).all():
+        return expected
+    factor = np.median(np.abs(seen[whole] / expected[whole])) if whole.any() else np.inf
+    clipped = np.sign(expected) * limit
+    return np.where(expected == 0, 0, clipped) if np.isinf(factor) else np.clip(factor * expected, -limit, limit)
 
 
 def _constant(moves: Array, axis: int) -> bool:

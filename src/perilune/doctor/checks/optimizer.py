@@ -24,7 +24,8 @@ from perilune.doctor.weights import flat, linear, negative_gradients, online, re
 
 # TD errors to train on in turn, in units of return: first too small to be clipped, then smaller, then negative. Then
 # errors of 0 follow, for which the steps must fade.
-ERRORS = np.array([0.05] * 8 + [0.005] * 4 + [-0.05] * 4)
+LOW, HIGH = 0.005, 0.05
+ERRORS = np.array([HIGH] * 8 + [LOW] * 4 + [-HIGH] * 4)
 IDLE_UPDATES = 60
 STATES = 8
 LION_BETAS = ((0.9, 0.99), (0.95, 0.98))
@@ -127,6 +128,21 @@ def faulty_optimizers() -> Iterator[tuple[str, str, Steps]]:
     yield "no_memory", "an optimizer that is created in every update", np.sign
 
 
+def _clipped(gradients: Array, steps: Steps, limit: float) -> Array:
+    return steps(np.clip(gradients, -limit, limit))
+
+
+def clipping_optimizers() -> Iterator[tuple[str, str, Steps]]:
+    """Yield optimizers of gradients that are clipped by value: "", the limit, and function that returns the steps."""
+    known: list[Steps] = [
+        partial(momentum, decay=decay, nesterov=both) for decay in (0.0, 0.9) for both in (False, True)
+    ]
+    known += [partial(adam, beta2=beta2) for beta2 in (0.999, 0.99, 0.95)]
+    known += [partial(rmsprop, decay=decay, epsilon=1e-8) for decay in (0.9, 0.95, 0.99)]
+    for limit in np.geomspace(LOW, HIGH, 230):
+        yield from (("", f"{limit}", partial(_clipped, steps=steps, limit=limit)) for steps in known)
+
+
 class ProbeWeight(NamedTuple):
     """A weight of action 0's output, whose gradient is the TD error."""
 
@@ -205,12 +221,12 @@ def check_optimizer(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     one_sign = abs(np.sign(steps[-20:]).sum()) == 20
     if last > 0.2 * np.abs(steps[: len(ERRORS)]).max() and last > 0.97 * earlier and one_sign:  # steps must fade
         yield finding("backward.accumulates", updates=IDLE_UPDATES, last=last, earlier=earlier)
-    yield from _known_rule(session, steps[: len(ERRORS)], CLOSE if weight.exact else 4 * CLOSE)
+    yield from _known_rule(agent, weight, steps[: len(ERRORS)])
 
 
 def _unequal_first_steps(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check that the first step of an optimizer like Adam has the same size in every array."""
-    if first_step(agent) != "signs":
+    if first_step(agent) != "signs" or session.not_regression:
         return
     for one in first_trials(session, agent):
         sizes = {}
@@ -292,8 +308,23 @@ def _ratio(one: dict[str, Array], other: dict[str, Array]) -> float:
     return float(single @ many / (single @ single + 1e-300))
 
 
-def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Finding]:
+def _value_limit(agent: AgentCopy, weight: ProbeWeight) -> float | None:
+    """Return the value at which gradients are clipped, if smaller gradients make steps in proportion to their size."""
+    usual = abs(float(measured_steps(agent, weight, [HIGH])[0]))
+    for error in (1e-3, 2e-4, 3e-5, 4e-6):
+        one, half = (abs(float(measured_steps(agent, weight, [size])[0])) for size in (error, error / 2))
+        if one < 0.99 * usual and abs(half / one - 0.5) < 0.1:
+            return error * usual / one
+    return None
+
+
+def _clips_values(limit: float) -> Finding:
+    return finding("optimizer.clips_values", low=LOW, high=HIGH, limit=limit)
+
+
+def _known_rule(agent: AgentCopy, weight: ProbeWeight, steps: Array) -> Iterator[Finding]:
     """Find the optimizer that takes these steps, and store it in ``session.optimizer``."""
+    session, close = agent.session, CLOSE if weight.exact else 4 * CLOSE
     if steps[0] == 0:
         raise CannotTell("the first update does not change the tested weight of the output layer")
     shape = steps / steps[0]
@@ -311,7 +342,16 @@ def _known_rule(session: Session, steps: Array, close: float) -> Iterator[Findin
     if distance < close:
         return
     wrong_distance, fault, wrong, session.optimizer = nearest(faulty_optimizers())
+    if fault == "no_memory" and wrong_distance < close and (limit := _value_limit(agent, weight)):
+        session.optimizer = partial(_clipped, steps=partial(momentum, decay=0.0), limit=limit)
+        yield _clips_values(limit)
+        return
     if wrong_distance >= close:
+        distance_clipped, _, name, session.optimizer = nearest(clipping_optimizers())
+        if distance_clipped < close:
+            if (limit := float(name)) <= 1.001 * LOW:
+                yield _clips_values(limit)
+            return
         session.optimizer = None
         decay = float(np.abs(shape[7])) ** (1 / 7)  # of an optimizer whose steps are constant for a constant gradient
         if 0 < decay < 1 and nearest(correct_optimizers(), decay)[0] < close:

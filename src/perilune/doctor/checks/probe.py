@@ -266,6 +266,10 @@ def _doubts(learner: Learner, learned: Learned) -> Iterator[str]:
     overlap = {"forward.probe_observation": learner.alike, "loss.probe_action": learner.alike_actions}
     if ALIKE < overlap.get(problem.name, 0.0) < BLIND:
         yield "the agent learns differences too slowly for this check"
+    multiple = float(learned.last @ problem.right / (problem.right @ problem.right + 1e-12))
+    alike = np.abs(learned.last - multiple * problem.right).max() < CLOSE
+    if multiple > 0 and alike and problem.name != "td_target.probe_constant":
+        yield "the values are a multiple of the correct ones, as with rewards that are divided by their spread"
     running = ~problem.batch.terminated
     if not running.any():
         return
