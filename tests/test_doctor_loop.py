@@ -735,6 +735,53 @@ def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypa
     assert late.findings == []
 
 
+def syncs_if(condition: Callable[[int], bool], learn_every: int = 1) -> type[Complete]:
+    """Return an agent whose loop syncs in the time steps that meet a condition."""
+
+    def after(self: Complete, step: int) -> None:
+        if step >= 32 and step % learn_every == 0:
+            self.train_batch(*self.sample(32))
+        if condition(step):
+            self.sync_target()
+
+    return change(after=after)
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (syncs_if(lambda step: step % 4 == 1 and step % 200 == 0, learn_every=4), "target_network.sync_not_reached"),
+        (syncs_if(lambda step: False), "target_network.sync_not_reached"),
+        (syncs_if(lambda step: step == 10_000), None),
+        (syncs_if(lambda step: step > 0 and step % 2500 == 0, learn_every=4), None),
+        (syncs_if(lambda step: False, learn_every=8), "target_network.not_synced_yet"),  # few updates
+    ],
+)
+def test_sync_that_the_loop_does_not_reach_is_found(
+    agent: type[Complete], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "SYNC_SHARE", np.inf)
+    found = {name for name in check(agent, "training loop")[0] if name.startswith("target_network")}
+    assert found == ({expected} if expected else set())
+
+
+def test_sync_is_reached_in_a_loop_that_catches_every_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "SYNC_SHARE", np.inf)
+
+    class Catches(Complete):
+        def run(self, env: Any, env_steps: int) -> None:
+            try:
+                super().run(env, env_steps)
+            except BaseException as error:
+                raise RuntimeError("stopped") from error
+
+    def late(self: Complete, step: int) -> None:
+        syncs_if(lambda step: step == 3000).after(self, step)
+
+    found = check(type("Late", (Catches,), {"after": late}), "training loop")[0]
+    assert not {name for name in found if name.startswith("target_network")}
+
+
 @pytest.mark.parametrize("size", [np.abs, lambda errors: np.maximum(errors, 0), lambda errors: np.maximum(-errors, 0)])
 def test_priorities_from_signed_errors_are_found(size: Callable[[Array], Array]) -> None:
     class Prioritized(Complete):

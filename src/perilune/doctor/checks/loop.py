@@ -23,6 +23,9 @@ from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session,
 RUN_STEPS = 1_000  # length of the training run
 LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
 LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
+SYNC_UPDATES = 2_000  # updates in a run of LONG_RUN_STEPS without a sync that are a fault
+SYNC_SHARE = 0.5  # of the budget that this run may take
+EVERY = 10  # time steps between two looks at the target network
 RARE_UPDATES = 0.05  # updates per time step; fewer are reported
 LEAST_EPSILON = 0.05  # smallest constant epsilon that counts as exploration
 BATCHES = 600  # batches that are kept
@@ -35,6 +38,10 @@ class Act(NamedTuple):
 
     asked: int
     current: int
+
+
+class Enough(BaseException):
+    """Ends a training run from a time step of the environment."""
 
 
 class Watch:
@@ -162,6 +169,7 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         yield from invalid
         return
     yield from _updates(watch)
+    yield from _syncs(watch, (time.process_time() - began) / steps)
     yield from _states(watch)
     yield from _exploration(watch)
     yield from check_schedule(session, watch.epsilons, env)
@@ -193,7 +201,7 @@ def _old_interface(failure: AgentFailed, env: NumberedEnv) -> Finding:
 
 
 def _updates(watch: Watch) -> Iterator[Finding]:
-    """Check how often the loop updates the network, and whether it syncs the target network."""
+    """Check how often the loop updates the network."""
     steps, updates = watch.env.steps, watch.updates
     if not len(updates):
         evicted = _evicted(watch)
@@ -203,14 +211,44 @@ def _updates(watch: Watch) -> Iterator[Finding]:
         else:
             yield finding("loop.no_updates", steps=len(steps))
         return
-    if watch.target and not np.diff(watch.target, axis=0).any():
-        yield finding("target_network.not_synced_yet", steps=len(steps), updates=len(updates))
     span = len(steps) - updates[0]
     rate = max(len(updates), watch.trained) * watch.session.calls_per_update / span
     only_at_ends = len(updates) >= 5 and all(steps[index].before in watch.env.first for index in updates)
     if span >= 200 and (rate < RARE_UPDATES or (only_at_ends and watch.trained < 0.5 * span)):
         when = ", all of them between two episodes" if only_at_ends else ""
         yield finding("loop.few_updates", updates=len(updates), steps=span, rate=1000 * len(updates) / span, when=when)
+
+
+def _syncs(watch: Watch, seconds: float) -> Iterator[Finding]:
+    """Check that the loop syncs the target network, which may be long after its first update.
+
+    A time step takes ``seconds``.
+    """
+    steps, updates, session = len(watch.env.steps), len(watch.updates), watch.session
+    if not updates or not watch.target or np.diff(watch.target, axis=0).any():
+        return
+    if updates * LONG_RUN_STEPS < SYNC_UPDATES * steps or seconds * LONG_RUN_STEPS > SYNC_SHARE * session.budget:
+        yield finding("target_network.not_synced_yet", steps=steps, updates=updates)
+    elif not _syncs_within(session, LONG_RUN_STEPS):
+        yield finding("target_network.sync_not_reached", steps=LONG_RUN_STEPS, first=steps, updates=updates)
+
+
+def _syncs_within(session: Session, steps: int) -> bool:
+    """Return whether the loop changes the target network within ``steps`` time steps, or ends before. Stop it then."""
+    agent, states = session.new_copy(), session.observations(8)
+    before = agent.target_q(states)
+
+    def synced() -> bool:
+        return bool((agent.target_q(states) != before).any())
+
+    def look(_: Array) -> None:
+        if len(env.steps) % EVERY == 0 and synced():
+            raise Enough
+
+    env = NumberedEnv(session.observation_size, session.actions, look, declared_space(agent))
+    with contextlib.suppress(Enough, AgentFailed):  # the loop may raise another exception when it is stopped
+        agent.call("run", env, steps)
+    return synced() or len(env.steps) < steps
 
 
 def _evicted(watch: Watch) -> int:
