@@ -612,6 +612,27 @@ def test_reused_observation_array_is_found() -> None:
     assert set(check(OneArray)[0]) == {"environment.buffer_reused"}
 
 
+class RunsEpisodes(Complete):
+    """The loop runs as many episodes as it should take time steps."""
+
+    def run(self, env: Any, env_steps: int) -> None:
+        super().run(env, 100 * env_steps)
+
+
+def test_loop_that_runs_for_too_long_is_ended() -> None:
+    agents: list[RunsEpisodes] = []
+
+    class Kept(RunsEpisodes):
+        def run(self, env: Any, env_steps: int) -> None:
+            agents.append(self)
+            super().run(env, env_steps)
+
+    found, reasons = check(Kept, "training loop")
+    assert not found
+    assert not reasons
+    assert len(agents[-1].memory) == loops.OVERRUN * loops.RUN_STEPS
+
+
 class AdvancesTooEarly(Complete):
     """The loop replaces the state before it stores the transition."""
 

@@ -19,6 +19,7 @@ from perilune.doctor.locate import raised_at
 from perilune.doctor.numbered_env import NumberedEnv, codes, declared_space, state_numbers
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, Session, as_array, keep_generators
+from perilune.doctor.supervise import Interrupted
 
 RUN_STEPS = 1_000  # length of the training run
 LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
@@ -26,11 +27,16 @@ LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
 SYNC_UPDATES = 2_000  # updates in a run of LONG_RUN_STEPS without a sync that are a fault
 SYNC_SHARE = 0.5  # of the budget that this run may take
 EVERY = 10  # time steps between two looks at the target network
+OVERRUN = 4  # some loops run a number of episodes instead; this many times as many time steps are enough
 RARE_UPDATES = 0.05  # updates per time step; fewer are reported
 LEAST_EPSILON = 0.05  # smallest constant epsilon that counts as exploration
 BATCHES = 600  # batches that are kept
 ONE_SIDED = 3.0  # how much more often errors at one end are sampled than those at the other
 FEWEST = 50  # transitions with an error at each end
+
+
+class _Enough(Interrupted):
+    """Ends a loop that takes more time steps than needed."""
 
 
 class Act(NamedTuple):
@@ -69,6 +75,7 @@ class Watch:
         self.epsilons: list[Epsilon] = []
         self.batches: deque[Samples] = deque(maxlen=BATCHES)
         self.trained = 0
+        self._limit = 0
         self._states = session.observations(8)
         self._first = np.zeros(session.observation_size, np.float32)
         self._own = False  # whether the doctor itself calls the agent
@@ -77,7 +84,8 @@ class Watch:
     def run(self, steps: int) -> None:
         """Run the loop. Raise AgentFailed if it fails, and CannotTell if it takes no time step."""
         places = find_epsilon(self.session.new_copy())
-        with self._intercepted(), recorded(places, self._choose):
+        self._limit = len(self.env.steps) + OVERRUN * steps
+        with contextlib.suppress(_Enough), self._intercepted(), recorded(places, self._choose):
             self.agent.call("run", self.env, steps)
         if self._failure is not None:
             raise self._failure
@@ -95,6 +103,8 @@ class Watch:
         return first[np.searchsorted(first, numbers, side="right") - 1]
 
     def _before_step(self, obs: Array) -> None:
+        if len(self.env.steps) >= self._limit:
+            raise _Enough
         if self._failure is None:
             self._first = obs if self.env.number in self.env.first else self._first
             self._own = True
