@@ -39,6 +39,7 @@ def check(agent: Callable[..., Any], *titles: str) -> tuple[dict[str, Finding], 
                     if isinstance(result, str):
                         reasons.append(result)
                     else:
+                        session.found.append(result.id)
                         found.setdefault(result.id, result)
             except CannotTell as reason:
                 reasons.append(str(reason))
@@ -746,6 +747,7 @@ def test_learning_once_per_episode_is_noted_unless_there_are_many_updates(update
 
 def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LONG_RUN_STEPS", 4 * loops.RUN_STEPS)
+    monkeypatch.setattr(loops, "RUN_SHARE", 0.0)  # no time for the third run
     never = doctor.check_agent(change(after=lambda self, step: None), budget=600)
     assert "loop.no_updates" in {one.id for one in never.findings}
     assert never.outcome == "inconclusive"
@@ -754,6 +756,16 @@ def test_loop_without_updates_is_inconclusive_and_a_long_warm_up_is_not(monkeypa
     )
     assert late.outcome == "healthy"
     assert late.findings == []
+
+
+@pytest.mark.parametrize(("start", "expected"), [(np.inf, {"loop.never_learns"}), (10_000, {"loop.no_updates"})])
+def test_loop_that_never_learns_is_found(start: float, expected: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "RUN_SHARE", np.inf)
+    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 2000)
+    monkeypatch.setattr(loops, "NEVER_STEPS", 12_000)
+    found, reasons = check(type("Late", (Loop,), {"start": start}), "training loop")
+    assert set(found) & {"loop.never_learns", "loop.no_updates"} == expected
+    assert any("never updated" in reason for reason in reasons) == (start < np.inf)
 
 
 def syncs_if(condition: Callable[[int], bool], learn_every: int = 1) -> type[Complete]:
@@ -781,13 +793,13 @@ def syncs_if(condition: Callable[[int], bool], learn_every: int = 1) -> type[Com
 def test_sync_that_the_loop_does_not_reach_is_found(
     agent: type[Complete], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loops, "SYNC_SHARE", np.inf)
+    monkeypatch.setattr(loops, "RUN_SHARE", np.inf)
     found = {name for name in check(agent, "training loop")[0] if name.startswith("target_network")}
     assert found == ({expected} if expected else set())
 
 
 def test_sync_is_reached_in_a_loop_that_catches_every_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "SYNC_SHARE", np.inf)
+    monkeypatch.setattr(loops, "RUN_SHARE", np.inf)
 
     class Catches(Complete):
         def run(self, env: Any, env_steps: int) -> None:

@@ -24,9 +24,10 @@ from perilune.doctor.supervise import Interrupted
 RUN_STEPS = 1_000  # length of the training run
 LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
 LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
+NEVER_STEPS = 60_000  # time steps without an update that are a fault; a usual long warm-up has 50,000
 SYNC_UPDATES = 2_000  # updates in a run of LONG_RUN_STEPS without a sync that are a fault
-SYNC_SHARE = 0.5  # of the budget that this run may take
-EVERY = 10  # time steps between two looks at the target network
+RUN_SHARE = 0.5  # of the budget that one of these runs may take
+EVERY = 10  # time steps between two looks at the Q-values
 OVERRUN = 4  # some loops run a number of episodes instead; this many times as many time steps are enough
 RARE_UPDATES = 0.05  # updates per time step; fewer are reported
 LEAST_EPSILON = 0.05  # smallest constant epsilon that counts as exploration
@@ -44,10 +45,6 @@ class Act(NamedTuple):
 
     asked: int
     current: int
-
-
-class Enough(BaseException):
-    """Ends a training run from a time step of the environment."""
 
 
 class Watch:
@@ -178,13 +175,14 @@ def check_loop(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     if invalid := list(_invalid_actions(watch)):
         yield from invalid
         return
-    yield from _updates(watch)
-    yield from _syncs(watch, (time.process_time() - began) / steps)
+    seconds = (time.process_time() - began) / steps
+    yield from _updates(watch, seconds)
+    yield from _syncs(watch, seconds)
     yield from _states(watch)
     yield from _exploration(watch)
     yield from check_schedule(session, watch.epsilons, env)
     yield from _transitions(watch)
-    if not len(watch.updates) and "hyperparameters.warm_up" not in session.found:
+    if not len(watch.updates) and not {"hyperparameters.warm_up", "loop.never_learns"} & set(session.found):
         raise CannotTell(f"in {steps} time steps, the loop never updated the network. Shorten its warm-up in run()")
 
 
@@ -210,16 +208,11 @@ def _old_interface(failure: AgentFailed, env: NumberedEnv) -> Finding:
     raise failure
 
 
-def _updates(watch: Watch) -> Iterator[Finding]:
-    """Check how often the loop updates the network."""
+def _updates(watch: Watch, seconds: float) -> Iterator[Finding]:
+    """Check how often the loop updates the network. A time step takes ``seconds``."""
     steps, updates = watch.env.steps, watch.updates
     if not len(updates):
-        evicted = _evicted(watch)
-        if evicted:
-            left = len(steps) - evicted
-            yield finding("hyperparameters.warm_up", steps=len(steps), evicted=evicted, left=left)
-        else:
-            yield finding("loop.no_updates", steps=len(steps))
+        yield _no_updates(watch, seconds)
         return
     span = len(steps) - updates[0]
     rate = max(len(updates), watch.trained) * watch.session.calls_per_update / span
@@ -227,6 +220,21 @@ def _updates(watch: Watch) -> Iterator[Finding]:
     if span >= 200 and (rate < RARE_UPDATES or (only_at_ends and watch.trained < 0.5 * span)):
         when = ", all of them between two episodes" if only_at_ends else ""
         yield finding("loop.few_updates", updates=len(updates), steps=span, rate=1000 * len(updates) / span, when=when)
+
+
+def _no_updates(watch: Watch, seconds: float) -> Finding:
+    """Return why the loop does not update the network, after a run that is longer than any usual warm-up if needed."""
+    session, agent, env = watch.session, watch.agent, watch.env
+    never = False
+    if not _evicted(agent, env) and seconds * NEVER_STEPS < RUN_SHARE * session.budget and not session.noise:
+        changed, agent, env = _run_until_change(session, "q_values", NEVER_STEPS)
+        if changed:
+            return finding("loop.no_updates", steps=len(watch.env.steps))
+        never = True
+    steps = len(env.steps)
+    if evicted := _evicted(agent, env):
+        return finding("hyperparameters.warm_up", steps=steps, evicted=evicted, left=steps - evicted)
+    return finding("loop.never_learns" if never else "loop.no_updates", steps=steps)
 
 
 def _syncs(watch: Watch, seconds: float) -> Iterator[Finding]:
@@ -237,37 +245,37 @@ def _syncs(watch: Watch, seconds: float) -> Iterator[Finding]:
     steps, updates, session = len(watch.env.steps), len(watch.updates), watch.session
     if not updates or not watch.target or np.diff(watch.target, axis=0).any():
         return
-    if updates * LONG_RUN_STEPS < SYNC_UPDATES * steps or seconds * LONG_RUN_STEPS > SYNC_SHARE * session.budget:
+    if updates * LONG_RUN_STEPS < SYNC_UPDATES * steps or seconds * LONG_RUN_STEPS > RUN_SHARE * session.budget:
         yield finding("target_network.not_synced_yet", steps=steps, updates=updates)
-    elif not _syncs_within(session, LONG_RUN_STEPS):
+    elif not _run_until_change(session, "target_q_values", LONG_RUN_STEPS)[0]:
         yield finding("target_network.sync_not_reached", steps=LONG_RUN_STEPS, first=steps, updates=updates)
 
 
-def _syncs_within(session: Session, steps: int) -> bool:
-    """Return whether the loop changes the target network within ``steps`` time steps, or ends before. Stop it then."""
+def _run_until_change(session: Session, method: str, steps: int) -> tuple[bool, AgentCopy, NumberedEnv]:
+    """Run the loop until the Q-values of ``method`` change. Return whether it does not reach ``steps`` time steps."""
     agent, states = session.new_copy(), session.observations(8)
-    before = agent.target_q(states)
+    before = agent.q(states, method)
 
-    def synced() -> bool:
-        return bool((agent.target_q(states) != before).any())
+    def changed() -> bool:
+        return bool((agent.q(states, method) != before).any())
 
     def look(_: Array) -> None:
-        if len(env.steps) % EVERY == 0 and synced():
-            raise Enough
+        if len(env.steps) >= steps or (len(env.steps) % EVERY == 0 and changed()):
+            raise _Enough
 
     env = NumberedEnv(session.observation_size, session.actions, look, declared_space(agent))
-    with contextlib.suppress(Enough, AgentFailed):  # the loop may raise another exception when it is stopped
+    with contextlib.suppress(_Enough, AgentFailed):  # the loop may raise another exception when it is stopped
         agent.call("run", env, steps)
-    return synced() or len(env.steps) < steps
+    return changed() or len(env.steps) < steps, agent, env
 
 
-def _evicted(watch: Watch) -> int:
+def _evicted(agent: AgentCopy, env: NumberedEnv) -> int:
     """Return how many of the first transitions the replay buffer no longer has, or 0 if less than a tenth of all."""
-    if not watch.agent.has("sample") or watch.session.replay_faulty:
+    if not agent.has("sample") or agent.session.replay_faulty:
         return 0
-    samples = draw(watch.agent, SAMPLES)
-    oldest = int(np.searchsorted([step.before for step in watch.env.steps], samples.before.min()))
-    return oldest if samples.before.min() >= 0 and oldest > len(watch.env.steps) // 10 else 0
+    samples = draw(agent, SAMPLES)
+    oldest = int(np.searchsorted([step.before for step in env.steps], samples.before.min()))
+    return oldest if samples.before.min() >= 0 and oldest > len(env.steps) // 10 else 0
 
 
 def _states(watch: Watch) -> Iterator[Finding | str]:
