@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctor_agents import Array, Complete, Linear, examine, target_of
+from doctor_agents import Array, Complete, Linear, examine, ids, target_of
 from perilune.doctor import catalogue
 
 
@@ -218,6 +218,38 @@ class GradientsOfClippedRewards(Complete):
             getattr(self, name)[...] -= 0.01 * gradient
 
 
+class WithGradients(GradientsOfClippedRewards):
+    """Weights the transitions of a batch by their position."""
+
+    weights = np.ones(1)
+    loss = None  # type: ignore[assignment]
+
+    def error(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> Array:
+        target = reward + self.gamma * ~terminated * target_q(self, next_obs).max(axis=1)
+        error = self.q_values(obs)[np.arange(len(action)), action] - target
+        return error * np.resize(self.weights, len(action)) if len(action) > 1 else error
+
+
+@pytest.mark.parametrize(
+    ("weights", "fault"),
+    [
+        ([1, 1, 1, 1, 1, 3], "loss.unequal_rows"),
+        ([1, 0.9, 0.8, 0.7, 0.5, 0.3], "loss.unequal_rows"),
+        ([1, -1, 1, 1, 1, 1], "loss.rows_mixed"),
+    ],
+)
+def test_transitions_with_unequal_shares_in_the_gradient_are_found(weights: list[float], fault: str) -> None:
+    assert ids(examine(type("Unequal", (WithGradients,), {"weights": np.array(weights)}))) == [fault]
+
+
+class Hysteretic(WithGradients):
+    """Learns slowly from disappointments, as in hysteretic Q-learning."""
+
+    def error(self, *batch: Array) -> Array:
+        error = super().error(*batch)
+        return np.where(error > 0, 0.5 * error, error)
+
+
 class LossOfTheFirst(GradientsOfClippedRewards):
     """The lambda function in ``loss`` keeps this agent, so a deep copy has the loss of another agent."""
 
@@ -230,7 +262,7 @@ class LossOfTheFirst(GradientsOfClippedRewards):
     "agent",
     [
         *(Normalizing, Scaling, ManySteps, OwnReplay, CollectsBatches, SyncsFirst, SyncsLast),
-        *(Optimistic, GradientsOfClippedRewards, LossOfTheFirst),
+        *(Optimistic, GradientsOfClippedRewards, LossOfTheFirst, WithGradients, Hysteretic),
     ],
 )
 def test_unusual_sound_agent_has_no_fault(agent: type[Linear]) -> None:

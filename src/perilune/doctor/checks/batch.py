@@ -18,6 +18,10 @@ from perilune.doctor.weights import cosine, differ, negative_gradients, response
 
 ROWS = 6  # of a mixed batch
 SMALL, LARGE = 0.5, 30.0  # TD errors: below the limits of most losses, and large enough to dominate a batch
+TINY = 0.05  # TD error that no limit changes
+RARE = 0.01  # smallest gradient of a row, relative to the largest
+CLOSE = 0.05  # largest part of a gradient that the rows do not explain
+UNEQUAL = 0.3  # largest relative difference between the shares of two rows
 ALIKE = 0.9  # smallest cosine between two updates that count as the same
 AGES = 3  # updates before the test: an agent that samples its own batch ignores different transitions each time
 
@@ -25,7 +29,7 @@ AGES = 3  # updates before the test: an agent that samples its own batch ignores
 def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check that the transitions of a batch do not affect each other, except through the mean."""
     require_varied_q(session)
-    for part in (_rows, _broadcast, _other_next_obs, _mixed_ends, _other_error):
+    for part in (_rows, _broadcast, _other_next_obs, _mixed_ends, _other_error, _shares):
         if session.ends == "sound" or part in (_rows, _broadcast):
             faults = list(part(session, agent))
             yield from faults
@@ -255,10 +259,7 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         return
     batch = session.transitions(ROWS)
     all_ended = batch._replace(reward=agent.q_taken(batch).astype(np.float32))
-    batch = batch._replace(terminated=np.arange(ROWS) % 2 == 0)
-    width = float(np.abs(agent.q(batch.obs)).max()) + 1
-    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(ROWS)]
-    batch = batch._replace(reward=np.array(neutral, np.float32))
+    batch = _without_errors(agent, batch)
     similar = _similarity(agent, batch)
     for row in range(ROWS):
         own = similar(row, row)
@@ -282,6 +283,37 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
             more = f" Its direction is that of row {best} ({similar(row, best):.2f})." if best != row else ""
             yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
         return
+
+
+def _shares(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+    """Check that the gradient of a batch contains the gradient of each transition in the same proportion.
+
+    The errors are small and positive, so that neither the loss nor a limit of the gradient norm changes the proportions.
+    """
+    known = negative_gradients(agent, session.transitions(1)) is not None
+    if not known or session.routing != "sound" or session.min_batch > ROWS or session.optimizer_steps > 1:
+        return
+    batch = _without_errors(agent, session.transitions(ROWS))
+    batch = batch._replace(reward=batch.reward + np.float32(TINY))
+    alone = np.array([response(agent, batch.rows([row])) for row in range(ROWS)])
+    sizes = np.linalg.norm(alone, axis=1)
+    whole = response(agent, batch)
+    if sizes.min() < RARE * sizes.max():  # a row whose units are all inactive shows nothing
+        return
+    shares = np.linalg.lstsq(alone.T, whole, rcond=None)[0]
+    explained = np.linalg.norm(shares @ alone - whole) < CLOSE * np.linalg.norm(whole)
+    typical = np.median(shares)
+    if explained and np.abs(shares - typical).max() > UNEQUAL * abs(typical):
+        row = int(np.abs(shares - typical).argmax())
+        yield finding("loss.unequal_rows", rows=ROWS, row=row, shares=shares, expected=1 / ROWS)
+
+
+def _without_errors(agent: AgentCopy, batch: Transitions) -> Transitions:
+    """Return transitions, of which every other one is terminated, with the rewards at which no update changes Q."""
+    batch = batch._replace(terminated=np.arange(len(batch.action)) % 2 == 0)
+    width = float(np.abs(agent.q(batch.obs)).max()) + 1
+    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(len(batch.action))]
+    return batch._replace(reward=np.array(neutral, np.float32))
 
 
 def _one_action(agent: AgentCopy, batch: Transitions, row: int) -> Transitions:
