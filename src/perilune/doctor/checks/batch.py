@@ -288,7 +288,7 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
 def _shares(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     """Check that the gradient of a batch contains the gradient of each transition in the same proportion.
 
-    The errors are small and positive, so that neither the loss nor a limit of the gradient norm changes the proportions.
+    The errors are small and positive, so that neither the loss nor a gradient clip changes the proportions.
     """
     known = negative_gradients(agent, session.transitions(1)) is not None
     if not known or session.routing != "sound" or session.min_batch > ROWS or session.optimizer_steps > 1:
