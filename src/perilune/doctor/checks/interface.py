@@ -10,6 +10,7 @@ import numpy as np
 
 from perilune._utils.validation import Count, check_value
 from perilune.doctor.catalogue import finding
+from perilune.doctor.module_state import separated
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
 from perilune.doctor.td_reading import neutral_reward
@@ -27,6 +28,7 @@ def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     yield from _check_q_values(session, agent)
     yield from _find_smallest_batch(session)
     yield from _find_calls_per_update(session)
+    _separate(session)
     _choose_copies(session)
     _measure_cost(session)
     if session.running_next is not None:
@@ -173,6 +175,30 @@ def _cpu_seconds(call: Callable[[], object]) -> float:
     return min(times)
 
 
+def _separate(session: Session) -> None:
+    """Give each agent its own variables of the module if agents share state, and raise CannotTell if they still do."""
+    if not _share_state(session):
+        return
+    with contextlib.suppress(Exception):  # some variables cannot be copied
+        session.factory = separated(session.factory)
+    if _share_state(session):
+        raise CannotTell(
+            "agents from the factory share state: training one changes another. Create the networks and the optimizer "
+            "inside the factory, and not in module variables or class attributes"
+        )
+
+
+def _share_state(session: Session) -> bool:
+    """Return whether training an agent changes another one."""
+    obs, batch = session.observations(16), session.transitions(16)
+    batch = batch._replace(reward=batch.reward + 7)
+    made, again = session.new_copy(), session.new_copy()
+    before = made.q(obs)
+    again.train(batch)
+    learned = not np.array_equal(again.q(obs), before)
+    return learned and not np.allclose(made.q(obs), before, atol=3 * session.noise)
+
+
 def _choose_copies(session: Session) -> None:
     """Use deep copies if they equal the original, are independent of it, and learn in the same way."""
     obs, batch = session.observations(16), session.transitions(16)  # enough that some of them change weights
@@ -182,11 +208,6 @@ def _choose_copies(session: Session) -> None:
     repeatable = np.array_equal(before, again.q(obs))
     again.train(batch)
     learned = again.q(obs)
-    if not np.allclose(made.q(obs), before, atol=3 * session.noise) and not np.array_equal(learned, before):
-        raise CannotTell(
-            "agents from the factory share state: training one changes another. Create the networks and the optimizer "
-            "inside the factory, and not in module variables"
-        )
     session.deepcopy = True
     try:
         first, second = made.copy(), made.copy()
