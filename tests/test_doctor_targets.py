@@ -456,6 +456,48 @@ def test_agents_that_share_state_are_not_judged() -> None:
     assert "share state" in report.not_run[0].why
 
 
+class Leaky(Deep):
+    """Leaky ReLU units. The smallest gradients are 0.0001 times the largest, and Adam's first steps are equal."""
+
+    @staticmethod
+    def forward(arrays: list[Array], obs: Array) -> list[Array]:
+        w1, b1, w2, b2, w3, b3 = arrays
+        first = obs @ w1 + b1
+        first = np.where(first > 0, first, 0.01 * first)
+        second = first @ w2 + b2
+        second = np.where(second > 0, second, 0.01 * second)
+        return [obs, first, second, second @ w3 + b3]
+
+    def backward(self, layers: list[Array], errors: Array) -> list[Array]:
+        gradients: list[Array] = []
+        for weights, inputs in zip(self.online[-2::-2], reversed(layers[:-1]), strict=True):
+            gradients = [inputs.T @ errors, errors.sum(axis=0), *gradients]
+            errors = (errors @ weights.T) * np.where(inputs > 0, 1.0, 0.01)
+        return gradients
+
+
+class FixedStatistics(Deep):
+    """Normalizes observations with a mean of 0 and a standard deviation, which updates do not change."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.mean, self.std = np.zeros(6), np.full(6, 2.0)
+
+    def q_values(self, obs: Array) -> Array:
+        return super().q_values((obs - self.mean) / self.std)
+
+    def target_q_values(self, obs: Array) -> Array:
+        return super().target_q_values((obs - self.mean) / self.std)
+
+    def train_batch(self, obs: Array, *rest: Array) -> None:
+        super().train_batch((obs - self.mean) / self.std, *rest)
+
+
+@pytest.mark.parametrize("agent", [Leaky, FixedStatistics])
+def test_sound_network_has_no_fault(agent: type[Deep]) -> None:
+    assert ids(examine(updates_of(agent))) == []
+
+
 def test_errors_of_both_signs_that_move_q_up_are_found() -> None:
     def errors(self: Deep, *given: Array) -> Array:
         derivative = Deep.errors(self, *given)

@@ -68,7 +68,7 @@ class SeparateAgent:
 def separated(factory: Callable[..., Any]) -> Callable[..., Any]:
     """Return a factory whose agents do not share the variables of the module that defines ``factory``.
 
-    Raises whatever ``copy.deepcopy`` of these variables raises.
+    Raises the exceptions of ``copy.deepcopy`` if a variable cannot be copied.
     """
     variables = _variables_of(factory)
     initial = copy.deepcopy(_state(variables))

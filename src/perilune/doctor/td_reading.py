@@ -60,10 +60,10 @@ def _motion(agent: AgentCopy, transition: Transitions, q: float, width: float) -
     return motion
 
 
-def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> float:
+def neutral_reward(agent: AgentCopy, transition: Transitions, width: float, precision: float = 1e-4) -> float:
     """Find the reward at which an update on one transition leaves Q(obs, action) unchanged.
 
-    The search starts at Q(obs, action) +- ``width`` and is accurate to 1e-4 times ``width``. Raise
+    The search starts at Q(obs, action) +- ``width`` and is accurate to ``precision`` times ``width``. Raise
     CannotTell if it finds no such reward.
     """
     q = float(agent.q_taken(transition)[0])
@@ -91,7 +91,7 @@ def neutral_reward(agent: AgentCopy, transition: Transitions, width: float) -> f
 
     # The Illinois variant of regula falsi. It takes few steps if the motion is linear, as with SGD, and not many more
     # than bisection if the motion jumps, as with the first step of Adam.
-    tolerance = 1e-4 * width
+    tolerance = precision * width
     kept = 0
     for _ in range(80):
         reward = high - up * (high - low) / (up - down)

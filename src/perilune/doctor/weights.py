@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ Named = dict[str, Array]
 
 MAX_DEPTH = 8
 MAX_ITEMS = 200  # longer lists, such as replay buffers, do not contain weights
+STATISTIC = re.compile(r"(^|[._['])(mean|std|var|rms)\b", re.IGNORECASE)  # names of statistics of the observations
 MATTERS = 1e-3  # smallest relative change of an update that counts
 
 
@@ -126,10 +128,11 @@ def _discover(agent: AgentCopy) -> tuple[str, list[str]]:
             except (TypeError, ValueError, AttributeError, AgentFailed):
                 continue
             if source == "walk":
-                # Tensors without gradient are noise or statistics, unless the agent computes every gradient itself.
+                # Arrays without gradient are noise or statistics, unless the agent computes every gradient itself.
                 tensors = {name: value for name, (_, value) in _walk(agent.agent).items() if name in names}
                 trained = {name: getattr(value, "requires_grad", None) for name, value in tensors.items()}
-                names = [name for name in names if trained.get(name) is not False or True not in trained.values()]
+                names = [name for name in names if trained.get(name) or True not in trained.values()]
+                names = [name for name in names if not STATISTIC.search(name)] or names
                 alike = _statistics(agent, names)
                 # If every array is one of these, the update ignores the sign of the error.
                 names = [name for name in names if name not in alike] or names

@@ -18,6 +18,7 @@ from perilune.doctor.weights import cosine, differ, negative_gradients, response
 
 ROWS = 6  # of a mixed batch
 SMALL, LARGE = 0.5, 30.0  # TD errors: below the limits of most losses, and large enough to dominate a batch
+PRECISION = 2e-6  # of rewards; Adam's first step is as large for the smallest gradients as for the largest
 TINY = 0.05  # TD error that no limit changes
 RARE = 0.01  # smallest gradient of a row, relative to the largest
 CLOSE = 0.05  # largest part of a gradient that the rows do not explain
@@ -259,7 +260,7 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         return
     batch = session.transitions(ROWS)
     all_ended = batch._replace(reward=agent.q_taken(batch).astype(np.float32))
-    batch = _without_errors(agent, batch)
+    batch = _without_errors(agent, batch._replace(terminated=np.arange(ROWS) % 2 == 0))
     similar = _similarity(agent, batch)
     for row in range(ROWS):
         own = similar(row, row)
@@ -293,7 +294,7 @@ def _shares(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     known = negative_gradients(agent, session.transitions(1)) is not None
     if not known or session.routing != "sound" or session.min_batch > ROWS or session.optimizer_steps > 1:
         return
-    batch = _without_errors(agent, session.transitions(ROWS))
+    batch = _without_errors(agent, session.transitions(ROWS)._replace(terminated=np.arange(ROWS) % 2 == 0))
     batch = batch._replace(reward=batch.reward + np.float32(TINY))
     alone = np.array([response(agent, batch.rows([row])) for row in range(ROWS)])
     sizes = np.linalg.norm(alone, axis=1)
@@ -309,10 +310,9 @@ def _shares(session: Session, agent: AgentCopy) -> Iterator[Finding]:
 
 
 def _without_errors(agent: AgentCopy, batch: Transitions) -> Transitions:
-    """Return transitions, of which every other one is terminated, with the rewards at which no update changes Q."""
-    batch = batch._replace(terminated=np.arange(len(batch.action)) % 2 == 0)
+    """Return transitions with the measured rewards for which no update changes Q."""
     width = float(np.abs(agent.q(batch.obs)).max()) + 1
-    neutral = [neutral_reward(agent, batch.rows([row]), width) for row in range(len(batch.action))]
+    neutral = [neutral_reward(agent, batch.rows([row]), width, PRECISION) for row in range(len(batch.action))]
     return batch._replace(reward=np.array(neutral, np.float32))
 
 
