@@ -66,7 +66,7 @@ FAULTY: dict[str, dict[str, Any]] = {
     },
     "target_network.backwards": {"sync_target": backwards},
     "target_network.differs_at_start": {"__init__": apart},
-    "target_network.not_synced_yet": {"after": lambda self, step: step < 32 or self.train_batch(*self.sample(32))},
+    "target_network.sync_not_reached": {"after": lambda self, step: step < 32 or self.train_batch(*self.sample(32))},
     "replay.changes_observations": {"sample": rounded},
     "exploration.out_of_range": {"act": acts(lambda self: self.rng.integers(3))},
     "exploration.not_greedy": {
@@ -78,7 +78,7 @@ FAULTY: dict[str, dict[str, Any]] = {
     "exploration.stuck": {"epsilon_steps": 1e9},
     "exploration.never_explores": {"epsilon_steps": 1e-9, "epsilon_end": 0.0},
     "loop.termination_lost": {"remember": never_ended},
-    "loop.no_updates": {"after": lambda self, step: None},
+    "loop.never_learns": {"after": lambda self, step: None},
 }
 NEXT_VALUES: dict[str, Callable[[Any, Array, Array, Array], Array]] = {
     "td_target.no_bootstrap": lambda agent, obs, action, next_obs: 0.0,

@@ -136,9 +136,6 @@ def _constants(learner: Learner) -> Iterator[Finding | Passed | str]:
         agreed = not learned.passed and learned.stopped and np.ptp(learned.last) < CLOSE
         if reward == 1 and agreed and mean > WRONG:
             learner.size = mean  # sound agents may scale rewards
-            if mean > AMPLIFIED and isinstance(ends := _judge(learner, learner.learn(_all_ended(learner))), Finding):
-                yield ends
-                raise CannotTell("terminated transitions bootstrap, so the values of the other problems are unknown")
         elif reward == -1 and agreed and min(mean, lowest) > -CLOSE and session.not_regression:
             yield f"a reward of -1 is learned as {mean:.2g}, as by an agent whose distribution does not reach below 0"
             continue
@@ -149,6 +146,9 @@ def _constants(learner: Learner) -> Iterator[Finding | Passed | str]:
             if not isinstance(result, Passed):
                 raise CannotTell(result if isinstance(result, str) else "the agent does not learn a constant value")
         paces.append(learned.updates)
+    if learner.size > AMPLIFIED and isinstance(ends := _judge(learner, learner.learn(_all_ended(learner))), Finding):
+        yield ends
+        raise CannotTell("terminated transitions bootstrap, so the values of the other problems are unknown")
     if learner.size != 1:
         yield f"a reward of 1 is learned as {learner.size:.3g}, so other values are expected to be of this size"
     learner.pace = max(paces)
