@@ -11,6 +11,7 @@ import pytest
 
 from doctor_agents import Array, Complete, Linear, examine, ids, target_of
 from perilune.doctor import catalogue
+from perilune.doctor.checks import loop as loops
 
 
 def target_q(agent: Linear, obs: Array) -> Array:
@@ -295,7 +296,8 @@ def test_shared_memory_finding_names_the_arrays() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTY)
-def test_fault_is_found_as_the_root_cause(fault: str) -> None:
+def test_fault_is_found_as_the_root_cause(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "NEVER_STEPS", 2 * loops.LONG_RUN_STEPS)
     report = examine(type("Faulty", (Complete,), FAULTY[fault]))
     found = {finding.id: finding for finding in report.findings}
     assert fault in found

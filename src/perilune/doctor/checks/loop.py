@@ -24,7 +24,7 @@ from perilune.doctor.supervise import Interrupted
 RUN_STEPS = 1_000  # length of the training run
 LONG_RUN_STEPS = 12_000  # length of a second one, if the network was not updated in the first
 LONG_RUN_SECONDS = 10.0  # CPU time that the second one may take
-NEVER_STEPS = 60_000  # time steps without an update that are a fault; a usual long warm-up has 50,000
+NEVER_STEPS = 120_000  # time steps without an update that are a fault; programs for Atari wait for 50,000 to 80,000
 SYNC_UPDATES = 2_000  # updates in a run of LONG_RUN_STEPS without a sync that are a fault
 RUN_SHARE = 0.5  # of the budget that one of these runs may take
 EVERY = 10  # time steps between two looks at the Q-values
