@@ -785,8 +785,8 @@ def syncs_if(condition: Callable[[int], bool], learn_every: int = 1) -> type[Com
     [
         (syncs_if(lambda step: step % 4 == 1 and step % 200 == 0, learn_every=4), "target_network.sync_not_reached"),
         (syncs_if(lambda step: False), "target_network.sync_not_reached"),
-        (syncs_if(lambda step: step == 10_000), None),
-        (syncs_if(lambda step: step > 0 and step % 2500 == 0, learn_every=4), None),
+        (syncs_if(lambda step: step == 2500), None),
+        (syncs_if(lambda step: step > 0 and step % 1200 == 0, learn_every=4), None),
         (syncs_if(lambda step: False, learn_every=8), "target_network.not_synced_yet"),  # few updates
     ],
 )
@@ -794,6 +794,8 @@ def test_sync_that_the_loop_does_not_reach_is_found(
     agent: type[Complete], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loops, "RUN_SHARE", np.inf)
+    monkeypatch.setattr(loops, "LONG_RUN_STEPS", 3000)
+    monkeypatch.setattr(loops, "SYNC_UPDATES", 500)
     found = {name for name in check(agent, "training loop")[0] if name.startswith("target_network")}
     assert found == ({expected} if expected else set())
 
