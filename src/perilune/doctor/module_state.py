@@ -8,12 +8,10 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 Variables = MutableMapping[str, Any]
-
-SHARED = ModuleType, type, FunctionType, BuiltinFunctionType  # values that are not state
 
 
 class SeparateAgent:
@@ -99,5 +97,5 @@ def _state(variables: Variables) -> dict[str, Any]:
     return {
         name: value
         for name, value in variables.items()
-        if not name.startswith("__") and not isinstance(value, SHARED) and not inspect.isroutine(value)
+        if not name.startswith("__") and not isinstance(value, ModuleType | type) and not inspect.isroutine(value)
     }

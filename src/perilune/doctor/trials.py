@@ -162,12 +162,11 @@ class Trial(NamedTuple):
     def rescaled_outputs(self, weights: Named) -> bool:
         """Return whether the step multiplies the weights of other outputs by a number, as PopArt does."""
         for name in self.single_output_arrays():
-            step, before = self.step[name], weights[name]
-            if step.ndim == 2 and len(self.slopes[name].slope[0]) in step.shape:
-                step, before = (
-                    one if one.shape[1] == len(self.slopes[name].slope[0]) else one.T for one in (step, before)
-                )
-                others = [action for action in range(step.shape[1]) if action != self.action]
+            step, before, actions = self.step[name], weights[name], self.slopes[name].slope.shape[1]
+            if step.ndim == 2 and actions in step.shape:
+                if step.shape[1] != actions:
+                    step, before = step.T, before.T
+                others = [action for action in range(actions) if action != self.action]
                 return all(abs(cosine(step[:, other], before[:, other])) > 0.999 for other in others)
         return False
 

@@ -30,7 +30,7 @@ AGES = 3  # updates before the test: an agent that samples its own batch ignores
 def check_batch(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
     """Check that the transitions of a batch do not affect each other, except through the mean."""
     require_varied_q(session)
-    for part in (_rows, _broadcast, _other_next_obs, _mixed_ends, _other_error, _shares):
+    for part in (_rows, _broadcast, _other_next_obs, _mixed_ends, _single_rows):
         if session.ends == "sound" or part in (_rows, _broadcast):
             faults = list(part(session, agent))
             yield from faults
@@ -247,8 +247,8 @@ def _rows_that_matter(session: Session, agent: AgentCopy, rows: int, running: in
     return {row: float(np.abs(one - base).max()) for row, one in changed.items() if differ(base, one)}
 
 
-def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
-    """Check that the error of each transition trains that transition, in a batch without other errors."""
+def _single_rows(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
+    """Check that each transition trains itself: in a batch without other errors, and in equal shares with others."""
     require_regression(session)
     if session.routing != "sound":
         return
@@ -260,7 +260,10 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
         return
     batch = session.transitions(ROWS)
     all_ended = batch._replace(reward=agent.q_taken(batch).astype(np.float32))
-    batch = _without_errors(agent, batch._replace(terminated=np.arange(ROWS) % 2 == 0))
+    batch = batch._replace(terminated=np.arange(ROWS) % 2 == 0)
+    width = float(np.abs(agent.q(batch.obs)).max()) + 1
+    neutral = [neutral_reward(agent, batch.rows([row]), width, PRECISION) for row in range(ROWS)]
+    batch = batch._replace(reward=np.array(neutral, np.float32))
     similar = _similarity(agent, batch)
     for row in range(ROWS):
         own = similar(row, row)
@@ -284,18 +287,18 @@ def _other_error(session: Session, agent: AgentCopy) -> Iterator[Finding | str]:
             more = f" Its direction is that of row {best} ({similar(row, best):.2f})." if best != row else ""
             yield finding("loss.rows_mixed", rows=ROWS, row=row, cosine=own, more=more)
         return
+    yield from _shares(agent, batch)
 
 
-def _shares(session: Session, agent: AgentCopy) -> Iterator[Finding]:
+def _shares(agent: AgentCopy, batch: Transitions) -> Iterator[Finding]:
     """Check that the gradient of a batch contains the gradient of each transition in the same proportion.
 
-    The errors are small and positive, so that neither the loss nor a gradient clip changes the proportions.
+    No row of ``batch`` changes Q. The errors that are added are small and positive, so that neither the loss nor a
+    gradient clip changes the proportions.
     """
-    known = negative_gradients(agent, session.transitions(1)) is not None
-    if not known or session.routing != "sound" or session.min_batch > ROWS or session.optimizer_steps > 1:
-        return
-    batch = _without_errors(agent, session.transitions(ROWS)._replace(terminated=np.arange(ROWS) % 2 == 0))
     batch = batch._replace(reward=batch.reward + np.float32(TINY))
+    if negative_gradients(agent, batch.rows([0])) is None or agent.session.optimizer_steps > 1:
+        return
     alone = np.array([response(agent, batch.rows([row])) for row in range(ROWS)])
     sizes = np.linalg.norm(alone, axis=1)
     whole = response(agent, batch)
@@ -307,13 +310,6 @@ def _shares(session: Session, agent: AgentCopy) -> Iterator[Finding]:
     if explained and np.abs(shares - typical).max() > UNEQUAL * abs(typical):
         row = int(np.abs(shares - typical).argmax())
         yield finding("loss.unequal_rows", rows=ROWS, row=row, shares=shares, expected=1 / ROWS)
-
-
-def _without_errors(agent: AgentCopy, batch: Transitions) -> Transitions:
-    """Return transitions with the measured rewards for which no update changes Q."""
-    width = float(np.abs(agent.q(batch.obs)).max()) + 1
-    neutral = [neutral_reward(agent, batch.rows([row]), width, PRECISION) for row in range(len(batch.action))]
-    return batch._replace(reward=np.array(neutral, np.float32))
 
 
 def _one_action(agent: AgentCopy, batch: Transitions, row: int) -> Transitions:

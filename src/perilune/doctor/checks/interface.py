@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from time import process_time
+from typing import NamedTuple
 
 import numpy as np
 
+from perilune._utils.arrays import Array
 from perilune._utils.validation import Count, check_value
 from perilune.doctor.catalogue import finding
 from perilune.doctor.module_state import separated
+from perilune.doctor.protocol import Transitions
 from perilune.doctor.report import Finding
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, NotFinite, Session
 from perilune.doctor.td_reading import neutral_reward
@@ -28,7 +31,6 @@ def check_interface(session: Session, agent: AgentCopy) -> Iterator[Finding | st
     yield from _check_q_values(session, agent)
     yield from _find_smallest_batch(session)
     yield from _find_calls_per_update(session)
-    _separate(session)
     _choose_copies(session)
     _measure_cost(session)
     if session.running_next is not None:
@@ -175,39 +177,48 @@ def _cpu_seconds(call: Callable[[], object]) -> float:
     return min(times)
 
 
-def _separate(session: Session) -> None:
-    """Give each agent its own variables of the module if agents share state, and raise CannotTell if they still do."""
-    if not _share_state(session):
-        return
-    with contextlib.suppress(Exception):  # some variables cannot be copied
-        session.factory = separated(session.factory)
-    if _share_state(session):
-        raise CannotTell(
-            "agents from the factory share state: training one changes another. Create the networks and the optimizer "
-            "inside the factory, and not in module variables or class attributes"
-        )
+class _Pair(NamedTuple):
+    """Two new agents, of which one was trained: Q of ``made`` before, and of the other one after the update."""
+
+    obs: Array
+    batch: Transitions
+    made: AgentCopy
+    before: Array
+    learned: Array
+    repeatable: bool  # whether both had the same Q at first
+
+    def share_state(self) -> bool:
+        """Return whether training the other agent changed this one."""
+        unchanged = np.allclose(self.made.q(self.obs), self.before, atol=3 * self.made.session.noise)
+        return not unchanged and not np.array_equal(self.learned, self.before)
 
 
-def _share_state(session: Session) -> bool:
-    """Return whether training an agent changes another one."""
-    obs, batch = session.observations(16), session.transitions(16)
-    batch = batch._replace(reward=batch.reward + 7)
-    made, again = session.new_copy(), session.new_copy()
-    before = made.q(obs)
-    again.train(batch)
-    learned = not np.array_equal(again.q(obs), before)
-    return learned and not np.allclose(made.q(obs), before, atol=3 * session.noise)
-
-
-def _choose_copies(session: Session) -> None:
-    """Use deep copies if they equal the original, are independent of it, and learn in the same way."""
+def _train_one_of_two(session: Session) -> _Pair:
     obs, batch = session.observations(16), session.transitions(16)  # enough that some of them change weights
     batch = batch._replace(reward=batch.reward + 7)
     made, again = session.new_copy(), session.new_copy()
     before = made.q(obs)
     repeatable = np.array_equal(before, again.q(obs))
     again.train(batch)
-    learned = again.q(obs)
+    return _Pair(obs, batch, made, before, again.q(obs), repeatable)
+
+
+def _choose_copies(session: Session) -> None:
+    """Give agents that share state their own variables of the module, and decide how to copy agents.
+
+    Deep copies must equal the original, be independent of it, and learn in the same way.
+    """
+    pair = _train_one_of_two(session)
+    if pair.share_state():
+        with contextlib.suppress(Exception):  # some variables cannot be copied
+            session.factory = separated(session.factory)
+        pair = _train_one_of_two(session)
+        if pair.share_state():
+            raise CannotTell(
+                "agents from the factory share state: training one changes another. Create the networks and the "
+                "optimizer inside the factory, and not in module variables or class attributes"
+            )
+    obs, batch, made, before, learned, repeatable = pair
     session.deepcopy = True
     try:
         first, second = made.copy(), made.copy()

@@ -252,7 +252,10 @@ def _syncs(watch: Watch, seconds: float) -> Iterator[Finding]:
 
 
 def _run_until_change(session: Session, method: str, steps: int) -> tuple[bool, AgentCopy, NumberedEnv]:
-    """Run the loop until the Q-values of ``method`` change. Return whether it does not reach ``steps`` time steps."""
+    """Run the loop for ``steps`` time steps, or until the Q-values of ``method`` change.
+
+    Return whether they changed or the loop ended early, the agent, and the environment.
+    """
     agent, states = session.new_copy(), session.observations(8)
     before = agent.q(states, method)
 

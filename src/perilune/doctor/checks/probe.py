@@ -118,7 +118,7 @@ def _all_ended(learner: Learner) -> Problem:
         "td_target.probe_mask",
         "that terminated transitions do not bootstrap",
         "All transitions are terminated, and next_obs is always state 1. The reward is 0 in state 0 and 1 in state 1",
-        [[0.0] * learner.session.actions, [1.0] * learner.session.actions],
+        [[0], [1]],
     )
     state_1 = problem.batch.obs[[-1]].repeat(len(problem.right), axis=0)
     return problem._replace(batch=problem.batch._replace(next_obs=state_1))

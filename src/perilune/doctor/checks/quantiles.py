@@ -31,20 +31,19 @@ AGAIN = 4  # updates to learn the quantiles, relative to those for the mean
 def check_quantiles(learner: Learner) -> Iterator[Finding | Passed | str]:
     """Train a new agent on rewards of 0 and 1 for the same transitions, if its network returns quantiles."""
     agent = learner.session.new_copy()
-    count = quantiles(agent, learner.obs)
-    if count is None:
+    initial = _quantiles(agent, learner.obs)
+    if initial is None:
         return
     batch = learner.problem("", "", "", np.full((len(learner.obs), 1), 1.0)).batch
     mixed = Transitions(*(np.concatenate([column] * 2) for column in batch))
     mixed.reward[len(batch.reward) :] = 0
-    start = _range(count)
     updates = min(UPDATES, learner.session.affordable(CPU_SHARE, train_batch=1))
     done, learned = 0, updates
     middle = spread = 0.0
     while done < min(updates, AGAIN * learned) and spread < WIDE and not learner.late:
         learner.train(agent, mixed, BLOCK, seed=done)
         done += BLOCK
-        outputs = quantiles(agent, learner.obs)
+        outputs = _quantiles(agent, learner.obs)
         if outputs is None:
             return
         middle, spread = float(np.abs(outputs.mean(axis=2) - 0.5).max()), _range(outputs)
@@ -53,9 +52,8 @@ def check_quantiles(learner: Learner) -> Iterator[Finding | Passed | str]:
     if spread >= WIDE:
         yield Passed("probe problems", "learns different quantiles of a random reward")
     elif spread < NARROW and middle < WRONG and done >= AGAIN * learned:
-        yield finding(
-            "loss.quantiles_equal", count=count.shape[2], start=start, spread=spread, updates=done, learned=learned
-        )
+        count, start = initial.shape[2], _range(initial)
+        yield finding("loss.quantiles_equal", count=count, start=start, spread=spread, updates=done, learned=learned)
     else:
         yield f"quantiles: after {done} updates on rewards of 0 and 1, their range from 10% to 90% is {spread:.2g}"
 
@@ -66,7 +64,7 @@ def _range(outputs: Array) -> float:
     return float((high - low).mean())
 
 
-def quantiles(agent: AgentCopy, obs: Array) -> Array | None:
+def _quantiles(agent: AgentCopy, obs: Array) -> Array | None:
     """Return the output of a PyTorch module whose mean over quantiles is Q(obs, a), (N, A, quantiles), or None."""
     modules = sys.modules.get("torch.nn.modules.module")
     if modules is None:
