@@ -1,0 +1,1 @@
+"""Examine a program as it is: run it on a tracer environment and read what it computes."""

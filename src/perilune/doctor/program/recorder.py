@@ -1,0 +1,142 @@
+"""Record the values that an instrumented program computes between two steps of its environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.program.instrument import Function, Node
+
+LARGEST = 200_000  # entries of an array that is recorded
+MOST = 60_000  # values in one window
+
+
+class Value(NamedTuple):
+    """A recorded value.
+
+    Attributes:
+        node: Number of the node, or -1 if a hook recorded it.
+        kind: "value", "enter", "leave", "forward" (a network maps observations to values), "loss", "step" (of an
+            optimizer) or "fit".
+        array: The value as an array, or None. Of a forward pass: the output.
+        grad: Whether the value is a tensor that requires a gradient.
+        more: Other values: of a forward pass, the input; of a loss, the target; the arguments of a function.
+        key: Identifies the object: the network of a forward pass, the owner of a method.
+        line: ``file:line`` of the user's code, if the node does not tell.
+    """
+
+    node: int
+    kind: str
+    array: Array | None
+    grad: bool = False
+    more: Any = None
+    key: Any = None
+    line: str = ""
+
+
+@dataclass
+class Window:
+    """What a program computes from one call of ``env.step`` (or ``reset``) to the next."""
+
+    step: int  # number of time steps before it
+    values: list[Value] = field(default_factory=list)
+    updates: int = 0
+
+
+class Recorder:
+    """Collects values into windows. ``close`` passes each window to ``analyze``."""
+
+    def __init__(self, nodes: list[Node], functions: dict[int, Function]) -> None:
+        self.nodes, self.functions = nodes, functions
+        self.on = False
+        self.window = Window(0)
+        self.updates = 0  # optimizer steps so far
+        self._busy = False
+
+    # Called by the program
+
+    def record(self, number: int, value: Any) -> Any:
+        """Record the value of an expression, and return it."""
+        if self.on and not self._busy and len(self.window.values) < MOST:
+            self._busy = True
+            try:
+                if (kept := keep(value)) is not None:
+                    self.window.values.append(Value(number, "value", *kept))
+            finally:
+                self._busy = False
+        return value
+
+    def enter(self, number: int, arguments: tuple[Any, ...]) -> None:
+        """Record the arguments of a function."""
+        if self.on and not self._busy and len(self.window.values) < MOST:
+            self._busy = True
+            try:
+                self.window.values.append(Value(number, "enter", None, more=arguments))
+                for value in arguments:
+                    if (kept := keep(value)) is not None:
+                        self.window.values.append(Value(number, "parameter", *kept))
+            finally:
+                self._busy = False
+
+    def leave(self, number: int, value: Any) -> Any:
+        """Record the result of a function, and return it."""
+        if self.on and not self._busy and len(self.window.values) < MOST:
+            self._busy = True
+            try:
+                kept = keep(value) or (None, False)
+                self.window.values.append(Value(number, "leave", *kept))
+            finally:
+                self._busy = False
+        return value
+
+    # Called by hooks
+
+    def add(self, kind: str, value: Any, **more: Any) -> None:
+        """Record what a hook observes."""
+        if self.on and not self._busy:
+            self._busy = True
+            try:
+                array, grad = keep(value) or (None, False)
+                self.window.values.append(Value(-1, kind, array, grad, **more))
+            finally:
+                self._busy = False
+
+    def begin(self, step: int, recording: bool) -> None:
+        """Start a new window."""
+        self.window = Window(step)
+        self.on = recording
+
+
+def keep(value: Any) -> tuple[Array, bool] | None:
+    """Return a copy of a number, an array or a tensor, and whether it requires a gradient; None for other objects."""
+    kind = type(value)
+    if kind is float or kind is int or kind is bool:
+        return np.asarray(value), False
+    if isinstance(value, np.ndarray | np.generic):
+        if value.size > LARGEST or value.dtype.kind not in "fiub":
+            return None
+        return np.array(value), False
+    if (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.Tensor):
+        if value.numel() > LARGEST:
+            return None
+        try:
+            return np.array(value.detach().cpu().numpy()), bool(value.requires_grad)
+        except (RuntimeError, TypeError):
+            return None
+    if kind in (list, tuple) and 2 <= len(value) <= 4096 and type(value[0]) in (float, int, bool, np.float32, np.float64):
+        try:
+            array = np.array(value)
+        except ValueError:
+            return None
+        return (array, False) if array.dtype.kind in "fiub" and array.ndim == 1 else None
+    if hasattr(value, "numpy") and hasattr(value, "shape") and kind.__module__.startswith(("tensorflow", "keras")):
+        try:
+            return np.array(value.numpy()), False
+        except (AttributeError, RuntimeError):
+            return None
+    return None
