@@ -68,7 +68,7 @@ def _run(arguments: list[str]) -> None:
             name, words = _split(arguments)
             if any(re.fullmatch(r"[\w.]+:[\w/.-]+", word) for word in words) and str(Path.cwd()) not in sys.path:
                 sys.path.append(str(Path.cwd()))  # for my_module:MyEnv-v0: the module is often in this directory
-            if {"-h", "--help"}.isdisjoint(words):
+            if {"-h", "--help"}.isdisjoint(_before_program_arguments(name, words)[0]):
                 options = parse(arguments)
                 module = import_module(f"perilune.cli.{COMMANDS[name].module}")
                 getattr(module, f"run_{name.replace(' ', '_')}")(options)
@@ -93,7 +93,19 @@ def overview(prefix: str = "") -> str:
 def parse(arguments: Sequence[str]) -> Namespace:
     """Return the options of the command in ``arguments``. Raise CommandLineError if one is invalid."""
     name, words = _split(arguments)
-    return parser_of(name).read(words)
+    words, rest = _before_program_arguments(name, words)
+    options = parser_of(name).read(words)
+    if name == "doctor":
+        options.arguments = rest
+    return options
+
+
+def _before_program_arguments(name: str, words: list[str]) -> tuple[list[str], list[str]]:
+    """Split off the command-line arguments of the examined program, which follow ``--``."""
+    if name != "doctor" or "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:

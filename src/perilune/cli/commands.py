@@ -171,12 +171,14 @@ COMMANDS = {
         (
             argument(
                 "agent",
-                "FILE:FACTORY",
-                "Function in FILE that returns a new agent.",
+                "PROGRAM",
+                "Training program: FILE.py, FILE.ipynb or MODULE:CLASS. Its own arguments follow after --. Or "
+                "FILE:FACTORY: a function that returns an adapter.",
                 str,
                 nargs="?",
                 default=None,
             ),
+            option("--write-adapter", Path, None, "Also write an adapter for the program's agent to this new file."),
             option("--new", Path, None, "Write an adapter template with comments to this file and exit."),
             option(
                 "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"

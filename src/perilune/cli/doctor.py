@@ -13,7 +13,7 @@ from perilune._utils.console import say, stderr
 from perilune.doctor import output
 from perilune.doctor.examination import require_budget
 from perilune.doctor.isolation import examine_file
-from perilune.doctor.loading import split_name, write_adapter
+from perilune.doctor.loading import names_factory, write_adapter
 from perilune.errors import ConfigError, ExaminationError, MissingDependencyError
 
 
@@ -30,15 +30,19 @@ def run_doctor(options: Namespace) -> None:
         _serve()
         return
     if not options.agent:
-        raise ExaminationError("no agent given: pass FILE.py:FACTORY, or --new FILE.py to write an adapter")
+        raise ExaminationError("no program given: pass FILE.py, FILE.ipynb, MODULE:CLASS or FILE.py:FACTORY")
     files = {kind: path for kind in ("html", "sarif") if (path := getattr(options, kind)) is not None}
     for kind, path in files.items():
         if path.is_dir() or not path.parent.is_dir():
             raise ConfigError(kind, str(path), "a file in an existing directory")
     require_budget(options.budget)
-    split_name(options.agent)  # an invalid name is an error of usage, not a result
+    arguments = None if names_factory(options.agent) else options.arguments  # an invalid name is an error of usage
+    if arguments is None and (options.arguments or options.write_adapter):
+        raise ExaminationError(f"{options.agent} is a factory: --write-adapter and arguments need a program, FILE.py")
     with _progress() as watch:
-        result = examine_file(options.agent, options.budget, seeding.checked(options.seed), watch)
+        result = examine_file(
+            options.agent, options.budget, seeding.checked(options.seed), watch, arguments, options.write_adapter
+        )
     if options.json:
         say(json.dumps(result.as_json(), indent=2))
     else:

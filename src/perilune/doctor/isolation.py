@@ -18,7 +18,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import process_time, sleep
@@ -60,10 +60,29 @@ class _Child(NamedTuple):
     page: Path
 
 
-def examine_file(name: str, budget: float, seed: int, watch: Callable[[str], object] = str) -> Report:
-    """Examine the factory in ``FILE:FACTORY`` in a new process. Call ``watch`` with the title of each check."""
+def examine_file(
+    name: str,
+    budget: float,
+    seed: int,
+    watch: Callable[[str], object] = str,
+    arguments: Sequence[str] | None = None,
+    adapter: Path | None = None,
+) -> Report:
+    """Examine the factory in ``FILE:FACTORY``, or a program, in a new process.
+
+    Args:
+        name: ``FILE:FACTORY``, or a program if ``arguments`` are given.
+        budget: Time limit in seconds of CPU time.
+        seed: Seed of the agent and of the examination.
+        watch: Is called with the title of each check.
+        arguments: Command-line arguments of the program, or None if ``name`` is ``FILE:FACTORY``.
+        adapter: File to which the adapter of the program is written, or None.
+    """
     with _page() as page:
-        job = {"path": sys.path, "agent": name, "budget": budget, "seed": seed, "page": str(page)}
+        job = {
+            **{"path": sys.path, "agent": name, "budget": budget, "seed": seed, "page": str(page)},
+            **{"arguments": arguments, "adapter": str(adapter) if adapter else None},
+        }
         child = subprocess.Popen(  # noqa: S603 -- this program
             [sys.executable, "-P", "-c", COMMAND, json.dumps(job)],
             stdin=subprocess.DEVNULL,
@@ -90,7 +109,7 @@ def examine_forked(factory: Callable[..., Any], budget: float, seed: int) -> Rep
                 os.setsid()
                 for old, new in ((os.open(os.devnull, os.O_RDONLY), 0), (to_output, 1), (to_output, 2)):
                     os.dup2(old, new)
-                _serve(lambda _: factory, budget, seed, page, to_events)
+                _serve(_agent(lambda _: factory, budget, seed), budget, page, to_events)
             finally:
                 os._exit(FAILED)
         os.close(to_events)
@@ -200,16 +219,61 @@ def _cpu_limit(budget: float) -> float:
 # In the child
 
 
-def serve(agent: str, budget: float, seed: int, page: str) -> NoReturn:
-    """Examine ``FILE:FACTORY`` in this process, which ``examine_file`` started."""
+def serve(
+    agent: str, budget: float, seed: int, page: str, arguments: list[str] | None, adapter: str | None
+) -> NoReturn:
+    """Examine ``FILE:FACTORY`` or a program in this process, which ``examine_file`` started."""
     events = os.dup(1)
     os.dup2(2, 1)
-    _serve(lambda stuck: load_factory(agent, budget, stuck), budget, seed, Path(page), events)
+    if arguments is None:
+        work = _agent(lambda stuck: load_factory(agent, budget, stuck), budget, seed)
+    else:
+        work = _program(agent, arguments, budget, seed, Path(adapter) if adapter else None)
+    _serve(work, budget, Path(page), events)
 
 
-def _serve(
-    load: Callable[[Callable[[TooLong], object]], Callable[..., Any]], budget: float, seed: int, page: Path, events: int
-) -> NoReturn:
+class _Channel(NamedTuple):
+    """What an examination tells the parent process."""
+
+    publish: Callable[[Event], None]
+    announce: Callable[[str], None]  # the name of the agent's running method
+    stuck: Callable[[TooLong], object]
+
+
+def _agent(
+    load: Callable[[Callable[[TooLong], object]], Callable[..., Any]], budget: float, seed: int
+) -> Callable[[_Channel], None]:
+    """Return a function that examines the agents of the factory that ``load`` returns."""
+
+    def work(channel: _Channel) -> None:
+        try:
+            factory = load(channel.stuck)
+        except ExaminationError as error:
+            for check in CHECKS:
+                channel.publish(NotRun(check.title, str(error)))
+            channel.publish(Done())
+        else:
+            session = Session(factory, seed, np.random.default_rng(seed))
+            session.budget, session.announce, session.caught = budget, channel.announce, BaseException
+            run_checks(session, channel.publish, channel.stuck)
+
+    return work
+
+
+def _program(
+    name: str, arguments: list[str], budget: float, seed: int, adapter: Path | None
+) -> Callable[[_Channel], None]:
+    """Return a function that examines a program."""
+
+    def work(channel: _Channel) -> None:
+        from perilune.doctor.program.examine import examine_program  # noqa: PLC0415 -- only the child needs it
+
+        examine_program(name, arguments, budget, seed, adapter, *channel)
+
+    return work
+
+
+def _serve(work: Callable[[_Channel], None], budget: float, page: Path, events: int) -> NoReturn:
     """Run the examination, send its events, and end the process without waiting for the agent's threads."""
     process = os.getpid()
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 -- open until the process ends
@@ -242,16 +306,7 @@ def _serve(
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # its other threads did not survive the fork
     try:
-        try:
-            factory = load(stuck)
-        except ExaminationError as error:
-            for check in CHECKS:
-                publish(NotRun(check.title, str(error)))
-            publish(Done())
-        else:
-            session = Session(factory, seed, np.random.default_rng(seed))
-            session.budget, session.announce, session.caught = budget, announce, BaseException
-            run_checks(session, publish, stuck)
+        work(_Channel(publish, announce, stuck))
     except BaseException:  # such as one that a signal handler of the agent raises
         traceback.print_exc()
         os._exit(FAILED)

@@ -34,6 +34,26 @@ def write_adapter(path: Path) -> None:
         raise ExaminationError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def names_factory(name: str) -> bool:
+    """Return whether ``name`` is FILE:FACTORY, and not a program: FILE.py, FILE.ipynb or MODULE:CLASS.
+
+    Raise ExaminationError if there is no such file.
+    """
+    file, colon, member = name.rpartition(":")
+    if Path(name).suffix in (".py", ".ipynb") or (colon and Path(file).suffix not in (".py", ".ipynb")):
+        if not colon and not Path(name).is_file():
+            raise ExaminationError(f"file {name!r} does not exist")
+        if colon and not (file.replace(".", "").isidentifier() and member.isidentifier()):
+            raise ExaminationError(
+                f"{name!r} is invalid: expected FILE.py, FILE.ipynb, MODULE:CLASS or FILE.py:FACTORY"
+            )
+        return False
+    if not colon:
+        raise ExaminationError(f"{name!r} is invalid: expected FILE.py, FILE.ipynb, MODULE:CLASS or FILE.py:FACTORY")
+    split_name(name)
+    return True
+
+
 def split_name(name: str) -> tuple[Path, str]:
     """Return the absolute path and the factory in ``FILE:FACTORY``. Raise ExaminationError if there is no such file."""
     file, colon, factory = name.rpartition(":")

@@ -128,7 +128,11 @@ def keep(value: Any) -> tuple[Array, bool] | None:
             return np.array(value.detach().cpu().numpy()), bool(value.requires_grad)
         except (RuntimeError, TypeError):
             return None
-    if kind in (list, tuple) and 2 <= len(value) <= 4096 and type(value[0]) in (float, int, bool, np.float32, np.float64):
+    if (
+        kind in (list, tuple)
+        and 2 <= len(value) <= 4096
+        and type(value[0]) in (float, int, bool, np.float32, np.float64)
+    ):
         try:
             array = np.array(value)
         except ValueError:

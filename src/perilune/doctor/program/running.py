@@ -20,6 +20,11 @@ from perilune.doctor.program.tracer import Log, TracerEnv
 from perilune.doctor.supervise import Interrupted
 
 
+EVERY_UPDATE = 20  # of these first updates, each is recorded
+SHARE = 0.1  # of the later time steps
+GOLDEN = 0.6180339887
+
+
 class Enough(Interrupted):
     """Ends the program, because enough was observed."""
 
@@ -46,6 +51,7 @@ class Trace:
         self.namespace: dict[str, Any] = {}
         self.error: BaseException | None = None
         self.enough = False
+        self.read = 0  # windows with an update that were read
 
     def compile(self, source: str, file: str) -> Any:
         """Return the instrumented code of a file."""
@@ -56,7 +62,9 @@ class Trace:
             for name in (
                 [one.name for one in node.names]
                 if isinstance(node, ast.Import)
-                else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
             )
         }
         if "torch" in imported and not getattr(self, "_torch", False):
@@ -113,7 +121,9 @@ class Trace:
             env.learning = True
         if self.analyze(self, self.recorder.window):
             raise Enough
-        self.recorder.begin(len(env.steps), True)
+        # The first updates use equal networks, so later ones are also read, at irregular intervals.
+        steps = len(env.steps)
+        self.recorder.begin(steps, self.read < EVERY_UPDATE or (steps * GOLDEN) % 1.0 < SHARE)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -129,7 +139,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         for file in (base.with_suffix(".py"), base / "__init__.py"):
             if file.is_file():
                 package = [str(base)] if file.name == "__init__.py" else None
-                spec = importlib.util.spec_from_file_location(name, file, loader=self, submodule_search_locations=package)
+                spec = importlib.util.spec_from_file_location(
+                    name, file, loader=self, submodule_search_locations=package
+                )
                 return spec
         return None
 

@@ -30,15 +30,19 @@ def install(recorder: Recorder) -> None:
 
     torch.set_num_threads(1)
 
+    inside: list[Any] = []  # modules whose forward pass is running
+
+    def before_forward(module: Any, inputs: Any) -> None:
+        inside.append(module)
+
     def forward(module: Any, inputs: Any, output: Any) -> None:
-        if not recorder.on or not inputs or not torch.is_tensor(inputs[0]) or not torch.is_tensor(output):
+        del inside[next((place for place, one in enumerate(inside) if one is module), 0) :]
+        if inside or not recorder.on or not inputs or not torch.is_tensor(inputs[0]) or not torch.is_tensor(output):
             return
         if output.ndim == 0 or output.numel() > 100_000 or inputs[0].numel() > 200_000:
             return
         entry = len(recorder.window.values)
-        recorder.add(
-            "forward", output, more=inputs[0].detach().cpu().numpy().copy(), key=id(module), line=caller()
-        )
+        recorder.add("forward", output, more=inputs[0].detach().cpu().numpy().copy(), key=id(module), line=caller())
         if output.requires_grad and len(recorder.window.values) > entry:
             window = recorder.window
 
@@ -64,6 +68,7 @@ def install(recorder: Recorder) -> None:
         recorder.window.updates += 1
         recorder.add("step", float(optimizer.param_groups[0]["lr"]), key=id(optimizer), line=caller())
 
+    modules.register_module_forward_pre_hook(before_forward)
     modules.register_module_forward_hook(forward)
     for name in LOSSES:
         setattr(torch.nn.functional, name, wrapped(getattr(torch.nn.functional, name)))

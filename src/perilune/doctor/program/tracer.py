@@ -71,3 +71,8 @@ class Log:
             close = np.abs(self._sorted[near] - rewards) < 3e-7
             best = np.where(close, self._order[near], best)
         return best
+
+    @property
+    def steps(self) -> list[Any]:
+        """The time steps of the environment."""
+        return self.env.steps

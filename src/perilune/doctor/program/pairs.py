@@ -1,0 +1,291 @@
+"""Find the network outputs, the predictions and the targets in what a program computes between two time steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.program.recorder import Value, Window
+from perilune.doctor.program.tracer import Log
+
+CLOSE = 2e-5  # largest difference between equal values, relative to their size
+MOST_ROWS = 4096
+
+
+@dataclass
+class Forward:
+    """Q-values that the program computed for known states.
+
+    Attributes:
+        place: Index of the value in the window.
+        key: The network, or the function that computed them.
+        states: Numbers of the states (n,), -1 for rows that are not an observation.
+        q: Q-values (n, A).
+        grad: Whether the output requires a gradient.
+        exact: Whether the input is known, and not only the rows that the program handled before.
+        line: ``file:line`` of the code.
+    """
+
+    place: int
+    key: Any
+    states: Array
+    q: Array
+    grad: bool
+    exact: bool
+    line: str
+
+
+@dataclass
+class Pair:
+    """A prediction and its target, which the program compares.
+
+    Attributes:
+        forward: The network output that contains the prediction.
+        chosen: Indices of the predicted actions (n,), or -1 for all actions of a row.
+        prediction: The predictions (n,) or (n, A).
+        target: The targets of the same shape.
+        shapes: Shapes of prediction and target in the program.
+        grad: Whether the target requires a gradient.
+        place: Index of the comparison in the window.
+        line: ``file:line`` of the comparison.
+        target_line: ``file:line`` of the expression that computed the target.
+    """
+
+    forward: Forward
+    chosen: Array
+    prediction: Array
+    target: Array
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    grad: bool
+    place: int
+    line: str
+    target_line: str
+
+
+def same(one: Array, other: Array) -> bool:
+    """Return whether two arrays are equal within the precision of float32."""
+    if one.shape != other.shape:
+        return False
+    size = np.abs(other).max(initial=0) + 1e-6
+    return bool(np.abs(one - other).max(initial=0) <= CLOSE * size)
+
+
+class Reading:
+    """Reads the values of one window in order."""
+
+    def __init__(self, nodes: Any, log: Log, window: Window) -> None:
+        self.nodes, self.log, self.values = nodes, log, window.values
+        self.forwards: list[Forward] = []
+        self.pairs: list[Pair] = []
+        self._latest: dict[int, int] = {}  # node -> index of its latest value
+        self._states: dict[int, Array] = {}  # number of rows -> numbers of the latest known states
+        self._entered: list[tuple[int, int]] = []  # function -> index of its "enter" value
+        for place, value in enumerate(self.values):
+            self._read(place, value)
+
+    def line(self, place: int) -> str:
+        """Return ``file:line`` of the value with this index."""
+        value = self.values[place]
+        if value.node < 0:
+            return value.line
+        node = self.nodes[value.node]
+        return f"{node.file}:{node.line}"
+
+    def _read(self, place: int, value: Value) -> None:
+        match value.kind:
+            case "value":
+                self._latest[value.node] = place
+                self._rows(value)
+                self._difference(place, value)
+            case "parameter":
+                self._rows(value)
+            case "enter":
+                self._entered.append((value.node, place))
+            case "leave":
+                self._leave(place, value)
+            case "forward":
+                self._forward(place, value.array, value.more, value.key, value.grad, value.line)
+            case "loss":
+                target, grad, _ = value.more
+                self._pair(place, value.array, target, grad, -1, value.line)
+
+    def _rows(self, value: Value) -> None:
+        """Remember the known states of an array."""
+        array = value.array
+        if array is None or array.ndim == 0 or array.dtype.kind not in "fi":
+            return
+        numbers = self.known(array)
+        if numbers is not None:
+            self._states[len(numbers)] = numbers
+
+    def known(self, array: Array) -> Array | None:
+        """Return the numbers (n,) of the states whose observations are the rows of an array, or None."""
+        size = self.log.size
+        if array.ndim == 0 or array.size % size or array.size > MOST_ROWS * size:
+            return None
+        if array.shape[-1] == size:
+            rows = array.reshape(-1, size)
+        elif array.ndim == 2 and array.shape[0] == size:
+            rows = array.T
+        elif array.ndim in (2, 3) and array.size == size:
+            rows = array.reshape(1, size)
+        else:
+            return None
+        numbers = self.log.states(rows)
+        return numbers if (numbers >= 0).mean() > 0.3 else None
+
+    def _leave(self, place: int, value: Value) -> None:
+        """Recognize a function of the program that maps observations to Q-values."""
+        name = self.nodes[value.node].text
+        while self._entered:
+            number, start = self._entered.pop()
+            if self.nodes[number].text == name:
+                break
+        else:
+            return
+        if value.array is None:
+            return
+        arguments = self.values[start].more
+        owner = id(arguments[0]) if arguments and hasattr(arguments[0], "__dict__") else None
+        for other in self.values[start + 1 :]:
+            if other.kind != "parameter":
+                break
+            if other.array is not None and other.array.dtype.kind in "fi":
+                self._forward(place, value.array, other.array, (name, owner), value.grad, self.line(place), loose=False)
+
+    def _forward(
+        self, place: int, output: Array | None, given: Array, key: Any, grad: bool, line: str, loose: bool = True
+    ) -> None:
+        if output is None or output.dtype.kind != "f" or output.ndim == 0:
+            return
+        numbers, exact = self.known(np.asarray(given)), True
+        if numbers is None and loose and np.ndim(given) >= 1:
+            exact = False
+            numbers = self._states.get(len(given)) if np.ndim(given) > 1 else self._states.get(1)
+        if numbers is None or output.size != len(numbers) * self.log.actions:
+            return
+        if output.shape[-1] == self.log.actions or output.ndim == 1:
+            q = output.reshape(-1, self.log.actions)
+        elif output.ndim == 2 and output.shape[0] == self.log.actions:
+            q = output.T
+        else:
+            q = output.reshape(-1, self.log.actions)
+        q = q.astype(np.float64)
+        if self.forwards and not loose and self._wraps(key, numbers, q):
+            self.forwards[-1].place = place
+            return
+        if self.forwards and loose and isinstance(self.forwards[-1].key, tuple):  # the module of a method forward
+            last = self.forwards[-1]
+            if np.array_equal(last.states, numbers) and same(last.q, q):
+                last.place, last.key = place, key
+                return
+        self.forwards.append(Forward(place, key, numbers, q, grad, exact, line))
+
+    def _wraps(self, key: Any, numbers: Array, q: Array) -> bool:
+        """Return whether a function returns what the network, or another function that it called, returned."""
+        last = self.forwards[-1]
+        twin = isinstance(last.key, tuple) and last.key[0] == key[0] and last.key != key  # two equal networks
+        return not twin and np.array_equal(last.states, numbers) and same(last.q, q)
+
+    def _difference(self, place: int, value: Value) -> None:
+        """Recognize a comparison of a prediction with a target: a subtraction."""
+        node = self.nodes[value.node]
+        if node.operator not in ("Sub", "Call") or not self.forwards:
+            return
+        if node.operator == "Call" and not node.text.startswith(("np.subtract(", "torch.sub(")):
+            return
+        places = [self._latest.get(child, -1) for child in node.children]
+        if len(places) != 2 or min(places) < 0:
+            return
+        one, other = (self.values[index] for index in places)
+        if one.array is None or other.array is None:
+            return
+        line = f"{node.file}:{node.line}"
+        self._pair(place, one.array, other.array, other.grad, places[1], line) or self._pair(
+            place, other.array, one.array, one.grad, places[0], line
+        )
+
+    def _pair(
+        self, place: int, prediction: Array | None, target: Array, grad: bool, target_place: int, line: str
+    ) -> bool:
+        if prediction is None or prediction.dtype.kind != "f" or target.dtype.kind != "f":
+            return False
+        found = self._predicted(prediction)
+        if found is None:
+            return False
+        forward, chosen, values = found
+        shapes = (prediction.shape, target.shape)
+        actions = self.log.actions
+        if target.size == values.size:
+            if (
+                values.ndim == 2
+                and target.ndim == 2
+                and target.shape != values.shape
+                and target.T.shape == values.shape
+            ):
+                target = target.T
+            goal = target.reshape(values.shape).astype(np.float64)
+        elif values.ndim == 2 and target.size == len(values):  # broadcast over the actions
+            goal = np.repeat(target.reshape(-1, 1), actions, axis=1).astype(np.float64)
+        elif values.ndim == 1 and target.ndim == 0:
+            goal = np.full(values.shape, float(target))
+        else:
+            return False
+        if self._predicted(target, quiet=True) is not None and values.ndim == 1:
+            return False  # two network outputs
+        if values.ndim == 2 and same(values, goal):
+            return False
+        origin = self._origin(target, place, target_place)
+        self.pairs.append(Pair(forward, chosen, values, goal, shapes, grad, place, line, origin))
+        return True
+
+    def _predicted(self, array: Array, quiet: bool = False) -> tuple[Forward, Array, Array] | None:
+        """Return the forward pass whose outputs are in ``array``, the actions (n,), and the values, or None."""
+        size = array.size
+        for forward in self.forwards[::-1]:
+            rows, actions = forward.q.shape
+            if size == rows * actions and not (rows == 1 and size == 1):
+                for turned in (array, array.T):
+                    if turned.size == size and same(turned.reshape(-1).astype(np.float64), forward.q.reshape(-1)):
+                        return forward, np.full(rows, -1), forward.q
+            if size == rows:
+                values = array.reshape(-1).astype(np.float64)
+                distance = np.abs(forward.q - values[:, None])
+                limit = CLOSE * (np.abs(forward.q).max() + 1e-6)
+                if (distance.min(axis=1) <= limit).all():
+                    return forward, distance.argmin(axis=1), values
+        return None
+
+    def _origin(self, target: Array, before: int, fallback: int) -> str:
+        """Return the line of the operation that first computed the target."""
+        flat = target.reshape(-1)
+        for place in range(before):
+            value = self.values[place]
+            if value.kind != "value" or value.array is None or value.array.size != flat.size:
+                continue
+            node = self.nodes[value.node]
+            if (node.operator in ("Add", "Sub", "Mult") or node.kind == "variable") and value.array.dtype.kind == "f":
+                if same(value.array.reshape(-1).astype(np.float64), flat.astype(np.float64)):
+                    return self.line(place)
+        return self.line(fallback) if fallback >= 0 else ""
+
+
+def latest_rewards(reading: Reading, before: int, rows: int) -> Array | None:
+    """Return the indices (n,) of the time steps whose rewards the program handled last before ``before``, or None."""
+    for place in range(before - 1, -1, -1):
+        value = reading.values[place]
+        if value.kind in ("value", "parameter") and value.array is not None and value.array.size == rows:
+            if value.array.dtype.kind == "f":
+                found = reading.log.by_reward(value.array.reshape(-1).astype(np.float64))
+                if (found >= 0).mean() > 0.9:
+                    return found
+    return None
+
+
+def forwards_before(reading: Reading, place: int) -> Iterator[Forward]:
+    """Yield the forward passes before a place in the window, the latest first."""
+    yield from (one for one in reversed(reading.forwards) if one.place < place)

@@ -1,0 +1,406 @@
+"""Read off the targets that a program computes, row by row."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.catalogue import listed
+from perilune.doctor.checks.td_target import FAULTY
+from perilune.doctor.program.observed import observed
+from perilune.doctor.program.pairs import Forward, Pair, Reading, forwards_before
+from perilune.doctor.program.recorder import Window
+from perilune.doctor.report import Finding, NotRun, Passed
+
+ENOUGH_ROWS = 1500
+ENOUGH_WINDOWS = 60
+KEPT_ROWS = 4000  # of one place, the newest ones
+FEWEST_ROWS = 24  # rows from which on targets are explained
+EXACT = 2e-4  # largest error of an explained target, relative to the size of the values
+MOST_STEPS = 12  # of n-step returns
+FAULTS = FAULTY | {"of all rows": "td_target.batch_axis"}
+MASKED = "0 where the episode terminated"
+
+
+class Row(NamedTuple):
+    """One predicted value and its target."""
+
+    window: int
+    pair: int  # number of the pair in ``Targets.pairs``
+    step: int  # index of the transition
+    target: float
+    prediction: float
+    chosen: int  # index of the predicted action
+    values: dict[tuple[Any, str, int], Array]  # (network, "next" or "here", n) -> Q-values (A,)
+
+
+@dataclass
+class Site:
+    """A place in the program that compares predictions with targets."""
+
+    line: str
+    target_line: str
+    rows: list[Row] = field(default_factory=list)
+    online: Counter[Any] = field(default_factory=Counter)  # networks of the predictions
+    shapes: Counter[Any] = field(default_factory=Counter)
+    grads: int = 0  # pairs whose target requires a gradient
+    next_grads: Counter[Any] = field(default_factory=Counter)  # networks evaluated at next states with a gradient
+    pairs: int = 0
+    others: int = 0  # rows whose other actions have another target than their own value
+    other_targets: list[float] = field(default_factory=list)
+    unknown: int = 0  # rows whose transition is not known
+
+
+class Targets:
+    """Reads predictions and targets of updates."""
+
+    def __init__(self) -> None:
+        self.sites: dict[str, Site] = {}
+        self.windows = 0
+        self._before: dict[int, int] = {}
+        self._steps = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether enough rows were read."""
+        return self.windows >= ENOUGH_WINDOWS and sum(len(site.rows) for site in self.sites.values()) >= ENOUGH_ROWS
+
+    def window(self, trace: Any, window: Window) -> None:
+        """Read the values of a window."""
+        log = trace.log
+        if log is None or not window.values:
+            return
+        reading = Reading(trace.nodes, log, window)
+        if not reading.pairs:
+            return
+        for index in range(self._steps, len(log.steps)):
+            self._before[log.steps[index].before] = index
+        self._steps = len(log.steps)
+        self.windows += 1
+        trace.read += 1
+        for pair in reading.pairs:
+            self._read(log, reading, pair)
+
+    def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
+        """Return what the targets show."""
+        sites = [one for one in self.sites.values() if len(one.rows) >= FEWEST_ROWS]
+        if not sites:
+            yield NotRun("TD target", "no comparison of Q(obs, action) with a target was found in the program")
+            return
+        site = max(sites, key=lambda one: len(one.rows))
+        table = columns(trace.log, site.rows)
+        for one in (*_routing(site, table), *_target(trace, site, table)):
+            yield NotRun("TD target", one) if isinstance(one, str) else one
+
+    def _read(self, log: Any, reading: Reading, pair: Pair) -> None:
+        site = self.sites.setdefault(pair.line, Site(pair.line, pair.target_line))
+        site.pairs += 1
+        site.grads += pair.grad
+        site.shapes[pair.shapes] += 1
+        site.online[pair.forward.key] += 1
+        others = [one for one in forwards_before(reading, pair.place) if one is not pair.forward]
+        looked: dict[tuple[Any, int], tuple[Forward, int]] = {}
+        for forward in others[::-1]:  # the latest last
+            for row, number in enumerate(forward.states):
+                if number >= 0:
+                    looked[forward.key, int(number)] = forward, row
+        keys = {forward.key for forward in others}
+        for row, number in enumerate(pair.forward.states):
+            index = self._before.get(int(number), -1)
+            if index < 0:
+                site.unknown += 1
+                continue
+            action = log.steps[index].action
+            if pair.chosen[row] == -1:
+                prediction, target = pair.prediction[row], pair.target[row]
+                differs = np.abs(target - prediction) > 1e-6 * (np.abs(prediction).max() + 1e-3)
+                chosen = action if differs[action] or not differs.any() else int(differs.argmax())
+                rest = np.delete(differs, chosen)
+                if rest.any():
+                    site.others += 1
+                    site.other_targets += np.delete(target, chosen)[rest].tolist()
+                values = float(target[chosen]), float(prediction[chosen]), chosen
+            else:
+                values = float(pair.target[row]), float(pair.prediction[row]), int(pair.chosen[row])
+            found: dict[tuple[Any, str, int], Array] = {}
+            for key in keys:
+                for n in range(1, MOST_STEPS + 1):
+                    if (hit := looked.get((key, int(number) + n))) is not None:
+                        found[key, "next", n] = hit[0].q[hit[1]]
+                        site.next_grads[key] += hit[0].grad
+                        break
+                if (hit := looked.get((key, int(number)))) is not None:
+                    found[key, "here", 0] = hit[0].q[hit[1]]
+            found.setdefault((pair.forward.key, "here", 0), pair.forward.q[row])
+            site.rows.append(Row(self.windows, site.pairs, index, *values, found))
+        del site.rows[:-KEPT_ROWS]
+
+
+class Explained(NamedTuple):
+    """A formula for the targets: reward + discount * next value, where the mask allows it."""
+
+    name: str
+    key: Any
+    n: int
+    discount: float
+    full: Array  # rows whose target contains the discounted next value
+    zero: Array  # rows whose target is the reward
+    share: float  # of all rows that are one of these
+
+
+@dataclass
+class Columns:
+    """The rows of a site as arrays."""
+
+    step: Array
+    target: Array
+    prediction: Array
+    chosen: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    running: Array
+
+
+def columns(log: Any, rows: list[Row]) -> Columns:
+    """Return the rows as arrays (N,)."""
+    steps = [log.steps[row.step] for row in rows]
+    terminated, truncated = (np.array([getattr(one, name) for one in steps]) for name in ("terminated", "truncated"))
+    return Columns(
+        np.array([row.step for row in rows]),
+        np.array([row.target for row in rows]),
+        np.array([row.prediction for row in rows]),
+        np.array([row.chosen for row in rows]),
+        np.array([one.action for one in steps]),
+        np.array([one.reward for one in steps]),
+        terminated,
+        truncated,
+        ~(terminated | truncated),
+    )
+
+
+def candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, Any, int, Array]]:
+    """Yield candidates for the next value: name, network, n and values (N,), NaN where they are not known."""
+    kinds = Counter(kind for row in rows for kind in row.values)
+    known = {kind: _stack([row.values.get(kind) for row in rows]) for kind, count in kinds.items() if count > 5}
+    index = np.arange(len(rows))
+    for (key, where, n), q in known.items():
+        rest, batch = q.copy(), np.array([(row.window, row.pair) for row in rows])
+        rest[np.isnan(rest)] = -np.inf
+        if where == "here":
+            yield "the largest Q(obs, a), at obs instead of next_obs", key, 1, q.max(axis=1)
+            continue
+        yield "the largest Q(next_obs, a)", key, n, q.max(axis=1)
+        yield "the mean of Q(next_obs, a)", key, n, q.mean(axis=1)
+        groups = np.unique(batch[:, 1], return_inverse=True)[1]
+        tops = np.full((groups.max() + 1, q.shape[1]), -np.inf)
+        np.maximum.at(tops, groups, rest)
+        if (np.bincount(groups) > 1).all():
+            yield "the largest Q(next_obs, a) of all rows", key, n, tops.max(axis=1)[groups]
+            yield "the largest Q(next_obs, action) of all rows", key, n, tops[groups, table.action]
+        yield "Q(next_obs, action) of the action taken at obs", key, n, q[index, table.action]
+        yield "the smallest Q(next_obs, a)", key, n, q.min(axis=1)
+        yield "the sum of Q(next_obs, a)", key, n, q.sum(axis=1)
+        yield (
+            "the index of the largest Q(next_obs, a)",
+            key,
+            n,
+            np.where(np.isnan(q[:, 0]), np.nan, rest.argmax(axis=1)),
+        )
+        for (other, place, m), choice in known.items():
+            best = np.where(np.isnan(choice), -np.inf, choice).argmax(axis=1)
+            values = np.where(np.isnan(choice[:, 0]), np.nan, q[index, best])
+            if place == "next" and m == n and other != key:
+                yield "Q(next_obs, a) of the action that is best for the other network", key, n, values
+            elif place == "here" and other == key:
+                yield "Q(next_obs, a) of the greedy action at obs", key, n, values
+
+
+def _stack(values: list[Array | None]) -> Array:
+    width = next(len(one) for one in values if one is not None)
+    return np.array([np.full(width, np.nan) if one is None else one for one in values])
+
+
+def explain(log: Any, rows: list[Row], table: Columns, online: Any, shift: Array | None = None) -> Explained | None:
+    """Return the formula that explains the targets, or None. Of equal ones, prefer a network other than ``online``."""
+    found: list[Explained] = []
+    for name, key, n, values in candidates(rows, table):
+        reward = table.reward if shift is None else shift
+        if n == 1:
+            one = _fit(name, key, n, table.target - reward, values, table)
+        else:
+            one = _fit_returns(log, name, key, n, values, table)
+        if one is not None:
+            found.append(one)
+    clear = [one for one in found if one.share > 0.95]
+    return max(clear, key=lambda one: (round(200 * one.share), _usual(one.name), one.key != online), default=None)
+
+
+def _usual(name: str) -> int:
+    return 2 if name.startswith("the largest Q(next_obs") else 1 if "other network" in name else 0
+
+
+def _fit(name: str, key: Any, n: int, bootstrap: Array, values: Array, table: Columns) -> Explained | None:
+    size = np.nanmax(np.abs(values), initial=0) + np.abs(table.target).max() + 1e-9
+    tolerance = EXACT * size
+    zero = np.abs(bootstrap) < tolerance
+    usable = ~zero & (np.abs(values) > 20 * tolerance)
+    if usable.sum() < 5:
+        return None
+    ratios = bootstrap[usable] / values[usable]
+    discount = float(np.median(ratios))
+    near = np.abs(ratios - discount) < 0.02 * abs(discount) + 1e-6
+    if near.sum() < 5:
+        return None
+    chosen = np.flatnonzero(usable)[near]
+    discount = float(bootstrap[chosen] @ values[chosen] / (values[chosen] @ values[chosen]))
+    full = np.abs(bootstrap - discount * values) < tolerance
+    both = full & zero  # the next value is near 0
+    share = float((full | zero).mean())
+    return Explained(name, key, n, discount, full & ~both, zero & ~both, share)
+
+
+def _fit_returns(log: Any, name: str, key: Any, n: int, values: Array, table: Columns) -> Explained | None:
+    """Fit n-step returns: the discount of the rewards is that of the next value."""
+    whole = np.array([not any(one.terminated or one.truncated for one in log.steps[i : i + n - 1]) for i in table.step])
+    best = None
+    for discount in (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0):
+        returns = np.array(
+            [sum(discount**k * one.reward for k, one in enumerate(log.steps[i : i + n])) for i in table.step]
+        )
+        one = _fit(name, key, n, np.where(whole, table.target - returns, np.nan), values, table)
+        if one is not None and abs(one.discount - discount**n) < 1e-3:
+            share = float((one.full | one.zero)[whole].mean())
+            best = one._replace(share=share) if best is None or share > best.share else best
+    return best
+
+
+def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
+    """Check the predictions: shapes, actions, and the targets of other actions."""
+    (first, second), count = site.shapes.most_common(1)[0]
+    joint = np.broadcast_shapes(first, second) if _compatible(first, second) else first
+    if int(np.prod(joint)) > max(int(np.prod(first)), int(np.prod(second))) and len(joint) == 2:
+        evidence = (
+            f"In {count} of {site.pairs} updates, predictions of shape {first} meet targets of shape {second}, so the "
+            f"loss compares {joint[0]} x {joint[1]} pairs."
+        )
+        yield observed("loss.broadcast", evidence, site.line)
+    wrong = table.chosen != table.action
+    share = float(wrong.mean())
+    if share > 0.02:
+        evidence = (
+            f"In {wrong.sum()} of {len(wrong)} rows, the prediction is Q(obs, a) of another action than the one that "
+            f"the transition contains."
+        )
+        yield observed("loss.wrong_action", evidence, site.line)
+    else:
+        yield Passed("TD target", f"the prediction is Q(obs, action) of the action taken, in {len(wrong)} rows")
+    if site.others > 0.1 * len(site.rows):
+        values = np.array(site.other_targets)
+        zeros = float((np.abs(values) < 1e-9).mean())
+        if zeros > 0.9:
+            evidence = f"In {site.others} of {len(site.rows)} rows, the targets of the other actions are 0."
+            yield observed("loss.others_to_zero", evidence, site.target_line or site.line)
+        else:
+            evidence = f"In {site.others} of {len(site.rows)} rows, the error also changes the values of other actions."
+            yield observed("loss.all_actions", evidence, site.line)
+
+
+def _compatible(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    try:
+        np.broadcast_shapes(first, second)
+    except ValueError:
+        return False
+    return True
+
+
+def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
+    """Explain the targets."""
+    log, rows, line = trace.log, site.rows, site.target_line or site.line
+    online = site.online.most_common(1)[0][0]
+    known, changed = explain(log, rows, table, online), ""
+    if known is None:
+        for changed, shift in _changed_rewards(table):
+            if (known := explain(log, rows, table, online, shift)) is not None:
+                break
+    if known is None:
+        if np.abs(table.target - table.reward).max() < EXACT * (np.abs(table.reward).max() + 1e-9):
+            evidence = f"All of {len(rows)} targets are the reward alone."
+            yield observed("td_target.no_bootstrap", evidence, line)
+            return
+        off = table.target - table.reward
+        yield f"the targets in {line} match no known formula (target minus reward: {listed(off[:4])})"
+        return
+    if changed == MASKED:
+        evidence = f"The targets of all terminated transitions are 0, whatever their rewards are ({len(rows)} rows)."
+        yield observed("td_target.reward_masked", evidence, line)
+    elif changed:
+        yield f"the rewards in the targets are {changed}"
+    formula = f"reward + {known.discount:.4f} x {known.name}"
+    fault = next((one for phrase, one in FAULTS.items() if phrase in known.name), None)
+    if fault is not None:
+        evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
+        yield observed(fault, evidence, line)
+    if "other network" in known.name and known.key == online:
+        evidence = (
+            f"{known.share:.0%} of {len(rows)} targets are the online network's Q(next_obs, a) of the action that is "
+            "best for the target network."
+        )
+        yield observed("td_target.double_swapped", evidence, line)
+    if site.grads > 0.5 * site.pairs and known.key == online and site.next_grads[online]:
+        evidence = (
+            f"In {site.grads} of {site.pairs} updates, the target requires a gradient, and it is computed with the "
+            "network that is trained."
+        )
+        yield observed("td_target.gradient_flows", evidence, line)
+    yield from _mask(site, table, known, line)
+    if not 0 < known.discount <= 1.0005:
+        evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
+        yield observed("td_target.gamma", evidence, line)
+
+
+def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
+    """Yield ways in which a program may change rewards, and the changed rewards (N,)."""
+    reward, ended = table.reward, table.terminated | table.truncated
+    yield "their signs", np.sign(reward)
+    yield "limited to [-1, 1]", np.clip(reward, -1, 1)
+    for factor in (0.1, 0.01, 0.001, 10.0, 100.0, 0.0):
+        yield f"multiplied by {factor:g}", factor * reward
+    for what, rows in (("ended", ended), ("terminated", table.terminated)):
+        values = np.round(table.target[rows], 4)
+        if len(values) > 4 and len(set(values.tolist())) == 1:
+            yield f"{values[0] + 0.0:g} where the episode {what}", np.where(rows, values[0], reward)
+
+
+def _mask(site: Site, table: Columns, known: Explained, line: str) -> Iterator[Finding | Passed]:
+    """Check which rows have a bootstrap."""
+    decided = known.full | known.zero
+    running, ended, cut = (decided & rows for rows in (table.running, table.terminated, table.truncated))
+    if min(running.sum(), ended.sum()) < 5:
+        return
+    zero_running = float(known.zero[running].mean())
+    zero_ended = float(known.zero[ended].mean())
+    zero_cut = float(known.zero[cut].mean()) if cut.sum() >= 5 else 0.0
+    counts = f"{known.zero[ended].sum()} of {ended.sum()} terminated and {known.zero[running].sum()} of {running.sum()}"
+    evidence = f"The target is the reward alone in {counts} other transitions."
+    if zero_ended > 0.95 and zero_running < 0.05:
+        text = f"terminated transitions do not bootstrap, and the others do, in {decided.sum()} rows"
+        yield Passed("episode ends", text)
+        if zero_cut > 0.9:
+            evidence = (
+                f"The target is the reward alone in {known.zero[cut].sum()} of {cut.sum()} transitions that a time "
+                "limit truncated."
+            )
+            yield observed("environment.truncation_as_end", evidence, "")
+    elif zero_ended < 0.05 and zero_running > 0.95:
+        yield observed("td_target.mask_inverted", evidence, line)
+    elif zero_ended < 0.05 and zero_running < 0.05:
+        yield observed("td_target.no_mask", evidence, line)
+    elif abs(zero_ended - zero_running) < 0.3:
+        yield observed("td_target.mask_of_another_row", evidence, line)
