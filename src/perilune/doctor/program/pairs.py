@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from perilune.doctor.program.tracer import Log
 
 CLOSE = 2e-5  # largest difference between equal values, relative to their size
 MOST_ROWS = 4096
+PRODUCT = re.compile(r"@|\b(dot|matmul|einsum|mm|addmm)\(")
+TURNED = re.compile(r"\.T\b *(@|,|\.dot)|transpose\(")  # the product of a backward pass, such as h.T @ delta
 
 
 @dataclass
@@ -100,6 +103,7 @@ class Reading:
             case "value":
                 self._latest[value.node] = place
                 self._rows(value)
+                self._product(place, value)
                 self._difference(place, value)
             case "parameter":
                 self._rows(value)
@@ -184,6 +188,32 @@ class Reading:
                 last.place, last.key = place, key
                 return
         self.forwards.append(Forward(place, key, numbers, q, grad, exact, line))
+
+    def _product(self, place: int, value: Value) -> None:
+        """Recognize the output layer of a network that no function returns: a matrix product with A columns."""
+        node, array, actions = self.nodes[value.node], value.array, self.log.actions
+        if array is None or array.dtype.kind != "f" or array.ndim == 0 or array.size % actions:
+            return
+        if node.operator not in ("Add", "MatMult", "Call") or not PRODUCT.search(node.text):
+            return
+        numbers = self._states.get(array.size // actions)
+        if numbers is None or (array.shape[-1] == actions and TURNED.search(node.text)):
+            return
+        if array.shape[-1] != actions and array.shape[0] != actions:
+            return
+        q = (array if array.shape[-1] == actions else array.T).reshape(-1, actions).astype(np.float64)
+        key: Any = value.node
+        if self._entered:
+            number, start = self._entered[-1]
+            arguments = self.values[start].more
+            mine = arguments[:1] if hasattr(next(iter(arguments), None), "__dict__") else arguments
+            key = (
+                self.nodes[number].text,
+                tuple(id(one) for one in mine if isinstance(one, list | dict) or mine is not arguments),
+            )
+        if self.forwards and np.array_equal(self.forwards[-1].states, numbers) and same(self.forwards[-1].q, q):
+            return
+        self.forwards.append(Forward(place, key, numbers, q, value.grad, False, self.line(place)))
 
     def _wraps(self, key: Any, numbers: Array, q: Array) -> bool:
         """Return whether a function returns what the network, or another function that it called, returned."""

@@ -24,6 +24,7 @@ FEWEST_ROWS = 24  # rows from which on targets are explained
 EXACT = 2e-4  # largest error of an explained target, relative to the size of the values
 MOST_STEPS = 12  # of n-step returns
 FAULTS = FAULTY | {"of all rows": "td_target.batch_axis"}
+ONLINE = "online network"  # the one of the prediction
 MASKED = "0 where the episode terminated"
 
 
@@ -36,7 +37,7 @@ class Row(NamedTuple):
     target: float
     prediction: float
     chosen: int  # index of the predicted action
-    values: dict[tuple[Any, str, int], Array]  # (network, "next" or "here", n) -> Q-values (A,)
+    values: dict[tuple[str, str, int], Array]  # (network, "next" or "here", n) -> Q-values (A,)
 
 
 @dataclass
@@ -46,7 +47,6 @@ class Site:
     line: str
     target_line: str
     rows: list[Row] = field(default_factory=list)
-    online: Counter[Any] = field(default_factory=Counter)  # networks of the predictions
     shapes: Counter[Any] = field(default_factory=Counter)
     grads: int = 0  # pairs whose target requires a gradient
     next_grads: Counter[Any] = field(default_factory=Counter)  # networks evaluated at next states with a gradient
@@ -102,14 +102,15 @@ class Targets:
         site.pairs += 1
         site.grads += pair.grad
         site.shapes[pair.shapes] += 1
-        site.online[pair.forward.key] += 1
         others = [one for one in forwards_before(reading, pair.place) if one is not pair.forward]
         looked: dict[tuple[Any, int], tuple[Forward, int]] = {}
         for forward in others[::-1]:  # the latest last
             for row, number in enumerate(forward.states):
                 if number >= 0:
                     looked[forward.key, int(number)] = forward, row
-        keys = {forward.key for forward in others}
+        keys = dict.fromkeys(forward.key for forward in others)
+        keys.pop(pair.forward.key, None)
+        roles = {pair.forward.key: ONLINE} | {key: f"other network {place}" for place, key in enumerate(keys, 1)}
         for row, number in enumerate(pair.forward.states):
             index = self._before.get(int(number), -1)
             if index < 0:
@@ -128,15 +129,15 @@ class Targets:
             else:
                 values = float(pair.target[row]), float(pair.prediction[row]), int(pair.chosen[row])
             found: dict[tuple[Any, str, int], Array] = {}
-            for key in keys:
+            for key, role in roles.items():
                 for n in range(1, MOST_STEPS + 1):
                     if (hit := looked.get((key, int(number) + n))) is not None:
-                        found[key, "next", n] = hit[0].q[hit[1]]
-                        site.next_grads[key] += hit[0].grad
+                        found[role, "next", n] = hit[0].q[hit[1]]
+                        site.next_grads[role] += hit[0].grad
                         break
                 if (hit := looked.get((key, int(number)))) is not None:
-                    found[key, "here", 0] = hit[0].q[hit[1]]
-            found.setdefault((pair.forward.key, "here", 0), pair.forward.q[row])
+                    found[role, "here", 0] = hit[0].q[hit[1]]
+            found[ONLINE, "here", 0] = pair.forward.q[row]
             site.rows.append(Row(self.windows, site.pairs, index, *values, found))
         del site.rows[:-KEPT_ROWS]
 
@@ -227,8 +228,8 @@ def _stack(values: list[Array | None]) -> Array:
     return np.array([np.full(width, np.nan) if one is None else one for one in values])
 
 
-def explain(log: Any, rows: list[Row], table: Columns, online: Any, shift: Array | None = None) -> Explained | None:
-    """Return the formula that explains the targets, or None. Of equal ones, prefer a network other than ``online``."""
+def explain(log: Any, rows: list[Row], table: Columns, shift: Array | None = None) -> Explained | None:
+    """Return the formula that explains the targets, or None. Of equal ones, prefer another network."""
     found: list[Explained] = []
     for name, key, n, values in candidates(rows, table):
         reward = table.reward if shift is None else shift
@@ -239,7 +240,7 @@ def explain(log: Any, rows: list[Row], table: Columns, online: Any, shift: Array
         if one is not None:
             found.append(one)
     clear = [one for one in found if one.share > 0.95]
-    return max(clear, key=lambda one: (round(200 * one.share), _usual(one.name), one.key != online), default=None)
+    return max(clear, key=lambda one: (round(200 * one.share), _usual(one.name), one.key != ONLINE), default=None)
 
 
 def _usual(name: str) -> int:
@@ -323,11 +324,10 @@ def _compatible(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
     """Explain the targets."""
     log, rows, line = trace.log, site.rows, site.target_line or site.line
-    online = site.online.most_common(1)[0][0]
-    known, changed = explain(log, rows, table, online), ""
+    known, changed = explain(log, rows, table), ""
     if known is None:
         for changed, shift in _changed_rewards(table):
-            if (known := explain(log, rows, table, online, shift)) is not None:
+            if (known := explain(log, rows, table, shift)) is not None:
                 break
     if known is None:
         if np.abs(table.target - table.reward).max() < EXACT * (np.abs(table.reward).max() + 1e-9):
@@ -347,13 +347,13 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
     if fault is not None:
         evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
         yield observed(fault, evidence, line)
-    if "other network" in known.name and known.key == online:
+    if "other network" in known.name and known.key == ONLINE:
         evidence = (
             f"{known.share:.0%} of {len(rows)} targets are the online network's Q(next_obs, a) of the action that is "
             "best for the target network."
         )
         yield observed("td_target.double_swapped", evidence, line)
-    if site.grads > 0.5 * site.pairs and known.key == online and site.next_grads[online]:
+    if site.grads > 0.5 * site.pairs and known.key == ONLINE and site.next_grads[ONLINE]:
         evidence = (
             f"In {site.grads} of {site.pairs} updates, the target requires a gradient, and it is computed with the "
             "network that is trained."
