@@ -86,6 +86,7 @@ class Reading:
         self.pairs: list[Pair] = []
         self._latest: dict[int, int] = {}  # node -> index of its latest value
         self._states: dict[int, Array] = {}  # number of rows -> numbers of the latest known states
+        self._rows_seen: dict[int, list[tuple[Array, Array]]] = {}  # number of rows -> known states and their rows
         self._entered: list[tuple[int, int]] = []  # function -> index of its "enter" value
         for place, value in enumerate(self.values):
             self._read(place, value)
@@ -115,7 +116,8 @@ class Reading:
                 self._forward(place, value.array, value.more, value.key, value.grad, value.line)
             case "loss":
                 target, grad, _ = value.more
-                self._pair(place, value.array, target, grad, -1, value.line)
+                if value.array is not None and not self._pair(place, value.array, target, grad, -1, value.line):
+                    self._pair(place, target, value.array, value.grad, -1, value.line)  # in the other order
 
     def _rows(self, value: Value) -> None:
         """Remember the known states of an array."""
@@ -125,6 +127,9 @@ class Reading:
         numbers = self.known(array)
         if numbers is not None:
             self._states[len(numbers)] = numbers
+            seen = self._rows_seen.setdefault(len(numbers), [])
+            if not any(np.array_equal(one, numbers) for one, _ in seen[-8:]):
+                seen.append((numbers, array.reshape(len(numbers), -1) if array.shape[-1] == self.log.size else array.T))
 
     def known(self, array: Array) -> Array | None:
         """Return the numbers (n,) of the states whose observations are the rows of an array, or None."""
@@ -169,7 +174,7 @@ class Reading:
         numbers, exact = self.known(np.asarray(given)), True
         if numbers is None and loose and np.ndim(given) >= 1:
             exact = False
-            numbers = self._states.get(len(given)) if np.ndim(given) > 1 else self._states.get(1)
+            numbers = self._scaled(np.asarray(given))
         if numbers is None or output.size != len(numbers) * self.log.actions:
             return
         if output.shape[-1] == self.log.actions or output.ndim == 1:
@@ -214,6 +219,20 @@ class Reading:
         if self.forwards and np.array_equal(self.forwards[-1].states, numbers) and same(self.forwards[-1].q, q):
             return
         self.forwards.append(Forward(place, key, numbers, q, value.grad, False, self.line(place)))
+
+    def _scaled(self, given: Array) -> Array | None:
+        """Return the numbers (n,) of the states whose scaled observations are in an array, or None."""
+        rows = len(given) if given.ndim > 1 else 1
+        if rows < 4 or given.size != rows * self.log.size:
+            return self._states.get(rows)
+        columns = given.reshape(rows, -1).astype(np.float64)
+        columns = columns - columns.mean(axis=0)
+        for numbers, array in reversed(self._rows_seen.get(rows, [])):
+            known = array - array.mean(axis=0)
+            product = np.abs((columns * known).sum(axis=0))
+            if (product > 0.999 * np.sqrt((columns**2).sum(axis=0) * (known**2).sum(axis=0)) - 1e-12).all():
+                return numbers
+        return None
 
     def _wraps(self, key: Any, numbers: Array, q: Array) -> bool:
         """Return whether a function returns what the network, or another function that it called, returned."""

@@ -20,6 +20,7 @@ from perilune.doctor.program.tracer import Log, TracerEnv
 from perilune.doctor.supervise import Interrupted
 
 
+FIRST_STEPS = 300  # time steps that are all recorded
 EVERY_UPDATE = 20  # of these first updates, each is recorded
 SHARE = 0.1  # of the later time steps
 GOLDEN = 0.6180339887
@@ -117,13 +118,13 @@ class Trace:
     def step(self) -> None:
         """Close the window, before each time step and each reset."""
         env = self.envs[0]
-        if self.recorder.window.updates:
-            env.learning = True
+        env.learning |= bool(self.recorder.window.updates or self.read)
         if self.analyze(self, self.recorder.window):
             raise Enough
         # The first updates use equal networks, so later ones are also read, at irregular intervals.
         steps = len(env.steps)
-        self.recorder.begin(steps, self.read < EVERY_UPDATE or (steps * GOLDEN) % 1.0 < SHARE)
+        often = steps < FIRST_STEPS or 0 < self.read < EVERY_UPDATE
+        self.recorder.begin(steps, often or (steps * GOLDEN) % 1.0 < SHARE)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

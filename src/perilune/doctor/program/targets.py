@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
 ENOUGH_ROWS = 1500
-ENOUGH_WINDOWS = 60
+ENOUGH_WINDOWS = 40
 KEPT_ROWS = 4000  # of one place, the newest ones
 FEWEST_ROWS = 24  # rows from which on targets are explained
 EXACT = 2e-4  # largest error of an explained target, relative to the size of the values
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     target: float
     prediction: float
     chosen: int  # index of the predicted action
-    values: dict[tuple[str, str, int], Array]  # (network, "next" or "here", n) -> Q-values (A,)
+    values: dict[tuple[str, str], tuple[int, Array]]  # (network, "next" or "here") -> n and Q-values (A,)
 
 
 @dataclass
@@ -51,6 +51,7 @@ class Site:
     grads: int = 0  # pairs whose target requires a gradient
     next_grads: Counter[Any] = field(default_factory=Counter)  # networks evaluated at next states with a gradient
     pairs: int = 0
+    read: int = 0  # rows in total
     others: int = 0  # rows whose other actions have another target than their own value
     other_targets: list[float] = field(default_factory=list)
     unknown: int = 0  # rows whose transition is not known
@@ -68,7 +69,8 @@ class Targets:
     @property
     def done(self) -> bool:
         """Whether enough rows were read."""
-        return self.windows >= ENOUGH_WINDOWS and sum(len(site.rows) for site in self.sites.values()) >= ENOUGH_ROWS
+        rows = max((site.read for site in self.sites.values()), default=0)
+        return self.windows >= ENOUGH_WINDOWS and rows >= ENOUGH_ROWS
 
     def window(self, trace: Any, window: Window) -> None:
         """Read the values of a window."""
@@ -128,16 +130,17 @@ class Targets:
                 values = float(target[chosen]), float(prediction[chosen]), chosen
             else:
                 values = float(pair.target[row]), float(pair.prediction[row]), int(pair.chosen[row])
-            found: dict[tuple[Any, str, int], Array] = {}
+            found: dict[tuple[str, str], tuple[int, Array]] = {}
             for key, role in roles.items():
                 for n in range(1, MOST_STEPS + 1):
                     if (hit := looked.get((key, int(number) + n))) is not None:
-                        found[role, "next", n] = hit[0].q[hit[1]]
+                        found[role, "next"] = n, hit[0].q[hit[1]]
                         site.next_grads[role] += hit[0].grad
                         break
                 if (hit := looked.get((key, int(number)))) is not None:
-                    found[role, "here", 0] = hit[0].q[hit[1]]
-            found[ONLINE, "here", 0] = pair.forward.q[row]
+                    found[role, "here"] = 0, hit[0].q[hit[1]]
+            found[ONLINE, "here"] = 0, pair.forward.q[row]
+            site.read += 1
             site.rows.append(Row(self.windows, site.pairs, index, *values, found))
         del site.rows[:-KEPT_ROWS]
 
@@ -147,7 +150,7 @@ class Explained(NamedTuple):
 
     name: str
     key: Any
-    n: int
+    n: int  # time steps of the returns, in most rows
     discount: float
     full: Array  # rows whose target contains the discounted next value
     zero: Array  # rows whose target is the reward
@@ -186,20 +189,20 @@ def columns(log: Any, rows: list[Row]) -> Columns:
     )
 
 
-def candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, Any, int, Array]]:
-    """Yield candidates for the next value: name, network, n and values (N,), NaN where they are not known."""
+def candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, str, Array, Array]]:
+    """Yield candidates for the next value: name, network, n (N,) and values (N,), NaN where they are not known."""
     kinds = Counter(kind for row in rows for kind in row.values)
     known = {kind: _stack([row.values.get(kind) for row in rows]) for kind, count in kinds.items() if count > 5}
     index = np.arange(len(rows))
-    for (key, where, n), q in known.items():
-        rest, batch = q.copy(), np.array([(row.window, row.pair) for row in rows])
+    for (key, where), (n, q) in known.items():
+        rest, batch = q.copy(), np.array([row.pair for row in rows])
         rest[np.isnan(rest)] = -np.inf
         if where == "here":
-            yield "the largest Q(obs, a), at obs instead of next_obs", key, 1, q.max(axis=1)
+            yield "the largest Q(obs, a), at obs instead of next_obs", key, np.ones_like(n), q.max(axis=1)
             continue
         yield "the largest Q(next_obs, a)", key, n, q.max(axis=1)
         yield "the mean of Q(next_obs, a)", key, n, q.mean(axis=1)
-        groups = np.unique(batch[:, 1], return_inverse=True)[1]
+        groups = np.unique(batch, return_inverse=True)[1]
         tops = np.full((groups.max() + 1, q.shape[1]), -np.inf)
         np.maximum.at(tops, groups, rest)
         if (np.bincount(groups) > 1).all():
@@ -214,18 +217,23 @@ def candidates(rows: list[Row], table: Columns) -> Iterator[tuple[str, Any, int,
             n,
             np.where(np.isnan(q[:, 0]), np.nan, rest.argmax(axis=1)),
         )
-        for (other, place, m), choice in known.items():
+        for (other, place), (_, choice) in known.items():
             best = np.where(np.isnan(choice), -np.inf, choice).argmax(axis=1)
             values = np.where(np.isnan(choice[:, 0]), np.nan, q[index, best])
-            if place == "next" and m == n and other != key:
+            if place == "next" and other != key:
                 yield "Q(next_obs, a) of the action that is best for the other network", key, n, values
             elif place == "here" and other == key:
                 yield "Q(next_obs, a) of the greedy action at obs", key, n, values
 
 
-def _stack(values: list[Array | None]) -> Array:
-    width = next(len(one) for one in values if one is not None)
-    return np.array([np.full(width, np.nan) if one is None else one for one in values])
+def _stack(values: list[tuple[int, Array] | None]) -> tuple[Array, Array]:
+    """Return n (N,) and the Q-values (N, A), NaN where there are none. If most n are 1, leave out the others."""
+    width = next(len(one[1]) for one in values if one is not None)
+    n = np.array([0 if one is None else one[0] for one in values])
+    q = np.array([np.full(width, np.nan) if one is None else one[1] for one in values])
+    if np.median(n[n > 0], axis=0) == 1 if (n > 0).any() else False:
+        q[n > 1] = np.nan
+    return n, q
 
 
 def explain(log: Any, rows: list[Row], table: Columns, shift: Array | None = None) -> Explained | None:
@@ -233,10 +241,11 @@ def explain(log: Any, rows: list[Row], table: Columns, shift: Array | None = Non
     found: list[Explained] = []
     for name, key, n, values in candidates(rows, table):
         reward = table.reward if shift is None else shift
-        if n == 1:
-            one = _fit(name, key, n, table.target - reward, values, table)
+        most = int(np.median(n[~np.isnan(values)]))
+        if most == 1:
+            one = _fit(name, key, 1, table.target - reward, values, table)
         else:
-            one = _fit_returns(log, name, key, n, values, table)
+            one = _fit_returns(log, name, key, most, np.where(n > 0, n, most), values, table)
         if one is not None:
             found.append(one)
     clear = [one for one in found if one.share > 0.95]
@@ -267,19 +276,37 @@ def _fit(name: str, key: Any, n: int, bootstrap: Array, values: Array, table: Co
     return Explained(name, key, n, discount, full & ~both, zero & ~both, share)
 
 
-def _fit_returns(log: Any, name: str, key: Any, n: int, values: Array, table: Columns) -> Explained | None:
-    """Fit n-step returns: the discount of the rewards is that of the next value."""
-    whole = np.array([not any(one.terminated or one.truncated for one in log.steps[i : i + n - 1]) for i in table.step])
+def _fit_returns(log: Any, name: str, key: str, most: int, n: Array, values: Array, table: Columns) -> Explained | None:
+    """Fit n-step returns: the discount of the rewards is that of the next value. Returns stop at the episode's end."""
     best = None
     for discount in (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0):
-        returns = np.array(
-            [sum(discount**k * one.reward for k, one in enumerate(log.steps[i : i + n])) for i in table.step]
-        )
-        one = _fit(name, key, n, np.where(whole, table.target - returns, np.nan), values, table)
-        if one is not None and abs(one.discount - discount**n) < 1e-3:
-            share = float((one.full | one.zero)[whole].mean())
-            best = one._replace(share=share) if best is None or share > best.share else best
+        returns = np.array([_return(log, i, steps, discount) for i, steps in zip(table.step, n, strict=True)])
+        one = _fit(name, key, most, table.target - returns, values * discount ** (n - most), table)
+        if one is not None and abs(one.discount - discount**most) < 1e-3 and (best is None or one.share > best.share):
+            best = one
     return best
+
+
+def _return(log: Any, first: int, n: int, discount: float) -> float:
+    """Return the discounted sum of up to n rewards, within the episode."""
+    total = 0.0
+    for k, one in enumerate(log.steps[first : first + n]):
+        total += discount**k * one.reward
+        if one.terminated or one.truncated:
+            break
+    return total
+
+
+def _ends(log: Any, table: Columns, n: int) -> Columns:
+    """Return the table whose flags tell how the episode ends within n steps."""
+    if n == 1:
+        return table
+    kinds = []
+    for first in table.step:
+        ends = [one for one in log.steps[first : first + n] if one.terminated or one.truncated][:1]
+        kinds.append("terminated" if ends and ends[0].terminated else "truncated" if ends else "")
+    kind = np.array(kinds)
+    return replace(table, terminated=kind == "terminated", truncated=kind == "truncated", running=kind == "")
 
 
 def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
@@ -359,7 +386,7 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
             "network that is trained."
         )
         yield observed("td_target.gradient_flows", evidence, line)
-    yield from _mask(site, table, known, line)
+    yield from _mask(_ends(log, table, known.n), known, line)
     if not 0 < known.discount <= 1.0005:
         evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
         yield observed("td_target.gamma", evidence, line)
@@ -378,7 +405,7 @@ def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
             yield f"{values[0] + 0.0:g} where the episode {what}", np.where(rows, values[0], reward)
 
 
-def _mask(site: Site, table: Columns, known: Explained, line: str) -> Iterator[Finding | Passed]:
+def _mask(table: Columns, known: Explained, line: str) -> Iterator[Finding | Passed]:
     """Check which rows have a bootstrap."""
     decided = known.full | known.zero
     running, ended, cut = (decided & rows for rows in (table.running, table.terminated, table.truncated))
