@@ -7,16 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from perilune.doctor.checks import CHECKS
 from perilune.doctor.events import Done, Event, Ran, Started
-from perilune.doctor.examiner import run_checks
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.program.running import Trace
 from perilune.doctor.program.targets import Targets
 from perilune.doctor.report import Finding, NotRun, Passed
-from perilune.doctor.session import Session
 from perilune.doctor.supervise import TooLong, supervised
 
 PROGRAM = "the program"  # shown while it runs
@@ -27,7 +22,9 @@ MOST_STEPS = 60_000  # time steps of the program
 class Reader(Protocol):
     """Reads the windows of a program."""
 
-    done: bool  # whether enough was read
+    @property
+    def done(self) -> bool:
+        """Whether enough was read."""
 
     def window(self, trace: Trace, window: Window) -> None:
         """Read what the program computed between two time steps."""
@@ -63,8 +60,8 @@ def examine_program(
     publish(Started(PROGRAM))
     try:
         supervised(trace.run, TRACE_SHARE * budget, math.inf, lambda: None, stuck)
-    except TooLong as late:
-        trace.late = late
+    except TooLong:
+        pass  # what was read so far counts
     trace.recorder.on = False
     passed: set[str] = set()
     found: list[Any] = [one for reader in readers for one in reader.findings(trace)]
@@ -80,4 +77,5 @@ def examine_program(
 def _read(readers: list[Reader], trace: Trace, window: Window) -> bool:
     for reader in readers:
         reader.window(trace, window)
-    return all(reader.done for reader in readers) or len(trace.log.steps) > MOST_STEPS
+    steps = len(trace.log.steps) if trace.log else 0
+    return all(reader.done for reader in readers) or steps > MOST_STEPS

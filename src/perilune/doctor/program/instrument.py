@@ -120,11 +120,11 @@ class Instrumenter(ast.NodeTransformer):
     def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         """Record the value before and after an assignment such as ``w -= step``."""
         text, node.value = ast.unparse(node.target), self._operand(node.value)
-        if not (item := _repeatable(node.target)) and _readable(node.target) is None:
+        if not _repeatable(node.target):
             return node
-        read = [ast.parse(text, mode="eval").body if item else _readable(node.target) for _ in range(2)]
-        before = self._wrap(read[0], node.target, text, operator="Before", kind="variable")
-        after = self._wrap(read[1], node.target, text, operator=type(node.op).__name__, kind="variable")
+        first, second = (ast.parse(text, mode="eval").body for _ in range(2))
+        before = self._wrap(first, node.target, text, operator="Before", kind="variable")
+        after = self._wrap(second, node.target, text, operator=type(node.op).__name__, kind="variable")
         return [ast.Expr(before), node, ast.Expr(after)]
 
     def visit_For(self, node: ast.For) -> ast.AST:
@@ -155,12 +155,10 @@ class Instrumenter(ast.NodeTransformer):
         if isinstance(node, ast.Call):
             return self._visit_call(node, original)
         if isinstance(node, ast.BinOp):
-            before = len(self.nodes)
             node.left = self._operand(node.left)
             left = self._last(node.left)
             node.right = self._operand(node.right)
             right = self._last(node.right)
-            del before
             return self._wrap(node, node, original, [left, right], type(node.op).__name__)
         super().generic_visit(node)
         if not isinstance(node, RECORDED) or not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
@@ -204,7 +202,7 @@ class Instrumenter(ast.NodeTransformer):
     def _operand(self, node: ast.expr, assigned: str = "") -> ast.expr:
         """Visit an expression and wrap it also if it is a name or an attribute."""
         text, plain = ast.unparse(node), isinstance(node, ast.Name | ast.Attribute)
-        new = self.visit(node)
+        new: ast.expr = self.visit(node)
         if plain:
             new = self._wrap(new, node, text)
         if assigned and (last := self._last(new)) >= 0:

@@ -55,7 +55,7 @@ class Pair:
         grad: Whether the target requires a gradient.
         place: Index of the comparison in the window.
         line: ``file:line`` of the comparison.
-        target_line: ``file:line`` of the expression that computed the target.
+        target_place: Index of the target in the window, or -1.
     """
 
     forward: Forward
@@ -66,7 +66,7 @@ class Pair:
     grad: bool
     place: int
     line: str
-    target_line: str
+    target_place: int
 
 
 def same(one: Array, other: Array) -> bool:
@@ -187,11 +187,16 @@ class Reading:
         if self.forwards and not loose and self._wraps(key, numbers, q):
             self.forwards[-1].place = place
             return
-        if self.forwards and loose and isinstance(self.forwards[-1].key, tuple):  # the module of a method forward
-            last = self.forwards[-1]
-            if np.array_equal(last.states, numbers) and same(last.q, q):
-                last.place, last.key = place, key
-                return
+        last = self.forwards[-1] if self.forwards else None
+        if (
+            last is not None
+            and loose
+            and isinstance(last.key, tuple)
+            and np.array_equal(last.states, numbers)
+            and same(last.q, q)
+        ):
+            last.place, last.key = place, key  # the module of a method forward
+            return
         self.forwards.append(Forward(place, key, numbers, q, grad, exact, line))
 
     def _product(self, place: int, value: Value) -> None:
@@ -288,8 +293,7 @@ class Reading:
             return False  # two network outputs
         if values.ndim == 2 and same(values, goal):
             return False
-        origin = self._origin(target, place, target_place)
-        self.pairs.append(Pair(forward, chosen, values, goal, shapes, grad, place, line, origin))
+        self.pairs.append(Pair(forward, chosen, values, goal, shapes, grad, place, line, target_place))
         return True
 
     def _predicted(self, array: Array, quiet: bool = False) -> tuple[Forward, Array, Array] | None:
@@ -309,29 +313,33 @@ class Reading:
                     return forward, distance.argmin(axis=1), values
         return None
 
-    def _origin(self, target: Array, before: int, fallback: int) -> str:
-        """Return the line of the operation that first computed the target."""
-        flat = target.reshape(-1)
-        for place in range(before):
-            value = self.values[place]
-            if value.kind != "value" or value.array is None or value.array.size != flat.size:
+    def origin(self, pair: Pair) -> str:
+        """Return ``file:line`` of the operation that first computed the target of a pair."""
+        flat = np.sort(pair.target.reshape(-1))
+        for place, value in enumerate(self.values[: pair.place]):
+            array = value.array
+            if value.kind != "value" or array is None or array.size != flat.size or array.dtype.kind != "f":
                 continue
             node = self.nodes[value.node]
-            if (node.operator in ("Add", "Sub", "Mult") or node.kind == "variable") and value.array.dtype.kind == "f":
-                if same(value.array.reshape(-1).astype(np.float64), flat.astype(np.float64)):
-                    return self.line(place)
-        return self.line(fallback) if fallback >= 0 else ""
+            computed = node.operator in ("Add", "Sub", "Mult") or node.kind == "variable"
+            if computed and same(np.sort(array.reshape(-1).astype(np.float64)), flat):
+                return self.line(place)
+        return self.line(pair.target_place) if pair.target_place >= 0 else ""
 
 
 def latest_rewards(reading: Reading, before: int, rows: int) -> Array | None:
     """Return the indices (n,) of the time steps whose rewards the program handled last before ``before``, or None."""
-    for place in range(before - 1, -1, -1):
-        value = reading.values[place]
-        if value.kind in ("value", "parameter") and value.array is not None and value.array.size == rows:
-            if value.array.dtype.kind == "f":
-                found = reading.log.by_reward(value.array.reshape(-1).astype(np.float64))
-                if (found >= 0).mean() > 0.9:
-                    return found
+    for value in reversed(reading.values[:before]):
+        array = value.array
+        if (
+            value.kind in ("value", "parameter")
+            and array is not None
+            and array.size == rows
+            and array.dtype.kind == "f"
+        ):
+            found = reading.log.by_reward(array.reshape(-1).astype(np.float64))
+            if (found >= 0).mean() > 0.9:
+                return found
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,6 +12,8 @@ from perilune._utils.arrays import Array
 from perilune.doctor.program.instrument import Function, Node
 
 LARGEST = 200_000  # entries of an array that is recorded
+LONGEST = 4096  # numbers in a list that is recorded
+NUMBERS = (float, int, bool, np.float32, np.float64, np.int64, np.bool_)
 MOST = 60_000  # values in one window
 
 
@@ -67,6 +68,8 @@ class Recorder:
             try:
                 if (kept := keep(value)) is not None:
                     self.window.values.append(Value(number, "value", *kept))
+            except (RuntimeError, TypeError, AttributeError):  # a tensor without values, such as one of torch.func
+                pass
             finally:
                 self._busy = False
         return value
@@ -117,30 +120,18 @@ def keep(value: Any) -> tuple[Array, bool] | None:
     kind = type(value)
     if kind is float or kind is int or kind is bool:
         return np.asarray(value), False
+    array: Any = None
+    grad = False
     if isinstance(value, np.ndarray | np.generic):
-        if value.size > LARGEST or value.dtype.kind not in "fiub":
-            return None
-        return np.array(value), False
-    if (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.Tensor):
-        if value.numel() > LARGEST:
-            return None
-        try:
-            return np.array(value.detach().cpu().numpy()), bool(value.requires_grad)
-        except (RuntimeError, TypeError):
-            return None
-    if (
-        kind in (list, tuple)
-        and 2 <= len(value) <= 4096
-        and type(value[0]) in (float, int, bool, np.float32, np.float64)
-    ):
-        try:
-            array = np.array(value)
-        except ValueError:
-            return None
-        return (array, False) if array.dtype.kind in "fiub" and array.ndim == 1 else None
-    if hasattr(value, "numpy") and hasattr(value, "shape") and kind.__module__.startswith(("tensorflow", "keras")):
-        try:
-            return np.array(value.numpy()), False
-        except (AttributeError, RuntimeError):
-            return None
-    return None
+        array = value if value.size <= LARGEST else None
+    elif (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.Tensor):
+        if value.numel() <= LARGEST:
+            array, grad = value.detach().cpu().numpy(), bool(value.requires_grad)
+    elif kind in (list, tuple) and 2 <= len(value) <= LONGEST and all(type(one) in NUMBERS for one in value):
+        array = value
+    elif kind.__module__.startswith(("tensorflow", "keras")) and hasattr(value, "numpy"):
+        array = value.numpy()
+    if array is None:
+        return None
+    copy = np.array(array)
+    return (copy, grad) if copy.dtype.kind in "fiub" else None

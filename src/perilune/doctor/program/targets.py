@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -100,7 +100,8 @@ class Targets:
             yield NotRun("TD target", one) if isinstance(one, str) else one
 
     def _read(self, log: Any, reading: Reading, pair: Pair) -> None:
-        site = self.sites.setdefault(pair.line, Site(pair.line, pair.target_line))
+        if (site := self.sites.get(pair.line)) is None:
+            site = self.sites[pair.line] = Site(pair.line, reading.origin(pair))
         site.pairs += 1
         site.grads += pair.grad
         site.shapes[pair.shapes] += 1
@@ -353,9 +354,8 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
     log, rows, line = trace.log, site.rows, site.target_line or site.line
     known, changed = explain(log, rows, table), ""
     if known is None:
-        for changed, shift in _changed_rewards(table):
-            if (known := explain(log, rows, table, shift)) is not None:
-                break
+        tried = ((words, explain(log, rows, table, shift)) for words, shift in _changed_rewards(table))
+        changed, known = next(((words, one) for words, one in tried if one is not None), ("", None))
     if known is None:
         if np.abs(table.target - table.reward).max() < EXACT * (np.abs(table.reward).max() + 1e-9):
             evidence = f"All of {len(rows)} targets are the reward alone."
