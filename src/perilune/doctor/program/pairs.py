@@ -31,6 +31,7 @@ class Forward:
         grad: Whether the output requires a gradient.
         exact: Whether the input is known, and not only the rows that the program handled before.
         line: ``file:line`` of the code.
+        entry: Index of the value whose gradient is recorded, or -1.
     """
 
     place: int
@@ -40,6 +41,7 @@ class Forward:
     grad: bool
     exact: bool
     line: str
+    entry: int = -1
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Reading:
         self.nodes, self.log, self.values = nodes, log, window.values
         self.forwards: list[Forward] = []
         self.pairs: list[Pair] = []
+        self.gradients: dict[int, Array] = {}  # entry of a forward pass -> gradient of its output
         self._latest: dict[int, int] = {}  # node -> index of its latest value
         self._states: dict[int, Array] = {}  # number of rows -> numbers of the latest known states
         self._rows_seen: dict[int, list[tuple[Array, Array]]] = {}  # number of rows -> known states and their rows
@@ -114,6 +117,8 @@ class Reading:
                 self._leave(place, value)
             case "forward":
                 self._forward(place, value.array, value.more, value.key, value.grad, value.line)
+            case "gradient" if value.array is not None:
+                self.gradients[value.key] = value.array
             case "loss":
                 target, grad, _ = value.more
                 if value.array is not None and not self._pair(place, value.array, target, grad, -1, value.line):
@@ -195,9 +200,9 @@ class Reading:
             and np.array_equal(last.states, numbers)
             and same(last.q, q)
         ):
-            last.place, last.key = place, key  # the module of a method forward
+            last.place, last.key, last.entry = place, key, place  # the module of a method forward
             return
-        self.forwards.append(Forward(place, key, numbers, q, grad, exact, line))
+        self.forwards.append(Forward(place, key, numbers, q, grad, exact, line, place if loose else -1))
 
     def _product(self, place: int, value: Value) -> None:
         """Recognize the output layer of a network that no function returns: a matrix product with A columns."""

@@ -54,6 +54,9 @@ class Site:
     read: int = 0  # rows in total
     others: int = 0  # rows whose other actions have another target than their own value
     other_targets: list[float] = field(default_factory=list)
+    pushed: list[tuple[float, float, float]] = field(
+        default_factory=list
+    )  # error, its gradient, largest other gradient
     unknown: int = 0  # rows whose transition is not known
 
 
@@ -105,6 +108,9 @@ class Targets:
         site.pairs += 1
         site.grads += pair.grad
         site.shapes[pair.shapes] += 1
+        gradient = reading.gradients.get(pair.forward.entry)
+        if gradient is not None and gradient.size == pair.forward.q.size:
+            _gradient(site, pair, gradient.reshape(pair.forward.q.shape).astype(np.float64))
         others = [one for one in forwards_before(reading, pair.place) if one is not pair.forward]
         looked: dict[tuple[Any, int], tuple[Forward, int]] = {}
         for forward in others[::-1]:  # the latest last
@@ -144,6 +150,21 @@ class Targets:
             site.read += 1
             site.rows.append(Row(self.windows, site.pairs, index, *values, found))
         del site.rows[:-KEPT_ROWS]
+
+
+def _gradient(site: Site, pair: Pair, gradient: Array) -> None:
+    """Record how the loss pushes the outputs (n, A)."""
+    rows = np.arange(len(gradient))
+    chosen = pair.chosen
+    if pair.prediction.ndim == 2:
+        chosen = np.abs(pair.target - pair.prediction).argmax(axis=1)
+        error = (pair.prediction - pair.target)[rows, chosen]
+    else:
+        error = pair.prediction - pair.target
+    mine = gradient[rows, chosen]
+    rest = np.abs(gradient)
+    rest[rows, chosen] = 0
+    site.pushed += zip(error.tolist(), mine.tolist(), rest.max(axis=1).tolist(), strict=True)
 
 
 class Explained(NamedTuple):
@@ -330,6 +351,7 @@ def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
         yield observed("loss.wrong_action", evidence, site.line)
     else:
         yield Passed("TD target", f"the prediction is Q(obs, action) of the action taken, in {len(wrong)} rows")
+    yield from _pushes(site)
     if site.others > 0.1 * len(site.rows):
         values = np.array(site.other_targets)
         zeros = float((np.abs(values) < 1e-9).mean())
@@ -339,6 +361,27 @@ def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
         else:
             evidence = f"In {site.others} of {len(site.rows)} rows, the error also changes the values of other actions."
             yield observed("loss.all_actions", evidence, site.line)
+
+
+def _pushes(site: Site) -> Iterator[Finding | Passed]:
+    """Check the gradient of the loss with respect to the outputs: which rows it reaches, and in which direction."""
+    if len(site.pushed) < FEWEST_ROWS:
+        return
+    error, mine, _ = np.array(site.pushed).T
+    clear = np.abs(error) > 0.05 * np.abs(error).max()
+    reached = mine[clear] != 0
+    if reached.mean() < 0.6:
+        evidence = f"In {(~reached).sum()} of {len(reached)} rows with an error, the loss has no gradient."
+        yield observed("loss.rows_ignored", evidence, site.line)
+        return
+    against = np.sign(mine[clear][reached]) != np.sign(error[clear][reached])
+    if against.mean() > 0.95:
+        evidence = f"In {against.sum()} of {len(against)} rows, the gradient of the loss points away from the target."
+        yield observed("backward.sign", evidence, site.line)
+    else:
+        yield Passed(
+            "gradients", f"PyTorch computes the gradients of the loss, and they reach {reached.mean():.0%} of the rows"
+        )
 
 
 def _compatible(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
