@@ -120,20 +120,35 @@ def _import(path: Path, factory: str) -> ModuleType:
 
 
 def _run_cells(path: Path, factory: str, module: ModuleType) -> None:
-    """Run the cells of a notebook until ``factory`` is defined. Lines are numbered across all cells."""
+    """Run the cells of a notebook until ``factory`` is defined."""
+    file, cells = notebook_cells(path)
+    for code in cells:
+        exec(compile(code, file, "exec"), vars(module))  # noqa: S102 -- the user's own notebook
+        if hasattr(module, factory):
+            break
+
+
+def notebook_cells(path: Path) -> tuple[str, list[str]]:
+    """Return the file name of a notebook's code, and its code cells without magic commands.
+
+    Lines are numbered across all cells: each cell begins with empty lines for those before it. Tracebacks show the
+    lines.
+
+    Raises:
+        ExaminationError: If the file is not a notebook.
+    """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
         raise ExaminationError(f"{path} is not a notebook: {type(error).__name__}: {error}") from error
-    file, lines = f"{path}{ALL_CELLS}", list[str]()
+    file, lines, codes = f"{path}{ALL_CELLS}", list[str](), list[str]()
     for number, source in enumerate(sources, start=1):
-        code = "\n" * len(lines) + "\n".join(cell := [f"# cell {number}", *_python_lines(source)])
+        cell = [f"# cell {number}", *_python_lines(source)]
+        codes.append("\n" * len(lines) + "\n".join(cell))
         lines += cell
-        linecache.cache[file] = len(lines), None, [f"{line}\n" for line in lines], file
-        exec(compile(code, file, "exec"), vars(module))  # noqa: S102 -- the user's own notebook
-        if hasattr(module, factory):
-            break
+    linecache.cache[file] = len(lines), None, [f"{line}\n" for line in lines], file
+    return file, codes
 
 
 def _python_lines(cell: str) -> list[str]:
@@ -142,5 +157,10 @@ def _python_lines(cell: str) -> list[str]:
     words = lines[0].split() if lines else []
     if words and words[0].startswith("%%") and words[0] not in ("%%time", "%%timeit", "%%capture"):
         return [f"# {line}" for line in lines]  # a cell in another language
-    lines = [re.sub(r"^(\s*)([%!].*|.*\?)$", r"\1pass  # \2", line) for line in lines]
-    return [re.sub(r"^(\s*[\w, ]+=\s*)([%!].*)$", r"\1None  # \2", line) for line in lines]
+    continues = False
+    for index, line in enumerate(lines):
+        magic = r"\1pass  # \2" if not continues else r"\1# \2"
+        pattern = r"^(\s*)(.*)$" if continues else r"^(\s*)([%!].*|\?{1,2}[\w.]+|[\w.]+\?{1,2})$"
+        lines[index] = re.sub(r"^(\s*[\w, ]+=\s*)([%!].*)$", r"\1None  # \2", re.sub(pattern, magic, line))
+        continues = line.endswith("\\") and (continues or bool(re.match(r"\s*[\w, =]*[%!]", line)))
+    return lines

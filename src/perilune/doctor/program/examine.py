@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,12 +57,10 @@ def examine_program(
         stuck: Is called if the program does not react to interrupts.
     """
     readers: list[Reader] = [Targets()]
-    trace = Trace(Path(name).absolute(), arguments, lambda trace, window: _read(readers, trace, window))
+    trace = Trace(name, arguments, lambda trace, window: _read(readers, trace, window))
     publish(Started(PROGRAM))
-    try:
+    with contextlib.suppress(TooLong):  # what was read so far counts
         supervised(trace.run, TRACE_SHARE * budget, math.inf, lambda: None, stuck)
-    except TooLong:
-        pass  # what was read so far counts
     trace.recorder.on = False
     passed: set[str] = set()
     found: list[Any] = [one for reader in readers for one in reader.findings(trace)]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
+import importlib
 import importlib.abc
 import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-
-from perilune.doctor.program import torch_hooks
+from perilune.doctor.program import environments, old_gym, sandbox, sources, standins, torch_hooks
 from perilune.doctor.program.instrument import Function, Node, install, instrumented
 from perilune.doctor.program.recorder import Recorder, Window
 from perilune.doctor.program.tracer import Log, TracerEnv
 from perilune.doctor.supervise import Interrupted
+from perilune.errors import ExaminationError
 
+FROM_ENV = re.compile(r"\.(step|reset)\([^()]*\)+$")
 
 FIRST_STEPS = 300  # time steps that are all recorded
 EVERY_UPDATE = 20  # of these first updates, each is recorded
@@ -37,13 +41,29 @@ class Trace:
         path: The program.
         arguments: Its command-line arguments.
         nodes: What is recorded.
+        functions: The functions of the program, by the number of their "enter" node.
         envs: The tracer environments that the program made.
+        log: Their time steps, or None before the program makes the first one.
         namespace: Global variables of the program.
         error: The exception that ended it, or None.
+        enough: Whether the program was ended because enough was observed.
+        read: Number of windows with an update that were read.
+        notes: What cannot be observed, and why.
     """
 
-    def __init__(self, path: Path, arguments: list[str], analyze: Callable[[Trace, Window], bool]) -> None:
-        self.path, self.arguments, self.analyze = path, arguments, analyze
+    def __init__(self, program: str | Path, arguments: list[str], analyze: Callable[[Trace, Window], bool]) -> None:
+        """Prepare a run.
+
+        Args:
+            program: FILE.py, FILE.ipynb or MODULE:CLASS.
+            arguments: The program's command-line arguments.
+            analyze: Called with each window. Returns whether enough was observed.
+
+        Raises:
+            ExaminationError: If the program does not exist.
+        """
+        self.program = sources.find(str(program))
+        self.path, self.arguments, self.analyze = self.program.path, arguments, analyze
         self.nodes: list[Node] = []
         self.functions: dict[int, Function] = {}
         self.recorder = Recorder(self.nodes, self.functions)
@@ -53,78 +73,129 @@ class Trace:
         self.error: BaseException | None = None
         self.enough = False
         self.read = 0  # windows with an update that were read
+        self.notes: list[str] = []
+        self._from_env: set[int] = set()  # nodes that call step or reset
+        self._hooked = False  # whether PyTorch is
+        self._new_log = Log(self.step)
 
     def compile(self, source: str, file: str) -> Any:
         """Return the instrumented code of a file."""
         tree = ast.parse(source, file)
-        imported = {
-            name.partition(".")[0]
-            for node in ast.walk(tree)
-            for name in (
-                [one.name for one in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-        }
-        if "torch" in imported and not getattr(self, "_torch", False):
-            self._torch = True
+        if not self._hooked and any(name.partition(".")[0] == "torch" for name in sources.imported(tree)):
+            self._hooked = True
             torch_hooks.install(self.recorder)
-        return compile(instrumented(tree, file, self.nodes, self.functions), file, "exec")
+        first = len(self.nodes)
+        tree = instrumented(tree, file, self.nodes, self.functions)
+        for number, node in enumerate(self.nodes[first:], first):
+            if node.operator == "Call" and FROM_ENV.search(node.text):
+                self._from_env.add(number)
+        return compile(tree, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+    def record(self, number: int, value: Any) -> Any:
+        """Record the value of an expression, and return it."""
+        if number in self._from_env and self.log is not None:
+            self.log.seen(value)
+        return self.recorder.record(number, value)
 
     def run(self) -> None:
         """Run the program until it ends or enough was observed."""
-        install(self.recorder.record, self.recorder.enter, self.recorder.leave)
-        self.namespace.update(__name__="__main__", __file__=str(self.path), __builtins__=__builtins__)
-        main = type(sys)("__main__")
-        main.__dict__.update(self.namespace)
-        self.namespace = vars(main)
-        with self._patched(main):
+        install(self.record, self.recorder.enter, self.recorder.leave)
+        with self._patched():
             try:
-                exec(self.compile(self.path.read_text(encoding="utf-8"), str(self.path)), self.namespace)  # noqa: S102
-            except Enough:
-                self.enough = True
+                self._run()
+            except Interrupted:
+                if not self.enough:
+                    raise
             except SystemExit as end:
-                self.error = end if end.code else None
-            except BaseException as error:  # noqa: BLE001 -- a result
+                self.error = _exited(end) if end.code else None
+            except ModuleNotFoundError as error:
+                self.error = ExaminationError(standins.missing(error))
+            except BaseException as error:  # a result
                 self.error = error
+        if self.enough:
+            self.error = None
+
+    def _run(self) -> None:
+        if self.program.module:
+            self.namespace = vars(importlib.import_module(self.program.module))
+            sources.started(self.namespace, self.program.attribute)()
+            return
+        main = type(sys)("__main__")
+        main.__dict__.update(__file__=str(self.path), __builtins__=__builtins__)
+        self.namespace = vars(main)
+        sys.modules["__main__"] = main
+        if len(self.program.units) > 1 or self.path.suffix == ".ipynb":
+            self.namespace.update(sandbox.NOTEBOOK)
+        for unit in self.program.units:
+            self._exec(self.compile(*unit))
+        if not self._new_log.steps and not self.notes:
+            sources.started(self.namespace, "")()
+
+    def _exec(self, code: Any) -> None:
+        """Run the code of a file or cell, which may have ``await`` outside functions."""
+        if code.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(eval(code, self.namespace))  # noqa: S307 -- the user's own notebook
+        else:
+            exec(code, self.namespace)  # noqa: S102 -- the user's own program
 
     @contextlib.contextmanager
-    def _patched(self, main: Any) -> Iterator[None]:
+    def _patched(self) -> Iterator[None]:
+        trees = list(sources.trees(self.program))
+        words = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        same_step = not words.isdisjoint({"final_observation", "final_info"})
+        self._new_log.compares = environments.compares(trees)
+        before = sys.argv, sys.path[:], sys.modules["__main__"]
         sys.argv = [str(self.path), *self.arguments]
-        sys.path.insert(0, str(self.path.parent))
-        sys.modules["__main__"] = main
-        sys.meta_path.insert(0, _Finder(self))
-        real = gymnasium.make
-
-        def make(name: Any, *args: Any, **keywords: Any) -> Any:
-            keywords.pop("render_mode", None)
-            original = real(name, *args, **keywords)
-            env = TracerEnv(original, self.step)
-            env.on_reset = self.step
-            self.envs.append(env)
-            if self.log is None:
-                self.log = Log(env)
-                self.recorder.begin(0, True)
-            return env
-
-        gymnasium.make = make
+        sys.path[:0] = [str(self.path.parent), *([""] if self.program.module else [])]
         try:
-            yield
+            with (
+                old_gym.installed(old_gym.is_old(trees)),
+                environments.replaced(self._new_log, self._made, self.notes, same_step),
+                sandbox.harmless(self.path.parent),
+            ):
+                sys.meta_path.insert(0, finder := _Finder(self))  # the first, because modules of the user hide others
+                try:
+                    yield
+                finally:
+                    sys.meta_path.remove(finder)
         finally:
-            gymnasium.make = real
+            sys.argv, sys.path[:], sys.modules["__main__"] = before
+            for name in [name for name, one in sys.modules.items() if isinstance(_loader(one), _Finder)]:
+                del sys.modules[name]
+
+    def _made(self, env: TracerEnv) -> None:
+        self.envs.append(env)
+        if self.log is None:
+            self.log = self._new_log
+            self.recorder.begin(0, True)
 
     def step(self) -> None:
         """Close the window, before each time step and each reset."""
-        env = self.envs[0]
-        env.learning |= bool(self.recorder.window.updates or self.read)
-        if self.analyze(self, self.recorder.window):
+        log, window = self._new_log, self.recorder.window
+        if self.enough:  # the program caught the exception
+            raise Enough
+        if self.recorder.on and not window.values:  # another environment of the same vector, or reset after the end
+            window.step = len(log.steps)
+            return
+        if not log.learning:
+            log.learning = window.updates > 0 or self.read > 0 or environments.replays(log, window, self.nodes)
+        if self.analyze(self, window):
+            self.enough = True
             raise Enough
         # The first updates use equal networks, so later ones are also read, at irregular intervals.
-        steps = len(env.steps)
+        steps = len(log.steps)
         often = steps < FIRST_STEPS or 0 < self.read < EVERY_UPDATE
         self.recorder.begin(steps, often or (steps * GOLDEN) % 1.0 < SHARE)
+
+
+def _exited(end: SystemExit) -> BaseException:
+    """Return why a program ended itself: ``argparse`` exits with 2 if arguments are missing or wrong."""
+    wrong = "pass its command-line arguments after --, as in: perilune doctor train.py -- --episodes 100"
+    return ExaminationError(f"the program ended with exit code 2: {wrong}") if end.code == 2 else end
+
+
+def _loader(module: Any) -> Any:
+    return getattr(getattr(module, "__spec__", None), "loader", None)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -132,18 +203,21 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.directory = trace.path.resolve().parent
+        self.directories = [trace.path.resolve().parent]
+        if trace.program.module:
+            self.directories.append(Path.cwd())
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         """Return how to load a module of the user."""
-        base = self.directory.joinpath(*name.split("."))
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                package = [str(base)] if file.name == "__init__.py" else None
-                spec = importlib.util.spec_from_file_location(
-                    name, file, loader=self, submodule_search_locations=package
-                )
-                return spec
+        del path, target
+        for directory in self.directories:
+            base = directory.joinpath(*name.split("."))
+            for file in (base.with_suffix(".py"), base / "__init__.py"):
+                if file.is_file():
+                    package = [str(base)] if file.name == "__init__.py" else None
+                    return importlib.util.spec_from_file_location(
+                        name, file, loader=self, submodule_search_locations=package
+                    )
         return None
 
     def create_module(self, spec: Any) -> Any:
@@ -153,4 +227,4 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: Any) -> None:
         """Run the instrumented code of the module."""
         file = module.__spec__.origin
-        exec(self.trace.compile(Path(file).read_text(encoding="utf-8"), file), vars(module))  # noqa: S102
+        exec(self.trace.compile(sources.text(Path(file)), file), vars(module))  # noqa: S102

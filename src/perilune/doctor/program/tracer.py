@@ -9,58 +9,74 @@ import gymnasium
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.numbered_env import NumberedEnv, state_numbers
+from perilune.doctor.numbered_env import LARGEST_REWARD, PREPARED, Step, codes, state_numbers
 
-SHORT_EPISODES = 40  # after these, episodes are long until the program learns
-LONG = 150  # time steps of a long episode
-
-
-class TracerEnv(NumberedEnv):
-    """A NumberedEnv with the spaces of another environment.
-
-    Attributes:
-        learning: Whether the program has updated its network. Until then, episodes become long after the first ones,
-            because many programs wait for a number of transitions but run a number of episodes.
-    """
-
-    def __init__(self, original: gymnasium.Env[Any, Any], on_step: Callable[[], object]) -> None:
-        space = original.observation_space
-        super().__init__(space.shape[0], int(original.action_space.n), lambda obs: on_step(), space)
-        self.spec = original.spec
-        self.learning = False
-        self.on_reset: Callable[[], object] = lambda: None
-
-    def reset(self, **options: Any) -> tuple[Array, dict[str, Any]]:
-        """Start an episode."""
-        self.on_reset()
-        obs, info = super().reset(**options)
-        if len(self.first) > SHORT_EPISODES and not self.learning:
-            self._left += LONG
-        return obs, info
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
+SHORT_EPISODES = 40  # after these, every second pair of episodes is long until the program learns
+LONG = 150  # time steps of the first long episodes
+LONGER_EVERY = 20  # episodes
+TO_THE_LIMIT = 8  # every so many episodes reach the time limit, if the program compares with it
+AGAIN = 5  # time steps from an end that the program ignores to the next one
+PICTURE = (400, 600, 3)
 
 
 class Log:
-    """The time steps of an environment, to look up values in them."""
+    """The time steps of all environments of a program, to look up values in them.
 
-    def __init__(self, env: TracerEnv) -> None:
-        self.env = env
-        self.size = env.observation_space.shape[0]
-        self.actions = int(env.action_space.n)
+    Attributes:
+        steps: All time steps, of all environments.
+        first: Numbers of the states that ``reset`` returned.
+        episodes: Number of episodes that began.
+        late: Number of time steps after the end of an episode, without a reset.
+        size: Number of entries of an observation; for discrete observations, the number of states.
+        actions: Number of actions.
+        discrete: Whether observations are integers. Then states have no unique numbers, but rewards are unique.
+        learning: Whether the program has updated its network. Until then, episodes become long after the first ones,
+            because many programs wait for a number of transitions but run a number of episodes.
+        compares: Whether the program compares with the time limit. Then only episodes of that length are truncated.
+    """
+
+    def __init__(self, on_step: Callable[[], object]) -> None:
+        self.on_step = on_step
+        self.steps: list[Step] = []
+        self.first: set[int] = set()
+        self.episodes = self.late = 0
+        self.size = self.actions = 0
+        self.discrete = False
+        self.learning = False
+        self.compares: Callable[[int], bool] = lambda limit: False
+        self.number = 0  # of the next state
+        self.last = -1  # number of the state that an environment returned last
+        self._changed: dict[bytes, int] = {}  # observations that wrappers changed
         self._known = 0
         self._sorted = np.zeros(0)
         self._order = np.zeros(0, np.int64)
 
     def states(self, rows: Array) -> Array:
-        """Return the numbers (N,) of the states whose observations are the rows (N, O), or -1."""
-        return state_numbers(np.asarray(rows, np.float64))
+        """Return the numbers (N,) of the states whose observations are the rows (N, O), or -1.
+
+        For discrete observations, the rows are one-hot, or (N, 1) integers.
+        """
+        rows = np.asarray(rows, np.float64)
+        if self.discrete:
+            return self._integers(rows)
+        numbers = state_numbers(rows)
+        numbers = np.where(numbers < self.number, numbers, -1)
+        if self._changed:
+            for row in np.flatnonzero(numbers < 0):
+                numbers[row] = self._changed.get(rows[row].astype(np.float32).tobytes(), -1)
+        return numbers
+
+    def _integers(self, rows: Array) -> Array:
+        if rows.shape[1] == 1:
+            values = rows[:, 0]
+            return np.where((values == np.round(values)) & (values >= 0) & (values < self.size), values, -1).astype(int)
+        hot = (rows.shape[1] == self.size) & (rows == rows.max(axis=1, keepdims=True)).sum(axis=1) == 1
+        return np.where(hot & ((rows != 0).sum(axis=1) == 1), rows.argmax(axis=1), -1)
 
     def by_reward(self, rewards: Array) -> Array:
         """Return the indices (N,) of the time steps with these rewards (N,), or -1."""
-        if self._known != len(self.env.steps):
-            values = np.array([step.reward for step in self.env.steps])
+        if self._known != len(self.steps):
+            values = np.array([step.reward for step in self.steps])
             self._order = np.argsort(values)
             self._sorted, self._known = values[self._order], len(values)
         if not self._known:
@@ -68,11 +84,171 @@ class Log:
         places = np.searchsorted(self._sorted, rewards)
         best = np.full(len(rewards), -1)
         for near in (np.clip(places - 1, 0, self._known - 1), np.clip(places, 0, self._known - 1)):
-            close = np.abs(self._sorted[near] - rewards) < 3e-7
+            close = np.abs(self._sorted[near] - rewards) < np.maximum(3e-7, 1.2e-7 * np.abs(rewards))
             best = np.where(close, self._order[near], best)
         return best
 
-    @property
-    def steps(self) -> list[Any]:
-        """The time steps of the environment."""
-        return self.env.steps
+    def seen(self, result: Any) -> None:
+        """Take what a call of ``step`` or ``reset`` returned to the program, after its wrappers."""
+        many = isinstance(result, tuple)
+        obs = result[0] if many and result else result
+        if self.last < 0 or self.discrete or not isinstance(obs, np.ndarray) or obs.ndim == 0 or obs.size > 10_000:
+            return
+        if obs.dtype.kind == "f" and (obs.shape != (self.size,) or state_numbers(obs[None].astype(np.float64))[0] < 0):
+            self._changed[obs.astype(np.float32).tobytes()] = self.last
+        if (
+            many
+            and len(result) in (4, 5)
+            and self.steps
+            and self.steps[-1].after == self.last
+            and np.ndim(result[2]) == 0
+        ):
+            self._see_step(result)
+
+    def _see_step(self, result: tuple[Any, ...]) -> None:
+        last = self.steps[-1]
+        reward, ended, truncated = float(result[1]), bool(result[2]), len(result) == 5 and bool(result[3])
+        if len(result) == 4:
+            truncated = ended and bool(result[3].get("TimeLimit.truncated")) if isinstance(result[3], dict) else False
+            ended = ended and not truncated
+        unique = reward not in (-1.0, 0.0, 1.0)
+        seen = last._replace(reward=reward if unique else last.reward, terminated=ended, truncated=truncated)
+        if seen != last:
+            self.steps[-1] = seen
+            self._known = 0
+
+
+class TracerEnv(gymnasium.Env[Any, int]):
+    """An environment with the spaces of another one, without its time limit.
+
+    Attributes:
+        log: Receives the time steps.
+        number: Number of the current state, or -1 before the first reset.
+        state: The current observation.
+        original: The environment whose other attributes this one has, or None.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012 -- as Gymnasium declares it
+
+    def __init__(
+        self, log: Log, observation_space: Any, action_space: Any, spec: Any, original: Any, render_mode: str | None
+    ) -> None:
+        self.log, self.observation_space, self.action_space = log, observation_space, action_space
+        self.spec, self.original, self.render_mode = spec, original, render_mode
+        self.discrete = isinstance(observation_space, gymnasium.spaces.Discrete)
+        self.limit = getattr(spec, "max_episode_steps", None)
+        self.number = -1
+        self.state: Any = None
+        self._random = np.random.default_rng(0)
+        self._prepared: list[tuple[int, Any, float]] = []  # the next numbers, observations and rewards, the last first
+        self._reward = 0.0
+        self._left = 0
+        self._truncates = False
+        threshold = getattr(spec, "reward_threshold", None)
+        self._bias = min(threshold or 0.0, 0.0) / 4  # so that short episodes do not solve the task
+        if not log.size:
+            log.discrete = self.discrete
+            log.size = int(observation_space.n) if self.discrete else observation_space.shape[0]
+            log.actions = int(action_space.n)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "original" or self.original is None:
+            raise AttributeError(name)
+        return getattr(self.original.unwrapped, name)
+
+    def begin(self, limited: bool) -> Any:
+        """Start an episode.
+
+        Args:
+            limited: Whether the episode may be truncated.
+        """
+        log = self.log
+        log.on_step()
+        self._advance()
+        log.first.add(self.number)
+        log.episodes += 1
+        episode = log.episodes
+        self._left = 4 + 3 * episode % 9
+        if episode > SHORT_EPISODES and not log.learning and episode % 4 < 2:
+            longest = LONG * (1 + (episode - SHORT_EPISODES) // LONGER_EVERY)
+            self._left += min(longest, (self.limit or 1000) - 13)
+        self._truncates = limited and episode % 2 == 0
+        if limited and self.limit and log.compares(self.limit):
+            self._truncates = episode % TO_THE_LIMIT == 0
+            self._left = self.limit if self._truncates else min(self._left, self.limit - 1)
+        return self.state
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode that is not truncated."""
+        super().reset(seed=seed)
+        return self.begin(limited=False), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advance to another state."""
+        log, before = self.log, self.number
+        if self._left <= 0:  # as in other environments, the episode goes on, and ends again
+            log.late += 1
+            self._left, self._truncates = AGAIN, False
+        log.on_step()
+        self._advance()
+        self._left -= 1
+        ended = self._left == 0
+        terminated, truncated = ended and not self._truncates, ended and self._truncates
+        log.steps.append(Step(before, int(action), self._reward, self.number, terminated, truncated))
+        return self.state, self._reward, terminated, truncated, {}
+
+    def _advance(self) -> None:
+        if not self._prepared:
+            numbers = self.log.number + np.arange(PREPARED)[::-1]
+            self.log.number += PREPARED
+            rewards = self._bias + LARGEST_REWARD * codes(5 * numbers + 1, 1)[:, 0]
+            space: Any = self.observation_space
+            if self.discrete:
+                states = self._random.integers(int(space.n), size=PREPARED).tolist()
+                self._prepared = [(s, int(space.start) + s, r) for s, r in zip(states, rewards.tolist(), strict=True)]
+            else:
+                obs = codes(numbers, space.shape[0]).astype(space.dtype)
+                self._prepared = list(zip(numbers.tolist(), obs, rewards.tolist(), strict=True))
+        self.number, state, self._reward = self._prepared.pop()
+        self.state = state if self.discrete else state.copy()
+        self.log.last = self.number
+
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        """Return the seed. The values of the environment do not depend on it."""
+        return [seed]
+
+    def render(self, *_: Any, **__: Any) -> Any:
+        """Return a black picture, or None if a window would show it."""
+        return None if self.render_mode == "human" else np.zeros(PICTURE, np.uint8)
+
+
+class Limited(gymnasium.Wrapper[Any, int, Any, int]):
+    """A tracer environment with a time limit."""
+
+    env: TracerEnv
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "env":
+            raise AttributeError(name)
+        return self.env.limit if name == "_max_episode_steps" else getattr(self.env, name)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        gymnasium.Env.reset(self.env, seed=seed, options=options)
+        return self.env.begin(limited=True), {}
+
+
+def traceable(env: Any) -> str:
+    """Return why an environment cannot be replaced by a tracer environment, or ""."""
+    space = env.observation_space
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return f"its action space is {env.action_space}"
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return ""
+    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
+        return ""
+    return (
+        f"its observation space is {space}"
+        if not hasattr(space, "shape")
+        else f"its observations have shape {space.shape}"
+    )
