@@ -102,7 +102,7 @@ class Targets:
         for one in (*_routing(site, table), *_target(trace, site, table)):
             yield NotRun("TD target", one) if isinstance(one, str) else one
 
-    def _read(self, log: Any, reading: Reading, pair: Pair) -> None:
+    def _read(self, log: Any, reading: Reading, pair: Pair) -> None:  # noqa: PLR0912
         if (site := self.sites.get(pair.line)) is None:
             site = self.sites[pair.line] = Site(pair.line, reading.origin(pair))
         site.pairs += 1
