@@ -319,15 +319,21 @@ class Reading:
         return None
 
     def origin(self, pair: Pair) -> str:
-        """Return ``file:line`` of the operation that first computed the target of a pair."""
-        flat = np.sort(pair.target.reshape(-1))
+        """Return ``file:line`` of the operation that first computed the target of a pair, or of its first row."""
+        wanted = pair.target
+        if wanted.ndim == 2:
+            rows = np.arange(len(wanted))
+            wanted = wanted[rows, np.abs(wanted - pair.prediction).argmax(axis=1)]
+        ordered = np.sort(wanted)
         for place, value in enumerate(self.values[: pair.place]):
-            array = value.array
-            if value.kind != "value" or array is None or array.size != flat.size or array.dtype.kind != "f":
+            array, node = value.array, self.nodes[value.node]
+            if value.kind != "value" or array is None or array.dtype.kind != "f":
                 continue
-            node = self.nodes[value.node]
             computed = node.operator in ("Add", "Sub", "Mult") or node.kind == "variable"
-            if computed and same(np.sort(array.reshape(-1).astype(np.float64)), flat):
+            if not computed or array.size not in (1, ordered.size):
+                continue
+            flat = array.reshape(-1).astype(np.float64)
+            if same(np.sort(flat), ordered) or same(flat, wanted[:1]):
                 return self.line(place)
         return self.line(pair.target_place) if pair.target_place >= 0 else ""
 

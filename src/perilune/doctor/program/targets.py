@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import listed
 from perilune.doctor.checks.td_target import FAULTY
 from perilune.doctor.program.observed import observed
-from perilune.doctor.program.pairs import Forward, Pair, Reading, forwards_before
+from perilune.doctor.program.pairs import CLOSE, Forward, Pair, Reading, forwards_before
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
@@ -136,7 +137,10 @@ class Targets:
                     site.other_targets += np.delete(target, chosen)[rest].tolist()
                 values = float(target[chosen]), float(prediction[chosen]), chosen
             else:
-                values = float(pair.target[row]), float(pair.prediction[row]), int(pair.chosen[row])
+                taken = np.abs(pair.forward.q[row, action] - pair.prediction[row])
+                equal = taken <= CLOSE * (np.abs(pair.forward.q).max() + 1e-6)  # perhaps as for other actions
+                chosen = action if equal else int(pair.chosen[row])
+                values = float(pair.target[row]), float(pair.prediction[row]), chosen
             found: dict[tuple[str, str], tuple[int, Array]] = {}
             for key, role in roles.items():
                 for n in range(1, MOST_STEPS + 1):
@@ -397,7 +401,8 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
     log, rows, line = trace.log, site.rows, site.target_line or site.line
     known, changed = explain(log, rows, table), ""
     if known is None:
-        tried = ((words, explain(log, rows, table, shift)) for words, shift in _changed_rewards(table))
+        ways = (*_changed_rewards(table), *_scaled_rewards(rows, table))
+        tried = ((words, explain(log, rows, table, shift)) for words, shift in ways)
         changed, known = next(((words, one) for words, one in tried if one is not None), ("", None))
     if known is None:
         if np.abs(table.target - table.reward).max() < EXACT * (np.abs(table.reward).max() + 1e-9):
@@ -410,6 +415,11 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
     if changed == MASKED:
         evidence = f"The targets of all terminated transitions are 0, whatever their rewards are ({len(rows)} rows)."
         yield observed("td_target.reward_masked", evidence, line)
+    elif (scale := re.fullmatch(r"multiplied by ([\d.e-]+)", changed)) and abs(float(scale[1]) - known.discount) < 1e-3:
+        evidence = (
+            f"{known.share:.0%} of {len(rows)} targets are {scale[1]} x reward + {known.discount:.4f} x {known.name}."
+        )
+        yield observed("td_target.reward_discounted", evidence, line)
     elif changed:
         yield f"the rewards in the targets are {changed}"
     formula = f"reward + {known.discount:.4f} x {known.name}"
@@ -446,6 +456,22 @@ def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
         values = np.round(table.target[rows], 4)
         if len(values) > 4 and len(set(values.tolist())) == 1:
             yield f"{values[0] + 0.0:g} where the episode {what}", np.where(rows, values[0], reward)
+
+
+def _scaled_rewards(rows: list[Row], table: Columns) -> Iterator[tuple[str, Array]]:
+    """Yield the factors of the reward that fit the targets of running transitions, and the scaled rewards (N,)."""
+    for name, _, _, values in candidates(rows, table):
+        usable = table.running & ~np.isnan(values)
+        if not name.startswith(("the largest Q(next_obs", "Q(next_obs, a) of the action that is best")):
+            continue
+        if usable.sum() < FEWEST_ROWS:
+            continue
+        columns = np.column_stack([table.reward, values, np.ones(len(values))])[usable]
+        scale, _, offset = np.linalg.lstsq(columns, table.target[usable], rcond=None)[0]
+        left = np.abs(columns @ [scale, _, offset] - table.target[usable]).max()
+        if left < EXACT * (np.abs(table.target).max() + np.nanmax(np.abs(values))):
+            words = f"multiplied by {scale:.6g}" + (f", plus {offset:.4g}" if abs(offset) > 1e-4 else "")
+            yield words, scale * table.reward + (offset if abs(offset) > 1e-4 else 0.0)
 
 
 def _mask(table: Columns, known: Explained, line: str) -> Iterator[Finding | Passed]:
