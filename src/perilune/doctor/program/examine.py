@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perilune.doctor.events import Done, Event, Ran, Started
+from perilune.doctor.program.acting import Acting
+from perilune.doctor.program.loop import Loop
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.program.running import Trace
+from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.supervise import TooLong, supervised
@@ -56,7 +59,7 @@ def examine_program(
         announce: Receives the name of the running method.
         stuck: Is called if the program does not react to interrupts.
     """
-    readers: list[Reader] = [Targets()]
+    readers: list[Reader] = [Targets(), Acting(), Loop(), Syncing()]
     trace = Trace(name, arguments, lambda trace, window: _read(readers, trace, window))
     publish(Started(PROGRAM))
     with contextlib.suppress(TooLong):  # what was read so far counts

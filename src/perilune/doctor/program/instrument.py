@@ -27,7 +27,7 @@ class Node:
         line: Its line.
         kind: "expression", "variable", "parameter", "enter" or "leave".
         text: Source of the expression, or the name of the variable or function.
-        children: Numbers of the operands of a binary operation, or of the arguments of a call.
+        children: Numbers of the operands of a binary operation or a comparison, or of the arguments of a call.
         operator: Name of the operator's class, such as "Sub", or "" if it is not an operation.
         assigned: Source of the target to which the expression is assigned, or "".
         function: Name of the enclosing function, or "".
@@ -160,6 +160,8 @@ class Instrumenter(ast.NodeTransformer):
             node.right = self._operand(node.right)
             right = self._last(node.right)
             return self._wrap(node, node, original, [left, right], type(node.op).__name__)
+        if isinstance(node, ast.Compare) and len(node.ops) == 1:
+            return self._visit_compare(node, original)
         super().generic_visit(node)
         if not isinstance(node, RECORDED) or not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             return node
@@ -189,6 +191,16 @@ class Instrumenter(ast.NodeTransformer):
             keyword.value = self._operand(keyword.value)
             children.append(self._last(keyword.value))
         return node if name == "print" else self._wrap(node, node, original, children, "Call")
+
+    def _visit_compare(self, node: ast.Compare, original: str) -> ast.AST:
+        """Record the operands of a comparison, also constants."""
+        operands = []
+        for one in (node.left, node.comparators[0]):
+            new = self._operand(one)
+            number = isinstance(one, ast.Constant) and isinstance(one.value, int | float)
+            operands.append(self._wrap(new, one, ast.unparse(one)) if number else new)
+        node.left, node.comparators = operands[0], operands[1:]
+        return self._wrap(node, node, original, [self._last(one) for one in operands], type(node.ops[0]).__name__)
 
     # Helpers
 

@@ -22,8 +22,8 @@ class Value(NamedTuple):
 
     Attributes:
         node: Number of the node, or -1 if a hook recorded it.
-        kind: "value", "enter", "leave", "forward" (a network maps observations to values), "loss", "step" (of an
-            optimizer) or "fit".
+        kind: "value", "enter", "leave", "forward" (a network maps observations to values), "loss",
+            "gradient" (of an output), "step" (of an optimizer), "load" (of a state dict) or "fit".
         array: The value as an array, or None. Of a forward pass: the output.
         grad: Whether the value is a tensor that requires a gradient.
         more: Other values: of a forward pass, the input; of a loss, the target; the arguments of a function.
@@ -47,6 +47,7 @@ class Window:
     step: int  # number of time steps before it
     values: list[Value] = field(default_factory=list)
     updates: int = 0
+    rates: dict[Any, float] = field(default_factory=dict)  # optimizer -> its learning rate at the last step
 
 
 class Recorder:
@@ -57,6 +58,9 @@ class Recorder:
         self.on = False
         self.window = Window(0)
         self.updates = 0  # optimizer steps so far
+        self.stepped = False  # whether an optimizer took a step after the latest gradient
+        self.networks: dict[Any, Any] = {}  # PyTorch modules by id
+        self.optimizers: dict[Any, Any] = {}  # PyTorch optimizers by id
         self._busy = False
 
     # Called by the program

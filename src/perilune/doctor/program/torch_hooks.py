@@ -22,6 +22,11 @@ def caller() -> str:
     return ""
 
 
+def parameters(optimizer: Any) -> list[Any]:
+    """Return the parameters of an optimizer."""
+    return [one for group in optimizer.param_groups for one in group["params"]]
+
+
 def install(recorder: Recorder) -> None:
     """Install the hooks. Import PyTorch."""
     import torch  # noqa: PLC0415 -- the user's program imports it
@@ -41,6 +46,7 @@ def install(recorder: Recorder) -> None:
             return
         if output.ndim == 0 or output.numel() > 100_000 or inputs[0].numel() > 200_000:
             return
+        recorder.networks[id(module)] = module
         entry = len(recorder.window.values)
         recorder.add("forward", output, more=inputs[0].detach().cpu().numpy().copy(), key=id(module), line=caller())
         if output.requires_grad and len(recorder.window.values) > entry:
@@ -48,9 +54,18 @@ def install(recorder: Recorder) -> None:
 
             def gradient(grad: Any) -> None:
                 if window is recorder.window:
-                    recorder.add("gradient", grad, key=entry)
+                    recorder.add("gradient", grad, key=entry, more=left_over(module), line=caller())
 
             output.register_hook(gradient)
+
+    def left_over(module: Any) -> bool | None:
+        """Return whether gradients of the previous update are still there, at the first gradient after a step."""
+        if not recorder.stepped:
+            return None
+        recorder.stepped = False
+        trained = {id(one) for optimizer in recorder.optimizers.values() for one in parameters(optimizer)}
+        own = [one.grad for one in module.parameters() if id(one) in trained]
+        return any(grad is not None and bool(grad.count_nonzero()) for grad in own)
 
     def wrapped(function: Any) -> Any:
         @functools.wraps(function)
@@ -66,11 +81,25 @@ def install(recorder: Recorder) -> None:
     def before(optimizer: Any, args: Any, keywords: Any) -> None:
         recorder.updates += 1
         recorder.window.updates += 1
-        recorder.add("step", float(optimizer.param_groups[0]["lr"]), key=id(optimizer), line=caller())
+        recorder.stepped = True
+        recorder.optimizers[id(optimizer)] = optimizer
+        rate = recorder.window.rates[id(optimizer)] = float(optimizer.param_groups[0]["lr"])
+        recorder.add("step", rate, key=id(optimizer), more=type(optimizer).__name__, line=caller())
+
+    def loads(function: Any) -> Any:
+        @functools.wraps(function)
+        def load_state_dict(module: Any, *args: Any, **keywords: Any) -> Any:
+            result = function(module, *args, **keywords)
+            recorder.networks[id(module)] = module
+            recorder.add("load", None, key=id(module), line=caller())
+            return result
+
+        return load_state_dict
 
     modules.register_module_forward_pre_hook(before_forward)
     modules.register_module_forward_hook(forward)
     for name in LOSSES:
         setattr(torch.nn.functional, name, wrapped(getattr(torch.nn.functional, name)))
     optimizers.register_optimizer_step_pre_hook(before)
+    torch.nn.Module.load_state_dict = loads(torch.nn.Module.load_state_dict)
     torch.compile = lambda model=None, **_: model if model is not None else (lambda one: one)

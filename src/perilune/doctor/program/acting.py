@@ -1,0 +1,337 @@
+"""Read off how a program chooses its actions: which state it asks about, what it does with the Q-values, and epsilon."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.program.observed import observed
+from perilune.doctor.program.pairs import Forward, Reading
+from perilune.doctor.program.recorder import Window
+from perilune.doctor.report import Finding, NotRun, Passed
+
+CHECK = "exploration"
+ENOUGH = 400  # choices
+ENOUGH_STEPS = 3000
+FEWEST = 40  # choices from which on a share is judged
+DRAW = re.compile(r"rand|uniform|sample|rng|generator", re.IGNORECASE)
+BY_CHANCE = re.compile(r"softmax|multinomial|Categorical|noisy|noise|gumbel|choice\(.*\bp *=", re.IGNORECASE)
+ORDER = ("Lt", "LtE", "Gt", "GtE")
+CERTAIN = 1e-9  # probability of a result by chance, below which it is not by chance
+
+
+class Choice(NamedTuple):
+    """How one action was chosen.
+
+    Attributes:
+        step: Index of the time step.
+        action: The action that the environment executed.
+        asked: Number of the state whose Q-values the program computed last, or -1 if it computed none.
+        current: Number of the current state.
+        q: Q-values (A,) of the state asked, or None.
+        networks: Number of networks that were asked about this state.
+        outcomes: Results of the comparisons of random numbers, by node.
+        line: ``file:line`` where the Q-values were computed, or "".
+    """
+
+    step: int
+    action: int
+    asked: int
+    current: int
+    q: Array | None
+    networks: int
+    outcomes: dict[int, bool]
+    line: str
+
+    @property
+    def clear(self) -> bool:
+        """Whether the Q-values of the current state are known, and one of them is clearly the largest."""
+        if self.q is None or self.asked != self.current or self.networks != 1 or not np.isfinite(self.q).all():
+            return False
+        best = np.sort(self.q)
+        return bool(min(best[-1] - best[-2], best[1] - best[0]) > 1e-5 * (np.abs(best).max() + 1e-9))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the action has the largest Q of the state asked."""
+        return self.q is not None and int(self.q.argmax()) == self.action
+
+
+class Draw(NamedTuple):
+    """A comparison of a random number with a threshold."""
+
+    step: int  # index of the time step that follows
+    number: float
+    threshold: float
+    outcome: bool
+
+
+class Acting:
+    """Reads how actions are chosen."""
+
+    def __init__(self) -> None:
+        self.choices: list[Choice] = []
+        self.draws: dict[int, list[Draw]] = defaultdict(list)
+        self.steps = 0
+        self._pending: tuple[int, Forward | None, int, dict[int, bool]] | None = None
+        self._drawn: set[str] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether enough choices were read."""
+        return len(self.choices) >= ENOUGH and self.steps >= ENOUGH_STEPS
+
+    def window(self, trace: Any, window: Window) -> None:
+        """Read the values of a window. The action that they lead to is known one window later."""
+        log = trace.log
+        if log is None or log.discrete:
+            return
+        self.steps = len(log.steps)
+        self._resolve(log)
+        if not trace.recorder.on:
+            return
+        reading = Reading(trace.nodes, log, window)
+        last = max((pair.place for pair in reading.pairs), default=-1)
+        inside = {id(pair.forward) for pair in reading.pairs}
+        single = [
+            one for one in reading.forwards if len(one.states) == 1 and id(one) not in inside and one.place > last
+        ]
+        asked = single[-1] if single else None
+        networks = len({one.key for one in single if asked is not None and one.states[0] == asked.states[0]})
+        if asked is not None and any(len(pair.forward.states) == 1 for pair in reading.pairs):
+            asked, networks = (asked, networks) if asked.states[0] == log.last else (None, 0)
+        self._pending = len(log.steps), asked, networks, self._compared(trace, window, len(log.steps))
+
+    def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
+        """Return what the choices show."""
+        if trace.log is None:
+            return
+        self._resolve(trace.log)
+        yield from _range(trace)
+        if len(self.choices) < FEWEST:
+            yield NotRun(CHECK, "the program took too few actions, or its states cannot be told apart")
+            return
+        draw = self._epsilon()
+        yield from _states(trace, self.choices)
+        yield from _greedy(trace, self.choices, draw)
+        yield from _random(trace, self.choices, draw)
+        if draw is not None:
+            yield from _schedule(trace, draw, self.draws[draw.node])
+
+    def _resolve(self, log: Any) -> None:
+        if self._pending is None or self._pending[0] >= len(log.steps):
+            return
+        index, forward, networks, outcomes = self._pending
+        self._pending = None
+        step = log.steps[index]
+        asked, q, line = (-1, None, "") if forward is None else (int(forward.states[0]), forward.q[0], forward.line)
+        self.choices.append(Choice(index, step.action, asked, step.before, q, networks, outcomes, line))
+
+    def _compared(self, trace: Any, window: Window, step: int) -> dict[int, bool]:
+        """Read the comparisons of random numbers with thresholds."""
+        latest: dict[int, float] = {}
+        found: dict[int, Draw] = {}
+        for value in window.values:
+            if value.kind != "value" or value.array is None or value.array.size != 1:
+                continue
+            node = trace.nodes[value.node]
+            number = float(value.array.reshape(()))
+            latest[value.node] = number
+            if node.operator in ORDER and all(child in latest for child in node.children):
+                texts = [trace.nodes[child].text for child in node.children]
+                drawn = [bool(DRAW.search(text)) or text in self._names(trace) for text in texts]
+                if sum(drawn) == 1:
+                    place = drawn.index(True)
+                    operands = [latest[child] for child in node.children]
+                    found[value.node] = Draw(step, operands[place], operands[1 - place], bool(number))
+        for node, draw in found.items():
+            self.draws[node].append(draw)
+        return {node: draw.outcome for node, draw in found.items()}
+
+    def _names(self, trace: Any) -> set[str]:
+        """Return the variables to which the program assigns random numbers."""
+        if self._drawn is None:
+            nodes = trace.nodes
+            self._drawn = {one.assigned for one in nodes if one.operator == "Call" and DRAW.search(one.text)} - {""}
+        return self._drawn
+
+    def _epsilon(self) -> Epsilon | None:
+        """Return the comparison that decides between a random action and the best one, or None."""
+        for node in self.draws:
+            sides = {side: [one for one in self.choices if one.outcomes.get(node) is side] for side in (True, False)}
+            asks = {
+                side: float(np.mean([one.asked == one.current and one.greedy for one in group])) if group else None
+                for side, group in sides.items()
+            }
+            numbers = np.array([draw.number for draw in self.draws[node]])
+            if len(numbers) < FEWEST or len(set(numbers.tolist())) < 0.9 * len(numbers):
+                continue
+            for side in (True, False):
+                random, greedy = asks[side], asks[not side]
+                if random is not None and len(sides[side]) >= 10 and random < 0.75 and (greedy is None or greedy > 0.9):
+                    return Epsilon(node, side)
+        return None
+
+
+class Epsilon(NamedTuple):
+    """The comparison that decides between a random action and the best one."""
+
+    node: int
+    random: bool  # outcome that leads to a random action
+
+
+def line_of(trace: Any, node: int) -> str:
+    """Return ``file:line`` of a node."""
+    return f"{trace.nodes[node].file}:{trace.nodes[node].line}"
+
+
+def _range(trace: Any) -> Iterator[Finding]:
+    """Check that the actions exist."""
+    log = trace.log
+    outside = [step.action for step in log.steps if not 0 <= step.action < log.actions]
+    if outside:
+        evidence = (
+            f"{len(outside)} of {len(log.steps)} actions are outside 0 to {log.actions - 1}, such as {outside[0]}."
+        )
+        yield observed("exploration.out_of_range", evidence, _drawn_at(trace))
+
+
+def _states(trace: Any, choices: list[Choice]) -> Iterator[Finding | Passed]:
+    """Check which state the program asks about before it acts."""
+    log = trace.log
+    stale = [one for one in choices if one.asked >= 0 and one.asked != one.current and one.greedy]
+    right = [one for one in choices if one.asked == one.current]
+    others = [one for one in choices if one.asked >= 0 and one.asked != one.current]
+    chance = 1 / log.actions
+    if len(others) >= 12 and len(stale) > 0.9 * len(others) and chance ** len(stale) < CERTAIN:
+        first = [one for one in stale if one.asked in log.first]
+        evidence = (
+            f"Before {len(others)} of {len(others) + len(right)} actions, the program computed the Q-values of a state "
+            "other than the current one, and took the action with the largest."
+        )
+        begun = [one for one in stale if one.current in log.first]
+        if len(begun) > 0.9 * len(stale):
+            evidence += " Each of them was the first action of an episode."
+        whole = len(right) < 0.5 * len(others) and len(first) > 0.9 * len(stale)
+        yield observed("loop.state_not_advanced" if whole else "loop.acts_on_other_state", evidence, stale[0].line)
+    elif len(right) >= FEWEST and not others:
+        yield Passed("training loop", f"the program asks about the current state before it acts, in {len(right)} cases")
+
+
+def _greedy(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator[Finding | Passed]:
+    """Check that actions that are not random have the largest Q."""
+    clear = [one for one in choices if one.clear and (draw is None or one.outcomes.get(draw.node) is not draw.random)]
+    if len(clear) < FEWEST:
+        return
+    best = float(np.mean([one.greedy for one in clear]))
+    worst = float(np.mean([int(one.q.argmin()) == one.action for one in clear]))  # type: ignore[union-attr]
+    line = clear[0].line
+    if best > 0.95:
+        yield Passed(CHECK, f"greedy actions have the largest Q, in {len(clear)} states")
+    elif worst > 0.9:
+        evidence = f"{worst:.0%} of {len(clear)} actions have the smallest Q of the current state."
+        yield observed("exploration.argmin", evidence, line)
+    elif draw is None and worst > best + 0.2 and _by_chance(worst, len(clear), 1 / trace.log.actions) < CERTAIN:
+        evidence = f"{worst:.0%} of {len(clear)} actions have the smallest Q, and {best:.0%} have the largest."
+        yield observed("exploration.argmin", evidence, line)
+
+
+def _random(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator[Finding]:
+    """Check the actions that are drawn at random."""
+    actions = trace.log.actions
+    if draw is None:
+        random = [one for one in choices if one.asked < 0]
+    else:
+        random = [one for one in choices if one.outcomes.get(draw.node) is draw.random]
+    counts = np.bincount([one.action for one in random if 0 <= one.action < actions], minlength=actions)
+    never = [action for action in range(actions) if not counts[action]]
+    if never and counts.sum() and actions * (1 - 1 / actions) ** counts.sum() < CERTAIN:
+        evidence = f"Of {counts.sum()} random actions, none is {' or '.join(map(str, never))}."
+        yield observed("exploration.action_never_tried", evidence, _drawn_at(trace))
+    asked = [one for one in choices if one.clear]
+    if draw is None and len(asked) == len(choices) >= 300 and all(one.greedy for one in asked) and asked[0].step < 5:
+        if not any(BY_CHANCE.search(node.text) for node in trace.nodes):
+            evidence = f"Each of {len(asked)} actions has the largest Q of its state, from the first time step on."
+            yield observed("exploration.never_explores", evidence, asked[0].line)
+
+
+def _schedule(trace: Any, draw: Epsilon, draws: list[Draw]) -> Iterator[Finding]:
+    """Check how the probability of random actions changes over time."""
+    node, line = trace.nodes[draw.node], line_of(trace, draw.node)
+    numbers = np.array([one.number for one in draws])
+    outside = float(((numbers < 0) | (numbers > 1)).mean())
+    if outside > 0.05:
+        share = float(np.mean([one.outcome is draw.random for one in draws]))
+        evidence = (
+            f"`{node.text}` compares numbers from {numbers.min():.2f} to {numbers.max():.2f}, so {share:.0%} of the "
+            f"actions are random. Uniform numbers lie between 0 and 1."
+        )
+        yield observed("exploration.epsilon_ignored", evidence, line)
+        return
+    below = (node.operator in ("Lt", "LtE")) == bool(DRAW.search(_left(trace, draw.node)))
+    thresholds = np.array([one.threshold for one in draws])
+    share = thresholds if below == draw.random else 1 - thresholds  # probability of a random action
+    last, first = share[-len(share) // 4 :], share[: max(len(share) // 4, 1)]
+    setting = _changed_at(trace, draw.node)
+    if share[-1] - share[0] > 0.15 and (np.diff(share) > -1e-9).mean() > 0.95:
+        evidence = f"The probability of a random action rises from {share[0]:.2f} to {share[-1]:.2f}."
+        yield observed("exploration.inverted", evidence, line)
+        return
+    if share.min() > 0.7 and np.ptp(share) < 1e-9 and thresholds[0] < 0.3:
+        evidence = f"`{node.text}` leads to a random action with probability {share[0]:.2f} in all time steps."
+        yield observed("exploration.inverted", evidence, line)
+        return
+    if thresholds.min() < -0.02 or thresholds.max() > 1.05:
+        evidence = f"In `{node.text}`, epsilon goes from {thresholds[0]:.3g} to {thresholds[-1]:.3g}."
+        yield observed("exploration.epsilon_out_of_range", evidence, setting or line)
+    steps = np.array([one.step for one in draws])
+    ends = [index for index, one in enumerate(trace.log.steps) if one.terminated or one.truncated][:2]
+    soon = max(10, ends[-1] + 1 if len(ends) == 2 else 0)
+    low = np.flatnonzero(share <= max(0.1 * share[0], last.max() + 1e-6))
+    if first[0] >= 0.5 and len(low) and last.max() <= 0.2 and steps[low[0]] - steps[0] <= soon and len(share) > 100:
+        evidence = (
+            f"The probability of a random action falls from {share[0]:.2f} to {share[low[0]]:.3g} within "
+            f"{steps[low[0]] - steps[0]} time steps."
+        )
+        yield observed("exploration.decays_at_once", evidence, setting or line)
+
+
+def _left(trace: Any, node: int) -> str:
+    """Return the left operand of a comparison, or what is assigned to it."""
+    left = trace.nodes[trace.nodes[node].children[0]].text
+    return (
+        left
+        if DRAW.search(left)
+        else next((one.text for one in trace.nodes if one.assigned == left and DRAW.search(one.text)), left)
+    )
+
+
+def _changed_at(trace: Any, node: int) -> str:
+    """Return the line that changes the threshold of a comparison, or ""."""
+    texts = [trace.nodes[child].text for child in trace.nodes[node].children]
+    names = {text.rpartition(".")[2] for text in texts if text and not DRAW.search(text)}
+    for one in trace.nodes:
+        target = one.assigned or (one.text if one.kind == "variable" and one.operator else "")
+        if target.rpartition(".")[2] in names and one.operator and not DRAW.search(one.text):
+            return f"{one.file}:{one.line}"
+    return ""
+
+
+def _drawn_at(trace: Any) -> str:
+    """Return the line that draws a random action, or ""."""
+    pattern = re.compile(r"(randint|randrange|choice|integers|action_space\.sample)\(")
+    places = [f"{one.file}:{one.line}" for one in trace.nodes if one.operator == "Call" and pattern.search(one.text)]
+    return places[0] if len(set(places)) == 1 else next((one for one in places), "")
+
+
+def _by_chance(share: float, count: int, chance: float) -> float:
+    """Return an upper limit of the probability that at least this share of trials succeeds (Chernoff)."""
+    if share <= chance:
+        return 1.0
+    rest = (1 - share) * np.log(max(1 - share, 1e-12) / (1 - chance))
+    return float(np.exp(-count * (share * np.log(share / chance) + rest)))

@@ -1,0 +1,149 @@
+"""Read off the training loop of a program: resets, exceptions, updates, learning rates, and values that are not finite."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune.doctor.locate import is_own
+from perilune.doctor.program.observed import observed
+from perilune.doctor.program.recorder import Value, Window
+from perilune.doctor.report import Finding, NotRun, Passed
+
+CHECK = "training loop"
+ENOUGH_STEPS = 3000
+NEVER = 15_000  # time steps without an update, after which the program will not learn
+LATE = 3  # time steps after an end from which on a missing reset is proven
+FADED = 1e-3  # of the first learning rate: hardly anything
+SOON_UPDATES, SOON_EPISODES = 10_000, 100
+UNPACK = re.compile(r"(too many|not enough) values to unpack|has no attribute 'seed'|cannot unpack")
+ADAPTIVE = re.compile(r"adam|rmsprop|adagrad|adamax|lion", re.IGNORECASE)
+TOO_FAST = {True: 0.03, False: 10.0}  # learning rates of adaptive and of other optimizers
+TOO_SLOW = {True: 1e-7, False: 1e-9}
+
+
+class Rate(NamedTuple):
+    """A learning rate at a step of an optimizer."""
+
+    update: int
+    episode: int
+    value: float
+
+
+class Loop:
+    """Reads what happens around the updates."""
+
+    def __init__(self) -> None:
+        self.steps = self.updates = 0
+        self.rates: dict[Any, list[Rate]] = defaultdict(list)
+        self.named: dict[Any, tuple[str, str]] = {}  # optimizer -> name of its class, line of the step
+        self.broken: Value | None = None  # the first output of a network that is not finite
+        self.changes = 0  # of a learning rate within an episode
+
+    @property
+    def done(self) -> bool:
+        """Whether enough time steps were read."""
+        return self.steps >= ENOUGH_STEPS
+
+    def window(self, trace: Any, window: Window) -> None:
+        """Read the values of a window."""
+        if trace.log is None:
+            return
+        self.steps = len(trace.log.steps)
+        self.updates += window.updates
+        for key, value in window.rates.items():
+            known = self.rates[key]
+            known.append(Rate(self.updates, trace.log.episodes, value))
+            self.changes += len(known) > 1 and known[-2].value != value and known[-2].episode == known[-1].episode
+        for value in window.values:
+            if value.kind == "step":
+                self.named.setdefault(value.key, (str(value.more), value.line))
+            elif value.kind == "forward" and self.broken is None and value.array is not None:
+                if np.isfinite(np.asarray(value.more, np.float64)).all() and not np.isfinite(value.array).all():
+                    self.broken = value
+
+    def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
+        """Return what the loop does wrong."""
+        if trace.error is not None:
+            yield from _error(trace)
+        if trace.log is None or not trace.log.steps:
+            return
+        yield from _ends(trace.log)
+        if self.broken is not None:
+            evidence = f"After {self.updates} updates, the network returned NaN or infinity for finite observations."
+            yield observed("numerics.not_finite", evidence, self.broken.line)
+        yield from self._learning(trace)
+        for key, rates in self.rates.items():
+            yield from _rate(rates, *self.named.get(key, ("", "")), self.changes > 0)
+
+    def _learning(self, trace: Any) -> Iterator[Finding | NotRun]:
+        """Check that the program learns at all."""
+        if self.updates or trace.read or not trace.recorder.networks:
+            return
+        steps = len(trace.log.steps)
+        if steps >= NEVER:
+            evidence = f"In {steps} time steps, no optimizer took a step."
+            yield observed("loop.never_learns", evidence)
+        else:
+            yield NotRun(CHECK, f"the program made no update in {steps} time steps")
+
+
+def _error(trace: Any) -> Iterator[Finding]:
+    """Report the exception that ended the program."""
+    error = trace.error
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if is_own(one.filename)]
+    line = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    code = (frames[-1].line or "") if frames else ""
+    if UNPACK.search(str(error)) and re.search(r"\b(reset|step|seed)\(", code):
+        evidence = f"`{code}` raises {type(error).__name__}: {error}."
+        yield observed("environment.old_interface", evidence, line)
+    elif frames:
+        evidence = f"`{code}` raises {type(error).__name__}: {str(error)[:200]}."
+        yield observed("loop.raises", evidence, line)
+
+
+def _ends(log: Any) -> Iterator[Finding | Passed]:
+    """Check that the loop resets the environment at the end of each episode."""
+    late = {"terminated": 0, "truncated": 0}
+    ends = 0
+    for one, following in zip(log.steps[:-1], log.steps[1:], strict=True):
+        if one.terminated or one.truncated:
+            ends += 1
+            if following.before == one.after:
+                late["terminated" if one.terminated else "truncated"] += 1
+    for how, count in late.items():
+        if count >= LATE:
+            evidence = f"After {count} of {ends} ends, the loop took further time steps. These episodes were {how}."
+            yield observed("environment.no_reset", evidence)
+    if ends >= 20 and not any(late.values()):
+        yield Passed(CHECK, f"the environment is reset after each of {ends} episodes")
+
+
+def _rate(rates: list[Rate], name: str, line: str, within: bool) -> Iterator[Finding]:
+    """Check the learning rate of an optimizer."""
+    adaptive = bool(ADAPTIVE.search(name))
+    first, last = rates[0], rates[-1]
+    if first.value >= TOO_FAST[adaptive]:
+        evidence = f"The learning rate is {first.value:g}."
+        evidence += f" Each step of {name} changes each weight by about that much." if adaptive else ""
+        yield observed("hyperparameters.too_fast", evidence, line)
+    elif first.value <= TOO_SLOW[adaptive]:
+        yield observed("hyperparameters.too_slow", f"The learning rate is {first.value:g}.", line)
+    values = np.array([one.value for one in rates])
+    if first.value <= 0 or last.value > 0.6 * first.value or (np.diff(values) > 0).any():
+        return
+    part = np.log(max(last.value, 1e-30) / first.value) / np.log(FADED)  # of the way to almost 0
+    middle = np.log(max(rates[len(rates) // 2].value, 1e-30) / first.value) / np.log(FADED)
+    updates, episodes = last.update - first.update, last.episode - first.episode
+    soon = updates / part < SOON_UPDATES if within else episodes / part < SOON_EPISODES
+    if updates >= 200 and soon and middle < 0.8 * part:
+        evidence = (
+            f"The learning rate falls from {first.value:g} to {last.value:g} within {updates} updates. At this pace, it "
+            f"is a thousandth of its first value after {updates / part:.0f} updates."
+        )
+        yield observed("hyperparameters.fades", evidence, line)

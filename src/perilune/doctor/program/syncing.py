@@ -1,0 +1,321 @@
+"""Read off what updates change: the weights of the online network, and when and how the target network follows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune._utils.arrays import Array
+from perilune.doctor.program.observed import observed
+from perilune.doctor.program.pairs import Reading, forwards_before
+from perilune.doctor.program.recorder import Value, Window
+from perilune.doctor.report import Finding, NotRun, Passed
+from perilune.doctor.weights import walk
+
+CHECK = "target network"
+ENOUGH = 150  # updates
+FEWEST = 25  # updates from which on a share is judged
+PATIENCE = 2000  # updates without a change of the target network that are worth a note
+LARGEST = 2_000_000  # weights of a network
+CLOSE = 1e-6  # largest relative difference between equal weights
+
+Weights = dict[str, Array]
+
+
+class Pair(NamedTuple):
+    """The keys of the networks of an update."""
+
+    online: Any
+    target: Any
+
+
+@dataclass
+class Moves:
+    """How the weights of two networks change, from one window with an update to the next.
+
+    Attributes:
+        updates: Windows in which the online network changed.
+        single: Of these, windows with one batch.
+        equal: Windows with one batch after which both networks were equal.
+        synced: Windows after which an array of the target network had changed, by array.
+        lagging: Windows after which an unchanged array of the target network differed from the online one, by array.
+        moved: Windows in which the target network changed.
+        reverted: Windows in which the online network became what the target network was.
+        shared: Windows after which both networks used the same memory.
+        fractions: How far the target network moved toward the online one, where it moved in a straight line.
+        averaged: Windows with a moving average of both networks' weights, which the target network did not receive.
+        average_line: Where the program computed it.
+        loads: Windows in which the target network loaded weights that did not change it.
+        load_line: Where it loaded them.
+        untrained: Updates that did not change the online network.
+    """
+
+    updates: int = 0
+    single: int = 0
+    equal: int = 0
+    synced: Counter[str] = field(default_factory=Counter)
+    lagging: Counter[str] = field(default_factory=Counter)
+    moved: int = 0
+    reverted: int = 0
+    shared: int = 0
+    fractions: list[float] = field(default_factory=list)
+    averaged: int = 0
+    average_line: str = ""
+    loads: int = 0
+    load_line: str = ""
+    line: str = ""  # where weights are loaded
+
+
+class Syncing:
+    """Reads how weights change."""
+
+    def __init__(self) -> None:
+        self.moves = Moves()
+        self.pairs: Counter[Pair] = Counter()
+        self.alone = 0  # updates that asked one network only
+        self.windows = 0
+        self.unchanged = 0  # updates that did not change the online network
+        self.stale: list[bool] = []  # for each update: whether gradients of the previous one were left
+        self.backwards = 0  # windows with gradients
+        self.steps = 0  # windows with optimizer steps
+        self.gradient_line = ""
+        self._owners: dict[Any, Any] = {}
+        self._names: dict[str, Any] = {}  # latest owner of a role that is rebound at each sync
+        self._before: tuple[Any, Any, Weights, Weights] | None = None
+        self._latest: Pair | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether enough updates were read."""
+        return self.windows >= ENOUGH
+
+    def window(self, trace: Any, window: Window) -> None:
+        """Read the values of a window."""
+        if trace.log is None:
+            return
+        batches = self._roles(trace, window) if window.values and trace.recorder.on else 0
+        for value in window.values:
+            if value.kind == "gradient":
+                self.gradient_line = value.line or self.gradient_line
+                if value.more is not None:
+                    self.stale.append(value.more)
+        self.backwards += any(value.kind == "gradient" for value in window.values)
+        self.steps += bool(window.updates)
+        if self._latest is not None:
+            self._compare(trace, window, batches or window.updates)
+
+    def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
+        """Return what the updates change."""
+        if trace.log is None:
+            return
+        yield from self._gradients(trace)
+        moves = self.moves
+        if self._latest is None or moves.updates < FEWEST:
+            yield from self._unused(trace)
+            return
+        line = moves.load_line or moves.line
+        if moves.shared > 0.5 * moves.updates and moves.shared >= FEWEST:
+            evidence = (
+                f"After {moves.shared} of {moves.updates} updates, both networks used the same memory, so the target "
+                "network changes with the online network."
+            )
+            yield observed("target_network.shared", evidence, line)
+            return
+        if moves.single >= FEWEST and moves.equal > 0.95 * moves.single and moves.single > 0.8 * moves.updates:
+            evidence = f"After {moves.equal} of {moves.single} updates, both networks had equal weights."
+            yield observed("target_network.every_update", evidence, line)
+            return
+        if moves.reverted >= 2 and not moves.moved:
+            evidence = (
+                f"The online network received the weights of the target network {moves.reverted} times, and the target "
+                "network never changed."
+            )
+            yield observed("target_network.backwards", evidence, line)
+            return
+        if not moves.moved:
+            yield from self._still()
+            return
+        if len(moves.fractions) >= FEWEST and np.median(moves.fractions) > 0.5:
+            tau = float(np.median(moves.fractions))
+            evidence = f"Each update moves the target network by {tau:.3f} of the way to the online network."
+            yield observed("target_network.tau_reversed", evidence, moves.average_line or line)
+            return
+        missing = [name for name, count in moves.lagging.items() if count >= FEWEST and not moves.synced[name]]
+        if missing and moves.moved >= 2:
+            evidence = (
+                f"{moves.moved} syncs changed other arrays of the target network, but not {', '.join(missing[:4])}."
+            )
+            yield observed("target_network.partly_synced", evidence, line)
+            return
+        yield Passed(CHECK, f"the target network changed {moves.moved} times in {moves.updates} updates")
+
+    # Roles
+
+    def _roles(self, trace: Any, window: Window) -> int:
+        """Find the two networks of an update. Return the number of batches."""
+        for value in window.values:
+            if value.kind == "enter" and value.more:
+                self._enter(trace, value)
+        reading = Reading(trace.nodes, trace.log, window)
+        self.windows += bool(reading.pairs)
+        for pair in reading.pairs:
+            online = pair.forward.key
+            states = set(pair.forward.states.tolist())
+            others = {
+                one.key
+                for one in forwards_before(reading, pair.place)
+                if one.key != online and len(one.states) >= 1 and set(one.states.tolist()) != states
+            }
+            if len(others) == 1:
+                self._latest = Pair(online, others.pop())
+            else:
+                self.alone += not others
+        return len(reading.pairs)
+
+    def _enter(self, trace: Any, value: Value) -> None:
+        """Remember what the keys of hand-written networks stand for, as ``Reading`` makes them."""
+        name, arguments = trace.nodes[value.node].text, value.more
+        own = arguments[:1] if hasattr(arguments[0], "__dict__") else arguments
+        self._owners[name, id(arguments[0])] = arguments[0]
+        containers = [one for one in own if isinstance(one, list | dict) or own is not arguments]
+        self._owners[name, tuple(id(one) for one in containers)] = containers
+
+    def _weights(self, trace: Any, key: Any) -> Weights | None:
+        """Return the arrays of a network, or None if they are not known."""
+        owner = trace.recorder.networks.get(key, self._owners.get(key))
+        if owner is None:
+            return None
+        arrays = {name: one for name, one in walk(owner).items() if one.ndim >= 1}
+        return arrays if arrays and sum(one.size for one in arrays.values()) <= LARGEST else None
+
+    # Changes
+
+    def _compare(self, trace: Any, window: Window, batches: int) -> None:
+        """Compare the weights with those after the previous window."""
+        assert self._latest is not None
+        keys = self._latest
+        online, target = (self._weights(trace, key) for key in keys)
+        if online is None or target is None:
+            self._before = None
+            return
+        names = [name for name in online if name in target and online[name].shape == target[name].shape]
+        if not names or len(names) != len(target) or len(names) != len(online):
+            self._before = None
+            return
+        shared = sum(np.shares_memory(online[name], target[name]) for name in names)
+        now = {name: online[name].copy() for name in names}, {name: target[name].copy() for name in names}
+        if self._before is not None and self._before[0] == keys.online:
+            self._moved(window, trace, (self._before[2], self._before[3]), now, shared, batches)
+        self._before = (*keys, *now)
+
+    def _moved(
+        self,
+        window: Window,
+        trace: Any,
+        before: tuple[Weights, Weights],
+        now: tuple[Weights, Weights],
+        shared: int,
+        batches: int,
+    ) -> None:
+        moves, (old, old_target), (new, target) = self.moves, before, now
+        trained = [name for name in new if _differ(old[name], new[name])]
+        if not trained:
+            self.unchanged += bool(window.updates)
+            return
+        moves.updates += 1
+        moves.shared += shared >= len(trained)
+        single = batches == 1
+        equal = not any(_differ(new[name], target[name]) for name in trained)
+        moves.single += single
+        moves.equal += single and equal
+        changed = [name for name in trained if _differ(old_target[name], target[name])]
+        moves.moved += bool(changed)
+        moves.synced.update(changed)
+        moves.lagging.update(
+            name for name in trained if name not in changed and _differ(new[name], target[name])
+        ) if changed else None
+        was_equal = not any(_differ(old[name], target[name]) for name in trained)
+        moves.reverted += equal and not changed and not was_equal
+        if changed and single and not equal:
+            moves.fractions += _fraction(new, old_target, target, trained)
+        for value in window.values:
+            if value.kind == "load":
+                moves.line = value.line
+                if self._latest is not None and value.key == self._latest.target and not changed and not equal:
+                    moves.loads += 1
+                    moves.load_line = value.line
+        if not changed and not equal:
+            self._average(trace, window, new, target)
+
+    def _average(self, trace: Any, window: Window, online: Weights, target: Weights) -> None:
+        """Find a moving average of the weights that the target network does not receive."""
+        shapes = {one.shape: name for name, one in target.items() if one.ndim == 2}
+        for value in window.values:
+            if value.kind != "value" or value.array is None or value.array.shape not in shapes:
+                continue
+            node = trace.nodes[value.node]
+            if node.operator != "Add":
+                continue
+            name = shapes[value.array.shape]
+            way = (online[name] - target[name]).ravel().astype(np.float64)
+            off = (value.array - target[name]).ravel().astype(np.float64)
+            part = float(off @ way / max(way @ way, 1e-30))
+            if 1e-5 < part < 1 - 1e-5 and np.abs(off - part * way).max() < 1e-3 * part * np.abs(way).max():
+                self.moves.averaged += 1
+                self.moves.average_line = f"{node.file}:{node.line}"
+                return
+
+    def _still(self) -> Iterator[Finding | NotRun]:
+        """Report a target network that never changed."""
+        moves = self.moves
+        if moves.averaged >= 5:
+            evidence = (
+                f"In {moves.averaged} updates, the program computed an average of the weights of both networks, but the "
+                "target network never changed."
+            )
+            yield observed("target_network.never_synced", evidence, moves.average_line)
+        elif moves.loads >= 2:
+            evidence = f"The target network loaded weights {moves.loads} times, and did not change."
+            yield observed("target_network.never_synced", evidence, moves.load_line)
+        else:
+            yield NotRun(CHECK, f"the target network did not change in {moves.updates} updates")
+
+    # Gradients and steps
+
+    def _gradients(self, trace: Any) -> Iterator[Finding]:
+        """Check that gradients are set to zero and applied."""
+        if len(self.stale) >= FEWEST and np.mean(self.stale[1:]) > 0.9:
+            evidence = (
+                f"At the start of {sum(self.stale)} of {len(self.stale)} backward passes, the weights still had the "
+                "gradients of the previous update."
+            )
+            yield observed("backward.accumulates", evidence, self.gradient_line)
+        if self.backwards >= FEWEST and not self.steps:
+            evidence = f"The program computed gradients {self.backwards} times, and no optimizer took a step."
+            yield observed("optimizer.no_step", evidence, self.gradient_line)
+        elif self.steps >= FEWEST and self.unchanged >= FEWEST and not self.moves.updates:
+            evidence = f"{self.unchanged} optimizer steps did not change the network that predicts Q(obs, action)."
+            yield observed("optimizer.no_step" if self.backwards else "loss.no_update", evidence, self.gradient_line)
+
+    def _unused(self, trace: Any) -> Iterator[Finding | NotRun]:
+        """Report a target network that updates do not use."""
+        if self._latest is None and self.alone >= FEWEST:
+            yield NotRun(CHECK, "the updates use one network only")
+
+
+def _differ(one: Array, other: Array) -> bool:
+    return bool(np.abs(one - other).max(initial=0) > CLOSE * (np.abs(other).max(initial=0) + 1e-12))
+
+
+def _fraction(online: Weights, before: Weights, after: Weights, names: list[str]) -> list[float]:
+    """Return how far ``after`` is on the way from ``before`` to ``online``, if it is on that way."""
+    start, way, moved = (
+        np.concatenate([one[name].ravel().astype(np.float64) for name in names]) for one in (before, online, after)
+    )
+    way, moved = way - start, moved - start
+    part = float(moved @ way / max(way @ way, 1e-30))
+    return [part] if np.abs(moved - part * way).max() < 0.02 * np.abs(way).max() else []
