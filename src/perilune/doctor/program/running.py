@@ -45,7 +45,9 @@ class Trace:
         envs: The tracer environments that the program made.
         log: Their time steps, or None before the program makes the first one.
         namespace: Global variables of the program.
+        modules: Variables of the user's modules that it imported, by name.
         error: The exception that ended it, or None.
+        end: What ended it after enough was observed, with the frames of its functions, or None.
         enough: Whether the program was ended because enough was observed.
         read: Number of windows with an update that were read.
         notes: What cannot be observed, and why.
@@ -70,7 +72,9 @@ class Trace:
         self.envs: list[TracerEnv] = []
         self.log: Log | None = None
         self.namespace: dict[str, Any] = {}
+        self.modules: dict[str, dict[str, Any]] = {}
         self.error: BaseException | None = None
+        self.end: BaseException | None = None
         self.enough = False
         self.read = 0  # windows with an update that were read
         self.notes: list[str] = []
@@ -103,9 +107,10 @@ class Trace:
         with self._patched():
             try:
                 self._run()
-            except Interrupted:
+            except Interrupted as end:
                 if not self.enough:
                     raise
+                self.end = end
             except SystemExit as end:
                 self.error = _exited(end) if end.code else None
             except ModuleNotFoundError as error:
@@ -227,4 +232,5 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: Any) -> None:
         """Run the instrumented code of the module."""
         file = module.__spec__.origin
+        self.trace.modules[module.__name__] = vars(module)
         exec(self.trace.compile(sources.text(Path(file)), file), vars(module))  # noqa: S102

@@ -1,0 +1,221 @@
+"""Build an AgentAdapter from a running program, so that the checks that change an agent's batch can run on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from perilune.doctor.numbered_env import codes
+from perilune.doctor.program.agent import Program
+from perilune.doctor.program.pieces import Finder, Missing, Query
+from perilune.doctor.program.rerun import Counting, Pieces, rerun
+from perilune.doctor.program.state import Stopped, walk
+from perilune.doctor.protocol import Transitions
+from perilune.doctor.session import seed_global_generators
+
+NO_TARGET = "no comparison of Q(obs, action) with a target was found, so the code that learns is not known"
+SECONDS = 15.0  # CPU time until the first update
+
+
+@dataclass
+class Built:
+    """An adapter that was built from a program.
+
+    Attributes:
+        factory: Returns an agent; for a Session.
+        description: What was found, one line each.
+    """
+
+    program: Program
+    pieces: Pieces
+    description: list[str] = field(default_factory=list)
+
+    @property
+    def factory(self) -> Callable[[], Any]:
+        """Return the function that makes agents."""
+        return self.program.agent
+
+
+def build(trace: Any, targets: Any) -> Built | str:
+    """Build an adapter for a program that was traced.
+
+    Args:
+        trace: The finished trace of the program.
+        targets: What was read off its targets.
+
+    Returns:
+        The adapter, or the reason why there is none.
+    """
+    trace.recorder.on = False
+    if targets is not None and not targets.sites:
+        return NO_TARGET
+    try:
+        return _build(trace, targets)
+    except Missing as missing:
+        return str(missing)
+    except Exception as error:  # of the user's program
+        return f"the program cannot learn from a given batch: {type(error).__name__}: {error}"
+
+
+def _build(trace: Any, targets: Any) -> Built:
+    finder = Finder()
+    name = _name(trace.program)
+    found = rerun(name, trace.arguments, Counting, finder.window)
+    if finder.reading is None or found.log is None:
+        raise Missing(NO_TARGET)
+    stopped = Stopped(found)
+    query = finder.query(found, stopped, finder.pair.forward)
+    forward = finder.target()
+    target = None
+    if forward is not None:
+        try:
+            target = finder.query(found, stopped, forward)
+        except Missing:
+            target = None
+    if target is not None and target.call == query.call:
+        target = None
+    gamma = _gamma(stopped)
+    reasons = []
+    for learn in finder.learners(found):
+        pieces = Pieces(
+            name, list(trace.arguments), learn.name, learn.calls, query.call, str(query.form), gamma,
+            found.log.size, found.log.actions, target.call if target else None, learn.lines, learn.file,
+        )  # fmt: skip
+        try:
+            program = Program(pieces)
+            _verify(program, query)
+        except Missing as missing:
+            reasons.append(f"{learn.name or 'the training loop'}: {missing}")
+            continue
+        return Built(program, pieces, _describe(program))
+    raise Missing("; ".join(reasons) or "no function or block of statements that learns from a batch was found")
+
+
+def _name(program: Any) -> str:
+    return f"{program.module}:{program.attribute}" if program.module else str(program.path)
+
+
+def _gamma(stopped: Stopped) -> float:
+    if (value := next(_discounts(stopped), None)) is not None:
+        return value
+    raise Missing("the discount is not known. Name it gamma or discount")
+
+
+def _discounts(stopped: Stopped) -> Iterator[float]:
+    """Yield the values of variables that are named like a discount."""
+    known = stopped.scope
+    owners = [known, *(one if isinstance(one, dict) else vars(one) for _, one in walk(known) if _has_variables(one))]
+    for variables in owners:
+        for name, value in variables.items():
+            word = str(name).lower()
+            if ("gamma" in word or "discount" in word) and isinstance(value, float) and 0 < value <= 1:
+                yield value
+
+
+def _has_variables(value: Any) -> bool:
+    return isinstance(value, dict) or hasattr(value, "__dict__")
+
+
+def _verify(program: Program, query: Query) -> None:
+    """Check that the adapter computes what the program computes, and that its copies are independent.
+
+    Raises:
+        Missing: It does not.
+    """
+    fixed, size = program.fixed, program.fixed.pieces.observation_size
+    agent = program.agent()
+    known = query.states >= 0
+    obs = codes(query.states[known], size).astype(np.float32)
+    values = _attempt(lambda: np.asarray(agent.q_values(obs), np.float64), "asking for Q-values")
+    if not np.allclose(values, query.q[known], rtol=1e-3, atol=1e-4 * np.abs(query.q).max() + 1e-6):
+        raise Missing(f"{fixed.pieces.q_values} returns other values than those that the program computed")
+    rng = np.random.default_rng(0)
+    with contextlib.suppress(Missing):  # the batch size is not yet set
+        _train(program, rng, 8)
+    requested = list(fixed.draws.requested)
+    if not requested:
+        raise Missing("no random draw from the memory was seen, so the doctor cannot choose the batch")
+    fixed.sizes = _batch_sizes(program, requested[0] if requested[0] > 1 else len(requested))
+    for count in (3, 40):
+        _train(program, rng, count)
+    _check_target(program, rng)
+
+
+def _train(program: Program, rng: np.random.Generator, count: int) -> None:
+    """Train two copies on a batch. Raise Missing if the batch does not change the network, or other copies too."""
+    fixed = program.fixed
+    size, actions = fixed.pieces.observation_size, fixed.pieces.actions
+    obs, next_obs = rng.uniform(-1, 1, (2, count, size)).astype(np.float32)
+    batch = Transitions(
+        obs,
+        np.arange(count) % actions,
+        rng.uniform(-1, 1, count).astype(np.float32),
+        next_obs,
+        np.arange(count) % 2 == 0,
+    )
+    first, second = program.agent(), program.agent()
+    before = first.q_values(obs)
+    for agent in (first, second):
+        seed_global_generators(1)
+        for _ in range(8):
+            _attempt(partial(agent.train_batch, *batch), f"learning from {count} transitions")
+            if not np.array_equal(agent.q_values(obs), before):
+                break
+        else:
+            raise Missing("calling it does not change the network")
+    if not np.allclose(first.q_values(obs), second.q_values(obs), atol=1e-6):
+        raise Missing("equal agents learn different values from equal transitions")
+    if not np.array_equal(program.agent().q_values(obs), before):
+        raise Missing("copies of the agent share their weights")
+
+
+def _check_target(program: Program, rng: np.random.Generator) -> None:
+    """Remove the target network if it is the online network."""
+    agent, size = program.agent(), program.fixed.pieces.observation_size
+    if agent.target_q_values is None:
+        return
+    obs = rng.uniform(-1, 1, (40, size)).astype(np.float32)
+    count = np.arange(40)
+    before = _attempt(partial(agent.target_q_values, obs), "asking for Q-values of the target network")
+    agent.train_batch(obs, count % program.fixed.pieces.actions, np.ones(40, np.float32), obs, count % 2 == 0)
+    after = agent.target_q_values(obs)
+    if not np.array_equal(before, after) and np.allclose(after, agent.q_values(obs)):
+        program.remove_target()
+
+
+def _attempt(call: Callable[[], Any], what: str) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        raise Missing(f"{what} raised {type(error).__name__}: {error}") from error
+
+
+def _batch_sizes(program: Program, size: int) -> list[tuple[str, str]]:
+    """Return the variables that contain the batch size."""
+    stopped = program.stopped
+    owners: list[tuple[str, Any]] = [("globals", stopped.namespaces[""])]
+    owners += [(f"locals{index}", one) for index, one in enumerate(stopped.locals)]
+    owners += [(path, one) for path, one in walk(stopped.scope) if _has_variables(one)]
+    found = []
+    for path, owner in owners:
+        for name, value in list((owner if isinstance(owner, dict) else vars(owner)).items()):
+            if type(value) is int and value == size and isinstance(name, str) and "batch" in name.lower():
+                found.append((path, name))
+    return found
+
+
+def _describe(program: Program) -> list[str]:
+    fixed, pieces = program.fixed, program.fixed.pieces
+    where = f"lines {pieces.lines[0]}-{pieces.lines[1]}" if pieces.lines else f"{pieces.learn}()"
+    return [
+        f"Q-values: {pieces.q_values}, obs as {pieces.obs}",
+        f"target network: {pieces.target_q_values or 'none'}",
+        f"update: {where}",
+        f"memory: {fixed.memory}, {fixed.stored.describe()}",
+        f"discount: {pieces.gamma:g}",
+    ]

@@ -1,0 +1,159 @@
+"""Adapters that are built from unmodified programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from perilune.doctor.program import sources
+from perilune.doctor.program.adapter import Built, build
+
+AGENT = """
+import random
+from collections import deque
+import gymnasium as gym
+import numpy as np
+
+GAMMA = 0.9
+BATCH_SIZE = 16
+rng = np.random.default_rng(3)
+
+
+class Network:
+    def __init__(self):
+        self.w1, self.b1 = rng.normal(size=(4, 12)) * 0.5, np.zeros(12)
+        self.w2, self.b2 = rng.normal(size=(12, 2)) * 0.3, np.zeros(2)
+
+    def predict(self, x):
+        self.x = x
+        self.h = np.maximum(x @ self.w1 + self.b1, 0)
+        return self.h @ self.w2 + self.b2
+
+    def train(self, error, lr=0.01):
+        dh = error @ self.w2.T * (self.h > 0)
+        self.w2 -= lr * self.h.T @ error
+        self.b2 -= lr * error.sum(axis=0)
+        self.w1 -= lr * self.x.T @ dh
+        self.b1 -= lr * dh.sum(axis=0)
+
+
+class Agent:
+    def __init__(self):
+        self.online, self.target = Network(), Network()
+        self.memory = MEMORY
+
+    def act(self, state, epsilon):
+        if rng.random() < epsilon:
+            return int(rng.integers(2))
+        return int(np.argmax(self.online.predict(state[None])[0]))
+
+    def learn(self):
+        if len(self.memory) < 50:
+            return
+        SAMPLE
+        target = rewards + GAMMA * self.target.predict(nexts).max(axis=1) * (1 - dones)
+        q = self.online.predict(states)
+        rows = np.arange(BATCH_SIZE)
+        error = np.zeros_like(q)
+        error[rows, actions] = (q[rows, actions] - target) / BATCH_SIZE
+        self.online.train(error)
+
+
+def main():
+    env = gym.make("CartPole-v1")
+    agent = Agent()
+    for episode in range(300):
+        state, _ = env.reset()
+        done = False
+        while not done:
+            action = agent.act(state, max(0.1, 1 - episode / 100))
+            following, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            STORE
+            agent.learn()
+            state = following
+
+
+main()
+"""
+ROWS = (
+    "deque(maxlen=5000)",
+    "batch = random.sample(self.memory, BATCH_SIZE)\n"
+    "        states, actions, rewards, nexts, dones = (np.array(c) for c in zip(*batch))",
+    "agent.memory.append((state, action, reward, following, float(terminated)))",
+)
+DICTS = (
+    "[]",
+    "batch = [self.memory[i] for i in rng.choice(len(self.memory), BATCH_SIZE, replace=False)]\n"
+    "        states, actions, rewards, nexts, dones = (np.array([b[k] for b in batch]) for k in 'sarne')",
+    "agent.memory.append({'s': state, 'a': action, 'r': reward, 'n': following, 'e': terminated * 1})",
+)
+
+
+def program(directory: Path, parts: tuple[str, str, str]) -> Built | str:
+    """Write the program with this memory, and build an adapter for it."""
+    text = AGENT
+    for name, part in zip(("MEMORY", "SAMPLE", "STORE"), parts, strict=True):
+        text = text.replace(name, part)
+    return built(directory, text)
+
+
+def built(directory: Path, text: str) -> Built | str:
+    """Write a program, and build an adapter for it."""
+    path = directory / "train.py"
+    path.write_text(text, encoding="utf-8")
+    trace: Any = SimpleNamespace(program=sources.find(str(path)), arguments=[], recorder=SimpleNamespace(on=False))
+    return build(trace, None)
+
+
+def batch(count: int, terminated: bool = True) -> list[Any]:
+    """Return transitions as columns."""
+    rng = np.random.default_rng(1)
+    obs, following = rng.normal(size=(2, count, 4)).astype(np.float32)
+    reward = rng.normal(size=count).astype(np.float32)
+    return [obs, np.arange(count) % 2, reward, following, np.full(count, terminated)]
+
+
+@pytest.mark.parametrize("parts", [ROWS, DICTS])
+def test_adapter_learns_from_the_given_batch(tmp_path: Path, parts: tuple[str, str, str]) -> None:
+    found = program(tmp_path, parts)
+    assert isinstance(found, Built), found
+    assert (found.pieces.gamma, found.pieces.learn) == (0.9, "Agent.learn")
+    for count in (1, 5, 16, 70):  # the program's batch size is 16
+        agent, other, columns = found.factory(), found.factory(), batch(count)
+        before, error = agent.q_values(columns[0]), np.zeros((count, 2))
+        w2 = agent.locals[0]["agent"].online.w2.copy()
+        agent.train_batch(*columns)
+        rows = np.arange(count)
+        error[rows, columns[1]] = (before[rows, columns[1]] - columns[2]) / count
+        hidden = np.maximum(columns[0] @ other.locals[0]["agent"].online.w1, 0)  # its biases are 0 at first
+        expected = w2 - 0.01 * hidden.T @ error
+        np.testing.assert_allclose(agent.locals[0]["agent"].online.w2, expected, atol=1e-6)
+        np.testing.assert_array_equal(other.q_values(columns[0]), before)
+
+
+def test_target_uses_the_target_network(tmp_path: Path) -> None:
+    found = program(tmp_path, ROWS)
+    assert isinstance(found, Built), found
+    columns = batch(8, terminated=False)
+    agent = found.factory()
+    goal = columns[2] + 0.9 * agent.target_q_values(columns[3]).max(axis=1)
+    rows = np.arange(8)
+    before = agent.q_values(columns[0])[rows, columns[1]]
+    columns[2] = (columns[2] - goal + before).astype(np.float32)  # the target equals Q, so nothing is learned
+    agent.train_batch(*columns)
+    np.testing.assert_allclose(agent.q_values(columns[0])[rows, columns[1]], before, atol=1e-6)
+
+
+def test_program_without_a_memory_has_no_adapter(tmp_path: Path) -> None:
+    parts = (
+        "np.zeros((0, 4))",
+        "states, actions, rewards, nexts, dones = (np.array(c) for c in zip(*[(state, 0, 0.0, state, 0.0)] * 16))",
+        "state",
+    )
+    found = program(tmp_path, parts)
+    assert isinstance(found, str)
