@@ -16,7 +16,7 @@ import numpy as np
 
 from perilune.doctor.program.instrument import Node
 from perilune.doctor.program.recorder import Window
-from perilune.doctor.program.tracer import Limited, Log, TracerEnv, traceable
+from perilune.doctor.program.tracer import Limited, Log, Plain, TracerEnv, traceable
 
 # Entries of an observation and actions of environments whose packages may be missing.
 KNOWN = {"LunarLander": (8, 4)}
@@ -94,7 +94,7 @@ def replaced(
         space, actions, spec, original = _spaces(real, name, args, keywords)
         if original is not None and (why := traceable(original)):
             notes.append(f"{getattr(spec, 'id', name)} cannot be replaced by an environment with unique values: {why}")
-            return original
+            return Plain(original, log)
         env = TracerEnv(log, space, actions, spec, original, mode)
         made(env)
         return Limited(env)

@@ -28,6 +28,7 @@ FIRST_STEPS = 300  # time steps that are all recorded
 EVERY_UPDATE = 20  # of these first updates, each is recorded
 SHARE = 0.1  # of the later time steps
 GOLDEN = 0.6180339887
+MOST_PLAIN = 2000  # time steps in environments whose values cannot be observed
 
 
 class Enough(Interrupted):
@@ -88,6 +89,7 @@ class Trace:
         if not self._hooked and any(name.partition(".")[0] == "torch" for name in sources.imported(tree)):
             self._hooked = True
             torch_hooks.install(self.recorder)
+            sandbox.limit_torch(sys.modules["torch"], self._scratch, self._trees)
         first = len(self.nodes)
         tree = instrumented(tree, file, self.nodes, self.functions)
         for number, node in enumerate(self.nodes[first:], first):
@@ -145,7 +147,7 @@ class Trace:
 
     @contextlib.contextmanager
     def _patched(self) -> Iterator[None]:
-        trees = list(sources.trees(self.program))
+        self._trees = trees = list(sources.trees(self.program))
         words = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         same_step = not words.isdisjoint({"final_observation", "final_info"})
         self._new_log.compares = environments.compares(trees)
@@ -156,7 +158,7 @@ class Trace:
             with (
                 old_gym.installed(old_gym.is_old(trees)),
                 environments.replaced(self._new_log, self._made, self.notes, same_step),
-                sandbox.harmless(self.path.parent),
+                sandbox.harmless(self.path.parent) as self._scratch,
             ):
                 sys.meta_path.insert(0, finder := _Finder(self))  # the first, because modules of the user hide others
                 try:
@@ -179,6 +181,11 @@ class Trace:
         log, window = self._new_log, self.recorder.window
         if self.enough:  # the program caught the exception
             raise Enough
+        if log.plain > MOST_PLAIN and not log.steps:
+            self.enough = True
+            raise Enough
+        if self.log is None:
+            return
         if self.recorder.on and not window.values:  # another environment of the same vector, or reset after the end
             window.step = len(log.steps)
             return
@@ -211,11 +218,16 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.directories = [trace.path.resolve().parent]
         if trace.program.module:
             self.directories.append(Path.cwd())
+        self.directories_of: dict[str, list[Path]] = {}  # where the top-level modules with these names may be
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         """Return how to load a module of the user."""
         del path, target
-        for directory in self.directories:
+        first = name.partition(".")[0]
+        if first not in self.directories_of:
+            places = [one for one in self.directories if any((one / f"{first}{end}").exists() for end in ("", ".py"))]
+            self.directories_of[first] = places
+        for directory in self.directories_of[first]:
             base = directory.joinpath(*name.split("."))
             for file in (base.with_suffix(".py"), base / "__init__.py"):
                 if file.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import io
@@ -17,7 +18,7 @@ import tempfile
 import time
 import webbrowser
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,43 @@ def answer(prompt: str, line: str, repeated: int) -> str:
     if re.search(r"\b(int|float)\s*\(\s*(builtins\.)?input", line):
         return "1000" if re.search(r"episode|step|epoch|iteration", prompt, re.IGNORECASE) else "1"
     return "n" if "?" in prompt else ""
+
+
+def limit_torch(torch: Any, scratch: Scratch, trees: Iterable[ast.AST]) -> None:
+    """Make a PyTorch program use the CPU, and write its files to the scratch directory.
+
+    Args:
+        torch: The package.
+        scratch: The scratch directory.
+        trees: Syntax trees of the program.
+    """
+    torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self
+    if "torch._dynamo" not in sys.modules:  # its import takes seconds, and optimizers only tell it to do nothing
+        torch._dynamo = sys.modules["torch._dynamo"] = standins.module("torch._dynamo")
+    save = torch.save
+    torch.save = lambda what, file, *args, **keywords: save(what, scratch.writing(file), *args, **keywords)
+
+    def on_cpu(value: Any) -> Any:
+        device = value if isinstance(value, str) else value.type if isinstance(value, torch.device) else ""
+        return "cpu" if device.startswith(("cuda", "mps")) else value
+
+    class OnCpu(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), keywords: Any = None) -> Any:
+            keywords = {key: on_cpu(value) for key, value in (keywords or {}).items()}
+            return function(*map(on_cpu, args), **keywords)
+
+    if any(_asks_for_gpu(tree) for tree in trees):
+        OnCpu().__enter__()
+
+
+def _asks_for_gpu(tree: ast.AST) -> bool:
+    """Return whether a program names a GPU, other than as in ``"cuda" if torch.cuda.is_available() else "cpu"``."""
+    if isinstance(tree, ast.IfExp):
+        return False
+    if isinstance(tree, ast.Constant):
+        return isinstance(tree.value, str) and bool(re.fullmatch(r"(cuda|mps)(:\d)?", tree.value))
+    return any(_asks_for_gpu(one) for one in ast.iter_child_nodes(tree))
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
@@ -115,8 +153,8 @@ def _patches() -> list[tuple[Any, str, Any]]:
 
 
 @contextlib.contextmanager
-def harmless(beside: Path) -> Iterator[None]:
-    """Replace functions with an effect outside the program.
+def harmless(beside: Path) -> Iterator[Scratch]:
+    """Replace functions with an effect outside the program. Return where its files are written.
 
     Args:
         beside: Directory of the program, for the files that it reads.
@@ -137,4 +175,4 @@ def harmless(beside: Path) -> Iterator[None]:
         for owner, name, value in (*_patches(), *scratch.patches()):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
-        yield
+        yield scratch

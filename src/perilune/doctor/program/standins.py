@@ -185,6 +185,8 @@ def _members(name: str) -> dict[str, Any]:
             return run
 
         return {"config": config, "init": init, "run": run}
+    if name == "torch._dynamo":
+        return {"disable": lambda function, *_, **__: function}
     if name == "tyro":
         return {"cli": lambda made, *_, **__: made()}
     return {}
@@ -197,16 +199,23 @@ class _Module(ModuleType):
         return StandIn()
 
 
+def module(name: str) -> ModuleType:
+    """Return a stand-in for a module."""
+    made = _Module(name)
+    vars(made).update(_members(name))
+    return made
+
+
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         del path, target
         return importlib.machinery.ModuleSpec(name, self, is_package=True) if _replaced(name) else None
 
     def create_module(self, spec: Any) -> Any:
-        return _Module(spec.name)
+        return module(spec.name)
 
     def exec_module(self, module: Any) -> None:
-        vars(module).update(_members(module.__name__))
+        pass
 
 
 def _replaced(name: str) -> bool:

@@ -26,6 +26,7 @@ class Log:
         steps: All time steps, of all environments.
         first: Numbers of the states that ``reset`` returned.
         episodes: Number of episodes that began.
+        plain: Number of time steps in environments that are not tracer environments.
         late: Number of time steps after the end of an episode, without a reset.
         size: Number of entries of an observation; for discrete observations, the number of states.
         actions: Number of actions.
@@ -39,7 +40,7 @@ class Log:
         self.on_step = on_step
         self.steps: list[Step] = []
         self.first: set[int] = set()
-        self.episodes = self.late = 0
+        self.episodes = self.plain = self.late = 0
         self.size = self.actions = 0
         self.discrete = False
         self.learning = False
@@ -236,6 +237,25 @@ class Limited(gymnasium.Wrapper[Any, int, Any, int]):
         """Start an episode."""
         gymnasium.Env.reset(self.env, seed=seed, options=options)
         return self.env.begin(limited=True), {}
+
+
+class Plain(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment that cannot be replaced. Its values are not unique."""
+
+    def __init__(self, env: Any, log: Log) -> None:
+        super().__init__(env)
+        self.log = log
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "env":
+            raise AttributeError(name)
+        return getattr(self.env, name) if hasattr(self.env, name) else getattr(self.env.unwrapped, name)
+
+    def step(self, action: Any) -> Any:
+        """Take a time step."""
+        self.log.plain += 1
+        self.log.on_step()
+        return self.env.step(action)
 
 
 def traceable(env: Any) -> str:
