@@ -170,3 +170,10 @@ def test_missing_arguments_are_reported(tmp_path: Path) -> None:
     trace = run(write(tmp_path, code))
     assert "after --" in str(trace.error)
     assert run(write(tmp_path, code + ENV), "CartPole-v1").error is None
+
+
+def test_problems_name_the_exception_and_the_line_of_the_program(tmp_path: Path) -> None:
+    trace = run(write(tmp_path, f"{ENV}\nimport json\njson.loads('[')\n"))
+    (problem,) = trace.problems()
+    assert problem.startswith("it raised JSONDecodeError")
+    assert problem.endswith("(train.py:8)")

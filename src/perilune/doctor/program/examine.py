@@ -65,6 +65,8 @@ def examine_program(
     with contextlib.suppress(TooLong):  # what was read so far counts
         supervised(trace.run, TRACE_SHARE * budget, math.inf, lambda: None, stuck)
     trace.recorder.on = False
+    for problem in trace.problems():
+        publish(NotRun(PROGRAM, problem))
     passed: set[str] = set()
     found: list[Any] = [one for reader in readers for one in reader.findings(trace)]
     for one in found:

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class Trace:
 
     def compile(self, source: str, file: str) -> Any:
         """Return the instrumented code of a file."""
-        tree = ast.parse(source, file)
+        tree = sources.Modern().visit(ast.parse(source, file))
         if not self._hooked and any(name.partition(".")[0] == "torch" for name in sources.imported(tree)):
             self._hooked = True
             torch_hooks.install(self.recorder)
@@ -144,6 +145,21 @@ class Trace:
             asyncio.run(eval(code, self.namespace))  # noqa: S307 -- the user's own notebook
         else:
             exec(code, self.namespace)  # noqa: S102 -- the user's own program
+
+    def problems(self) -> list[str]:
+        """Return why the program, or a part of it, could not be observed."""
+        found = [*self.notes]
+        if self.error is not None:
+            line = next(
+                (one for one in reversed(traceback.extract_tb(self.error.__traceback__)) if self._own(one)), None
+            )
+            where = f" ({Path(line.filename).name}:{line.lineno})" if line else ""
+            error = "" if isinstance(self.error, ExaminationError) else f"it raised {type(self.error).__name__}: "
+            found.append(f"{error}{self.error}{where}")
+        return found
+
+    def _own(self, frame: traceback.FrameSummary) -> bool:
+        return any(node.file == frame.filename for node in self.nodes)
 
     @contextlib.contextmanager
     def _patched(self) -> Iterator[None]:

@@ -111,6 +111,21 @@ def trees(program: Program) -> Iterator[ast.Module]:
                     waiting.append(Unit(text(path), str(path)))
 
 
+class Modern(ast.NodeTransformer):
+    """Makes ``loss.data[0]`` work, which was the way to read a number from a tensor before PyTorch 0.4."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """Replace the index 0 by ``...`` if the tensor has no dimensions."""
+        self.generic_visit(node)
+        index, data = node.slice, node.value
+        if not isinstance(index, ast.Constant) or index.value != 0 or not isinstance(data, ast.Attribute):
+            return node
+        if data.attr == "data" and isinstance(data.value, ast.Name):
+            shape = f"getattr({data.value.id}, 'shape', None)"
+            node.slice = ast.copy_location(ast.parse(f"... if {shape} == () else 0", mode="eval").body, index)
+        return node
+
+
 def imported(tree: ast.AST) -> Iterator[str]:
     """Return the names of the modules that a file imports."""
     for node in ast.walk(tree):
