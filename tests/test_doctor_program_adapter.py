@@ -11,6 +11,7 @@ import pytest
 
 from perilune.doctor.program import sources
 from perilune.doctor.program.adapter import Built, build
+from perilune.doctor.weights import walk
 
 AGENT = """
 import random
@@ -92,13 +93,17 @@ DICTS = (
     "        states, actions, rewards, nexts, dones = (np.array([b[k] for b in batch]) for k in 'sarne')",
     "agent.memory.append({'s': state, 'a': action, 'r': reward, 'n': following, 'e': terminated * 1})",
 )
+GLOBALS = (ROWS[0], ROWS[1], ROWS[2] + "  # global")
 
 
 def program(directory: Path, parts: tuple[str, str, str]) -> Built | str:
     """Write the program with this memory, and build an adapter for it."""
     text = AGENT
-    for name, part in zip(("MEMORY", "SAMPLE", "STORE"), parts, strict=True):
+    for name, part in zip(("MEMORY", "SAMPLE", "STORE"), parts[:3], strict=True):
         text = text.replace(name, part)
+    if parts is GLOBALS:  # the agent is a variable of the module
+        text = text.replace("def main():", "env = gym.make('CartPole-v1')\nagent = Agent()\n\n\ndef main():")
+        text = text.replace('    env = gym.make("CartPole-v1")\n    agent = Agent()\n', "")
     return built(directory, text)
 
 
@@ -110,6 +115,11 @@ def built(directory: Path, text: str) -> Built | str:
     return build(trace, None)
 
 
+def agent_of(adapter: Any) -> Any:
+    """Return the program's own agent."""
+    return adapter.module.get("agent") or adapter.agent.locals[0]["agent"]
+
+
 def batch(count: int, terminated: bool = True) -> list[Any]:
     """Return transitions as columns."""
     rng = np.random.default_rng(1)
@@ -118,7 +128,7 @@ def batch(count: int, terminated: bool = True) -> list[Any]:
     return [obs, np.arange(count) % 2, reward, following, np.full(count, terminated)]
 
 
-@pytest.mark.parametrize("parts", [ROWS, DICTS])
+@pytest.mark.parametrize("parts", [ROWS, DICTS, GLOBALS])
 def test_adapter_learns_from_the_given_batch(tmp_path: Path, parts: tuple[str, str, str]) -> None:
     found = program(tmp_path, parts)
     assert isinstance(found, Built), found
@@ -126,13 +136,13 @@ def test_adapter_learns_from_the_given_batch(tmp_path: Path, parts: tuple[str, s
     for count in (1, 5, 16, 70):  # the program's batch size is 16
         agent, other, columns = found.factory(), found.factory(), batch(count)
         before, error = agent.q_values(columns[0]), np.zeros((count, 2))
-        w2 = agent.locals[0]["agent"].online.w2.copy()
+        w2 = agent_of(agent).online.w2.copy()
         agent.train_batch(*columns)
         rows = np.arange(count)
         error[rows, columns[1]] = (before[rows, columns[1]] - columns[2]) / count
-        hidden = np.maximum(columns[0] @ other.locals[0]["agent"].online.w1, 0)  # its biases are 0 at first
+        hidden = np.maximum(columns[0] @ agent_of(other).online.w1, 0)  # its biases are 0 at first
         expected = w2 - 0.01 * hidden.T @ error
-        np.testing.assert_allclose(agent.locals[0]["agent"].online.w2, expected, atol=1e-6)
+        np.testing.assert_allclose(agent_of(agent).online.w2, expected, atol=1e-6)
         np.testing.assert_array_equal(other.q_values(columns[0]), before)
 
 
@@ -157,3 +167,29 @@ def test_program_without_a_memory_has_no_adapter(tmp_path: Path) -> None:
     )
     found = program(tmp_path, parts)
     assert isinstance(found, str)
+
+
+def test_written_adapter_gives_the_same_agent(tmp_path: Path) -> None:
+    found = program(tmp_path, ROWS)
+    assert isinstance(found, Built), found
+    variables: dict[str, Any] = {}
+    exec(found.source(), variables)  # noqa: S102 -- our own text
+    columns = batch(8, terminated=False)
+    agents = found.factory(), variables["make"]()
+    for agent in agents:
+        agent.train_batch(*columns)
+    np.testing.assert_array_equal(agents[0].q_values(columns[0]), agents[1].q_values(columns[0]))
+
+
+def test_weights_of_a_copy_are_its_own(tmp_path: Path) -> None:
+    found = program(tmp_path, GLOBALS)
+    assert isinstance(found, Built), found
+    first, second = found.factory(), found.factory()
+    obs = batch(3)[0]
+    before = second.q_values(obs)
+    first.q_values(obs)  # leaves its own variables in the module
+    arrays = walk(second)
+    assert {name for name in arrays if name.endswith("online.w1")} == {"agent.online.w1"}
+    arrays["agent.online.w1"][...] += 1
+    assert not np.array_equal(second.q_values(obs), before)
+    np.testing.assert_array_equal(first.q_values(obs), before)

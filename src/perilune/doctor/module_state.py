@@ -18,21 +18,22 @@ class SeparateAgent:
     """An agent with its own variables of the module, which replace those of the module during its calls.
 
     Attributes:
+        agent: The agent.
         module: The values of the variables by name.
     """
 
     def __init__(self, agent: Any, variables: Variables, running: list[SeparateAgent]) -> None:
-        self._agent = agent
+        self.agent = agent
         self._variables = variables
         self._running = running  # the agents whose calls are running, of all agents of this factory
         self.module = _state(variables)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the agent, or a method that runs with the agent's own variables."""
-        if name.startswith("__") or "_agent" not in vars(self):
+        if name.startswith("__") or "agent" not in vars(self):
             raise AttributeError(name)
         with self._entered():
-            value = getattr(self._agent, name)
+            value = getattr(self.agent, name)
         return functools.partial(self._call, value) if callable(value) else value
 
     def _call(self, method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
@@ -59,7 +60,7 @@ class SeparateAgent:
         """Return a copy of the agent and of its variables, which may refer to each other."""
         copied = object.__new__(SeparateAgent)
         copied._variables, copied._running = self._variables, self._running
-        copied._agent, copied.module = copy.deepcopy((self._agent, self.module), memo)
+        copied.agent, copied.module = copy.deepcopy((self.agent, self.module), memo)
         return copied
 
 

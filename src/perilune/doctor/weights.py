@@ -14,6 +14,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.locate import is_own
+from perilune.doctor.module_state import SeparateAgent
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.session import AgentCopy, AgentFailed, CannotTell, as_array
 
@@ -80,6 +81,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f".{name}", tensor) for name, tensor in trained or named)
         # Layers in a plain list are not registered in the module, but they take part in the forward pass.
         yield from ((f".{name}", part) for name, part in vars(value).items() if not name.startswith("_"))
+    elif isinstance(value, SeparateAgent):
+        yield from ((f".{name}", part) for name, part in value.module.items())
+        yield "", value.agent
     elif isinstance(value, Mapping):
         for place, (key, part) in enumerate(list(value.items())[:MAX_ITEMS]):
             # A PyTorch optimizer's state has tensors as keys, whose values change.

@@ -17,9 +17,29 @@ from perilune.doctor.program.rerun import Counting, Pieces, rerun
 from perilune.doctor.program.state import Stopped, walk
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.session import seed_global_generators
+from perilune.errors import ExaminationError
 
 NO_TARGET = "no comparison of Q(obs, action) with a target was found, so the code that learns is not known"
 SECONDS = 15.0  # CPU time until the first update
+
+FILE = '''"""Agent adapter for {program}, as the doctor found it. Check each line, then pass FILE.py:make to the doctor.
+
+{found}
+"""
+
+from perilune.doctor.program.adapter import program
+from perilune.doctor.program.rerun import Pieces
+
+# Runs the program on an artificial environment until it first learns.
+PROGRAM = program(Pieces(
+{entries},
+))
+
+
+def make():
+    """Return an agent in this state."""
+    return PROGRAM.agent()
+'''
 
 
 @dataclass
@@ -35,10 +55,36 @@ class Built:
     pieces: Pieces
     description: list[str] = field(default_factory=list)
 
+    def source(self) -> str:
+        """Return the text of an adapter file."""
+        entries = ",\n".join(f"    {name}={value!r}" for name, value in vars(self.pieces).items() if value is not None)
+        found = "\n".join(f"- {line}" for line in self.description)
+        return FILE.format(program=self.pieces.program, found=found, entries=entries)
+
     @property
     def factory(self) -> Callable[[], Any]:
         """Return the function that makes agents."""
         return self.program.agent
+
+
+def program(pieces: Pieces) -> Program:
+    """Run a program until it first learns, for an adapter file.
+
+    Args:
+        pieces: What the adapter needs to know.
+
+    Returns:
+        The program, whose method ``agent`` returns agents.
+
+    Raises:
+        ExaminationError: If a piece is missing.
+    """
+    try:
+        made = Program(pieces)
+        _verify(made, None)
+    except Missing as missing:
+        raise ExaminationError(f"{pieces.program}: {missing}") from missing
+    return made
 
 
 def build(trace: Any, targets: Any) -> Built | str:
@@ -121,19 +167,20 @@ def _has_variables(value: Any) -> bool:
     return isinstance(value, dict) or hasattr(value, "__dict__")
 
 
-def _verify(program: Program, query: Query) -> None:
+def _verify(program: Program, query: Query | None) -> None:
     """Check that the adapter computes what the program computes, and that its copies are independent.
 
     Raises:
         Missing: It does not.
     """
     fixed, size = program.fixed, program.fixed.pieces.observation_size
-    agent = program.agent()
-    known = query.states >= 0
-    obs = codes(query.states[known], size).astype(np.float32)
-    values = _attempt(lambda: np.asarray(agent.q_values(obs), np.float64), "asking for Q-values")
-    if not np.allclose(values, query.q[known], rtol=1e-3, atol=1e-4 * np.abs(query.q).max() + 1e-6):
-        raise Missing(f"{fixed.pieces.q_values} returns other values than those that the program computed")
+    if query is not None:
+        known = query.states >= 0
+        obs = codes(query.states[known], size).astype(np.float32)
+        agent = program.agent()
+        values = _attempt(lambda: np.asarray(agent.q_values(obs), np.float64), "asking for Q-values")
+        if not np.allclose(values, query.q[known], rtol=1e-3, atol=1e-4 * np.abs(query.q).max() + 1e-6):
+            raise Missing(f"{fixed.pieces.q_values} returns other values than those that the program computed")
     rng = np.random.default_rng(0)
     with contextlib.suppress(Missing):  # the batch size is not yet set
         _train(program, rng, 8)

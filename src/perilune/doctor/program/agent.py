@@ -246,7 +246,7 @@ class Program:
     def remove_target(self) -> None:
         """Remove the target network from the agent."""
         self.fixed.pieces.target_q_values = None
-        self._initial._agent.target_q_values = None
+        self._initial.agent.target_q_values = None
 
     def agent(self) -> Any:
         """Return a copy of the agent in its initial state."""

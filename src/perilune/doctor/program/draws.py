@@ -38,7 +38,8 @@ class Draws:
             count: Number of rows of the batch.
             stored: Number of stored rows. The first ``count`` ones are the batch.
         """
-        self._count, self._sizes, self._next, self.requested = count, {stored, stored - 1}, 0, []
+        self._count, self._next, self.requested = count, 0, []
+        self._sizes = {stored - 1, stored, stored + 1}  # some programs leave out the last one, or store one more
         try:
             with self.patched():
                 yield
