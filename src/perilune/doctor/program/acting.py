@@ -1,4 +1,4 @@
-"""Read off how a program chooses its actions: which state it asks about, what it does with the Q-values, and epsilon."""
+"""Read off how a program chooses its actions: from the Q-values of which state, and with which epsilon."""
 
 from __future__ import annotations
 
@@ -254,10 +254,10 @@ def _random(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator
         evidence = f"Of {counts.sum()} random actions, none is {' or '.join(map(str, never))}."
         yield observed("exploration.action_never_tried", evidence, _drawn_at(trace))
     asked = [one for one in choices if one.clear]
-    if draw is None and len(asked) == len(choices) >= 300 and all(one.greedy for one in asked) and asked[0].step < 5:
-        if not any(BY_CHANCE.search(node.text) for node in trace.nodes):
-            evidence = f"Each of {len(asked)} actions has the largest Q of its state, from the first time step on."
-            yield observed("exploration.never_explores", evidence, asked[0].line)
+    always = draw is None and len(asked) == len(choices) >= 300 and all(one.greedy for one in asked)
+    if always and asked[0].step < 5 and not any(BY_CHANCE.search(node.text) for node in trace.nodes):
+        evidence = f"Each of {len(asked)} actions has the largest Q of its state, from the first time step on."
+        yield observed("exploration.never_explores", evidence, asked[0].line)
 
 
 def _schedule(trace: Any, draw: Epsilon, draws: list[Draw]) -> Iterator[Finding]:
@@ -266,9 +266,9 @@ def _schedule(trace: Any, draw: Epsilon, draws: list[Draw]) -> Iterator[Finding]
     numbers = np.array([one.number for one in draws])
     outside = float(((numbers < 0) | (numbers > 1)).mean())
     if outside > 0.05:
-        share = float(np.mean([one.outcome is draw.random for one in draws]))
+        random = float(np.mean([one.outcome is draw.random for one in draws]))
         evidence = (
-            f"`{node.text}` compares numbers from {numbers.min():.2f} to {numbers.max():.2f}, so {share:.0%} of the "
+            f"`{node.text}` compares numbers from {numbers.min():.2f} to {numbers.max():.2f}, so {random:.0%} of the "
             f"actions are random. Uniform numbers lie between 0 and 1."
         )
         yield observed("exploration.epsilon_ignored", evidence, line)
@@ -303,12 +303,9 @@ def _schedule(trace: Any, draw: Epsilon, draws: list[Draw]) -> Iterator[Finding]
 
 def _left(trace: Any, node: int) -> str:
     """Return the left operand of a comparison, or what is assigned to it."""
-    left = trace.nodes[trace.nodes[node].children[0]].text
-    return (
-        left
-        if DRAW.search(left)
-        else next((one.text for one in trace.nodes if one.assigned == left and DRAW.search(one.text)), left)
-    )
+    left: str = trace.nodes[trace.nodes[node].children[0]].text
+    assigned = (one.text for one in trace.nodes if one.assigned == left and DRAW.search(one.text))
+    return left if DRAW.search(left) else next(assigned, left)
 
 
 def _changed_at(trace: Any, node: int) -> str:

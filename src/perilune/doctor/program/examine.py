@@ -13,6 +13,7 @@ from perilune.doctor.program.acting import Acting
 from perilune.doctor.program.loop import Loop
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.program.running import Trace
+from perilune.doctor.program.storing import Storing
 from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
 from perilune.doctor.report import Finding, NotRun, Passed
@@ -59,7 +60,7 @@ def examine_program(
         announce: Receives the name of the running method.
         stuck: Is called if the program does not react to interrupts.
     """
-    readers: list[Reader] = [Targets(), Acting(), Loop(), Syncing()]
+    readers: list[Reader] = [Targets(), Acting(), Loop(), Storing(), Syncing()]
     trace = Trace(name, arguments, lambda trace, window: _read(readers, trace, window))
     publish(Started(PROGRAM))
     with contextlib.suppress(TooLong):  # what was read so far counts

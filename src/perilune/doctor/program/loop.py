@@ -1,4 +1,4 @@
-"""Read off the training loop of a program: resets, exceptions, updates, learning rates, and values that are not finite."""
+"""Read off the training loop of a program: exceptions, resets, updates, learning rates, and values like NaN."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune.doctor.locate import is_own
-from perilune.doctor.program.observed import observed
+from perilune.doctor.program.observed import likely, observed
 from perilune.doctor.program.recorder import Value, Window
+from perilune.doctor.program.torch_hooks import caller
 from perilune.doctor.report import Finding, NotRun, Passed
 
 CHECK = "training loop"
@@ -44,6 +45,8 @@ class Loop:
         self.named: dict[Any, tuple[str, str]] = {}  # optimizer -> name of its class, line of the step
         self.broken: Value | None = None  # the first output of a network that is not finite
         self.changes = 0  # of a learning rate within an episode
+        self.late = 0  # time steps after the end of an episode
+        self.late_line = ""  # where the program takes them
 
     @property
     def done(self) -> bool:
@@ -56,16 +59,17 @@ class Loop:
             return
         self.steps = len(trace.log.steps)
         self.updates += window.updates
-        for key, value in window.rates.items():
+        if trace.log.late > self.late:
+            self.late, self.late_line = trace.log.late, self.late_line or caller()
+        for key, rate in window.rates.items():
             known = self.rates[key]
-            known.append(Rate(self.updates, trace.log.episodes, value))
-            self.changes += len(known) > 1 and known[-2].value != value and known[-2].episode == known[-1].episode
+            known.append(Rate(self.updates, trace.log.episodes, rate))
+            self.changes += len(known) > 1 and known[-2].value != rate and known[-2].episode == known[-1].episode
         for value in window.values:
             if value.kind == "step":
                 self.named.setdefault(value.key, (str(value.more), value.line))
-            elif value.kind == "forward" and self.broken is None and value.array is not None:
-                if np.isfinite(np.asarray(value.more, np.float64)).all() and not np.isfinite(value.array).all():
-                    self.broken = value
+            elif value.kind == "forward" and self.broken is None and _broken(value):
+                self.broken = value
 
     def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
         """Return what the loop does wrong."""
@@ -73,7 +77,7 @@ class Loop:
             yield from _error(trace)
         if trace.log is None or not trace.log.steps:
             return
-        yield from _ends(trace.log)
+        yield from _ends(trace.log, self.late_line)
         if self.broken is not None:
             evidence = f"After {self.updates} updates, the network returned NaN or infinity for finite observations."
             yield observed("numerics.not_finite", evidence, self.broken.line)
@@ -88,13 +92,20 @@ class Loop:
         steps = len(trace.log.steps)
         if steps >= NEVER:
             evidence = f"In {steps} time steps, no optimizer took a step."
-            yield observed("loop.never_learns", evidence)
+            yield observed("loop.never_learns", evidence, likely("loop.never_learns", trace.nodes))
         else:
             yield NotRun(CHECK, f"the program made no update in {steps} time steps")
 
 
+def _broken(value: Value) -> bool:
+    """Return whether a network returns NaN or infinity for finite observations."""
+    if value.array is None or np.isfinite(value.array).all():
+        return False
+    return bool(np.isfinite(np.asarray(value.more, np.float64)).all())
+
+
 def _error(trace: Any) -> Iterator[Finding]:
-    """Report the exception that ended the program."""
+    """Report an exception that the old interface causes."""
     error = trace.error
     frames = [one for one in traceback.extract_tb(error.__traceback__) if is_own(one.filename)]
     line = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
@@ -102,12 +113,9 @@ def _error(trace: Any) -> Iterator[Finding]:
     if UNPACK.search(str(error)) and re.search(r"\b(reset|step|seed)\(", code):
         evidence = f"`{code}` raises {type(error).__name__}: {error}."
         yield observed("environment.old_interface", evidence, line)
-    elif frames:
-        evidence = f"`{code}` raises {type(error).__name__}: {str(error)[:200]}."
-        yield observed("loop.raises", evidence, line)
 
 
-def _ends(log: Any) -> Iterator[Finding | Passed]:
+def _ends(log: Any, line: str) -> Iterator[Finding | Passed]:
     """Check that the loop resets the environment at the end of each episode."""
     late = {"terminated": 0, "truncated": 0}
     ends = 0
@@ -117,10 +125,10 @@ def _ends(log: Any) -> Iterator[Finding | Passed]:
             if following.before == one.after:
                 late["terminated" if one.terminated else "truncated"] += 1
     for how, count in late.items():
-        if count >= LATE:
+        if count >= LATE and log.late >= LATE:
             evidence = f"After {count} of {ends} ends, the loop took further time steps. These episodes were {how}."
-            yield observed("environment.no_reset", evidence)
-    if ends >= 20 and not any(late.values()):
+            yield observed("environment.no_reset", evidence, line)
+    if ends >= 20 and not log.late:
         yield Passed(CHECK, f"the environment is reset after each of {ends} episodes")
 
 
@@ -143,7 +151,7 @@ def _rate(rates: list[Rate], name: str, line: str, within: bool) -> Iterator[Fin
     soon = updates / part < SOON_UPDATES if within else episodes / part < SOON_EPISODES
     if updates >= 200 and soon and middle < 0.8 * part:
         evidence = (
-            f"The learning rate falls from {first.value:g} to {last.value:g} within {updates} updates. At this pace, it "
-            f"is a thousandth of its first value after {updates / part:.0f} updates."
+            f"The learning rate falls from {first.value:g} to {last.value:g} within {updates} updates. At this pace, "
+            f"it is a thousandth of its first value after {updates / part:.0f} updates."
         )
         yield observed("hyperparameters.fades", evidence, line)

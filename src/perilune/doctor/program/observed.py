@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import linecache
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from perilune.doctor import catalogue
+from perilune.doctor.program.instrument import Node
 from perilune.doctor.report import Finding
 
 
@@ -20,3 +23,18 @@ def observed(name: str, evidence: str, line: str = "") -> Finding:
     file, _, number = line.rpartition(":")
     code = linecache.getline(file, int(number)).strip() if file and number.isdecimal() else ""
     return replace(catalogue.entries()[name], evidence=evidence, where=line or None, code=code)
+
+
+def likely(name: str, nodes: Iterable[Node]) -> str:
+    """Return the line of a program that is the likeliest cause of a finding, ``file:line``, or "".
+
+    Args:
+        name: Id of the finding.
+        nodes: What the program computes.
+    """
+    lines = {(node.file, node.line): linecache.getline(node.file, node.line) for node in nodes}
+    for clue in catalogue.entries()[name].clues:
+        for (file, line), code in lines.items():
+            if re.search(clue, code.partition("#")[0].strip()):
+                return f"{file}:{line}"
+    return ""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.program.observed import observed
+from perilune.doctor.program.observed import likely, observed
 from perilune.doctor.program.pairs import Reading, forwards_before
 from perilune.doctor.program.recorder import Value, Window
 from perilune.doctor.report import Finding, NotRun, Passed
@@ -47,11 +47,10 @@ class Moves:
         reverted: Windows in which the online network became what the target network was.
         shared: Windows after which both networks used the same memory.
         fractions: How far the target network moved toward the online one, where it moved in a straight line.
-        averaged: Windows with a moving average of both networks' weights, which the target network did not receive.
-        average_line: Where the program computed it.
+        averaged: Windows with an average of both networks' weights, which the target network did not receive.
+        average_line: Where the program computes an average of both networks' weights.
         loads: Windows in which the target network loaded weights that did not change it.
-        load_line: Where it loaded them.
-        untrained: Updates that did not change the online network.
+        line: Where the program loads weights.
     """
 
     updates: int = 0
@@ -66,8 +65,7 @@ class Moves:
     averaged: int = 0
     average_line: str = ""
     loads: int = 0
-    load_line: str = ""
-    line: str = ""  # where weights are loaded
+    line: str = ""
 
 
 class Syncing:
@@ -112,46 +110,59 @@ class Syncing:
         """Return what the updates change."""
         if trace.log is None:
             return
-        yield from self._gradients(trace)
-        moves = self.moves
-        if self._latest is None or moves.updates < FEWEST:
-            yield from self._unused(trace)
+        yield from self._gradients()
+        if self._latest is None or self.moves.updates < FEWEST:
+            if self._latest is None and self.alone >= FEWEST:
+                yield NotRun(CHECK, "the updates use one network only")
             return
-        line = moves.load_line or moves.line
-        if moves.shared > 0.5 * moves.updates and moves.shared >= FEWEST:
+        name, evidence, line = self._fault() or ("", "", "")
+        if name:
+            yield observed(name, evidence, line or likely(name, trace.nodes))
+        elif self.moves.moved:
+            text = f"the target network changed {self.moves.moved} times in {self.moves.updates} updates"
+            yield Passed(CHECK, text)
+        else:
+            yield NotRun(CHECK, f"the target network did not change in {self.moves.updates} updates")
+
+    def _fault(self) -> tuple[str, str, str] | None:
+        """Return the id of a fault, its evidence and its line, or None."""
+        moves = self.moves
+        tau = float(np.median(moves.fractions)) if len(moves.fractions) >= FEWEST else 0.0
+        missing = [name for name, count in moves.lagging.items() if count >= FEWEST and not moves.synced[name]]
+        fault = None
+        if moves.shared > 0.5 * moves.updates:
             evidence = (
                 f"After {moves.shared} of {moves.updates} updates, both networks used the same memory, so the target "
                 "network changes with the online network."
             )
-            yield observed("target_network.shared", evidence, line)
-            return
-        if moves.single >= FEWEST and moves.equal > 0.95 * moves.single and moves.single > 0.8 * moves.updates:
+            fault = "target_network.shared", evidence, ""
+        elif moves.single >= FEWEST and moves.equal > 0.95 * moves.single and moves.single > 0.8 * moves.updates:
             evidence = f"After {moves.equal} of {moves.single} updates, both networks had equal weights."
-            yield observed("target_network.every_update", evidence, line)
-            return
-        if moves.reverted >= 2 and not moves.moved:
+            fault = "target_network.every_update", evidence, moves.line
+        elif moves.reverted >= 2 and not moves.moved:
             evidence = (
-                f"The online network received the weights of the target network {moves.reverted} times, and the target "
-                "network never changed."
+                f"The online network received the weights of the target network {moves.reverted} times, and the "
+                "target network never changed."
             )
-            yield observed("target_network.backwards", evidence, line)
-            return
-        if not moves.moved:
-            yield from self._still()
-            return
-        if len(moves.fractions) >= FEWEST and np.median(moves.fractions) > 0.5:
-            tau = float(np.median(moves.fractions))
+            fault = "target_network.backwards", evidence, moves.line
+        elif not moves.moved and moves.averaged >= 5:
+            evidence = (
+                f"In {moves.averaged} updates, the program computed an average of the weights of both networks, but "
+                "the target network never changed."
+            )
+            fault = "target_network.never_synced", evidence, moves.average_line
+        elif not moves.moved and moves.loads >= 2:
+            evidence = f"The target network loaded weights {moves.loads} times, and did not change."
+            fault = "target_network.never_synced", evidence, moves.line
+        elif tau > 0.5:
             evidence = f"Each update moves the target network by {tau:.3f} of the way to the online network."
-            yield observed("target_network.tau_reversed", evidence, moves.average_line or line)
-            return
-        missing = [name for name, count in moves.lagging.items() if count >= FEWEST and not moves.synced[name]]
-        if missing and moves.moved >= 2:
+            fault = "target_network.tau_reversed", evidence, moves.average_line
+        elif missing and moves.moved >= 2:
             evidence = (
                 f"{moves.moved} syncs changed other arrays of the target network, but not {', '.join(missing[:4])}."
             )
-            yield observed("target_network.partly_synced", evidence, line)
-            return
-        yield Passed(CHECK, f"the target network changed {moves.moved} times in {moves.updates} updates")
+            fault = "target_network.partly_synced", evidence, moves.line
+        return fault
 
     # Roles
 
@@ -247,12 +258,11 @@ class Syncing:
                 moves.line = value.line
                 if self._latest is not None and value.key == self._latest.target and not changed and not equal:
                     moves.loads += 1
-                    moves.load_line = value.line
-        if not changed and not equal:
-            self._average(trace, window, new, target)
+        if not equal:
+            self._average(trace, window, new, target if not changed else old_target, bool(changed))
 
-    def _average(self, trace: Any, window: Window, online: Weights, target: Weights) -> None:
-        """Find a moving average of the weights that the target network does not receive."""
+    def _average(self, trace: Any, window: Window, online: Weights, target: Weights, received: bool) -> None:
+        """Find where the program averages the weights of both networks."""
         shapes = {one.shape: name for name, one in target.items() if one.ndim == 2}
         for value in window.values:
             if value.kind != "value" or value.array is None or value.array.shape not in shapes:
@@ -263,30 +273,15 @@ class Syncing:
             name = shapes[value.array.shape]
             way = (online[name] - target[name]).ravel().astype(np.float64)
             off = (value.array - target[name]).ravel().astype(np.float64)
-            part = float(off @ way / max(way @ way, 1e-30))
+            part = float(off @ way) / max(float(way @ way), 1e-30)
             if 1e-5 < part < 1 - 1e-5 and np.abs(off - part * way).max() < 1e-3 * part * np.abs(way).max():
-                self.moves.averaged += 1
+                self.moves.averaged += not received
                 self.moves.average_line = f"{node.file}:{node.line}"
                 return
 
-    def _still(self) -> Iterator[Finding | NotRun]:
-        """Report a target network that never changed."""
-        moves = self.moves
-        if moves.averaged >= 5:
-            evidence = (
-                f"In {moves.averaged} updates, the program computed an average of the weights of both networks, but the "
-                "target network never changed."
-            )
-            yield observed("target_network.never_synced", evidence, moves.average_line)
-        elif moves.loads >= 2:
-            evidence = f"The target network loaded weights {moves.loads} times, and did not change."
-            yield observed("target_network.never_synced", evidence, moves.load_line)
-        else:
-            yield NotRun(CHECK, f"the target network did not change in {moves.updates} updates")
-
     # Gradients and steps
 
-    def _gradients(self, trace: Any) -> Iterator[Finding]:
+    def _gradients(self) -> Iterator[Finding]:
         """Check that gradients are set to zero and applied."""
         if len(self.stale) >= FEWEST and np.mean(self.stale[1:]) > 0.9:
             evidence = (
@@ -301,11 +296,6 @@ class Syncing:
             evidence = f"{self.unchanged} optimizer steps did not change the network that predicts Q(obs, action)."
             yield observed("optimizer.no_step" if self.backwards else "loss.no_update", evidence, self.gradient_line)
 
-    def _unused(self, trace: Any) -> Iterator[Finding | NotRun]:
-        """Report a target network that updates do not use."""
-        if self._latest is None and self.alone >= FEWEST:
-            yield NotRun(CHECK, "the updates use one network only")
-
 
 def _differ(one: Array, other: Array) -> bool:
     return bool(np.abs(one - other).max(initial=0) > CLOSE * (np.abs(other).max(initial=0) + 1e-12))
@@ -317,5 +307,5 @@ def _fraction(online: Weights, before: Weights, after: Weights, names: list[str]
         np.concatenate([one[name].ravel().astype(np.float64) for name in names]) for one in (before, online, after)
     )
     way, moved = way - start, moved - start
-    part = float(moved @ way / max(way @ way, 1e-30))
+    part = float(moved @ way) / max(float(way @ way), 1e-30)
     return [part] if np.abs(moved - part * way).max() < 0.02 * np.abs(way).max() else []

@@ -27,6 +27,16 @@ def parameters(optimizer: Any) -> list[Any]:
     return [one for group in optimizer.param_groups for one in group["params"]]
 
 
+def left_over(recorder: Recorder, module: Any) -> bool | None:
+    """Return whether gradients of the previous update are still there, at the first gradient after a step, or None."""
+    if not recorder.stepped:
+        return None
+    recorder.stepped = False
+    trained = {id(one) for optimizer in recorder.optimizers.values() for one in parameters(optimizer)}
+    own = [one.grad for one in module.parameters() if id(one) in trained]
+    return any(grad is not None and bool(grad.count_nonzero()) for grad in own)
+
+
 def install(recorder: Recorder) -> None:
     """Install the hooks. Import PyTorch."""
     import torch  # noqa: PLC0415 -- the user's program imports it
@@ -54,18 +64,9 @@ def install(recorder: Recorder) -> None:
 
             def gradient(grad: Any) -> None:
                 if window is recorder.window:
-                    recorder.add("gradient", grad, key=entry, more=left_over(module), line=caller())
+                    recorder.add("gradient", grad, key=entry, more=left_over(recorder, module), line=caller())
 
             output.register_hook(gradient)
-
-    def left_over(module: Any) -> bool | None:
-        """Return whether gradients of the previous update are still there, at the first gradient after a step."""
-        if not recorder.stepped:
-            return None
-        recorder.stepped = False
-        trained = {id(one) for optimizer in recorder.optimizers.values() for one in parameters(optimizer)}
-        own = [one.grad for one in module.parameters() if id(one) in trained]
-        return any(grad is not None and bool(grad.count_nonzero()) for grad in own)
 
     def wrapped(function: Any) -> Any:
         @functools.wraps(function)
