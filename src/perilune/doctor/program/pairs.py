@@ -136,9 +136,14 @@ class Reading:
             if not any(np.array_equal(one, numbers) for one, _ in seen[-8:]):
                 seen.append((numbers, array.reshape(len(numbers), -1) if array.shape[-1] == self.log.size else array.T))
 
-    def known(self, array: Array) -> Array | None:
-        """Return the numbers (n,) of the states whose observations are the rows of an array, or None."""
+    def known(self, array: Array, integers: bool = False) -> Array | None:
+        """Return the numbers (n,) of the states whose observations are the rows of an array, or None.
+
+        With ``integers``, an array of whole numbers contains discrete observations.
+        """
         size = self.log.size
+        if integers and self.log.discrete and array.dtype.kind == "i" and array.ndim <= 1:
+            return self.log.states(array.reshape(-1, 1))
         if array.ndim == 0 or array.size % size or array.size > MOST_ROWS * size:
             return None
         if array.shape[-1] == size:
@@ -176,7 +181,7 @@ class Reading:
     ) -> None:
         if output is None or output.dtype.kind != "f" or output.ndim == 0:
             return
-        numbers, exact = self.known(np.asarray(given)), True
+        numbers, exact = self.known(np.asarray(given), integers=True), True
         if numbers is None and loose and np.ndim(given) >= 1:
             exact = False
             numbers = self._scaled(np.asarray(given))

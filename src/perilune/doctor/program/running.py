@@ -53,6 +53,7 @@ class Trace:
         enough: Whether the program was ended because enough was observed.
         read: Number of windows with an update that were read.
         notes: What cannot be observed, and why.
+        old: Whether the program uses the old interface of Gym, whose ``step`` returns one flag for all ends.
     """
 
     def __init__(self, program: str | Path, arguments: list[str], analyze: Callable[[Trace, Window], bool]) -> None:
@@ -80,6 +81,7 @@ class Trace:
         self.enough = False
         self.read = 0  # windows with an update that were read
         self.notes: list[str] = []
+        self.old = False
         self._from_env: set[int] = set()  # nodes that call step or reset
         self._hooked = False  # whether PyTorch is
         self._new_log = Log(self.step)
@@ -166,13 +168,14 @@ class Trace:
         self._trees = trees = list(sources.trees(self.program))
         words = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         same_step = not words.isdisjoint({"final_observation", "final_info"})
+        self.old = old_gym.is_old(trees)
         self._new_log.compares = environments.compares(trees)
         before = sys.argv, sys.path[:], sys.modules["__main__"]
         sys.argv = [str(self.path), *self.arguments]
         sys.path[:0] = [str(self.path.parent), *([""] if self.program.module else [])]
         try:
             with (
-                old_gym.installed(old_gym.is_old(trees)),
+                old_gym.installed(self.old),
                 environments.replaced(self._new_log, self._made, self.notes, same_step),
                 sandbox.harmless(self.path.parent) as self._scratch,
             ):

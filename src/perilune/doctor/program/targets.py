@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import listed
 from perilune.doctor.checks.td_target import FAULTY
 from perilune.doctor.program.observed import observed
-from perilune.doctor.program.pairs import CLOSE, Forward, Pair, Reading, forwards_before
+from perilune.doctor.program.pairs import CLOSE, Forward, Pair, Reading, forwards_before, latest_rewards
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
@@ -103,6 +103,16 @@ class Targets:
         for one in (*_routing(site, table), *_target(trace, site, table)):
             yield NotRun("TD target", one) if isinstance(one, str) else one
 
+    def _transitions(self, log: Any, reading: Reading, pair: Pair) -> list[int]:
+        """Return the indices (n,) of the transitions of a pair, or -1."""
+        states = pair.forward.states
+        if not log.discrete:
+            return [self._before.get(int(number), -1) for number in states]
+        found = latest_rewards(reading, pair.place, len(states))
+        if found is None:
+            return [-1] * len(states)
+        return [int(i) if i >= 0 and log.steps[i].before == n else -1 for i, n in zip(found, states, strict=True)]
+
     def _read(self, log: Any, reading: Reading, pair: Pair) -> None:  # noqa: PLR0912
         if (site := self.sites.get(pair.line)) is None:
             site = self.sites[pair.line] = Site(pair.line, reading.origin(pair))
@@ -121,8 +131,8 @@ class Targets:
         keys = dict.fromkeys(forward.key for forward in others)
         keys.pop(pair.forward.key, None)
         roles = {pair.forward.key: ONLINE} | {key: f"other network {place}" for place, key in enumerate(keys, 1)}
-        for row, number in enumerate(pair.forward.states):
-            index = self._before.get(int(number), -1)
+        for row, index in enumerate(self._transitions(log, reading, pair)):
+            number = int(pair.forward.states[row])
             if index < 0:
                 site.unknown += 1
                 continue
@@ -143,17 +153,25 @@ class Targets:
                 values = float(pair.target[row]), float(pair.prediction[row]), chosen
             found: dict[tuple[str, str], tuple[int, Array]] = {}
             for key, role in roles.items():
-                for n in range(1, MOST_STEPS + 1):
-                    if (hit := looked.get((key, int(number) + n))) is not None:
+                for n, after in _following(log, index, number):
+                    if (hit := looked.get((key, after))) is not None:
                         found[role, "next"] = n, hit[0].q[hit[1]]
                         site.next_grads[role] += hit[0].grad
                         break
-                if (hit := looked.get((key, int(number)))) is not None:
+                if (hit := looked.get((key, number))) is not None:
                     found[role, "here"] = 0, hit[0].q[hit[1]]
             found[ONLINE, "here"] = 0, pair.forward.q[row]
             site.read += 1
             site.rows.append(Row(self.windows, site.pairs, index, *values, found))
         del site.rows[:-KEPT_ROWS]
+
+
+def _following(log: Any, index: int, number: int) -> Iterator[tuple[int, int]]:
+    """Yield n and the number of the state n time steps after the transition with this index began."""
+    if log.discrete:
+        yield 1, log.steps[index].after
+    else:
+        yield from ((n, number + n) for n in range(1, MOST_STEPS + 1))
 
 
 def _gradient(site: Site, pair: Pair, gradient: Array) -> None:
@@ -439,7 +457,7 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
             "network that is trained."
         )
         yield observed("td_target.gradient_flows", evidence, line)
-    yield from _mask(_ends(log, table, known.n), known, line)
+    yield from _mask(trace, _ends(log, table, known.n), known, line)
     if not 0 < known.discount <= 1.0005:
         evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
         yield observed("td_target.gamma", evidence, line)
@@ -461,7 +479,7 @@ def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
 def _scaled_rewards(rows: list[Row], table: Columns) -> Iterator[tuple[str, Array]]:
     """Yield the factors of the reward that fit the targets of running transitions, and the scaled rewards (N,)."""
     for name, _, _, values in candidates(rows, table):
-        usable = table.running & ~np.isnan(values)
+        usable = table.running & np.isfinite(values) & np.isfinite(table.target)
         if not name.startswith(("the largest Q(next_obs", "Q(next_obs, a) of the action that is best")):
             continue
         if usable.sum() < FEWEST_ROWS:
@@ -474,7 +492,7 @@ def _scaled_rewards(rows: list[Row], table: Columns) -> Iterator[tuple[str, Arra
             yield words, scale * table.reward + (offset if abs(offset) > 1e-4 else 0.0)
 
 
-def _mask(table: Columns, known: Explained, line: str) -> Iterator[Finding | Passed]:
+def _mask(trace: Any, table: Columns, known: Explained, line: str) -> Iterator[Finding | Passed]:
     """Check which rows have a bootstrap."""
     decided = known.full | known.zero
     running, ended, cut = (decided & rows for rows in (table.running, table.terminated, table.truncated))
@@ -488,7 +506,7 @@ def _mask(table: Columns, known: Explained, line: str) -> Iterator[Finding | Pas
     if zero_ended > 0.95 and zero_running < 0.05:
         text = f"terminated transitions do not bootstrap, and the others do, in {decided.sum()} rows"
         yield Passed("episode ends", text)
-        if zero_cut > 0.9:
+        if zero_cut > 0.9 and not trace.old:
             evidence = (
                 f"The target is the reward alone in {known.zero[cut].sum()} of {cut.sum()} transitions that a time "
                 "limit truncated."
