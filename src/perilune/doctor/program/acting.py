@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.program.observed import observed
-from perilune.doctor.program.pairs import Forward, Reading
+from perilune.doctor.program.pairs import Forward, read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
@@ -95,7 +95,7 @@ class Acting:
         self._resolve(log)
         if not trace.recorder.on:
             return
-        reading = Reading(trace.nodes, log, window)
+        reading = read(trace, window)
         last = max((pair.place for pair in reading.pairs), default=-1)
         inside = {id(pair.forward) for pair in reading.pairs}
         single = [

@@ -343,6 +343,14 @@ class Reading:
         return self.line(pair.target_place) if pair.target_place >= 0 else ""
 
 
+def read(trace: Any, window: Window) -> Reading:
+    """Return the reading of a window. It is made once."""
+    if window.reading is None:
+        window.reading = Reading(trace.nodes, trace.log, window)
+    reading: Reading = window.reading
+    return reading
+
+
 def latest_rewards(reading: Reading, before: int, rows: int) -> Array | None:
     """Return the indices (n,) of the time steps whose rewards the program handled last before ``before``, or None."""
     for value in reversed(reading.values[:before]):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.program.pairs import Forward, Pair, Reading
+from perilune.doctor.program.pairs import Forward, Pair, Reading, read
 from perilune.doctor.program.recorder import Window, keep
 from perilune.doctor.program.rows import column_like
 from perilune.doctor.program.sources import text
@@ -129,7 +129,7 @@ class Finder:
         if len(window.values) <= 1.05 * self._largest:  # an update computes more than acting does
             return False
         self._largest = len(window.values)
-        reading = Reading(trace.nodes, trace.log, window)
+        reading = read(trace, window)
         if reading.pairs:
             self.reading, self.window_step = reading, window.step
         return bool(reading.pairs)

@@ -48,6 +48,7 @@ class Window:
     values: list[Value] = field(default_factory=list)
     updates: int = 0
     rates: dict[Any, float] = field(default_factory=dict)  # optimizer -> its learning rate at the last step
+    reading: Any = None  # see ``pairs.read``
 
 
 class Recorder:

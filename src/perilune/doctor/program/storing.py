@@ -14,7 +14,7 @@ import numpy as np
 from perilune._utils.arrays import Array
 from perilune.doctor.program.instrument import Node
 from perilune.doctor.program.observed import likely, observed
-from perilune.doctor.program.pairs import Pair, Reading, forwards_before
+from perilune.doctor.program.pairs import Pair, Reading, forwards_before, read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
@@ -105,7 +105,7 @@ class Storing:
             self._before[log.steps[index].before] = index
             self._after[log.steps[index].after] = index
         self._steps = len(log.steps)
-        reading = Reading(trace.nodes, log, window)
+        reading = read(trace, window)
         start = -1
         for pair in reading.pairs:
             self._batch(log, reading, pair, start)

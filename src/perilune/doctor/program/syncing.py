@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.program.observed import likely, observed
-from perilune.doctor.program.pairs import Reading, forwards_before
+from perilune.doctor.program.pairs import forwards_before, read
 from perilune.doctor.program.recorder import Value, Window
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.weights import walk
@@ -171,7 +171,7 @@ class Syncing:
         for value in window.values:
             if value.kind == "enter" and value.more:
                 self._enter(trace, value)
-        reading = Reading(trace.nodes, trace.log, window)
+        reading = read(trace, window)
         self.windows += bool(reading.pairs)
         for pair in reading.pairs:
             online = pair.forward.key
