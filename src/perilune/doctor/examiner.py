@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import process_time
 
@@ -36,8 +36,10 @@ class _LacksMembers(CannotTell):
     """The adapter lacks optional members that a check needs."""
 
 
-def run_checks(session: Session, publish: Publish, stuck: Callable[[TooLong], object]) -> None:
-    """Run all checks. Call ``stuck`` in another thread if the agent does not react to interrupts."""
+def run_checks(
+    session: Session, publish: Publish, stuck: Callable[[TooLong], object], checks: Sequence[Check] = CHECKS
+) -> None:
+    """Run the checks. Call ``stuck`` in another thread if the agent does not react to interrupts."""
     began = process_time()
     found: list[Finding] = []
 
@@ -51,7 +53,7 @@ def run_checks(session: Session, publish: Publish, stuck: Callable[[TooLong], ob
 
     with warnings.catch_warnings(action="ignore"), keep_generators(), one_blas_thread():
         stop: NotRun | None = None  # why no further check can run
-        for check in CHECKS:
+        for check in checks:
             if stop is not None:
                 publish(replace(stop, check=check.title))
                 continue

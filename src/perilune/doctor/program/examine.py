@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import process_time
 from typing import Any, Protocol
 
+import numpy as np
+
+from perilune.doctor.checks import CHECKS
 from perilune.doctor.events import Done, Event, Ran, Started
+from perilune.doctor.examiner import run_checks
 from perilune.doctor.program.acting import Acting
+from perilune.doctor.program.adapter import Built, build
 from perilune.doctor.program.loop import Loop
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.program.running import Trace
@@ -17,9 +24,18 @@ from perilune.doctor.program.storing import Storing
 from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
 from perilune.doctor.report import Finding, NotRun, Passed
+from perilune.doctor.session import Session
 from perilune.doctor.supervise import TooLong, supervised
 
 PROGRAM = "the program"  # shown while it runs
+ADAPTER = "adapter"  # shown while it is built
+LEAST = 5.0  # CPU seconds without which no adapter is built
+READ = ("actions", "replay", "training loop")  # checks that only the running program answers
+COVERED = {  # title -> components that the running program shows better
+    "target network": ("target_network",),
+    "training loop": ("environment", "loop"),
+}
+ROUTING = ("loss.broadcast", "loss.wrong_action", "loss.rows_ignored", "loss.rows_mixed", "loss.all_actions")
 TRACE_SHARE = 0.5  # of the time limit
 MOST_STEPS = 60_000  # time steps of the program
 
@@ -60,7 +76,9 @@ def examine_program(
         announce: Receives the name of the running method.
         stuck: Is called if the program does not react to interrupts.
     """
-    readers: list[Reader] = [Targets(), Acting(), Loop(), Storing(), Syncing()]
+    began = process_time()
+    targets = Targets()
+    readers: list[Reader] = [targets, Acting(), Loop(), Storing(), Syncing()]
     trace = Trace(name, arguments, lambda trace, window: _read(readers, trace, window))
     publish(Started(PROGRAM))
     with contextlib.suppress(TooLong):  # what was read so far counts
@@ -68,15 +86,88 @@ def examine_program(
     trace.recorder.on = False
     for problem in trace.problems():
         publish(NotRun(PROGRAM, problem))
-    passed: set[str] = set()
-    found: list[Any] = [one for reader in readers for one in reader.findings(trace)]
-    for one in found:
-        if isinstance(one, Passed):
-            passed.add(one.check)
+    read = _Read()
+    for one in (one for reader in readers for one in reader.findings(trace)):
         publish(one)
-    for title in passed:
-        publish(Ran(title))
+        read.add(one)
+    if targets.sites:
+        read.ran.add("interface")
+    read.explained = targets.explained
+    _interventions(trace, targets, read, (budget - (process_time() - began), seed, adapter), (publish, announce, stuck))
     publish(Done())
+
+
+@dataclass
+class _Read:
+    """What the running program showed.
+
+    Attributes:
+        ran: Titles of the checks that it covers.
+        components: Components with a finding.
+        explained: Whether a known formula explains the targets.
+    """
+
+    ran: set[str] = field(default_factory=set)
+    components: set[str] = field(default_factory=set)
+    explained: bool = False
+
+    def add(self, one: Finding | Passed | NotRun) -> None:
+        """Add a result."""
+        if isinstance(one, Passed):
+            self.ran.add(one.check)
+        elif isinstance(one, Finding) and one.severity != "note":
+            self.components.add(one.component)
+
+    def covers(self, finding: Finding) -> bool:
+        """Return whether the running program showed more about the subject of a finding than interventions do."""
+        seen = {title for title, components in COVERED.items() if finding.component in components}
+        if finding.component == "td_target":
+            return self.explained
+        if finding.id in ROUTING:
+            return {"batch", "gradients"} <= self.ran or "loss" in self.components
+        return bool(seen & self.ran) or (bool(seen) and finding.component in self.components)
+
+
+def _interventions(
+    trace: Trace, targets: Targets, read: _Read, settings: tuple[float, int, Path | None], channel: tuple[Any, Any, Any]
+) -> None:
+    """Build an adapter, and run the checks for which the running program does not suffice."""
+    (budget, seed, file), (publish, announce, stuck) = settings, channel
+    publish(Started(ADAPTER))
+    built: Built | str = "the time limit was reached"
+    if budget > LEAST:
+        with contextlib.suppress(TooLong):
+            results: list[Built | str] = []
+            supervised(lambda: results.append(build(trace, targets)), budget, math.inf, lambda: None, stuck)
+            built = results[0]
+    missing = [check for check in CHECKS if check.title not in READ and check.title not in read.ran]
+    if isinstance(built, str):
+        for title in read.ran:
+            publish(Ran(title))
+        for check in missing:
+            publish(NotRun(check.title, f"no adapter could be built: {built}"))
+        return
+    if file is not None:
+        file.write_text(built.source(), encoding="utf-8")
+    finished: set[str] = set()
+
+    def filtered(event: Event) -> None:
+        if isinstance(event, Done) or (isinstance(event, Finding) and read.covers(event)):
+            return
+        if isinstance(event, NotRun) and event.check in read.ran:
+            return
+        if isinstance(event, Ran):
+            finished.add(event.check)
+        publish(event)
+
+    session = Session(built.factory, seed, np.random.default_rng(seed))
+    session.budget, session.announce, session.caught = max(budget, LEAST), announce, BaseException
+    checks = [check for check in CHECKS if check.title not in READ]
+    if read.explained:
+        checks = [check for check in checks if check.title != "probe problems"]
+    run_checks(session, filtered, stuck, checks)
+    for title in read.ran - finished:
+        publish(Ran(title))
 
 
 def _read(readers: list[Reader], trace: Trace, window: Window) -> bool:

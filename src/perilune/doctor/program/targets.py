@@ -67,6 +67,7 @@ class Targets:
     def __init__(self) -> None:
         self.sites: dict[str, Site] = {}
         self.windows = 0
+        self.explained = False  # whether a known formula explains the targets
         self._before: dict[int, int] = {}
         self._steps = 0
 
@@ -100,7 +101,9 @@ class Targets:
             return
         site = max(sites, key=lambda one: len(one.rows))
         table = columns(trace.log, site.rows)
-        for one in (*_routing(site, table), *_target(trace, site, table)):
+        known, changed = formula_of(trace.log, site.rows, table)
+        self.explained = known is not None
+        for one in (*_routing(site, table), *_target(trace, site, table, known, changed)):
             yield NotRun("TD target", one) if isinstance(one, str) else one
 
     def _transitions(self, log: Any, reading: Reading, pair: Pair) -> list[int]:
@@ -372,7 +375,7 @@ def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
         )
         yield observed("loss.wrong_action", evidence, site.line)
     else:
-        yield Passed("TD target", f"the prediction is Q(obs, action) of the action taken, in {len(wrong)} rows")
+        yield Passed("batch", f"the prediction is Q(obs, action) of the action taken, in {len(wrong)} rows")
     yield from _pushes(site)
     if site.others > 0.1 * len(site.rows):
         values = np.array(site.other_targets)
@@ -414,14 +417,20 @@ def _compatible(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return True
 
 
-def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
+def formula_of(log: Any, rows: list[Row], table: Columns) -> tuple[Explained | None, str]:
+    """Return the formula of the targets, or None, and how they change the rewards, or ""."""
+    if (known := explain(log, rows, table)) is not None:
+        return known, ""
+    ways = (*_changed_rewards(table), *_scaled_rewards(rows, table))
+    tried = ((explain(log, rows, table, shift), words) for words, shift in ways)
+    return next(((one, words) for one, words in tried if one is not None), (None, ""))
+
+
+def _target(
+    trace: Any, site: Site, table: Columns, known: Explained | None, changed: str
+) -> Iterator[Finding | Passed | str]:
     """Explain the targets."""
     log, rows, line = trace.log, site.rows, site.target_line or site.line
-    known, changed = explain(log, rows, table), ""
-    if known is None:
-        ways = (*_changed_rewards(table), *_scaled_rewards(rows, table))
-        tried = ((words, explain(log, rows, table, shift)) for words, shift in ways)
-        changed, known = next(((words, one) for words, one in tried if one is not None), ("", None))
     if known is None:
         if np.abs(table.target - table.reward).max() < EXACT * (np.abs(table.reward).max() + 1e-9):
             evidence = f"All of {len(rows)} targets are the reward alone."
@@ -439,12 +448,14 @@ def _target(trace: Any, site: Site, table: Columns) -> Iterator[Finding | Passed
         )
         yield observed("td_target.reward_discounted", evidence, line)
     elif changed:
-        yield f"the rewards in the targets are {changed}"
+        yield observed("replay.rewards_changed", f"The rewards in the targets are {changed}.", "")
     formula = f"reward + {known.discount:.4f} x {known.name}"
     fault = next((one for phrase, one in FAULTS.items() if phrase in known.name), None)
     if fault is not None:
         evidence = f"{known.share:.0%} of {len(rows)} targets are {formula}."
         yield observed(fault, evidence, line)
+    else:
+        yield Passed("TD target", f"the targets are {formula}, in {known.share:.0%} of {len(rows)} rows")
     if "other network" in known.name and known.key == ONLINE:
         evidence = (
             f"{known.share:.0%} of {len(rows)} targets are the online network's Q(next_obs, a) of the action that is "
