@@ -125,7 +125,7 @@ def _build(trace: Any, targets: Any) -> Built:
             target = None
     if target is not None and target.call == query.call:
         target = None
-    gamma = _gamma(stopped)
+    gamma = targets.discount if targets is not None and targets.discount else _gamma(stopped)
     reasons = []
     for learn in finder.learners(found):
         pieces = Pieces(

@@ -68,6 +68,7 @@ class Targets:
         self.sites: dict[str, Site] = {}
         self.windows = 0
         self.explained = False  # whether a known formula explains the targets
+        self.discount: float | None = None  # of one time step, if it is known
         self._before: dict[int, int] = {}
         self._steps = 0
 
@@ -103,6 +104,8 @@ class Targets:
         table = columns(trace.log, site.rows)
         known, changed = formula_of(trace.log, site.rows, table)
         self.explained = known is not None
+        if known is not None and 0 < known.discount <= 1:
+            self.discount = round(known.discount ** (1 / known.n), 6)
         for one in (*_routing(site, table), *_target(trace, site, table, known, changed)):
             yield NotRun("TD target", one) if isinstance(one, str) else one
 
