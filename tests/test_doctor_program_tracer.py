@@ -175,3 +175,22 @@ def test_environments_that_cannot_be_replaced_are_reported(tmp_path: Path) -> No
     (problem,) = trace.problems()
     assert "Pendulum-v1" in problem
     assert "action space is Box" in problem
+
+
+@pytest.mark.parametrize("batch", ["observations[rows]", "observations[rows] / 3, rewards[rows]"])
+def test_episodes_are_short_after_the_program_uses_its_memory(tmp_path: Path, batch: str) -> None:
+    code = f"""
+import gymnasium
+import numpy as np
+rng = np.random.default_rng(0)
+env = gymnasium.make("CartPole-v1")
+{LOOP.replace("range(100)", "range(300)")}
+        if len(memory) > 2000 and len(memory) % 10 == 0:
+            rows = rng.integers(len(memory), size=32)
+            observations = np.array([one[0] for one in memory])
+            rewards = np.array([one[2] for one in memory])
+            batch = {batch}
+"""
+    log = log_of(run(write(tmp_path, code)))
+    assert log.learning
+    assert 2000 < len(log.steps) < 10_000

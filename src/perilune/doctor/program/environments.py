@@ -21,7 +21,7 @@ from perilune.doctor.program.tracer import Limited, Log, Plain, TracerEnv, trace
 # Entries of an observation and actions of environments whose packages may be missing.
 KNOWN = {"LunarLander": (8, 4)}
 N_STEP = 5  # time steps of the longest usual n-step return
-BATCH = 4  # earlier transitions that one update uses, at least
+BATCH, LARGEST_BATCH = 4, 1024  # earlier transitions that one update uses
 
 
 def compares(trees: Iterable[ast.AST]) -> Callable[[int], bool]:
@@ -55,7 +55,8 @@ def replays(log: Log, window: Window, nodes: list[Node]) -> bool:
     """Return whether the expressions in a window have earlier transitions as values.
 
     An n-step return also contains a few earlier ones, so the last time steps do not count. The variables to which a
-    program assigns an item are its memory.
+    program assigns an item are its memory. Rewards count if they are not those of consecutive time steps, because
+    many programs add up the rewards of an episode.
     """
     rows, rewards = [], []
     for value in window.values:
@@ -65,14 +66,15 @@ def replays(log: Log, window: Window, nodes: list[Node]) -> bool:
             continue
         if array.shape[-1] == log.size and not log.discrete:
             rows.append(array.reshape(-1, log.size))
-        elif array.dtype.kind == "f" and log.discrete:
+        elif array.dtype.kind == "f" and BATCH <= array.size <= LARGEST_BATCH:
             rewards.append(array.reshape(-1))
-    indices = log.by_reward(np.concatenate(rewards)) if rewards else np.zeros(0)
-    earlier = {index for index in indices.tolist() if 0 <= index < len(log.steps) - N_STEP}
-    if rows:
-        recent = {step.before for step in log.steps[-N_STEP:]} | {step.after for step in log.steps[-N_STEP:]}
-        earlier |= set(log.states(np.concatenate(rows)).tolist()) - recent - {log.last, -1}
-    return len(earlier) >= BATCH
+    if rewards:
+        indices = log.by_reward(np.concatenate(rewards).astype(np.float64))
+        earlier = np.unique(indices[(indices >= 0) & (indices < len(log.steps) - N_STEP)])
+        if len(earlier) >= BATCH and np.ptp(earlier) >= 2 * len(earlier):
+            return True
+    recent = {number for step in log.steps[-N_STEP:] for number in (step.before, step.after)} | {log.last, -1}
+    return bool(rows) and len(set(log.states(np.concatenate(rows)).tolist()) - recent) >= BATCH
 
 
 @contextlib.contextmanager
