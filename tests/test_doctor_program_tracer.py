@@ -39,7 +39,8 @@ def check_memory(trace: Trace) -> None:
     memory = trace.namespace["memory"]
     obs, action, reward, next_obs, terminated, truncated = (np.array(column) for column in zip(*memory, strict=True))
     indices = log.by_reward(np.asarray(reward, np.float32).astype(float))
-    assert (indices == np.arange(len(memory))).all()
+    assert (indices == np.where(reward == 1.0, -1, np.arange(len(memory)))).all()
+    assert np.mean(reward == 1.0) < 0.05
     before, after = (np.array([getattr(step, name) for step in log.steps]) for name in ("before", "after"))
     if log.discrete:
         obs, next_obs = (np.eye(log.size)[one] for one in (obs, next_obs))
@@ -194,3 +195,10 @@ env = gymnasium.make("CartPole-v1")
     log = log_of(run(write(tmp_path, code)))
     assert log.learning
     assert 2000 < len(log.steps) < 10_000
+
+
+def test_frozen_lake_has_a_goal(tmp_path: Path) -> None:
+    trace = run(write(tmp_path, f"import gymnasium\nenv = gymnasium.make('FrozenLake-v1')\n{LOOP}"))
+    goals = [step for step in log_of(trace).steps if step.reward == 1.0]
+    assert goals
+    assert all(step.terminated for step in goals)

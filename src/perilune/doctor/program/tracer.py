@@ -15,6 +15,7 @@ SHORT_EPISODES = 40  # after these, every second pair of episodes is long until 
 LONG = 150  # time steps of the first long episodes
 LONGER_EVERY = 20  # episodes
 TO_THE_LIMIT = 8  # every so many episodes reach the time limit, if the program compares with it
+GOAL_EVERY, GOAL_REWARD = 8, 1.0  # so many terminations reach the goal of an environment that rewards nothing else
 AGAIN = 5  # time steps from an end that the program ignores to the next one
 PICTURE = (400, 600, 3)
 
@@ -75,7 +76,7 @@ class Log:
         return np.where(hot & ((rows != 0).sum(axis=1) == 1), rows.argmax(axis=1), -1)
 
     def by_reward(self, rewards: Array) -> Array:
-        """Return the indices (N,) of the time steps with these rewards (N,), or -1."""
+        """Return the indices (N,) of the time steps with these rewards (N,), or -1. The goal's reward is not unique."""
         if self._known != len(self.steps):
             values = np.array([step.reward for step in self.steps])
             self._order = np.argsort(values)
@@ -86,7 +87,7 @@ class Log:
         best = np.full(len(rewards), -1)
         for near in (np.clip(places - 1, 0, self._known - 1), np.clip(places, 0, self._known - 1)):
             close = np.abs(self._sorted[near] - rewards) < np.maximum(3e-7, 1.2e-7 * np.abs(rewards))
-            best = np.where(close, self._order[near], best)
+            best = np.where(close & (self._sorted[near] != GOAL_REWARD), self._order[near], best)
         return best
 
     def seen(self, result: Any) -> None:
@@ -146,6 +147,7 @@ class TracerEnv(gymnasium.Env[Any, int]):
         self._left = 0
         self._truncates = False
         threshold = getattr(spec, "reward_threshold", None)
+        self._goal = 0 < (threshold or 0.0) <= 1  # such as FrozenLake. Programs wait for the first success
         self._bias = min(threshold or 0.0, 0.0) / 4  # so that short episodes do not solve the task
         if not log.size:
             log.discrete = self.discrete
@@ -195,6 +197,8 @@ class TracerEnv(gymnasium.Env[Any, int]):
         self._left -= 1
         ended = self._left == 0
         terminated, truncated = ended and not self._truncates, ended and self._truncates
+        if terminated and self._goal and log.episodes % GOAL_EVERY == 1:
+            self._reward = GOAL_REWARD
         log.steps.append(Step(before, int(action), self._reward, self.number, terminated, truncated))
         return self.state, self._reward, terminated, truncated, {}
 
