@@ -151,13 +151,16 @@ class Storing:
         """Compare the states whose values the target uses with the next states."""
         rows, states = self.rows, pair.forward.states
         others = [
-            one.states
+            one
             for one in forwards_before(reading, pair.place)
             if one.place > start and one is not pair.forward and len(one.states) == len(states)
         ]
         if not others:
             return
-        following = next((one for one in others if (one != states).any()), others[0])
+        other = next((one for one in others if (one.states != states).any()), others[0])
+        if other.key == pair.forward.key and (other.states == states).all():
+            return  # the program may compute the same values twice
+        following = other.states
         self.elsewhere += any(
             value.array is not None and _follows(log, value.array, steps)
             for value in reading.values[start + 1 : pair.place]
@@ -194,17 +197,21 @@ class Storing:
     def _empty(self, log: Any, window: Window) -> None:
         """Find arrays of observations whose rows are 0, which no observation is."""
         zero: Array | None = None
+        integers = False
         for value in window.values:
             array = value.array
             if value.kind not in ("value", "parameter") or array is None or array.dtype.kind not in "if":
                 continue
             if array.ndim == 2 and array.shape[1] == log.size and len(array) >= SMALLEST:
                 rows: Array = ~np.asarray(array.any(axis=1))
+                if not rows.all() and (log.states(array[~rows]) < 0).any():
+                    continue  # not observations
+                integers |= array.dtype.kind == "i"
                 zero = rows if zero is None or len(zero) != len(rows) or rows.sum() > zero.sum() else zero
             elif zero is not None and zero.mean() > 0.2 and array.size == len(zero) and array.dtype.kind == "f":
                 rewards = array.reshape(-1).astype(np.float64)
                 known = log.by_reward(rewards) >= 0
-                if known.mean() > 0.9 and zero.mean() > 0.9:
+                if integers and known.mean() > 0.9 and zero.mean() > 0.9:
                     self.zeros += 1
                     return
                 if known.any() and not rewards[zero].any() and known[~zero].all():

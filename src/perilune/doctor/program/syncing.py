@@ -157,7 +157,7 @@ class Syncing:
         elif tau > 0.5:
             evidence = f"Each update moves the target network by {tau:.3f} of the way to the online network."
             fault = "target_network.tau_reversed", evidence, moves.average_line
-        elif missing and moves.moved >= 2:
+        elif missing and moves.moved >= 2 and isinstance(self._latest and self._latest.target, int):
             evidence = (
                 f"{moves.moved} syncs changed other arrays of the target network, but not {', '.join(missing[:4])}."
             )
