@@ -38,6 +38,8 @@ COVERED = {  # title -> components that the running program shows better
 ROUTING = ("loss.broadcast", "loss.wrong_action", "loss.rows_ignored", "loss.rows_mixed", "loss.all_actions")
 TRACE_SHARE = 0.5  # of the time limit
 MOST_STEPS = 60_000  # time steps of the program
+MOST_VALUES = 600_000  # recorded values, after which few updates are enough; they are many if each row is learned alone
+FEW_UPDATES = 30
 
 
 class Reader(Protocol):
@@ -174,4 +176,5 @@ def _read(readers: list[Reader], trace: Trace, window: Window) -> bool:
     for reader in readers:
         reader.window(trace, window)
     steps = len(trace.log.steps) if trace.log else 0
-    return all(reader.done for reader in readers) or steps > MOST_STEPS
+    costly = trace.recorded > MOST_VALUES and trace.read >= FEW_UPDATES
+    return all(reader.done for reader in readers) or steps > MOST_STEPS or costly

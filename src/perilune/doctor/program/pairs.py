@@ -154,6 +154,8 @@ class Reading:
             rows = array.reshape(1, size)
         else:
             return None
+        if rows.dtype == np.float64 and not self.log.changes and (rows[0] != rows[0].astype(np.float32)).any():
+            return None  # such as weights; observations are float32
         numbers = self.log.states(rows)
         return numbers if (numbers >= 0).mean() > 0.3 else None
 

@@ -26,7 +26,7 @@ from perilune.errors import ExaminationError
 FROM_ENV = re.compile(r"\.(step|reset)\([^()]*\)+$")
 
 FIRST_STEPS = 300  # time steps that are all recorded
-EVERY_UPDATE = 20  # of these first updates, each is recorded
+EVERY_UPDATE = 30  # of these first updates, each is recorded
 SHARE = 0.1  # of the later time steps
 GOLDEN = 0.6180339887
 MOST_PLAIN = 2000  # time steps in environments whose values cannot be observed
@@ -52,6 +52,7 @@ class Trace:
         end: What ended it after enough was observed, with the frames of its functions, or None.
         enough: Whether the program was ended because enough was observed.
         read: Number of windows with an update that were read.
+        recorded: Number of values that were recorded.
         notes: What cannot be observed, and why.
         old: Whether the program uses the old interface of Gym, whose ``step`` returns one flag for all ends.
     """
@@ -80,6 +81,7 @@ class Trace:
         self.end: BaseException | None = None
         self.enough = False
         self.read = 0  # windows with an update that were read
+        self.recorded = 0
         self.notes: list[str] = []
         self.old = False
         self._from_env: set[int] = set()  # nodes that call step or reset
@@ -210,6 +212,7 @@ class Trace:
             return
         if not log.learning:
             log.learning = window.updates > 0 or self.read > 0 or environments.replays(log, window, self.nodes)
+        self.recorded += len(window.values)
         if self.analyze(self, window):
             self.enough = True
             raise Enough

@@ -214,6 +214,12 @@ class Syncing:
             self._before = None
             return
         names = [name for name in online if name in target and online[name].shape == target[name].shape]
+        if any(np.shares_memory(online[name], target[name]) for name in names):
+            unused = {name for name in names if not target[name].any()}  # moments of the target network's optimizer
+            online, target = (
+                {name: one for name, one in arrays.items() if name not in unused} for arrays in (online, target)
+            )
+            names = [name for name in names if name not in unused]
         if not names or len(names) != len(target) or len(names) != len(online):
             self._before = None
             return

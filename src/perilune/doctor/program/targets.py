@@ -14,7 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor.catalogue import listed
 from perilune.doctor.checks.td_target import FAULTY
 from perilune.doctor.program.observed import observed
-from perilune.doctor.program.pairs import CLOSE, Forward, Pair, Reading, forwards_before, latest_rewards
+from perilune.doctor.program.pairs import CLOSE, Forward, Pair, Reading, forwards_before, latest_rewards, read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
@@ -83,7 +83,7 @@ class Targets:
         log = trace.log
         if log is None or not window.values:
             return
-        reading = Reading(trace.nodes, log, window)
+        reading = read(trace, window)
         if not reading.pairs:
             return
         for index in range(self._steps, len(log.steps)):

@@ -53,6 +53,11 @@ class Log:
         self._sorted = np.zeros(0)
         self._order = np.zeros(0, np.int64)
 
+    @property
+    def changes(self) -> bool:
+        """Whether wrappers of the program change the observations."""
+        return bool(self._changed)
+
     def states(self, rows: Array) -> Array:
         """Return the numbers (N,) of the states whose observations are the rows (N, O), or -1.
 
@@ -96,7 +101,9 @@ class Log:
         obs = result[0] if many and result else result
         if self.last < 0 or self.discrete or not isinstance(obs, np.ndarray) or obs.ndim == 0 or obs.size > 10_000:
             return
-        if obs.dtype.kind == "f" and (obs.shape != (self.size,) or state_numbers(obs[None].astype(np.float64))[0] < 0):
+        if obs.dtype.kind == "f" and (
+            obs.size != self.size or state_numbers(np.asarray(obs, np.float64).reshape(1, -1))[0] < 0
+        ):
             self._changed[obs.astype(np.float32).tobytes()] = self.last
         if (
             many
