@@ -193,3 +193,18 @@ def test_weights_of_a_copy_are_its_own(tmp_path: Path) -> None:
     arrays["agent.online.w1"][...] += 1
     assert not np.array_equal(second.q_values(obs), before)
     np.testing.assert_array_equal(first.q_values(obs), before)
+
+
+def test_each_call_learns_if_the_program_learns_every_fourth_time(tmp_path: Path) -> None:
+    sample = ROWS[1].replace(
+        "batch = ",
+        "self.calls = getattr(self, 'calls', 0) + 1\n        if self.calls % 4:\n            return\n        batch = ",
+        1,
+    )
+    found = program(tmp_path, (ROWS[0], sample, ROWS[2]))
+    assert isinstance(found, Built), found
+    agent, columns = found.factory(), batch(16)
+    for _ in range(6):
+        before = agent.q_values(columns[0])
+        agent.train_batch(*columns)
+        assert not np.array_equal(agent.q_values(columns[0]), before)

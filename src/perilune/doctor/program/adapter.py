@@ -190,6 +190,10 @@ def _verify(program: Program, query: Query | None) -> None:
     fixed.sizes = _batch_sizes(program, requested[0] if requested[0] > 1 else len(requested))
     for count in (3, 40):
         _train(program, rng, count)
+    if not _learns_each_time(program, rng):
+        fixed.pauses = True
+        if not _learns_each_time(program, rng):
+            raise Missing("only some of its calls change the network")
     _check_target(program, rng)
 
 
@@ -219,6 +223,19 @@ def _train(program: Program, rng: np.random.Generator, count: int) -> None:
         raise Missing("equal agents learn different values from equal transitions")
     if not np.array_equal(program.agent().q_values(obs), before):
         raise Missing("copies of the agent share their weights")
+
+
+def _learns_each_time(program: Program, rng: np.random.Generator) -> bool:
+    """Return whether each of some calls of train_batch changes the network."""
+    agent, pieces = program.agent(), program.fixed.pieces
+    obs = rng.uniform(-1, 1, (40, pieces.observation_size)).astype(np.float32)
+    count = np.arange(40)
+    for _ in range(5):
+        before = agent.q_values(obs)
+        agent.train_batch(obs, count % pieces.actions, np.full(40, 3, np.float32), obs, count % 2 == 0)
+        if np.array_equal(agent.q_values(obs), before):
+            return False
+    return True
 
 
 def _check_target(program: Program, rng: np.random.Generator) -> None:

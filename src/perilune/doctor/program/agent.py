@@ -23,6 +23,8 @@ from perilune.doctor.program.state import Stopped, function_of, scope, walk
 from perilune.doctor.protocol import Transitions
 from perilune.doctor.session import as_array
 
+MOST_PAUSES = 7  # calls that do not learn, between calls that learn
+
 
 class ProgramAgent:
     """The adapter: calls the functions of a stopped program. Wrapped in a SeparateAgent, which holds its variables.
@@ -59,7 +61,13 @@ class ProgramAgent:
 
     def train_batch(self, obs: Array, action: Array, reward: Array, next_obs: Array, terminated: Array) -> None:
         """Run the program's update once on a batch."""
-        self._fixed.learn(Transitions(obs, action, reward, next_obs, terminated), self.locals)
+        batch = Transitions(obs, action, reward, next_obs, terminated)
+        before = self.q_values(obs) if self._fixed.pauses else None
+        self._fixed.learn(batch, self.locals)
+        for _ in range(MOST_PAUSES):
+            if before is None or not np.array_equal(self.q_values(obs), before):
+                return
+            self._fixed.learn(batch, self.locals)
 
 
 class _Fixed:
@@ -87,6 +95,7 @@ class _Fixed:
                 raise Missing(f"the function {name}() was not running when the program first learned")
         self.memory, self.stored = _memory(stopped, trace.log)
         self.uses_draws = True
+        self.pauses = False  # whether only some of its calls learn
         self.sizes: list[tuple[str, str]] = []  # (expression of an owner, name) of batch sizes
         self.shared = stopped.shared()
 
