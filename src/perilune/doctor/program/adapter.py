@@ -238,10 +238,15 @@ def _learns_each_time(program: Program, rng: np.random.Generator) -> bool:
     return True
 
 
+def _method(call: str) -> str:
+    """Return the method of a call ``object.method(...)`` and its arguments, or "" for other calls."""
+    return call.rpartition("(")[0].rpartition(".")[2] + call.rpartition("(")[2] if "." in call.partition("(")[0] else ""
+
+
 def _check_target(program: Program, rng: np.random.Generator) -> None:
-    """Remove the target network if it is the online network."""
-    agent, size = program.agent(), program.fixed.pieces.observation_size
-    if agent.target_q_values is None:
+    """Remove the target network if it is the online network. Another object with the same method is a network."""
+    agent, size, pieces = program.agent(), program.fixed.pieces.observation_size, program.fixed.pieces
+    if agent.target_q_values is None or _method(pieces.q_values) == _method(pieces.target_q_values or ""):
         return
     obs = rng.uniform(-1, 1, (40, size)).astype(np.float32)
     count = np.arange(40)
