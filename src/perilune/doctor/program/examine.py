@@ -36,7 +36,8 @@ COVERED = {  # title -> components that the running program shows better
     "training loop": ("environment", "loop"),
 }
 ROUTING = ("loss.broadcast", "loss.wrong_action", "loss.rows_ignored", "loss.rows_mixed", "loss.all_actions")
-TRACE_SHARE = 0.5  # of the time limit
+TRACE_SHARE = 0.5  # of the time limit that the program may use
+ENOUGH_SHARE = 0.15  # of the time limit, after which the program ends if its targets were read
 MOST_STEPS = 60_000  # time steps of the program
 MOST_VALUES = 600_000  # recorded values, after which few updates are enough; they are many if each row is learned alone
 FEW_UPDATES = 30
@@ -81,7 +82,17 @@ def examine_program(
     began = process_time()
     targets = Targets()
     readers: list[Reader] = [targets, Acting(), Loop(), Storing(), Syncing()]
-    trace = Trace(name, arguments, lambda trace, window: _read(readers, trace, window))
+
+    def analyze(trace: Trace, window: Window) -> bool:
+        for reader in readers:
+            if reader is not targets or not reader.done:
+                reader.window(trace, window)
+        spent = process_time() - began
+        steps = len(trace.log.steps) if trace.log else 0
+        enough = targets.done and (spent > ENOUGH_SHARE * budget or all(reader.done for reader in readers))
+        return enough or steps > MOST_STEPS
+
+    trace = Trace(name, arguments, analyze)
     publish(Started(PROGRAM))
     with contextlib.suppress(TooLong):  # what was read so far counts
         supervised(trace.run, TRACE_SHARE * budget, math.inf, lambda: None, stuck)
@@ -170,11 +181,3 @@ def _interventions(
     run_checks(session, filtered, stuck, checks)
     for title in read.ran - finished:
         publish(Ran(title))
-
-
-def _read(readers: list[Reader], trace: Trace, window: Window) -> bool:
-    for reader in readers:
-        reader.window(trace, window)
-    steps = len(trace.log.steps) if trace.log else 0
-    costly = trace.recorded > MOST_VALUES and trace.read >= FEW_UPDATES
-    return all(reader.done for reader in readers) or steps > MOST_STEPS or costly
