@@ -90,7 +90,8 @@ def examine_program(
         spent = process_time() - began
         steps = len(trace.log.steps) if trace.log else 0
         enough = targets.done and (spent > ENOUGH_SHARE * budget or all(reader.done for reader in readers))
-        return enough or steps > MOST_STEPS
+        costly = trace.recorded > MOST_VALUES and trace.read >= FEW_UPDATES
+        return enough or costly or steps > MOST_STEPS
 
     trace = Trace(name, arguments, analyze)
     publish(Started(PROGRAM))
