@@ -225,7 +225,8 @@ class Syncing:
             return
         shared = sum(np.shares_memory(online[name], target[name]) for name in names)
         now = {name: online[name].copy() for name in names}, {name: target[name].copy() for name in names}
-        if self._before is not None and self._before[0] == keys.online:
+        same = self._before is not None and self._before[0] == keys.online and self._before[2].keys() == now[0].keys()
+        if self._before is not None and same:
             self._moved(window, trace, (self._before[2], self._before[3]), now, shared, batches)
         self._before = (*keys, *now)
 
