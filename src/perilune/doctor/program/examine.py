@@ -135,6 +135,8 @@ class _Read:
     def covers(self, finding: Finding) -> bool:
         """Return whether the running program showed more about the subject of a finding than interventions do."""
         seen = {title for title, components in COVERED.items() if finding.component in components}
+        if "loss" in self.components and finding.component in ("loss", "backward", "replay"):
+            return True  # consequences: interventions assume that the loss teaches the action taken
         if finding.component == "td_target":
             return self.explained
         if finding.id in ROUTING:

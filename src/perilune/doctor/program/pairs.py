@@ -323,7 +323,39 @@ class Reading:
                 limit = CLOSE * (np.abs(forward.q).max() + 1e-6)
                 if (distance.min(axis=1) <= limit).all():
                     return forward, distance.argmin(axis=1), values
-        return None
+        return self._collected(array)
+
+    def _collected(self, array: Array) -> tuple[Forward, Array, Array] | None:
+        """Return the outputs (n,) or (n, A) that the program collected from n passes of one state each, or None."""
+        single = [one for one in self.forwards if len(one.states) == 1]
+        actions = self.log.actions
+        rows = array.size // actions if array.ndim > 1 and array.shape[-1] == actions else array.size
+        if not 1 < rows <= len(single):
+            return None
+        outputs = np.concatenate([one.q for one in single])
+        values = array.reshape(rows, -1).astype(np.float64)
+        limit = CLOSE * (np.abs(outputs).max() + 1e-6)
+        if values.shape[1] == actions:
+            distance = np.abs(values[:, None] - outputs).max(axis=2)
+            chosen = np.full(rows, -1)
+        else:
+            each = np.abs(values[:, :, None] - outputs)
+            distance = each.min(axis=2)
+            chosen = each[np.arange(rows), distance.argmin(axis=1)].argmin(axis=1)
+        if (distance.min(axis=1) > limit).any():
+            return None
+        found = distance.argmin(axis=1)
+        keys = [single[place].key for place in found]
+        forward = Forward(
+            max(single[place].place for place in found),
+            max(set(keys), key=keys.count),
+            np.array([single[place].states[0] for place in found]),
+            outputs[found],
+            any(single[place].grad for place in found),
+            exact=True,
+            line=single[found[0]].line,
+        )
+        return forward, chosen, values[:, 0] if chosen[0] >= 0 else forward.q
 
     def origin(self, pair: Pair) -> str:
         """Return ``file:line`` of the operation that first computed the target of a pair, or of its first row."""
@@ -366,7 +398,21 @@ def latest_rewards(reading: Reading, before: int, rows: int) -> Array | None:
             found = reading.log.by_reward(array.reshape(-1).astype(np.float64))
             if (found >= 0).mean() > 0.9:
                 return found
-    return None
+    return _one_by_one(reading, before, rows)
+
+
+def _one_by_one(reading: Reading, before: int, rows: int) -> Array | None:
+    """Return the time steps (n,) whose rewards the program handled last, each alone, in their order, or None."""
+    alone = [
+        float(value.array)
+        for value in reading.values[:before]
+        if value.kind in ("value", "parameter") and value.array is not None and value.array.size == 1
+        if value.array.dtype.kind == "f" and value.array.ndim == 0
+    ]
+    found = reading.log.by_reward(np.array(alone)) if alone else np.zeros(0, int)
+    found = found[found >= 0]
+    found = found[np.append(found[1:] != found[:-1], True)] if len(found) else found
+    return found[-rows:] if len(found) >= rows else None
 
 
 def forwards_before(reading: Reading, place: int) -> Iterator[Forward]:

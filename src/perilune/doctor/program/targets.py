@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -490,6 +491,15 @@ def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
             yield f"{values[0] + 0.0:g} where the episode {what}", np.where(rows, values[0], reward)
 
 
+def _joined(trace: Any) -> str:
+    """Return the line that joins terminated and truncated, or ""."""
+    for file in dict.fromkeys(node.file for node in trace.nodes):
+        for number, text in enumerate(linecache.getlines(file), 1):
+            if re.search(r"=\s*\(?\w*(term|done)\w*\)?\s*(or|\|)\s*\(?\w*(trunc|time)", text):
+                return f"{file}:{number}"
+    return ""
+
+
 def _scaled_rewards(rows: list[Row], table: Columns) -> Iterator[tuple[str, Array]]:
     """Yield the factors of the reward that fit the targets of running transitions, and the scaled rewards (N,)."""
     for name, _, _, values in candidates(rows, table):
@@ -525,7 +535,7 @@ def _mask(trace: Any, table: Columns, known: Explained, line: str) -> Iterator[F
                 f"The target is the reward alone in {known.zero[cut].sum()} of {cut.sum()} transitions that a time "
                 "limit truncated."
             )
-            yield observed("environment.truncation_as_end", evidence, "")
+            yield observed("environment.truncation_as_end", evidence, _joined(trace))
     elif zero_ended < 0.05 and zero_running > 0.95:
         yield observed("td_target.mask_inverted", evidence, line)
     elif zero_ended < 0.05 and zero_running < 0.05:
