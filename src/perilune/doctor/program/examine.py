@@ -31,6 +31,8 @@ PROGRAM = "the program"  # shown while it runs
 ADAPTER = "adapter"  # shown while it is built
 LEAST = 5.0  # CPU seconds without which no adapter is built
 READ = ("actions", "replay", "training loop")  # checks that only the running program answers
+# Checks that are not needed if PyTorch computes gradients and steps, and the targets were read.
+BY_PYTORCH = ("episode ends", "gradients", "TD target", "target network", "batch", "optimizer", "loss")
 COVERED = {  # title -> components that the running program shows better
     "target network": ("target_network",),
     "training loop": ("environment", "loop"),
@@ -156,6 +158,9 @@ def _interventions(
             results: list[Built | str] = []
             supervised(lambda: results.append(build(trace, targets)), budget, math.inf, lambda: None, stuck)
             built = results[0]
+    by_pytorch = read.explained and "gradients" in read.ran and trace.recorder.updates > 0
+    if by_pytorch:
+        read.ran |= {"optimizer", "loss"}
     missing = [check for check in CHECKS if check.title not in READ and check.title not in read.ran]
     if isinstance(built, str):
         for title in read.ran:
@@ -178,9 +183,7 @@ def _interventions(
 
     session = Session(built.factory, seed, np.random.default_rng(seed))
     session.budget, session.announce, session.caught = max(budget, LEAST), announce, BaseException
-    checks = [check for check in CHECKS if check.title not in READ]
-    if read.explained:
-        checks = [check for check in checks if check.title != "probe problems"]
-    run_checks(session, filtered, stuck, checks)
+    left_out = {*READ, *(["probe problems"] if read.explained else []), *(BY_PYTORCH if by_pytorch else [])}
+    run_checks(session, filtered, stuck, [check for check in CHECKS if check.title not in left_out])
     for title in read.ran - finished:
         publish(Ran(title))
