@@ -25,11 +25,12 @@ from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.session import Session
-from perilune.doctor.supervise import TooLong, supervised
+from perilune.doctor.supervise import MORE, TooLong, supervised
 
 PROGRAM = "the program"  # shown while it runs
 ADAPTER = "adapter"  # shown while it is built
-LEAST = 5.0  # CPU seconds without which no adapter is built
+LEAST = 5.0  # CPU seconds that the checks may use at least
+BUILD_SHARE, PYTORCH_SHARE = 0.5, 0.15  # of the remaining time, to build the adapter; PyTorch programs need it less
 READ = ("actions", "replay", "training loop")  # checks that only the running program answers
 # Checks that are not needed if PyTorch computes gradients and steps, and the targets were read.
 BY_PYTORCH = ("episode ends", "gradients", "TD target", "target network", "batch", "optimizer", "loss")
@@ -152,15 +153,15 @@ def _interventions(
     """Build an adapter, and run the checks for which the running program does not suffice."""
     (budget, seed, file), (publish, announce, stuck) = settings, channel
     publish(Started(ADAPTER))
-    built: Built | str = "the time limit was reached"
-    if budget > LEAST:
-        with contextlib.suppress(TooLong):
-            results: list[Built | str] = []
-            supervised(lambda: results.append(build(trace, targets)), budget, math.inf, lambda: None, stuck)
-            built = results[0]
     by_pytorch = read.explained and "gradients" in read.ran and trace.recorder.updates > 0
     if by_pytorch:
         read.ran |= {"optimizer", "loss"}
+    built: Built | str = f"its time limit was reached. {MORE}"
+    seconds = budget * (PYTORCH_SHARE if by_pytorch else BUILD_SHARE)
+    with contextlib.suppress(TooLong):
+        results: list[Built | str] = []
+        supervised(lambda: results.append(build(trace, targets)), seconds, math.inf, lambda: None, stuck)
+        built = results[0]
     missing = [check for check in CHECKS if check.title not in READ and check.title not in read.ran]
     if isinstance(built, str):
         for title in read.ran:
