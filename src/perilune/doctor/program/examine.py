@@ -134,6 +134,8 @@ class _Read:
             self.ran.add(one.check)
         elif isinstance(one, Finding) and one.severity != "note":
             self.components.add(one.component)
+        if isinstance(one, Finding) and one.component == "target_network":
+            self.ran.add("target network")
 
     def covers(self, finding: Finding) -> bool:
         """Return whether the running program showed more about the subject of a finding than interventions do."""

@@ -26,6 +26,9 @@ FEWEST_ROWS = 24  # rows from which on targets are explained
 EXACT = 2e-4  # largest error of an explained target, relative to the size of the values
 MOST_STEPS = 12  # of n-step returns
 FAULTS = FAULTY | {"of all rows": "td_target.batch_axis"}
+REWARD = re.compile(r"(\w+\.)*(\w*rew\w*|b?_?r|R|r_?\w{0,3}|\w{1,3}_r)", re.IGNORECASE)
+PAIRS_WITH_REWARDS = 300
+LOOK_BACK = 2000  # values
 ONLINE = "online network"  # the one of the prediction
 MASKED = "0 where the episode terminated"
 
@@ -40,6 +43,7 @@ class Row(NamedTuple):
     prediction: float
     chosen: int  # index of the predicted action
     values: dict[tuple[str, str], tuple[int, Array]]  # (network, "next" or "here") -> n and Q-values (A,)
+    rewards: dict[str, float]  # values of the program's variables for the reward, by name
 
 
 @dataclass
@@ -138,6 +142,7 @@ class Targets:
         keys = dict.fromkeys(forward.key for forward in others)
         keys.pop(pair.forward.key, None)
         roles = {pair.forward.key: ONLINE} | {key: f"other network {place}" for place, key in enumerate(keys, 1)}
+        rewards = _rewards(reading, pair) if site.pairs <= PAIRS_WITH_REWARDS else {}
         for row, index in enumerate(self._transitions(log, reading, pair)):
             number = int(pair.forward.states[row])
             if index < 0:
@@ -169,8 +174,24 @@ class Targets:
                     found[role, "here"] = 0, hit[0].q[hit[1]]
             found[ONLINE, "here"] = 0, pair.forward.q[row]
             site.read += 1
-            site.rows.append(Row(self.windows, site.pairs, index, *values, found))
+            named = {name: float(column[row]) for name, column in rewards.items()}
+            site.rows.append(Row(self.windows, site.pairs, index, *values, found, named))
         del site.rows[:-KEPT_ROWS]
+
+
+def _rewards(reading: Reading, pair: Pair) -> dict[str, Array]:
+    """Return the latest values (n,) of the program's variables for rewards, by name."""
+    found: dict[str, Array] = {}
+    rows = len(pair.forward.states)
+    for value in reversed(reading.values[max(0, pair.place - LOOK_BACK) : pair.place]):
+        array = value.array
+        if value.node < 0 or array is None or array.size != rows or array.dtype.kind not in "fi":
+            continue
+        node = reading.nodes[value.node]
+        name = node.assigned or node.text
+        if REWARD.fullmatch(name):
+            found.setdefault(name, array.reshape(-1).astype(np.float64))
+    return found
 
 
 def _following(log: Any, index: int, number: int) -> Iterator[tuple[int, int]]:
@@ -308,10 +329,13 @@ def _usual(name: str) -> int:
 
 
 def _fit(name: str, key: Any, n: int, bootstrap: Array, values: Array, table: Columns) -> Explained | None:
+    judged = np.isfinite(bootstrap)
+    if judged.sum() < FEWEST_ROWS:
+        return None
     size = np.nanmax(np.abs(values), initial=0) + np.abs(table.target).max() + 1e-9
     tolerance = EXACT * size
     zero = np.abs(bootstrap) < tolerance
-    usable = ~zero & (np.abs(values) > 20 * tolerance)
+    usable = judged & ~zero & (np.abs(values) > 20 * tolerance)
     if usable.sum() < 5:
         return None
     ratios = bootstrap[usable] / values[usable]
@@ -323,7 +347,7 @@ def _fit(name: str, key: Any, n: int, bootstrap: Array, values: Array, table: Co
     discount = float(bootstrap[chosen] @ values[chosen] / (values[chosen] @ values[chosen]))
     full = np.abs(bootstrap - discount * values) < tolerance
     both = full & zero  # the next value is near 0
-    share = float((full | zero).mean())
+    share = float((full | zero)[judged].mean())
     return Explained(name, key, n, discount, full & ~both, zero & ~both, share)
 
 
@@ -425,7 +449,7 @@ def formula_of(log: Any, rows: list[Row], table: Columns) -> tuple[Explained | N
     """Return the formula of the targets, or None, and how they change the rewards, or ""."""
     if (known := explain(log, rows, table)) is not None:
         return known, ""
-    ways = (*_changed_rewards(table), *_scaled_rewards(rows, table))
+    ways = (*_changed_rewards(table), *_scaled_rewards(rows, table), *_named_rewards(rows))
     tried = ((explain(log, rows, table, shift), words) for words, shift in ways)
     return next(((one, words) for one, words in tried if one is not None), (None, ""))
 
@@ -460,6 +484,9 @@ def _target(
         yield observed(fault, evidence, line)
     else:
         yield Passed("TD target", f"the targets are {formula}, in {known.share:.0%} of {len(rows)} rows")
+    if known.key == ONLINE and "other network" not in known.name:
+        evidence = f"{known.share:.0%} of {len(rows)} targets use the network of the prediction for the next value."
+        yield replace(observed("target_network.none", evidence, line), severity="note")
     if "other network" in known.name and known.key == ONLINE:
         evidence = (
             f"{known.share:.0%} of {len(rows)} targets are the online network's Q(next_obs, a) of the action that is "
@@ -489,6 +516,14 @@ def _changed_rewards(table: Columns) -> Iterator[tuple[str, Array]]:
         values = np.round(table.target[rows], 4)
         if len(values) > 4 and len(set(values.tolist())) == 1:
             yield f"{values[0] + 0.0:g} where the episode {what}", np.where(rows, values[0], reward)
+
+
+def _named_rewards(rows: list[Row]) -> Iterator[tuple[str, Array]]:
+    """Yield the program's own variables for the reward (N,)."""
+    for name in dict.fromkeys(name for row in rows for name in row.rewards):
+        column = np.array([row.rewards.get(name, np.nan) for row in rows])
+        if np.isfinite(column).mean() > 0.3:
+            yield f"changed by the program, as `{name}` shows", column
 
 
 def _joined(trace: Any) -> str:
