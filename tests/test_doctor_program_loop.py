@@ -1,0 +1,209 @@
+"""What the doctor reads off the training loop of an unmodified program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import random
+from collections import deque
+import gymnasium as gym
+import numpy as np
+
+rng = np.random.default_rng(3)
+random.seed(3)
+
+
+class Network:
+    def __init__(self):
+        self.w1, self.b1 = rng.normal(size=(4, 16)) * 0.5, np.zeros(16)
+        self.w2, self.b2 = rng.normal(size=(16, 2)) * 0.3, np.zeros(2)
+
+    def predict(self, x):
+        return np.maximum(x @ self.w1 + self.b1, 0) @ self.w2 + self.b2
+
+    def train(self, x, error, lr=0.01):
+        h = np.maximum(x @ self.w1 + self.b1, 0)
+        dh = error @ self.w2.T * (h > 0)
+        self.w2 -= lr * h.T @ error
+        self.b2 -= lr * error.sum(axis=0)
+        self.w1 -= lr * x.T @ dh
+        self.b1 -= lr * dh.sum(axis=0)
+
+
+def copy(target, online):
+    for name in ("w1", "b1", "w2", "b2"):
+        setattr(target, name, getattr(online, name).copy())
+
+
+def average(target, online, tau):
+    for name in ("w1", "b1", "w2", "b2"):
+        setattr(target, name, tau * getattr(online, name) + (1 - tau) * getattr(target, name))
+
+
+def sample():
+    return random.sample(memory, 32)
+
+
+def learn():
+    batch = sample()
+    obs, action, reward, next_obs, ended = (np.array(one) for one in zip(*batch))
+    goal = reward + 0.9 * target.predict(next_obs).max(axis=1) * (1 - ended)
+    q = online.predict(obs)
+    rows = np.arange(32)
+    error = np.zeros_like(q)
+    error[rows, action] = (q[rows, action] - goal) / 32
+    online.train(obs, error)
+
+
+def choose(state):
+    if random.random() < epsilon:
+        return random.randrange(2)
+    return int(online.predict(state[None])[0].argmax())
+
+
+env = gym.make("CartPole-v1")
+memory = deque(maxlen=5000)
+online, target = Network(), Network()
+copy(target, online)
+epsilon, updates = 1.0, 0
+for episode in range(500):
+    state, _ = env.reset()
+    done = False
+    while not done:
+        action = choose(state)
+        next_state, reward, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+        memory.append((state, action, reward, next_state, terminated))
+        state = next_state
+        if len(memory) > 100:
+            learn()
+            updates += 1
+            if updates % 50 == 0:
+                copy(target, online)
+        epsilon = max(0.1, epsilon * 0.999)
+"""
+
+READ = """
+import sys
+from perilune.doctor.program.acting import Acting
+from perilune.doctor.program.loop import Loop
+from perilune.doctor.program.running import Trace
+from perilune.doctor.program.storing import Storing
+from perilune.doctor.program.syncing import Syncing
+from perilune.doctor.report import Finding
+
+path, limit = sys.argv[1], int(sys.argv[2])  # the program gets other arguments
+readers = [Acting(), Loop(), Storing(), Syncing()]
+
+
+def analyze(trace, window):
+    for reader in readers:
+        reader.window(trace, window)
+    return len(trace.log.steps) >= limit
+
+
+trace = Trace(path, [], analyze)
+trace.run()
+trace.recorder.on = False
+for reader in readers:
+    for one in reader.findings(trace):
+        if isinstance(one, Finding):
+            print("FOUND", one.id, (one.where or "").rpartition(":")[2])
+        else:
+            print("OTHER", type(one).__name__, one)
+"""
+
+
+def read(directory: Path, program: str, steps: int = 2000) -> list[str]:
+    """Return the ids of the findings about a program."""
+    path = directory / "train.py"
+    path.write_text(program)
+    command = [sys.executable, "-c", READ, str(path), str(steps)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=directory)  # noqa: S603
+    return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("FOUND")]
+
+
+def changed(*replacements: tuple[str, str]) -> str:
+    """Return the program with replaced code."""
+    program = PROGRAM
+    for old, new in replacements:
+        assert program.count(old) == 1, old
+        program = program.replace(old, new)
+    return program
+
+
+STORED = "        memory.append((state, action, reward, next_state, terminated))\n"
+ADVANCED = "        state = next_state\n"
+SYNC = "            if updates % 50 == 0:\n                copy(target, online)\n"
+
+
+def test_sound_program(tmp_path: Path) -> None:
+    assert read(tmp_path, PROGRAM, 3000) == []
+
+
+SOUND = {
+    "soft updates": (SYNC, "            average(target, online, 0.01)\n"),
+    "greedy from the start with probability 0.9": ("epsilon, updates = 1.0, 0", "epsilon, updates = 0.1, 0"),
+    "comparison with the probability of greedy actions": ("random.random() < epsilon", "random.random() > 1 - epsilon"),
+    "the last reward is changed": (STORED, STORED.replace("reward,", "reward - 1 if terminated else reward,")),
+    "rewards are scaled": (STORED, STORED.replace("reward,", "reward / 10,")),
+    "next_obs is 0 where the episode terminated": (
+        STORED,
+        STORED.replace("next_state,", "0 * next_state if terminated else next_state,"),
+    ),
+    "small memory": ("maxlen=5000", "maxlen=200"),
+    "several updates after each episode": (
+        "            learn()\n            updates += 1\n",
+        "            for _ in range(5 * done):\n                learn()\n            updates += 1\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_variants(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, changed(SOUND[name])) == []
+
+
+FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "exploration.inverted": (("random.random() < epsilon", "random.random() > epsilon"),),
+    "exploration.epsilon_ignored": (("random.random() < epsilon", "np.random.randn() < epsilon"),),
+    "exploration.action_never_tried": (("random.randrange(2)", "random.randrange(1)"),),
+    "exploration.out_of_range": (("random.randrange(2)", "random.randint(0, 2)"), ("action] =", "action % 2] =")),
+    "exploration.epsilon_out_of_range": (("max(0.1, epsilon * 0.999)", "epsilon - 0.001"),),
+    "exploration.decays_at_once": (("max(0.1, epsilon * 0.999)", "min(0.1, epsilon * 0.999)"),),
+    "loop.acts_on_other_state": (
+        (ADVANCED, "        previous, state = state, next_state\n"),
+        ("choose(state)\n", "choose(previous)\n"),
+        ("    done = False\n", "    done = False\n    previous = state\n"),
+        ("epsilon, updates = 1.0", "epsilon, updates = 0.1"),
+    ),
+    "loop.state_not_advanced": ((ADVANCED, ""), ("epsilon, updates = 1.0", "epsilon, updates = 0.1")),
+    "loop.advanced_too_early": ((STORED + ADVANCED, ADVANCED + STORED),),
+    "loop.other_action_stored": ((STORED, STORED.replace("action,", "choose(state),")),),
+    "replay.next_is_current": ((STORED, STORED.replace("next_state,", "state,")),),
+    "replay.newest_only": (("random.sample(memory, 32)", "list(memory)[-32:]"),),
+    "replay.oldest_only": (("random.sample(memory, 32)", "random.sample(list(memory)[:100], 32)"),),
+    "replay.same_draws": (("random.sample(memory, 32)", "list(memory)[::3][:32]"),),
+    "replay.terminal_lost": ((STORED, "        if not terminated:\n    " + STORED),),
+    "replay.changes_observations": (
+        (STORED, STORED.replace("(state,", "(state.astype(int),").replace("next_state,", "next_state.astype(int),")),
+    ),
+    "environment.no_reset": (("done = terminated or truncated", "done = truncated"),),
+    "environment.reset_as_next": (
+        (STORED, "        if truncated:\n            next_state, _ = env.reset()\n" + STORED),
+    ),
+    "environment.old_interface": (
+        ("next_state, reward, terminated, truncated, _ =", "next_state, reward, terminated, _ ="),
+        ("terminated or truncated", "terminated"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(tmp_path: Path, name: str) -> None:
+    assert name in read(tmp_path, changed(*FAULTS[name]))
