@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.program.observed import observed
-from perilune.doctor.program.pairs import Forward, read
+from perilune.doctor.program.pairs import Forward, network, read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
@@ -102,7 +102,7 @@ class Acting:
             one for one in reading.forwards if len(one.states) == 1 and id(one) not in inside and one.place > last
         ]
         asked = single[-1] if single else None
-        networks = len({one.key for one in single if asked is not None and one.states[0] == asked.states[0]})
+        networks = len({network(one.key) for one in single if asked is not None and one.states[0] == asked.states[0]})
         if asked is not None and any(len(pair.forward.states) == 1 for pair in reading.pairs):
             asked, networks = (asked, networks) if asked.states[0] == log.last else (None, 0)
         self._pending = len(log.steps), asked, networks, self._compared(trace, window, len(log.steps))

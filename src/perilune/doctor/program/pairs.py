@@ -385,6 +385,12 @@ def read(trace: Any, window: Window) -> Reading:
     return reading
 
 
+def network(key: Any) -> Any:
+    """Return the key of a network, the same for a function and for a product in it."""
+    alone = isinstance(key, tuple) and isinstance(key[1], tuple) and len(key[1]) == 1
+    return (key[0], key[1][0]) if alone else key
+
+
 def latest_rewards(reading: Reading, before: int, rows: int) -> Array | None:
     """Return the indices (n,) of the time steps whose rewards the program handled last before ``before``, or None."""
     for value in reversed(reading.values[:before]):

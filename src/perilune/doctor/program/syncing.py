@@ -11,7 +11,7 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.program.observed import likely, observed
-from perilune.doctor.program.pairs import forwards_before, read
+from perilune.doctor.program.pairs import forwards_before, network, read
 from perilune.doctor.program.recorder import Value, Window
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.weights import walk
@@ -174,12 +174,12 @@ class Syncing:
         reading = read(trace, window)
         self.windows += bool(reading.pairs)
         for pair in reading.pairs:
-            online = pair.forward.key
+            online = network(pair.forward.key)
             states = set(pair.forward.states.tolist())
             others = {
-                one.key
+                network(one.key)
                 for one in forwards_before(reading, pair.place)
-                if one.key != online and len(one.states) >= 1 and set(one.states.tolist()) != states
+                if network(one.key) != online and len(one.states) >= 1 and set(one.states.tolist()) != states
             }
             if len(others) == 1:
                 self._latest = Pair(online, others.pop())
