@@ -169,7 +169,12 @@ def test_sound_variants(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, changed(SOUND[name])) == []
 
 
+COPIED = "        setattr(target, name, getattr(online, name).copy())"
 FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "exploration.argmin": ((".argmax())", ".argmin())"),),
+    "target_network.shared": ((COPIED, COPIED.removesuffix(".copy())") + ")"),),
+    "target_network.tau_reversed": ((SYNC, "            average(target, online, 0.99)\n"),),
+    "target_network.backwards": ((SYNC, SYNC.replace("target, online", "online, target")),),
     "exploration.inverted": (("random.random() < epsilon", "random.random() > epsilon"),),
     "exploration.epsilon_ignored": (("random.random() < epsilon", "np.random.randn() < epsilon"),),
     "exploration.action_never_tried": (("random.randrange(2)", "random.randrange(1)"),),
