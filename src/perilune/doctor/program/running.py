@@ -26,7 +26,9 @@ from perilune.errors import ExaminationError
 FROM_ENV = re.compile(r"\.(step|reset)\([^()]*\)+$")
 
 FIRST_STEPS = 300  # time steps that are all recorded
-EVERY_UPDATE = 30  # of these first updates, each is recorded
+EVERY_UPDATE = 20  # of these first updates, each is recorded
+MOST_VALUES = 250_000  # recorded values, after which programs that learn row by row are not recorded any more
+FEW_UPDATES = 8
 SHARE = 0.1  # of the later time steps
 GOLDEN = 0.6180339887
 MOST_PLAIN = 2000  # time steps in environments whose values cannot be observed
@@ -53,6 +55,7 @@ class Trace:
         enough: Whether the program was ended because enough was observed.
         read: Number of windows with an update that were read.
         recorded: Number of values that were recorded.
+        costly: Number of time steps after which recording ended, because it is costly, or None.
         notes: What cannot be observed, and why.
         old: Whether the program uses the old interface of Gym, whose ``step`` returns one flag for all ends.
     """
@@ -82,6 +85,7 @@ class Trace:
         self.enough = False
         self.read = 0  # windows with an update that were read
         self.recorded = 0
+        self.costly: int | None = None
         self.notes: list[str] = []
         self.old = False
         self._from_env: set[int] = set()  # nodes that call step or reset
@@ -219,7 +223,9 @@ class Trace:
         # The first updates use equal networks, so later ones are also read, at irregular intervals.
         steps = len(log.steps)
         often = steps < FIRST_STEPS or 0 < self.read < EVERY_UPDATE
-        self.recorder.begin(steps, often or (steps * GOLDEN) % 1.0 < SHARE)
+        if self.costly is None and self.recorded > MOST_VALUES and self.read >= FEW_UPDATES:
+            self.costly = steps
+        self.recorder.begin(steps, self.costly is None and (often or (steps * GOLDEN) % 1.0 < SHARE))
 
 
 def _exited(end: SystemExit) -> BaseException:

@@ -130,7 +130,7 @@ class Syncing:
         tau = float(np.median(moves.fractions)) if len(moves.fractions) >= FEWEST else 0.0
         missing = [name for name, count in moves.lagging.items() if count >= FEWEST and not moves.synced[name]]
         fault = None
-        if moves.shared > 0.5 * moves.updates:
+        if moves.shared > 0.25 * moves.updates and moves.shared >= FEWEST:
             evidence = (
                 f"After {moves.shared} of {moves.updates} updates, both networks used the same memory, so the target "
                 "network changes with the online network."
@@ -214,16 +214,10 @@ class Syncing:
             self._before = None
             return
         names = [name for name in online if name in target and online[name].shape == target[name].shape]
-        if any(np.shares_memory(online[name], target[name]) for name in names):
-            unused = {name for name in names if not target[name].any()}  # moments of the target network's optimizer
-            online, target = (
-                {name: one for name, one in arrays.items() if name not in unused} for arrays in (online, target)
-            )
-            names = [name for name in names if name not in unused]
         if not names or len(names) != len(target) or len(names) != len(online):
             self._before = None
             return
-        shared = sum(np.shares_memory(online[name], target[name]) for name in names)
+        shared = {name for name in names if np.shares_memory(online[name], target[name])}
         now = {name: online[name].copy() for name in names}, {name: target[name].copy() for name in names}
         same = self._before is not None and self._before[0] == keys.online and self._before[2].keys() == now[0].keys()
         if self._before is not None and same:
@@ -236,7 +230,7 @@ class Syncing:
         trace: Any,
         before: tuple[Weights, Weights],
         now: tuple[Weights, Weights],
-        shared: int,
+        shared: set[str],
         batches: int,
     ) -> None:
         moves, (old, old_target), (new, target) = self.moves, before, now
@@ -245,7 +239,8 @@ class Syncing:
             self.unchanged += bool(window.updates)
             return
         moves.updates += 1
-        moves.shared += shared >= len(trained)
+        # Both networks may also keep the last observations, but these have one shape.
+        moves.shared += len({new[name].shape for name in trained if name in shared}) > 1 or shared.issuperset(trained)
         single = batches == 1
         equal = not any(_differ(new[name], target[name]) for name in trained)
         moves.single += single
