@@ -29,6 +29,7 @@ FIRST_STEPS = 300  # time steps that are all recorded
 EVERY_UPDATE = 20  # of these first updates, each is recorded
 MOST_VALUES = 250_000  # recorded values, after which programs that learn row by row are not recorded any more
 FEW_UPDATES = 8
+UNRECORDED = 150  # further time steps of such a program, to compare its weights
 SHARE = 0.1  # of the later time steps
 GOLDEN = 0.6180339887
 MOST_PLAIN = 2000  # time steps in environments whose values cannot be observed
@@ -217,7 +218,8 @@ class Trace:
         if not log.learning:
             log.learning = window.updates > 0 or self.read > 0 or environments.replays(log, window, self.nodes)
         self.recorded += len(window.values)
-        if self.analyze(self, window):
+        costly = self.costly is not None and len(log.steps) >= self.costly + UNRECORDED
+        if self.analyze(self, window) or costly:
             self.enough = True
             raise Enough
         # The first updates use equal networks, so later ones are also read, at irregular intervals.
