@@ -111,7 +111,7 @@ def _weights(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterat
     if scaled.max() > 6 or scaled.max() > max(3, 2.5 * np.median(scaled)):
         shapes = ", ".join(f"{len(layer)} x {layer.shape[1]}" for layer in layers)
         yield finding("forward.spread", shapes=shapes, scaled=scaled, picture=picture)
-    single = [name for name, array in arrays.items() if array.size == 1]
+    single = [name for name, array in arrays.items() if array.size == 1 and not name.endswith("weight")]  # of a PReLU
     units = [layer.shape[1] for layer in layers]
     if single and 1 not in units:  # a single bias is correct only in a layer of one unit
         details = f"Biases with one entry: {', '.join(single)}. Units per layer: {', '.join(map(str, units))}"

@@ -18,6 +18,7 @@ from perilune.doctor.examiner import run_checks
 from perilune.doctor.program.acting import Acting
 from perilune.doctor.program.adapter import Built, build
 from perilune.doctor.program.loop import Loop
+from perilune.doctor.program.outputs import check_outputs
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.program.running import Trace
 from perilune.doctor.program.storing import Storing
@@ -105,6 +106,9 @@ def examine_program(
         publish(NotRun(PROGRAM, problem))
     read = _Read()
     for one in (one for reader in readers for one in reader.findings(trace)):
+        publish(one)
+        read.add(one)
+    for one in check_outputs(trace):
         publish(one)
         read.add(one)
     if targets.sites:
