@@ -172,13 +172,15 @@ COMMANDS = {
             argument(
                 "agent",
                 "PROGRAM",
-                "Training program: FILE.py, FILE.ipynb or MODULE:CLASS. Its own arguments follow after --. Or "
-                "FILE:FACTORY: a function that returns an adapter.",
+                "Training program (FILE.py, FILE.ipynb or MODULE:CLASS), with its own arguments after --. Or "
+                "FILE:FACTORY, a function that returns an adapter.",
                 str,
                 nargs="?",
                 default=None,
             ),
-            option("--write-adapter", Path, None, "Also write an adapter for the program's agent to this new file."),
+            option(
+                "--write-adapter", Path, None, "Also write an adapter for the agent of the program to this new file."
+            ),
             option("--new", Path, None, "Write an adapter template with comments to this file and exit."),
             option(
                 "--explain", str, None, "Explain this finding, such as td_target.mean, and exit.", metavar="FINDING"

@@ -38,7 +38,12 @@ def run_doctor(options: Namespace) -> None:
     require_budget(options.budget)
     arguments = None if names_factory(options.agent) else options.arguments  # an invalid name is an error of usage
     if arguments is None and (options.arguments or options.write_adapter):
-        raise ExaminationError(f"{options.agent} is a factory: --write-adapter and arguments need a program, FILE.py")
+        raise ExaminationError(
+            f"{options.agent!r} is a factory: pass a program, such as FILE.py, to use --write-adapter or arguments "
+            "after --"
+        )
+    if options.write_adapter is not None and options.write_adapter.exists():
+        raise ExaminationError(f"{options.write_adapter} already exists. Pass another name, or remove the file")
     with _progress() as watch:
         result = examine_file(
             options.agent, options.budget, seeding.checked(options.seed), watch, arguments, options.write_adapter

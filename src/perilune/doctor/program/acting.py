@@ -114,7 +114,7 @@ class Acting:
         self._resolve(trace.log)
         yield from _range(trace)
         if len(self.choices) < FEWEST:
-            yield NotRun(CHECK, "the program took too few actions, or its states cannot be told apart")
+            yield NotRun(CHECK, "the program took too few actions, or its states cannot be distinguished")
             return
         draw = self._epsilon()
         yield from _states(trace, self.choices)
@@ -220,7 +220,9 @@ def _states(trace: Any, choices: list[Choice]) -> Iterator[Finding | Passed]:
         whole = len(right) < 0.5 * len(others) and len(first) > 0.9 * len(stale)
         yield observed("loop.state_not_advanced" if whole else "loop.acts_on_other_state", evidence, stale[0].line)
     elif len(right) >= FEWEST and not others:
-        yield Passed("training loop", f"the program asks about the current state before it acts, in {len(right)} cases")
+        yield Passed(
+            "training loop", f"the program computes Q of the current state before it acts, in {len(right)} cases"
+        )
 
 
 def _greedy(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator[Finding | Passed]:

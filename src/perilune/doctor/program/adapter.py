@@ -180,13 +180,13 @@ def _verify(program: Program, query: Query | None) -> None:
         agent = program.agent()
         values = _attempt(lambda: np.asarray(agent.q_values(obs), np.float64), "asking for Q-values")
         if not np.allclose(values, query.q[known], rtol=1e-3, atol=1e-4 * np.abs(query.q).max() + 1e-6):
-            raise Missing(f"{fixed.pieces.q_values} returns other values than those that the program computed")
+            raise Missing(f"{fixed.pieces.q_values} does not return the values that the program computed")
     rng = np.random.default_rng(0)
     with contextlib.suppress(Missing):  # the batch size is not yet set
         _train(program, rng, 8)
     requested = list(fixed.draws.requested)
     if not requested:
-        raise Missing("no random draw from the memory was seen, so the doctor cannot choose the batch")
+        raise Missing("the program drew no random batch from its memory, so the doctor cannot choose the batch")
     fixed.sizes = _batch_sizes(program, requested[0] if requested[0] > 1 else len(requested))
     for count in (3, 40):
         _train(program, rng, count)

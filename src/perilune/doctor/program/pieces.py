@@ -184,7 +184,7 @@ class Finder:
             if value is None:
                 raise Missing("the network is written inside the update, so Q(obs, a) of other states is not known")
             if not forward.exact:
-                raise Missing(f"the network receives other values than the observations ({forward.line})")
+                raise Missing(f"the network receives values other than the observations ({forward.line})")
             path = _path(stopped, forward.key)
             form = Form.of(np.asarray(value.more), len(forward.states))
             form = Form("torch", str(value.more.dtype), form.shape)

@@ -31,7 +31,7 @@ NOTEBOOK: dict[str, Any] = {"display": lambda *_, **__: None, "get_ipython": sta
 ANSWERS = ("", "y", "1", "train", "0", "q", "yes")  # to a prompt that the program repeats
 MOST_PROMPTS = 30  # with the same text
 NUMPY_ALIASES = {"float": float, "int": int, "object": object, "str": str, "bool8": np.bool_, "float_": np.float64}
-REFUSED = "Perilune runs the program without network and in one process"
+REFUSED = "the doctor runs the program in one process and without network access"
 
 
 def answer(prompt: str, line: str, repeated: int) -> str:

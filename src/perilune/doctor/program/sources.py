@@ -157,7 +157,7 @@ def started(namespace: dict[str, Any], attribute: str) -> Callable[[], object]:
     if missing := _required(what):
         raise ExaminationError(
             f"{attribute} cannot be called: it requires {', '.join(missing)}. Give these parameters defaults, or pass "
-            "a file that makes the agent and trains it"
+            "a file that creates and trains the agent"
         )
     if not inspect.isclass(what):
         return what  # type: ignore[no-any-return]
@@ -170,7 +170,7 @@ def started(namespace: dict[str, Any], attribute: str) -> Callable[[], object]:
                 return method()
         raise ExaminationError(
             f"{attribute} has no method {', '.join(STARTS[:-1])} or {STARTS[-1]} that can be called without arguments. "
-            "Pass a file that makes the agent and trains it"
+            "Pass a file that creates and trains the agent"
         )
 
     return train
@@ -186,14 +186,15 @@ def _likeliest(namespace: dict[str, Any]) -> Callable[[], object]:
                 return own[key]
     if not any(getattr(value, "__module__", "") == namespace["__name__"] for value in namespace.values()):
         raise ExaminationError(
-            "the program takes no time step in an environment of gymnasium.make or gym.make: pass the file that trains"
+            "the program takes no time step in an environment that gymnasium.make or gym.make returned: pass the file "
+            "that trains"
         )
     found = [
         f"{key} requires {', '.join(_required(own[key]))}" for key in own if any(one in key.lower() for one in STARTS)
     ]
     raise ExaminationError(
         "the program defines classes or functions but does not run them: add a function main() that makes the "
-        "environment and the agent and trains" + "".join(f". {one}" for one in found[:3])
+        "environment and trains the agent" + "".join(f". {one}" for one in found[:3])
     )
 
 

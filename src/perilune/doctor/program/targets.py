@@ -390,16 +390,16 @@ def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
     joint = np.broadcast_shapes(first, second) if _compatible(first, second) else first
     if int(np.prod(joint)) > max(int(np.prod(first)), int(np.prod(second))) and len(joint) == 2:
         evidence = (
-            f"In {count} of {site.pairs} updates, predictions of shape {first} meet targets of shape {second}, so the "
-            f"loss compares {joint[0]} x {joint[1]} pairs."
+            f"In {count} of {site.pairs} updates, predictions of shape {first} are compared with targets of shape "
+            f"{second}, so the loss compares {joint[0]} x {joint[1]} pairs."
         )
         yield observed("loss.broadcast", evidence, site.line)
     wrong = table.chosen != table.action
     share = float(wrong.mean())
     if share > 0.02:
         evidence = (
-            f"In {wrong.sum()} of {len(wrong)} rows, the prediction is Q(obs, a) of another action than the one that "
-            f"the transition contains."
+            f"In {wrong.sum()} of {len(wrong)} rows, the prediction is Q(obs, a) of an action other than the one "
+            f"in the transition."
         )
         yield observed("loss.wrong_action", evidence, site.line)
     else:
@@ -468,7 +468,7 @@ def _target(
         yield f"the targets in {line} match no known formula (target minus reward: {listed(off[:4])})"
         return
     if changed == MASKED:
-        evidence = f"The targets of all terminated transitions are 0, whatever their rewards are ({len(rows)} rows)."
+        evidence = f"The targets of all terminated transitions are 0, regardless of their rewards ({len(rows)} rows)."
         yield observed("td_target.reward_masked", evidence, line)
     elif (scale := re.fullmatch(r"multiplied by ([\d.e-]+)", changed)) and abs(float(scale[1]) - known.discount) < 1e-3:
         evidence = (
