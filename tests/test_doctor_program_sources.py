@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from perilune.cli import parse
+from perilune.cli.doctor import run_doctor
 from perilune.doctor.program.running import Trace
 from perilune.errors import ExaminationError
 
@@ -139,3 +141,11 @@ def test_arguments_and_files_beside_the_program(tmp_path: Path) -> None:
     assert "takes no time step" in str(trace.error)
     assert trace.namespace["z"] == 42
     assert any(node.file.endswith("helper_of_tests.py") and node.text == "x * 2" for node in trace.nodes)
+
+
+def test_write_adapter_does_not_replace_a_file(tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text("pass\n")
+    with pytest.raises(ExaminationError, match="already exists"):
+        run_doctor(parse(["doctor", str(program), "--write-adapter", str(program)]))
+    assert program.read_text() == "pass\n"
