@@ -13,7 +13,7 @@ from perilune._utils.console import say, stderr
 from perilune.doctor import output
 from perilune.doctor.examination import require_budget
 from perilune.doctor.isolation import examine_file
-from perilune.doctor.loading import names_factory, write_adapter
+from perilune.doctor.loading import names_factory, require_new, write_adapter
 from perilune.errors import ConfigError, ExaminationError, MissingDependencyError
 
 
@@ -44,6 +44,8 @@ def run_doctor(options: Namespace) -> None:
         )
     if options.write_adapter is not None and options.write_adapter.exists():
         raise ExaminationError(f"{options.write_adapter} already exists. Pass another name, or remove the file")
+    if options.write_adapter is not None:
+        require_new(options.write_adapter)
     with _progress() as watch:
         result = examine_file(
             options.agent, options.budget, seeding.checked(options.seed), watch, arguments, options.write_adapter
@@ -53,6 +55,10 @@ def run_doctor(options: Namespace) -> None:
     else:
         output.show(result, sys.stdout)
     output.write_files(result, files, options.agent)
+    if options.write_adapter is not None and not options.json:
+        written = options.write_adapter.is_file()
+        hint = f"Examine it with: perilune doctor {options.write_adapter}:make"
+        say(f"\n{f'Wrote {options.write_adapter}. {hint}' if written else 'No adapter was written: see above.'}")
     if files and not options.json:
         say("".join(f"\n{path}" for path in files.values()))
     if result.exit_status:

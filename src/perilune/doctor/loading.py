@@ -34,6 +34,16 @@ def write_adapter(path: Path) -> None:
         raise ExaminationError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def require_new(path: Path) -> None:
+    """Raise ExaminationError if ``path`` is not a new .py file in an existing directory."""
+    if path.suffix != ".py":
+        raise ExaminationError(f"{str(path)!r} is invalid: expected the name of a new Python file, FILE.py")
+    if path.exists():
+        raise ExaminationError(f"{path} already exists. Pass another name, or remove the file")
+    if not path.parent.is_dir():
+        raise ExaminationError(f"directory {str(path.parent)!r} does not exist")
+
+
 def names_factory(name: str) -> bool:
     """Return whether ``name`` is FILE:FACTORY, and not a program: FILE.py, FILE.ipynb or MODULE:CLASS.
 

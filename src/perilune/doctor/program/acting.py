@@ -15,7 +15,7 @@ from perilune.doctor.program.pairs import Forward, network, read
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.report import Finding, NotRun, Passed
 
-CHECK = "exploration"
+CHECK = "actions"
 ENOUGH = 400  # choices
 ENOUGH_STEPS = 3000
 FEWEST = 40  # choices from which on a share is judged
