@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from perilune._utils import seeding
 from perilune._utils.console import say, stderr
@@ -55,14 +56,20 @@ def run_doctor(options: Namespace) -> None:
     else:
         output.show(result, sys.stdout)
     output.write_files(result, files, options.agent)
-    if options.write_adapter is not None and not options.json:
-        written = options.write_adapter.is_file()
-        hint = f"Examine it with: perilune doctor {options.write_adapter}:make"
-        say(f"\n{f'Wrote {options.write_adapter}. {hint}' if written else 'No adapter was written: see above.'}")
-    if files and not options.json:
-        say("".join(f"\n{path}" for path in files.values()))
+    if not options.json:
+        _say_written(options.write_adapter, list(files.values()))
     if result.exit_status:
         sys.exit(result.exit_status)
+
+
+def _say_written(adapter: Path | None, files: list[Path]) -> None:
+    """Print which files were written."""
+    if adapter is not None and adapter.is_file():
+        say(f"\nWrote {adapter}. Examine it with: perilune doctor {adapter}:make")
+    elif adapter is not None:
+        say(f"\nDid not write {adapter}: see the reasons above.")
+    if files:
+        say("".join(f"\n{path}" for path in files))
 
 
 def _serve() -> None:
