@@ -43,8 +43,6 @@ def run_doctor(options: Namespace) -> None:
             f"{options.agent!r} is a factory: pass a program, such as FILE.py, to use --write-adapter or arguments "
             "after --"
         )
-    if options.write_adapter is not None and options.write_adapter.exists():
-        raise ExaminationError(f"{options.write_adapter} already exists. Pass another name, or remove the file")
     if options.write_adapter is not None:
         require_new(options.write_adapter)
     with _progress() as watch:

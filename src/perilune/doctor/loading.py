@@ -22,8 +22,7 @@ from perilune.errors import ExaminationError
 
 def write_adapter(path: Path) -> None:
     """Write a commented adapter template. Raise ExaminationError if ``path`` is not a new .py file."""
-    if path.suffix != ".py":
-        raise ExaminationError(f"{str(path)!r} is invalid: expected the name of a new Python file, FILE.py")
+    require_new(path)
     template = (resources.files("perilune.doctor") / "adapter_template.txt").read_text(encoding="utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
