@@ -28,7 +28,8 @@ class Node:
         kind: "expression", "variable", "parameter", "enter" or "leave".
         text: Source of the expression, or the name of the variable or function.
         children: Numbers of the operands of a binary operation or a comparison, or of the arguments of a call.
-        operator: Name of the operator's class, such as "Sub", or "" if it is not an operation.
+        operator: Name of the operator's class, such as "Sub"; "Before" for a variable before an assignment such as
+            ``w -= step``; "Item" for a container after the assignment of an item; or "".
         assigned: Source of the target to which the expression is assigned, or "".
         function: Name of the enclosing function, or "".
     """
@@ -232,7 +233,8 @@ class Instrumenter(ast.NodeTransformer):
             elif isinstance(target, ast.Name) and not plain:
                 continue
             elif (value := _readable(target)) is not None and (plain or isinstance(target, ast.Subscript)):
-                text = ast.unparse(value)
+                text, item = ast.unparse(value), isinstance(target, ast.Subscript)
+                operator = operator or ("Item" if item else "")
                 found.append(ast.Expr(self._wrap(value, target, text, operator=operator, kind="variable")))
         return found
 

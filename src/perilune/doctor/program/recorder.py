@@ -12,6 +12,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor.program.instrument import Function, Node
 
 LARGEST = 200_000  # entries of an array that is recorded
+LARGEST_CONTAINER = 5_000  # entries of an array that is recorded because an item was assigned, as in a replay memory
 LONGEST = 4096  # numbers in a list that is recorded
 NUMBERS = (float, int, bool, np.float32, np.float64, np.int64, np.bool_)
 MOST = 60_000  # values in one window
@@ -71,7 +72,8 @@ class Recorder:
         if self.on and not self._busy and len(self.window.values) < MOST:
             self._busy = True
             try:
-                if (kept := keep(value)) is not None:
+                large = LARGEST_CONTAINER if self.nodes[number].operator == "Item" else LARGEST
+                if (kept := keep(value, large)) is not None:
                     self.window.values.append(Value(number, "value", *kept))
             except (RuntimeError, TypeError, AttributeError):  # a tensor without values, such as one of torch.func
                 pass
@@ -120,17 +122,22 @@ class Recorder:
         self.on = recording
 
 
-def keep(value: Any) -> tuple[Array, bool] | None:
-    """Return a copy of a number, an array or a tensor, and whether it requires a gradient; None for other objects."""
+def keep(value: Any, largest: int = LARGEST) -> tuple[Array, bool] | None:
+    """Return a copy of a number, an array or a tensor, and whether it requires a gradient; None for other objects.
+
+    Args:
+        value: Any object.
+        largest: Entries of the largest array that is copied.
+    """
     kind = type(value)
     if kind is float or kind is int or kind is bool:
         return np.asarray(value), False
     array: Any = None
     grad = False
     if isinstance(value, np.ndarray | np.generic):
-        array = value if value.size <= LARGEST else None
+        array = value if value.size <= largest else None
     elif (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.Tensor):
-        if value.numel() <= LARGEST:
+        if value.numel() <= largest:
             array, grad = value.detach().cpu().numpy(), bool(value.requires_grad)
     elif kind in (list, tuple) and 2 <= len(value) <= LONGEST and all(type(one) in NUMBERS for one in value):
         array = value

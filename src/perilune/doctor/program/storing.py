@@ -111,7 +111,7 @@ class Storing:
             self._batch(log, reading, pair, start)
             start = pair.place
         self.read += bool(reading.pairs)
-        self._empty(log, window)
+        self._empty(trace.nodes, log, window)
 
     def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
         """Return what the transitions show."""
@@ -194,7 +194,7 @@ class Storing:
                 self.rows.strange += int(((found != steps) & (found != steps - 1))[both].sum())
                 return
 
-    def _empty(self, log: Any, window: Window) -> None:
+    def _empty(self, nodes: list[Node], log: Any, window: Window) -> None:
         """Find arrays of observations whose rows are 0, which no observation is."""
         zero: Array | None = None
         integers = False
@@ -202,6 +202,8 @@ class Storing:
             array = value.array
             if value.kind not in ("value", "parameter") or array is None or array.dtype.kind not in "if":
                 continue
+            if nodes[value.node].operator == "Item":
+                continue  # the memory itself, which need not be full
             if array.ndim == 2 and array.shape[1] == log.size and len(array) >= SMALLEST:
                 rows: Array = ~np.asarray(array.any(axis=1))
                 if rows.all() or (log.states(array[~rows]) < 0).any():
