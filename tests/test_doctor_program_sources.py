@@ -101,7 +101,7 @@ def test_main_is_called_if_the_program_only_defines_it(tmp_path: Path) -> None:
         assert len(trace.log.steps) > 300
 
 
-def test_program_that_defines_only_parts_says_what_would_help(tmp_path: Path) -> None:
+def test_program_that_only_defines_functions_reports_what_would_help(tmp_path: Path) -> None:
     trace = run(write(tmp_path, "def train(agent, episodes=3):\n    pass\n"))
     assert isinstance(trace.error, ExaminationError)
     assert "main()" in str(trace.error)

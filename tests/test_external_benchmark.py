@@ -20,6 +20,9 @@ sound: ModuleType = importlib.import_module("benchmarks.external.sound")
 sources: ModuleType = importlib.import_module("benchmarks.external.sources")
 mutants: ModuleType = importlib.import_module("benchmarks.external.mutants")
 killed: ModuleType = importlib.import_module("benchmarks.external.killed")
+unseen: ModuleType = importlib.import_module("benchmarks.external.unseen")
+public: ModuleType = importlib.import_module("benchmarks.external.public")
+whole: ModuleType = importlib.import_module("benchmarks.external.whole")
 
 RESULTS = [
     {"name": "good", "outcome": "healthy", "verdict": "No fault found", "findings": [{"severity": "note"}]},
@@ -142,3 +145,66 @@ def test_killed_mutants_have_significantly_fewer_successes() -> None:
     assert killed.is_killed([50, 50], [0, 50])
     assert not killed.is_killed([50, 50, 50], [0, 50, 49])
     assert not killed.is_killed([0, 0], [50, 50])
+
+
+FAULT = {"component": "loss", "line": 10, "what": "Sums.", "severity": "error"}
+TASTE = {"component": "replay", "line": 3, "what": "Is small.", "severity": "weakness"}
+
+
+def _report(*findings: tuple[str, str], outcome: str = "faults") -> dict[str, object]:
+    details = [
+        {"id": name, "component": name.partition(".")[0], "severity": "error", "caused_by": None, "where": where}
+        for name, where in findings
+    ]
+    return {"outcome": outcome, "findings": details, "cpu_seconds": 3.0}
+
+
+def test_summary_counts_faults_but_not_weaknesses() -> None:
+    truths = {
+        "a/near": {"faults": [FAULT]},
+        "a/far": {"faults": [FAULT, TASTE]},
+        "a/sound": {"faults": [TASTE]},
+    }
+    reports = {
+        "a/near": _report(("loss.sum", "train.py:14")),
+        "a/far": _report(("replay.raises", "train.py:3")),
+        "a/sound": _report(outcome="healthy"),
+    }
+    lines = unseen.summary(reports, truths).splitlines()
+    assert [line.split()[-6:] for line in lines if "detected" in line] == [lines[1].split()[-6:]]
+    assert "2 of 2" in lines[1]  # detected
+    assert "1 of 2" in lines[2]  # right first
+    assert "1 of 2" in lines[3]  # line: 14 is near 10, and the weakness in line 3 does not count
+    assert "0 of 1" in lines[4]  # false alarms
+    assert lines[5:] == ["  a/far: found replay.raises; expected loss: Sums."]
+    assert whole.costs(reports) == "CPU seconds: median 3.0, largest 3.0 (a/near)"
+
+
+def test_public_table_tells_named_faults_from_missed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("hit", "miss", "alarm", "quiet", "unknown")
+    faults = {"hit": [FAULT], "miss": [FAULT], "alarm": [], "quiet": [TASTE], "unknown": [FAULT]}
+    programs = [{"folder": name, "source": name, "path": "train.py", "faults": faults[name]} for name in names]
+    monkeypatch.setattr(public, "PROGRAMS", programs)
+    reports = {
+        "hit": _report(("loss.sum", "train.py:10")),
+        "miss": _report(outcome="healthy"),
+        "alarm": _report(("loss.sum", "train.py:10")),
+        "quiet": _report(outcome="healthy"),
+        "unknown": _report(outcome="cannot run"),
+    }
+    results = [row.split("|")[-2].strip() for row in public.table(reports).splitlines()[2:]]
+    assert results == ["named", "missed", "false alarm", "no false alarm", "not examined"]
+
+
+def test_each_fault_of_a_whole_program_has_a_component_and_an_existing_line() -> None:
+    known = {path.name for path in (ROOT / "src/perilune/doctor/findings").iterdir()}
+    files = sorted(unseen.PROGRAMS.glob("whole_*/*/truth.json"))
+    assert len(files) == 62
+    for file in files:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        assert facts["sound"] == (not facts["faults"]), file
+        for fault in facts["faults"]:
+            program = file.with_name(fault.get("file") or "train.py")
+            lines = program.read_text(encoding="utf-8").count("\n") + 1
+            assert fault["component"] in known, file
+            assert 1 <= fault["line"] <= lines, file

@@ -28,9 +28,19 @@ def truth(program: str) -> dict[str, Any]:
     return content
 
 
-def verdict(program: str, report: dict[str, Any]) -> dict[str, bool]:
-    """Return whether a fault is detected, its component comes first, and a finding points to its line."""
-    faults = truth(program)["faults"]
+def errors(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the faults of a program, without weaknesses that are a matter of taste."""
+    return [fault for fault in facts["faults"] if fault.get("severity", "error") == "error"]
+
+
+def verdict(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, bool]:
+    """Return whether a fault is detected, its component comes first, and a finding points to its line.
+
+    Args:
+        facts: Content of the program's truth.json.
+        report: The doctor's report as JSON.
+    """
+    faults = errors(facts)
     found = [one for one in report["findings"] if one["severity"] != "note"]
     roots = [one for one in found if one["caused_by"] is None]
     lines = [int(one["where"].rpartition(":")[2]) for one in found if one["where"]]
@@ -41,13 +51,18 @@ def verdict(program: str, report: dict[str, Any]) -> dict[str, bool]:
     }
 
 
-def summary(reports: dict[str, dict[str, Any]]) -> str:
-    """Return the figures of each set of programs, and each wrong answer, as text."""
+def summary(reports: dict[str, dict[str, Any]], truths: dict[str, dict[str, Any]]) -> str:
+    """Return the figures of each set of programs, and each wrong answer, as text.
+
+    Args:
+        reports: The doctor's reports by the name of the program, "SET/PROGRAM".
+        truths: The facts about each program, by its name.
+    """
     lines = []
     for group in sorted({name.partition("/")[0] for name in reports}):
         mine = {name: one for name, one in reports.items() if name.startswith(f"{group}/")}
-        faulty = {name: verdict(name, one) for name, one in mine.items() if truth(name)["faults"]}
-        alarms = {name: verdict(name, one)["detected"] for name, one in mine.items() if not truth(name)["faults"]}
+        faulty = {name: verdict(truths[name], one) for name, one in mine.items() if errors(truths[name])}
+        alarms = {name: verdict(truths[name], one)["detected"] for name, one in mine.items() if name not in faulty}
         lines.append(group)
         lines += [
             f"  {what:12} {share(one[what] for one in faulty.values())}" for what in ("detected", "right first", "line")
@@ -56,7 +71,7 @@ def summary(reports: dict[str, dict[str, Any]]) -> str:
         wrong = [name for name, one in faulty.items() if not one["right first"]]
         for name in sorted(wrong + [name for name, alarm in alarms.items() if alarm]):
             ids = ", ".join(one["id"] for one in mine[name]["findings"] if one["severity"] != "note") or "nothing"
-            expected = "; ".join(f"{one['component']}: {one['what']}" for one in truth(name)["faults"]) or "nothing"
+            expected = "; ".join(f"{one['component']}: {one['what']}" for one in errors(truths[name])) or "nothing"
             lines.append(f"  {name}: found {ids}; expected {expected}")
     return "\n".join(lines)
 
@@ -81,7 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
                 file.write_text(done.stdout, encoding="utf-8")
             else:
                 print(done.stderr)
-    print(summary({name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}))
+    reports = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    print(summary(reports, {name: truth(name) for name in reports}))
     return 0
 
 

@@ -254,8 +254,8 @@ class Reading:
     def _wraps(self, key: Any, numbers: Array, q: Array) -> bool:
         """Return whether a function returns what the network, or another function that it called, returned."""
         last = self.forwards[-1]
-        twin = isinstance(last.key, tuple) and last.key[0] == key[0] and last.key != key  # two equal networks
-        return not twin and np.array_equal(last.states, numbers) and same(last.q, q)
+        equal = isinstance(last.key, tuple) and last.key[0] == key[0] and last.key != key  # two equal networks
+        return not equal and np.array_equal(last.states, numbers) and same(last.q, q)
 
     def _difference(self, place: int, value: Value) -> None:
         """Recognize a comparison of a prediction with a target: a subtraction."""

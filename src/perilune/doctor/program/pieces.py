@@ -21,7 +21,7 @@ DRAWS = re.compile(r"sample|choice|choices|randint|integers|randperm|permutation
 
 
 class Missing(Exception):  # noqa: N818 -- a result, not an error
-    """A piece of the adapter was not found. The message says which one and what would help."""
+    """A piece of the adapter was not found. The message names it, and what would help."""
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ class TracerEnv(gymnasium.Env[Any, int]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance to another state."""
         log, before = self.log, self.number
-        if self._left <= 0:  # as in other environments, the episode goes on, and ends again
+        if self._left <= 0:  # as in other environments, the episode continues, and ends again
             log.late += 1
             self._left, self._truncates = AGAIN, False
         log.on_step()
