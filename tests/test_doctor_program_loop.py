@@ -119,7 +119,7 @@ for reader in readers:
 """
 
 
-def read(directory: Path, program: str, steps: int = 2000) -> list[str]:
+def read(directory: Path, program: str, steps: int = 1200) -> list[str]:
     """Return the ids of the findings about a program."""
     path = directory / "train.py"
     path.write_text(program)
@@ -143,7 +143,7 @@ SYNC = "            if updates % 50 == 0:\n                copy(target, online)\
 
 
 def test_sound_program(tmp_path: Path) -> None:
-    assert read(tmp_path, PROGRAM, 3000) == []
+    assert read(tmp_path, PROGRAM, 2000) == []
 
 
 SOUND = {

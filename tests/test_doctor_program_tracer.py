@@ -127,9 +127,9 @@ def test_a_loop_that_ignores_the_truncation_reaches_another_end(tmp_path: Path) 
 
 
 def test_episodes_are_long_until_the_program_learns(tmp_path: Path) -> None:
-    code = LOOP.replace("range(100)", "range(500)")
+    code = LOOP.replace("range(100)", "range(120)")
     trace = run(write(tmp_path, f'import gymnasium\nenv = gymnasium.make("CartPole-v1")\n{code}'))
-    assert len(log_of(trace).steps) > 50_000
+    assert len(log_of(trace).steps) > 6_000  # with short episodes alone, 1,000
 
 
 def test_episodes_are_truncated_at_the_time_limit_if_the_program_compares_with_it(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ FAULTS = FAULTY | {"of all rows": "td_target.batch_axis"}
 REWARD = re.compile(r"(\w+\.)*(\w*rew\w*|b?_?r|R|r_?\w{0,3}|\w{1,3}_r)", re.IGNORECASE)
 PAIRS_WITH_REWARDS = 300
 LOOK_BACK = 2000  # values
+SMALL_LIMIT = 5.0  # errors of this size are usual, so their gradients must not be cut off
 ONLINE = "online network"  # the one of the prediction
 MASKED = "0 where the episode terminated"
 
@@ -422,7 +423,14 @@ def _pushes(site: Site) -> Iterator[Finding | Passed]:
         return
     error, mine, _ = np.array(site.pushed).T
     clear = np.abs(error) > 0.05 * np.abs(error).max()
-    reached = mine[clear] != 0
+    reached, size = mine[clear] != 0, np.abs(error[clear])
+    limit = float(size[reached].max(initial=0))
+    if 0 < limit < np.min(size[~reached], initial=np.inf) and (~reached).mean() > 0.1:  # large errors are cut off
+        if limit < SMALL_LIMIT:
+            count = f"{(~reached).sum()} of {len(reached)}"
+            evidence = f"The loss has no gradient in {count} rows: those with an error above {limit:.3g}."
+            yield observed("loss.clipped_away", evidence, site.line)
+        return
     if reached.mean() < 0.6:
         evidence = f"In {(~reached).sum()} of {len(reached)} rows with an error, the loss has no gradient."
         yield observed("loss.rows_ignored", evidence, site.line)
