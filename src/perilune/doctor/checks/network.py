@@ -76,14 +76,15 @@ def _start_varied(session: Session) -> None:
 
 def _output_activation(session: Session, agent: AgentCopy, obs: Array, q: Array) -> Iterator[Finding | str]:
     """Check that Q follows large shifts of the output biases in both directions."""
-    if not any(array.shape == (session.actions,) for array in online(agent).values()):
+    single, *biases = (1,), (session.actions,), (session.actions, 1), (1, session.actions)
+    if not any(array.shape in biases for array in online(agent).values()):
         yield "the last layer has no biases, so an activation after it cannot be detected"
         return
     shifted = []
     for shift in (-100.0, 100.0):
         moved = agent.copy()
         for array in online(moved).values():
-            if array.shape in ((session.actions,), (1,)):
+            if array.shape in (single, *biases):
                 array[...] += shift
         shifted.append(moved.q(obs))
     low, high = shifted[0].min(), shifted[1].max()

@@ -171,7 +171,7 @@ def probe_weight(session: Session, agent: AgentCopy) -> ProbeWeight:
         found = []
         for name, slopes in q_slopes(agent, transition.obs, wanted=outputs.__contains__).items():
             slope = np.abs(slopes.slope[:, 0])
-            exact = step[name].ndim == 1
+            exact = step[name].ndim == 1 or 1 in step[name].shape
             if slopes.single_output and step[name].any() and slope.any() and (exact or first_step(agent) == "signs"):
                 found.append(ProbeWeight(transition, name, int(slopes.places[slope.argmax()]), exact))
         if found:

@@ -43,8 +43,6 @@ ROUTING = ("loss.broadcast", "loss.wrong_action", "loss.rows_ignored", "loss.row
 TRACE_SHARE = 0.5  # of the time limit that the program may use
 ENOUGH_SHARE = 0.15  # of the time limit, after which the program ends if its targets were read
 MOST_STEPS = 60_000  # time steps of the program
-MOST_VALUES = 600_000  # recorded values, after which few updates are enough; they are many if each row is learned alone
-FEW_UPDATES = 30
 
 
 class Reader(Protocol):
@@ -94,8 +92,7 @@ def examine_program(
         spent = process_time() - began
         steps = len(trace.log.steps) if trace.log else 0
         enough = targets.done and (spent > ENOUGH_SHARE * budget or all(reader.done for reader in readers))
-        costly = trace.recorded > MOST_VALUES and trace.read >= FEW_UPDATES
-        return enough or costly or steps > MOST_STEPS
+        return enough or steps > MOST_STEPS
 
     trace = Trace(name, arguments, analyze)
     publish(Started(PROGRAM))
