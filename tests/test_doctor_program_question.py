@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from perilune.doctor.isolation import examine_file
+from perilune.doctor.loading import notebook_cells
 
 NOTEBOOK = Path(__file__).parents[1] / "examples/broken/question.ipynb"
+NEAR = 5  # lines between the reported line and the fault
 
 
 class Fault(NamedTuple):
@@ -121,6 +124,24 @@ def code_lines(notebook: dict[str, Any]) -> list[str]:
     return "\n".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "code").splitlines()
 
 
+@functools.cache
+def examined(fixes: int, directory: Path) -> Any:
+    """Return the report on the notebook after the first fixes."""
+    path = directory / f"question_{fixes}.ipynb"
+    path.write_text(json.dumps(stage(fixes)), encoding="utf-8")
+    return examine_file(str(path), 60.0, 0, str, [], None)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("question")
+
+
+def number(finding: Any) -> int:
+    """Return the line of a finding in the notebook, or 0."""
+    return int(str(finding.where).rpartition(":")[2]) if finding.where else 0
+
+
 def test_notebook_is_as_its_author_wrote_it() -> None:
     notebook = stage(0)
     cells = [source(cell) for cell in notebook["cells"]]
@@ -138,8 +159,36 @@ def test_each_fault_is_one_line_of_the_notebook() -> None:
 
 
 @pytest.mark.long
-def test_all_faults_of_the_unmodified_notebook_are_named() -> None:
-    report = examine_file(str(NOTEBOOK), 240.0, 0, str, [], None)
+def test_all_faults_of_the_unmodified_notebook_are_named(directory: Path) -> None:
+    report = examined(0, directory)
     causes = {one.id for one in report.findings if not one.caused_by}
     assert causes == set(NAMES) - HIDDEN
     assert {one.id for one in report.findings} - causes <= {"forward.narrow", "forward.spread"}
+
+
+@pytest.mark.long
+def test_lines_at_fault_are_near(directory: Path) -> None:
+    report = examined(0, directory)
+    _, cells = notebook_cells(directory / "question_0.ipynb")
+    lines = {at: text for cell in cells for at, text in enumerate(cell.splitlines(), start=1) if text}
+    faults = {fault.name: at for fault in FAULTS for at, text in lines.items() if fault.line in text}
+    found = {one.id: number(one) for one in report.findings}
+    near = {name for name, at in faults.items() if abs(found.get(name, 0) - at) <= NEAR}
+    assert near >= {"loss.all_actions", "backward.no_input", "backward.relu_derivative", "optimizer.counter"}, found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fixes", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+def test_next_fault_is_named_and_none_is_invented(fixes: int, directory: Path) -> None:
+    report = examined(fixes, directory)
+    causes = {one.id for one in report.findings if not one.caused_by}
+    assert NAMES[fixes] in causes
+    assert causes <= set(NAMES[fixes:])
+    assert {one.id for one in report.findings} - causes <= {"loss.rows_mixed"}
+
+
+@pytest.mark.long
+def test_fixed_notebook_has_no_fault(directory: Path) -> None:
+    report = examined(len(FAULTS), directory)
+    assert not report.findings
+    assert "training loop" in {one.check for one in report.passed}
