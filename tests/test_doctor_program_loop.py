@@ -209,6 +209,15 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+LONG = (  # the others run in each test run
+    *("target_network.backwards", "exploration.out_of_range", "exploration.epsilon_out_of_range"),
+    *("exploration.decays_at_once", "loop.acts_on_other_state", "loop.advanced_too_early", "loop.other_action_stored"),
+    *("replay.oldest_only", "replay.same_draws", "replay.terminal_lost", "replay.changes_observations"),
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in FAULTS]
+)
 def test_faults(tmp_path: Path, name: str) -> None:
     assert name in read(tmp_path, changed(*FAULTS[name]))
