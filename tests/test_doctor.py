@@ -287,9 +287,13 @@ def test_exhausted_budget_without_findings_gives_exit_status_2(agents: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no agent given"),
+        ([], "no program given"),
         (["nowhere.py:make"], "file 'nowhere.py' does not exist"),
-        (["good.py"], "expected FILE.py:FACTORY"),
+        (["nowhere.py"], "file 'nowhere.py' does not exist"),
+        (["good"], "expected FILE.py, FILE.ipynb, MODULE:CLASS or FILE.py:FACTORY"),
+        (["good.py:make", "--write-adapter", "new.py"], "pass a program"),
+        (["good.py", "--write-adapter", "good.py"], "already exists"),
+        (["good.py", "--write-adapter", "new.txt"], "Python file"),
         (["good.py:make", "--budget", "nan"], "budget"),
         (["good.py:make", "--seed", "-1"], "seed"),
         (["good.py:make", "--html", "nowhere/report.html"], "a file in an existing directory"),
