@@ -49,18 +49,15 @@ def names_factory(name: str) -> bool:
     Raise ExaminationError if there is no such file.
     """
     file, colon, member = name.rpartition(":")
-    if Path(name).suffix in (".py", ".ipynb") or (colon and Path(file).suffix not in (".py", ".ipynb")):
-        if not colon and not Path(name).is_file():
+    if colon and Path(file).suffix in (".py", ".ipynb"):
+        split_name(name)
+        return True
+    if not colon and Path(name).suffix in (".py", ".ipynb"):
+        if not Path(name).is_file():
             raise ExaminationError(f"file {name!r} does not exist")
-        if colon and not (file.replace(".", "").isidentifier() and member.isidentifier()):
-            raise ExaminationError(
-                f"{name!r} is invalid: expected FILE.py, FILE.ipynb, MODULE:CLASS or FILE.py:FACTORY"
-            )
-        return False
-    if not colon:
+    elif not (file.replace(".", "").isidentifier() and member.isidentifier()):
         raise ExaminationError(f"{name!r} is invalid: expected FILE.py, FILE.ipynb, MODULE:CLASS or FILE.py:FACTORY")
-    split_name(name)
-    return True
+    return False
 
 
 def split_name(name: str) -> tuple[Path, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 RECORD, ENTER, LEAVE = "__perilune_record__", "__perilune_enter__", "__perilune_leave__"
-OWN_CALLS = {"super", "locals", "globals", "vars", "dir", "exec", "eval", "print", "breakpoint", "input"}
+OWN_CALLS = {"super", "locals", "globals", "vars", "dir", "exec", "eval", "breakpoint", "input"}
 COMPILED = ("jit", "compile", "script", "function", "numba", "vectorize")  # decorators that read the source again
 RECORDED = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.IfExp, ast.Compare, ast.Attribute, ast.ListComp)
 
@@ -60,6 +60,7 @@ class Instrumenter(ast.NodeTransformer):
     def __init__(self, file: str, nodes: list[Node], functions: dict[int, Function]) -> None:
         self.file, self.nodes, self.functions = file, nodes, functions
         self.scope: list[str] = []
+        self.leaving: list[int] = []  # numbers of the "leave" nodes of the enclosing functions
 
     # Statements
 
@@ -76,7 +77,7 @@ class Instrumenter(ast.NodeTransformer):
         enter = self._number(node, "enter", ".".join(self.scope))
         leave = self._number(node, "leave", ".".join(self.scope))
         self.functions[enter] = Function(".".join(self.scope), self.file, node, names)
-        self.leaving = [*getattr(self, "leaving", []), leave]
+        self.leaving.append(leave)
         docstring = node.body[:1] if ast.get_docstring(node, clean=False) is not None else []
         body = self._statements(node.body[len(docstring) :])
         values = ast.Tuple([ast.Name(name, ast.Load()) for name in names], ast.Load())
@@ -101,7 +102,7 @@ class Instrumenter(ast.NodeTransformer):
     def visit_Return(self, node: ast.Return) -> ast.AST:
         """Record the result of a function."""
         value = self.visit(node.value) if node.value is not None else ast.Constant(None)
-        if getattr(self, "leaving", []):
+        if self.leaving:
             value = self._call(LEAVE, self.leaving[-1], value)
         return ast.Return(value)
 
@@ -175,7 +176,7 @@ class Instrumenter(ast.NodeTransformer):
 
     def _visit_call(self, node: ast.Call, original: str) -> ast.AST:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name in OWN_CALLS and name not in ("print",):
+        if name in OWN_CALLS:
             return node
         if isinstance(node.func, ast.Attribute):
             node.func.value = self.visit(node.func.value)

@@ -189,13 +189,8 @@ class Reading:
             numbers = self._scaled(np.asarray(given))
         if numbers is None or output.size != len(numbers) * self.log.actions:
             return
-        if output.shape[-1] == self.log.actions or output.ndim == 1:
-            q = output.reshape(-1, self.log.actions)
-        elif output.ndim == 2 and output.shape[0] == self.log.actions:
-            q = output.T
-        else:
-            q = output.reshape(-1, self.log.actions)
-        q = q.astype(np.float64)
+        turned = output.ndim == 2 and output.shape[0] == self.log.actions != output.shape[1]
+        q = (output.T if turned else output.reshape(-1, self.log.actions)).astype(np.float64)
         if self.forwards and not loose and self._wraps(key, numbers, q):
             self.forwards[-1].place = place
             return
@@ -301,14 +296,14 @@ class Reading:
             goal = np.full(values.shape, float(target))
         else:
             return False
-        if self._predicted(target, quiet=True) is not None and values.ndim == 1:
+        if self._predicted(target) is not None and values.ndim == 1:
             return False  # two network outputs
         if values.ndim == 2 and same(values, goal):
             return False
         self.pairs.append(Pair(forward, chosen, values, goal, shapes, grad, place, line, target_place))
         return True
 
-    def _predicted(self, array: Array, quiet: bool = False) -> tuple[Forward, Array, Array] | None:
+    def _predicted(self, array: Array) -> tuple[Forward, Array, Array] | None:
         """Return the forward pass whose outputs are in ``array``, the actions (n,), and the values, or None."""
         size = array.size
         for forward in self.forwards[::-1]:

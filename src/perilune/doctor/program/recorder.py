@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
-from perilune.doctor.program.instrument import Function, Node
+from perilune.doctor.program.instrument import Node
 
 LARGEST = 200_000  # entries of an array that is recorded
 LARGEST_CONTAINER = 5_000  # entries of an array that is recorded because an item was assigned, as in a replay memory
@@ -24,7 +24,7 @@ class Value(NamedTuple):
     Attributes:
         node: Number of the node, or -1 if a hook recorded it.
         kind: "value", "enter", "leave", "forward" (a network maps observations to values), "loss",
-            "gradient" (of an output), "step" (of an optimizer), "load" (of a state dict) or "fit".
+            "gradient" (of an output), "step" (of an optimizer) or "load" (of a state dict).
         array: The value as an array, or None. Of a forward pass: the output.
         grad: Whether the value is a tensor that requires a gradient.
         more: Other values: of a forward pass, the input; of a loss, the target; the arguments of a function.
@@ -53,10 +53,10 @@ class Window:
 
 
 class Recorder:
-    """Collects values into windows. ``close`` passes each window to ``analyze``."""
+    """Collects values into windows. ``begin`` starts a new one."""
 
-    def __init__(self, nodes: list[Node], functions: dict[int, Function]) -> None:
-        self.nodes, self.functions = nodes, functions
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
         self.on = False
         self.window = Window(0)
         self.updates = 0  # optimizer steps so far

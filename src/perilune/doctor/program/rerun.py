@@ -57,7 +57,7 @@ class Counting(Recorder):
     """Records all values, and counts the calls of each function."""
 
     def __init__(self, trace: Trace) -> None:
-        super().__init__(trace.nodes, trace.functions)
+        super().__init__(trace.nodes)
         self.calls: Counter[int] = Counter()
 
     def enter(self, number: int, arguments: tuple[Any, ...]) -> None:
@@ -74,7 +74,7 @@ class Stopping(Recorder):
     """Ends the program when it calls a function for the n-th time. Records nothing."""
 
     def __init__(self, trace: Trace, pieces: Pieces) -> None:
-        super().__init__(trace.nodes, trace.functions)
+        super().__init__(trace.nodes)
         self._trace, self._pieces = trace, pieces
         self._left = pieces.calls if pieces.lines is None else 0
 

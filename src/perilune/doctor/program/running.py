@@ -76,7 +76,7 @@ class Trace:
         self.path, self.arguments, self.analyze = self.program.path, arguments, analyze
         self.nodes: list[Node] = []
         self.functions: dict[int, Function] = {}
-        self.recorder = Recorder(self.nodes, self.functions)
+        self.recorder = Recorder(self.nodes)
         self.envs: list[TracerEnv] = []
         self.log: Log | None = None
         self.namespace: dict[str, Any] = {}
