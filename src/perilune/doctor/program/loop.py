@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune.doctor.locate import is_own
+from perilune.doctor.program.episodes import check_episodes
 from perilune.doctor.program.observed import observed
 from perilune.doctor.program.recorder import Value, Window
-from perilune.doctor.program.torch_hooks import caller
 from perilune.doctor.report import Finding, NotRun, Passed
 
 CHECK = "training loop"
 ENOUGH_STEPS = 3000
-LATE = 3  # time steps after an end from which on a missing reset is proven
+FEWEST_CLIPS = 10
 FADED = 1e-3  # of the first learning rate: hardly anything
 SOON_UPDATES, SOON_EPISODES = 10_000, 100
 UNPACK = re.compile(r"(too many|not enough) values to unpack|has no attribute 'seed'|cannot unpack")
+CLAMP = re.compile(r"\.grad\b[\w.]*\.clamp_\(")
 ADAPTIVE = re.compile(r"adam|rmsprop|adagrad|adamax|lion", re.IGNORECASE)
 TOO_FAST = {True: 0.03, False: 10.0}  # learning rates of adaptive and of other optimizers
 TOO_SLOW = {True: 1e-7, False: 1e-9}
@@ -44,8 +45,7 @@ class Loop:
         self.named: dict[Any, tuple[str, str]] = {}  # optimizer -> name of its class, line of the step
         self.broken: Value | None = None  # the first output of a network that is not finite
         self.changes = 0  # of a learning rate within an episode
-        self.late = 0  # time steps after the end of an episode
-        self.late_line = ""  # where the program takes them
+        self.clips: list[tuple[bool, str]] = []  # for each window: whether gradients are clipped after the step, line
 
     @property
     def done(self) -> bool:
@@ -58,12 +58,11 @@ class Loop:
             return
         self.steps = len(trace.log.steps)
         self.updates += window.updates
-        if trace.log.late > self.late:
-            self.late, self.late_line = trace.log.late, self.late_line or caller()
         for key, rate in window.rates.items():
             known = self.rates[key]
             known.append(Rate(self.updates, trace.log.episodes, rate))
             self.changes += len(known) > 1 and known[-2].value != rate and known[-2].episode == known[-1].episode
+        self._clipped(trace, window)
         for value in window.values:
             if value.kind == "step":
                 self.named.setdefault(value.key, (str(value.more), value.line))
@@ -76,13 +75,30 @@ class Loop:
             yield from _error(trace)
         if trace.log is None or not trace.log.steps:
             return
-        yield from _ends(trace.log, self.late_line)
+        yield from check_episodes(trace)
         if self.broken is not None:
             evidence = f"After {self.updates} updates, the network returned NaN or infinity for finite observations."
             yield observed("numerics.not_finite", evidence, self.broken.line)
         yield from self._learning(trace)
+        if len(self.clips) >= FEWEST_CLIPS and all(late for late, _ in self.clips):
+            evidence = (
+                f"In each of {len(self.clips)} updates, the optimizer took its step before the gradients were clipped."
+            )
+            yield observed("optimizer.clips_late", evidence, self.clips[0][1])
         for key, rates in self.rates.items():
             yield from _rate(rates, *self.named.get(key, ("", "")), self.changes > 0)
+
+    def _clipped(self, trace: Any, window: Window) -> None:
+        """Read whether the program clips its gradients before or after the step of the optimizer."""
+        order: list[tuple[bool, str]] = []  # of clips and steps: whether it is a clip, its line
+        for value in window.values:
+            node = trace.nodes[value.node]
+            if value.kind in ("clip", "step"):
+                order.append((value.kind == "clip", value.line))
+            elif value.kind == "value" and node.operator == "Call" and CLAMP.search(node.text):
+                order.append((True, f"{node.file}:{node.line}"))
+        if len({clip for clip, _ in order}) == 2:
+            self.clips.append((order[-1][0] and not order[0][0], order[-1][1]))
 
     def _learning(self, trace: Any) -> Iterator[NotRun]:
         """Check that the program learns at all."""
@@ -107,23 +123,6 @@ def _error(trace: Any) -> Iterator[Finding]:
     if UNPACK.search(str(error)) and re.search(r"\b(reset|step|seed)\(", code):
         evidence = f"`{code}` raises {type(error).__name__}: {error}."
         yield observed("environment.old_interface", evidence, line)
-
-
-def _ends(log: Any, line: str) -> Iterator[Finding | Passed]:
-    """Check that the loop resets the environment at the end of each episode."""
-    late = {"terminated": 0, "truncated": 0}
-    ends = 0
-    for one, following in zip(log.steps[:-1], log.steps[1:], strict=True):
-        if one.terminated or one.truncated:
-            ends += 1
-            if following.before == one.after:
-                late["terminated" if one.terminated else "truncated"] += 1
-    for how, count in late.items():
-        if count >= LATE and log.late >= LATE:
-            evidence = f"After {count} of {ends} ends, the loop took further time steps. These episodes were {how}."
-            yield observed("environment.no_reset", evidence, line)
-    if ends >= 20 and not log.late:
-        yield Passed(CHECK, f"the environment is reset after each of {ends} episodes")
 
 
 def _rate(rates: list[Rate], name: str, line: str, within: bool) -> Iterator[Finding]:

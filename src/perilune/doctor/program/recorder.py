@@ -24,7 +24,7 @@ class Value(NamedTuple):
     Attributes:
         node: Number of the node, or -1 if a hook recorded it.
         kind: "value", "enter", "leave", "forward" (a network maps observations to values), "loss",
-            "gradient" (of an output), "step" (of an optimizer) or "load" (of a state dict).
+            "gradient" (of an output), "clip" (of gradients), "step" (of an optimizer) or "load" (of a state dict).
         array: The value as an array, or None. Of a forward pass: the output.
         grad: Whether the value is a tensor that requires a gradient.
         more: Other values: of a forward pass, the input; of a loss, the target; the arguments of a function.

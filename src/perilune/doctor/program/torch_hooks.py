@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from perilune.doctor.locate import is_own
 from perilune.doctor.program.recorder import Recorder
 
+CLIPS = ("clip_grad_norm_", "clip_grad_value_")
 LOSSES = ("mse_loss", "smooth_l1_loss", "huber_loss", "l1_loss")
+
+
+def callers() -> Iterator[str]:
+    """Yield the lines of the user's code that are running, as ``file:line``, the innermost first."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if is_own(frame.f_code.co_filename):
+            yield f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
 
 
 def caller() -> str:
     """Return the innermost line of the user's code that is running, as ``file:line``, or ""."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if is_own(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    return next(callers(), "")
 
 
 def parameters(optimizer: Any) -> list[Any]:
@@ -97,10 +103,20 @@ def install(recorder: Recorder) -> None:
 
         return load_state_dict
 
+    def clips(function: Any) -> Any:
+        @functools.wraps(function)
+        def clip(*args: Any, **keywords: Any) -> Any:
+            recorder.add("clip", None, line=caller())
+            return function(*args, **keywords)
+
+        return clip
+
     modules.register_module_forward_pre_hook(before_forward)
     modules.register_module_forward_hook(forward)
     for name in LOSSES:
         setattr(torch.nn.functional, name, wrapped(getattr(torch.nn.functional, name)))
     optimizers.register_optimizer_step_pre_hook(before)
+    for name in CLIPS:
+        setattr(torch.nn.utils, name, clips(getattr(torch.nn.utils, name)))
     torch.nn.Module.load_state_dict = loads(torch.nn.Module.load_state_dict)
     torch.compile = lambda model=None, **_: model if model is not None else (lambda one: one)

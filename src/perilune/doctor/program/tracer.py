@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from perilune._utils.arrays import Array
 from perilune.doctor.numbered_env import LARGEST_REWARD, PREPARED, Step, codes, state_numbers
+from perilune.doctor.program.torch_hooks import callers
 
 SHORT_EPISODES = 40  # after these, every second pair of episodes is long until the program learns
 LONG = 150  # time steps of the first long episodes
@@ -20,12 +21,32 @@ AGAIN = 5  # time steps from an end that the program ignores to the next one
 PICTURE = (400, 600, 3)
 
 
+class Call(NamedTuple):
+    """A call of ``reset`` or ``step``.
+
+    Attributes:
+        env: Identifies the environment.
+        lines: The running lines of the program, ``file:line``, the innermost first.
+        reset: Whether it starts an episode.
+        seed: Seed of the episode, or None.
+        late: Whether it follows the end of an episode, without a reset.
+    """
+
+    env: int
+    lines: tuple[str, ...]
+    reset: bool
+    seed: int | None = None
+    late: bool = False
+
+
 class Log:
     """The time steps of all environments of a program, to look up values in them.
 
     Attributes:
         steps: All time steps, of all environments.
+        calls: All calls of ``reset`` and ``step``.
         first: Numbers of the states that ``reset`` returned.
+        begun: Indices of the time steps that begin an episode.
         episodes: Number of episodes that began.
         plain: Number of time steps in environments that are not tracer environments.
         late: Number of time steps after the end of an episode, without a reset.
@@ -40,7 +61,9 @@ class Log:
     def __init__(self, on_step: Callable[[], object]) -> None:
         self.on_step = on_step
         self.steps: list[Step] = []
+        self.calls: list[Call] = []
         self.first: set[int] = set()
+        self.begun: set[int] = set()
         self.episodes = self.plain = self.late = 0
         self.size = self.actions = 0
         self.discrete = False
@@ -153,6 +176,7 @@ class TracerEnv(gymnasium.Env[Any, int]):
         self._reward = 0.0
         self._left = 0
         self._truncates = False
+        self._seed: int | None = None  # of the next episode
         threshold = getattr(spec, "reward_threshold", None)
         self._goal = 0 < (threshold or 0.0) <= 1  # such as FrozenLake. Programs wait for the first success
         self._bias = min(threshold or 0.0, 0.0) / 4  # so that short episodes do not solve the task
@@ -175,7 +199,10 @@ class TracerEnv(gymnasium.Env[Any, int]):
         log = self.log
         log.on_step()
         self._advance()
+        log.calls.append(Call(id(self), tuple(callers()), True, self._seed))
+        self._seed = None
         log.first.add(self.number)
+        log.begun.add(len(log.steps))
         log.episodes += 1
         episode = log.episodes
         self._left = 4 + 3 * episode % 9
@@ -191,12 +218,15 @@ class TracerEnv(gymnasium.Env[Any, int]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode that is not truncated."""
         super().reset(seed=seed)
+        self.seed(seed)
         return self.begin(limited=False), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance to another state."""
         log, before = self.log, self.number
-        if self._left <= 0:  # as in other environments, the episode continues, and ends again
+        late = self._left <= 0
+        log.calls.append(Call(id(self), tuple(callers()), False, late=late))
+        if late:  # as in other environments, the episode continues, and ends again
             log.late += 1
             self._left, self._truncates = AGAIN, False
         log.on_step()
@@ -226,7 +256,8 @@ class TracerEnv(gymnasium.Env[Any, int]):
         self.log.last = self.number
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Return the seed. The values of the environment do not depend on it."""
+        """Remember the seed. The values of the environment do not depend on it."""
+        self._seed = self._seed if seed is None else seed
         return [seed]
 
     def render(self, *_: Any, **__: Any) -> Any:
@@ -247,6 +278,7 @@ class Limited(gymnasium.Wrapper[Any, int, Any, int]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         gymnasium.Env.reset(self.env, seed=seed, options=options)
+        self.env.seed(seed)
         return self.env.begin(limited=True), {}
 
 
