@@ -157,6 +157,11 @@ SOUND = {
         STORED.replace("next_state,", "0 * next_state if terminated else next_state,"),
     ),
     "small memory": ("maxlen=5000", "maxlen=200"),
+    "the batch is shuffled after the targets": (
+        "    q = online.predict(obs)\n",
+        "    order = rng.permutation(32)\n    obs, action, goal = obs[order], action[order], goal[order]\n"
+        "    q = online.predict(obs)\n",
+    ),
     "several updates after each episode": (
         "            learn()\n            updates += 1\n",
         "            for _ in range(5 * done):\n                learn()\n            updates += 1\n",
@@ -221,3 +226,51 @@ LONG = (  # the others run in each test run
 )
 def test_faults(tmp_path: Path, name: str) -> None:
     assert name in read(tmp_path, changed(*FAULTS[name]))
+
+
+PYTORCH = """
+import random
+import gymnasium as gym
+import numpy as np
+import torch
+
+net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+optimizer = torch.optim.Adam(net.parameters())
+env = gym.make("CartPole-v1")
+memory = []
+for episode in range(40):
+    state, _ = env.reset(seed=episode)
+    done = False
+    while not done:
+        action = random.randrange(2)
+        next_state, reward, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+        memory.append((state, action, reward, next_state, terminated))
+        state = next_state
+        if len(memory) > 32:
+            s, a, r, s2, end = (np.array(one) for one in zip(*random.sample(memory, 16)))
+            with torch.no_grad():
+                goal = torch.tensor(r + 0.9 * net(torch.tensor(s2)).numpy().max(axis=1) * (1 - end)).float()
+            q = net(torch.tensor(s))[np.arange(16), a]
+            loss = torch.nn.functional.mse_loss(q, goal)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+"""
+TAKEN = "q = net(torch.tensor(s))[np.arange(16), a]"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        (TAKEN, []),
+        (
+            TAKEN.replace("q =", "q = torch.tensor(").replace("a]", "a].tolist(), requires_grad=True)"),
+            ["backward.detached"],
+        ),
+        (f"{TAKEN}.detach().requires_grad_()", ["backward.detached"]),
+    ],
+)
+def test_predictions_without_a_path_to_the_network(tmp_path: Path, prediction: str, expected: list[str]) -> None:
+    pytest.importorskip("torch")
+    assert read(tmp_path, PYTORCH.replace(TAKEN, prediction)) == expected

@@ -130,6 +130,10 @@ FAULTS = {
     "td_target.batch_axis": (FUTURE, "future = forward(target, s2).max()"),
     "td_target.mean": (FUTURE, "future = forward(target, s2).mean(axis=1)"),
     "td_target.same_state": (FUTURE, "future = forward(target, s).max(axis=1)"),
+    "td_target.other_row": (
+        FUTURE,
+        "future = np.append(forward(target, s2[~end]).max(axis=1), np.zeros(end.sum()))\n            end = 0",
+    ),
     "loss.wrong_action": ("q[rows, a] - goal", "q[rows, a[0]] - goal"),
     "environment.truncation_as_end": ("next_obs, terminated))", "next_obs, done))"),
 }

@@ -11,10 +11,12 @@ import numpy as np
 
 from perilune._utils.arrays import Array
 
+LEAST_BATCH = 8
 FEWEST_ROWS = 24  # rows from which on targets are explained
 EXACT = 2e-4  # largest error of an explained target, relative to the size of the values
 ONLINE = "online network"  # the one of the prediction
 MASKED = "0 where the episode terminated"
+OTHER_ROW = "the largest Q(next_obs, a) of another row"
 
 
 class Row(NamedTuple):
@@ -175,6 +177,34 @@ def _fit_returns(log: Any, name: str, key: str, most: int, n: Array, values: Arr
     return best
 
 
+def other_rows(rows: list[Row], table: Columns) -> Explained | None:
+    """Return the formula of targets with the next value of another row of the batch, or None.
+
+    Then the bootstraps of a batch, in ascending order, are the discounted next values of its running transitions.
+    """
+    bootstrap = table.target - table.reward
+    pairs = np.array([row.pair for row in rows])
+    batches = [batch for pair in np.unique(pairs) if len(batch := np.flatnonzero(pairs == pair)) >= LEAST_BATCH]
+    for name, key, n, values in candidates(rows, table):
+        if name != "the largest Q(next_obs, a)":
+            continue
+        discounts, misplaced = [], 0
+        for batch in batches:
+            limit = EXACT * (np.abs(bootstrap[batch]).max() + 1e-9)
+            found = np.sort(bootstrap[batch][np.abs(bootstrap[batch]) > limit])
+            wanted = np.sort(values[batch][~table.terminated[batch] & np.isfinite(values[batch])])
+            if len(found) != len(wanted) or len(wanted) < LEAST_BATCH // 2:
+                continue
+            discount = float(wanted @ found / (wanted @ wanted))
+            if np.abs(found - discount * wanted).max() < limit:
+                discounts.append(discount)
+                misplaced += int((np.abs(bootstrap[batch] - discount * np.nan_to_num(values[batch])) > limit).sum())
+        if len(discounts) > 0.8 * len(batches) and misplaced > 0.1 * len(rows):
+            none = np.zeros(len(rows), bool)
+            return Explained(OTHER_ROW, key, int(np.nanmedian(n)), float(np.median(discounts)), none, none, 1.0)
+    return None
+
+
 def _return(log: Any, first: int, n: int, discount: float) -> float:
     """Return the discounted sum of up to n rewards, within the episode."""
     total = 0.0
@@ -200,6 +230,8 @@ def ends_within(log: Any, table: Columns, n: int) -> Columns:
 def formula_of(log: Any, rows: list[Row], table: Columns) -> tuple[Explained | None, str]:
     """Return the formula of the targets, or None, and how they change the rewards, or ""."""
     if (known := explain(log, rows, table)) is not None:
+        return known, ""
+    if (known := other_rows(rows, table)) is not None:
         return known, ""
     ways = (*_changed_rewards(table), *_scaled_rewards(rows, table), *_named_rewards(rows))
     tried = ((explain(log, rows, table, shift), words) for words, shift in ways)

@@ -65,7 +65,7 @@ class Loop:
         self._clipped(trace, window)
         for value in window.values:
             if value.kind == "step":
-                self.named.setdefault(value.key, (str(value.more), value.line))
+                self.named.setdefault(value.key, (value.more[0], value.line))
             elif value.kind == "forward" and self.broken is None and _broken(value):
                 self.broken = value
 

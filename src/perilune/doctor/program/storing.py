@@ -161,6 +161,9 @@ class Storing:
         if other.key == pair.forward.key and (other.states == states).all():
             return  # the program may compute the same values twice
         following = other.states
+        expected = np.array([log.steps[index].after if index >= 0 else -1 for index in steps])
+        if _shuffled(following, expected):
+            return
         self.elsewhere += any(
             value.array is not None and _follows(log, value.array, steps)
             for value in reading.values[start + 1 : pair.place]
@@ -188,6 +191,8 @@ class Storing:
                 continue
             found = log.by_reward(value.array.reshape(-1).astype(np.float64))
             if (found >= 0).mean() > 0.5:
+                if _shuffled(found, steps):
+                    return
                 both = (found >= 0) & (steps >= 0)
                 self.rows.paid += int((found == steps)[both].sum())
                 self.rows.earlier += int((found == steps - 1)[both].sum())
@@ -313,6 +318,11 @@ def _follows(log: Any, array: Array, steps: Array) -> bool:
         return False
     after = np.array([log.steps[index].after if index >= 0 else -1 for index in steps])
     return bool((log.states(array) == after)[steps >= 0].mean() > 0.5)
+
+
+def _shuffled(one: Array, other: Array) -> bool:
+    """Return whether the program changed the order of a batch (n,) between two arrays."""
+    return bool((one != other).any()) and np.array_equal(np.sort(one), np.sort(other))
 
 
 def _contains(reading: Reading, pair: Pair, start: int) -> bool:

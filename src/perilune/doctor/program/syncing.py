@@ -80,7 +80,9 @@ class Syncing:
         self.stale: list[bool] = []  # for each update: whether gradients of the previous one were left
         self.backwards = 0  # windows with gradients
         self.steps = 0  # windows with optimizer steps
+        self.taught: list[bool] = []  # for each optimizer step: whether a parameter had a gradient
         self.gradient_line = ""
+        self.loss_line = ""
         self._owners: dict[Any, Any] = {}
         self._names: dict[str, Any] = {}  # latest owner of a role that is rebound at each sync
         self._before: tuple[Any, Any, Weights, Weights] | None = None
@@ -101,6 +103,10 @@ class Syncing:
                 self.gradient_line = value.line or self.gradient_line
                 if value.more is not None:
                     self.stale.append(value.more)
+            elif value.kind == "loss":
+                self.loss_line = value.line
+            elif value.kind == "step":
+                self.taught.append(value.more[1])
         self.backwards += any(value.kind == "gradient" for value in window.values)
         self.steps += bool(window.updates)
         if self._latest is not None:
@@ -294,6 +300,9 @@ class Syncing:
         if self.backwards >= FEWEST and not self.steps:
             evidence = f"The program computed gradients {self.backwards} times, and no optimizer took a step."
             yield observed("optimizer.no_step", evidence, self.gradient_line)
+        elif len(self.taught) >= FEWEST and not any(self.taught) and not self.backwards:
+            evidence = f"In {len(self.taught)} optimizer steps, no parameter had a gradient other than 0."
+            yield observed("backward.detached", evidence, self.loss_line)
         elif self.steps >= FEWEST and self.unchanged >= FEWEST and not self.moves.updates:
             evidence = f"{self.unchanged} optimizer steps did not change the network that predicts Q(obs, action)."
             yield observed("optimizer.no_step" if self.backwards else "loss.no_update", evidence, self.gradient_line)

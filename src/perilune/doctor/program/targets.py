@@ -19,6 +19,7 @@ from perilune.doctor.program.formulas import (
     FEWEST_ROWS,
     MASKED,
     ONLINE,
+    OTHER_ROW,
     Columns,
     Explained,
     Row,
@@ -35,7 +36,7 @@ ENOUGH_ROWS = 1500
 ENOUGH_WINDOWS = 40
 KEPT_ROWS = 4000  # of one place, the newest ones
 MOST_STEPS = 12  # of n-step returns
-FAULTS = FAULTY | {"of all rows": "td_target.batch_axis"}
+FAULTS = FAULTY | {"of all rows": "td_target.batch_axis", OTHER_ROW: "td_target.other_row"}
 REWARD = re.compile(r"(\w+\.)*(\w*rew\w*|b?_?r|R|r_?\w{0,3}|\w{1,3}_r)", re.IGNORECASE)
 PAIRS_WITH_REWARDS = 300
 LOOK_BACK = 2000  # values
@@ -242,7 +243,7 @@ def _routing(site: Site, table: Columns) -> Iterator[Finding | Passed | str]:
             yield observed("loss.others_to_zero", evidence, site.target_line or site.line)
         else:
             evidence = f"In {site.others} of {len(site.rows)} rows, the error also changes the values of other actions."
-            yield observed("loss.all_actions", evidence, site.line)
+            yield observed("loss.all_actions", evidence, site.target_line or site.line)
 
 
 def _pushes(site: Site) -> Iterator[Finding | Passed]:

@@ -91,7 +91,8 @@ def install(recorder: Recorder) -> None:
         recorder.stepped = True
         recorder.optimizers[id(optimizer)] = optimizer
         rate = recorder.window.rates[id(optimizer)] = float(optimizer.param_groups[0]["lr"])
-        recorder.add("step", rate, key=id(optimizer), more=type(optimizer).__name__, line=caller())
+        taught = any(bool(grad.count_nonzero()) for one in parameters(optimizer) if (grad := one.grad) is not None)
+        recorder.add("step", rate, key=id(optimizer), more=(type(optimizer).__name__, taught), line=caller())
 
     def loads(function: Any) -> Any:
         @functools.wraps(function)
