@@ -16,7 +16,7 @@ import numpy as np
 
 from perilune.doctor.program.instrument import Node
 from perilune.doctor.program.recorder import Window
-from perilune.doctor.program.tracer import Limited, Log, Plain, TracerEnv, traceable
+from perilune.doctor.program.tracer import Limited, Log, Plain, TracerEnv, replaceable, unobservable
 
 # Entries of an observation and actions of environments whose packages may be missing.
 KNOWN = {"LunarLander": (8, 4)}
@@ -79,13 +79,18 @@ def replays(log: Log, window: Window, nodes: list[Node]) -> bool:
 
 @contextlib.contextmanager
 def replaced(
-    log: Log, made: Callable[[TracerEnv], object], notes: list[str], same_step: bool = False
+    log: Log,
+    made: Callable[[TracerEnv], object],
+    observe: Callable[[Any], object],
+    notes: list[str],
+    same_step: bool = False,
 ) -> Iterator[None]:
     """Replace the functions that make environments.
 
     Args:
         log: Receives the time steps.
         made: Called with each tracer environment.
+        observe: Called with each environment that a tracer environment cannot replace.
         notes: Receives why an environment is the plain one.
         same_step: Whether vector environments reset in the time step that ends an episode, as before Gymnasium 1.0.
     """
@@ -94,9 +99,12 @@ def replaced(
     def make(name: Any, *args: Any, **keywords: Any) -> Any:
         mode = keywords.pop("render_mode", None)
         space, actions, spec, original = _spaces(real, name, args, keywords)
-        if original is not None and (why := traceable(original)):
-            notes.append(f"{getattr(spec, 'id', name)} cannot be replaced by an environment with unique values: {why}")
-            return Plain(original, log)
+        if original is not None and not replaceable(original):
+            if why := unobservable(original):
+                notes.append(f"the transitions of {getattr(spec, 'id', name)} cannot be observed: {why}")
+                return Plain(original, log)
+            observe(original.unwrapped)
+            return original
         env = TracerEnv(log, space, actions, spec, original, mode)
         made(env)
         return Limited(env)

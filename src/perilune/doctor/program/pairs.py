@@ -141,6 +141,7 @@ class Reading:
 
         With ``integers``, an array of whole numbers contains discrete observations.
         """
+        self.log.learn_size(array)
         size = self.log.size
         if integers and self.log.discrete and array.dtype.kind == "i" and array.ndim <= 1:
             return self.log.states(array.reshape(-1, 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -116,6 +118,15 @@ class Recorder:
                 self.window.values.append(Value(-1, kind, array, grad, **more))
             finally:
                 self._busy = False
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Record nothing in this context."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
 
     def begin(self, step: int, recording: bool) -> None:
         """Start a new window."""

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from perilune.doctor.program import environments, old_gym, sandbox, sources, standins, torch_hooks
+from perilune.doctor.program import environments, old_gym, own_env, sandbox, sources, standins, torch_hooks
 from perilune.doctor.program.instrument import Function, Node, install, instrumented
+from perilune.doctor.program.own_env import OwnEnv
 from perilune.doctor.program.recorder import Recorder, Window
 from perilune.doctor.program.tracer import Log, TracerEnv
 from perilune.doctor.supervise import Interrupted
@@ -77,7 +78,7 @@ class Trace:
         self.nodes: list[Node] = []
         self.functions: dict[int, Function] = {}
         self.recorder = Recorder(self.nodes)
-        self.envs: list[TracerEnv] = []
+        self.envs: list[TracerEnv | OwnEnv] = []
         self.log: Log | None = None
         self.namespace: dict[str, Any] = {}
         self.modules: dict[str, dict[str, Any]] = {}
@@ -89,6 +90,7 @@ class Trace:
         self.costly: int | None = None
         self.notes: list[str] = []
         self.old = False
+        self._environments: dict[type, bool] = {}  # class -> whether its objects are environments
         self._from_env: set[int] = set()  # nodes that call step or reset
         self._hooked = False  # whether PyTorch is
         self._new_log = Log(self.step)
@@ -111,7 +113,20 @@ class Trace:
         """Record the value of an expression, and return it."""
         if number in self._from_env and self.log is not None:
             self.log.seen(value)
+        kind = type(value)
+        if self._environments.get(kind, True) and self.nodes[number].operator == "Call":
+            self._observe(kind, value)
         return self.recorder.record(number, value)
+
+    def _observe(self, kind: type, value: Any) -> None:
+        """Observe an environment that the program makes itself."""
+        if kind not in self._environments:
+            self._environments[kind] = own_env.is_environment(kind, {node.file for node in self.nodes}.__contains__)
+        if self._environments[kind] and "step" not in getattr(value, "__dict__", {"step": None}):
+            self._watch(value)
+
+    def _watch(self, env: Any) -> None:
+        OwnEnv(env, self._new_log, self._made, self.notes, self.recorder.quiet)
 
     def run(self) -> None:
         """Run the program until it ends or enough was observed."""
@@ -145,7 +160,7 @@ class Trace:
             self.namespace.update(sandbox.NOTEBOOK)
         for unit in self.program.units:
             self._exec(self.compile(*unit))
-        if not self._new_log.steps and not self.notes:
+        if not self._new_log.steps and not self._new_log.plain and not self.notes:
             sources.started(self.namespace, "")()
 
     def _exec(self, code: Any) -> None:
@@ -183,7 +198,7 @@ class Trace:
         try:
             with (
                 old_gym.installed(self.old),
-                environments.replaced(self._new_log, self._made, self.notes, same_step),
+                environments.replaced(self._new_log, self._made, self._watch, self.notes, same_step),
                 sandbox.harmless(self.path.parent) as self._scratch,
             ):
                 sys.meta_path.insert(0, finder := _Finder(self))  # the first, because modules of the user hide others
@@ -196,7 +211,7 @@ class Trace:
             for name in [name for name, one in sys.modules.items() if isinstance(_loader(one), _Finder)]:
                 del sys.modules[name]
 
-    def _made(self, env: TracerEnv) -> None:
+    def _made(self, env: TracerEnv | OwnEnv) -> None:
         self.envs.append(env)
         if self.log is None:
             self.log = self._new_log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,7 +53,9 @@ class Log:
         late: Number of time steps after the end of an episode, without a reset.
         size: Number of entries of an observation; for discrete observations, the number of states.
         actions: Number of actions.
-        discrete: Whether observations are integers. Then states have no unique numbers, but rewards are unique.
+        discrete: Whether observations are integers, or vectors that repeat. Then states have no unique numbers, but
+            rewards are unique.
+        vectors: Whether discrete observations are vectors.
         learning: Whether the program has updated its network. Until then, episodes become long after the first ones,
             because many programs wait for a number of transitions but run a number of episodes.
         compares: Whether the program compares with the time limit. Then only episodes of that length are truncated.
@@ -66,12 +69,14 @@ class Log:
         self.begun: set[int] = set()
         self.episodes = self.plain = self.late = 0
         self.size = self.actions = 0
-        self.discrete = False
+        self.largest = 0  # discrete observation so far
+        self.discrete = self.vectors = False
         self.learning = False
         self.compares: Callable[[int], bool] = lambda limit: False
         self.number = 0  # of the next state
         self.last = -1  # number of the state that an environment returned last
         self._changed: dict[bytes, int] = {}  # observations that wrappers changed
+        self._vectors: dict[bytes, int] = {}  # discrete observations that are vectors
         self._known = 0
         self._sorted = np.zeros(0)
         self._order = np.zeros(0, np.int64)
@@ -87,6 +92,8 @@ class Log:
         For discrete observations, the rows are one-hot, or (N, 1) integers.
         """
         rows = np.asarray(rows, np.float64)
+        if self.vectors:
+            return np.array([self._vectors.get(row.tobytes(), -1) for row in rows.astype(np.float32)], int)
         if self.discrete:
             return self._integers(rows)
         numbers = state_numbers(rows)
@@ -95,6 +102,22 @@ class Log:
             for row in np.flatnonzero(numbers < 0):
                 numbers[row] = self._changed.get(rows[row].astype(np.float32).tobytes(), -1)
         return numbers
+
+    def learn_size(self, array: Array) -> None:
+        """Take the number of states, if it is unknown, from an array of one-hot observations."""
+        if self.size > 1 or self.vectors or not self.discrete or array.ndim != 2:
+            return
+        if array.shape[1] in (1, self.actions) or len(array) < 2 or not ((array == 0) | (array == 1)).all():
+            return
+        if (array.sum(axis=1) == 1).all() and array.shape[1] > self.largest:
+            self.size = array.shape[1]
+
+    def numbered(self, obs: Array) -> int:
+        """Return the number of a discrete observation."""
+        if not self.vectors:
+            self.largest = max(self.largest, int(obs))
+            return int(obs)
+        return self._vectors.setdefault(obs.astype(np.float32).tobytes(), len(self._vectors))
 
     def _integers(self, rows: Array) -> Array:
         if rows.shape[1] == 1:
@@ -190,15 +213,16 @@ class TracerEnv(gymnasium.Env[Any, int]):
             raise AttributeError(name)
         return getattr(self.original.unwrapped, name)
 
-    def begin(self, limited: bool) -> Any:
+    def begin(self, limited: bool, kept: Array | None = None) -> Any:
         """Start an episode.
 
         Args:
             limited: Whether the episode may be truncated.
+            kept: The observation, or None for a unique one.
         """
         log = self.log
         log.on_step()
-        self._advance()
+        self._advance(kept)
         log.calls.append(Call(id(self), tuple(callers()), True, self._seed))
         self._seed = None
         log.first.add(self.number)
@@ -223,6 +247,18 @@ class TracerEnv(gymnasium.Env[Any, int]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance to another state."""
+        taken = self.take(int(action))
+        return self.state, taken.reward, taken.terminated, taken.truncated, {}
+
+    def take(self, action: int, terminated: bool = False, truncated: bool = False, kept: Array | None = None) -> Step:
+        """Log a time step.
+
+        Args:
+            action: The action.
+            terminated: Whether the episode is terminated in any case.
+            truncated: Whether the episode is truncated in any case.
+            kept: The next observation, or None for a unique one.
+        """
         log, before = self.log, self.number
         late = self._left <= 0
         log.calls.append(Call(id(self), tuple(callers()), False, late=late))
@@ -230,16 +266,20 @@ class TracerEnv(gymnasium.Env[Any, int]):
             log.late += 1
             self._left, self._truncates = AGAIN, False
         log.on_step()
-        self._advance()
-        self._left -= 1
-        ended = self._left == 0
-        terminated, truncated = ended and not self._truncates, ended and self._truncates
+        self._advance(kept)
+        self._left = 0 if terminated or truncated else self._left - 1
+        ended = self._left == 0 and not truncated
+        terminated, truncated = terminated or (ended and not self._truncates), truncated or (ended and self._truncates)
         if terminated and self._goal and log.episodes % GOAL_EVERY == 1:
             self._reward = GOAL_REWARD
-        log.steps.append(Step(before, int(action), self._reward, self.number, terminated, truncated))
-        return self.state, self._reward, terminated, truncated, {}
+        log.steps.append(Step(before, action, self._reward, self.number, terminated, truncated))
+        return log.steps[-1]
 
-    def _advance(self) -> None:
+    def endless(self) -> None:
+        """Do not end this episode."""
+        self._left = sys.maxsize
+
+    def _advance(self, kept: Array | None = None) -> None:
         if not self._prepared:
             numbers = self.log.number + np.arange(PREPARED)[::-1]
             self.log.number += PREPARED
@@ -253,6 +293,8 @@ class TracerEnv(gymnasium.Env[Any, int]):
                 self._prepared = list(zip(numbers.tolist(), obs, rewards.tolist(), strict=True))
         self.number, state, self._reward = self._prepared.pop()
         self.state = state if self.discrete else state.copy()
+        if kept is not None:
+            self.number = self.log.numbered(kept)
         self.log.last = self.number
 
     def seed(self, seed: int | None = None) -> list[int | None]:
@@ -301,17 +343,18 @@ class Plain(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.step(action)
 
 
-def traceable(env: Any) -> str:
-    """Return why an environment cannot be replaced by a tracer environment, or ""."""
+def replaceable(env: Any) -> bool:
+    """Return whether a tracer environment can replace an environment."""
     space = env.observation_space
-    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
-        return f"its action space is {env.action_space}"
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return ""
-    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
-        return ""
-    return (
-        f"its observation space is {space}"
-        if not hasattr(space, "shape")
-        else f"its observations have shape {space.shape}"
+    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f"
+    return isinstance(env.action_space, gymnasium.spaces.Discrete) and (
+        vector or isinstance(space, gymnasium.spaces.Discrete)
     )
+
+
+def unobservable(env: Any) -> str:
+    """Return why the transitions of an environment cannot be observed, or ""."""
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return f"its action space is {env.action_space}, but DQN chooses among a finite number of actions"
+    shape = getattr(env.observation_space, "shape", None)
+    return f"its observations have shape {shape}, but the doctor reads vectors" if shape and len(shape) > 1 else ""
