@@ -29,8 +29,8 @@ class Value(NamedTuple):
             "gradient" (of an output), "clip" (of gradients), "step" (of an optimizer) or "load" (of a state dict).
         array: The value as an array, or None. Of a forward pass: the output.
         grad: Whether the value is a tensor that requires a gradient.
-        more: Other values: of a forward pass, the input; of a loss, the target; the arguments of a function; of a step, the
-            optimizer's class and whether a parameter has a gradient other than 0.
+        more: Other values: of a forward pass, the input; of a loss, the target; the arguments of a function; of a step,
+            the optimizer's class and whether a parameter has a gradient other than 0.
         key: Identifies the object: the network of a forward pass, the owner of a method.
         line: ``file:line`` of the user's code, if the node does not tell.
     """
