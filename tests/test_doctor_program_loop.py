@@ -95,10 +95,12 @@ from perilune.doctor.program.loop import Loop
 from perilune.doctor.program.running import Trace
 from perilune.doctor.program.storing import Storing
 from perilune.doctor.program.syncing import Syncing
+from perilune.doctor.program.waiting import Waiting
 from perilune.doctor.report import Finding
 
 path, limit = sys.argv[1], int(sys.argv[2])  # the program gets other arguments
-readers = [Acting(), Loop(), Storing(), Syncing()]
+waiting = Waiting()
+readers = [Acting(), Loop(), Storing(), Syncing(waiting), waiting]
 
 
 def analyze(trace, window):

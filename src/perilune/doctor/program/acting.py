@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.doctor.program.epsilon import DRAW, FEWEST_ROWS, Burst, Draw, Epsilon, check_schedule
 from perilune.doctor.program.observed import observed
 from perilune.doctor.program.pairs import Forward, network, read
 from perilune.doctor.program.recorder import Window
@@ -19,7 +20,6 @@ CHECK = "actions"
 ENOUGH = 400  # choices
 ENOUGH_STEPS = 3000
 FEWEST = 40  # choices from which on a share is judged
-DRAW = re.compile(r"rand|uniform|sample|rng|generator", re.IGNORECASE)
 BY_CHANCE = re.compile(r"softmax|multinomial|Categorical|noisy|noise|gumbel|choice\(.*\bp *=", re.IGNORECASE)
 ORDER = ("Lt", "LtE", "Gt", "GtE")
 CERTAIN = 1e-9  # probability of a result by chance, below which it is not by chance
@@ -62,22 +62,15 @@ class Choice(NamedTuple):
         return self.q is not None and int(self.q.argmax()) == self.action
 
 
-class Draw(NamedTuple):
-    """A comparison of a random number with a threshold."""
-
-    step: int  # index of the time step that follows
-    number: float
-    threshold: float
-    outcome: bool
-
-
 class Acting:
     """Reads how actions are chosen."""
 
     def __init__(self) -> None:
         self.choices: list[Choice] = []
         self.draws: dict[int, list[Draw]] = defaultdict(list)
+        self.bursts: list[Burst] = []
         self.steps = 0
+        self.learned = 0  # number of time steps before the latest update
         self._pending: tuple[int, Forward | None, int, dict[int, bool]] | None = None
         self._drawn: set[str] | None = None
 
@@ -96,6 +89,8 @@ class Acting:
         if not trace.recorder.on:
             return
         reading = read(trace, window)
+        if window.updates or reading.pairs:
+            self.learned = self.steps
         last = max((pair.place for pair in reading.pairs), default=-1)
         inside = {id(pair.forward) for pair in reading.pairs}
         single = [
@@ -106,6 +101,7 @@ class Acting:
         if asked is not None and any(len(pair.forward.states) == 1 for pair in reading.pairs):
             asked, networks = (asked, networks) if asked.states[0] == log.last else (None, 0)
         self._pending = len(log.steps), asked, networks, self._compared(trace, window, len(log.steps))
+        self._changes(trace, window, sum(len(pair.prediction) for pair in reading.pairs))
 
     def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
         """Return what the choices show."""
@@ -121,7 +117,7 @@ class Acting:
         yield from _greedy(trace, self.choices, draw)
         yield from _random(trace, self.choices, draw)
         if draw is not None:
-            yield from _schedule(trace, draw, self.draws[draw.node])
+            yield from check_schedule(trace, draw, self.draws[draw.node], self.learned, self.bursts)
 
     def _resolve(self, log: Any) -> None:
         if self._pending is None or self._pending[0] >= len(log.steps):
@@ -153,6 +149,18 @@ class Acting:
             self.draws[node].append(draw)
         return {node: draw.outcome for node, draw in found.items()}
 
+    def _changes(self, trace: Any, window: Window, rows: int) -> None:
+        """Remember which variables changed many times in a window."""
+        changes: dict[str, set[float]] = defaultdict(set)
+        for value in window.values if rows >= FEWEST_ROWS else ():
+            node = trace.nodes[value.node]
+            name = (
+                node.text if node.kind == "variable" and node.operator not in ("Before", "Item", "") else node.assigned
+            )
+            if value.kind == "value" and name and value.array is not None and value.array.size == 1:
+                changes[name].add(float(value.array.reshape(())))
+        self.bursts += [Burst(name, len(one), rows) for name, one in changes.items() if len(one) >= FEWEST_ROWS]
+
     def _names(self, trace: Any) -> set[str]:
         """Return the variables to which the program assigns random numbers."""
         if self._drawn is None:
@@ -176,18 +184,6 @@ class Acting:
                 if random is not None and len(sides[side]) >= 10 and random < 0.75 and (greedy is None or greedy > 0.9):
                     return Epsilon(node, side)
         return None
-
-
-class Epsilon(NamedTuple):
-    """The comparison that decides between a random action and the best one."""
-
-    node: int
-    random: bool  # outcome that leads to a random action
-
-
-def line_of(trace: Any, node: int) -> str:
-    """Return ``file:line`` of a node."""
-    return f"{trace.nodes[node].file}:{trace.nodes[node].line}"
 
 
 def _range(trace: Any) -> Iterator[Finding]:
@@ -261,65 +257,6 @@ def _random(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator
     if always and asked[0].step < 5 and not any(BY_CHANCE.search(node.text) for node in trace.nodes):
         evidence = f"Each of {len(asked)} actions has the largest Q of its state, from the first time step on."
         yield observed("exploration.never_explores", evidence, asked[0].line)
-
-
-def _schedule(trace: Any, draw: Epsilon, draws: list[Draw]) -> Iterator[Finding]:
-    """Check how the probability of random actions changes over time."""
-    node, line = trace.nodes[draw.node], line_of(trace, draw.node)
-    numbers = np.array([one.number for one in draws])
-    outside = float(((numbers < 0) | (numbers > 1)).mean())
-    if outside > 0.05:
-        random = float(np.mean([one.outcome is draw.random for one in draws]))
-        evidence = (
-            f"`{node.text}` compares numbers from {numbers.min():.2f} to {numbers.max():.2f}, so {random:.0%} of the "
-            f"actions are random. Uniform numbers lie between 0 and 1."
-        )
-        yield observed("exploration.epsilon_ignored", evidence, line)
-        return
-    below = (node.operator in ("Lt", "LtE")) == bool(DRAW.search(_left(trace, draw.node)))
-    thresholds = np.array([one.threshold for one in draws])
-    share = thresholds if below == draw.random else 1 - thresholds  # probability of a random action
-    last, first = share[-len(share) // 4 :], share[: max(len(share) // 4, 1)]
-    setting = _changed_at(trace, draw.node)
-    if share[-1] - share[0] > 0.15 and (np.diff(share) > -1e-9).mean() > 0.95:
-        evidence = f"The probability of a random action rises from {share[0]:.2f} to {share[-1]:.2f}."
-        yield observed("exploration.inverted", evidence, line)
-        return
-    if share.min() > 0.7 and np.ptp(share) < 1e-9 and thresholds[0] < 0.3:
-        evidence = f"`{node.text}` leads to a random action with probability {share[0]:.2f} in all time steps."
-        yield observed("exploration.inverted", evidence, line)
-        return
-    if thresholds.min() < -0.02 or thresholds.max() > 1.05:
-        evidence = f"In `{node.text}`, epsilon goes from {thresholds[0]:.3g} to {thresholds[-1]:.3g}."
-        yield observed("exploration.epsilon_out_of_range", evidence, setting or line)
-    steps = np.array([one.step for one in draws])
-    ends = [index for index, one in enumerate(trace.log.steps) if one.terminated or one.truncated][:2]
-    soon = max(10, ends[-1] + 1 if len(ends) == 2 else 0)
-    low = np.flatnonzero(share <= max(0.1 * share[0], last.max() + 1e-6))
-    if first[0] >= 0.5 and len(low) and last.max() <= 0.2 and steps[low[0]] - steps[0] <= soon and len(share) > 100:
-        evidence = (
-            f"The probability of a random action falls from {share[0]:.2f} to {share[low[0]]:.3g} within "
-            f"{steps[low[0]] - steps[0]} time steps."
-        )
-        yield observed("exploration.decays_at_once", evidence, setting or line)
-
-
-def _left(trace: Any, node: int) -> str:
-    """Return the left operand of a comparison, or what is assigned to it."""
-    left: str = trace.nodes[trace.nodes[node].children[0]].text
-    assigned = (one.text for one in trace.nodes if one.assigned == left and DRAW.search(one.text))
-    return left if DRAW.search(left) else next(assigned, left)
-
-
-def _changed_at(trace: Any, node: int) -> str:
-    """Return the line that changes the threshold of a comparison, or ""."""
-    texts = [trace.nodes[child].text for child in trace.nodes[node].children]
-    names = {text.rpartition(".")[2] for text in texts if text and not DRAW.search(text)}
-    for one in trace.nodes:
-        target = one.assigned or (one.text if one.kind == "variable" and one.operator else "")
-        if target.rpartition(".")[2] in names and one.operator and not DRAW.search(one.text):
-            return f"{one.file}:{one.line}"
-    return ""
 
 
 def _drawn_at(trace: Any) -> str:

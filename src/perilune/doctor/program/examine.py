@@ -24,6 +24,7 @@ from perilune.doctor.program.running import Trace
 from perilune.doctor.program.storing import Storing
 from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
+from perilune.doctor.program.waiting import Waiting
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.session import Session
 from perilune.doctor.supervise import MORE, TooLong, supervised
@@ -83,7 +84,8 @@ def examine_program(
     """
     began = process_time()
     targets = Targets()
-    readers: list[Reader] = [targets, Acting(), Loop(), Storing(), Syncing()]
+    waiting = Waiting()
+    readers: list[Reader] = [targets, Acting(), Loop(), Storing(), Syncing(waiting), waiting]
 
     def analyze(trace: Trace, window: Window) -> bool:
         for reader in readers:
@@ -92,7 +94,7 @@ def examine_program(
         spent = process_time() - began
         steps = len(trace.log.steps) if trace.log else 0
         enough = targets.done and (spent > ENOUGH_SHARE * budget or all(reader.done for reader in readers))
-        return enough or steps > MOST_STEPS
+        return enough or waiting.proven or steps > MOST_STEPS
 
     trace = Trace(name, arguments, analyze)
     publish(Started(PROGRAM))

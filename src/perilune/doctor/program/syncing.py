@@ -13,6 +13,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor.program.observed import likely, observed
 from perilune.doctor.program.pairs import forwards_before, network, read
 from perilune.doctor.program.recorder import Value, Window
+from perilune.doctor.program.waiting import Waiting
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.weights import walk
 
@@ -71,7 +72,8 @@ class Moves:
 class Syncing:
     """Reads how weights change."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Waiting) -> None:
+        self.waiting = waiting
         self.moves = Moves()
         self.pairs: Counter[Pair] = Counter()
         self.alone = 0  # updates that asked one network only
@@ -127,6 +129,8 @@ class Syncing:
         elif self.moves.moved:
             text = f"the target network changed {self.moves.moved} times in {self.moves.updates} updates"
             yield Passed(CHECK, text)
+        elif missed := self.waiting.not_reached(trace):
+            yield observed("target_network.sync_not_reached", *missed)
         else:
             yield NotRun(CHECK, f"the target network did not change in {self.moves.updates} updates")
 
