@@ -12,6 +12,7 @@ import numpy as np
 
 from perilune.doctor.numbered_env import codes
 from perilune.doctor.program.agent import Program
+from perilune.doctor.program.keras_hooks import is_model
 from perilune.doctor.program.pieces import Finder, Missing, Query
 from perilune.doctor.program.rerun import Counting, Pieces, rerun
 from perilune.doctor.program.state import Stopped, walk
@@ -20,6 +21,7 @@ from perilune.doctor.session import seed_global_generators
 from perilune.errors import ExaminationError
 
 NO_TARGET = "no comparison of Q(obs, action) with a target was found, so the code that learns is not known"
+KERAS = "models of Keras cannot be copied and given other batches"
 SECONDS = 15.0  # CPU time until the first update
 
 FILE = '''"""Agent adapter for {program}, as the doctor found it. Check each line, then pass FILE.py:make to the doctor.
@@ -100,6 +102,8 @@ def build(trace: Any, targets: Any) -> Built | str:
     trace.recorder.on = False
     if targets is not None and not targets.sites:
         return NO_TARGET
+    if any(is_model(network) for network in trace.recorder.networks.values()):
+        return KERAS
     try:
         return _build(trace, targets)
     except Missing as missing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 RECORD, ENTER, LEAVE = "__perilune_record__", "__perilune_enter__", "__perilune_leave__"
 OWN_CALLS = {"super", "locals", "globals", "vars", "dir", "exec", "eval", "breakpoint", "input"}
 COMPILED = ("jit", "compile", "script", "function", "numba", "vectorize")  # decorators that read the source again
+GRAPH = re.compile(r"(tf|tensorflow)\.function\b")  # a decorator that is removed, so that the function runs as it is
 RECORDED = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.IfExp, ast.Compare, ast.Attribute, ast.ListComp)
 
 
@@ -66,6 +68,7 @@ class Instrumenter(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Record the parameters at the start and the result at the end of a function."""
+        node.decorator_list = [one for one in node.decorator_list if not GRAPH.match(ast.unparse(one))]
         if any(word in ast.unparse(one).lower() for one in node.decorator_list for word in COMPILED):
             return node
         if "yield" in ast.unparse(node):

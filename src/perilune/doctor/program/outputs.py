@@ -1,4 +1,4 @@
-"""Check the outputs of a program's PyTorch network after the program has run."""
+"""Check the outputs of a program's network, of PyTorch or Keras, after the program has run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from perilune._utils.arrays import Array
 from perilune.doctor import catalogue
 from perilune.doctor.locate import is_own
 from perilune.doctor.numbered_env import codes
+from perilune.doctor.program.keras_hooks import is_model, without_gradients
 from perilune.doctor.report import Finding, Line
 
 ROWS = 16
@@ -26,56 +27,71 @@ def check_outputs(trace: Any) -> Iterator[Finding]:
     Args:
         trace: The finished trace of the program.
     """
-    torch = sys.modules.get("torch")
-    if torch is None or trace.log is None or trace.log.discrete or not trace.log.size:
+    if trace.log is None or trace.log.discrete or not trace.log.size:
         return
     obs = codes(np.arange(ROWS), trace.log.size).astype(np.float32)
     for module in list(trace.recorder.networks.values()):
-        q = _evaluate(torch, module, obs, trace.log.actions)
-        if q is None or not np.array_equal(q, _evaluate(torch, module, obs, trace.log.actions)):
+        q = _evaluate(module, obs, trace.log.actions)
+        if q is None or not np.array_equal(q, _evaluate(module, obs, trace.log.actions)):
             continue  # another kind of network, or one with noise
-        if any("BatchNorm" in type(one).__name__ and one.training for one in module.modules()):
+        layers = module.layers if is_model(module) else [one for one in module.modules() if one.training]
+        if any("BatchNorm" in type(one).__name__ for one in layers):
             continue
-        alone = np.concatenate([_evaluate(torch, module, row[None], trace.log.actions) for row in obs])
+        alone = np.concatenate([_evaluate(module, row[None], trace.log.actions) for row in obs])
         distance = np.abs(alone - q).max(axis=1)
         if distance.max() > 1e-3 * (np.abs(q).max() + 1e-6):
             row = int(distance.argmax())
             values = {"row": row, "alone": alone[row], "batched": q[row], "count": ROWS}
             yield catalogue.finding("forward.batch_differs", **values).at(_line(module, r"mean\(|max\(|norm|softmax"))
             return
-        yield from _output_activation(torch, module, obs, q)
+        yield from _output_activation(trace, module, obs, q)
         return
 
 
-def _evaluate(torch: Any, module: Any, obs: Array, actions: int) -> Any:
-    """Return Q (N, A) of a module, or None if it is not a network of this kind."""
+def _evaluate(module: Any, obs: Array, actions: int) -> Any:
+    """Return Q (N, A) of a network, or None if it is not a network of this kind."""
     try:
-        with torch.no_grad():
-            dtype = next(module.parameters()).dtype
-            q = module(torch.as_tensor(obs, dtype=dtype))
-        values = np.asarray(q.cpu().numpy(), np.float64)
+        with without_gradients():
+            if is_model(module):
+                q = module(obs)
+            else:
+                q = module(sys.modules["torch"].as_tensor(obs, dtype=next(module.parameters()).dtype))
+        values = np.asarray(q.numpy(), np.float64)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, StopIteration):
         return None
     return values if values.shape == (len(obs), actions) else None
 
 
-def _output_activation(torch: Any, module: Any, obs: Array, q: Array) -> Iterator[Finding]:
+def _output_activation(trace: Any, module: Any, obs: Array, q: Array) -> Iterator[Finding]:
     """Check that Q follows large shifts of the output biases in both directions."""
-    biases = [one for name, one in module.named_parameters() if name.endswith("bias") and one.shape == (q.shape[1],)]
+    keras = is_model(module)
+    named = [(one.path, one) for one in module.weights] if keras else module.named_parameters()
+    biases = [one for name, one in named if name.endswith("bias") and tuple(one.shape) == (q.shape[1],)]
     if not biases:
         return
     shifted = []
-    with torch.no_grad():
+    with without_gradients():
+        add = biases[-1].assign_add if keras else biases[-1].add_
         for shift in (-SHIFT, SHIFT):
-            biases[-1].add_(shift)
-            shifted.append(_evaluate(torch, module, obs, q.shape[1]))
-            biases[-1].sub_(shift)
-    if np.allclose(shifted[0], shifted[1], atol=1e-2):
+            add(shift)
+            shifted.append(_evaluate(module, obs, q.shape[1]))
+            add(-shift)
+    softmax = bool((q >= 0).all()) and np.allclose(q.sum(axis=1), 1, atol=1e-4)
+    if np.allclose(shifted[0], shifted[1], atol=1e-2) and not softmax:
         return  # a dueling network subtracts the mean of the advantages
     low, high = float(shifted[0].min()), float(shifted[1].max())
     if low > q.min() - SHIFT / 2 or high < q.max() + SHIFT / 2:
         found = catalogue.finding("forward.output_activation", low=low, high=high)
-        yield found.at(_line(module, r"return .*(relu|tanh|sigmoid|softmax)|relu|tanh|sigmoid|softmax"))
+        line = _line(module, r"return .*(relu|tanh|sigmoid|softmax)|relu|tanh|sigmoid|softmax")
+        yield found.at(line or _last_layer(trace))
+
+
+def _last_layer(trace: Any) -> Line | None:
+    """Return the last line of the program that makes a layer with an activation, or None."""
+    for node in reversed(trace.nodes):
+        if re.search(r"Dense\(.*(relu|tanh|sigmoid|softmax)|Activation\(", node.text):
+            return Line(f"{node.file}:{node.line}", linecache.getline(node.file, node.line).strip())
+    return None
 
 
 def _line(module: Any, pattern: str) -> Line | None:

@@ -353,23 +353,45 @@ class Reading:
         )
         return forward, chosen, values[:, 0] if chosen[0] >= 0 else forward.q
 
+    def reached(self, forward: Forward) -> bool:
+        """Return whether a gradient of the loss with respect to the output of a forward pass was recorded."""
+        gradient = self.gradients.get(forward.entry)
+        return gradient is not None and bool(gradient.any())
+
+    def flows(self, pair: Pair) -> bool:
+        """Return whether a tape of TensorFlow passed a gradient to outputs of the network for other states."""
+        states = set(pair.forward.states.tolist())
+        return any(
+            one.key == pair.forward.key
+            and not one.grad
+            and self.reached(one)
+            and not states.issuperset(one.states.tolist())
+            for one in forwards_before(self, pair.place)
+        )
+
     def origin(self, pair: Pair) -> str:
-        """Return ``file:line`` of the operation that first computed the target of a pair, or of its first row."""
+        """Return ``file:line`` of the operation that first computed the target of a pair, or most of its rows alone."""
         wanted = pair.target
         if wanted.ndim == 2:
             rows = np.arange(len(wanted))
             wanted = wanted[rows, np.abs(wanted - pair.prediction).argmax(axis=1)]
         ordered = np.sort(wanted)
+        limit = CLOSE * (np.abs(wanted).max(initial=0) + 1e-6)
+        alone: dict[str, set[int]] = {}  # line -> rows whose targets it computes
         for place, value in enumerate(self.values[: pair.place]):
             array, node = value.array, self.nodes[value.node]
             if value.kind != "value" or array is None or array.dtype.kind != "f":
                 continue
-            computed = node.operator in ("Add", "Sub", "Mult") or node.kind == "variable"
-            if not computed or array.size not in (1, ordered.size):
+            if node.operator not in ("Add", "Sub", "Mult") and node.kind != "variable":
                 continue
-            flat = array.reshape(-1).astype(np.float64)
-            if same(np.sort(flat), ordered) or same(flat, wanted[:1]):
+            if array.size == ordered.size and same(np.sort(array.reshape(-1).astype(np.float64)), ordered):
                 return self.line(place)
+            if array.size == 1:
+                rows = np.flatnonzero(np.abs(wanted - float(array.reshape(()))) <= limit)
+                alone.setdefault(self.line(place), set()).update(rows.tolist())
+        line = max(alone, key=lambda one: len(alone[one]), default="")
+        if line and alone[line]:
+            return line
         return self.line(pair.target_place) if pair.target_place >= 0 else ""
 
 

@@ -16,7 +16,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from perilune.doctor.program import environments, old_gym, own_env, sandbox, sources, standins, torch_hooks
+from perilune.doctor.program import (
+    environments,
+    keras_hooks,
+    old_gym,
+    old_keras,
+    own_env,
+    sandbox,
+    sources,
+    standins,
+    torch_hooks,
+)
 from perilune.doctor.program.instrument import Function, Node, install, instrumented
 from perilune.doctor.program.own_env import OwnEnv
 from perilune.doctor.program.recorder import Recorder, Window
@@ -92,22 +102,32 @@ class Trace:
         self.old = False
         self._environments: dict[type, bool] = {}  # class -> whether its objects are environments
         self._from_env: set[int] = set()  # nodes that call step or reset
-        self._hooked = False  # whether PyTorch is
+        self._hooked: set[str] = set()  # packages that the program imports
         self._new_log = Log(self.step)
 
     def compile(self, source: str, file: str) -> Any:
         """Return the instrumented code of a file."""
         tree = sources.Modern().visit(ast.parse(source, file))
-        if not self._hooked and any(name.partition(".")[0] == "torch" for name in sources.imported(tree)):
-            self._hooked = True
-            torch_hooks.install(self.recorder)
-            sandbox.limit_torch(sys.modules["torch"], self._scratch, self._trees)
+        self._hook({name.partition(".")[0] for name in sources.imported(tree)}, source)
         first = len(self.nodes)
         tree = instrumented(tree, file, self.nodes, self.functions)
         for number, node in enumerate(self.nodes[first:], first):
             if node.operator == "Call" and FROM_ENV.search(node.text):
                 self._from_env.add(number)
         return compile(tree, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+    def _hook(self, imported: set[str], source: str) -> None:
+        """Observe the libraries that a file imports. If one is missing, the import of the program raises an error."""
+        if "torch" in imported - self._hooked:
+            torch_hooks.install(self.recorder)
+            sandbox.limit_torch(sys.modules["torch"], self._scratch, self._trees)
+        if {"keras", "tensorflow"} & imported and not {"keras", "tensorflow"} & self._hooked:
+            old_keras.prepare(source)
+            with contextlib.suppress(ImportError):
+                if "tensorflow" in imported:
+                    importlib.import_module("tensorflow")
+                keras_hooks.install(self.recorder, self._scratch)
+        self._hooked |= imported
 
     def record(self, number: int, value: Any) -> Any:
         """Record the value of an expression, and return it."""
@@ -143,7 +163,7 @@ class Trace:
             except ModuleNotFoundError as error:
                 self.error = ExaminationError(standins.missing(error))
             except BaseException as error:  # a result
-                self.error = error
+                self.error = old_keras.explained(error)
         if self.enough:
             self.error = None
 
@@ -200,6 +220,7 @@ class Trace:
                 old_gym.installed(self.old),
                 environments.replaced(self._new_log, self._made, self._watch, self.notes, same_step),
                 sandbox.harmless(self.path.parent) as self._scratch,
+                old_keras.served(),
             ):
                 sys.meta_path.insert(0, finder := _Finder(self))  # the first, because modules of the user hide others
                 try:

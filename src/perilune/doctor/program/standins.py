@@ -35,6 +35,7 @@ IF_MISSING = {
     ),
     *("tyro", "setproctitle", "humanize", "progressbar", "alive_progress", "playsound", "winsound", "mpld3"),
 }
+CHECKED = ("keras", "tensorflow")  # packages that check which others are installed
 # Names of packages that differ from the names of their modules.
 PACKAGES = {
     **{"sklearn": "scikit-learn", "yaml": "pyyaml", "Box2D": "gymnasium[box2d]", "ale_py": "gymnasium[atari]"},
@@ -209,7 +210,9 @@ def module(name: str) -> ModuleType:
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         del path, target
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if _replaced(name) else None
+        if not _replaced(name) or (name.partition(".")[0] in IF_MISSING and _importer() in CHECKED):
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: Any) -> Any:
         return module(spec.name)
@@ -222,10 +225,19 @@ def _replaced(name: str) -> bool:
     parts = name.split(".")
     if any(".".join(parts[: end + 1]) in ALWAYS for end in range(len(parts))):
         return True
-    return parts[0] in IF_MISSING and (len(parts) > 1 or not _installed(parts[0]))
+    return parts[0] in IF_MISSING and not installed(parts[0])
 
 
-def _installed(name: str) -> bool:
+def _importer() -> str:
+    """Return the name of the package whose module imports another one."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(("importlib", __name__)):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def installed(name: str) -> bool:
+    """Return whether a package is installed."""
     return importlib.machinery.PathFinder.find_spec(name) is not None
 
 

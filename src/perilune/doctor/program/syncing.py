@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.doctor.program.keras_hooks import is_model
 from perilune.doctor.program.observed import likely, observed
 from perilune.doctor.program.pairs import forwards_before, network, read
 from perilune.doctor.program.recorder import Value, Window
@@ -195,7 +196,8 @@ class Syncing:
                 self._latest = Pair(online, others.pop())
             else:
                 self.alone += not others
-        return len(reading.pairs)
+        alone = all(len(pair.forward.states) == 1 for pair in reading.pairs)  # the rows of one batch, one by one
+        return min(len(reading.pairs), 1) if alone else len(reading.pairs)
 
     def _enter(self, trace: Any, value: Value) -> None:
         """Remember what the keys of hand-written networks stand for, as ``Reading`` makes them."""
@@ -210,7 +212,10 @@ class Syncing:
         owner = trace.recorder.networks.get(key, self._owners.get(key))
         if owner is None:
             return None
-        arrays = {name: one for name, one in walk(owner).items() if one.ndim >= 1}
+        if is_model(owner):
+            arrays = {f"get_weights()[{place}]": one for place, one in enumerate(owner.get_weights())}
+        else:
+            arrays = {name: one for name, one in walk(owner).items() if one.ndim >= 1}
         return arrays if arrays and sum(one.size for one in arrays.values()) <= LARGEST else None
 
     # Changes

@@ -38,8 +38,8 @@ KEPT_ROWS = 4000  # of one place, the newest ones
 MOST_STEPS = 12  # of n-step returns
 FAULTS = FAULTY | {"of all rows": "td_target.batch_axis", OTHER_ROW: "td_target.other_row"}
 REWARD = re.compile(r"(\w+\.)*(\w*rew\w*|b?_?r|R|r_?\w{0,3}|\w{1,3}_r)", re.IGNORECASE)
-PAIRS_WITH_REWARDS = 300
-LOOK_BACK = 2000  # values
+PAIRS_WITH_REWARDS = 2000
+LOOK_BACK, LOOK_BACK_ALONE = 2000, 300  # values before a pair, and before a pair of one row
 SMALL_LIMIT = 5.0  # errors of this size are usual, so their gradients must not be cut off
 
 
@@ -125,7 +125,7 @@ class Targets:
         if (site := self.sites.get(pair.line)) is None:
             site = self.sites[pair.line] = Site(pair.line, reading.origin(pair))
         site.pairs += 1
-        site.grads += pair.grad
+        site.grads += pair.grad or reading.flows(pair)
         site.shapes[pair.shapes] += 1
         gradient = reading.gradients.get(pair.forward.entry)
         if gradient is not None and gradient.size == pair.forward.q.size:
@@ -165,7 +165,7 @@ class Targets:
                 for n, after in _following(log, index, number):
                     if (hit := looked.get((key, after))) is not None:
                         found[role, "next"] = n, hit[0].q[hit[1]]
-                        site.next_grads[role] += hit[0].grad
+                        site.next_grads[role] += hit[0].grad or reading.reached(hit[0])
                         break
                 if (hit := looked.get((key, number))) is not None:
                     found[role, "here"] = 0, hit[0].q[hit[1]]
@@ -180,7 +180,8 @@ def _rewards(reading: Reading, pair: Pair) -> dict[str, Array]:
     """Return the latest values (n,) of the program's variables for rewards, by name."""
     found: dict[str, Array] = {}
     rows = len(pair.forward.states)
-    for value in reversed(reading.values[max(0, pair.place - LOOK_BACK) : pair.place]):
+    first = pair.place - (LOOK_BACK if rows > 1 else LOOK_BACK_ALONE)
+    for value in reversed(reading.values[max(0, first) : pair.place]):
         array = value.array
         if value.node < 0 or array is None or array.size != rows or array.dtype.kind not in "fi":
             continue
@@ -270,7 +271,7 @@ def _pushes(site: Site) -> Iterator[Finding | Passed]:
         yield observed("backward.sign", evidence, site.line)
     else:
         yield Passed(
-            "gradients", f"PyTorch computes the gradients of the loss, and they reach {reached.mean():.0%} of the rows"
+            "gradients", f"the gradients of the loss point toward the targets, in {reached.mean():.0%} of the rows"
         )
 
 
