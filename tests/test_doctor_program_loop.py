@@ -276,3 +276,45 @@ TAKEN = "q = net(torch.tensor(s))[np.arange(16), a]"
 def test_predictions_without_a_path_to_the_network(tmp_path: Path, prediction: str, expected: list[str]) -> None:
     pytest.importorskip("torch")
     assert read(tmp_path, PYTORCH.replace(TAKEN, prediction)) == expected
+
+
+DISCRETE = """
+import random
+import gymnasium as gym
+import numpy as np
+
+random.seed(3)
+env = gym.make("Taxi-v3")
+w = np.random.default_rng(3).normal(size=(500, 6))
+memory = []
+
+
+def q_values(states):
+    return np.eye(500)[states] @ w
+
+
+state, _ = env.reset()
+for step in range(5000):
+    if random.random() < 0.3:
+        action = random.randrange(6)
+    else:
+        action = int(q_values([state])[0].argmax())
+    next_state, reward, terminated, truncated, _ = env.step(action)
+    memory.append((state, action, reward, next_state, terminated))
+    state = next_state
+    if terminated or truncated:
+        state, _ = env.reset()
+    if step > 100 and step % 4 == 0:
+        states, actions, rewards, next_states, ended = map(np.array, zip(*random.sample(memory, 32)))
+        goal = rewards + 0.9 * q_values(next_states).max(axis=1) * (1 - ended)
+        q = q_values(states)
+        error = q[np.arange(32), actions] - goal
+        np.subtract.at(w, (states, actions), 0.1 * error)
+"""
+
+
+def test_discrete_observations(tmp_path: Path) -> None:
+    assert read(tmp_path, DISCRETE) == []
+    ignored = DISCRETE.replace("        state, _ = env.reset()", "        env.reset()")
+    assert read(tmp_path, ignored) == ["loop.acts_on_other_state"] * 2  # by its choices and by its transitions
+    assert "exploration.argmin" in read(tmp_path, DISCRETE.replace("argmax()", "argmin()"))

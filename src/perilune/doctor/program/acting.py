@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ class Acting:
     def window(self, trace: Any, window: Window) -> None:
         """Read the values of a window. The action that they lead to is known one window later."""
         log = trace.log
-        if log is None or log.discrete:
+        if log is None:
             return
         self.steps = len(log.steps)
         self._resolve(log)
@@ -94,7 +95,12 @@ class Acting:
         last = max((pair.place for pair in reading.pairs), default=-1)
         inside = {id(pair.forward) for pair in reading.pairs}
         single = [
-            one for one in reading.forwards if len(one.states) == 1 and id(one) not in inside and one.place > last
+            one
+            for one in reading.forwards
+            if len(one.states) == 1
+            and id(one) not in inside
+            and one.place > last
+            and not (log.discrete and _coded(one.q))
         ]
         asked = single[-1] if single else None
         networks = len({network(one.key) for one in single if asked is not None and one.states[0] == asked.states[0]})
@@ -203,14 +209,15 @@ def _states(trace: Any, choices: list[Choice]) -> Iterator[Finding | Passed]:
     stale = [one for one in choices if one.asked >= 0 and one.asked != one.current and one.greedy]
     right = [one for one in choices if one.asked == one.current]
     others = [one for one in choices if one.asked >= 0 and one.asked != one.current]
+    starts = sorted(log.begun)
     chance = 1 / log.actions
     if len(others) >= 12 and len(stale) > 0.9 * len(others) and chance ** len(stale) < CERTAIN:
-        first = [one for one in stale if one.asked in log.first]
+        first = [one for one in stale if _is_first(log, starts, one)]
         evidence = (
             f"Before {len(others)} of {len(others) + len(right)} actions, the program computed the Q-values of a state "
             "other than the current one, and took the action with the largest."
         )
-        begun = [one for one in stale if one.current in log.first]
+        begun = [one for one in stale if one.step in log.begun]
         if len(begun) > 0.9 * len(stale):
             evidence += " Each of them was the first action of an episode."
         whole = len(right) < 0.5 * len(others) and len(first) > 0.9 * len(stale)
@@ -219,6 +226,19 @@ def _states(trace: Any, choices: list[Choice]) -> Iterator[Finding | Passed]:
         yield Passed(
             "training loop", f"the program computes Q of the current state before it acts, in {len(right)} cases"
         )
+
+
+def _is_first(log: Any, starts: list[int], choice: Choice) -> bool:
+    """Return whether a choice was made for the first state of an episode."""
+    if not log.discrete:
+        return choice.asked in log.first
+    start = starts[bisect_right(starts, choice.step) - 1]
+    return bool(log.steps[start].before == choice.asked)
+
+
+def _coded(q: Array) -> bool:
+    """Return whether numbers are a code of an integer, such as a one-hot array of an action, and not Q-values."""
+    return bool(np.isin(q, (0, 1)).all()) or len(np.unique(q)) < q.size
 
 
 def _greedy(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator[Finding | Passed]:

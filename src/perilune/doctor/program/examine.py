@@ -104,7 +104,11 @@ def examine_program(
     for problem in trace.problems():
         publish(NotRun(PROGRAM, problem))
     read = _Read()
+    found: set[str] = set()  # two readers may find the same
     for one in (one for reader in readers for one in reader.findings(trace)):
+        if isinstance(one, Finding) and one.id in found:
+            continue
+        found |= {one.id} if isinstance(one, Finding) else set()
         publish(one)
         read.add(one)
     for one in check_outputs(trace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ SMALLEST = 8  # rows of a batch whose sampling is judged
 FEWEST_BATCHES = 15
 FEWEST_EMPTY = 5
 FEWEST_ROWS = 200
+FEWEST_FIRST = 40  # rows of first time steps
 STORE = re.compile(r"\b(append|push|store\w*|add\w*|remember|memorize|save\w*|put|cache|observe|insert)\(")
 
 
@@ -58,7 +60,10 @@ class Rows:
         strange: Rows with a reward of any other time step.
         actions: Rows whose action differs from the executed one and is in an array of the batch.
         before: Rows whose action is the one that led to obs.
-        last: Rows whose obs is the last state of an episode.
+        begun: Rows whose reward is that of the first time step of an episode.
+        stale: Of these, rows whose obs is not the state before it.
+        later: Rows whose reward is that of another time step.
+        astray: Of these, rows whose obs is not the state before it.
     """
 
     known: int = 0
@@ -74,7 +79,10 @@ class Rows:
     strange: int = 0
     actions: int = 0
     before: int = 0
-    last: int = 0
+    begun: int = 0
+    stale: int = 0
+    later: int = 0
+    astray: int = 0
 
 
 class Storing:
@@ -99,7 +107,10 @@ class Storing:
     def window(self, trace: Any, window: Window) -> None:
         """Read the values of a window."""
         log = trace.log
-        if log is None or log.discrete or not window.values:
+        if log is None or not window.values:
+            return
+        if log.discrete:
+            self._discrete(log, read(trace, window))
             return
         for index in range(self._steps, len(log.steps)):
             self._before[log.steps[index].before] = index
@@ -120,7 +131,8 @@ class Storing:
             return
         found = [*self._contents(log), *self._sampling(log)]
         for name, evidence in found:
-            yield observed(name, evidence, _line(name, trace.nodes))
+            line = _reset(log) if name == "loop.acts_on_other_state" else _line(name, trace.nodes)
+            yield observed(name, evidence, line)
         if not found and rows.next >= FEWEST_ROWS and rows.right > 0.99 * rows.next:
             yield Passed(CHECK, f"next_obs follows obs in {rows.right} rows of the updates")
 
@@ -134,7 +146,6 @@ class Storing:
         known = steps >= 0
         rows.known += int(known.sum())
         rows.ended += sum(log.steps[index].terminated for index in steps[known])
-        rows.last += sum(int(one) in self._after and int(one) not in self._before for one in states)
         self._next(log, reading, pair, steps, start)
         if len(steps) < SMALLEST or known.mean() < 0.9:
             return
@@ -146,6 +157,21 @@ class Storing:
         executed = np.array([log.steps[index].action for index in steps])
         if pair.chosen.min() >= 0 and _contains(reading, pair, start):
             rows.actions += int((pair.chosen != executed)[known].sum())
+
+    def _discrete(self, log: Any, reading: Reading) -> None:
+        """Compare discrete states, which are not unique, with the time steps that the rewards show."""
+        start, rows = -1, self.rows
+        for pair in reading.pairs:
+            found, states = _steps_paid(log, reading, pair, start), pair.forward.states
+            if len(states) >= SMALLEST and found is not None:
+                known = found >= 0
+                left = np.array([log.steps[index].before for index in found[known]])
+                begun, wrong = np.isin(found[known], list(log.begun)), left != states[known]
+                if not _shuffled(left, states[known]):
+                    rows.begun, rows.stale = rows.begun + int(begun.sum()), rows.stale + int(wrong[begun].sum())
+                    rows.later, rows.astray = rows.later + int((~begun).sum()), rows.astray + int(wrong[~begun].sum())
+            start = pair.place
+        self.read += bool(reading.pairs)
 
     def _next(self, log: Any, reading: Reading, pair: Pair, steps: Array, start: int) -> None:
         """Compare the states whose values the target uses with the next states."""
@@ -183,21 +209,13 @@ class Storing:
 
     def _rewards(self, log: Any, reading: Reading, pair: Pair, steps: Array, start: int) -> None:
         """Compare the latest rewards of the batch with those of the time steps."""
-        for place in range(pair.place - 1, start, -1):
-            value = reading.values[place]
-            if value.kind not in ("value", "parameter") or value.array is None or value.array.size != len(steps):
-                continue
-            if value.array.dtype.kind != "f":
-                continue
-            found = log.by_reward(value.array.reshape(-1).astype(np.float64))
-            if (found >= 0).mean() > 0.5:
-                if _shuffled(found, steps):
-                    return
-                both = (found >= 0) & (steps >= 0)
-                self.rows.paid += int((found == steps)[both].sum())
-                self.rows.earlier += int((found == steps - 1)[both].sum())
-                self.rows.strange += int(((found != steps) & (found != steps - 1))[both].sum())
-                return
+        found = _steps_paid(log, reading, pair, start)
+        if found is None or _shuffled(found, steps):
+            return
+        both = (found >= 0) & (steps >= 0)
+        self.rows.paid += int((found == steps)[both].sum())
+        self.rows.earlier += int((found == steps - 1)[both].sum())
+        self.rows.strange += int(((found != steps) & (found != steps - 1))[both].sum())
 
     def _empty(self, nodes: list[Node], log: Any, window: Window) -> None:
         """Find arrays of observations whose rows are 0, which no observation is."""
@@ -249,6 +267,15 @@ class Storing:
                 yield "loop.advanced_too_early", f"{text} The action is the one that led to this state."
             elif not self.elsewhere:
                 yield "replay.next_is_current", text
+        elif rows.astray > 0.8 * max(rows.later, FEWEST_ROWS):
+            text = f"In {rows.astray} of {rows.later} rows, the reward is that of another time step than obs."
+            yield "replay.mismatched", text
+        elif rows.stale > 0.8 * max(rows.begun, FEWEST_FIRST) and rows.astray < 0.05 * rows.later:
+            yield (
+                "loop.acts_on_other_state",
+                f"In {rows.stale} of {rows.begun} rows with the reward of an episode's first time step, obs is not the "
+                "state that reset() returned.",
+            )
         elif rows.next >= FEWEST_ROWS and rows.other > 0.05 * rows.next:
             text = f"In {rows.other} of {rows.next} rows within episodes, next_obs does not follow obs."
             yield "replay.mismatched", text
@@ -310,6 +337,30 @@ def _oldest(batches: list[Batch], steps: int) -> Iterator[tuple[str, str]]:
             "replay.oldest_only",
             f"After {late[0].time} time steps, {rows} sampled rows contain only the first {newest + 1} transitions.",
         )
+
+
+def _steps_paid(log: Any, reading: Reading, pair: Pair, start: int) -> Array | None:
+    """Return the time steps (n,) of the latest rewards before a comparison, with -1 for unknown ones, or None."""
+    for place in range(pair.place - 1, start, -1):
+        value = reading.values[place]
+        array = value.array
+        if value.kind not in ("value", "parameter") or array is None or array.size != len(pair.forward.states):
+            continue
+        if array.dtype.kind != "f":
+            continue
+        found: Array = log.by_reward(array.reshape(-1).astype(np.float64))
+        if (found >= 0).mean() > 0.5:
+            return found
+    return None
+
+
+def _reset(log: Any) -> str:
+    """Return the line that resets the environment and ignores the state, or else the one that resets it most often."""
+    lines = Counter(call.lines[0] for call in log.calls if call.reset and call.lines)
+    for file, _, number in (line.rpartition(":") for line in lines):
+        if re.match(r"[\w.]+\.reset\(", linecache.getline(file, int(number)).strip()):
+            return f"{file}:{number}"
+    return str(max(lines, key=lambda line: lines[line], default=""))
 
 
 def _follows(log: Any, array: Array, steps: Array) -> bool:
