@@ -110,6 +110,7 @@ SOUND = {
         "best = forward(online, s2).argmax(axis=1)\n            future = forward(target, s2)[rows, best]",
     ),
     "clipped rewards": (GOAL, "goal = np.clip(r, -1, 1) + GAMMA * future * (1 - end)"),
+    "penalty": ("action, reward, next_obs", "action, -1000 if terminated else reward, next_obs"),
     "scaled rewards": (GOAL, "goal = 0.05 * r + GAMMA * future * (1 - end)"),
 }
 

@@ -14,6 +14,7 @@ from perilune._utils.arrays import Array
 LEAST_BATCH = 8
 FEWEST_ROWS = 24  # rows from which on targets are explained
 EXACT = 2e-4  # largest error of an explained target, relative to the size of the values
+OUTLIER = 20.0  # times the typical size
 ONLINE = "online network"  # the one of the prediction
 MASKED = "0 where the episode terminated"
 OTHER_ROW = "the largest Q(next_obs, a) of another row"
@@ -147,8 +148,7 @@ def _fit(name: str, key: Any, n: int, bootstrap: Array, values: Array, table: Co
     judged = np.isfinite(bootstrap)
     if judged.sum() < FEWEST_ROWS:
         return None
-    size = np.nanmax(np.abs(values), initial=0) + np.abs(table.target).max() + 1e-9
-    tolerance = EXACT * size
+    tolerance = EXACT * _sizes(values, table.target)
     zero = np.abs(bootstrap) < tolerance
     usable = judged & ~zero & (np.abs(values) > 20 * tolerance)
     if usable.sum() < 5:
@@ -164,6 +164,15 @@ def _fit(name: str, key: Any, n: int, bootstrap: Array, values: Array, table: Co
     both = full & zero  # the next value is near 0
     share = float((full | zero)[judged].mean())
     return Explained(name, key, n, discount, full & ~both, zero & ~both, share)
+
+
+def _sizes(values: Array, target: Array) -> Array:
+    """Return the size (N,) of the values of each row. It is that of all rows, unless few are much larger."""
+    rows = np.fmax(np.abs(values), np.abs(target)) + 1e-9
+    typical = float(np.median(rows))
+    if rows.max() > OUTLIER * typical:  # such as a penalty of 100 at the end of an episode
+        return np.fmax(rows, typical)
+    return np.full(len(rows), np.nanmax(np.abs(values), initial=0) + np.abs(target).max() + 1e-9)
 
 
 def _fit_returns(log: Any, name: str, key: str, most: int, n: Array, values: Array, table: Columns) -> Explained | None:

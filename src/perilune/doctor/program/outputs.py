@@ -96,7 +96,7 @@ def _last_layer(trace: Any) -> Line | None:
 
 def _line(module: Any, pattern: str) -> Line | None:
     """Return the last line of the module's forward pass that matches, or its last line, or None for a library's."""
-    code = getattr(type(module).forward, "__code__", None)
+    code = getattr(type(module).call if is_model(module) else type(module).forward, "__code__", None)
     if code is None or not is_own(code.co_filename):
         return None
     numbers = sorted({number for _, _, number in code.co_lines() if number})
