@@ -49,6 +49,8 @@ def names_factory(name: str) -> bool:
     Raise ExaminationError if there is no such file.
     """
     file, colon, member = name.rpartition(":")
+    if Path(name).is_dir():
+        raise ExaminationError(f"{name!r} is a directory: pass the file that trains, such as {Path(name, 'train.py')}")
     if colon and Path(file).suffix in (".py", ".ipynb"):
         split_name(name)
         return True

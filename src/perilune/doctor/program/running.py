@@ -18,13 +18,13 @@ from typing import Any
 
 from perilune.doctor.program import (
     environments,
+    failures,
     keras_hooks,
     old_gym,
     old_keras,
     own_env,
     sandbox,
     sources,
-    standins,
     torch_hooks,
 )
 from perilune.doctor.program.instrument import Function, Node, install, instrumented
@@ -158,12 +158,11 @@ class Trace:
                 if not self.enough:
                     raise
                 self.end = end
-            except SystemExit as end:
-                self.error = _exited(end) if end.code else None
-            except ModuleNotFoundError as error:
-                self.error = ExaminationError(standins.missing(error))
             except BaseException as error:  # a result
-                self.error = old_keras.explained(error)
+                ended = isinstance(error, SystemExit) and not error.code and self._new_log.calls
+                why = old_keras.explained(error) or failures.explained(error)
+                self.error = ExaminationError(why).with_traceback(error.__traceback__) if why else error
+                self.error = None if ended else self.error
         if self.enough:
             self.error = None
 
@@ -264,12 +263,6 @@ class Trace:
         if self.costly is None and self.recorded > MOST_VALUES and self.read >= FEW_UPDATES:
             self.costly = steps
         self.recorder.begin(steps, self.costly is None and (often or (steps * GOLDEN) % 1.0 < SHARE))
-
-
-def _exited(end: SystemExit) -> BaseException:
-    """Return why a program ended itself: ``argparse`` exits with 2 if arguments are missing or wrong."""
-    wrong = "pass its command-line arguments after --, as in: perilune doctor train.py -- --episodes 100"
-    return ExaminationError(f"the program ended with exit code 2: {wrong}") if end.code == 2 else end
 
 
 def _loader(module: Any) -> Any:

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,12 +47,12 @@ def find(name: str) -> Program:
         name: FILE.py, FILE.ipynb, MODULE:CLASS or MODULE:FUNCTION.
 
     Raises:
-        ExaminationError: If there is no such file, or it is not a notebook.
+        ExaminationError: If there is no such file, or it contains no code.
     """
     if name.endswith(".ipynb"):
         path = _existing(Path(name))
         file, cells = notebook_cells(path)
-        return Program(path, [Unit(cell, file) for cell in cells])
+        return _with_code(Program(path, [Unit(cell, file) for cell in cells]))
     module, colon, attribute = name.rpartition(":")
     if colon and attribute.isidentifier() and not module.endswith((".py", ".ipynb")):
         path = _module_file(module)
@@ -59,7 +60,21 @@ def find(name: str) -> Program:
         path, module, attribute = _existing(Path(name)), "", ""
     else:
         raise ExaminationError(f"{name!r} is invalid: expected FILE.py, FILE.ipynb or MODULE:CLASS")
-    return Program(path, [Unit(text(path), str(path))], module, attribute)
+    try:
+        unit = Unit(text(path), str(path))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ExaminationError(f"{path.name} is not a text file with Python code: {error}") from error
+    return _with_code(Program(path, [unit], module, attribute))
+
+
+def _with_code(program: Program) -> Program:
+    """Return the program. Raise ExaminationError if it contains no statement."""
+    for unit in program.units:
+        with suppress(SyntaxError):  # is raised again when the code runs
+            if not ast.parse(unit.source).body:
+                continue
+        return program
+    raise ExaminationError(f"{program.path.name} contains no code: pass the file that trains")
 
 
 def _existing(path: Path) -> Path:
@@ -186,8 +201,7 @@ def _likeliest(namespace: dict[str, Any]) -> Callable[[], object]:
                 return own[key]
     if not any(getattr(value, "__module__", "") == namespace["__name__"] for value in namespace.values()):
         raise ExaminationError(
-            "the program takes no time step in an environment that gymnasium.make or gym.make returned: pass the file "
-            "that trains"
+            "the program takes no time step in an environment: pass the file that trains"
         )
     found = [
         f"{key} requires {', '.join(_required(own[key]))}" for key in own if any(one in key.lower() for one in STARTS)

@@ -36,11 +36,6 @@ IF_MISSING = {
     *("tyro", "setproctitle", "humanize", "progressbar", "alive_progress", "playsound", "winsound", "mpld3"),
 }
 CHECKED = ("keras", "tensorflow")  # packages that check which others are installed
-# Names of packages that differ from the names of their modules.
-PACKAGES = {
-    **{"sklearn": "scikit-learn", "yaml": "pyyaml", "Box2D": "gymnasium[box2d]", "ale_py": "gymnasium[atari]"},
-    **{"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "mujoco": "gymnasium[mujoco]"},
-}
 
 
 class StandIn:
@@ -254,9 +249,3 @@ def imported() -> Iterator[None]:
         for name in [name for name in sys.modules if _replaced(name)]:
             del sys.modules[name]
         sys.modules.update(before)
-
-
-def missing(error: ModuleNotFoundError) -> str:
-    """Return which package to install for a failed import."""
-    name = (error.name or "").partition(".")[0]
-    return f"the program imports {name!r}, which is not installed: pip install {PACKAGES.get(name, name)}"
