@@ -139,14 +139,11 @@ def test_missing_package_is_named(tmp_path: Path, package: str) -> None:
     ],
 )
 def test_programs_for_tensorflow_1_are_named(message: str) -> None:
-    explained = old_keras.explained(AttributeError(message))
-    assert isinstance(explained, ExaminationError)
-    assert "TensorFlow 1" in str(explained)
+    assert "TensorFlow 1" in old_keras.explained(AttributeError(message))
 
 
-def test_other_errors_are_not_changed() -> None:
-    error = AttributeError("module 'numpy' has no attribute 'placeholder'")
-    assert old_keras.explained(error) is error
+def test_other_errors_are_not_explained() -> None:
+    assert not old_keras.explained(AttributeError("module 'numpy' has no attribute 'placeholder'"))
 
 
 def test_functions_of_graphs_are_recorded() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perilune.doctor.program import sandbox, standins
+from perilune.doctor.program import sandbox
 from test_doctor_program_sources import run, write, write_notebook
 
 # Programs leave files open.
@@ -97,7 +97,7 @@ os._exit(3)
 """
     before = socket.create_connection, os.system, time.sleep, open
     trace = run(write(tmp_path, code))
-    assert isinstance(trace.error, SystemExit)
+    assert "exit code" in str(trace.error)
     assert len(trace.namespace["refused"]) == 4
     assert all("without network" in text for text in trace.namespace["refused"])
     assert not (tmp_path / "made").exists()
@@ -159,12 +159,6 @@ numbers = [*trange(3), *bar([7])]
     assert trace.namespace["progress"].n == 2
 
 
-def test_missing_package_is_reported_with_its_command(tmp_path: Path) -> None:
-    trace = run(write(tmp_path, "import no_such_module_of_tests.part"))
-    assert "pip install no_such_module_of_tests" in str(trace.error)
-    assert standins.missing(ModuleNotFoundError(name="sklearn.svm")).endswith("pip install scikit-learn")
-
-
 def test_missing_arguments_are_reported(tmp_path: Path) -> None:
     code = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('env')\nparser.parse_args()\n"
     trace = run(write(tmp_path, code))
@@ -175,5 +169,5 @@ def test_missing_arguments_are_reported(tmp_path: Path) -> None:
 def test_problems_name_the_exception_and_the_line_of_the_program(tmp_path: Path) -> None:
     trace = run(write(tmp_path, f"{ENV}\nimport json\njson.loads('[')\n"))
     (problem,) = trace.problems()
-    assert problem.startswith("it raised JSONDecodeError")
+    assert problem.startswith("the program raised JSONDecodeError")
     assert problem.endswith("(train.py:8)")

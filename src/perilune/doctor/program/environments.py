@@ -84,6 +84,7 @@ def replaced(
     observe: Callable[[Any], object],
     notes: list[str],
     same_step: bool = False,
+    plain: bool = False,
 ) -> Iterator[None]:
     """Replace the functions that make environments.
 
@@ -92,6 +93,7 @@ def replaced(
         made: Called with each tracer environment.
         observe: Called with each environment that a tracer environment cannot replace.
         notes: Receives why an environment is the plain one.
+        plain: Whether to leave the environments of the program as they are.
         same_step: Whether vector environments reset in the time step that ends an episode, as before Gymnasium 1.0.
     """
     real = gymnasium.make
@@ -99,6 +101,8 @@ def replaced(
     def make(name: Any, *args: Any, **keywords: Any) -> Any:
         mode = keywords.pop("render_mode", None)
         space, actions, spec, original = _spaces(real, name, args, keywords)
+        if original is not None and plain:
+            return Plain(original, log)
         if original is not None and not replaceable(original):
             if why := unobservable(original):
                 notes.append(f"the transitions of {getattr(spec, 'id', name)} cannot be observed: {why}")

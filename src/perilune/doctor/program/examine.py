@@ -19,6 +19,7 @@ from perilune.doctor.program.acting import Acting
 from perilune.doctor.program.adapter import Built, build
 from perilune.doctor.program.loop import Loop
 from perilune.doctor.program.outputs import check_outputs
+from perilune.doctor.program.plain import own_exception
 from perilune.doctor.program.recorder import Window
 from perilune.doctor.program.running import Trace
 from perilune.doctor.program.storing import Storing
@@ -28,6 +29,7 @@ from perilune.doctor.program.waiting import Waiting
 from perilune.doctor.report import Finding, NotRun, Passed
 from perilune.doctor.session import Session
 from perilune.doctor.supervise import MORE, TooLong, supervised
+from perilune.errors import ExaminationError
 
 PROGRAM = "the program"  # shown while it runs
 ADAPTER = "adapter"  # shown while it is built
@@ -41,6 +43,7 @@ COVERED = {  # title -> components that the running program shows better
     "training loop": ("environment", "loop"),
 }
 ROUTING = ("loss.broadcast", "loss.wrong_action", "loss.rows_ignored", "loss.rows_mixed", "loss.all_actions")
+PLAIN_SHARE = 0.2  # of the time limit that a second run of a program with an exception may use
 TRACE_SHARE = 0.5  # of the time limit that the program may use
 ENOUGH_SHARE = 0.15  # of the time limit, after which the program ends if its targets were read
 MOST_STEPS = 60_000  # time steps of the program
@@ -96,13 +99,22 @@ def examine_program(
         enough = targets.done and (spent > ENOUGH_SHARE * budget or all(reader.done for reader in readers))
         return enough or waiting.proven or steps > MOST_STEPS
 
-    trace = Trace(name, arguments, analyze)
     publish(Started(PROGRAM))
-    with contextlib.suppress(TooLong):  # what was read so far counts
+    try:
+        trace = Trace(name, arguments, analyze)
+    except ExaminationError as error:
+        _decline(publish, str(error))
+        return
+    late = ""
+    try:
         supervised(trace.run, TRACE_SHARE * budget, math.inf, lambda: None, stuck)
+    except TooLong as error:  # what was read so far counts
+        late = f"the program took no time step within {error.limit}. {MORE}"
     trace.recorder.on = False
-    for problem in trace.problems():
-        publish(NotRun(PROGRAM, problem))
+    problems = trace.problems()
+    if trace.log is None or not trace.log.steps:
+        _decline(publish, "; ".join(problems) or late or "the program takes no time step in an environment")
+        return
     read = _Read()
     found: set[str] = set()  # two readers may find the same
     for one in (one for reader in readers for one in reader.findings(trace)):
@@ -111,6 +123,12 @@ def examine_program(
         found |= {one.id} if isinstance(one, Finding) else set()
         publish(one)
         read.add(one)
+    if "environment" not in read.components and (found := own_exception(trace, PLAIN_SHARE * budget, stuck)):
+        problems.pop()
+        publish(found)
+    read.problems = problems
+    for problem in problems:
+        publish(NotRun(PROGRAM, problem))
     for one in check_outputs(trace):
         publish(one)
         read.add(one)
@@ -118,6 +136,13 @@ def examine_program(
         read.ran.add("interface")
     read.explained = targets.explained
     _interventions(trace, targets, read, (budget - (process_time() - began), seed, adapter), (publish, announce, stuck))
+    publish(Done())
+
+
+def _decline(publish: Callable[[Event], None], why: str) -> None:
+    """Report that nothing can be checked, and why."""
+    for check in CHECKS:
+        publish(NotRun(check.title, why))
     publish(Done())
 
 
@@ -129,11 +154,13 @@ class _Read:
         ran: Titles of the checks that it covers.
         components: Components with a finding.
         explained: Whether a known formula explains the targets.
+        problems: Why the program could not be read to its end.
     """
 
     ran: set[str] = field(default_factory=set)
     components: set[str] = field(default_factory=set)
     explained: bool = False
+    problems: list[str] = field(default_factory=list)
 
     def add(self, one: Finding | Passed | NotRun) -> None:
         """Add a result."""
@@ -177,7 +204,8 @@ def _interventions(
         for title in read.ran:
             publish(Ran(title))
         for check in missing:
-            publish(NotRun(check.title, f"no adapter could be built: {built}"))
+            unread = "; ".join(read.problems) if not targets.sites else ""
+            publish(NotRun(check.title, unread or f"no adapter could be built: {built}"))
         return
     if file is not None:
         file.write_text(built.source(), encoding="utf-8")

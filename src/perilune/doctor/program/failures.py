@@ -15,7 +15,11 @@ PACKAGES = {
     **{"sklearn": "scikit-learn", "yaml": "pyyaml", "skimage": "scikit-image", "cv2": "opencv-python", "PIL": "pillow"},
     **{"Box2D": '"gymnasium[box2d]"', "ale_py": '"gymnasium[atari]"', "mujoco": '"gymnasium[mujoco]"'},
     **{"mujoco_py": '"gymnasium[mujoco]"', "atari_py": '"gymnasium[atari]"', "pygame": "pygame"},
-    **{"highway_env": "highway-env", "flappy_bird_gymnasium": "flappy-bird-gymnasium", "stable_baselines3": "stable-baselines3"},
+    **{
+        "highway_env": "highway-env",
+        "flappy_bird_gymnasium": "flappy-bird-gymnasium",
+        "stable_baselines3": "stable-baselines3",
+    },
 }
 # Beginnings or parts of the ids of environments that other packages register.
 REGISTERED_BY = {
@@ -65,11 +69,10 @@ def _missing(error: BaseException) -> str:
     """Return what to install for an import that failed."""
     first = next((one for one in _chain(error) if isinstance(one, ModuleNotFoundError)), None)
     if first is None or not first.name:
-        lacking = getattr(error, "name_from", None)  # from Python 3.12 on
-        module = getattr(error, "name", None) or ""
-        if not lacking or not module:
-            return f"{error}" if isinstance(error, gymnasium.error.DependencyNotInstalled) else ""
-        return _other_version(f"the program imports {lacking!r} from {module!r}", module)
+        if isinstance(error, gymnasium.error.DependencyNotInstalled):
+            return str(error)
+        found = re.match(r"cannot import name '(.+?)' from '(.+?)'", str(error))
+        return _other_version(f"the program imports {found[1]!r} from {found[2]!r}", found[2]) if found else ""
     top, dot, _ = first.name.partition(".")
     if dot and importlib.machinery.PathFinder.find_spec(top) is not None:
         return _other_version(f"the program imports {first.name!r}", top)
@@ -85,7 +88,9 @@ def _other_version(what: str, module: str) -> str:
         version = f"{top} {importlib.metadata.version(top)}"
     except importlib.metadata.PackageNotFoundError:
         return f"{what}, which does not have it"
-    return f"{what}, which {version} does not have: install the version that the program needs, pip install {top}==VERSION"
+    return (
+        f"{what}, which {version} does not have: install the version that the program needs, pip install {top}==VERSION"
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

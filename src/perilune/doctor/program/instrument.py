@@ -127,7 +127,7 @@ class Instrumenter(ast.NodeTransformer):
         text, node.value = ast.unparse(node.target), self._operand(node.value)
         if not _repeatable(node.target):
             return node
-        first, second = (ast.parse(text, mode="eval").body for _ in range(2))
+        first, second = (_parsed(text, node.target) for _ in range(2))
         before = self._wrap(first, node.target, text, operator="Before", kind="variable")
         after = self._wrap(second, node.target, text, operator=type(node.op).__name__, kind="variable")
         return [ast.Expr(before), node, ast.Expr(after)]
@@ -287,7 +287,15 @@ def _readable(target: ast.expr) -> ast.expr | None:
         parts = parts.value
     if not isinstance(parts, ast.Name):
         return None
-    return ast.parse(ast.unparse(target), mode="eval").body
+    return _parsed(ast.unparse(target), target)
+
+
+def _parsed(text: str, place: ast.expr) -> ast.expr:
+    """Return the expression ``text``, at the line of ``place``."""
+    tree = ast.parse(text, mode="eval").body
+    for node in ast.walk(tree):
+        ast.copy_location(node, place)
+    return tree
 
 
 def _repeatable(target: ast.expr) -> bool:

@@ -273,7 +273,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         """Return how to load the module."""
         del path, target
-        if name.partition(".")[0] != "gym":
+        if name.partition(".")[0] != "gym" or name.rpartition(".")[2][:1].isupper():  # a class that gym may lack
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 

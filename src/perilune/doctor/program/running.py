@@ -54,7 +54,9 @@ class Trace:
     """A program that runs on a tracer environment.
 
     Attributes:
-        path: The program.
+        name: The program, as the user names it.
+        path: Its file.
+        files: Its files that ran, also those of its modules.
         arguments: Its command-line arguments.
         nodes: What is recorded.
         functions: The functions of the program, by the number of their "enter" node.
@@ -72,19 +74,24 @@ class Trace:
         old: Whether the program uses the old interface of Gym, whose ``step`` returns one flag for all ends.
     """
 
-    def __init__(self, program: str | Path, arguments: list[str], analyze: Callable[[Trace, Window], bool]) -> None:
+    def __init__(
+        self, program: str | Path, arguments: list[str], analyze: Callable[[Trace, Window], bool], plain: int = 0
+    ) -> None:
         """Prepare a run.
 
         Args:
             program: FILE.py, FILE.ipynb or MODULE:CLASS.
             arguments: The program's command-line arguments.
             analyze: Called with each window. Returns whether enough was observed.
+            plain: If positive, the program runs unchanged in its own environments for at most so many time steps.
 
         Raises:
             ExaminationError: If the program does not exist.
         """
-        self.program = sources.find(str(program))
+        self.name, self.program = str(program), sources.find(str(program))
+        self.plain = plain
         self.path, self.arguments, self.analyze = self.program.path, arguments, analyze
+        self.files: list[str] = []
         self.nodes: list[Node] = []
         self.functions: dict[int, Function] = {}
         self.recorder = Recorder(self.nodes)
@@ -107,7 +114,10 @@ class Trace:
 
     def compile(self, source: str, file: str) -> Any:
         """Return the instrumented code of a file."""
+        self.files.append(file)
         tree = sources.Modern().visit(ast.parse(source, file))
+        if self.plain:
+            return compile(tree, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         self._hook({name.partition(".")[0] for name in sources.imported(tree)}, source)
         first = len(self.nodes)
         tree = instrumented(tree, file, self.nodes, self.functions)
@@ -197,12 +207,14 @@ class Trace:
                 (one for one in reversed(traceback.extract_tb(self.error.__traceback__)) if self._own(one)), None
             )
             where = f" ({Path(line.filename).name}:{line.lineno})" if line else ""
-            error = "" if isinstance(self.error, ExaminationError) else f"it raised {type(self.error).__name__}: "
+            error = (
+                "" if isinstance(self.error, ExaminationError) else f"the program raised {type(self.error).__name__}: "
+            )
             found.append(f"{error}{self.error}{where}")
         return found
 
     def _own(self, frame: traceback.FrameSummary) -> bool:
-        return any(node.file == frame.filename for node in self.nodes)
+        return frame.filename in self.files
 
     @contextlib.contextmanager
     def _patched(self) -> Iterator[None]:
@@ -217,7 +229,7 @@ class Trace:
         try:
             with (
                 old_gym.installed(self.old),
-                environments.replaced(self._new_log, self._made, self._watch, self.notes, same_step),
+                environments.replaced(self._new_log, self._made, self._watch, self.notes, same_step, self.plain > 0),
                 sandbox.harmless(self.path.parent) as self._scratch,
                 old_keras.served(),
             ):
@@ -242,7 +254,7 @@ class Trace:
         log, window = self._new_log, self.recorder.window
         if self.enough:  # the program caught the exception
             raise Enough
-        if log.plain > MOST_PLAIN and not log.steps:
+        if log.plain > (self.plain or MOST_PLAIN) and not log.steps:
             self.enough = True
             raise Enough
         if self.log is None:

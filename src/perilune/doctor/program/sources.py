@@ -137,7 +137,9 @@ class Modern(ast.NodeTransformer):
             return node
         if data.attr == "data" and isinstance(data.value, ast.Name):
             shape = f"getattr({data.value.id}, 'shape', None)"
-            node.slice = ast.copy_location(ast.parse(f"... if {shape} == () else 0", mode="eval").body, index)
+            node.slice = ast.parse(f"... if {shape} == () else 0", mode="eval").body
+            for one in ast.walk(node.slice):
+                ast.copy_location(one, index)
         return node
 
 
@@ -200,9 +202,7 @@ def _likeliest(namespace: dict[str, Any]) -> Callable[[], object]:
             if key in ready:
                 return own[key]
     if not any(getattr(value, "__module__", "") == namespace["__name__"] for value in namespace.values()):
-        raise ExaminationError(
-            "the program takes no time step in an environment: pass the file that trains"
-        )
+        raise ExaminationError("the program takes no time step in an environment: pass the file that trains")
     found = [
         f"{key} requires {', '.join(_required(own[key]))}" for key in own if any(one in key.lower() for one in STARTS)
     ]

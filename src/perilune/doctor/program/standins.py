@@ -195,6 +195,11 @@ class _Module(ModuleType):
         return StandIn()
 
 
+def is_stand_in(value: Any) -> bool:
+    """Return whether a value is a stand-in."""
+    return isinstance(value, StandIn | _Module)
+
+
 def module(name: str) -> ModuleType:
     """Return a stand-in for a module."""
     made = _Module(name)
