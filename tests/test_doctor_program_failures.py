@@ -9,7 +9,7 @@ import pytest
 
 from perilune.cli import parse
 from perilune.cli.doctor import run_doctor
-from perilune.doctor.events import Event, Started
+from perilune.doctor.events import Collector, Event, Started
 from perilune.doctor.program.examine import PROGRAM, examine_program
 from perilune.doctor.program.plain import own_exception
 from perilune.doctor.report import Finding, NotRun, Passed
@@ -74,6 +74,16 @@ def examined(path: Path, budget: float) -> list[Event]:
     examine_program(str(path), [], budget, 0, None, events.append, lambda name: None, lambda late: None)
     assert events[0] == Started(PROGRAM)
     return events
+
+
+def test_progress_counts_time_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perilune.doctor.program.examine.SHOWN_EVERY", 0.0)
+    texts: list[str] = []
+    collector = Collector([], texts.append)
+    for event in examined(write(tmp_path, MAKE.format("CartPole-v1") + LOOP.format("pass")), 2.0):
+        collector(event)
+    assert texts[0] == PROGRAM
+    assert "the program, time step 17, 0 updates" in texts
 
 
 def test_directory_is_refused(tmp_path: Path) -> None:

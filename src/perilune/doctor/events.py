@@ -26,6 +26,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Working:
+    """How far the running check is."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Ran:
     """A check is complete."""
 
@@ -44,7 +51,7 @@ class Done:
     """The examination is complete."""
 
 
-Event = Started | Ran | Stopped | Done | NotRun | Passed | Finding
+Event = Started | Working | Ran | Stopped | Done | NotRun | Passed | Finding
 EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
 PICTURES: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Picture)}
 
@@ -84,7 +91,7 @@ class Collector:
     """Builds a report from events."""
 
     titles: Sequence[str]  # of all checks
-    watch: Callable[[str], object] = str  # is called with the title of each check that starts
+    watch: Callable[[str], object] = str  # is called with the title of each check that starts, and how far it is
     report: Report = field(default_factory=Report)
     check: str | None = None  # the running one
     stopped: str | None = None
@@ -97,6 +104,8 @@ class Collector:
             case Started():
                 self.check = event.check if event.check in self.titles else None  # the search for lines is not a check
                 self.watch(event.check)
+            case Working():
+                self.watch(event.text)
             case Ran():
                 self.report.ran.append(event.check)
                 self.check = None

@@ -74,7 +74,7 @@ def examine_file(
         name: ``FILE:FACTORY``, or a program if ``arguments`` are given.
         budget: Time limit in seconds of CPU time.
         seed: Seed of the agent and of the examination.
-        watch: Is called with the title of each check.
+        watch: Is called with the title of each check, and how far it is.
         arguments: Command-line arguments of the program, or None if ``name`` is ``FILE:FACTORY``.
         adapter: File to which the adapter of the program is written, or None.
     """

@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import process_time
+from time import monotonic, process_time  # not as time.monotonic, because the program may replace it
 from typing import Any, Protocol
 
 import numpy as np
 
 from perilune.doctor.checks import CHECKS
-from perilune.doctor.events import Done, Event, Ran, Started
+from perilune.doctor.events import Done, Event, Ran, Started, Working
 from perilune.doctor.examiner import run_checks
 from perilune.doctor.program.acting import Acting
 from perilune.doctor.program.adapter import Built, build
@@ -46,6 +46,7 @@ ROUTING = ("loss.broadcast", "loss.wrong_action", "loss.rows_ignored", "loss.row
 PLAIN_SHARE = 0.2  # of the time limit that a second run of a program with an exception may use
 TRACE_SHARE = 0.5  # of the time limit that the program may use
 ENOUGH_SHARE = 0.15  # of the time limit, after which the program ends if its targets were read
+SHOWN_EVERY = 0.5  # seconds
 MOST_STEPS = 60_000  # time steps of the program
 
 
@@ -85,7 +86,7 @@ def examine_program(
         announce: Receives the name of the running method.
         stuck: Is called if the program does not react to interrupts.
     """
-    began = process_time()
+    began, shown = process_time(), monotonic()
     targets = Targets()
     waiting = Waiting()
     readers: list[Reader] = [targets, Acting(), Loop(), Storing(), Syncing(waiting), waiting]
@@ -94,8 +95,13 @@ def examine_program(
         for reader in readers:
             if reader is not targets or not reader.done:
                 reader.window(trace, window)
+        nonlocal shown
         spent = process_time() - began
         steps = len(trace.log.steps) if trace.log else 0
+        if monotonic() - shown > SHOWN_EVERY:
+            updates = max(trace.recorder.updates, trace.read)
+            publish(Working(f"{PROGRAM}, time step {steps:,}, {updates:,} updates"))
+            shown = monotonic()
         enough = targets.done and (spent > ENOUGH_SHARE * budget or all(reader.done for reader in readers))
         return enough or waiting.proven or steps > MOST_STEPS
 
@@ -105,15 +111,9 @@ def examine_program(
     except ExaminationError as error:
         _decline(publish, str(error))
         return
-    late = ""
-    try:
-        supervised(trace.run, TRACE_SHARE * budget, math.inf, lambda: None, stuck)
-    except TooLong as error:  # what was read so far counts
-        late = f"the program took no time step within {error.limit}. {MORE}"
-    trace.recorder.on = False
-    problems = trace.problems()
-    if trace.log is None or not trace.log.steps:
-        _decline(publish, "; ".join(problems) or late or "the program takes no time step in an environment")
+    problems = _run(trace, TRACE_SHARE * budget, stuck)
+    if trace.log is None:
+        _decline(publish, "; ".join(problems))
         return
     read = _Read()
     found: set[str] = set()  # two readers may find the same
@@ -123,9 +123,11 @@ def examine_program(
         found |= {one.id} if isinstance(one, Finding) else set()
         publish(one)
         read.add(one)
-    if "environment" not in read.components and (found := own_exception(trace, PLAIN_SHARE * budget, stuck)):
-        problems.pop()
-        publish(found)
+    if trace.error is not None and "environment" not in read.components:
+        publish(Working(f"{PROGRAM}, in its own environment"))
+        if (raised := own_exception(trace, PLAIN_SHARE * budget, stuck)) is not None:
+            problems.pop()
+            publish(raised)
     read.problems = problems
     for problem in problems:
         publish(NotRun(PROGRAM, problem))
@@ -137,6 +139,20 @@ def examine_program(
     read.explained = targets.explained
     _interventions(trace, targets, read, (budget - (process_time() - began), seed, adapter), (publish, announce, stuck))
     publish(Done())
+
+
+def _run(trace: Trace, seconds: float, stuck: Callable[[TooLong], object]) -> list[str]:
+    """Run a program. Return why it, or a part of it, could not be read."""
+    late: list[str] = []
+    try:
+        supervised(trace.run, seconds, math.inf, lambda: None, stuck)
+    except TooLong as error:  # what was read so far counts
+        late = [f"the program took no time step within {error.limit}. {MORE}"]
+    trace.recorder.on = False
+    problems = trace.problems()
+    if trace.log is None or not trace.log.steps:
+        problems = problems or late or ["the program takes no time step in an environment"]
+    return problems
 
 
 def _decline(publish: Callable[[Event], None], why: str) -> None:
