@@ -100,6 +100,18 @@ def test_categorical_head_uses_its_target_and_loss() -> None:
     np.testing.assert_array_equal(made[1], loss[1])
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "atoms"),
+    [(-1, 1, 1001), (-1e4, 1e4, 10_000), (99.9, 100, 101), (-1e29, 1e29, 51), (-2e-30, 0, 10_000), (0, 1e-29, 2)],
+)
+def test_projection_without_reward_and_discount_changes_nothing(low: float, high: float, atoms: int) -> None:
+    # Across the range that the settings accept, up to supports whose steps are a millionth of their largest return.
+    config = small(head="c51", value_range=(low, high), atoms=atoms)
+    probability = np.eye(atoms, dtype=np.float32)[:: max(1, atoms // 200)]
+    zero, one = np.zeros(len(probability), np.float32), np.ones(len(probability), np.float32)
+    np.testing.assert_allclose(make_head(config).target(zero, one, probability), probability, atol=1e-6)
+
+
 @every_head
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_mean_of_the_target_equals_target_of_the_means(head: Head, rows: int, seed: int) -> None:

@@ -24,7 +24,7 @@ class Categorical(Head):
 
     def __init__(self, atoms: int, low: float, high: float) -> None:
         self.shape = (atoms,)
-        self.support = np.linspace(low, high, atoms, dtype=np.float32)
+        self.support = np.linspace(low, high, atoms)  # float64: the projection divides by the distance of two atoms
 
     @override
     def read(self, outputs: Array) -> Array:
@@ -34,7 +34,7 @@ class Categorical(Head):
 
     @override
     def mean(self, values: Array) -> Array:
-        expected: Array = values @ self.support
+        expected: Array = values @ self.support.astype(values.dtype)
         return expected
 
     @override
@@ -97,7 +97,8 @@ def categorical_target(reward: Array, discount: Array, next_probability: Array, 
     if support.shape != (atoms,):
         raise ShapeError(f"next_probability[B, N] needs support[N], got {[rows, atoms]} and {list(support.shape)}")
     moved = np.clip(reward[:, None] + discount[:, None] * support, support[0], support[-1])
-    place = np.clip((moved - support[0]) / (support[1] - support[0]), 0, atoms - 1)  # in steps from the lowest atom
+    scale = (atoms - 1) / (float(support[-1]) - float(support[0]))  # the difference of two neighbors is less precise
+    place = np.clip((moved - support[0]) * scale, 0, atoms - 1)  # in steps from the lowest atom
     below = np.minimum(place.astype(np.int64), atoms - 2)
     share_above = place - below
     flat = below + atoms * np.arange(rows)[:, None]
