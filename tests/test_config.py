@@ -61,7 +61,14 @@ def accepted(hint: Any) -> st.SearchStrategy[Any]:
     if base is int:
         return st.integers(meta.ge, min(meta.le, 10**7))
     low = -1e300 if meta.ge is meta.gt is None else meta.ge if meta.gt is None else meta.gt
-    return st.floats(low, 1e300 if meta.le is None else meta.le, exclude_min=meta.gt is not None)
+    return st.floats(low, 1e300 if meta.le is None else meta.le, exclude_min=meta.gt is not None).map(in_float32)
+
+
+def in_float32(value: float) -> float:
+    """Return the nearest number that settings may have: 0, 1 and infinity are not confused with others in float32."""
+    if 0 < value < 1 and np.float32(value) == 1:
+        return 1.0
+    return math.copysign(min(max(abs(value), 1e-30), 1e30), value) if value else value
 
 
 def refused(hint: Any) -> list[Any]:
@@ -182,6 +189,14 @@ def test_invalid_value_is_refused_by_name(cls: Settings, name: str) -> None:
         ({"learning_starts": 33, "buffer_size": 32, "batch_size": 1}, "learning_starts", "at most buffer_size=32"),
         ({"epsilon_start": 0.1, "epsilon_end": 0.2}, "epsilon_end", "at most epsilon_start=0.1"),
         ({"learning_rate": 1e-4, "learning_rate_end": 2e-4}, "learning_rate_end", "at most learning_rate=0.0001"),
+        ({"learning_rate": 1e-46}, "learning_rate", "a magnitude from 1e-30 to 1e+30, for single precision"),
+        ({"huber_delta": 1e-46}, "huber_delta", "a magnitude from 1e-30 to 1e+30, for single precision"),
+        ({"max_grad_norm": 1e-46}, "max_grad_norm", "a magnitude from 1e-30 to 1e+30, for single precision"),
+        ({"munchausen_temperature": 1e300}, "munchausen_temperature", "a magnitude from 1e-30 to 1e+30"),
+        ({"munchausen_floor": -1e300}, "munchausen_floor", "a magnitude from 1e-30 to 1e+30"),
+        ({"tau": 1e-46}, "tau", "a magnitude from 1e-30 to 1e+30, for single precision"),
+        ({"gamma": 1 - 1e-9}, "gamma", "1, or at most 0.99999994"),
+        ({"ema_decay": 1 - 1e-9}, "ema_decay", "1, or at most 0.99999994"),
         ({"hidden": ()}, "hidden", "one or more layers"),
         ({"head": "c51", "value_range": None}, "value_range", "the lowest and highest return, as in"),
         ({"value_range": (0.0, 1.0)}, "value_range", "None, because head='expected' is not 'c51'"),

@@ -5,9 +5,10 @@ The annotation of a field defines its range. The docstring below it is its text 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
+import numpy as np
 from msgspec import Meta
 
 from perilune._utils.validation import LARGEST, Count, NonNegative, Positive, Share, check_fields
@@ -18,7 +19,7 @@ from perilune.nn.initializers import Initializer
 from perilune.nn.losses import Loss
 from perilune.nn.optimizers import OptimizerName
 
-RETURNS = (1e-30, 1e30)  # range of magnitudes that single precision represents safely
+SINGLE = (1e-30, 1e30)  # range of magnitudes that single precision represents safely
 RESOLUTION = 1e-6  # relative resolution of single precision, with a margin
 
 
@@ -145,6 +146,7 @@ class DQNConfig:
     def __post_init__(self) -> None:
         hidden = self.hidden
         check_fields(self)
+        _check_single_precision(self)
         if not self.hidden or any(isinstance(layer, int) and not 1 <= layer <= LARGEST for layer in self.hidden):
             raise ConfigError("hidden", hidden, "one or more layers of at least 1 unit, such as (128, 128)")
         for name, limit in (
@@ -167,7 +169,7 @@ class DQNConfig:
                 raise ConfigError("value_range", self.value_range, f"None, because head={self.head!r} is not 'c51'")
             low, high = self.value_range
             largest = max(abs(low), abs(high))
-            if not RETURNS[0] < largest < RETURNS[1] or (high - low) / (self.atoms - 1) <= largest * RESOLUTION:
+            if not SINGLE[0] < largest < SINGLE[1] or (high - low) / (self.atoms - 1) <= largest * RESOLUTION:
                 expected = f"a lower and a higher return, far enough apart for {self.atoms} atoms in single precision"
                 raise ConfigError("value_range", self.value_range, expected)
         if self.head != "expected" and self.loss != "huber":
@@ -186,6 +188,19 @@ class DQNConfig:
     def hidden_layers(self) -> tuple[tuple[int, Activation], ...]:
         """(units, activation) of each hidden layer."""
         return tuple(layer if isinstance(layer, tuple) else (layer, self.activation) for layer in self.hidden)
+
+
+def _check_single_precision(config: DQNConfig) -> None:
+    """Raise ConfigError if a number becomes 0, 1 or infinity in float32, and is not."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if not isinstance(value, float):
+            continue
+        if value and not SINGLE[0] <= abs(value) <= SINGLE[1]:
+            expected = f"a magnitude from {SINGLE[0]:g} to {SINGLE[1]:g}, for single precision"
+            raise ConfigError(field.name, value, expected)
+        if value < 1 and np.float32(value) == 1:
+            raise ConfigError(field.name, value, "1, or at most 0.99999994, the next number in single precision")
 
 
 @dataclass(frozen=True, kw_only=True)
