@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,7 +14,7 @@ import pytest
 from perilune._utils.arrays import Array
 from perilune.agent.config import TrainConfig
 from perilune.agent.dqn import Agent, Update, make_optimizer
-from perilune.errors import ConfigError, ShapeError
+from perilune.errors import ConfigError, ShapeError, UsageError
 from perilune.nn import SGD, AdamW
 from perilune.training.loop import training_events
 from worlds import Numbered, small
@@ -325,18 +326,52 @@ def test_observing_counts_steps_and_ended_episodes() -> None:
     assert (agent.env_steps, agent.episodes, agent.updates) == (13, 3, 5)
 
 
+def test_episodes_of_the_warm_up_are_not_counted() -> None:
+    agent = agent_of(learning_starts=4)
+    obs = np.zeros(O, np.float32)
+    for _ in range(4):  # the fourth time step completes the warm-up
+        agent.observe(obs, 0, 0.0, obs, True, False)
+    assert agent.episodes == 1
+
+
+def test_learning_from_an_empty_replay_buffer_is_refused() -> None:
+    with pytest.raises(UsageError, match="the replay buffer is empty"):
+        agent_of().learn()
+
+
+def test_noisy_double_dqn_selects_with_other_noise_than_it_predicts() -> None:
+    # The noise is drawn for the online network, which selects, for the target network, and again for the prediction.
+    agent = warm(noisy=True, double=True)
+    batch = agent.replay.sample(8, np.random.default_rng(0))
+    selecting, target, predicting = (
+        copy.deepcopy(agent.online),
+        copy.deepcopy(agent.target),
+        copy.deepcopy(agent.online),
+    )
+    generator = copy.deepcopy(agent.generators.network)
+    for network in (selecting, target, predicting):
+        network.draw_noise(generator)
+    _, q, td_target = agent.differentiate(batch)
+    rows = np.arange(8)
+    np.testing.assert_array_equal(q, predicting.forward(batch.obs)[rows, batch.action])
+    best = selecting.forward(batch.next_obs).argmax(axis=1)
+    expected = batch.reward + batch.discount * target.forward(batch.next_obs)[rows, best]
+    np.testing.assert_allclose(td_target, expected, rtol=1e-6)
+    assert (q != selecting.forward(batch.obs)[rows, batch.action]).all()
+
+
 # Target updates
 
 
 def test_target_network_is_copied_only_every_interval() -> None:
     agent = warm(tau=1.0, target_update_interval=5)
-    copy = agent.target.parameters.copy()
+    copied = agent.target.parameters.copy()
     for env_steps in range(9, 31):
         store_steps(agent, 1, seed=env_steps, take="observe")
         if env_steps % 5 == 0:
-            copy = agent.online.parameters.copy()
-        np.testing.assert_array_equal(agent.target.parameters, copy)
-        assert np.array_equal(agent.online.parameters, copy) == (env_steps % 5 == 0)
+            copied = agent.online.parameters.copy()
+        np.testing.assert_array_equal(agent.target.parameters, copied)
+        assert np.array_equal(agent.online.parameters, copied) == (env_steps % 5 == 0)
     assert agent.target_syncs == len((10, 15, 20, 25, 30))
 
 
@@ -389,6 +424,19 @@ def test_epsilon_can_decay_per_update() -> None:
     assert seen == pytest.approx([0.8] * 3 + [0.4] * 4 + [0.2])
 
 
+def test_random_actions_last_two_steps_if_two_are_allowed() -> None:
+    # P(2 steps) = 1/4 / (1 + 1/4), so of 1,000 draws about 200 last two steps.
+    agent = warm(epsilon_start=1.0, epsilon_end=1.0, max_action_repeat=2)
+    obs, lasting = np.zeros((1, O), np.float32), 0
+    for _ in range(1000):
+        action = agent.act(obs)
+        if agent.ongoing[0].repeats_left:
+            lasting += 1
+            assert agent.ongoing[0].repeats_left == 1
+            assert agent.act(obs, epsilon=0.0) == action
+    assert lasting == pytest.approx(200, abs=5 * math.sqrt(1000 * 0.2 * 0.8))
+
+
 def test_q_values_are_not_overwritten_by_the_next_call() -> None:
     agent = agent_of()
     first = agent.q_values(np.ones((2, O)))
@@ -432,3 +480,17 @@ def test_other_seed_changes_weights_actions_and_batches() -> None:
     drawn = [agent.replay.sample(20, agent.generators.replay).action.copy() for agent in (one, other)]
     assert not np.array_equal(*drawn)
     assert one.generators.environment.integers(2**31) != other.generators.environment.integers(2**31)
+
+
+def test_error_settings_of_numpy_change_nothing() -> None:
+    # Exploding, vanishing and clipped numbers occur in normal training. An agent of each kind is trained.
+    kinds: list[dict[str, Any]] = [
+        {"head": "qr", "quantiles": 4, "layer_norm": True},
+        {"head": "c51", "atoms": 5, "value_range": (-9, 9), "munchausen": 0.9, "munchausen_temperature": 1e-3},
+        {"loss": "mse", "huber_delta": 1e-20, "learning_rate": 1e-20, "priority_alpha": 0.6, "noisy": True},
+    ]
+    for settings in kinds:
+        expected = grown(5, **settings)
+        with np.errstate(all="raise"):
+            found = grown(5, **settings)
+        assert found.online.parameters.tobytes() == expected.online.parameters.tobytes()

@@ -176,5 +176,12 @@ def test_clipping_keeps_direction_and_returns_norm(values: list[float], max_norm
     np.testing.assert_allclose(gradients * norm, np.array(values) * min(norm, max_norm), rtol=1e-9, atol=1e-150)
 
 
+@pytest.mark.parametrize(("size", "dtype"), [(1e20, "f4"), (1e-30, "f4"), (1e200, "f8"), (1e-200, "f8")])
+def test_norms_whose_squares_are_not_representable(size: float, dtype: str) -> None:
+    gradients = np.array([3 * size, -4 * size], dtype)
+    assert clip_by_global_norm(gradients, size) == pytest.approx(5 * size, rel=1e-6)
+    np.testing.assert_allclose(gradients, [0.6 * size, -0.8 * size], rtol=1e-6)
+
+
 def test_clipping_nan_gradient_returns_nan() -> None:
     assert math.isnan(clip_by_global_norm(np.array([1.0, math.nan]), 1.0))

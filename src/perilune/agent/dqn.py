@@ -15,12 +15,14 @@ from perilune.agent.exploration import OngoingEpisode
 from perilune.agent.factory import check_symmetry, diverged, make_head, make_networks, make_optimizer
 from perilune.agent.heads import upper_mean
 from perilune.agent.targets import expected_value, greedy
-from perilune.errors import DivergenceError, ShapeError
+from perilune.errors import DivergenceError, ShapeError, UsageError
 from perilune.nn.adam import clip_by_global_norm, scheduled
 from perilune.nn.network import Network
 from perilune.replay.buffer import Batch, NStep, Replay
 from perilune.replay.prioritized import Priorities
 from perilune.replay.symmetry import Symmetry
+
+QUIETLY = np.errstate(all="ignore")  # the agent reports numbers that are not finite itself, whatever np.seterr says
 
 
 class Update(NamedTuple):
@@ -102,6 +104,7 @@ class Agent:
         """The network used for evaluation: the moving average if there is one, else the online network."""
         return self.online if self.average is None else self.average
 
+    @QUIETLY
     def q_values(self, obs: Array, network: Network | None = None) -> Array:
         """Return Q(obs, a), float32 [N, A].
 
@@ -128,6 +131,7 @@ class Agent:
         """
         return int(self.q_values(np.asarray(obs)[None]).argmax())
 
+    @QUIETLY
     def act(self, obs: Array, epsilon: float | None = None) -> list[int]:
         """Return the actions for training: each is exploratory with probability epsilon, else greedy.
 
@@ -227,6 +231,7 @@ class Agent:
             if self.priorities is not None:
                 self.priorities.add(slot)
 
+    @QUIETLY
     def observe(
         self, obs: Array, action: int, reward: float, next_obs: Array, terminated: bool, truncated: bool, env: int = 0
     ) -> Update | None:
@@ -259,6 +264,7 @@ class Agent:
 
     # Learn
 
+    @QUIETLY
     def learn(self) -> Update:
         """Run one update: sample a batch, differentiate the loss, clip the gradient and step the optimizer.
 
@@ -267,7 +273,10 @@ class Agent:
 
         Raises:
             DivergenceError: the loss, a gradient or a weight is not finite.
+            UsageError: the replay buffer is empty.
         """
+        if not len(self.replay):
+            raise UsageError("learn() needs transitions, but the replay buffer is empty: call observe() or remember().")
         batch, slots, weight = self._sample()
         loss, q, td_target = self.differentiate(batch, weight)
         if not math.isfinite(loss):
@@ -330,6 +339,8 @@ class Agent:
         # Double DQN: the online network selects the next action, and the target network evaluates it.
         next_q = head.mean(self._read(self.online, next_obs) if config.double else next_values)
         policy = greedy(next_q)
+        if config.noisy and config.double:  # the prediction has noise of its own (arXiv:1706.10295, section 3.1)
+            self.online.draw_noise(self.generators.network)
         if q is not None:
             reward, policy = munchausen.soft_policy(q, next_q, action, reward, discount, config)
             if not np.isfinite(reward).all():  # C51 cannot project it

@@ -13,6 +13,8 @@ from typing_extensions import override
 from perilune._utils.arrays import Array
 from perilune.nn.base import Optimizer
 
+TINY = 1e-15  # norms from which on the squares do not underflow in float32
+
 Schedule = Literal["constant", "linear", "cosine"]
 
 SHAPES: dict[str, Callable[[float], float]] = {
@@ -38,6 +40,7 @@ def scheduled(schedule: Schedule, start: float, end: float, count: int, span: in
     return start + (end - start) * SHAPES[schedule](min(1.0, count / span))
 
 
+@np.errstate(over="ignore", under="ignore")
 def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
     """Scale ``gradients`` in place to a norm of at most ``max_norm``: g <- g min(1, max_norm / norm(g)).
 
@@ -51,6 +54,9 @@ def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
     Pascanu et al., On the difficulty of training recurrent neural networks, arXiv:1211.5063.
     """
     norm = math.sqrt(float(np.dot(gradients, gradients)))
+    if not TINY < norm < math.inf and (largest := float(np.abs(gradients).max())) > 0 and math.isfinite(largest):
+        scaled = gradients / largest  # its squares neither overflow nor underflow
+        norm = largest * math.sqrt(float(np.dot(scaled, scaled)))
     if norm > max_norm:
         np.multiply(gradients, max_norm / norm, out=gradients)
     return norm
