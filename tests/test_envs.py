@@ -281,6 +281,30 @@ def test_flattening_is_reversible(space: spaces.Space[Any], seed: int) -> None:
     assert envs.flattened(env) is env
 
 
+@pytest.mark.parametrize(
+    ("observation", "space", "where"),
+    [
+        (4, spaces.Discrete(4), "observation 4,"),
+        (-1, spaces.Discrete(4), "observation -1,"),
+        (np.int64(0), spaces.Discrete(3, start=1), "observation 0,"),
+        (np.array([2, 0]), spaces.MultiDiscrete([2, 3]), r"observation \[2 0\],"),
+        (np.array([-1, 0]), spaces.MultiDiscrete([2, 3]), r"observation \[-1  0\],"),
+        (np.array([0.5, 0]), spaces.MultiDiscrete([2, 3]), "observation"),
+        (np.array([2, 0, 1], np.int8), spaces.MultiBinary(3), r"observation \[2 0 1\],"),
+        (np.array([0, 1], np.int8), spaces.MultiBinary(3), r"observation \[0 1\],"),
+        ({"a": (7,)}, spaces.Dict({"a": spaces.Tuple([spaces.Discrete(2)])}), r"observation 7 at \['a'\]\[0\],"),
+        ((np.ma.masked_array([1, 2], [1, 0]),), spaces.Tuple([spaces.Box(-1, 1, (2,))]), r"masked array at \[0\]"),
+        (np.ma.masked_array([1, 2], [1, 0], np.float32), spaces.Box(-1, 1, (2,)), "masked array:"),
+    ],
+)
+def test_observation_that_would_be_encoded_as_another_one_is_refused(
+    observation: Any, space: spaces.Space[Any], where: str
+) -> None:
+    env = envs.flattened(shown(observation, space))
+    with pytest.raises(EnvironmentFaultError, match=where):
+        envs.as_obs(env.reset(seed=0)[0], envs.space_sizes(env).observation_size)
+
+
 def test_flat_environment_is_unchanged() -> None:
     world = Numbered()
     assert envs.flattened(world) is world

@@ -246,7 +246,10 @@ def test_error_names_the_environment_that_breaks_the_interface(broken: dict[str,
     ("reward", "value"),
     [(1, 1.0), (np.float32(0.5), 0.5), (np.int64(-3), -3.0), (np.array(2.5), 2.5), (True, 1.0), (3.4e38, 3.4e38)],
 )
-@pytest.mark.parametrize(("flag", "ends"), [(True, True), (np.False_, False), (0, False), (1, True)])
+@pytest.mark.parametrize(
+    ("flag", "ends"),
+    [(True, True), (np.False_, False), (0, False), (1, True), (np.int64(0), False), (np.uint8(1), True)],
+)
 def test_rewards_and_flags_of_other_types_are_converted(reward: Any, value: float, flag: Any, ends: bool) -> None:
     world = Broken(step=([1, 2.5], reward, flag, np.True_, {}))
     world.steps = 49

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any, TypeGuard
 
 import gymnasium as gym
@@ -14,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from perilune._utils.arrays import Array
 from perilune.envs.faults import Env, name, safe_str
-from perilune.envs.stepping import Spaces, as_obs, call
+from perilune.envs.stepping import MASKED, Spaces, as_obs, call
 from perilune.errors import (
     ConfigError,
     EnvironmentFaultError,
@@ -167,7 +170,36 @@ def flattened(env: Env) -> Env:
     """
     if not isinstance(env, gym.Env) or _is_flat(env.observation_space) or _fault(env.observation_space) is not None:
         return env
-    return gym.wrappers.FlattenObservation(env)
+    wrapper = gym.wrappers.FlattenObservation(env)
+    flatten, parts = wrapper.func, list(_parts(env.observation_space))
+
+    def checked(observation: Any) -> Array:
+        for part, path in parts:
+            _check_entry(part, reduce(getitem, path, observation), _position(path))
+        flat: Array = flatten(observation)
+        return flat
+
+    wrapper.func = checked
+    return wrapper
+
+
+def _check_entry(space: spaces.Space[Any], value: Any, where: str) -> None:
+    """Raise EnvironmentFaultError if a value would be encoded as another one."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise EnvironmentFaultError(f"The environment returned a masked array{where}: {MASKED}")
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        low, high = space.start, space.start + (space.n if isinstance(space, spaces.Discrete) else space.nvec) - 1
+    elif isinstance(space, spaces.MultiBinary):
+        low, high = 0, 1
+    else:
+        return
+    given = np.asarray(value)
+    whole = given.dtype.kind in "biu" or (given.dtype.kind == "f" and (given == np.floor(given)).all())
+    if given.size != math.prod(space.shape or ()) or not whole or not ((low <= given) & (given <= high)).all():
+        raise EnvironmentFaultError(
+            f"The environment returned the observation {safe_str(value)}{where}, which is not in its space, "
+            f"{_brief(space)}. Correct reset and step, or the observation space."
+        )
 
 
 def space_sizes(env: Env) -> Spaces:
@@ -218,7 +250,8 @@ def _is_flat(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
 
 def _fault(space: spaces.Space[Any]) -> str | None:
     """Explain why observations from ``space`` cannot be flattened, and what to do. None if they can."""
-    for part, where in _parts(space):
+    for part, path in _parts(space):
+        where = _position(path)
         if isinstance(part, spaces.Box) and len(part.shape) > 1:
             return (
                 f"image or array observations{where}, {_brief(part)}. Perilune supports only one dimension. "
@@ -239,14 +272,19 @@ def _fault(space: spaces.Space[Any]) -> str | None:
     return None
 
 
-def _parts(space: spaces.Space[Any], where: str = "") -> Iterator[tuple[spaces.Space[Any], str]]:
-    """Yield the parts of a Tuple or Dict space at any depth, with their positions. Yield any other space itself."""
+def _parts(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[spaces.Space[Any], tuple[Any, ...]]]:
+    """Yield the parts of a Tuple or Dict space at any depth, with their keys. Yield any other space itself."""
     if isinstance(space, spaces.Tuple | spaces.Dict):
         named = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in named:
-            yield from _parts(part, f"{where or ' at '}[{key!r}]")
+            yield from _parts(part, (*path, key))
     else:
-        yield space, where
+        yield space, path
+
+
+def _position(path: tuple[Any, ...]) -> str:
+    """Return the position of a part for an error message."""
+    return " at " + "".join(f"[{key!r}]" for key in path) if path else ""
 
 
 def _brief(space: spaces.Space[Any]) -> str:

@@ -13,6 +13,8 @@ from perilune.envs.faults import Env, name, safe_str
 from perilune.errors import EnvironmentFaultError, PeriluneError
 from perilune.replay.buffer import LARGEST_REWARD
 
+MASKED = "expected an array without masked entries. Fill them, for example with observation.filled(0)."
+
 
 class Spaces(NamedTuple):
     """Sizes of the spaces of an environment.
@@ -49,7 +51,11 @@ def step(env: Env, sizes: Spaces, action: int) -> tuple[Array, float, bool, bool
     if not -LARGEST_REWARD <= value <= LARGEST_REWARD:  # also rejects NaN
         raise faults.not_finite(env, value)
     for word, flag in (("terminated", terminated), ("truncated", truncated)):
-        if flag is not False and flag is not True and not (isinstance(flag, np.bool_ | int) and flag in (0, 1)):
+        if (
+            flag is not False
+            and flag is not True
+            and not (isinstance(flag, np.bool_ | np.integer | int) and flag in (0, 1))
+        ):
             raise EnvironmentFaultError(
                 f"{name(env)}.step returned {word}={faults.shown(flag)}: expected True or False."
             )
@@ -74,9 +80,11 @@ def as_obs(observation: Any, size: int) -> Array:
         size: O.
 
     Raises:
-        EnvironmentFaultError: it is not an array of numbers, does not have the shape of the observation space, or
-            has an entry that is not finite in single precision.
+        EnvironmentFaultError: it is not an array of numbers, is masked, does not have the shape of the observation
+            space, or has an entry that is not finite in single precision.
     """
+    if isinstance(observation, np.ma.MaskedArray):
+        raise EnvironmentFaultError(f"The environment returned a masked array: {MASKED}")
     try:
         if getattr(observation, "dtype", None) == np.float32:
             obs = np.array(observation)
