@@ -22,7 +22,7 @@ from perilune.replay.buffer import Batch, NStep, Replay
 from perilune.replay.prioritized import Priorities
 from perilune.replay.symmetry import Symmetry
 
-QUIETLY = np.errstate(all="ignore")  # the agent reports numbers that are not finite itself, whatever np.seterr says
+QUIETLY = np.errstate(all="ignore")  # the agent reports numbers that are not finite itself, not np.seterr
 
 
 class Update(NamedTuple):
