@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ def trace_of(*nodes: tuple[str, str, list[int]], limit: int = 500) -> Any:
         nodes=[Node("train.py", 1, "expression", text, children, operator) for text, operator, children in nodes],
         envs=[SimpleNamespace(limit=limit)],
         read=0,
+        functions={},
     )
 
 
@@ -44,7 +46,9 @@ DECAYS = {
 }
 
 
-def schedule(epsilon: Any, limit: int = 500, learned: int = 2000, bursts: list[Burst] | None = None) -> set[str]:
+def schedule(
+    epsilon: Any, limit: int = 500, learned: int = 2000, bursts: list[Burst] | None = None, file: str = "train.py"
+) -> set[str]:
     """Return the ids of the findings about values of epsilon over time."""
     numbers = np.random.default_rng(0).random(len(STEPS))
     draws = [
@@ -52,6 +56,8 @@ def schedule(epsilon: Any, limit: int = 500, learned: int = 2000, bursts: list[B
         for step, number, value in zip(STEPS.tolist(), numbers, epsilon, strict=True)
     ]
     trace = trace_of(*EPSILON, limit=limit)
+    for node in trace.nodes:
+        node.file = file
     return {one.id for one in check_schedule(trace, Epsilon(0, random=True), draws, learned, bursts or [])}
 
 
@@ -76,6 +82,19 @@ def test_epsilon_that_falls_for_each_row() -> None:
     assert schedule(values, bursts=[Burst("self.beta", 32, 32)] * 5) == set()
     assert schedule(values, bursts=[Burst("self.epsilon", 16, 512)] * 5) == set()  # 16 batches
     assert schedule(values, bursts=[Burst("self.epsilon", rows, rows) for rows in (16, 20, 31)]) == set()  # episodes
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("epsilon = 1.0\neps = eps * 0.99\n", {"exploration.never_decays"}),
+        ("epsilon = 1.0\nif score > 100:\n    epsilon *= 0.9\n", set()),  # later
+        ("epsilon, decay = 1.0, 0.9\nself.epsilon = max(0.1, epsilon - 0.1)\n", set()),
+    ],
+)
+def test_epsilon_that_nothing_changes(tmp_path: Path, source: str, found: set[str]) -> None:
+    (tmp_path / "train.py").write_text(source)
+    assert schedule(1 + 0 * STEPS, file=str(tmp_path / "train.py")) == found
 
 
 def waiting(nodes: Any, values: Any, updates: int = 0, limit: int = 500) -> tuple[Waiting, Any]:

@@ -18,6 +18,7 @@ DRAW = re.compile(r"rand|uniform|sample|rng|generator", re.IGNORECASE)
 LONG_LIMIT = 1000  # time steps of an episode, before whose end epsilon must not be at its final value
 FEWEST_RESTARTS, FEWEST_BURSTS = 10, 3
 FEWEST_ROWS = 16
+CONSTANT_FOR = 1000  # time steps with updates, after which a constant epsilon is judged
 LATER = 100  # time steps with epsilon 0 before the latest update
 
 
@@ -84,6 +85,12 @@ def check_schedule(
         evidence = f"In `{node.text}`, epsilon goes from {thresholds[0]:.3g} to {thresholds[-1]:.3g}."
         yield observed("exploration.epsilon_out_of_range", evidence, setting or line)
     steps = np.array([one.step for one in draws])
+    if learned - steps[0] >= CONSTANT_FOR and share.min() > 0.9 and np.ptp(share) == 0 and _set_once(trace, draw.node):
+        evidence = (
+            f"The probability of a random action is {share[0]:.2f} in all of {steps[-1] - steps[0]} time steps. The "
+            "program sets epsilon once and never changes it."
+        )
+        yield observed("exploration.never_decays", evidence, setting or line)
     if per_row := _per_row(trace, draw.node, bursts):
         yield observed("exploration.decays_per_row", per_row, setting or line)
     if restarts := _restarts(steps, share, sorted(trace.log.begun)):
@@ -158,12 +165,31 @@ def _not_restored(steps: Array, share: Array, learned: int) -> str:
 
 def _zero_at(trace: Any, node: int) -> str:
     """Return the line that sets the threshold of a comparison to 0, or ""."""
-    names = "|".join(map(re.escape, _names(trace, node)))
-    for file in {one.file for one in trace.nodes}:
-        for number, text in enumerate(linecache.getlines(file), 1):
-            if re.search(rf"\b({names}) *= *0(\.0*)?\s*($|[;#])", text):
-                return f"{file}:{number}"
-    return ""
+    return next(iter(set_at(trace, _names(trace, node), r"=[^=]*\b0(\.0*)?\s*($|[;#])")), "")
+
+
+def _set_once(trace: Any, node: int) -> bool:
+    """Return whether one statement of the program sets the threshold of a comparison."""
+    names = _names(trace, node)
+    parameter = any(name in one.parameters for one in trace.functions.values() for name in names)
+    return not parameter and len(set_at(trace, names, r"[-+*/]?=")) == 1
+
+
+def set_at(trace: Any, names: set[str], value: str) -> list[str]:
+    """Return the lines that set a variable or an attribute, ``file:line``.
+
+    Args:
+        trace: The finished trace of the program.
+        names: Names of the variable, without the objects that it belongs to.
+        value: Pattern of the operator and the value.
+    """
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})(, *[\w.]+)*(: *\w+)? *{value}(?!=)")
+    return [
+        f"{file}:{number}"
+        for file in dict.fromkeys(one.file for one in trace.nodes)
+        for number, text in enumerate(linecache.getlines(file), 1)
+        if names and pattern.search(text.partition("#")[0])
+    ]
 
 
 def _names(trace: Any, node: int) -> set[str]:

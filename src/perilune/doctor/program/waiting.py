@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune._utils.arrays import Array
+from perilune.doctor.program.epsilon import set_at
 from perilune.doctor.program.observed import observed
 from perilune.doctor.program.pairs import read
 from perilune.doctor.program.recorder import Window
@@ -72,7 +73,9 @@ class Waiting:
         if self._full is not None and not self.learns:
             number, evidence = self._full
             node = trace.nodes[number]
-            yield observed("hyperparameters.warm_up", evidence.format(text=node.text), f"{node.file}:{node.line}")
+            names = {trace.nodes[child].text.rpartition(".")[2] for child in node.children if child >= 0}
+            line = next(iter(set_at(trace, names, r"= *\d[\d_e.]*\s*$")), f"{node.file}:{node.line}")
+            yield observed("hyperparameters.warm_up", evidence.format(text=node.text), line)
 
     def not_reached(self, trace: Any) -> tuple[str, str] | None:
         """Return the evidence that a counter cannot reach the multiple that a condition waits for, and the line."""
