@@ -91,12 +91,16 @@ def examine_program(
     waiting = Waiting()
     readers: list[Reader] = [targets, Acting(), Loop(), Storing(), Syncing(waiting), waiting]
 
+    started: list[float] = []  # when the first window ended: imports do not count
+
     def analyze(trace: Trace, window: Window) -> bool:
+        nonlocal shown
+        if not started:
+            started.append(process_time())
         for reader in readers:
             if reader is not targets or not reader.done:
                 reader.window(trace, window)
-        nonlocal shown
-        spent = process_time() - began
+        spent = process_time() - started[0]
         steps = len(trace.log.steps) if trace.log else 0
         if monotonic() - shown > SHOWN_EVERY:
             updates = max(trace.recorder.updates, trace.read)

@@ -48,7 +48,7 @@ class Hooks:
     def __init__(self, keras: Any, recorder: Recorder, scratch: Scratch) -> None:
         self.keras, self.recorder, self.scratch = keras, recorder, scratch
         self.depth = 0  # of Keras' own calls, which are not recorded
-        self.call = keras.Model.__call__
+        self.call, self.on_batch = keras.Model.__call__, keras.Model.predict_on_batch
         self.outputs: list[tuple[int, Any]] = []  # of networks in this window: the entries of their values, and tensors
         self._window: Window | None = None
 
@@ -95,12 +95,12 @@ class Hooks:
 
     def quick(self, model: Any, given: Any) -> Array | None:
         """Return what ``predict`` returns, without its overhead for each call, or None if that is not known."""
-        if not isinstance(given, np.ndarray) or given.ndim < 2 or len(given) > MOST_ROWS:
+        first = given[0] if isinstance(given, list | tuple) and given else given
+        if not isinstance(first, np.ndarray) or first.ndim < 2 or len(first) > MOST_ROWS:
             return None
-        with self.inside(), without_gradients():
+        with self.inside():
             try:
-                training = {"training": False} if getattr(model, "_call_has_training_arg", True) else {}
-                found = self.array(self.call(model, given, **training))
+                found = self.array(self.on_batch(model, given))
             except Exception:  # ``predict`` raises it again
                 return None
         return None if found is None else np.array(found)
@@ -115,7 +115,7 @@ class Hooks:
             return
         prediction, entry = None, -1
         if self.recorder.on and y is not None and (target := self.array(y)) is not None:
-            prediction = self.quick(model, x) if isinstance(x, np.ndarray) else self._predicted(model, x)
+            prediction = self.quick(model, x)
             if prediction is not None:
                 entry = len(self.recorder.window.values)
                 self.forward(model, x, prediction)
@@ -128,11 +128,6 @@ class Hooks:
                 if gradient is not None:
                     self.recorder.add("gradient", gradient, key=entry, line=caller())
         self.step(model.optimizer)
-
-    def _predicted(self, model: Any, x: Any) -> Array | None:
-        with self.inside(), contextlib.suppress(Exception):
-            return self.array(model.predict_on_batch(x))
-        return None
 
     def _gradient(self, model: Any, x: Any, y: Any, prediction: Array, weight: Any) -> Array | None:
         """Return the gradient of the loss with respect to the outputs, or None."""
