@@ -12,7 +12,7 @@ import pytest
 from perilune.doctor.program.epsilon import Burst, Draw, Epsilon, check_schedule
 from perilune.doctor.program.instrument import Node
 from perilune.doctor.program.recorder import Value, Window
-from perilune.doctor.program.waiting import Waiting
+from perilune.doctor.program.waiting import Waiting, _filled
 from perilune.doctor.report import Finding
 
 LENGTH = 8  # time steps of an episode
@@ -127,6 +127,13 @@ def test_warm_up_that_never_ends(largest: int, start: int, updates: int, found: 
     )
     ids = {one.id for one in reader.findings(trace) if isinstance(one, Finding)}
     assert ids == ({"hyperparameters.warm_up"} if found else set())
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_counter_of_episodes_does_not_stop_in_a_long_episode(long: bool) -> None:
+    size = np.minimum(STEPS // LENGTH, 50)
+    begun = set(range(0, 51 * LENGTH if long else len(STEPS), LENGTH))
+    assert _filled(size.astype(float), STEPS, begun) is not long
     assert reader.proven == found
 
 

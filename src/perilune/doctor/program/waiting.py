@@ -19,6 +19,7 @@ from perilune.doctor.report import Finding, NotRun, Passed
 MOST = 4000  # kept values of a comparison
 FEWEST = 20
 PATIENCE = 500  # time steps without growth after which a memory is full
+EPISODES = 5  # that begin after the last growth, because some counters grow once per episode
 BATCH = 4  # rows of an update
 ORDER = ("Gt", "GtE", "Lt", "LtE")
 
@@ -65,7 +66,9 @@ class Waiting:
                 self._compared(trace, value.node, latest, len(trace.log.steps))
         if not self.learns and self.acts and len(trace.log.steps) >= self._examined + PATIENCE:
             self._examined = len(trace.log.steps)
-            self._full = next(filter(None, (_too_small(node, one) for node, one in self.samples.items())), None)
+            self._full = next(
+                filter(None, (_too_small(node, one, trace.log.begun) for node, one in self.samples.items())), None
+            )
             self.proven = self._full is not None
 
     def findings(self, trace: Any) -> Iterator[Finding | Passed | NotRun]:
@@ -114,7 +117,7 @@ class Waiting:
             self.samples[number].append(Sample(step, latest[first], latest[second], bool(latest[number])))
 
 
-def _too_small(number: int, samples: list[Sample]) -> tuple[int, str] | None:
+def _too_small(number: int, samples: list[Sample], begun: set[int]) -> tuple[int, str] | None:
     """Return the number of a comparison with more than a memory can hold, and the evidence, or None."""
     if len(samples) < FEWEST or len({one.outcome for one in samples}) > 1:
         return None
@@ -122,7 +125,7 @@ def _too_small(number: int, samples: list[Sample]) -> tuple[int, str] | None:
     steps = np.array([one.step for one in samples])
     for side in (0, 1):
         size, wanted = values[:, side], values[:, 1 - side]
-        if np.ptp(wanted) == 0 and size[-1] <= wanted[0] and _filled(size, steps):
+        if np.ptp(wanted) == 0 and size[-1] <= wanted[0] and _filled(size, steps, begun):
             return number, (
                 f"`{{text}}` waits for {wanted[0]:g}, but the number stopped at {size[-1]:g} and did not change in the "
                 f"last {steps[-1] - steps[size < size[-1]][-1]} time steps. The program made no update."
@@ -130,9 +133,11 @@ def _too_small(number: int, samples: list[Sample]) -> tuple[int, str] | None:
     return None
 
 
-def _filled(size: Array, steps: Array) -> bool:
-    """Return whether a number grew step by step, and then stopped."""
+def _filled(size: Array, steps: Array, begun: set[int]) -> bool:
+    """Return whether a number grew step by step, and then stopped, also over several episodes."""
     growing = size < size[-1]
     if not growing.any() or (np.diff(size) < 0).any() or (size != size.round()).any():
         return False
-    return len(np.unique(size)) >= FEWEST / 2 and bool(steps[-1] - steps[growing][-1] >= PATIENCE)
+    last = steps[growing][-1]
+    episodes = sum(last < one <= steps[-1] for one in begun)
+    return len(np.unique(size)) >= FEWEST / 2 and bool(steps[-1] - last >= PATIENCE) and episodes >= EPISODES
