@@ -136,7 +136,7 @@ def _too_small(number: int, samples: list[Sample], begun: set[int]) -> tuple[int
 def _filled(size: Array, steps: Array, begun: set[int]) -> bool:
     """Return whether a number grew step by step, and then stopped, also over several episodes."""
     growing = size < size[-1]
-    if not growing.any() or (np.diff(size) < 0).any() or (size != size.round()).any():
+    if not growing.any() or (~growing).sum() < FEWEST or (np.diff(size) < 0).any() or (size != size.round()).any():
         return False
     last = steps[growing][-1]
     episodes = sum(last < one <= steps[-1] for one in begun)
