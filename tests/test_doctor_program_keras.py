@@ -63,8 +63,9 @@ from perilune.doctor.program.outputs import check_outputs
 from perilune.doctor.program.running import Trace
 from perilune.doctor.program.syncing import Syncing
 from perilune.doctor.program.targets import Targets
+from perilune.doctor.program.waiting import Waiting
 
-readers = [Targets(), Syncing()]
+readers = [Targets(), Syncing(Waiting())]
 
 
 def analyze(trace, window):
@@ -80,7 +81,7 @@ print(json.dumps({
     "ids": [one.id for one in found if hasattr(one, "id")],
     "passed": [one.check for one in found if hasattr(one, "text")],
     "problems": trace.problems(),
-    "rates": sorted({rate for rate in trace.recorder.window.rates.values()}),
+    "rates": list(trace.recorder.window.rates.values()),
 }))
 """
 
@@ -99,6 +100,7 @@ def read(directory: Path, program: str) -> dict[str, list[Any]]:
 def test_sound_program_with_old_names(tmp_path: Path) -> None:
     found = read(tmp_path, PROGRAM)
     assert found["problems"] == found["ids"] == []
+    assert found["rates"] == [pytest.approx(0.01)]
     assert set(found["passed"]) == {"batch", "gradients", "TD target", "episode ends", "target network"}
 
 
