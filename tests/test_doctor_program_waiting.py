@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from perilune.doctor.program.acting import Acting
 from perilune.doctor.program.epsilon import Burst, Draw, Epsilon, check_schedule
 from perilune.doctor.program.instrument import Node
 from perilune.doctor.program.recorder import Value, Window
@@ -82,6 +83,15 @@ def test_epsilon_that_falls_for_each_row() -> None:
     assert schedule(values, bursts=[Burst("self.beta", 32, 32)] * 5) == set()
     assert schedule(values, bursts=[Burst("self.epsilon", 16, 512)] * 5) == set()  # 16 batches
     assert schedule(values, bursts=[Burst("self.epsilon", rows, rows) for rows in (16, 20, 31)]) == set()  # episodes
+
+
+def test_random_actions_that_the_network_also_prefers() -> None:
+    acting, trace = Acting(), trace_of()
+    for step in range(100):
+        trace.log.steps[step].action = step % 2
+    acting.random[0] = [(step, 0) for step in range(0, 100, 2)]
+    acting.random[1] = [(step, 0) for step in range(100)]  # another random number
+    assert acting._drawn_actions(trace.log) == [0] * 50
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ ENOUGH = 400  # choices
 ENOUGH_STEPS = 3000
 FEWEST = 40  # choices from which on a share is judged
 BY_CHANCE = re.compile(r"softmax|multinomial|Categorical|noisy|noise|gumbel|choice\(.*\bp *=", re.IGNORECASE)
+DRAWN = re.compile(r"(randint|randrange|choice|integers|action_space\.sample)\(")
+UNIFORM = re.compile(r"(randint|randrange|integers|action_space\.sample)\(")  # `choice` may break ties of Q-values
 ORDER = ("Lt", "LtE", "Gt", "GtE")
 CERTAIN = 1e-9  # probability of a result by chance, below which it is not by chance
 
@@ -72,6 +74,7 @@ class Acting:
         self.bursts: list[Burst] = []
         self.steps = 0
         self.learned = 0  # number of time steps before the latest update
+        self.random: dict[int, list[tuple[int, int]]] = defaultdict(list)  # node -> time step, integer drawn before it
         self._pending: tuple[int, Forward | None, int, dict[int, bool]] | None = None
         self._drawn: set[str] | None = None
 
@@ -121,7 +124,7 @@ class Acting:
         draw = self._epsilon()
         yield from _states(trace, self.choices)
         yield from _greedy(trace, self.choices, draw)
-        yield from _random(trace, self.choices, draw)
+        yield from _random(trace, self.choices, draw, self._drawn_actions(trace.log))
         if draw is not None:
             yield from check_schedule(trace, draw, self.draws[draw.node], self.learned, self.bursts)
 
@@ -144,6 +147,8 @@ class Acting:
             node = trace.nodes[value.node]
             number = float(value.array.reshape(()))
             latest[value.node] = number
+            if node.operator == "Call" and value.array.dtype.kind in "iu" and UNIFORM.search(node.text):
+                self.random[value.node].append((step, int(number)))
             if node.operator in ORDER and all(child in latest for child in node.children):
                 texts = [trace.nodes[child].text for child in node.children]
                 drawn = [bool(DRAW.search(text)) or text in self._names(trace) for text in texts]
@@ -166,6 +171,14 @@ class Acting:
             if value.kind == "value" and name and value.array is not None and value.array.size == 1:
                 changes[name].add(float(value.array.reshape(())))
         self.bursts += [Burst(name, len(one), rows) for name, one in changes.items() if len(one) >= FEWEST_ROWS]
+
+    def _drawn_actions(self, log: Any) -> list[int]:
+        """Return the actions that the program drew at random and executed, if one expression draws them."""
+        for draws in self.random.values():
+            executed = [log.steps[step].action == number for step, number in draws if step < len(log.steps)]
+            if len(executed) >= FEWEST and np.mean(executed) > 0.99:
+                return [number for _, number in draws]
+        return []
 
     def _names(self, trace: Any) -> set[str]:
         """Return the variables to which the program assigns random numbers."""
@@ -259,14 +272,15 @@ def _greedy(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator
         yield observed("exploration.argmin", evidence, line)
 
 
-def _random(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator[Finding]:
+def _random(trace: Any, choices: list[Choice], draw: Epsilon | None, drawn: list[int]) -> Iterator[Finding]:
     """Check the actions that are drawn at random."""
     actions = trace.log.actions
     if draw is None:
         random = [one for one in choices if one.asked < 0]
     else:
         random = [one for one in choices if one.outcomes.get(draw.node) is draw.random]
-    counts = np.bincount([one.action for one in random if 0 <= one.action < actions], minlength=actions)
+    taken = drawn or [one.action for one in random]
+    counts = np.bincount([action for action in taken if 0 <= action < actions], minlength=actions)
     never = [action for action in range(actions) if not counts[action]]
     if never and counts.sum() and actions * (1 - 1 / actions) ** counts.sum() < CERTAIN:
         evidence = f"Of {counts.sum()} random actions, none is {' or '.join(map(str, never))}."
@@ -281,8 +295,7 @@ def _random(trace: Any, choices: list[Choice], draw: Epsilon | None) -> Iterator
 
 def _drawn_at(trace: Any) -> str:
     """Return the line that draws a random action, or ""."""
-    pattern = re.compile(r"(randint|randrange|choice|integers|action_space\.sample)\(")
-    places = [f"{one.file}:{one.line}" for one in trace.nodes if one.operator == "Call" and pattern.search(one.text)]
+    places = [f"{one.file}:{one.line}" for one in trace.nodes if one.operator == "Call" and DRAWN.search(one.text)]
     return places[0] if len(set(places)) == 1 else next((one for one in places), "")
 
 

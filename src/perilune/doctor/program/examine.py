@@ -120,11 +120,7 @@ def examine_program(
         _decline(publish, "; ".join(problems))
         return
     read = _Read()
-    found: set[str] = set()  # two readers may find the same
     for one in (one for reader in readers for one in reader.findings(trace)):
-        if isinstance(one, Finding) and one.id in found:
-            continue
-        found |= {one.id} if isinstance(one, Finding) else set()
         publish(one)
         read.add(one)
     if trace.error is not None and "environment" not in read.components:
